@@ -1,0 +1,1 @@
+"""brrr: durable execution for Python without a server."""

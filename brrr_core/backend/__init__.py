@@ -1,0 +1,35 @@
+"""The contracts of queue, store, cache and backend, for users and for plugin authors."""
+
+from brrr_core.backend.contracts import (
+    CONTRACT_VERSION,
+    Cache,
+    DeadLetter,
+    Delivery,
+    Key,
+    Kind,
+    Queue,
+    QueueStats,
+    Store,
+    Swap,
+)
+from brrr_core.backend.lifecycle import Backend, Roles
+from brrr_core.backend.options import BackendUrl, Duration, Secret, Size
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "Backend",
+    "BackendUrl",
+    "Cache",
+    "DeadLetter",
+    "Delivery",
+    "Duration",
+    "Key",
+    "Kind",
+    "Queue",
+    "QueueStats",
+    "Roles",
+    "Secret",
+    "Size",
+    "Store",
+    "Swap",
+]

@@ -1,0 +1,74 @@
+"""What a backend is opened with: the parts of its URL, and the types that its options may have."""
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MASK", "BackendUrl", "Duration", "Secret", "Size"]
+
+MASK: Final = "****"
+
+
+class Secret:
+    """A text that shows itself only when asked to: masked in str, repr, format, errors and logs."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the client library that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a Secret is not pickled; hand on the name of its environment variable instead")
+
+
+class Duration(float):
+    """A time in seconds; in a URL `250ms`, `30s`, `5m`, `2h`, `1d`, or a plain number of seconds."""
+
+    __slots__ = ()
+
+
+class Size(int):
+    """A number of bytes; in a URL `64KiB`, `16MiB`, `2GB`, or a plain number."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendUrl:
+    """A parsed backend URL, without its query: the query became the options.
+
+    Attributes:
+        scheme: The text before the first colon, in lower case.
+        username: Percent-decoded, None where the URL names none.
+        password: Percent-decoded, None where the URL holds none.
+        hosts: Each (host, port); the port is None where the URL names none. Several are separated by commas.
+        path: Percent-decoded, as it follows the hosts, with its leading slash; `name` in `memory:name`.
+    """
+
+    scheme: str
+    username: str | None = None
+    password: Secret | None = None
+    hosts: tuple[tuple[str, int | None], ...] = ()
+    path: str = ""
+
+    def __str__(self) -> str:
+        login = (
+            f"{self.username or ''}{f':{MASK}' if self.password else ''}@"
+            if self.username or self.password
+            else ""
+        )
+        hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in self.hosts)
+        slashes = "//" if self.hosts or login or self.path.startswith("/") else ""
+        return f"{self.scheme}:{slashes}{login}{hosts}{self.path}"

@@ -1,0 +1,5 @@
+"""The codec contract and the codecs that come with the core: json, json-object and msgpack."""
+
+from brrr_core.codec.contracts import Codec
+
+__all__ = ["Codec"]

@@ -1,0 +1,46 @@
+"""The codec contract: bytes of calls and values, and back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from brrr_core.wire import Call
+
+__all__ = ["Codec"]
+
+
+class Codec(ABC):
+    """Makes bytes of calls and values, the same bytes for the same call in every process.
+
+    A call's hash is printable US-ASCII, covers the task name, and does not depend on the order of dict keys, of sets,
+    or of keyword arguments. One codec object serves many calls at once.
+    """
+
+    @abstractmethod
+    def encode_call(self, task_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
+        """The call of `task_name` with these arguments.
+
+        Raises:
+            EncodeError: An argument cannot be encoded; names the task, the argument and its type.
+        """
+
+    @abstractmethod
+    async def invoke_task(self, call: Call, task: Callable[..., Any]) -> bytes:
+        """Decode the call's arguments as the parameters of `task` ask for, await `task` with them, encode its result.
+
+        `task` is an async callable; its signature (`inspect.signature`, and the type hints of what it wraps) says what
+        the arguments are decoded to, and builtin types where it says nothing.
+
+        Raises:
+            DecodeError: The payload does not fit the task's parameters.
+            EncodeError: The result cannot be encoded.
+            BaseException: Whatever the task raised, unchanged.
+        """
+
+    @abstractmethod
+    def decode_return(self, task_name: str, payload: bytes, *, returns: Any = Any) -> Any:
+        """The result of a call of `task_name`, from its value's bytes, as the type `returns`.
+
+        Raises:
+            DecodeError: The value's bytes are not such a result.
+        """

@@ -1,0 +1,1 @@
+"""brrr on one SQLite file: queue, store and cache."""
