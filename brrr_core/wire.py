@@ -183,9 +183,7 @@ def _text(record: str, field: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise MalformedRecordError(
-            f"the {field} of a {record} is {_short(raw)}, not UTF-8", remedy=_REMEDY
-        ) from error
+        raise MalformedRecordError(f"the {field} of a {record} is {_short(raw)}, not UTF-8", remedy=_REMEDY) from error
 
 
 def _reject(record: str, expected: str, found: object) -> NoReturn:
@@ -208,6 +206,4 @@ def _short(value: object, limit: int = 80) -> str:
     return shown if len(shown) <= limit else f"{shown[:limit]}…"
 
 
-_REMEDY: Final = (
-    "Look for a producer on this topic or store that does not speak this version of the protocol."
-)
+_REMEDY: Final = "Look for a producer on this topic or store that does not speak this version of the protocol."

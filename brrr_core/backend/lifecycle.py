@@ -56,9 +56,7 @@ class Backend(ABC):
             BackendError: It is open already, or `start` raised it.
         """
         if self._roles is not None:
-            raise BackendClosedError(
-                "this backend is open already", remedy="Open it once, or open a second one."
-            )
+            raise BackendClosedError("this backend is open already", remedy="Open it once, or open a second one.")
         try:
             self._roles = await self.start()
         except BaseException:

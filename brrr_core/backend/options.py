@@ -64,11 +64,7 @@ class BackendUrl:
     path: str = ""
 
     def __str__(self) -> str:
-        login = (
-            f"{self.username or ''}{f':{MASK}' if self.password else ''}@"
-            if self.username or self.password
-            else ""
-        )
+        login = f"{self.username or ''}{f':{MASK}' if self.password else ''}@" if self.username or self.password else ""
         hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in self.hosts)
         slashes = "//" if self.hosts or login or self.path.startswith("/") else ""
         return f"{self.scheme}:{slashes}{login}{hosts}{self.path}"

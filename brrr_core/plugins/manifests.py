@@ -25,7 +25,9 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCapabilities:
-    """What the queue can do. Declared: the contract kit demands it. Not declared: the operation refuses, and that is demanded.
+    """What the queue can do. 
+
+    Declared: the contract kit demands it. Not declared: the operation refuses, and the kit demands that.
 
     Attributes:
         durable: What `put` returned for survives the death of every process of ours.
