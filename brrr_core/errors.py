@@ -8,6 +8,7 @@ from typing import ClassVar
 
 __all__ = [
     "AlreadyRegisteredError",
+    "ArgumentError",
     "BackendClosedError",
     "BackendError",
     "BackendUnavailableError",
@@ -34,6 +35,7 @@ __all__ = [
     "RecordMissingError",
     "ResultTimeoutError",
     "RoleError",
+    "SignatureError",
     "SpawnLimitError",
     "UnknownSchemeError",
     "UnknownTaskError",
@@ -188,6 +190,12 @@ class ForkedError(BackendError):
     code = "BRRR-BACKEND-07"
 
 
+class ArgumentError(BackendError, ValueError):
+    """An argument that the contract does not allow: a limit under 1, a negative wait or delay, an empty topic."""
+
+    code = "BRRR-BACKEND-08"
+
+
 class CodecError(BrrrError):
     """The base of what can go wrong between Python values and bytes."""
 
@@ -223,6 +231,13 @@ class NotInTaskError(BrrrError):
     """Something that works only inside a running task was called outside of one."""
 
     code = "BRRR-APP-03"
+
+
+class SignatureError(BrrrError):
+    """Arguments that do not fit the handler that they are for."""
+
+    code = "BRRR-APP-04"
+    retry = False
 
 
 class NotFoundError(BrrrError):

@@ -1,14 +1,16 @@
 """The bytes that workers in all languages share: the bencode records of PROTOCOL.md.
 
 Pure functions and frozen types, and nothing about queues or stores. Whatever bytes come in, a decoder gives the record
-or raises `MalformedRecordError`.
+or raises `MalformedRecordError`; an encoder raises it for what no decoder would take. Root ids and call hashes are
+printable US-ASCII and not empty, other text is UTF-8, and `scheduled_at` is any integer: nobody computes with it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn, TypeGuard
+from itertools import islice
+from operator import lt
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
-from bencode2 import BencodeDecodeError, bdecode, bencode
+from bencode2 import bdecode, bencode
 
 from brrr_core.errors import MalformedRecordError
 
@@ -28,6 +30,9 @@ __all__ = [
 
 RETURN_TAG: Final = 1
 MESSAGE_TAG: Final = 2
+
+Bencoded: TypeAlias = "int | bytes | list[Bencoded] | dict[bytes, Bencoded]"
+"""What bencode can hold, as it is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,15 @@ def count_key(root_id: str) -> str:
 
 
 def encode_message(message: ScheduleMessage) -> bytes:
-    """The body of a schedule message: the list `[2, root_id, call_hash]`."""
-    return bencode((MESSAGE_TAG, message.root_id, message.call_hash))
+    """The body of a schedule message: the list `[2, root_id, call_hash]`.
+
+    Raises:
+        MalformedRecordError: The root id or the call hash is not printable US-ASCII.
+    """
+    root_id, call_hash = message
+    _check_token("root id", root_id)
+    _check_token("call hash", call_hash)
+    return bencode((MESSAGE_TAG, root_id, call_hash))
 
 
 def decode_message(body: bytes) -> ScheduleMessage:
@@ -90,18 +102,19 @@ def decode_message(body: bytes) -> ScheduleMessage:
         MalformedRecordError: The body is not a list of the tag 2, a root id and a call hash.
     """
     match _decode("schedule message", body):
-        case [2, bytes(root_id), bytes(call_hash)]:
-            return ScheduleMessage(
-                _token("schedule message", "root id", root_id),
-                _token("schedule message", "call hash", call_hash),
-            )
+        case [2, bytes() as root_id, bytes() as call_hash]:
+            return ScheduleMessage(_token("root id", root_id), _token("call hash", call_hash))
         case other:
             _reject("schedule message", "[2, root id, call hash]", other)
 
 
 def encode_call(call: Call) -> bytes:
-    """The store's record of a call: the dict `{payload, task_name}`. The call hash is the record's key."""
-    return bencode({"payload": call.payload, "task_name": call.task_name})
+    """The store's record of a call: the dict `{payload, task_name}`. The call hash is the record's key.
+
+    Raises:
+        MalformedRecordError: The task name has no UTF-8 form.
+    """
+    return _encode("call record", {"payload": call.payload, "task_name": call.task_name})
 
 
 def decode_call(call_hash: str, record: bytes) -> Call:
@@ -110,19 +123,32 @@ def decode_call(call_hash: str, record: bytes) -> Call:
     Raises:
         MalformedRecordError: The record is not a dict of exactly a payload and a task name.
     """
-    match _decode("call record", record):
-        case {b"payload": bytes(payload), b"task_name": bytes(task_name), **rest} if not rest:
-            return Call(_text("call record", "task name", task_name), payload, call_hash)
-        case other:
-            _reject("call record", "{payload: bytes, task_name: text}", other)
+    fields = _decode("call record", record)
+    if isinstance(fields, dict) and len(fields) == 2:
+        payload, task_name = fields.get(b"payload"), fields.get(b"task_name")
+        if isinstance(payload, bytes) and isinstance(task_name, bytes):
+            return Call(_text("task name", task_name), payload, call_hash)
+    _reject("call record", "{payload: bytes, task_name: text}", fields)
 
 
 def encode_pending(pending: PendingReturns) -> bytes:
-    """The store's record of who waits for a call: the dict `{returns, scheduled_at}`, `scheduled_at` left out if None."""
-    returns = [(RETURN_TAG, *entry) for entry in sorted(set(pending.returns))]
-    if pending.scheduled_at is None:
-        return bencode({"returns": returns})
-    return bencode({"returns": returns, "scheduled_at": pending.scheduled_at})
+    """The store's record of who waits for a call: the dict `{returns, scheduled_at}`, `scheduled_at` left out if None.
+
+    Raises:
+        MalformedRecordError: A root id or call hash is not printable US-ASCII, a topic has no UTF-8 form, or
+            `scheduled_at` is not an integer.
+    """
+    returns: list[tuple[int, str, str, str]] = []
+    for root_id, call_hash, topic in _in_order(pending.returns):
+        _check_token("root id", root_id)
+        _check_token("call hash", call_hash)
+        returns.append((RETURN_TAG, root_id, call_hash, topic))
+    at = pending.scheduled_at
+    if at is None:
+        return _encode("pending-returns record", {"returns": returns})
+    if type(at) is not int:  # a bool would be written as 1 or 0
+        raise MalformedRecordError(f"scheduled_at is a {type(at).__name__}", remedy="Give unix seconds, or None.")
+    return _encode("pending-returns record", {"returns": returns, "scheduled_at": at})
 
 
 def decode_pending(record: bytes) -> PendingReturns:
@@ -131,79 +157,95 @@ def decode_pending(record: bytes) -> PendingReturns:
     Raises:
         MalformedRecordError: The record, or one of its returns, has a wrong shape.
     """
-    match _decode("pending-returns record", record):
-        case {b"returns": list(entries), b"scheduled_at": int(at), **rest} if not rest and _is_list(entries):
-            return PendingReturns(_returns(entries), at)
-        case {b"returns": list(entries), **rest} if not rest and _is_list(entries):
-            return PendingReturns(_returns(entries))
-        case other:
-            _reject("pending-returns record", "{returns: list, scheduled_at: integer or left out}", other)
+    fields = _decode("pending-returns record", record)
+    if isinstance(fields, dict):
+        entries, scheduled_at = fields.get(b"returns"), fields.get(b"scheduled_at")
+        if (
+            isinstance(entries, list)
+            and (scheduled_at is None or isinstance(scheduled_at, int))
+            and len(fields) == (1 if scheduled_at is None else 2)
+        ):
+            return PendingReturns(_in_order(tuple(map(_return, entries))), scheduled_at)
+    _reject("pending-returns record", "{returns: list, scheduled_at: integer or left out}", fields)
 
 
-def _returns(entries: Iterable[object]) -> tuple[PendingReturn, ...]:
-    return tuple(sorted({_return(entry) for entry in entries}))
-
-
-def _return(entry: object) -> PendingReturn:
+def _return(entry: Bencoded) -> PendingReturn:
     match entry:
-        case [1, bytes(root_id), bytes(call_hash), bytes(topic)]:
-            return PendingReturn(
-                _token("pending return", "root id", root_id),
-                _token("pending return", "call hash", call_hash),
-                _text("pending return", "topic", topic),
-            )
+        case [1, bytes() as root_id, bytes() as call_hash, bytes() as topic]:
+            return PendingReturn(_token("root id", root_id), _token("call hash", call_hash), _text("topic", topic))
         case other:
             _reject("pending return", "[1, root id, call hash, topic]", other)
 
 
-def _is_list(value: object) -> TypeGuard[list[object]]:
-    return isinstance(value, list)
+def _in_order(returns: tuple[PendingReturn, ...]) -> tuple[PendingReturn, ...]:
+    # Records are in order unless something is wrong with their writer, and seeing that is cheaper than sorting them.
+    if len(returns) < 2 or all(map(lt, returns, returns[1:])):
+        return returns
+    return tuple(sorted(set(returns)))
 
 
-def _decode(record: str, data: bytes) -> object:
+def _encode(record: str, value: object) -> bytes:
     try:
-        decoded: object = bdecode(data)
-    except (BencodeDecodeError, ValueError, RecursionError) as error:
+        return bencode(value)
+    except (ValueError, TypeError) as error:
+        raise MalformedRecordError(
+            f"a {record} cannot be written: {error}", remedy="Give text without lone surrogates, bytes, and integers."
+        ) from error
+
+
+def _decode(record: str, data: bytes) -> Bencoded:
+    if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - clients of servers give what they like
+        raise MalformedRecordError(f"a {record} is a {type(data).__name__}, not bytes", remedy="Hand on bytes.")
+    try:
+        decoded: Bencoded = bdecode(data)
+    except (ValueError, RecursionError) as error:
         raise MalformedRecordError(
             f"a {record} of {len(data)} bytes is not bencode: {error}", remedy=_REMEDY
         ) from error
     return decoded
 
 
-def _token(record: str, field: str, raw: bytes) -> str:
-    token = _text(record, field, raw)
+def _check_token(field: str, token: str) -> None:
     if not (token and token.isascii() and token.isprintable()):
         raise MalformedRecordError(
-            f"the {field} of a {record} is {_short(raw)}, not printable US-ASCII", remedy=_REMEDY
+            f"the {field} {_short(token)} is not printable US-ASCII", remedy="Give a token as PROTOCOL.md has it."
         )
+
+
+def _token(field: str, raw: bytes) -> str:
+    token = raw.decode() if raw.isascii() else ""
+    if not (token and token.isprintable()):
+        raise MalformedRecordError(f"the {field} {_short(raw)} is not printable US-ASCII", remedy=_REMEDY)
     return token
 
 
-def _text(record: str, field: str, raw: bytes) -> str:
+def _text(field: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise MalformedRecordError(f"the {field} of a {record} is {_short(raw)}, not UTF-8", remedy=_REMEDY) from error
+        raise MalformedRecordError(f"the {field} {_short(raw)} is not UTF-8", remedy=_REMEDY) from error
 
 
-def _reject(record: str, expected: str, found: object) -> NoReturn:
-    raise MalformedRecordError(f"a {record} should be {expected}, and is {_shape(found)}", remedy=_REMEDY)
-
-
-def _shape(found: object) -> str:
+def _reject(record: str, expected: str, found: Bencoded) -> NoReturn:
     match found:
-        case list(fields) if _is_list(fields):
-            tag = fields[0] if fields else None
-            return f"a list of {len(fields)} fields with the tag {_short(tag)}"
+        case []:
+            shape = "an empty list"
+        case [tag, *_]:
+            shape = f"a list of {len(found)} fields with the tag {_short(tag)}"
         case dict():
-            return f"a dict with the keys {_short(sorted(found))}"  # pyright: ignore[reportUnknownArgumentType]
+            shape = f"a dict of {len(found)} fields: {', '.join(map(_short, islice(found, 4)))}"
         case _:
-            return f"a single {type(found).__name__}, {_short(found)}"
+            shape = f"a single {type(found).__name__}"
+    raise MalformedRecordError(f"a {record} should be {expected}, and is {shape}", remedy=_REMEDY)
 
 
-def _short(value: object, limit: int = 80) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= limit else f"{shown[:limit]}…"
+def _short(value: "Bencoded | str") -> str:
+    # Never the repr of something nested: it may be thousands deep, and the bytes may be millions.
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__}"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 64 else "a huge integer"
+    return repr(value) if len(value) <= 64 else f"{value[:64]!r}…"
 
 
 _REMEDY: Final = "Look for a producer on this topic or store that does not speak this version of the protocol."

@@ -3,6 +3,11 @@
 All operations take batches, because a round trip is what costs. The items of a batch are independent of each other (no
 transaction is promised), results come back in the order of the arguments, and an empty batch does nothing. What is
 written here in words is what the contract kit demands in tests.
+
+Every operation raises `ArgumentError` for an argument out of range, before it does anything: an empty topic, a `limit`
+under 1, a negative or NaN `wait`, a `delay` that is negative or not finite (`brrr_core.backend.checks`). `wait` may be
+infinite. An operation on a closed backend raises `BackendClosedError`, and so does a `receive` that waits while its
+backend is closed.
 """
 
 from abc import ABC, abstractmethod

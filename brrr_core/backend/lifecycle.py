@@ -4,10 +4,13 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.errors import BackendClosedError, ForkedError, RoleError
+
+if TYPE_CHECKING:
+    from brrr_core.plugins.manifests import BackendManifest
 
 __all__ = ["Backend", "Roles"]
 
@@ -29,6 +32,9 @@ class Backend(ABC):
     A backend class implements `start` and `stop`; opening, closing and the refusals are here, the same for all.
     Use it as `async with backend:`. One backend belongs to one event loop of one process.
     """
+
+    manifest: "BackendManifest | None" = None
+    """What the backend can do; set where it is made from a URL, None where it was made by hand."""
 
     _roles: Roles | None = None
     _pid: int = 0

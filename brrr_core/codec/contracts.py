@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from brrr_core.wire import Call
 
@@ -15,6 +15,9 @@ class Codec(ABC):
     A call's hash is printable US-ASCII, covers the task name, and does not depend on the order of dict keys, of sets,
     or of keyword arguments. One codec object serves many calls at once.
     """
+
+    keyword_only: ClassVar[bool] = False
+    """Whether calls carry keyword arguments only; what is given by position is then named before it is encoded."""
 
     @abstractmethod
     def encode_call(self, task_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:

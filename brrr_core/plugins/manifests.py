@@ -25,7 +25,7 @@ MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCapabilities:
-    """What the queue can do. 
+    """What the queue can do.
 
     Declared: the contract kit demands it. Not declared: the operation refuses, and the kit demands that.
 
@@ -82,7 +82,7 @@ class BackendManifest:
     """What a backend plugin ships under its entry points.
 
     Attributes:
-        contract: The contract version that the plugin was written for; a literal, so that it stays true when we move on.
+        contract: The contract version that the plugin was written for; a literal, so that it stays true.
         schemes: The URL schemes that it claims, each an entry point of the group `brrr.backends`.
         summary: One line for `brrr backends`.
         example: A URL as a user would write it.

@@ -1,0 +1,1 @@
+"""What a user's code touches: handlers, applications, the active worker, connections by URL."""

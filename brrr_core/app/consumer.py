@@ -1,0 +1,251 @@
+"""Clients of an application: they schedule calls and read results, and run nothing themselves."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
+
+from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.codec.contracts import Codec
+from brrr_core.engine.connection import Connection
+from brrr_core.errors import HandlerError, NotFoundError, ResultTimeoutError, UnknownTaskError
+from brrr_core.plugins import load_codec
+from brrr_core.wire import Call
+
+__all__ = ["AppConsumer", "Catalogue", "Scheduled"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Arguments: TypeAlias = tuple[Sequence[object], Mapping[str, object]]
+Arrange: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], Arguments]
+
+POLL_FIRST: Final = 0.005
+POLL_LAST: Final = 0.5
+"""Seconds between two looks for a result: the first, and the most after doubling."""
+
+
+class Scheduled(NamedTuple):
+    """What `schedule` did.
+
+    Attributes:
+        call_hash: The identity of the call.
+        root_id: The token that all messages of this schedule carry; None where nothing was put, the result being there.
+        topic: Where it was put.
+    """
+
+    call_hash: str
+    root_id: str | None
+    topic: str
+
+
+class Catalogue:
+    """The tasks of an application, their names, and its codec.
+
+    Args:
+        handlers: The handlers by the names that their calls carry.
+        codec: A codec, or the name of one.
+        connection: Where calls go.
+        closed: Whether a handler that is not among `handlers` is an error. If not, its own name is its task's.
+
+    Raises:
+        HandlerError: A handler was not made by `brrr.handler` or `brrr.handler_no_arg`.
+        PluginError: There is no such codec.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Task],
+        codec: str | Codec,
+        connection: Connection,
+        *,
+        closed: bool,
+    ) -> None:
+        for name, task in handlers.items():
+            if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+                raise HandlerError(
+                    f"the handler {name!r} is a plain {type(task).__name__}",
+                    remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
+                )
+        self.codec = load_codec(codec)
+        self.tasks = dict(handlers)
+        self.connection = connection
+        self._closed = closed
+        self._names: dict[Task, list[str]] = {}
+        for name, task in handlers.items():
+            self._names.setdefault(task, []).append(name)
+
+    def resolve(self, task: Task | str, returns: Any = Any) -> tuple[str, Arrange, Any]:
+        """The name of a task, what arranges arguments for it, and the type of its result.
+
+        Raises:
+            UnknownTaskError: The handler has no name here, or several.
+        """
+        if isinstance(task, str):
+            return task, _as_given, returns
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise HandlerError(
+                f"{task!r} is neither a handler nor a name",
+                remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
+            )
+        names = self._names.get(task, [])
+        if len(names) > 1 or (not names and self._closed):
+            raise UnknownTaskError(
+                f"the handler {task.name!r} is registered as {names}" if names else f"{task.name!r} is no handler here",
+                remedy="Call it by its name, as a string."
+                if names
+                else "Add it to `handlers`, or call it by its name.",
+            )
+        keyword_only = self.codec.keyword_only
+
+        def arrange(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
+            return task.arrange(args, kwargs, keyword_only=keyword_only)
+
+        return names[0] if names else task.name, arrange, task.returns
+
+    def encode(self, task: Task | str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
+        """The call of a task with these arguments.
+
+        Raises:
+            SignatureError: The arguments do not fit the handler.
+            EncodeError: An argument cannot be encoded.
+        """
+        name, arrange, _ = self.resolve(task)
+        return self.codec.encode_call(name, *arrange(args, kwargs))
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Run a blocking function in a thread of the connection."""
+        return await self.connection.in_thread(function)
+
+
+class AppConsumer:
+    """Schedules calls and reads their results.
+
+    Args:
+        codec: A codec or the name of one; the workers must use the same.
+        connection: From `brrr.connect` or `brrr.serve`.
+        handlers: Handlers by name, where their tasks are not named as the functions are.
+
+    Raises:
+        HandlerError: A handler was not made by a decorator of brrr.
+        PluginError: There is no such codec.
+    """
+
+    _closed = False
+
+    def __init__(
+        self, *, codec: str | Codec, connection: Connection, handlers: Mapping[str, Task] | None = None
+    ) -> None:
+        self._catalogue = Catalogue(handlers or {}, codec, connection, closed=self._closed)
+        self._connection = connection
+
+    def schedule(
+        self, task: TypedTask[P, Any] | str, *, topic: str, delay: float = 0, redrive: bool = False
+    ) -> Callable[P, Coroutine[Any, Any, Scheduled]]:
+        """Have a call run by the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
+
+        A call that has a value is not put again. Scheduling twice is safe.
+
+        Args:
+            task: A handler, or the name of a task in any language.
+            topic: Whose workers run it.
+            delay: Seconds before it may run.
+            redrive: Put every child that is missing once more: for a queue that lost messages.
+
+        Raises:
+            SignatureError: The arguments do not fit the handler.
+            EncodeError: An argument cannot be encoded.
+            UnknownTaskError: The handler is not among the application's handlers.
+            BackendError: A backend failed; scheduling again is safe.
+        """
+
+        async def scheduled(*args: P.args, **kwargs: P.kwargs) -> Scheduled:
+            call = self._catalogue.encode(task, args, kwargs)
+            root_id = await self._connection.schedule(call, topic, delay=delay, redrive=redrive)
+            return Scheduled(call.call_hash, root_id, topic)
+
+        return scheduled
+
+    @overload
+    def read(self, task: TypedTask[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def read(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+    @overload
+    def read(self, task: str, *, returns: type[T]) -> Callable[..., Coroutine[Any, Any, T]]: ...
+    def read(self, task: Task | str, *, returns: Any = Any) -> Callable[..., Awaitable[Any]]:
+        """The result of a call, now: `await app.read(fib)(11)`.
+
+        Raises:
+            NotFoundError: There is no value (yet).
+            DecodeError: The value is not of the type that is asked for.
+            SignatureError: The arguments do not fit the handler.
+            BackendError: The store failed.
+        """
+
+        async def found(*args: Any, **kwargs: Any) -> Any:
+            call = self._catalogue.encode(task, args, kwargs)
+            value = await self._connection.value(call.call_hash)
+            if value is None:
+                raise NotFoundError(
+                    f"the call {call.call_hash} of {call.task_name!r} has no value",
+                    remedy="Schedule it, wait for it with `result`, or look for it among the dead letters.",
+                )
+            return self._decode(task, call, value, returns)
+
+        return found
+
+    @overload
+    def result(self, task: TypedTask[P, T], *, timeout: float | None = None) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def result(self, task: str, *, timeout: float | None = None) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+    @overload
+    def result(
+        self, task: str, *, timeout: float | None = None, returns: type[T]
+    ) -> Callable[..., Coroutine[Any, Any, T]]: ...
+    def result(
+        self, task: Task | str, *, timeout: float | None = None, returns: Any = Any
+    ) -> Callable[..., Awaitable[Any]]:
+        """The result of a call, once it is there: `await app.result(fib, timeout=30)(11)`.
+
+        Args:
+            task: A handler, or the name of a task.
+            timeout: The most seconds to wait; without it, for ever.
+            returns: The type that the result of a task called by its name is decoded to.
+
+        Raises:
+            ResultTimeoutError: There was no value in time.
+            DecodeError: The value is not of the type that is asked for.
+            SignatureError: The arguments do not fit the handler.
+            BackendError: The store failed.
+        """
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            call = self._catalogue.encode(task, args, kwargs)
+            value = await self._poll(call, timeout)
+            return self._decode(task, call, value, returns)
+
+        return awaited
+
+    async def _poll(self, call: Call, timeout: float | None) -> bytes:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = POLL_FIRST
+        while True:
+            value = await self._connection.value(call.call_hash)
+            if value is not None:
+                return value
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise ResultTimeoutError(
+                    f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout} seconds",
+                    remedy="Wait longer, check that workers run on its topic, or look for it among the dead letters.",
+                )
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, POLL_LAST)
+
+    def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
+        kind = returns if isinstance(task, str) else task.returns
+        return self._catalogue.codec.decode_return(call.task_name, value, returns=kind)
+
+
+def _as_given(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
+    return args, kwargs

@@ -1,0 +1,211 @@
+"""Handlers: plain functions, async or not, that can be called durably."""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
+
+from brrr_core.app.context import current
+from brrr_core.errors import HandlerError, NotInTaskError, SignatureError
+
+if TYPE_CHECKING:
+    from brrr_core.app.active import ActiveWorker
+
+__all__ = ["Handler", "PlainHandler", "Task", "TypedTask", "handler", "handler_no_arg", "only"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Task:
+    """A function that a worker can run. Made by the decorators.
+
+    Attributes:
+        function: The decorated function.
+        signature: Its parameters as callers see them, without the worker.
+        run: The async callable that a codec invokes; the same object for every call, so that codecs can cache by it.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, takes_app: bool) -> None:
+        _check(function)
+        functools.update_wrapper(cast("Callable[..., Any]", self), function)
+        self.function = function
+        self.signature = _visible(function, takes_app=takes_app)
+        self.run = _runner(function, self.signature, takes_app=takes_app)
+        parameters = self.signature.parameters.values()
+        positional = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
+        self._most = len(positional) if len(positional) == len(parameters) else -1
+        self._least = sum(parameter.default is parameter.empty for parameter in positional)
+
+    @property
+    def name(self) -> str:
+        """The function's own name."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    @functools.cached_property
+    def returns(self) -> Any:
+        """The annotated type of the result, `Any` where there is none."""
+        try:
+            return get_type_hints(self.function, include_extras=True).get("return", Any)
+        except (NameError, TypeError) as error:
+            raise HandlerError(
+                f"an annotation of the handler {self.name!r} cannot be resolved: {error}",
+                remedy="Import the type where the handler is defined, outside of `if TYPE_CHECKING`.",
+            ) from error
+
+    def arrange(
+        self, args: Sequence[object], kwargs: Mapping[str, object], *, keyword_only: bool = False
+    ) -> tuple[Sequence[object], Mapping[str, object]]:
+        """The arguments in their one canonical form, so that `f(1)` and `f(n=1)` are one call.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            keyword_only: Name all arguments; else all that can go by position do.
+
+        Raises:
+            SignatureError: The arguments do not fit the parameters.
+        """
+        if not kwargs and not keyword_only and self._least <= len(args) <= self._most:
+            return args, kwargs
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise SignatureError(
+                f"the arguments do not fit the handler {self.name!r}: {error}",
+                remedy=f"Its parameters are {self.signature}.",
+            ) from error
+        if not keyword_only:
+            return bound.args, bound.kwargs
+        return (), self._named(bound)
+
+    def _named(self, bound: inspect.BoundArguments) -> dict[str, object]:
+        named: dict[str, object] = {}
+        for name, value in bound.arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            elif kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
+                raise SignatureError(
+                    f"the parameter {name!r} of the handler {self.name!r} takes no keyword, and this codec needs one",
+                    remedy="Give it a parameter with a name, or use the codec `json`.",
+                )
+            else:
+                named[name] = value
+        return named
+
+    def __repr__(self) -> str:
+        return f"<brrr handler {self.name}{self.signature}>"
+
+
+class TypedTask(Task, Generic[P, T]):
+    """A task whose parameters and result type checkers know: what `call`, `schedule`, `read` and `result` take."""
+
+
+class Handler(TypedTask[P, T]):
+    """A handler whose function takes the active worker first. Called directly, it is that function."""
+
+    def __call__(self, app: "ActiveWorker", *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function itself, for tests and for helpers; nothing of this is durable."""
+        return self.function(app, *args, **kwargs)
+
+
+class PlainHandler(TypedTask[P, T]):
+    """A handler whose function knows nothing of brrr. Called directly, it is that function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Call the function itself; nothing of this is durable."""
+        return self.function(*args, **kwargs)
+
+
+@overload
+def handler(
+    function: "Callable[Concatenate[ActiveWorker, P], Coroutine[Any, Any, T]]",
+) -> Handler[P, T]: ...
+@overload
+def handler(function: "Callable[Concatenate[ActiveWorker, P], T]") -> Handler[P, T]: ...
+def handler(function: Callable[..., Any]) -> Handler[..., Any]:
+    """Make a handler of a function whose first parameter is the active worker.
+
+    An `async def` runs on the worker's event loop, a `def` in a thread of its own.
+
+    Raises:
+        HandlerError: The function cannot be a handler.
+    """
+    return Handler(function, takes_app=True)
+
+
+@overload
+def handler_no_arg(
+    function: Callable[P, Coroutine[Any, Any, T]],
+) -> PlainHandler[P, T]: ...
+@overload
+def handler_no_arg(function: Callable[P, T]) -> PlainHandler[P, T]: ...
+def handler_no_arg(function: Callable[..., Any]) -> PlainHandler[..., Any]:
+    """Make a handler of a function that does not take the active worker.
+
+    Raises:
+        HandlerError: The function cannot be a handler.
+    """
+    return PlainHandler(function, takes_app=False)
+
+
+def only(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a helper that may run only inside a running handler.
+
+    Raises:
+        NotInTaskError: By the helper, where it is called outside of one.
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        if current.get(None) is None:
+            raise NotInTaskError(
+                f"{getattr(function, '__qualname__', function)} was called outside of a running handler",
+                remedy="Call it from a handler, or from what a handler calls.",
+            )
+        return function(*args, **kwargs)
+
+    return guarded
+
+
+def _check(function: object) -> None:
+    if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(
+            f"{function!r} cannot be a handler", remedy="Decorate a function or an async function that returns."
+        )
+
+
+def _visible(function: Callable[..., Any], *, takes_app: bool) -> inspect.Signature:
+    signature = inspect.signature(function)
+    if not takes_app:
+        return signature
+    parameters = list(signature.parameters.values())
+    if not parameters or parameters[0].kind not in _BY_POSITION:
+        raise HandlerError(
+            f"{function!r} has no first parameter for the active worker",
+            remedy="Add one, `app: brrr.ActiveWorker`, or decorate it with `handler_no_arg`.",
+        )
+    return signature.replace(parameters=parameters[1:])
+
+
+def _runner(
+    function: Callable[..., Any], signature: inspect.Signature, *, takes_app: bool
+) -> Callable[..., Awaitable[Any]]:
+    if inspect.iscoroutinefunction(function):
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            return await (function(current.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
+    else:
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            active = current.get()
+            given = (active, *args) if takes_app else args
+            result = await active.in_thread(functools.partial(function, *given, **kwargs))
+            return await result if inspect.isawaitable(result) else result
+
+    functools.update_wrapper(run, function)
+    run.__signature__ = signature  # type: ignore[attr-defined] # what inspect.signature reads
+    return run

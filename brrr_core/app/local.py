@@ -1,0 +1,122 @@
+"""Runs whole workflows in one process and one call, for unit tests: no backend, no worker to start."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, ParamSpec, TypeVar, overload
+
+from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.app.worker import AppWorker
+from brrr_core.backend.memory.queue import MemoryQueue
+from brrr_core.backend.memory.space import Session, Space
+from brrr_core.backend.memory.store import MemoryCache, MemoryStore
+from brrr_core.codec.contracts import Codec
+from brrr_core.engine.connection import Connection
+from brrr_core.engine.hooks import CallBuried, hookimpl
+from brrr_core.engine.policy import Policy
+
+__all__ = ["LocalBrrr"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TOPIC: Final = "local"
+LEASE: Final = 3_600.0
+
+
+class LocalBrrr:
+    """An application in memory: `await LocalBrrr(handlers=dict(fib=fib), codec="json").run(fib)(11)`.
+
+    The real engine runs, with deferring, encoding and re-running, and on every topic that is called. Each run starts
+    from nothing. An error that a handler raises is not tried again: it is raised where the run is awaited.
+
+    Args:
+        handlers: The handlers by name.
+        codec: A codec or the name of one.
+        policy: Limits; as it comes, one attempt a call, and determinism is checked.
+        concurrency: The most calls under way at a time, a topic.
+    """
+
+    def __init__(
+        self,
+        *,
+        handlers: Mapping[str, Task],
+        codec: str | Codec = "json",
+        policy: Policy | None = None,
+        concurrency: int = 64,
+    ) -> None:
+        self._handlers = handlers
+        self._codec = codec
+        self._policy = policy or Policy(max_attempts=1, check=True)
+        self._concurrency = concurrency
+
+    @overload
+    def run(self, task: TypedTask[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def run(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+    def run(self, task: Task | str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """The result of a call, all that it calls included.
+
+        Raises:
+            Exception: What a handler raised, as it was raised.
+            BrrrError: What the engine gave up on: a spawn limit, a handler that is not deterministic.
+        """
+
+        async def result(*args: Any, **kwargs: Any) -> Any:
+            session = Session(Space(time.monotonic), asyncio.get_running_loop())
+            queue = _WatchedQueue(session, LEASE)
+            failure = _FirstFailure()
+            connection = Connection(
+                queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
+            )
+            app = AppWorker(handlers=self._handlers, codec=self._codec, connection=connection)
+            async with asyncio.TaskGroup() as loops:
+
+                def work_on(topic: str) -> None:
+                    loops.create_task(connection.loop(topic, app.handle, concurrency=self._concurrency))
+
+                queue.on_new_topic = work_on
+                waiting = loops.create_task(_scheduled_result(app, task, args, kwargs))
+                failure.waiting = waiting
+                await asyncio.wait({waiting})
+                connection.stop()
+            queue.close()
+            await connection.close()
+            if failure.error is not None:
+                raise failure.error
+            return waiting.result()
+
+        return result
+
+
+class _FirstFailure:
+    """Ends the wait for a result that will not come."""
+
+    error: BaseException | None = None
+    waiting: "asyncio.Task[Any] | None" = None
+
+    @hookimpl
+    def brrr_call_buried(self, event: CallBuried) -> None:
+        if self.waiting is not None and self.error is None:
+            self.error = event.error
+            self.waiting.cancel()
+
+
+class _WatchedQueue(MemoryQueue):
+    """A queue that tells of each new topic, so that somebody works on it."""
+
+    def __init__(self, session: Session, lease: float) -> None:
+        super().__init__(session, lease)
+        self.on_new_topic: Callable[[str], None] | None = None
+        self._seen: set[str] = set()
+
+    async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        await super().put(topic, bodies, delay=delay)
+        if topic not in self._seen and self.on_new_topic is not None:
+            self._seen.add(topic)
+            self.on_new_topic(topic)
+
+
+async def _scheduled_result(app: AppWorker, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    await app.schedule(task, topic=TOPIC)(*args, **kwargs)
+    return await app.result(task)(*args, **kwargs)

@@ -1,0 +1,81 @@
+"""From URLs to a connection: `serve` for workers, `connect` for clients that run nothing."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from brrr_core.backend.lifecycle import Backend
+from brrr_core.engine.connection import Connection
+from brrr_core.engine.policy import Policy
+from brrr_core.plugins import load_hooks, resolve_roles
+
+__all__ = ["connect", "serve"]
+
+
+@asynccontextmanager
+async def serve(
+    queue: str | Backend | None = None,
+    store: str | Backend | None = None,
+    cache: str | Backend | None = None,
+    *,
+    policy: Policy | None = None,
+    hooks: Iterable[object] = (),
+) -> AsyncGenerator[Connection, None]:
+    """Open the backends of a fleet, for workers: `async with brrr.serve("sqlite:///brrr.db") as conn`.
+
+    Args:
+        queue: A URL, or an open backend; the environment's BRRR_QUEUE where it is left out.
+        store: The same, BRRR_STORE; where nothing names one, the queue's backend.
+        cache: The same, BRRR_CACHE; where nothing names one, the queue's backend, or else the store's.
+        policy: Limits, retries, patience.
+        hooks: Hook plugins, besides those that are installed.
+
+    Raises:
+        UrlError: A URL cannot be read, or none is named.
+        OptionError: An option of a URL is wrong.
+        PluginError: A plugin is missing, broken, or does not offer the role.
+        BackendError: A backend cannot be opened.
+    """
+    installed = [found.plugin for found in load_hooks()]
+    async with _opened(queue, store, cache, policy, (*installed, *hooks)) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def connect(
+    queue: str | Backend | None = None,
+    store: str | Backend | None = None,
+    cache: str | Backend | None = None,
+    *,
+    policy: Policy | None = None,
+) -> AsyncGenerator[Connection, None]:
+    """Open the backends of a fleet for a client that schedules and reads, and runs nothing.
+
+    As `serve`, but for the hooks.
+    """
+    async with _opened(queue, store, cache, policy, ()) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _opened(
+    queue: str | Backend | None,
+    store: str | Backend | None,
+    cache: str | Backend | None,
+    policy: Policy | None,
+    hooks: Iterable[object],
+) -> AsyncGenerator[Connection, None]:
+    roles = resolve_roles(queue, store, cache)
+    async with AsyncExitStack() as stack:
+        for backend in roles.owned:
+            await stack.enter_async_context(backend)
+        manifest = roles.queue.manifest
+        connection = Connection(
+            roles.queue.queue,
+            roles.store.store,
+            roles.cache.cache,
+            policy=policy,
+            hooks=hooks,
+            delays=manifest is None or manifest.queue is None or manifest.queue.delay,
+        )
+        stack.push_async_callback(connection.close)
+        yield connection

@@ -1,0 +1,52 @@
+"""The checks of arguments that every backend makes before it does anything."""
+
+from collections.abc import Iterable
+from math import isnan
+
+from brrr_core.errors import ArgumentError, BodyTooLargeError, ValueTooLargeError
+
+__all__ = ["check_bodies", "check_delay", "check_limit", "check_topic", "check_values", "check_wait"]
+
+
+def check_topic(topic: str) -> None:
+    """A topic is any text but the empty one. Raises `ArgumentError`."""
+    if not topic:
+        raise ArgumentError("the topic is the empty text", remedy="Name the topic.")
+
+
+def check_limit(limit: int) -> None:
+    """A limit is at least 1. Raises `ArgumentError`."""
+    if limit < 1:
+        raise ArgumentError(f"limit is {limit}", remedy="Ask for at least 1.")
+
+
+def check_wait(wait: float) -> None:
+    """A wait is 0 seconds (do not wait) or more, without an upper bound. Raises `ArgumentError`."""
+    if wait < 0 or isnan(wait):
+        raise ArgumentError(f"wait is {wait} seconds", remedy="Wait 0 seconds or more; 0 does not wait.")
+
+
+def check_delay(delay: float) -> None:
+    """A delay is a finite number of seconds, 0 or more. Raises `ArgumentError`."""
+    if not 0 <= delay < float("inf"):
+        raise ArgumentError(f"delay is {delay} seconds", remedy="Delay by a finite number of seconds, 0 or more.")
+
+
+def check_bodies(topic: str, bodies: Iterable[bytes], most: int) -> None:
+    """Every body has at most `most` bytes. Raises `BodyTooLargeError`."""
+    for body in bodies:
+        if len(body) > most:
+            raise BodyTooLargeError(
+                f"a message body of {len(body)} bytes for the topic {topic!r} is over this queue's {most}",
+                remedy="Nothing of the batch was put; make the body smaller, or use a queue that carries more.",
+            )
+
+
+def check_values(values: Iterable[bytes | None], most: int) -> None:
+    """Every value that is present has at most `most` bytes. Raises `ValueTooLargeError`."""
+    for value in values:
+        if value is not None and len(value) > most:
+            raise ValueTooLargeError(
+                f"a value of {len(value)} bytes is over this store's {most}",
+                remedy="Nothing of the batch was written; keep large data elsewhere and pass its name.",
+            )

@@ -1,0 +1,53 @@
+"""The backend class of `memory:` and `memory:name`."""
+
+from asyncio import get_running_loop
+from time import monotonic
+
+from brrr_core.backend.lifecycle import Backend, Roles
+from brrr_core.backend.memory.options import MemoryOptions
+from brrr_core.backend.memory.queue import MemoryQueue
+from brrr_core.backend.memory.space import Clock, Session, Space, named
+from brrr_core.backend.memory.store import MemoryCache, MemoryStore
+from brrr_core.backend.options import BackendUrl
+from brrr_core.errors import UrlError
+
+__all__ = ["MemoryBackend"]
+
+
+class MemoryBackend(Backend):
+    """Queue, store and cache in this process.
+
+    `memory:` is new each time it is opened. `memory:name` is one space for all backends of that name in the process,
+    whatever loop and thread they belong to; it lives until the process ends, closed backends or not, or until
+    `forget(name)`.
+
+    Args:
+        url: `memory:` or `memory:name`.
+        options: The lease.
+        clock: What leases and delays are counted by. A `receive` that blocks sleeps by its loop's time, so a simulator
+            whose loop has its own time gives that loop's `time`.
+
+    Raises:
+        UrlError: The URL names a host or a user.
+    """
+
+    def __init__(self, url: BackendUrl, options: MemoryOptions | None = None, *, clock: Clock = monotonic) -> None:
+        if url.hosts or url.username is not None or url.password is not None:
+            raise UrlError(f"{url} names a host or a user", remedy="Write memory: or memory:name.")
+        self._name = url.path
+        self._options = MemoryOptions() if options is None else options
+        self._clock = clock
+        self._queue: MemoryQueue | None = None
+
+    async def start(self) -> Roles:
+        """Make or find the space. Raises `BackendError` where the name runs by another clock."""
+        space = named(self._name, self._clock) if self._name else Space(self._clock)
+        session = Session(space, get_running_loop())
+        self._queue = MemoryQueue(session, self._options.lease)
+        return Roles(queue=self._queue, store=MemoryStore(session), cache=MemoryCache(session))
+
+    async def stop(self) -> None:
+        """End every waiting `receive`. A named space stays."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.close()

@@ -1,0 +1,164 @@
+"""One way to write a value: rewrites what msgspec would write in more than one way, or would write wrongly.
+
+msgspec's encoders sort the keys of dicts and the fields of objects, but they sort sets with Python's `<` (which mixed
+elements refuse, and which orders sets of sets by chance), refuse dict keys that are not text, leave a struct's default
+out by identity and not by equality, and write NaN in JSON as null. `CanonicalForm` finds such places and puts something
+in them that can be written in only one way. What has none of them, which is nearly everything, is passed on as it is.
+"""
+
+import copy
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from functools import partial
+from typing import Any, Final, cast
+
+from msgspec import NODEFAULT, UNSET, Raw, Struct
+from msgspec.structs import force_setattr
+
+__all__ = ["PLAIN", "TEXT", "CanonicalForm", "NotCanonicalError", "field_names"]
+
+PLAIN: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
+"""The exact types that every encoder of ours writes in one way."""
+
+TEXT: Final[frozenset[type]] = frozenset({str})
+
+
+class NotCanonicalError(ValueError):
+    """A value that has no canonical form; its message is the reason. Never leaves this package."""
+
+
+class CanonicalForm(ABC):
+    """Called with a value, gives a value that `encode` writes in the one canonical way.
+
+    Args:
+        encode: The encoder, which must write the keys of dicts and the fields of objects in sorted order.
+    """
+
+    def __init__(self, encode: Callable[[object], bytes]) -> None:
+        self._encode = encode
+        self._rules: dict[type, Callable[[Any], object]] = dict.fromkeys(PLAIN, _itself)
+
+    def __call__(self, value: object) -> object:
+        """The value to encode in place of `value`; often `value` itself, which is never changed.
+
+        Raises:
+            NotCanonicalError: The value, or something within it, has no canonical form.
+        """
+        rule = self._rules.get(type(value)) or self._rule(type(value))
+        return rule(value)
+
+    @abstractmethod
+    def number(self, value: float) -> object:
+        """What stands for a float.
+
+        Raises:
+            NotCanonicalError: The format has no such number.
+        """
+
+    @abstractmethod
+    def mapping(self, value: Mapping[object, object]) -> object:
+        """What stands for a dict.
+
+        Raises:
+            NotCanonicalError: A key cannot be written, or two keys would be written alike.
+        """
+
+    def sequence(self, value: Collection[object]) -> Collection[object]:
+        """What stands for a list or a tuple: its elements' canonical forms, in their order."""
+        if PLAIN.issuperset(map(type, value)):
+            return value
+        return [self(element) for element in value]
+
+    def values(self, value: Mapping[str, object]) -> Mapping[str, object]:
+        """The same dict with the canonical forms of its values."""
+        if PLAIN.issuperset(map(type, value.values())):
+            return value
+        return {key: self(member) for key, member in value.items()}
+
+    def encoded(self, value: object) -> bytes:
+        """The canonical bytes of `value`."""
+        return self._encode(self(value))
+
+    def _rule(self, kind: type[Any]) -> Callable[[Any], object]:
+        """How values of one class are treated. Found out once a class, and kept."""
+        rule: Callable[[Any], object] = _itself  # whether msgspec knows the class is for msgspec to say
+        if issubclass(kind, Enum):
+            rule = self._member
+        elif kind is float:
+            rule = self.number
+        elif issubclass(kind, (list, tuple)):
+            rule = self.sequence
+        elif issubclass(kind, (set, frozenset)):
+            rule = self._unordered
+        elif issubclass(kind, dict):
+            rule = self.mapping
+        elif issubclass(kind, Struct):
+            rule = partial(self._struct, _struct_fields(kind))
+        elif issubclass(kind, Raw):
+            rule = _refuse_raw
+        elif names := field_names(kind):
+            rule = partial(self._fields, names)
+        self._rules[kind] = rule
+        return rule
+
+    def _member(self, value: Enum) -> object:
+        return self(value.value)
+
+    def _unordered(self, value: AbstractSet[object]) -> object:
+        return [Raw(element) for element in sorted({self.encoded(element) for element in value})]
+
+    def _struct(self, fields: Iterable[tuple[str, object]], value: Struct) -> object:
+        changed: list[tuple[str, object]] = []
+        for name, default in fields:
+            old = getattr(value, name, UNSET)
+            new = self(old)
+            if default is not NODEFAULT and type(old) is type(default) and old == default:
+                new = default
+            if new is not old:
+                changed.append((name, new))
+        if not changed:
+            return value
+        twin = copy.copy(value)  # keeps what the class says of tags, renamed fields and arrays
+        for name, new in changed:
+            force_setattr(twin, name, new)
+        return twin
+
+    def _fields(self, names: Iterable[str], value: object) -> object:
+        changed = False
+        members: dict[str, object] = {}
+        for name in names:
+            old = getattr(value, name, UNSET)
+            if old is not UNSET:
+                members[name] = new = self(old)
+                changed = changed or new is not old
+        return members if changed else value
+
+
+def field_names(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a struct, a dataclass or an attrs class; of anything else, none."""
+    if issubclass(kind, Struct):
+        return kind.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(field.name for field in getattr(kind, "__attrs_attrs__", ()))
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+def _refuse_raw(value: Raw) -> object:
+    raise NotCanonicalError("raw bytes of an encoded value need not be in canonical form")
+
+
+def _struct_fields(kind: type[Struct]) -> tuple[tuple[str, object], ...]:
+    """The fields' names, each with the default that msgspec leaves out where it meets that very object."""
+    names = kind.__struct_fields__
+    if not kind.__struct_config__.omit_defaults:
+        return tuple((name, NODEFAULT) for name in names)
+    defaults = cast("tuple[object, ...]", kind.__struct_defaults__)
+    padding = (NODEFAULT,) * (len(names) - len(defaults))
+    return tuple(zip(names, padding + defaults, strict=True))

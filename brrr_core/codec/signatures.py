@@ -1,0 +1,232 @@
+"""What a task's signature asks for: reads its parameters once, and turns encoded arguments into its own.
+
+A call is bound here and not by Python, so that an argument too many is a `DecodeError` that names the task and the
+parameter, and not a `TypeError` from somewhere.
+"""
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NoReturn, Optional, get_type_hints
+from weakref import WeakKeyDictionary
+
+from msgspec import Raw
+
+from brrr_core.codec.decoders import Decode, Decoders, UnsupportedTypeError
+from brrr_core.codec.unencodable import type_name
+from brrr_core.errors import DecodeError, HandlerError
+
+__all__ = ["Parameter", "Signatures", "TaskSignature"]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_REMEDY = (
+    "Compare the caller's arguments with the handler's parameters; "
+    "a call keeps the arguments that it was scheduled with, whatever the handler asks for since."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a task.
+
+    Attributes:
+        name: Its name.
+        decode: Decodes an argument to its annotation, or to builtin types where it has none.
+        required: It has no default.
+    """
+
+    name: str
+    decode: Decode
+    required: bool
+
+
+class TaskSignature:
+    """The parameters of one task.
+
+    Args:
+        task: The task, or whatever else has its signature.
+        decoders: The decoding functions of the codec.
+
+    Raises:
+        HandlerError: An annotation cannot be resolved, or nothing can be decoded to it.
+    """
+
+    def __init__(self, task: Callable[..., Any], decoders: Decoders) -> None:
+        read = partial(_parameter, task, decoders)
+        parameters = inspect.signature(task).parameters.values()
+        self._untyped = decoders.untyped
+        self._positional = tuple(read(p) for p in parameters if p.kind in _POSITIONAL)
+        self._named = {p.name: read(p) for p in parameters if p.kind in _NAMED}
+        self._variadic = next((read(p) for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self._extra = next((read(p) for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        self._only_named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+        self._only_positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        self._decodes = tuple(parameter.decode for parameter in self._positional)
+        self._least = sum(parameter.required for parameter in self._positional)
+
+    def bind(
+        self, task_name: str, args: Sequence[Raw], kwargs: Mapping[str, Raw]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments to call the task with.
+
+        Raises:
+            DecodeError: There are too many, too few or unknown arguments, or one does not fit its parameter.
+        """
+        if not kwargs and not self._only_named and self._least <= len(args) <= len(self._decodes):
+            try:
+                return [decode(raw) for decode, raw in zip(self._decodes, args, strict=False)], {}
+            except Exception:  # noqa: BLE001, S110 - what follows finds the same error again, and says where
+                pass
+        positional = [self._read(task_name, self._at(task_name, i, args), raw) for i, raw in enumerate(args)]
+        taken = {parameter.name for parameter in self._positional[: len(args)]}
+        named = {name: self._read(task_name, self._called(task_name, name, raw, taken), raw)
+                 for name, raw in kwargs.items()}  # fmt: skip
+        required = [parameter.name for parameter in self._positional[len(args) :] if parameter.required]
+        for name in (*required, *self._only_named):
+            if name not in named or name in self._only_positional:
+                _reject(f"a call of task {task_name!r} gives nothing for its parameter {name!r}")
+        return positional, named
+
+    def bind_named(self, task_name: str, kwargs: Mapping[str, Raw]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Like `bind`, with all arguments by name, those of positional-only parameters too."""
+        rest = dict(kwargs)
+        args: list[Raw] = []
+        for name in self._only_positional:
+            if name not in rest:
+                break
+            args.append(rest.pop(name))
+        return self.bind(task_name, args, rest)
+
+    def _at(self, task_name: str, position: int, args: Sequence[Raw]) -> Parameter:
+        if position < len(self._positional):
+            return self._positional[position]
+        if self._variadic is None:
+            surplus = ", ".join(self._type_of(raw) for raw in args[position:])
+            _reject(
+                f"task {task_name!r} takes {len(self._positional)} positional arguments at most, "
+                f"and a call gives {len(args)}, the surplus of type {surplus}"
+            )
+        return self._variadic
+
+    def _called(self, task_name: str, name: str, raw: Raw, taken: set[str]) -> Parameter:
+        parameter = self._named.get(name)
+        if parameter is None:
+            if self._extra is None:
+                _reject(f"task {task_name!r} has no parameter {name!r} by name; a call gives it a {self._type_of(raw)}")
+            return self._extra
+        if name in taken:
+            _reject(f"a call of task {task_name!r} gives its parameter {name!r} by position and by name")
+        return parameter
+
+    def _read(self, task_name: str, parameter: Parameter, raw: Raw) -> Any:
+        try:
+            return parameter.decode(raw)
+        except Exception as error:  # a class that is decoded to can raise anything
+            raise DecodeError(
+                f"a call of task {task_name!r} gives its parameter {parameter.name!r} a {self._type_of(raw)}: {error}",
+                remedy=_REMEDY,
+            ) from error
+
+    def _type_of(self, raw: Raw) -> str:
+        try:
+            value: object = self._untyped(raw)
+            return type_name(type(value))
+        except Exception:  # noqa: BLE001 - only a word in an error that is on its way
+            return "value that cannot be decoded"
+
+
+class Signatures:
+    """Reads the signature of each task once.
+
+    Tasks are referred to weakly. One that is made anew for each call, `partial(handler, app)`, is known by what it
+    wraps.
+    """
+
+    def __init__(self, decoders: Decoders) -> None:
+        self._decoders = decoders
+        self._known: WeakKeyDictionary[Callable[..., Any], dict[Hashable, TaskSignature]] = WeakKeyDictionary()
+
+    def of(self, task: Callable[..., Any]) -> TaskSignature:
+        """The task's signature, that of `inspect.signature`.
+
+        Raises:
+            HandlerError: The task has no readable signature, or an annotation in it cannot be used.
+        """
+        owner, bound = _identity(task)
+        try:
+            return self._known[owner][bound]
+        except KeyError:
+            signature = self._read(task)
+            self._known.setdefault(owner, {})[bound] = signature
+            return signature
+        except TypeError:  # neither hashable nor weakly referable
+            return self._read(task)
+
+    def _read(self, task: Callable[..., Any]) -> TaskSignature:
+        try:
+            return TaskSignature(task, self._decoders)
+        except (TypeError, ValueError) as error:
+            raise HandlerError(
+                f"the signature of handler {_name(task)} cannot be read: {error}",
+                remedy="Write the handler as a plain function.",
+            ) from error
+
+
+def _parameter(task: Callable[..., Any], decoders: Decoders, parameter: inspect.Parameter) -> Parameter:
+    try:
+        kind = _resolved(task, parameter)
+        decode = decoders.to(kind)
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        reason = str(error) if isinstance(error, UnsupportedTypeError) else f"it does not resolve ({error})"
+        raise HandlerError(
+            f"parameter {parameter.name!r} of handler {_name(task)} is annotated with {parameter.annotation!r}, "
+            f"which arguments cannot be decoded to: {reason}",
+            remedy="Annotate it with a builtin type, a dataclass or a msgspec Struct that is importable "
+            "where the handler is defined, or leave the annotation out.",
+        ) from error
+    return Parameter(parameter.name, decode, parameter.default is parameter.empty)
+
+
+def _resolved(task: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The annotation, resolved by itself: others, such as the application's, may be names for type checkers only."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    namespace = getattr(_underlying(task), "__globals__", {})
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    kind = get_type_hints(holder, globalns=namespace, include_extras=True)[parameter.name]
+    return Optional[kind] if parameter.default is None else kind  # noqa: UP045 - `|` does not take every kind
+
+
+def _underlying(task: Any) -> Any:
+    """The plain function within partials, wrappers, bound methods and callable objects."""
+    while True:
+        if isinstance(task, partial):
+            task = task.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        elif hasattr(task, "__wrapped__"):
+            task = task.__wrapped__
+        elif inspect.ismethod(task):
+            task = task.__func__
+        elif not inspect.isroutine(task) and not isinstance(task, type) and inspect.isroutine(type(task).__call__):
+            return type(task).__call__
+        else:
+            return task
+
+
+def _identity(task: Callable[..., Any]) -> tuple[Callable[..., Any], Hashable]:
+    """What a task's signature is kept under: a partial is its function with the number of arguments bound."""
+    wrapper: Any = task
+    if type(wrapper) is partial and not wrapper.keywords and not wrapper.__dict__:  # nor a `__signature__` of its own
+        return wrapper.func, len(wrapper.args)
+    return task, None
+
+
+def _name(task: Callable[..., Any]) -> str:
+    inner = _underlying(task)
+    return f"{inner.__module__}.{inner.__qualname__}"
+
+
+def _reject(what: str) -> NoReturn:
+    raise DecodeError(what, remedy=_REMEDY)

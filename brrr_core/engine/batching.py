@@ -1,0 +1,120 @@
+"""Gathers what many ask at once into few batches: the one layer between the engine and a backend.
+
+What is asked in one turn of the event loop, or while an earlier batch is under way, shares the next batch. Backends
+stay plain, and handlers that run side by side pay for one round trip together.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
+
+__all__ = ["BATCH_LIMIT", "Batcher"]
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+BATCH_LIMIT = 1_000
+"""The most items that one batch holds, so that no call graph makes a batch without bound."""
+
+
+class _Ask(NamedTuple, Generic[ItemT, ResultT]):
+    items: Sequence[ItemT]
+    future: "asyncio.Future[list[ResultT]]"
+
+
+class Batcher(Generic[ItemT, ResultT]):
+    """One kind of backend operation, with at most one batch of it under way.
+
+    Args:
+        run: Runs one batch of 1 to `limit` items; its results are in the items' order.
+        limit: The most items of a batch. A larger ask is cut.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT]]], *, limit: int = BATCH_LIMIT
+    ) -> None:
+        self._run = run
+        self._limit = limit
+        self._asks: deque[_Ask[ItemT, ResultT]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self.batches = 0
+        self.items = 0
+
+    def ask(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
+        """The results of `items`, in their order; await the future. An ask that is cancelled may still take place."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[ResultT]] = loop.create_future()
+        if not items:
+            future.set_result([])
+            return future
+        self._asks.append(_Ask(items, future))
+        if self._task is None:
+            self._task = loop.create_task(self._drain())
+        return future
+
+    async def close(self) -> None:
+        """Wait until what was asked is done."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _drain(self) -> None:
+        asks: list[_Ask[ItemT, ResultT]] = []
+        try:
+            while self._asks:
+                asks = self._take()
+                await self._answer(asks)
+        finally:
+            self._task = None
+            for ask in (*asks, *self._asks):
+                ask.future.cancel()  # does nothing to those that are answered
+            self._asks.clear()
+
+    def _take(self) -> list[_Ask[ItemT, ResultT]]:
+        asks = [self._asks.popleft()]
+        size = len(asks[0].items)
+        while self._asks and size + len(self._asks[0].items) <= self._limit:
+            asks.append(self._asks.popleft())
+            size += len(asks[-1].items)
+        return asks
+
+    async def _answer(self, asks: list[_Ask[ItemT, ResultT]]) -> None:
+        try:
+            if len(asks) == 1:
+                results = await self._run_cut(asks[0].items)
+            else:
+                results = await self._run_batch([item for ask in asks for item in ask.items])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
+            await self._fail(asks, error)
+            return
+        start = 0
+        for items, future in asks:
+            end = start + len(items)
+            if not future.done():
+                future.set_result(list(results[start:end]))
+            start = end
+
+    async def _run_batch(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
+        self.batches += 1
+        self.items += len(items)
+        return await self._run(items)
+
+    async def _run_cut(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
+        if len(items) <= self._limit:
+            return await self._run_batch(items)
+        results: list[ResultT] = []
+        for start in range(0, len(items), self._limit):
+            results.extend(await self._run_batch(items[start : start + self._limit]))
+        return results
+
+    async def _fail(self, asks: list[_Ask[ItemT, ResultT]], error: Exception) -> None:
+        if len(asks) == 1 or isinstance(error, BackendUnavailableError | BackendClosedError):
+            for ask in asks:
+                if not ask.future.done():
+                    ask.future.set_exception(error)
+            return
+        # One bad item (too large, say) must not fail its neighbours. Every operation may be repeated.
+        for ask in asks:
+            await self._answer([ask])

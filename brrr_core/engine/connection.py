@@ -1,0 +1,155 @@
+"""A connection: the backends of one fleet, and what can be done with them."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Final, TypeVar
+
+from brrr_core.backend.contracts import Cache, Key, Queue, Store
+from brrr_core.engine.delivery import Engine, Handle
+from brrr_core.engine.hooks import Hooks
+from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.policy import Policy
+from brrr_core.engine.recall import History, ValueCache
+from brrr_core.engine.roots import new_redrive_id, new_root_id
+from brrr_core.engine.scheduling import Scheduler, over_limit
+from brrr_core.engine.worker import Worker
+from brrr_core.wire import Call, ScheduleMessage, count_key, encode_call, encode_message
+
+__all__ = ["Connection"]
+
+ResultT = TypeVar("ResultT")
+
+THREADS: Final = 32
+"""The most threads that run sync handlers of one connection."""
+
+
+class Connection:
+    """Schedules calls, reads values and runs workers over one queue, one store and one cache.
+
+    `brrr_core.serve` and `brrr_core.connect` make one from URLs.
+
+    Attributes:
+        queue: The queue, for operators' tools.
+        store: The store.
+        cache: The counters.
+        policy: Its settings.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        store: Store,
+        cache: Cache,
+        *,
+        policy: Policy | None = None,
+        hooks: Iterable[object] = (),
+        delays: bool = True,
+    ) -> None:
+        self.queue = queue
+        self.store = store
+        self.cache = cache
+        self.policy = policy or Policy()
+        self._operations = Operations(queue, store, cache)
+        self._engine = Engine(
+            operations=self._operations,
+            scheduler=Scheduler(self._operations, self.policy),
+            cache=ValueCache(self.policy.cache_bytes),
+            history=History(),
+            hooks=Hooks(hooks),
+            policy=self.policy,
+            delays=delays,
+        )
+        self._workers: set[Worker] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._listening = False
+
+    async def schedule(self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False) -> str | None:
+        """Put a call on a topic, to be run by whoever works there. Its root id, or None where it has a value already.
+
+        Args:
+            call: The call.
+            topic: The topic.
+            delay: Seconds before it may run.
+            redrive: Put every child that is missing once more, for a queue that lost messages.
+
+        Raises:
+            BackendError: A backend failed. The call may have been put all the same; scheduling it again is safe.
+        """
+        (value,) = await self._operations.read([Key("value", call.call_hash)])
+        if value is not None:
+            return None
+        root_id = new_redrive_id(int(time.time())) if redrive else new_root_id()
+        written = self._operations.write([(Key("call", call.call_hash), encode_call(call))])
+        counted = self._operations.count([(count_key(root_id), 1)])
+        (count,), _ = await asyncio.gather(counted, written)
+        if count > self.policy.spawn_limit:
+            raise over_limit(root_id, self.policy.spawn_limit)
+        body = encode_message(ScheduleMessage(root_id, call.call_hash))
+        await self._operations.put([Put(topic, body, delay)])
+        return root_id
+
+    async def value(self, call_hash: str) -> bytes | None:
+        """The encoded value of the call, or None while there is none."""
+        (value,) = await self._operations.read([Key("value", call_hash)])
+        return value
+
+    async def loop(self, topic: str, handle: Handle, *, concurrency: int = 64) -> None:
+        """Work on a topic until `stop`, SIGTERM, or cancellation; all three let running handlers finish.
+
+        Several loops may run side by side. SIGTERM is listened for while a loop runs in the main thread of a process
+        that has not set a handler of its own.
+
+        Args:
+            topic: Where to receive from. The handlers must know every call that is put there.
+            handle: `AppWorker.handle`.
+            concurrency: The most calls under way at a time.
+
+        Raises:
+            BackendError: The queue has not answered for longer than the policy's patience.
+        """
+        worker = Worker(self._engine, topic, handle, concurrency)
+        self._workers.add(worker)
+        self._listening = self._listening or self._listen()
+        try:
+            await worker.run()
+        finally:
+            self._workers.discard(worker)
+            if self._listening and not self._workers:
+                asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+                self._listening = False
+
+    def stop(self) -> None:
+        """Tell all loops of this connection to stop gracefully."""
+        for worker in self._workers:
+            worker.stop()
+
+    async def in_thread(self, function: Callable[[], ResultT]) -> ResultT:
+        """Run a blocking function in a thread of this connection, with the caller's context variables."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="brrr")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, function)
+
+    async def close(self) -> None:
+        """Wait for what is under way. The backends stay open; they belong to whoever opened them."""
+        self.stop()
+        await self._engine.scheduler.close()
+        await self._operations.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+
+    def _listen(self) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            return False
+        try:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
+        except NotImplementedError:  # Windows, whose event loops know no signals
+            return False
+        return True

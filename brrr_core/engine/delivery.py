@@ -1,0 +1,323 @@
+"""Handles one delivery: runs its call, and returns, defers or fails it (DESIGN.md section 4).
+
+Every step is a batch. A crash between any two leaves only repeated work: nothing is acknowledged before all that it
+stands for is written.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from brrr_core.backend.contracts import Delivery, Key, Swap
+from brrr_core.engine.calls import Child, Defer
+from brrr_core.engine.determinism import compare
+from brrr_core.engine.hooks import CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
+from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.policy import Policy
+from brrr_core.engine.recall import History, Past, ValueCache
+from brrr_core.engine.run import Run
+from brrr_core.engine.scheduling import Outcome, Scheduler, Want, over_limit
+from brrr_core.errors import BackendUnavailableError, BrrrError, BuriedError, RecordMissingError
+from brrr_core.wire import (
+    Call,
+    PendingReturn,
+    PendingReturns,
+    ScheduleMessage,
+    count_key,
+    decode_call,
+    decode_message,
+    decode_pending,
+    encode_message,
+    encode_pending,
+)
+
+__all__ = ["Engine", "Handle", "Handling"]
+
+Handle: TypeAlias = Callable[[Run, Call], Awaitable[bytes]]
+"""Runs the handler of a call and gives its encoded result; raises `Defer` where a value is missing."""
+
+REASON_LIMIT: Final = 16 * 1024
+"""The most characters of a traceback that a dead letter keeps, from its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What all deliveries of one connection share."""
+
+    operations: Operations
+    scheduler: Scheduler
+    cache: ValueCache
+    history: History
+    hooks: Hooks
+    policy: Policy
+    delays: bool
+    """Whether the queue can delay; where it cannot, what would wait comes back at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One delivery with what was read for it."""
+
+    delivery: Delivery
+    root_id: str
+    call: Call
+
+
+class Handling:
+    """Handles deliveries of one loop, many side by side."""
+
+    def __init__(self, engine: Engine, handle: Handle) -> None:
+        self._engine = engine
+        self._operations = engine.operations
+        self._hooks = engine.hooks
+        self._policy = engine.policy
+        self._handle = handle
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Handle one delivery until it is acked, released or buried.
+
+        Raises:
+            Exception: A backend failed; the delivery is still leased.
+        """
+        try:
+            if delivery.attempt > self._policy.max_deliveries:
+                raise BuriedError(
+                    f"the message was delivered {delivery.attempt} times and never finished",
+                    remedy="Look for what kills its workers or makes them lose the lease, then redrive it.",
+                )
+            await self._look(delivery, decode_message(delivery.body))
+        except BrrrError as error:
+            if error.retry:
+                raise
+            await self._bury(delivery, error)
+
+    async def give_back(self, delivery: Delivery) -> None:
+        """Release a delivery that a backend failure interrupted, to be tried again later."""
+        await self._release(delivery, self._policy.retry_delay(delivery.attempt))
+
+    async def _look(self, delivery: Delivery, message: ScheduleMessage) -> None:
+        call_hash = message.call_hash
+        past = self._engine.history.take(message.root_id, call_hash)
+        ahead = self._ahead(past)
+        keys = [Key("value", call_hash), Key("call", call_hash), *(Key("value", other) for other in ahead)]
+        value, record, *values = await self._operations.read(keys)
+        for other, found in zip(ahead, values, strict=True):
+            if found is not None:
+                self._engine.cache.add(other, found)
+        if value is not None:
+            await self._wake_parents(call_hash)
+            await self._operations.ack(delivery)
+            return
+        if record is None:
+            raise RecordMissingError(
+                f"the message names the call {call_hash}, and the store has no record of it",
+                remedy="Check that all workers of the topic share one store, and that it lost nothing; then redrive.",
+            )
+        job = _Job(delivery, message.root_id, decode_call(call_hash, record))
+        absent = [] if past is None else [c for c in past.missing if self._engine.cache.get(c.call.call_hash) is None]
+        if past is None or not absent or await self._watch(job, absent, past):
+            await self._work(job, past)
+
+    def _ahead(self, past: Past | None) -> list[str]:
+        """What to read with the call itself, so that a re-run finds it: what the last run asked for."""
+        if past is None:
+            return []
+        hashes = dict.fromkeys(past.reads)
+        hashes.update(dict.fromkeys(child.call.call_hash for child in past.missing))
+        return [call_hash for call_hash in hashes if self._engine.cache.get(call_hash) is None]
+
+    async def _work(self, job: _Job, past: Past | None) -> None:
+        """Run the call, again and again while all that it missed turns up at once."""
+        again = True
+        while again:
+            run = self._start(job)
+            try:
+                payload = await self._run(run, past)
+            except asyncio.CancelledError:
+                if _cancelled_by_us():
+                    raise
+                await self._fail(job, asyncio.CancelledError("the handler was cancelled from within"))
+                return
+            except BackendUnavailableError:
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its failure
+                await self._fail(job, error)
+                return
+            if payload is not None:
+                await self._return(job, payload)
+                return
+            past = run.past()
+            again = await self._defer(job, list(run.missing.values()), past)
+
+    def _start(self, job: _Job) -> Run:
+        if self._hooks.wants(CallStarted):
+            started = CallStarted(
+                job.delivery.topic, job.root_id, job.call.call_hash, job.call.task_name, job.delivery.attempt
+            )
+            self._hooks.emit(started)
+        return Run(
+            root_id=job.root_id,
+            call=job.call,
+            topic=job.delivery.topic,
+            attempt=job.delivery.attempt,
+            operations=self._operations,
+            cache=self._engine.cache,
+            schedule=self._schedule,
+            check=self._policy.check,
+        )
+
+    async def _run(self, run: Run, past: Past | None) -> bytes | None:
+        """The handler's encoded result, or None where it misses a value.
+
+        Whatever a handler that misses a value makes of that (it may catch `Defer`, wrap it, or fail while it is
+        aborted), the run is deferred: an error that is its own comes again in the run that finds all values.
+        """
+        payload: bytes | None = None
+        try:
+            payload = await self._handle(run, run.call)
+        except BackendUnavailableError:
+            raise
+        except asyncio.CancelledError:
+            if _cancelled_by_us() or not run.missing:
+                raise
+        except Defer:
+            if not run.missing:
+                raise RuntimeError("a handler raised Defer, and no value is missing") from None
+        except BaseException:
+            if not run.missing:
+                raise
+        if past is not None and self._policy.check:
+            compare(run.call, past.asked, run.past().asked)
+        return None if run.missing else payload
+
+    async def _schedule(self, root_id: str, children: Sequence[Child]) -> None:
+        await self._engine.scheduler.schedule([Want(child, root_id) for child in children])
+
+    async def _defer(self, job: _Job, missing: list[Child], past: Past) -> bool:
+        """Put the missing children on their queues and watch one. Whether all have a value by now."""
+        if len(missing) > 1:
+            await self._schedule(job.root_id, missing[:-1])
+        return await self._watch(job, missing, past)
+
+    async def _watch(self, job: _Job, missing: list[Child], past: Past) -> bool:
+        """Register the call on one missing child, the last, and settle its delivery. Whether all have a value instead.
+
+        Only one child is watched: by the time it completes most others have, so a fan-out costs its parent two or
+        three runs, not one a child. The value is read after registering, so a child that completes meanwhile is seen.
+        """
+        mine = PendingReturn(job.root_id, job.call.call_hash, job.delivery.topic)
+        while missing:
+            watched = missing[-1]
+            (outcome,) = await self._engine.scheduler.schedule([Want(watched, job.root_id, mine)])
+            if await self._still_missing([watched]):
+                self._engine.history.add(job.root_id, job.call.call_hash, past)
+                self._tell_deferred(job, watched, len(missing))
+                if outcome is Outcome.FULL:
+                    await self._release(job.delivery, self._policy.retry_delay(job.delivery.attempt))
+                else:
+                    await self._operations.ack(job.delivery)
+                return False
+            missing = await self._still_missing(missing[:-1])
+        return True
+
+    async def _still_missing(self, children: Sequence[Child]) -> list[Child]:
+        unknown = [child for child in children if self._engine.cache.get(child.call.call_hash) is None]
+        values = await self._operations.read([Key("value", child.call.call_hash) for child in unknown])
+        missing: list[Child] = []
+        for child, value in zip(unknown, values, strict=True):
+            if value is None:
+                missing.append(child)
+            else:
+                self._engine.cache.add(child.call.call_hash, value)
+        return missing
+
+    async def _return(self, job: _Job, payload: bytes) -> None:
+        call_hash = job.call.call_hash
+        (first,) = await self._operations.swap([Swap(Key("value", call_hash), None, payload)])
+        if first:
+            self._engine.cache.add(call_hash, payload)
+        if self._hooks.wants(CallReturned):
+            topic, name = job.delivery.topic, job.call.task_name
+            self._hooks.emit(CallReturned(topic, job.root_id, call_hash, name, len(payload), first))
+        await self._wake_parents(call_hash)
+        await self._operations.ack(job.delivery)
+
+    async def _wake_parents(self, call_hash: str) -> None:
+        """Put one wake-up for each return that waits for the call, and remove the record of them.
+
+        Raises:
+            SpawnLimitError: A parent's root is over its limit. Its return stays in the record, the others are woken.
+        """
+        key = Key("pending_returns", call_hash)
+        woken: set[PendingReturn] = set()
+        while True:
+            (record,) = await self._operations.read([key])
+            if record is None:
+                return
+            pending = decode_pending(record)
+            fresh = [entry for entry in pending.returns if entry not in woken]
+            over = await self._put_wake_ups(fresh)
+            woken.update(entry for entry in fresh if entry not in over)
+            rest = encode_pending(PendingReturns(tuple(over), pending.scheduled_at)) if over else None
+            (removed,) = await self._operations.swap([Swap(key, record, rest)])
+            if removed and over:
+                raise over_limit(over[0].root_id, self._policy.spawn_limit)
+            if removed:
+                return
+
+    async def _put_wake_ups(self, returns: Sequence[PendingReturn]) -> list[PendingReturn]:
+        """Wake the parents, and give those whose root is over its limit."""
+        counts = await self._operations.count([(count_key(entry.root_id), 1) for entry in returns])
+        puts: list[Put] = []
+        over: list[PendingReturn] = []
+        for entry, count in zip(returns, counts, strict=True):
+            if count > self._policy.spawn_limit:
+                over.append(entry)
+            else:
+                puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash))))
+        await self._operations.put(puts)
+        return over
+
+    async def _fail(self, job: _Job, error: BaseException) -> None:
+        attempt = job.delivery.attempt
+        final = attempt >= self._policy.max_attempts or (isinstance(error, BrrrError) and not error.retry)
+        retry_in = None if final else self._policy.retry_delay(attempt)
+        if self._hooks.wants(CallFailed):
+            topic, call = job.delivery.topic, job.call
+            self._hooks.emit(CallFailed(topic, job.root_id, call.call_hash, call.task_name, attempt, error, retry_in))
+        if retry_in is None:
+            await self._bury(job.delivery, error)
+        else:
+            await self._release(job.delivery, retry_in)
+
+    async def _release(self, delivery: Delivery, delay: float) -> None:
+        await self._operations.queue.release([delivery], delay=delay if self._engine.delays else 0)
+
+    async def _bury(self, delivery: Delivery, error: BaseException) -> None:
+        reason = _reason(error)
+        await self._operations.queue.bury(delivery, reason)
+        if self._hooks.wants(CallBuried):
+            self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))
+
+    def _tell_deferred(self, job: _Job, watched: Child, missing: int) -> None:
+        if self._hooks.wants(CallDeferred):
+            topic, call = job.delivery.topic, job.call
+            event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)
+            self._hooks.emit(event)
+
+
+def _reason(error: BaseException) -> str:
+    """What a dead letter keeps of an error: its message first, then the end of its traceback."""
+    summary = "".join(traceback.format_exception_only(error)).strip()
+    if error.__traceback__ is None:
+        return summary[:REASON_LIMIT]
+    trace = "".join(traceback.format_exception(error))
+    return f"{summary[:REASON_LIMIT]}\n\n{trace[-REASON_LIMIT:]}"
+
+
+def _cancelled_by_us() -> bool:
+    """Whether the worker cancelled this task, rather than a handler raising CancelledError of its own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

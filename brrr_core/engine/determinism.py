@@ -1,0 +1,38 @@
+"""Determinism is checked, not hoped for: a re-run must make the calls that the run before it made."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from brrr_core.errors import NondeterminismError
+from brrr_core.wire import Call
+
+__all__ = ["compare"]
+
+SHOWN: Final = 200
+"""The most bytes of a payload that an error shows."""
+
+
+def compare(call: Call, before: Sequence[Call], now: Sequence[Call]) -> None:
+    """Check that every call of the run before was made again.
+
+    Their order may differ: what runs side by side in a handler may meet its values in another order.
+
+    Raises:
+        NondeterminismError: Shows the first call that was not made again, and the one that was made in its place.
+    """
+    again = Counter(made.call_hash for made in now)
+    for index, made in enumerate(before):
+        if again[made.call_hash] == 0:
+            instead = _show(now[index]) if index < len(now) else "nothing"
+            raise NondeterminismError(
+                f"the handler {call.task_name!r} called {_show(made)} as its call {index + 1}, and when it was run "
+                f"again {instead} in its place",
+                remedy="Take time, randomness and outside state into calls of their own, whose values are kept.",
+            )
+        again[made.call_hash] -= 1
+
+
+def _show(call: Call) -> str:
+    payload = call.payload if len(call.payload) <= SHOWN else call.payload[:SHOWN] + b"..."
+    return f"{call.task_name} with {payload!r}"

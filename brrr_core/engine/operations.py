@@ -1,0 +1,99 @@
+"""A queue, a store and a cache behind batchers: what the engine asks of its backends, in the engine's words."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from brrr_core.backend.contracts import Cache, Delivery, Key, Queue, Store, Swap
+from brrr_core.engine.batching import Batcher
+
+__all__ = ["Operations", "Put"]
+
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
+
+class Put(NamedTuple):
+    """A message to be put on a topic, ready after `delay` seconds."""
+
+    topic: str
+    body: bytes
+    delay: float = 0
+
+
+class Operations:
+    """The batched operations of one connection. Each gives a future; ask for several, then await them.
+
+    Attributes:
+        queue: The queue itself, for what is not worth batching.
+    """
+
+    def __init__(self, queue: Queue, store: Store, cache: Cache) -> None:
+        self.queue = queue
+        self._store = store
+        self._cache = cache
+        self._reads = Batcher[Key, bytes | None](store.read)
+        self._writes = Batcher[tuple[Key, bytes], None](self._write)
+        self._swaps = Batcher[Swap, bool](store.swap)
+        self._puts = Batcher[Put, None](self._put)
+        self._counts = Batcher[tuple[str, int], int](self._count)
+        self._acks = Batcher[Delivery, None](self._ack)
+
+    def read(self, keys: Sequence[Key]) -> "asyncio.Future[list[bytes | None]]":
+        """The values of the keys, None for what is absent."""
+        return self._reads.ask(keys)
+
+    def write(self, items: Sequence[tuple[Key, bytes]]) -> "asyncio.Future[list[None]]":
+        """Set the keys."""
+        return self._writes.ask(items)
+
+    def swap(self, swaps: Sequence[Swap]) -> "asyncio.Future[list[bool]]":
+        """Compare-and-set; True for each that took place."""
+        return self._swaps.ask(swaps)
+
+    def put(self, puts: Sequence[Put]) -> "asyncio.Future[list[None]]":
+        """Put messages."""
+        return self._puts.ask(puts)
+
+    def count(self, amounts: Sequence[tuple[str, int]]) -> "asyncio.Future[list[int]]":
+        """Add to counters; each one as it stands after this addition."""
+        return self._counts.ask(amounts)
+
+    def ack(self, delivery: Delivery) -> "asyncio.Future[list[None]]":
+        """Acknowledge one delivery."""
+        return self._acks.ask((delivery,))
+
+    async def close(self) -> None:
+        """Wait until all that was asked is done."""
+        for batcher in (self._reads, self._writes, self._swaps, self._puts, self._counts, self._acks):
+            await batcher.close()
+
+    async def _write(self, items: Sequence[tuple[Key, bytes]]) -> list[None]:
+        await self._store.write(items)
+        return [None] * len(items)
+
+    async def _put(self, puts: Sequence[Put]) -> list[None]:
+        for (topic, delay), bodies in _grouped(((put.topic, put.delay), put.body) for put in puts):
+            await self.queue.put(topic, bodies, delay=delay)
+        return [None] * len(puts)
+
+    async def _ack(self, deliveries: Sequence[Delivery]) -> list[None]:
+        await self.queue.ack(deliveries)
+        return [None] * len(deliveries)
+
+    async def _count(self, amounts: Sequence[tuple[str, int]]) -> list[int]:
+        sums = {key: sum(parts) for key, parts in _grouped(amounts)}
+        after = await self._cache.increment(sums)
+        running = {key: after[key] - sums[key] for key in sums}
+        counts: list[int] = []
+        for key, amount in amounts:
+            running[key] += amount
+            counts.append(running[key])
+        return counts
+
+
+def _grouped(pairs: Iterable[tuple[KeyT, ValueT]]) -> Iterable[tuple[KeyT, list[ValueT]]]:
+    groups: dict[KeyT, list[ValueT]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups.items()

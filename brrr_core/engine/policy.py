@@ -1,0 +1,43 @@
+"""How a worker behaves where the user has a choice: limits, retries, patience."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["RETURNS_LIMIT", "Policy"]
+
+RETURNS_LIMIT: Final = 1_000
+"""The most returns that a pending record holds, so that a hot shared child does not make a record of megabytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The settings of a connection's workers and schedules.
+
+    Attributes:
+        spawn_limit: The most messages that one schedule may cause, all its calls and wake-ups included.
+        max_attempts: A call whose handler raised is given up in this attempt.
+        max_deliveries: A message that was delivered more often than this, whatever for, is given up unseen: it may be
+            what kills its workers.
+        backoff: Seconds before the second attempt; each further one waits twice as long.
+        backoff_limit: The most seconds between two attempts.
+        grace: Seconds that running handlers get to finish when a worker stops.
+        patience: Seconds that a worker bears a backend which does not answer, before its loop raises the error.
+        cache_bytes: The most bytes of values that a worker remembers.
+        check: Compare the calls of each re-run with those of the run before, and bury what is not deterministic.
+    """
+
+    spawn_limit: int = 10_000
+    max_attempts: int = 10
+    max_deliveries: int = 100
+    backoff: float = 1.0
+    backoff_limit: float = 300.0
+    grace: float = 30.0
+    patience: float = 60.0
+    cache_bytes: int = 8 * 1024 * 1024
+    check: bool = False
+
+    def retry_delay(self, attempt: int) -> float:
+        """Seconds to wait after the failed `attempt`: exponential, with half of it jitter so that retries spread."""
+        full = min(self.backoff * 2.0 ** min(attempt - 1, 60), self.backoff_limit)
+        return full * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret

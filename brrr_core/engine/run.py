@@ -1,0 +1,107 @@
+"""One run of a handler: the values that it finds, and the children that it misses."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from brrr_core.backend.contracts import Key
+from brrr_core.engine.batching import BATCH_LIMIT
+from brrr_core.engine.calls import Child, Defer
+from brrr_core.engine.operations import Operations
+from brrr_core.engine.recall import PREFETCH_LIMIT, RECHECK_LIMIT, Past, ValueCache
+from brrr_core.wire import Call
+
+__all__ = ["Run"]
+
+
+class Run:
+    """What a handler sees of the engine while it runs.
+
+    Attributes:
+        root_id: The schedule on whose behalf it runs.
+        call: The call that is run.
+        topic: The topic that its message came from, and that its children go to where none is named.
+        attempt: How many times its message has been delivered, this time included.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_cache",
+        "_operations",
+        "_reads",
+        "_schedule",
+        "attempt",
+        "call",
+        "missing",
+        "root_id",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        *,
+        root_id: str,
+        call: Call,
+        topic: str,
+        attempt: int,
+        operations: Operations,
+        cache: ValueCache,
+        schedule: Callable[[str, Sequence[Child]], Awaitable[object]],
+        check: bool,
+    ) -> None:
+        self.root_id = root_id
+        self.call = call
+        self.topic = topic
+        self.attempt = attempt
+        self.missing: dict[str, Child] = {}
+        self._operations = operations
+        self._cache = cache
+        self._schedule = schedule
+        self._reads: list[str] = []
+        self._asked: list[Call] | None = [] if check else None
+
+    async def values(self, children: Sequence[Child]) -> list[bytes]:
+        """The values of the children, in their order.
+
+        Raises:
+            Defer: Some have none yet.
+        """
+        values = await self.look_up(children)
+        if self.missing:
+            raise Defer
+        return [value for value in values if value is not None]
+
+    async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
+        """The values of the children, None for those that have none yet: this run will defer for them.
+
+        The caller that gets a None must raise `Defer` once it has looked up all that it knows of.
+        """
+        cached = self._cache.get
+        values = [cached(child.call.call_hash) for child in children]
+        unknown = [index for index, value in enumerate(values) if value is None]
+        if unknown:
+            found = await self._operations.read([Key("value", children[index].call.call_hash) for index in unknown])
+            for index, value in zip(unknown, found, strict=True):
+                child = children[index]
+                if value is None:
+                    self.missing[child.call.call_hash] = child
+                else:
+                    values[index] = value
+                    self._cache.add(child.call.call_hash, value)
+        if len(self._reads) < PREFETCH_LIMIT:
+            self._reads.extend(child.call.call_hash for child in children)
+        if self._asked is not None:
+            self._asked.extend(child.call for child in children)
+        if len(self.missing) > BATCH_LIMIT:
+            await self._schedule_early()
+        return values
+
+    def past(self) -> Past:
+        """What is worth remembering of this run when it defers."""
+        missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
+        return Past(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
+
+    async def _schedule_early(self) -> None:
+        """Put all but the last missing children now, so that a wide fan-out is never held whole (invariant I4)."""
+        early = list(self.missing.values())[:-RECHECK_LIMIT]
+        for child in early:
+            del self.missing[child.call.call_hash]
+        await self._schedule(self.root_id, early)

@@ -1,0 +1,152 @@
+"""The loop of one worker on one topic: receives, keeps leases, and stops without leaving anything half done."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from brrr_core.backend.contracts import Delivery
+from brrr_core.engine.delivery import Engine, Handle, Handling
+from brrr_core.engine.hooks import BackendFailed, WorkerStarted, WorkerStopped
+from brrr_core.errors import BackendClosedError
+
+__all__ = ["Worker"]
+
+RECEIVE_WAIT = 20.0
+"""Seconds that one receive waits for a message: the longest that queues of the field offer."""
+
+
+class Worker:
+    """Receives from one topic and handles up to `concurrency` deliveries side by side.
+
+    Args:
+        engine: What the workers of one connection share.
+        topic: Where to receive from.
+        handle: Runs the handler of a call.
+        concurrency: The most deliveries under way, and so the bound of this worker's memory (invariant I4).
+    """
+
+    def __init__(self, engine: Engine, topic: str, handle: Handle, concurrency: int) -> None:
+        self._engine = engine
+        self._queue = engine.operations.queue
+        self._topic = topic
+        self._handling = Handling(engine, handle)
+        self._concurrency = concurrency
+        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._stopping = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._failing_since: float | None = None
+
+    def stop(self) -> None:
+        """Stop receiving; what runs gets the policy's grace to finish."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`, or until cancelled; both are graceful. A second cancellation cuts the grace short.
+
+        Raises:
+            BackendError: The queue has not answered for longer than the policy's patience.
+        """
+        self._engine.hooks.emit(WorkerStarted(self._topic, self._concurrency))
+        released = 0
+        keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
+        try:
+            try:
+                await self._receive_all()
+            finally:
+                released = await self._finish()
+        finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
+            self._engine.hooks.emit(WorkerStopped(self._topic, released))
+
+    async def _receive_all(self) -> None:
+        while not self._stopping.is_set():
+            free = self._concurrency - len(self._running)
+            if free == 0:
+                self._freed.clear()
+                await self._freed.wait()
+                await asyncio.sleep(0)  # let those that end in the same turn free their places too
+                continue
+            for delivery in await self._receive(free):
+                task = asyncio.create_task(self._deliver(delivery))
+                self._running[task] = delivery
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        del self._running[task]
+        self._freed.set()
+
+    async def _receive(self, limit: int) -> Sequence[Delivery]:
+        """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""
+        receive = asyncio.create_task(self._queue.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({receive, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not receive.done():
+                receive.cancel()
+                await asyncio.wait({receive})
+        if receive.cancelled():
+            return ()
+        error = receive.exception()
+        if error is not None:
+            await self._bear(error)
+            return ()
+        self._failing_since = None
+        return receive.result()
+
+    async def _bear(self, error: BaseException) -> None:
+        """Wait a little after a failed receive, or raise its error when patience is at its end."""
+        policy = self._engine.policy
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if isinstance(error, BackendClosedError) or now - self._failing_since > policy.patience:
+            raise error
+        self._engine.hooks.emit(BackendFailed(self._topic, error))
+        try:
+            async with asyncio.timeout(min(policy.retry_delay(1), 1.0)):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            await self._handling.handle(delivery)
+        except Exception as error:  # noqa: BLE001 - not a handler's error, and the lease brings the message back
+            self._engine.hooks.emit(BackendFailed(self._topic, error))
+            await self._give_back(delivery)
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        try:
+            await self._handling.give_back(delivery)
+        except Exception as error:  # noqa: BLE001 - the lease brings the message back
+            self._engine.hooks.emit(BackendFailed(self._topic, error))
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._queue.lease / 3)
+            if not self._running:
+                continue
+            try:
+                await self._queue.extend(list(self._running.values()))
+            except Exception as error:  # noqa: BLE001 - tried again long before the leases end
+                self._engine.hooks.emit(BackendFailed(self._topic, error))
+
+    async def _finish(self) -> int:
+        """Let what runs finish within the grace, cancel the rest and release it. How many were released."""
+        try:
+            if self._running:
+                await asyncio.wait(set(self._running), timeout=self._engine.policy.grace)
+        finally:
+            left = dict(self._running)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(set(left))
+            unfinished = [delivery for task, delivery in left.items() if task.cancelled()]
+            try:
+                await self._queue.release(unfinished)
+            except Exception as error:  # noqa: BLE001 - their leases bring them back
+                self._engine.hooks.emit(BackendFailed(self._topic, error))
+        return len(unfinished)

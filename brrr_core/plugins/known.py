@@ -1,0 +1,23 @@
+"""The plugins that the project ships: what to install for a scheme that nothing installed claims."""
+
+from typing import Final
+
+__all__ = ["KNOWN_BACKENDS", "KNOWN_CODECS"]
+
+KNOWN_BACKENDS: Final = {
+    "memory": "brrr-core",
+    "sqlite": "brrr-sqlite",
+    "redis": "brrr-redis",
+    "rediss": "brrr-redis",
+    "redis+unix": "brrr-redis",
+    "redis+cluster": "brrr-redis",
+    "redis+sentinel": "brrr-redis",
+    "valkey": "brrr-redis",
+    "nats": "brrr-nats",
+    "dynamo": "brrr-dynamo",
+    "sqs": "brrr-sqs",
+}
+"""URL scheme to distribution."""
+
+KNOWN_CODECS: Final = {"json": "brrr-core", "json-object": "brrr-core", "msgpack": "brrr-core"}
+"""Codec name to distribution."""

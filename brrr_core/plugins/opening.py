@@ -1,0 +1,145 @@
+"""From what a user names (a URL, a codec's name) to the objects that do the work, not yet open."""
+
+from dataclasses import dataclass, replace
+
+from brrr_core.backend.lifecycle import Backend
+from brrr_core.backend.options import BackendUrl
+from brrr_core.codec.contracts import Codec
+from brrr_core.errors import BrokenPluginError, BrrrError, CodecError, OptionError
+from brrr_core.plugins.loading import import_object, load_claim
+from brrr_core.plugins.manifests import BackendManifest
+from brrr_core.plugins.options import read_options
+from brrr_core.plugins.registry import REGISTRY, Plugin
+from brrr_core.plugins.scanning import HOOKS, Origin
+from brrr_core.plugins.urls import parse_url
+
+__all__ = ["BackendPlan", "HookPlugin", "load_codec", "load_hooks", "open_backend", "plan_backend"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendPlan:
+    """All that is needed to make a backend; two plans that are equal may share one.
+
+    Attributes:
+        plugin: Whose backend it is.
+        url: The URL, without its options.
+        options: An instance of the manifest's schema.
+    """
+
+    plugin: Plugin[BackendManifest]
+    url: BackendUrl
+    options: object
+
+    @property
+    def manifest(self) -> BackendManifest:
+        """What the backend can do, known before it is imported."""
+        return self.plugin.manifest
+
+    def make(self) -> Backend:
+        """Import the backend and make one, not yet open.
+
+        Raises:
+            BrokenPluginError: It cannot be imported or made, or is none; the cause is chained.
+            BrrrError: The backend refuses the URL or the options.
+        """
+        origin = self.plugin.origin
+        make = import_object(origin, self.manifest.backend)
+        backend = _call(origin, self.manifest.backend, make, self.url, self.options)
+        if not isinstance(backend, Backend):
+            raise _not_made(origin, self.manifest.backend, f"gave a {type(backend).__name__} and no Backend")
+        backend.manifest = self.manifest
+        return backend
+
+
+@dataclass(frozen=True, slots=True)
+class HookPlugin:
+    """An installed plugin of hooks: its entry point's name, and the object that it names."""
+
+    name: str
+    distribution: str
+    plugin: object
+
+
+def plan_backend(url: str, /, **options: object) -> BackendPlan:
+    """Read a URL and its options, importing no backend.
+
+    Raises:
+        UrlError: The URL cannot be read.
+        OptionError: An option is unknown, repeated, missing or ill-typed.
+        PluginError: The scheme's plugin cannot be used: `Shelf.find` lists the reasons.
+    """
+    parsed = parse_url(url)
+    scheme = parsed.url.scheme
+    plugin = REGISTRY.backends.find(scheme)
+    values, password = read_options(scheme, plugin.manifest.options, parsed.query, options)
+    if password is None:
+        return BackendPlan(plugin, parsed.url, values)
+    if parsed.url.password is not None:
+        raise OptionError(
+            f"{scheme}: is given a password in the URL and by password_env", remedy="Give it once, by password_env."
+        )
+    return BackendPlan(plugin, replace(parsed.url, password=password), values)
+
+
+def open_backend(url: str, /, **options: object) -> Backend:
+    """The backend of a URL, to be opened and closed by `async with`.
+
+    Its `manifest` says what it can do.
+
+    Args:
+        url: Like `sqlite:///brrr.db` or `redis://localhost/0?password_env=REDIS_PASSWORD`.
+        options: More options, by the names that they have in the URL.
+
+    Raises:
+        UrlError: The URL cannot be read.
+        OptionError: An option is unknown, repeated, missing or ill-typed.
+        PluginError: The scheme's plugin cannot be used.
+    """
+    return plan_backend(url, **options).make()
+
+
+def load_codec(codec: str | Codec) -> Codec:
+    """The codec of that name; a codec object is given back as it is.
+
+    Raises:
+        PluginError: The name's plugin cannot be used.
+        CodecError: It is neither a name nor a codec.
+    """
+    if isinstance(codec, Codec):
+        return codec
+    if not isinstance(codec, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        raise CodecError(
+            f"a {type(codec).__name__} is no codec", remedy="Name one, like 'json', or pass a Codec object."
+        )
+    plugin = REGISTRY.codecs.find(codec)
+    target = plugin.manifest.codec
+    made = _call(plugin.origin, target, import_object(plugin.origin, target))
+    if not isinstance(made, Codec):
+        raise _not_made(plugin.origin, target, f"gave a {type(made).__name__} and no Codec")
+    return made
+
+
+def load_hooks() -> list[HookPlugin]:
+    """The installed plugins of the entry-point group `brrr.hooks`, in the order of their names.
+
+    Raises:
+        BrokenPluginError: One of them cannot be loaded; names it, and chains the cause.
+    """
+    claims = sorted(REGISTRY.metadata().claims[HOOKS], key=lambda claim: (claim.name, claim.origin.distribution))
+    return [HookPlugin(claim.name, claim.origin.distribution, load_claim(claim)) for claim in claims]
+
+
+def _call(origin: Origin, target: str, make: object, *arguments: object) -> object:
+    if not callable(make):
+        raise _not_made(origin, target, "cannot be called")
+    try:
+        return make(*arguments)
+    except BrrrError:
+        raise
+    except Exception as error:
+        # The error's own text is left to the chained cause: a client library may have put the password into it.
+        raise _not_made(origin, target, f"raised a {type(error).__name__}") from error
+
+
+def _not_made(origin: Origin, target: str, what: str) -> BrokenPluginError:
+    return BrokenPluginError(f"{target} of {origin} {what}", remedy="Tell its authors; another version may be right.")

@@ -1,0 +1,112 @@
+"""The types that an option may have, and how a text or a Python value becomes one of them."""
+
+import math
+import re
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Final, Literal, Union, cast, get_args, get_origin
+
+from brrr_core.backend.options import Duration, Secret, Size
+
+__all__ = ["convert", "describe", "is_supported", "split_optional"]
+
+SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h|d|)")
+
+KILO: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
+SIZE: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(?:([kmgt])(i?)b|b|)", re.IGNORECASE)
+
+FORMS: Final[dict[object, tuple[str, str]]] = {
+    str: ("a text", "main"),
+    int: ("a whole number", "8"),
+    float: ("a finite number", "0.5"),
+    bool: ("true or false", "true"),
+    Duration: ("a duration: a number of seconds, or one with a unit of ms, s, m, h or d", "30s"),
+    Size: ("a size: a number of bytes, or one with a unit like KiB, MiB, kB or GB", "16MiB"),
+    Secret: ("a text", "****"),
+}
+
+
+def split_optional(kind: object) -> tuple[object, bool]:
+    """The type without its `| None`, and whether there was one."""
+    if get_origin(kind) in {Union, UnionType}:
+        rest = [part for part in get_args(kind) if part is not NoneType]
+        if len(rest) == 1:
+            return rest[0], True
+    return kind, False
+
+
+def is_supported(kind: object) -> bool:
+    """Whether an option may have this type (without `| None`)."""
+    if get_origin(kind) is Literal:
+        return all(type(choice) in {str, int} for choice in get_args(kind))
+    return kind in FORMS or (isinstance(kind, type) and issubclass(kind, Enum))
+
+
+def describe(kind: object) -> tuple[str, str]:
+    """What a value of this type looks like in words, and an example as it is written in a URL."""
+    choices: list[object] = []
+    if get_origin(kind) is Literal:
+        choices = list(get_args(kind))
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        choices = [member.value for member in kind]
+    if choices:
+        return f"one of {', '.join(map(str, choices))}", str(choices[0])
+    return FORMS[kind]
+
+
+def convert(kind: object, value: object) -> object:
+    """`value` as a `kind`: from the text of a URL, or from what a keyword argument holds.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    if kind is Secret:
+        return _secret(value)
+    # Imported here, so that looking at plugins stays light.
+    import msgspec
+
+    converted = msgspec.convert(value, cast("type[object]", kind), strict=False, dec_hook=_with_unit)
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError("not a finite number")
+    if isinstance(converted, Duration | Size) and converted < 0:
+        raise ValueError("negative")
+    return converted
+
+
+def _secret(value: object) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, str):
+        return Secret(value)
+    raise ValueError("not a text")
+
+
+def _with_unit(kind: type, value: object) -> object:
+    if isinstance(value, str):
+        return _duration(value) if kind is Duration else _size(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return kind(value)
+    if isinstance(value, float) and kind is Duration:
+        return Duration(value)
+    raise ValueError("neither a text nor a number")
+
+
+def _duration(text: str) -> Duration:
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a duration")
+    return Duration(float(match[1]) * SECONDS[match[2]])
+
+
+def _size(text: str) -> Size:
+    match = SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a size")
+    whole, fraction, prefix, binary = match.groups(default="")
+    unit = (1024 if binary else 1000) ** KILO[prefix.lower()] if prefix else 1
+    # In whole numbers, because 0.1 has no exact float: a size is exact or refused.
+    number, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
+    if rest:
+        raise ValueError("not a whole number of bytes")
+    return Size(number)

@@ -1,0 +1,20 @@
+"""What brrr-sqlite says of itself, without importing SQLite."""
+
+from typing import Final
+
+from brrr_core.plugins.manifests import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
+from brrr_sqlite.options import MAX_BYTES, SqliteOptions
+
+__all__ = ["MANIFEST"]
+
+MANIFEST: Final = BackendManifest(
+    contract=1,
+    schemes=("sqlite",),
+    summary="queue, store and cache in one SQLite file, for any number of processes of one machine",
+    example="sqlite:///brrr.db",
+    backend="brrr_sqlite.backend:SqliteBackend",
+    options=SqliteOptions,
+    queue=QueueCapabilities(durable=True, shared=True, delay=True, ordered=True, max_body=MAX_BYTES),
+    store=StoreCapabilities(durable=True, shared=True, max_value=MAX_BYTES),
+    cache=CacheCapabilities(durable=True, shared=True),
+)

@@ -1,0 +1,119 @@
+"""The queue's statements. All run on the connection's thread, inside a transaction where they write."""
+
+import secrets
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from brrr_core.backend import DeadLetter, Delivery, QueueStats
+from brrr_sqlite.clock import Microseconds
+
+__all__ = ["Receipt", "ack", "bury", "claim", "count", "dead", "drop", "due", "extend", "put", "redrive", "release"]
+__all__ += ["unclaim"]
+
+CLAIM: Final = """
+UPDATE message SET lease = ?, due = ?, attempt = attempt + 1
+WHERE id IN (SELECT id FROM message WHERE topic = ? AND due <= ? ORDER BY due, id LIMIT ?)
+RETURNING id, attempt, body
+"""
+DUE: Final = "SELECT due FROM message WHERE topic = ? ORDER BY due LIMIT 1"
+PUT: Final = "INSERT INTO message (topic, due, body) VALUES (?, ?, ?)"
+ACK: Final = "DELETE FROM message WHERE id = ? AND lease = ? AND due > ?"
+RELEASE: Final = "UPDATE message SET lease = 0, due = ? WHERE id = ? AND lease = ? AND due > ?"
+EXTEND: Final = "UPDATE message SET due = ? WHERE id = ? AND lease = ? AND due > ?"
+UNCLAIM: Final = "UPDATE message SET lease = 0, due = 0, attempt = attempt - 1 WHERE id = ? AND lease = ?"
+BURY: Final = """
+INSERT INTO dead (topic, body, reason, attempt, buried_at)
+SELECT topic, body, ?, attempt, ? FROM message WHERE id = ? AND lease = ? AND due > ?
+"""
+COUNT: Final = """
+SELECT (SELECT count(*) FROM message WHERE topic = :topic AND due <= :now),
+    (SELECT count(*) FROM message WHERE topic = :topic AND due > :now AND lease <> 0),
+    (SELECT count(*) FROM message WHERE topic = :topic AND due > :now AND lease = 0),
+    (SELECT count(*) FROM dead WHERE topic = :topic)
+"""
+DEAD: Final = "SELECT topic, body, reason, attempt, buried_at FROM dead WHERE topic = ? ORDER BY id LIMIT ?"
+REDRIVE: Final = """
+INSERT INTO message (topic, due, body) SELECT topic, ?, body FROM dead WHERE topic = ? ORDER BY id LIMIT ?
+"""
+DROP: Final = "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE topic = ? ORDER BY id LIMIT ?)"
+MOST: Final = 2**62  # a limit beyond SQLite's integers
+
+
+class Receipt(NamedTuple):
+    """One delivery's hold on a message: the message's row, and the token of the lease."""
+
+    message: int
+    lease: int
+
+
+def put(connection: sqlite3.Connection, topic: str, bodies: Sequence[bytes], *, due: Microseconds) -> None:
+    """Add messages, ready from `due`."""
+    connection.executemany(PUT, ((topic, due, body) for body in bodies))
+
+
+def claim(
+    connection: sqlite3.Connection, topic: str, limit: int, *, now: Microseconds, until: Microseconds
+) -> list[Delivery]:
+    """Lease the oldest ready messages, until `until`."""
+    lease = secrets.randbits(62) + 1
+    rows = connection.execute(CLAIM, (lease, until, topic, now, min(limit, MOST))).fetchall()
+    rows.sort(key=lambda row: row[0])  # SQLite promises no order of what it returns
+    return [Delivery(topic, body, Receipt(message, lease), attempt) for message, attempt, body in rows]
+
+
+def due(connection: sqlite3.Connection, topic: str) -> Microseconds | None:
+    """When the topic's first message is or was ready, None for a topic without messages."""
+    row = connection.execute(DUE, (topic,)).fetchone()
+    return None if row is None else row[0]
+
+
+def ack(connection: sqlite3.Connection, receipts: Iterable[Receipt], *, now: Microseconds) -> None:
+    """Delete what is held."""
+    connection.executemany(ACK, ((*receipt, now) for receipt in receipts))
+
+
+def release(
+    connection: sqlite3.Connection, receipts: Iterable[Receipt], *, now: Microseconds, due: Microseconds
+) -> None:
+    """Make what is held ready from `due`."""
+    connection.executemany(RELEASE, ((due, *receipt, now) for receipt in receipts))
+
+
+def extend(
+    connection: sqlite3.Connection, receipts: Iterable[Receipt], *, now: Microseconds, until: Microseconds
+) -> None:
+    """Hold what is held until `until`."""
+    connection.executemany(EXTEND, ((until, *receipt, now) for receipt in receipts))
+
+
+def unclaim(connection: sqlite3.Connection, receipts: Iterable[Receipt]) -> None:
+    """Undo a claim that never reached its receiver: first in line again, and the attempt does not count."""
+    connection.executemany(UNCLAIM, receipts)
+
+
+def bury(connection: sqlite3.Connection, receipt: Receipt, reason: str, *, now: Microseconds) -> None:
+    """Move a message that is held to the dead letters."""
+    if connection.execute(BURY, (reason, now / 1e6, *receipt, now)).rowcount:
+        connection.execute(ACK, (*receipt, now))
+
+
+def count(connection: sqlite3.Connection, topic: str, *, now: Microseconds) -> QueueStats:
+    """Count the topic's messages, all at one moment."""
+    return QueueStats(*connection.execute(COUNT, {"topic": topic, "now": now}).fetchone())
+
+
+def dead(connection: sqlite3.Connection, topic: str, limit: int) -> list[DeadLetter]:
+    """The oldest dead letters."""
+    return [DeadLetter(*row) for row in connection.execute(DEAD, (topic, min(limit, MOST)))]
+
+
+def redrive(connection: sqlite3.Connection, topic: str, limit: int, *, now: Microseconds) -> int:
+    """Make new messages of the oldest dead letters."""
+    connection.execute(REDRIVE, (now, topic, min(limit, MOST)))
+    return drop(connection, topic, limit)
+
+
+def drop(connection: sqlite3.Connection, topic: str, limit: int) -> int:
+    """Delete the oldest dead letters."""
+    return connection.execute(DROP, (topic, min(limit, MOST))).rowcount

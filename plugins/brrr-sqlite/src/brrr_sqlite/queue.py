@@ -1,0 +1,143 @@
+"""The queue role: messages of topics, with leases, delays and dead letters."""
+
+from asyncio import AbstractEventLoop, CancelledError
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Final
+
+from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
+from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_topic, check_wait
+from brrr_sqlite import messages
+from brrr_sqlite.asks import WRITE_NEEDED, WriteNeeded
+from brrr_sqlite.clock import Clock, microseconds
+from brrr_sqlite.group_commit import GroupCommit
+from brrr_sqlite.messages import Receipt
+from brrr_sqlite.options import MAX_BYTES
+from brrr_sqlite.receivers import Claim, Found
+from brrr_sqlite.texts import check_text, storable
+
+__all__ = ["SqliteQueue"]
+
+
+class SqliteQueue(Queue):
+    """Every operation is one ask of the group commit; times are taken when it runs, not when it was asked."""
+
+    def __init__(self, commits: GroupCommit, *, lease: float, clock: Clock, loop: AbstractEventLoop) -> None:
+        self.lease = lease
+        self._span: Final = microseconds(lease)
+        self._commits = commits
+        self._clock = clock
+        self._loop = loop
+
+    async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        """Add messages, all or none."""
+        _check(topic)
+        check_delay(delay)
+        check_bodies(topic, bodies, MAX_BYTES)
+        if not bodies:
+            return
+        rows, later = tuple(bodies), microseconds(delay)
+
+        def work(connection: Connection) -> None:
+            messages.put(connection, topic, rows, due=self._clock() + later)
+
+        await self._commits.write(work, topics=(topic,))
+
+    async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
+        """Take messages, oldest first. A cancelled one gives back at once what it may have taken."""
+        _check(topic)
+        check_limit(limit)
+        check_wait(wait)
+
+        def peek(connection: Connection) -> Found | WriteNeeded:
+            now, due = self._clock(), messages.due(connection, topic)
+            if due is not None and due <= now:
+                return WRITE_NEEDED
+            return Found([], None if due is None else due - now)
+
+        def work(connection: Connection) -> Found:
+            now = self._clock()
+            deliveries = messages.claim(connection, topic, limit, now=now, until=now + self._span)
+            due = None if deliveries else messages.due(connection, topic)
+            return Found(deliveries, None if due is None else due - now)
+
+        receivers = self._commits.receivers
+        deadline = self._loop.time() + wait
+        claim = Claim(receivers, self._loop.create_future(), read=peek, write=work, wanted=topic, deadline=deadline)
+        try:
+            return (await self._commits.ask(claim)).deliveries
+        except CancelledError:
+            receivers.give_up(claim)
+            raise
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages for good."""
+        if receipts := _receipts(deliveries):
+            await self._commits.write(lambda connection: messages.ack(connection, receipts, now=self._clock()))
+
+    async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
+        """Give messages back; they queue up behind those that are ready."""
+        check_delay(delay)
+        later = microseconds(delay)
+        if receipts := _receipts(deliveries):
+
+            def work(connection: Connection) -> None:
+                now = self._clock()
+                messages.release(connection, receipts, now=now, due=now + later)
+
+            await self._commits.write(work, topics={delivery.topic for delivery in deliveries})
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Start leases anew."""
+        if receipts := _receipts(deliveries):
+
+            def work(connection: Connection) -> None:
+                now = self._clock()
+                messages.extend(connection, receipts, now=now, until=now + self._span)
+
+            await self._commits.write(work)
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        """Move a message to the dead letters."""
+        reason = storable(reason)
+        for receipt in _receipts((delivery,)):
+
+            def work(connection: Connection, receipt: Receipt = receipt) -> None:
+                messages.bury(connection, receipt, reason, now=self._clock())
+
+            await self._commits.write(work)
+
+    async def stats(self, topic: str) -> QueueStats:
+        """Exact counts, of one moment."""
+        _check(topic)
+        return await self._commits.read(lambda connection: messages.count(connection, topic, now=self._clock()))
+
+    async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters."""
+        _check(topic)
+        check_limit(limit)
+        return await self._commits.read(lambda connection: messages.dead(connection, topic, limit))
+
+    async def redrive(self, topic: str, *, limit: int) -> int:
+        """Put the oldest dead letters back as new messages."""
+        _check(topic)
+        check_limit(limit)
+        return await self._commits.write(
+            lambda connection: messages.redrive(connection, topic, limit, now=self._clock()), topics=(topic,)
+        )
+
+    async def drop(self, topic: str, *, limit: int) -> int:
+        """Delete the oldest dead letters."""
+        _check(topic)
+        check_limit(limit)
+        return await self._commits.write(lambda connection: messages.drop(connection, topic, limit))
+
+
+def _check(topic: str) -> None:
+    check_topic(topic)
+    check_text(topic, "the topic")
+
+
+def _receipts(deliveries: Sequence[Delivery]) -> list[Receipt]:
+    # A receipt of another backend is stale here, like any that was settled before.
+    return [delivery.receipt for delivery in deliveries if isinstance(delivery.receipt, Receipt)]

@@ -1,0 +1,46 @@
+"""Every error has a code of its own, and its section in docs/errors.md."""
+
+import importlib.util
+import inspect
+import re
+from collections import Counter
+from pathlib import Path
+
+from brrr_core import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = re.compile(r"BRRR-[A-Z]+-\d\d")
+KINDS: list[type[errors.BrrrError]] = [
+    kind
+    for kind in vars(errors).values()
+    if inspect.isclass(kind) and issubclass(kind, errors.BrrrError) and kind is not errors.BrrrError  # is never raised
+]
+
+
+def test_every_code_has_the_form_that_is_promised() -> None:
+    assert {kind.__name__: kind.code for kind in KINDS if not CODE.fullmatch(kind.code)} == {}
+
+
+def test_no_two_errors_share_a_code() -> None:
+    # A class that names no code of its own would silently have its base's.
+    count = Counter([errors.BrrrError.code, *(kind.code for kind in KINDS)])
+
+    assert [code for code, uses in count.items() if uses > 1] == []
+
+
+def test_every_error_is_public_and_says_what_it_means() -> None:
+    assert {kind.__name__ for kind in KINDS} | {"BrrrError"} == set(errors.__all__)
+    assert [kind.__name__ for kind in KINDS if not vars(kind).get("__doc__")] == []
+
+
+def test_the_page_of_errors_is_what_the_code_makes_it() -> None:
+    spec = importlib.util.spec_from_file_location("errors_page", ROOT / "tools" / "errors_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    errors_page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(errors_page)
+
+    page = errors_page.page()
+
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == page, "run `make docs`"
+    assert [kind.__name__ for kind in KINDS if f"## {kind.code} {kind.__name__}\n" not in page] == []

@@ -1,0 +1,101 @@
+"""The import rules of pyproject.toml hold, and each of them catches an import that breaks it."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+class Violation(NamedTuple):
+    """An import that must not be: the module that gets it, the line, and how the rule that forbids it begins."""
+
+    module: str
+    line: str
+    rule: str
+
+
+LAYERS = "The core's layers"
+VIOLATIONS = [
+    Violation("brrr_core/errors.py", "import brrr_core.wire", LAYERS),
+    Violation("brrr_core/wire.py", "import brrr_core.backend", LAYERS),
+    Violation("brrr_core/backend/contracts.py", "from brrr_core.wire import Call", LAYERS),
+    Violation("brrr_core/backend/contracts.py", "import brrr_core.plugins.manifests", LAYERS),
+    Violation("brrr_core/codec/contracts.py", "import brrr_core.engine", LAYERS),
+    Violation("brrr_core/engine/__init__.py", "import brrr_core.plugins", LAYERS),
+    Violation("brrr_core/plugins/manifests.py", "import brrr_core.engine", LAYERS),
+    Violation("brrr_core/unplaced.py", "", LAYERS),
+    Violation("brrr_core/plugins/manifests.py", "import brrr_core as brrr", "No module of the core imports the public"),
+    Violation("brrr_core/codec/contracts.py", "import brrr_core.backend", "A codec knows no backend"),
+    Violation("brrr_core/plugins/manifests.py", "import brrr_core.backend.memory", "The memory backend"),
+    Violation("brrr_core/backend/__init__.py", "import brrr_core.backend.memory", "The memory backend"),
+    Violation("brrr_core/engine/__init__.py", "import brrr_core.codec.json", "The engine knows the codec contract"),
+    Violation("brrr_core/plugins/manifests.py", "import brrr_core.wire", "Discovery knows contracts"),
+    Violation("brrr_sqlite/__init__.py", "import brrr_core", "A backend plugin"),
+    Violation("brrr_sqlite/__init__.py", "import brrr_core.wire", "A backend plugin"),
+    Violation("brrr_sqlite/__init__.py", "import brrr_core.engine", "A backend plugin"),
+    Violation("brrr_sqlite/__init__.py", "import brrr_core.codec", "A backend plugin"),
+    Violation("brrr_sqlite/schema.py", "import brrr_core.backend.memory", "A backend plugin"),
+    Violation("brrr_core/engine/__init__.py", "import bencode2", "Only the wire"),
+    Violation("brrr_core/engine/__init__.py", "import msgspec", "Only codecs"),
+    Violation("brrr_core/engine/__init__.py", "import pluggy", "Only hooks"),
+    Violation("brrr_core/engine/__init__.py", "import rich.console", "Only the command line"),
+    Violation("brrr_core/plugins/manifests.py", "from cyclopts import App", "Only the command line"),
+    Violation("brrr_core/backend/contracts.py", "import sqlite3", "The core knows no backend"),
+    Violation("brrr_core/plugins/manifests.py", "import brrr_sqlite", "The core knows no backend"),
+]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of what is linted, which a test may spoil."""
+    for package in (ROOT / "brrr_core", ROOT / "plugins/brrr-sqlite/src/brrr_sqlite"):
+        shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def broken_rules(folder: Path) -> list[str]:
+    """The names of the contracts that lint-imports says are broken."""
+    ran = subprocess.run(
+        [LINT_IMPORTS, "--no-logo", "--no-cache"],
+        cwd=folder,
+        env={"COLUMNS": "500", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    broken = re.findall(r"^(.+) BROKEN\b", ran.stdout, re.MULTILINE)
+    assert f"{len(broken)} broken" in ran.stdout, ran.stdout + ran.stderr
+    assert (ran.returncode != 0) == bool(broken)
+    return broken
+
+
+def test_the_code_keeps_every_rule(copy: Path) -> None:
+    assert broken_rules(copy) == []
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS, ids=lambda violation: f"{violation.module}: {violation.line}")
+def test_a_forbidden_import_breaks_its_rule(copy: Path, violation: Violation) -> None:
+    with (copy / violation.module).open("a") as module:
+        module.write(f"\n{violation.line}\n")
+
+    assert [rule for rule in broken_rules(copy) if rule.startswith(violation.rule)]
+
+
+def test_every_rule_is_proved_by_a_violation() -> None:
+    unproved = [
+        contract["name"]
+        for contract in CONTRACTS
+        if not any(contract["name"].startswith(violation.rule) for violation in VIOLATIONS)
+    ]
+
+    assert unproved == []

@@ -1,0 +1,53 @@
+"""`import brrr_core` stays light: it loads no library but its own, and looks at no installed distribution."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
+    *("brrr_sqlite", "aiosqlite", "sqlite3", "redis", "nats", "boto3", "aiobotocore"),
+}
+
+MOST_MODULES = 80  # beside those of asyncio, which a programme that uses brrr loads anyway
+
+PROGRAMME = """
+import asyncio, json, sys
+before = set(sys.modules)
+opened = []
+def watch(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir"):
+        opened.append(str(arguments[0]))
+sys.addaudithook(watch)
+import brrr_core
+print(json.dumps({"modules": sorted(set(sys.modules) - before), "opened": opened}))
+"""
+
+
+def after_import(folder: Path) -> dict[str, list[str]]:
+    """The modules that a fresh interpreter has loaded, and the files and folders it opened, after the import."""
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", PROGRAMME], cwd=folder, capture_output=True, text=True, check=True
+    )
+    result: dict[str, list[str]] = json.loads(ran.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    return after_import(tmp_path_factory.mktemp("elsewhere"))
+
+
+def test_it_loads_no_heavy_library(imported: dict[str, list[str]]) -> None:
+    assert HEAVY & set(imported["modules"]) == set()
+
+
+def test_it_loads_few_modules(imported: dict[str, list[str]]) -> None:
+    assert len(imported["modules"]) <= MOST_MODULES
+
+
+def test_it_reads_no_metadata(imported: dict[str, list[str]]) -> None:
+    assert [path for path in imported["opened"] if ".dist-info" in path] == []

@@ -1,0 +1,152 @@
+"""The distributions as a user gets them: built, installed by plain pip, and run far from the checkout."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from email.message import Message
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).resolve().parents[2]
+UV = Path(sys.executable).with_name("uv")
+DISTRIBUTIONS = {
+    tomllib.loads(project.read_text())["project"]["name"]: tomllib.loads(project.read_text())["project"]
+    for project in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+}
+
+
+def ran(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command run without what the checkout's environment sets, its output captured."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "UV_"))}
+    return subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, check=False, timeout=300)
+
+
+def output(*command: str | Path, cwd: Path) -> str:
+    """The standard output of a command that must end well."""
+    ended = ran(*command, cwd=cwd)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source archive and a wheel of every distribution; each wheel is built from its archive."""
+    folder = tmp_path_factory.mktemp("dist")
+    output(UV, "build", "--quiet", "--all-packages", "--out-dir", folder, "--python", sys.executable, cwd=ROOT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an empty environment into which plain pip installed the wheels, without extras."""
+    home = tmp_path_factory.mktemp("user") / "venv"
+    venv.create(home, with_pip=True)
+    interpreter = home / "bin" / "python"
+    wheels = sorted(built.glob("*.whl"))
+    output(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels, cwd=home)
+    return interpreter
+
+
+def wheel(built: Path, name: str) -> zipfile.Path:
+    [path] = built.glob(f"{name.replace('-', '_')}-*-py3-none-any.whl")
+    return zipfile.Path(path)
+
+
+def files(built: Path, name: str) -> list[str]:
+    return wheel(built, name).root.namelist()
+
+
+def metadata(built: Path, name: str) -> Message:
+    [path] = [path for path in files(built, name) if path.endswith(".dist-info/METADATA")]
+    return HeaderParser().parsestr((wheel(built, name) / path).read_text(encoding="utf-8"))
+
+
+def test_every_distribution_has_a_wheel_and_an_archive(built: Path) -> None:
+    stems = {f"{name.replace('-', '_')}-{project['version']}" for name, project in DISTRIBUTIONS.items()}
+    made = {path.name for path in built.iterdir() if not path.name.startswith(".")}
+
+    assert made == {f"{stem}-py3-none-any.whl" for stem in stems} | {f"{stem}.tar.gz" for stem in stems}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_wheel_holds_its_package_typed_and_licensed_and_nothing_else(built: Path, name: str) -> None:
+    package = name.replace("-", "_")
+    held = files(built, name)
+
+    assert f"{package}/py.typed" in held
+    assert [path for path in held if path.endswith(".dist-info/licenses/LICENSE")]
+    assert {path.partition("/")[0].partition("-")[0] for path in held} == {package}
+    assert [path for path in held if re.search(r"(^|/)tests?/|conftest|__pycache__", path)] == []
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_every_requirement_has_a_lower_and_an_upper_bound(built: Path, name: str) -> None:
+    required = [Requirement(text) for text in metadata(built, name).get_all("Requires-Dist", [])]
+
+    assert required
+    unbounded = [
+        str(requirement)
+        for requirement in required
+        if {specifier.operator for specifier in requirement.specifier} != {">=", "<"}
+    ]
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("name", sorted(set(DISTRIBUTIONS) - {"brrr-core"}))
+def test_a_plugin_takes_the_core_of_this_checkout_and_not_the_next(built: Path, name: str) -> None:
+    [core] = [
+        requirement
+        for requirement in map(Requirement, metadata(built, name).get_all("Requires-Dist", []))
+        if requirement.name == "brrr-core"
+    ]
+    major, minor = map(int, DISTRIBUTIONS["brrr-core"]["version"].split(".")[:2])
+
+    assert core.specifier.contains(DISTRIBUTIONS["brrr-core"]["version"])
+    assert not core.specifier.contains(f"{major}.{minor + 1}")
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_the_metadata_says_what_the_project_says(built: Path, name: str) -> None:
+    said = metadata(built, name)
+
+    assert said["Requires-Python"] == ">=3.11"
+    assert said["License-Expression"] == "Apache-2.0"
+    assert said["Summary"] == DISTRIBUTIONS[name]["description"]
+
+
+def test_what_runs_is_what_was_installed(python: Path, tmp_path: Path) -> None:
+    programme = "import brrr_core, brrr_sqlite; print(brrr_core.__file__, brrr_sqlite.__file__, sep='\\n')"
+
+    for place in output(python, "-I", "-c", programme, cwd=tmp_path).splitlines():
+        assert Path(place).is_relative_to(python.parent.parent)
+
+
+def test_the_first_programme_of_a_user_runs(python: Path, tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).with_name("seed.py"), tmp_path)
+
+    first = output(python, "-I", "-W", "error", "seed.py", cwd=tmp_path)
+    again = output(python, "-I", "-W", "error", "seed.py", cwd=tmp_path)
+
+    assert first.splitlines() == ["89", "Hello, John!"]
+    assert again == first
+    assert (tmp_path / "brrr.db").exists()
+
+
+def test_the_command_without_its_extra_says_in_one_line_how_to_get_it(python: Path, tmp_path: Path) -> None:
+    ended = ran(python.with_name("brrr"), "backends", cwd=tmp_path)
+
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    [hint] = ended.stderr.splitlines()
+    assert "pip install" in hint
+    assert "brrr-core[cli]" in hint

@@ -1,0 +1,37 @@
+"""Looking at plugins is light: importing the package scans nothing, and listing imports no client library."""
+
+import json
+import subprocess
+import sys
+
+CLIENTS = ["redis", "boto3", "botocore", "aiobotocore", "nats", "aiosqlite", "sqlite3"]
+LATER = ["msgspec", "pluggy", "importlib.metadata"]
+
+
+def loaded_after(code, names):
+    """Which of these modules a fresh interpreter holds after the code."""
+    report = f"import json, sys; print(json.dumps([name for name in {names!r} if name in sys.modules]))"
+    ran = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout)
+
+
+def test_importing_the_package_scans_nothing_and_imports_no_library():
+    bare = loaded_after("", LATER)
+    code = "import brrr_core.plugins as p\nassert p.REGISTRY._metadata is None"
+    assert loaded_after(code, [*LATER, "brrr_core.plugins.builtin"]) == bare
+
+
+def test_listing_and_every_error_import_no_client_library_and_no_backend():
+    code = """if True:
+        import brrr_core.plugins as p
+        from brrr_core.errors import BrrrError
+        assert {"memory", "sqlite"} <= {row.name for row in p.list_backends() if row.error is None}
+        assert p.list_codecs()
+        for url in ["redis://h", "qqq:", "sqlite:///x?nonsense=1", "sqlite:///x?nonsense", "x"]:
+            try:
+                p.open_backend(url)
+            except BrrrError:
+                continue
+            raise SystemExit(url)
+    """
+    assert loaded_after(code, [*CLIENTS, "brrr_core.codec.json", "brrr_sqlite.backend"]) == []

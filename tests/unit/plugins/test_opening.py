@@ -1,0 +1,262 @@
+"""From URLs, names and the environment to backends, codecs and hooks."""
+
+import sys
+
+import pytest
+
+from brrr_core.backend import Backend, BackendUrl, Duration, Roles, Secret
+from brrr_core.backend.memory import MemoryBackend
+from brrr_core.codec import Codec
+from brrr_core.errors import (
+    BackendClosedError,
+    BrokenPluginError,
+    CodecError,
+    OptionError,
+    RoleError,
+    UnknownSchemeError,
+    UrlError,
+)
+from brrr_core.plugins import load_codec, load_hooks, open_backend, resolve_roles
+from brrr_core.plugins.builtin import MEMORY
+
+OPTIONS = """
+from dataclasses import dataclass
+from brrr_core.backend import Duration, Secret
+
+@dataclass(frozen=True)
+class Options:
+    lease: Duration = Duration(30)
+    token: Secret | None = None
+"""
+
+
+@pytest.fixture
+def foo(site):
+    site.module("foo_options", OPTIONS)
+    site.backend("brrr-foo", "foo", manifest="manifest('foo', options=__import__('foo_options').Options)")
+
+
+def roles(*args, environ=None, **keywords):
+    return resolve_roles(*args, environ=environ or {}, **keywords)
+
+
+# One backend
+
+
+async def test_a_backend_is_made_closed_with_its_manifest_and_opens_by_async_with():
+    backend = open_backend("memory:")
+    assert isinstance(backend, MemoryBackend)
+    assert backend.manifest is MEMORY
+    with pytest.raises(BackendClosedError):
+        _ = backend.queue
+    async with backend:
+        assert backend.queue
+
+
+@pytest.mark.usefixtures("foo")
+def test_options_reach_the_backend_typed_from_the_url_and_from_keywords():
+    from_url = open_backend("foo://h:1/p?lease=5s&token=s3cret")
+    from_keywords = open_backend("foo://h:1/p", lease=5, token=Secret("s3cret"))
+    assert from_url.options == from_keywords.options
+    assert from_url.options.lease == Duration(5)
+    assert from_url.url == BackendUrl("foo", hosts=(("h", 1),), path="/p")
+
+
+@pytest.mark.usefixtures("foo")
+def test_an_option_in_the_url_and_as_a_keyword_is_refused():
+    with pytest.raises(OptionError, match="'lease' twice"):
+        open_backend("foo:?lease=5s", lease=5)
+
+
+@pytest.mark.usefixtures("foo")
+def test_the_password_may_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("FOO_PASSWORD", "s3cret")
+    assert open_backend("foo://u@h?password_env=FOO_PASSWORD").url.password == Secret("s3cret")
+    with pytest.raises(OptionError, match="in the URL and by password_env"):
+        open_backend("foo://u:pw@h?password_env=FOO_PASSWORD")
+
+
+def test_a_bad_url_and_an_unknown_scheme_have_their_own_errors():
+    with pytest.raises(UrlError):
+        open_backend("brrr.db")
+    with pytest.raises(UnknownSchemeError):
+        open_backend("qqq:")
+
+
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [
+        ("import a_client_library_that_is_not_there", "ModuleNotFoundError"),
+        ("", "AttributeError"),
+        ("FakeBackend = 5", "cannot be called"),
+        ("def FakeBackend(url, options): return 5", "gave a int"),
+        ("def FakeBackend(url, options): raise ValueError('s3cret')", "raised a ValueError"),
+    ],
+)
+def test_a_backend_that_cannot_be_made_is_a_broken_plugin(site, backend, says):
+    site.backend("brrr-foo", "foo", version="1.2")
+    site.module("brrr_foo_backend", backend)
+    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.2") as caught:
+        open_backend("foo:")
+    assert says in caught.value.what
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_the_backend_says_of_its_url_passes(site):
+    site.backend("brrr-foo", "foo")
+    site.module(
+        "brrr_foo_backend",
+        "from brrr_core.errors import UrlError\ndef FakeBackend(url, options): raise UrlError('no table')",
+    )
+    with pytest.raises(UrlError, match="no table"):
+        open_backend("foo:")
+
+
+# Roles
+
+
+def test_roles_that_are_left_out_are_taken_from_the_queue():
+    found = roles("memory:a")
+    assert found.queue is found.store is found.cache
+    assert found.owned == (found.queue,)
+
+
+@pytest.mark.usefixtures("foo")
+def test_one_backend_a_distinct_url_by_what_the_urls_mean():
+    found = roles("foo://h?lease=60s", "foo://h?lease=1m", "foo://h?lease=61s")
+    assert found.queue is found.store
+    assert found.cache is not found.queue
+    assert found.owned == (found.queue, found.cache)
+
+
+def test_different_urls_are_different_backends():
+    found = roles("memory:a", "memory:b")
+    assert found.cache is found.queue
+    assert found.owned == (found.queue, found.store)
+
+
+def test_the_environment_names_what_the_caller_does_not():
+    environ = {"BRRR_QUEUE": "memory:q", "BRRR_STORE": "memory:s", "BRRR_CACHE": "memory:c"}
+    assert len(set(map(id, roles(environ=environ).owned))) == 3
+    found = roles("memory:s", "memory:q", "memory:q", environ=environ)
+    assert len(found.owned) == 2
+    assert found.cache is found.store
+
+
+def test_an_empty_variable_is_none():
+    assert len(roles("memory:", environ={"BRRR_STORE": ""}).owned) == 1
+
+
+def test_without_a_queue_the_error_says_how_to_name_one():
+    with pytest.raises(UrlError, match="BRRR_QUEUE"):
+        roles(store="memory:")
+
+
+def test_a_wrong_role_names_those_that_offer_it_before_any_backend_is_imported(site):
+    site.backend("brrr-queue", "queue", manifest="manifest('queue', roles='q')")
+    site.backend("brrr-store", "store", manifest="manifest('store', roles='s')")
+    site.module("brrr_bad", "raise RuntimeError('boom')")
+    site.metadata("brrr-bad", "[brrr.backends]\nbad = brrr_bad:MANIFEST\n")
+    with pytest.raises(RoleError, match="BRRR-PLUGIN-04") as caught:
+        roles("queue:", "queue:")
+    assert "queue: is a queue, not a store" in caught.value.what
+    assert "memory" in caught.value.remedy
+    assert "store" in caught.value.remedy.partition("offer one: ")[2]
+    assert "queue" not in caught.value.remedy.partition("offer one: ")[2]
+    with pytest.raises(RoleError, match="store: is a store, not a queue"):
+        roles("store:", "store:")
+    with pytest.raises(RoleError, match="queue: is a queue, not a store"):
+        roles("queue:")
+    with pytest.raises(RoleError, match="not a cache"):
+        roles("queue:", "store:")
+    assert not {"brrr_queue_backend", "brrr_store_backend"} & set(sys.modules)
+
+
+def test_the_cache_falls_to_the_store_where_the_queue_offers_none(site):
+    site.backend("brrr-queue", "queue", manifest="manifest('queue', roles='q')")
+    found = roles("queue:", "memory:")
+    assert found.cache is found.store
+
+
+class Handmade(Backend):
+    """A queue and nothing else, made without a URL, so that it has no manifest."""
+
+    async def start(self):
+        self._memory = open_backend("memory:")
+        await self._memory.open()
+        return Roles(queue=self._memory.queue)
+
+    async def stop(self):
+        await self._memory.close()
+
+
+async def test_backends_that_are_given_pass_through_and_are_not_owned():
+    async with open_backend("memory:") as mine:
+        found = roles(mine, "memory:s")
+        assert found.queue is found.cache is mine
+        assert found.owned == (found.store,)
+
+
+async def test_a_handmade_backend_is_asked_for_its_roles_once_it_is_open():
+    async with Handmade() as queue:
+        found = roles(queue, "memory:")
+        assert found.cache is found.store
+        with pytest.raises(RoleError, match="Handmade is a queue, not a store"):
+            roles(queue)
+    closed = Handmade()
+    assert roles(closed).store is closed
+
+
+# Codecs
+
+
+def test_a_codec_comes_by_its_name():
+    assert isinstance(load_codec("json"), Codec)
+    assert type(load_codec("json")) is not type(load_codec("msgpack"))
+
+
+def test_a_codec_object_is_given_back():
+    codec = load_codec("json")
+    assert load_codec(codec) is codec
+
+
+@pytest.mark.parametrize("thing", [None, 5, Codec])
+def test_what_is_no_codec_is_refused(thing):
+    with pytest.raises(CodecError, match="is no codec"):
+        load_codec(thing)
+
+
+def test_a_codec_that_cannot_be_made_is_a_broken_plugin(site):
+    source = "from brrr_core.plugins import CodecManifest\n"
+    source += "FOO = CodecManifest(contract=1, name='foo', summary='', codec='brrr_foo:make')\ndef make(): return 5"
+    site.module("brrr_foo", source)
+    site.metadata("brrr-foo", "[brrr.codecs]\nfoo = brrr_foo:FOO\n")
+    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.0 gave a int and no Codec"):
+        load_codec("foo")
+
+
+# Hooks
+
+
+def test_hooks_come_from_their_entry_points_sorted_by_name(site):
+    site.module("hooks_here", "A = object()\nB = object()")
+    site.metadata("brrr-hooks", "[brrr.hooks]\nb = hooks_here:B\na = hooks_here:A\nmodule = hooks_here\n")
+    found = load_hooks()
+    import hooks_here
+
+    assert [(hook.name, hook.plugin) for hook in found] == [
+        ("a", hooks_here.A),
+        ("b", hooks_here.B),
+        ("module", hooks_here),
+    ]
+    assert {hook.distribution for hook in found} == {"brrr-hooks"}
+
+
+def test_no_hooks_are_no_error():
+    assert load_hooks() == []
+
+
+def test_a_broken_hook_is_named(site):
+    site.metadata("brrr-hooks", "[brrr.hooks]\nbad = hooks_nowhere:A\n", version="4.0")
+    with pytest.raises(BrokenPluginError, match=r"brrr-hooks 4\.0 .*hooks_nowhere"):
+        load_hooks()

@@ -1,0 +1,318 @@
+"""Plugins are found by real metadata; each thing that can be wrong with one has its own error and remedy."""
+
+import sys
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import pytest
+
+from brrr_core.errors import (
+    AlreadyRegisteredError,
+    BrokenPluginError,
+    ClashError,
+    ContractVersionError,
+    NotInstalledError,
+    UnknownSchemeError,
+)
+from brrr_core.plugins import (
+    REGISTRY,
+    CodecManifest,
+    backend_manifest,
+    codec_manifest,
+    list_backends,
+    list_codecs,
+    open_backend,
+    register,
+    rescan,
+    unregister,
+)
+from brrr_core.plugins.builtin import MEMORY, MSGPACK
+from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
+
+FOO = replace(MEMORY, schemes=("foo", "foos"))
+
+
+def row_of(name, rows=list_backends):
+    return next(row for row in rows() if row.name == name)
+
+
+def test_the_core_finds_what_it_brings_itself_by_metadata():
+    assert backend_manifest("memory") is MEMORY
+    assert codec_manifest("msgpack") is MSGPACK
+    assert (row_of("memory").distribution, row_of("memory").version) == ("brrr-core", version("brrr-core"))
+    assert [row.name for row in list_codecs()] == ["json", "json-object", "msgpack"]
+
+
+def test_what_is_known_is_what_the_core_claims():
+    assert {name for name, who in KNOWN_BACKENDS.items() if who == "brrr-core"} == {"memory"}
+    assert set(KNOWN_CODECS) == {row.name for row in list_codecs()}
+
+
+def test_an_installed_backend_is_found_under_all_its_schemes(site):
+    site.backend("brrr-foo", "foo", "foo+tls", version="2.5")
+    assert backend_manifest("foo").schemes == backend_manifest("foo+tls").schemes == ("foo", "foo+tls")
+    assert (row_of("foo").distribution, row_of("foo").version, row_of("foo").error) == ("brrr-foo", "2.5", None)
+
+
+def test_a_backend_is_not_imported_by_finding_and_listing_it(site):
+    site.backend("brrr-foo", "foo")
+    backend_manifest("foo")
+    assert row_of("foo").error is None
+    assert "brrr_foo" in sys.modules
+    assert "brrr_foo_backend" not in sys.modules
+    open_backend("foo:")
+    assert "brrr_foo_backend" in sys.modules
+
+
+def test_metadata_is_read_once(sites):
+    backend_manifest("memory")
+    found = REGISTRY.metadata()
+    assert REGISTRY.metadata() is found
+    rescan()
+    assert REGISTRY.metadata() is not found
+
+
+def test_a_manifest_is_loaded_only_when_its_scheme_is_asked_for(site):
+    site.backend("brrr-foo", "foo")
+    site.backend("brrr-bar", "bar")
+    backend_manifest("foo")
+    assert "brrr_bar" not in sys.modules
+
+
+# Unknown, and not installed
+
+
+def test_an_unknown_scheme_gets_the_nearest_and_what_is_installed(site):
+    site.backend("brrr-foobar", "foobar")
+    with pytest.raises(UnknownSchemeError, match="BRRR-PLUGIN-01") as caught:
+        backend_manifest("foobaz")
+    assert "'foobaz'" in caught.value.what
+    assert "Did you mean 'foobar'?" in caught.value.remedy
+    assert "foobar, memory" in caught.value.remedy
+
+
+def test_an_unknown_scheme_may_be_near_to_one_that_is_not_installed():
+    with pytest.raises(UnknownSchemeError, match="Did you mean 'redis'"):
+        backend_manifest("redsi")
+
+
+def test_an_unknown_codec_is_told_as_one():
+    with pytest.raises(UnknownSchemeError, match=r"the codec 'jsn'\. Did you mean 'json'"):
+        codec_manifest("jsn")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "valkey", "nats", "dynamo", "sqs"])
+def test_a_known_scheme_that_is_not_installed_gets_the_command(scheme):
+    with pytest.raises(NotInstalledError, match="BRRR-PLUGIN-02") as caught:
+        backend_manifest(scheme)
+    assert f"pip install {KNOWN_BACKENDS[scheme]}." in caught.value.remedy
+
+
+def test_a_known_scheme_that_the_installed_version_lacks_gets_the_upgrade(site):
+    site.backend("brrr-redis", "redis", version="0.1")
+    with pytest.raises(NotInstalledError, match=r"not with the installed version 0\.1") as caught:
+        backend_manifest("valkey")
+    assert "pip install --upgrade brrr-redis" in caught.value.remedy
+
+
+# Broken
+
+
+@pytest.mark.parametrize(
+    ("source", "cause"),
+    [
+        ("import a_client_library_that_is_not_there", ModuleNotFoundError),
+        ("raise RuntimeError('boom')", RuntimeError),
+        ("def f(:", SyntaxError),
+        ("", AttributeError),
+        ("from brrr_core.plugins import BackendManifest\nMANIFEST = BackendManifest(colour=1)", TypeError),
+    ],
+)
+def test_a_manifest_that_cannot_be_loaded_names_distribution_version_and_cause(site, source, cause):
+    site.module("brrr_foo", source)
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n", version="3.1")
+    with pytest.raises(BrokenPluginError, match="BRRR-PLUGIN-03") as caught:
+        backend_manifest("foo")
+    assert "brrr-foo 3.1" in caught.value.what
+    assert cause.__name__ in caught.value.what
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_a_broken_plugin_that_is_not_used_hurts_nobody_and_is_listed_with_its_reason(site):
+    site.module("brrr_foo", "raise RuntimeError('boom')")
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n[brrr.codecs]\nbar = brrr_foo:BAR\n")
+    site.backend("brrr-good", "good")
+    assert backend_manifest("good").schemes == ("good",)
+    assert isinstance(open_backend("memory:").manifest, type(MEMORY))
+    assert (row_of("foo").manifest, row_of("foo").distribution) == (None, "brrr-foo")
+    assert "boom" in str(row_of("foo").error)
+    assert "boom" in str(row_of("bar", list_codecs).error)
+    assert row_of("good").error is None
+
+
+def test_metadata_that_cannot_be_read_hurts_nobody_and_is_told_where_something_is_missing(site):
+    site.metadata("brrr-redis", "[brrr.backends]\nredis\n")
+    assert backend_manifest("memory") is MEMORY
+    with pytest.raises(NotInstalledError, match=r"could not be read: .*brrr_redis-1\.0\.dist-info"):
+        backend_manifest("redis")
+
+
+def test_a_distribution_without_a_name_hurts_nobody(site):
+    site.backend("brrr-foo", "foo")
+    (site.root / "brrr_foo-1.0.dist-info" / "METADATA").unlink()
+    rescan()
+    assert backend_manifest("memory") is MEMORY
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        ("42", "ships a int where a BackendManifest"),
+        ("manifest", "ships a function"),
+        ("manifest()", "claims ()"),
+        ("manifest('foo', 'Bad Scheme')", "no names in lower case"),
+        ("manifest('bar')", "entry point 'foo', but its manifest claims bar"),
+        ("manifest('foo', roles='')", "offers no role"),
+        ("manifest('foo', backend='nowhere')", "no 'module:attribute'"),
+        ("manifest('foo', options=int)", "not a dataclass"),
+    ],
+)
+def test_what_is_no_manifest_or_contradicts_itself_is_a_broken_plugin(site, expression, says):
+    site.backend("brrr-foo", "foo", manifest=expression)
+    with pytest.raises(BrokenPluginError) as caught:
+        backend_manifest("foo")
+    assert "brrr-foo 1.0" in caught.value.what
+    assert says in caught.value.what
+
+
+def test_a_codec_among_the_backends_is_a_broken_plugin(site):
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_core.plugins.builtin:JSON\n")
+    with pytest.raises(BrokenPluginError, match="ships a CodecManifest where a BackendManifest"):
+        backend_manifest("foo")
+
+
+# Contract version
+
+
+@pytest.mark.parametrize(("contract", "side"), [(0, "brrr-foo"), (2, "brrr-core"), ("'x'", "brrr-core")])
+def test_another_contract_version_says_which_side_to_upgrade_before_the_backend_is_imported(site, contract, side):
+    site.backend("brrr-foo", "foo", manifest=f"manifest('foo', contract={contract})")
+    with pytest.raises(ContractVersionError, match="BRRR-PLUGIN-06") as caught:
+        open_backend("foo:")
+    assert "brrr-foo 1.0" in caught.value.what
+    assert f"pip install --upgrade {side}." in caught.value.remedy
+    assert "brrr_foo_backend" not in sys.modules
+    assert row_of("foo").error is not None
+
+
+# Clash
+
+
+def test_two_distributions_with_one_scheme_are_both_named_and_neither_is_taken(site):
+    site.backend("brrr-foo", "foo")
+    site.backend("other-foo", "foo", version="2.0")
+    with pytest.raises(ClashError, match="BRRR-PLUGIN-05") as caught:
+        backend_manifest("foo")
+    assert "brrr-foo 1.0" in caught.value.what
+    assert "other-foo 2.0" in caught.value.what
+    assert "brrr_foo" not in sys.modules
+    assert row_of("foo").distribution in {"brrr-foo, other-foo", "other-foo, brrr-foo"}
+    assert isinstance(row_of("foo").error, ClashError)
+
+
+def test_a_clash_hurts_no_other_scheme_of_the_same_distribution(site):
+    site.backend("brrr-foo", "foo", "foos")
+    site.backend("other-foo", "foo")
+    assert backend_manifest("foos").schemes == ("foo", "foos")
+
+
+def test_one_distribution_that_claims_a_scheme_for_two_things_is_a_clash(site):
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = a:A\nfoo = b:B\n")
+    with pytest.raises(ClashError, match=r"\(a:A\) and brrr-foo 1\.0 \(b:B\)"):
+        backend_manifest("foo")
+
+
+def test_a_distribution_that_is_twice_on_the_path_counts_once_the_first(sites):
+    sites("stale").backend("brrr_foo", "foo", version="0.9")
+    sites("editable").backend("brrr-foo", "foo", version="1.0")
+    assert backend_manifest("foo").schemes == ("foo",)
+    assert row_of("foo").version == "1.0"
+
+
+# Registering
+
+
+def test_a_registered_manifest_needs_no_metadata(registered):
+    registered(FOO)
+    assert backend_manifest("foo") is backend_manifest("foos") is FOO
+    assert (row_of("foo").distribution, row_of("foo").manifest) == ("", FOO)
+    unregister(FOO)
+    with pytest.raises(UnknownSchemeError):
+        backend_manifest("foo")
+
+
+def test_a_registered_codec_needs_no_metadata(registered):
+    codec = CodecManifest(contract=1, name="mine", summary="", codec="a:b")
+    registered(codec)
+    assert codec_manifest("mine") is codec
+    assert row_of("mine", list_codecs).manifest is codec
+
+
+def test_the_same_manifest_twice_changes_nothing(registered):
+    registered(FOO)
+    register(FOO)
+    assert backend_manifest("foo") is FOO
+
+
+def test_an_equal_manifest_is_another_one(registered):
+    registered(FOO)
+    with pytest.raises(AlreadyRegisteredError, match="BRRR-PLUGIN-07"):
+        register(replace(FOO))
+
+
+def test_a_scheme_that_is_taken_leaves_none_of_the_others_registered(registered):
+    registered(FOO)
+    with pytest.raises(AlreadyRegisteredError, match="'foo' is taken"):
+        register(replace(MEMORY, schemes=("bar", "foo", "baz")))
+    assert not {"bar", "baz"} & {row.name for row in list_backends()}
+
+
+def test_an_installed_scheme_is_taken_also_by_a_broken_plugin(site):
+    site.module("brrr_foo", "raise RuntimeError('boom')")
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n")
+    with pytest.raises(AlreadyRegisteredError, match=r"brrr-foo 1\.0"):
+        register(FOO)
+    with pytest.raises(AlreadyRegisteredError, match="brrr-core"):
+        register(replace(MEMORY))
+
+
+def test_the_very_manifest_that_is_installed_may_be_registered(registered):
+    registered(MEMORY)
+    assert backend_manifest("memory") is MEMORY
+
+
+def test_unregistering_what_is_not_registered_does_nothing(registered):
+    registered(FOO)
+    unregister(replace(FOO))
+    assert backend_manifest("foo") is FOO
+
+
+@dataclass(frozen=True)
+class Odd:
+    odd: bytes = b""
+
+
+@pytest.mark.parametrize(
+    ("manifest", "error"),
+    [
+        (42, BrokenPluginError),
+        (replace(FOO, contract=2), ContractVersionError),
+        (replace(FOO, contract=0), ContractVersionError),
+        (replace(FOO, options=Odd), BrokenPluginError),
+        (replace(FOO, schemes=()), BrokenPluginError),
+    ],
+)
+def test_what_cannot_be_used_is_not_registered(manifest, error):
+    with pytest.raises(error, match=r"a registered plugin|was given a int"):
+        register(manifest)
+    assert "foo" not in {row.name for row in list_backends()}

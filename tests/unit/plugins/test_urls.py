@@ -1,0 +1,209 @@
+"""Backend URLs are taken apart exactly, and are never shown with a secret."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from brrr_core.backend.options import BackendUrl, Duration, Secret
+from brrr_core.errors import UrlError
+from brrr_core.plugins import mask_url, parse_url
+
+MARK = "ZQX"
+"""Stands in every secret, and nowhere else."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    password: Secret | None = None
+    lease: Duration | None = None
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("memory:", BackendUrl("memory")),
+        ("memory:jobs", BackendUrl("memory", path="jobs")),
+        ("sqlite:///brrr.db", BackendUrl("sqlite", path="/brrr.db")),
+        ("sqlite:////var/brrr.db", BackendUrl("sqlite", path="//var/brrr.db")),
+        ("sqlite:///my%20jobs%23.db", BackendUrl("sqlite", path="/my jobs#.db")),
+        ("REDIS://Host/0", BackendUrl("redis", hosts=(("Host", None),), path="/0")),
+        ("redis://user:p%40s:s@h:6379/0", BackendUrl("redis", "user", Secret("p@s:s"), (("h", 6379),), "/0")),
+        ("redis://:pw@h", BackendUrl("redis", None, Secret("pw"), (("h", None),))),
+        ("nats://token@h", BackendUrl("nats", "token", None, (("h", None),))),
+        ("redis+unix:///run/redis.sock", BackendUrl("redis+unix", path="/run/redis.sock")),
+        ("redis+unix://u:pw@/run/redis.sock", BackendUrl("redis+unix", "u", Secret("pw"), (), "/run/redis.sock")),
+        ("nats://a:1,b:2,c", BackendUrl("nats", hosts=(("a", 1), ("b", 2), ("c", None)))),
+        ("redis://[::1]:6379,[fe80::1]/0", BackendUrl("redis", hosts=(("::1", 6379), ("fe80::1", None)), path="/0")),
+        ("sqs://?region=eu", BackendUrl("sqs")),
+    ],
+)
+def test_a_url_is_taken_apart(text, expected):
+    assert parse_url(text).url == expected
+
+
+def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_secret():
+    query = parse_url("memory:?b=1+%2B%26&a=&b=x=y&").query
+    assert query == (("b", Secret("1++&")), ("a", Secret("")), ("b", Secret("x=y")))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no scheme"),
+        ("brrr.db", "no scheme"),
+        ("://h", "no scheme"),
+        ("9p://h", "no scheme"),
+        ("redis://h/0\n", "control character"),
+        (" redis://h", "no scheme"),
+        ("redis://h/0 ", "space around it"),
+        ("redis://h\x00", "control character"),
+        ("redis://h/%00", "control character in its path"),
+        ("redis://h%0a", "control character in its host"),
+        ("redis://u%1b@h", "control character in its username"),
+        ("sqlite:/brrr.db", "one slash"),
+        ("sqlite:///a#b.db", "'#'"),
+        ("redis:user@h", "no '//'"),
+        ("redis://u:p@ss@h", "more than one '@'"),
+        ("redis://u:p/ss@h", "one in its path"),
+        ("redis://h:", "port"),
+        ("redis://h:0", "port"),
+        ("redis://h:65536", "port"),
+        ("redis://h:\uff16", "port"),
+        ("redis://h:+1", "port"),
+        ("redis://h:1:2", "port"),
+        ("redis://::1", "empty or ill-formed host"),
+        ("redis://:6379", "empty or ill-formed host"),
+        ("nats://a,,b", "empty or ill-formed host"),
+        ("redis://a%2Fb", "empty or ill-formed host"),
+        ("redis://a b", "empty or ill-formed host"),
+        ("redis://[::g]", "no IPv6"),
+        ("redis://[::1", "no IPv6"),
+        ("redis://[::1]x", "port"),
+        ("redis://h?tls", "without a name or a value"),
+        ("redis://h?=1", "without a name or a value"),
+        ("redis://u:100%@h", "encodes nothing"),
+        ("redis://u:%ff@h", "no UTF-8"),
+    ],
+)
+def test_a_bad_url_is_refused_with_its_reason(text, says):
+    with pytest.raises(UrlError, match="BRRR-URL-01") as caught:
+        parse_url(text)
+    assert says in caught.value.what
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("thing", [None, 5, b"memory:", Secret("memory:")])
+def test_what_is_no_text_is_refused(thing):
+    with pytest.raises(UrlError, match=type(thing).__name__):
+        parse_url(thing)
+
+
+hosts = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9.-]{0,20}", fullmatch=True)
+printable = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
+
+
+@settings(deadline=None)
+@given(
+    username=printable,
+    password=st.text(st.characters(exclude_categories=["Cs"])),
+    places=st.lists(st.tuples(hosts, st.none() | st.integers(1, 65535)), min_size=1, max_size=3),
+    path=printable,
+    query=st.lists(st.tuples(printable.filter(bool), st.text(st.characters(exclude_categories=["Cs"])))),
+)
+def test_every_url_that_is_built_by_the_rules_comes_back_in_its_parts(username, password, places, path, query):
+    login = f"{quote(username, '')}:{quote(password, '')}@"
+    netloc = ",".join(host if port is None else f"{host}:{port}" for host, port in places)
+    pairs = "&".join(f"{quote(name, '')}={quote(value, '')}" for name, value in query)
+    url, found = parse_url(f"x+y://{login}{netloc}/{quote(path, '/')}?{pairs}")
+    assert url == BackendUrl("x+y", username or None, Secret(password) if password else None, tuple(places), "/" + path)
+    assert [(name, value.reveal()) for name, value in found] == query
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from(":/?#[]@,%&=+. ab1\n\x00é") | st.characters()))
+def test_any_text_is_parsed_or_refused_and_can_be_shown(text):
+    assert mask_url(text).isprintable()
+    assert refusal_of(text).isprintable()
+
+
+def refusal_of(text):
+    """What the refusal of a URL says, in all its forms; nothing where it is not refused."""
+    try:
+        parse_url(text)
+    except UrlError as error:
+        return f"{error} {error!r}"
+    return ""
+
+
+wild = st.text(st.sampled_from(":/?#[]@,%&=+;. ab1\n") | st.characters(exclude_categories=["Cs"]), max_size=12)
+secrets = st.builds(lambda before, after: before + MARK + after, wild, wild)
+starts = st.sampled_from(["redis://", "redis://user", "nats://a,b", "x:", "user", ""]) | wild
+
+
+@settings(deadline=None)
+@given(start=starts, secret=secrets, end=wild)
+@example(start="user", secret=f"{MARK}:x", end="h")
+@example(start="redis://u", secret=f"p/{MARK}", end="h/0")
+@example(start="redis://u", secret=f"p?{MARK}", end="h/0")
+@example(start="redis://u", secret=f"p#{MARK}=1&", end="h/0")
+def test_a_raw_password_never_shows_however_the_url_is_malformed(start, secret, end):
+    text = f"{start}:{secret}@{end}"
+    assert MARK not in mask_url(text)
+    assert MARK not in mask_url(text, Schema)
+    assert MARK not in refusal_of(text)
+
+
+@settings(deadline=None)
+@given(
+    start=st.sampled_from(["redis://h/0", "redis://u:p@h", "x:", "x://a b", "x://h:99999"]), secret=secrets, end=wild
+)
+@example(start="redis://h", secret=f"p@{MARK}", end="")
+@example(start="redis://h", secret=f"a&{MARK}=1", end="")
+def test_a_raw_option_value_never_shows_without_a_schema(start, secret, end):
+    text = f"{start}?lease=30s&password={secret}{end}"
+    assert MARK not in mask_url(text)
+    assert MARK not in refusal_of(text)
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(["password", "pass%77ord", "password_env", "unknown"]), secret=secrets)
+def test_a_secret_or_unknown_option_never_shows_with_a_schema(name, secret):
+    text = f"redis://h/0?lease=30s&{name}={quote(secret, '')}"
+    assert MARK not in mask_url(text, Schema)
+    assert MARK not in repr(parse_url(text))
+
+
+@settings(deadline=None)
+@given(secrets)
+def test_a_parsed_password_shows_nowhere(secret):
+    parsed = parse_url(f"redis://u:{quote(secret, '')}@h/0")
+    assert MARK not in f"{parsed} {parsed!r} {parsed.url}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("sqlite:///brrr.db", "sqlite:///brrr.db"),
+        ("memory:jobs", "memory:jobs"),
+        ("redis://user:pw@a:1,[::1]:2/0", "redis://user:****@a:1,[::1]:2/0"),
+        ("nats://token@h", "nats://****@h"),
+        ("redis://user:pw", "redis://****"),
+        ("redis://h/0&password=pw", "redis://h****"),
+        ("redis://h?lease=30s&password=pw&other=pw&pw", "redis://h?lease=30s&password=****&****&****"),
+        ("redis://h?name=a;password=pw", "redis://h?name=****"),
+        ("redis://h?password-env=PW", "redis://h?password_env=****"),
+        ("redis://h#pw", "redis://h#****"),
+        ("redis://h?lease=1#pw", "redis://h?lease=1#****"),
+        ("pw", "****"),
+    ],
+)
+def test_a_masked_url_still_says_what_it_may(text, shown):
+    assert mask_url(text, Schema) == shown
+
+
+def test_without_a_schema_no_option_shows():
+    assert mask_url("redis://h?lease=30s") == "redis://h?****"
