@@ -6,10 +6,11 @@ Write plain functions, decorate them with `handler`, and let any number of worke
 that you already own. README.md has the whole programme.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from brrr_core.app.active import ActiveWorker, PendingCall
 from brrr_core.app.consumer import AppConsumer, Scheduled
 from brrr_core.app.handlers import Handler, PlainHandler, Task, TypedTask, handler, handler_no_arg, only
-from brrr_core.app.local import LocalBrrr
 from brrr_core.app.serving import connect, serve
 from brrr_core.app.worker import AppWorker
 from brrr_core.engine.calls import Defer
@@ -18,6 +19,9 @@ from brrr_core.engine.hooks import hookimpl
 from brrr_core.engine.policy import Policy
 from brrr_core.errors import BrrrError, NotFoundError
 from brrr_core.plugins import open_backend, register
+
+if TYPE_CHECKING:
+    from brrr_core.app.local import LocalBrrr
 
 __all__ = [
     "ActiveWorker",
@@ -44,3 +48,11 @@ __all__ = [
     "register",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LocalBrrr":  # for tests only; a worker need not load the memory backend
+        from brrr_core.app.local import LocalBrrr
+
+        return LocalBrrr
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ __all__ = [
     "CapabilityError",
     "ClashError",
     "CodecError",
+    "ContractError",
     "ContractVersionError",
     "CorruptBackendError",
     "DecodeError",
@@ -35,12 +36,14 @@ __all__ = [
     "RecordMissingError",
     "ResultTimeoutError",
     "RoleError",
+    "RuleBrokenError",
     "SignatureError",
     "SpawnLimitError",
     "UnknownSchemeError",
     "UnknownTaskError",
     "UrlError",
     "ValueTooLargeError",
+    "WorkersDiedError",
 ]
 
 
@@ -278,3 +281,27 @@ class NondeterminismError(BrrrError):
 
     code = "BRRR-ENGINE-02"
     retry = False
+
+
+class ContractError(BrrrError):
+    """The contract kit is given something that it cannot test, or is told to leave out what it must test."""
+
+    code = "BRRR-CONTRACT-01"
+
+
+class RuleBrokenError(BrrrError, AssertionError):
+    """A backend or a codec breaks a rule of the contract kit."""
+
+    code = "BRRR-CONTRACT-02"
+
+
+class CommandError(BrrrError):
+    """A command line that cannot be run as it is written."""
+
+    code = "BRRR-CLI-01"
+
+
+class WorkersDiedError(BrrrError):
+    """The processes of `brrr worker --processes` die again and again, as soon as they are started."""
+
+    code = "BRRR-CLI-02"

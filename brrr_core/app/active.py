@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.codec.contracts import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.run import Run
@@ -24,47 +25,45 @@ T4 = TypeVar("T4")
 T5 = TypeVar("T5")
 
 
+class _Target(NamedTuple):
+    """What all calls of one task to one topic share."""
+
+    active: "ActiveWorker"
+    task_name: str
+    topic: str
+    returns: Any
+
+
 class PendingCall(Generic[T]):
     """A call that a handler makes. Await it, alone or in a `gather`, for its result.
 
     It is small until it is awaited, so that a handler may make many thousands for one `gather`.
     """
 
-    __slots__ = ("_active", "_args", "_kwargs", "_returns", "_task_name", "_topic")
+    __slots__ = ("_args", "_kwargs", "_target")
 
-    def __init__(
-        self,
-        active: "ActiveWorker",
-        task_name: str,
-        args: Sequence[object],
-        kwargs: Mapping[str, object],
-        *,
-        returns: Any,
-        topic: str,
-    ) -> None:
-        self._active = active
-        self._task_name = task_name
+    def __init__(self, target: _Target, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        self._target = target
         self._args = args
         self._kwargs = kwargs or None
-        self._returns = returns
-        self._topic = topic
 
     def __await__(self) -> Generator[Any, None, T]:
-        results: list[T] = yield from self._active.results((self,)).__await__()
+        results: list[T] = yield from self._target.active.results((self,)).__await__()
         return results[0]
 
-    def child(self, catalogue: "Catalogue") -> Child:
+    def child(self, codec: Codec) -> Child:
         """The encoded call, and where it goes."""
-        return Child(catalogue.codec.encode_call(self._task_name, self._args, self._kwargs or {}), self._topic)
+        call = codec.encode_call(self._target.task_name, self._args, self._kwargs or {})
+        return Child(call, self._target.topic)
 
-    def decode(self, catalogue: "Catalogue", value: bytes) -> T:
+    def decode(self, codec: Codec, value: bytes) -> T:
         """The result of the call, from its value."""
-        result: T = catalogue.codec.decode_return(self._task_name, value, returns=self._returns)
+        result: T = codec.decode_return(self._target.task_name, value, returns=self._target.returns)
         return result
 
     def belongs_to(self, active: "ActiveWorker") -> bool:
         """Whether it was made by this worker's handler."""
-        return self._active is active
+        return self._target.active is active
 
 
 class ActiveWorker:
@@ -75,11 +74,12 @@ class ActiveWorker:
         attempt: How many times the message of this run has been delivered, from 1.
     """
 
-    __slots__ = ("_catalogue", "_loop", "_run", "attempt", "topic")
+    __slots__ = ("_callers", "_catalogue", "_loop", "_run", "attempt", "topic")
 
     def __init__(self, run: Run, catalogue: "Catalogue") -> None:
         self._run = run
         self._catalogue = catalogue
+        self._callers: dict[tuple[Task | str, str | None], Callable[..., PendingCall[Any]]] = {}
         self._loop = asyncio.get_running_loop()
         self.topic = run.topic
         self.attempt = run.attempt
@@ -111,14 +111,12 @@ class ActiveWorker:
             SignatureError: By the call: the arguments do not fit the handler's parameters.
             EncodeError: By awaiting it: an argument cannot be encoded.
         """
-        name, arrange, returns = self._catalogue.resolve(task, returns)
-        target = self.topic if topic is None else topic
-
-        def pending(*args: Any, **kwargs: Any) -> PendingCall[Any]:
-            args_, kwargs_ = arrange(args, kwargs)
-            return PendingCall(self, name, args_, kwargs_, returns=returns, topic=target)
-
-        return pending
+        if returns is not Any:
+            return self._caller(task, topic, returns)
+        known = self._callers.get((task, topic))
+        if known is None:
+            known = self._callers[task, topic] = self._caller(task, topic, returns)
+        return known
 
     @overload
     async def gather(self, a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...
@@ -159,19 +157,27 @@ class ActiveWorker:
         """Run a blocking function in a thread of the worker."""
         return await self._catalogue.in_thread(function)
 
+    def _caller(self, task: Task | str, topic: str | None, returns: Any) -> Callable[..., PendingCall[Any]]:
+        name, arrange, returns = self._catalogue.resolve(task, returns)
+        target = _Target(self, name, self.topic if topic is None else topic, returns)
+
+        def pending(*args: Any, **kwargs: Any) -> PendingCall[Any]:
+            return PendingCall(target, *arrange(args, kwargs))
+
+        return pending
+
     async def results(self, calls: Sequence[PendingCall[Any]]) -> list[Any]:
         """Look the calls up a batch at a time, so that a wide gather is never held encoded as a whole."""
+        codec = self._catalogue.codec
         results: list[Any] = []
         missing = False
         for start in range(0, len(calls), BATCH_LIMIT):
             batch = calls[start : start + BATCH_LIMIT]
-            values = await self._run.look_up([call.child(self._catalogue) for call in batch])
+            values = await self._run.look_up([call.child(codec) for call in batch])
             missing = missing or None in values
             if not missing:
                 results.extend(
-                    call.decode(self._catalogue, value)
-                    for call, value in zip(batch, values, strict=True)
-                    if value is not None
+                    call.decode(codec, value) for call, value in zip(batch, values, strict=True) if value is not None
                 )
         if missing:
             raise Defer
@@ -179,11 +185,7 @@ class ActiveWorker:
 
     async def _side_by_side(self, awaitables: Sequence[Awaitable[Any]]) -> tuple[Any, ...]:
         tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-        try:
-            await asyncio.wait(tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         errors = [error for task in tasks if (error := task.exception()) is not None]
         for error in errors:
             if isinstance(error, Defer):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from brrr_core.app.handlers import Task, TypedTask
 from brrr_core.app.worker import AppWorker
@@ -117,6 +117,7 @@ class _WatchedQueue(MemoryQueue):
             self.on_new_topic(topic)
 
 
-async def _scheduled_result(app: AppWorker, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    await app.schedule(task, topic=TOPIC)(*args, **kwargs)
-    return await app.result(task)(*args, **kwargs)
+async def _scheduled_result(app: AppWorker, task: Task | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    known = cast("TypedTask[..., Any] | str", task)
+    await app.schedule(known, topic=TOPIC)(*args, **kwargs)
+    return await app.result(known)(*args, **kwargs)

@@ -64,7 +64,13 @@ class BackendUrl:
     path: str = ""
 
     def __str__(self) -> str:
-        login = f"{self.username or ''}{f':{MASK}' if self.password else ''}@" if self.username or self.password else ""
-        hosts = ",".join(host if port is None else f"{host}:{port}" for host, port in self.hosts)
+        """The URL without what might be secret: a username can be a token."""
+        login = f"{MASK}@" if self.username or self.password else ""
+        hosts = ",".join(_host(host, port) for host, port in self.hosts)
         slashes = "//" if self.hosts or login or self.path.startswith("/") else ""
         return f"{self.scheme}:{slashes}{login}{hosts}{self.path}"
+
+
+def _host(host: str, port: int | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"

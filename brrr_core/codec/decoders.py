@@ -50,7 +50,7 @@ class Decoders:
         return self._kept(kind)
 
     def _made(self, kind: Any) -> Decode:
-        if kind is Any or kind is object:
+        if kind is Any:
             return self.untyped
         try:
             decode = self._make(kind)

@@ -127,7 +127,7 @@ class JsonObjectCodec(JsonCodec):
     def _bind(self, signature: TaskSignature, call: Call, payload: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         if len(payload) > 1:
             raise self._unreadable_payload(call, f"one object is expected, and there are {len(payload)}")
-        return signature.bind_named(call.task_name, payload[0] if payload else {})
+        return signature.bind(call.task_name, (), payload[0] if payload else {})
 
 
 def _make_decoder(kind: Any) -> Callable[[bytes | Raw], Any]:

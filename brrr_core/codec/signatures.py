@@ -82,23 +82,14 @@ class TaskSignature:
                 pass
         positional = [self._read(task_name, self._at(task_name, i, args), raw) for i, raw in enumerate(args)]
         taken = {parameter.name for parameter in self._positional[: len(args)]}
-        named = {name: self._read(task_name, self._called(task_name, name, raw, taken), raw)
-                 for name, raw in kwargs.items()}  # fmt: skip
+        named: dict[str, Any] = {}
+        for name, raw in kwargs.items():
+            named[name] = self._read(task_name, self._called(task_name, name, raw, taken), raw)
         required = [parameter.name for parameter in self._positional[len(args) :] if parameter.required]
         for name in (*required, *self._only_named):
             if name not in named or name in self._only_positional:
                 _reject(f"a call of task {task_name!r} gives nothing for its parameter {name!r}")
         return positional, named
-
-    def bind_named(self, task_name: str, kwargs: Mapping[str, Raw]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """Like `bind`, with all arguments by name, those of positional-only parameters too."""
-        rest = dict(kwargs)
-        args: list[Raw] = []
-        for name in self._only_positional:
-            if name not in rest:
-                break
-            args.append(rest.pop(name))
-        return self.bind(task_name, args, rest)
 
     def _at(self, task_name: str, position: int, args: Sequence[Raw]) -> Parameter:
         if position < len(self._positional):
@@ -115,7 +106,8 @@ class TaskSignature:
         parameter = self._named.get(name)
         if parameter is None:
             if self._extra is None:
-                _reject(f"task {task_name!r} has no parameter {name!r} by name; a call gives it a {self._type_of(raw)}")
+                kind = self._type_of(raw)
+                _reject(f"task {task_name!r} has no parameter {name!r} by name; a call gives it a value of type {kind}")
             return self._extra
         if name in taken:
             _reject(f"a call of task {task_name!r} gives its parameter {name!r} by position and by name")
@@ -126,7 +118,8 @@ class TaskSignature:
             return parameter.decode(raw)
         except Exception as error:  # a class that is decoded to can raise anything
             raise DecodeError(
-                f"a call of task {task_name!r} gives its parameter {parameter.name!r} a {self._type_of(raw)}: {error}",
+                f"a call of task {task_name!r} gives its parameter {parameter.name!r} "
+                f"a value of type {self._type_of(raw)}: {error}",
                 remedy=_REMEDY,
             ) from error
 
@@ -135,7 +128,7 @@ class TaskSignature:
             value: object = self._untyped(raw)
             return type_name(type(value))
         except Exception:  # noqa: BLE001 - only a word in an error that is on its way
-            return "value that cannot be decoded"
+            return "unknown"
 
 
 class Signatures:
@@ -201,14 +194,12 @@ def _resolved(task: Callable[..., Any], parameter: inspect.Parameter) -> Any:
 
 
 def _underlying(task: Any) -> Any:
-    """The plain function within partials, wrappers, bound methods and callable objects."""
+    """The plain function within partials, wrappers and callable objects; bound methods show theirs."""
     while True:
         if isinstance(task, partial):
             task = task.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         elif hasattr(task, "__wrapped__"):
             task = task.__wrapped__
-        elif inspect.ismethod(task):
-            task = task.__func__
         elif not inspect.isroutine(task) and not isinstance(task, type) and inspect.isroutine(type(task).__call__):
             return type(task).__call__
         else:

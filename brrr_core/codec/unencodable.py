@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, cast
 
-from brrr_core.codec.canonical import field_names
+from brrr_core.codec.canonical import PLAIN, field_names
 
 __all__ = ["Culprit", "find_culprit", "type_name"]
+
+LONGEST_KEY = 40
 
 
 class Culprit(NamedTuple):
@@ -58,11 +60,22 @@ def _failure(value: object, encode: Callable[[object], object]) -> Exception | N
 def _children(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, member in cast("dict[object, object]", value).items():
-            yield f"[{key!r}]", member
+            yield f"[{_shown(key)}]", member
     elif isinstance(value, (list, tuple, set, frozenset)):
         for position, element in enumerate(cast("Iterable[object]", value)):
             yield f"[{position}]", element
     else:
         for name in field_names(type(value)):
-            if hasattr(value, name):
-                yield f".{name}", getattr(value, name)
+            try:
+                member = getattr(value, name)
+            except Exception:  # noqa: BLE001, S112 - then the object itself is to blame
+                continue
+            yield f".{name}", member
+
+
+def _shown(key: object) -> str:
+    """A key in a path; not the repr of anything, which may be long, or raise."""
+    if type(key) not in PLAIN:
+        return f"a {type_name(type(key))}"
+    shown = repr(key)
+    return shown if len(shown) <= LONGEST_KEY else f"{shown[:LONGEST_KEY]}…"

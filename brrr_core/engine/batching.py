@@ -26,7 +26,7 @@ class _Ask(NamedTuple, Generic[ItemT, ResultT]):
 
 
 class Batcher(Generic[ItemT, ResultT]):
-    """One kind of backend operation, with at most one batch of it under way.
+    """One kind of backend operation, with at most one batch of it under way. It belongs to the loop that it is made on.
 
     Args:
         run: Runs one batch of 1 to `limit` items; its results are in the items' order.
@@ -40,19 +40,17 @@ class Batcher(Generic[ItemT, ResultT]):
         self._limit = limit
         self._asks: deque[_Ask[ItemT, ResultT]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self.batches = 0
-        self.items = 0
+        self._loop = asyncio.get_running_loop()
 
     def ask(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
         """The results of `items`, in their order; await the future. An ask that is cancelled may still take place."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[ResultT]] = loop.create_future()
+        future: asyncio.Future[list[ResultT]] = asyncio.Future(loop=self._loop)
         if not items:
             future.set_result([])
             return future
         self._asks.append(_Ask(items, future))
         if self._task is None:
-            self._task = loop.create_task(self._drain())
+            self._task = self._loop.create_task(self._drain())
         return future
 
     async def close(self) -> None:
@@ -85,7 +83,7 @@ class Batcher(Generic[ItemT, ResultT]):
             if len(asks) == 1:
                 results = await self._run_cut(asks[0].items)
             else:
-                results = await self._run_batch([item for ask in asks for item in ask.items])
+                results = await self._run([item for ask in asks for item in ask.items])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
             await self._fail(asks, error)
             return
@@ -96,17 +94,12 @@ class Batcher(Generic[ItemT, ResultT]):
                 future.set_result(list(results[start:end]))
             start = end
 
-    async def _run_batch(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
-        self.batches += 1
-        self.items += len(items)
-        return await self._run(items)
-
     async def _run_cut(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
         if len(items) <= self._limit:
-            return await self._run_batch(items)
+            return await self._run(items)
         results: list[ResultT] = []
         for start in range(0, len(items), self._limit):
-            results.extend(await self._run_batch(items[start : start + self._limit]))
+            results.extend(await self._run(items[start : start + self._limit]))
         return results
 
     async def _fail(self, asks: list[_Ask[ItemT, ResultT]], error: Exception) -> None:

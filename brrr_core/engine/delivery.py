@@ -8,7 +8,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.calls import Child, Defer
@@ -74,6 +74,9 @@ class Handling:
         self._hooks = engine.hooks
         self._policy = engine.policy
         self._handle = handle
+        self.closing = False
+        """Set by the worker before it cancels what has not finished in time."""
+        self._under_way: dict[str, asyncio.Task[Any] | None] = {}
 
     async def handle(self, delivery: Delivery) -> None:
         """Handle one delivery until it is acked, released or buried.
@@ -87,7 +90,7 @@ class Handling:
                     f"the message was delivered {delivery.attempt} times and never finished",
                     remedy="Look for what kills its workers or makes them lose the lease, then redrive it.",
                 )
-            await self._look(delivery, decode_message(delivery.body))
+            await self._in_turn(delivery, decode_message(delivery.body))
         except BrrrError as error:
             if error.retry:
                 raise
@@ -97,15 +100,25 @@ class Handling:
         """Release a delivery that a backend failure interrupted, to be tried again later."""
         await self._release(delivery, self._policy.retry_delay(delivery.attempt))
 
+    async def _in_turn(self, delivery: Delivery, message: ScheduleMessage) -> None:
+        """One message of a call after the other: side by side both would run it, and wake its parents twice."""
+        call_hash = message.call_hash
+        while (earlier := self._under_way.get(call_hash)) is not None:
+            await asyncio.wait({earlier})
+        self._under_way[call_hash] = asyncio.current_task()
+        try:
+            await self._look(delivery, message)
+        finally:
+            del self._under_way[call_hash]
+
     async def _look(self, delivery: Delivery, message: ScheduleMessage) -> None:
         call_hash = message.call_hash
         past = self._engine.history.take(message.root_id, call_hash)
-        ahead = self._ahead(past)
-        keys = [Key("value", call_hash), Key("call", call_hash), *(Key("value", other) for other in ahead)]
-        value, record, *values = await self._operations.read(keys)
-        for other, found in zip(ahead, values, strict=True):
-            if found is not None:
-                self._engine.cache.add(other, found)
+        keys = [Key("value", call_hash), Key("call", call_hash)]
+        if past is None:
+            value, record = await self._operations.read(keys)
+        else:
+            value, record = await self._read_ahead(keys, past)
         if value is not None:
             await self._wake_parents(call_hash)
             await self._operations.ack(delivery)
@@ -120,13 +133,16 @@ class Handling:
         if past is None or not absent or await self._watch(job, absent, past):
             await self._work(job, past)
 
-    def _ahead(self, past: Past | None) -> list[str]:
-        """What to read with the call itself, so that a re-run finds it: what the last run asked for."""
-        if past is None:
-            return []
+    async def _read_ahead(self, keys: list[Key], past: Past) -> list[bytes | None]:
+        """Read `keys`, and with them what the last run asked for, so that a re-run finds it remembered."""
         hashes = dict.fromkeys(past.reads)
         hashes.update(dict.fromkeys(child.call.call_hash for child in past.missing))
-        return [call_hash for call_hash in hashes if self._engine.cache.get(call_hash) is None]
+        ahead = [call_hash for call_hash in hashes if self._engine.cache.get(call_hash) is None]
+        values = await self._operations.read([*keys, *(Key("value", call_hash) for call_hash in ahead)])
+        for call_hash, found in zip(ahead, values[len(keys) :], strict=True):
+            if found is not None:
+                self._engine.cache.add(call_hash, found)
+        return values[: len(keys)]
 
     async def _work(self, job: _Job, past: Past | None) -> None:
         """Run the call, again and again while all that it missed turns up at once."""
@@ -135,10 +151,11 @@ class Handling:
             run = self._start(job)
             try:
                 payload = await self._run(run, past)
-            except asyncio.CancelledError:
-                if _cancelled_by_us():
+            except asyncio.CancelledError as error:
+                if self.closing:
                     raise
-                await self._fail(job, asyncio.CancelledError("the handler was cancelled from within"))
+                _uncancel()
+                await self._fail(job, error)
                 return
             except BackendUnavailableError:
                 raise
@@ -149,7 +166,7 @@ class Handling:
                 await self._return(job, payload)
                 return
             past = run.past()
-            again = await self._defer(job, list(run.missing.values()), past)
+            again = await self._watch(job, list(run.missing.values()), past)
 
     def _start(self, job: _Job) -> Run:
         if self._hooks.wants(CallStarted):
@@ -180,8 +197,9 @@ class Handling:
         except BackendUnavailableError:
             raise
         except asyncio.CancelledError:
-            if _cancelled_by_us() or not run.missing:
+            if self.closing or not run.missing:
                 raise
+            _uncancel()
         except Defer:
             if not run.missing:
                 raise RuntimeError("a handler raised Defer, and no value is missing") from None
@@ -195,22 +213,21 @@ class Handling:
     async def _schedule(self, root_id: str, children: Sequence[Child]) -> None:
         await self._engine.scheduler.schedule([Want(child, root_id) for child in children])
 
-    async def _defer(self, job: _Job, missing: list[Child], past: Past) -> bool:
-        """Put the missing children on their queues and watch one. Whether all have a value by now."""
-        if len(missing) > 1:
-            await self._schedule(job.root_id, missing[:-1])
-        return await self._watch(job, missing, past)
-
     async def _watch(self, job: _Job, missing: list[Child], past: Past) -> bool:
-        """Register the call on one missing child, the last, and settle its delivery. Whether all have a value instead.
+        """Put the missing children on their queues, watch the last, and settle the delivery.
 
         Only one child is watched: by the time it completes most others have, so a fan-out costs its parent two or
-        three runs, not one a child. The value is read after registering, so a child that completes meanwhile is seen.
+        three runs, not one a child. Values are read after registering, so a child that completes meanwhile is seen.
+
+        Returns:
+            Whether all have a value by now, and the call can run again at once; its delivery is then still leased.
         """
         mine = PendingReturn(job.root_id, job.call.call_hash, job.delivery.topic)
         while missing:
             watched = missing[-1]
-            (outcome,) = await self._engine.scheduler.schedule([Want(watched, job.root_id, mine)])
+            wants = [Want(child, job.root_id) for child in missing[:-1]]
+            wants.append(Want(watched, job.root_id, mine))
+            outcome = (await self._engine.scheduler.schedule(wants))[-1]
             if await self._still_missing([watched]):
                 self._engine.history.add(job.root_id, job.call.call_hash, past)
                 self._tell_deferred(job, watched, len(missing))
@@ -258,7 +275,7 @@ class Handling:
                 return
             pending = decode_pending(record)
             fresh = [entry for entry in pending.returns if entry not in woken]
-            over = await self._put_wake_ups(fresh)
+            over = await self._put_wake_ups(fresh) if fresh else []
             woken.update(entry for entry in fresh if entry not in over)
             rest = encode_pending(PendingReturns(tuple(over), pending.scheduled_at)) if over else None
             (removed,) = await self._operations.swap([Swap(key, record, rest)])
@@ -317,7 +334,8 @@ def _reason(error: BaseException) -> str:
     return f"{summary[:REASON_LIMIT]}\n\n{trace[-REASON_LIMIT:]}"
 
 
-def _cancelled_by_us() -> bool:
-    """Whether the worker cancelled this task, rather than a handler raising CancelledError of its own."""
+def _uncancel() -> None:
+    """Undo what a handler did that cancelled its own task: that is its failure, and not the worker's end."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    while task is not None and task.cancelling():
+        task.uncancel()

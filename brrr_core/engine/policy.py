@@ -34,7 +34,7 @@ class Policy:
     backoff_limit: float = 300.0
     grace: float = 30.0
     patience: float = 60.0
-    cache_bytes: int = 8 * 1024 * 1024
+    cache_bytes: int = 4 * 1024 * 1024
     check: bool = False
 
     def retry_delay(self, attempt: int) -> float:

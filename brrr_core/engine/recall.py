@@ -12,7 +12,7 @@ from brrr_core.wire import Call
 
 __all__ = ["PREFETCH_LIMIT", "RECHECK_LIMIT", "History", "Past", "ValueCache"]
 
-ENTRY_OVERHEAD: Final = 300
+ENTRY_OVERHEAD: Final = 400
 """Bytes that an entry costs beside its value: a hash of 64 characters, two objects and a dictionary slot."""
 
 PREFETCH_LIMIT: Final = 1_000

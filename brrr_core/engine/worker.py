@@ -32,6 +32,7 @@ class Worker:
         self._handling = Handling(engine, handle)
         self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._unstarted: list[Delivery] = []
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._failing_since: float | None = None
@@ -67,14 +68,12 @@ class Worker:
                 await self._freed.wait()
                 await asyncio.sleep(0)  # let those that end in the same turn free their places too
                 continue
-            for delivery in await self._receive(free):
-                task = asyncio.create_task(self._deliver(delivery))
-                self._running[task] = delivery
-                task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        del self._running[task]
-        self._freed.set()
+            received = await self._receive(free)
+            if self._stopping.is_set():
+                self._unstarted.extend(received)
+                return
+            for delivery in received:
+                self._running[asyncio.create_task(self._deliver(delivery))] = delivery
 
     async def _receive(self, limit: int) -> Sequence[Delivery]:
         """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""
@@ -82,21 +81,20 @@ class Worker:
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({receive, stop}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._unstarted.extend(await _ended(receive) or ())
+            raise
         finally:
             stop.cancel()
-            if not receive.done():
-                receive.cancel()
-                await asyncio.wait({receive})
-        if receive.cancelled():
-            return ()
-        error = receive.exception()
-        if error is not None:
+        try:
+            deliveries = await _ended(receive)
+        except Exception as error:  # noqa: BLE001 - told to the hooks, or raised when patience ends
             await self._bear(error)
             return ()
         self._failing_since = None
-        return receive.result()
+        return deliveries or ()
 
-    async def _bear(self, error: BaseException) -> None:
+    async def _bear(self, error: Exception) -> None:
         """Wait a little after a failed receive, or raise its error when patience is at its end."""
         policy = self._engine.policy
         now = time.monotonic()
@@ -116,6 +114,11 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - not a handler's error, and the lease brings the message back
             self._engine.hooks.emit(BackendFailed(self._topic, error))
             await self._give_back(delivery)
+        finally:
+            task = asyncio.current_task()
+            if task is not None and not self._handling.closing:  # from then on `_finish` releases what is cancelled
+                del self._running[task]
+                self._freed.set()
 
     async def _give_back(self, delivery: Delivery) -> None:
         try:
@@ -139,14 +142,21 @@ class Worker:
             if self._running:
                 await asyncio.wait(set(self._running), timeout=self._engine.policy.grace)
         finally:
-            left = dict(self._running)
-            for task in left:
+            self._handling.closing = True
+            for task in self._running:
                 task.cancel()
-            if left:
-                await asyncio.wait(set(left))
-            unfinished = [delivery for task, delivery in left.items() if task.cancelled()]
+            if self._running:
+                await asyncio.wait(set(self._running))
+            unfinished = [*self._unstarted, *(delivery for task, delivery in self._running.items() if task.cancelled())]
             try:
                 await self._queue.release(unfinished)
             except Exception as error:  # noqa: BLE001 - their leases bring them back
                 self._engine.hooks.emit(BackendFailed(self._topic, error))
         return len(unfinished)
+
+
+async def _ended(receive: "asyncio.Task[list[Delivery]]") -> list[Delivery] | None:
+    """What a receive brought, cancelling it if it is still waiting; None where it brought nothing for that reason."""
+    receive.cancel()
+    await asyncio.wait({receive})
+    return None if receive.cancelled() else receive.result()

@@ -195,7 +195,7 @@ def _mask_hosts(hosts: str) -> str:
 
 def _mask_path(path: str) -> str:
     decoded = unquote(path)
-    return path if path.isprintable() and decoded.isprintable() and not NOT_IN_PLAIN_PATH.search(decoded) else MASK
+    return path if path.isprintable() and not NOT_IN_PLAIN_PATH.search(decoded) else MASK
 
 
 def _mask_pair(pair: str, options: type | None) -> str:

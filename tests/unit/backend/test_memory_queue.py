@@ -140,12 +140,15 @@ async def test_a_receipt_that_was_settled_or_ran_out_does_nothing(
     await use(then)  # after `expire`, nobody has looked yet: the receipt alone must know
     after = await queue.stats("t")
     assert before in (None, after)
-    assert after == {
-        "ack": QueueStats(0, 0, 0, 0),
-        "release": QueueStats(1, 0, 0, 0),
-        "bury": QueueStats(0, 0, 0, 1),
-        "expire": QueueStats(1, 0, 0, 0),
-    }[settle]
+    assert (
+        after
+        == {
+            "ack": QueueStats(0, 0, 0, 0),
+            "release": QueueStats(1, 0, 0, 0),
+            "bury": QueueStats(0, 0, 0, 1),
+            "expire": QueueStats(1, 0, 0, 0),
+        }[settle]
+    )
 
 
 @pytest.mark.parametrize("then", ["ack", "release", "extend"])
@@ -314,11 +317,47 @@ async def test_settled_leases_do_not_pile_up(queue: Queue, backend: MemoryBacken
         assert len(place._leases) < 300
 
 
+async def test_sweeping_settled_leases_keeps_the_order_of_the_others(
+    clock: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brrr_core.backend.memory.topic.SWEEP", -10)  # sweep at every settlement
+    backends = [
+        MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)), clock=clock)
+        for lease in (5, 30, 10)
+    ]
+    async with backends[0] as soon, backends[1] as late, backends[2] as between:
+        await soon.queue.put("t", [b"1", b"2", b"3"])
+        held = [await take(backend.queue, 1) for backend in (soon, late, between)]
+        await soon.queue.ack(held[0])
+        clock.advance(10)
+        assert await bodies(soon.queue) == [b"3"]
+
+
+async def test_leases_that_are_shortened_again_and_again_do_not_pile_up(clock: Any, name: str) -> None:
+    def opened(lease: float) -> MemoryBackend:
+        return MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)), clock=clock)
+
+    async with opened(30) as long, opened(5) as short:
+        await long.queue.put("t", [b"x"])
+        held = await take(long.queue)
+        for _ in range(100):
+            for backend in (long, short):
+                await backend.queue.extend(held)
+                clock.advance(4)
+                assert await take(backend.queue) == []
+        assert len(long.queue._space.topics["t"]._leases) < 10  # type: ignore[attr-defined]
+
+
 async def test_topics_that_are_empty_are_forgotten(queue: Queue) -> None:
     topics = queue._space.topics  # type: ignore[attr-defined]
     for topic in map(str, range(100)):
         await queue.receive(topic, limit=1, wait=0)
         await queue.stats(topic)
+        await queue.put(topic, [])
+        assert topics == {}
+        await queue.put(topic, [b"x"])
+        await queue.ack(await take(queue, topic=topic))
+        assert topics == {}
         await queue.put(topic, [b"x", b"y"])
         held = await take(queue, topic=topic)
         await queue.ack(held[:1])

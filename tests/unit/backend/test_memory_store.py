@@ -30,13 +30,17 @@ async def test_the_last_write_of_a_key_stays(store: Store) -> None:
 
 async def test_swaps_compare_create_and_delete_each_on_its_own(store: Store) -> None:
     await store.write([(A, b"1")])
-    assert await store.swap([Swap(A, b"0", b"2"), Swap(A, None, b"2"), Swap(B, None, b"new"), Swap(B, None, b"no")]) == [
+    assert await store.swap(
+        [Swap(A, b"0", b"2"), Swap(A, None, b"2"), Swap(B, None, b"new"), Swap(B, None, b"no")]
+    ) == [
         False,
         False,
         True,
         False,
     ]
-    assert await store.swap([Swap(A, b"1", b"2"), Swap(A, b"2", None), Swap(B, b"other", None), Swap(C, None, None)]) == [
+    assert await store.swap(
+        [Swap(A, b"1", b"2"), Swap(A, b"2", None), Swap(B, b"other", None), Swap(C, None, None)]
+    ) == [
         True,
         True,
         False,

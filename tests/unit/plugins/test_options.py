@@ -14,7 +14,6 @@ from brrr_core.backend.options import Duration, Secret, Size
 from brrr_core.errors import OptionError
 from brrr_core.plugins.options import fields_of, read_options
 
-
 HALF_A_MINUTE = Duration(30)
 BYTE = Size(1)
 

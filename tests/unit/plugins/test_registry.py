@@ -72,6 +72,26 @@ def test_metadata_is_read_once(sites):
     assert REGISTRY.metadata() is not found
 
 
+def test_a_manifest_is_loaded_once():
+    assert REGISTRY.backends.find("memory") is REGISTRY.backends.find("memory")
+
+
+@pytest.mark.parametrize("find", [backend_manifest, codec_manifest])
+def test_what_is_uninstalled_is_gone_after_a_rescan(site, find):
+    codec = "CodecManifest(contract=1, name='foo', summary='', codec='a:b')"
+    site.backend("brrr-foo", "foo", manifest="manifest('foo')")
+    with (site.root / "brrr_foo.py").open("a") as module:
+        module.write(f"from brrr_core.plugins import CodecManifest\nCODEC = {codec}\n")
+    entries = site.root / "brrr_foo-1.0.dist-info" / "entry_points.txt"
+    entries.write_text("[brrr.backends]\nfoo = brrr_foo:MANIFEST\n[brrr.codecs]\nfoo = brrr_foo:CODEC\n")
+    rescan()
+    assert find("foo")
+    entries.unlink()
+    rescan()
+    with pytest.raises(UnknownSchemeError):
+        find("foo")
+
+
 def test_a_manifest_is_loaded_only_when_its_scheme_is_asked_for(site):
     site.backend("brrr-foo", "foo")
     site.backend("brrr-bar", "bar")
@@ -230,6 +250,11 @@ def test_one_distribution_that_claims_a_scheme_for_two_things_is_a_clash(site):
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = a:A\nfoo = b:B\n")
     with pytest.raises(ClashError, match=r"\(a:A\) and brrr-foo 1\.0 \(b:B\)"):
         backend_manifest("foo")
+
+
+def test_an_entry_point_that_is_written_twice_is_no_clash(site):
+    site.backend("brrr-foo", "foo", "foo", manifest="manifest('foo')")
+    assert backend_manifest("foo").schemes == ("foo",)
 
 
 def test_a_distribution_that_is_twice_on_the_path_counts_once_the_first(sites):

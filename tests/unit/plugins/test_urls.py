@@ -61,6 +61,7 @@ def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_se
         (" redis://h", "no scheme"),
         ("redis://h/0 ", "space around it"),
         ("redis://h\x00", "control character"),
+        ("redis://u:p\tw@h", "control character"),
         ("redis://h/%00", "control character in its path"),
         ("redis://h%0a", "control character in its host"),
         ("redis://u%1b@h", "control character in its username"),
@@ -74,6 +75,7 @@ def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_se
         ("redis://h:65536", "port"),
         ("redis://h:\uff16", "port"),
         ("redis://h:+1", "port"),
+        ("redis://h:" + "9" * 5000, "port"),
         ("redis://h:1:2", "port"),
         ("redis://::1", "empty or ill-formed host"),
         ("redis://:6379", "empty or ill-formed host"),
@@ -149,6 +151,7 @@ starts = st.sampled_from(["redis://", "redis://user", "nats://a,b", "x:", "user"
 @example(start="user", secret=f"{MARK}:x", end="h")
 @example(start="redis://u", secret=f"p/{MARK}", end="h/0")
 @example(start="redis://u", secret=f"p?{MARK}", end="h/0")
+@example(start="redis://u", secret=f"1/{MARK}?", end="h/0")
 @example(start="redis://u", secret=f"p#{MARK}=1&", end="h/0")
 def test_a_raw_password_never_shows_however_the_url_is_malformed(start, secret, end):
     text = f"{start}:{secret}@{end}"
@@ -190,6 +193,10 @@ def test_a_parsed_password_shows_nowhere(secret):
         ("sqlite:///brrr.db", "sqlite:///brrr.db"),
         ("memory:jobs", "memory:jobs"),
         ("redis://user:pw@a:1,[::1]:2/0", "redis://user:****@a:1,[::1]:2/0"),
+        ("redis://us\ner:pw@h", "redis://****@h"),
+        ("redis:user:pw", "redis:****"),
+        ("redis:pw@h", "redis:****@h"),
+        ("redis://u:1?2@h", "redis:****"),
         ("nats://token@h", "nats://****@h"),
         ("redis://user:pw", "redis://****"),
         ("redis://h/0&password=pw", "redis://h****"),

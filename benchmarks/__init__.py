@@ -1,0 +1,1 @@
+"""How fast, with how many round trips, in how much memory: `make bench`."""

@@ -1,0 +1,74 @@
+"""`make bench`: every workload on every backend, each measured in a process of its own.
+
+Figures of different runs compare badly on a shared machine. Compare within one run: the ratios to the first line of a
+workload are printed beside the figures.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from benchmarks.measure import Measured
+from benchmarks.workloads import WORKLOADS
+
+BACKENDS: Final = {"memory": "memory:", "sqlite": "sqlite:///{folder}/{name}.db"}
+WIDTHS: Final = (1_000, 50_000)
+HEAD: Final = f"{'workload':<14}{'backend':<9}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
+    parser.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; may be repeated")
+    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
+    parser.add_argument("--concurrency", type=int, default=64, help="calls under way at a time (64)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each, of which the fastest counts (5)")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory of a wide fan-out")
+    chosen = parser.parse_args()
+    backends = chosen.backend or list(BACKENDS)
+    with tempfile.TemporaryDirectory(prefix="brrr-bench-") as folder:
+        print(f"one worker process, concurrency {chosen.concurrency}; per call: cpu, round trips, items; peak memory")
+        print(HEAD)
+        for workload in chosen.workload or list(WORKLOADS):
+            first = 0.0
+            for backend in backends:
+                url = BACKENDS[backend].format(folder=folder, name=workload)
+                measured = _measure(url, workload, chosen.concurrency, chosen.rounds)
+                first = first or measured.calls / measured.seconds
+                print(_line(workload, backend, measured, first), flush=True)
+        if "sqlite" in backends and not chosen.no_memory:
+            _compare_memory(folder)
+
+
+def _measure(url: str, workload: str, concurrency: int, rounds: int) -> Measured:
+    return Measured(**json.loads(_run("benchmarks.measure", url, workload, str(concurrency), str(rounds))))
+
+
+def _line(workload: str, backend: str, measured: Measured, first: float) -> str:
+    calls = measured.calls
+    speed = calls / measured.seconds
+    return (
+        f"{workload:<14}{backend:<9}{speed:>9,.0f}{speed / first:>7.2f}{measured.cpu_seconds / calls * 1e6:>8.0f}"
+        f"{measured.round_trips / calls:>7.2f}{measured.items / calls:>7.2f}{measured.peak_mib:>6.0f}"
+    )
+
+
+def _compare_memory(folder: str) -> None:
+    peaks = [float(_run("benchmarks.memory", f"sqlite:///{folder}/wide-{width}.db", str(width))) for width in WIDTHS]
+    for width, peak in zip(WIDTHS, peaks, strict=True):
+        print(f"peak memory of a worker on sqlite, fan-out {width:>6,}: {peak:6.1f} MiB")
+    print(f"difference: {peaks[-1] - peaks[0]:.1f} MiB")
+
+
+def _run(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A backend that counts what is asked of another: round trips and items."""
+
+from collections.abc import Mapping, Sequence
+
+from brrr_core.backend import (
+    Backend,
+    Cache,
+    DeadLetter,
+    Delivery,
+    Key,
+    Queue,
+    QueueStats,
+    Roles,
+    Store,
+    Swap,
+)
+
+__all__ = ["CountingBackend", "Counts"]
+
+
+class Counts:
+    """What was asked since the last `clear`.
+
+    Attributes:
+        round_trips: Calls of an operation of the contracts, a receive that brought nothing left out.
+        items: Keys, values, messages and counters in them.
+    """
+
+    def __init__(self) -> None:
+        self.round_trips = 0
+        self.items = 0
+
+    def add(self, items: int) -> None:
+        """One more round trip with so many items; none where there are none."""
+        if items:
+            self.round_trips += 1
+            self.items += items
+
+    def clear(self) -> None:
+        """Begin again at nothing."""
+        self.round_trips = self.items = 0
+
+
+class CountingBackend(Backend):
+    """Stands before another backend, which it opens and closes."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self.manifest = inner.manifest
+        self.counts = Counts()
+
+    async def start(self) -> Roles:
+        """Open the backend behind it."""
+        await self.inner.open()
+        return Roles(
+            queue=_Queue(self.inner.queue, self.counts),
+            store=_Store(self.inner.store, self.counts),
+            cache=_Cache(self.inner.cache, self.counts),
+        )
+
+    async def stop(self) -> None:
+        """Close the backend behind it."""
+        await self.inner.close()
+
+
+class _Queue(Queue):
+    def __init__(self, inner: Queue, counts: Counts) -> None:
+        self._inner = inner
+        self._counts = counts
+        self.lease = inner.lease
+
+    async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        self._counts.add(len(bodies))
+        await self._inner.put(topic, bodies, delay=delay)
+
+    async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
+        deliveries = await self._inner.receive(topic, limit=limit, wait=wait)
+        self._counts.add(len(deliveries))
+        return deliveries
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self._counts.add(len(deliveries))
+        await self._inner.ack(deliveries)
+
+    async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
+        self._counts.add(len(deliveries))
+        await self._inner.release(deliveries, delay=delay)
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        self._counts.add(len(deliveries))
+        await self._inner.extend(deliveries)
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        self._counts.add(1)
+        await self._inner.bury(delivery, reason)
+
+    async def stats(self, topic: str) -> QueueStats:
+        return await self._inner.stats(topic)
+
+    async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
+        return await self._inner.dead(topic, limit=limit)
+
+    async def redrive(self, topic: str, *, limit: int) -> int:
+        return await self._inner.redrive(topic, limit=limit)
+
+    async def drop(self, topic: str, *, limit: int) -> int:
+        return await self._inner.drop(topic, limit=limit)
+
+
+class _Store(Store):
+    def __init__(self, inner: Store, counts: Counts) -> None:
+        self._inner = inner
+        self._counts = counts
+
+    async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
+        self._counts.add(len(keys))
+        return await self._inner.read(keys)
+
+    async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
+        self._counts.add(len(items))
+        await self._inner.write(items)
+
+    async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        self._counts.add(len(swaps))
+        return await self._inner.swap(swaps)
+
+
+class _Cache(Cache):
+    def __init__(self, inner: Cache, counts: Counts) -> None:
+        self._inner = inner
+        self._counts = counts
+
+    async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        self._counts.add(len(amounts))
+        return await self._inner.increment(amounts)

@@ -1,0 +1,71 @@
+"""Measures one workload on one backend, in this process: run as `python -m benchmarks.measure`, it prints JSON."""
+
+import asyncio
+import json
+import resource
+import secrets
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import brrr_core as brrr
+from benchmarks.counting import CountingBackend
+from benchmarks.workloads import HANDLERS, WORKLOADS
+
+__all__ = ["Measured", "measure"]
+
+TOPIC = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The best of several runs.
+
+    Attributes:
+        calls: Calls in a run.
+        seconds: How long the fastest run took.
+        cpu_seconds: The processor time of that run, all threads of the worker's process.
+        round_trips: Backend operations in that run.
+        items: Items of these operations.
+        peak_mib: The most memory that the process ever held.
+    """
+
+    calls: int
+    seconds: float
+    cpu_seconds: float
+    round_trips: int
+    items: int
+    peak_mib: float
+
+
+async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Measured:
+    """Run a workload `rounds` times with one worker, and keep the fastest run."""
+    workload = WORKLOADS[name]
+    backend = CountingBackend(brrr.open_backend(url))
+    best: Measured | None = None
+    async with backend, brrr.serve(backend, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
+        app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
+        loop = asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=concurrency))
+        for _ in range(rounds):
+            arguments = workload.arguments(secrets.token_hex(4))
+            backend.counts.clear()
+            started, cpu = time.perf_counter(), time.process_time()
+            await asyncio.gather(*(app.schedule(workload.task, topic=TOPIC)(*args) for args in arguments))
+            await app.result(workload.task)(*arguments[-1])
+            while any(await connection.queue.stats(TOPIC)):  # noqa: ASYNC110 - a queue tells nobody that it is empty
+                await asyncio.sleep(0.002)
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            run = Measured(workload.calls, seconds, cpu, backend.counts.round_trips, backend.counts.items, peak)
+            if best is None or run.seconds < best.seconds:
+                best = run
+        loop.cancel()
+        await asyncio.wait({loop})
+    assert best is not None, "rounds is at least 1"
+    return best
+
+
+if __name__ == "__main__":
+    url, name, concurrency, rounds = sys.argv[1:]
+    measured = asyncio.run(measure(url, name, concurrency=int(concurrency), rounds=int(rounds)))
+    print(json.dumps(asdict(measured)))

@@ -1,0 +1,30 @@
+"""Is a worker's memory flat however wide its call graph? Run as `python -m benchmarks.memory URL WIDTH`, it prints MiB.
+
+The worker is alone in this process: another one schedules, and the backend must not keep its data in memory.
+"""
+
+import asyncio
+import resource
+import sys
+
+import brrr_core as brrr
+from benchmarks.measure import TOPIC
+from benchmarks.workloads import HANDLERS
+
+__all__ = ["peak_of_worker"]
+
+
+async def peak_of_worker(url: str, width: int, run: str) -> float:
+    """The most memory, in MiB, that a worker holds until a fan-out of `width` calls is done."""
+    async with brrr.serve(url, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
+        app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
+        loop = asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=64))
+        await app.schedule("fan_out", topic=TOPIC)(width, run)
+        await app.result("fan_out")(width, run)
+        loop.cancel()
+        await asyncio.wait({loop})
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    print(asyncio.run(peak_of_worker(sys.argv[1], int(sys.argv[2]), "memory")))

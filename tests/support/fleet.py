@@ -1,0 +1,104 @@
+"""Workers for a test: opened from a URL or over given roles, stopped when the test is done with them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import brrr_core as brrr
+from brrr_core.backend import QueueStats
+
+TOPIC = "work"
+BOUND = 30.0
+"""Seconds within which whatever a test waits for must have come."""
+
+QUICK = brrr.Policy(backoff=0.01, backoff_limit=0.05, grace=1.0, patience=5.0)
+"""A policy for tests: it waits little between attempts."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """An application whose workers run.
+
+    Attributes:
+        app: The application.
+        connection: Its connection.
+        topics: Where its workers receive.
+    """
+
+    app: brrr.AppWorker
+    connection: brrr.Connection
+    topics: Sequence[str]
+
+    async def run(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+        """Schedule a call, and wait for its result."""
+        await self.app.schedule(task, topic=self.topics[0])(*args, **kwargs)
+        return await self.app.result(task, timeout=BOUND)(*args, **kwargs)
+
+    async def stats(self) -> QueueStats:
+        """The sums of what all topics hold."""
+        each = [await self.connection.queue.stats(topic) for topic in self.topics]
+        return QueueStats(*map(sum, zip(*each, strict=True)))
+
+    async def idle(self) -> QueueStats:
+        """Wait until no message is ready, leased or delayed; the stats then."""
+        return await until_idle(self.connection.queue, self.topics)
+
+    async def dead(self, number: int) -> list[str]:
+        """Wait until `number` messages are dead; their reasons."""
+        async with asyncio.timeout(BOUND):
+            while (await self.stats()).dead < number:
+                await asyncio.sleep(0.002)
+        letters = [await self.connection.queue.dead(topic, limit=1_000) for topic in self.topics]
+        return [letter.reason for each in letters for letter in each]
+
+
+async def until_idle(queue: Any, topics: Iterable[str]) -> QueueStats:
+    """Wait until the topics hold no message that is ready, leased or delayed."""
+    topics = list(topics)
+    async with asyncio.timeout(BOUND):
+        while True:
+            each = [await queue.stats(topic) for topic in topics]
+            total = QueueStats(*map(sum, zip(*each, strict=True)))
+            if not (total.ready or total.leased or total.delayed):
+                return total
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def working(
+    connection: brrr.Connection,
+    handlers: Mapping[str, Any],
+    *,
+    topics: Sequence[str] = (TOPIC,),
+    codec: Any = "json",
+    concurrency: int = 64,
+) -> AsyncIterator[Fleet]:
+    """Run a worker for each topic while the block lasts."""
+    app = brrr.AppWorker(handlers=handlers, codec=codec, connection=connection)
+    async with asyncio.TaskGroup() as loops:
+        for topic in topics:
+            loops.create_task(connection.loop(topic, app.handle, concurrency=concurrency))
+        await asyncio.sleep(0)
+        try:
+            yield Fleet(app, connection, topics)
+        finally:
+            connection.stop()
+
+
+@asynccontextmanager
+async def serving(
+    url: str, handlers: Mapping[str, Any], *, policy: brrr.Policy = QUICK, hooks: Sequence[object] = (), **how: Any
+) -> AsyncIterator[Fleet]:
+    """The same over a URL."""
+    async with (
+        brrr.serve(url, policy=policy, hooks=hooks) as connection,
+        working(connection, handlers, **how) as fleet,
+    ):
+        yield fleet
+
+
+def over(roles: Any, *, policy: brrr.Policy = QUICK, hooks: Sequence[object] = ()) -> brrr.Connection:
+    """A connection over roles that a test made, instrumented ones for instance."""
+    return brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy, hooks=hooks)

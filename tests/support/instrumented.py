@@ -1,0 +1,138 @@
+"""Queue, store and cache that count what is asked of them, and that fail, wait or die where a test says so."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from brrr_core.backend import Cache, DeadLetter, Delivery, Key, Queue, QueueStats, Store, Swap
+from brrr_core.backend.lifecycle import Roles
+from brrr_core.errors import BackendClosedError
+
+T = TypeVar("T")
+
+
+class Operation(NamedTuple):
+    """One backend operation: its number (from 1), its name like `store.swap`, and its items."""
+
+    number: int
+    name: str
+    items: Sequence[Any]
+
+
+async def nothing(operation: Operation) -> None:
+    """What happens before and after an operation as it comes."""
+
+
+def unseen(operation: Operation, result: Any) -> None:
+    """Who looks at an operation's effect as it comes."""
+
+
+@dataclass
+class Instrument:
+    """Stands between one worker and its backends.
+
+    Attributes:
+        before: Awaited before each operation; what it raises is raised instead of the effect.
+        after: Awaited after each effect; what it raises is raised as the answer.
+        effect: Told of each effect in the same turn, by all workers that share it.
+        dead: From now on nothing has any effect, as if the worker's process had been killed.
+    """
+
+    before: Callable[[Operation], Awaitable[None]] = nothing
+    after: Callable[[Operation], Awaitable[None]] = nothing
+    effect: Callable[[Operation, Any], None] = unseen
+    dead: bool = False
+    operations: list[Operation] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)
+    items: Counter[str] = field(default_factory=Counter)
+
+    def wrap(self, roles: Any) -> Roles:
+        """The roles of a backend (or of `Roles`) behind this instrument."""
+        return Roles(_Queue(roles.queue, self), _Store(roles.store, self), _Cache(roles.cache, self))
+
+    async def run(self, name: str, items: Sequence[Any], effect: Callable[[], Awaitable[T]]) -> T:
+        """One operation."""
+        self._live()
+        operation = Operation(len(self.operations) + 1, name, items)
+        self.operations.append(operation)
+        self.calls[name] += 1
+        self.items[name] += len(items)
+        await self.before(operation)
+        self._live()
+        result = await effect()
+        if name == "queue.receive":
+            self.items["received"] += len(result)  # type: ignore[arg-type]
+        self.effect(operation, result)
+        await self.after(operation)
+        self._live()
+        return result
+
+    def total(self, role: str) -> int:
+        """The items of all operations of `queue`, `store` or `cache`."""
+        return sum(number for name, number in self.items.items() if name.startswith(f"{role}."))
+
+    def _live(self) -> None:
+        if self.dead:
+            raise BackendClosedError("this worker was killed")
+
+
+class _Queue(Queue):
+    def __init__(self, inner: Queue, instrument: Instrument) -> None:
+        self.inner = inner
+        self.lease = inner.lease
+        self._run = instrument.run
+
+    async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        await self._run("queue.put", bodies, lambda: self.inner.put(topic, bodies, delay=delay))
+
+    async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
+        return await self._run("queue.receive", (), lambda: self.inner.receive(topic, limit=limit, wait=wait))
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        await self._run("queue.ack", deliveries, lambda: self.inner.ack(deliveries))
+
+    async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
+        await self._run("queue.release", deliveries, lambda: self.inner.release(deliveries, delay=delay))
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        await self._run("queue.extend", deliveries, lambda: self.inner.extend(deliveries))
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        await self._run("queue.bury", (delivery,), lambda: self.inner.bury(delivery, reason))
+
+    async def stats(self, topic: str) -> QueueStats:
+        return await self.inner.stats(topic)
+
+    async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
+        return await self.inner.dead(topic, limit=limit)
+
+    async def redrive(self, topic: str, *, limit: int) -> int:
+        return await self.inner.redrive(topic, limit=limit)
+
+    async def drop(self, topic: str, *, limit: int) -> int:
+        return await self.inner.drop(topic, limit=limit)
+
+
+class _Store(Store):
+    def __init__(self, inner: Store, instrument: Instrument) -> None:
+        self.inner = inner
+        self._run = instrument.run
+
+    async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
+        return await self._run("store.read", keys, lambda: self.inner.read(keys))
+
+    async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
+        await self._run("store.write", items, lambda: self.inner.write(items))
+
+    async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        return await self._run("store.swap", swaps, lambda: self.inner.swap(swaps))
+
+
+class _Cache(Cache):
+    def __init__(self, inner: Cache, instrument: Instrument) -> None:
+        self.inner = inner
+        self._run = instrument.run
+
+    async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        return await self._run("cache.increment", list(amounts.items()), lambda: self.inner.increment(amounts))

@@ -1,0 +1,5 @@
+"""The backends of these tests."""
+
+from tests.support.backends import memory, url
+
+__all__ = ["memory", "url"]

@@ -1,0 +1,119 @@
+"""The canonical form of `json` beside that of Node: numbers, texts and keys as JavaScript writes and sorts them."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from brrr_core.codec.javascript import number_text
+from brrr_core.codec.json import JsonCodec
+
+# Reads one JSON document a line and writes its canonical form: JSON.stringify for everything but the order of keys.
+SCRIPT = """
+const canonical = value =>
+  Array.isArray(value) ? "[" + value.map(canonical).join(",") + "]"
+  : value !== null && typeof value === "object"
+    ? "{" + Object.keys(value).sort().map(key => JSON.stringify(key) + ":" + canonical(value[key])).join(",") + "}"
+  : JSON.stringify(value);
+const hash = text => require("crypto").createHash("sha256").update(text, "utf8").digest("hex");
+require("readline").createInterface({input: process.stdin}).on("line", line => {
+  const args = JSON.parse(line);
+  process.stdout.write(JSON.stringify([canonical(args), hash(canonical(["task", args]))]) + "\\n");
+});
+"""
+
+Canonical = Callable[[Any], list[str]]
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Canonical]:
+    """Gives Node's canonical JSON of the arguments, and the hash of their call of `task`."""
+    program = shutil.which("node")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("node is not installed, and CI must compare with it")
+        pytest.skip("node is not installed")
+    with subprocess.Popen([program, "-e", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def canonical(args: Any) -> list[str]:
+            stdin.write(json.dumps(args).encode() + b"\n")
+            stdin.flush()
+            return json.loads(stdout.readline())
+
+        yield canonical
+        stdin.close()
+        process.wait(timeout=10)
+
+
+def ours(args: Any) -> list[str]:
+    call = JsonCodec().encode_call("task", args, {})
+    return [call.payload.decode(), call.call_hash]
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('\0\x1f\x7f"\\/\b\f\u2028\ue000\uffff😀𐀀'))
+NUMBERS = (
+    st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-400, 400).map(lambda exponent: 1.5 * 10.0 ** (exponent / 20))
+    | st.integers(-30, 30).map(lambda exponent: -(10.0**exponent))
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(VALUES, max_size=4))
+def test_any_arguments_have_the_payload_and_the_hash_that_node_gives_them(node: Canonical, args: list[Any]) -> None:
+    assert ours(args) == node(args)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(min_size=800, max_size=800))
+def test_floats_of_any_bits_are_written_as_node_writes_them(node: Canonical, bits: bytes) -> None:
+    floats = [value for (value,) in struct.iter_unpack("<d", bits) if value - value == 0]
+
+    assert ours([floats]) == node([floats])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1"),
+        (-0.0, "0"),
+        (0.1, "0.1"),
+        (123456.789, "123456.789"),
+        (1e-5, "0.00001"),
+        (1.5e-6, "0.0000015"),
+        (1e-6, "0.000001"),
+        (1e-7, "1e-7"),
+        (1.5e-7, "1.5e-7"),
+        (2.0**53, "9007199254740992"),
+        (2.0**69, "590295810358705700000"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (-1.25e21, "-1.25e+21"),
+        (5e-324, "5e-324"),
+        (1.7976931348623157e308, "1.7976931348623157e+308"),
+    ],
+)
+def test_a_float_is_written_as_in_javascript(value: float, text: str) -> None:
+    assert JsonCodec().encode_call("task", (value,), {}).payload.decode() == f"[{text}]"
+    assert number_text(value) == text
+
+
+def test_keys_are_sorted_by_utf_16_code_units() -> None:
+    # By code points U+E000 would come first.
+    assert JsonCodec().encode_call("task", ({"\ue000": 1, "😀": 2.0},), {}).payload.decode() == '[{"😀":2,"\ue000":1}]'

@@ -1,0 +1,62 @@
+"""The calls of the golden file: bytes and hashes as the TypeScript SDK makes them."""
+
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brrr_core import wire
+from brrr_core.codec import Codec
+from brrr_core.codec.json import JsonCodec, JsonObjectCodec
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "protocol" / "golden.json").read_text())
+CALLS: list[dict[str, Any]] = GOLDEN["call_json"]
+
+
+def test_there_are_golden_calls() -> None:
+    assert len(CALLS) == 3
+
+
+@pytest.mark.parametrize("golden", CALLS, ids=lambda golden: golden["payload"])
+def test_a_positional_object_is_the_call_of_the_typescript_sdk(golden: dict[str, Any]) -> None:
+    call = JsonCodec().encode_call(golden["task_name"], golden["args"], {})
+
+    assert call.payload == golden["payload"].encode()
+    assert call.call_hash == golden["call_hash"]
+    assert wire.encode_call(call).hex() == golden["record_hex"]
+
+
+@pytest.mark.parametrize("golden", CALLS, ids=lambda golden: golden["payload"])
+def test_keyword_arguments_are_the_call_of_a_typescript_function_of_one_object(golden: dict[str, Any]) -> None:
+    call = JsonObjectCodec().encode_call(golden["task_name"], (), golden["args"][0])
+
+    assert (call.payload.decode(), call.call_hash) == (golden["payload"], golden["call_hash"])
+
+
+async def test_a_python_handler_runs_the_call_of_a_typescript_caller() -> None:
+    async def fib(n: int, salt: str | None = None) -> tuple[int, str | None]:
+        return n, salt
+
+    codec = JsonObjectCodec()
+    results = [
+        await codec.invoke_task(wire.decode_call(golden["call_hash"], bytes.fromhex(golden["record_hex"])), fib)
+        for golden in CALLS
+    ]
+
+    assert results == [b"[11,null]", b"[11,null]", b'[11,"abcd"]']
+
+
+def test_a_json_hash_is_that_of_the_task_name_and_the_payload() -> None:
+    call = JsonCodec().encode_call('é"', (1, "x"), {})
+
+    assert call.call_hash == sha256('["é\\"",[1,"x"]]'.encode()).hexdigest()
+
+
+def test_a_hash_is_printable_and_covers_the_task_name(any_codec: Codec) -> None:
+    hashes = {any_codec.encode_call(name, (), {"n": 1}).call_hash for name in ("fib", "fob", "", "é😀")}
+
+    assert len(hashes) == 4
+    assert all(re.fullmatch(r"[0-9a-f]{64}", call_hash) for call_hash in hashes)
