@@ -15,6 +15,7 @@ from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, ValueCache
+from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import new_redrive_id, new_root_id
 from brrr_core.engine.scheduling import Scheduler, over_limit
 from brrr_core.engine.worker import Worker
@@ -58,6 +59,7 @@ class Connection:
         self._engine = Engine(
             operations=self._operations,
             scheduler=Scheduler(self._operations, self.policy),
+            returner=Returner(self._operations, self.policy),
             cache=ValueCache(self.policy.cache_bytes),
             history=History(),
             hooks=Hooks(hooks),
@@ -132,12 +134,13 @@ class Connection:
         """Run a blocking function in a thread of this connection, with the caller's context variables."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="brrr")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, function)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, _carried, function)
 
     async def close(self) -> None:
         """Wait for what is under way. The backends stay open; they belong to whoever opened them."""
         self.stop()
         await self._engine.scheduler.close()
+        await self._engine.returner.close()
         await self._operations.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -153,3 +156,10 @@ class Connection:
         except NotImplementedError:  # Windows, whose event loops know no signals
             return False
         return True
+
+
+def _carried(function: Callable[[], ResultT]) -> ResultT:
+    try:
+        return function()
+    except StopIteration as error:  # no future can carry it, and whoever awaits it would wait for ever
+        raise RuntimeError("the function raised StopIteration") from error

@@ -10,28 +10,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from brrr_core.backend.contracts import Delivery, Key, Swap
+from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.determinism import compare
 from brrr_core.engine.hooks import CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
-from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, Past, ValueCache
+from brrr_core.engine.returning import Completion, Returner
 from brrr_core.engine.run import Run
-from brrr_core.engine.scheduling import Outcome, Scheduler, Want, over_limit
-from brrr_core.errors import BackendUnavailableError, BrrrError, BuriedError, RecordMissingError
-from brrr_core.wire import (
-    Call,
-    PendingReturn,
-    PendingReturns,
-    ScheduleMessage,
-    count_key,
-    decode_call,
-    decode_message,
-    decode_pending,
-    encode_message,
-    encode_pending,
-)
+from brrr_core.engine.scheduling import Outcome, Scheduler, Want
+from brrr_core.errors import BackendUnavailableError, BrrrError, BuriedError, RecordMissingError, SpawnLimitError
+from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message
 
 __all__ = ["Engine", "Handle", "Handling"]
 
@@ -48,6 +38,7 @@ class Engine:
 
     operations: Operations
     scheduler: Scheduler
+    returner: Returner
     cache: ValueCache
     history: History
     hooks: Hooks
@@ -120,8 +111,7 @@ class Handling:
         else:
             value, record = await self._read_ahead(keys, past)
         if value is not None:
-            await self._wake_parents(call_hash)
-            await self._operations.ack(delivery)
+            await self._engine.returner.complete(Completion(delivery, call_hash))
             return
         if record is None:
             raise RecordMissingError(
@@ -157,9 +147,9 @@ class Handling:
                 _uncancel()
                 await self._fail(job, error)
                 return
-            except BackendUnavailableError:
+            except (BackendUnavailableError, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its failure
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure
                 await self._fail(job, error)
                 return
             if payload is not None:
@@ -194,7 +184,7 @@ class Handling:
         payload: bytes | None = None
         try:
             payload = await self._handle(run, run.call)
-        except BackendUnavailableError:
+        except (BackendUnavailableError, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
             if self.closing or not run.missing:
@@ -234,7 +224,7 @@ class Handling:
                 if outcome is Outcome.FULL:
                     await self._release(job.delivery, self._policy.retry_delay(job.delivery.attempt))
                 else:
-                    await self._operations.ack(job.delivery)
+                    await self._operations.ack([job.delivery])
                 return False
             missing = await self._still_missing(missing[:-1])
         return True
@@ -251,51 +241,16 @@ class Handling:
         return missing
 
     async def _return(self, job: _Job, payload: bytes) -> None:
-        call_hash = job.call.call_hash
-        (first,) = await self._operations.swap([Swap(Key("value", call_hash), None, payload)])
-        if first:
-            self._engine.cache.add(call_hash, payload)
+        completion = Completion(job.delivery, job.call.call_hash, payload)
+        try:
+            await self._engine.returner.complete(completion)
+        finally:
+            if completion.first:
+                self._engine.cache.add(job.call.call_hash, payload)
         if self._hooks.wants(CallReturned):
-            topic, name = job.delivery.topic, job.call.task_name
-            self._hooks.emit(CallReturned(topic, job.root_id, call_hash, name, len(payload), first))
-        await self._wake_parents(call_hash)
-        await self._operations.ack(job.delivery)
-
-    async def _wake_parents(self, call_hash: str) -> None:
-        """Put one wake-up for each return that waits for the call, and remove the record of them.
-
-        Raises:
-            SpawnLimitError: A parent's root is over its limit. Its return stays in the record, the others are woken.
-        """
-        key = Key("pending_returns", call_hash)
-        woken: set[PendingReturn] = set()
-        while True:
-            (record,) = await self._operations.read([key])
-            if record is None:
-                return
-            pending = decode_pending(record)
-            fresh = [entry for entry in pending.returns if entry not in woken]
-            over = await self._put_wake_ups(fresh) if fresh else []
-            woken.update(entry for entry in fresh if entry not in over)
-            rest = encode_pending(PendingReturns(tuple(over), pending.scheduled_at)) if over else None
-            (removed,) = await self._operations.swap([Swap(key, record, rest)])
-            if removed and over:
-                raise over_limit(over[0].root_id, self._policy.spawn_limit)
-            if removed:
-                return
-
-    async def _put_wake_ups(self, returns: Sequence[PendingReturn]) -> list[PendingReturn]:
-        """Wake the parents, and give those whose root is over its limit."""
-        counts = await self._operations.count([(count_key(entry.root_id), 1) for entry in returns])
-        puts: list[Put] = []
-        over: list[PendingReturn] = []
-        for entry, count in zip(returns, counts, strict=True):
-            if count > self._policy.spawn_limit:
-                over.append(entry)
-            else:
-                puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash))))
-        await self._operations.put(puts)
-        return over
+            topic, call = job.delivery.topic, job.call
+            event = CallReturned(topic, job.root_id, call.call_hash, call.task_name, len(payload), completion.first)
+            self._hooks.emit(event)
 
     async def _fail(self, job: _Job, error: BaseException) -> None:
         attempt = job.delivery.attempt
@@ -314,6 +269,9 @@ class Handling:
 
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
         reason = _reason(error)
+        if isinstance(error, SpawnLimitError):
+            message = decode_message(delivery.body)
+            await self._engine.scheduler.hand_over(message.call_hash, message.root_id, delivery.topic)
         await self._operations.queue.bury(delivery, reason)
         if self._hooks.wants(CallBuried):
             self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))

@@ -59,9 +59,9 @@ class Operations:
         """Add to counters; each one as it stands after this addition."""
         return self._counts.ask(amounts)
 
-    def ack(self, delivery: Delivery) -> "asyncio.Future[list[None]]":
-        """Acknowledge one delivery."""
-        return self._acks.ask((delivery,))
+    def ack(self, deliveries: Sequence[Delivery]) -> "asyncio.Future[list[None]]":
+        """Acknowledge deliveries."""
+        return self._acks.ask(deliveries)
 
     async def close(self) -> None:
         """Wait until all that was asked is done."""

@@ -113,6 +113,31 @@ class Scheduler:
                 raise over_limit(want.root_id, self._limit)
         return outcomes
 
+    async def hand_over(self, call_hash: str, root_id: str, topic: str) -> None:
+        """Leave a call that its root cannot afford to another root that waits for it, or else to one that comes later.
+
+        Either its message is put once more on behalf of another root, or its record no longer says that it was put:
+        whoever wants it next puts it.
+        """
+        key = Key("pending_returns", call_hash)
+        tried = {root_id}
+        while True:
+            (record,) = await self._operations.read([key])
+            if record is None:
+                return
+            pending = decode_pending(record)
+            for other in dict.fromkeys(entry.root_id for entry in pending.returns if entry.root_id not in tried):
+                tried.add(other)
+                (count,) = await self._operations.count([(count_key(other), 1)])
+                if count <= self._limit:
+                    await self._operations.put([Put(topic, encode_message(ScheduleMessage(other, call_hash)))])
+                    return
+            (cleared,) = await self._operations.swap(
+                [Swap(key, record, encode_pending(PendingReturns(pending.returns)))]
+            )
+            if cleared:
+                return
+
     async def close(self) -> None:
         """Wait until all that was asked is done."""
         await self._wants.close()

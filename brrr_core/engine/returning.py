@@ -1,0 +1,136 @@
+"""Writes values and wakes those who wait for them (DESIGN.md section 4, step 3).
+
+The value first, then the wake-ups, then the record of them is removed, then the delivery is acknowledged: a crash
+between any two leaves a message that does the rest again, and parents that are woken once too often at worst.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from brrr_core.backend.contracts import Delivery, Key, Swap
+from brrr_core.engine.batching import Batcher
+from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.policy import Policy
+from brrr_core.engine.scheduling import over_limit
+from brrr_core.errors import BrrrError, MalformedRecordError
+from brrr_core.wire import (
+    PendingReturn,
+    PendingReturns,
+    ScheduleMessage,
+    count_key,
+    decode_pending,
+    encode_message,
+    encode_pending,
+)
+
+__all__ = ["Completion", "Returner"]
+
+
+@dataclass(slots=True)
+class Completion:
+    """A call that has a value, and the delivery that is done with it.
+
+    Attributes:
+        delivery: What is acknowledged at the end.
+        call_hash: The call.
+        payload: Its value, or None where the store has it already.
+        first: Whether `payload` became the value; if not, another one was there before.
+        error: Why the delivery was not acknowledged.
+    """
+
+    delivery: Delivery
+    call_hash: str
+    payload: bytes | None = None
+    first: bool = False
+    error: BrrrError | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Who waits for one call, and who of them was woken."""
+
+    key: Key
+    woken: set[PendingReturn] = field(default_factory=set[PendingReturn])
+    over: list[PendingReturn] = field(default_factory=list[PendingReturn])
+    error: BrrrError | None = None
+
+    def fresh(self, pending: PendingReturns) -> list[PendingReturn]:
+        return [entry for entry in pending.returns if entry not in self.woken]
+
+    def rest(self, pending: PendingReturns) -> bytes | None:
+        """What must stay in the record: the returns that could not be woken."""
+        return encode_pending(PendingReturns(tuple(self.over), pending.scheduled_at)) if self.over else None
+
+
+class Returner:
+    """Completes calls, those of all handlers of the process together."""
+
+    def __init__(self, operations: Operations, policy: Policy) -> None:
+        self._operations = operations
+        self._limit = policy.spawn_limit
+        self._completions = Batcher[Completion, None](self._complete)
+
+    async def complete(self, completion: Completion) -> None:
+        """Write the value, first writer wins; wake each parent that waits; acknowledge the delivery.
+
+        Raises:
+            SpawnLimitError: A parent's root is over its limit. Its return stays in the record, the others are woken.
+            MalformedRecordError: The record of those who wait cannot be read.
+        """
+        await self._completions.ask((completion,))
+        if completion.error is not None:
+            raise completion.error
+
+    async def close(self) -> None:
+        """Wait until all that was asked is done."""
+        await self._completions.close()
+
+    async def _complete(self, completions: Sequence[Completion]) -> list[None]:
+        await self._write([completion for completion in completions if completion.payload is not None])
+        waiting = {c.call_hash: _Waiting(Key("pending_returns", c.call_hash)) for c in completions}
+        await self._wake(list(waiting.values()))
+        done: list[Delivery] = []
+        for completion in completions:
+            completion.error = waiting[completion.call_hash].error
+            if completion.error is None:
+                done.append(completion.delivery)
+        await self._operations.ack(done)
+        return [None] * len(completions)
+
+    async def _write(self, completions: Sequence[Completion]) -> None:
+        swaps = [Swap(Key("value", c.call_hash), None, c.payload) for c in completions]
+        for completion, first in zip(completions, await self._operations.swap(swaps), strict=True):
+            completion.first = first
+
+    async def _wake(self, unsettled: list[_Waiting]) -> None:
+        """Put one wake-up for each return, and compare-and-delete the records; those that changed are read again."""
+        while unsettled:
+            records = await self._operations.read([waiting.key for waiting in unsettled])
+            found: list[tuple[_Waiting, bytes, PendingReturns]] = []
+            for waiting, record in zip(unsettled, records, strict=True):
+                if record is not None:
+                    try:
+                        found.append((waiting, record, decode_pending(record)))
+                    except MalformedRecordError as error:
+                        waiting.error = error
+            await self._put([(waiting, entry) for waiting, _, pending in found for entry in waiting.fresh(pending)])
+            swaps = [Swap(waiting.key, record, waiting.rest(pending)) for waiting, record, pending in found]
+            unsettled = []
+            for (waiting, _, _), removed in zip(found, await self._operations.swap(swaps), strict=True):
+                if not removed:
+                    unsettled.append(waiting)
+                elif waiting.over:
+                    waiting.error = over_limit(waiting.over[0].root_id, self._limit)
+
+    async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]]) -> None:
+        for waiting, _ in entries:
+            waiting.over.clear()
+        counts = await self._operations.count([(count_key(entry.root_id), 1) for _, entry in entries])
+        puts: list[Put] = []
+        for (waiting, entry), count in zip(entries, counts, strict=True):
+            if count > self._limit:
+                waiting.over.append(entry)
+            else:
+                waiting.woken.add(entry)
+                puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash))))
+        await self._operations.put(puts)
