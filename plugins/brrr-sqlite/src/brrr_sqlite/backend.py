@@ -6,6 +6,7 @@ from pathlib import Path
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_core.errors import BackendUnavailableError
 from brrr_sqlite.bells import bell_of
+from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.group_commit import GroupCommit
@@ -27,7 +28,7 @@ class SqliteBackend(Backend):
     Args:
         url: `sqlite:///relative.db` or `sqlite:////absolute.db`.
         options: Durability, lease, waits and sizes.
-        clock: Gives nanoseconds since the unix epoch; messages fall due by it.
+        clock: By what messages fall due. Processes share the file, so it is the machine's unless a test has its own.
 
     Raises:
         UrlError: The URL names no file.
@@ -48,23 +49,22 @@ class SqliteBackend(Backend):
 
     async def start(self) -> Roles:
         """Open the file, and make it where there is none (unless `create` is off)."""
-        patience = Patience(self._options.busy_timeout)
-        self._transactions = Transactions(self.path, patience)
-        self._connection = Connection(self.path, self._options, create=self._options.create, patience=patience)
+        options, loop, patience = self._options, get_running_loop(), Patience(self._options.busy_timeout)
+        checkpoints = Checkpoints(self.path.resolve(), options)
+        self._transactions = Transactions(self.path, patience, checkpoints)
+        self._connection = Connection(
+            self.path, options, create=options.create, patience=patience, checkpoints=checkpoints
+        )
         await self._connection.open()
-        loop, real = (
-            get_running_loop(),
-            self.path.resolve(),
-        )  # SQLite keeps its log beside the file that a link leads to
         self._commits = GroupCommit(
             self._connection,
             self._transactions,
-            log=real.with_name(f"{real.name}-wal"),
-            bell=bell_of(real),
-            poll=self._options.poll,
+            log=checkpoints.log,
+            bell=bell_of(self.path),
+            poll=options.poll,
             loop=loop,
         )
-        queue = SqliteQueue(self._commits, lease=self._options.lease, clock=self._clock, loop=loop)
+        queue = SqliteQueue(self._commits, lease=options.lease, clock=self._clock, loop=loop)
         return Roles(queue=queue, store=SqliteStore(self._commits), cache=SqliteCache(self._commits))
 
     async def stop(self) -> None:
@@ -74,6 +74,10 @@ class SqliteBackend(Backend):
         try:
             if commits is not None:
                 await commits.close()
+        except BaseException:
+            if connection is not None:
+                connection.hurry()
+            raise
         finally:
             if connection is not None:
                 await connection.close()
@@ -90,7 +94,10 @@ class SqliteBackend(Backend):
                     f"the folder {folder} cannot be made ({error})", remedy="Make it, or name another file."
                 ) from error
             done.append(f"made the folder {folder}")
-        connection = Connection(self.path, self._options, create=True, patience=Patience(self._options.busy_timeout))
+        options, patience = self._options, Patience(self._options.busy_timeout)
+        connection = Connection(
+            self.path, options, create=True, patience=patience, checkpoints=Checkpoints(self.path, options)
+        )
         try:
             await connection.open()
         finally:

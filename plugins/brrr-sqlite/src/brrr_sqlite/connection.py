@@ -9,6 +9,7 @@ import aiosqlite
 
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqlite import schema
+from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.failures import translated
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.transactions import Patience
@@ -18,7 +19,6 @@ __all__ = ["Connection"]
 T = TypeVar("T")
 
 OLDEST: Final = (3, 35, 0)  # UPDATE ... RETURNING
-PAGE: Final = 4096  # SQLite's page, in bytes, where nobody chose another
 
 
 class Connection(aiosqlite.Connection):
@@ -32,14 +32,18 @@ class Connection(aiosqlite.Connection):
         options: How it is opened.
         create: Whether a file is made where there is none.
         patience: Waits for locks while opening.
+        checkpoints: Moves the log; its connection is closed with this one.
     """
 
-    def __init__(self, path: Path, options: SqliteOptions, *, create: bool, patience: Patience) -> None:
+    def __init__(
+        self, path: Path, options: SqliteOptions, *, create: bool, patience: Patience, checkpoints: Checkpoints
+    ) -> None:
         super().__init__(self._connect_in_thread, iter_chunk_size=64)
         self._path = path
         self._options = options
         self._create = create
         self._patience = patience
+        self._checkpoints = checkpoints
         self._opened: sqlite3.Connection | None = None
         self.created = False
         """Whether the tables were made by this connection."""
@@ -61,14 +65,23 @@ class Connection(aiosqlite.Connection):
         execute = cast("Callable[..., Awaitable[T]]", self._execute)  # pyright: ignore[reportUnknownMemberType]
         return await execute(work, self._conn)
 
+    def hurry(self) -> None:
+        """Wait for no lock any more: the file is to be closed at once."""
+        self._patience.end()
+
     async def close(self) -> None:
         """Close the file, and end the thread. Works after `open` failed, and if it is cancelled itself."""
         try:
+            if self._connection is not None:
+                await self.run(lambda _: self._checkpoints.close())
             await super().close()
+        except sqlite3.Error as error:
+            raise translated(error, self._path) from error
         finally:
-            self._patience.end()
+            self.hurry()
             if self._thread.is_alive():
                 self._thread.join()
+            self._checkpoints.close()
             if self._opened is not None:  # `open` was cancelled while the thread was opening
                 self._opened.close()
                 self._opened = None
@@ -95,7 +108,9 @@ class Connection(aiosqlite.Connection):
             )
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
         connection.execute(f"PRAGMA cache_size = -{max(1, options.page_cache // 1024)}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {max(1, options.wal_size // PAGE)}")
+        # Some builds overwrite whatever is deleted with zeros: as much is written again as a large value had.
+        connection.execute("PRAGMA secure_delete = fast").fetchall()
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py does it
         connection.execute(f"PRAGMA journal_size_limit = {int(options.wal_size)}")
         # Another process may have made the tables meanwhile. That we can write is seen here too, before anything hangs
         # on it.

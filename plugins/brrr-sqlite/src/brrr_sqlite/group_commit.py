@@ -1,21 +1,19 @@
 """Group commit: all that is asked while a commit is under way shares the next one."""
 
-import asyncio
 import os
 import sqlite3
 from asyncio import AbstractEventLoop, CancelledError, Event, Task
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from brrr_core.errors import BackendClosedError, ForkedError
 from brrr_sqlite.asks import Ask, Failure, WriteNeeded
 from brrr_sqlite.bells import Bell
 from brrr_sqlite.connection import Connection
-from brrr_sqlite.receivers import Receivers
+from brrr_sqlite.receivers import Claim, Receivers
 from brrr_sqlite.transactions import AnyAsk, Transactions
 
 __all__ = ["GroupCommit"]
@@ -30,7 +28,7 @@ class GroupCommit:
     """Gathers asks, and runs them group by group, each group in one hop to the connection's thread.
 
     A group is whatever was asked while the one before it ran; there is no timer and no delay. Its asks run in the order
-    in which they were asked, so a read sees every write that finished before it began.
+    in which they were asked, receivers after all others; so a read sees every write that finished before it began.
 
     Args:
         connection: Open.
@@ -113,12 +111,11 @@ class GroupCommit:
                         return
                     self._more.clear()
                     await self._more.wait()
-                await asyncio.sleep(0)
                 group, topics = self._next()
                 if not group:
                     continue
                 self.receivers.mark()
-                outcomes = await self._connection.run(partial(self._transactions.run, asks=group))
+                outcomes = await self._outcomes(group)
                 for ask, outcome in zip(group, outcomes, strict=True):
                     ask.settle(outcome)
                 if topics:
@@ -128,15 +125,22 @@ class GroupCommit:
                 ask.settle(Failure(_closed()))
             raise
 
+    async def _outcomes(self, group: list[AnyAsk]) -> list[Any]:
+        try:
+            return await self._connection.run(partial(self._transactions.run, asks=group))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next group must run
+            return [self._transactions.failure(error) for _ in group]
+
     def _next(self) -> tuple[list[AnyAsk], set[str]]:
         """The next group, and the topics that it may bring messages to."""
         size = min(len(self._pending), LARGEST)
-        group = [ask for ask in islice(self._pending, size) if not ask.future.done()]
-        for _ in range(size):
-            self._pending.popleft()
-        topics = {topic for ask in group for topic in ask.topics}
+        asked = [ask for ask in (self._pending.popleft() for _ in range(size)) if not ask.future.done()]
+        topics = {topic for ask in asked for topic in ask.topics}
+        # Receivers come last, those that waited first: what is put in their group is for them.
+        group = [ask for ask in asked if not isinstance(ask, Claim)]
         if topics:
             group += self.receivers.join(topics)
+        group += [ask for ask in asked if isinstance(ask, Claim)]
         return group, topics
 
 

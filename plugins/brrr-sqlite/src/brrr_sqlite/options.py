@@ -9,13 +9,13 @@ from brrr_core.errors import OptionError
 __all__ = ["MAX_BYTES", "SqliteOptions"]
 
 MIB: Final = 1024 * 1024
-MAX_BYTES: Final = 256 * MIB
+MAX_BYTES: Final = 64 * MIB
 """The largest message body and the largest value, in bytes. SQLite itself ends at 1,000,000,000 (SQLITE_MAX_LENGTH)."""
 
 LEASE: Final = Duration(30)
 BUSY_TIMEOUT: Final = Duration(15)
-POLL: Final = Duration(0.02)
-PAGE_CACHE: Final = Size(16 * MIB)
+POLL: Final = Duration(0.025)
+PAGE_CACHE: Final = Size(4 * MIB)
 WAL_SIZE: Final = Size(16 * MIB)
 
 
@@ -46,5 +46,5 @@ class SqliteOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             value: object = getattr(self, option.name)
-            if isinstance(value, Duration | Size) and not value > 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                 raise OptionError(f"{option.name} is {value}", remedy=f"Give {option.name} a value of more than 0.")

@@ -40,7 +40,11 @@ class Found(NamedTuple):
 
 
 class Log(NamedTuple):
-    """The write-ahead log at a glance. An unsettled one may be written again without a trace."""
+    """The write-ahead log at a glance. An unsettled one may be written again without a trace.
+
+    A glance that is older than need be is safe: it makes receivers look once more. So one is taken by the timer only,
+    and the first glance of a wait is compared with the last one of the wait before.
+    """
 
     stamp: int
     size: int
@@ -100,8 +104,6 @@ class Receivers:
     def mark(self) -> None:
         """A group is about to run: what happens from now on, its claims may not have seen."""
         self._mark = self._wakes
-        if self._timer is None:
-            self._seen = self._glance()
 
     def join(self, topics: Iterable[str]) -> list[Claim]:
         """The claims that wait for one of the topics; they wait no more."""

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
 from brrr_sqlite.asks import WRITE_NEEDED, Ask, Failure
+from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.failures import busy, translated
 
 __all__ = ["AnyAsk", "Patience", "Transactions"]
@@ -53,18 +54,21 @@ class Patience:
 
 
 class Transactions:
-    """Runs groups, and counts the write transactions that were committed.
+    """Runs groups, and counts: the groups, and the write transactions that were committed.
 
-    Used by one thread at a time. `run` never raises an `Exception`: each ask has its own outcome.
+    Used by one thread at a time.
     """
 
-    def __init__(self, path: Path, patience: Patience) -> None:
+    def __init__(self, path: Path, patience: Patience, checkpoints: Checkpoints) -> None:
         self.committed = 0
+        self.groups = 0
         self._path = path
         self._patience = patience
+        self._checkpoints = checkpoints
 
     def run(self, connection: sqlite3.Connection, asks: Sequence[AnyAsk]) -> list[Any]:
-        """The outcomes, in the order of the asks. What is written is on the disk when this returns."""
+        """The outcomes, in the order of the asks: each its own. What is written is on the disk when this returns."""
+        self.groups += 1
         if any(ask.read is None for ask in asks):
             return self._write(connection, asks)
         outcomes = [self._read(connection, ask) for ask in asks]
@@ -75,36 +79,46 @@ class Transactions:
                 outcomes[place] = outcome
         return outcomes
 
+    def failure(self, error: Exception) -> Failure:
+        """An error as an outcome, in the user's terms."""
+        return Failure(translated(error, self._path))
+
     def _read(self, connection: sqlite3.Connection, ask: AnyAsk) -> Any:
         read = ask.read
         assert read is not None  # noqa: S101 - the caller has seen to it
         try:
             return self._patience.until_free(lambda: read(connection))
         except Exception as error:  # noqa: BLE001 - it is the ask's outcome
-            return self._failure(error)
+            return self.failure(error)
 
     def _write(self, connection: sqlite3.Connection, asks: Sequence[AnyAsk]) -> list[Any]:
         try:
+            self._rollback(connection)  # where a failing disk has kept the last one from it
             self._patience.until_free(lambda: connection.execute("BEGIN IMMEDIATE"))
         except Exception as error:  # noqa: BLE001 - it is the outcome of every ask
-            return [self._failure(error)] * len(asks)
+            return [self.failure(error) for _ in asks]
         try:
             outcomes: list[Any] = [ask.inside(connection) for ask in asks]
         except Exception as error:  # noqa: BLE001 - it is the outcome of the ask that fails alone
             self._rollback(connection)
             if len(asks) == 1:
-                return [self._failure(error)]
-            return [self.run(connection, [ask])[0] for ask in asks]  # who is to blame fails alone
+                return [self.failure(error)]
+            return [self._alone(connection, ask) for ask in asks]  # who is to blame fails alone
         try:
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is the outcome of every ask
             self._rollback(connection)
-            return [self._failure(error)] * len(asks)
+            return [self.failure(error) for _ in asks]
         self.committed += 1
+        self._checkpoints.after_commit(connection)
         return outcomes
 
-    def _failure(self, error: Exception) -> Failure:
-        return Failure(translated(error, self._path))
+    def _alone(self, connection: sqlite3.Connection, ask: AnyAsk) -> Any:
+        if ask.read is not None:
+            outcome = self._read(connection, ask)
+            if outcome is not WRITE_NEEDED:
+                return outcome
+        return self._write(connection, [ask])[0]
 
     def _rollback(self, connection: sqlite3.Connection) -> None:
         # A full disk or a failing one may have rolled back already: https://www.sqlite.org/lang_transaction.html

@@ -1,0 +1,172 @@
+"""What the tests share: files, backends on them, a clock that is set by hand, and processes."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from brrr_core.backend import BackendUrl, Cache, Queue, Store
+from brrr_sqlite.backend import SqliteBackend
+from brrr_sqlite.clock import Clock
+from brrr_sqlite.options import SqliteOptions
+
+MakeBackend = Callable[..., SqliteBackend]
+
+PRELUDE = """
+import asyncio, sys
+from brrr_core.backend import BackendUrl, Key, Swap
+from brrr_sqlite.backend import SqliteBackend
+from brrr_sqlite.options import SqliteOptions
+
+path, *args = sys.argv[1:]
+
+def backend(**options):
+    return SqliteBackend(BackendUrl("sqlite", path="/" + path), SqliteOptions(**options))
+
+def say(*words):
+    print(*words, flush=True)
+
+def wait_for_go():
+    say("here")
+    sys.stdin.readline()
+"""
+
+
+class Hands:
+    """A clock's source that is set by hand, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> int:
+        return round(self.now * 1e9)
+
+
+class Processes:
+    """Python processes that run a script on the file; killed at the end if they are still there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, script: str, *args: object) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PRELUDE + script, str(self._path), *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._running.append(process)
+        return process
+
+    def race(self, scripts: int, script: str) -> list[str]:
+        """Start that many, let them go together, and give what each has said."""
+        racers = [self.start(script, number) for number in range(scripts)]
+        for racer in racers:
+            assert racer.stdout.readline() == "here\n"
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        said = [racer.communicate(timeout=60)[0] for racer in racers]
+        assert [racer.returncode for racer in racers] == [0] * scripts
+        return said
+
+    def end(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.communicate()
+
+
+class Hold:
+    """Keeps the backend's thread busy until it is let go, so that what is asked meanwhile waits in a known order."""
+
+    def __init__(self, backend: SqliteBackend) -> None:
+        self._backend = backend
+        self._go = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.ensure_future(self._backend._connection.run(lambda _: self._go.wait(30)))
+        await asyncio.sleep(0)  # it is in the thread's queue now
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._go.set()
+        assert await self._task
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait until it has happened, 10 seconds at most."""
+    async with asyncio.timeout(10):
+        while not happened():  # noqa: ASYNC110 - what tests look at has no event
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "brrr.db"
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def make(path: Path) -> MakeBackend:
+    def make(where: Path = path, *, source: Callable[[], int] | None = None, **options: object) -> SqliteBackend:
+        clock = None if source is None else Clock(source)
+        return SqliteBackend(BackendUrl("sqlite", path=f"/{where}"), SqliteOptions(**options), clock=clock)
+
+    return make
+
+
+@pytest.fixture
+async def backend(make: MakeBackend, hands: Hands) -> AsyncIterator[SqliteBackend]:
+    """An open backend, by a clock that is set by hand."""
+    async with make(source=hands) as backend:
+        yield backend
+
+
+@pytest.fixture
+def queue(backend: SqliteBackend) -> Queue:
+    return backend.queue
+
+
+@pytest.fixture
+def store(backend: SqliteBackend) -> Store:
+    return backend.store
+
+
+@pytest.fixture
+def cache(backend: SqliteBackend) -> Cache:
+    return backend.cache
+
+
+@pytest.fixture
+def hold() -> type[Hold]:
+    return Hold
+
+
+@pytest.fixture
+def processes(path: Path) -> Iterator[Processes]:
+    processes = Processes(path)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., object]:
+    return until
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [t for t in set(threading.enumerate()) - before if "_connection_worker_thread" in t.name]
+    assert not left

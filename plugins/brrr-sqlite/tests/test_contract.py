@@ -1,0 +1,27 @@
+"""The contract kit holds on one file, with every rule."""
+
+import pytest
+
+from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
+
+
+class Sqlite:
+    @pytest.fixture
+    def url(self, tmp_path):
+        return f"sqlite:///{tmp_path}/brrr.db"
+
+
+class TestQueue(Sqlite, QueueContract):
+    pass
+
+
+class TestStore(Sqlite, StoreContract):
+    pass
+
+
+class TestCache(Sqlite, CacheContract):
+    pass
+
+
+class TestBackend(Sqlite, BackendContract):
+    unreachable_url = "sqlite:////nowhere/brrr.db"

@@ -1,0 +1,240 @@
+"""What can be wrong with a file is told clearly, and nothing is lost or left behind."""
+
+import asyncio
+import sqlite3
+import stat
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from brrr_core.backend import Key
+from brrr_core.errors import BackendError, BackendUnavailableError, CorruptBackendError
+from brrr_sqlite import schema
+from brrr_sqlite.checkpoints import Checkpoints
+from brrr_sqlite.connection import Connection
+from brrr_sqlite.failures import translated
+from brrr_sqlite.options import SqliteOptions
+from brrr_sqlite.transactions import Patience
+
+A = Key("value", "a")
+
+
+def run_sql(path, *statements):
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def refused(make, kind, match, **options):
+    with pytest.raises(kind, match=match) as caught:
+        await make(**options).open()
+    assert caught.value.remedy
+    return caught.value
+
+
+async def test_a_missing_folder(make, tmp_path):
+    with pytest.raises(BackendUnavailableError, match=r"folder .*nowhere.* does not exist") as caught:
+        await make(tmp_path / "nowhere" / "brrr.db").open()
+    assert "brrr setup" in caught.value.remedy
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def test_a_missing_file_that_may_not_be_made(make, path):
+    await refused(make, BackendUnavailableError, "does not exist, and create=false", create=False)
+    assert not path.exists()
+
+
+async def test_a_file_that_is_there_needs_no_create(make):
+    await make().setup()
+    async with make(create=False) as backend:
+        await backend.queue.put("t", [b"x"])
+
+
+async def test_a_folder_in_its_place(make, path):
+    path.mkdir()
+    await refused(make, BackendUnavailableError, "is a folder")
+
+
+async def test_not_a_sqlite_file(make, path):
+    path.write_bytes(b"hello, world! " * 1000)
+    error = await refused(make, CorruptBackendError, "is not a SQLite file")
+    assert isinstance(error.__cause__, sqlite3.DatabaseError)
+    assert path.read_bytes() == b"hello, world! " * 1000
+
+
+async def test_another_program_s_file_is_left_as_it_is(make, path):
+    run_sql(path, "CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    await refused(make, CorruptBackendError, "another program")
+    assert path.read_bytes() == before
+
+
+async def test_a_file_that_was_refused_is_closed(path):
+    run_sql(path, "CREATE TABLE theirs (x)")
+    options = SqliteOptions()
+    connection = Connection(path, options, create=True, patience=Patience(1), checkpoints=Checkpoints(path, options))
+    with pytest.raises(CorruptBackendError):
+        await connection.open()
+    opened = connection._opened
+    await connection.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened.execute("SELECT 1")
+
+
+async def test_a_newer_file_is_left_as_it_is(make, path):
+    await make().setup()
+    run_sql(path, f"PRAGMA user_version = {schema.VERSION + 1}")
+    error = await refused(make, CorruptBackendError, f"version {schema.VERSION + 1}.* knows version {schema.VERSION}")
+    assert "Install the newest brrr-sqlite" in error.remedy
+
+
+async def test_a_damaged_page(make, path):
+    async with make() as backend:
+        await backend.store.write([(Key("value", str(n)), b"x" * 1000) for n in range(100)])
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xaa" * (len(content) - 4096)  # all but the first page, which says what the file is
+    path.write_bytes(content)
+    async with make() as backend:
+        with pytest.raises(CorruptBackendError, match="is damaged"):
+            await backend.store.read([A])
+        with pytest.raises(CorruptBackendError, match="is damaged"):
+            await backend.store.write([(A, b"x")])
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_may_not_be_written(processes, what):
+    """In a process without root's rights, in a folder that it can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = folder / "brrr.db"
+        processes._path = path
+        script = """
+import os
+if not os.getuid():
+    os.setuid(65534)
+from brrr_core.errors import BackendUnavailableError
+try:
+    asyncio.run(backend().open())
+except BackendUnavailableError as error:
+    say(error)
+"""
+        if what == "file":
+            run_sql(path, "PRAGMA journal_mode = delete")
+            path.touch()
+            path.chmod(stat.S_IREAD | stat.S_IRGRP | stat.S_IROTH)
+        folder.chmod(0o777 if what == "file" else 0o555)
+        said, _ = processes.start(script).communicate(timeout=30)
+        folder.chmod(0o755)
+        assert "[BRRR-BACKEND-01]" in said
+        assert ("cannot be written" if what == "file" else "cannot be opened") in said
+        assert "folder" in said
+
+
+async def test_a_full_disk_loses_nothing_and_takes_what_fits(make):
+    async with make() as backend:
+        queue, store = backend.queue, backend.store
+        await queue.put("t", [b"x"] * 10)
+        held = await queue.receive("t", limit=5, wait=0)
+        await backend._connection.run(lambda c: c.execute("PRAGMA max_page_count = 20").fetchone())
+        acked, put = await asyncio.gather(queue.ack(held), queue.put("t", [b"y" * 1_000_000]), return_exceptions=True)
+        assert acked is None
+        assert isinstance(put, BackendUnavailableError)
+        assert "disk is full" in str(put)
+        with pytest.raises(BackendUnavailableError, match="disk is full"):
+            await store.write([(A, b"x" * 1_000_000)])
+        assert await store.read([A]) == [None]
+        assert (await queue.stats("t"))[:2] == (5, 0)
+        await backend._connection.run(lambda c: c.execute("PRAGMA max_page_count = 100000").fetchone())
+        await store.write([(A, b"x" * 1_000_000)])
+
+
+async def test_locked_for_too_long_while_open(make, path):
+    async with make(busy_timeout=0.05) as backend:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(BackendUnavailableError, match="locked by another process") as caught:
+                await backend.queue.put("t", [b"x"])
+            assert "busy_timeout" in caught.value.remedy
+            assert await backend.store.read([A]) == [None]  # readers need no lock
+        await backend.queue.put("t", [b"x"])
+
+
+async def test_a_lock_that_ends_in_time_is_waited_for(make, path, until):
+    async with make() as backend:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            tries = []
+            await backend._connection.run(lambda c: c.set_trace_callback(tries.append))
+            put = asyncio.create_task(backend.queue.put("t", [b"x"]))
+            await until(lambda: len(tries) > 3)
+            assert set(tries) == {"BEGIN IMMEDIATE"}
+        await put
+
+
+async def test_locked_for_too_long_while_opening(make, path):
+    await make().setup()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await refused(make, BackendUnavailableError, "locked by another process", busy_timeout=0.05)
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing(make, path):
+    await make().setup()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(make(busy_timeout=3600.0).open())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+    async with make() as backend:
+        await backend.queue.put("t", [b"x"])
+
+
+async def test_a_backend_opens_again_after_it_was_closed(make):
+    backend = make()
+    for n in range(3):
+        async with backend:
+            assert await backend.cache.increment({"a": 1}) == {"a": n + 1}
+
+
+async def test_setup_makes_folder_and_file_and_says_so(make, tmp_path):
+    path = tmp_path / "a" / "b" / "brrr.db"
+    assert await make(path, create=False).setup() == [
+        f"made the folder {path.parent}",
+        f"made {path}, tables of version 1",
+    ]
+    assert await make(path).setup() == [f"{path} is there, tables of version 1"]
+
+
+async def test_setup_says_why_a_folder_cannot_be_made(make, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailableError, match="cannot be made"):
+        await make(tmp_path / "file" / "b" / "brrr.db").setup()
+
+
+async def test_the_file_is_as_the_options_say(make):
+    async with make(synchronous="normal", page_cache=1 << 20, wal_size=1 << 20) as backend:
+        names = ("journal_mode", "synchronous", "cache_size", "wal_autocheckpoint", "journal_size_limit")
+        values = [
+            await backend._connection.run(lambda c, name=name: c.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in names
+        ]
+        assert values == ["wal", 1, -1024, 0, 1 << 20]
+
+
+async def test_the_log_goes_with_the_last_backend(make, path):
+    async with make() as backend:
+        await backend.queue.put("t", [b"x"])
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_of_no_known_kind_is_still_ours():
+    error = translated(ValueError("odd"), Path("f.db"))
+    assert type(error) is BackendError
+    assert "ValueError (odd)" in str(error)
+    assert isinstance(error.__cause__, ValueError)

@@ -1,0 +1,166 @@
+"""All that is asked while a commit is under way shares the next one; who fails, fails alone."""
+
+import asyncio
+
+import pytest
+
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_sqlite import group_commit
+
+
+def key(n):
+    return Key("value", str(n))
+
+
+async def test_everything_asked_during_a_commit_shares_the_next(backend, hold):
+    queue, store, cache = backend.queue, backend.store, backend.cache
+    await queue.put("t", [b"%d" % n for n in range(8)])
+    held = await queue.receive("t", limit=8, wait=0)
+    before = backend.transactions, backend._transactions.groups
+    async with hold(backend):
+        asked = [
+            asyncio.ensure_future(coroutine)
+            for n in range(8)
+            for coroutine in (
+                queue.put("t", [b"x"]),
+                queue.receive("u", limit=1, wait=0),
+                queue.ack([held[n]]),
+                store.read([key(n)]),
+                store.write([(key(n), b"1")]),
+                store.swap([Swap(key(n), b"1", b"2")]),
+                cache.increment({"c": 1}),
+                queue.stats("t"),
+            )
+        ]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in asked)
+    assert len(await asyncio.gather(*asked)) == 64
+    assert backend.transactions - before[0] == 1
+    assert backend._transactions.groups - before[1] == 1
+    assert await store.read([key(n) for n in range(8)]) == [b"2"] * 8
+    assert await cache.increment({"c": 0}) == {"c": 8}
+
+
+async def test_busy_callers_share_transactions(backend):
+    async def caller(n):
+        for turn in range(20):
+            await backend.store.write([(key(n), b"%d" % turn)])
+
+    before = backend.transactions
+    await asyncio.gather(*map(caller, range(64)))
+    assert backend.transactions - before <= 64 * 20 / 16
+
+
+async def test_reads_alone_take_no_lock(backend, hold):
+    before = backend.transactions
+    await asyncio.gather(*(backend.store.read([key(n)]) for n in range(64)))
+    assert await backend.queue.receive("t", limit=1, wait=0) == []
+    assert backend.transactions == before
+
+
+async def test_a_read_sees_what_was_asked_before_it(backend, hold):
+    async with hold(backend):
+        asked = asyncio.gather(
+            backend.store.write([(key(0), b"1")]),
+            backend.store.read([key(0)]),
+            backend.store.write([(key(0), b"2")]),
+            backend.store.read([key(0)]),
+        )
+        await asyncio.sleep(0)
+    assert await asked == [None, [b"1"], None, [b"2"]]
+
+
+async def test_a_large_crowd_is_split(backend, hold, monkeypatch):
+    monkeypatch.setattr(group_commit, "LARGEST", 10)
+    before = backend.transactions
+    async with hold(backend):
+        asked = asyncio.gather(*(backend.store.write([(key(n), b"1")]) for n in range(35)))
+        await asyncio.sleep(0)
+    await asked
+    assert backend.transactions - before == 4
+
+
+async def test_who_fails_fails_alone(backend, hold):
+    await backend.cache.increment({"full": 2**63 - 1})
+    async with hold(backend):
+        asked = asyncio.gather(
+            backend.queue.put("t", [b"x"]),
+            backend.store.swap([Swap(key(0), None, b"1")]),
+            backend.cache.increment({"other": 1, "full": 1}),
+            backend.store.read([key(0)]),
+            backend.queue.receive("t", limit=9, wait=0),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+    put, swapped, failed, read, received = await asked
+    assert (put, swapped, read, [d.attempt for d in received]) == (None, [True], [b"1"], [1])
+    assert isinstance(failed, BackendError)
+    assert failed.__cause__ is not None
+    assert await backend.cache.increment({"other": 0}) == {"other": 0}
+
+
+async def test_an_unforeseen_error_does_not_end_the_group_commit(backend, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(backend._transactions, "run", broken)
+    with pytest.raises(BackendError, match="unforeseen"):
+        await backend.store.read([key(0)])
+    monkeypatch.undo()
+    assert await backend.store.read([key(0)]) == [None]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_cancelled_put_is_all_or_nothing(backend, hold, taken):
+    bodies = [b"x"] * 1000
+    async with hold(backend):
+        if not taken:
+            first = asyncio.ensure_future(backend.store.read([key(0)]))  # the group that goes first
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        put = asyncio.ensure_future(backend.queue.put("t", bodies))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        put.cancel()
+        await asyncio.wait([put])
+    if not taken:
+        await first
+    assert (await backend.queue.stats("t")).ready == (1000 if taken else 0)
+
+
+async def test_closing_finishes_what_was_asked(make, hold):
+    backend = make()
+    await backend.open()
+    store = backend.store
+    async with hold(backend):
+        write = asyncio.ensure_future(store.write([(key(0), b"1")]))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(backend.close())
+        await asyncio.sleep(0)
+        with pytest.raises(BackendClosedError):
+            await store.read([key(0)])
+    await write
+    await closing
+    async with backend:
+        assert await backend.store.read([key(0)]) == [b"1"]
+
+
+async def test_a_closing_that_is_cancelled_still_ends_the_thread(make, path):
+    import sqlite3
+
+    backend = make(busy_timeout=3600.0)
+    await backend.open()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    write = asyncio.ensure_future(backend.store.write([(key(0), b"1")]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(backend.close())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing, write])
+    assert closing.cancelled()
+    assert isinstance(write.exception(), BackendClosedError | BackendUnavailableError)
+    other.close()

@@ -1,0 +1,96 @@
+"""The SQLite backend does what the memory backend does, whatever is asked in whatever order."""
+
+import asyncio
+import tempfile
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from brrr_core.backend import BackendUrl, Key, Swap
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions
+from brrr_sqlite.backend import SqliteBackend
+from brrr_sqlite.clock import Clock
+from brrr_sqlite.options import SqliteOptions
+
+topics = st.sampled_from(["a", "b"])
+some = st.lists(st.integers(0, 7), max_size=4)
+keys = st.builds(Key, st.sampled_from(["call", "pending_returns", "value"]), st.sampled_from(["h", "i"]))
+values = st.sampled_from([b"", b"1", b"2"])
+steps = st.one_of(
+    st.tuples(st.just("put"), topics, st.integers(0, 4), st.sampled_from([0, 0, 7])),
+    st.tuples(st.just("receive"), topics),
+    st.tuples(st.sampled_from(["ack", "extend", "bury"]), some),
+    st.tuples(st.just("release"), some, st.sampled_from([0, 7])),
+    st.tuples(st.sampled_from(["redrive", "drop", "dead"]), topics, st.integers(1, 3)),
+    st.tuples(st.just("pass"), st.sampled_from([1, 7, 29, 30])),
+    st.tuples(st.just("read"), st.lists(keys, max_size=3)),
+    st.tuples(st.just("write"), st.lists(st.tuples(keys, values), max_size=3)),
+    st.tuples(st.just("swap"), st.lists(st.builds(Swap, keys, st.none() | values, st.none() | values), max_size=4)),
+    st.tuples(st.just("increment"), st.dictionaries(st.sampled_from("xyz"), st.integers(-5, 5), max_size=2)),
+)
+
+
+class Player:
+    """Does the steps on one backend, and tells what it sees. Messages have names, as receipts differ."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.put = 0
+        self.held = {}  # a message and an attempt: its delivery
+
+    def chosen(self, places):
+        names = sorted(self.held)
+        return [self.held[names[place % len(names)]] for place in places if names]
+
+    async def do(self, step):
+        queue, store = self.backend.queue, self.backend.store
+        match step:
+            case "put", topic, size, delay:
+                bodies = [b"%d" % (self.put + n) for n in range(size)]
+                self.put += size
+                await queue.put(topic, bodies, delay=delay)
+            case "receive", topic:
+                taken = await queue.receive(topic, limit=1000, wait=0)
+                self.held |= {(d.body, d.attempt): d for d in taken}
+                return sorted((d.topic, d.body, d.attempt) for d in taken)
+            case "ack" | "extend" as what, places:
+                await getattr(queue, what)(self.chosen(places))
+            case "bury", places:
+                for delivery in self.chosen(places):
+                    await queue.bury(delivery, "why")
+            case "release", places, delay:
+                await queue.release(self.chosen(places), delay=delay)
+            case "dead", topic, limit:
+                return [(d.topic, d.body, d.reason, d.attempt) for d in await queue.dead(topic, limit=limit)]
+            case "redrive" | "drop" as what, topic, limit:
+                return await getattr(queue, what)(topic, limit=limit)
+            case "read" | "write" | "swap" as what, items:
+                return await getattr(store, what)(items)
+            case "increment", amounts:
+                return await self.backend.cache.increment(amounts)
+        return None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(steps, min_size=5, max_size=60))
+def test_it_does_what_the_model_does(script):
+    async def play(folder):
+        now = 1_700_000_000
+        model = MemoryBackend(BackendUrl("memory"), MemoryOptions(), clock=lambda: now)
+        ours = SqliteBackend(
+            BackendUrl("sqlite", path=f"/{folder}/brrr.db"),
+            SqliteOptions(synchronous="off"),
+            clock=Clock(lambda: now * 10**9),
+        )
+        async with model, ours:
+            players = [Player(model), Player(ours)]
+            for step in script:
+                if step[0] == "pass":
+                    now += step[1]
+                expected, seen = [await player.do(step) for player in players]
+                assert seen == expected, step
+                for topic in "ab":
+                    assert await ours.queue.stats(topic) == await model.queue.stats(topic), (step, topic)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(play(folder))

@@ -1,0 +1,244 @@
+"""The queue keeps the contract: what is put comes back until it is settled."""
+
+import pytest
+
+from brrr_core.backend import Delivery, QueueStats
+from brrr_core.errors import ArgumentError, BodyTooLargeError
+from brrr_sqlite import messages
+from brrr_sqlite import queue as queue_module
+from brrr_sqlite.messages import Receipt
+
+HOSTILE = [
+    "t",
+    " ",
+    "T",
+    "a/b",
+    "a:b",
+    "a%b",
+    "'; DROP TABLE message; --",
+    "nul\0in",
+    "nul\0",
+    "ünï",
+    "🦜",
+    "\u00e9",
+    "e\u0301",
+    "x" * 5000,
+]
+BODIES = [b"", b"\0", b"\xff\xfe", bytes(range(256)), "🦜".encode(), b"x" * 100_000]
+
+
+async def take(queue, topic="t", limit=1000):
+    return await queue.receive(topic, limit=limit, wait=0)
+
+
+async def bodies(queue, topic="t"):
+    return [delivery.body for delivery in await take(queue, topic)]
+
+
+async def test_any_body_comes_back_unchanged(queue):
+    await queue.put("t", BODIES)
+    assert await bodies(queue) == BODIES
+
+
+async def test_topics_never_touch_each_other(queue):
+    for topic in HOSTILE:
+        await queue.put(topic, [topic.encode()])
+    for topic in HOSTILE:
+        (delivery,) = await take(queue, topic)
+        assert (delivery.topic, delivery.body) == (topic, topic.encode())
+
+
+@pytest.mark.parametrize("topic", ["", "\ud800"])
+async def test_a_topic_that_cannot_be_is_refused(queue, topic):
+    with pytest.raises(ArgumentError):
+        await queue.put(topic, [b"x"])
+    with pytest.raises(ArgumentError):
+        await take(queue, topic)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+async def test_batches_of_any_size(queue, size):
+    sent = [str(n).encode() for n in range(size)]
+    await queue.put("t", sent)
+    taken = await take(queue)
+    assert [delivery.body for delivery in taken] == sent
+    await queue.extend(taken)
+    await queue.release(taken)
+    taken = await take(queue)
+    assert {delivery.attempt for delivery in taken} == ({2} if size else set())
+    await queue.ack(taken)
+    assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
+
+
+async def test_an_empty_batch_writes_nothing(backend, queue):
+    before = backend.transactions
+    await queue.put("t", [])
+    await queue.ack([])
+    await queue.release([])
+    await queue.extend([])
+    assert backend.transactions == before
+
+
+async def test_the_limit_is_kept_and_the_oldest_come_first(queue, hands):
+    for n in range(10):
+        await queue.put("t", [b"%d" % n])
+        hands.now += 0.001
+    assert [d.body for d in await take(queue, limit=3)] == [b"0", b"1", b"2"]
+    assert [d.body for d in await take(queue, limit=2**70)] == [b"%d" % n for n in range(3, 10)]
+
+
+def test_what_sqlite_returns_in_any_order_is_put_in_order():
+    class Shuffled:
+        def execute(self, *_):
+            return self
+
+        def fetchall(self):
+            return [(3, 1, b"c"), (1, 1, b"a"), (2, 1, b"b")]
+
+    taken = messages.claim(Shuffled(), "t", 3, now=0, until=1)
+    assert [delivery.body for delivery in taken] == [b"a", b"b", b"c"]
+
+
+async def test_order_holds_when_the_clock_is_set_back(queue, hands):
+    for n in range(5):
+        await queue.put("t", [b"%d" % n])
+        hands.now -= 1
+    assert await bodies(queue) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_lease_that_runs_out_makes_the_message_ready_again(queue, hands):
+    await queue.put("t", [b"x"])
+    (first,) = await take(queue)
+    assert first.attempt == 1
+    hands.now += 29.999
+    assert await take(queue) == []
+    hands.now += 0.001
+    (second,) = await take(queue)
+    assert second.attempt == 2
+
+
+async def test_extend_starts_the_lease_anew(queue, hands):
+    await queue.put("t", [b"x"])
+    held = await take(queue)
+    hands.now += 20
+    await queue.extend(held)
+    hands.now += 20
+    assert await take(queue) == []
+    hands.now += 10
+    assert len(await take(queue)) == 1
+
+
+async def test_a_delay_is_kept(queue, hands):
+    await queue.put("t", [b"later"], delay=5)
+    await queue.put("t", [b"now"])
+    assert await bodies(queue) == [b"now"]
+    hands.now += 5
+    assert await bodies(queue) == [b"later"]
+
+
+async def test_a_delay_of_a_million_years_is_no_overflow(queue):
+    await queue.put("t", [b"x"], delay=3e13)
+    assert await queue.stats("t") == QueueStats(ready=0, leased=0, delayed=1, dead=0)
+
+
+async def test_release_counts_the_attempt_and_keeps_its_delay(queue, hands):
+    await queue.put("t", [b"x"])
+    await queue.release(await take(queue), delay=2)
+    assert await take(queue) == []
+    hands.now += 2
+    assert [d.attempt for d in await take(queue)] == [2]
+
+
+@pytest.mark.parametrize("how", ["ack", "release", "extend", "bury"])
+@pytest.mark.parametrize("stale", ["expired", "expired and taken", "settled", "settled and its row used again"])
+async def test_a_stale_receipt_does_nothing(queue, hands, how, stale):
+    await queue.put("t", [b"x"])
+    held = await take(queue)
+    if stale == "settled" or "row" in stale:
+        await queue.ack(held)
+    else:
+        hands.now += 30
+    if "row" in stale:
+        await queue.put("t", [b"y"])
+    if "taken" in stale or "row" in stale:
+        (taken,) = await take(queue)
+        assert isinstance(taken.receipt, Receipt)
+        assert taken.receipt.message == held[0].receipt.message  # the same row, so only the token tells them apart
+    before = await queue.stats("t")
+    await (queue.bury(held[0], "why") if how == "bury" else getattr(queue, how)(held))
+    assert await queue.stats("t") == before
+    hands.now += 29.9
+    assert (await queue.stats("t")).leased == before.leased  # nor was the lease of the other holder touched
+
+
+async def test_a_receipt_of_another_backend_does_nothing(queue):
+    await queue.put("t", [b"x"])
+    await take(queue)
+    await queue.ack([Delivery("t", b"x", object(), 1)])
+    assert (await queue.stats("t")).leased == 1
+
+
+async def test_one_stale_receipt_does_not_spoil_the_batch(queue):
+    await queue.put("t", [b"a", b"b", b"c"])
+    a, b, c = await take(queue)
+    await queue.ack([b])
+    await queue.ack([a, b, b, c])
+    assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
+
+
+async def test_dead_letters_are_kept_redriven_and_dropped(queue, hands):
+    await queue.put("t", [b"a", b"b", b"c"])
+    await queue.release(await take(queue))
+    for delivery in await take(queue):
+        await queue.bury(delivery, f"reason {delivery.body.decode()} \ud800")
+        hands.now += 1
+    dead = await queue.dead("t", limit=2)
+    assert [(d.topic, d.body, d.reason, d.attempt) for d in dead] == [
+        ("t", b"a", "reason a \\ud800", 2),
+        ("t", b"b", "reason b \\ud800", 2),
+    ]
+    assert dead[1].buried_at == hands.now - 2
+    assert await queue.stats("t") == QueueStats(0, 0, 0, 3)
+    assert await queue.redrive("other", limit=9) == 0
+    assert await queue.redrive("t", limit=1) == 1
+    assert [(d.body, d.attempt) for d in await take(queue)] == [(b"a", 1)]
+    assert await queue.drop("t", limit=1) == 1
+    assert [d.body for d in await queue.dead("t", limit=9)] == [b"c"]
+    assert await queue.drop("t", limit=9) == 1
+
+
+async def test_stats_tell_all_four_apart(queue, hands):
+    await queue.put("t", [b"x"] * 6)
+    leased = await take(queue, limit=3)
+    await queue.bury(leased[0], "why")
+    await queue.put("t", [b"x"] * 4, delay=60)
+    assert await queue.stats("t") == QueueStats(ready=3, leased=2, delayed=4, dead=1)
+    hands.now += 30
+    assert await queue.stats("t") == QueueStats(ready=5, leased=0, delayed=4, dead=1)
+    hands.now += 30
+    assert await queue.stats("t") == QueueStats(ready=9, leased=0, delayed=0, dead=1)
+    assert await queue.stats("other") == QueueStats(0, 0, 0, 0)
+
+
+async def test_a_body_that_is_too_large_puts_nothing(queue, monkeypatch):
+    monkeypatch.setattr(queue_module, "MAX_BYTES", 10)
+    with pytest.raises(BodyTooLargeError):
+        await queue.put("t", [b"x", b"y" * 11])
+    await queue.put("t", [b"z" * 10])
+    assert await bodies(queue) == [b"z" * 10]
+
+
+async def test_a_body_as_large_as_declared_is_carried(make):
+    from brrr_sqlite.manifest import MANIFEST
+
+    async with make(synchronous="off") as backend:
+        await backend.queue.put("t", [bytes(MANIFEST.queue.max_body)])
+        (delivery,) = await backend.queue.receive("t", limit=1, wait=0)
+        assert len(delivery.body) == MANIFEST.queue.max_body
+
+
+async def test_what_was_put_is_there_after_closing(make, backend):
+    await backend.queue.put("t", [b"x"])
+    await backend.close()
+    async with make() as again:
+        assert await bodies(again.queue) == [b"x"]

@@ -1,0 +1,338 @@
+"""A waiting receiver costs next to nothing, is woken by everything that matters, and loses nothing when cancelled."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from brrr_core.backend import QueueStats
+from brrr_sqlite import receivers
+
+NEVER = 3600.0
+DEAF = {"poll": NEVER}  # not woken by looking at the log
+
+
+@pytest.fixture(autouse=True)
+def no_safety(monkeypatch):
+    """Receivers do not look again of themselves: only what a test is about can wake them."""
+    monkeypatch.setattr(receivers, "SAFETY", NEVER)
+
+
+def waiting(backend):
+    return sum(map(len, backend._commits.receivers._waiting.values()))
+
+
+async def receive(backend, wait=10.0, topic="t"):
+    return await backend.queue.receive(topic, limit=10, wait=wait)
+
+
+async def test_without_messages_it_ends_empty_after_its_wait(make):
+    async with make(**DEAF) as backend:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        assert await receive(backend, wait=0.05) == []
+        assert loop.time() - start >= 0.05
+        assert waiting(backend) == 0
+
+
+async def test_without_a_wait_it_looks_once(make):
+    async with make(**DEAF) as backend:
+        before = backend._transactions.groups
+        assert await receive(backend, wait=0) == []
+        assert backend._transactions.groups == before + 1
+
+
+async def test_an_idle_receiver_runs_no_statement(make):
+    async with make(poll=0.01) as backend:
+        groups, transactions = backend._transactions.groups, backend.transactions
+        assert await receive(backend, wait=0.3) == []
+        # Once for itself, and a few times until the log is old enough for its time stamp to be believed.
+        assert backend._transactions.groups - groups <= 1 + 0.06 / 0.01 + 1
+        assert backend.transactions == transactions
+        assert backend._commits.receivers.glances <= 31
+        assert backend._commits.receivers._timer is None  # nobody waits: nobody looks
+
+
+@pytest.mark.parametrize("how", ["put", "release", "redrive"])
+async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make, until, how):
+    async with make(**DEAF) as backend:
+        queue = backend.queue
+        await queue.put("t", [b"x"])
+        held = await receive(backend)
+        if how == "redrive":
+            await queue.bury(held[0], "why")
+        receiver = asyncio.create_task(receive(backend))
+        await until(lambda: waiting(backend))
+        before = backend.transactions
+        if how == "put":
+            await queue.put("t", [b"y"])
+        elif how == "release":
+            await queue.release(held)
+        else:
+            await queue.redrive("t", limit=1)
+        assert len(await receiver) == 1
+        assert backend.transactions == before + 1
+
+
+async def test_messages_of_other_topics_do_not_wake_it(make, until):
+    async with make(**DEAF) as backend:
+        receiver = asyncio.create_task(receive(backend, topic="a"))
+        await until(lambda: waiting(backend))
+        (claim,) = backend._commits.receivers._waiting["a"]
+        timer = claim.timer
+        await backend.queue.put("b", [b"x"])
+        assert claim.timer is timer
+        receiver.cancel()
+
+
+async def test_each_waiting_receiver_gets_its_message(make, until):
+    async with make(**DEAF) as backend:
+        tasks = [asyncio.create_task(backend.queue.receive("t", limit=1, wait=10)) for _ in range(5)]
+        await until(lambda: waiting(backend) == 5)
+        for n in range(5):
+            await backend.queue.put("t", [b"%d" % n])
+        got = await asyncio.gather(*tasks)
+        assert sorted(delivery.body for (delivery,) in got) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_another_backend_of_the_process_wakes_it_at_once(make, until):
+    async with make(**DEAF) as one, make(**DEAF) as other:
+        receiver = asyncio.create_task(receive(one))
+        await until(lambda: waiting(one))
+        await other.queue.put("t", [b"x"])
+        assert [d.body for d in await receiver] == [b"x"]
+
+
+async def test_a_backend_of_another_loop_wakes_it_at_once(make, until):
+    async with make(**DEAF) as backend:
+        receiver = asyncio.create_task(receive(backend))
+        await until(lambda: waiting(backend))
+
+        async def put():
+            async with make(**DEAF) as other:
+                await other.queue.put("t", [b"x"])
+
+        thread = threading.Thread(target=lambda: asyncio.run(put()))
+        thread.start()
+        assert [d.body for d in await receiver] == [b"x"]
+        thread.join()
+
+
+async def test_a_link_to_the_file_is_the_same_file(make, path, until):
+    async with make(**DEAF) as one:
+        link = path.with_name("link.db")
+        link.symlink_to(path)
+        async with make(link, **DEAF) as other:
+            receiver = asyncio.create_task(receive(one))
+            await until(lambda: waiting(one))
+            await other.queue.put("t", [b"x"])
+            assert len(await receiver) == 1
+
+
+async def test_another_process_wakes_it_within_few_glances(make, processes, until):
+    async with make(poll=0.01) as backend:
+        other = processes.start("""
+async def main():
+    async with backend() as b:
+        wait_for_go()
+        await b.queue.put("t", [b"x"])
+        say("put")
+        sys.stdin.readline()
+asyncio.run(main())
+""")
+        assert await asyncio.to_thread(other.stdout.readline) == "here\n"
+        receiver = asyncio.create_task(receive(backend, wait=30))
+        await until(lambda: waiting(backend))
+        await asyncio.to_thread(lambda: (other.stdin.write("go\n"), other.stdin.flush(), other.stdout.readline()))
+        glances = backend._commits.receivers.glances  # the message was put before this line
+        assert len(await receiver) == 1
+        assert backend._commits.receivers.glances - glances <= 2
+
+
+async def test_a_receiver_that_nothing_wakes_looks_again_for_safety(make, processes, monkeypatch):
+    monkeypatch.setattr(receivers, "SAFETY", 0.02)
+    async with make(**DEAF) as backend:
+        processes.start("""
+async def main():
+    async with backend() as b:
+        await b.queue.put("t", [b"x"])
+asyncio.run(main())
+""")
+        assert len(await receive(backend, wait=30)) == 1
+
+
+@pytest.mark.parametrize("how", ["put", "release"])
+async def test_it_wakes_when_a_delayed_message_falls_due(make, how):
+    async with make(**DEAF) as backend:
+        queue = backend.queue
+        if how == "put":
+            await queue.put("t", [b"x"], delay=0.05)
+        else:
+            await queue.put("t", [b"x"])
+            await queue.release(await receive(backend), delay=0.05)
+        assert len(await receive(backend)) == 1
+
+
+async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make, until):
+    async with make(**DEAF) as backend:
+        receiver = asyncio.create_task(receive(backend))
+        await until(lambda: waiting(backend))
+        await backend.queue.put("t", [b"x"], delay=0.05)
+        assert len(await receiver) == 1
+
+
+async def test_it_wakes_when_a_lease_runs_out(make):
+    async with make(lease=0.05, **DEAF) as backend:
+        await backend.queue.put("t", [b"x"])
+        assert [d.attempt for d in await receive(backend)] == [1]
+        assert [d.attempt for d in await receive(backend)] == [2]
+
+
+async def test_cancelled_while_it_waits_it_takes_nothing(make, until):
+    async with make(**DEAF) as backend:
+        receiver = asyncio.create_task(receive(backend))
+        await until(lambda: waiting(backend))
+        receiver.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiver
+        assert waiting(backend) == 0
+        assert backend._commits.receivers._timer is None
+        await backend.queue.put("t", [b"x"])
+        assert await backend.queue.stats("t") == QueueStats(1, 0, 0, 0)
+
+
+async def test_cancelled_while_its_claim_runs_it_gives_back_at_once(make, hold):
+    async with make(**DEAF) as backend:
+        await backend.queue.put("t", [b"x", b"y"])
+        async with hold(backend):
+            receiver = asyncio.create_task(receive(backend))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the group commit has taken the claim; it is queued behind the hold
+            receiver.cancel()
+            await asyncio.wait([receiver])
+        again = await receive(backend)  # waits 10 s at most, and the lease is 30
+        assert [(d.body, d.attempt) for d in again] == [(b"x", 1), (b"y", 1)]
+
+
+async def test_cancelled_at_any_moment_it_loses_nothing(make):
+    async with make(**DEAF) as backend:
+        for turns in range(60):
+            await backend.queue.put("t", [b"x"])
+            receiver = asyncio.create_task(receive(backend))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            receiver.cancel()
+            await asyncio.wait([receiver])
+            got = await receive(backend) if receiver.cancelled() else receiver.result()
+            assert [d.attempt for d in got] == [1], turns
+            await backend.queue.ack(got)
+
+
+async def test_what_is_asked_in_one_group_with_it_it_gets(make, hold):
+    async with make(**DEAF) as backend:
+        async with hold(backend):
+            receiver = asyncio.create_task(receive(backend))
+            put = asyncio.create_task(backend.queue.put("t", [b"x"]))
+            await asyncio.sleep(0)
+        await put
+        assert len(await receiver) == 1
+        assert backend.transactions == 1
+
+
+async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, hold, until):
+    async with make(**DEAF) as backend:
+        first, second = [asyncio.create_task(receive(backend)) for _ in range(2)]
+        await until(lambda: waiting(backend) == 2)
+        async with hold(backend):
+            put = asyncio.create_task(backend.queue.put("t", [b"x"]))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert waiting(backend) == 0  # both are in the group of the put, and the first would get it
+            first.cancel()
+            await asyncio.wait([first])
+        await put
+        assert [d.attempt for d in await second] == [1]
+
+
+async def test_cancelled_when_it_has_its_messages_it_gives_them_back(make, monkeypatch):
+    async with make(**DEAF) as backend:
+        await backend.queue.put("t", [b"x"])
+        settle = backend._commits.receivers.settle
+
+        def settle_and_cancel(claim, outcome):
+            settle(claim, outcome)
+            assert claim.future.done()
+            receiver.cancel()
+
+        monkeypatch.setattr(backend._commits.receivers, "settle", settle_and_cancel)
+        receiver = asyncio.create_task(receive(backend))
+        await asyncio.wait([receiver])
+        assert receiver.cancelled()
+        monkeypatch.undo()
+        assert [d.attempt for d in await receive(backend)] == [1]
+
+
+class Bench:
+    """Receivers on a log of their own, and what they submit."""
+
+    def __init__(self, path):
+        self.log = path
+        self.log.touch()
+        self.loop = asyncio.get_running_loop()
+        self.submitted = []
+        self.receivers = receivers.Receivers(path, poll=0.001, loop=self.loop, submit=self.submitted.append)
+
+    def claim(self):
+        return receivers.Claim(
+            self.receivers, self.loop.create_future(), read=None, write=None, wanted="t", deadline=self.loop.time() + 60
+        )
+
+    def stamp(self, age):
+        stamp = time.time_ns() - int(age * 1e9)
+        os.utime(self.log, ns=(stamp, stamp))
+
+
+async def test_what_happened_while_a_claim_ran_it_looks_at_again(path):
+    bench = Bench(path)
+    claim = bench.claim()
+    bench.receivers.mark()
+    bench.receivers.wake(["t"])
+    claim.settle(receivers.Found([]))
+    assert bench.submitted == [claim]
+
+
+async def test_a_log_of_long_ago_is_looked_at_once(path, until):
+    bench = Bench(path)
+    bench.stamp(age=3600)
+    bench.claim().settle(receivers.Found([]))
+    await until(lambda: len(bench.submitted) == 1)
+    bench.receivers.mark()
+    bench.claim().settle(receivers.Found([]))
+    await until(lambda: bench.receivers.glances >= 10)
+    assert len(bench.submitted) == 1
+    bench.log.write_bytes(b"x")
+    await until(lambda: len(bench.submitted) == 2)
+
+
+async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, until):
+    bench = Bench(path)
+    bench.stamp(age=-60)  # still fresh however slow this machine is
+    for looks in range(1, 4):
+        claim = bench.claim()
+        bench.receivers.mark()
+        claim.settle(receivers.Found([]))
+        await until(lambda: len(bench.submitted) == looks)  # noqa: B023 - awaited at once
+
+
+async def test_receivers_that_wait_end_when_the_backend_closes(make, until):
+    from brrr_core.errors import BackendClosedError
+
+    backend = make(**DEAF)
+    await backend.open()
+    receiver = asyncio.create_task(receive(backend))
+    await until(lambda: waiting(backend))
+    await backend.close()
+    with pytest.raises(BackendClosedError):
+        await receiver
