@@ -19,6 +19,7 @@ __all__ = [
     "CapabilityError",
     "ClashError",
     "CodecError",
+    "CommandError",
     "ContractError",
     "ContractVersionError",
     "CorruptBackendError",

@@ -1,0 +1,100 @@
+"""The arguments of a task, as they are written on a command line: JSON, or else plain text."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeAlias, cast
+
+from cyclopts import Parameter
+
+from brrr_core.errors import CommandError
+
+__all__ = ["ArgumentTokens", "Arguments", "JsonArguments", "JsonKeywords", "read_arguments"]
+
+KEYWORD: Final = re.compile(r"--([^\W\d][\w-]*)(?:=(.*))?", re.DOTALL)
+
+ArgumentTokens: TypeAlias = Annotated[
+    str,
+    Parameter(
+        allow_leading_hyphen=True,
+        help="The task's arguments: each as JSON, or else as plain text; by keyword as --KEY VALUE. "
+        "What stands after -- is the task's, even where it looks like an option of this command.",
+    ),
+]
+JsonArguments: TypeAlias = Annotated[
+    str | None, Parameter(name="--args", help="All positional arguments as one JSON array.")
+]
+JsonKeywords: TypeAlias = Annotated[
+    str | None, Parameter(name="--kwargs", help="Keyword arguments as one JSON object.")
+]
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call."""
+
+    args: list[object]
+    kwargs: dict[str, object]
+
+
+def read_arguments(tokens: Sequence[str], args: str | None = None, kwargs: str | None = None) -> Arguments:
+    """The arguments of a call.
+
+    Args:
+        tokens: Positional values, and keywords as `--key value` or `--key=value`.
+        args: A JSON array, instead of positional values.
+        kwargs: A JSON object, besides keywords.
+
+    Raises:
+        CommandError: A keyword has no value or stands twice, a token looks like an option, or the JSON is none.
+    """
+    found = Arguments([], dict(_json_of("--kwargs", kwargs, dict) if kwargs is not None else {}))
+    rest = iter(tokens)
+    for token in rest:
+        match = KEYWORD.fullmatch(token)
+        if match is None:
+            found.args.append(_positional(token))
+            continue
+        name, text = match[1].replace("-", "_"), match[2]
+        if text is None:
+            text = next(rest, None)
+        if text is None:
+            _refuse(f"the argument --{match[1]} has no value", "Write --key value; as a plain text, write '\"--key\"'.")
+        if name in found.kwargs:
+            _refuse(f"the argument {name!r} is given twice", "Give it once.")
+        found.kwargs[name] = _value(text)
+    if args is not None:
+        if found.args:
+            _refuse("positional arguments are given by themselves and by --args", "Give them in one of the two ways.")
+        found.args.extend(_json_of("--args", args, list))
+    return found
+
+
+def _positional(text: str) -> object:
+    value = _value(text)
+    if value == text and text.startswith("-") and len(text) > 1:
+        _refuse(f"{text!r} is neither an option nor JSON", f"As an argument, write it as JSON: '\"{text}\"'.")
+    return value
+
+
+def _value(text: str) -> object:
+    try:
+        value: object = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _json_of(option: str, text: str, kind: type[Any]) -> Any:
+    value = _value(text)
+    if not isinstance(value, kind):
+        noun, example = ("array", "[1, 2]") if kind is list else ("object", '{"n": 11}')
+        _refuse(f"{option} is no JSON {noun}", f"Write it like {option} '{example}'.")
+    return cast("Any", value)
+
+
+def _refuse(what: str, remedy: str) -> NoReturn:
+    raise CommandError(what, remedy=remedy)

@@ -1,0 +1,95 @@
+"""`brrr backends`: what is installed, what is broken and why, and what can be had."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TypeVar
+
+from brrr_core.cli.options import AsJson, Verbose
+from brrr_core.cli.output import write_json, write_line, write_table
+from brrr_core.plugins import BackendManifest, CodecManifest, Listed, list_backends, list_codecs
+from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
+from brrr_core.plugins.roles import ROLES
+
+__all__ = ["backends"]
+
+ManifestT = TypeVar("ManifestT", BackendManifest, CodecManifest)
+
+
+def backends(*, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show the backends and codecs that there are.
+
+    The installed ones with their roles, where they come from, and why one is broken; then what else can be installed.
+    """
+    del verbose  # read from the command line where an error is reported
+    installed, codecs = list_backends(), list_codecs()
+    missing = _missing(KNOWN_BACKENDS, installed) | _missing(KNOWN_CODECS, codecs)
+    if as_json:
+        write_json(
+            {
+                "backends": [_backend(row) for row in installed],
+                "codecs": [_common(row) for row in codecs],
+                "not_installed": [
+                    {"name": name, "distribution": wanted, "install": _install(wanted)}
+                    for name, wanted in missing.items()
+                ],
+            }
+        )
+        return
+    write_table(
+        ("BACKEND", "ROLES", "FROM", "WHAT IT IS"), [(f"{r.name}:", _roles(r), _from(r), _what(r)) for r in installed]
+    )
+    write_line("")
+    write_table(("CODEC", "FROM", "WHAT IT IS"), [(r.name, _from(r), _what(r)) for r in codecs])
+    if missing:
+        write_line("")
+        write_table(("NOT INSTALLED", "GET IT BY"), [(name, _install(wanted)) for name, wanted in missing.items()])
+
+
+def _backend(row: Listed[BackendManifest]) -> dict[str, object]:
+    roles: dict[str, object] = {}
+    if row.manifest is not None:
+        offered = {role: getattr(row.manifest, role) for role in ROLES}
+        roles = {role: asdict(capabilities) for role, capabilities in offered.items() if capabilities is not None}
+    return {**_common(row), "example": row.manifest.example if row.manifest else None, "roles": roles}
+
+
+def _common(row: Listed[ManifestT]) -> dict[str, object]:
+    error = row.error
+    return {
+        "name": row.name,
+        "distribution": row.distribution,
+        "version": row.version,
+        "summary": row.manifest.summary if row.manifest else None,
+        "error": None if error is None else {"code": error.code, "what": error.what, "remedy": error.remedy},
+    }
+
+
+def _roles(row: Listed[BackendManifest]) -> str:
+    if row.manifest is None:
+        return "-"
+    return " ".join(f"{role}{_marks(row.manifest, role)}" for role in ROLES if getattr(row.manifest, role) is not None)
+
+
+def _marks(manifest: BackendManifest, role: str) -> str:
+    capabilities = asdict(getattr(manifest, role))
+    marks = [name for name, value in capabilities.items() if value is True]
+    return f"({','.join(marks)})" if marks else ""
+
+
+def _from(row: Listed[ManifestT]) -> str:
+    return f"{row.distribution} {row.version}".strip() or "registered"
+
+
+def _what(row: Listed[ManifestT]) -> str:
+    if row.error is not None:
+        return f"BROKEN {row.error}"
+    return row.manifest.summary if row.manifest else ""
+
+
+def _missing(known: Mapping[str, str], rows: Iterable[Listed[ManifestT]]) -> dict[str, str]:
+    there = {row.name for row in rows}
+    return {name: distribution for name, distribution in known.items() if name not in there}
+
+
+def _install(distribution: str) -> str:
+    return f"pip install {distribution}"

@@ -1,0 +1,169 @@
+"""`brrr dead`: dead letters shown, put back on their topic, or deleted for good."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from brrr_core.cli.exits import ExitCode
+from brrr_core.cli.letters import Letter, read_letters
+from brrr_core.cli.opening import open_queue, open_queue_and_store
+from brrr_core.cli.options import NO_URLS, AsJson, Limit, Topic, Urls, Verbose
+from brrr_core.cli.output import note, shown, write_json, write_line, write_table
+from brrr_core.errors import CommandError
+
+__all__ = ["drop", "list_dead", "redrive"]
+
+SHOWN: Final = 20
+BATCH: Final = 1_000
+UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
+
+
+async def list_dead(
+    topic: Topic,
+    /,
+    *,
+    limit: Limit = SHOWN,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the dead letters of a topic, the oldest first.
+
+    Whose calls they were, and why they were given up. The task and its arguments are shown where the store can be
+    read. With -v the whole reason is shown.
+    """
+    async with open_queue_and_store(urls) as (queue, store):
+        letters = await read_letters(queue, store, topic, limit=limit or (await queue.stats(topic)).dead or 1)
+        total = (await queue.stats(topic)).dead
+    if as_json:
+        write_json({"topic": topic, "total": total, "dead": [_as_json(letter) for letter in letters]})
+    elif verbose:
+        for letter in letters:
+            _write_whole(letter)
+    else:
+        write_table(("AGE", "ATTEMPT", "TASK", "ARGUMENTS", "REASON"), [_row(letter) for letter in letters])
+    if total > len(letters) and not as_json:
+        note(f"these are the oldest {len(letters)} of {total}; --limit shows more")
+
+
+async def redrive(
+    topic: Topic,
+    /,
+    *,
+    limit: Limit = None,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put dead letters back on their topic, the oldest first.
+
+    They are new messages then, whose attempts are counted from 1.
+    """
+    del verbose  # read from the command line where an error is reported
+    async with open_queue(urls) as queue:
+        count = await _in_batches(queue.redrive, topic, limit or (await queue.stats(topic)).dead)
+    if as_json:
+        write_json({"topic": topic, "redriven": count})
+    else:
+        write_line(f"put {_letters(count)} of {topic} back")
+
+
+async def drop(
+    topic: Topic,
+    /,
+    *,
+    limit: Limit = None,
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=(), show_default=False, help="Do not ask.")] = False,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> int:
+    """Delete dead letters for good, the oldest first.
+
+    It asks before it does so; where nobody can be asked, it needs --yes.
+    """
+    del verbose  # read from the command line where an error is reported
+    async with open_queue(urls) as queue:
+        total = (await queue.stats(topic)).dead
+        wanted = total if limit is None else min(limit, total)
+        if wanted and not yes and not await _confirmed(topic, wanted):
+            note("nothing was deleted")
+            return ExitCode.FAILURE
+        count = await _in_batches(queue.drop, topic, wanted)
+    if as_json:
+        write_json({"topic": topic, "dropped": count})
+    else:
+        write_line(f"deleted {_letters(count)} of {topic}")
+    return ExitCode.OK
+
+
+async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: int) -> int:
+    """Act on `wanted` letters and no more, as those that are put back may come again while we are at it."""
+    done = 0
+    while done < wanted:
+        count = await act(topic, limit=min(BATCH, wanted - done))
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+async def _confirmed(topic: str, count: int) -> bool:
+    if not sys.stdin.isatty():
+        raise CommandError(
+            f"{_letters(count)} of {topic} would be deleted for good, and nobody can be asked", remedy="Add --yes."
+        )
+    sys.stderr.write(f"Delete {_letters(count)} of {topic} for good? [y/N] ")
+    sys.stderr.flush()
+    answer = await asyncio.to_thread(sys.stdin.readline)
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _letters(count: int) -> str:
+    return "1 dead letter" if count == 1 else f"{count} dead letters"
+
+
+def _row(letter: Letter) -> tuple[str, ...]:
+    task, arguments = _call_of(letter)
+    reason = letter.dead.reason.partition("\n")[0]
+    return (_age(letter), str(letter.dead.attempt), task, arguments, reason)
+
+
+def _write_whole(letter: Letter) -> None:
+    task, arguments = _call_of(letter)
+    write_line(f"{task} {arguments}: attempt {letter.dead.attempt}, {_age(letter)} ago")
+    if letter.message is not None:
+        write_line(f"call {letter.message.call_hash}, root {letter.message.root_id}")
+    write_line(f"{letter.dead.reason.rstrip()}\n")
+
+
+def _call_of(letter: Letter) -> tuple[str, str]:
+    if letter.call is not None:
+        return letter.call.task_name, shown(letter.call.payload)
+    return "?", f"call {letter.message.call_hash}" if letter.message else f"body {shown(letter.dead.body)}"
+
+
+def _as_json(letter: Letter) -> dict[str, object]:
+    dead, message, call = letter
+    return {
+        "call_hash": message.call_hash if message else None,
+        "root_id": message.root_id if message else None,
+        "task_name": call.task_name if call else None,
+        "payload": shown(call.payload) if call else None,
+        "body": shown(dead.body),
+        "attempt": dead.attempt,
+        "buried_at": dead.buried_at,
+        "reason": dead.reason,
+    }
+
+
+def _age(letter: Letter) -> str:
+    seconds = max(0, int(time.time() - letter.dead.buried_at))
+    for unit, length in UNITS:
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"

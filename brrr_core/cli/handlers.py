@@ -1,0 +1,120 @@
+"""From `MODULE:HANDLERS`, as it is written on a command line, to the handlers."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Annotated, Any, NoReturn, TypeAlias, cast
+
+from cyclopts import Parameter
+
+from brrr_core.app.handlers import Task
+from brrr_core.errors import BrrrError, CommandError, HandlerError
+
+__all__ = ["HandlersOption", "load_handlers"]
+
+HandlersOption: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--handlers",
+        help="MODULE or MODULE:HANDLERS, to name and order the arguments as the task's function does.",
+    ),
+]
+
+
+def load_handlers(named: str) -> dict[str, Task]:
+    """The handlers by the names that their calls carry. Modules of the working directory are found.
+
+    Args:
+        named: `MODULE:HANDLERS`, a dict of handlers by name, a function that gives one, or a single handler; or
+            `MODULE` for all handlers in it, by their functions' names.
+
+    Raises:
+        CommandError: There is no such module, or nothing of that name in it.
+        HandlerError: The module cannot be imported, or what it holds is not handlers.
+    """
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module_name, colon, path = named.partition(":")
+    module = _import(module_name)
+    if not colon:
+        return _collect(module)
+    found: Any = module
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            _refuse(f"the module {module_name} has no {path!r}", _held(module))
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    if isinstance(found, Task):
+        return {found.name: found}
+    return _checked(named, found)
+
+
+def _import(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        _refuse(f"{name!r} is no name of a module", "Write it like tasks, or package.tasks, or tasks:handlers.")
+    try:
+        return import_module(name)
+    except BrrrError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (name == missing or name.startswith(f"{missing}.")):
+            raise CommandError(
+                f"there is no module {missing!r} here, nor on the path of {sys.executable}",
+                remedy="Run the command in the folder that holds it, or install it beside brrr.",
+            ) from error
+        raise HandlerError(
+            f"the module {name} cannot be imported: {type(error).__name__}: {error}",
+            remedy="Mend it; with -v you see the traceback.",
+        ) from error
+
+
+def _collect(module: ModuleType) -> dict[str, Task]:
+    tasks = _tasks(module)
+    if not tasks:
+        raise HandlerError(
+            f"the module {module.__name__} holds no handler",
+            remedy="Decorate a function with `brrr.handler` or `brrr.handler_no_arg`, or name a dict: MODULE:HANDLERS.",
+        )
+    handlers = {task.name: task for task in tasks}
+    if len(handlers) < len(tasks):
+        raise HandlerError(
+            f"two handlers of the module {module.__name__} have one name, among {_names(task.name for task in tasks)}",
+            remedy="Name a dict of handlers by name: MODULE:HANDLERS.",
+        )
+    return handlers
+
+
+def _checked(named: str, found: object) -> dict[str, Task]:
+    if not isinstance(found, Mapping):
+        raise HandlerError(
+            f"{named} is a {type(found).__name__}, not a dict of handlers by name", remedy="Name a dict, or a module."
+        )
+    handlers = cast("Mapping[str, Task]", found)
+    for name, task in handlers.items():
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - whatever a user's module holds
+            raise HandlerError(
+                f"the handler {name!r} of {named} is a plain {type(task).__name__}",
+                remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
+            )
+    return dict(handlers)
+
+
+def _tasks(module: ModuleType) -> list[Task]:
+    return list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Task)))
+
+
+def _held(module: ModuleType) -> str:
+    tasks = _tasks(module)
+    return f"It holds the handlers {_names(task.name for task in tasks)}." if tasks else "It holds no handler."
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _refuse(what: str, remedy: str) -> NoReturn:
+    raise CommandError(what, remedy=remedy) from None

@@ -1,0 +1,57 @@
+"""Dead letters, and the calls that they were for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from brrr_core.backend.contracts import DeadLetter, Key, Queue, Store
+from brrr_core.errors import MalformedRecordError
+from brrr_core.wire import Call, ScheduleMessage, decode_call, decode_message
+
+__all__ = ["LOOKED_AT", "Letter", "message_of", "read_letters"]
+
+LOOKED_AT = 10_000
+"""The most dead letters that are looked through for those of one call; queues give the oldest first."""
+
+
+class Letter(NamedTuple):
+    """A dead letter with what is known of its call: None where its body, or the call's record, cannot be read."""
+
+    dead: DeadLetter
+    message: ScheduleMessage | None
+    call: Call | None
+
+
+def message_of(letter: DeadLetter) -> ScheduleMessage | None:
+    """The message of a dead letter, None where its body is none."""
+    try:
+        return decode_message(letter.body)
+    except MalformedRecordError:
+        return None
+
+
+async def read_letters(queue: Queue, store: Store | None, topic: str, *, limit: int) -> list[Letter]:
+    """Up to `limit` dead letters of a topic, the oldest first, with their calls where the store has them.
+
+    Raises:
+        BackendError: The queue or the store failed.
+    """
+    letters = [Letter(dead, message_of(dead), None) for dead in await queue.dead(topic, limit=limit)]
+    if store is None:
+        return letters
+    hashes = list(dict.fromkeys(letter.message.call_hash for letter in letters if letter.message is not None))
+    calls = await _read_calls(store, hashes)
+    return [letter._replace(call=calls.get(letter.message.call_hash)) if letter.message else letter
+            for letter in letters]  # fmt: skip
+
+
+async def _read_calls(store: Store, hashes: Sequence[str]) -> dict[str, Call]:
+    calls: dict[str, Call] = {}
+    records = await store.read([Key("call", call_hash) for call_hash in hashes])
+    for call_hash, record in zip(hashes, records, strict=True):
+        if record is None:
+            continue
+        try:
+            calls[call_hash] = decode_call(call_hash, record)
+        except MalformedRecordError:
+            continue
+    return calls

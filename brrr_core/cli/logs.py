@@ -1,0 +1,114 @@
+"""What `brrr worker` logs: a line for each thing worth knowing, on the standard error, through the hooks."""
+
+import logging
+import sys
+from typing import Final
+
+from brrr_core.cli.reporting import one_line
+from brrr_core.engine.hooks import (
+    BackendFailed,
+    CallBuried,
+    CallDeferred,
+    CallFailed,
+    CallReturned,
+    CallStarted,
+    WorkerStarted,
+    WorkerStopped,
+    hookimpl,
+)
+from brrr_core.errors import BrrrError, MalformedRecordError
+from brrr_core.wire import decode_message
+
+__all__ = ["LOG", "EveryCallLog", "WorkerLog", "log_to_stderr"]
+
+LOG: Final = logging.getLogger("brrr.worker")
+FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
+    """Send log records to the standard error: warnings only when quiet, details when verbose.
+
+    A module of handlers that configures logging by itself, later, has the last word.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING if quiet else logging.INFO, format=FORMAT)
+    LOG.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+class WorkerLog:
+    """Logs what an operator must know: starts and stops, and what failed.
+
+    Args:
+        tracebacks: Whether failures come with their tracebacks.
+    """
+
+    def __init__(self, *, tracebacks: bool = False) -> None:
+        self._tracebacks = tracebacks
+
+    @hookimpl
+    def brrr_worker_started(self, event: WorkerStarted) -> None:
+        """Once a topic."""
+        LOG.info("working on %s, up to %d calls at a time", event.topic, event.concurrency)
+
+    @hookimpl
+    def brrr_worker_stopped(self, event: WorkerStopped) -> None:
+        """Once a topic."""
+        LOG.info("stopped working on %s, %d unfinished calls went back to it", event.topic, event.released)
+
+    @hookimpl
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        """Once an attempt."""
+        if event.retry_in is None:
+            self._log(logging.ERROR, event.error, "%s failed in attempt %d and is given up: %s (call %s on %s)",
+                      event.task_name, event.attempt, _said(event.error), event.call_hash, event.topic)  # fmt: skip
+        else:
+            self._log(logging.WARNING, event.error, "%s failed in attempt %d, again in %.1f s: %s (call %s on %s)",
+                      event.task_name, event.attempt, event.retry_in, _said(event.error), event.call_hash,
+                      event.topic)  # fmt: skip
+
+    @hookimpl
+    def brrr_call_buried(self, event: CallBuried) -> None:
+        """Once a message, after it failed or where it could not even be run."""
+        self._log(logging.ERROR, event.error, "a dead letter on %s: %s (call %s, attempt %d)",
+                  event.topic, _said(event.error), _call_hash(event.body), event.attempt)  # fmt: skip
+
+    @hookimpl
+    def brrr_backend_failed(self, event: BackendFailed) -> None:
+        """Once a try."""
+        self._log(logging.WARNING, event.error, "a backend failed while working on %s: %s",
+                  event.topic, _said(event.error))  # fmt: skip
+
+    def _log(self, level: int, error: BaseException, message: str, *values: object) -> None:
+        LOG.log(level, message, *values, exc_info=error if self._tracebacks else None)
+
+
+class EveryCallLog(WorkerLog):
+    """Logs each run of each call as well."""
+
+    @hookimpl
+    def brrr_call_started(self, event: CallStarted) -> None:
+        """Once a run."""
+        LOG.debug("running %s, attempt %d (call %s on %s)",
+                  event.task_name, event.attempt, event.call_hash, event.topic)  # fmt: skip
+
+    @hookimpl
+    def brrr_call_deferred(self, event: CallDeferred) -> None:
+        """Once a run that misses values."""
+        LOG.debug("%s waits for %d calls (call %s on %s)",
+                  event.task_name, event.missing, event.call_hash, event.topic)  # fmt: skip
+
+    @hookimpl
+    def brrr_call_returned(self, event: CallReturned) -> None:
+        """Once a run that ends."""
+        LOG.debug("%s returned %d bytes (call %s on %s)",
+                  event.task_name, event.size, event.call_hash, event.topic)  # fmt: skip
+
+
+def _said(error: BaseException) -> str:
+    return one_line(str(error) if isinstance(error, BrrrError) else f"{type(error).__name__}: {error}")
+
+
+def _call_hash(body: bytes) -> str:
+    try:
+        return decode_message(body).call_hash
+    except MalformedRecordError:
+        return "unknown"

@@ -1,0 +1,117 @@
+"""The options that commands share, and the types of what is written for them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final, TypeAlias
+
+from cyclopts import Parameter, Token
+from cyclopts.validators import Number
+
+from brrr_core.backend.options import Duration, Size
+from brrr_core.engine.policy import Policy
+from brrr_core.plugins.values import convert, describe, split_optional
+
+__all__ = [
+    "NO_LIMITS",
+    "NO_URLS",
+    "AsJson",
+    "CodecName",
+    "DurationOption",
+    "Limit",
+    "Limits",
+    "Quiet",
+    "Timeout",
+    "Tokens",
+    "Topic",
+    "Urls",
+    "Verbose",
+]
+
+
+def _with_unit(kind: Any, tokens: Sequence[Token]) -> object:
+    kind, _ = split_optional(kind)
+    try:
+        return convert(kind, tokens[0].value)
+    except ValueError as error:
+        form, example = describe(kind)
+        raise ValueError(f"{tokens[0].value!r} is not {form}; write it like {example}") from error
+
+
+AsJson: TypeAlias = Annotated[
+    bool, Parameter(name="--json", negative=(), show_default=False, help="Write JSON for machines, errors included.")
+]
+Verbose: TypeAlias = Annotated[
+    bool, Parameter(name=("--verbose", "-v"), negative=(), show_default=False, help="Tell more; show tracebacks.")
+]
+Quiet: TypeAlias = Annotated[
+    bool, Parameter(name=("--quiet", "-q"), negative=(), show_default=False, help="Tell of failures only.")
+]
+CodecName: TypeAlias = Annotated[
+    str, Parameter(name="--codec", env_var="BRRR_CODEC", help="What arguments and results are written in.")
+]
+Topic: TypeAlias = Annotated[str, Parameter(help="The name of the queue.")]
+Limit: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="The most dead letters; all of them.")]
+DurationOption: TypeAlias = Annotated[Duration, Parameter(converter=_with_unit, show_default=lambda it: f"{it:g}s")]
+Timeout: TypeAlias = Annotated[
+    Duration | None,
+    Parameter(converter=_with_unit, show_default=False, help="The longest wait, like 30s; implies --wait."),
+]
+SizeOption: TypeAlias = Annotated[Size, Parameter(converter=_with_unit, show_default=lambda it: f"{it / 1024:g}KiB")]
+Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
+Tokens: TypeAlias = Annotated[tuple[str, ...], Parameter(parse=False)]
+"""The whole command line, handed to a command that needs it."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Urls:
+    """Where the backends are.
+
+    Attributes:
+        queue: URL of the queue.
+        store: URL of the store; the queue's backend where none is named.
+        cache: URL of the counters; the queue's backend, or else the store's.
+    """
+
+    queue: Annotated[str | None, Parameter(env_var="BRRR_QUEUE")] = None
+    store: Annotated[str | None, Parameter(env_var="BRRR_STORE")] = None
+    cache: Annotated[str | None, Parameter(env_var="BRRR_CACHE")] = None
+
+
+_CACHE_BYTES: Final = Size(Policy().cache_bytes)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How a worker behaves: `Policy`, as the command line has it.
+
+    Attributes:
+        max_attempts: A call whose handler raised is given up in this attempt.
+        max_deliveries: A message delivered more often than this is given up unseen.
+        spawn_limit: The most messages that one schedule may cause.
+        backoff: How long to wait before the second attempt; each further one waits twice as long.
+        backoff_limit: The longest wait between two attempts.
+        grace: How long running handlers may take to finish when the worker stops.
+        patience: How long to bear a backend that does not answer.
+        cache_bytes: The most bytes of values that are remembered.
+        check: Compare each re-run's calls with the run before, and give up what is not deterministic.
+    """
+
+    max_attempts: Count = Policy().max_attempts
+    max_deliveries: Count = Policy().max_deliveries
+    spawn_limit: Count = Policy().spawn_limit
+    backoff: DurationOption = Duration(Policy().backoff)
+    backoff_limit: DurationOption = Duration(Policy().backoff_limit)
+    grace: DurationOption = Duration(Policy().grace)
+    patience: DurationOption = Duration(Policy().patience)
+    cache_bytes: SizeOption = _CACHE_BYTES
+    check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+
+    def policy(self) -> Policy:
+        """The policy of these limits."""
+        return Policy(**asdict(self))
+
+
+NO_URLS: Final = Urls()
+NO_LIMITS: Final = Limits()

@@ -1,0 +1,78 @@
+"""What commands write: JSON for machines, lines and tables for people."""
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time
+from typing import Any, cast
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["note", "shown", "write_json", "write_line", "write_table"]
+
+
+def write_line(text: str) -> None:
+    """Text on the standard output, and a line's end. What would control a terminal is shown escaped."""
+    sys.stdout.write(f"{_harmless(text)}\n")
+
+
+def note(text: str) -> None:
+    """One line on the standard error: what is said beside the answer."""
+    sys.stderr.write(f"{_harmless(text)}\n")
+    sys.stderr.flush()
+
+
+def write_json(value: object) -> None:
+    """Any value as one line of JSON: bytes as base64, NaN as null, times in ISO 8601, keys as text."""
+    sys.stdout.write(f"{json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)}\n")
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows under their columns' names: fitted to a terminal, and elsewhere as wide as they are."""
+    console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    table = Table(*columns, box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(_harmless, row))
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=10**6)).maximum)
+    with console.capture() as captured:  # rich would end the process by itself where the output is closed
+        console.print(table)
+    sys.stdout.write(captured.get())
+
+
+def shown(data: bytes) -> str:
+    """Bytes as text where they are printable text, and else as base64."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
+
+
+def _harmless(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
+
+
+def _plain(value: Any) -> object:
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes() | bytearray():
+            return base64.b64encode(value).decode()
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Mapping():
+            members = cast("Mapping[object, object]", value)
+            return {key if isinstance(key, str) else str(_plain(key)): _plain(each) for key, each in members.items()}
+        case list() | tuple() | AbstractSet():
+            return [_plain(each) for each in cast("Iterable[object]", value)]
+        case _:
+            return str(value)

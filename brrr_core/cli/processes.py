@@ -1,0 +1,140 @@
+"""Several worker processes under one: started, replaced when they die, and stopped together."""
+
+import asyncio
+import os
+import signal
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from brrr_core.cli.exits import ExitCode, killed_by
+from brrr_core.cli.logs import LOG
+from brrr_core.cli.working import STOP_SIGNALS
+from brrr_core.errors import WorkersDiedError
+
+__all__ = ["Supervisor"]
+
+STEADY: Final = 10.0
+"""A process that lived for so many seconds did not die of its start."""
+
+MOST_DEATHS: Final = 5
+"""So many deaths of its start, one after the other in one place, and the supervisor gives up."""
+
+BACKOFF: Final = 0.5
+BACKOFF_LIMIT: Final = 30.0
+"""Seconds before a dead process is replaced: at first, and the most after doubling."""
+
+
+class Supervisor:
+    """Keeps a number of processes of one command alive.
+
+    They are in process groups of their own, so that Ctrl-C reaches them through the supervisor only, and once. Each
+    holds the end of a pipe as its standard input, by whose end it sees that the supervisor is gone.
+
+    Args:
+        command: The command of one process.
+        count: How many.
+    """
+
+    def __init__(self, command: Sequence[str], count: int) -> None:
+        self._command = command
+        self._count = count
+        self._processes: set[Process] = set()
+        self._stopping = asyncio.Event()
+        self._signal: int | None = None
+        self._code: int = ExitCode.OK
+
+    async def run(self) -> int:
+        """Keep them alive until SIGTERM or SIGINT, and until they have ended. The exit code.
+
+        Raises:
+            WorkersDiedError: They keep dying.
+        """
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._count):
+                    group.create_task(self._keep())
+        finally:
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+        return self._code if self._signal is None else killed_by(self._signal)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stopping.is_set():
+            self._signal = number
+        else:
+            LOG.info("stopping %d worker processes", len(self._processes))
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        for process in self._processes:
+            if process.returncode is None:
+                _terminate(process)
+
+    async def _keep(self) -> None:
+        """Keep one process alive."""
+        deaths = 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            pid, code = await self._run_one()
+            if self._stopping.is_set():
+                if code not in (ExitCode.OK, -signal.SIGTERM):  # it may not have got as far as to listen
+                    self._code = self._code or ExitCode.FAILURE
+                return
+            if code == ExitCode.OK:
+                LOG.info("worker process %d was stopped by itself", pid)
+                return
+            deaths = 1 if time.monotonic() - started >= STEADY else deaths + 1
+            if code == ExitCode.USAGE:  # the next one would read the same command line
+                self._code = code
+                self._stop()
+            elif deaths >= MOST_DEATHS:
+                self._stop()
+                raise WorkersDiedError(
+                    f"worker process {pid} {_death(code)}: {deaths} deaths in a row, each within {STEADY:g} s",
+                    remedy="Look at what it wrote above, or run it with --processes 1.",
+                )
+            else:
+                await self._pause(pid, code, min(BACKOFF * 2 ** (deaths - 1), BACKOFF_LIMIT))
+
+    async def _run_one(self) -> tuple[int, int]:
+        process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, process_group=0)
+        self._processes.add(process)
+        try:
+            if self._stopping.is_set():
+                _terminate(process)
+            code = await process.wait()
+        except asyncio.CancelledError:
+            _terminate(process)
+            await process.wait()
+            raise
+        finally:
+            self._processes.discard(process)
+        return process.pid, code
+
+    async def _pause(self, pid: int, code: int, seconds: float) -> None:
+        LOG.warning("worker process %d %s; another one starts in %.1f s", pid, _death(code), seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def _terminate(process: Process) -> None:
+    # Not `process.terminate`: it polls, and so takes the exit code away from the thread in which asyncio waits for it.
+    with suppress(ProcessLookupError):  # it ended just now
+        os.kill(process.pid, signal.SIGTERM)
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

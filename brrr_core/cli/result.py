@@ -1,0 +1,53 @@
+"""`brrr result`: print the result of a call, now or once it is there."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from brrr_core.app.serving import connect
+from brrr_core.cli.arguments import ArgumentTokens, JsonArguments, JsonKeywords
+from brrr_core.cli.calls import named_call
+from brrr_core.cli.handlers import HandlersOption
+from brrr_core.cli.options import NO_URLS, AsJson, CodecName, Quiet, Timeout, Urls, Verbose
+from brrr_core.cli.progress import progress_of
+from brrr_core.cli.waiting import wait_for_value
+from brrr_core.errors import NotFoundError
+
+__all__ = ["result"]
+
+
+async def result(
+    task: Annotated[str, Parameter(help="The name of the task.")],
+    /,
+    *arguments: ArgumentTokens,
+    args: JsonArguments = None,
+    kwargs: JsonKeywords = None,
+    handlers: HandlersOption = None,
+    codec: CodecName = "json",
+    wait: Annotated[bool, Parameter(negative=(), show_default=False, help="Wait until there is one.")] = False,
+    timeout: Timeout = None,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print the result of a call as JSON.
+
+    The arguments are those that the call was scheduled with; they are its identity. It ends with code 3 when there is
+    no result yet, and with --wait with code 4 when there is none in time.
+    """
+    del verbose  # read from the command line where an error is reported
+    named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        if wait or timeout is not None:
+            with progress_of(task, silent=quiet or as_json) as progress:
+                value = await wait_for_value(connection, named.call, timeout=timeout, watch=None, progress=progress)
+        else:
+            found = await connection.value(named.call.call_hash)
+            if found is None:
+                raise NotFoundError(
+                    f"the call {named.call.call_hash} of {task!r} has no value",
+                    remedy="Wait for it with --wait, or look for it among the dead letters: brrr dead list.",
+                )
+            value = found
+    named.write_value(value)

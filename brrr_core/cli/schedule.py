@@ -1,0 +1,88 @@
+"""`brrr schedule`: have a call run, and wait for its result if asked to."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from brrr_core.app.serving import connect
+from brrr_core.backend.options import Duration
+from brrr_core.cli.arguments import ArgumentTokens, JsonArguments, JsonKeywords
+from brrr_core.cli.calls import NamedCall, named_call
+from brrr_core.cli.handlers import HandlersOption
+from brrr_core.cli.options import NO_URLS, AsJson, CodecName, DurationOption, Quiet, Timeout, Topic, Urls, Verbose
+from brrr_core.cli.output import note, write_json, write_line
+from brrr_core.cli.progress import progress_of
+from brrr_core.cli.waiting import Watch, wait_for_value
+from brrr_core.engine.connection import Connection
+
+__all__ = ["schedule"]
+
+
+async def schedule(
+    task: Annotated[str, Parameter(help="The name of the task.")],
+    /,
+    *arguments: ArgumentTokens,
+    topic: Topic,
+    args: JsonArguments = None,
+    kwargs: JsonKeywords = None,
+    handlers: HandlersOption = None,
+    codec: CodecName = "json",
+    wait: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Wait for the result, and print it as JSON.")
+    ] = False,
+    timeout: Timeout = None,
+    delay: Annotated[DurationOption, Parameter(help="How long the call may not run yet.")] = Duration(0),
+    redrive: Annotated[
+        bool,
+        Parameter(
+            negative=(), show_default=False, help="Put every missing child once more: for a queue that lost messages."
+        ),
+    ] = False,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Have a call run by the workers of a topic.
+
+    A call that has a result already is not run again; scheduling twice is safe. A name alone says nothing of the
+    task's parameters, so `11` and `--n 11` are two calls, unless --handlers says where the function is.
+
+    With --wait the result is printed as JSON. It ends with code 4 when there is none in time, and with code 5 when the
+    call, or one that it waits for on the same topic, is given up.
+    """
+    del verbose  # read from the command line where an error is reported
+    named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        if not wait and timeout is None:
+            root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive)
+            _tell(named, root_id, topic, as_json=as_json)
+            return
+        watch = Watch(connection.queue, topic, named.call)
+        await watch.begin()
+        watch.root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive)
+        silent = quiet or as_json
+        if not silent:
+            note(_said(named, watch.root_id, topic))
+        value = await _value(connection, named, timeout, watch, silent=silent)
+    named.write_value(value)
+
+
+async def _value(
+    connection: Connection, named: NamedCall, timeout: float | None, watch: Watch, *, silent: bool
+) -> bytes:
+    with progress_of(named.call.task_name, silent=silent) as progress:
+        return await wait_for_value(connection, named.call, timeout=timeout, watch=watch, progress=progress)
+
+
+def _tell(named: NamedCall, root_id: str | None, topic: str, *, as_json: bool) -> None:
+    if as_json:
+        write_json({"call_hash": named.call.call_hash, "root_id": root_id, "topic": topic})
+    else:
+        write_line(_said(named, root_id, topic))
+
+
+def _said(named: NamedCall, root_id: str | None, topic: str) -> str:
+    if root_id is None:
+        return f"{named.call.task_name} has a result already: call {named.call.call_hash}"
+    return f"scheduled {named.call.task_name} on {topic}: call {named.call.call_hash}, root {root_id}"

@@ -1,0 +1,176 @@
+"""The command itself, in processes of its own, on a SQLite file."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+BRRR = Path(sys.executable).with_name("brrr")
+PATIENCE = 60.0
+
+TASKS = """
+import asyncio, os, pathlib, time
+import brrr_core as brrr
+
+@brrr.handler
+async def fib(app: brrr.ActiveWorker, n: int, salt=None):
+    return n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
+
+@brrr.handler_no_arg
+async def waits(name: str):
+    '''Says that it runs, and in which process; then waits until it may go on.'''
+    pathlib.Path(f"started-{name}").write_text(str(os.getpid()))
+    while not pathlib.Path(f"go-{name}").exists():
+        await asyncio.sleep(0.01)
+    return name
+
+@brrr.handler
+async def gathers(app: brrr.ActiveWorker, *names: str):
+    return list(await app.gather(*(app.call(waits)(name) for name in names)))
+
+@brrr.handler_no_arg
+def blocks(name: str):
+    pathlib.Path(f"started-{name}").write_text(str(os.getpid()))
+    time.sleep(600)
+
+@brrr.handler_no_arg
+async def fails(what: str):
+    raise ValueError(what)
+
+@brrr.handler
+async def asks(app: brrr.ActiveWorker, what: str):
+    return await app.call(fails)(what)
+"""
+
+
+def until(true: Callable[[], object], what: Callable[[], str]) -> None:
+    """Wait until something is so; fail where it is not so in time."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.01)
+
+
+class Running:
+    """A worker under way."""
+
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def ctrl_c(self) -> None:
+        """What a terminal does: SIGINT to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def says(self, text: str, *, times: int = 1) -> None:
+        until(
+            lambda: self.log.count(text) >= times or self.process.poll() is not None,
+            lambda: f"{text!r} is not in {self.log}",
+        )
+        assert self.log.count(text) >= times, self.log
+
+    def ended(self) -> int:
+        return self.process.wait(PATIENCE)
+
+
+class Shell:
+    """A working directory with a module `tasks`, in which commands are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "tasks.py").write_text(TASKS)
+        kept = {name: text for name, text in os.environ.items() if not name.startswith(("BRRR_", "PYTEST"))}
+        self.environ = {**kept, "BRRR_QUEUE": "sqlite:///q.db?lease=1s", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._workers: list[Running] = []
+
+    def __call__(self, *tokens: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [BRRR, *tokens],
+            cwd=self.folder,
+            env=self.environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def worker(self, *tokens: str) -> Running:
+        log = self.folder / f"worker-{len(self._workers)}.log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [BRRR, "worker", "tasks", "--topic", "demo", *tokens],
+                cwd=self.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,  # a process group, as a shell gives to each command
+            )
+        worker = Running(process, log)
+        self._workers.append(worker)
+        return worker
+
+    def started(self, name: str) -> int:
+        """The process in which the task that waits under that name runs, once it does."""
+        path = self.folder / f"started-{name}"
+        until(lambda: path.exists() and path.read_text(), lambda: f"{name} runs")
+        return int(path.read_text())
+
+    def go(self, *names: str) -> None:
+        for name in names:
+            (self.folder / f"go-{name}").touch()
+
+    def stats(self) -> list[int]:
+        """Ready, leased, delayed, dead."""
+        return [int(word) for word in self("queue", "demo").stdout.splitlines()[1].split()[1:]]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                worker.signal(signal.SIGKILL)
+            worker.process.wait()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.close()
+
+
+@pytest.fixture
+def gone() -> Callable[[int], None]:
+    """Waits until a process is gone."""
+
+    def alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        # One whose parent was killed may stay as a zombie, where nobody waits for orphans.
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return True
+
+    return lambda pid: until(lambda: not alive(pid), lambda: f"process {pid} is gone")
+
+
+@pytest.fixture(name="until")
+def waiting() -> Callable[[Callable[[], object]], None]:
+    """Waits until something is so."""
+    return lambda true: until(true, lambda: "it is so in time")

@@ -1,0 +1,154 @@
+"""The commands as processes: one after the other on one file, in pipes, and without a backend that works."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+Shell = Any
+
+
+def test_a_workflow_from_setup_to_result(shell: Shell) -> None:
+    made = shell("setup")
+    scheduled = shell("schedule", "fib", "--n", "11", "--handlers", "tasks", "--topic", "demo", "--json")
+    shell.worker()
+    waited = shell("result", "fib", "11", "--timeout", "30s")
+
+    assert made.returncode == 0
+    assert made.stdout.endswith("sqlite:///q.db?lease=1s is ready\n")
+    assert json.loads(scheduled.stdout)["topic"] == "demo"
+    assert (waited.returncode, waited.stdout) == (0, "89\n")
+    assert json.loads(shell("queue", "demo", "--json").stdout)["topics"][0]["ready"] == 0
+
+
+def test_waiting_tells_how_it_goes_in_plain_lines(shell: Shell) -> None:
+    ended = shell("schedule", "fib", "11", "--topic", "demo", "--timeout", "1s")
+    silent = shell("schedule", "fib", "11", "--topic", "demo", "--timeout", "1s", "-q")
+
+    assert (ended.returncode, ended.stdout) == (4, "")
+    scheduled, waiting, error = ended.stderr.splitlines()
+    assert scheduled.startswith("scheduled fib on demo: call ")
+    assert waiting == "waiting for fib, 1 s: 1 ready, 0 leased, 0 delayed, 0 dead"
+    assert "BRRR-CALL-02" in error
+    assert len(silent.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("task", "which"), [("fails", "the call "), ("asks", "a call on behalf of the call")])
+def test_waiting_ends_when_the_call_or_one_that_it_waits_for_is_given_up(shell: Shell, task: str, which: str) -> None:
+    shell.worker("--max-attempts", "1")
+
+    ended = shell("schedule", task, "x", "--topic", "demo", "--wait", "--json")
+
+    assert (ended.returncode, ended.stdout) == (5, "")
+    error = json.loads(ended.stderr)["error"]
+    assert error["code"] == "BRRR-CALL-04"
+    assert which in error["what"]
+    assert "ValueError: x" in error["what"]
+    assert "brrr dead redrive demo" in error["remedy"]
+
+
+def test_an_interrupted_wait_ends_quietly(shell: Shell) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--wait"],
+        cwd=shell.folder,
+        env=shell.environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None
+    waiting.stderr.readline()
+    said = waiting.stderr.readline()  # so it waits, and its loop has long taken over SIGINT
+    waiting.send_signal(signal.SIGINT)
+
+    assert waiting.wait(60) == 130
+    assert said.startswith("waiting for fib")
+    assert waiting.stderr.read() == ""
+    waiting.stderr.close()
+
+
+def test_an_earlier_dead_letter_of_the_call_does_not_count(shell: Shell) -> None:
+    worker = shell.worker("--max-attempts", "1")
+    shell("schedule", "fails", "x", "--topic", "demo", "--wait")
+    worker.signal(signal.SIGTERM)
+    worker.ended()
+
+    assert shell("schedule", "fails", "x", "--topic", "demo", "--timeout", "1s").returncode == 4
+
+
+def test_a_closed_pipe_ends_a_command_quietly(shell: Shell) -> None:
+    shell("setup")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        ended = subprocess.run(
+            [sys.executable, "-m", "brrr_core", "queue", "demo"],
+            cwd=shell.folder,
+            env=shell.environ,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert ended.returncode == 141
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_gets_colours_unless_it_wants_none(shell: Shell, no_color: str) -> None:
+    primary, secondary = pty.openpty()
+    environ = {**shell.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
+    ended = subprocess.run(
+        [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--timeout", "800ms"],
+        cwd=shell.folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=secondary,
+        check=False,
+    )
+    os.close(secondary)
+    said = b""
+    while chunk := _read(primary):
+        said += chunk
+    os.close(primary)
+
+    assert ended.returncode == 4
+    assert ended.stdout == b""
+    assert b"waiting for fib, 1 s: 1 ready" in said
+    assert (b"\x1b[32m" in said) is (not no_color)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other end is closed, and all is read
+        return b""
+
+
+def test_a_backend_that_cannot_be_opened_is_one_line_and_no_traceback(shell: Shell) -> None:
+    (shell.folder / "q.db").write_text("this is no database, " * 100)
+
+    for tokens in (("queue", "demo"), ("worker", "tasks", "--topic", "demo"), ("dead", "list", "demo")):
+        ended = shell(*tokens)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        [line] = ended.stderr.splitlines()
+        assert line.startswith("brrr: [BRRR-BACKEND-")
+    assert "Traceback" in shell("queue", "demo", "-v").stderr
+
+
+def test_a_store_that_cannot_be_opened_does_not_hide_the_dead_letters(shell: Shell) -> None:
+    worker = shell.worker("--max-attempts", "1")
+    shell("schedule", "fails", "x", "--topic", "demo")
+    worker.says("a dead letter")
+    (shell.folder / "bad.db").write_text("this is no database, " * 100)
+
+    listed = shell("dead", "list", "demo", "--store", "sqlite:///bad.db")
+
+    assert listed.returncode == 0
+    assert "without the store: [BRRR-BACKEND-" in listed.stderr
+    assert "ValueError: x" in listed.stdout

@@ -1,0 +1,174 @@
+"""`brrr worker` as a process: it ends as it should, and nothing is ever lost."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Shell = Any
+NOTHING = [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_lets_the_running_handler_finish(shell: Shell, number: int) -> None:
+    shell("schedule", "waits", "a", "--topic", "demo")
+    worker = shell.worker()
+    shell.started("a")
+
+    worker.signal(number)
+    worker.says("stopping")
+    shell.go("a")
+
+    assert worker.ended() == 0
+    assert shell("result", "waits", "a").stdout == '"a"\n'
+    assert shell.stats() == NOTHING
+    assert "stopped working on demo, 0 unfinished calls" in worker.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_ends_it_at_once_and_the_message_goes_back(shell: Shell, number: int) -> None:
+    shell("schedule", "waits", "a", "--topic", "demo")
+    worker = shell.worker("--grace", "1h")
+    shell.started("a")
+
+    worker.signal(number)
+    worker.says("stopping")
+    worker.signal(number)
+
+    assert worker.ended() == 128 + number
+    assert "stopped working on demo" in worker.log
+    assert shell.stats() == [1, 0, 0, 0]
+
+    shell.go("a")
+    shell.worker()
+    assert shell("result", "waits", "a", "--timeout", "30s").stdout == '"a"\n'
+
+
+def test_a_thread_that_outlives_the_grace_does_not_keep_the_process(shell: Shell) -> None:
+    shell("schedule", "blocks", "a", "--topic", "demo")
+    worker = shell.worker("--grace", "10ms")
+    shell.started("a")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
+    assert shell.stats() == [1, 0, 0, 0]
+
+
+def test_it_works_on_several_topics(shell: Shell) -> None:
+    shell.worker("--topic", "other")
+
+    assert shell("schedule", "fib", "5", "--topic", "other", "--timeout", "30s").stdout == "5\n"
+    assert shell("schedule", "fib", "6", "--topic", "demo", "--timeout", "30s").stdout == "8\n"
+
+
+def test_failures_are_logged_in_one_line(shell: Shell) -> None:
+    worker = shell.worker("--max-attempts", "2", "--backoff", "1ms")
+    shell("schedule", "fails", "two\nlines", "--topic", "demo")
+    worker.says("a dead letter on demo")
+
+    assert "WARNING" in worker.log
+    assert "fails failed in attempt 1, again in 0.0 s: ValueError: two lines (call" in worker.log
+    assert "fails failed in attempt 2 and is given up: ValueError: two lines (call" in worker.log
+    assert "Traceback" not in worker.log
+
+
+def test_verbose_logs_each_call_and_tracebacks(shell: Shell) -> None:
+    worker = shell.worker("--max-attempts", "1", "-v")
+    shell("schedule", "asks", "x", "--topic", "demo")
+    worker.says("a dead letter on demo")
+
+    for text in ("running asks, attempt 1", "asks waits for 1 calls", "Traceback", "ValueError: x"):
+        assert text in worker.log
+
+
+def test_quiet_logs_failures_only(shell: Shell) -> None:
+    worker = shell.worker("--max-attempts", "1", "-q")
+    shell("schedule", "fails", "x", "--topic", "demo")
+    worker.says("a dead letter on demo")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
+    assert "working on" not in worker.log
+    assert "stopping" not in worker.log
+
+
+def test_a_process_that_is_killed_is_replaced_and_its_call_ends(shell: Shell, gone: Callable[[int], None]) -> None:
+    worker = shell.worker("--processes", "2")
+    worker.says("working on demo", times=2)
+    shell("schedule", "gathers", "a", "b", "c", "--topic", "demo")
+    victim = shell.started("a")
+    shell.started("b")
+    (shell.folder / "started-a").unlink()
+
+    os.kill(victim, signal.SIGKILL)
+    worker.says(f"worker process {victim} was killed by SIGKILL; another one starts")
+    worker.says("working on demo", times=3)
+    second = shell.started("a")
+    shell.go("a", "b", "c")
+
+    assert second != victim
+    assert shell("result", "gathers", "a", "b", "c", "--timeout", "40s").stdout == '["a", "b", "c"]\n'
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    gone(second)
+    assert shell.stats() == NOTHING
+
+
+def test_the_processes_let_their_handlers_finish_too(shell: Shell) -> None:
+    worker = shell.worker("--processes", "2")
+    worker.says("working on demo", times=2)
+    shell("schedule", "waits", "a", "--topic", "demo")
+    shell.started("a")
+
+    worker.ctrl_c()
+    worker.says("stopping 2 worker processes")
+    worker.says("stopping; a second", times=2)
+    shell.go("a")
+
+    assert worker.ended() == 0
+    assert shell("result", "waits", "a").stdout == '"a"\n'
+    assert shell.stats() == NOTHING
+
+
+def test_a_second_signal_ends_the_processes_at_once(shell: Shell, gone: Callable[[int], None]) -> None:
+    worker = shell.worker("--processes", "2", "--grace", "1h")
+    worker.says("working on demo", times=2)  # before that, a signal just ends a process
+    shell("schedule", "waits", "a", "--topic", "demo")
+    child = shell.started("a")
+
+    worker.signal(signal.SIGTERM)
+    worker.says("stopping; a second", times=2)
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 128 + signal.SIGTERM
+    gone(child)
+    assert shell.stats() == [1, 0, 0, 0]
+
+
+def test_the_processes_stop_when_the_one_above_them_is_killed(
+    shell: Shell, gone: Callable[[int], None], until: Callable[[Callable[[], object]], None]
+) -> None:
+    worker = shell.worker("--processes", "2")
+    worker.says("working on demo", times=2)
+    shell("schedule", "waits", "a", "--topic", "demo")
+    child = shell.started("a")
+    shell.go("a")
+    assert shell("result", "waits", "a", "--timeout", "30s").returncode == 0
+
+    worker.signal(signal.SIGKILL)
+
+    worker.process.wait()
+    gone(child)
+    until(lambda: worker.log.count("stopped working on demo") == 2)
+    assert worker.log.count("stopping, as the process above is gone") == 2
+
+
+def test_processes_that_cannot_read_their_command_line_are_not_started_again(shell: Shell) -> None:
+    worker = shell.worker("--processes", "2", "--queue", "sqlit:///q.db")
+
+    assert worker.ended() == 2
+    assert "Did you mean 'sqlite'?" in worker.log
+    assert "another one starts" not in worker.log

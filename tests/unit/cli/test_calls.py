@@ -1,0 +1,139 @@
+"""`brrr schedule` and `brrr result` within one process."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brrr_core.app.handlers import Task
+from brrr_core.cli.handlers import load_handlers
+
+Command = Callable[..., Any]
+Work = Callable[[Mapping[str, Task]], None]
+
+
+def test_a_call_is_scheduled_run_and_its_result_printed(command: Command, work: Work, tasks: Path) -> None:
+    scheduled = command("schedule", "fib", "11", "--topic", "demo")
+    missing = command("result", "fib", "11")
+    work(load_handlers("tasks"))
+    found = command("result", "fib", "11")
+    again = command("schedule", "fib", "11", "--topic", "demo")
+    waited = command("schedule", "fib", "11", "--topic", "demo", "--wait")
+
+    assert (scheduled.code, scheduled.err) == (0, "")
+    assert scheduled.out.startswith("scheduled fib on demo: call ")
+    assert (missing.code, missing.out) == (3, "")
+    assert "BRRR-CALL-01" in missing.err
+    assert found == (0, "89\n", "")
+    assert again.out.startswith("fib has a result already: call ")
+    assert (waited.code, waited.out) == (0, "89\n")
+
+
+def test_the_answer_of_schedule_is_json_on_ask(command: Command) -> None:
+    said = command("schedule", "fib", "11", "--topic", "demo", "--json")
+
+    assert said.code == 0
+    assert said.json.keys() == {"call_hash", "root_id", "topic"}
+    assert said.json["topic"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "other", "same"),
+    [
+        (("--n", "11"), ("11",), False),
+        (("--n", "11", "--handlers", "tasks"), ("11",), True),
+        (("--handlers", "tasks", "--salt", "x", "--n", "11"), ("11", "x"), True),
+        (("--args", "[11]"), ("11",), True),
+        (("--kwargs", '{"n": 11}'), ("--n", "11"), True),
+        (("--", "--topic", "x"), ("--kwargs", '{"topic": "x"}'), True),
+        (("--n", "11", "--codec", "json-object"), ("11", "--codec", "json-object", "--handlers", "tasks"), True),
+    ],
+)
+def test_what_is_one_call_and_what_is_not(
+    command: Command, tasks: Path, tokens: tuple[str, ...], other: tuple[str, ...], same: bool
+) -> None:
+    # What follows -- is the task's, so the command's own options stand before it.
+    one = command("schedule", "fib", "--topic", "demo", "--json", *tokens)
+    two = command("schedule", "fib", "--topic", "demo", "--json", *other)
+
+    assert (one.json["call_hash"] == two.json["call_hash"]) is same
+
+
+def test_the_codec_comes_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRRR_CODEC", "json-object")
+
+    assert "json-object codec cannot encode" in command("schedule", "fib", "11", "--topic", "demo").err
+
+
+def test_a_delayed_call_is_delayed(command: Command) -> None:
+    command("schedule", "fib", "11", "--topic", "demo", "--delay", "1h")
+
+    assert command("queue", "demo", "--json").json["topics"][0]["delayed"] == 1
+
+
+def test_redrive_marks_the_root(command: Command) -> None:
+    said = command("schedule", "fib", "11", "--topic", "demo", "--redrive", "--json")
+
+    assert said.json["root_id"].startswith("redrive-")
+
+
+@pytest.mark.parametrize("tokens", [("schedule", "fib", "11", "--topic", "demo"), ("result", "fib", "11", "--wait")])
+def test_no_result_in_time_is_told_with_a_code_of_its_own(command: Command, tokens: tuple[str, ...]) -> None:
+    ended = command(*tokens, "--timeout", "20ms", "--json")
+
+    assert (ended.code, ended.out) == (4, "")
+    assert json.loads(ended.err)["error"]["code"] == "BRRR-CALL-02"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "what"),
+    [
+        ((), ""),
+        (("schedule",), "TASK"),
+        (("schedule", "fib"), "--topic"),
+        (("schedule", "fib", "--topic", "demo", "--timeout", "5x"), "'5x' is not a duration"),
+        (("schedule", "fib", "--topic", "demo", "--delay", "-1s"), "--delay"),
+        (("schedule", "fib", "--topic", ""), "topic"),
+        (("schedule", "fib", "--topic", "demo", "--codec", "jsn"), "Did you mean 'json'?"),
+        (("schedule", "nosuch", "--topic", "demo", "--handlers", "tasks"), "has no handler 'nosuch'"),
+        (("schedule", "fib", "1", "2", "3", "--topic", "demo", "--handlers", "tasks"), "do not fit"),
+        (("queue",), "no topic is named"),
+        (("queue", "demo", "--queue", "memori:"), "Did you mean 'memory'?"),
+        (("queue", "demo", "--queue", "memory"), "has no scheme"),
+        (("dead", "list", "demo", "--limit", "0"), "--limit"),
+        (("worker", "tasks"), "--topic"),
+        (("worker", "nosuch", "--topic", "demo"), "no module 'nosuch'"),
+        (("worker", "tasks", "--topic", "demo", "--max-attempts", "0"), "--max-attempts"),
+        (("nosuch",), "nosuch"),
+    ],
+)
+def test_a_command_line_that_cannot_be_run_ends_with_code_2(
+    command: Command, tasks: Path, tokens: tuple[str, ...], what: str
+) -> None:
+    if not tokens:  # which shows the help
+        assert command().code == 0
+        return
+    ended = command(*tokens)
+
+    assert (ended.code, ended.out) == (2, "")
+    [line] = ended.err.splitlines()
+    assert line.startswith("brrr: [BRRR-")
+    assert what in line
+
+
+def test_no_queue_at_all_is_a_clear_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BRRR_QUEUE")
+
+    for tokens in (("queue", "demo"), ("schedule", "fib", "--topic", "demo"), ("setup",), ("dead", "list", "demo")):
+        ended = command(*tokens)
+        assert ended.code == 2
+        assert "BRRR_QUEUE" in ended.err
+
+
+def test_a_secret_in_a_mistyped_option_is_masked(command: Command) -> None:
+    ended = command("queue", "demo", "--quue=redis://me:hunter2@host")
+
+    assert ended.code == 2
+    assert "hunter2" not in ended.err

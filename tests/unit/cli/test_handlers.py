@@ -1,0 +1,58 @@
+"""`MODULE:HANDLERS` becomes handlers, or an error that says which part of it is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from brrr_core.cli.handlers import load_handlers
+from brrr_core.errors import BrrrError, CommandError, HandlerError
+
+pytestmark = pytest.mark.usefixtures("tasks")
+
+
+@pytest.mark.parametrize(
+    ("named", "names"),
+    [
+        ("tasks", {"fib": "fib", "hello": "hello", "fails": "fails"}),
+        ("tasks:handlers", {"greet": "hello"}),
+        ("tasks:make", {"number": "fib"}),
+        ("tasks:fib", {"fib": "fib"}),
+    ],
+)
+def test_handlers_are_found(named: str, names: dict[str, str]) -> None:
+    assert {name: task.name for name, task in load_handlers(named).items()} == names
+
+
+@pytest.mark.parametrize(
+    ("named", "kind", "what"),
+    [
+        ("nosuch", CommandError, "no module 'nosuch'"),
+        ("tasks.sub", CommandError, "no module 'tasks.sub'"),
+        ("tasks.py:handlers", CommandError, "no module 'tasks.py'"),
+        ("./tasks.py", CommandError, "no name of a module"),
+        ("tasks:nosuch", CommandError, "has no 'nosuch'"),
+        ("tasks:number", HandlerError, "is a int, not a dict"),
+        ("tasks:plain", HandlerError, "'bad' of tasks:plain is a plain"),
+        ("json", HandlerError, "holds no handler"),
+        ("broken", HandlerError, "cannot be imported: ZeroDivisionError"),
+        ("needs", HandlerError, "cannot be imported: ModuleNotFoundError: No module named 'nosuch'"),
+        ("twice", HandlerError, "have one name"),
+    ],
+)
+def test_each_mistake_has_its_error(tasks: Path, named: str, kind: type[BrrrError], what: str) -> None:
+    (tasks / "broken.py").write_text("1 / 0")
+    (tasks / "needs.py").write_text("import nosuch")
+    (tasks / "twice.py").write_text(
+        "import brrr_core as b\nf = b.handler_no_arg(lambda: 1)\ng = b.handler_no_arg(lambda: 2)"
+    )
+
+    with pytest.raises(kind) as refused:
+        load_handlers(named)
+
+    assert what in refused.value.what
+    assert refused.value.remedy
+
+
+def test_an_unknown_name_is_answered_with_those_that_are_there() -> None:
+    with pytest.raises(CommandError, match="It holds the handlers fails, fib, hello"):
+        load_handlers("tasks:nosuch")

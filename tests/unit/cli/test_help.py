@@ -1,0 +1,91 @@
+"""The help, the page of the reference and the exit codes say the same, and without the extra there is a hint."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brrr_core.cli.commands import COMMANDS
+from brrr_core.cli.exits import ExitCode
+from brrr_core.cli.program import HELP
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+SECTIONS = dict(
+    re.findall(r"^### `brrr ([\w ]+?)(?: [A-Z\[][^\n]*)?`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+)
+NAMES = [command.name for command in COMMANDS]
+
+Command = Callable[..., Any]
+
+
+def options(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+
+def test_the_page_has_every_command_and_no_other() -> None:
+    assert list(SECTIONS) == NAMES
+
+
+def test_the_help_lists_every_command(command: Command) -> None:
+    said = command("--help")
+
+    assert said.code == 0
+    assert {name.split()[0] for name in NAMES} <= set(re.findall(r"^│ (\w+)", said.out, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_has_help_and_the_page_names_its_options(command: Command, name: str) -> None:
+    said = command(*name.split(), "--help")
+    shared = options(PAGE.split("## Commands")[0])
+
+    assert said.code == 0
+    assert options(said.out) - shared - options(SECTIONS[name]) == set()
+    assert options(SECTIONS[name]) - options(said.out) == set()
+
+
+def test_the_exit_codes_are_in_the_help_and_on_the_page() -> None:
+    assert re.findall(r"\b(\d) [a-z]", HELP) == [str(int(code)) for code in ExitCode]
+    assert re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE) == [str(int(code)) for code in ExitCode]
+
+
+def test_the_environment_of_the_page_is_that_of_the_help(command: Command) -> None:
+    said = command("worker", "--help")
+
+    assert set(re.findall(r"BRRR_[A-Z]+", PAGE)) == set(re.findall(r"BRRR_[A-Z]+", said.out))
+
+
+def test_the_version_is_told(command: Command) -> None:
+    assert re.fullmatch(r"brrr-core \d+\.\d+\.\d+\n", command("--version").out)
+
+
+BLOCKED = """
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+from brrr_core.cli import main
+sys.exit(main(["backends"]))
+"""
+
+
+@pytest.mark.parametrize("blocked", [["cyclopts"], ["rich"]])
+def test_without_the_extra_there_is_a_hint_of_one_line(blocked: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(blocked=blocked)], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == 'brrr: the command line is an extra; install it: pip install "brrr-core[cli]"\n'
+
+
+def test_another_missing_module_is_not_hidden_behind_the_hint() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", BLOCKED.format(blocked=["bencode2"])], capture_output=True, text=True, check=False
+    )
+
+    assert "brrr-core[cli]" not in ended.stderr
+    assert "bencode2" in ended.stderr

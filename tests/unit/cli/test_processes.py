@@ -1,0 +1,96 @@
+"""The supervisor gives up on processes that keep dying, and on nothing else."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from brrr_core.cli import processes
+from brrr_core.cli.processes import Supervisor
+from brrr_core.cli.reporting import first_error
+from brrr_core.errors import WorkersDiedError
+
+
+def supervised(count: int, programme: str) -> int:
+    async def run() -> int:
+        async with asyncio.timeout(60):
+            return await Supervisor([sys.executable, "-c", programme], count).run()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "BACKOFF", 0.001)
+    monkeypatch.setattr(processes, "MOST_DEATHS", 3)
+
+
+def test_it_gives_up_on_processes_that_keep_dying(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        supervised(1, "import os; os.kill(os.getpid(), 9)")
+
+    error = first_error(raised.value)
+    assert isinstance(error, WorkersDiedError)
+    assert "was killed by SIGKILL: 3 deaths in a row" in error.what
+    assert [record.message.rpartition(";")[2] for record in caplog.records] == [
+        " another one starts in 0.0 s",
+        " another one starts in 0.0 s",
+    ]
+
+
+def test_the_others_are_stopped_when_it_gives_up(tmp_path: Path) -> None:
+    # The first one to run dies, and so do those in its place; the other would run for an hour.
+    programme = """
+import pathlib, sys, time
+try:
+    pathlib.Path({path!r}).touch(exist_ok=False)
+except FileExistsError:
+    sys.exit(7)
+time.sleep(3600)
+"""
+    with pytest.raises(ExceptionGroup) as raised:
+        supervised(2, programme.format(path=str(tmp_path / "first")))
+
+    assert isinstance(first_error(raised.value), WorkersDiedError)
+
+
+def test_deaths_that_are_far_apart_do_not_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STEADY", 0.0)
+    runs: list[int] = []
+    pause = Supervisor._pause
+
+    async def counted(self: Supervisor, pid: int, code: int, seconds: float) -> None:
+        runs.append(pid)
+        if len(runs) == 10:
+            self._stop()
+        await pause(self, pid, code, seconds)
+
+    monkeypatch.setattr(Supervisor, "_pause", counted)
+
+    assert supervised(1, "raise SystemExit(7)") == 0
+    assert len(runs) == 10
+
+
+def test_a_process_that_ends_well_is_not_replaced() -> None:
+    assert supervised(2, "") == 0
+
+
+def test_a_command_line_that_cannot_be_run_ends_all(tmp_path: Path) -> None:
+    # One cannot read it; the other, when it is told to stop, ends with a code of its own, which says less.
+    programme = """
+import pathlib, signal, sys, time
+first, ready = pathlib.Path({first!r}), pathlib.Path({ready!r})
+try:
+    first.touch(exist_ok=False)
+except FileExistsError:
+    while not ready.exists():
+        time.sleep(0.001)
+    sys.exit(2)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+ready.touch()
+time.sleep(3600)
+"""
+    paths = {name: str(tmp_path / name) for name in ("first", "ready")}
+
+    assert supervised(2, programme.format(**paths)) == 2
