@@ -1,0 +1,182 @@
+"""Start the demo: `python -m examples.demo`. An HTTP front and a worker in one process, until Ctrl-C or SIGTERM."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, NamedTuple
+
+import uvicorn
+
+import brrr_core as brrr
+from brrr_core.engine.hooks import BackendFailed, CallFailed
+from brrr_core.plugins import mask_url
+from examples.demo.front import make_front
+from examples.demo.handlers import HANDLERS
+
+TOPIC: Final = "demo"
+URL: Final = "sqlite:///brrr-demo.db"
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Settings(NamedTuple):
+    """What the command line and the environment say."""
+
+    host: str
+    port: int
+    url: str
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server without its handling of signals: the demo stops it, and the worker with it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+class Complaints:
+    """A hook plugin: says on stderr what goes wrong in the worker."""
+
+    @brrr.hookimpl
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        """A handler raised."""
+        next_step = "given up" if event.retry_in is None else f"again in {event.retry_in:.1f} s"
+        print(f"{event.task_name} failed ({next_step}): {event.error!r}", file=sys.stderr, flush=True)
+
+    @brrr.hookimpl
+    def brrr_backend_failed(self, event: BackendFailed) -> None:
+        """A backend operation failed."""
+        print(f"The backend failed: {event.error}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo. The exit status: 0 where it was stopped by a signal, 1 where it could not run."""
+    settings = parse(arguments)
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        # The number of an address that cannot be looked up is none of the system's errors.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        print(
+            f"Cannot listen on {settings.host}:{settings.port}: {reason}. "
+            "Name another port (make demo ARGS='--port 8081') or host.",
+            file=sys.stderr,
+        )
+        return 1
+    failed = False
+    with listening:
+        try:
+            asyncio.run(run(settings, listening))
+        except* brrr.BrrrError as group:
+            print(*group.exceptions, sep="\n", file=sys.stderr)
+            failed = True
+    return 1 if failed else 0
+
+
+def parse(arguments: Sequence[str] | None) -> Settings:
+    """Read the command line; what it leaves out is taken from the environment."""
+    parser = argparse.ArgumentParser(prog="make demo", description="An HTTP front and a worker over one backend.")
+    environ = os.environ
+    parser.add_argument("--host", default=environ.get("BRRR_DEMO_HOST", "127.0.0.1"), help="BRRR_DEMO_HOST, 127.0.0.1")
+    parser.add_argument(
+        "--port", type=port_number, default=environ.get("BRRR_DEMO_PORT", "8080"), help="BRRR_DEMO_PORT, 8080; 0: any"
+    )
+    parser.add_argument("--url", default=environ.get("BRRR_QUEUE", URL), help=f"the backend: BRRR_QUEUE, {URL}")
+    return Settings(**vars(parser.parse_args(arguments)))
+
+
+def port_number(text: str) -> int:
+    """A TCP port, 0 for any that is free. Raises what argparse shows."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+    return int(text)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises `OSError` where the port is in use or the host is none of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+async def run(settings: Settings, listening: socket.socket) -> None:
+    """Serve HTTP and work, until a signal. What is under way gets the policy's grace to finish; the rest is released.
+
+    Raises:
+        BrrrError: The backend cannot be opened.
+        ExceptionGroup: Of a `BrrrError`: the backend has not answered for longer than the policy's patience.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    with told_by_signals(stop, hurry):
+        async with brrr.serve(settings.url, hooks=[Complaints()]) as connection, asyncio.TaskGroup() as group:
+            app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
+            front = make_front(app, HANDLERS, topic=TOPIC)
+            server = Server(uvicorn.Config(front, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
+            group.create_task(server.serve([listening]))
+            worker = group.create_task(connection.loop(TOPIC, app.handle))
+            print(usage(settings, listening), flush=True)
+            await stop.wait()
+            # The server closes its connections by itself, soon; only the worker may take long, and can be hurried.
+            server.should_exit = True
+            worker.cancel()
+            hurried = asyncio.create_task(hurry.wait())
+            await asyncio.wait({worker, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            worker.cancel()  # the second cancellation cuts the grace short; a worker that has ended does not notice
+        print("Stopped.", flush=True)
+
+
+@contextmanager
+def told_by_signals(*events: asyncio.Event) -> Iterator[None]:
+    """Let each SIGINT or SIGTERM set the next of the events. Afterwards both are ignored, to the end of the process.
+
+    The loop's own handlers would fall back to the default when it closes, and a late signal then end a clean exit with
+    another status.
+    """
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        for event in events:
+            if not event.is_set():
+                event.set()
+                return
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(tell)
+
+    for number in SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def usage(settings: Settings, listening: socket.socket) -> str:
+    """What the demo says when it is ready."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{listening.getsockname()[1]}"
+    return f"""\
+The brrr demo listens on {base}
+It works on {mask_url(settings.url)}, seen from {Path.cwd()}
+
+In another terminal:
+  curl -X POST '{base}/hello?greetee=John'
+  curl '{base}/hello?greetee=John'
+  curl -X POST '{base}/calc_and_print?op=fib&n=11'
+  curl -X POST '{base}/fib_and_print?n=11'
+
+Ctrl-C stops it. A second start finds the earlier results.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The tasks of the demo, written as a user of brrr writes tasks: plain functions that call each other."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+import brrr_core as brrr
+
+__all__ = ["HANDLERS", "MOST"]
+
+MOST: Final = 1_000
+"""The largest index of a sequence. It costs about 2,000 messages; one schedule may cause 10,000 as it comes."""
+
+Index: TypeAlias = Annotated[int, Meta(ge=0, le=MOST, description=f"a whole number from 0 to {MOST}")]
+Operation: TypeAlias = Annotated[Literal["fib", "lucas"], Meta(description="fib or lucas")]
+Name: TypeAlias = Annotated[str, Meta(description="a text")]
+
+
+@brrr.handler_no_arg
+async def hello(greetee: Name) -> str:
+    """Greet somebody."""
+    greeting = f"Hello, {greetee}!"
+    print(greeting, flush=True)
+    return greeting
+
+
+@brrr.handler
+async def fib(app: brrr.ActiveWorker, n: Index) -> int:
+    """The n-th Fibonacci number. Every call is kept, so each index is computed once."""
+    if n < 2:
+        return n
+    return sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
+
+
+@brrr.handler
+async def lucas(app: brrr.ActiveWorker, n: Index) -> int:
+    """The n-th Lucas number."""
+    if n < 2:
+        return 2 - n
+    return sum(await app.gather(app.call(lucas)(n - 2), app.call(lucas)(n - 1)))
+
+
+@brrr.handler
+async def calc(app: brrr.ActiveWorker, op: Operation, n: Index) -> int:
+    """The n-th number of the sequence that `op` names."""
+    sequence = lucas if op == "lucas" else fib
+    return await app.call(sequence)(n)
+
+
+@brrr.handler
+async def fib_and_print(app: brrr.ActiveWorker, n: Index) -> int:
+    """The n-th Fibonacci number, printed where it was awaited.
+
+    What stands before an `await` runs again when the handler does; what stands after the last one runs once, but for
+    a worker that dies just then.
+    """
+    number = await app.call(fib)(n)
+    print(f"fib({n}) = {number}", flush=True)
+    return number
+
+
+@brrr.handler
+async def calc_and_print(app: brrr.ActiveWorker, op: Operation, n: Index) -> int:
+    """The n-th number of the sequence that `op` names, printed."""
+    number = await app.call(calc)(op, n)
+    print(f"{op}({n}) = {number}", flush=True)
+    return number
+
+
+HANDLERS: Final[Mapping[str, brrr.TypedTask[..., Any]]] = {
+    "hello": hello,
+    "fib": fib,
+    "lucas": lucas,
+    "calc": calc,
+    "fib_and_print": fib_and_print,
+    "calc_and_print": calc_and_print,
+}
+"""The handlers by the names that calls, and the URLs of the front, carry."""

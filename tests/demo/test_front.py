@@ -1,0 +1,66 @@
+"""The front without a socket: what calls it makes, and what it answers when its backend fails."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Backend
+from examples.demo.front import make_front
+from examples.demo.handlers import HANDLERS, calc, fib
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    async with brrr.open_backend("memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def app(backend: Backend) -> AsyncIterator[brrr.AppConsumer]:
+    async with brrr.connect(backend) as connection:
+        yield brrr.AppConsumer(codec="json", connection=connection, handlers=HANDLERS)
+
+
+@pytest.fixture
+async def http(app: brrr.AppConsumer) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(make_front(app, HANDLERS, topic="numbers"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://demo") as client:
+        yield client
+
+
+async def test_a_call_of_the_front_is_the_call_that_python_makes(
+    http: httpx.AsyncClient, app: brrr.AppConsumer
+) -> None:
+    by_front = (await http.post("/fib?n=11")).json()
+    in_python = await app.schedule(fib, topic="numbers")(11)
+
+    assert by_front["arguments"] == {"n": 11}
+    assert by_front["call_hash"] == in_python.call_hash
+
+
+async def test_the_order_of_the_query_does_not_matter(http: httpx.AsyncClient, app: brrr.AppConsumer) -> None:
+    hashes = {(await http.post(url)).json()["call_hash"] for url in ("/calc?op=fib&n=5", "/calc?n=5&op=fib")}
+
+    assert hashes == {(await app.schedule(calc, topic="numbers")("fib", 5)).call_hash}
+
+
+async def test_calls_go_to_the_topic(http: httpx.AsyncClient, backend: Backend) -> None:
+    accepted = await http.post("/fib?n=11")
+
+    assert accepted.json()["topic"] == "numbers"
+    assert (await backend.queue.stats("numbers")).ready == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_backend_that_fails_is_service_unavailable(
+    http: httpx.AsyncClient, backend: Backend, method: str
+) -> None:
+    await backend.close()
+
+    answer = await http.request(method, "/fib?n=11")
+
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "BRRR-BACKEND-02"
+    assert set(answer.json()) == {"code", "what", "remedy"}

@@ -1,0 +1,163 @@
+"""The demo as a process: how it starts, stops, starts again, and what it says when it cannot."""
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from brrr_core.engine.hooks import BackendFailed, CallFailed
+from examples.demo.__main__ import Complaints
+
+from .conftest import Demo, Start
+
+
+def fib(n: int) -> int:
+    a, b = 0, 1
+    for _ in range(n):
+        a, b = b, a + b
+    return a
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_cleanly(demo: Demo, number: int) -> None:
+    await demo.http.post("/hello?greetee=John")
+    await demo.line("Hello, John!")
+
+    assert await demo.ended(number) == (0, "")
+    assert demo.printed[-1] == "Stopped."
+
+
+async def test_a_signal_ends_it_although_a_client_keeps_its_connection(demo: Demo) -> None:
+    port = demo.http.base_url.port
+    assert port is not None
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        assert await demo.ended(signal.SIGINT) == (0, "")
+    finally:
+        writer.close()
+
+
+async def test_a_second_signal_ends_it_as_cleanly(demo: Demo) -> None:
+    await demo.http.post("/fib_and_print?n=1000")  # over a connection that stays open
+
+    assert await demo.ended(signal.SIGINT, signal.SIGTERM) == (0, "")
+    assert demo.printed[-1] == "Stopped."
+
+
+async def test_a_signal_to_one_that_has_stopped_does_not_change_its_exit_status(demo: Demo) -> None:
+    demo.process.send_signal(signal.SIGINT)
+    await demo.line("^Stopped")
+
+    assert await demo.ended(signal.SIGINT, signal.SIGTERM) == (0, "")
+
+
+async def test_what_was_under_way_is_finished_after_the_next_start(start: Start) -> None:
+    first = await start()
+    await first.http.post("/fib_and_print?n=300")
+    assert await first.ended(signal.SIGTERM) == (0, "")
+
+    second = await start()
+    # Nothing was lost: the new worker goes on without another POST.
+    result = await second.result("/fib_and_print?n=300")
+
+    assert result == fib(300)
+
+
+async def test_a_second_start_finds_the_results_and_greets_nobody_again(start: Start, tmp_path: Path) -> None:
+    first = await start()
+    await first.http.post("/hello?greetee=John")
+    await first.line("Hello, John!")
+    await first.result("/hello?greetee=John")
+    await first.ended(signal.SIGINT)
+    assert names(tmp_path) == ["brrr-demo.db"]  # without the log of a file that was not closed
+
+    second = await start()
+    assert await second.result("/hello?greetee=John") == "Hello, John!"
+    again = await second.http.post("/hello?greetee=John")
+    # The worker takes calls in their order: when this one is printed, nothing of the other can be on its way.
+    await second.http.post("/hello?greetee=Jane")
+    await second.line("Hello, Jane!")
+    await second.ended(signal.SIGINT)
+
+    assert (again.status_code, again.json()["status"]) == (202, "has a result already")
+    assert [line for line in second.printed if line.startswith("Hello")] == ["Hello, Jane!"]
+
+
+async def test_it_says_how_it_is_used_and_on_what_it_works(demo: Demo, tmp_path: Path) -> None:
+    text = "\n".join(demo.printed)
+
+    assert f"curl -X POST '{str(demo.http.base_url).rstrip('/')}/hello?greetee=John'" in text
+    assert f"sqlite:///brrr-demo.db, seen from {tmp_path}" in text
+
+
+async def test_a_port_in_use_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        demo = await start("--port", str(port), ready=False)
+        status, complaints = await demo.ended()
+
+    assert status == 1
+    assert complaints == (
+        f"Cannot listen on 127.0.0.1:{port}: Address already in use. "
+        "Name another port (make demo ARGS='--port 8081') or host.\n"
+    )
+    assert names(tmp_path) == []
+
+
+async def test_a_backend_that_cannot_be_opened_is_one_clear_line(start: Start) -> None:
+    demo = await start("--port", "0", "--url", "sqlite:///missing/folder.db", ready=False)
+    status, complaints = await demo.ended()
+
+    assert status == 1
+    assert complaints.startswith("[BRRR-BACKEND-01]")
+    assert len(complaints.splitlines()) == 1
+
+
+async def test_it_works_on_any_backend_that_a_url_names(start: Start, tmp_path: Path) -> None:
+    demo = await start("--port", "0", "--url", "memory:")
+    await demo.http.post("/fib_and_print?n=11")
+
+    assert await demo.result("/fib_and_print?n=11") == 89
+    assert names(tmp_path) == []
+
+
+async def test_the_environment_names_host_port_and_backend(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRRR_DEMO_HOST", "localhost")
+    monkeypatch.setenv("BRRR_DEMO_PORT", "no port")
+    monkeypatch.setenv("BRRR_QUEUE", "memory:")
+    demo = await start("--port", "0")  # the command line comes first
+
+    assert demo.http.base_url.host == "localhost"
+    assert any("It works on memory:" in line for line in demo.printed)
+
+    monkeypatch.setenv("BRRR_DEMO_PORT", str(demo.http.base_url.port))
+    another = await start("--url", "memory:", ready=False)
+    assert (await another.ended())[0] == 1  # the port of the environment is in use
+
+
+def test_it_complains_of_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    plugin, error = Complaints(), ValueError("no")
+    plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 1, error, 1.5))
+    plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 2, error, None))
+    plugin.brrr_backend_failed(BackendFailed("demo", error))
+
+    assert capsys.readouterr().err.splitlines() == [
+        "fib failed (again in 1.5 s): ValueError('no')",
+        "fib failed (given up): ValueError('no')",
+        "The backend failed: no",
+    ]
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "http"])
+async def test_a_port_that_is_none_is_refused(start: Start, port: str) -> None:
+    demo = await start(f"--port={port}", ready=False)
+    status, complaints = await demo.ended()
+
+    assert status == 2
+    assert f"'{port}' is no port from 0 to 65535" in complaints

@@ -1,0 +1,104 @@
+"""What the documentation says of the code is what the code says of itself."""
+
+import ast
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.engine.hooks import Specifications
+
+from .pages import PAGES, ROOT, blocks, name_of
+
+README = (ROOT / "README.md").read_text()
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    lines = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
+    titles = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken: list[str] = []
+    for link in LINK.findall(page.read_text()):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and file.is_file() and anchor not in headings(file.read_text())):
+            broken.append(link)
+
+    assert broken == []
+
+
+def test_every_page_is_on_the_map() -> None:
+    docs = ROOT / "docs"
+    mapped = {(docs / link.partition("#")[0]).resolve() for link in LINK.findall((docs / "index.md").read_text())}
+
+    assert docs / "decisions" in mapped  # as a folder; its pages are numbered
+    pages = {page for page in PAGES if page.is_relative_to(docs) and page.parent.name != "decisions"}
+    missing = pages - mapped - {docs / "index.md"}
+    assert [name_of(page) for page in sorted(missing)] == []
+
+
+def test_the_readme_holds_the_seed_programme() -> None:
+    seed = (ROOT / "tests/packaging/seed.py").read_text()
+    first = next(block.text for block in blocks(README) if block.language == "python")
+
+    assert first.strip() == seed.replace(f'"""{ast.get_docstring(ast.parse(seed))}"""', "").strip()
+
+
+def test_the_first_screen_has_the_commands() -> None:
+    first_screen = "\n".join(README.splitlines()[:40])
+
+    assert all(command in first_screen for command in ("make demo", "make test", "pip install brrr-core brrr-sqlite"))
+
+
+def test_the_reference_has_every_public_name_and_no_other() -> None:
+    page = (ROOT / "docs/reference/api.md").read_text()
+    named = re.findall(r"^### `(\w+)", page, flags=re.MULTILINE)
+
+    assert sorted(named) == sorted(brrr.__all__)
+
+
+def test_the_policy_table_has_every_setting_and_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", README, flags=re.MULTILINE)
+    defaults = {field.name: field.default for field in dataclasses.fields(brrr.Policy)}
+    units = {"s": 1, "MiB": 1024 * 1024, "": 1}
+
+    def value(text: str) -> object:
+        if text in ("on", "off"):
+            return text == "on"
+        number, _, unit = text.replace(",", "").partition(" ")
+        return float(number) * units[unit]
+
+    assert {name: value(default) for name, default in rows if name in defaults} == defaults
+
+
+def test_the_hooks_page_has_every_hook() -> None:
+    page = (ROOT / "docs/how-to/hooks.md").read_text()
+    hooks = {name for name in vars(Specifications) if name.startswith("brrr_")}
+
+    assert set(re.findall(r"^\| `(brrr_\w+)`", page, flags=re.MULTILINE)) == hooks
+
+
+def commands() -> list[str]:
+    """Every call of the command `brrr` that a reader may copy."""
+    fenced = [block.text for page in PAGES for block in blocks(page.read_text()) if block.language == "sh"]
+    guides = [page.read_text() for page in PAGES if page.parent in (ROOT, ROOT / "docs/how-to")]
+    lines = [*"".join(fenced).splitlines(), *(code for text in guides for code in re.findall(r"`(brrr [^`]+)`", text))]
+    return sorted({line for line in lines if line.startswith("brrr ")} - {"brrr --help"})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_can_be_parsed(command: str) -> None:
+    from brrr_core.cli.program import make_app
+
+    make_app().parse_args(shlex.split(command, comments=True)[1:], print_error=False, exit_on_error=False)
