@@ -41,6 +41,7 @@ dist: $(STAMP) ## a wheel and a source archive of every distribution, into dist/
 
 docs: $(STAMP) ## write the pages of docs/ that are made from the code
 	$(RUN) tools/errors_page.py
+	$(RUN) tools/contract_pages.py
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(BIN)/ruff format

@@ -34,6 +34,7 @@ __all__ = [
     "NotInstalledError",
     "OptionError",
     "PluginError",
+    "PolicyError",
     "RecordMissingError",
     "ResultTimeoutError",
     "RoleError",
@@ -275,6 +276,12 @@ class SpawnLimitError(BrrrError):
 
     code = "BRRR-ENGINE-01"
     retry = False
+
+
+class PolicyError(BrrrError):
+    """A setting of a policy that no worker could work by."""
+
+    code = "BRRR-ENGINE-03"
 
 
 class NondeterminismError(BrrrError):

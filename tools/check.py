@@ -15,7 +15,7 @@ CHECKS: Final = {
     "lint": ("ruff", "check", "--quiet"),
     "mypy": ("mypy",),
     "pyright": ("pyright",),
-    "import rules": ("lint-imports", "--no-logo"),
+    "import rules": ("lint-imports", "--no-cache", "--no-logo"),
     "lock file": ("uv", "lock", "--check", "--quiet"),
 }
 

@@ -151,7 +151,7 @@ class ActiveWorker:
         """
         if _on_loop(self._loop):
             raise NotInTaskError("`wait` was called on the event loop", remedy="Write `await` in an async handler.")
-        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result()
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a thread of the worker."""
@@ -183,6 +183,10 @@ class ActiveWorker:
             raise Defer
         return results
 
+    async def _awaited(self, awaitable: Awaitable[T]) -> T:
+        self._run.adopt()
+        return await awaitable
+
     async def _side_by_side(self, awaitables: Sequence[Awaitable[Any]]) -> tuple[Any, ...]:
         tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -193,10 +197,6 @@ class ActiveWorker:
         for error in errors:
             raise error
         return tuple(task.result() for task in tasks)
-
-
-async def _awaited(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop) -> bool:

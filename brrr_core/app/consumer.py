@@ -78,11 +78,16 @@ class Catalogue:
     def resolve(self, task: Task | str, returns: Any = Any) -> tuple[str, Arrange, Any]:
         """The name of a task, what arranges arguments for it, and the type of its result.
 
+        The name of a handler of this application means that handler, so that both ways of calling it are one call.
+
         Raises:
             UnknownTaskError: The handler has no name here, or several.
         """
         if isinstance(task, str):
-            return task, _as_given, returns
+            known = self.tasks.get(task)
+            if known is None:
+                return task, _as_given, returns
+            return task, self._arranging(known), known.returns if returns is Any else returns
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise HandlerError(
                 f"{task!r} is neither a handler nor a name",
@@ -96,12 +101,7 @@ class Catalogue:
                 if names
                 else "Add it to `handlers`, or call it by its name.",
             )
-        keyword_only = self.codec.keyword_only
-
-        def arrange(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
-            return task.arrange(args, kwargs, keyword_only=keyword_only)
-
-        return names[0] if names else task.name, arrange, task.returns
+        return names[0] if names else task.name, self._arranging(task), task.returns
 
     def encode(self, task: Task | str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
         """The call of a task with these arguments.
@@ -112,6 +112,14 @@ class Catalogue:
         """
         name, arrange, _ = self.resolve(task)
         return self.codec.encode_call(name, *arrange(args, kwargs))
+
+    def _arranging(self, task: Task) -> Arrange:
+        keyword_only = self.codec.keyword_only
+
+        def arrange(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
+            return task.arrange(args, kwargs, keyword_only=keyword_only)
+
+        return arrange
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a thread of the connection."""
@@ -139,9 +147,17 @@ class AppConsumer:
         self._catalogue = Catalogue(handlers or {}, codec, connection, closed=self._closed)
         self._connection = connection
 
+    @overload
     def schedule(
-        self, task: TypedTask[P, Any] | str, *, topic: str, delay: float = 0, redrive: bool = False
-    ) -> Callable[P, Coroutine[Any, Any, Scheduled]]:
+        self, task: TypedTask[P, Any], *, topic: str, delay: float = 0, redrive: bool = False
+    ) -> Callable[P, Coroutine[Any, Any, Scheduled]]: ...
+    @overload
+    def schedule(
+        self, task: str, *, topic: str, delay: float = 0, redrive: bool = False
+    ) -> Callable[..., Coroutine[Any, Any, Scheduled]]: ...
+    def schedule(
+        self, task: Task | str, *, topic: str, delay: float = 0, redrive: bool = False
+    ) -> Callable[..., Coroutine[Any, Any, Scheduled]]:
         """Have a call run by the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
 
         A call that has a value is not put again. Scheduling twice is safe.
@@ -159,7 +175,7 @@ class AppConsumer:
             BackendError: A backend failed; scheduling again is safe.
         """
 
-        async def scheduled(*args: P.args, **kwargs: P.kwargs) -> Scheduled:
+        async def scheduled(*args: Any, **kwargs: Any) -> Scheduled:
             call = self._catalogue.encode(task, args, kwargs)
             root_id = await self._connection.schedule(call, topic, delay=delay, redrive=redrive)
             return Scheduled(call.call_hash, root_id, topic)
@@ -243,7 +259,7 @@ class AppConsumer:
             pause = min(pause * 2, POLL_LAST)
 
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
-        kind = returns if isinstance(task, str) else task.returns
+        _, _, kind = self._catalogue.resolve(task, returns)
         return self._catalogue.codec.decode_return(call.task_name, value, returns=kind)
 
 

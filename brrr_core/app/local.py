@@ -33,7 +33,7 @@ class LocalBrrr:
     Args:
         handlers: The handlers by name.
         codec: A codec or the name of one.
-        policy: Limits; as it comes, one attempt a call, and determinism is checked.
+        policy: Limits; as it comes, one attempt a call, determinism is checked, and a run that ends waits for nobody.
         concurrency: The most calls under way at a time, a topic.
     """
 
@@ -47,7 +47,7 @@ class LocalBrrr:
     ) -> None:
         self._handlers = handlers
         self._codec = codec
-        self._policy = policy or Policy(max_attempts=1, check=True)
+        self._policy = policy or Policy(max_attempts=1, check=True, grace=0)
         self._concurrency = concurrency
 
     @overload

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from brrr_core.cli.backends import backends
+from brrr_core.cli.contract import contract
 from brrr_core.cli.dead import drop, list_dead, redrive
 from brrr_core.cli.queue import queue
 from brrr_core.cli.result import result
@@ -36,6 +37,7 @@ COMMANDS: Final = (
     Command("dead drop", drop),
     Command("backends", backends),
     Command("setup", setup),
+    Command("contract", contract),
 )
 
 GROUPS: Final = {"dead": "Look after the dead letters: messages that were given up."}

@@ -69,6 +69,7 @@ class Connection:
         self._workers: set[Worker] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._listening = False
+        self._stopped = False
 
     async def schedule(self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False) -> str | None:
         """Put a call on a topic, to be run by whoever works there. Its root id, or None where it has a value already.
@@ -115,6 +116,8 @@ class Connection:
             BackendError: The queue has not answered for longer than the policy's patience.
         """
         worker = Worker(self._engine, topic, handle, concurrency)
+        if self._stopped:
+            return
         self._workers.add(worker)
         self._listening = self._listening or self._listen()
         try:
@@ -126,7 +129,8 @@ class Connection:
                 self._listening = False
 
     def stop(self) -> None:
-        """Tell all loops of this connection to stop gracefully."""
+        """Tell all loops of this connection to stop gracefully, also those that have not begun."""
+        self._stopped = True
         for worker in self._workers:
             worker.stop()
 
@@ -134,7 +138,9 @@ class Connection:
         """Run a blocking function in a thread of this connection, with the caller's context variables."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="brrr")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, _carried, function)
+        context = copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: context.run(_carried, function))
 
     async def close(self) -> None:
         """Wait for what is under way. The backends stay open; they belong to whoever opened them."""

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 
 from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.engine.calls import Child, Defer
-from brrr_core.engine.determinism import compare
 from brrr_core.engine.hooks import CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
@@ -106,10 +105,11 @@ class Handling:
         call_hash = message.call_hash
         past = self._engine.history.take(message.root_id, call_hash)
         keys = [Key("value", call_hash), Key("call", call_hash)]
+        absent: list[Child] = []
         if past is None:
             value, record = await self._operations.read(keys)
         else:
-            value, record = await self._read_ahead(keys, past)
+            (value, record), absent = await self._read_ahead(keys, past)
         if value is not None:
             await self._engine.returner.complete(Completion(delivery, call_hash))
             return
@@ -119,20 +119,25 @@ class Handling:
                 remedy="Check that all workers of the topic share one store, and that it lost nothing; then redrive.",
             )
         job = _Job(delivery, message.root_id, decode_call(call_hash, record))
-        absent = [] if past is None else [c for c in past.missing if self._engine.cache.get(c.call.call_hash) is None]
         if past is None or not absent or await self._watch(job, absent, past):
             await self._work(job, past)
 
-    async def _read_ahead(self, keys: list[Key], past: Past) -> list[bytes | None]:
-        """Read `keys`, and with them what the last run asked for, so that a re-run finds it remembered."""
+    async def _read_ahead(self, keys: list[Key], past: Past) -> tuple[list[bytes | None], list[Child]]:
+        """Read `keys`, and with them what the last run asked for, so that a re-run finds it remembered.
+
+        Also gives what the last run missed and has no value yet, which a cache that is too small could not tell.
+        """
         hashes = dict.fromkeys(past.reads)
         hashes.update(dict.fromkeys(child.call.call_hash for child in past.missing))
         ahead = [call_hash for call_hash in hashes if self._engine.cache.get(call_hash) is None]
         values = await self._operations.read([*keys, *(Key("value", call_hash) for call_hash in ahead)])
+        absent: set[str] = set()
         for call_hash, found in zip(ahead, values[len(keys) :], strict=True):
-            if found is not None:
+            if found is None:
+                absent.add(call_hash)
+            else:
                 self._engine.cache.add(call_hash, found)
-        return values[: len(keys)]
+        return values[: len(keys)], [child for child in past.missing if child.call.call_hash in absent]
 
     async def _work(self, job: _Job, past: Past | None) -> None:
         """Run the call, again and again while all that it missed turns up at once."""
@@ -197,7 +202,7 @@ class Handling:
             if not run.missing:
                 raise
         if past is not None and self._policy.check:
-            compare(run.call, past.asked, run.past().asked)
+            run.check(past)
         return None if run.missing else payload
 
     async def _schedule(self, root_id: str, children: Sequence[Child]) -> None:

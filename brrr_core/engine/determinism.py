@@ -7,7 +7,7 @@ from typing import Final
 from brrr_core.errors import NondeterminismError
 from brrr_core.wire import Call
 
-__all__ = ["compare"]
+__all__ = ["compare", "merge"]
 
 SHOWN: Final = 200
 """The most bytes of a payload that an error shows."""
@@ -31,6 +31,21 @@ def compare(call: Call, before: Sequence[Call], now: Sequence[Call]) -> None:
                 remedy="Take time, randomness and outside state into calls of their own, whose values are kept.",
             )
         again[made.call_hash] -= 1
+
+
+def merge(before: Sequence[Call], now: Sequence[Call]) -> list[Call]:
+    """The calls of a run that was aborted too early to be compared, and those that the runs before it made besides.
+
+    The run that is not aborted must make them all.
+    """
+    again = Counter(made.call_hash for made in now)
+    merged = list(now)
+    for made in before:
+        if again[made.call_hash] == 0:
+            merged.append(made)
+        else:
+            again[made.call_hash] -= 1
+    return merged
 
 
 def _show(call: Call) -> str:

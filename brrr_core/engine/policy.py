@@ -1,13 +1,17 @@
 """How a worker behaves where the user has a choice: limits, retries, patience."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
+
+from brrr_core.errors import PolicyError
 
 __all__ = ["RETURNS_LIMIT", "Policy"]
 
 RETURNS_LIMIT: Final = 1_000
 """The most returns that a pending record holds, so that a hot shared child does not make a record of megabytes."""
+
+_COUNTS: Final = ("spawn_limit", "max_attempts", "max_deliveries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,18 @@ class Policy:
     patience: float = 60.0
     cache_bytes: int = 4 * 1024 * 1024
     check: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            PolicyError: A limit is less than 1, or a time or size less than 0.
+        """
+        for setting in fields(self):
+            value: float = getattr(self, setting.name)
+            least = 1 if setting.name in _COUNTS else 0
+            if not value >= least:
+                raise PolicyError(f"{setting.name} is {value!r}", remedy=f"Give {setting.name} at least {least}.")
 
     def retry_delay(self, attempt: int) -> float:
         """Seconds to wait after the failed `attempt`: exponential, with half of it jitter so that retries spread."""

@@ -1,10 +1,13 @@
 """One run of a handler: the values that it finds, and the children that it misses."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child, Defer
+from brrr_core.engine.determinism import compare, merge
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.recall import PREFETCH_LIMIT, RECHECK_LIMIT, Past, ValueCache
 from brrr_core.wire import Call
@@ -20,14 +23,17 @@ class Run:
         call: The call that is run.
         topic: The topic that its message came from, and that its children go to where none is named.
         attempt: How many times its message has been delivered, this time included.
+        missing: The children that have no value yet, by their call hashes; not all of a very wide gather.
     """
 
     __slots__ = (
         "_asked",
         "_cache",
         "_operations",
+        "_own",
         "_reads",
         "_schedule",
+        "_side_by_side",
         "attempt",
         "call",
         "missing",
@@ -57,6 +63,14 @@ class Run:
         self._schedule = schedule
         self._reads: list[str] = []
         self._asked: list[Call] | None = [] if check else None
+        self._own: asyncio.Task[Any] | None = None
+        self._side_by_side = False
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Take the current task for the handler's own: a sync handler's calls come from one task after the other."""
+        if self._asked is not None:
+            self._own = asyncio.current_task()
 
     async def values(self, children: Sequence[Child]) -> list[bytes]:
         """The values of the children, in their order.
@@ -90,9 +104,25 @@ class Run:
             self._reads.extend(child.call.call_hash for child in children)
         if self._asked is not None:
             self._asked.extend(child.call for child in children)
+            self._side_by_side = self._side_by_side or asyncio.current_task() is not self._own
         if len(self.missing) > BATCH_LIMIT:
             await self._schedule_early()
         return values
+
+    def check(self, past: Past) -> None:
+        """Compare the calls of this run, which has ended, with those of the last one.
+
+        Where tasks that the handler started make calls, and one of them aborts the run, it is a matter of chance which
+        calls the others have come to: these are compared once a run is not aborted.
+
+        Raises:
+            NondeterminismError: A call was not made again.
+        """
+        asked = self._asked or []
+        if self.missing and self._side_by_side:
+            self._asked = merge(past.asked, asked)
+        else:
+            compare(self.call, past.asked, asked)
 
     def past(self) -> Past:
         """What is worth remembering of this run when it defers."""

@@ -33,6 +33,7 @@ class Worker:
         self._concurrency = concurrency
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._unstarted: list[Delivery] = []
+        self._released = 0
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._failing_since: float | None = None
@@ -40,6 +41,7 @@ class Worker:
     def stop(self) -> None:
         """Stop receiving; what runs gets the policy's grace to finish."""
         self._stopping.set()
+        self._freed.set()  # also where all places are taken and nothing is received until one is free
 
     async def run(self) -> None:
         """Work until `stop`, or until cancelled; both are graceful. A second cancellation cuts the grace short.
@@ -48,17 +50,16 @@ class Worker:
             BackendError: The queue has not answered for longer than the policy's patience.
         """
         self._engine.hooks.emit(WorkerStarted(self._topic, self._concurrency))
-        released = 0
         keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
         try:
             try:
                 await self._receive_all()
             finally:
-                released = await self._finish()
+                await self._finish()
         finally:
             keeper.cancel()
             await asyncio.wait({keeper})
-            self._engine.hooks.emit(WorkerStopped(self._topic, released))
+            self._engine.hooks.emit(WorkerStopped(self._topic, self._released))
 
     async def _receive_all(self) -> None:
         while not self._stopping.is_set():
@@ -81,20 +82,24 @@ class Worker:
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({receive, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await _end(receive)
         except asyncio.CancelledError:
-            self._unstarted.extend(await _ended(receive) or ())
+            await _end(receive)
+            if not receive.cancelled() and receive.exception() is None:
+                self._unstarted.extend(receive.result())
             raise
         finally:
             stop.cancel()
-        try:
-            deliveries = await _ended(receive)
-        except Exception as error:  # noqa: BLE001 - told to the hooks, or raised when patience ends
+        if receive.cancelled():
+            return ()
+        error = receive.exception()
+        if error is not None:
             await self._bear(error)
             return ()
         self._failing_since = None
-        return deliveries or ()
+        return receive.result()
 
-    async def _bear(self, error: Exception) -> None:
+    async def _bear(self, error: BaseException) -> None:
         """Wait a little after a failed receive, or raise its error when patience is at its end."""
         policy = self._engine.policy
         now = time.monotonic()
@@ -136,8 +141,8 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - tried again long before the leases end
                 self._engine.hooks.emit(BackendFailed(self._topic, error))
 
-    async def _finish(self) -> int:
-        """Let what runs finish within the grace, cancel the rest and release it. How many were released."""
+    async def _finish(self) -> None:
+        """Let what runs finish within the grace, cancel the rest and release it."""
         try:
             if self._running:
                 await asyncio.wait(set(self._running), timeout=self._engine.policy.grace)
@@ -150,13 +155,13 @@ class Worker:
             unfinished = [*self._unstarted, *(delivery for task, delivery in self._running.items() if task.cancelled())]
             try:
                 await self._queue.release(unfinished)
+                self._released = len(unfinished)
             except Exception as error:  # noqa: BLE001 - their leases bring them back
                 self._engine.hooks.emit(BackendFailed(self._topic, error))
-        return len(unfinished)
 
 
-async def _ended(receive: "asyncio.Task[list[Delivery]]") -> list[Delivery] | None:
-    """What a receive brought, cancelling it if it is still waiting; None where it brought nothing for that reason."""
-    receive.cancel()
-    await asyncio.wait({receive})
-    return None if receive.cancelled() else receive.result()
+async def _end(receive: "asyncio.Task[list[Delivery]]") -> None:
+    """Cancel a receive if it is still waiting, and wait until it has ended."""
+    if not receive.done():
+        receive.cancel()
+        await asyncio.wait({receive})

@@ -40,7 +40,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_on_the_map() -> None:
     docs = ROOT / "docs"
-    mapped = {(docs / link.partition("#")[0]).resolve() for link in LINK.findall((docs / "index.md").read_text())}
+    maps = (docs / "index.md", docs / "contract/README.md")  # the second maps the pages of rules
+    mapped = {
+        (page.parent / link.partition("#")[0]).resolve() for page in maps for link in LINK.findall(page.read_text())
+    }
 
     assert docs / "decisions" in mapped  # as a folder; its pages are numbered
     pages = {page for page in PAGES if page.is_relative_to(docs) and page.parent.name != "decisions"}

@@ -1,13 +1,13 @@
 """Workers for a test: opened from a URL or over given roles, stopped when the test is done with them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import brrr_core as brrr
-from brrr_core.backend import QueueStats
+from brrr_core.backend import Queue, QueueStats
 
 TOPIC = "work"
 BOUND = 30.0
@@ -45,25 +45,46 @@ class Fleet:
         """Wait until no message is ready, leased or delayed; the stats then."""
         return await until_idle(self.connection.queue, self.topics)
 
+    async def settled(self, leased: int) -> None:
+        """Wait until nothing is ready and only `leased` messages are held: the others wait for these."""
+
+        async def still() -> bool:
+            stats = await self.stats()
+            return stats.leased <= leased and not stats.ready
+
+        await until(still)
+
     async def dead(self, number: int) -> list[str]:
         """Wait until `number` messages are dead; their reasons."""
-        async with asyncio.timeout(BOUND):
-            while (await self.stats()).dead < number:
-                await asyncio.sleep(0.002)
+
+        async def there() -> bool:
+            return (await self.stats()).dead >= number
+
+        await until(there)
         letters = [await self.connection.queue.dead(topic, limit=1_000) for topic in self.topics]
         return [letter.reason for each in letters for letter in each]
 
 
-async def until_idle(queue: Any, topics: Iterable[str]) -> QueueStats:
-    """Wait until the topics hold no message that is ready, leased or delayed."""
-    topics = list(topics)
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds that nobody tells of, up to the bound."""
     async with asyncio.timeout(BOUND):
-        while True:
-            each = [await queue.stats(topic) for topic in topics]
-            total = QueueStats(*map(sum, zip(*each, strict=True)))
-            if not (total.ready or total.leased or total.delayed):
-                return total
+        while not await condition():  # noqa: ASYNC110 - it is a backend's state, often another process's
             await asyncio.sleep(0.002)
+
+
+async def until_idle(queue: Queue, topics: Iterable[str]) -> QueueStats:
+    """Wait until the topics hold no message that is ready, leased or delayed; the stats then."""
+    names = list(topics)
+
+    async def total() -> QueueStats:
+        each = [await queue.stats(topic) for topic in names]
+        return QueueStats(*map(sum, zip(*each, strict=True)))
+
+    async def idle() -> bool:
+        return (await total())[:3] == (0, 0, 0)
+
+    await until(idle)
+    return await total()
 
 
 @asynccontextmanager

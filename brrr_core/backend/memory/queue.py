@@ -106,6 +106,7 @@ class MemoryQueue(Queue):
     async def stats(self, topic: str) -> QueueStats:
         """Exact counts."""
         self._session.check()
+        check_topic(topic)
         with self._lock:
             place = self._space.topics.get(topic)
             return place.stats(self._clock(), self._loop) if place else QueueStats(0, 0, 0, 0)
@@ -113,6 +114,7 @@ class MemoryQueue(Queue):
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""
         self._session.check()
+        check_topic(topic)
         check_limit(limit)
         with self._lock:
             place = self._space.topics.get(topic)
@@ -136,6 +138,7 @@ class MemoryQueue(Queue):
 
     def _take_dead(self, topic: str, limit: int, *, again: bool) -> int:
         self._session.check()
+        check_topic(topic)
         check_limit(limit)
         with self._lock:
             place = self._space.topics.get(topic)

@@ -1,4 +1,4 @@
-"""The contract kit holds on one file, with every rule."""
+"""The backend holds the whole contract: what any backend must do, and what its manifest declares."""
 
 import pytest
 
@@ -24,4 +24,4 @@ class TestCache(Sqlite, CacheContract):
 
 
 class TestBackend(Sqlite, BackendContract):
-    unreachable_url = "sqlite:////nowhere/brrr.db"
+    unreachable_url = "sqlite:////dev/null/brrr.db"

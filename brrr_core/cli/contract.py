@@ -1,0 +1,100 @@
+"""`brrr contract`: proves a backend or a codec right, or shows where it is wrong."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+from cyclopts import Parameter
+
+from brrr_core.backend.options import Duration
+from brrr_core.cli.exits import ExitCode
+from brrr_core.cli.options import DurationOption, Verbose
+from brrr_core.cli.output import note, write_line
+from brrr_core.errors import CommandError
+
+if TYPE_CHECKING:
+    from brrr_core.contract import Outcome, Report
+
+__all__ = ["contract"]
+
+Many: TypeAlias = tuple[str, ...]
+
+LEASE: Final = Duration(1)
+GRACE: Final = Duration(5)
+
+
+def contract(
+    url: Annotated[str | None, Parameter(help="The backend to test; no URL where a codec is tested.")] = None,
+    /,
+    *,
+    role: Annotated[Many, Parameter(negative=(), help="Test this role: queue, store, cache, backend.")] = (),
+    rule: Annotated[Many, Parameter(negative=(), help="Run this rule only; the run is then partial.")] = (),
+    codec: Annotated[str | None, Parameter(help="Test this codec.")] = None,
+    json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None,
+    badge: Annotated[Path | None, Parameter(help="Write an SVG badge to this file.")] = None,
+    unreachable: Annotated[str | None, Parameter(help="A URL of the scheme behind which nothing answers.")] = None,
+    lease: Annotated[DurationOption, Parameter(help="The lease, for rules that wait for its end.")] = LEASE,
+    grace: Annotated[DurationOption, Parameter(help="What the backend may need beyond what is computed.")] = GRACE,
+    preload: Annotated[Many, Parameter(negative=(), help="Import this module first, in every process.")] = (),
+    expect_failure: Annotated[Many, Parameter(negative=(), help="ID=REASON of a rule that must fail.")] = (),
+    skip: Annotated[Many, Parameter(negative=(), help="ID=REASON of a rule that is not run.")] = (),
+    seed: Annotated[str | None, Parameter(help="The seed of the run to repeat.")] = None,
+    verbose: Verbose = False,
+) -> ExitCode:
+    """Prove that a backend holds the contract, or show where it does not.
+
+    Every rule has a line: passed, failed, skipped with its reason, or not applicable and why. docs/contract/ explains
+    each.
+    """
+    if (url is None) == (codec is None):
+        raise CommandError(
+            "nothing is named to be tested" if url is None else "a backend and a codec are named",
+            remedy="Give a URL like sqlite:///x.db, or --codec NAME.",
+        )
+
+    # Imported here: every other command starts without the kit.
+    from brrr_core.contract import run_codec_contract, run_contract
+
+    def progress(outcome: "Outcome") -> None:
+        if verbose:
+            note(f"{outcome.rule.id} {outcome.status.value} {outcome.seconds:.2f} s")
+
+    expected, rules = _reasons("--expect-failure", expect_failure), list(rule) or None
+    for module in preload:
+        import_module(module)
+    if url is None:
+        report = run_codec_contract(codec or "", rules=rules, expected_failures=expected, seed=seed, progress=progress)
+    else:
+        report = run_contract(
+            url,
+            roles=list(role) or None,
+            rules=rules,
+            unreachable_url=unreachable,
+            lease=lease,
+            grace=grace,
+            preload=preload,
+            skips=_reasons("--skip", skip),
+            expected_failures=expected,
+            seed=seed,
+            progress=progress,
+        )
+    _write(report, json, badge)
+    return ExitCode.OK if report.ok else ExitCode.FAILURE
+
+
+def _reasons(option: str, pairs: Many) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for pair in pairs:
+        id_, equals, reason = pair.partition("=")
+        if not equals or id_ in reasons:
+            raise CommandError(f"{option} {pair} is no ID=REASON, or its second", remedy=f"Write {option} ID=REASON.")
+        reasons[id_] = reason
+    return reasons
+
+
+def _write(report: "Report", json: Path | None, badge: Path | None) -> None:
+    if badge is not None:
+        badge.write_text(report.badge(), encoding="utf-8")
+    if json is not None:
+        json.write_text(f"{report.json()}\n", encoding="utf-8")
+    write_line(report.text())

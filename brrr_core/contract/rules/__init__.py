@@ -1,0 +1,1 @@
+"""The rules of the contract, a family or two a module."""

@@ -1,0 +1,291 @@
+"""Rules BACKEND-FAIL, BACKEND-SECRET, BACKEND-OPTION, BACKEND-PROC and BACKEND-MANIFEST: the edges to the outside."""
+
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+from asyncio import to_thread
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+from brrr_core.backend import Backend, Duration, Roles, Size
+from brrr_core.contract.checks import broken, check, equal, refused
+from brrr_core.contract.context import Context, NotApplicableError, raised
+from brrr_core.contract.registry import rule
+from brrr_core.contract.servers import at_address, closed_port, silent_server, unreachable
+from brrr_core.errors import BackendError, BackendUnavailableError, ForkedError, OptionError
+from brrr_core.plugins import BackendManifest, open_backend, parse_url
+from brrr_core.plugins.options import fields_of
+from brrr_core.plugins.registry import REGISTRY
+
+PATIENCE: Final = 9
+"""Times the grace, 45 seconds unless set: within that, a server that is not there is noticed."""
+
+CANARY: Final = "Sup3rS3cretCanary"
+
+
+@rule("BACKEND-FAIL-01")
+async def tells_unreachable(ctx: Context) -> None:
+    """A server that cannot be reached is a `BackendUnavailableError` with its address and a remedy, in bounded time.
+
+    Why: It is the first error that a user sees, and an engine that retries must know that it can.
+
+    Test: A URL behind which nothing answers is opened; the error must come within 45 seconds.
+    """
+    with unreachable(ctx.target) as url:
+        async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
+            error = await raised(open_backend(url).open())
+        refused(error, BackendUnavailableError, "opening a URL behind which nothing answers")
+        place = parse_url(url).url
+        where = f"{place.hosts[0][1] or place.hosts[0][0]}" if place.hosts else place.path.rpartition("/")[2]
+        check(where in str(error), f"the error should name {where!r}, where nothing answers, and says: {error}")
+        check(bool(getattr(error, "remedy", "")), f"the error says nothing about what to do: {error}")
+
+
+@rule("BACKEND-FAIL-02")
+async def fails_cleanly(ctx: Context) -> None:
+    """A failed opening leaves nothing open: closing afterwards does nothing, and the next opening fails alike.
+
+    Why: Programmes try again until the server is there.
+
+    Test: A URL behind which nothing answers is opened three times, and closed in between. The kit then looks for what
+    is left.
+    """
+    with unreachable(ctx.target) as url:
+        backend = open_backend(url)
+        for _ in range(3):
+            async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
+                refused(await raised(backend.open()), BackendError, "opening a URL behind which nothing answers")
+            await backend.close()
+
+
+@rule("BACKEND-FAIL-03", limit=120)
+async def tells_silent(ctx: Context) -> None:
+    """A server that takes connections and says nothing is an error of the backend's within its timeout.
+
+    Why: Firewalls and overloaded servers do that; a worker that hangs in its start is not restarted.
+
+    Test: The URL is opened with the address of a socket that never answers. For URLs with a host.
+    """
+    if ctx.target.url is None or not parse_url(ctx.target.url).url.hosts:
+        raise NotApplicableError("the URL has no host")
+    with silent_server() as address:
+        backend = open_backend(at_address(ctx.target.url, address))
+        async with ctx.within(PATIENCE * ctx.grace, "opening a URL whose server says nothing fails"):
+            error = await raised(backend.open())
+        await backend.close()
+    refused(error, BackendError, "opening a URL whose server says nothing")
+
+
+def _told(error: BaseException | None) -> str:
+    """Everything that a log would say of an error: itself, its causes, its notes."""
+    return "" if error is None else "".join(traceback.format_exception(error))
+
+
+@contextmanager
+def _listening() -> Generator[list[str]]:
+    """What is logged meanwhile, at every level."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    listener, root = Listener(), logging.getLogger()
+    level = root.level
+    root.addHandler(listener)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.setLevel(level)
+        root.removeHandler(listener)
+
+
+async def _all_told(url: str) -> str:
+    """All that is shown of a URL: by what is made of it, by its errors, by the log."""
+    with _listening() as lines:
+        try:
+            backend = open_backend(url)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+            return "\n".join([_told(error), *lines])
+        texts = [repr(backend), str(backend), _told(await raised(backend.open()))]
+        await backend.close()
+    return "\n".join([*texts, *lines])
+
+
+def _secret_urls(url: str, manifest: BackendManifest, address: str) -> list[str]:
+    """The URL with the canary in each place where a secret may stand, and in some where it should not."""
+    scheme = parse_url(url).url.scheme
+    login = f"user:{CANARY}@"
+    mark = "&" if "?" in url else "?"
+    if parse_url(url).url.hosts:
+        url = at_address(url, address)
+        logins = [at_address(url, address, login=login), at_address(url, address, login=f"{CANARY}@")]
+    else:
+        logins = [f"{scheme}://{login}{address}/x", f"{scheme}://{login}/x"]
+    secrets = [field.name for field in fields_of(manifest.options).values() if field.secret]
+    options = [f"{url}{mark}{name}={CANARY}" for name in [*secrets, "password", "token", "no_such_option"]]
+    options += [f"{url}{mark}{name}_env={CANARY}" for name in [*secrets, "password"]]
+    return [*logins, *options]
+
+
+@rule("BACKEND-SECRET-01", limit=300)
+async def keeps_secrets(ctx: Context) -> None:
+    """A password never shows: not in what a backend says of itself, in no error, cause or traceback, in no log.
+
+    Why: Errors go to logs, and logs to people.
+
+    Test: URLs with a canary as their password, in every secret option, and in places where a secret should not stand,
+    are made and opened, at an address where nothing answers. The canary must be in no text that comes of it.
+    """
+    url = ctx.target.url
+    if url is None:
+        raise NotApplicableError("the backend is made by a function, and no URL is given")
+    with closed_port() as address:
+        for secret in _secret_urls(url, ctx.target.manifest, address):
+            async with ctx.within(PATIENCE * ctx.grace, "opening a URL with a wrong password fails"):
+                told = await _all_told(secret)
+            where = secret.replace(CANARY, "<the secret>")
+            check(CANARY not in told, f"the secret of {where} is shown: {told.replace(CANARY, '<the secret>')[-2000:]}")
+
+
+@rule("BACKEND-OPTION-01")
+async def refuses_options(ctx: Context) -> None:
+    """An option that is unknown, repeated or of the wrong type is refused with `OptionError`, before any opening.
+
+    Why: A misspelt `lease` that is ignored is found in production.
+
+    Test: Each is added to the URL, for every option of the manifest. A number of 0 is taken or refused in that way too.
+    """
+    url = ctx.target.url
+    if url is None:
+        raise NotApplicableError("the backend is made by a function, and no URL is given")
+    mark = "&" if "?" in url else "?"
+    given = {name for name, _ in parse_url(url).query}
+    wrong, border = ["no_such_option=1"], list[str]()
+    for field in fields_of(ctx.target.manifest.options).values():
+        if field.name in given or field.secret:
+            continue
+        wrong.append(f"{field.name}=x&{field.name}=x")
+        kind = field.kind
+        if kind is not str:  # of which every text is one
+            wrong.append(f"{field.name}=no-such-value")
+        if kind is int or kind is float or kind is Duration or kind is Size:
+            border.append(f"{field.name}=0")
+        if kind is Duration or kind is Size:
+            wrong.append(f"{field.name}=-1")
+    for options in wrong:
+        refused(_made(f"{url}{mark}{options}"), OptionError, f"the options {options!r}")
+    for options in border:
+        if (error := _made(f"{url}{mark}{options}")) is not None:
+            refused(error, OptionError, f"the option {options!r}, if it is refused,")
+
+
+def _made(url: str) -> BaseException | None:
+    try:
+        open_backend(url)
+    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+        return error
+    return None
+
+
+@rule("BACKEND-PROC-01")
+async def refuses_pickling(ctx: Context) -> None:
+    """A backend cannot be pickled: `ForkedError` says to send its URL.
+
+    Why: A pool of processes pickles what it is given; a connection that is used by two processes mixes their answers.
+
+    Test: A backend is pickled before it is opened, and while it is open.
+    """
+    backend = ctx.target.backend()
+    refused(_pickled(backend), ForkedError, "pickling a backend")
+    async with backend:
+        refused(_pickled(backend), ForkedError, "pickling an open backend")
+
+
+def _pickled(backend: Backend) -> BaseException | None:
+    try:
+        pickle.dumps(backend)
+    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+        return error
+    return None
+
+
+@rule("BACKEND-PROC-02")
+async def refuses_forking(ctx: Context) -> None:
+    """An open backend refuses to be used in a forked process, with `ForkedError`, and works on in its own.
+
+    Why: Two processes on one socket read each other's answers.
+
+    Test: The process forks, and the child asks for the roles. Where the system can fork.
+    """
+    if not hasattr(os, "fork"):
+        raise NotApplicableError("this system cannot fork")
+    backend = await ctx.backend()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _ = backend.roles
+        except ForkedError:
+            status = 0
+        finally:
+            os._exit(status)  # without any of this process's cleaning up
+    _, status = await to_thread(os.waitpid, child, 0)
+    check(os.waitstatus_to_exitcode(status) == 0, "a forked process can use the backend of its parent")
+    equal(type(backend.roles), Roles, "the type of what the backend offers after a fork")
+
+
+@rule("BACKEND-MANIFEST-01")
+async def carries_manifest(ctx: Context) -> None:
+    """A backend carries the manifest that its plugin ships, and the manifest's example is a URL of its own.
+
+    Why: Capabilities are read from it, by the engine and by this kit.
+
+    Test: The manifest of a backend is compared with the registry's; the example is read.
+    """
+    manifest = ctx.target.manifest
+    check(ctx.target.backend().manifest == manifest, "the backend does not carry the manifest that its plugin ships")
+    scheme = parse_url(manifest.example).url.scheme
+    check(scheme in manifest.schemes, f"the example {manifest.example!r} is of none of the schemes {manifest.schemes}")
+    check(bool(manifest.summary.strip()), "the manifest has no summary")
+
+
+PROBE: Final = """
+import json, sys
+from brrr_core.plugins import backend_manifest
+manifest = backend_manifest(sys.argv[1])
+own = {"brrr_core", "bencode2", "msgspec", "pluggy", "__main__", manifest.backend.partition(".")[0].partition(":")[0]}
+named = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__spec__", None)}
+print(json.dumps(sorted(named - own - sys.stdlib_module_names - {name for name in named if name.startswith("_")})))
+"""
+
+
+@rule("BACKEND-MANIFEST-02")
+async def light_manifest(ctx: Context) -> None:
+    """Loading the manifest imports no client library.
+
+    Why: Listing the plugins, and choosing among them, must be cheap; a broken library that nobody uses hurts nobody.
+
+    Test: A new process loads the manifest; no modules may be there but those of Python, of brrr-core and of the
+    plugin's own package. For installed plugins.
+    """
+    url = ctx.target.url
+    if url is None or not REGISTRY.backends.find(parse_url(url).url.scheme).origin.distribution:
+        raise NotApplicableError("the manifest is registered, and not installed")
+    command = [sys.executable, "-c", PROBE, parse_url(url).url.scheme]
+    bare = [sys.executable, "-c", "import json, sys; print(json.dumps(sorted(sys.modules)))"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    run = partial(subprocess.run, env=environment, capture_output=True, text=True, check=False)
+    ran, begun = await to_thread(run, command), await to_thread(run, bare)
+    if ran.returncode != 0:
+        broken(f"a new process cannot load the manifest: {ran.stderr[-1000:]}")
+    # What Python starts with anyway, editable installs' finders for one, is not the manifest's.
+    loaded: set[str] = set(json.loads(ran.stdout)) - {name.partition(".")[0] for name in json.loads(begun.stdout)}
+    equal(sorted(loaded), list[str](), "the foreign modules that loading the manifest imports")

@@ -1,0 +1,311 @@
+"""Rules BACKEND-OPEN and BACKEND-CLEAN: opening, closing, and leaving nothing behind."""
+
+import asyncio
+from asyncio import CancelledError, create_task, gather, sleep, to_thread
+from collections.abc import Awaitable
+
+from brrr_core.backend import Backend, Cache, Queue, Store, Swap
+from brrr_core.contract.checks import broken, check, equal, refused
+from brrr_core.contract.context import Context, NotApplicableError, raised
+from brrr_core.contract.leaks import open_files, other_tasks, poll, threads
+from brrr_core.contract.registry import rule
+from brrr_core.errors import BackendClosedError
+
+POOL = "asyncio_"
+"""How the threads of the loop's own pool are called; they end with the loop."""
+
+ROLES = {"queue": Queue, "store": Store, "cache": Cache}
+
+
+async def _use(ctx: Context, backend: Backend) -> None:
+    """Ask each role that the backend offers for something."""
+    if backend.roles.queue is not None:
+        topic = ctx.topic()
+        await backend.queue.put(topic, [b"used"])
+        found = await backend.queue.receive(topic, limit=1, wait=ctx.grace)
+        equal([each.body for each in found], [b"used"], "what a queue gives that was opened")
+        await backend.queue.ack(found)
+    if backend.roles.store is not None:
+        key = ctx.key()
+        await backend.store.write([(key, b"used")])
+        equal(await backend.store.read([key]), [b"used"], "what a store gives that was opened")
+    if backend.roles.cache is not None:
+        name = ctx.counter()
+        equal(await backend.cache.increment({name: 1}), {name: 1}, "what a cache gives that was opened")
+
+
+@rule("BACKEND-OPEN-01")
+async def opens_again(ctx: Context) -> None:
+    """A backend that was closed can be opened again, and works.
+
+    Why: A connection is lost, and the same object is opened anew.
+
+    Test: One backend is opened, used and closed, twice.
+    """
+    backend = ctx.target.backend()
+    for _ in range(2):
+        async with backend:
+            await _use(ctx, backend)
+
+
+@rule("BACKEND-OPEN-02")
+async def closes_twice(ctx: Context) -> None:
+    """Closing what is not open does nothing: never opened, or closed already.
+
+    Why: Whoever cleans up after an error does not know how far the opening came.
+
+    Test: A backend is closed before it is opened, and three times after.
+    """
+    backend = ctx.target.backend()
+    await backend.close()
+    await backend.open()
+    for _ in range(3):
+        await backend.close()
+
+
+@rule("BACKEND-OPEN-03")
+async def refuses_second_open(ctx: Context) -> None:
+    """Opening a backend that is open is refused, and it stays open.
+
+    Why: Two owners of one object would close it under each other.
+
+    Test: A backend is opened twice; `BackendClosedError` must come, and the backend must work.
+    """
+    backend = await ctx.backend()
+    refused(await raised(backend.open()), BackendClosedError, "opening a backend that is open")
+    await _use(ctx, backend)
+
+
+@rule("BACKEND-OPEN-04")
+async def offers_what_it_declares(ctx: Context) -> None:
+    """An open backend offers the roles of its manifest, each of its class, and no other; a closed one offers none.
+
+    Why: Roles are chosen by the manifest, before a backend is opened.
+
+    Test: The roles are compared with the manifest, and asked for before and after.
+    """
+    backend = ctx.target.backend()
+    refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was not opened")
+    async with backend:
+        for name, kind in ROLES.items():
+            role = getattr(backend.roles, name)
+            if getattr(ctx.target.manifest, name) is None:
+                check(role is None, f"a {name} is offered, and the manifest declares none")
+            else:
+                check(isinstance(role, kind), f"the manifest declares a {name}, and what is offered is {role!r}")
+    refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was closed")
+
+
+def _roles_of(backend: Backend) -> BaseException | None:
+    try:
+        _ = backend.roles
+    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+        return error
+    return None
+
+
+@rule("BACKEND-OPEN-05")
+async def closed_refuses(ctx: Context) -> None:
+    """Every operation of a closed backend raises `BackendClosedError`.
+
+    Why: A handler that runs on during a shutdown gets an error that says so, not a hang or a broken pipe.
+
+    Test: The roles of a backend are kept beyond its closing, and all their operations are asked for.
+    """
+    backend = ctx.target.backend()
+    topic, key = ctx.topic(), ctx.key()
+    async with backend:
+        roles = backend.roles
+        held = []
+        if roles.queue is not None:
+            await roles.queue.put(topic, [b"held"])
+            held = await roles.queue.receive(topic, limit=1, wait=ctx.grace)
+    operations: dict[str, Awaitable[object]] = {}
+    if (queue := roles.queue) is not None:
+        operations |= {
+            "put": queue.put(topic, [b"x"]),
+            "receive": queue.receive(topic, limit=1, wait=0),
+            "ack": queue.ack(held),
+            "release": queue.release(held),
+            "extend": queue.extend(held),
+            "bury": queue.bury(held[0], "closed"),
+            "stats": queue.stats(topic),
+            "dead": queue.dead(topic, limit=1),
+            "redrive": queue.redrive(topic, limit=1),
+            "drop": queue.drop(topic, limit=1),
+        }
+    if (store := roles.store) is not None:
+        operations |= {
+            "read": store.read([key]),
+            "write": store.write([(key, b"x")]),
+            "swap": store.swap([Swap(key, None, b"x")]),
+        }
+    if (cache := roles.cache) is not None:
+        operations |= {"increment": cache.increment({ctx.counter(): 1})}
+    errors = {name: await raised(operation) for name, operation in operations.items()}
+    for name, error in errors.items():
+        refused(error, BackendClosedError, f"{name} on a closed backend")
+
+
+@rule("BACKEND-OPEN-06")
+async def closing_ends_waits(ctx: Context) -> None:
+    """A receive that waits while its backend is closed raises `BackendClosedError`.
+
+    Why: A receive that waits on would keep the process from ending.
+
+    Test: A receive would wait for ten minutes; the backend is closed; the receive must end within the grace.
+    """
+    if not ctx.target.offers("queue"):
+        raise NotApplicableError("the manifest offers no queue")
+    backend = ctx.target.backend()
+    await backend.open()
+    waiting = create_task(backend.queue.receive(ctx.topic(), limit=1, wait=600))
+    await sleep(0.05)  # whether it waits by now makes no difference to what must come
+    async with ctx.within(2 * ctx.grace, "closing a backend ends a receive that waits"):
+        await backend.close()
+        refused(await raised(waiting), BackendClosedError, "a receive that waits while its backend is closed")
+
+
+@rule("BACKEND-OPEN-07")
+async def fresh_loops(ctx: Context) -> None:
+    """A backend works in an event loop of its own each time: nothing is kept of a loop that has ended.
+
+    Why: Tests, command lines and notebooks run one `asyncio.run` after the other.
+
+    Test: One backend object is opened, used and closed in three loops that follow each other, two in other threads.
+    """
+    backend = ctx.target.backend()
+
+    async def once() -> None:
+        async with backend:
+            await _use(ctx, backend)
+
+    for _ in range(2):
+        await to_thread(asyncio.run, once(), debug=True)
+    await once()
+
+
+@rule("BACKEND-OPEN-08")
+async def sets_up(ctx: Context) -> None:
+    """`setup` can be run again and again, before opening, and says what it did in lines of text.
+
+    Why: `brrr setup URL` is run by every deployment.
+
+    Test: It is run twice on new backends, and then one is opened and used.
+    """
+    for _ in range(2):
+        said = await ctx.target.backend().setup()
+        equal({type(each) for each in [said, *said]} - {str}, {list}, f"the types of what `setup` gives, {said!r}")
+    await _use(ctx, await ctx.backend())
+
+
+@rule("BACKEND-OPEN-09")
+async def opening_cancelled(ctx: Context) -> None:
+    """An opening that is cancelled leaves nothing open, and the backend can be opened afterwards.
+
+    Why: A programme is stopped while it starts.
+
+    Test: Openings are cancelled after 0, 1, 2 … turns of the loop; then no task, thread or file is left, and the same
+    backend is opened and used.
+    """
+    measured = ctx.target.backend()
+    turns = await ctx.turns_of(measured.open)
+    await measured.close()
+    for point in ctx.points(turns):
+        backend = ctx.target.backend()
+        await ctx.cancelled(backend.open, point)
+        await backend.close()
+        async with backend:
+            pass
+    await _use(ctx, await ctx.backend())
+
+
+@rule("BACKEND-CLEAN-01")
+async def leaves_nothing(ctx: Context) -> None:
+    """A closed backend leaves no task, thread, file or socket behind.
+
+    Why: What is left keeps a process from ending, or runs out of descriptors after a thousand openings.
+
+    Test: A backend is opened, used and closed; then the loop's tasks, the threads and the open files are as before. The
+    first round, which may start the loop's own thread pool, is not compared.
+    """
+    async with ctx.target.backend() as backend:
+        await _use(ctx, backend)
+    before, begun = open_files(), threads()
+    async with ctx.target.backend() as backend:
+        await _use(ctx, backend)
+    await sleep(0)
+    tasks = other_tasks()
+    check(not tasks, f"tasks are pending after the backend was closed: {[each.get_name() for each in tasks]}")
+    left = await to_thread(poll, lambda: {each for each in threads() - begun if not each.name.startswith(POOL)})
+    check(not left, f"threads run on after the backend was closed: {[each.name for each in left]}")
+    opened = await to_thread(poll, lambda: open_files() - before)
+    check(not opened, f"files or sockets are open after the backend was closed: {sorted(opened)}")
+
+
+@rule("BACKEND-CLEAN-02")
+async def closes_under_use(ctx: Context) -> None:
+    """Closing a backend ends the operations that are under way: each returns, or raises `BackendClosedError`.
+
+    Why: A worker is stopped in the middle of its work; an operation that never ends keeps it alive.
+
+    Test: Twenty operations are started, and the backend is closed a few turns of the loop later. All must end within
+    the grace.
+    """
+    for turns in (0, 1, 3, 10):
+        backend = ctx.target.backend()
+        await backend.open()
+        operations = [create_task(_use(ctx, backend)) for _ in range(10)]
+        if backend.roles.queue is not None:
+            operations += [create_task(_forget(backend.queue, ctx.topic())) for _ in range(10)]
+        for _ in range(turns):
+            await sleep(0)
+        async with ctx.within(2 * ctx.grace, "operations end when their backend is closed"):
+            await backend.close()
+            ended = await gather(*operations, return_exceptions=True)
+        for error in ended:
+            if error is not None and not isinstance(error, BackendClosedError):
+                broken(f"an operation whose backend was closed raised {error!r}", cause=error)
+
+
+async def _forget(queue: Queue, topic: str) -> None:
+    await queue.receive(topic, limit=1, wait=600)
+
+
+@rule("BACKEND-CLEAN-03")
+async def closes_after_errors(ctx: Context) -> None:
+    """A backend is closed when its `async with` is left by an error or a cancellation, which passes unchanged.
+
+    Why: That is how most programmes end.
+
+    Test: An error, and a cancellation, leave the block; then the backend is closed, and can be opened again.
+    """
+    for leaving in (LookupError("ours"), CancelledError("ours")):
+        backend = ctx.target.backend()
+        try:
+            async with backend:
+                await _use(ctx, backend)
+                raise leaving
+        except (LookupError, CancelledError) as error:
+            check(error is leaving, f"{leaving!r} left the block, and {error!r} came out")
+        else:
+            broken(f"{leaving!r} was swallowed")
+        refused(_roles_of(backend), BackendClosedError, "the roles of a backend whose block was left by an error")
+        async with backend:
+            pass
+
+
+@rule("BACKEND-CLEAN-04")
+async def many_openings(ctx: Context) -> None:
+    """Thirty openings and closings leave what one leaves: nothing.
+
+    Why: A test suite opens thousands.
+
+    Test: Tasks, threads, files and warnings of the interpreter are compared by the kit after every rule; here, after
+    thirty openings, and one backend that was made and never opened.
+    """
+    ctx.target.backend()
+    for _ in range(30):
+        async with ctx.target.backend():
+            pass
+    check(not other_tasks(), f"tasks are pending after 30 openings: {[each.get_name() for each in other_tasks()]}")

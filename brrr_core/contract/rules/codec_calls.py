@@ -1,0 +1,385 @@
+"""Rules CODEC-HASH, CODEC-ROUND and CODEC-ERROR: the same bytes for the same call, and values that come back."""
+
+import json
+import os
+import subprocess
+import sys
+from asyncio import CancelledError, gather, sleep, to_thread
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from brrr_core.contract.checks import broken, check, equal, refused, shown
+from brrr_core.contract.codecs import CodecContext
+from brrr_core.contract.context import NotApplicableError, raised
+from brrr_core.contract.registry import rule
+from brrr_core.errors import BrrrError, DecodeError, EncodeError
+from brrr_core.wire import Call
+
+NAMES: Final = ["task", "Task", "task ", "a.b:c", "", "snow ☃", "🦆", 'quo"ted', "line\nbreak", "[1]"]
+
+VALUES: Final[list[Any]] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**53 - 1,
+    1.5,
+    -0.25,
+    "",
+    "text",
+    "snow ☃, emoji 🦆, 日本, e\u0301, \u2028",
+    '\0\x01\x7f"\\/\b\f\n\r\t',
+    [],
+    [1, [2, [3, []]]],
+    {},
+    {"b": 1, "a": {"z": None, "y": [1, {"x": True}]}, "": 0, "é": "ü"},
+]
+"""What every codec can carry: the values of JSON, of numbers that every language has."""
+
+
+class Opaque:
+    """What no codec can encode."""
+
+    __slots__ = ("hidden",)
+
+
+def _turned(value: Any) -> Any:
+    """The same value, its dicts made in the other order."""
+    match value:
+        case dict():
+            members = cast("dict[str, Any]", value)
+            return {key: _turned(members[key]) for key in reversed(members)}
+        case list():
+            return [_turned(each) for each in value]  # pyright: ignore[reportUnknownVariableType] - of anything
+        case _:
+            return value
+
+
+@rule("CODEC-HASH-01")
+async def order_free(ctx: CodecContext) -> None:
+    """A call's hash and payload do not depend on the order of dict keys, sets or keyword arguments, nor on the attempt.
+
+    Why: A re-run must find the calls that it made before; another hash is another call, and the workflow runs for ever.
+
+    Test: Calls are encoded twice, with all dicts and keyword arguments in the other order, and with sets of other
+    histories.
+    """
+    codec = ctx.codec
+    for value in VALUES:
+        equal(ctx.call("task", _turned(value)), ctx.call("task", value), f"the call of {shown(value)} in another order")
+    keywords = {"one": 1, "two": {"b": 1, "a": 2}, "three": None}
+    one, other = (codec.encode_call("task", (), each) for each in (keywords, _turned(keywords)))
+    equal(other, one, "a call whose keyword arguments stand in another order")
+    grown: set[str] = {f"extra {number}" for number in range(100)}
+    wanted = {f"{number}" for number in range(20)}
+    grown |= wanted
+    grown -= {each for each in grown if each.startswith("extra")}
+    try:
+        one, other = ctx.call("task", wanted), ctx.call("task", grown)
+    except EncodeError:
+        return  # a codec may refuse sets
+    equal(other, one, "a call of a set that was made in another order")
+
+
+PROBE: Final = """
+import json, sys
+from importlib import import_module
+from brrr_core.plugins import load_codec
+module, _, kind = sys.argv[1].partition(":")
+codec = getattr(import_module(module), kind)() if kind else load_codec(module)
+values = json.loads(sys.argv[2])
+named = codec.keyword_only
+calls = [codec.encode_call("task", () if named else (v,), {"a": v} if named else {}) for v in values]
+names = {f"n{number}" for number in range(20)}
+calls.append(codec.encode_call("task", (), {name: {each: 1 for each in names} for name in names}))
+print(json.dumps([[call.call_hash, call.payload.hex()] for call in calls]))
+"""
+
+
+@rule("CODEC-HASH-02")
+async def same_everywhere(ctx: CodecContext) -> None:
+    """A call has the same hash and payload in every process, whatever the seed of Python's own hashes.
+
+    Why: One worker schedules a call, and another looks for its value.
+
+    Test: Three processes with different `PYTHONHASHSEED` encode the same calls, with dicts that are made of sets. A
+    codec object is made there by calling its class.
+    """
+    if ctx.target.place is None:
+        raise NotApplicableError("the codec is of a class that other processes cannot import")
+    command = [sys.executable, "-c", PROBE, ctx.target.place, json.dumps(VALUES)]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    ran = await gather(
+        *(
+            to_thread(
+                subprocess.run,
+                command,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            for seed in ("0", "1", "4242")
+        )
+    )
+    for each in ran:
+        if each.returncode != 0:
+            broken(f"a new process cannot encode calls: {each.stderr[-1000:]}")
+    equal(len({each.stdout for each in ran}), 1, "the number of different encodings in three processes")
+    own = [[call.call_hash, call.payload.hex()] for call in (ctx.call("task", value) for value in VALUES)]
+    equal(json.loads(ran[0].stdout)[: len(own)], own, "the encodings of another process")
+
+
+@rule("CODEC-HASH-03")
+async def printable(ctx: CodecContext) -> None:
+    """A call's hash is printable US-ASCII and not empty, whatever the task and its arguments are called.
+
+    Why: PROTOCOL.md: it is a key of every store, and a part of every message.
+
+    Test: Hostile task names and arguments are encoded.
+    """
+    for call in [*(ctx.call(name, 1) for name in NAMES), *(ctx.call("task", value) for value in VALUES)]:
+        made: object = call.call_hash
+        plain = isinstance(made, str) and made.isascii() and made.isprintable()  # pyright: ignore[reportUnnecessaryIsInstance]
+        check(plain and bool(made), f"a call hash is {made!r}")
+        equal(type(call.payload), bytes, "the type of a payload")
+
+
+@rule("CODEC-HASH-04")
+async def distinct(ctx: CodecContext) -> None:
+    """Different calls have different hashes: of other tasks, other arguments, other places and other types.
+
+    Why: The hash is the call's identity; two calls of one hash have one value.
+
+    Test: A hundred different calls are encoded, among them `f(1)` and `f("1")`, `f([1])` and `f(1)`, `f(1, 2)` and
+    `f([1, 2])`, and tasks whose names and arguments run into each other.
+    """
+    calls = {f"{name!r} of 0.5": ctx.call(name, 0.5) for name in NAMES}
+    calls |= {f"task of {value!r}": ctx.call("task", value) for value in VALUES}
+    more: list[tuple[object, ...]] = [
+        (),
+        (None, None),
+        (1, 2),
+        ([1, 2],),
+        (2, 1),
+        ("1",),
+        (1,),
+        ("None",),
+        ("1", "2"),
+        ("12",),
+    ]
+    more += [("a", "b,c"), ("a,b", "c"), ('a","b',), ({"a": 1},), ({"a": "1"},), ([["a", 1]],), ("true",), ("[]",)]
+    calls |= {f"task of {values!r}": ctx.call("task", *values) for values in more}
+    calls |= {"tas of k1": ctx.call("tas", "k1"), "taskk of 1": ctx.call("taskk", 1)}
+    calls |= {f"task of number {number}": ctx.call("task", number + 100) for number in range(50)}
+    seen: dict[str, str] = {}
+    for name, call in calls.items():
+        if call.call_hash in seen:
+            broken(f"two calls have one hash: {seen[call.call_hash]} and {name}")
+        seen[call.call_hash] = name
+
+
+@rule("CODEC-HASH-05")
+async def named_call(ctx: CodecContext) -> None:
+    """An encoded call keeps the name of its task, and is equal each time it is encoded.
+
+    Why: The call record names the handler.
+
+    Test: Calls of hostile names are encoded twice.
+    """
+    for name in NAMES:
+        equal(ctx.call(name, 1).task_name, name, "the task's name of a call")
+        equal(ctx.call(name, 1), ctx.call(name, 1), "a call that is encoded a second time")
+
+
+@rule("CODEC-ROUND-01")
+async def arguments_return(ctx: CodecContext) -> None:
+    """A task is called with the arguments that were encoded.
+
+    Why: That is a call.
+
+    Test: Values of all plain types are encoded as an argument of a task without annotations, and together as several.
+    """
+    for value in VALUES:
+        args, kwargs = await ctx.arguments(ctx.call("task", value))
+        equal([*args, *kwargs.values()], [value], "the arguments of a task")
+    args, kwargs = await ctx.arguments(ctx.call("task", *VALUES[8:16]))
+    equal([*args, *kwargs.values()], VALUES[8:16], "several arguments of a task, in order")
+
+
+@rule("CODEC-ROUND-02")
+async def results_return(ctx: CodecContext) -> None:
+    """A result that was encoded is decoded to the same value, by any codec object, as often as it is asked for.
+
+    Why: Parents of one child each read its value.
+
+    Test: Values of all plain types are returned by a task, and decoded twice, untyped and as `object`.
+    """
+    for value in VALUES:
+        payload = await ctx.result(value)
+        equal(type(payload), bytes, "the type of an encoded result")
+        for _ in range(2):
+            equal(ctx.codec.decode_return("task", payload), value, "a result that was decoded")
+        equal(await ctx.result(_turned(value)), payload, "the bytes of a result whose dicts stand in another order")
+
+
+@rule("CODEC-ROUND-03")
+async def keywords_return(ctx: CodecContext) -> None:
+    """Keyword arguments come back under their names.
+
+    Why: Calls are written with them.
+
+    Test: A call of three keyword arguments is encoded; the task has two as parameters, one of them annotated.
+    """
+    call = ctx.codec.encode_call("task", (), {"count": 3, "name": "x", "rest": [1]})
+    seen: list[object] = []
+
+    async def task(name: str, count: int, **others: object) -> str:
+        seen.extend([name, count, others])
+        return name
+
+    payload = await ctx.codec.invoke_task(call, task)
+    equal(seen, ["x", 3, {"rest": [1]}], "the keyword arguments of a task")
+    equal(ctx.codec.decode_return("task", payload, returns=str), "x", "a result that was decoded as `str`")
+
+
+@rule("CODEC-ROUND-04")
+async def shared_object(ctx: CodecContext) -> None:
+    """One codec object serves many calls at the same time.
+
+    Why: A worker has one codec, and a hundred calls in flight.
+
+    Test: Fifty calls with values of their own are invoked together, each suspended in its task.
+    """
+
+    async def one(number: int) -> None:
+        async def task(a: list[int]) -> list[int]:
+            await sleep(0)
+            return [*a, number]
+
+        payload = await ctx.codec.invoke_task(ctx.call(f"task {number}", [number]), task)
+        equal(ctx.codec.decode_return("task", payload), [number, number], "the result of one of fifty calls at once")
+
+    await gather(*(one(number) for number in range(50)))
+
+
+@rule("CODEC-ERROR-01")
+async def refuses_arguments(ctx: CodecContext) -> None:
+    """An argument that cannot be encoded is an `EncodeError` that names the task and the argument's type.
+
+    Why: The user must find it in a workflow of a thousand calls; the engine buries such a call at once.
+
+    Test: An object of a class that no codec knows, a function and a dict that contains itself are given, plain and
+    nested.
+    """
+    endless: dict[str, object] = {}
+    endless["self"] = endless
+    for value in (Opaque(), [1, {"deep": Opaque()}], refuses_arguments, endless):
+        error = _encoded(ctx, value)
+        refused(error, EncodeError, f"a call of {shown(type(value))}")
+        check("a-task" in str(error), f"the error should name the task 'a-task', and says: {error}")
+    check("Opaque" in str(_encoded(ctx, [Opaque()])), "the error does not name the type that cannot be encoded")
+
+
+def _encoded(ctx: CodecContext, value: object) -> BaseException | None:
+    try:
+        ctx.call("a-task", value)
+    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+        return error
+    return None
+
+
+@rule("CODEC-ERROR-02")
+async def refuses_results(ctx: CodecContext) -> None:
+    """A result that cannot be encoded is an `EncodeError` that names the task.
+
+    Why: Otherwise the call fails for ever, and nobody knows of which.
+
+    Test: A task returns an object of a class that no codec knows.
+    """
+    call = ctx.codec.encode_call("a-task", (), {})
+
+    async def task() -> object:
+        return {"deep": [Opaque()]}
+
+    error = await raised(ctx.codec.invoke_task(call, task))
+    refused(error, EncodeError, "a result that cannot be encoded")
+    check("a-task" in str(error), f"the error should name the task 'a-task', and says: {error}")
+
+
+@rule("CODEC-ERROR-03")
+async def refuses_garbage(ctx: CodecContext) -> None:
+    """Bytes that are no payload or no result are a `DecodeError`, and the task is not called.
+
+    Why: Another codec, or another version of it, wrote them; the error must say so rather than run a task on rubbish.
+
+    Test: Empty, cut and random bytes are decoded, as a payload and as a result.
+    """
+    good = ctx.call("task", ["long enough to be cut"])
+    result = await ctx.result(["long enough to be cut"])
+    called: list[object] = []
+
+    async def task(*args: object, **kwargs: object) -> None:
+        called.append((args, kwargs))
+
+    for garbage in (b"", good.payload[:-1], b"\xff\xfe\xc1 rubbish"):
+        call = Call("task", garbage, good.call_hash)
+        refused(await raised(ctx.codec.invoke_task(call, task)), DecodeError, f"the payload {garbage!r}")
+    equal(called, [], "the calls of a task whose payload cannot be decoded")
+    for garbage in (b"", result[:-1], b"\xff\xfe\xc1 rubbish"):
+        error = None
+        try:
+            ctx.codec.decode_return("task", garbage)
+        except Exception as caught:  # noqa: BLE001 - which one it is, the rule looks at
+            error = caught
+        refused(error, DecodeError, f"the result {garbage!r}")
+
+
+@rule("CODEC-ERROR-04")
+async def refuses_misfits(ctx: CodecContext) -> None:
+    """Arguments that do not fit the task's parameters are a `DecodeError`, and the task is not called.
+
+    Why: A handler was changed while its calls were on their way; running it with the wrong arguments is worse than not.
+
+    Test: Too many arguments, too few, and one of the wrong type for its annotation.
+    """
+    called: list[object] = []
+
+    async def task(a: int) -> None:
+        called.append(a)
+
+    for values in ((), (1, 2), ("no number",)):
+        error = await raised(ctx.codec.invoke_task(ctx.call("task", *values), task))
+        refused(error, DecodeError, f"a call with the arguments {values!r} of a task of one number")
+    equal(called, [], "the calls of a task whose arguments do not fit")
+
+
+@rule("CODEC-ERROR-05")
+async def passes_errors(ctx: CodecContext) -> None:
+    """What a task raises passes unchanged, errors and cancellations alike.
+
+    Why: The engine's own signals travel as exceptions through the codec; one that is wrapped would be a failure.
+
+    Test: A task raises an error, a `BrrrError`, a `CancelledError` and a `BaseException` of its own.
+    """
+
+    class Signal(BaseException):
+        pass
+
+    call = ctx.codec.encode_call("task", (), {})
+    for leaving in (ValueError("ours"), BrrrError("ours"), CancelledError("ours"), Signal("ours")):
+        try:
+            await ctx.codec.invoke_task(call, _raising(leaving))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is compared
+            if error is not leaving:
+                broken(f"a task raised {leaving!r}, and {error!r} came out", cause=error)
+        else:
+            broken(f"a task raised {leaving!r}, and nothing came out")
+
+
+def _raising(error: BaseException) -> Callable[[], Awaitable[None]]:
+    async def task() -> None:
+        raise error
+
+    return task

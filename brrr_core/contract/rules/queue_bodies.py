@@ -1,0 +1,98 @@
+"""Rules QUEUE-BODY: what is put is what comes."""
+
+from typing import Final
+
+from brrr_core.contract.checks import check, equal, refused, same_bodies
+from brrr_core.contract.context import Context, NotApplicableError, raised
+from brrr_core.contract.registry import rule
+from brrr_core.errors import BodyTooLargeError
+
+MIB: Final = 1024 * 1024
+LARGEST_REFUSED: Final = 256 * MIB
+"""Up to here the kit makes a body of one byte more than is declared."""
+
+HOSTILE: Final = [
+    b"",
+    b"\0",
+    b"a\0b",
+    b"ends in NUL\0",
+    bytes(range(256)),
+    b"\xff\xfe not UTF-8 \xc3",
+    b" \t\r\n lines \r\n",
+    "snow ☃, emoji 🦆".encode(),
+    b'{"json": [1, null]}',
+    b"l1:ae",
+    b"%00%s{0}$1'\"\\",
+    b"$-1\r\n",
+]
+
+
+@rule("QUEUE-BODY-01")
+async def bytes_survive(ctx: Context) -> None:
+    """A body of any bytes is delivered unchanged: empty, with NUL, not UTF-8, or like a protocol's own syntax.
+
+    Why: A message body is bytes of PROTOCOL.md; one that is cut or re-encoded names another call, or none.
+
+    Test: A dozen hostile bodies are put in one batch and received.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await queue.put(topic, HOSTILE)
+    deliveries = await ctx.take_all(queue, topic, len(HOSTILE))
+    same_bodies([each.body for each in deliveries], HOSTILE, "hostile bodies")
+    for each in deliveries:
+        equal(type(each.body), bytes, "the type of a body")
+        equal(each.topic, topic, "the topic of a delivery")
+
+
+@rule("QUEUE-BODY-02")
+async def equal_bodies(ctx: Context) -> None:
+    """Messages of equal bodies are messages of their own: each is delivered, and settled by its own receipt only.
+
+    Why: Two parents may wake one call by the same message; taking one of them away would lose a wake-up.
+
+    Test: Five equal bodies are put; two are acked and three released; three come again.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await queue.put(topic, [b"same"] * 5)
+    deliveries = await ctx.take_all(queue, topic, 5)
+    await queue.ack(deliveries[:2])
+    await queue.release(deliveries[2:])
+    again = await ctx.take_all(queue, topic, 3)
+    await queue.ack(again)
+    await ctx.none_left(queue, topic, "all five equal messages were acked")
+
+
+@rule("QUEUE-BODY-03")
+async def largest_body(ctx: Context) -> None:
+    """A body of the declared size is delivered whole.
+
+    Why: What the manifest declares, users rely on; a queue that cuts a body breaks the call that it names.
+
+    Test: A body of `max_body` bytes is put and received; of 1 MiB where more is declared.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    declared = ctx.target.manifest.queue
+    size = min(declared.max_body if declared else 0, MIB)
+    body = ctx.random.randbytes(size)
+    await queue.put(topic, [body])
+    delivery = await ctx.take_one(queue, topic)
+    check(delivery.body == body, f"a body of {size} bytes came as other {len(delivery.body)} bytes")
+
+
+@rule("QUEUE-BODY-04")
+async def too_large_body(ctx: Context) -> None:
+    """A body of one byte more than declared is refused with `BodyTooLargeError`, and nothing of its batch is put.
+
+    Why: A clear error is a message that the engine can bury with its reason; a half batch would be put again whole.
+
+    Test: A batch of a small body and one over `max_body` is put; then the topic is empty. Not tested where more than
+    256 MiB are declared.
+    """
+    declared = ctx.target.manifest.queue
+    most = declared.max_body if declared else 0
+    if most > LARGEST_REFUSED:
+        raise NotApplicableError(f"a body over the declared {most} bytes is too large to be made")
+    queue, topic = await ctx.queue(), ctx.topic()
+    error = await raised(queue.put(topic, [b"small", bytes(most + 1)]))
+    refused(error, BodyTooLargeError, f"a body of {most + 1} bytes, where {most} are declared,")
+    await ctx.none_left(queue, topic, "a batch that is refused puts nothing")

@@ -1,0 +1,174 @@
+"""Rules QUEUE-CANCEL: an operation that is cancelled at any await loses nothing, and harms nobody else."""
+
+from asyncio import TaskGroup, create_task, gather, sleep
+from functools import partial
+from itertools import product
+
+from brrr_core.backend import Queue
+from brrr_core.contract.checks import check, equal, same_bodies
+from brrr_core.contract.context import NOTHING, Context
+from brrr_core.contract.registry import rule
+
+LONG = 300.0
+
+
+async def _come_back(ctx: Context, queue: Queue, topics: list[str], what: str) -> None:
+    """Each topic gives its one message, at the latest when a lease has run out."""
+    for topic in topics:
+        found = await ctx.take(queue, topic, wait=queue.lease + ctx.grace)
+        equal([each.body for each in found], [b"kept"], f"what the topic gives after {what}")
+        await queue.ack(found)
+
+
+@rule("QUEUE-CANCEL-01", limit=LONG)
+async def receive_ready(ctx: Context) -> None:
+    """A receive that is cancelled while it takes a message loses nothing, at whichever await it is cancelled.
+
+    Why: A worker that stops cancels its receives; what they had taken and not yet returned is nobody's.
+
+    Test: Receives of a ready message are cancelled after 0, 1, 2 … turns of the loop, up to what a whole one takes. A
+    message that was not returned must come again, at the latest when its lease has run out.
+    """
+    queue = await ctx.queue(short_lease=True)
+
+    async def prepared() -> str:
+        topic = ctx.topic()
+        await queue.put(topic, [b"kept"])
+        return topic
+
+    turns = await ctx.turns_of(partial(ctx.take, queue, await prepared(), wait=1))
+    pending: list[str] = []
+    for point in ctx.points(turns):
+        topic = await prepared()
+        ended = await ctx.cancelled(partial(ctx.take, queue, topic, wait=1), point)
+        if ended.result is NOTHING:
+            pending.append(topic)
+    await _come_back(ctx, queue, pending, "a receive that was cancelled")
+
+
+@rule("QUEUE-CANCEL-02", limit=LONG)
+async def receive_waiting(ctx: Context) -> None:
+    """A receive that is cancelled while it waits, and a message comes, loses nothing.
+
+    Why: The message may have been handed to the receive already when the cancellation reaches it.
+
+    Test: A receive waits on an empty topic; a message is put, and the receive is cancelled 0, 1, 2 … turns later. A
+    message that was not returned must come.
+    """
+    queue = await ctx.queue(short_lease=True)
+    pending: list[str] = []
+    for point in (*range(12), 20, 50, 200):
+        topic = ctx.topic()
+        receiving = create_task(ctx.take(queue, topic, wait=600))
+        await sleep(0)
+        await queue.put(topic, [b"kept"])
+        if (await ctx.cancel(receiving, point)).result is NOTHING:
+            pending.append(topic)
+    await _come_back(ctx, queue, pending, "a waiting receive that was cancelled")
+
+
+@rule("QUEUE-CANCEL-03", limit=LONG)
+async def wake_up_kept(ctx: Context) -> None:
+    """A receive that is cancelled hands on the wake-up that it may have got: another that waits gets the message.
+
+    Why: Otherwise a message lies ready beside an idle worker.
+
+    Test: Two receives wait; one message is put, and the first is cancelled 0, 1, 2 … turns later. If that one did not
+    return the message, the other must, within a lease and the grace.
+    """
+    queue = await ctx.queue(short_lease=True)
+    for point in (0, 1, 2, 3, 5, 8, 20, 100):
+        topic = ctx.topic()
+        first = create_task(ctx.take(queue, topic, wait=600))
+        await sleep(0.01)  # it is first in line, most times
+        async with TaskGroup() as tasks:
+            second = tasks.create_task(ctx.take(queue, topic, wait=600))
+            await sleep(0.01)  # and it is second
+            await queue.put(topic, [b"kept"])
+            if (await ctx.cancel(first, point)).result is not NOTHING:
+                second.cancel()
+                continue
+            async with ctx.within(queue.lease + ctx.grace, "the message reaches the receiver that still waits"):
+                found = await second
+        equal([each.body for each in found], [b"kept"], "what the receiver that still waits gave")
+        await queue.ack(found)
+
+
+@rule("QUEUE-CANCEL-04")
+async def put_cancelled(ctx: Context) -> None:
+    """A put that is cancelled has put its messages whole or not at all, and the queue works on.
+
+    Why: A cancelled call may be tried again: a message more is harmless, half a message is not.
+
+    Test: Puts are cancelled after 0, 1, 2 … turns; each topic then gives its message at most once, and takes another.
+    """
+    queue = await ctx.queue()
+    turns = await ctx.turns_of(partial(queue.put, ctx.topic(), [b"kept"]))
+    topics = [ctx.topic() for _ in ctx.points(turns)]
+    for topic, point in zip(topics, ctx.points(turns), strict=False):
+        await ctx.cancelled(partial(queue.put, topic, [b"kept"]), point)
+    for topic in topics:
+        async with ctx.within(ctx.grace, "a put after one that was cancelled"):
+            await queue.put(topic, [b"after"])
+        bodies: list[bytes] = []
+        while b"after" not in bodies:
+            found = await ctx.take(queue, topic, limit=10, wait=ctx.grace)
+            check(bool(found), "a message that was put after a cancelled put did not come")
+            bodies += [each.body for each in found]
+        bodies += [each.body for each in await ctx.take(queue, topic, limit=10)]
+        check(
+            sorted(bodies) in ([b"after"], [b"after", b"kept"]),
+            f"after a cancelled put of b'kept' and a put of b'after' the topic gives {bodies!r}",
+        )
+
+
+@rule("QUEUE-CANCEL-05")
+async def settling_cancelled(ctx: Context) -> None:
+    """An ack or a release that was cancelled can be done again, and then holds.
+
+    Why: A worker that is told to stop while it settles settles what is left in its shutdown.
+
+    Test: Acks and releases are cancelled after 0, 1, 2 … turns and done again: nothing comes after the acks, and
+    every message comes after the releases.
+    """
+    queue = await ctx.queue()
+    topic = ctx.topic()
+    await queue.put(topic, [b"measured", b"measured"])
+    first, second = await ctx.take_all(queue, topic, 2)
+    turns = await ctx.turns_of(partial(queue.ack, [first]))
+    for point in ctx.points(turns):
+        acked, released = ctx.topic(), ctx.topic()
+        async with ctx.within(ctx.grace, "puts after an operation that was cancelled"):
+            await queue.put(acked, [b"kept"])
+            await queue.put(released, [b"kept"])
+        mine, theirs = await ctx.take_one(queue, acked), await ctx.take_one(queue, released)
+        await ctx.cancelled(partial(queue.ack, [mine]), point)
+        await queue.ack([mine])
+        await ctx.none_left(queue, acked, "an ack was cancelled, and done again")
+        await ctx.cancelled(partial(queue.release, [theirs]), point)
+        await queue.release([theirs])
+        equal((await ctx.take_one(queue, released)).body, b"kept", "the body of what was released")
+    await queue.ack([second])
+
+
+@rule("QUEUE-CANCEL-06")
+async def neighbours_unharmed(ctx: Context) -> None:
+    """Cancelling one operation leaves those that run beside it alone.
+
+    Why: Calls of one process share a backend, and often a batch of it; one of them is cancelled.
+
+    Test: Of eight puts that run together the first, a middle one or the last is cancelled, after 0, 1, 2 … turns; the
+    others return, and their messages come.
+    """
+    queue = await ctx.queue()
+    for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
+        topic, other = ctx.topic(), ctx.topic()
+        bodies = [b"%d" % number for number in range(7)]
+        puts = [(topic, body) for body in bodies]
+        puts.insert(place, (other, b"cancelled"))  # the first of a batch may be the one that sends it
+        async with ctx.within(2 * ctx.grace, "puts return beside one that is cancelled"):
+            beside = [create_task(queue.put(name, [body])) for name, body in puts]
+            await ctx.cancel(beside.pop(place), point)
+            await gather(*beside)
+        found = await ctx.take_all(queue, topic, len(bodies))
+        same_bodies([each.body for each in found], bodies, "what was put beside a put that was cancelled")

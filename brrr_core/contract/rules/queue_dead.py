@@ -1,0 +1,220 @@
+"""Rules QUEUE-DEAD and QUEUE-STATS: dead letters, redriving them, and counts."""
+
+from asyncio import TaskGroup, sleep
+from time import time
+
+from brrr_core.backend import Queue
+from brrr_core.contract.checks import check, equal, same_bodies
+from brrr_core.contract.context import Context
+from brrr_core.contract.registry import rule
+from brrr_core.contract.rules.queue_bodies import HOSTILE
+
+REASONS = [
+    "plain",
+    "",
+    "  spaces around  ",
+    'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: \'quoted\' "twice"',
+    "snow ☃, emoji 🦆, %s {0} \\n $1 <b>&amp;",
+    "x" * 20_000,
+]
+
+CLOCKS = 60.0
+"""Seconds that a server's clock may be off from ours."""
+
+
+async def _buried(ctx: Context, queue: Queue, topic: str, bodies: list[bytes], reason: str = "tried enough") -> None:
+    """Bury messages, one after the other."""
+    for body in bodies:
+        await queue.put(topic, [body])
+        await queue.bury(await ctx.take_one(queue, topic), reason)
+
+
+@rule("QUEUE-DEAD-01")
+async def buried(ctx: Context) -> None:
+    """A buried message is gone from its topic, and kept as a dead letter with topic, body, reason, attempt and time.
+
+    Why: A call that is given up is for a person to look at; that needs to say what, why and when.
+
+    Test: A message is buried in its second attempt, and the dead letters are read twice.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await queue.put(topic, [b"hopeless"])
+    await queue.release([await ctx.take_one(queue, topic)])
+    await queue.bury(await ctx.take_one(queue, topic), "tried enough")
+    await ctx.none_left(queue, topic, "the message was buried")
+    letters = await queue.dead(topic, limit=10)
+    seen = [(each.topic, each.body, each.reason, each.attempt) for each in letters]
+    equal(seen, [(topic, b"hopeless", "tried enough", 2)], "topic, body, reason and attempt of the dead letters")
+    at = letters[0].buried_at
+    check(abs(at - time()) < CLOCKS, f"`buried_at` should be now in unix seconds, {time():.0f}, and is {at!r}")
+    equal(await queue.dead(topic, limit=10), letters, "what a second look at the dead letters gives")
+
+
+@rule("QUEUE-DEAD-02")
+async def kept_whole(ctx: Context) -> None:
+    """Dead letters keep any body and any reason: empty, of many lines, quoted, of 20,000 characters, not ASCII.
+
+    Why: A reason is a traceback.
+
+    Test: Hostile bodies and reasons are buried and read, the oldest first.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    for body in HOSTILE:
+        await _buried(ctx, queue, topic, [body])
+    letters = await queue.dead(topic, limit=100)
+    equal([each.body for each in letters], HOSTILE, "the bodies of the dead letters, the oldest first")
+    reasons = ctx.topic()
+    for reason in REASONS:
+        await _buried(ctx, queue, reasons, [b"x"], reason)
+    letters = await queue.dead(reasons, limit=100)
+    equal([each.reason for each in letters], REASONS, "the reasons of the dead letters, the oldest first")
+
+
+@rule("QUEUE-DEAD-03")
+async def buried_once(ctx: Context) -> None:
+    """A bury by a stale receipt does nothing.
+
+    Why: A worker that was paused must not give up a call that another one runs.
+
+    Test: A message is buried twice, one is acked and buried, and one is released, received again and then buried by
+    the first receipt: there is one dead letter, and the last message is still held.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await queue.put(topic, [b"buried", b"acked", b"handed on"])
+    first, second, third = await ctx.take_all(queue, topic, 3)
+    await queue.bury(first, "first")
+    await queue.bury(first, "second")
+    await queue.ack([second])
+    await queue.bury(second, "stale")
+    await queue.release([third])
+    held = await ctx.take_one(queue, topic)
+    await queue.bury(third, "stale")
+    letters = await queue.dead(topic, limit=10)
+    equal(
+        [(each.body, each.reason) for each in letters], [(first.body, "first")], "body and reason of the dead letters"
+    )
+    await queue.release([held])
+    equal((await ctx.take_one(queue, topic)).body, held.body, "the body of what another receiver gave back")
+
+
+@rule("QUEUE-DEAD-04", limit=300.0)
+async def buried_for_good(ctx: Context) -> None:
+    """A buried message does not come back when its lease would have run out.
+
+    Why: It would be run and be a dead letter at once.
+
+    Test: One of two messages that were received together is buried; when the other's lease has run out, it comes alone.
+    """
+    queue, topic = await ctx.queue(short_lease=True), ctx.topic()
+    await queue.put(topic, [b"one", b"two"])
+    begun = ctx.now()
+    gone, left = await ctx.take_all(queue, topic, 2)
+    await queue.bury(gone, "tried enough")
+    ctx.in_time(queue, begun)
+    again = await ctx.take_one(queue, topic, within=queue.lease + ctx.grace)
+    equal(again.body, left.body, "the body of what comes again")
+    await ctx.none_left(queue, topic, "the other message was buried")
+
+
+@rule("QUEUE-DEAD-05")
+async def redriven(ctx: Context) -> None:
+    """`redrive` puts up to `limit` dead letters, the oldest first, back as new messages, and says how many.
+
+    Why: When the cause is mended, an operator has the calls run again.
+
+    Test: Of five dead letters two are redriven, then the rest with a limit of 1,000; each comes as attempt 1, and
+    nothing is left to redrive.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    bodies = [b"%d" % number for number in range(5)]
+    await _buried(ctx, queue, topic, bodies)
+    equal(len(await queue.dead(topic, limit=3)), 3, "how many dead letters a limit of 3 gives")
+    equal(await queue.redrive(topic, limit=2), 2, "what redrive says with a limit of 2")
+    letters = await queue.dead(topic, limit=10)
+    equal([each.body for each in letters], bodies[2:], "the dead letters that are left")
+    deliveries = await ctx.take_all(queue, topic, 2)
+    same_bodies([each.body for each in deliveries], bodies[:2], "what was redriven")
+    equal([each.attempt for each in deliveries], [1, 1], "the attempts of what was redriven")
+    equal(await queue.redrive(topic, limit=1000), 3, "what redrive says with a limit of 1,000")
+    same_bodies([each.body for each in await ctx.take_all(queue, topic, 3)], bodies[2:], "what was redriven")
+    equal(await queue.redrive(topic, limit=10), 0, "what redrive says without dead letters")
+    equal(await queue.dead(topic, limit=10), [], "the dead letters after all were redriven")
+
+
+@rule("QUEUE-DEAD-06")
+async def dropped(ctx: Context) -> None:
+    """`drop` deletes up to `limit` dead letters for good, the oldest first, and says how many.
+
+    Why: What nobody will ever run must not be kept for ever.
+
+    Test: Of five dead letters two are dropped, then the rest.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    bodies = [b"%d" % number for number in range(5)]
+    await _buried(ctx, queue, topic, bodies)
+    equal(await queue.drop(topic, limit=2), 2, "what drop says with a limit of 2")
+    letters = await queue.dead(topic, limit=10)
+    equal([each.body for each in letters], bodies[2:], "the dead letters that are left")
+    equal(await queue.drop(topic, limit=1000), 3, "what drop says with a limit of 1,000")
+    equal(await queue.drop(topic, limit=10), 0, "what drop says without dead letters")
+    await ctx.none_left(queue, topic, "the dead letters were dropped")
+
+
+@rule("QUEUE-DEAD-07")
+async def redrive_wakes(ctx: Context) -> None:
+    """A redrive wakes a receive that waits.
+
+    Why: Workers are idle when an operator redrives.
+
+    Test: A receive waits for ten minutes; the dead letter is redriven.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await _buried(ctx, queue, topic, [b"again"])
+    async with ctx.within(ctx.grace, "a waiting receive returns when a message is redriven"), TaskGroup() as tasks:
+        receiving = tasks.create_task(ctx.take(queue, topic, wait=600))
+        await sleep(0.05)  # whether it waits by now makes no difference to what must come
+        await queue.redrive(topic, limit=10)
+    equal([each.body for each in receiving.result()], [b"again"], "what the waiting receive gave")
+
+
+@rule("QUEUE-STATS-01")
+async def counted(ctx: Context) -> None:
+    """`stats` counts what is ready, leased and dead.
+
+    Why: Operators scale their fleets by it.
+
+    Test: Of six messages three are received, one of them acked and one buried; the counts become 3, 1, 0, 1 within the
+    grace, as a server may count with a lag.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+
+    async def counts(*wanted: int) -> bool:
+        return tuple(await queue.stats(topic)) == wanted
+
+    await ctx.until(lambda: counts(0, 0, 0, 0), "a topic without messages has no counts")
+    await queue.put(topic, [b"%d" % number for number in range(6)])
+    await ctx.until(lambda: counts(6, 0, 0, 0), "six messages are counted as ready")
+    acked, dead, _ = await ctx.take_all(queue, topic, 3)
+    await ctx.until(lambda: counts(3, 3, 0, 0), "three messages are counted as leased")
+    await queue.ack([acked])
+    await queue.bury(dead, "counted")
+    await ctx.until(lambda: counts(3, 1, 0, 1), "three are ready, one is leased, one is dead")
+
+
+@rule("QUEUE-STATS-02", needs="queue.delay")
+async def delayed_counted(ctx: Context) -> None:
+    """`stats` counts what is delayed.
+
+    Why: A fleet whose work is all backing off is not idle.
+
+    Test: Two messages are put with a delay of two seconds, one without; when the delay is over, all three are ready.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await queue.put(topic, [b"one", b"two"], delay=2)
+    await queue.put(topic, [b"now"])
+
+    async def counts(*wanted: int) -> bool:
+        return tuple(await queue.stats(topic)) == wanted
+
+    await ctx.until(lambda: counts(1, 0, 2, 0), "one message is counted as ready, two as delayed", within=1.5)
+    await ctx.until(lambda: counts(3, 0, 0, 0), "three messages are counted as ready", within=2 + ctx.grace)

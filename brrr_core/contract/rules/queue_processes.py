@@ -1,0 +1,170 @@
+"""Rules QUEUE-PROC: several processes on one URL, and what their deaths leave."""
+
+from asyncio import TaskGroup, gather
+from itertools import chain
+
+from brrr_core.contract.checks import check, equal, same_bodies
+from brrr_core.contract.context import Context
+from brrr_core.contract.processes import as_bytes, as_text
+from brrr_core.contract.registry import rule
+
+LONG = 300.0
+KILLED = 2
+
+
+def _bodies(count: int, name: str = "message") -> list[bytes]:
+    return [f"{name} {number}".encode() for number in range(count)]
+
+
+@rule("QUEUE-PROC-01", needs="queue.shared", processes=True)
+async def produced_elsewhere(ctx: Context) -> None:
+    """What other processes put, this one receives, and the other way round.
+
+    Why: Who schedules and who works are different processes.
+
+    Test: Three processes put 50 messages each at the same time, of hostile bytes too; all come here. A message that is
+    put here comes there.
+    """
+    queue, topic, back = await ctx.queue(), ctx.topic(), ctx.topic()
+    agents = await gather(*(ctx.agent() for _ in range(3)))
+    sent = [[*_bodies(49, f"from {number}"), bytes(range(256))] for number in range(3)]
+    await gather(
+        *(
+            agent.do("put", topic=topic, bodies=[as_text(body) for body in bodies])
+            for agent, bodies in zip(agents, sent, strict=True)
+        )
+    )
+    found = await ctx.take_all(queue, topic, 150, within=2 * ctx.grace)
+    same_bodies([each.body for each in found], [*chain.from_iterable(sent)], "what three processes put")
+    await queue.put(back, [b"\0back"])
+    seen = await agents[0].do("receive", topic=back, limit=1, wait=ctx.grace)
+    equal(seen, [[as_text(b"\0back"), 1]], "body and attempt of what another process received")
+
+
+@rule("QUEUE-PROC-02", needs="queue.shared", processes=True)
+async def consumed_elsewhere(ctx: Context) -> None:
+    """Consumers in several processes get each message once between them.
+
+    Why: That is a fleet of workers.
+
+    Test: Three processes receive and ack 150 messages until nothing comes; together they got each one once.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    agents = await gather(*(ctx.agent() for _ in range(3)))
+    await queue.put(topic, _bodies(150))
+    shares = await gather(*(agent.do("consume", topic=topic, idle=0.5, slowly=False) for agent in agents))
+    same_bodies([as_bytes(text) for share in shares for text in share], _bodies(150), "what three processes got")
+
+
+@rule("QUEUE-PROC-03", needs="queue.shared", processes=True, limit=LONG)
+async def holder_killed(ctx: Context) -> None:
+    """What a process held when it was killed (`kill -9`) comes to others when the leases have run out.
+
+    Why: Machines die. That is the reason for a durable workflow.
+
+    Test: A process receives five of ten messages and is killed; all ten come here, those five as attempt 2.
+    """
+    queue, topic = await ctx.queue(short_lease=True), ctx.topic()
+    agent = await ctx.agent(short_lease=True)
+    await queue.put(topic, _bodies(10))
+    held: list[bytes] = []
+    while len(held) < 5:
+        found = await agent.do("receive", topic=topic, limit=5 - len(held), wait=ctx.grace)
+        check(bool(found), "another process did not get what was put here")
+        held += [as_bytes(text) for text, _ in found]
+    await agent.kill()
+    left = await ctx.take_all(queue, topic, 10, within=queue.lease + ctx.grace)
+    same_bodies(
+        [each.body for each in left], _bodies(10), "what comes after a process that held five of ten was killed"
+    )
+    attempts = {each.body: each.attempt for each in left}
+    check(
+        all(attempts[body] == 2 for body in held),
+        f"what a dead process held must come as attempt 2, and comes as {[attempts[body] for body in held]}",
+    )
+
+
+@rule("QUEUE-PROC-04", needs="queue.shared", processes=True, limit=LONG)
+async def consumer_killed(ctx: Context) -> None:
+    """A process that is killed in the middle of receiving and acking loses nothing but what it had acked.
+
+    Why: It dies at any point: between the server's answer and its own next line too.
+
+    Test: A process that receives and acks one by one is killed after some; the rest comes here. The one message that it
+    may have acked and not yet told of may be missing.
+    """
+    queue, topic = await ctx.queue(short_lease=True), ctx.topic()
+    await queue.put(topic, _bodies(60))
+    acked: list[bytes] = []
+    for _ in range(KILLED):
+        agent = await ctx.agent(short_lease=True)
+        agent.begin("consume", topic=topic, idle=ctx.grace, slowly=True)
+        for _ in range(ctx.random.randint(3, 12)):
+            async with ctx.within(2 * ctx.grace, "another process receives and acks messages"):
+                acked += [as_bytes(text) for text in await agent.answer()]
+        acked += [as_bytes(text) for texts in await agent.kill() for text in texts]
+    found = await ctx.take_all(queue, topic, 60 - len(acked) - KILLED, within=queue.lease + ctx.grace)
+    missing = set(_bodies(60)) - {each.body for each in found} - set(acked)
+    if missing:
+        found += await ctx.take(queue, topic, limit=10, wait=queue.lease + ctx.grace)
+        missing -= {each.body for each in found}
+    check(len(missing) <= KILLED, f"{KILLED} killed processes lost {len(missing)} messages: {sorted(missing)[:5]!r}")
+
+
+@rule("QUEUE-PROC-05", needs="queue.shared", processes=True)
+async def woken_by_process(ctx: Context) -> None:
+    """A receive that waits is woken by a message that another process puts.
+
+    Why: A workflow passes from process to process with every call; each would wait as long as the receive does.
+
+    Test: A receive waits for ten minutes while another process puts; it must return within the grace.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    agent = await ctx.agent()
+    async with ctx.within(2 * ctx.grace, "a receive wakes when another process puts"), TaskGroup() as tasks:
+        receiving = tasks.create_task(ctx.take(queue, topic, wait=600))
+        await agent.do("put", topic=topic, bodies=["awaited"])
+    equal([each.body for each in receiving.result()], [b"awaited"], "what the waiting receive gave")
+
+
+@rule("QUEUE-DURABLE-01", needs="queue.durable", processes=True)
+async def survives_death(ctx: Context) -> None:
+    """What `put` returned for survives the death of the process that put it, and of every other.
+
+    Why: It is declared; `schedule` returns when its message is put, and nobody has to remember it.
+
+    Test: A process puts, and is killed the moment that put has returned. Then, with no process of ours left, the
+    URL is opened, and the messages come.
+    """
+    topic = ctx.topic()
+    agent = await ctx.agent()
+    await agent.do("put", topic=topic, bodies=[as_text(body) for body in _bodies(20)])
+    await agent.kill()
+    queue = await ctx.queue()
+    found = await ctx.take_all(queue, topic, 20)
+    same_bodies([each.body for each in found], _bodies(20), "what a dead process had put")
+
+
+@rule("QUEUE-DURABLE-02", needs="queue.durable", limit=LONG)
+async def survives_closing(ctx: Context) -> None:
+    """Messages that are ready or leased, and dead letters, survive the closing of every backend.
+
+    Why: It is declared; a fleet may be stopped for a night.
+
+    Test: Of three messages one or two are received, and one of those is buried; the backend is closed, and the URL
+    opened again.
+    """
+    topic = ctx.topic()
+    async with ctx.target.backend(short_lease=True) as backend:
+        queue = backend.queue
+        await queue.put(topic, [b"one", b"two", b"three"])
+        begun = ctx.now()
+        found = await queue.receive(topic, limit=2, wait=ctx.grace)
+        await queue.bury(found[0], "kept")
+        ctx.in_time(queue, begun)
+        wanted = {b"one", b"two", b"three"} - {found[0].body}
+    queue = await ctx.queue(short_lease=True)
+    again = await ctx.take_all(queue, topic, 2, within=queue.lease + ctx.grace)
+    same_bodies([each.body for each in again], list(wanted), "what comes after every backend was closed")
+    letters = await queue.dead(topic, limit=10)
+    equal([(each.body, each.reason) for each in letters], [(found[0].body, "kept")], "the dead letters")

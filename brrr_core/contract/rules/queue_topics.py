@@ -1,0 +1,103 @@
+"""Rules QUEUE-TOPIC: topics never touch each other, whatever they are called."""
+
+from typing import Final
+
+from brrr_core.contract.checks import equal, refused
+from brrr_core.contract.context import Context, raised
+from brrr_core.contract.registry import rule
+from brrr_core.errors import ArgumentError
+
+HOSTILE: Final = [
+    *(" ", "a b", "a_b", "a-b", "a+b", "a%20b", "a%2520b", "a=20b"),
+    *("a/b", "a//b", "/a/b", "a/b/", "../b", ".", "..", "a.b", "a..b", "a:b", "a::b", "a\\b", "a|b"),
+    *("*", "a.*", ">", "a.>", "#", "a/#", "?", "[a]", "{a}", "{a}b", "$SYS", "$a", "~", "^", "&", "@", "!", ","),
+    *("'", '"', "';--", "`a`", "<a>", "a\tb", "a\nb", "a\r\nb", "a\0b", "a", "A", "a ", " a", "a.dead", "a:dead"),
+    *("é", "e\u0301", "É", "ß", "ss", "☃", "🦆", "日本", "\u202ea", "\ufeffa", "a\u200bb", "None", "null", "0"),
+]
+"""Names that are changed, or mean something, in one server or another, beside what they would collide with."""
+
+LONG: Final = 1000
+
+
+@rule("QUEUE-TOPIC-01")
+async def hostile_topics(ctx: Context) -> None:
+    """A topic is any text that is not empty, and no two topics touch: spaces, slashes, wildcards, Unicode, case.
+
+    Why: Topics are named by users; a message that lands in another topic is run by a worker without its handler.
+
+    Test: One message is put on each of some seventy hostile names, at the beginning and at the end of a name; each is
+    received from its own topic, and nothing else is.
+    """
+    queue = await ctx.queue()
+    named = [ctx.own_topic(f"{ctx.prefix}{name}") for name in HOSTILE] + [
+        ctx.own_topic(f"{name}{ctx.prefix}") for name in HOSTILE
+    ]
+    for topic in named:
+        await queue.put(topic, [topic.encode()])
+    for topic in named:
+        deliveries = await ctx.take(queue, topic, limit=10, wait=ctx.grace)
+        equal([each.body for each in deliveries], [topic.encode()], f"what comes from the topic {topic!r}")
+        equal(deliveries[0].topic, topic, "the topic of a delivery")
+        await queue.ack(deliveries)
+
+
+@rule("QUEUE-TOPIC-02")
+async def long_topics(ctx: Context) -> None:
+    """Topics of 1,000 characters work, and two that differ in the last one only are two.
+
+    Why: A server's limit on names must not cut a user's topic, and mix it with another.
+
+    Test: Two such names get a message each; each gives its own.
+    """
+    queue = await ctx.queue()
+    begin = ctx.prefix.ljust(LONG - 1, "x")
+    for last in "ab":
+        await queue.put(ctx.own_topic(begin + last), [last.encode()])
+    for last in "ab":
+        deliveries = await ctx.take(queue, begin + last, limit=10, wait=ctx.grace)
+        equal([each.body for each in deliveries], [last.encode()], f"what comes from the topic that ends in {last!r}")
+
+
+@rule("QUEUE-TOPIC-03")
+async def empty_topic(ctx: Context) -> None:
+    """The empty topic is refused with `ArgumentError` by every operation that takes a topic.
+
+    Why: An empty name is a mistake of the caller's, to be told before anything is put where nobody looks.
+
+    Test: Each of put, receive, stats, dead, redrive and drop is asked for it.
+    """
+    queue = await ctx.queue()
+    operations = {
+        "put": queue.put("", [b"x"]),
+        "receive": queue.receive("", limit=1, wait=0),
+        "stats": queue.stats(""),
+        "dead": queue.dead("", limit=1),
+        "redrive": queue.redrive("", limit=1),
+        "drop": queue.drop("", limit=1),
+    }
+    errors = {name: await raised(operation) for name, operation in operations.items()}
+    for name, error in errors.items():
+        refused(error, ArgumentError, f"{name} on the empty topic")
+
+
+@rule("QUEUE-TOPIC-04")
+async def topics_apart(ctx: Context) -> None:
+    """Dead letters, statistics, `redrive` and `drop` of one topic leave another topic alone.
+
+    Why: An operator who redrives one topic must not run the dead letters of the others.
+
+    Test: Two topics, one the beginning of the other's name, have a dead letter each; one is dropped.
+    """
+    queue = await ctx.queue()
+    first = ctx.topic()
+    second = ctx.own_topic(f"{first}-more")
+    for topic in (first, second):
+        await queue.put(topic, [topic.encode()])
+        await queue.bury(await ctx.take_one(queue, topic), f"reason of {topic}")
+    for topic in (first, second):
+        letters = await queue.dead(topic, limit=10)
+        equal([(each.topic, each.body) for each in letters], [(topic, topic.encode())], "the dead letters of a topic")
+    equal(await queue.drop(first, limit=10), 1, "what drop removed from the one topic")
+    equal(await queue.redrive(first, limit=10), 0, "what redrive found in a topic without dead letters")
+    equal(len(await queue.dead(second, limit=10)), 1, "how many dead letters the other topic has")
+    await ctx.none_left(queue, first, "nothing was redriven on the one topic")

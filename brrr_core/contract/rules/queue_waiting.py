@@ -1,0 +1,203 @@
+"""Rules QUEUE-WAIT and QUEUE-SHARE: when a receive returns, and how receivers share."""
+
+from asyncio import TaskGroup, get_running_loop, sleep
+from collections import Counter
+from math import inf
+
+from brrr_core.contract.checks import broken, check, equal, same_bodies
+from brrr_core.contract.context import Context
+from brrr_core.contract.registry import rule
+
+WAIT = 0.3
+"""A wait in seconds that is not worth shortening."""
+
+
+@rule("QUEUE-WAIT-01")
+async def delivered(ctx: Context) -> None:
+    """What was put before a receive began is delivered by it, as attempt 1.
+
+    Why: The engine starts work by put and receive alone.
+
+    Test: A message is put and then received, with a wait.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    await queue.put(topic, [b"hello"])
+    delivery = await ctx.take_one(queue, topic)
+    equal((delivery.topic, delivery.body, delivery.attempt), (topic, b"hello", 1), "topic, body and attempt")
+
+
+@rule("QUEUE-WAIT-02")
+async def returns_early(ctx: Context) -> None:
+    """A waiting receive returns as soon as a message comes, not at the end of its wait.
+
+    Why: Every call of a workflow is one message; a worker that looks only when its wait is over adds it to each.
+
+    Test: A receive waits for ten minutes; a message is put; it must return within the grace. Then once more, with a
+    wait that is infinite.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    for wait in (600.0, inf):
+        async with ctx.within(ctx.grace, "a waiting receive returns when a message comes"), TaskGroup() as tasks:
+            receiving = tasks.create_task(ctx.take(queue, topic, wait=wait))
+            await sleep(0.05)  # whether it waits by now makes no difference to what must come
+            await queue.put(topic, [b"awaited"])
+        equal([each.body for each in receiving.result()], [b"awaited"], "what the waiting receive gave")
+
+
+@rule("QUEUE-WAIT-03")
+async def returns_empty(ctx: Context) -> None:
+    """A receive without messages returns an empty list when its wait is over: not before, and not long after.
+
+    Why: A worker looks between receives whether it is to stop; one that returns at once would make it spin.
+
+    Test: An empty topic is received from with waits of 0 and 0.3 seconds, and the time is taken.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    loop = get_running_loop()
+    for wait in (0.0, WAIT):
+        begun = loop.time()
+        async with ctx.within(wait + ctx.grace, f"a receive with wait {wait:g} s returns"):
+            equal(await queue.receive(topic, limit=10, wait=wait), [], "what an empty topic gives")
+        took = loop.time() - begun
+        check(took >= 0.9 * wait, f"a receive with wait {wait:g} s returned after {took:.3f} s without a message")
+
+
+@rule("QUEUE-WAIT-04")
+async def does_not_block(ctx: Context) -> None:
+    """While one receive waits, every other operation of the same backend works.
+
+    Why: One backend serves all loops and calls of a process; a connection that is blocked would stop them.
+
+    Test: A receive waits on an empty topic; meanwhile another topic is put to, received from, acked and counted.
+    """
+    queue, empty, topic = await ctx.queue(), ctx.topic(), ctx.topic()
+    async with TaskGroup() as tasks:
+        waiting = tasks.create_task(queue.receive(empty, limit=1, wait=600))
+        await sleep(0.05)  # whether it waits by now makes no difference to what must come
+        async with ctx.within(ctx.grace, "operations beside a receive that waits"):
+            await queue.put(topic, [b"beside"])
+            delivery = await ctx.take_one(queue, topic)
+            await queue.ack([delivery])
+            await queue.stats(topic)
+        check(not waiting.done(), "a receive on an empty topic returned early")
+        waiting.cancel()
+
+
+@rule("QUEUE-WAIT-05")
+async def loop_runs_on(ctx: Context) -> None:
+    """A waiting receive leaves the event loop free.
+
+    Why: Handlers run on the same loop.
+
+    Test: While a receive waits for 0.3 seconds, a task that sleeps for milliseconds must go on.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    beats = 0
+    async with TaskGroup() as tasks:
+        waiting = tasks.create_task(queue.receive(topic, limit=1, wait=WAIT))
+        while not waiting.done():
+            await sleep(0.005)
+            beats += 1
+    check(beats >= 5, f"the event loop turned {beats} times while a receive waited for {WAIT} s")
+
+
+@rule("QUEUE-SHARE-01")
+async def each_gets_one(ctx: Context) -> None:
+    """Of several receivers that wait, each gets a message when there are as many as receivers.
+
+    Why: A receiver that is left waiting beside a ready message is an idle worker.
+
+    Test: Four receives of limit 1 wait; four messages are put at once; every receive must return with one.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    bodies = [b"%d" % number for number in range(4)]
+    async with ctx.within(2 * ctx.grace, "four receivers get one of four messages each"), TaskGroup() as tasks:
+        receivers = [tasks.create_task(ctx.take(queue, topic, wait=600)) for _ in bodies]
+        await sleep(0.05)  # whether they wait by now makes no difference to what must come
+        await queue.put(topic, bodies)
+    same_bodies([each.body for task in receivers for each in task.result()], bodies, "what four receivers got")
+
+
+@rule("QUEUE-SHARE-02")
+async def consumers_share(ctx: Context) -> None:
+    """Consumers that receive and ack at the same time get each message once between them, and none is starved.
+
+    Why: That is what makes a fleet of workers faster than one.
+
+    Test: Four consumers of one backend take 200 messages in small batches, and ack them.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    bodies = [b"%d" % number for number in range(200)]
+    seen: list[bytes] = []
+    shares: Counter[int] = Counter()
+
+    async def consume(number: int) -> None:
+        while len(seen) < len(bodies):
+            found = await ctx.take(queue, topic, limit=5, wait=0.2)
+            seen.extend(each.body for each in found)
+            shares[number] += len(found)
+            await queue.ack(found)
+
+    await queue.put(topic, bodies)
+    async with ctx.within(4 * ctx.grace, "four consumers take 200 messages"), TaskGroup() as tasks:
+        for number in range(4):
+            tasks.create_task(consume(number))
+    same_bodies(seen, bodies, "what four consumers got")
+    if len([share for share in shares.values() if share]) < 4:
+        broken(f"of four consumers that shared 200 messages some got none: {dict(shares)}")
+
+
+@rule("QUEUE-SHARE-03", pair=True)
+async def woken_by_other(ctx: Context) -> None:
+    """A receive that waits is woken by a message that another backend on the same URL puts.
+
+    Why: Who schedules and who works are different processes.
+
+    Test: One backend waits for ten minutes, the other puts; the receive must return within the grace.
+    """
+    one, other, topic = await ctx.queue(), await ctx.queue(), ctx.topic()
+    async with ctx.within(ctx.grace, "a receive wakes when another backend puts"), TaskGroup() as tasks:
+        receiving = tasks.create_task(ctx.take(one, topic, wait=600))
+        await sleep(0.05)  # whether it waits by now makes no difference to what must come
+        await other.put(topic, [b"from the other"])
+    equal([each.body for each in receiving.result()], [b"from the other"], "what the waiting receive gave")
+
+
+@rule("QUEUE-SHARE-04", pair=True)
+async def two_backends(ctx: Context) -> None:
+    """Two backends on one URL are one queue: what one leases is hidden from the other, until it gives it back.
+
+    Why: Each worker has a backend of its own.
+
+    Test: One puts two messages and takes one; the other gets the second only; the first is released, and then comes.
+    """
+    one, other, topic = await ctx.queue(), await ctx.queue(), ctx.topic()
+    await one.put(topic, [b"first", b"second"])
+    mine = await ctx.take_one(one, topic)
+    theirs = await ctx.take_one(other, topic)
+    same_bodies([mine.body, theirs.body], [b"first", b"second"], "what two backends got")
+    await ctx.none_left(other, topic, "both messages are leased")
+    await one.release([mine])
+    again = await ctx.take_one(other, topic)
+    equal((again.body, again.attempt), (mine.body, 2), "body and attempt of what the other backend released")
+
+
+@rule("QUEUE-SHARE-05", needs="queue.ordered")
+async def ordered(ctx: Context) -> None:
+    """One producer's messages reach one consumer in the order in which they were put.
+
+    Why: It is declared.
+
+    Test: 100 messages, in batches of ten, are received in batches of seven.
+    """
+    queue, topic = await ctx.queue(), ctx.topic()
+    bodies = [b"%03d" % number for number in range(100)]
+    for begin in range(0, 100, 10):
+        await queue.put(topic, bodies[begin : begin + 10])
+    seen: list[bytes] = []
+    while len(seen) < len(bodies):
+        found = await ctx.take(queue, topic, limit=7, wait=ctx.grace)
+        check(bool(found), f"only {len(seen)} of {len(bodies)} messages came")
+        seen += [each.body for each in found]
+        await queue.ack(found)
+    equal(seen, bodies, "the order of what came")

@@ -1,0 +1,265 @@
+"""Rules STORE-RACE, STORE-LINEAR, STORE-CANCEL and STORE-DURABLE: many at once, and whoever dies."""
+
+from asyncio import Barrier, create_task, gather
+from functools import partial
+from itertools import chain, product
+from time import time
+
+from brrr_core.backend import Key, Store, Swap
+from brrr_core.contract.checks import check, equal
+from brrr_core.contract.context import NOTHING, Context
+from brrr_core.contract.histories import linearizable, perform, read_back
+from brrr_core.contract.processes import as_text
+from brrr_core.contract.registry import rule
+
+RACERS = 8
+KEYS = 10
+HEAD_START = 0.3
+"""Seconds ahead at which all processes of a race begin."""
+
+
+async def _stores(ctx: Context, count: int) -> list[Store]:
+    """As many stores: of one backend where a second one would share nothing."""
+    if ctx.target.shared("store"):
+        pair = [await ctx.store() for _ in range(2)]
+        return [pair[number % 2] for number in range(count)]
+    return [await ctx.store()] * count
+
+
+@rule("STORE-RACE-01")
+async def one_creator(ctx: Context) -> None:
+    """Of many that create one record at the same time, exactly one wins, and its value is what is there.
+
+    Why: Two workers that finish one call must agree on its value; the loser reads the winner's.
+
+    Test: Eight clients, on two backends where they share, race for ten keys, from a barrier each.
+    """
+    stores = await _stores(ctx, RACERS)
+    barrier = Barrier(RACERS)
+    for key in [ctx.key() for _ in range(KEYS)]:
+        won: list[bytes] = []
+
+        async def race(number: int, key: Key = key, won: list[bytes] = won) -> None:
+            value = b"racer %d" % number
+            await barrier.wait()
+            if (await stores[number].swap([Swap(key, None, value)]))[0]:
+                won.append(value)
+
+        await gather(*(race(number) for number in range(RACERS)))
+        equal(len(won), 1, f"the number of winners among {RACERS} that create one record")
+        equal(await stores[0].read([key]), won, "what is there after the race")
+
+
+@rule("STORE-RACE-02")
+async def one_deleter(ctx: Context) -> None:
+    """Of many that delete or replace one record at the same time, exactly one wins.
+
+    Why: Who deletes the pending returns has woken the parents, all of them; a second one would have missed some.
+
+    Test: Eight clients race to replace, then to delete, the same value of ten keys.
+    """
+    stores = await _stores(ctx, RACERS)
+    barrier = Barrier(RACERS)
+    for key in [ctx.key() for _ in range(KEYS)]:
+        await stores[0].write([(key, b"there")])
+
+        async def race(number: int, delete: bool, key: Key = key) -> bool:
+            await barrier.wait()
+            expected, new = (b"taken", None) if delete else (b"there", b"taken")
+            return (await stores[number].swap([Swap(key, expected, new)]))[0]
+
+        for delete in (False, True):
+            wins = await gather(*(race(number, delete) for number in range(RACERS)))
+            equal(sum(wins), 1, f"the winners among {RACERS} that {'delete' if delete else 'replace'} one record")
+        equal(await stores[0].read([key]), [None], "what is there after the race")
+
+
+@rule("STORE-RACE-03")
+async def no_lost_update(ctx: Context) -> None:
+    """A number that many increase by read and swap loses none of the increases.
+
+    Why: Parents register on a child in just that way; a lost one is never woken.
+
+    Test: Eight clients add 1 twenty-five times each.
+    """
+    stores, key = await _stores(ctx, RACERS), ctx.key()
+
+    async def add(store: Store) -> None:
+        for _ in range(25):
+            while True:
+                (found,) = await store.read([key])
+                new = b"%d" % (int(found or b"0") + 1)
+                if (await store.swap([Swap(key, found, new)]))[0]:
+                    break
+
+    await gather(*(add(store) for store in stores))
+    equal(await stores[0].read([key]), [b"%d" % (25 * RACERS)], "the number after all increases")
+
+
+@rule("STORE-RACE-04", needs="store.shared", processes=True)
+async def one_creating_process(ctx: Context) -> None:
+    """Of several processes that create one record at the same time, exactly one wins.
+
+    Why: Workers are processes, and a lock of one process does not hold another.
+
+    Test: Three processes race for 100 keys, from one moment on; each key has one winner, whose value is there.
+    """
+    store = await ctx.store()
+    keys = [ctx.key() for _ in range(100)]
+    agents = await gather(*(ctx.agent() for _ in range(3)))
+    at = time() + HEAD_START
+    results = await gather(
+        *(
+            agent.do("create", hashes=[key.call_hash for key in keys], value=f"process {number}", at=at)
+            for number, agent in enumerate(agents)
+        )
+    )
+    for key, found, won in zip(keys, await store.read(keys), zip(*results, strict=True), strict=True):
+        equal(sum(won), 1, f"the number of processes that created {key.call_hash}")
+        equal(found, b"process %d" % won.index(True), "what is there after the race")
+
+
+@rule("STORE-RACE-05", needs="store.shared", processes=True)
+async def no_update_lost_between_processes(ctx: Context) -> None:
+    """A number that several processes increase by read and swap loses none of the increases.
+
+    Why: Parents in different processes register on one child.
+
+    Test: Three processes add 1 forty times each.
+    """
+    store, key = await ctx.store(), ctx.key()
+    agents = await gather(*(ctx.agent() for _ in range(3)))
+    at = time() + HEAD_START
+    await gather(*(agent.do("count", call_hash=key.call_hash, times=40, at=at) for agent in agents))
+    equal(await store.read([key]), [b"120"], "the number after all increases")
+
+
+@rule("STORE-LINEAR-01")
+async def histories(ctx: Context) -> None:
+    """What concurrent clients see of one key can be put into one order: the store is linearizable per key.
+
+    Why: Every argument that the engine loses no wake-up and writes no value twice rests on it.
+
+    Test: Five clients, on two backends where they share, read, write and swap one key at random; the recorded history
+    is searched for an order (Wing and Gong). Six rounds, seeded.
+    """
+    stores = await _stores(ctx, 5)
+    for round_ in range(6):
+        key, seed = ctx.key(), f"{ctx.random.random()}"
+        parts = await gather(
+            *(perform(store, key, f"{number}", 12, f"{seed} {number}") for number, store in enumerate(stores))
+        )
+        history = [*chain.from_iterable(parts)]
+        check(
+            linearizable(history),
+            f"round {round_}: no order of these operations on one key explains their results: "
+            + "; ".join(map(str, sorted(history, key=lambda each: each.asked))),
+        )
+
+
+@rule("STORE-LINEAR-02", needs="store.shared", processes=True)
+async def histories_of_processes(ctx: Context) -> None:
+    """What clients in several processes see of one key can be put into one order.
+
+    Why: A cache in a process, or a replica that is read, passes every test within one.
+
+    Test: As STORE-LINEAR-01, with three processes and this one, by the machine's monotonic clock.
+    """
+    store = await ctx.store()
+    agents = await gather(*(ctx.agent() for _ in range(3)))
+    for round_ in range(4):
+        key, seed, at = ctx.key(), f"{ctx.random.random()}", time() + HEAD_START
+        answers = [
+            agent.do("history", call_hash=key.call_hash, client=f"{number}", count=12, seed=f"{seed} {number}", at=at)
+            for number, agent in enumerate(agents)
+        ]
+        *parts, own = await gather(*answers, perform(store, key, "own", 12, seed))
+        history = [*chain.from_iterable(map(read_back, parts)), *own]
+        check(
+            linearizable(history),
+            f"round {round_}: no order of these operations on one key explains their results: "
+            + "; ".join(map(str, sorted(history, key=lambda each: each.asked))),
+        )
+
+
+@rule("STORE-CANCEL-01")
+async def swap_cancelled(ctx: Context) -> None:
+    """A swap that is cancelled has taken place or not: never in part, and the store works on.
+
+    Why: A worker is told to stop while it registers a parent; the record must be the old one or the new one.
+
+    Test: Swaps of two keys and writes of one, with values of 16 KiB, are cancelled after 0, 1, 2 … turns. Each key then
+    holds its old or its new value, and the next swap of what is read takes place.
+    """
+    store = await ctx.store()
+    old, new = (letter * 16_384 for letter in (b"a", b"b"))
+
+    async def prepared() -> list[Key]:
+        keys = [ctx.key(), ctx.key()]
+        await store.write([(key, old) for key in keys])
+        return keys
+
+    measured = await prepared()
+    turns = await ctx.turns_of(partial(store.swap, [Swap(key, old, new) for key in measured]))
+    for point in ctx.points(turns):
+        keys, written = await prepared(), ctx.key()
+        ended = await ctx.cancelled(partial(store.swap, [Swap(key, old, new) for key in keys]), point)
+        if ended.result is not NOTHING:
+            equal(await store.read(keys), [new, new], "what is there after swaps that took place")
+        await ctx.cancelled(partial(store.write, [(written, new)]), point)
+        for key in keys:
+            await _settled(store, key, old, new)
+        await _settled(store, written, None, new)
+
+
+async def _settled(store: Store, key: Key, old: bytes | None, new: bytes) -> None:
+    """The record is the old one or the new one, and the next swap of what is read takes place.
+
+    What was cancelled may take place a little later, and only once: then one swap of the old record fails.
+    """
+    for allowed in ((old, new), (new,)):
+        (found,) = await store.read([key])
+        check(found in allowed, "after an operation that was cancelled a record is neither the old one nor the new one")
+        if (await store.swap([Swap(key, found, b"next")]))[0]:
+            return
+    check(False, "a swap of the record that was just read failed twice after an operation that was cancelled")
+
+
+@rule("STORE-CANCEL-02")
+async def neighbours_unharmed(ctx: Context) -> None:
+    """Cancelling one swap leaves those that run beside it alone.
+
+    Why: Calls of one process share a backend, and often a batch of it; one of them is cancelled.
+
+    Test: Of eight swaps that run together the first, a middle one or the last is cancelled, after 0, 1, 2 … turns; the
+    others return True, and hold.
+    """
+    store = await ctx.store()
+    for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
+        keys, other = [ctx.key() for _ in range(7)], ctx.key()
+        async with ctx.within(2 * ctx.grace, "swaps return beside one that is cancelled"):
+            swapped = keys.copy()
+            swapped.insert(place, other)  # the first of a batch may be the one that sends it
+            beside = [create_task(store.swap([Swap(key, None, b"x")])) for key in swapped]
+            await ctx.cancel(beside.pop(place), point)
+            equal(await gather(*beside), [[True]] * 7, "the results of swaps beside one that was cancelled")
+        equal(await store.read(keys), [b"x"] * 7, "the records that were created beside a swap that was cancelled")
+
+
+@rule("STORE-DURABLE-01", needs="store.durable", processes=True)
+async def survives_death(ctx: Context) -> None:
+    """What `write` and `swap` returned for survives the death of the process, and of every other.
+
+    Why: It is declared; a value that is lost is computed again, and a pending return that is lost is never woken.
+
+    Test: A process writes, creates, and is killed the moment that both have returned; the URL is opened, and the
+    records are read.
+    """
+    written, created = ctx.key(), ctx.key()
+    value = bytes(range(256))
+    agent = await ctx.agent()
+    await agent.do("write", call_hash=written.call_hash, value=as_text(value))
+    await agent.do("create", hashes=[created.call_hash], value=as_text(value), at=0)
+    await agent.kill()
+    store = await ctx.store()
+    equal(await store.read([written, created]), [value] * 2, "what a dead process had written")

@@ -1,0 +1,251 @@
+"""Rules STORE-READ, STORE-WRITE, STORE-KEY and STORE-VALUE: records are what was written, under their own keys."""
+
+from typing import Final, get_args
+
+from brrr_core.backend import Key, Kind, Swap
+from brrr_core.contract.checks import check, equal, refused
+from brrr_core.contract.context import Context, NotApplicableError, raised
+from brrr_core.contract.registry import rule
+from brrr_core.contract.rules.queue_bodies import HOSTILE, LARGEST_REFUSED, MIB
+from brrr_core.errors import ValueTooLargeError
+
+MANY: Final = 1000
+KINDS: Final = get_args(Kind)
+
+HASHES: Final = [
+    *(" ", "a b", "a_b", "a+b", "a%20b", "a/b", "a//b", "../b", ".", "..", "a.b", "a:b", "a::b", "a\\b", "a|b", "a,b"),
+    *(
+        "*",
+        "a*",
+        "?",
+        ">",
+        "#",
+        "[a]",
+        "{a}",
+        "{a}b",
+        "$",
+        "~",
+        "^",
+        "&",
+        "@",
+        "!",
+        "=",
+        ";",
+        "'",
+        '"',
+        "`",
+        "<a>",
+        "(a)",
+    ),
+    *("a", "A", "a ", " a", "aa", "0", "00", "-1", "None", "call", "value", "value/a", "call/a", "pending_returns"),
+    "".join(map(chr, range(0x20, 0x7F))),
+]
+
+
+@rule("STORE-READ-01")
+async def in_order(ctx: Context) -> None:
+    """A read gives the values in the order of its keys, None for what is absent, and repeats what is asked for twice.
+
+    Why: The engine reads the values of all children of a gather at once, and hands them out by position.
+
+    Test: Present, absent and repeated keys are read in one batch; a batch of none gives an empty list.
+    """
+    store = await ctx.store()
+    one, two, absent = ctx.key(), ctx.key(), ctx.key()
+    await store.write([(one, b"1"), (two, b"2")])
+    equal(await store.read([two, absent, one, two, absent]), [b"2", None, b"1", b"2", None], "what a read gives")
+    equal(await store.read([absent]), [None], "what a key gives that was never written")
+    equal(await store.read([]), [], "what a read of no keys gives")
+
+
+@rule("STORE-READ-02")
+async def own_writes(ctx: Context) -> None:
+    """A read sees every write and swap that ended before it began.
+
+    Why: The engine registers a parent on its child and then reads the child's value; a read that is late loses the
+    wake-up, and the workflow hangs.
+
+    Test: Fifty times in turn, a key is written, swapped and deleted, and read after each.
+    """
+    store, key = await ctx.store(), ctx.key()
+    for number in range(50):
+        old, new = b"old %d" % number, b"new %d" % number
+        await store.write([(key, old)])
+        equal(await store.read([key]), [old], "what a read gives after a write")
+        equal(await store.swap([Swap(key, old, new)]), [True], "the result of a swap of what was just read")
+        equal(await store.read([key]), [new], "what a read gives after a swap")
+        equal(await store.swap([Swap(key, new, None)]), [True], "the result of a delete of what was just read")
+        equal(await store.read([key]), [None], "what a read gives after a delete")
+
+
+@rule("STORE-READ-03", pair=True)
+async def others_writes(ctx: Context) -> None:
+    """A read sees every write and swap of another backend on the same URL that ended before it began.
+
+    Why: The child's worker and the parent's are two processes.
+
+    Test: Two backends write, swap and delete a key in turn, and read what the other has done.
+    """
+    one, other, key = await ctx.store(), await ctx.store(), ctx.key()
+    for number in range(25):
+        for writer, reader in ((one, other), (other, one)):
+            old, new = b"old %d" % number, b"new %d" % number
+            equal(await reader.read([key]), [None], "what a read gives before the write")
+            await writer.write([(key, old)])
+            equal(await reader.read([key]), [old], "what a read gives after another backend's write")
+            equal(await writer.swap([Swap(key, old, new)]), [True], "the result of a swap")
+            equal(await reader.read([key]), [new], "what a read gives after another backend's swap")
+            equal(await reader.swap([Swap(key, new, None)]), [True], "the result of a delete")
+            equal(await writer.read([key]), [None], "what a read gives after another backend's delete")
+
+
+@rule("STORE-WRITE-01")
+async def overwrites(ctx: Context) -> None:
+    """A write sets its keys whatever they were, and of a key that stands twice in a batch the last value stays.
+
+    Why: Call records are written again by each parent; coalesced batches hold what several wrote.
+
+    Test: Keys are written over, and twice in a batch; an empty batch does nothing.
+    """
+    store, one, two = await ctx.store(), ctx.key(), ctx.key()
+    await store.write([(one, b"first")])
+    await store.write([(one, b"second"), (two, b"third"), (one, b"fourth")])
+    equal(await store.read([one, two]), [b"fourth", b"third"], "what is there after a key was written twice in a batch")
+    await store.write([])
+    equal(await store.read([one, two]), [b"fourth", b"third"], "what is there after an empty batch")
+
+
+@rule("STORE-WRITE-02")
+async def many_items(ctx: Context) -> None:
+    """Batches of 1,000 items work: written, read in order, swapped and deleted.
+
+    Why: A gather of a thousand calls is one batch of each.
+
+    Test: 1,000 keys with values of their own go through write, read, swap and delete.
+    """
+    store = await ctx.store()
+    keys = [ctx.key("call") for _ in range(MANY)]
+    values: list[bytes | None] = [b"value %d" % number for number in range(MANY)]
+    await store.write([(key, value) for key, value in zip(keys, values, strict=True) if value is not None])
+    check(
+        await store.read(keys) == values, "1,000 values are not read as they were written, in the order of their keys"
+    )
+    order = ctx.random.sample(range(MANY), MANY)
+    swaps = [Swap(keys[at], values[at] if at % 2 else b"other", b"new %d" % at) for at in order]
+    results = await store.swap(swaps)
+    check(results == [bool(at % 2) for at in order], "the results of 1,000 swaps are not in the order of the swaps")
+    values = [b"new %d" % at if at % 2 else value for at, value in enumerate(values)]
+    check(await store.read(keys) == values, "1,000 values are not as 500 swaps that took place left them")
+    deletes = [Swap(key, value, None) for key, value in zip(keys, values, strict=True)]
+    check(await store.swap(deletes) == [True] * MANY, "1,000 deletes did not all take place")
+    check(await store.read(keys) == [None] * MANY, "1,000 keys that were deleted are not all absent")
+
+
+@rule("STORE-KEY-01")
+async def kinds_apart(ctx: Context) -> None:
+    """Records of one call hash and different kinds are different records.
+
+    Why: Call, pending returns and value of a call stand under one hash.
+
+    Test: All three kinds are written; one is deleted, and the others stay.
+    """
+    store = await ctx.store()
+    call_hash = ctx.key().call_hash
+    keys = [ctx.own_key(Key(kind, call_hash)) for kind in KINDS]
+    values = [kind.encode() for kind in KINDS]
+    await store.write(list(zip(keys, values, strict=True)))
+    equal(await store.read(keys), values, "the records of the three kinds of one hash")
+    await store.swap([Swap(keys[0], values[0], None)])
+    equal(await store.read(keys), [None, *values[1:]], "what is left after one of the three was deleted")
+
+
+@rule("STORE-KEY-02")
+async def hostile_hashes(ctx: Context) -> None:
+    """A call hash is any printable US-ASCII text, and no two touch: spaces, slashes, wildcards, quotes, case.
+
+    Why: Codecs make the hashes, and other SDKs have other codecs.
+
+    Test: Some fifty hostile hashes are written in every kind, at the beginning and at the end of a hash, and read.
+    """
+    store = await ctx.store()
+    hashes = [f"{ctx.prefix}{text}" for text in HASHES] + [f"{text}{ctx.prefix}" for text in HASHES]
+    keys = [ctx.own_key(Key(kind, each)) for each in hashes for kind in KINDS]
+    values = [f"{key.kind}/{key.call_hash}".encode() for key in keys]
+    await store.write(list(zip(keys, values, strict=True)))
+    found = await store.read(keys)
+    for key, seen, wanted in zip(keys, found, values, strict=True):
+        equal(seen, wanted, f"the record {key.kind} of the hash {key.call_hash!r}")
+
+
+@rule("STORE-KEY-03")
+async def long_hashes(ctx: Context) -> None:
+    """Hashes of 1,000 characters work, and two that differ in the last one only are two.
+
+    Why: A server's limit on keys must not mix two calls.
+
+    Test: Two such hashes are written and read.
+    """
+    store = await ctx.store()
+    begin = ctx.prefix.ljust(999, "x")
+    one, two = (ctx.own_key(Key("value", begin + last)) for last in "ab")
+    await store.write([(one, b"a"), (two, b"b")])
+    equal(await store.read([one, two]), [b"a", b"b"], "the values of two long hashes")
+
+
+@rule("STORE-VALUE-01")
+async def values_survive(ctx: Context) -> None:
+    """A value of any bytes is read unchanged, written or swapped; an empty one is present.
+
+    Why: Values are a codec's bytes. A function that returns an empty value has returned.
+
+    Test: A dozen hostile values are written, read, and swapped for each other.
+    """
+    store = await ctx.store()
+    keys = [ctx.key() for _ in HOSTILE]
+    await store.write(list(zip(keys, HOSTILE, strict=True)))
+    equal(await store.read(keys), HOSTILE, "hostile values that were written")
+    turned = [*HOSTILE[1:], HOSTILE[0]]
+    results = await store.swap([Swap(*each) for each in zip(keys, HOSTILE, turned, strict=True)])
+    equal(results, [True] * len(keys), "the results of swaps of hostile values")
+    equal(await store.read(keys), turned, "hostile values that were swapped")
+    fresh = [ctx.key() for _ in HOSTILE]
+    await store.swap([Swap(key, None, value) for key, value in zip(fresh, HOSTILE, strict=True)])
+    equal(await store.read(fresh), HOSTILE, "hostile values that were created by swap")
+
+
+@rule("STORE-VALUE-02")
+async def largest_value(ctx: Context) -> None:
+    """A value of the declared size is written, swapped and read whole.
+
+    Why: What the manifest declares, users rely on.
+
+    Test: A value of `max_value` bytes goes through write, swap and read; of 1 MiB where more is declared.
+    """
+    store, one, two = await ctx.store(), ctx.key(), ctx.key()
+    declared = ctx.target.manifest.store
+    size = min(declared.max_value if declared else 0, MIB)
+    first, second = ctx.random.randbytes(size), ctx.random.randbytes(size)
+    await store.write([(one, first)])
+    equal(await store.swap([Swap(one, first, second), Swap(two, None, first)]), [True, True], "the results of swaps")
+    check(await store.read([one, two]) == [second, first], f"values of {size} bytes are not read as they were written")
+
+
+@rule("STORE-VALUE-03")
+async def too_large_value(ctx: Context) -> None:
+    """A value of one byte more than declared is refused with `ValueTooLargeError`, and nothing of its batch is done.
+
+    Why: A clear error is a call that the engine can bury with its reason.
+
+    Test: Batches of a small value and one over `max_value` are written and swapped; both keys stay absent. Not tested
+    where more than 256 MiB are declared.
+    """
+    declared = ctx.target.manifest.store
+    most = declared.max_value if declared else 0
+    if most > LARGEST_REFUSED:
+        raise NotApplicableError(f"a value over the declared {most} bytes is too large to be made")
+    store, one, two = await ctx.store(), ctx.key(), ctx.key()
+    large, what = bytes(most + 1), f"a value of {most + 1} bytes, where {most} are declared,"
+    refused(await raised(store.write([(one, b"small"), (two, large)])), ValueTooLargeError, f"the write of {what}")
+    swaps = [Swap(one, None, b"small"), Swap(two, None, large)]
+    refused(await raised(store.swap(swaps)), ValueTooLargeError, f"the swap to {what}")
+    equal(await store.read([one, two]), [None, None], "what is there after batches that were refused")

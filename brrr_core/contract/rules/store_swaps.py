@@ -1,0 +1,155 @@
+"""Rules STORE-SWAP: compare-and-set, one key at a time."""
+
+from brrr_core.backend import Swap
+from brrr_core.contract.checks import equal
+from brrr_core.contract.context import Context
+from brrr_core.contract.registry import rule
+
+
+@rule("STORE-SWAP-01")
+async def creates(ctx: Context) -> None:
+    """A swap that expects nothing creates the record if it is absent, and only then.
+
+    Why: The first worker that finishes a call creates its value; every later one must find it as it is.
+
+    Test: A key is created; a second create fails and changes nothing.
+    """
+    store, key = await ctx.store(), ctx.key()
+    equal(await store.swap([Swap(key, None, b"first")]), [True], "the result of creating an absent record")
+    equal(await store.swap([Swap(key, None, b"second")]), [False], "the result of creating a record that is there")
+    equal(await store.read([key]), [b"first"], "the record after a create that failed")
+
+
+@rule("STORE-SWAP-02")
+async def replaces(ctx: Context) -> None:
+    """A swap replaces what it expects, and nothing else: not what only begins, ends or compares like it.
+
+    Why: A pending-returns record that changed meanwhile must be read again, or a parent is never woken.
+
+    Test: Swaps that expect a part, an extension, other case, a NUL more, other spelling of a number, or nothing, fail;
+    the one that expects the very bytes takes place.
+    """
+    store, key = await ctx.store(), ctx.key()
+    await store.write([(key, b"01\0Ab")])
+    for wrong in (
+        b"",
+        b"01",
+        b"01\0",
+        b"01\0A",
+        b"01\0Abc",
+        b"01\0AB",
+        b"1\0Ab",
+        b"01\0Ab\0",
+        b" 01\0Ab",
+        b"\0Ab",
+        None,
+    ):
+        equal(await store.swap([Swap(key, wrong, b"new")]), [False], f"the result of a swap that expects {wrong!r}")
+    equal(await store.read([key]), [b"01\0Ab"], "the record after swaps that failed")
+    equal(await store.swap([Swap(key, b"01\0Ab", b"new")]), [True], "the result of a swap that expects what is there")
+    equal(await store.read([key]), [b"new"], "the record after a swap that took place")
+
+
+@rule("STORE-SWAP-03")
+async def deletes(ctx: Context) -> None:
+    """A swap to nothing deletes what it expects; afterwards the record is absent, and can be created again.
+
+    Why: A call's pending returns are removed by compare-and-delete when all were woken.
+
+    Test: A delete that expects something else fails; the right one takes place, a second one does not; then the key is
+    created anew.
+    """
+    store, key = await ctx.store(), ctx.key()
+    await store.write([(key, b"there")])
+    equal(await store.swap([Swap(key, b"other", None)]), [False], "the result of a delete that expects something else")
+    equal(await store.read([key]), [b"there"], "the record after a delete that failed")
+    equal(await store.swap([Swap(key, b"there", None)]), [True], "the result of a delete")
+    equal(await store.swap([Swap(key, b"there", None)]), [False], "the result of a second delete")
+    equal(await store.read([key]), [None], "the record after it was deleted")
+    equal(await store.swap([Swap(key, None, b"again")]), [True], "the result of creating what was deleted")
+    equal(await store.read([key]), [b"again"], "the record after it was created again")
+
+
+@rule("STORE-SWAP-04")
+async def empty_is_present(ctx: Context) -> None:
+    """An empty value is not an absent one, in what a swap expects and in what it sets.
+
+    Why: An empty result is a result.
+
+    Test: A record is created empty; a swap that expects nothing fails, one that expects the empty value takes place.
+    """
+    store, key = await ctx.store(), ctx.key()
+    equal(
+        await store.swap([Swap(key, b"", b"x")]), [False], "the result of expecting an empty value of an absent record"
+    )
+    equal(await store.swap([Swap(key, None, b"")]), [True], "the result of creating an empty record")
+    equal(await store.read([key]), [b""], "an empty record")
+    equal(await store.swap([Swap(key, None, b"x")]), [False], "the result of expecting nothing of an empty record")
+    equal(await store.swap([Swap(key, b"", b"x")]), [True], "the result of expecting an empty value of an empty record")
+    equal(await store.swap([Swap(key, b"x", b"")]), [True], "the result of setting a record to the empty value")
+    equal(await store.read([key]), [b""], "a record that was set to the empty value")
+
+
+@rule("STORE-SWAP-05")
+async def mixed_batch(ctx: Context) -> None:
+    """The swaps of a batch are independent, and their results come in their order.
+
+    Why: One batch holds the creates, replaces and deletes of many calls; one that loses must not undo the others.
+
+    Test: A create, a replace, a delete and one that fails of each stand mixed in a batch; an empty batch gives an
+    empty list.
+    """
+    store = await ctx.store()
+    keys = [ctx.key() for _ in range(6)]
+    await store.write([(key, b"old") for key in keys[2:]])
+    swaps = [
+        Swap(keys[2], b"wrong", b"new"),
+        Swap(keys[0], None, b"new"),
+        Swap(keys[3], b"old", b"new"),
+        Swap(keys[1], b"wrong", b"new"),
+        Swap(keys[4], b"old", None),
+        Swap(keys[5], b"wrong", None),
+    ]
+    equal(await store.swap(swaps), [False, True, True, False, True, False], "the results of a mixed batch")
+    wanted = [b"new", None, b"old", b"new", None, b"old"]
+    equal(await store.read(keys), wanted, "the records after a mixed batch")
+    equal(await store.swap([]), [], "the results of an empty batch")
+
+
+@rule("STORE-SWAP-06")
+async def one_key_in_turn(ctx: Context) -> None:
+    """Swaps of one key in one batch take place one after the other, in their order.
+
+    Why: Coalescing puts what several calls ask for one child into one batch.
+
+    Test: A batch creates a key twice, replaces it twice, deletes it twice and creates it again, with another key in
+    between.
+    """
+    store, key, other = await ctx.store(), ctx.key(), ctx.key()
+    swaps = [
+        Swap(key, None, b"1"),
+        Swap(key, None, b"x"),
+        Swap(other, None, b"beside"),
+        Swap(key, b"1", b"2"),
+        Swap(key, b"1", b"x"),
+        Swap(key, b"2", None),
+        Swap(key, b"2", None),
+        Swap(key, None, b"3"),
+    ]
+    equal(await store.swap(swaps), [True, False, True, True, False, True, False, True], "the results, in order")
+    equal(await store.read([key, other]), [b"3", b"beside"], "the records afterwards")
+
+
+@rule("STORE-SWAP-07")
+async def same_value(ctx: Context) -> None:
+    """A swap to what is there already takes place, and so does one from nothing to nothing.
+
+    Why: It is how the engine makes sure that something is still as it was read.
+
+    Test: A record is swapped to itself; an absent one to absence.
+    """
+    store, key, absent = await ctx.store(), ctx.key(), ctx.key()
+    await store.write([(key, b"same")])
+    swaps = [Swap(key, b"same", b"same"), Swap(absent, None, None), Swap(key, None, None), Swap(absent, b"same", None)]
+    equal(await store.swap(swaps), [True, True, False, False], "the results of swaps that change nothing")
+    equal(await store.read([key, absent]), [b"same", None], "the records after swaps that change nothing")

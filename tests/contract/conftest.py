@@ -1,0 +1,9 @@
+"""Makes `mutants` importable here, and in the processes that the kit starts: they see this process's path."""
+
+import sys
+from pathlib import Path
+
+HERE = str(Path(__file__).parent)
+
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)

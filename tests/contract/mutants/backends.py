@@ -1,0 +1,223 @@
+"""Backends whose life is broken: opening, closing, and what they leave behind."""
+
+import asyncio
+import socket
+import threading
+from dataclasses import replace
+
+from brrr_core.plugins.builtin import MEMORY
+from mutants.kit import QueueOver, Sound, breaks
+
+
+@breaks("BACKEND-OPEN-01", raises=RuntimeError)
+class OpensOnce(Sound):
+    """What was closed cannot be opened again."""
+
+    opened = False
+
+    async def start(self):
+        if self.opened:
+            raise RuntimeError("threads can only be started once")
+        self.opened = True
+        return await super().start()
+
+
+@breaks("BACKEND-OPEN-02", raises=AttributeError)
+class ClosesOnce(Sound):
+    """Closing a second time is an error."""
+
+    async def close(self):
+        _ = self._roles.queue.lease
+        await super().close()
+
+
+@breaks("BACKEND-OPEN-03")
+class OpensTwice(Sound):
+    """Opening what is open connects anew, and forgets the first connection."""
+
+    async def open(self):
+        self._roles = None
+        await super().open()
+
+
+@breaks("BACKEND-OPEN-04")
+class OffersLess(Sound):
+    """A role that the manifest declares is not there."""
+
+    async def start(self):
+        return replace(await super().start(), cache=None)
+
+
+@breaks("BACKEND-OPEN-04", manifest=replace(MEMORY, cache=None))
+class OffersMore(Sound):
+    """A role that the manifest does not declare is there."""
+
+
+@breaks("BACKEND-OPEN-05")
+class WorksOnClosed(Sound):
+    """A store that was kept beyond the closing still answers."""
+
+    async def start(self):
+        roles = await super().start()
+        inner = roles.store.inner
+        inner._session = type("Open", (), {"check": lambda self: None})()
+        return roles
+
+
+@breaks("BACKEND-OPEN-06")
+class WaitsOnClosed(Sound):
+    """A receive goes on waiting when its backend is closed."""
+
+    class queue_kind(QueueOver):  # noqa: N801 - it stands for the attribute
+        async def receive(self, topic, *, limit, wait):
+            found = await self.inner.receive(topic, limit=limit, wait=0)
+            if not found and wait:
+                await asyncio.sleep(min(wait, 30))
+            return found
+
+
+@breaks("BACKEND-OPEN-07", raises=RuntimeError)
+class KeepsItsLoop(Sound):
+    """A lock belongs to the loop of the first opening."""
+
+    loop = None
+
+    async def start(self):
+        self.loop = self.loop or asyncio.get_running_loop()
+        if self.loop is not asyncio.get_running_loop():
+            raise RuntimeError("got Future attached to a different loop")
+        return await super().start()
+
+
+@breaks("BACKEND-OPEN-08", raises=FileExistsError)
+class SetsUpOnce(Sound):
+    """A setup fails where there has been one."""
+
+    done = False
+
+    async def setup(self):
+        if type(self).done:
+            type(self).done = False
+            raise FileExistsError("the table exists")
+        type(self).done = True
+        return ["made the table"]
+
+
+@breaks("BACKEND-OPEN-09")
+class ForgetsACancelledOpening(Sound):
+    """What was connected before the opening was cancelled is never closed."""
+
+    async def start(self):
+        self.reader = asyncio.create_task(asyncio.sleep(600))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.whole = True
+        return await super().start()
+
+    whole = False
+
+    async def stop(self):
+        if self.whole:
+            self.reader.cancel()
+        await super().stop()
+
+
+@breaks("BACKEND-CLEAN-01", "BACKEND-CLEAN-04")
+class LeaksATask(Sound):
+    """Closing leaves a task behind."""
+
+    async def start(self):
+        self.task = asyncio.create_task(asyncio.sleep(600))
+        return await super().start()
+
+
+@breaks("BACKEND-CLEAN-01")
+class LeaksAThread(Sound):
+    """Closing leaves a thread behind."""
+
+    async def start(self):
+        threading.Thread(target=threading.Event().wait, args=(4,), daemon=True).start()
+        return await super().start()
+
+
+LEAKED = []
+
+
+@breaks("BACKEND-CLEAN-01")
+class LeaksASocket(Sound):
+    """Closing leaves a socket open."""
+
+    async def start(self):
+        LEAKED.append(socket.socket())
+        return await super().start()
+
+
+@breaks("BACKEND-CLEAN-04")
+class LeavesItToTheCollector(Sound):
+    """A socket is not closed but forgotten, with a ResourceWarning."""
+
+    async def start(self):
+        self.socket = socket.socket()
+        return await super().start()
+
+    async def stop(self):
+        await super().stop()
+        self.socket = None
+
+
+@breaks("BACKEND-CLEAN-04")
+class ForgetsAnError(Sound):
+    """A task fails, and nobody asks it."""
+
+    async def start(self):
+        async def fail():
+            raise LookupError("nobody hears this")
+
+        asyncio.create_task(fail())  # noqa: RUF006 - that is what is wrong with it
+        return await super().start()
+
+
+@breaks("BACKEND-CLEAN-02")
+class HangsUnderUse(Sound):
+    """An operation that was under way when its backend was closed never ends."""
+
+    class queue_kind(QueueOver):  # noqa: N801 - it stands for the attribute
+        async def receive(self, topic, *, limit, wait):
+            try:
+                return await self.inner.receive(topic, limit=limit, wait=wait)
+            except Exception:
+                await asyncio.sleep(30)
+                raise
+
+
+@breaks("BACKEND-CLEAN-03")
+class SwallowsErrors(Sound):
+    """An error that leaves the block is swallowed."""
+
+    async def __aexit__(self, *error):
+        await self.close()
+        return True
+
+
+@breaks("BACKEND-PROC-01")
+class Pickles(Sound):
+    """A backend can be pickled."""
+
+    def __reduce__(self):
+        return (dict, ())
+
+
+@breaks("BACKEND-PROC-02")
+class Forks(Sound):
+    """A backend works on in a forked process, on the connection of its parent."""
+
+    @property
+    def roles(self):
+        if self._roles is None:
+            return super().roles
+        return self._roles
+
+
+@breaks("BACKEND-MANIFEST-01", manifest=replace(MEMORY, example="redis://localhost"))
+class OtherExample(Sound):
+    """The example of the manifest is of another scheme."""

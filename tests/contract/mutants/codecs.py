@@ -1,0 +1,200 @@
+"""Codecs that are broken."""
+
+import asyncio
+import json
+from hashlib import sha256
+
+from brrr_core.codec.json import JsonCodec
+from brrr_core.errors import BrrrError, DecodeError, EncodeError
+from brrr_core.wire import Call
+from mutants.kit import breaks
+
+
+def hashed(call: Call, of: object) -> Call:
+    """The call, under another hash."""
+    return Call(call.task_name, call.payload, sha256(repr(of).encode()).hexdigest())
+
+
+@breaks("CODEC-HASH-01")
+class KeepsTheOrder(JsonCodec):
+    """The hash depends on the order of dict keys."""
+
+    def encode_call(self, task_name, args, kwargs):
+        call = super().encode_call(task_name, args, kwargs)
+        return Call(task_name, json.dumps([args, kwargs], default=sorted).encode(), call.call_hash)
+
+
+@breaks("CODEC-HASH-01", "CODEC-HASH-05")
+class SaltsEachCall(JsonCodec):
+    """Each encoding of one call has a hash of its own."""
+
+    count = 0
+
+    def encode_call(self, task_name, args, kwargs):
+        type(self).count += 1
+        return hashed(super().encode_call(task_name, args, kwargs), self.count)
+
+
+@breaks("CODEC-HASH-02")
+class HashesByPython(JsonCodec):
+    """The hash is Python's own, which is another in each process."""
+
+    def encode_call(self, task_name, args, kwargs):
+        call = super().encode_call(task_name, args, kwargs)
+        return hashed(call, hash(call.payload))
+
+
+@breaks("CODEC-HASH-03")
+class RawHashes(JsonCodec):
+    """The hash holds the task's name as it is."""
+
+    def encode_call(self, task_name, args, kwargs):
+        call = super().encode_call(task_name, args, kwargs)
+        return Call(task_name, call.payload, f"{task_name}-{call.call_hash}")
+
+
+@breaks("CODEC-HASH-04")
+class ForgetsTheTask(JsonCodec):
+    """The hash does not cover the task's name."""
+
+    def encode_call(self, task_name, args, kwargs):
+        call = super().encode_call(task_name, args, kwargs)
+        return hashed(call, call.payload)
+
+
+@breaks("CODEC-HASH-04")
+class JoinsWithoutASeparator(JsonCodec):
+    """The hash covers names and arguments run together."""
+
+    def encode_call(self, task_name, args, kwargs):
+        return hashed(super().encode_call(task_name, args, kwargs), task_name + "".join(map(str, args)))
+
+
+@breaks("CODEC-HASH-05")
+class LowersNames(JsonCodec):
+    """A call's task name is in lower case."""
+
+    def encode_call(self, task_name, args, kwargs):
+        call = super().encode_call(task_name, args, kwargs)
+        return Call(task_name.lower(), call.payload, call.call_hash)
+
+
+@breaks("CODEC-ROUND-01", "CODEC-ROUND-02")
+class AsciiOnly(JsonCodec):
+    """Text that is not ASCII loses its accents and worse."""
+
+    async def invoke_task(self, call, task):
+        payload = json.dumps(json.loads(call.payload)).encode("ascii").replace(b"\\u", b"?")
+        result = await super().invoke_task(Call(call.task_name, payload, call.call_hash), task)
+        return json.dumps(json.loads(result)).encode("ascii").replace(b"\\u", b"?")
+
+
+@breaks("CODEC-ROUND-02")
+class UnsortedResults(JsonCodec):
+    """A result's bytes depend on the order of its dict keys."""
+
+    async def invoke_task(self, call, task):
+        kept = []
+
+        async def keep(*args, **kwargs):
+            kept.append(await task(*args, **kwargs))
+
+        keep.__wrapped__ = task
+        await super().invoke_task(call, keep)
+        return json.dumps(kept[0]).encode()
+
+
+@breaks("CODEC-ROUND-03", raises=DecodeError)
+class DropsKeywords(JsonCodec):
+    """Keyword arguments are handed on by position, in the order of their names."""
+
+    def encode_call(self, task_name, args, kwargs):
+        return super().encode_call(task_name, [*args, *(kwargs[name] for name in sorted(kwargs))], {})
+
+
+@breaks("CODEC-ROUND-04")
+class OneCallAtATime(JsonCodec):
+    """The call that is invoked is kept on the codec, where another one comes between."""
+
+    async def invoke_task(self, call, task):
+        self.task = task
+        await asyncio.sleep(0)
+        return await super().invoke_task(call, self.task)
+
+
+@breaks("CODEC-ERROR-01")
+class EncodesAnything(JsonCodec):
+    """What cannot be encoded is encoded as its repr."""
+
+    def encode_call(self, task_name, args, kwargs):
+        try:
+            return super().encode_call(task_name, args, kwargs)
+        except EncodeError:
+            return super().encode_call(task_name, [repr(args)], {})
+
+
+@breaks("CODEC-ERROR-01", "CODEC-ERROR-02")
+class NamesNoTask(JsonCodec):
+    """An error does not say of which task the call is."""
+
+    def encode_call(self, task_name, args, kwargs):
+        try:
+            return super().encode_call(task_name, args, kwargs)
+        except EncodeError as error:
+            raise EncodeError("this cannot be encoded") from error
+
+    async def invoke_task(self, call, task):
+        try:
+            return await super().invoke_task(call, task)
+        except EncodeError as error:
+            raise EncodeError("this cannot be encoded") from error
+
+
+@breaks("CODEC-ERROR-03")
+class ReadsAnything(JsonCodec):
+    """Bytes that are no result are None."""
+
+    def decode_return(self, task_name, payload, *, returns=object):
+        try:
+            return super().decode_return(task_name, payload)
+        except DecodeError:
+            return None
+
+
+@breaks("CODEC-ERROR-04")
+class CallsWithRubbish(JsonCodec):
+    """Arguments that do not fit are handed to the task as they are."""
+
+    async def invoke_task(self, call, task):
+        return await super().invoke_task(call, self._anything(task))
+
+    @staticmethod
+    def _anything(task):
+        async def anything(*args, **kwargs):
+            return await task(*args, **kwargs)
+
+        return anything
+
+
+@breaks("CODEC-ERROR-05")
+class WrapsErrors(JsonCodec):
+    """What a task raises comes out as another error."""
+
+    async def invoke_task(self, call, task):
+        try:
+            return await super().invoke_task(call, task)
+        except ValueError as error:
+            raise BrrrError("the task failed") from error
+
+
+@breaks("CODEC-ERROR-05")
+class SwallowsSignals(JsonCodec):
+    """What a task raises to the engine is taken for a failure."""
+
+    async def invoke_task(self, call, task):
+        try:
+            return await super().invoke_task(call, task)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise BrrrError("the task failed") from error

@@ -1,0 +1,190 @@
+"""How a mutant is made: a wrapper around one role of the memory backend, which a subclass breaks in one way."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from brrr_core.backend import (
+    BackendUrl,
+    Cache,
+    DeadLetter,
+    Delivery,
+    Duration,
+    Key,
+    Queue,
+    QueueStats,
+    Roles,
+    Store,
+    Swap,
+)
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions
+from brrr_core.codec.contracts import Codec
+from brrr_core.contract.codecs import CodecTarget
+from brrr_core.contract.target import Target
+from brrr_core.errors import CapabilityError, RuleBrokenError
+from brrr_core.plugins import BackendManifest
+from brrr_core.plugins.builtin import MEMORY
+
+LEASE = 0.4
+GRACE = 1.0
+NO_DELAY = replace(MEMORY, queue=replace(MEMORY.queue, delay=False))
+
+_names = count()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One broken thing.
+
+    Attributes:
+        name: Its class's name.
+        title: What is wrong with it.
+        rules: The rules of which each must fail.
+        target: Makes it, as the kit takes it.
+        raises: What it raises itself where a rule does not say what is wrong in words of its own.
+    """
+
+    name: str
+    title: str
+    rules: tuple[str, ...]
+    target: Callable[[], Target | CodecTarget]
+    raises: type[Exception] = RuleBrokenError
+
+
+MUTANTS: list[Mutant] = []
+
+
+class QueueOver(Queue):
+    """A queue that hands everything on to another."""
+
+    def __init__(self, inner: Queue) -> None:
+        self.inner = inner
+        self.lease = inner.lease
+
+    async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        await self.inner.put(topic, bodies, delay=delay)
+
+    async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
+        return await self.inner.receive(topic, limit=limit, wait=wait)
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        await self.inner.ack(deliveries)
+
+    async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
+        await self.inner.release(deliveries, delay=delay)
+
+    async def extend(self, deliveries: Sequence[Delivery]) -> None:
+        await self.inner.extend(deliveries)
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        await self.inner.bury(delivery, reason)
+
+    async def stats(self, topic: str) -> QueueStats:
+        return await self.inner.stats(topic)
+
+    async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
+        return await self.inner.dead(topic, limit=limit)
+
+    async def redrive(self, topic: str, *, limit: int) -> int:
+        return await self.inner.redrive(topic, limit=limit)
+
+    async def drop(self, topic: str, *, limit: int) -> int:
+        return await self.inner.drop(topic, limit=limit)
+
+
+class NoDelay(QueueOver):
+    """A queue that declares no delay, and refuses it."""
+
+    async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        self._refuse(delay)
+        await self.inner.put(topic, bodies)
+
+    async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
+        self._refuse(delay)
+        await self.inner.release(deliveries)
+
+    def _refuse(self, delay: float) -> None:
+        if delay:
+            raise CapabilityError("this queue has no delays", remedy="Use another.")
+
+
+class StoreOver(Store):
+    """A store that hands everything on to another."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
+        return await self.inner.read(keys)
+
+    async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
+        await self.inner.write(items)
+
+    async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        return await self.inner.swap(swaps)
+
+
+class CacheOver(Cache):
+    """A cache that hands everything on to another."""
+
+    def __init__(self, inner: Cache) -> None:
+        self.inner = inner
+
+    async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        return await self.inner.increment(amounts)
+
+
+class Sound(MemoryBackend):
+    """A backend of wrappers that break nothing: whatever the kit says of a mutant, it must not say of this."""
+
+    queue_kind: type[QueueOver] = QueueOver
+    store_kind: type[StoreOver] = StoreOver
+    cache_kind: type[CacheOver] = CacheOver
+
+    async def start(self) -> Roles:
+        roles = await super().start()
+        return Roles(
+            queue=self.queue_kind(roles.queue), store=self.store_kind(roles.store), cache=self.cache_kind(roles.cache)
+        )
+
+
+def target_of(kind: type[MemoryBackend], manifest: BackendManifest) -> Target:
+    """A backend class as the kit takes it, over a space of its own."""
+    name = f"mutant-{next(_names)}"
+
+    def make(lease: float = 30) -> MemoryBackend:
+        backend = kind(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)))
+        backend.manifest = manifest
+        return backend
+
+    return Target.made_by(make, lease=LEASE, grace=GRACE)
+
+
+def sound(manifest: BackendManifest = MEMORY) -> Target:
+    """The backend that is not broken."""
+    kind = Sound if manifest is MEMORY else type("SoundNoDelay", (Sound,), {"queue_kind": NoDelay})
+    return target_of(kind, manifest)
+
+
+def breaks(
+    *rules: str, manifest: BackendManifest = MEMORY, raises: type[Exception] = RuleBrokenError
+) -> Callable[[type], type]:
+    """Enter a class as a mutant that breaks these rules: a wrapper of one role, a backend, or a codec."""
+
+    def enter(kind: type) -> type:
+        def target() -> Target | CodecTarget:
+            if issubclass(kind, Codec):
+                return CodecTarget.of(kind())
+            if issubclass(kind, MemoryBackend):
+                return target_of(kind, manifest)
+            role = next(role for role, base in ROLES.items() if issubclass(kind, base))
+            return target_of(type(kind.__name__, (Sound,), {f"{role}_kind": kind}), manifest)
+
+        MUTANTS.append(Mutant(kind.__name__, inspect.getdoc(kind) or "", rules, target, raises))
+        return kind
+
+    return enter
+
+
+ROLES = {"queue": QueueOver, "store": StoreOver, "cache": CacheOver}

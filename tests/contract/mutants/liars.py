@@ -1,0 +1,197 @@
+"""Backends that are opened by URL: those that declare what they cannot do, and those that show what they should not.
+
+Their manifests are registered while they are tested: here by `known`, in other processes by `mutants.registered`.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from brrr_core.backend import Backend, Roles
+from brrr_core.backend.memory import MemoryBackend
+from brrr_core.contract.target import Target
+from brrr_core.errors import BackendUnavailableError
+from brrr_core.plugins import BackendManifest, register, unregister
+from brrr_core.plugins.builtin import MEMORY
+from mutants.kit import GRACE, LEASE, MUTANTS, Mutant
+
+MODULE = "mutants.liars"
+MANIFESTS: list[BackendManifest] = []
+
+
+@contextmanager
+def known() -> Iterator[None]:
+    """Has the schemes known meanwhile."""
+    for manifest in MANIFESTS:
+        register(manifest)
+    try:
+        yield
+    finally:
+        for manifest in MANIFESTS:
+            unregister(manifest)
+
+
+def by_url(*rules: str, url: str = "{scheme}:x", grace: float = GRACE, **changes: object) -> Callable[[type], type]:
+    """Enter a backend class as a mutant that is opened by URL, under a scheme of its own."""
+
+    def enter(kind: type) -> type:
+        scheme = kind.__name__.lower()
+        target_module = f"{MODULE}:{kind.__name__}"
+        MANIFESTS.append(replace(MEMORY, schemes=(scheme,), example=f"{scheme}:x", backend=target_module, **changes))
+        address = url.format(scheme=scheme)
+
+        def target() -> Target:
+            return Target.at(address, lease=LEASE, grace=grace, preload=("mutants.registered",))
+
+        MUTANTS.append(Mutant(kind.__name__, kind.__doc__ or "", rules, target))
+        return kind
+
+    return enter
+
+
+SHARED = replace(MEMORY.queue, shared=True, durable=True)
+
+
+@by_url("QUEUE-PROC-01", "QUEUE-PROC-02", "QUEUE-PROC-03", "QUEUE-PROC-04", "QUEUE-PROC-05", queue=SHARED)
+class SharesNoQueue(MemoryBackend):
+    """A queue in the process's own memory declares `shared`."""
+
+
+@by_url("QUEUE-DURABLE-01", queue=SHARED)
+class ForgetsTheQueue(MemoryBackend):
+    """A queue in the process's own memory declares `durable`."""
+
+
+@by_url("QUEUE-DURABLE-02", queue=SHARED, url="{scheme}:")
+class ForgetsWhenClosed(MemoryBackend):
+    """A queue that is gone when it is closed declares `durable`."""
+
+
+@by_url(
+    *("STORE-RACE-04", "STORE-RACE-05", "STORE-LINEAR-02", "STORE-DURABLE-01"),
+    store=replace(MEMORY.store, shared=True, durable=True),
+)
+class SharesNoStore(MemoryBackend):
+    """A store in the process's own memory declares `shared` and `durable`."""
+
+
+@by_url("CACHE-RACE-03", "CACHE-DURABLE-01", cache=replace(MEMORY.cache, shared=True, durable=True))
+class SharesNoCache(MemoryBackend):
+    """A cache in the process's own memory declares `shared` and `durable`."""
+
+
+class _Networked(Backend):
+    """Connects to the first host of its URL."""
+
+    def __init__(self, url: object, options: object) -> None:
+        self.url, self.options = url, options
+
+    async def start(self) -> Roles:
+        await self.connect(self.url.hosts[0])
+        raise AssertionError("nobody answers there")
+
+    async def connect(self, host: tuple[str, int]) -> None:
+        self.socket = socket.socket()
+        try:
+            self.socket.connect(host)
+        except OSError as error:
+            raise BackendUnavailableError(f"{self.shown()} does not answer", remedy="Start the server.") from error
+
+    def shown(self) -> str:
+        return f"{self.url}"
+
+    async def stop(self) -> None:
+        self.socket.close()
+
+
+@by_url("BACKEND-FAIL-01", url="{scheme}://localhost:9")
+class RaisesRaw(_Networked):
+    """A server that does not answer is the client library's own error."""
+
+    async def connect(self, host):
+        self.socket = socket.socket()
+        self.socket.connect(host)
+
+
+@by_url("BACKEND-FAIL-01", url="{scheme}://localhost:9")
+class NamesNoAddress(_Networked):
+    """The error of a server that does not answer does not say which server."""
+
+    def shown(self) -> str:
+        return "the server"
+
+
+@by_url("BACKEND-FAIL-02", url="{scheme}://localhost:9")
+class LeaksAFailedSocket(_Networked):
+    """The socket of a failed opening stays open."""
+
+    kept: ClassVar[list[socket.socket]] = []
+
+    async def stop(self):
+        self.kept.append(self.socket)
+
+
+@by_url("BACKEND-SECRET-01", url="{scheme}://localhost:9")
+class ShowsThePassword(_Networked):
+    """An error holds the password."""
+
+    def shown(self) -> str:
+        return f"{self.url} with {self.url.password.reveal() if self.url.password else 'no password'}"
+
+
+@by_url("BACKEND-SECRET-01", url="{scheme}://localhost:9")
+class LogsThePassword(_Networked):
+    """The log holds the password."""
+
+    def shown(self) -> str:
+        logging.getLogger("client").debug("AUTH %s", self.url.password and self.url.password.reveal())
+        return f"{self.url}"
+
+
+@by_url("BACKEND-SECRET-01", url="{scheme}://localhost:9")
+class ChainsThePassword(_Networked):
+    """The cause of an error holds the password, as a client library put it there."""
+
+    async def connect(self, host):
+        self.socket = socket.socket()
+        try:
+            raise OSError(f"no answer for {self.url.password.reveal() if self.url.password else ''}@{host[0]}")
+        except OSError as error:
+            raise BackendUnavailableError(f"{self.url} does not answer", remedy="Start the server.") from error
+
+
+@by_url("BACKEND-FAIL-03", url="{scheme}://localhost:9", grace=0.1)
+class WaitsForAWord(_Networked):
+    """A server that takes the connection and says nothing is waited for without end."""
+
+    async def connect(self, host):
+        await super().connect(host)
+        await asyncio.sleep(60)
+
+
+@by_url("QUEUE-LEASE-06")
+class IgnoresItsOption(MemoryBackend):
+    """The option `lease` changes nothing."""
+
+    def __init__(self, url, options):
+        super().__init__(url)
+
+
+@dataclass(frozen=True)
+class _Divides:
+    depth: int = 8
+
+    def __post_init__(self) -> None:
+        _ = 100 // self.depth
+
+
+@by_url("BACKEND-OPTION-01", options=_Divides)
+class DividesByItsOption(MemoryBackend):
+    """An option out of range is an error of arithmetic."""
+
+    def __init__(self, url, options):
+        super().__init__(url)

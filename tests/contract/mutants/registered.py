@@ -1,0 +1,7 @@
+"""Registers the mutants that are opened by URL: other processes import this before they open one."""
+
+from brrr_core.plugins import register
+from mutants.liars import MANIFESTS
+
+for manifest in MANIFESTS:
+    register(manifest)

@@ -1,0 +1,78 @@
+"""The search for an order of a history: it finds one where there is one, and only there."""
+
+from itertools import permutations
+from random import Random
+
+import pytest
+
+from brrr_core.contract.histories import Operation, linearizable, portable, read_back
+
+
+def op(kind: str, asked: int, answered: int, value: bytes | None, **more: object) -> Operation:
+    return Operation(kind, asked, answered, value, **more)
+
+
+@pytest.mark.parametrize(
+    ("history", "possible"),
+    [
+        ([], True),
+        ([op("read", 1, 2, None)], True),
+        ([op("read", 1, 2, b"x")], False),
+        # A read after a write sees it; one that overlaps may or may not.
+        ([op("write", 1, 2, b"x"), op("read", 3, 4, None)], False),
+        ([op("write", 1, 4, b"x"), op("read", 2, 3, None)], True),
+        ([op("write", 1, 4, b"x"), op("read", 2, 3, b"x")], True),
+        # Once one reader has seen it, a later one does.
+        ([op("write", 1, 9, b"x"), op("read", 2, 3, b"x"), op("read", 4, 5, None)], False),
+        # Of two that create, one wins.
+        ([op("swap", 1, 4, b"x"), op("swap", 2, 3, b"y")], False),
+        ([op("swap", 1, 4, b"x"), op("swap", 2, 3, b"y", took=False)], True),
+        ([op("swap", 1, 4, b"x", took=False), op("swap", 2, 3, b"y", took=False)], False),
+        # A lost update.
+        (
+            [
+                op("write", 0, 1, b"0"),
+                op("swap", 2, 5, b"1", expected=b"0"),
+                op("swap", 3, 6, b"2", expected=b"0"),
+            ],
+            False,
+        ),
+    ],
+)
+def test_a_history_is_judged(history: list[Operation], possible: bool) -> None:
+    assert linearizable(history) is possible
+
+
+def test_the_search_agrees_with_trying_every_order() -> None:
+    random = Random(7)
+    verdicts = set()
+    for _ in range(300):
+        history = []
+        for _ in range(5):
+            asked = random.randrange(10)
+            kind = random.choice(["read", "write", "swap"])
+            value, expected = random.choice([None, b"a", b"b"]), random.choice([None, b"a", b"b"])
+            if kind == "write" and value is None:
+                value = b"a"
+            took = kind != "swap" or random.random() < 0.5
+            history.append(Operation(kind, asked, asked + random.randrange(1, 6), value, expected, took))
+        verdicts.add(linearizable(history))
+        assert linearizable(history) is any(explains(order) for order in permutations(history)), history
+    assert verdicts == {True, False}
+
+
+def explains(order: tuple[Operation, ...]) -> bool:
+    state: bytes | None = None
+    for place, each in enumerate(order):
+        if any(later.answered < each.asked for later in order[place:]):
+            return False
+        possible, state = each.after(state)
+        if not possible:
+            return False
+    return True
+
+
+def test_a_history_travels_as_json() -> None:
+    history = [op("write", 1, 2, b"\xff\0"), op("swap", 3, 4, None, expected=b"\xff\0", took=False)]
+
+    assert read_back(portable(history)) == history

@@ -1,0 +1,55 @@
+"""The memory backend and the codecs that the core ships hold the contract."""
+
+from itertools import count
+
+import pytest
+
+from brrr_core.backend.memory import forget
+from brrr_core.contract import BackendContract, CacheContract, CodecContract, QueueContract, StoreContract
+
+_names = count()
+
+
+class Memory:
+    @pytest.fixture
+    def url(self):
+        """A space that is shared within the process, so that what two backends must do is tested too."""
+        name = f"contract-{next(_names)}"
+        yield f"memory:{name}"
+        forget(name)
+
+
+class TestQueue(Memory, QueueContract):
+    pass
+
+
+class TestStore(Memory, StoreContract):
+    pass
+
+
+class TestCache(Memory, CacheContract):
+    pass
+
+
+class TestBackend(Memory, BackendContract):
+    pass
+
+
+class TestPrivate(BackendContract):
+    """`memory:` without a name: every backend is a world of its own."""
+
+    @pytest.fixture
+    def url(self):
+        return "memory:"
+
+
+class TestJson(CodecContract):
+    codec = "json"
+
+
+class TestJsonObject(CodecContract):
+    codec = "json-object"
+
+
+class TestMsgpack(CodecContract):
+    codec = "msgpack"

@@ -1,0 +1,223 @@
+"""The kit without pytest: what it runs, what it says, what it leaves behind."""
+
+import json
+import subprocess
+import sys
+from asyncio import CancelledError
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from mutants.kit import CacheOver, Sound, target_of
+
+from brrr_core.backend import Backend, BackendUrl, Cache, Queue, Roles, Store
+from brrr_core.backend.memory import MemoryBackend, forget
+from brrr_core.backend.memory.space import named
+from brrr_core.contract import Report, Status, run_codec_contract, run_contract
+from brrr_core.contract.registry import find, rule
+from brrr_core.contract.runner import run_rule
+from brrr_core.contract.target import Target
+from brrr_core.errors import ContractError
+from brrr_core.plugins import rescan
+from brrr_core.plugins.builtin import MEMORY
+
+
+def hollow(kind: type) -> object:
+    """An implementation that does nothing at all."""
+
+    async def nothing(self: object, *args: object, **kwargs: object) -> None:
+        pass
+
+    return type(f"Hollow{kind.__name__}", (kind,), dict.fromkeys(kind.__abstractmethods__, nothing))()
+
+
+class Hollow(Backend):
+    manifest = MEMORY
+
+    async def start(self) -> Roles:
+        return Roles(queue=hollow(Queue), store=hollow(Store), cache=hollow(Cache))
+
+    async def stop(self) -> None:
+        pass
+
+
+def test_an_empty_implementation_holds_no_rule_of_queue_store_or_cache() -> None:
+    target = Target.made_by(Hollow, grace=0.01)
+
+    report = run_contract(target, roles=["queue", "store", "cache"])
+
+    assert not report.ok
+    # What must be refused, or does not apply, is not what an empty implementation does.
+    assert [outcome.rule.id for outcome in report.of(Status.PASSED)] == []
+
+
+def test_no_rule_run_is_no_success() -> None:
+    report = run_contract("memory:", rules=["QUEUE-PROC-01"])
+
+    assert [outcome.status for outcome in report.outcomes] == [Status.NOT_APPLICABLE]
+    assert not report.ok
+    assert not Report("nothing", "seed", []).ok
+
+
+@pytest.mark.parametrize("capability", ["queue.delayed", "delay", "queue.max_body", "backend.shared"])
+def test_a_misspelt_capability_is_an_error(capability: str) -> None:
+    async def anything(ctx: object) -> None:
+        """It holds.
+
+        Why: It must.
+
+        Test: It does.
+        """
+
+    with pytest.raises(ContractError, match="is no capability"):
+        rule("QUEUE-NEW-01", needs=capability)(anything)
+    with pytest.raises(ContractError, match="QUEUE-NEW-01"):
+        find("QUEUE-NEW-01")
+
+
+def test_a_rule_without_its_reason_is_an_error() -> None:
+    async def unexplained(ctx: object) -> None:
+        """It holds."""
+
+    with pytest.raises(ContractError, match="lacks a part"):
+        rule("QUEUE-NEW-01")(unexplained)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"roles": ["qeue"]}, "no role of the contract"),
+        ({"roles": ["codec"]}, "offers no codec"),
+        ({"rules": ["QUEUE-LEASE-3"]}, "Did you mean QUEUE-LEASE-0"),
+        ({"rules": ["STORE-SWAP-01"], "roles": ["queue"]}, "no role that is tested has STORE-SWAP-01"),
+        ({"skips": {"QUEUE-ACK-01": "slow"}}, "cannot be skipped"),
+        ({"expected_failures": {"QUEUE-ACK-01": ""}}, "no reason is given"),
+        ({"unreachable_url": "redis://localhost"}, "is of another scheme"),
+    ],
+)
+def test_a_run_that_is_asked_for_wrongly_is_refused(arguments: dict[str, object], error: str) -> None:
+    with pytest.raises(ContractError, match=error):
+        run_contract("memory:", **arguments)
+
+
+def test_a_manifest_is_what_is_tested() -> None:
+    def bare() -> Backend:
+        return MemoryBackend(BackendUrl("memory"))
+
+    with pytest.raises(ContractError, match="carries no manifest"):
+        Target.made_by(bare)
+
+
+class StrayCancellation(CacheOver):
+    async def increment(self, amounts: object) -> dict[str, int]:
+        raise CancelledError
+
+
+def test_a_cancellation_that_nobody_asked_for_is_a_failure() -> None:
+    kind = type("Stray", (Sound,), {"cache_kind": StrayCancellation})
+
+    outcome = run_rule(find("CACHE-COUNT-01"), target_of(kind, MEMORY), "seed")
+
+    assert outcome.status is Status.FAILED
+    assert "nobody had cancelled" in outcome.reason
+
+
+@pytest.fixture
+def space() -> Iterator[str]:
+    yield "left-behind"
+    forget("left-behind")
+
+
+def test_nothing_is_left_behind(space: str) -> None:
+    from time import monotonic
+
+    report = run_contract(f"memory:{space}", roles=["queue", "store", "cache"], lease=0.3)
+    left = named(space, monotonic)
+
+    assert report.ok, report.text()
+    assert left.topics == {}
+    assert left.records == {}
+    assert set(left.counters.values()) <= {0}
+
+
+def test_a_report_is_text_json_and_a_badge() -> None:
+    report = run_contract("memory:?lease=20s", roles=["cache"], seed="abc")
+    said = json.loads(report.json())
+    badge = ElementTree.fromstring(report.badge())
+
+    assert report.text().startswith("memory:?lease=20s, seed abc")
+    assert "CACHE-RACE-03" in report.text()
+    assert "(the manifest does not declare cache.shared)" in report.text()
+    assert (said["ok"], said["complete"], said["counts"]["passed"]) == (True, True, len(report.of(Status.PASSED)))
+    assert {each["id"]: each["status"] for each in said["rules"]}["CACHE-RACE-03"] == "not applicable"
+    assert badge.get("aria-label") == f"brrr contract: {said['counts']['passed']}/{said['counts']['passed']} rules"
+
+
+def test_a_partial_report_says_so() -> None:
+    report = run_codec_contract("json", rules=["CODEC-HASH-03"])
+
+    assert report.ok
+    assert report.summary == "partial run: nothing is broken: 1 passed"
+    assert "partial" in report.badge()
+
+
+def test_an_expected_failure_is_no_pass() -> None:
+    report = run_contract("memory:", rules=["CACHE-COUNT-01"], expected_failures={"CACHE-COUNT-01": "known"})
+
+    assert not report.ok
+    assert "it was expected to fail (known), and it passed" in report.text()
+
+
+HEAVY = """
+import brrr_client_library
+from dataclasses import replace
+from brrr_core.plugins.builtin import MEMORY
+MANIFEST = replace(MEMORY, schemes=("heavy",), example="heavy:", backend="brrr_heavy.backend:Backend")
+"""
+
+
+def test_a_manifest_that_imports_a_client_library_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brrr_client_library.py").write_text("")
+    (tmp_path / "brrr_heavy").mkdir()
+    (tmp_path / "brrr_heavy" / "__init__.py").write_text("")
+    (tmp_path / "brrr_heavy" / "manifest.py").write_text(HEAVY)
+    (tmp_path / "brrr_heavy" / "backend.py").write_text("from brrr_core.backend.memory import MemoryBackend as Backend")
+    metadata = tmp_path / "brrr_heavy-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: brrr-heavy\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[brrr.backends]\nheavy = brrr_heavy.manifest:MANIFEST\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rescan()
+    try:
+        outcome = run_rule(find("BACKEND-MANIFEST-02"), Target.at("heavy:"), "seed")
+    finally:
+        monkeypatch.undo()
+        rescan()
+
+    assert outcome.status is Status.FAILED
+    assert "['brrr_client_library']" in outcome.reason
+
+
+WITHOUT_PYTEST = """
+import sys
+import brrr_core
+assert not [name for name in sys.modules if name.startswith("brrr_core.contract")]
+sys.modules["pytest"] = None
+from brrr_core.contract import run_contract
+assert run_contract("memory:", rules=["CACHE-COUNT-01"]).ok
+try:
+    from brrr_core.contract import QueueContract
+except Exception as error:
+    print(error)
+"""
+
+
+def test_only_the_classes_need_pytest() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_PYTEST], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+    assert (
+        'QueueContract needs pytest, which is not installed. Install it: pip install "brrr-core[contract]".'
+        in ran.stdout
+    )

@@ -1,0 +1,205 @@
+"""A fault at any backend operation of any step: the workflow still ends right, whoever died and whatever was lost.
+
+All operations are enumerated: a clean run counts them, and then each one is the one at which the worker is killed, cut
+off or cancelled, before its effect and after it.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from tests.support.instrumented import Instrument, Operation
+from tests.support.scenarios import LEASE, RESULT, TOPIC, Stage, World, everything, stage
+from tests.support.virtual import run_virtually
+
+Handlers = Callable[[World], Mapping[str, Any]]
+
+
+class Scenario:
+    """A workflow, what goes before it, and its result."""
+
+    result: int = RESULT
+    handlers: Handlers = staticmethod(everything)
+
+    async def begin(self, on: Stage) -> None:
+        """Put the top-level call."""
+        await on.client.schedule("top", topic=TOPIC)()
+
+
+class Redriven(Scenario):
+    """All messages of a workflow under way are lost, and it is redriven."""
+
+    async def begin(self, on: Stage) -> None:
+        await super().begin(on)
+        worker, connection = on.worker(handlers=self.handlers)
+        await asyncio.sleep(LEASE / 2)  # virtual: by now all but the slow call is done
+        worker.cancel()
+        await asyncio.wait({worker})
+        await connection.close()
+        on.observer.forget()
+        while lost := await on.backend.queue.receive(TOPIC, limit=10, wait=0):
+            await on.backend.queue.ack(lost)
+        await on.client.schedule("top", topic=TOPIC, redrive=True)()
+
+
+def crowd(world: World) -> Mapping[str, Any]:
+    """More parents of one child than its record has room for."""
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        await asyncio.sleep(2.0)
+        return 1
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, n: int) -> int:
+        return n + await app.call(child)()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(parent)(n) for n in range(5))))
+
+    return {"child": child, "parent": parent, "top": top}
+
+
+class Crowded(Scenario):
+    """A record holds two returns, and five parents want to be in it."""
+
+    result = 15
+    handlers = staticmethod(crowd)
+
+    async def begin(self, on: Stage) -> None:
+        with_room_for(2)
+        await super().begin(on)
+
+
+def with_room_for(returns: int) -> None:
+    """Make pending records small. `scenario` undoes it."""
+    import brrr_core.engine.scheduling as module
+
+    module.RETURNS_LIMIT = returns  # type: ignore[misc]
+
+
+@pytest.fixture(params=[Scenario, Redriven, Crowded], ids=["workflow", "redriven", "crowded"])
+def scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scenario:
+    import brrr_core.engine.scheduling as module
+
+    monkeypatch.setattr(module, "RETURNS_LIMIT", module.RETURNS_LIMIT)  # restored, whatever a scenario makes of it
+    return request.param()
+
+
+def operations_of(scenario: Scenario) -> list[Operation]:
+    """What a run without faults does."""
+
+    async def main() -> list[Operation]:
+        async with stage() as on:
+            await scenario.begin(on)
+            instrument = Instrument()
+            worker, connection = on.worker(instrument, handlers=scenario.handlers)
+            await on.verify(scenario.result)
+            operations = list(instrument.operations)
+            await on.stop(worker, connection)
+            return operations
+
+    random.seed(1)
+    return run_virtually(main())
+
+
+async def killed(scenario: Scenario, number: int, *, after: bool) -> None:
+    """The worker's process dies at that operation; another takes over."""
+    async with stage() as on:
+        await scenario.begin(on)
+        died = asyncio.Event()
+        instrument = Instrument()
+
+        async def die(operation: Operation) -> None:
+            if operation.number == number:
+                instrument.dead = True
+                died.set()
+                raise BackendClosedError("killed")
+
+        setattr(instrument, "after" if after else "before", die)
+        worker, _ = on.worker(instrument, handlers=scenario.handlers)
+        await died.wait()
+        await on.kill(worker, instrument)
+        heir, connection = on.worker(handlers=scenario.handlers)
+        await on.verify(scenario.result)
+        await on.stop(heir, connection)
+
+
+async def cut_off(scenario: Scenario, number: int, *, after: bool) -> None:
+    """That operation fails, or its answer is lost; the worker goes on."""
+    async with stage() as on:
+        await scenario.begin(on)
+        failed = asyncio.Event()
+
+        async def fail(operation: Operation) -> None:
+            if operation.number == number:
+                failed.set()
+                raise BackendUnavailableError("the line is cut")
+
+        instrument = Instrument(**{"after" if after else "before": fail})
+        worker, connection = on.worker(instrument, handlers=scenario.handlers)
+        await on.verify(scenario.result)
+        await failed.wait()  # the last receive waits long for nothing
+        await on.stop(worker, connection)
+
+
+async def cancelled(scenario: Scenario, number: int, *, after: bool) -> None:
+    """The worker is cancelled during that operation, without any grace; another takes over at once."""
+    async with stage() as on:
+        await scenario.begin(on)
+        tasks: list[asyncio.Task[None]] = []
+
+        async def cancel(operation: Operation) -> None:
+            if operation.number == number:
+                tasks[0].cancel()
+                await asyncio.sleep(0)
+
+        instrument = Instrument(**{"after" if after else "before": cancel})
+        worker, connection = on.worker(instrument, handlers=scenario.handlers)
+        tasks.append(worker)
+        await asyncio.wait({worker})
+        assert worker.cancelled()
+        await connection.close()
+        begin = asyncio.get_running_loop().time()
+        while (await on.backend.queue.stats(TOPIC)).leased:  # nothing but what only a lease can bring back
+            assert operation_was_receive(instrument, number)
+            await asyncio.sleep(1)
+        assert asyncio.get_running_loop().time() - begin <= LEASE + 1
+        heir, connection = on.worker(handlers=scenario.handlers)
+        await on.verify(scenario.result)
+        await on.stop(heir, connection)
+
+
+def operation_was_receive(instrument: Instrument, number: int) -> bool:
+    """A receive that is cancelled may have taken messages that come back when their lease has run out."""
+    return instrument.operations[number - 1].name == "queue.receive"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("fault", [killed, cut_off, cancelled], ids=["killed", "cut off", "cancelled"])
+def test_a_fault_at_any_operation(scenario: Scenario, fault: Any, after: bool) -> None:
+    operations = operations_of(scenario)
+    names = {operation.name for operation in operations}
+    assert names >= {"store.read", "store.write", "store.swap", "queue.put", "queue.receive", "queue.ack"}
+    wrong: list[str] = []
+    for operation in operations:
+        random.seed(1)
+        try:
+            run_virtually(fault(scenario, operation.number, after=after))
+        except (AssertionError, TimeoutError) as error:
+            wrong.append(f"{operation.number} of {len(operations)}, {operation.name}: {type(error).__name__} {error}")
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def test_the_scenarios_go_through_every_operation_of_a_worker() -> None:
+    names = {operation.name for operation in operations_of(Scenario())}
+    assert names == {
+        *("queue.put", "queue.receive", "queue.ack", "queue.release", "queue.extend"),
+        *("store.read", "store.write", "store.swap", "cache.increment"),
+    }

@@ -1,0 +1,213 @@
+"""`docs/how-to/write-a-backend.md`, done word for word by somebody who has nothing: every command, file and output.
+
+The commands of the page's `sh` blocks run in their order, in one shell, in an empty folder; a block under a comment
+`<!-- file: NAME -->` is saved as that file; a `text` block holds lines that the commands above it print, in that order,
+where `…` stands for anything.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/how-to/write-a-backend.md"
+BIN = Path(sys.executable).parent
+BLOCK = re.compile(
+    r"(?:^<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+STEP = re.compile(r"^@@ (\d+) ([\d.]+)$", re.MULTILINE)
+MINUTES = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a reader does at one place of the page.
+
+    Attributes:
+        commands: What is typed.
+        printed: The lines that the page says come of it.
+        line: Where it stands.
+    """
+
+    commands: str
+    printed: tuple[str, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a step: its output, and the time in unix seconds when it began."""
+
+    step: Step
+    output: str
+    began: float
+
+
+def steps(page: str) -> list[Step]:
+    """What the page tells its reader to do."""
+    found: list[Step] = []
+    before = None
+    for block in BLOCK.finditer(page):
+        line, text = page.count("\n", 0, block.start()) + 1, block["text"]
+        if block["file"]:
+            found.append(
+                Step(f"cat > {shlex.quote(block['file'])} <<'END OF THE FILE'\n{text}END OF THE FILE\n", (), line)
+            )
+        elif block["language"] == "sh":
+            found.append(Step(text, (), line))
+        elif block["language"] == "text" and before == "sh":
+            found[-1] = Step(found[-1].commands, tuple(text.splitlines()), found[-1].line)
+        before = block["language"]
+    return found
+
+
+def follow(page: str, folder: Path, environment: Mapping[str, str]) -> list[Done]:
+    """Do what the page says, and look whether what it promises comes of it."""
+    todo = steps(page)
+    script = "".join(f'\necho; echo "@@ {number} $(date +%s.%N)"\n{step.commands}' for number, step in enumerate(todo))
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60 * MINUTES,
+    )
+    _, *parts = STEP.split(ended.stdout)
+    numbers, times, outputs = parts[::3], parts[1::3], parts[2::3]
+    done = [Done(todo[int(n)], out, float(at)) for n, at, out in zip(numbers, times, outputs, strict=True)]
+    assert ended.returncode == 0, f"line {done[-1].step.line} of the page fails:\n{done[-1].output[-6000:]}"
+    for each in done:
+        missing = not_printed(each.step.printed, each.output)
+        assert not missing, (
+            f"what line {each.step.line} of the page runs prints no line like {missing!r}:\n{each.output}"
+        )
+    return done
+
+
+def not_printed(promised: tuple[str, ...], output: str) -> str | None:
+    """The first of the promised lines that the output lacks, or has in another order."""
+    lines = iter(" ".join(line.split()) for line in output.splitlines())
+    for promise in promised:
+        pattern = re.escape(" ".join(promise.split())).replace("…", ".*")
+        if not any(re.fullmatch(pattern, line) for line in lines):
+            return promise
+    return None
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of brrr-core, of this checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [BIN / "uv", "build", "--quiet", "--wheel", "--package", "brrr-core", "--out-dir", folder]
+    subprocess.run([*command, "--python", sys.executable], cwd=ROOT, check=True, timeout=300)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def script(path: Path, *command: str) -> None:
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def newcomer(core: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a reader who has Python, copier and a checkout, and whose index has this brrr-core."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    script(tools / "python3", getattr(sys, "_base_executable", sys.executable))
+    script(tools / "copier", sys.executable, "-m", "copier")
+    ours = ("PYTHON", "VIRTUAL_ENV", "UV_", "BRRR_", "PYTEST")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    return {
+        **kept,
+        "PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin",
+        "BRRR": str(ROOT),
+        "PIP_FIND_LINKS": " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), core.parent.as_uri()])),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "400",
+    }
+
+
+def test_the_page_leads_from_nothing_to_a_green_kit(
+    newcomer: dict[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    desk = tmp_path / "desk"
+    desk.mkdir()
+
+    done = follow(PAGE.read_text(), desk, newcomer)
+
+    [green] = [
+        number
+        for number, each in enumerate(done)
+        if "pytest\n" in each.step.commands and "copier" in each.step.commands
+    ]
+    seconds = done[green + 1].began - done[green].began
+    record_property("seconds from copier copy to a green kit", round(seconds, 1))
+    print(f"from an empty folder to a green kit: {seconds:.0f} s")  # noqa: T201 - the figure that the page lives by
+    where = "import brrr_core, brrr_example; print(brrr_core.__file__, brrr_example.__file__, sep='\\n')"
+    ran = subprocess.run([desk / "theirs/bin/python", "-I", "-c", where], capture_output=True, text=True, check=True)
+    packages = [Path(file).parent for file in ran.stdout.splitlines()]
+    assert all(package.is_relative_to(desk / "theirs") for package in packages)
+    # An index could hold a brrr-core of the same version.
+    assert contents(packages[0]) == contents(ROOT / "brrr_core")
+
+
+def contents(package: Path) -> dict[Path, bytes]:
+    return {path.relative_to(package): path.read_bytes() for path in package.rglob("*.py")}
+
+
+PROGRAMME = """\
+```sh
+word=hello
+```
+
+<!-- file: a.txt -->
+```py
+first
+second
+```
+
+```sh
+cat a.txt
+echo "$word" you
+```
+
+```text
+second
+hel… you
+```
+"""
+
+
+def test_blocks_run_in_one_shell_and_files_are_saved(tmp_path: Path) -> None:
+    done = follow(PROGRAMME, tmp_path, os.environ)
+
+    assert done[-1].output.split() == ["first", "second", "hello", "you"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("hel… you", "bye…", "line 11 of the page runs prints no line like 'bye…'"),
+        ("second\nhel… you", "hel… you\nsecond", "prints no line like 'second'"),
+        ("cat a.txt", "cat b.txt", "line 11 of the page fails"),
+        ("cat a.txt", "false | true", "line 11 of the page fails"),
+    ],
+)
+def test_a_page_that_no_longer_tells_the_truth_is_found(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        follow(PROGRAMME.replace(old, new), tmp_path, os.environ)

@@ -1,0 +1,142 @@
+"""One workflow that goes through every step of the engine, its result, and a space in virtual time to run it on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import brrr_core as brrr
+from brrr_core.backend import BackendUrl, Duration
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions, forget
+from tests.support.fleet import over
+from tests.support.instrumented import Instrument
+from tests.support.observing import Observer
+
+LEASE = 30.0
+TOPIC = "work"
+VIRTUAL_BOUND = 24 * 3600.0
+"""Virtual seconds after which a workflow that has not ended is stuck."""
+
+POLICY = brrr.Policy(backoff=1.0, backoff_limit=10.0, grace=0.0, patience=1e9)
+
+_names = count()
+
+
+@dataclass
+class World:
+    """What lies outside of all workers, and survives them."""
+
+    failed: set[str] = field(default_factory=set)
+
+
+def everything(world: World) -> Mapping[str, Any]:
+    """A tree, a diamond, a chain, a call that fails once, and one that outlasts its lease."""
+
+    @brrr.handler
+    async def tree(app: brrr.ActiveWorker, depth: int, path: str = "") -> int:
+        if not depth:
+            return 1
+        return 1 + sum(await app.gather(app.call(tree)(depth - 1, path + "l"), app.call(tree)(depth - 1, path + "r")))
+
+    @brrr.handler_no_arg
+    async def corner() -> int:
+        return 5
+
+    @brrr.handler
+    async def side(app: brrr.ActiveWorker, factor: int) -> int:
+        return factor * await app.call(corner)()
+
+    @brrr.handler_no_arg
+    async def flaky(name: str) -> int:
+        if name not in world.failed:
+            world.failed.add(name)
+            raise ConnectionError(f"{name} fails once")
+        return 7
+
+    @brrr.handler_no_arg
+    async def slow() -> int:
+        await asyncio.sleep(1.5 * LEASE)
+        return 11
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        wide = await app.gather(
+            app.call(tree)(2), app.call(side)(2), app.call(side)(3), app.call(flaky)("one"), app.call(slow)()
+        )
+        return sum(wide) + await app.call(side)(4)
+
+    return {"tree": tree, "corner": corner, "side": side, "flaky": flaky, "slow": slow, "top": top}
+
+
+RESULT = 7 + 10 + 15 + 7 + 11 + 20
+
+
+class Stage:
+    """A memory space in virtual time, its observer, and workers that come and go."""
+
+    def __init__(self, backend: MemoryBackend, observer: Observer) -> None:
+        self.backend = backend
+        self.observer = observer
+        self.world = World()
+        client = over(Instrument(effect=observer).wrap(backend), policy=POLICY)
+        self.client = brrr.AppConsumer(codec="json", connection=client)
+
+    def worker(
+        self,
+        instrument: Instrument | None = None,
+        *,
+        handlers: Any = everything,
+        concurrency: int = 4,
+        policy: brrr.Policy = POLICY,
+    ) -> tuple["asyncio.Task[None]", brrr.Connection]:
+        """Start a worker; the task that it runs as, and its connection."""
+        instrument = instrument or Instrument()
+        instrument.effect = self.observer
+        connection = over(instrument.wrap(self.backend), policy=policy)
+        app = brrr.AppWorker(handlers=handlers(self.world), codec="json", connection=connection)
+        return asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=concurrency)), connection
+
+    async def kill(self, worker: "asyncio.Task[None]", instrument: Instrument) -> None:
+        """End a worker as if its process were killed: from now on nothing that it does has an effect."""
+        instrument.dead = True
+        while not worker.done():
+            worker.cancel()
+            await asyncio.sleep(0)
+        worker.cancelled() or worker.exception()
+
+    async def stop(self, worker: "asyncio.Task[None]", connection: brrr.Connection) -> None:
+        """Stop a worker gracefully."""
+        connection.stop()
+        await worker
+        await connection.close()
+
+    async def idle(self) -> None:
+        """Wait until no message is left that is not dead."""
+        while True:
+            stats = await self.backend.queue.stats(TOPIC)
+            if not (stats.ready or stats.leased or stats.delayed):
+                return
+            await asyncio.sleep(1.0)
+
+    async def verify(self, result: Any) -> None:
+        """The result is right, no message is left, nothing was given up, and the invariants held throughout."""
+        assert await self.client.result("top")() == result
+        await self.idle()
+        letters = await self.backend.queue.dead(TOPIC, limit=10)
+        assert letters == []
+        assert self.observer.violations == []
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """A stage of its own, within the virtual bound."""
+    name = f"stage-{next(_names)}"
+    clock = asyncio.get_running_loop().time
+    backend = MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(LEASE)), clock=clock)
+    try:
+        async with backend, asyncio.timeout(VIRTUAL_BOUND):
+            yield Stage(backend, Observer(backend.queue._session.space))  # type: ignore[attr-defined]
+    finally:
+        forget(name)

@@ -1,0 +1,132 @@
+"""Rounds of a workflow while its worker processes are killed: run by tests, with any URL of a backend that is durable.
+
+`python -m tests.support.soak URL` is one worker.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import brrr_core as brrr
+from tests.support.fleet import until_idle
+
+TOPIC = "soak"
+DEPTH = 7
+CALLS = 2 ** (DEPTH + 1) - 1
+BOUND = 60.0
+"""Seconds within which a round must end, whatever is killed."""
+
+
+@brrr.handler
+async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") -> int:
+    """A binary tree of its own for each round: how many calls there are in it."""
+    if not depth:
+        return 1
+    children = [app.call(tree)(number, depth - 1, path + letter) for letter in "lr"]
+    return 1 + sum(await app.gather(*children))
+
+
+async def work(url: str) -> None:
+    """Be a worker, until killed or told to stop."""
+    async with brrr.serve(url, policy=brrr.Policy(backoff=0.05)) as connection:
+        app = brrr.AppWorker(handlers={"tree": tree}, codec="json", connection=connection)
+        print("ready", flush=True)  # noqa: T201 - what the test waits for
+        await connection.loop(TOPIC, app.handle, concurrency=8)
+
+
+@dataclass
+class Report:
+    """What a soak went through."""
+
+    rounds: int = 0
+    kills: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+
+class Workers:
+    """Worker processes; one that is killed is replaced at once."""
+
+    def __init__(self, url: str, number: int, dice: random.Random) -> None:
+        self.url = url
+        self.dice = dice
+        self.number = number
+        self.processes: list[asyncio.subprocess.Process] = []
+
+    async def start(self) -> None:
+        self.processes = [await self._spawn() for _ in range(self.number)]
+        for process in self.processes:
+            await self._ready(process)
+
+    async def kill(self, victims: int) -> None:
+        """Kill some with SIGKILL, and start as many."""
+        for at in self.dice.sample(range(self.number), victims):
+            process = self.processes[at]
+            assert process.returncode is None, f"a worker ended by itself, with {process.returncode}"
+            process.kill()
+            await process.wait()
+            self.processes[at] = await self._spawn()
+
+    async def stop(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.support.soak", self.url, stdout=asyncio.subprocess.PIPE
+        )
+
+    async def _ready(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async with asyncio.timeout(BOUND):
+            assert await process.stdout.readline() == b"ready\n"
+
+
+@asynccontextmanager
+async def workers(url: str, number: int, dice: random.Random) -> AsyncIterator[Workers]:
+    """Worker processes that end with the block."""
+    crew = Workers(url, number, dice)
+    try:
+        await crew.start()
+        yield crew
+    finally:
+        await crew.stop()
+
+
+async def soak(url: str, *, rounds: int, seed: int, number: int = 2) -> Report:
+    """Run rounds of the tree, killing workers at random moments of each.
+
+    Every round must end with the right value, and afterwards no message may be left, dead ones included.
+    """
+    dice = random.Random(seed)
+    report = Report()
+    async with brrr.connect(url) as connection, workers(url, number, dice) as crew:
+        app = brrr.AppConsumer(codec="json", connection=connection)
+        for at in range(rounds):
+            begin = time.monotonic()
+            await app.schedule(tree, topic=TOPIC)(at, DEPTH)
+            for _ in range(dice.randint(1, 2)):
+                await asyncio.sleep(dice.uniform(0, 0.25))  # the moment of the kill, not a synchronisation
+                victims = dice.randint(1, number)
+                await crew.kill(victims)
+                report.kills += victims
+            assert await app.result(tree, timeout=BOUND)(at, DEPTH) == CALLS, f"round {at}"
+            await _nothing_left(connection, at)
+            report.rounds += 1
+            report.seconds.append(time.monotonic() - begin)
+    return report
+
+
+async def _nothing_left(connection: brrr.Connection, at: int) -> None:
+    stats = await until_idle(connection.queue, [TOPIC])
+    letters = await connection.queue.dead(TOPIC, limit=5)
+    assert stats.dead == 0, f"round {at}: {letters}"
+
+
+if __name__ == "__main__":
+    asyncio.run(work(sys.argv[1]))

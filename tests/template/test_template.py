@@ -1,0 +1,236 @@
+"""The template of a backend plugin: what it makes is small, clean, named as its author says, and right at its edges."""
+
+import ast
+import importlib
+import io
+import subprocess
+import sys
+import tokenize
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from brrr_core.backend import Key
+from brrr_core.errors import ArgumentError, BackendUnavailableError, CorruptBackendError, OptionError, UrlError
+from brrr_core.plugins import open_backend, register, unregister
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "templates/backend"
+BIN = Path(sys.executable).parent
+MOST_LINES = 250
+PAGE = ROOT / "docs/how-to/write-a-backend.md"
+
+
+def copied(folder: Path, *, template: Path = TEMPLATE, **answers: str) -> subprocess.CompletedProcess[str]:
+    given = [f"--data={name}={answer}" for name, answer in answers.items()]
+    command = [sys.executable, "-m", "copier", "copy", "--defaults", *given, str(template), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def made(folder: Path, **answers: str) -> Path:
+    ended = copied(folder, **answers)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("template") / "brrr-example")
+
+
+def code_lines(source: str) -> int:
+    """The lines that hold code: no blank line, no comment, no docstring."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
+        for line in range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
+    }
+    beside = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in beside]
+    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - docstrings)
+
+
+def test_only_code_is_counted() -> None:
+    assert (
+        code_lines('"""Says\n\nmuch."""\n\n# a word\nx = [\n    1,  # one\n]\n\n\ndef f():\n    """Nothing."""\n') == 4
+    )
+
+
+def test_the_whole_plugin_is_under_250_lines_of_python_and_the_page_says_how_many(example: Path) -> None:
+    lines = sum(code_lines(path.read_text()) for path in example.rglob("*.py"))
+
+    assert lines < MOST_LINES
+    assert f"{lines} lines of Python" in PAGE.read_text()
+
+
+def test_it_is_a_whole_distribution(example: Path) -> None:
+    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+
+    assert {str(path.relative_to(example)) for path in example.rglob("*") if path.is_file()} == {
+        *(".copier-answers.yml", ".gitignore", "LICENSE", "README.md", "pyproject.toml", "tests/test_contract.py"),
+        *(f"src/brrr_example/{name}.py" for name in ("__init__", "backend", "file", "manifest", "queue", "store")),
+        "src/brrr_example/py.typed",
+    }
+    assert project["name"] == "brrr-example"
+    assert project["entry-points"]["brrr.backends"] == {"example": "brrr_example.manifest:MANIFEST"}
+    assert "brrr-core>=0.1,<0.2" in project["dependencies"]
+
+
+def test_its_code_is_as_clean_as_ours(example: Path) -> None:
+    settings = f"--config={ROOT / 'pyproject.toml'}"
+    for command in (
+        [BIN / "ruff", "check", settings, "--no-cache", "--quiet", example / "src"],
+        [BIN / "ruff", "format", settings, "--no-cache", "--diff", "--quiet", example],
+        [BIN / "mypy", "--strict", "--config-file=", f"--cache-dir={example.parent}/mypy", example / "src"],
+    ):
+        # From its own folder, where brrr_core is somebody else's package.
+        ended = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=300)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_every_name_follows_from_the_distribution(tmp_path: Path) -> None:
+    folder = made(tmp_path / "mine", distribution="brrr-my-own")
+
+    assert "class MyOwnBackend(Backend)" in (folder / "src/brrr_my_own/backend.py").read_text()
+    assert 'my-own = "brrr_my_own.manifest:MANIFEST"' in (folder / "pyproject.toml").read_text()
+    texts = [path.read_text() for path in folder.rglob("*") if path.is_file() and path.name != "LICENSE"]
+    assert [text for text in texts if "example:" in text or "Example" in text or "brrr_example" in text] == []
+
+
+def test_a_scheme_with_a_plus_is_quoted_where_it_must_be(tmp_path: Path) -> None:
+    folder = made(tmp_path / "mine", scheme="my+tls")
+
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["brrr.backends"] == {"my+tls": "brrr_example.manifest:MANIFEST"}
+
+
+@pytest.mark.parametrize(("license_", "begins"), [("Apache-2.0", "Apache License"), ("MIT", "MIT License")])
+def test_the_license_is_the_one_that_was_chosen(tmp_path: Path, license_: str, begins: str) -> None:
+    folder = made(tmp_path / "mine", license=license_, author="Ada Lovelace")
+
+    assert (folder / "LICENSE").read_text().split("\n\n")[0].strip().startswith(begins)
+    assert ("Ada Lovelace" in (folder / "LICENSE").read_text()) == (license_ == "MIT")
+    assert tomllib.loads((folder / "pyproject.toml").read_text())["project"]["license"] == license_
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        *(("distribution", wrong) for wrong in ("Brrr-x", "brrr_x", "brrr--x", "-x", "brrr-core", "brrr-sqlite")),
+        *(("scheme", wrong) for wrong in ("Mine", "1x", "a b", "memory", "sqlite", "redis")),
+        *(("package", wrong) for wrong in ("brrr-x", "Brrr", "1x", "brrr_core", "import")),
+        *(("class_prefix", wrong) for wrong in ("example", "My Own", "My-Own")),
+        *((question, wrong) for question in ("description", "author") for wrong in ('a "b"', "a\\b", "a\nb")),
+        ("license", "GPL"),
+    ],
+)
+def test_an_answer_that_cannot_work_is_refused(tmp_path: Path, question: str, answer: str) -> None:
+    ended = copied(tmp_path / "mine", **{question: answer})
+
+    assert ended.returncode != 0
+    assert question in ended.stderr
+    assert not (tmp_path / "mine/pyproject.toml").exists()
+
+
+def test_the_git_url_of_the_whole_repository_gives_the_same(tmp_path: Path, example: Path) -> None:
+    repository = tmp_path / "repository"
+    (repository / "templates").mkdir(parents=True)
+    for name in ("copier.yml", "templates/backend"):
+        subprocess.run(["cp", "-R", ROOT / name, repository / name], check=True)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+
+    ended = copied(tmp_path / "mine", template=repository)
+
+    assert ended.returncode == 0, ended.stderr
+    assert {path.relative_to(example): path.read_bytes() for path in files(example)} == {
+        path.relative_to(tmp_path / "mine"): path.read_bytes() for path in files(tmp_path / "mine")
+    }
+
+
+def files(folder: Path) -> list[Path]:
+    """What was made, but for the answers: they say where the template was."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yml"]
+
+
+# What the kit cannot know of a plugin that keeps its state in a file.
+
+
+@pytest.fixture
+def url(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.syspath_prepend(str(example / "src"))
+    manifest = importlib.import_module("brrr_example.manifest").MANIFEST
+    register(manifest)
+    yield f"example://{tmp_path}/state"
+    unregister(manifest)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "brrr_example"]:
+        del sys.modules[name]
+
+
+async def test_a_damaged_file_is_told_and_left_alone(url: str, tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"{")
+
+    with pytest.raises(CorruptBackendError, match="state is damaged"):
+        await open_backend(url).open()
+
+    assert (tmp_path / "state").read_bytes() == b"{"
+
+
+async def test_a_folder_in_its_place_is_told(url: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+
+    with pytest.raises(BackendUnavailableError, match="state cannot be used"):
+        await open_backend(url).open()
+
+
+async def test_what_cannot_be_stored_is_told_and_changes_nothing(url: str, tmp_path: Path) -> None:
+    async with open_backend(url) as backend:
+        await backend.cache.increment({"kept": 2**63 - 1})
+        before = (tmp_path / "state").read_bytes()
+
+        with pytest.raises(ArgumentError, match="cannot be stored"):
+            await backend.queue.put("half a pair \ud800", [b"x"])
+        with pytest.raises(ArgumentError, match="cannot be stored"):
+            await backend.cache.increment({"kept": 2**64})
+
+        assert (tmp_path / "state").read_bytes() == before
+
+
+async def test_looking_writes_nothing(url: str, tmp_path: Path) -> None:
+    async with open_backend(url) as backend:
+        await backend.store.write([(Key("value", "x"), b"1")])
+        before = (tmp_path / "state").stat().st_ino
+
+        await backend.store.read([Key("value", "x")])
+        await backend.queue.receive("demo", limit=1, wait=0)
+        await backend.queue.stats("demo")
+
+        assert (tmp_path / "state").stat().st_ino == before
+
+
+async def test_a_write_that_was_cut_short_leaves_what_was_there(url: str, tmp_path: Path) -> None:
+    async with open_backend(url) as backend:
+        await backend.store.write([(Key("value", "x"), b"kept")])
+    (tmp_path / "state.new").write_bytes(b"half")
+
+    async with open_backend(url) as backend:
+        assert await backend.store.read([Key("value", "x")]) == [b"kept"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["example:", "example:///", "example://host/x", "example://me@/x", "example://me:pw@h/x"]
+)
+def test_a_url_that_names_no_file_is_refused(url: str, wrong: str) -> None:
+    with pytest.raises(UrlError, match="names no file") as refusal:
+        open_backend(wrong)
+
+    assert "pw" not in str(refusal.value)
+
+
+def test_a_lease_that_ends_at_once_is_refused(url: str) -> None:
+    with pytest.raises(OptionError, match="lease must be more than 0 s"):
+        open_backend(f"{url}?lease=0")

@@ -1,0 +1,50 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+"""What type checkers know of scheduling and reading: read by mypy and pyright, never run."""
+
+from typing import Any, assert_type
+
+import brrr_core as brrr
+from tests.typing.check_handlers import fib, hello, in_a_thread, nothing, plain
+
+
+async def client(app: brrr.AppConsumer) -> None:
+    assert_type(await app.schedule(fib, topic="t")(11), brrr.Scheduled)
+    assert_type(await app.schedule(fib, topic="t", delay=3, redrive=True)(n=11, salt=None), brrr.Scheduled)
+    assert_type(await app.schedule("fib", topic="t")(1, x=2), brrr.Scheduled)
+    assert_type(await app.read(fib)(11), int)
+    assert_type(await app.read(hello)("John"), str)
+    assert_type(await app.read(in_a_thread)(1), list[int])
+    assert_type(await app.read(nothing)(), None)
+    assert_type(await app.read("fib")(11), Any)
+    assert_type(await app.read("fib", returns=int)(11), int)
+    assert_type(await app.result(fib)(11), int)
+    assert_type(await app.result(plain, timeout=3)(11), bytes)
+    assert_type(await app.result("fib", timeout=3)(11), Any)
+    assert_type(await app.result("fib", timeout=3, returns=dict[str, int])(11), dict[str, int])
+
+    await app.schedule(fib)(11)  # type: ignore[call-overload] # no topic
+    await app.schedule(fib, topic="t")("eleven")  # type: ignore[arg-type]
+    await app.read(fib)()  # type: ignore[call-arg]
+    await app.read(hello)(greetee=3)  # type: ignore[arg-type]
+    await app.result(fib)(11, salt=3)  # type: ignore[arg-type]
+    app.read(fib, returns=int)  # type: ignore[call-overload]
+
+
+async def worker() -> None:
+    async with brrr.serve("sqlite:///brrr.db", policy=brrr.Policy(check=True)) as connection:
+        assert_type(connection, brrr.Connection)
+        app = brrr.AppWorker(handlers={"fib": fib, "hello": hello, "plain": plain}, codec="json", connection=connection)
+        mixed = brrr.AppWorker(handlers={"a": in_a_thread, "b": nothing}, codec="json", connection=connection)
+        await connection.loop("demo", app.handle)
+        await connection.loop("demo", mixed.handle, concurrency=4)
+        assert_type(await app.result(fib)(11), int)
+        await connection.loop("demo", fib)  # type: ignore[arg-type] # a handler is not what a loop calls
+        brrr.AppWorker(handlers={"len": len}, codec="json", connection=connection)  # type: ignore[dict-item]
+
+
+async def unit_tests() -> None:
+    local = brrr.LocalBrrr(handlers={"fib": fib, "hello": hello})
+    assert_type(await local.run(fib)(11), int)
+    assert_type(await local.run(hello)("John"), str)
+    assert_type(await local.run("hello")("John"), Any)
+    await local.run(fib)("eleven")  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+"""What type checkers know of handlers and of calls: read by mypy and pyright, never run.
+
+A `type: ignore` marks what must be an error: both checkers complain about one that is not needed.
+"""
+
+from typing import Any, assert_type
+
+import brrr_core as brrr
+
+
+@brrr.handler
+async def fib(app: brrr.ActiveWorker, n: int, salt: str | None = None) -> int:
+    return n
+
+
+@brrr.handler_no_arg
+async def hello(greetee: str, *, loud: bool = False) -> str:
+    return f"Hello, {greetee}!"
+
+
+@brrr.handler
+def in_a_thread(app: brrr.ActiveWorker, n: int) -> list[int]:
+    return [app.wait(app.call(fib)(n))]
+
+
+@brrr.handler_no_arg
+def plain(n: int) -> bytes:
+    return bytes(n)
+
+
+@brrr.handler
+async def nothing(app: brrr.ActiveWorker) -> None: ...
+
+
+@brrr.handler
+async def calls(app: brrr.ActiveWorker) -> None:
+    assert_type(await app.call(fib)(11), int)
+    assert_type(await app.call(fib)(n=11, salt="s"), int)
+    assert_type(await app.call(fib, topic="other")(11, None), int)
+    assert_type(await app.call(hello)("John", loud=True), str)
+    assert_type(await app.call(in_a_thread)(3), list[int])
+    assert_type(await app.call(plain)(3), bytes)
+    assert_type(await app.call(nothing)(), None)
+    assert_type(app.call(fib)(1), brrr.PendingCall[int])
+    assert_type(await app().call(fib)(1), int)
+
+    app.call(fib)("eleven")  # type: ignore[arg-type]
+    app.call(fib)()  # type: ignore[call-arg]
+    app.call(fib)(1, "salt", 3)  # type: ignore[call-arg]
+    app.call(fib)(m=1)  # type: ignore[call-arg]
+    app.call(hello)(greetee=1)  # type: ignore[arg-type]
+    app.call(hello)("John", True)  # type: ignore[call-arg] # keyword only
+    app.call(in_a_thread)([])  # type: ignore[arg-type]
+    app.call(plain)(b"")  # type: ignore[arg-type]
+    app.call(nothing)(1)  # type: ignore[call-arg]
+    app.call(len)([])  # type: ignore[call-overload] # a function that is no handler
+    app.call(fib, returns=int)(1)  # type: ignore[call-overload] # the handler says it itself
+
+
+@brrr.handler
+async def calls_by_name(app: brrr.ActiveWorker) -> None:
+    assert_type(await app.call("fib", returns=int)(11), int)
+    assert_type(await app.call("fib", topic="other", returns=list[str])("anything", goes=True), list[str])
+    assert_type(await app.call("fib")(11), Any)
+
+
+@brrr.handler
+async def gathers(app: brrr.ActiveWorker) -> None:
+    i, s, b, n, li = (
+        app.call(fib)(1),
+        app.call(hello)("J"),
+        app.call(plain)(1),
+        app.call(nothing)(),
+        app.call(in_a_thread)(1),
+    )
+    assert_type(await app.gather(i, s), tuple[int, str])
+    assert_type(await app.gather(i, s, b), tuple[int, str, bytes])
+    assert_type(await app.gather(i, s, b, n), tuple[int, str, bytes, None])
+    assert_type(await app.gather(i, s, b, n, li), tuple[int, str, bytes, None, list[int]])
+    assert_type(await app.gather(*(app.call(fib)(k) for k in range(9))), tuple[int, ...])
+    assert_type(await app.gather(helper(app), i), tuple[float, int])
+    assert_type(sum(await app.gather(*(app.call(fib)(k) for k in range(9)))), int)
+    await app.gather(1)  # type: ignore[call-overload]
+
+
+async def helper(app: brrr.ActiveWorker) -> float:
+    return float(await app.call(fib)(1))
+
+
+@brrr.handler
+def waits(app: brrr.ActiveWorker) -> None:
+    assert_type(app.wait(app.call(fib)(1)), int)
+    assert_type(app.wait(app.gather(app.call(fib)(1), app.call(hello)("J"))), tuple[int, str])
+    app.wait(1)  # type: ignore[arg-type]
+
+
+@brrr.only
+def inside(n: int) -> str:
+    return str(n)
+
+
+assert_type(inside(1), str)
+inside("1")  # type: ignore[arg-type]

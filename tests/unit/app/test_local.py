@@ -1,0 +1,165 @@
+"""`LocalBrrr` runs whole workflows for unit tests, raises what fails, and leaves nothing behind."""
+
+import asyncio
+import threading
+from collections import Counter
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import NondeterminismError, SpawnLimitError, UnknownTaskError
+from tests.support.fleet import until
+
+BOUND = 20.0
+
+
+@brrr.handler
+async def fib(app: brrr.ActiveWorker, n: int) -> int:
+    if n < 2:
+        return n
+    return sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
+
+
+@pytest.mark.parametrize("codec", ["json", "json-object", "msgpack"])
+async def test_a_workflow(codec: str) -> None:
+    local = brrr.LocalBrrr(handlers={"fib": fib}, codec=codec)
+    assert await local.run(fib)(11) == 89
+    assert await local.run("fib")(n=12) == 144
+
+
+async def test_each_run_starts_from_nothing() -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler_no_arg
+    async def leaf() -> int:
+        runs["leaf"] += 1
+        return runs["leaf"]
+
+    local = brrr.LocalBrrr(handlers={"leaf": leaf})
+    assert [await local.run(leaf)(), await local.run(leaf)()] == [1, 2]
+
+
+async def test_all_topics_that_are_called_are_worked_on() -> None:
+    @brrr.handler
+    async def hop(app: brrr.ActiveWorker, n: int) -> list[str]:
+        return [app.topic, *(await app.call(hop, topic=f"topic {n}")(n - 1) if n else [])]
+
+    async with asyncio.timeout(BOUND):
+        assert await brrr.LocalBrrr(handlers={"hop": hop}).run(hop)(3) == ["local", "topic 3", "topic 2", "topic 1"]
+
+
+async def test_what_a_handler_raises_is_raised_at_once_and_as_it_was() -> None:
+    class OddError(Exception):
+        pass
+
+    odd = OddError("odd")
+
+    @brrr.handler_no_arg
+    async def bad() -> None:
+        raise odd
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> None:
+        await app.call(bad)()
+
+    with pytest.raises(OddError) as caught:
+        async with asyncio.timeout(BOUND):
+            await brrr.LocalBrrr(handlers={"top": top, "bad": bad}).run(top)()
+    assert caught.value is odd
+
+
+async def test_a_failure_does_not_wait_for_what_runs_beside_it() -> None:
+    begun = asyncio.Event()
+
+    @brrr.handler_no_arg
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @brrr.handler_no_arg
+    async def bad() -> None:
+        await begun.wait()
+        raise ValueError("bad")
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> None:
+        await app.gather(app.call(endless)(), app.call(bad)())
+
+    with pytest.raises(ValueError, match="bad"):
+        async with asyncio.timeout(BOUND):
+            await brrr.LocalBrrr(handlers={"top": top, "bad": bad, "endless": endless}).run(top)()
+
+
+async def test_cancelling_a_run_ends_it_at_once_and_leaves_no_task() -> None:
+    begun = asyncio.Event()
+
+    @brrr.handler_no_arg
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(brrr.LocalBrrr(handlers={"endless": endless}).run(endless)())
+    await begun.wait()
+    running.cancel()
+    async with asyncio.timeout(BOUND):
+        await asyncio.wait({running})
+    assert running.cancelled()
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("turns", range(25))
+async def test_a_topic_that_is_new_while_the_run_ends_holds_nothing_up(turns: int) -> None:
+    @brrr.handler_no_arg
+    async def bad() -> None:
+        raise ValueError("bad")
+
+    @brrr.handler
+    async def late(app: brrr.ActiveWorker) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await app.call(bad, topic="other")()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> None:
+        await app.gather(app.call(bad)(), app.call(late)())
+
+    with pytest.raises(ValueError, match="bad"):
+        async with asyncio.timeout(BOUND):
+            await brrr.LocalBrrr(handlers={"top": top, "bad": bad, "late": late}).run(top)()
+
+
+async def test_its_handlers_are_checked_for_determinism() -> None:
+    numbers = iter(range(100))
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        return await app.call(fib)(next(numbers) % 2)
+
+    with pytest.raises(NondeterminismError):
+        await brrr.LocalBrrr(handlers={"fickle": fickle, "fib": fib}).run(fickle)()
+
+
+async def test_what_the_engine_gives_up_on_is_raised() -> None:
+    @brrr.handler
+    async def forever(app: brrr.ActiveWorker, n: int) -> None:
+        await app.call(forever)(n + 1)
+
+    policy = brrr.Policy(spawn_limit=20, max_attempts=1)
+    with pytest.raises(SpawnLimitError):
+        await brrr.LocalBrrr(handlers={"forever": forever}, policy=policy).run(forever)(0)
+    with pytest.raises(UnknownTaskError):
+        await brrr.LocalBrrr(handlers={"fib": fib}).run("nobody")()
+
+
+async def test_sync_handlers_and_their_threads_end_with_the_run() -> None:
+    @brrr.handler
+    def double(app: brrr.ActiveWorker, n: int) -> int:
+        return 2 * app.wait(app.call(fib)(n))
+
+    assert await brrr.LocalBrrr(handlers={"double": double, "fib": fib}).run(double)(10) == 110
+
+    async def ended() -> bool:
+        return not any(thread.name.startswith("brrr") for thread in threading.enumerate())
+
+    await until(ended)

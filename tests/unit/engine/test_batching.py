@@ -1,0 +1,174 @@
+"""The batcher: one batch at a time, of all that was asked meanwhile; what fails fails only those whom it concerns."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from brrr_core.engine.batching import BATCH_LIMIT, Batcher
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
+
+
+class Backend:
+    """Doubles numbers, a batch at a time, when the gate is open."""
+
+    def __init__(self, *, poison: int | None = None) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.begun = asyncio.Event()
+        self.under_way = 0
+        self.most = 0
+        self.poison = poison
+        self.failure: Exception = ValueError("poison")
+
+    async def run(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        self.begun.set()
+        try:
+            await self.gate.wait()
+            if self.poison in items:
+                raise self.failure
+            return [2 * item for item in items]
+        finally:
+            self.under_way -= 1
+
+
+async def test_what_is_asked_in_one_turn_shares_a_batch() -> None:
+    backend = Backend()
+    batcher = Batcher(backend.run)
+
+    answers = await asyncio.gather(*(batcher.ask([n, -n]) for n in range(5)))
+
+    assert answers == [[2 * n, -2 * n] for n in range(5)]
+    assert len(backend.batches) == 1
+
+
+async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> None:
+    backend = Backend()
+    backend.gate.clear()
+    batcher = Batcher(backend.run)
+    first = batcher.ask([1])
+    await backend.begun.wait()
+
+    later = [batcher.ask([n]) for n in (2, 3)]
+    await asyncio.sleep(0)
+    later.append(batcher.ask([4]))
+    backend.gate.set()
+
+    assert await asyncio.gather(first, *later) == [[2], [4], [6], [8]]
+    assert backend.batches == [[1], [2, 3, 4]]
+    assert backend.most == 1
+
+
+async def test_nothing_is_asked_of_the_backend_for_an_empty_ask() -> None:
+    backend = Backend()
+    assert await Batcher(backend.run).ask([]) == []
+    assert backend.batches == []
+
+
+async def test_asks_share_a_batch_up_to_its_limit() -> None:
+    backend = Backend()
+    batcher = Batcher(backend.run, limit=5)
+
+    answers = await asyncio.gather(*(batcher.ask([n] * 2) for n in range(5)))
+
+    assert answers == [[2 * n] * 2 for n in range(5)]
+    assert [len(batch) for batch in backend.batches] == [4, 4, 2]
+
+
+async def test_an_ask_over_the_limit_is_cut_and_answered_whole() -> None:
+    backend = Backend()
+    batcher = Batcher(backend.run, limit=4)
+
+    large, small = await asyncio.gather(batcher.ask(range(10)), batcher.ask([100]))
+
+    assert large == [2 * n for n in range(10)]
+    assert small == [200]
+    assert [len(batch) for batch in backend.batches] == [4, 4, 2, 1]
+
+
+async def test_the_limit_as_it_comes() -> None:
+    backend = Backend()
+    await Batcher(backend.run).ask(range(BATCH_LIMIT + 1))
+    assert [len(batch) for batch in backend.batches] == [BATCH_LIMIT, 1]
+
+
+async def test_a_poisoned_ask_fails_alone() -> None:
+    backend = Backend(poison=3)
+    batcher = Batcher(backend.run)
+
+    answers = await asyncio.gather(*(batcher.ask([n]) for n in range(6)), return_exceptions=True)
+
+    assert [answer for n, answer in enumerate(answers) if n != 3] == [[0], [2], [4], [8], [10]]
+    assert answers[3] is backend.failure
+    assert backend.batches == [[0, 1, 2, 3, 4, 5], [0], [1], [2], [3], [4], [5]]
+
+
+@pytest.mark.parametrize("error", [BackendUnavailableError("gone"), BackendClosedError("closed")], ids=repr)
+async def test_a_backend_that_is_gone_fails_all_and_is_not_asked_again(error: Exception) -> None:
+    backend = Backend(poison=3)
+    backend.failure = error
+    batcher = Batcher(backend.run)
+
+    answers = await asyncio.gather(*(batcher.ask([n]) for n in range(6)), return_exceptions=True)
+
+    assert answers == [error] * 6
+    assert len(backend.batches) == 1
+    assert await batcher.ask([7]) == [14]  # the next batch is tried
+
+
+async def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
+    backend = Backend()
+    backend.gate.clear()
+    batcher = Batcher(backend.run)
+
+    async def ask(n: int) -> list[int]:
+        return await batcher.ask([n])
+
+    tasks = [asyncio.create_task(ask(n)) for n in range(3)]
+    await backend.begun.wait()
+    tasks[1].cancel()
+    await asyncio.wait({tasks[1]})
+    backend.gate.set()
+
+    assert [await tasks[0], await tasks[2]] == [[0], [4]]
+    assert tasks[1].cancelled()
+
+
+async def test_closing_waits_for_all_that_was_asked() -> None:
+    backend = Backend()
+    backend.gate.clear()
+    batcher = Batcher(backend.run)
+    first = batcher.ask([1])
+    await backend.begun.wait()
+    second = batcher.ask([2])
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+
+    backend.gate.set()
+    await closing
+
+    assert (first.result(), second.result()) == ([2], [4])
+    await batcher.close()  # again does nothing
+
+
+async def test_a_batch_that_is_cancelled_from_outside_leaves_nobody_waiting() -> None:
+    backend = Backend()
+    backend.gate.clear()
+    batcher = Batcher(backend.run)
+    first = batcher.ask([1])
+    await backend.begun.wait()
+    second = batcher.ask([2])
+
+    assert batcher._task is not None
+    batcher._task.cancel()
+    await asyncio.wait({first, second})
+
+    assert first.cancelled()
+    assert second.cancelled()
+    backend.gate.set()
+    assert await batcher.ask([3]) == [6]

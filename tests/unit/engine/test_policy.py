@@ -1,0 +1,38 @@
+"""The delay between attempts: exponential, bounded, and spread."""
+
+import pytest
+
+from brrr_core.engine.policy import Policy
+from brrr_core.errors import PolicyError
+
+
+@pytest.mark.parametrize(("attempt", "full"), [(1, 1.0), (2, 2.0), (5, 16.0), (9, 256.0), (10, 300.0), (10**9, 300.0)])
+def test_each_attempt_waits_twice_as_long_up_to_the_limit(attempt: int, full: float) -> None:
+    delays = [Policy().retry_delay(attempt) for _ in range(200)]
+    assert full / 2 <= min(delays) < max(delays) <= full
+    assert max(delays) - min(delays) > full / 4  # spread, so that those that failed together do not come together
+
+
+def test_the_backoff_can_be_set() -> None:
+    policy = Policy(backoff=0.1, backoff_limit=0.3)
+    assert 0.05 <= policy.retry_delay(1) <= 0.1
+    assert 0.15 <= policy.retry_delay(50) <= 0.3
+
+
+@pytest.mark.parametrize("name", ["spawn_limit", "max_attempts", "max_deliveries"])
+def test_a_limit_is_at_least_one(name: str) -> None:
+    with pytest.raises(PolicyError, match=name):
+        Policy(**{name: 0})
+    assert getattr(Policy(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", ["backoff", "backoff_limit", "grace", "patience", "cache_bytes"])
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_times_and_sizes_are_not_negative(name: str, value: float) -> None:
+    with pytest.raises(PolicyError, match=name):
+        Policy(**{name: value})
+    assert getattr(Policy(**{name: 0}), name) == 0
+
+
+def test_what_comes_of_itself() -> None:
+    assert Policy().spawn_limit == 10_000  # PROTOCOL.md, Cache

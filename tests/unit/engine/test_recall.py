@@ -1,0 +1,76 @@
+"""What a worker remembers is bounded, and what it forgets is the oldest."""
+
+from brrr_core.engine.calls import Child
+from brrr_core.engine.recall import ENTRY_OVERHEAD, History, Past, ValueCache
+from brrr_core.wire import Call
+
+
+def test_a_value_that_is_used_outlives_one_that_is_not() -> None:
+    cache = ValueCache(3 * (ENTRY_OVERHEAD + 10))
+    for name in "abc":
+        cache.add(name, b"x" * 10)
+    assert cache.get("a") is not None
+    cache.add("d", b"x" * 10)
+    assert [name for name in "abcd" if cache.get(name) is not None] == ["a", "c", "d"]
+
+
+def test_a_value_is_added_once() -> None:
+    cache = ValueCache(2 * (ENTRY_OVERHEAD + 10))
+    for _ in range(10):
+        cache.add("a", b"x" * 10)
+    cache.add("b", b"x" * 10)
+    assert cache.get("a") == cache.get("b") == b"x" * 10
+
+
+def test_a_value_larger_than_the_cache_is_not_kept() -> None:
+    cache = ValueCache(ENTRY_OVERHEAD + 10)
+    cache.add("large", b"x" * 11)
+    assert cache.get("large") is None
+    cache.add("small", b"x" * 10)
+    assert cache.get("small") is not None
+
+
+def test_a_cache_of_nothing() -> None:
+    cache = ValueCache(0)
+    cache.add("a", b"")
+    assert cache.get("a") is None
+
+
+def test_an_empty_value_is_a_value() -> None:
+    cache = ValueCache(10_000)
+    cache.add("a", b"")
+    assert cache.get("a") == b""
+
+
+def past(reads: int, missing: int = 0) -> Past:
+    child = Child(Call("task", b"", "hash"), "topic")
+    return Past(tuple(map(str, range(reads))), (child,) * missing)
+
+
+def test_a_past_is_given_once_and_to_its_own_root() -> None:
+    history = History()
+    history.add("root", "call", past(3))
+    assert history.take("other", "call") is None
+    assert history.take("root", "call") == past(3)
+    assert history.take("root", "call") is None
+
+
+def test_the_history_is_bounded_by_the_hashes_that_it_holds() -> None:
+    history = History(limit=10)
+    history.add("root", "old", past(4, 1))
+    history.add("root", "new", past(2, 1))  # 6 and 4
+    assert history.take("root", "new") is not None
+    history.add("root", "newer", past(4))
+    assert history.take("root", "old") is None
+    assert history.take("root", "newer") is not None
+    history.add("root", "huge", past(11))
+    assert history.take("root", "huge") is None
+    assert history._size == 0
+
+
+def test_a_past_that_is_replaced_leaves_no_weight() -> None:
+    history = History(limit=10)
+    for n in range(20):
+        history.add("root", "call", past(5 + n % 2))
+    assert history.take("root", "call") is not None
+    assert history._size == 0

@@ -1,0 +1,262 @@
+"""Putting children: enqueue before mark, once however many want it, within every root's limit."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key, Swap
+from brrr_core.engine.calls import Child
+from brrr_core.engine.operations import Operations
+from brrr_core.engine.policy import RETURNS_LIMIT, Policy
+from brrr_core.engine.roots import new_redrive_id
+from brrr_core.engine.scheduling import Outcome, Scheduler, Want
+from brrr_core.errors import SpawnLimitError
+from brrr_core.wire import (
+    Call,
+    PendingReturn,
+    PendingReturns,
+    count_key,
+    decode_message,
+    decode_pending,
+    encode_pending,
+)
+from tests.support.instrumented import Instrument, Operation
+
+
+class Bench:
+    """A scheduler over an instrumented memory backend."""
+
+    def __init__(self, backend: object, policy: Policy) -> None:
+        self.instrument = Instrument()
+        roles = self.instrument.wrap(backend)
+        assert roles.queue is not None
+        assert roles.store is not None
+        assert roles.cache is not None
+        self.store, self.cache = backend.store, backend.cache  # type: ignore[attr-defined]
+        self.operations = Operations(roles.queue, roles.store, roles.cache)
+        self.scheduler = Scheduler(self.operations, policy)
+
+    @property
+    def puts(self) -> Counter[tuple[str, str]]:
+        return Counter(
+            tuple(decode_message(body))
+            for operation in self.instrument.operations
+            if operation.name == "queue.put"
+            for body in operation.items
+        )
+
+    async def pending(self, call_hash: str) -> PendingReturns | None:
+        (record,) = await self.store.read([Key("pending_returns", call_hash)])
+        return None if record is None else decode_pending(record)
+
+    async def mark(self, call_hash: str, pending: PendingReturns) -> None:
+        await self.store.write([(Key("pending_returns", call_hash), encode_pending(pending))])
+
+
+@asynccontextmanager
+async def bench(policy: Policy | None = None) -> AsyncIterator[Bench]:
+    async with brrr.open_backend("memory:") as backend:
+        yield Bench(backend, policy or Policy())
+
+
+def child(name: str) -> Child:
+    return Child(Call("task", b"[]", name), "topic")
+
+
+def parent(root: str, name: str = "parent") -> PendingReturn:
+    return PendingReturn(root, name, "topic")
+
+
+async def test_a_call_is_written_then_put_then_marked() -> None:
+    async with bench() as b:
+        await b.scheduler.schedule([Want(child("c"), "r", parent("r"))])
+        names = [operation.name for operation in b.instrument.operations]
+        assert names.index("store.write") < names.index("queue.put") < names.index("store.swap")
+        assert names.index("cache.increment") < names.index("queue.put")
+        pending = await b.pending("c")
+        assert pending is not None
+        assert pending.returns == (parent("r"),)
+        assert pending.scheduled_at is not None
+
+
+async def test_what_many_want_at_once_is_put_once_and_marked_in_one_swap() -> None:
+    async with bench() as b:
+        wants = [[Want(child("c"), "r", parent("r", f"p{n}"))] for n in range(20)]
+        outcomes = await asyncio.gather(*(b.scheduler.schedule(want) for want in wants))
+        assert outcomes == [[Outcome.SCHEDULED]] * 20
+        assert b.puts == {("r", "c"): 1}
+        assert b.instrument.items["store.swap"] == 1
+        assert len((await b.pending("c")).returns) == 20  # type: ignore[union-attr]
+
+
+async def test_what_is_marked_is_not_put_again() -> None:
+    async with bench() as b:
+        await b.scheduler.schedule([Want(child("c"), "r")])
+        before = dict(b.instrument.items)
+        await b.scheduler.schedule([Want(child("c"), "other")])
+        assert b.puts == {("r", "c"): 1}
+        assert b.instrument.items["store.read"] == before["store.read"] + 1
+        assert {**b.instrument.items, "store.read": 0} == {**before, "store.read": 0}  # a look is all that it costs
+
+
+async def test_a_record_that_nobody_is_sure_of_is_put_and_marked() -> None:
+    async with bench() as b:
+        await b.mark("c", PendingReturns((parent("old"),), None))
+        await b.scheduler.schedule([Want(child("c"), "r", parent("r"))])
+        assert b.puts == {("r", "c"): 1}
+        pending = await b.pending("c")
+        assert pending is not None
+        assert pending.returns == (parent("old"), parent("r"))
+        assert pending.scheduled_at is not None
+
+
+async def test_a_swap_that_loses_is_tried_again_and_puts_nothing_twice() -> None:
+    async with bench() as b:
+
+        async def interfere(operation: Operation) -> None:
+            if operation.name == "store.swap" and b.instrument.calls["store.swap"] <= 2:
+                n = b.instrument.calls["store.swap"]
+                await b.mark("c", PendingReturns(tuple(parent("x", f"x{m}") for m in range(n)), None))
+
+        b.instrument.before = interfere
+        assert await b.scheduler.schedule([Want(child("c"), "r", parent("r"))]) == [Outcome.SCHEDULED]
+        assert b.puts == {("r", "c"): 1}
+        pending = await b.pending("c")
+        assert pending is not None
+        assert set(pending.returns) == {parent("r"), parent("x", "x0"), parent("x", "x1")}  # nobody is forgotten
+
+
+async def test_a_child_that_completed_while_it_was_registered_on_is_put_again() -> None:
+    """Its record is gone, so nobody can tell whether anybody will wake the parent: a message more is harmless."""
+    async with bench() as b:
+        await b.mark("c", PendingReturns((), 5))
+
+        async def complete(operation: Operation) -> None:
+            if operation.name == "store.swap" and b.instrument.calls["store.swap"] == 1:
+                await b.store.swap([Swap(Key("pending_returns", "c"), encode_pending(PendingReturns((), 5)), None)])
+
+        b.instrument.before = complete
+        await b.scheduler.schedule([Want(child("c"), "r", parent("r"))])
+        assert b.puts == {("r", "c"): 1}
+        pending = await b.pending("c")
+        assert pending is not None
+        assert pending.returns == (parent("r"),)
+
+
+async def test_a_full_record_turns_away_those_that_find_no_room() -> None:
+    async with bench() as b:
+        watchers = [parent("r", f"p{n:04}") for n in range(RETURNS_LIMIT + 5)]
+        outcomes = await asyncio.gather(*(b.scheduler.schedule([Want(child("c"), "r", w)]) for w in watchers))
+        assert Counter(outcome for (outcome,) in outcomes) == {Outcome.SCHEDULED: RETURNS_LIMIT, Outcome.FULL: 5}
+        pending = await b.pending("c")
+        assert pending is not None
+        assert len(pending.returns) == RETURNS_LIMIT
+        again = await b.scheduler.schedule([Want(child("c"), "r", pending.returns[0])])
+        assert again == [Outcome.SCHEDULED]  # who is in it already stays in it
+
+
+@pytest.mark.parametrize("spent_first", [True, False])
+async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_first: bool) -> None:
+    async with bench(Policy(spawn_limit=10)) as b:
+        await b.cache.increment({count_key("spent"): 10})
+        roots = ["spent", "rich"] if spent_first else ["rich", "spent"]
+        outcomes = await asyncio.gather(
+            *(b.scheduler.schedule([Want(child("c"), root, parent(root))]) for root in roots)
+        )
+        assert outcomes == [[Outcome.SCHEDULED]] * 2  # it is on a queue, and both will be woken
+        assert b.puts == {("rich", "c"): 1}
+        pending = await b.pending("c")
+        assert pending is not None
+        assert set(pending.returns) == {parent("rich"), parent("spent")}
+
+
+async def test_a_root_over_its_limit_puts_nothing_and_hurts_no_neighbour() -> None:
+    async with bench(Policy(spawn_limit=10)) as b:
+        await b.cache.increment({count_key("spent"): 10})
+        spent, rich = await asyncio.gather(
+            b.scheduler.schedule([Want(child("a"), "spent", parent("spent"))]),
+            b.scheduler.schedule([Want(child("b"), "rich", parent("rich"))]),
+            return_exceptions=True,
+        )
+        assert isinstance(spent, SpawnLimitError)
+        assert "spent" in str(spent)
+        assert rich == [Outcome.SCHEDULED]
+        assert b.puts == {("rich", "b"): 1}
+        assert await b.pending("a") is None  # nothing says that it was put
+
+
+async def test_the_last_message_within_the_limit_is_put() -> None:
+    async with bench(Policy(spawn_limit=3)) as b:
+        await b.scheduler.schedule([Want(child(name), "r") for name in "abc"])
+        with pytest.raises(SpawnLimitError, match="more than 3"):
+            await b.scheduler.schedule([Want(child("d"), "r")])
+        assert b.puts == {("r", name): 1 for name in "abc"}
+
+
+async def test_under_a_redriven_root_each_child_is_put_once_more() -> None:
+    async with bench() as b:
+        await b.scheduler.schedule([Want(child("c"), "lost", parent("lost"))])
+        first = await b.pending("c")
+        assert first is not None
+        assert first.scheduled_at is not None
+        root = new_redrive_id(first.scheduled_at)  # in the very second in which it was put
+        for _ in range(3):
+            await b.scheduler.schedule([Want(child("c"), root, parent(root))])
+        assert b.puts == {("lost", "c"): 1, (root, "c"): 1}
+        pending = await b.pending("c")
+        assert pending is not None
+        assert set(pending.returns) == {parent("lost"), parent(root)}
+
+
+async def test_a_redriven_root_passes_its_mark_on_where_another_wants_the_child_too() -> None:
+    async with bench() as b:
+        root = new_redrive_id(10)
+        await asyncio.gather(
+            b.scheduler.schedule([Want(child("c"), "plain")]), b.scheduler.schedule([Want(child("c"), root)])
+        )
+        assert b.puts == {(root, "c"): 1}
+
+
+async def test_what_was_put_since_the_redrive_is_not_put_again() -> None:
+    async with bench() as b:
+        await b.mark("c", PendingReturns((), 11))
+        await b.scheduler.schedule([Want(child("c"), new_redrive_id(10))])
+        assert b.puts == {}
+
+
+async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
+    async with bench(Policy(spawn_limit=10)) as b:
+        await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
+        returns = (parent("poor"), parent("rich", "p2"), parent("rich"), parent("spent"))
+        await b.mark("c", PendingReturns(returns, 5))
+        await b.scheduler.hand_over("c", "spent", "topic")
+        assert b.puts == {("rich", "c"): 1}
+        assert await b.pending("c") == PendingReturns(returns, 5)
+
+
+async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next() -> None:
+    async with bench(Policy(spawn_limit=10)) as b:
+        await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
+        await b.mark("c", PendingReturns((parent("poor"), parent("spent")), 5))
+        await b.scheduler.hand_over("c", "spent", "topic")
+        assert b.puts == {}
+        assert await b.pending("c") == PendingReturns((parent("poor"), parent("spent")), None)
+        await b.scheduler.schedule([Want(child("c"), "rich", parent("rich"))])
+        assert b.puts == {("rich", "c"): 1}
+
+
+async def test_a_parent_that_comes_while_a_call_is_handed_over_is_seen() -> None:
+    async with bench(Policy(spawn_limit=10)) as b:
+        await b.mark("c", PendingReturns((parent("spent"),), 5))
+
+        async def come(operation: Operation) -> None:
+            if operation.name == "store.swap" and b.instrument.calls["store.swap"] == 1:
+                await b.mark("c", PendingReturns((parent("rich"), parent("spent")), 5))
+
+        b.instrument.before = come
+        await b.scheduler.hand_over("c", "spent", "topic")
+        assert b.puts == {("rich", "c"): 1}

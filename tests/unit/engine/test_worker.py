@@ -1,0 +1,432 @@
+"""The loop of a worker, in virtual time: places, leases, stopping, and a queue that fails."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import BackendUrl, Duration
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions
+from brrr_core.engine.hooks import BackendFailed, CallStarted, WorkerStopped
+from brrr_core.engine.run import Run
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_core.wire import Call
+from tests.support.fleet import over
+from tests.support.instrumented import Instrument, Operation
+from tests.support.virtual import run_virtually
+
+LEASE = 30.0
+TOPIC = "t"
+
+
+@dataclass
+class Bench:
+    """One worker on a memory backend, whose handler sleeps for as many seconds as its call's payload says."""
+
+    backend: MemoryBackend
+    instrument: Instrument
+    connection: brrr.Connection
+    events: list[Any] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+
+    async def handle(self, run: Run, call: Call) -> bytes:
+        self.begun.append(now())
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(float(call.payload))
+        finally:
+            self.running -= 1
+        self.ended.append(now())
+        return b"done"
+
+    async def put(self, *seconds: float) -> None:
+        for n, each in enumerate(seconds):
+            await self.connection.schedule(Call("sleep", b"%f" % each, f"h{n}-{each}"), TOPIC)
+
+    def start(self, concurrency: int = 4) -> "asyncio.Task[None]":
+        return asyncio.create_task(self.connection.loop(TOPIC, self.handle, concurrency=concurrency))
+
+    @property
+    def released(self) -> list[int]:
+        return [event.released for event in self.events if isinstance(event, WorkerStopped)]
+
+
+class Diary:
+    def __init__(self, events: list[Any]) -> None:
+        self.events = events
+
+    @brrr.hookimpl
+    def brrr_worker_stopped(self, event: WorkerStopped) -> None:
+        self.events.append(event)
+
+    @brrr.hookimpl
+    def brrr_backend_failed(self, event: BackendFailed) -> None:
+        self.events.append(event)
+
+    @brrr.hookimpl
+    def brrr_call_started(self, event: CallStarted) -> None:
+        self.events.append(event)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def bench(**policy: Any) -> AsyncIterator[Bench]:
+    backend = MemoryBackend(BackendUrl("memory"), MemoryOptions(Duration(LEASE)), clock=asyncio.get_running_loop().time)
+    async with backend, asyncio.timeout(24 * 3600):
+        instrument = Instrument()
+        events: list[Any] = []
+        connection = over(instrument.wrap(backend), policy=brrr.Policy(**policy), hooks=[Diary(events)])
+        yield Bench(backend, instrument, connection, events)
+        await connection.close()
+
+
+def virtually(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        run_virtually(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
+Fault = Callable[[Operation], Awaitable[None]]
+
+
+def failing(name: str, error: Exception, numbers: range) -> Callable[[Instrument], Fault]:
+    """Fails these of the operations of that name, counted from 1."""
+
+    def made(instrument: Instrument) -> Fault:
+        async def before(operation: Operation) -> None:
+            if operation.name == name and instrument.calls[name] in numbers:
+                raise error
+
+        return before
+
+    return made
+
+
+@virtually
+async def test_a_lease_is_extended_at_each_third_while_its_call_runs() -> None:
+    async with bench() as b:
+        await b.put(100)
+        loop = b.start()
+        await asyncio.sleep(99)
+        assert b.instrument.calls["queue.extend"] == 9
+        assert (await b.backend.queue.stats(TOPIC)).leased == 1
+        await asyncio.sleep(2)
+        assert b.ended == [100]
+        assert b.begun == [0]  # it came once
+        extended = b.instrument.calls["queue.extend"]
+        await asyncio.sleep(100)
+        assert b.instrument.calls["queue.extend"] == extended  # nothing runs, nothing is extended
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_an_extension_that_fails_is_tried_again_before_the_lease_ends() -> None:
+    async with bench() as b:
+        b.instrument.before = failing("queue.extend", BackendUnavailableError("gone"), range(1, 2))(b.instrument)
+        await b.put(100)
+        loop = b.start()
+        await asyncio.sleep(101)
+        assert b.ended == [100]
+        assert len(b.begun) == 1
+        assert [event for event in b.events if isinstance(event, BackendFailed)]
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_a_lease_that_is_lost_brings_the_message_to_another_worker() -> None:
+    async with bench() as b:
+        b.instrument.before = failing("queue.extend", BackendUnavailableError("gone"), range(1, 100))(b.instrument)
+        await b.put(100)
+        b.start(concurrency=1)
+        other = b.start(concurrency=1)
+        await asyncio.sleep(50)
+        assert b.begun == [0, 30]
+        b.connection.stop()
+        await asyncio.wait({other})
+
+
+@virtually
+async def test_as_many_run_side_by_side_as_there_are_places() -> None:
+    async with bench() as b:
+        await b.put(*([5.0] * 1 + [6.0] * 1 + [float(n) for n in range(7, 17)]))
+        loop = b.start(concurrency=4)
+        await asyncio.sleep(100)
+        assert len(b.ended) == 12
+        assert b.most == 4
+        assert b.begun[:5] == [0, 0, 0, 0, 5]  # a place that is free is taken at once
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_a_graceful_stop_lets_what_runs_finish_and_leaves_the_rest() -> None:
+    async with bench(grace=30) as b:
+        await b.put(10, 11, 12)
+        loop = b.start(concurrency=2)
+        await asyncio.sleep(1)
+        b.connection.stop()
+        await loop
+        assert now() == 11
+        assert b.ended == [10, 11]
+        assert b.released == [0]
+        assert await b.backend.queue.stats(TOPIC) == (1, 0, 0, 0)
+
+
+@virtually
+async def test_a_stop_is_heard_where_all_places_are_taken() -> None:
+    async with bench(grace=5) as b:
+        await b.put(3600)
+        loop = b.start(concurrency=1)
+        await asyncio.sleep(1)
+        b.connection.stop()
+        await loop
+        assert now() == 6
+        assert b.released == [1]
+
+
+@virtually
+async def test_what_outlasts_the_grace_is_released_at_once() -> None:
+    async with bench(grace=5) as b:
+        await b.put(2, 3600)
+        loop = b.start()
+        await asyncio.sleep(1)
+        b.connection.stop()
+        await loop
+        assert now() == 6
+        assert b.ended == [2]
+        assert b.released == [1]
+        (again,) = await b.backend.queue.receive(TOPIC, limit=5, wait=0)
+        assert again.attempt == 2
+
+
+@virtually
+async def test_a_cancelled_loop_is_graceful_and_ends_as_cancelled() -> None:
+    async with bench(grace=30) as b:
+        await b.put(10, 3600)
+        loop = b.start()
+        await asyncio.sleep(1)
+        loop.cancel()
+        await asyncio.wait({loop})
+        assert loop.cancelled()
+        assert now() == 31
+        assert b.ended == [10]
+        assert (await b.backend.queue.stats(TOPIC)).ready == 1
+
+
+@virtually
+async def test_a_second_cancellation_cuts_the_grace_short() -> None:
+    async with bench(grace=3600) as b:
+        await b.put(7200)
+        loop = b.start()
+        await asyncio.sleep(1)
+        loop.cancel()
+        await asyncio.sleep(1)
+        loop.cancel()
+        await asyncio.wait({loop})
+        assert loop.cancelled()
+        assert now() == 2
+        assert b.released == [1]
+        assert await b.backend.queue.stats(TOPIC) == (1, 0, 0, 0)
+
+
+@virtually
+async def test_what_a_receive_brings_while_the_worker_is_cancelled_is_released() -> None:
+    async with bench(grace=0) as b:
+        loop: asyncio.Task[None] | None = None
+
+        async def cancel(operation: Operation) -> None:
+            if operation.name == "queue.receive":
+                assert loop is not None
+                asyncio.get_running_loop().call_soon(loop.cancel)  # when the receive has ended, and nobody has looked
+
+        b.instrument.after = cancel
+        await b.put(1, 2)
+        loop = b.start()
+        await asyncio.wait({loop})
+        assert b.begun == []
+        assert b.released == [2]
+        assert await b.backend.queue.stats(TOPIC) == (2, 0, 0, 0)
+
+
+@virtually
+async def test_a_release_that_fails_leaves_it_to_the_lease() -> None:
+    async with bench(grace=0) as b:
+        b.instrument.before = failing("queue.release", BackendUnavailableError("gone"), range(1, 2))(b.instrument)
+        await b.put(3600)
+        loop = b.start()
+        await asyncio.sleep(1)
+        b.connection.stop()
+        await loop
+        assert (await b.backend.queue.stats(TOPIC)).leased == 1
+        await asyncio.sleep(LEASE)
+        assert (await b.backend.queue.stats(TOPIC)).ready == 1
+
+
+@virtually
+async def test_a_queue_that_fails_for_a_while_is_borne() -> None:
+    async with bench(patience=60, backoff=1) as b:
+        broken = BackendUnavailableError("gone")
+        b.instrument.before = failing("queue.receive", broken, range(1, 6))(b.instrument)
+        await b.put(1)
+        loop = b.start()
+        await asyncio.sleep(20)
+        assert len(b.ended) == 1
+        assert [event for event in b.events if isinstance(event, BackendFailed)] == [BackendFailed(TOPIC, broken)] * 5
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_a_worker_that_bears_a_failing_queue_hears_a_stop() -> None:
+    async with bench(patience=1e9, backoff=1) as b:
+        b.instrument.before = failing("queue.receive", BackendUnavailableError("gone"), range(1, 10**6))(b.instrument)
+        loop = b.start()
+        await asyncio.sleep(20)
+        b.connection.stop()
+        await loop
+        assert now() == 20
+
+
+@pytest.mark.parametrize(
+    ("error", "patience"), [(BackendUnavailableError("gone"), 0), (BackendClosedError("closed"), 1e9)], ids=str
+)
+def test_patience_ends_and_what_runs_still_finishes(error: BackendError, patience: float) -> None:
+    async def main() -> None:
+        async with bench(patience=patience, backoff=0.5) as b:
+            b.instrument.before = failing("queue.receive", error, range(2, 10**6))(b.instrument)
+            await b.put(10)
+            loop = b.start()
+            await asyncio.wait({loop})
+            assert loop.exception() is error
+            assert b.ended == [10]
+
+    # Patience is counted by the system's clock, which does not stand still between two failures.
+    run_virtually(main())
+
+
+@virtually
+async def test_a_backend_failure_while_a_call_is_handled_gives_its_message_back() -> None:
+    async with bench(backoff=4) as b:
+        b.instrument.before = failing("store.read", BackendUnavailableError("gone"), range(2, 3))(b.instrument)
+        await b.put(1)
+        loop = b.start()
+        await asyncio.sleep(0.5)
+        assert await b.backend.queue.stats(TOPIC) == (0, 0, 1, 0)
+        await asyncio.sleep(10)
+        assert len(b.ended) == 1
+        assert 2 <= b.begun[0] <= 4  # after the backoff, half of it jitter
+        b.connection.stop()
+        await loop
+
+
+def test_patience_begins_anew_with_each_receive_that_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        loop_time = asyncio.get_running_loop().time
+        monkeypatch.setattr("brrr_core.engine.worker.time", SimpleNamespace(monotonic=loop_time))
+        async with bench(patience=60, backoff=1) as b:
+            b.instrument.before = sometimes
+            instruments.append(b.instrument)
+            loop = b.start()
+            await asyncio.sleep(3600)
+            assert len([event for event in b.events if isinstance(event, BackendFailed)]) > 10
+            assert not loop.done()
+            b.connection.stop()
+            await loop
+
+    instruments: list[Instrument] = []
+
+    async def sometimes(operation: Operation) -> None:
+        if operation.name == "queue.receive" and instruments[0].calls["queue.receive"] % 3 == 0:
+            raise BackendUnavailableError("gone")
+
+    run_virtually(main())
+
+
+@virtually
+async def test_a_call_that_fails_waits_for_its_backoff_on_the_queue() -> None:
+    async with bench(backoff=4, max_attempts=3) as b:
+        begun: list[float] = []
+
+        async def handle(run: Run, call: Call) -> bytes:
+            begun.append(now())
+            raise ValueError("always")
+
+        b.handle = handle  # type: ignore[method-assign]
+        await b.put(1)
+        loop = b.start()
+        await asyncio.sleep(1)
+        assert await b.backend.queue.stats(TOPIC) == (0, 0, 1, 0)
+        await asyncio.sleep(30)
+        assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 1)
+        first, second, third = begun
+        assert first == 0
+        assert 2 <= second <= 4
+        assert 4 <= third - second <= 8
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_two_messages_of_one_call_are_handled_one_after_the_other() -> None:
+    async with bench() as b:
+        await b.put(10)
+        await b.put(10)
+        assert (await b.backend.queue.stats(TOPIC)).ready == 2
+        loop = b.start()
+        await asyncio.sleep(50)
+        assert b.begun == [0]  # the second found the value
+        assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_the_second_message_of_a_call_runs_it_where_the_first_one_failed() -> None:
+    async with bench(max_attempts=1) as b:
+        results: list[float] = []
+
+        async def handle(run: Run, call: Call) -> bytes:
+            results.append(now())
+            await asyncio.sleep(10)
+            if len(results) == 1:
+                raise ValueError("the first")
+            return b"done"
+
+        b.handle = handle  # type: ignore[method-assign]
+        await b.put(10)
+        await b.put(10)
+        loop = b.start()
+        await asyncio.sleep(50)
+        assert results == [0, 10]
+        assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 1)
+        b.connection.stop()
+        await loop
+
+
+@virtually
+async def test_no_task_outlives_its_worker() -> None:
+    async with bench(grace=0) as b:
+        before = asyncio.all_tasks()
+        await b.put(*map(float, range(50, 60)))
+        loop = b.start()
+        await asyncio.sleep(1)
+        loop.cancel()
+        await asyncio.wait({loop})
+        await b.connection.close()
+        assert asyncio.all_tasks() == before

@@ -1,0 +1,140 @@
+"""`check=True` finds handlers that do not make the same calls again, and raises no false alarm."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from tests.support.fleet import QUICK, TOPIC, serving
+
+CHECKED = replace(QUICK, check=True)
+
+
+@brrr.handler_no_arg
+async def inc(n: int) -> int:
+    return n + 1
+
+
+async def buried(memory: str, task: brrr.Task, **more: brrr.Task) -> str:
+    """The reason for which the task's call is given up."""
+    async with serving(memory, {"task": task, "inc": inc, **more}, policy=CHECKED) as fleet:
+        await fleet.app.schedule("task", topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
+        assert letter.attempt == 1  # trying again cannot help
+    assert "BRRR-ENGINE-02" in reason
+    return reason
+
+
+async def test_another_argument_at_each_run(memory: str) -> None:
+    numbers = itertools.count(100)
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        return await app.call(inc)(next(numbers))
+
+    reason = await buried(memory, fickle)
+    assert "[100]" in reason  # both are shown where they part
+    assert "[101]" in reason
+
+
+async def test_a_call_that_is_left_out(memory: str) -> None:
+    runs = itertools.count()
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        return await app.call(inc)(1) if next(runs) == 0 else 0
+
+    assert "nothing in its place" in await buried(memory, fickle)
+
+
+async def test_a_second_call_that_changes(memory: str) -> None:
+    runs = itertools.count()
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        first = await app.call(inc)(1)
+        return first + await app.call(inc)(50 + next(runs))
+
+    reason = await buried(memory, fickle)
+    assert "as its call 2" in reason
+
+
+async def test_a_gather_that_shrinks(memory: str) -> None:
+    widths = itertools.chain([3], itertools.repeat(2))
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(inc)(n) for n in range(next(widths)))))
+
+    await buried(memory, fickle)
+
+
+async def test_a_sync_handler_is_checked_too(memory: str) -> None:
+    numbers = itertools.count(100)
+
+    @brrr.handler
+    def fickle(app: brrr.ActiveWorker) -> int:
+        return app.wait(app.call(inc)(next(numbers)))
+
+    await buried(memory, fickle)
+
+
+async def test_without_the_check_nothing_is_compared(memory: str) -> None:
+    numbers = itertools.chain([100], itertools.repeat(200))
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        return await app.call(inc)(next(numbers))
+
+    async with serving(memory, {"fickle": fickle, "inc": inc}) as fleet:
+        assert await fleet.run(fickle) == 201
+
+
+async def helper(app: brrr.ActiveWorker, turns: int, n: int) -> int:
+    """Makes two calls, and comes to the first one late."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return await app.call(inc)(await app.call(inc)(n))
+
+
+async def together(app: brrr.ActiveWorker, how: str, helpers: list[Any]) -> list[int]:
+    """Several helpers side by side."""
+    if how == "app.gather":
+        return list(await app.gather(*helpers))
+    if how == "asyncio.gather":
+        return await asyncio.gather(*helpers)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(helper) for helper in helpers]
+    return [task.result() for task in tasks]
+
+
+@pytest.mark.parametrize("how", ["app.gather", "asyncio.gather", "TaskGroup"])
+@pytest.mark.parametrize("cache", [0, 10_000_000], ids=["no cache", "cache"])
+async def test_helpers_that_come_to_their_calls_in_any_order_raise_no_alarm(memory: str, how: str, cache: int) -> None:
+    runs = itertools.count()
+
+    @brrr.handler
+    async def steady(app: brrr.ActiveWorker, size: int) -> list[int]:
+        # Another helper is first at each run, and aborts the run before the others have come to their calls.
+        late = next(runs)
+        return await together(app, how, [helper(app, 5 * ((n + late) % size), 10 * n) for n in range(size)])
+
+    policy = replace(CHECKED, cache_bytes=cache)
+    async with serving(memory, {"steady": steady, "inc": inc}, policy=policy) as fleet:
+        assert await fleet.run(steady, 4) == [10 * n + 2 for n in range(4)]
+        assert await fleet.idle() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["app.gather", "asyncio.gather", "TaskGroup"])
+async def test_a_fickle_call_among_helpers_is_found_in_the_end(memory: str, how: str) -> None:
+    numbers = itertools.chain([100, 200], itertools.repeat(200))
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> list[int]:
+        return await together(app, how, [helper(app, 0, 1), helper(app, 0, next(numbers))])
+
+    await buried(memory, fickle)

@@ -1,0 +1,270 @@
+"""What fails is tried again, and given up where that cannot help: with the reason, and never a worker with it."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key
+from brrr_core.engine.hooks import CallFailed
+from brrr_core.wire import Call, ScheduleMessage, encode_message
+from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+
+
+@brrr.handler_no_arg
+async def fine() -> str:
+    return "fine"
+
+
+class Failures:
+    """Keeps what failed."""
+
+    def __init__(self) -> None:
+        self.seen: list[CallFailed] = []
+
+    @brrr.hookimpl
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        self.seen.append(event)
+
+
+async def test_a_handler_that_fails_twice_succeeds_the_third_time(url: str) -> None:
+    attempts: list[int] = []
+
+    @brrr.handler
+    async def flaky(app: brrr.ActiveWorker) -> str:
+        attempts.append(app.attempt)
+        if len(attempts) < 3:
+            raise ConnectionError("not yet")
+        return "at last"
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> str:
+        return await app.call(flaky)()
+
+    failures = Failures()
+    async with serving(url, {"top": top, "flaky": flaky}, hooks=[failures]) as fleet:
+        assert await fleet.run(top) == "at last"
+        assert await fleet.idle() == (0, 0, 0, 0)
+    assert attempts == [1, 2, 3]
+    assert [str(event.error) for event in failures.seen] == ["not yet", "not yet"]
+    delays = [event.retry_in for event in failures.seen]
+    assert 0.005 <= delays[0] <= 0.01  # type: ignore[operator] # the policy's backoff, half of it jitter
+    assert 0.01 <= delays[1] <= 0.02  # type: ignore[operator]
+
+
+async def test_a_handler_that_keeps_failing_is_given_up_with_its_traceback(url: str) -> None:
+    attempts: list[int] = []
+
+    @brrr.handler
+    async def hopeless(app: brrr.ActiveWorker) -> None:
+        attempts.append(app.attempt)
+        try:
+            {}["key"]
+        except KeyError as error:
+            raise RuntimeError("it cannot be done") from error
+
+    failures = Failures()
+    policy = replace(QUICK, max_attempts=3)
+    async with serving(url, {"hopeless": hopeless, "fine": fine}, policy=policy, hooks=[failures]) as fleet:
+        await fleet.app.schedule(hopeless, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        assert await fleet.idle() == (0, 0, 0, 1)
+        assert await fleet.run(fine) == "fine"  # the worker goes on
+    assert attempts == [1, 2, 3]
+    assert [event.retry_in is None for event in failures.seen] == [False, False, True]
+    assert reason.startswith("RuntimeError: it cannot be done\n")
+    assert "in hopeless" in reason
+    assert "KeyError: 'key'" in reason  # the cause too
+
+
+async def test_a_dead_letter_that_is_redriven_resumes_its_parents(url: str) -> None:
+    mended = asyncio.Event()
+
+    @brrr.handler_no_arg
+    async def broken() -> int:
+        if not mended.is_set():
+            raise ValueError("broken")
+        return 3
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker) -> int:
+        return 1 + await app.call(broken)()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return 1 + await app.call(parent)()
+
+    policy = replace(QUICK, max_attempts=1)
+    async with serving(url, {"top": top, "parent": parent, "broken": broken}, policy=policy) as fleet:
+        await fleet.app.schedule(top, topic=TOPIC)()
+        await fleet.dead(1)
+        assert await fleet.idle() == (0, 0, 0, 1)
+        mended.set()
+        assert await fleet.connection.queue.redrive(TOPIC, limit=10) == 1
+        assert await fleet.app.result(top, timeout=BOUND)() == 5
+        assert await fleet.idle() == (0, 0, 0, 0)
+
+
+async def test_a_call_of_an_unknown_task_is_given_up_and_names_what_there_is(url: str) -> None:
+    async with serving(url, {"fine": fine}, policy=replace(QUICK, max_attempts=2)) as fleet:
+        await fleet.app.schedule("finne", topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        assert await fleet.run(fine) == "fine"
+    assert "BRRR-APP-02" in reason
+    assert "'finne'" in reason
+    assert "fine" in reason
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (Call("fine", b"\xff no json", "h1"), "BRRR-CODEC-02"),
+        (Call("fine", b"[1,2,3]", "h2"), "BRRR-CODEC-02"),
+        (Call("fine", b"", "h3"), "BRRR-CODEC-02"),
+    ],
+    ids=["not json", "too many", "empty"],
+)
+async def test_arguments_that_cannot_be_decoded(url: str, call: Call, said: str) -> None:
+    async with serving(url, {"fine": fine}, policy=replace(QUICK, max_attempts=2)) as fleet:
+        await fleet.connection.schedule(call, TOPIC)
+        (reason,) = await fleet.dead(1)
+        assert await fleet.idle() == (0, 0, 0, 1)
+    assert said in reason
+    assert "'fine'" in reason
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"junk", b"l1:ae", b"i2e", b"li1e1:r1:he", b"li2e1:re", b"li2e1:r0:e", b"\x00" * 1000]
+)
+async def test_a_message_that_is_no_message_is_given_up_at_once(url: str, body: bytes) -> None:
+    async with serving(url, {"fine": fine}) as fleet:
+        await fleet.connection.queue.put(TOPIC, [body])
+        (reason,) = await fleet.dead(1)
+        (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
+        assert (letter.body, letter.attempt) == (body, 1)
+        assert await fleet.run(fine) == "fine"
+    assert "BRRR-WIRE-01" in reason
+
+
+async def test_a_message_without_its_call_record_is_given_up_at_once(url: str) -> None:
+    async with serving(url, {"fine": fine}) as fleet:
+        await fleet.connection.queue.put(TOPIC, [encode_message(ScheduleMessage("root", "nowhere"))])
+        (reason,) = await fleet.dead(1)
+        (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
+        assert letter.attempt == 1
+    assert "BRRR-CALL-03" in reason
+    assert "nowhere" in reason
+
+
+async def test_a_malformed_call_record_is_given_up_at_once(url: str) -> None:
+    async with serving(url, {"fine": fine}) as fleet:
+        await fleet.connection.store.write([(Key("call", "odd"), b"d1:ai1ee")])
+        await fleet.connection.queue.put(TOPIC, [encode_message(ScheduleMessage("root", "odd"))])
+        (reason,) = await fleet.dead(1)
+    assert "BRRR-WIRE-01" in reason
+
+
+async def test_a_malformed_pending_record_hurts_its_own_parents_only(url: str) -> None:
+    @brrr.handler_no_arg
+    async def leaf(n: int) -> int:
+        return n
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, n: int) -> int:
+        return await app.call(leaf)(n)
+
+    async with serving(url, {"parent": parent, "leaf": leaf}) as fleet:
+        poisoned = fleet.app._catalogue.encode(leaf, (13,), {}).call_hash
+        await fleet.connection.store.write([(Key("pending_returns", poisoned), b"poison")])
+        for n in range(20):  # side by side: they share batches
+            await fleet.app.schedule(parent, topic=TOPIC)(n)
+        for n in (*range(13), *range(14, 20)):
+            assert await fleet.app.result(parent, timeout=BOUND)(n) == n
+        (reason,) = await fleet.dead(1)
+    assert "BRRR-WIRE-01" in reason
+
+
+async def test_a_result_that_cannot_be_encoded_is_given_up_at_once(url: str) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler_no_arg
+    async def odd() -> object:
+        runs["odd"] += 1
+        return object()
+
+    async with serving(url, {"odd": odd}) as fleet:
+        await fleet.app.schedule(odd, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert runs["odd"] == 1
+    assert "BRRR-CODEC-01" in reason
+
+
+async def test_an_argument_that_cannot_be_encoded_fails_its_caller_at_once(url: str) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> str:
+        runs["top"] += 1
+        return await app.call("leaf", returns=str)(object())
+
+    async with serving(url, {"top": top}) as fleet:
+        await fleet.app.schedule(top, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert runs["top"] == 1
+    assert "BRRR-CODEC-01" in reason
+
+
+class Abrupt(BaseException):
+    """Of no class that `except Exception` knows."""
+
+
+@pytest.mark.parametrize("error", [Abrupt("abrupt"), SystemExit(3), GeneratorExit(), StopIteration(1)], ids=repr)
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_whatever_a_handler_raises_is_its_failure(url: str, error: BaseException, sync: bool) -> None:
+    async def in_the_loop() -> None:
+        raise error
+
+    def in_a_thread() -> None:
+        raise error
+
+    odd = brrr.handler_no_arg(in_a_thread if sync else in_the_loop)
+    async with serving(url, {"odd": odd, "fine": fine}, policy=replace(QUICK, max_attempts=2)) as fleet:
+        await fleet.app.schedule("odd", topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
+        assert letter.attempt == 2
+        assert await fleet.run(fine) == "fine"
+    assert type(error).__name__ in reason
+
+
+async def test_a_handler_that_cancels_itself_has_failed(url: str) -> None:
+    @brrr.handler_no_arg
+    async def odd() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async with serving(url, {"odd": odd, "fine": fine}, policy=replace(QUICK, max_attempts=2)) as fleet:
+        await fleet.app.schedule(odd, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        assert await fleet.run(fine) == "fine"
+    assert "CancelledError" in reason
+
+
+async def test_a_message_that_never_finishes_is_given_up_unseen(url: str) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler_no_arg
+    async def leaf() -> None:
+        runs["leaf"] += 1
+        raise OSError("again")
+
+    async with serving(url, {"leaf": leaf}, policy=replace(QUICK, max_attempts=100, max_deliveries=3)) as fleet:
+        await fleet.app.schedule(leaf, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert runs["leaf"] == 3
+    assert "BRRR-CALL-04" in reason
+    assert "delivered 4 times" in reason

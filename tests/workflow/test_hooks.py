@@ -1,0 +1,194 @@
+"""Hooks are told of everything that happens to a call, in order, and break nothing."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.engine.hooks import (
+    BackendFailed,
+    CallBuried,
+    CallDeferred,
+    CallFailed,
+    CallReturned,
+    CallStarted,
+    WorkerStarted,
+    WorkerStopped,
+)
+from brrr_core.errors import BackendUnavailableError, BrokenPluginError
+from tests.support.fleet import QUICK, TOPIC, over, serving, working
+from tests.support.instrumented import Instrument, Operation
+
+
+class Diary:
+    """Keeps all events."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def _keep(self, event: Any) -> None:
+        self.events.append(event)
+
+    @brrr.hookimpl
+    def brrr_worker_started(self, event: WorkerStarted) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_worker_stopped(self, event: WorkerStopped) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_call_started(self, event: CallStarted) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_call_deferred(self, event: CallDeferred) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_call_returned(self, event: CallReturned) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_call_buried(self, event: CallBuried) -> None:
+        self._keep(event)
+
+    @brrr.hookimpl
+    def brrr_backend_failed(self, event: BackendFailed) -> None:
+        self._keep(event)
+
+
+@brrr.handler_no_arg
+async def leaf() -> str:
+    return "four"
+
+
+@brrr.handler
+async def top(app: brrr.ActiveWorker) -> str:
+    return await app.call(leaf)()
+
+
+def told(event: Any) -> tuple[str, str]:
+    return type(event).__name__, getattr(event, "task_name", "")
+
+
+async def test_the_events_of_a_call_and_its_child_in_order(memory: str) -> None:
+    diary = Diary()
+    async with serving(memory, {"top": top, "leaf": leaf}, hooks=[diary]) as fleet:
+        scheduled = await fleet.app.schedule(top, topic=TOPIC)()
+        await fleet.app.result(top, timeout=10)()
+        await fleet.idle()
+    assert list(map(told, (diary.events[0], diary.events[-1]))) == [("WorkerStarted", ""), ("WorkerStopped", "")]
+    of_top = [event for event in diary.events if getattr(event, "task_name", "") == "top"]
+    of_leaf = [event for event in diary.events if getattr(event, "task_name", "") == "leaf"]
+    assert [type(event) for event in of_top] == [CallStarted, CallDeferred, CallStarted, CallReturned]
+    assert [type(event) for event in of_leaf] == [CallStarted, CallReturned]
+    assert of_top[0] == CallStarted(TOPIC, str(scheduled.root_id), scheduled.call_hash, "top", 1)
+    assert (of_top[1].missing, of_top[1].watched) == (1, of_leaf[0].call_hash)
+    assert of_leaf[0].root_id == scheduled.root_id
+    assert (of_leaf[1].size, of_leaf[1].first) == (len(b'"four"'), True)
+    assert diary.events[-1] == WorkerStopped(TOPIC, 0)
+
+
+async def test_the_events_of_a_call_that_fails(memory: str) -> None:
+    @brrr.handler_no_arg
+    async def bad() -> None:
+        raise ValueError("bad")
+
+    diary = Diary()
+    async with serving(memory, {"bad": bad}, policy=replace(QUICK, max_attempts=2), hooks=[diary]) as fleet:
+        await fleet.app.schedule(bad, topic=TOPIC)()
+        await fleet.dead(1)
+    assert [type(event) for event in diary.events] == [
+        WorkerStarted,
+        *(CallStarted, CallFailed),
+        *(CallStarted, CallFailed, CallBuried),
+        WorkerStopped,
+    ]
+    failed = [event for event in diary.events if isinstance(event, CallFailed)]
+    assert [(event.attempt, event.retry_in is None) for event in failed] == [(1, False), (2, True)]
+    buried = diary.events[-2]
+    assert (buried.attempt, buried.error) == (2, failed[1].error)
+    assert buried.reason.startswith("ValueError: bad")
+
+
+async def test_a_backend_that_fails_is_told_of(memory: str) -> None:
+    diary = Diary()
+    broken = BackendUnavailableError("it is gone")
+
+    async def fail_once(operation: Operation) -> None:
+        if operation.name == "store.swap" and instrument.calls["store.swap"] == 1:
+            raise broken
+
+    instrument = Instrument(before=fail_once)
+    async with brrr.open_backend(memory) as backend:
+        connection = over(instrument.wrap(backend), hooks=[diary])
+        async with working(connection, {"leaf": leaf}) as fleet:
+            assert await fleet.run(leaf) == "four"
+        await connection.close()
+    assert [event for event in diary.events if isinstance(event, BackendFailed)] == [BackendFailed(TOPIC, broken)]
+
+
+@pytest.mark.parametrize("name", ["started", "deferred", "returned"])
+async def test_a_hook_that_raises_is_reported_once_and_breaks_nothing(
+    memory: str, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    calls = 0
+
+    def bad(self: object, event: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise LookupError("a bad hook")
+
+    bad.__name__ = f"brrr_call_{name}"
+    plugin = type("Bad", (), {bad.__name__: brrr.hookimpl(bad)})()
+    diary = Diary()
+    with caplog.at_level(logging.ERROR, logger="brrr.hooks"):
+        async with serving(memory, {"top": top, "leaf": leaf}, hooks=[plugin, diary]) as fleet:
+            assert await fleet.run(top) == "four"
+            assert await fleet.run(leaf) == "four"
+            await fleet.app.schedule("unheard of", topic=TOPIC)(1)
+            await fleet.dead(1)
+    assert calls >= 1
+    (record,) = caplog.records
+    assert bad.__name__ in record.getMessage()
+    assert record.exc_info is not None
+    assert len(diary.events) >= 8  # another plugin's hooks are called all the same
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        type("Misspelt", (), {"brrr_call_retruned": brrr.hookimpl(lambda self, event: None)}),
+        type("Misfit", (), {"brrr_call_returned": brrr.hookimpl(lambda self, events: None)}),
+    ],
+    ids=["misspelt", "other arguments"],
+)
+async def test_a_hook_that_does_not_fit_is_refused(memory: str, made: Callable[[], object]) -> None:
+    plugin = made()
+    for name in ("brrr_call_retruned", "brrr_call_returned"):
+        if hasattr(plugin, name):
+            getattr(type(plugin), name).__name__ = name
+    with pytest.raises(BrokenPluginError) as caught:
+        async with brrr.serve(memory, hooks=[plugin]):
+            pass
+    assert "brrr_call_returned" in str(caught.value)  # the remedy lists what there is
+
+
+async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import brrr_core.engine.delivery as module
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("an event was made for nobody")
+
+    for name in ("CallStarted", "CallDeferred", "CallReturned", "CallFailed", "CallBuried"):
+        monkeypatch.setattr(module, name, refuse)
+    async with serving(memory, {"top": top, "leaf": leaf}) as fleet:
+        assert await fleet.run(top) == "four"

@@ -1,0 +1,132 @@
+"""`schedule(..., redrive=True)`: a workflow whose queue lost everything ends right, at a cost that is linear."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Queue
+from brrr_core.wire import decode_message
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, working
+from tests.support.instrumented import Instrument, Operation
+
+
+async def lose_everything(queue: Queue) -> int:
+    """Take and acknowledge all that is ready. How much it was."""
+    lost = 0
+    while deliveries := await queue.receive(TOPIC, limit=100, wait=0):
+        await queue.ack(deliveries)
+        lost += len(deliveries)
+    return lost
+
+
+@pytest.mark.parametrize("stuck", [0, 4, 9], ids=lambda n: f"stuck at {n}")
+async def test_a_workflow_whose_messages_are_all_lost(url: str, stuck: int) -> None:
+    reached = asyncio.Event()
+    gate = asyncio.Event()
+    runs: Counter[int] = Counter()
+
+    @brrr.handler
+    async def fib(app: brrr.ActiveWorker, n: int) -> int:
+        if n == stuck:
+            reached.set()
+            await gate.wait()
+        runs[n] += 1
+        return n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
+
+    async with brrr.open_backend(url) as backend:
+        abrupt = over(backend, policy=replace(QUICK, grace=0))
+        async with working(abrupt, {"fib": fib}) as fleet:
+            await fleet.app.schedule(fib, topic=TOPIC)(12)
+            async with asyncio.timeout(BOUND):
+                await reached.wait()
+            await fleet.settled(1)  # everybody waits for the one that is stuck
+        await abrupt.close()
+        assert await lose_everything(backend.queue) >= 1
+        assert await backend.queue.stats(TOPIC) == (0, 0, 0, 0)
+
+        gate.set()
+        runs.clear()
+        puts: Counter[tuple[str, str]] = Counter()
+
+        def note(operation: Operation, result: object) -> None:
+            if operation.name == "queue.put":
+                puts.update(tuple(decode_message(body)) for body in operation.items)
+
+        instrument = Instrument(effect=note)
+        connection = over(instrument.wrap(backend))
+        async with working(connection, {"fib": fib}) as fleet:
+            again = await fleet.app.schedule(fib, topic=TOPIC, redrive=True)(12)
+            assert await fleet.app.result(fib, timeout=BOUND)(12) == 144
+            assert await fleet.idle() == (0, 0, 0, 0)
+        await connection.close()
+
+    # Under the new root every call is put once for itself, and woken once; what the lost root registered is woken too.
+    mine = {call_hash: number for (root, call_hash), number in puts.items() if root == again.root_id}
+    assert len(mine) <= 13
+    assert max(mine.values()) <= 2
+    assert puts.total() <= 3 * 13
+    assert max(runs.values()) <= 3
+
+
+async def test_a_redrive_passes_its_mark_down_to_any_depth(url: str) -> None:
+    """Every level was put long ago and is lost, and nothing but the redriven root's mark tells its workers so."""
+    depth = 8
+    gate = asyncio.Event()
+    bottom = asyncio.Event()
+
+    @brrr.handler
+    async def deep(app: brrr.ActiveWorker, n: int) -> int:
+        if not n:
+            bottom.set()
+            await gate.wait()
+            return 0
+        return 1 + await app.call(deep)(n - 1)
+
+    async with brrr.open_backend(url) as backend:
+        abrupt = over(backend, policy=replace(QUICK, grace=0))
+        async with working(abrupt, {"deep": deep}) as fleet:
+            await fleet.app.schedule(deep, topic=TOPIC)(depth)
+            async with asyncio.timeout(BOUND):
+                await bottom.wait()
+        await abrupt.close()
+        await lose_everything(backend.queue)
+        gate.set()
+
+        connection = over(backend)
+        async with working(connection, {"deep": deep}) as fleet:
+            await fleet.app.schedule(deep, topic=TOPIC)(depth)  # without the mark the topmost waits for what is lost
+            assert await fleet.idle() == (0, 0, 0, 0)
+            with pytest.raises(brrr.NotFoundError):
+                await fleet.app.read(deep)(depth)
+            await fleet.app.schedule(deep, topic=TOPIC, redrive=True)(depth)
+            assert await fleet.app.result(deep, timeout=BOUND)(depth) == depth
+            assert await fleet.idle() == (0, 0, 0, 0)
+        await connection.close()
+
+
+async def test_a_redrive_of_a_workflow_that_runs_harms_nothing(url: str) -> None:
+    finished: Counter[str] = Counter()
+
+    @brrr.handler
+    async def tree(app: brrr.ActiveWorker, depth: int, path: str = "") -> int:
+        value = 1
+        if depth:
+            value += sum(await app.gather(app.call(tree)(depth - 1, path + "l"), app.call(tree)(depth - 1, path + "r")))
+        finished[path] += 1
+        return value
+
+    async with brrr.open_backend(url) as backend:
+        connection = over(backend)
+        async with working(connection, {"tree": tree}, concurrency=4) as fleet:
+            await fleet.app.schedule(tree, topic=TOPIC)(5)
+            await fleet.app.schedule(tree, topic=TOPIC, redrive=True)(5)
+            await fleet.app.schedule(tree, topic=TOPIC, redrive=True)(5)
+            assert await fleet.app.result(tree, timeout=BOUND)(5) == 63
+            assert await fleet.idle() == (0, 0, 0, 0)
+            gone = await fleet.app.schedule(tree, topic=TOPIC, redrive=True)(5)
+            assert gone.root_id is None  # a call that has a value is not put
+        await connection.close()
+    assert len(finished) == 63

@@ -1,0 +1,50 @@
+"""One child that more parents wait for than its record has room for."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import brrr_core as brrr
+from brrr_core.backend import Key
+from brrr_core.engine.policy import RETURNS_LIMIT
+from brrr_core.wire import decode_pending
+from tests.support.fleet import BOUND, QUICK, serving
+
+PARENTS = 3 * RETURNS_LIMIT
+
+
+async def test_three_thousand_parents_of_one_child(url: str) -> None:
+    may_end = asyncio.Event()
+    runs: Counter[str] = Counter()
+    most = 0
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        runs["child"] += 1
+        await may_end.wait()
+        return 7
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, n: int) -> int:
+        runs["parent"] += 1
+        return n * await app.call(child)()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(parent)(n) for n in range(PARENTS))))
+
+    policy = replace(QUICK, spawn_limit=100_000, backoff=0.5, backoff_limit=0.5)
+    async with serving(url, {"top": top, "parent": parent, "child": child}, policy=policy) as fleet:
+        await fleet.app.schedule(top, topic=fleet.topics[0])()
+        call_hash = fleet.app._catalogue.encode(child, (), {}).call_hash
+        async with asyncio.timeout(BOUND):
+            while runs["parent"] < PARENTS or most < RETURNS_LIMIT:
+                (record,) = await fleet.connection.store.read([Key("pending_returns", call_hash)])
+                most = max(most, len(decode_pending(record).returns) if record else 0)
+                await asyncio.sleep(0.02)
+        assert most == RETURNS_LIMIT  # full, and never fuller: those who found no room look again later
+        may_end.set()
+        assert await fleet.app.result(top, timeout=BOUND)() == 7 * sum(range(PARENTS))
+        assert await fleet.idle() == (0, 0, 0, 0)
+    assert runs["child"] == 1
+    assert runs["parent"] == 2 * PARENTS  # looking again is not running again

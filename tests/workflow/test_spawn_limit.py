@@ -1,0 +1,161 @@
+"""The spawn limit: infinite recursion ends among the dead letters, and hurts nobody else."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import brrr_core as brrr
+from brrr_core.wire import count_key
+from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+
+
+async def test_infinite_recursion_is_buried(url: str) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler
+    async def forever(app: brrr.ActiveWorker, n: int) -> int:
+        runs["forever"] += 1
+        return await app.call(forever)(n + 1)
+
+    async with serving(url, {"forever": forever}, policy=replace(QUICK, spawn_limit=50)) as fleet:
+        await fleet.app.schedule(forever, topic=TOPIC)(0)
+        (reason,) = await fleet.dead(1)
+        assert await fleet.idle() == (0, 0, 0, 1)
+        (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
+        assert letter.attempt == 1  # at once, without another try
+    assert "BRRR-ENGINE-01" in reason
+    assert "50" in reason
+    assert runs["forever"] == 50
+
+
+async def test_a_recursion_that_grows_in_width_is_buried_too(url: str) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler
+    async def forever(app: brrr.ActiveWorker, path: str) -> None:
+        runs["forever"] += 1
+        await app.gather(*(app.call(forever)(path + letter) for letter in "abc"))
+
+    async with serving(url, {"forever": forever}, policy=replace(QUICK, spawn_limit=100)) as fleet:
+        await fleet.app.schedule(forever, topic=TOPIC)("")
+        await fleet.dead(1)
+        stats = await fleet.idle()
+        assert stats.dead >= 1
+    assert runs["forever"] <= 100
+
+
+async def test_a_handler_that_never_makes_the_same_call_twice_is_buried(url: str) -> None:
+    numbers = iter(range(10_000))
+
+    @brrr.handler_no_arg
+    async def leaf(n: int) -> int:
+        return n
+
+    @brrr.handler
+    async def fickle(app: brrr.ActiveWorker) -> int:
+        return await app.call(leaf)(next(numbers))
+
+    async with serving(url, {"fickle": fickle, "leaf": leaf}, policy=replace(QUICK, spawn_limit=60)) as fleet:
+        await fleet.app.schedule(fickle, topic=TOPIC)()
+        reasons = await fleet.dead(1)
+        assert (await fleet.idle()).dead == len(reasons)
+    assert all("BRRR-ENGINE-01" in reason for reason in reasons)
+    assert next(numbers) <= 60
+
+
+async def test_the_limit_counts_every_message_of_the_schedule(url: str) -> None:
+    """Ten children cost the root 1 + 10 messages and one or two wake-ups: 13 are enough, 10 are not."""
+
+    @brrr.handler_no_arg
+    async def leaf(n: int) -> int:
+        return n
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(leaf)(n) for n in range(10))))
+
+    handlers = {"top": top, "leaf": leaf}
+    async with serving(url, handlers, policy=replace(QUICK, spawn_limit=10)) as fleet:
+        await fleet.app.schedule(top, topic=TOPIC)()
+        await fleet.dead(1)
+        await fleet.idle()
+        await fleet.connection.queue.drop(TOPIC, limit=10)
+    async with serving(url, handlers, policy=replace(QUICK, spawn_limit=13)) as fleet:
+        assert await fleet.run(top) == 45  # a fresh root
+        assert await fleet.idle() == (0, 0, 0, 0)
+
+
+async def shared(url: str, *, late: bool) -> None:
+    """A child that runs on behalf of one root cannot go on within that root's limit; another root waits for it too."""
+    limit = 100
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    @brrr.handler_no_arg
+    async def leaf() -> int:
+        return 1
+
+    @brrr.handler
+    async def child(app: brrr.ActiveWorker) -> int:
+        started.set()
+        await gate.wait()
+        return 1 + await app.call(leaf)()
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, name: str) -> str:
+        return f"{name} {await app.call(child)()}"
+
+    handlers = {"parent": parent, "child": child, "leaf": leaf}
+    async with serving(url, handlers, policy=replace(QUICK, spawn_limit=limit)) as fleet:
+        hog = await fleet.app.schedule(parent, topic=TOPIC)("hog")
+        assert hog.root_id is not None
+        async with asyncio.timeout(BOUND):
+            await started.wait()
+        if not late:
+            await fleet.app.schedule(parent, topic=TOPIC)("other")
+            await fleet.settled(1)  # the other waits for the child, that runs for the hog
+        await fleet.connection.cache.increment({count_key(hog.root_id): limit})
+        gate.set()
+        if late:
+            await fleet.dead(1)
+            await fleet.app.schedule(parent, topic=TOPIC)("other")
+        assert await fleet.app.result(parent, timeout=5)("other") == "other 2"
+        assert (await fleet.idle()).dead >= 1  # the hog's own
+
+
+async def test_a_root_over_its_limit_hands_a_shared_child_to_a_root_that_waits_for_it(url: str) -> None:
+    await shared(url, late=False)
+
+
+async def test_a_root_over_its_limit_leaves_a_shared_child_to_a_root_that_comes_later(url: str) -> None:
+    await shared(url, late=True)
+
+
+async def test_a_woken_root_over_its_limit_does_not_hold_up_the_others(url: str) -> None:
+    limit = 100
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        started.set()
+        await gate.wait()
+        return 1
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, name: str) -> str:
+        return f"{name} {await app.call(child)()}"
+
+    async with serving(url, {"parent": parent, "child": child}, policy=replace(QUICK, spawn_limit=limit)) as fleet:
+        hog = await fleet.app.schedule(parent, topic=TOPIC)("hog")
+        assert hog.root_id is not None
+        for n in range(5):
+            await fleet.app.schedule(parent, topic=TOPIC)(f"other {n}")
+        async with asyncio.timeout(BOUND):
+            await started.wait()
+        await fleet.settled(1)
+        await fleet.connection.cache.increment({count_key(hog.root_id): limit})
+        gate.set()
+        for n in range(5):
+            assert await fleet.app.result(parent, timeout=BOUND)(f"other {n}") == f"other {n} 1"
+        (reason,) = await fleet.dead(1)
+        assert hog.root_id in reason
+        assert await fleet.idle() == (0, 0, 0, 1)
