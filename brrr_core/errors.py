@@ -23,6 +23,7 @@ __all__ = [
     "ContractError",
     "ContractVersionError",
     "CorruptBackendError",
+    "CycleError",
     "DecodeError",
     "EncodeError",
     "ForkedError",
@@ -275,6 +276,13 @@ class SpawnLimitError(BrrrError):
     """One schedule caused more messages than the spawn limit allows."""
 
     code = "BRRR-ENGINE-01"
+    retry = False
+
+
+class CycleError(BrrrError):
+    """A call that waits for itself."""
+
+    code = "BRRR-ENGINE-04"
     retry = False
 
 

@@ -7,6 +7,7 @@ stands for is written.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -19,7 +20,14 @@ from brrr_core.engine.recall import History, Past, ValueCache
 from brrr_core.engine.returning import Completion, Returner
 from brrr_core.engine.run import Run
 from brrr_core.engine.scheduling import Outcome, Scheduler, Want
-from brrr_core.errors import BackendUnavailableError, BrrrError, BuriedError, RecordMissingError, SpawnLimitError
+from brrr_core.errors import (
+    BackendUnavailableError,
+    BrrrError,
+    BuriedError,
+    MalformedRecordError,
+    RecordMissingError,
+    SpawnLimitError,
+)
 from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message
 
 __all__ = ["Engine", "Handle", "Handling"]
@@ -43,7 +51,7 @@ class Engine:
     hooks: Hooks
     policy: Policy
     delays: bool
-    """Whether the queue can delay; where it cannot, what would wait comes back at once."""
+    """Whether the queue can delay; where it cannot, a worker holds what is to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +278,18 @@ class Handling:
             await self._release(job.delivery, retry_in)
 
     async def _release(self, delivery: Delivery, delay: float) -> None:
-        await self._operations.queue.release([delivery], delay=delay if self._engine.delays else 0)
+        """Give the delivery back, to come again after `delay` seconds; a queue that cannot delay is waited for here."""
+        if not self._engine.delays:
+            await asyncio.sleep(delay)  # the worker keeps the lease meanwhile
+            delay = 0
+        await self._operations.queue.release([delivery], delay=delay)
 
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
         reason = _reason(error)
         if isinstance(error, SpawnLimitError):
             message = decode_message(delivery.body)
-            await self._engine.scheduler.hand_over(message.call_hash, message.root_id, delivery.topic)
+            with suppress(MalformedRecordError):  # then nobody can be read who waits
+                await self._engine.scheduler.hand_over(message.call_hash, message.root_id, delivery.topic)
         await self._operations.queue.bury(delivery, reason)
         if self._hooks.wants(CallBuried):
             self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))

@@ -108,6 +108,7 @@ class Returner:
             records = await self._operations.read([waiting.key for waiting in unsettled])
             found: list[tuple[_Waiting, bytes, PendingReturns]] = []
             for waiting, record in zip(unsettled, records, strict=True):
+                waiting.over.clear()
                 if record is not None:
                     try:
                         found.append((waiting, record, decode_pending(record)))
@@ -123,8 +124,6 @@ class Returner:
                     waiting.error = over_limit(waiting.over[0].root_id, self._limit)
 
     async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]]) -> None:
-        for waiting, _ in entries:
-            waiting.over.clear()
         counts = await self._operations.count([(count_key(entry.root_id), 1) for _, entry in entries])
         puts: list[Put] = []
         for (waiting, entry), count in zip(entries, counts, strict=True):

@@ -6,10 +6,11 @@ from typing import Any
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Child, Defer
+from brrr_core.engine.calls import Child
 from brrr_core.engine.determinism import compare, merge
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.recall import PREFETCH_LIMIT, RECHECK_LIMIT, Past, ValueCache
+from brrr_core.errors import CycleError
 from brrr_core.wire import Call
 
 __all__ = ["Run"]
@@ -72,21 +73,13 @@ class Run:
         if self._asked is not None:
             self._own = asyncio.current_task()
 
-    async def values(self, children: Sequence[Child]) -> list[bytes]:
-        """The values of the children, in their order.
-
-        Raises:
-            Defer: Some have none yet.
-        """
-        values = await self.look_up(children)
-        if self.missing:
-            raise Defer
-        return [value for value in values if value is not None]
-
     async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
-        """The values of the children, None for those that have none yet: this run will defer for them.
+        """The values of the children, in their order; None for those that have none yet: this run will defer for them.
 
         The caller that gets a None must raise `Defer` once it has looked up all that it knows of.
+
+        Raises:
+            CycleError: One of the children is this very call.
         """
         cached = self._cache.get
         values = [cached(child.call.call_hash) for child in children]
@@ -96,7 +89,7 @@ class Run:
             for index, value in zip(unknown, found, strict=True):
                 child = children[index]
                 if value is None:
-                    self.missing[child.call.call_hash] = child
+                    self._miss(child)
                 else:
                     values[index] = value
                     self._cache.add(child.call.call_hash, value)
@@ -128,6 +121,14 @@ class Run:
         """What is worth remembering of this run when it defers."""
         missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
         return Past(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
+
+    def _miss(self, child: Child) -> None:
+        if child.call.call_hash == self.call.call_hash:
+            raise CycleError(
+                f"the handler {self.call.task_name!r} called itself with its own arguments",
+                remedy="Its call would wait for itself for ever; end the recursion, or call it with other arguments.",
+            )
+        self.missing[child.call.call_hash] = child
 
     async def _schedule_early(self) -> None:
         """Put all but the last missing children now, so that a wide fan-out is never held whole (invariant I4)."""

@@ -268,3 +268,15 @@ async def test_a_message_that_never_finishes_is_given_up_unseen(url: str) -> Non
     assert runs["leaf"] == 3
     assert "BRRR-CALL-04" in reason
     assert "delivered 4 times" in reason
+
+
+async def test_a_call_that_waits_for_itself_is_given_up_at_once(url: str) -> None:
+    @brrr.handler
+    async def narcissus(app: brrr.ActiveWorker, n: int) -> object:
+        return await app.gather(app.call(fine)(), app.call(narcissus)(n))
+
+    async with serving(url, {"narcissus": narcissus, "fine": fine}) as fleet:
+        await fleet.app.schedule(narcissus, topic=TOPIC)(1)
+        (reason,) = await fleet.dead(1)
+    assert "BRRR-ENGINE-04" in reason
+    assert "called itself with its own arguments" in reason

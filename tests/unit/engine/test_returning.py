@@ -15,7 +15,7 @@ from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Completion, Returner
 from brrr_core.errors import MalformedRecordError, SpawnLimitError
 from brrr_core.wire import PendingReturn, PendingReturns, count_key, decode_message, decode_pending, encode_pending
-from tests.support.instrumented import Instrument, Operation
+from tests.support.instrumented import Instrument, Operation, nothing
 
 TOPIC = "topic"
 
@@ -142,3 +142,19 @@ async def test_a_call_that_has_its_value_already_wakes_those_who_came_since() ->
         assert b.woken == {"r1": 1}
         assert await b.record("value", "c") is None  # nothing is written where nothing is given
         assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
+
+
+async def test_a_return_over_its_limit_that_another_worker_took_is_not_written_back() -> None:
+    async with bench(Policy(spawn_limit=1)) as b:
+        await b.backend.cache.increment({count_key("poor"): 5})
+        await b.wait_for("c", "poor")
+
+        async def taken(operation: Operation) -> None:
+            if operation.name == "store.swap" and operation.items[0].key.kind == "pending_returns":
+                b.instrument.before = nothing
+                await b.wait_for("c", "rich")  # the record changes between the read and the swap
+
+        b.instrument.before = taken
+        await b.returner.complete(await b.completion("c"))
+        assert b.woken == {"rich": 1}
+        assert await b.record("pending_returns", "c") is None

@@ -1,0 +1,108 @@
+"""A queue that cannot delay: what is to wait is held by its worker, and never spins."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import brrr_core as brrr
+from brrr_core.backend import Delivery, Queue, Roles
+from brrr_core.engine.policy import RETURNS_LIMIT
+from brrr_core.errors import CapabilityError
+from tests.support.fleet import BOUND, QUICK, TOPIC, until, until_idle, working
+from tests.support.instrumented import Instrument
+
+TOO_MANY = 5
+"""Parents that find no room in the child's record."""
+
+
+def without_delay(queue: Queue) -> Queue:
+    """The queue, refusing every delay as one that does not declare it."""
+    put, release = queue.put, queue.release
+
+    async def plain_put(topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
+        refuse(delay)
+        await put(topic, bodies)
+
+    async def plain_release(deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
+        refuse(delay)
+        await release(deliveries)
+
+    queue.put = plain_put  # type: ignore[method-assign]
+    queue.release = plain_release  # type: ignore[method-assign]
+    return queue
+
+
+def refuse(delay: float) -> None:
+    if delay:
+        raise CapabilityError("this queue cannot delay")
+
+
+async def released(instrument: Instrument, number: int) -> float:
+    """When so many messages have been given back."""
+
+    async def enough() -> bool:
+        return instrument.calls["queue.release"] >= number
+
+    await until(enough)
+    return asyncio.get_running_loop().time()
+
+
+def connected(backend: brrr.Connection | Roles, policy: brrr.Policy) -> brrr.Connection:
+    assert backend.queue is not None
+    assert backend.store is not None
+    assert backend.cache is not None
+    return brrr.Connection(without_delay(backend.queue), backend.store, backend.cache, policy=policy, delays=False)
+
+
+async def test_a_handler_that_fails_is_tried_again_after_its_backoff() -> None:
+    attempts: list[float] = []
+
+    @brrr.handler_no_arg
+    async def flaky() -> str:
+        attempts.append(asyncio.get_running_loop().time())
+        if len(attempts) < 3:
+            raise ConnectionError("not yet")
+        return "at last"
+
+    async with brrr.open_backend("memory:") as backend:
+        connection = connected(backend.roles, replace(QUICK, backoff=0.02, backoff_limit=0.02))
+        async with working(connection, {"flaky": flaky}) as fleet:
+            assert await fleet.run(flaky) == "at last"
+            assert await fleet.idle() == (0, 0, 0, 0)
+    assert all(later - sooner >= 0.01 for sooner, later in pairwise(attempts))  # half of the backoff is jitter
+
+
+async def test_a_parent_that_finds_its_child_crowded_waits_in_its_worker() -> None:
+    parents = RETURNS_LIMIT + TOO_MANY
+    may_end = asyncio.Event()
+    runs: Counter[str] = Counter()
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        await may_end.wait()
+        return 7
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, n: int) -> int:
+        runs["parent"] += 1
+        return n * await app.call(child)()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(parent)(n) for n in range(parents))))
+
+    policy = replace(QUICK, spawn_limit=100_000, backoff=0.05, backoff_limit=0.05)
+    instrument = Instrument()
+    async with brrr.open_backend("memory:") as backend:
+        connection = connected(instrument.wrap(backend), policy)
+        async with working(connection, {"top": top, "parent": parent, "child": child}) as fleet:
+            await fleet.app.schedule(top, topic=TOPIC)()
+            first = await released(instrument, 1)
+            last = await released(instrument, 1 + 4 * TOO_MANY)
+            assert last - first >= 3 * 0.025  # each has waited three times at least, and did not spin
+            may_end.set()
+            assert await fleet.app.result(top, timeout=BOUND)() == 7 * sum(range(parents))
+            assert await until_idle(connection.queue, [TOPIC]) == (0, 0, 0, 0)
+    assert runs["parent"] <= 2 * parents
