@@ -51,9 +51,9 @@ async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Meas
             backend.counts.clear()
             started, cpu = time.perf_counter(), time.process_time()
             await asyncio.gather(*(app.schedule(workload.task, topic=TOPIC)(*args) for args in arguments))
-            await app.result(workload.task)(*arguments[-1])
             while any(await connection.queue.stats(TOPIC)):  # noqa: ASYNC110 - a queue tells nobody that it is empty
                 await asyncio.sleep(0.002)
+            await app.read(workload.task)(*arguments[-1])
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             run = Measured(workload.calls, seconds, cpu, backend.counts.round_trips, backend.counts.items, peak)
