@@ -23,11 +23,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Runs in its own time. No threads: what comes from outside of the loop never comes."""
 
     def __init__(self) -> None:
-        self._virtual = _Time()
-        super().__init__(self._virtual)
+        self.virtual = _Time()
+        super().__init__(self.virtual)
 
     def time(self) -> float:
-        return self._virtual.now
+        return self.virtual.now
+
+    @property
+    def timers(self) -> int:
+        """How many timers are set."""
+        return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

@@ -1,7 +1,6 @@
-"""Time that tests move by hand, and a loop that never sleeps."""
+"""Time that tests move by hand, and backends in it."""
 
 import asyncio
-import selectors
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from itertools import count
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions, forget
+from tests.support.virtual import run_virtually
 
 
 class FakeClock:
@@ -23,33 +23,6 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
-
-
-class _Time(selectors.DefaultSelector):
-    """Instead of sleeping until the next timer, moves the time there."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "everybody waits, and no timer is left to wake anybody"
-        self.now += max(0.0, timeout)
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is virtual: a wait of hours takes no time, and ends at its very instant."""
-
-    def __init__(self) -> None:
-        self.virtual = _Time()
-        super().__init__(self.virtual)
-
-    def time(self) -> float:
-        return self.virtual.now
-
-    @property
-    def timers(self) -> int:
-        """How many timers are set."""
-        return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -69,8 +42,7 @@ def virtually() -> Callable[[Callable[[], Coroutine[Any, Any, None]]], None]:
     """Runs a test's coroutine in virtual time."""
 
     def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(main())
+        run_virtually(main())
 
     return run
 
