@@ -4,13 +4,11 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from brrr_core.backend.contracts import Cache, Queue, Store
+from brrr_core.backend.manifests import BackendManifest
 from brrr_core.errors import BackendClosedError, ForkedError, RoleError
-
-if TYPE_CHECKING:
-    from brrr_core.plugins.manifests import BackendManifest
 
 __all__ = ["Backend", "Roles"]
 
@@ -33,7 +31,7 @@ class Backend(ABC):
     Use it as `async with backend:`. One backend belongs to one event loop of one process.
     """
 
-    manifest: "BackendManifest | None" = None
+    manifest: BackendManifest | None = None
     """What the backend can do; set where it is made from a URL, None where it was made by hand."""
 
     _roles: Roles | None = None

@@ -3,15 +3,15 @@
 Importing this package reads no metadata and loads no plugin; that happens at the first question.
 """
 
-from brrr_core.plugins.manifests import (
-    CONTRACT_VERSION,
+from brrr_core.backend.contracts import CONTRACT_VERSION
+from brrr_core.backend.manifests import (
     BackendManifest,
     CacheCapabilities,
-    CodecManifest,
     NoOptions,
     QueueCapabilities,
     StoreCapabilities,
 )
+from brrr_core.codec.manifests import CodecManifest
 from brrr_core.plugins.opening import HookPlugin, load_codec, load_hooks, open_backend
 from brrr_core.plugins.registry import REGISTRY, Listed
 from brrr_core.plugins.roles import ResolvedRoles, resolve_roles

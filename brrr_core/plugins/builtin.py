@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from brrr_core.backend.memory import MAX_BYTES, MemoryOptions
-from brrr_core.plugins.manifests import (
+from brrr_core.backend.manifests import (
     BackendManifest,
     CacheCapabilities,
-    CodecManifest,
     QueueCapabilities,
     StoreCapabilities,
 )
+from brrr_core.backend.memory import MAX_BYTES, MemoryOptions
+from brrr_core.codec.manifests import CodecManifest
 
 __all__ = ["JSON", "JSON_OBJECT", "MEMORY", "MSGPACK"]
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 
 from brrr_core.backend.lifecycle import Backend
+from brrr_core.backend.manifests import BackendManifest
 from brrr_core.backend.options import BackendUrl
 from brrr_core.codec.contracts import Codec
 from brrr_core.errors import BrokenPluginError, BrrrError, CodecError, OptionError
 from brrr_core.plugins.loading import import_object, load_claim
-from brrr_core.plugins.manifests import BackendManifest
 from brrr_core.plugins.options import read_options
 from brrr_core.plugins.registry import REGISTRY, Plugin
 from brrr_core.plugins.scanning import HOOKS, Origin

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from threading import RLock
 from typing import Final, Generic
 
+from brrr_core.backend.manifests import BackendManifest
+from brrr_core.codec.manifests import CodecManifest
 from brrr_core.errors import (
     AlreadyRegisteredError,
     BrokenPluginError,
@@ -19,7 +21,6 @@ from brrr_core.errors import (
 )
 from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
 from brrr_core.plugins.loading import ManifestT, check_manifest, load_claim, names_of
-from brrr_core.plugins.manifests import BackendManifest, CodecManifest
 from brrr_core.plugins.scanning import BACKENDS, CODECS, Claim, Metadata, Origin, scan
 
 __all__ = ["REGISTRY", "Listed", "Plugin", "Registry", "Shelf"]

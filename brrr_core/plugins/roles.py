@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from brrr_core.backend.lifecycle import Backend
+from brrr_core.backend.manifests import BackendManifest
 from brrr_core.errors import BackendClosedError, RoleError, UrlError
-from brrr_core.plugins.manifests import BackendManifest
 from brrr_core.plugins.opening import BackendPlan, plan_backend
 from brrr_core.plugins.registry import REGISTRY
 

@@ -7,19 +7,29 @@ from mutants.liars import known
 
 from brrr_core.contract.codecs import CodecTarget
 from brrr_core.contract.registry import all_rules, find
-from brrr_core.contract.report import Status
+from brrr_core.contract.report import Outcome, Status
 from brrr_core.contract.runner import new_seed, run_rule
 from brrr_core.errors import RuleBrokenError
 from brrr_core.plugins.builtin import MEMORY
 
 NAMED = sorted({rule for mutant in MUTANTS for rule in mutant.rules})
 
+MORE_TRIES = 2
+"""A process that was not run for longer than a lease can see a broken backend do what a right one would."""
+
+
+def tried(mutant: Mutant, rule: str) -> Outcome:
+    with known():
+        return run_rule(find(rule), mutant.target(), new_seed())
+
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_is_caught_by_each_rule_that_is_named(mutant: Mutant) -> None:
     for rule in mutant.rules:
-        with known():
-            outcome = run_rule(find(rule), mutant.target(), new_seed())
+        outcome = tried(mutant, rule)
+        for _ in range(MORE_TRIES):
+            if outcome.status is not Status.FAILED:
+                outcome = tried(mutant, rule)
 
         assert outcome.status is Status.FAILED, f"{rule} {outcome.status.value} {outcome.reason}"
         assert isinstance(outcome.error, (RuleBrokenError, mutant.raises)), repr(outcome.error)

@@ -1,26 +1,19 @@
-"""What a plugin says of itself, before anything of it is imported: a manifest.
+"""What a backend says of itself, before anything of it is imported: its manifest.
 
 A manifest lives in a module that imports no client library, so that listing plugins, telling what is wrong with one,
-and choosing among many cost nothing. An entry point of the group `brrr.backends` or `brrr.codecs` names it; the entry
-point's name is the URL scheme, or the codec's name.
+and choosing among many cost nothing. An entry point of the group `brrr.backends` names it; the entry point's name is
+the URL scheme.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
-
-from brrr_core.backend.contracts import CONTRACT_VERSION
 
 __all__ = [
-    "CONTRACT_VERSION",
     "BackendManifest",
     "CacheCapabilities",
-    "CodecManifest",
     "NoOptions",
     "QueueCapabilities",
     "StoreCapabilities",
 ]
-
-MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +81,8 @@ class BackendManifest:
         example: A URL as a user would write it.
         backend: Where the backend is, as `module:callable`; called with a `BackendUrl` and an instance of `options`,
             it gives a `Backend` that is not open.
-        options: A frozen dataclass: one field an option, each with a type of `brrr_core.plugins.options` and a default.
+        options: A frozen dataclass: one field an option, with a default, of a type that a URL's text can be read as
+            (`brrr_core.backend.options` has some).
         queue: The queue's capabilities, or None where the backend is no queue.
         store: The store's capabilities, or None where the backend is no store.
         cache: The cache's capabilities, or None where the backend is no cache.
@@ -103,20 +97,3 @@ class BackendManifest:
     queue: QueueCapabilities | None = None
     store: StoreCapabilities | None = None
     cache: CacheCapabilities | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodecManifest:
-    """What a codec plugin ships under its entry point of the group `brrr.codecs`.
-
-    Attributes:
-        contract: The contract version that the plugin was written for.
-        name: The codec's name, the same as the entry point's.
-        summary: One line for listings.
-        codec: Where the codec is, as `module:callable`; called without arguments, it gives a `Codec`.
-    """
-
-    contract: int
-    name: str
-    summary: str
-    codec: str
