@@ -200,6 +200,7 @@ class ArgumentError(BackendError, ValueError):
     """An argument that the contract does not allow: a limit under 1, a negative wait or delay, an empty topic."""
 
     code = "BRRR-BACKEND-08"
+    retry = False
 
 
 class CodecError(BrrrError):

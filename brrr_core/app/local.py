@@ -70,18 +70,23 @@ class LocalBrrr:
                 queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
             )
             app = AppWorker(handlers=self._handlers, codec=self._codec, connection=connection)
-            async with asyncio.TaskGroup() as loops:
+            loops = asyncio.TaskGroup()
 
-                def work_on(topic: str) -> None:
-                    loops.create_task(connection.loop(topic, app.handle, concurrency=self._concurrency))
+            def work_on(topic: str) -> None:
+                loops.create_task(connection.loop(topic, app.handle, concurrency=self._concurrency))
 
-                queue.on_new_topic = work_on
-                waiting = loops.create_task(_scheduled_result(app, task, args, kwargs))
-                failure.waiting = waiting
+            queue.on_new_topic = work_on
+            # None of the loops: what it raises is raised by itself, and not in a group.
+            waiting = failure.waiting = asyncio.create_task(_scheduled_result(app, task, args, kwargs))
+            try:
+                async with loops:
+                    await asyncio.wait({waiting})
+                    connection.stop()
+            finally:
+                waiting.cancel()  # where this run itself was cancelled
                 await asyncio.wait({waiting})
-                connection.stop()
-            queue.close()
-            await connection.close()
+                queue.close()
+                await connection.close()
             if failure.error is not None:
                 raise failure.error
             return waiting.result()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Final, TypeVar
 
+from brrr_core.backend.checks import check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine.delivery import Engine, Handle
 from brrr_core.engine.hooks import Hooks
@@ -19,6 +20,7 @@ from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import new_redrive_id, new_root_id
 from brrr_core.engine.scheduling import Scheduler, over_limit
 from brrr_core.engine.worker import Worker
+from brrr_core.errors import ArgumentError
 from brrr_core.wire import Call, ScheduleMessage, count_key, encode_call, encode_message
 
 __all__ = ["Connection"]
@@ -113,8 +115,12 @@ class Connection:
             concurrency: The most calls under way at a time.
 
         Raises:
+            ArgumentError: The topic is empty, or `concurrency` is less than 1.
             BackendError: The queue has not answered for longer than the policy's patience.
         """
+        check_topic(topic)
+        if concurrency < 1:
+            raise ArgumentError(f"concurrency is {concurrency}", remedy="Have at least 1 call under way at a time.")
         worker = Worker(self._engine, topic, handle, concurrency)
         if self._stopped:
             return

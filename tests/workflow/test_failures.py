@@ -216,6 +216,21 @@ async def test_an_argument_that_cannot_be_encoded_fails_its_caller_at_once(url: 
     assert "BRRR-CODEC-01" in reason
 
 
+async def test_a_call_to_a_topic_that_cannot_be_fails_its_caller_at_once(url: str) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> str:
+        runs["top"] += 1
+        return await app.call("leaf", topic="", returns=str)()
+
+    async with serving(url, {"top": top}) as fleet:
+        await fleet.app.schedule(top, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert runs["top"] == 1
+    assert "BRRR-BACKEND-08" in reason
+
+
 class Abrupt(BaseException):
     """Of no class that `except Exception` knows."""
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 import brrr_core as brrr
-from brrr_core.errors import NondeterminismError, SpawnLimitError, UnknownTaskError
+from brrr_core.errors import EncodeError, NondeterminismError, SignatureError, SpawnLimitError, UnknownTaskError
 from tests.support.fleet import until
 
 BOUND = 20.0
@@ -163,3 +163,13 @@ async def test_sync_handlers_and_their_threads_end_with_the_run() -> None:
         return not any(thread.name.startswith("brrr") for thread in threading.enumerate())
 
     await until(ended)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"), [((), SignatureError), ((object(),), EncodeError)], ids=["do not fit", "are not encodable"]
+)
+async def test_arguments_that_are_refused_are_refused_by_one_error_and_not_by_a_group(
+    arguments: tuple[object, ...], error: type[brrr.BrrrError]
+) -> None:
+    with pytest.raises(error):
+        await brrr.LocalBrrr(handlers={"fib": fib}).run("fib")(*arguments)

@@ -12,7 +12,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.errors import BackendUnavailableError
+from brrr_core.errors import ArgumentError, BackendUnavailableError
 from brrr_core.wire import Call, count_key, decode_call, decode_message
 from tests.support.fleet import over
 from tests.support.instrumented import Instrument, Operation
@@ -172,3 +172,13 @@ def test_sigterm_ends_a_process_gracefully(seconds: float, grace: float, said: l
     assert ["begun", *out.splitlines()] == said
     assert err == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("topic", "concurrency"), [("", 1), (TOPIC, 0), (TOPIC, -1)])
+async def test_a_loop_that_could_never_receive_is_refused_at_once(topic: str, concurrency: int) -> None:
+    async def handle(run: object, call: Call) -> bytes:
+        return b""
+
+    async with brrr.open_backend("memory:") as backend, asyncio.timeout(5):
+        with pytest.raises(ArgumentError):
+            await over(backend).loop(topic, handle, concurrency=concurrency)
