@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.backend.checks import check_topic
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child, Defer
@@ -94,6 +95,8 @@ class ActiveWorker:
     def call(self, task: str, *, topic: str | None = None) -> Callable[..., PendingCall[Any]]: ...
     @overload
     def call(self, task: str, *, topic: str | None = None, returns: type[T]) -> Callable[..., PendingCall[T]]: ...
+    @overload  # a union is no `type`
+    def call(self, task: str, *, topic: str | None = None, returns: object) -> Callable[..., PendingCall[Any]]: ...
     def call(
         self, task: Task | str, *, topic: str | None = None, returns: Any = Any
     ) -> Callable[..., PendingCall[Any]]:
@@ -108,6 +111,7 @@ class ActiveWorker:
 
         Raises:
             UnknownTaskError: The handler is not among this worker's handlers.
+            ArgumentError: The topic is no text, or empty.
             SignatureError: By the call: the arguments do not fit the handler's parameters.
             EncodeError: By awaiting it: an argument cannot be encoded.
         """
@@ -153,11 +157,16 @@ class ActiveWorker:
             raise NotInTaskError("`wait` was called on the event loop", remedy="Write `await` in an async handler.")
         return asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result()
 
-    async def in_thread(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in a thread of the worker."""
+    async def run_handler(self, function: Callable[[], T]) -> T:
+        """Run a sync handler in a thread of its own kind: a blocking helper belongs into `asyncio.to_thread`.
+
+        All of the handlers' threads may be taken by handlers that wait for helpers.
+        """
         return await self._catalogue.in_thread(function)
 
     def _caller(self, task: Task | str, topic: str | None, returns: Any) -> Callable[..., PendingCall[Any]]:
+        if topic is not None:
+            check_topic(topic)
         name, arrange, returns = self._catalogue.resolve(task, returns)
         target = _Target(self, name, self.topic if topic is None else topic, returns)
 

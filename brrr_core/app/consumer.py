@@ -61,6 +61,11 @@ class Catalogue:
         *,
         closed: bool,
     ) -> None:
+        if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise HandlerError(
+                f"the handlers are a {type(handlers).__name__}",
+                remedy="Give a dict of names and handlers: dict(fib=fib).",
+            )
         for name, task in handlers.items():
             if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
                 raise HandlerError(
@@ -172,6 +177,7 @@ class AppConsumer:
             SignatureError: The arguments do not fit the handler.
             EncodeError: An argument cannot be encoded.
             UnknownTaskError: The handler is not among the application's handlers.
+            ArgumentError: The topic is empty, or the delay no number of seconds.
             BackendError: A backend failed; scheduling again is safe.
         """
 
@@ -188,6 +194,8 @@ class AppConsumer:
     def read(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     @overload
     def read(self, task: str, *, returns: type[T]) -> Callable[..., Coroutine[Any, Any, T]]: ...
+    @overload  # a union is no `type`
+    def read(self, task: str, *, returns: object) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def read(self, task: Task | str, *, returns: Any = Any) -> Callable[..., Awaitable[Any]]:
         """The result of a call, now: `await app.read(fib)(11)`.
 
@@ -218,6 +226,10 @@ class AppConsumer:
     def result(
         self, task: str, *, timeout: float | None = None, returns: type[T]
     ) -> Callable[..., Coroutine[Any, Any, T]]: ...
+    @overload
+    def result(
+        self, task: str, *, timeout: float | None = None, returns: object
+    ) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def result(
         self, task: Task | str, *, timeout: float | None = None, returns: Any = Any
     ) -> Callable[..., Awaitable[Any]]:

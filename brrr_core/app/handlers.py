@@ -203,7 +203,7 @@ def _runner(
         async def run(*args: Any, **kwargs: Any) -> Any:
             active = current.get()
             given = (active, *args) if takes_app else args
-            result = await active.in_thread(functools.partial(function, *given, **kwargs))
+            result = await active.run_handler(functools.partial(function, *given, **kwargs))
             return await result if inspect.isawaitable(result) else result
 
     functools.update_wrapper(run, function)

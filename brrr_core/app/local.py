@@ -14,6 +14,7 @@ from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.hooks import CallBuried, hookimpl
 from brrr_core.engine.policy import Policy
+from brrr_core.errors import CycleError, NotFoundError
 
 __all__ = ["LocalBrrr"]
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 TOPIC: Final = "local"
 LEASE: Final = 3_600.0
+POLL: Final = 0.002
+"""Seconds between two looks for the result."""
 
 
 class LocalBrrr:
@@ -59,7 +62,8 @@ class LocalBrrr:
 
         Raises:
             Exception: What a handler raised, as it was raised.
-            BrrrError: What the engine gave up on: a spawn limit, a handler that is not deterministic.
+            BrrrError: What the engine gave up on: a spawn limit, a handler that is not deterministic, calls that wait
+                for each other.
         """
 
         async def result(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +81,7 @@ class LocalBrrr:
 
             queue.on_new_topic = work_on
             # None of the loops: what it raises is raised by itself, and not in a group.
-            waiting = failure.waiting = asyncio.create_task(_scheduled_result(app, task, args, kwargs))
+            waiting = failure.waiting = asyncio.create_task(_scheduled_result(app, queue, task, args, kwargs))
             try:
                 async with loops:
                     await asyncio.wait({waiting})
@@ -121,8 +125,24 @@ class _WatchedQueue(MemoryQueue):
             self._seen.add(topic)
             self.on_new_topic(topic)
 
+    async def idle(self) -> bool:
+        """Whether no message is ready, leased or delayed."""
+        return not any([any((await self.stats(topic))[:3]) for topic in self._seen])
 
-async def _scheduled_result(app: AppWorker, task: Task | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+
+async def _scheduled_result(
+    app: AppWorker, queue: _WatchedQueue, task: Task | str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
     known = cast("TypedTask[..., Any] | str", task)
     await app.schedule(known, topic=TOPIC)(*args, **kwargs)
-    return await app.result(known)(*args, **kwargs)
+    while True:
+        idle = await queue.idle()  # before the value is looked for: it is written before its message is acknowledged
+        try:
+            return await app.read(known)(*args, **kwargs)
+        except NotFoundError:
+            if idle:
+                raise CycleError(
+                    "nothing is left to run, and the call has no value: its calls wait for each other",
+                    remedy="Look for a call that leads back to itself with the same arguments.",
+                ) from None
+        await asyncio.sleep(POLL)

@@ -10,6 +10,8 @@ __all__ = ["check_bodies", "check_delay", "check_limit", "check_topic", "check_v
 
 def check_topic(topic: str) -> None:
     """A topic is any text but the empty one. Raises `ArgumentError`."""
+    if not isinstance(topic, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+        raise ArgumentError(f"the topic is {topic!r}, a {type(topic).__name__}", remedy="Name the topic by a text.")
     if not topic:
         raise ArgumentError("the topic is the empty text", remedy="Name the topic.")
 

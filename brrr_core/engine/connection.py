@@ -1,16 +1,15 @@
 """A connection: the backends of one fleet, and what can be done with them."""
 
 import asyncio
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Final, TypeVar
 
-from brrr_core.backend.checks import check_topic
+from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
+from brrr_core.engine import termination
 from brrr_core.engine.delivery import Engine, Handle
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.operations import Operations, Put
@@ -70,7 +69,6 @@ class Connection:
         )
         self._workers: set[Worker] = set()
         self._threads: ThreadPoolExecutor | None = None
-        self._listening = False
         self._stopped = False
 
     async def schedule(self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False) -> str | None:
@@ -83,8 +81,11 @@ class Connection:
             redrive: Put every child that is missing once more, for a queue that lost messages.
 
         Raises:
+            ArgumentError: The topic is empty, or the delay no number of seconds.
             BackendError: A backend failed. The call may have been put all the same; scheduling it again is safe.
         """
+        check_topic(topic)
+        check_delay(delay)
         (value,) = await self._operations.read([Key("value", call.call_hash)])
         if value is not None:
             return None
@@ -106,8 +107,8 @@ class Connection:
     async def loop(self, topic: str, handle: Handle, *, concurrency: int = 64) -> None:
         """Work on a topic until `stop`, SIGTERM, or cancellation; all three let running handlers finish.
 
-        Several loops may run side by side. SIGTERM is listened for while a loop runs in the main thread of a process
-        that has not set a handler of its own.
+        Several loops may run side by side, on several connections too. SIGTERM is listened for while a loop runs in
+        the main thread of a process that has not set a handler of its own.
 
         Args:
             topic: Where to receive from. The handlers must know every call that is put there.
@@ -125,14 +126,12 @@ class Connection:
         if self._stopped:
             return
         self._workers.add(worker)
-        self._listening = self._listening or self._listen()
+        termination.heed(self.stop)
         try:
             await worker.run()
         finally:
+            termination.ignore(self.stop)
             self._workers.discard(worker)
-            if self._listening and not self._workers:
-                asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-                self._listening = False
 
     def stop(self) -> None:
         """Tell all loops of this connection to stop gracefully, also those that have not begun."""
@@ -157,17 +156,6 @@ class Connection:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
-
-    def _listen(self) -> bool:
-        if threading.current_thread() is not threading.main_thread():
-            return False
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            return False
-        try:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop)
-        except NotImplementedError:  # Windows, whose event loops know no signals
-            return False
-        return True
 
 
 def _carried(function: Callable[[], ResultT]) -> ResultT:

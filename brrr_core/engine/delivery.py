@@ -21,9 +21,10 @@ from brrr_core.engine.returning import Completion, Returner
 from brrr_core.engine.run import Run
 from brrr_core.engine.scheduling import Outcome, Scheduler, Want
 from brrr_core.errors import (
-    BackendUnavailableError,
+    BackendError,
     BrrrError,
     BuriedError,
+    HandlerError,
     MalformedRecordError,
     RecordMissingError,
     SpawnLimitError,
@@ -89,10 +90,12 @@ class Handling:
                     remedy="Look for what kills its workers or makes them lose the lease, then redrive it.",
                 )
             await self._in_turn(delivery, decode_message(delivery.body))
-        except BrrrError as error:
+        except BackendError as error:
             if error.retry:
                 raise
             await self._bury(delivery, error)
+        except Exception as error:  # noqa: BLE001 - no backend's: as for a handler's, some tries, and then its traceback
+            await self._settle(delivery, error, self._retry_in(delivery, error))
 
     async def give_back(self, delivery: Delivery) -> None:
         """Release a delivery that a backend failure interrupted, to be tried again later."""
@@ -154,15 +157,11 @@ class Handling:
             run = self._start(job)
             try:
                 payload = await self._run(run, past)
-            except asyncio.CancelledError as error:
-                if self.closing:
-                    raise
-                _uncancel()
-                await self._fail(job, error)
-                return
-            except (BackendUnavailableError, KeyboardInterrupt):
+            except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure
+            except BaseException as error:
+                if self.closing or error is run.failure:
+                    raise
                 await self._fail(job, error)
                 return
             if payload is not None:
@@ -192,23 +191,30 @@ class Handling:
         """The handler's encoded result, or None where it misses a value.
 
         Whatever a handler that misses a value makes of that (it may catch `Defer`, wrap it, or fail while it is
-        aborted), the run is deferred: an error that is its own comes again in the run that finds all values.
+        aborted), the run is deferred: an error that is its own comes again in the run that finds all values. A run
+        that a backend failed is tried again in the same way, whatever the handler makes of the error.
+
+        Raises:
+            BackendError: `run.failure`, the backend's.
+            BaseException: What the handler raised.
         """
         payload: bytes | None = None
         try:
             payload = await self._handle(run, run.call)
-        except (BackendUnavailableError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
-        except asyncio.CancelledError:
-            if self.closing or not run.missing:
-                raise
+        except BaseException as error:
+            if self.closing:  # it may have made another error of its cancellation
+                raise asyncio.CancelledError from error
             _uncancel()
-        except Defer:
-            if not run.missing:
-                raise RuntimeError("a handler raised Defer, and no value is missing") from None
-        except BaseException:
-            if not run.missing:
+            if run.failure is None and not run.missing:
+                if isinstance(error, Defer):
+                    raise HandlerError(
+                        "the handler raised Defer, and misses no value", remedy="Leave it to brrr."
+                    ) from None
                 raise
+        if run.failure is not None:
+            raise run.failure
         if past is not None and self._policy.check:
             run.check(past)
         return None if run.missing else payload
@@ -266,16 +272,22 @@ class Handling:
             self._hooks.emit(event)
 
     async def _fail(self, job: _Job, error: BaseException) -> None:
-        attempt = job.delivery.attempt
-        final = attempt >= self._policy.max_attempts or (isinstance(error, BrrrError) and not error.retry)
-        retry_in = None if final else self._policy.retry_delay(attempt)
+        retry_in = self._retry_in(job.delivery, error)
         if self._hooks.wants(CallFailed):
-            topic, call = job.delivery.topic, job.call
+            topic, call, attempt = job.delivery.topic, job.call, job.delivery.attempt
             self._hooks.emit(CallFailed(topic, job.root_id, call.call_hash, call.task_name, attempt, error, retry_in))
+        await self._settle(job.delivery, error, retry_in)
+
+    def _retry_in(self, delivery: Delivery, error: BaseException) -> float | None:
+        """Seconds until the next attempt, None where this was the last."""
+        final = delivery.attempt >= self._policy.max_attempts or (isinstance(error, BrrrError) and not error.retry)
+        return None if final else self._policy.retry_delay(delivery.attempt)
+
+    async def _settle(self, delivery: Delivery, error: BaseException, retry_in: float | None) -> None:
         if retry_in is None:
-            await self._bury(job.delivery, error)
+            await self._bury(delivery, error)
         else:
-            await self._release(job.delivery, retry_in)
+            await self._release(delivery, retry_in)
 
     async def _release(self, delivery: Delivery, delay: float) -> None:
         """Give the delivery back, to come again after `delay` seconds; a queue that cannot delay is waited for here."""

@@ -45,13 +45,15 @@ class Policy:
         """Check the settings.
 
         Raises:
-            PolicyError: A limit is less than 1, or a time or size less than 0.
+            PolicyError: A limit is less than 1, a time or size less than 0, or one of them no number.
         """
         for setting in fields(self):
-            value: float = getattr(self, setting.name)
+            value: object = getattr(self, setting.name)
             least = 1 if setting.name in _COUNTS else 0
-            if not value >= least:
-                raise PolicyError(f"{setting.name} is {value!r}", remedy=f"Give {setting.name} at least {least}.")
+            if not isinstance(value, int | float) or not value >= least:
+                raise PolicyError(
+                    f"{setting.name} is {value!r}", remedy=f"Give {setting.name} a number from {least} up."
+                )
 
     def retry_delay(self, attempt: int) -> float:
         """Seconds to wait after the failed `attempt`: exponential, with half of it jitter so that retries spread."""

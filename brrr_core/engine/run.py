@@ -10,7 +10,7 @@ from brrr_core.engine.calls import Child
 from brrr_core.engine.determinism import compare, merge
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.recall import PREFETCH_LIMIT, RECHECK_LIMIT, Past, ValueCache
-from brrr_core.errors import CycleError
+from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import Call
 
 __all__ = ["Run"]
@@ -25,6 +25,7 @@ class Run:
         topic: The topic that its message came from, and that its children go to where none is named.
         attempt: How many times its message has been delivered, this time included.
         missing: The children that have no value yet, by their call hashes; not all of a very wide gather.
+        failure: What a backend raised while it was asked for the handler; the run is then worth nothing.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Run:
         "_side_by_side",
         "attempt",
         "call",
+        "failure",
         "missing",
         "root_id",
         "topic",
@@ -59,6 +61,7 @@ class Run:
         self.topic = topic
         self.attempt = attempt
         self.missing: dict[str, Child] = {}
+        self.failure: BackendError | None = None
         self._operations = operations
         self._cache = cache
         self._schedule = schedule
@@ -81,6 +84,13 @@ class Run:
         Raises:
             CycleError: One of the children is this very call.
         """
+        try:
+            return await self._look_up(children)
+        except BackendError as error:
+            self.failure = error
+            raise
+
+    async def _look_up(self, children: Sequence[Child]) -> list[bytes | None]:
         cached = self._cache.get
         values = [cached(child.call.call_hash) for child in children]
         unknown = [index for index, value in enumerate(values) if value is None]

@@ -111,7 +111,7 @@ class Worker:
             async with asyncio.timeout(min(policy.retry_delay(1), 1.0)):
                 await self._stopping.wait()
         except TimeoutError:
-            pass
+            await self._release(self._unstarted)
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
@@ -144,6 +144,7 @@ class Worker:
     async def _finish(self) -> None:
         """Let what runs finish within the grace, cancel the rest and release it."""
         try:
+            await self._release(self._unstarted)
             if self._running:
                 await asyncio.wait(set(self._running), timeout=self._engine.policy.grace)
         finally:
@@ -152,12 +153,16 @@ class Worker:
                 task.cancel()
             if self._running:
                 await asyncio.wait(set(self._running))
-            unfinished = [*self._unstarted, *(delivery for task, delivery in self._running.items() if task.cancelled())]
-            try:
-                await self._queue.release(unfinished)
-                self._released = len(unfinished)
-            except Exception as error:  # noqa: BLE001 - their leases bring them back
-                self._engine.hooks.emit(BackendFailed(self._topic, error))
+            await self._release([delivery for task, delivery in self._running.items() if task.cancelled()])
+
+    async def _release(self, deliveries: Sequence[Delivery]) -> None:
+        if not deliveries:
+            return
+        try:
+            await self._queue.release(deliveries)
+            self._released += len(deliveries)
+        except Exception as error:  # noqa: BLE001 - their leases bring them back
+            self._engine.hooks.emit(BackendFailed(self._topic, error))
 
 
 async def _end(receive: "asyncio.Task[list[Delivery]]") -> None:

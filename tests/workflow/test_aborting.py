@@ -213,4 +213,4 @@ async def test_raising_what_it_did_not_get_is_a_failure(url: str, kind: type[Bas
     async with serving(url, {"pretends": pretends}, policy=policy) as fleet:
         await fleet.app.schedule(pretends, topic=fleet.topics[0])()
         (reason,) = await fleet.dead(1)
-    assert {brrr.Defer: "RuntimeError", asyncio.CancelledError: "CancelledError", KeyError: "KeyError"}[kind] in reason
+    assert {brrr.Defer: "HandlerError", asyncio.CancelledError: "CancelledError", KeyError: "KeyError"}[kind] in reason

@@ -9,8 +9,10 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.engine.hooks import CallFailed
+from brrr_core.errors import ArgumentError, BackendUnavailableError
 from brrr_core.wire import Call, ScheduleMessage, encode_message
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, until_idle, working
+from tests.support.instrumented import Instrument, Operation
 
 
 @brrr.handler_no_arg
@@ -295,3 +297,60 @@ async def test_a_call_that_waits_for_itself_is_given_up_at_once(url: str) -> Non
         (reason,) = await fleet.dead(1)
     assert "BRRR-ENGINE-04" in reason
     assert "called itself with its own arguments" in reason
+
+
+async def test_a_backend_of_the_handlers_own_that_fails_is_the_handlers_failure(url: str) -> None:
+    @brrr.handler_no_arg
+    async def elsewhere() -> None:
+        raise BackendUnavailableError("their own store is down", remedy="Wait.")
+
+    failures = Failures()
+    policy = replace(QUICK, max_attempts=2)
+    async with serving(url, {"elsewhere": elsewhere}, policy=policy, hooks=[failures]) as fleet:
+        await fleet.app.schedule(elsewhere, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert "their own store is down" in reason
+    assert [event.attempt for event in failures.seen] == [1, 2]
+
+
+async def test_a_handler_that_makes_a_value_of_the_workers_backend_failing_is_run_again(memory: str) -> None:
+    values: list[str] = []
+
+    @brrr.handler
+    async def optimist(app: brrr.ActiveWorker) -> str:
+        try:
+            values.append(await app.call(fine)())
+        except Exception:  # noqa: BLE001 - what users write
+            values.append("whatever")
+        return values[-1]
+
+    instrument = Instrument()
+
+    async def refuse_once(operation: Operation) -> None:
+        if operation.name == "store.read" and any(key.kind == "value" for key in operation.items) and values:
+            return
+        if operation.name == "store.read" and [key.kind for key in operation.items] == ["value"] and not values:
+            raise BackendUnavailableError("the store is away for a moment")
+
+    async with brrr.open_backend(memory) as backend:
+        connection = over(instrument.wrap(backend))
+        async with working(connection, {"optimist": optimist, "fine": fine}) as fleet:
+            await fleet.app.schedule(optimist, topic=TOPIC)()
+            instrument.before = refuse_once
+            await until_idle(connection.queue, [TOPIC])
+            assert await fleet.app.read(optimist)() == "fine"
+    assert values == ["whatever", "fine"]
+
+
+@pytest.mark.parametrize("topic", [5, ""])
+async def test_a_topic_that_is_none_is_refused_where_it_is_named(memory: str, topic: str) -> None:
+    @brrr.handler
+    async def lost(app: brrr.ActiveWorker) -> str:
+        return await app.call(fine, topic=topic)()
+
+    async with serving(memory, {"lost": lost, "fine": fine}) as fleet:
+        with pytest.raises(ArgumentError):
+            await fleet.app.schedule(fine, topic=topic)()
+        await fleet.app.schedule(lost, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert "the topic is" in reason

@@ -7,7 +7,14 @@ from collections import Counter
 import pytest
 
 import brrr_core as brrr
-from brrr_core.errors import EncodeError, NondeterminismError, SignatureError, SpawnLimitError, UnknownTaskError
+from brrr_core.errors import (
+    CycleError,
+    EncodeError,
+    NondeterminismError,
+    SignatureError,
+    SpawnLimitError,
+    UnknownTaskError,
+)
 from tests.support.fleet import until
 
 BOUND = 20.0
@@ -173,3 +180,16 @@ async def test_arguments_that_are_refused_are_refused_by_one_error_and_not_by_a_
 ) -> None:
     with pytest.raises(error):
         await brrr.LocalBrrr(handlers={"fib": fib}).run("fib")(*arguments)
+
+
+async def test_calls_that_wait_for_each_other_are_an_error_and_not_a_wait() -> None:
+    @brrr.handler
+    async def ping(app: brrr.ActiveWorker, n: int) -> object:
+        return await app.call(pong, topic="other")(n)
+
+    @brrr.handler
+    async def pong(app: brrr.ActiveWorker, n: int) -> object:
+        return await app.call(ping)(n)
+
+    with pytest.raises(CycleError, match="wait for each other"):
+        await brrr.LocalBrrr(handlers={"ping": ping, "pong": pong}).run(ping)(1)

@@ -97,6 +97,18 @@ async def test_a_function_in_a_thread_raises_what_it_raises() -> None:
             await connection.in_thread(empty)
 
 
+async def test_sigterm_stops_the_loops_of_all_connections_of_the_process() -> None:
+    async with brrr.serve("memory:") as one, brrr.serve("memory:") as other:
+        handle = brrr.AppWorker(handlers={}, codec="json", connection=one).handle
+        loops = [asyncio.create_task(each.loop("t", handle)) for each in (one, other, one)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*loops)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 async def test_a_loop_leaves_no_signal_handler_behind() -> None:
     before = signal.getsignal(signal.SIGTERM)
     async with brrr.serve("memory:") as connection:

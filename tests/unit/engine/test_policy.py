@@ -27,8 +27,8 @@ def test_a_limit_is_at_least_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["backoff", "backoff_limit", "grace", "patience", "cache_bytes"])
-@pytest.mark.parametrize("value", [-1, float("nan")])
-def test_times_and_sizes_are_not_negative(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [-1, float("nan"), "30s"])
+def test_times_and_sizes_are_numbers_and_not_negative(name: str, value: float) -> None:
     with pytest.raises(PolicyError, match=name):
         Policy(**{name: value})
     assert getattr(Policy(**{name: 0}), name) == 0

@@ -265,6 +265,26 @@ async def test_what_a_receive_brings_while_the_worker_is_cancelled_is_released()
 
 
 @virtually
+async def test_what_comes_just_as_it_stops_goes_back_at_once_and_not_after_the_grace() -> None:
+    async with bench(grace=600) as b:
+        await b.put(500)
+        loop = b.start()
+        await asyncio.sleep(1)
+
+        async def stop(operation: Operation) -> None:
+            if operation.name == "queue.receive":
+                b.connection.stop()
+
+        b.instrument.after = stop
+        await b.put(5)
+        await asyncio.sleep(1)
+        assert not loop.done()
+        assert (await b.backend.queue.stats(TOPIC))[:2] == (1, 1)
+        await loop
+        assert len(b.ended) == 1
+
+
+@virtually
 async def test_a_release_that_fails_leaves_it_to_the_lease() -> None:
     async with bench(grace=0) as b:
         b.instrument.before = failing("queue.release", BackendUnavailableError("gone"), range(1, 2))(b.instrument)
