@@ -45,7 +45,7 @@ class Size(int):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BackendUrl:
     """A parsed backend URL, without its query: the query became the options.
 
@@ -69,6 +69,10 @@ class BackendUrl:
         hosts = ",".join(_host(host, port) for host, port in self.hosts)
         slashes = "//" if self.hosts or login or self.path.startswith("/") else ""
         return f"{self.scheme}:{slashes}{login}{hosts}{self.path}"
+
+    def __repr__(self) -> str:
+        """As masked as `str`: it is what tracebacks, dataclasses and debuggers show."""
+        return f"BackendUrl({str(self)!r})"
 
 
 def _host(host: str, port: int | None) -> str:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NoReturn, TypeAlias, cast
 
@@ -53,6 +54,8 @@ def load_handlers(named: str) -> dict[str, Task]:
 
 
 def _import(name: str) -> ModuleType:
+    if Path(name).suffix == ".py" and Path(name).is_file():
+        _refuse_file(Path(name))
     if not all(part.isidentifier() for part in name.split(".")):
         _refuse(f"{name!r} is no name of a module", "Write it like tasks, or package.tasks, or tasks:handlers.")
     try:
@@ -70,6 +73,14 @@ def _import(name: str) -> ModuleType:
             f"the module {name} cannot be imported: {type(error).__name__}: {error}",
             remedy="Mend it; with -v you see the traceback.",
         ) from error
+
+
+def _refuse_file(path: Path) -> NoReturn:
+    parts = path.with_suffix("").parts
+    there = "" if all(map(str.isidentifier, parts)) else f" in the folder {path.parent}"
+    _refuse(
+        f"{str(path)!r} is a file, and a module is wanted", f"Write {parts[-1] if there else '.'.join(parts)}{there}."
+    )
 
 
 def _collect(module: ModuleType) -> dict[str, Task]:

@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from brrr_core.cli.reporting import one_line
+from brrr_core.cli.secrets import Secrets
 from brrr_core.engine.hooks import (
     BackendFailed,
     CallBuried,
@@ -19,18 +21,41 @@ from brrr_core.engine.hooks import (
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import decode_message
 
-__all__ = ["LOG", "EveryCallLog", "WorkerLog", "log_to_stderr"]
+__all__ = ["LOG", "EveryCallLog", "MaskingFormatter", "WorkerLog", "log_to_stderr"]
 
 LOG: Final = logging.getLogger("brrr.worker")
 FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
 
 
-def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
+class MaskingFormatter(logging.Formatter):
+    """Writes records, those of client libraries and their tracebacks too, without the secrets of the process' URLs.
+
+    Args:
+        secrets: What is masked.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        super().__init__(FORMAT)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole text of a record."""
+        return self._secrets.mask(super().format(record))
+
+
+def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
     """Send log records to the standard error: warnings only when quiet, details when verbose.
 
     A module of handlers that configures logging by itself, later, has the last word.
+
+    Args:
+        tokens: The command line, for the URLs whose secrets are masked.
+        quiet: Whether warnings only.
+        verbose: Whether details too.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING if quiet else logging.INFO, format=FORMAT)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MaskingFormatter(Secrets(tokens)))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING if quiet else logging.INFO)
     LOG.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 

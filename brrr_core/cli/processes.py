@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ from typing import Final
 from brrr_core.cli.exits import ExitCode, killed_by
 from brrr_core.cli.logs import LOG
 from brrr_core.cli.working import STOP_SIGNALS
-from brrr_core.errors import WorkersDiedError
+from brrr_core.errors import CommandError, WorkersDiedError
 
 __all__ = ["Supervisor"]
+
+POSIX: Final = os.name == "posix"
+"""Whether there are process groups, and signals for an event loop to listen to."""
 
 STEADY: Final = 10.0
 """A process that lived for so many seconds did not die of its start."""
@@ -50,8 +54,14 @@ class Supervisor:
         """Keep them alive until SIGTERM or SIGINT, and until they have ended. The exit code.
 
         Raises:
+            CommandError: The system is none that this works on.
             WorkersDiedError: They keep dying.
         """
+        if not POSIX:
+            raise CommandError(
+                f"several processes under one command need a POSIX system, and this is {sys.platform}",
+                remedy="Leave --processes out, and start the command as many times as you want processes.",
+            )
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)

@@ -12,8 +12,10 @@ from cyclopts import App, CycloptsError
 
 from brrr_core.cli.commands import COMMANDS, GROUPS
 from brrr_core.cli.exits import ExitCode, exit_code_of, killed_by
-from brrr_core.cli.reporting import first_error, report
-from brrr_core.errors import CommandError
+from brrr_core.cli.misspelt import hint_of
+from brrr_core.cli.output import note
+from brrr_core.cli.reporting import first_error, report, switched_on
+from brrr_core.errors import BrrrError, CommandError
 
 __all__ = ["make_app", "run"]
 
@@ -46,8 +48,10 @@ def run(tokens: Sequence[str]) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a name in a foreign script is shown somehow, whatever the terminal's encoding
             reconfigure(errors="backslashreplace")
+    app = make_app()
     try:
-        code = _run(tokens)
+        code = _run(app, tokens)
+        _note_misspelt(app, tokens)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough. What is left in the buffer goes nowhere, quietly.
@@ -57,13 +61,12 @@ def run(tokens: Sequence[str]) -> int:
         return killed_by(signal.SIGINT)
     except Exception as raised:  # noqa: BLE001 - the one place where errors end
         error = first_error(raised)
-        report(error, tokens)
+        report(error, tokens, hint=hint_of(app, tokens) if isinstance(error, BrrrError) else "")
         return exit_code_of(error)
     return code
 
 
-def _run(tokens: Sequence[str]) -> int:
-    app = make_app()
+def _run(app: App, tokens: Sequence[str]) -> int:
     try:
         command, bound, unparsed = app.parse_args(list(tokens), print_error=False, exit_on_error=False)
     except CycloptsError as error:
@@ -79,6 +82,14 @@ def _finished(command: Callable[..., Any], bound: inspect.BoundArguments, given:
     else:
         outcome = command(*bound.args, **bound.kwargs, **given)
     return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def _note_misspelt(app: App, tokens: Sequence[str]) -> None:
+    """Nothing failed, but perhaps another call than the one that was meant was scheduled; handlers would have told."""
+    told = switched_on([token.partition("=")[0] for token in tokens], "--handlers")
+    hint = "" if told or switched_on(tokens, "--json", "--quiet", "-q") else hint_of(app, tokens)
+    if hint:
+        note(hint)
 
 
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> CommandError:

@@ -50,7 +50,7 @@ def worker(
     as soon as they are started, this command gives up with code 1.
     """
     del as_json  # read from the command line where an error is reported
-    log_to_stderr(quiet=quiet, verbose=verbose)
+    log_to_stderr(tokens, quiet=quiet, verbose=verbose)
     if processes > 1 and not supervised:
         command = [sys.executable, "-m", "brrr_core", tokens[0], "--supervised", *tokens[1:]]
         return asyncio.run(Supervisor(command, processes).run())

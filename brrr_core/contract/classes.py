@@ -75,7 +75,7 @@ class Contract:
         seed = stash.setdefault(SEED_OF_SESSION, new_seed())
         outcome = self.judge().run(rule, target, seed)
         if outcome.status is Status.FAILED:
-            raise outcome.error or ContractError(outcome.reason)
+            raise outcome.error or ContractError(outcome.reason, remedy=f"Read {rule.page}, and mend what it names.")
         request.node.stash[ALLOWED] = True
         if outcome.status is Status.EXPECTED:
             pytest.xfail(outcome.reason)

@@ -74,10 +74,16 @@ class Agent:
         """
         line = await to_thread(self._pipes.stdout.readline) if self._pipes.stdout else ""
         if not line:
-            raise RuleBrokenError("a process that had the backend open ended by itself")
+            raise RuleBrokenError(
+                "a process that had the backend open ended by itself",
+                remedy="Look at what it wrote to the standard error: a backend may neither end nor crash its process.",
+            )
         said = json.loads(line)
         if "error" in said:
-            raise RuleBrokenError(f"in another process: {said['error']}")
+            raise RuleBrokenError(
+                f"in another process: {said['error']}",
+                remedy="Do there as in the first process: what a backend keeps must not depend on who opened it.",
+            )
         return said["result"]
 
     async def kill(self) -> list[Any]:
@@ -102,7 +108,7 @@ class Agent:
     @property
     def _pipes(self) -> subprocess.Popen[str]:
         if self._process is None:
-            raise RuleBrokenError("the other process is not running")
+            raise RuleBrokenError("the other process is not running", remedy="Call `start` before its errands.")
         return self._process
 
     def _send(self, what: object) -> None:

@@ -1,5 +1,6 @@
 """Every error has a code of its own, and its section in docs/errors.md."""
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -44,3 +45,18 @@ def test_the_page_of_errors_is_what_the_code_makes_it() -> None:
 
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == page, "run `make docs`"
     assert [kind.__name__ for kind in KINDS if f"## {kind.code} {kind.__name__}\n" not in page] == []
+
+
+def test_every_error_comes_with_a_remedy() -> None:
+    names = {kind.__name__ for kind in KINDS}
+    bare = [
+        f"{file.relative_to(ROOT)}:{node.lineno} {node.func.id}"
+        for file in sorted([*ROOT.glob("brrr_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")])
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in names
+        and not any(keyword.arg in {"remedy", None} for keyword in node.keywords)
+    ]
+
+    assert bare == []

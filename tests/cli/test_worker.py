@@ -11,6 +11,54 @@ Shell = Any
 NOTHING = [0, 0, 0, 0]
 
 
+LEAKY = """
+from dataclasses import replace
+
+import brrr_core as brrr
+from brrr_core.backend import Roles
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions
+from brrr_core.backend.options import BackendUrl
+from brrr_core.errors import BackendUnavailableError
+from brrr_core.plugins.builtin import MEMORY
+
+class Queue:
+    lease = 30.0
+
+    def __init__(self, password):
+        self.password = password
+
+    async def receive(self, topic, *, limit, wait):
+        raise BackendUnavailableError("no answer", remedy="Wait.") from RuntimeError(f"AUTH {self.password} failed")
+
+class Leaky(MemoryBackend):
+    def __init__(self, url, options):
+        super().__init__(BackendUrl("memory", path="leaky"), MemoryOptions())
+        self.password = url.password.reveal()
+
+    async def start(self):
+        roles = await super().start()
+        return Roles(queue=Queue(self.password), store=roles.store, cache=roles.cache)
+
+brrr.register(replace(MEMORY, schemes=("leaky",), backend="leaky:Leaky"))
+
+@brrr.handler_no_arg
+async def echo(text: str):
+    return text
+"""
+
+
+def test_no_secret_of_a_url_is_logged(shell: Shell) -> None:
+    (shell.folder / "leaky.py").write_text(LEAKY)
+
+    ended = shell("worker", "leaky", "-v", "--topic", "demo", "--queue", "leaky://u:hun%74er2@h", "--patience", "100ms")
+
+    assert ended.returncode == 1
+    assert "WARNING" in ended.stderr
+    assert ended.stderr.count("RuntimeError: AUTH **** failed") >= 2  # of the log, and of the report
+    assert "hunter2" not in ended.stderr
+    assert "hun%74er2" not in ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_lets_the_running_handler_finish(shell: Shell, number: int) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")

@@ -238,3 +238,13 @@ def test_an_error_of_no_known_kind_is_still_ours():
     assert type(error) is BackendError
     assert "ValueError (odd)" in str(error)
     assert isinstance(error.__cause__, ValueError)
+
+
+def test_every_translation_has_a_remedy(path):
+    errors = [sqlite3.OperationalError("x"), RuntimeError("x")]
+    for code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH):
+        error = sqlite3.DatabaseError("x")
+        error.sqlite_errorcode = code
+        errors.append(error)
+
+    assert [str(ours) for ours in (translated(error, path) for error in errors) if not ours.remedy] == []

@@ -28,8 +28,9 @@ def test_handlers_are_found(named: str, names: dict[str, str]) -> None:
     [
         ("nosuch", CommandError, "no module 'nosuch'"),
         ("tasks.sub", CommandError, "no module 'tasks.sub'"),
-        ("tasks.py:handlers", CommandError, "no module 'tasks.py'"),
-        ("./tasks.py", CommandError, "no name of a module"),
+        ("tasks.py:handlers", CommandError, "'tasks.py' is a file"),
+        ("nosuch.py", CommandError, "no module 'nosuch"),
+        ("./nosuch.py", CommandError, "no name of a module"),
         ("tasks:nosuch", CommandError, "has no 'nosuch'"),
         ("tasks:number", HandlerError, "is a int, not a dict"),
         ("tasks:plain", HandlerError, "'bad' of tasks:plain is a plain"),
@@ -56,3 +57,16 @@ def test_each_mistake_has_its_error(tasks: Path, named: str, kind: type[BrrrErro
 def test_an_unknown_name_is_answered_with_those_that_are_there() -> None:
     with pytest.raises(CommandError, match="It holds the handlers fails, fib, hello"):
         load_handlers("tasks:nosuch")
+
+
+def test_a_file_is_answered_with_its_module(tasks: Path) -> None:
+    (tasks / "package").mkdir()
+    (tasks / "package/more.py").touch()
+    files = ("tasks.py", "./tasks.py:handlers", "package/more.py", str(tasks / "tasks.py"))
+    remedies: list[str] = []
+    for named in files:
+        with pytest.raises(CommandError, match="is a file") as refused:
+            load_handlers(named)
+        remedies.append(refused.value.remedy)
+
+    assert remedies == ["Write tasks.", "Write tasks.", "Write package.more.", f"Write tasks in the folder {tasks}."]

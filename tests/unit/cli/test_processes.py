@@ -9,7 +9,7 @@ import pytest
 from brrr_core.cli import processes
 from brrr_core.cli.processes import Supervisor
 from brrr_core.cli.reporting import first_error
-from brrr_core.errors import WorkersDiedError
+from brrr_core.errors import CommandError, WorkersDiedError
 
 
 def supervised(count: int, programme: str) -> int:
@@ -94,3 +94,12 @@ time.sleep(3600)
     paths = {name: str(tmp_path / name) for name in ("first", "ready")}
 
     assert supervised(2, programme.format(**paths)) == 2
+
+
+def test_a_system_without_process_groups_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "POSIX", False)
+
+    with pytest.raises(CommandError, match="need a POSIX system") as refused:
+        supervised(2, "")
+
+    assert "--processes" in refused.value.remedy

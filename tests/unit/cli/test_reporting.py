@@ -13,6 +13,7 @@ from brrr_core.errors import (
     NotFoundError,
     NotInstalledError,
     ResultTimeoutError,
+    UnknownSchemeError,
     UrlError,
 )
 
@@ -91,7 +92,8 @@ def test_of_loops_that_fail_together_the_first_is_told() -> None:
         (CommandError("x"), ExitCode.USAGE),
         (UrlError("x"), ExitCode.USAGE),
         (BackendUnavailableError("x"), ExitCode.FAILURE),
-        (NotInstalledError("x"), ExitCode.FAILURE),
+        (NotInstalledError("x"), ExitCode.USAGE),
+        (UnknownSchemeError("x"), ExitCode.USAGE),
         (KeyError("x"), ExitCode.FAILURE),
     ],
 )

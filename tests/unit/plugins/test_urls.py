@@ -214,3 +214,12 @@ def test_a_masked_url_still_says_what_it_may(text, shown):
 
 def test_without_a_schema_no_option_shows():
     assert mask_url("redis://h?lease=30s") == "redis://h?****"
+
+
+def test_no_representation_shows_a_login() -> None:
+    url = parse_url("nats://tok3n:hunter2@h:1/p").url
+
+    for shown in (str(url), repr(url), f"{url!r:>5}", repr([url])):
+        assert "tok3n" not in shown
+        assert "hunter2" not in shown
+        assert "h:1/p" in shown

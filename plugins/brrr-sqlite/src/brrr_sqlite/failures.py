@@ -55,7 +55,10 @@ def translated(error: Exception, path: Path) -> BrrrError:
             remedy="Restore it from a backup, or save what can be with `sqlite3 FILE .recover`; or name another file.",
         )
     else:
-        ours = BackendError(f"{path} did not take the operation: {type(error).__name__}{said}")
+        ours = BackendError(
+            f"{path} did not take the operation: {type(error).__name__}{said}",
+            remedy="Look at SQLite's error, which is its cause; if nothing of yours brings it about, report it.",
+        )
     ours.__cause__ = error
     return ours
 

@@ -1,0 +1,116 @@
+"""The secrets of the URLs that a process is given, masked in whatever it writes: errors, logs, tracebacks."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+from urllib.parse import unquote
+
+from brrr_core.backend.options import MASK, Secret
+from brrr_core.plugins import backend_manifest, mask_url
+from brrr_core.plugins.opening import plan_backend
+from brrr_core.plugins.options import ENV, VARIABLE, Field, fields_of
+from brrr_core.plugins.roles import VARIABLES
+
+__all__ = ["Secrets"]
+
+URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|.*\?)", re.DOTALL)
+ESCAPED: Final = "'\"\\"
+SHORT: Final = 4
+"""A secret of fewer characters is masked as a word only; without every `a` in it, no text can be read."""
+
+
+class Secrets:
+    """Masks the secrets of the URLs on a command line and in the environment.
+
+    Errors of ours hold none; those of client libraries, in a traceback, may.
+
+    Args:
+        tokens: The command line.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._urls = _urls(tokens)
+        self._pattern: re.Pattern[str] | None = None
+
+    def mask(self, text: str) -> str:
+        """The text with `****` for each secret, be that plain, percent-encoded, or escaped as Python or JSON do."""
+        pattern = self._pattern or self._collect()
+        for url in self._urls:
+            text = text.replace(url, mask_url(url))
+        return pattern.sub(MASK, text)
+
+    def _collect(self) -> re.Pattern[str]:
+        planned = {url: _planned(url) for url in self._urls}
+        secrets = {each for url, known in planned.items() for each in (_guessed(url) if known is None else known)}
+        pattern = _pattern(secrets)
+        if None not in planned.values():  # else a module of handlers may still make the scheme known
+            self._pattern = pattern
+        return pattern
+
+
+def _urls(tokens: Sequence[str]) -> list[str]:
+    words = [token.partition("=")[2] if token.startswith("-") else token for token in tokens]
+    named = {word for word in (*words, *map(os.environ.get, VARIABLES.values())) if word and URL.match(word)}
+    return sorted(named, key=len, reverse=True)  # one may begin as another does
+
+
+def _planned(url: str) -> list[str] | None:
+    """The secrets that a backend is made of; None where it cannot be."""
+    try:
+        plan = plan_backend(url)
+        fields = fields_of(plan.manifest.options)
+    except Exception:  # noqa: BLE001 - an error is about to be shown, and no plugin's may stand before it
+        return None
+    values = [plan.url.password, *(getattr(plan.options, name, None) for name in fields)]
+    secrets = [value.reveal() for value in values if isinstance(value, Secret)]
+    if plan.url.password is None and plan.url.username is not None:  # alone it may be a token
+        secrets.append(plan.url.username)
+    return secrets
+
+
+def _guessed(url: str) -> Iterator[str]:
+    """Whatever may be a secret in a URL that cannot be planned, and perhaps not be read either."""
+    scheme, _, rest = url.partition(":")
+    rest = rest.removeprefix("//")
+    for at in re.finditer("@", rest):  # a raw one may stand in a password as well as in an option
+        user, colon, password = rest[: at.start()].partition(":")
+        yield unquote(password if colon else user)
+    known = _fields(scheme.lower())
+    for pair in re.split(r"[&#]", rest.partition("?")[2]):
+        name, equals, value = (unquote(part) for part in pair.partition("="))
+        name = name.replace("-", "_")
+        if name.endswith(ENV) and VARIABLE.fullmatch(value):
+            yield os.environ.get(value, "")
+        elif name not in known or known[name].secret:
+            yield value if equals else name
+
+
+def _fields(scheme: str) -> Mapping[str, Field]:
+    try:
+        return fields_of(backend_manifest(scheme).options)
+    except Exception:  # noqa: BLE001 - as above
+        return {}
+
+
+def _pattern(secrets: Iterable[str]) -> re.Pattern[str]:
+    texts = {form for secret in secrets for form in (secret, " ".join(secret.split())) if form}  # the one of one line
+    longest_first = sorted(texts, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(_spelled, longest_first)) or r"(?!)")
+
+
+def _spelled(text: str) -> str:
+    pattern = "".join(map(_character, text))
+    return pattern if len(text) >= SHORT else rf"(?<!\w){pattern}(?!\w)"
+
+
+def _character(character: str) -> str:
+    encoded = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    shown = {character, repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1]}
+    if character in ESCAPED:
+        shown.add(f"\\{character}")
+    forms = [f"(?i:{encoded})", *map(re.escape, sorted(shown, key=len, reverse=True))]
+    if character == " ":
+        forms.append(r"\+")
+    return f"(?:{'|'.join(forms)})"

@@ -1,0 +1,55 @@
+"""An option that is written wrongly becomes an argument of the task, and the command asks whether it was meant so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brrr_core.cli.misspelt import hint_of
+from brrr_core.cli.program import make_app
+
+Command = Callable[..., Any]
+HINT = "Did you mean --wait? --wiat is an argument of the task."
+
+
+@pytest.mark.parametrize(
+    ("tokens", "hint"),
+    [
+        (["result", "fib", "11", "--wiat"], HINT),
+        (["result", "fib", "--wiat=11"], HINT),
+        (["schedule", "fib", "--topik", "x"], "Did you mean --topic? --topik is an argument of the task."),
+        (["result", "fib", "--topic", "x"], ""),  # an option of another command
+        (["result", "fib", "--wait"], ""),
+        (["result", "fib", "--salt", "x", "--n", "11"], ""),
+        (["result", "fib", "--", "--wiat", "11"], ""),
+        (["queue", "--wiat"], ""),
+        ([], ""),
+    ],
+)
+def test_only_what_is_nearly_an_option_is_asked_about(tokens: list[str], hint: str) -> None:
+    assert hint_of(make_app(), tokens) == hint
+
+
+@pytest.mark.parametrize(
+    ("tokens", "code"),
+    [
+        (("result", "fib", "11", "--wiat"), 2),  # it has no value
+        (("result", "fib", "--wiat", "11"), 3),
+        (("schedule", "fib", "--topic", "demo", "--wiat", "11", "--handlers", "tasks"), 2),
+        (("schedule", "fib", "--topic", "demo", "--wiat", "11", "--timeout", "20ms"), 4),
+    ],
+)
+def test_a_remedy_asks(command: Command, tasks: Path, tokens: tuple[str, ...], code: int) -> None:
+    ended = command(*tokens, "--json")
+
+    assert ended.code == code
+    assert json.loads(ended.err)["error"]["remedy"].startswith(HINT)
+
+
+def test_a_call_that_is_scheduled_all_the_same_is_asked_about(command: Command) -> None:
+    tokens = ("schedule", "fib", "--topic", "demo", "--wiat", "11")
+
+    assert command(*tokens).err == f"{HINT}\n"
+    assert command(*tokens, "--quiet").err == ""
