@@ -76,6 +76,7 @@ async def _opened(
             policy=policy,
             hooks=hooks,
             delays=manifest is None or manifest.queue is None or manifest.queue.delay,
+            mask=roles.mask,
         )
         stack.push_async_callback(connection.close)
         yield connection

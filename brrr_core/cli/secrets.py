@@ -1,14 +1,13 @@
 """The secrets of the URLs that a process is given, masked in whatever it writes: errors, logs, tracebacks."""
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
-from brrr_core.backend.options import MASK, Secret
 from brrr_core.plugins import backend_manifest, mask_url
+from brrr_core.plugins.masking import masking
 from brrr_core.plugins.opening import plan_backend
 from brrr_core.plugins.options import ENV, VARIABLE, Field, fields_of
 from brrr_core.plugins.roles import VARIABLES
@@ -16,9 +15,6 @@ from brrr_core.plugins.roles import VARIABLES
 __all__ = ["Secrets"]
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|.*\?)", re.DOTALL)
-ESCAPED: Final = "'\"\\"
-SHORT: Final = 4
-"""A secret of fewer characters is masked as a word only; without every `a` in it, no text can be read."""
 
 
 class Secrets:
@@ -32,22 +28,22 @@ class Secrets:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._urls = _urls(tokens)
-        self._pattern: re.Pattern[str] | None = None
+        self._masking: Callable[[str], str] | None = None
 
     def mask(self, text: str) -> str:
         """The text with `****` for each secret, be that plain, percent-encoded, or escaped as Python or JSON do."""
-        pattern = self._pattern or self._collect()
+        masked = self._masking or self._collect()
         for url in self._urls:
             text = text.replace(url, mask_url(url))
-        return pattern.sub(MASK, text)
+        return masked(text)
 
-    def _collect(self) -> re.Pattern[str]:
+    def _collect(self) -> Callable[[str], str]:
         planned = {url: _planned(url) for url in self._urls}
         secrets = {each for url, known in planned.items() for each in (_guessed(url) if known is None else known)}
-        pattern = _pattern(secrets)
+        masked = masking(secrets)
         if None not in planned.values():  # else a module of handlers may still make the scheme known
-            self._pattern = pattern
-        return pattern
+            self._masking = masked
+        return masked
 
 
 def _urls(tokens: Sequence[str]) -> list[str]:
@@ -59,15 +55,9 @@ def _urls(tokens: Sequence[str]) -> list[str]:
 def _planned(url: str) -> list[str] | None:
     """The secrets that a backend is made of; None where it cannot be."""
     try:
-        plan = plan_backend(url)
-        fields = fields_of(plan.manifest.options)
+        return plan_backend(url).secrets
     except Exception:  # noqa: BLE001 - an error is about to be shown, and no plugin's may stand before it
         return None
-    values = [plan.url.password, *(getattr(plan.options, name, None) for name in fields)]
-    secrets = [value.reveal() for value in values if isinstance(value, Secret)]
-    if plan.url.password is None and plan.url.username is not None:  # alone it may be a token
-        secrets.append(plan.url.username)
-    return secrets
 
 
 def _guessed(url: str) -> Iterator[str]:
@@ -92,25 +82,3 @@ def _fields(scheme: str) -> Mapping[str, Field]:
         return fields_of(backend_manifest(scheme).options)
     except Exception:  # noqa: BLE001 - as above
         return {}
-
-
-def _pattern(secrets: Iterable[str]) -> re.Pattern[str]:
-    texts = {form for secret in secrets for form in (secret, " ".join(secret.split())) if form}  # the one of one line
-    longest_first = sorted(texts, key=lambda text: (-len(text), text))
-    return re.compile("|".join(map(_spelled, longest_first)) or r"(?!)")
-
-
-def _spelled(text: str) -> str:
-    pattern = "".join(map(_character, text))
-    return pattern if len(text) >= SHORT else rf"(?<!\w){pattern}(?!\w)"
-
-
-def _character(character: str) -> str:
-    encoded = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
-    shown = {character, repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1]}
-    if character in ESCAPED:
-        shown.add(f"\\{character}")
-    forms = [f"(?i:{encoded})", *map(re.escape, sorted(shown, key=len, reverse=True))]
-    if character == " ":
-        forms.append(r"\+")
-    return f"(?:{'|'.join(forms)})"

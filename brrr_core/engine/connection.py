@@ -51,6 +51,7 @@ class Connection:
         policy: Policy | None = None,
         hooks: Iterable[object] = (),
         delays: bool = True,
+        mask: Callable[[str], str] = str,
     ) -> None:
         self.queue = queue
         self.store = store
@@ -66,6 +67,7 @@ class Connection:
             hooks=Hooks(hooks),
             policy=self.policy,
             delays=delays,
+            mask=mask,
         )
         self._workers: set[Worker] = set()
         self._threads: ThreadPoolExecutor | None = None

@@ -53,6 +53,8 @@ class Engine:
     policy: Policy
     delays: bool
     """Whether the queue can delay; where it cannot, a worker holds what is to wait."""
+    mask: Callable[[str], str]
+    """Masks the backends' secrets in the traceback that a dead letter keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +299,7 @@ class Handling:
         await self._operations.queue.release([delivery], delay=delay)
 
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
-        reason = _reason(error)
+        reason = self._engine.mask(_reason(error))
         if isinstance(error, SpawnLimitError):
             message = decode_message(delivery.body)
             with suppress(MalformedRecordError):  # then nobody can be read who waits

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 from brrr_core.backend.lifecycle import Backend
 from brrr_core.backend.manifests import BackendManifest
-from brrr_core.backend.options import BackendUrl
+from brrr_core.backend.options import BackendUrl, Secret
 from brrr_core.codec.contracts import Codec
 from brrr_core.errors import BrokenPluginError, BrrrError, CodecError, OptionError
 from brrr_core.plugins.loading import import_object, load_claim
-from brrr_core.plugins.options import read_options
+from brrr_core.plugins.options import fields_of, read_options
 from brrr_core.plugins.registry import REGISTRY, Plugin
 from brrr_core.plugins.scanning import HOOKS, Origin
 from brrr_core.plugins.urls import parse_url
@@ -34,6 +34,15 @@ class BackendPlan:
     def manifest(self) -> BackendManifest:
         """What the backend can do, known before it is imported."""
         return self.plugin.manifest
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not show: the password, secret options, and a username without a password, which may be a token."""
+        values = [self.url.password, *(getattr(self.options, name, None) for name in fields_of(self.manifest.options))]
+        secrets = [value.reveal() for value in values if isinstance(value, Secret)]
+        if self.url.password is None and self.url.username is not None:
+            secrets.append(self.url.username)
+        return secrets
 
     def make(self) -> Backend:
         """Import the backend and make one, not yet open.

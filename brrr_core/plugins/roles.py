@@ -1,13 +1,14 @@
 """Which backend plays which role: queue, store and cache, from what a user names and what the environment adds."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from brrr_core.backend.lifecycle import Backend
 from brrr_core.backend.manifests import BackendManifest
 from brrr_core.errors import BackendClosedError, RoleError, UrlError
+from brrr_core.plugins.masking import masking
 from brrr_core.plugins.opening import BackendPlan, plan_backend
 from brrr_core.plugins.registry import REGISTRY
 
@@ -33,12 +34,14 @@ class ResolvedRoles:
         cache: Use its `.cache`.
         owned: Those that were made here from URLs, each once: the caller opens and closes them. What is not among
             them came as an object, and belongs to whoever made it.
+        mask: Masks the secrets of their URLs in a text.
     """
 
     queue: Backend
     store: Backend
     cache: Backend
     owned: tuple[Backend, ...]
+    mask: Callable[[str], str]
 
 
 def offers(manifest: BackendManifest, role: Role) -> bool:
@@ -97,7 +100,8 @@ def resolve_roles(
     def backend_of(source: Source) -> Backend:
         return source if isinstance(source, Backend) else made[plans.index(source)]
 
-    return ResolvedRoles(backend_of(for_queue), backend_of(for_store), backend_of(for_cache), tuple(made))
+    mask = masking(secret for plan in plans for secret in plan.secrets)
+    return ResolvedRoles(backend_of(for_queue), backend_of(for_store), backend_of(for_cache), tuple(made), mask)
 
 
 def _offers(source: Source, role: Role) -> bool:

@@ -1,0 +1,61 @@
+"""A dead letter keeps its traceback, and no secret of the URLs that the worker was given."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Backend, BackendUrl, Secret
+from brrr_core.backend.memory import MemoryBackend
+from brrr_core.plugins import BackendManifest, unregister
+from brrr_core.plugins.builtin import MEMORY
+from tests.support.fleet import QUICK, TOPIC, serving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultOptions:
+    token: Secret | None = None
+
+
+def make(url: BackendUrl, options: VaultOptions) -> Backend:
+    return MemoryBackend(BackendUrl("memory"))
+
+
+VAULT = BackendManifest(
+    contract=1,
+    schemes=("vault",),
+    summary="memory behind a password",
+    example="vault://host",
+    backend="vault_of_tests:make",
+    options=VaultOptions,
+    queue=MEMORY.queue,
+    store=MEMORY.store,
+    cache=MEMORY.cache,
+)
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setitem(sys.modules, "vault_of_tests", sys.modules[__name__])
+    brrr.register(VAULT)
+    yield "vault://user:open%20sesame@host?token=abracadabra"
+    unregister(VAULT)
+
+
+async def test_a_dead_letter_masks_the_secrets_of_the_workers_urls(vault: str) -> None:
+    @brrr.handler_no_arg
+    async def tattler() -> None:
+        try:
+            raise ConnectionError("AUTH open sesame failed")
+        except ConnectionError as error:
+            raise ValueError("abracadabra did not help") from error
+
+    async with serving(vault, {"tattler": tattler}, policy=replace(QUICK, max_attempts=1)) as fleet:
+        await fleet.app.schedule(tattler, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert "AUTH **** failed" in reason
+    assert "ValueError: **** did not help" in reason
+    assert "sesame" not in reason  # in no line of source that the traceback shows either
+    assert "abracadabra" not in reason
