@@ -39,6 +39,8 @@ VIOLATIONS = [
     Violation("brrr_core/backend/__init__.py", "import brrr_core.backend.memory", "The memory backend"),
     Violation("brrr_core/engine/__init__.py", "import brrr_core.codec.json", "The engine knows the codec contract"),
     Violation("brrr_core/plugins/urls.py", "import brrr_core.wire", "Discovery knows contracts"),
+    Violation("brrr_redis/__init__.py", "import brrr_core", "A backend plugin"),
+    Violation("brrr_redis/layout.py", "import brrr_core.wire", "A backend plugin"),
     Violation("brrr_sqlite/__init__.py", "import brrr_core", "A backend plugin"),
     Violation("brrr_sqlite/__init__.py", "import brrr_core.wire", "A backend plugin"),
     Violation("brrr_sqlite/__init__.py", "import brrr_core.engine", "A backend plugin"),
@@ -50,6 +52,8 @@ VIOLATIONS = [
     Violation("brrr_core/engine/__init__.py", "import rich.console", "Only the command line"),
     Violation("brrr_core/plugins/urls.py", "from cyclopts import App", "Only the command line"),
     Violation("brrr_core/backend/contracts.py", "import sqlite3", "The core knows no backend"),
+    Violation("brrr_core/backend/contracts.py", "import hiredis", "The core knows no backend"),
+    Violation("brrr_core/plugins/urls.py", "import brrr_redis", "The core knows no backend"),
     Violation("brrr_core/plugins/urls.py", "import brrr_sqlite", "The core knows no backend"),
 ]
 
@@ -57,7 +61,7 @@ VIOLATIONS = [
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of what is linted, which a test may spoil."""
-    for package in (ROOT / "brrr_core", ROOT / "plugins/brrr-sqlite/src/brrr_sqlite"):
+    for package in (ROOT / "brrr_core", *ROOT.glob("plugins/*/src/*")):
         shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path

@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
-    *("brrr_sqlite", "aiosqlite", "sqlite3", "redis", "nats", "boto3", "aiobotocore"),
+    *("brrr_sqlite", "aiosqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3", "aiobotocore"),
 }
 
 MOST_MODULES = 80  # beside those of asyncio, which a programme that uses brrr loads anyway

@@ -1,4 +1,4 @@
-"""The backends that a test of workflows runs on: memory, and a SQLite file of its own."""
+"""The backends that a test of workflows runs on: memory, a SQLite file of its own, and Redis."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from brrr_core.backend.memory import space
+from tests.support.redis_servers import Server, valkey_program
 
 _names = count()
 
@@ -26,12 +27,23 @@ def beside(url: str) -> str:
     return url.replace("brrr.db", "beside.db") if url.startswith("sqlite") else f"{url}beside"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Valkey server, which tests share by prefixes of their own."""
+    server = Server(valkey_program(), tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """One backend that nobody else uses. Several connections of a test may open it."""
     if request.param == "memory":
         with memory_url() as address:
             yield address
+    elif request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        yield f"{server.url}?lease=5s&prefix={next(_names)}."
     else:
         yield f"sqlite:///{tmp_path}/brrr.db?synchronous=off&lease=5s"
 

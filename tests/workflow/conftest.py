@@ -1,5 +1,5 @@
 """The backends that each workflow runs on."""
 
-from tests.support.backends import memory, url
+from tests.support.backends import memory, redis_server, url
 
-__all__ = ["memory", "url"]
+__all__ = ["memory", "redis_server", "url"]

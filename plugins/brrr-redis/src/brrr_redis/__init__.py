@@ -1,0 +1,1 @@
+"""brrr on Redis and Valkey: queue, store and cache."""

@@ -1,0 +1,102 @@
+"""The backend class of all schemes: connects, and puts the roles on the connection."""
+
+from brrr_core.backend import Backend, BackendUrl, Roles
+from brrr_redis.client import Client
+from brrr_redis.cluster import ClusterRoutes
+from brrr_redis.dialling import Dialler
+from brrr_redis.layout import Layout
+from brrr_redis.links import Links
+from brrr_redis.location import Shape, location_of
+from brrr_redis.options import RedisOptions
+from brrr_redis.queue import RedisQueue
+from brrr_redis.routes import Routes, SentinelRoutes, SingleRoutes
+from brrr_redis.servers import check_version, describe
+from brrr_redis.store import RedisCache, RedisStore
+
+__all__ = ["RedisBackend"]
+
+
+class RedisBackend(Backend):
+    """Queue, store and cache on one Redis or Valkey server, on a cluster, or on servers that sentinels watch.
+
+    It keeps one connection to each server, and one more for each topic that somebody waits for.
+
+    Args:
+        url: `redis://HOST:PORT/DATABASE`, or of another of the manifest's schemes.
+        options: Prefix, lease, timeouts, TLS.
+
+    Raises:
+        UrlError: The URL does not name servers as its scheme needs them.
+        OptionError: An option does not fit the scheme.
+    """
+
+    def __init__(self, url: BackendUrl, options: RedisOptions | None = None) -> None:
+        self._url = url
+        self._options = RedisOptions() if options is None else options
+        self._location = location_of(url, self._options)
+        self._client: Client | None = None
+        self._queue: RedisQueue | None = None
+
+    async def start(self) -> Roles:
+        """Connect, and see that the server is new enough."""
+        options, layout = self._options, Layout(self._options.prefix)
+        client = self._client = self._make_client()
+        await client.connect()
+        await check_version(client, str(self._location))
+        self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
+        return Roles(
+            queue=self._queue,
+            store=RedisStore(client, layout, ttl=int((options.ttl or 0) * 1000)),
+            cache=RedisCache(client, layout, ttl=int(options.counter_ttl * 1000)),
+        )
+
+    async def stop(self) -> None:
+        """End every wait, and close every connection."""
+        queue, self._queue = self._queue, None
+        client, self._client = self._client, None
+        try:
+            if queue is not None:
+                await queue.close()
+        finally:
+            if client is not None:
+                await client.close()
+
+    async def setup(self) -> list[str]:
+        """Nothing has to be made. Says what the server is, and whether it keeps what it is given.
+
+        Raises:
+            BackendError: It is too old, or throws data away when it is full.
+        """
+        client = self._make_client()
+        try:
+            await client.connect()
+            return await describe(client, str(self._location))
+        finally:
+            await client.close()
+
+    def _make_client(self) -> Client:
+        return Client(self._make_routes(), str(self._location), retry_for=self._options.retry_for)
+
+    def _make_routes(self) -> Routes:
+        url, options, location = self._url, self._options, self._location
+        links = Links(
+            Dialler(
+                options,
+                username=url.username,
+                password=url.password,
+                database=location.database,
+                tls=location.tls,
+            )
+        )
+        if location.shape is Shape.CLUSTER:
+            return ClusterRoutes(links, location.addresses)
+        if location.shape is Shape.SENTINEL:
+            watchers = Dialler(
+                options,
+                username=options.sentinel_username,
+                password=options.sentinel_password,
+                database=0,
+                tls=location.tls,
+            )
+            return SentinelRoutes(links, location.addresses, location.service, watchers)
+        return SingleRoutes(links, location.addresses[0])

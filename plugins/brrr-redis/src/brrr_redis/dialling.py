@@ -1,0 +1,81 @@
+"""How connections are made: the address, the login, TLS."""
+
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+
+from brrr_core.backend import Secret
+from brrr_redis.link import Link
+from brrr_redis.location import SOCKET, Address
+from brrr_redis.options import RedisOptions
+
+__all__ = ["Dialler"]
+
+
+class Dialler:
+    """Opens links with one login to one database.
+
+    What redis-py does by itself is switched off: a link has timeouts and retries of its own, and redis-py's five
+    seconds for any answer would cut every blocking command.
+
+    Args:
+        options: Timeouts and TLS.
+        username: The login's name, if any.
+        password: Its password, if any.
+        database: The database's number.
+        tls: Whether to use TLS.
+    """
+
+    def __init__(
+        self, options: RedisOptions, *, username: str | None, password: Secret | None, database: int, tls: bool
+    ) -> None:
+        self._options = options
+        self._username = username
+        self._password = password
+        self._database = database
+        self._tls = tls
+
+    async def dial(self, address: Address, *, patience: float = 0) -> Link:
+        """Open a link.
+
+        Args:
+            address: The server.
+            patience: Seconds that an answer may take beyond the option `timeout`, for commands that block.
+
+        Raises:
+            RedisError: There is no connection, or the server refuses the login.
+            TimeoutError: It takes too long.
+        """
+        options = self._options
+        return await Link.open(
+            self._connection(address),
+            address,
+            timeout=options.timeout + patience,
+            connect_timeout=options.connect_timeout,
+        )
+
+    def _connection(self, address: Address) -> AbstractConnection:
+        settings: dict[str, Any] = {
+            "username": self._username,
+            "password": None if self._password is None else self._password.reveal(),
+            "db": self._database,
+            "client_name": "brrr",
+            "protocol": 2,
+            "socket_timeout": None,
+            "socket_connect_timeout": self._options.connect_timeout,
+            "health_check_interval": 0,
+        }
+        if address.port == SOCKET:
+            return UnixDomainSocketConnection(path=address.host, **settings)
+        if not self._tls:
+            return Connection(host=address.host, port=address.port, **settings)
+        return SSLConnection(
+            host=address.host,
+            port=address.port,
+            ssl_ca_certs=self._options.ca,
+            ssl_certfile=self._options.cert,
+            ssl_keyfile=self._options.key,
+            ssl_cert_reqs="required" if self._options.verify else "none",
+            ssl_check_hostname=self._options.verify,
+            **settings,
+        )

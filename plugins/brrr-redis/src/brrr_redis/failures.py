@@ -1,0 +1,180 @@
+"""What the errors of servers and connections mean: to whoever tries again, and to a user."""
+
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
+
+__all__ = [
+    "LinkClosedError",
+    "Lost",
+    "NoPrimaryError",
+    "closed",
+    "misplaced",
+    "passing",
+    "translated",
+    "waits_for_room",
+]
+
+PASSING: Final = {
+    "LOADING": ("is still loading its data", "Wait, or raise retry_for"),
+    "READONLY": ("is a replica, and takes no writes", "Name the primary, or use redis+sentinel: or redis+cluster:"),
+    "MASTERDOWN": ("is a replica that has lost its primary", "Wait for the failover, or raise retry_for"),
+    "CLUSTERDOWN": ("is part of a cluster that is down", "See CLUSTER INFO; every slot needs a primary that is up"),
+    "TRYAGAIN": ("is moving a slot", "Wait, or raise retry_for"),
+    "BUSY": ("is busy running a script", "See which one, with SLOWLOG; SCRIPT KILL ends it"),
+    "NOREPLICAS": ("has too few replicas to take writes", "Bring the replicas up, or lower min-replicas-to-write"),
+    "UNBLOCKED": ("ended a command that blocked", "Wait for the failover"),
+}
+"""Answers after which nothing was done, and after which the same command may succeed."""
+
+FINAL: Final = {
+    "OOM": ("is full: its maxmemory is used up", "Raise maxmemory, or give records a ttl; nothing was stored"),
+    "MISCONF": ("cannot save its data, and takes no writes", "See the server's log and its disk"),
+    "NOAUTH": ("asks for a login", "Give one: redis://USER@HOST?password_env=NAME"),
+    "WRONGPASS": ("refuses the login", "Check the user's name and the password"),
+}
+"""Answers by which the server is not available to us until somebody mends it."""
+
+CODES: Final[dict[type[Exception], str]] = {
+    BusyLoadingError: "LOADING",
+    ReadOnlyError: "READONLY",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    TryAgainError: "TRYAGAIN",
+    OutOfMemoryError: "OOM",
+    NoPermissionError: "NOPERM",
+}
+"""The codes that redis-py turns into classes, and cuts from the answer's text."""
+
+MISPLACED: Final = ("READONLY", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED")
+ROOM: Final = "max number of clients"
+
+
+class LinkClosedError(RedisError):
+    """We closed the connection ourselves."""
+
+    def __str__(self) -> str:
+        return "the connection was closed"
+
+
+class Lost(Exception):  # noqa: N818 - it says what became of an answer
+    """There will be no answer.
+
+    Args:
+        cause: Why.
+        sent: Whether the command may have reached the server, and may have been done.
+    """
+
+    def __init__(self, cause: Exception, *, sent: bool) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.sent = sent
+
+
+class NoPrimaryError(RedisError):
+    """Nobody could say which server is the primary."""
+
+
+def closed() -> BackendClosedError:
+    """The error of a backend that is not open any more."""
+    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
+
+
+def passing(error: Exception) -> bool:
+    """Whether the same command may succeed a little later, as far as the server is concerned."""
+    if isinstance(error, Lost):
+        return not isinstance(error.cause, AuthenticationError)
+    return _code_in(error, PASSING) is not None
+
+
+def misplaced(error: Exception) -> bool:
+    """Whether another server may be the right one by now."""
+    return isinstance(error, Lost) or _code_in(error, MISPLACED) is not None
+
+
+def waits_for_room(error: Exception) -> bool:
+    """Whether a connection was refused by a server that is there, and may take it a little later."""
+    return ROOM in str(error) or _code_in(error, ("LOADING",)) is not None or "loading the dataset" in str(error)
+
+
+def translated(error: Exception, where: str) -> BrrrError:
+    """The error for the user, with its cause. `where` names the server."""
+    if isinstance(error, BrrrError):
+        return error
+    ours = _translated(error, where)
+    if ours.__cause__ is None:
+        ours.__cause__ = error.cause if isinstance(error, Lost) else error
+    return ours
+
+
+def _translated(error: Exception, where: str) -> BrrrError:
+    if not isinstance(error, Lost):
+        return _refused(error, where) or BackendError(f"redis at {where} did not take the operation ({error})")
+    cause = error.cause
+    if isinstance(cause, BrrrError):
+        return cause
+    said = str(cause) or type(cause).__name__
+    if error.sent:
+        return BackendUnavailableError(
+            f"the connection to redis at {where} was lost before the answer came ({said})",
+            remedy="What was asked for may have been done; look before you ask again.",
+        )
+    return _refused(cause, where) or BackendUnavailableError(
+        f"redis at {where} cannot be reached ({said})", remedy="Check that it runs, and that the URL names it."
+    )
+
+
+def _refused(error: Exception, where: str) -> BrrrError | None:
+    """The error of a server that answered, or of one that takes no connection; None for any other."""
+    for codes in (FINAL, PASSING):
+        code = _code_in(error, codes)
+        if code is not None:
+            what, remedy = codes[code]
+            return BackendUnavailableError(f"redis at {where} {what}", remedy=f"{remedy}.")
+    if ROOM in str(error):
+        return BackendUnavailableError(
+            f"redis at {where} has as many clients as it takes", remedy="Raise maxclients, or run fewer processes."
+        )
+    if _code_in(error, ("NOPERM",)):
+        return BackendError(
+            f"redis at {where} does not permit what brrr needs ({_unnamed(error)})",
+            remedy="Give its user the commands and keys that README.md lists.",
+        )
+    if _code_in(error, ("WRONGTYPE",)):
+        return BackendError(
+            f"redis at {where} keeps something else under a key that brrr needs",
+            remedy="Another programme uses the name of this topic or record; give brrr a prefix, or another database.",
+        )
+    return None
+
+
+def _code_in(error: Exception, codes: "dict[str, tuple[str, str]] | tuple[str, ...]") -> str | None:
+    """The code of an answer, if it is one of these."""
+    given, text = CODES.get(type(error)), str(error)
+    if isinstance(error, AuthenticationError):
+        given = "NOAUTH" if "required" in text else "WRONGPASS"
+    for code in codes:
+        # Redis 6.2 wraps what went wrong in a script: "Error running script (…): @user_script: 3: -READONLY You can't".
+        if given == code or text.startswith(f"{code} ") or f"-{code} " in text:
+            return code
+    return None
+
+
+def _unnamed(error: Exception) -> str:
+    """What a server says, without the user's name, which can be a token."""
+    words = str(error).split(" ")
+    return " ".join(
+        "****" if before.lower() == "user" else word for before, word in zip(["", *words], words, strict=False)
+    )

@@ -1,0 +1,113 @@
+"""Where a URL's servers are: one, a socket of this machine, a cluster, or what sentinels tell."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple, NoReturn
+
+from brrr_core.backend import BackendUrl
+from brrr_core.errors import OptionError, UrlError
+from brrr_redis.options import RedisOptions
+
+__all__ = ["Address", "Location", "Shape", "location_of"]
+
+PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+SOCKET: Final = 0
+
+
+class Address(NamedTuple):
+    """A server: a host and a port, or the path of a socket and port 0."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        if self.port == SOCKET:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Shape(Enum):
+    """How the servers behind a URL belong together."""
+
+    SINGLE = "one server"
+    CLUSTER = "a cluster"
+    SENTINEL = "servers watched by sentinels"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """What a URL and its options say about servers.
+
+    Attributes:
+        shape: How they belong together.
+        addresses: The server; some of the cluster's; or the sentinels.
+        service: What the sentinels call the servers.
+        database: The number of the database.
+        tls: Whether to use TLS.
+    """
+
+    shape: Shape
+    addresses: tuple[Address, ...]
+    service: str
+    database: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.addresses))
+
+
+def location_of(url: BackendUrl, options: RedisOptions) -> Location:
+    """Read a URL of any of the schemes.
+
+    Raises:
+        UrlError: It names too much or too little.
+        OptionError: An option does not fit the scheme.
+    """
+    shape = {"redis+cluster": Shape.CLUSTER, "redis+sentinel": Shape.SENTINEL}.get(url.scheme, Shape.SINGLE)
+    tls = options.tls or url.scheme == "rediss"
+    _check_tls(url, options, tls=tls)
+    if url.scheme == "redis+unix":
+        if url.hosts or len(url.path) < 2:
+            _refuse(url, "names no socket", "Write three slashes before its path, as in redis+unix:///run/redis.sock")
+        return Location(shape, (Address(url.path, SOCKET),), "", options.db or 0, tls=False)
+    service, path = "", url.path.strip("/")
+    if shape is Shape.SENTINEL:
+        service, _, path = path.partition("/")
+        if not service or not url.hosts:
+            _refuse(url, "names no service", "Write redis+sentinel://HOST,HOST/SERVICE")
+    elif len(url.hosts) > 1 and shape is Shape.SINGLE:
+        _refuse(url, "names several hosts", "Write redis+cluster: for a cluster, redis+sentinel: for sentinels")
+    port = SENTINEL_PORT if shape is Shape.SENTINEL else PORT
+    addresses = tuple(Address(host, given or port) for host, given in url.hosts) or (Address("localhost", port),)
+    database = _database(url, path, options)
+    if shape is Shape.CLUSTER and database:
+        _refuse(url, f"names database {database}", "A cluster has database 0 only")
+    return Location(shape, addresses, service, database, tls)
+
+
+def _database(url: BackendUrl, path: str, options: RedisOptions) -> int:
+    if not path:
+        return options.db or 0
+    if not (path.isascii() and path.isdecimal() and len(path) < 6):
+        _refuse(url, "names a database that is no number", "Write redis://HOST/0")
+    if options.db is not None and options.db != int(path):
+        raise OptionError(f"the URL names database {path}, and the option db {options.db}", remedy="Name it once.")
+    return int(path)
+
+
+def _check_tls(url: BackendUrl, options: RedisOptions, *, tls: bool) -> None:
+    if url.scheme == "redis+unix" and tls:
+        raise OptionError("a socket of this machine has no TLS", remedy="Leave tls out.")
+    given = [name for name in ("ca", "cert", "key") if getattr(options, name) is not None]
+    given += [] if options.verify else ["verify"]
+    if given and not tls:
+        raise OptionError(
+            f"{', '.join(given)} without TLS", remedy="Write rediss: for redis:, or add tls=true to the options."
+        )
+    if options.key is not None and options.cert is None:
+        raise OptionError("a key without its certificate", remedy="Give cert as well.")
+
+
+def _refuse(url: BackendUrl, why: str, remedy: str) -> NoReturn:
+    raise UrlError(f"{url} {why}", remedy=f"{remedy}.")

@@ -1,0 +1,212 @@
+"""How receivers wait: all those of one topic and process together, on one connection that blocks.
+
+`BLMOVE TOPIC INBOX` moves the message that ends the wait to a list that all consumers look at. No message is ever in
+the memory of a client alone: if this one dies now, the next claim of any other finds it. The server wakes one blocked
+client for each message. What is due later is made ready by a claim, and so wakes a blocked client too: a receiver
+claims when the next thing falls due that this process knows of, and every `sweep` seconds for what others know.
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop, CancelledError, Future, Task, TimerHandle
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from brrr_core.errors import BackendClosedError
+from brrr_redis.client import FIRST_PAUSE, Client
+from brrr_redis.commands import command
+from brrr_redis.failures import closed
+from brrr_redis.layout import TopicKeys
+from brrr_redis.link import Link
+
+__all__ = ["Watch", "Watches"]
+
+BLOCK: Final = 10.0
+"""Seconds that one command blocks. A connection that is dead without a sign is noticed after this and a timeout."""
+
+LINGER: Final = 30.0
+"""Seconds that a connection is kept while nobody waits."""
+
+ROUNDING: Final = 0.002
+"""Seconds that a look is put off after something falls due: the server counts whole milliseconds."""
+
+
+class Watch:
+    """The receivers of one topic that wait, and what wakes them.
+
+    Args:
+        keys: The topic's keys.
+        client: Runs the commands.
+        sweep: Seconds between two looks at what others know.
+        idle: Called when nobody has waited for long, and the watch has ended.
+    """
+
+    def __init__(self, keys: TopicKeys, client: Client, *, sweep: float, idle: Callable[[], None]) -> None:
+        self._keys = keys
+        self._client = client
+        self._sweep = sweep
+        self._idle = idle
+        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._waiting: deque[Future[None]] = deque()
+        self._wanted = asyncio.Event()
+        self._timer: TimerHandle | None = None
+        self._closed = False
+        self._task: Task[None] = asyncio.create_task(self._run(), name="brrr waits for a topic")
+
+    async def wait(self, deadline: float, due_in: float | None) -> None:
+        """Wait until it is this receiver's turn to look, or until `deadline`, by the loop's clock.
+
+        Args:
+            deadline: When to stop waiting; may be infinite.
+            due_in: Seconds until something falls due, as a claim has just found; None for nothing.
+
+        Raises:
+            BackendClosedError: The backend was closed.
+        """
+        if self._closed:
+            raise closed()
+        turn: Future[None] = self._loop.create_future()
+        self._waiting.append(turn)
+        self._wanted.set()
+        self.expect(due_in)
+        try:
+            async with asyncio.timeout_at(None if deadline == float("inf") else deadline):
+                await turn
+        except TimeoutError:
+            pass
+        except CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.wake()  # the turn was this receiver's, and another one can use it
+            raise
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            self._rest_if_alone()
+
+    def wake(self) -> bool:
+        """Give the turn to the receiver that has waited longest. Whether there is one."""
+        woken = False
+        while self._waiting and not woken:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                woken = True
+        self._rest_if_alone()
+        return woken
+
+    def expect(self, due_in: float | None) -> None:
+        """Have a receiver look when something falls due."""
+        if not self._waiting:
+            return
+        seconds = self._sweep if due_in is None else min(self._sweep, due_in + ROUNDING)
+        at = self._loop.time() + seconds
+        if self._timer is None or at < self._timer.when():
+            self._stop_timer()
+            self._timer = self._loop.call_at(at, self._look)
+
+    async def close(self) -> None:
+        """End every wait with `BackendClosedError`, and the connection."""
+        self._closed = True
+        self._stop_timer()
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(closed())
+        self._waiting.clear()
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    def _look(self) -> None:
+        self._timer = None
+        self.wake()
+        self.expect(None)  # for the others, if the one that looks takes long
+
+    def _rest_if_alone(self) -> None:
+        if not self._waiting:
+            self._wanted.clear()
+            self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _run(self) -> None:
+        link: Link | None = None
+        pause = FIRST_PAUSE
+        try:
+            while await self._somebody_waits():
+                try:
+                    link = link or await self._client.blocking_link(self._keys.ready, patience=BLOCK)
+                    await self._block(link)
+                    pause = FIRST_PAUSE
+                except BackendClosedError:
+                    return
+                except Exception:  # noqa: BLE001 - receivers look by the timer, and tell what is wrong
+                    if link is not None:
+                        self._client.routes.links.end(link)
+                        link = None
+                    self._client.routes.doubt(None)
+                    pause = await self._client.pause(pause)
+        except BackendClosedError:
+            pass
+        finally:
+            if link is not None:
+                self._client.routes.links.end(link)
+            self._closed = True
+            self._idle()
+
+    async def _block(self, link: Link) -> None:
+        """Wait for one message, and give somebody the turn. Raises what is wrong with the link."""
+        ready, inbox = self._keys.ready, self._keys.inbox
+        moved = await link.ask(("BLMOVE", ready, inbox, "LEFT", "RIGHT", BLOCK))
+        if isinstance(moved, Exception):
+            raise moved
+        if moved is not None and not self.wake():
+            # Nobody here waits any more: put the message where it was, which wakes somebody elsewhere.
+            await self._client.run(command(ready, "LMOVE", inbox, ready, "RIGHT", "LEFT", repeat=False))
+
+    async def _somebody_waits(self) -> bool:
+        """Wait until somebody waits; false when nobody has for long."""
+        try:
+            async with asyncio.timeout(LINGER):
+                await self._wanted.wait()
+        except TimeoutError:
+            return self._wanted.is_set()
+        return True
+
+
+class Watches:
+    """The watches of one backend, a topic each.
+
+    Args:
+        client: Runs their commands.
+        sweep: Seconds between two looks at what others know.
+    """
+
+    def __init__(self, client: Client, *, sweep: float) -> None:
+        self._client = client
+        self._sweep = sweep
+        self._watches: dict[TopicKeys, Watch] = {}
+        self._closed = False
+
+    def get(self, keys: TopicKeys) -> Watch | None:
+        """The watch of a topic, where somebody waits or has waited."""
+        return self._watches.get(keys)
+
+    def of(self, keys: TopicKeys) -> Watch:
+        """The watch of a topic, made if need be. Raises `BackendClosedError`."""
+        if self._closed:
+            raise closed()
+        watch = self._watches.get(keys)
+        if watch is None:
+            watch = self._watches[keys] = Watch(keys, self._client, sweep=self._sweep, idle=lambda: self._forget(keys))
+        return watch
+
+    async def close(self) -> None:
+        """End every wait with `BackendClosedError`."""
+        self._closed = True
+        for watch in tuple(self._watches.values()):
+            await watch.close()
+
+    def _forget(self, keys: TopicKeys) -> None:
+        self._watches.pop(keys, None)

@@ -1,0 +1,69 @@
+"""Servers for the tests of brrr-redis, and backends on them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import brrr_core as brrr
+from tests.support.redis_servers import GIVEN, Cluster, Server, redis_program, valkey_program
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("redis")
+
+
+@pytest.fixture(scope="session")
+def valkey_server(folder: Path) -> Iterator[Server]:
+    """A Valkey server of the tests' own."""
+    server = Server(valkey_program(), folder / "valkey").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def old_server(folder: Path) -> Iterator[Server]:
+    """The oldest Redis that is supported, 6.2."""
+    server = Server(redis_program(), folder / "redis").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def whole_cluster(folder: Path) -> Iterator[Cluster]:
+    """Three Valkey servers with a third of the slots each."""
+    cluster = Cluster(valkey_program(), folder / "cluster")
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def valkey(valkey_server: Server) -> Server:
+    """The Valkey server, empty."""
+    valkey_server.do("FLUSHALL")
+    valkey_server.do("CONFIG", "RESETSTAT")
+    return valkey_server
+
+
+@pytest.fixture
+def url(valkey: Server) -> str:
+    """The URL of an empty server."""
+    return valkey.url
+
+
+@pytest.fixture
+async def backend(url: str):
+    """An open backend on an empty server."""
+    async with brrr.open_backend(url) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def any_valkey_url(request: pytest.FixtureRequest) -> str:
+    """The server that `BRRR_TEST_REDIS_URL` names, or Valkey of the package index."""
+    given = os.environ.get(GIVEN)
+    return given or request.getfixturevalue("valkey_server").url

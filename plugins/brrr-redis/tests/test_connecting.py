@@ -1,0 +1,123 @@
+"""Ways to a server: a socket of this machine, TLS, a database; and what `setup` says of it."""
+
+import shutil
+import ssl
+import subprocess
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key
+from brrr_core.errors import BackendError, BackendUnavailableError
+from tests.support.redis_proxy import proxied
+from tests.support.redis_servers import Server, missing, valkey_program
+
+VALUE = Key("value", "h")
+
+
+async def test_a_socket_of_this_machine(tmp_path):
+    server = Server(valkey_program(), tmp_path, "--unixsocket", str(tmp_path / "r.sock")).start()
+    try:
+        async with brrr.open_backend(f"redis+unix://{tmp_path}/r.sock?db=2") as backend:
+            await backend.store.write([(VALUE, b"x")])
+            await backend.queue.put("jobs", [b"x"])
+            assert len(await backend.queue.receive("jobs", limit=1, wait=1)) == 1
+        assert server.do("INFO", "keyspace").keys() == {"db2"}
+        with pytest.raises(BackendUnavailableError, match=r"nowhere\.sock cannot be reached"):
+            await brrr.open_backend(f"redis+unix://{tmp_path}/nowhere.sock").open()
+    finally:
+        server.stop()
+
+
+async def test_databases_are_apart(valkey):
+    place = f"redis://127.0.0.1:{valkey.port}"
+    async with brrr.open_backend(f"{place}/1") as one, brrr.open_backend(f"{place}/2") as other:
+        await one.store.write([(VALUE, b"x")])
+        assert await other.store.read([VALUE]) == [None]
+    with pytest.raises(BackendUnavailableError, match="cannot be reached"):
+        await brrr.open_backend(f"{place}/9999").open()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority, and a certificate of it for 127.0.0.1 that serves servers and clients."""
+    if shutil.which("openssl") is None:
+        missing("no openssl on PATH, which makes the certificates")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def run(words):
+        subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
+
+    signs = "-addext keyUsage=critical,keyCertSign"
+    run(f"req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca {signs}")
+    run("req -newkey rsa:2048 -nodes -keyout me.key -out me.csr -subj /CN=127.0.0.1")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+    run("x509 -req -in me.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out me.pem -days 2 -extfile names")
+    return folder
+
+
+@pytest.fixture
+async def tls_port(certificates, valkey):
+    """TLS before a real server: those of the package index are built without."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
+    context.load_cert_chain(certificates / "me.pem", certificates / "me.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with proxied(valkey.port, context=context) as proxy:
+        yield proxy.port
+
+
+async def test_tls_checks_both_sides(certificates, tls_port):
+    place = f"rediss://127.0.0.1:{tls_port}/0"
+    files = {"ca": f"{certificates}/ca.pem", "cert": f"{certificates}/me.pem", "key": f"{certificates}/me.key"}
+    async with brrr.open_backend(place, **files) as backend:
+        await backend.queue.put("jobs", [b"x" * 100_000])
+        (found,) = await backend.queue.receive("jobs", limit=1, wait=1)
+        assert len(found.body) == 100_000
+        assert await backend.queue.receive("jobs", limit=1, wait=0.05) == []
+    async with brrr.open_backend(place, cert=files["cert"], key=files["key"], verify=False) as backend:
+        await backend.queue.stats("jobs")
+    for wrong, says in (
+        ({"cert": files["cert"], "key": files["key"]}, "certificate verify failed"),
+        ({"ca": files["ca"], "retry_for": 0.1}, None),
+        ({"ca": "nowhere.pem"}, "No such file"),
+    ):
+        with pytest.raises(BackendUnavailableError, match=says):
+            await brrr.open_backend(place, **wrong).open()
+    with pytest.raises(BackendUnavailableError):
+        await brrr.open_backend(f"redis://127.0.0.1:{tls_port}", retry_for=0.1).open()
+
+
+async def test_setup_tells_what_a_server_keeps(valkey):
+    lines = await brrr.open_backend(valkey.url).setup()
+
+    assert [line.split()[0] for line in lines] == ["Valkey", "maxmemory-policy", "warning:"]
+    assert "no save" in lines[2]
+    for policy, limit, says in (("allkeys-lru", 0, "warning"), ("volatile-ttl", 10**9, "warning")):
+        valkey.do("CONFIG", "SET", "maxmemory-policy", policy)
+        valkey.do("CONFIG", "SET", "maxmemory", limit)
+        assert (await brrr.open_backend(valkey.url).setup())[1].startswith(says)
+    try:
+        valkey.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        with pytest.raises(BackendError, match="throws away messages and values") as caught:
+            await brrr.open_backend(valkey.url).setup()
+        assert "noeviction" in caught.value.remedy
+    finally:
+        valkey.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        valkey.do("CONFIG", "SET", "maxmemory", 0)
+    valkey.do("CONFIG", "SET", "save", "60 1")
+    assert "save 60 1" in (await brrr.open_backend(valkey.url).setup())[2]
+    valkey.do("CONFIG", "SET", "save", "")
+    valkey.do("CONFIG", "SET", "appendonly", "yes")
+    assert "appendfsync" in (await brrr.open_backend(valkey.url).setup())[2]
+    valkey.do("CONFIG", "SET", "appendonly", "no")
+
+
+async def test_setup_of_a_server_that_does_not_tell(valkey):
+    valkey.do("ACL", "SETUSER", "quiet", "on", "nopass", "~*", "&*", "+@all", "-config", "-info")
+    try:
+        lines = await brrr.open_backend(f"redis://quiet:x@127.0.0.1:{valkey.port}").setup()
+    finally:
+        valkey.do("ACL", "DELUSER", "quiet")
+
+    assert "does not tell" in lines[0]
+    assert all("does not tell" in line for line in lines)

@@ -1,0 +1,30 @@
+"""The contract kit on the oldest Redis that is supported."""
+
+import pytest
+
+from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
+from tests.support.redis_servers import redis_program
+
+redis_program()  # skips the module where there is none: no rule of the kit may be skipped alone
+
+
+class Redis62:
+    @pytest.fixture
+    def url(self, old_server):
+        return old_server.url
+
+
+class TestQueue(Redis62, QueueContract):
+    pass
+
+
+class TestStore(Redis62, StoreContract):
+    pass
+
+
+class TestCache(Redis62, CacheContract):
+    pass
+
+
+class TestBackend(Redis62, BackendContract):
+    pass

@@ -1,0 +1,65 @@
+"""URLs: what each form means, and what is wrong with the others."""
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BrrrError, OptionError, UrlError
+from brrr_core.plugins import parse_url
+from brrr_redis.location import Location, Shape, location_of
+from brrr_redis.options import RedisOptions
+
+
+def read(url, **options):
+    return location_of(parse_url(url).url, RedisOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "expected"),
+    [
+        ("redis://localhost", {}, Location(Shape.SINGLE, (("localhost", 6379),), "", 0, False)),
+        ("redis://", {}, Location(Shape.SINGLE, (("localhost", 6379),), "", 0, False)),
+        ("redis://u:p@h:1/3", {}, Location(Shape.SINGLE, (("h", 1),), "", 3, False)),
+        ("redis://h?db=3", {"db": 3}, Location(Shape.SINGLE, (("h", 6379),), "", 3, False)),
+        ("redis://[::1]:7", {}, Location(Shape.SINGLE, (("::1", 7),), "", 0, False)),
+        ("valkey://h", {}, Location(Shape.SINGLE, (("h", 6379),), "", 0, False)),
+        ("rediss://h", {}, Location(Shape.SINGLE, (("h", 6379),), "", 0, True)),
+        ("valkey://h", {"tls": True}, Location(Shape.SINGLE, (("h", 6379),), "", 0, True)),
+        ("redis+unix:///run/r.sock", {"db": 2}, Location(Shape.SINGLE, (("/run/r.sock", 0),), "", 2, False)),
+        ("redis+cluster://a,b:2", {}, Location(Shape.CLUSTER, (("a", 6379), ("b", 2)), "", 0, False)),
+        ("redis+cluster://a", {"tls": True}, Location(Shape.CLUSTER, (("a", 6379),), "", 0, True)),
+        ("redis+sentinel://a,b:2/jobs", {}, Location(Shape.SENTINEL, (("a", 26379), ("b", 2)), "jobs", 0, False)),
+        ("redis+sentinel://a/jobs/4", {}, Location(Shape.SENTINEL, (("a", 26379),), "jobs", 4, False)),
+    ],
+)
+def test_what_urls_mean(url, options, expected):
+    assert read(url, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "kind", "says"),
+    [
+        ("redis://a,b", {}, UrlError, "several hosts"),
+        ("redis://h/x", {}, UrlError, "no number"),
+        ("redis://h/1/2", {}, UrlError, "no number"),
+        ("redis://h/1", {"db": 2}, OptionError, "database 1, and the option db 2"),
+        ("redis+unix://", {}, UrlError, "no socket"),
+        ("redis+unix://h/run/r.sock", {}, UrlError, "no socket"),
+        ("redis+unix:///r.sock", {"tls": True}, OptionError, "no TLS"),
+        ("redis+cluster://a/1", {}, UrlError, "database 1"),
+        ("redis+sentinel://a", {}, UrlError, "no service"),
+        ("redis+sentinel:///jobs", {}, UrlError, "no service"),
+        ("redis://h", {"ca": "ca.pem"}, OptionError, "ca without TLS"),
+        ("redis://h", {"verify": False}, OptionError, "verify without TLS"),
+        ("rediss://h", {"key": "key.pem"}, OptionError, "without its certificate"),
+    ],
+)
+def test_what_is_wrong_with_urls(url, options, kind, says):
+    with pytest.raises(kind, match=says) as caught:
+        read(url, **options)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("options", [{"lease": 0}, {"ttl": "0s"}, {"sweep": "4000d"}, {"db": -1}, {"prefix": "ä"}])
+def test_what_is_wrong_with_options(options):
+    with pytest.raises(BrrrError, match=next(iter(options))):
+        brrr.open_backend("redis://localhost", **options)

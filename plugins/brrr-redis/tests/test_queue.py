@@ -1,0 +1,292 @@
+"""The queue beyond the contract kit: what becomes of a message when clients die or wait, and what that costs."""
+
+import asyncio
+import time
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendUnavailableError
+from brrr_redis.layout import Layout
+from tests.support.redis_proxy import proxied
+
+TOPIC = "jobs"
+KEYS = Layout("").topic(TOPIC)
+
+
+def blocked(server):
+    return int(server.do("INFO", "clients")["blocked_clients"])
+
+
+async def until(condition, bound=10.0):
+    async with asyncio.timeout(bound):
+        while not condition():  # noqa: ASYNC110 - a server tells nobody how many clients block
+            await asyncio.sleep(0.005)
+
+
+async def test_a_message_that_a_dead_consumer_moved_is_found(backend, valkey):
+    valkey.do("RPUSH", KEYS.inbox, b"moved")
+
+    found = await backend.queue.receive(TOPIC, limit=5, wait=0)
+
+    assert [each.body for each in found] == [b"moved"]
+
+
+async def test_a_consumer_that_waits_finds_what_a_dead_one_moved(url, valkey):
+    async with brrr.open_backend(url, sweep=0.05) as backend:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=5, wait=60))
+        await until(lambda: blocked(valkey) == 1)
+
+        valkey.do("RPUSH", KEYS.inbox, b"moved")
+
+        async with asyncio.timeout(5):
+            assert [each.body for each in await waiting] == [b"moved"]
+
+
+async def test_a_consumer_that_waits_finds_what_another_process_delayed(url, valkey):
+    async with brrr.open_backend(url, sweep=0.05) as one, brrr.open_backend(url) as other:
+        waiting = asyncio.create_task(one.queue.receive(TOPIC, limit=5, wait=60))
+        await until(lambda: blocked(valkey) == 1)
+
+        await other.queue.put(TOPIC, [b"later"], delay=0.2)
+
+        async with asyncio.timeout(5):
+            assert [each.body for each in await waiting] == [b"later"]
+
+
+async def test_its_own_delays_wake_a_process_before_the_next_sweep(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as backend:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=5, wait=60))
+        await until(lambda: blocked(valkey) == 1)
+
+        await backend.queue.put(TOPIC, [b"later"], delay=0.1)
+
+        async with asyncio.timeout(5):
+            await waiting
+
+
+async def test_a_lease_that_its_own_process_lets_run_out_wakes_it_before_the_next_sweep(url, valkey):
+    async with brrr.open_backend(url, sweep=3600, lease=0.2) as backend:
+        waiting = [asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(2)]
+        await until(lambda: blocked(valkey) == 1)
+
+        await backend.queue.put(TOPIC, [b"x"])
+
+        async with asyncio.timeout(5):
+            found = [each for task in waiting for each in await task]
+        assert sorted((each.body, each.attempt) for each in found) == [(b"x", 1), (b"x", 2)]
+
+
+async def test_a_message_wakes_one_of_ten_consumers(url, valkey):
+    async with asyncio.TaskGroup() as tasks, brrr.open_backend(url) as producer:
+        backends = [brrr.open_backend(url, sweep=3600) for _ in range(10)]
+        for each in backends:
+            await each.open()
+        waiting = [tasks.create_task(each.queue.receive(TOPIC, limit=5, wait=60)) for each in backends]
+        await until(lambda: blocked(valkey) == 10)
+        valkey.do("CONFIG", "RESETSTAT")
+
+        await producer.queue.put(TOPIC, [b"one"])
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await until(lambda: blocked(valkey) == 9)
+
+        assert sum(task.done() for task in waiting) == 1
+        assert valkey.do("INFO", "commandstats")["cmdstat_evalsha"]["calls"] == 1
+        for task in waiting:
+            task.cancel()
+        for each in backends:
+            await each.close()
+
+
+async def test_ten_idle_consumers_cost_next_to_nothing(url, valkey):
+    seconds = 4
+    backends = [brrr.open_backend(url) for _ in range(10)]
+    for each in backends:
+        await each.open()
+    waiting = [asyncio.create_task(each.queue.receive(TOPIC, limit=5, wait=60)) for each in backends]
+    await until(lambda: blocked(valkey) == 10)
+    valkey.do("CONFIG", "RESETSTAT")
+    await asyncio.sleep(seconds)  # what is counted is what happens in a span of time
+    stats = valkey.do("INFO", "commandstats")
+    used = sum(each["usec"] for name, each in stats.items() if name in ("cmdstat_evalsha", "cmdstat_blmove"))
+    claims = stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
+    for task in waiting:
+        task.cancel()
+    for each in backends:
+        await each.close()
+
+    assert claims <= 10 * seconds / 2 + 10, "each looks every two seconds"
+    assert used / 1e6 < 0.01 * seconds, "the server spends less than a hundredth of a core"
+
+
+async def test_a_message_that_comes_when_nobody_waits_any_more_is_handed_on(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as gone, brrr.open_backend(url, sweep=3600) as there:
+        assert await gone.queue.receive(TOPIC, limit=1, wait=0.05) == []
+        waiting = asyncio.create_task(there.queue.receive(TOPIC, limit=1, wait=60))
+        await until(lambda: blocked(valkey) == 2)  # the first one still blocks, before the second
+
+        await there.queue.put(TOPIC, [b"passed on"])
+
+        async with asyncio.timeout(5):
+            assert [each.body for each in await waiting] == [b"passed on"]
+        assert valkey.do("LLEN", KEYS.inbox) == 0
+
+
+async def test_receivers_of_one_process_share_one_connection_that_blocks(backend, valkey):
+    waiting = [asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(5)]
+    await until(lambda: blocked(valkey) == 1)
+    await asyncio.sleep(0.05)  # for another connection to come, if there were one
+    assert blocked(valkey) == 1
+
+    await backend.queue.put(TOPIC, [b"%d" % number for number in range(5)])
+
+    async with asyncio.timeout(5):
+        found = [each.body for task in waiting for each in await task]
+    assert sorted(found) == [b"%d" % number for number in range(5)]
+
+
+async def test_a_receiver_that_leaves_messages_behind_wakes_the_next_one(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as backend:
+        waiting = [asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(3)]
+        await until(lambda: blocked(valkey) == 1)
+        valkey.do("RPUSH", KEYS.inbox, b"1", b"2")  # as others did who are dead: it wakes nobody
+
+        valkey.do("RPUSH", TOPIC, b"3")
+
+        async with asyncio.timeout(5):
+            assert sorted([each.body for task in waiting for each in await task]) == [b"1", b"2", b"3"]
+
+
+async def test_a_receiver_that_is_cancelled_hands_its_turn_on(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as backend:
+        first, second = (asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(2))
+        await until(lambda: blocked(valkey) == 1)
+        watch = backend.queue._watches.get(KEYS)
+        assert len(watch._waiting) == 2
+        valkey.do("RPUSH", KEYS.inbox, b"x")  # it wakes nobody
+
+        watch.wake()
+        first.cancel()
+
+        async with asyncio.timeout(5):
+            assert [each.body for each in await second] == [b"x"]
+
+
+async def test_nobody_blocks_while_nobody_waits(backend, valkey):
+    for number in range(3):
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await until(lambda: blocked(valkey) == 1)
+        await backend.queue.put(TOPIC, [b"%d" % number])
+        await waiting
+        await backend.queue.stats(TOPIC)
+        assert blocked(valkey) == 0
+
+
+async def test_a_consumer_that_dies_with_a_message_on_its_way_loses_nothing(valkey):
+    async with proxied(valkey.port) as proxy, brrr.open_backend(f"{proxy.url}?sweep=50ms") as backend:
+        proxy.lose_answer_to(lambda words: words[0] == b"BLMOVE")
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await until(lambda: blocked(valkey) == 1)
+
+        valkey.do("RPUSH", TOPIC, b"x")
+
+        async with asyncio.timeout(5):
+            assert [(each.body, each.attempt) for each in await waiting] == [(b"x", 1)]
+
+
+async def test_a_claim_whose_answer_was_lost_gives_what_it_took(valkey):
+    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"%d" % number for number in range(30)])
+        await queue.receive(TOPIC, limit=1, wait=0)
+        proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
+
+        found = await queue.receive(TOPIC, limit=20, wait=0)
+
+        assert [each.body for each in found] == [b"%d" % number for number in range(1, 21)]
+        assert await queue.stats(TOPIC) == (9, 21, 0, 0)
+        await queue.ack(found)
+        assert await queue.stats(TOPIC) == (9, 1, 0, 0)
+
+
+async def test_a_put_whose_answer_was_lost_is_repeated(valkey):
+    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+        proxy.lose_answer_to(lambda words: words[0] == b"RPUSH")
+
+        await backend.queue.put(TOPIC, [b"once or twice"])
+
+        assert (await backend.queue.stats(TOPIC)).ready == 2
+
+
+async def test_a_redrive_whose_answer_was_lost_is_told_and_not_repeated(valkey):
+    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"1", b"2"])
+        for each in await queue.receive(TOPIC, limit=2, wait=0):
+            await queue.bury(each, "x")
+        assert await queue.redrive("other", limit=1) == 0
+        proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
+
+        with pytest.raises(BackendUnavailableError, match=f"127.0.0.1:{proxy.port} was lost before the answer came"):
+            await queue.redrive(TOPIC, limit=1)
+
+        assert await queue.stats(TOPIC) == (1, 0, 0, 1)
+
+
+async def test_a_cancelled_receive_gives_back_at_once_and_counts_no_attempt(backend, valkey):
+    queue = backend.queue
+    await queue.put(TOPIC, [b"%d" % number for number in range(12)])
+    for turns in range(8):
+        receiving = asyncio.create_task(queue.receive(TOPIC, limit=12, wait=0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        receiving.cancel()
+        await asyncio.wait({receiving})
+        if not receiving.cancelled():
+            await queue.release(receiving.result())
+            break
+        async with asyncio.timeout(5):
+            while (await queue.stats(TOPIC)).ready < 12:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.002)
+        assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(12)]
+        assert valkey.do("EXISTS", KEYS.attempts) == 0
+
+
+async def test_equal_bodies_keep_an_attempt_each(backend):
+    queue = backend.queue
+    await queue.put(TOPIC, [b"same"] * 3)
+    held = await queue.receive(TOPIC, limit=3, wait=0)
+    await queue.ack(held[:1])
+    await queue.release(held[1:])
+    await queue.put(TOPIC, [b"same"])
+
+    attempts = sorted(each.attempt for each in await queue.receive(TOPIC, limit=9, wait=0))
+
+    assert attempts == [1, 2, 2]
+
+
+async def test_a_lease_that_ran_out_is_over_even_if_nobody_looked(url, valkey):
+    async with brrr.open_backend(url, lease=0.05) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"late"])
+        held = await queue.receive(TOPIC, limit=1, wait=0)
+        begun = time.monotonic()
+        await until(lambda: time.monotonic() > begun + 0.06)
+
+        await queue.ack(held)
+
+        assert await queue.stats(TOPIC) == (1, 0, 0, 0)
+
+
+async def test_many_leases_that_run_out_together_all_come_back(url):
+    async with brrr.open_backend(url, lease=0.2) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"%d" % number for number in range(2500)])
+        for _ in range(3):
+            await queue.receive(TOPIC, limit=1000, wait=0)
+        seen: set[bytes] = set()
+        async with asyncio.timeout(10):
+            while len(seen) < 2500:
+                found = await queue.receive(TOPIC, limit=1000, wait=1)
+                seen.update(each.body for each in found)
+                await queue.ack(found)

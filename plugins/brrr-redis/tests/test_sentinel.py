@@ -1,0 +1,87 @@
+"""Servers that sentinels watch: the primary is found, and found again after a failover."""
+
+import asyncio
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendUnavailableError
+from tests.support.redis_servers import valkey_program, watched_pair
+
+TOPIC = "jobs"
+
+
+@pytest.fixture
+def watched(tmp_path):
+    servers = watched_pair(valkey_program(), tmp_path)
+    yield servers
+    for server in servers:
+        server.kill()
+
+
+async def test_a_failover_is_sat_out_and_nothing_that_was_replicated_is_lost(watched):
+    primary, replica, sentinel = watched
+    url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/jobs?lease=1s&retry_for=30s"
+    async with brrr.open_backend(url) as backend:
+        queue, store = backend.queue, backend.store
+        await queue.put(TOPIC, [b"%d" % number for number in range(20)])
+        held = await queue.receive(TOPIC, limit=10, wait=0)
+        await queue.ack(held[:5])
+        await store.swap([Swap(Key("value", "h"), None, b"before")])
+        waiting = asyncio.create_task(queue.receive("other", limit=1, wait=60))
+        assert primary.do("WAIT", 1, 5000) == 1
+
+        await asyncio.to_thread(primary.kill)
+        await queue.put("other", [b"after"])
+
+        assert replica.do("ROLE")[0] == b"master"
+        async with asyncio.timeout(30):
+            assert [each.body for each in await waiting] == [b"after"]
+            assert await store.read([Key("value", "h")]) == [b"before"]
+            seen: set[bytes] = set()
+            while len(seen) < 15:
+                found = await queue.receive(TOPIC, limit=100, wait=1)
+                await queue.ack(found)
+                seen.update(each.body for each in found)
+        assert not seen & {each.body for each in held[:5]}
+
+
+async def test_a_receive_that_only_waits_finds_the_new_primary(watched):
+    primary, replica, sentinel = watched
+    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs?sweep=1h"
+    async with brrr.open_backend(url) as backend:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        async with asyncio.timeout(30):
+            while int(primary.do("INFO", "clients")["blocked_clients"]) != 1:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+            await asyncio.to_thread(primary.kill)
+            while replica.do("ROLE")[0] != b"master":  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+            replica.do("RPUSH", TOPIC, b"after")
+            assert [each.body for each in await waiting] == [b"after"]
+
+
+async def test_a_sentinel_that_is_behind_is_not_believed(watched):
+    """It names the primary of before, which has become a replica."""
+    primary, replica, sentinel = watched
+    async with brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs") as backend:
+        address = await backend._client.routes.address(b"")
+    assert address.port == primary.port
+    sentinel.kill()
+    replica.do("REPLICAOF", "NO", "ONE")
+    primary.do("REPLICAOF", "127.0.0.1", replica.port)
+    sentinel.start()
+    with pytest.raises(BackendUnavailableError, match="which is not the primary now"):
+        await brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs", retry_for=0.1).open()
+
+
+async def test_what_sentinels_do_not_know_is_told(watched):
+    _, _, sentinel = watched
+    with pytest.raises(BackendUnavailableError, match="knows no service 'nobody'"):
+        await brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody").open()
+
+
+async def test_sentinels_that_are_not_there_are_told():
+    with pytest.raises(BackendUnavailableError, match=r"no sentinel names a primary.*127\.0\.0\.1:1"):
+        await brrr.open_backend("redis+sentinel://127.0.0.1:1/jobs").open()

