@@ -1,0 +1,1 @@
+"""Fleets that mix our workers with those of other languages."""

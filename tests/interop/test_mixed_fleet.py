@@ -1,0 +1,137 @@
+"""Workflows that cross between our workers and foreign ones, in both directions, many times over."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Queue
+from brrr_core.codec.json import JsonCodec
+from tests.interop import foreign as foreign_python
+
+OURS, THEIRS, SHARED = "ours", "theirs", "shared"
+BOUND = 60.0
+
+
+@brrr.handler
+async def fib(app: brrr.ActiveWorker, n: int) -> int:
+    return n if n < 2 else sum(await app.gather(app.call(fib)(n - 1), app.call(fib)(n - 2)))
+
+
+@brrr.handler
+async def ping(app: brrr.ActiveWorker, n: int, here: str, there: str) -> int:
+    return 0 if n == 0 else 1 + await app.call(ping, topic=there)(n - 1, there, here)
+
+
+@brrr.handler
+async def fan(app: brrr.ActiveWorker, width: int, topic: str) -> int:
+    return sum(await app.gather(*(app.call(leaf, topic=topic)(number) for number in range(width))))
+
+
+@brrr.handler_no_arg
+async def leaf(n: int) -> int:
+    return n
+
+
+HANDLERS = {"fib": fib, "ping": ping, "fan": fan, "leaf": leaf}
+
+
+@asynccontextmanager
+async def our_worker(server, topic: str) -> AsyncIterator[tuple[brrr.AppWorker, Queue]]:
+    async with brrr.serve(f"{server.url}?sweep=100ms") as connection:
+        app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
+        loop = asyncio.create_task(connection.loop(topic, app.handle, concurrency=16))
+        try:
+            yield app, connection.queue
+        finally:
+            loop.cancel()
+            await asyncio.wait({loop})
+
+
+async def none_left(queue, server, *topics):
+    """Every message was taken, none is dead, and nobody waits for a call that has no value."""
+    async with asyncio.timeout(BOUND):
+        for topic in topics:
+            while any((await queue.stats(topic))[:3]):  # noqa: ASYNC110 - nobody tells when a queue is empty
+                await asyncio.sleep(0.01)
+            assert await queue.dead(topic, limit=1) == []
+    waited_for = {key.rpartition(b":")[2] for key in server.do("KEYS", "brrr:pending_returns:*")}
+    assert waited_for <= {key.rpartition(b":")[2] for key in server.do("KEYS", "brrr:value:*")}
+
+
+async def test_ours_and_theirs_share_one_topic(foreign_worker, server):
+    async with foreign_worker(SHARED), foreign_worker(SHARED), our_worker(server, SHARED) as (app, queue):
+        for n in range(2, 30):
+            await app.schedule(fib, topic=SHARED)(n)
+            assert await app.result(fib, timeout=BOUND)(n) == fibonacci(n)
+        await none_left(queue, server, SHARED)
+
+
+def fibonacci(n):
+    a, b = 0, 1
+    for _ in range(n):
+        a, b = b, a + b
+    return a
+
+
+@pytest.mark.parametrize(("here", "there"), [(OURS, THEIRS), (THEIRS, OURS)])
+async def test_a_chain_crosses_with_every_call(foreign_worker, server, here, there):
+    async with foreign_worker(THEIRS), our_worker(server, OURS) as (app, queue):
+        await app.schedule(ping, topic=here)(60, here, there)
+        assert await app.result(ping, timeout=BOUND)(60, here, there) == 60
+        await none_left(queue, server, OURS, THEIRS)
+
+
+@pytest.mark.parametrize(("parent", "children"), [(OURS, THEIRS), (THEIRS, OURS)])
+async def test_a_parent_on_one_side_has_its_children_on_the_other(foreign_worker, server, parent, children):
+    async with foreign_worker(THEIRS), our_worker(server, OURS) as (app, queue):
+        for width in range(1, 40):
+            await app.schedule(fan, topic=parent)(width, children)
+        for width in range(1, 40):
+            assert await app.result(fan, timeout=BOUND)(width, children) == sum(range(width))
+        await none_left(queue, server, OURS, THEIRS)
+
+
+async def test_what_a_foreign_worker_lost_is_found_by_a_redrive(foreign_worker, server):
+    async with our_worker(server, OURS) as (app, _):
+        await app.schedule(fan, topic=OURS)(5, THEIRS)
+        async with asyncio.timeout(BOUND):
+            while server.do("LLEN", THEIRS) < 5:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        server.do("DEL", THEIRS)  # as if a plain consumer had taken them and died
+        async with foreign_worker(THEIRS):
+            await app.schedule(fan, topic=OURS, redrive=True)(5, THEIRS)
+            assert await app.result(fan, timeout=BOUND)(5, THEIRS) == 10
+
+
+CALLS = [
+    ("fib", [11]),
+    ("ping", [3, "ours", "theirs"]),
+    ("x", []),
+    ("x", [{"b": 1, "a": [None, True, "é☃🦆", 1.5, -0.25]}]),
+    ("é", [[]]),
+]
+
+
+def test_call_hashes_agree_with_python_s():
+    for name, args in CALLS:
+        ours = JsonCodec().encode_call(name, args, {})
+        assert (ours.call_hash, ours.payload) == foreign_python.encode(name, args)
+
+
+def test_call_hashes_agree_with_javascript_s(javascript):
+    node, worker = javascript
+    script = f"""
+        import {{ encode }} from {json.dumps(str(Path(worker).with_name("calls.js")))};
+        const calls = {json.dumps(CALLS)}.map(([name, args]) => encode(name, args));
+        console.log(JSON.stringify(calls.map(({{ hash, payload }}) => [hash, payload.toString()])));
+    """
+    done = subprocess.run([node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
+
+    ours = [JsonCodec().encode_call(name, args, {}) for name, args in CALLS]
+    assert json.loads(done.stdout) == [[call.call_hash, call.payload.decode()] for call in ours]
