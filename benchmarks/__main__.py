@@ -9,13 +9,15 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measured
+from benchmarks.servers import valkey
 from benchmarks.workloads import WORKLOADS
 
-BACKENDS: Final = {"memory": "memory:", "sqlite": "sqlite:///{folder}/{name}.db"}
+BACKENDS: Final = {"memory": "memory:", "sqlite": "sqlite:///{folder}/{name}.db", "redis": "{redis}"}
 WIDTHS: Final = (1_000, 50_000)
 HEAD: Final = f"{'workload':<14}{'backend':<9}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
 
@@ -30,13 +32,14 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory of a wide fan-out")
     chosen = parser.parse_args()
     backends = chosen.backend or list(BACKENDS)
-    with tempfile.TemporaryDirectory(prefix="brrr-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="brrr-bench-") as folder, ExitStack() as servers:
+        redis = servers.enter_context(valkey(folder)) if "redis" in backends else ""
         print(f"one worker process, concurrency {chosen.concurrency}; per call: cpu, round trips, items; peak memory")
         print(HEAD)
         for workload in chosen.workload or list(WORKLOADS):
             first = 0.0
             for backend in backends:
-                url = BACKENDS[backend].format(folder=folder, name=workload)
+                url = BACKENDS[backend].format(folder=folder, name=workload, redis=redis)
                 measured = _measure(url, workload, chosen.concurrency, chosen.rounds)
                 first = first or measured.calls / measured.seconds
                 print(_line(workload, backend, measured, first), flush=True)

