@@ -4,24 +4,26 @@
 
 Write plain functions, decorate them with `handler`, and let any number of workers run them over a queue and a store
 that you already own. README.md has the whole programme.
+
+Each public name is loaded when it is first used: whoever only looks up an error, or defines handlers, loads no engine.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from brrr_core.app.active import ActiveWorker, PendingCall
-from brrr_core.app.consumer import AppConsumer, Scheduled
-from brrr_core.app.handlers import Handler, PlainHandler, Task, TypedTask, handler, handler_no_arg, only
-from brrr_core.app.serving import connect, serve
-from brrr_core.app.worker import AppWorker
-from brrr_core.engine.calls import Defer
-from brrr_core.engine.connection import Connection
-from brrr_core.engine.hooks import hookimpl
-from brrr_core.engine.policy import Policy
-from brrr_core.errors import BrrrError, NotFoundError
-from brrr_core.plugins import open_backend, register
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from brrr_core.app.active import ActiveWorker, PendingCall
+    from brrr_core.app.consumer import AppConsumer, Scheduled
+    from brrr_core.app.handlers import Handler, PlainHandler, Task, TypedTask, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
+    from brrr_core.app.serving import connect, serve
+    from brrr_core.app.worker import AppWorker
+    from brrr_core.engine.calls import Defer
+    from brrr_core.engine.connection import Connection
+    from brrr_core.engine.hooks import hookimpl
+    from brrr_core.engine.policy import Policy
+    from brrr_core.errors import BrrrError, NotFoundError
+    from brrr_core.plugins import open_backend, register
 
 __all__ = [
     "ActiveWorker",
@@ -49,10 +51,32 @@ __all__ = [
     "serve",
 ]
 
+_HOMES: Final = {
+    "app.active": ("ActiveWorker", "PendingCall"),
+    "app.consumer": ("AppConsumer", "Scheduled"),
+    "app.handlers": ("Handler", "PlainHandler", "Task", "TypedTask", "handler", "handler_no_arg", "only"),
+    "app.local": ("LocalBrrr",),
+    "app.serving": ("connect", "serve"),
+    "app.worker": ("AppWorker",),
+    "engine.calls": ("Defer",),
+    "engine.connection": ("Connection",),
+    "engine.hooks": ("hookimpl",),
+    "engine.policy": ("Policy",),
+    "errors": ("BrrrError", "NotFoundError"),
+    "plugins": ("open_backend", "register"),
+}
+"""Where the public names live; as the imports above, which type checkers read."""
+
+_HOME_OF: Final = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "LocalBrrr":  # for tests only; a worker need not load the memory backend
-        from brrr_core.app.local import LocalBrrr
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
 
-        return LocalBrrr
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

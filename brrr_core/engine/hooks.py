@@ -7,8 +7,7 @@ breaks a call or another plugin's hook. Where no plugin listens to an event, it 
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from brrr_core.errors import BrokenPluginError
 
@@ -33,8 +32,7 @@ _log: Final = logging.getLogger("brrr.hooks")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
-class CallStarted:
+class CallStarted(NamedTuple):
     """A handler is about to run."""
 
     topic: str
@@ -44,8 +42,7 @@ class CallStarted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallDeferred:
+class CallDeferred(NamedTuple):
     """A handler was aborted because `missing` children have no value yet; `watched` will wake it."""
 
     topic: str
@@ -56,8 +53,7 @@ class CallDeferred:
     watched: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallReturned:
+class CallReturned(NamedTuple):
     """A handler returned, and its value of `size` bytes is in the store. `first` tells whether it is the first one."""
 
     topic: str
@@ -68,8 +64,7 @@ class CallReturned:
     first: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CallFailed:
+class CallFailed(NamedTuple):
     """A handler raised `error`. It is run again after `retry_in` seconds, or given up where that is None."""
 
     topic: str
@@ -81,8 +76,7 @@ class CallFailed:
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallBuried:
+class CallBuried(NamedTuple):
     """A message went to the dead letters of its topic. `error` is why."""
 
     topic: str
@@ -92,24 +86,21 @@ class CallBuried:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStarted:
+class WorkerStarted(NamedTuple):
     """A worker begins to receive from a topic."""
 
     topic: str
     concurrency: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStopped:
+class WorkerStopped(NamedTuple):
     """A worker has stopped; `released` deliveries that it had not finished went back to the topic."""
 
     topic: str
     released: int
 
 
-@dataclass(frozen=True, slots=True)
-class BackendFailed:
+class BackendFailed(NamedTuple):
     """A backend did not do what it was asked; the worker tries again."""
 
     topic: str

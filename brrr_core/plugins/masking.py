@@ -1,6 +1,5 @@
 """Masks secrets in texts that others wrote: messages and tracebacks of client libraries."""
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -33,6 +32,8 @@ def _spelled(text: str) -> str:
 
 
 def _character(character: str) -> str:
+    import json
+
     encoded = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     shown = {character, repr(character)[1:-1], ascii(character)[1:-1], json.dumps(character)[1:-1]}
     if character in ESCAPED:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import brrr_core
+
 HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
     *("brrr_sqlite", "aiosqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3", "aiobotocore"),
 }
 
-MOST_MODULES = 80  # beside those of asyncio, which a programme that uses brrr loads anyway
+MOST_MODULES = 80  # of all public names, beside those of asyncio, which a programme that uses brrr loads anyway
 
 PROGRAMME = """
 import asyncio, json, sys
@@ -23,12 +25,16 @@ def watch(event, arguments):
         opened.append(str(arguments[0]))
 sys.addaudithook(watch)
 import brrr_core
-print(json.dumps({"modules": sorted(set(sys.modules) - before), "opened": opened}))
+lazy = sorted(set(sys.modules) - before)
+for name in brrr_core.__all__:
+    if name != "LocalBrrr":  # for tests only; it brings the memory backend
+        getattr(brrr_core, name)
+print(json.dumps({"lazy": lazy, "modules": sorted(set(sys.modules) - before), "opened": opened}))
 """
 
 
 def after_import(folder: Path) -> dict[str, list[str]]:
-    """The modules that a fresh interpreter has loaded, and the files and folders it opened, after the import."""
+    """What a fresh interpreter has loaded after the import, and after all names were used; the files it opened."""
     ran = subprocess.run(
         [sys.executable, "-I", "-c", PROGRAMME], cwd=folder, capture_output=True, text=True, check=True
     )
@@ -39,6 +45,19 @@ def after_import(folder: Path) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return after_import(tmp_path_factory.mktemp("elsewhere"))
+
+
+def test_the_import_alone_loads_nothing_of_ours(imported: dict[str, list[str]]) -> None:
+    assert [name for name in imported["lazy"] if name.startswith("brrr_core")] == ["brrr_core"]
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    assert set(dir(brrr_core)) >= set(brrr_core.__all__)
+    assert set(brrr_core._HOME_OF) == set(brrr_core.__all__)
+    for name in brrr_core.__all__:
+        assert getattr(brrr_core, name).__module__.startswith(brrr_core._HOME_OF[name])
+    with pytest.raises(AttributeError, match="nothing"):
+        brrr_core.nothing  # noqa: B018
 
 
 def test_it_loads_no_heavy_library(imported: dict[str, list[str]]) -> None:

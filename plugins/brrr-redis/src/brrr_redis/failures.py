@@ -121,7 +121,9 @@ def translated(error: Exception, where: str) -> BrrrError:
 
 def _translated(error: Exception, where: str) -> BrrrError:
     if not isinstance(error, Lost):
-        return _refused(error, where) or BackendError(f"redis at {where} did not take the operation ({error})")
+        return _refused(error, where) or BackendError(
+            f"redis at {where} did not take the operation ({error})", remedy="See what it says, and the server's log."
+        )
     cause = error.cause
     if isinstance(cause, BrrrError):
         return cause
