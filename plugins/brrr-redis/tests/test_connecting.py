@@ -1,5 +1,7 @@
 """Ways to a server: a socket of this machine, TLS, a database; and what `setup` says of it."""
 
+import asyncio
+import gc
 import shutil
 import ssl
 import subprocess
@@ -9,6 +11,11 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import BackendError, BackendUnavailableError
+from brrr_redis.cluster import ClusterRoutes
+from brrr_redis.dialling import Dialler
+from brrr_redis.links import Links
+from brrr_redis.location import Address
+from brrr_redis.options import RedisOptions
 from tests.support.redis_proxy import proxied
 from tests.support.redis_servers import Server, missing, valkey_program
 
@@ -110,6 +117,47 @@ async def test_setup_tells_what_a_server_keeps(valkey):
     valkey.do("CONFIG", "SET", "appendonly", "yes")
     assert "appendfsync" in (await brrr.open_backend(valkey.url).setup())[2]
     valkey.do("CONFIG", "SET", "appendonly", "no")
+
+
+async def test_setup_looks_at_every_primary(whole_cluster):
+    lines = await brrr.open_backend(whole_cluster.url).setup()
+
+    heads = [line.split()[-1] for line in lines if line.startswith("Valkey")]
+    assert sorted(heads) == sorted(f"127.0.0.1:{server.port}" for server in whole_cluster.servers)
+    assert len(lines) == 9
+    for server in whole_cluster.servers:
+        server.do("CONFIG", "SET", "maxmemory", 10**9)
+        server.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(BackendError, match=f"127.0.0.1:{server.port} has maxmemory-policy allkeys-lru"):
+                await brrr.open_backend(whole_cluster.url).setup()
+        finally:
+            server.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            server.do("CONFIG", "SET", "maxmemory", 0)
+
+
+@pytest.mark.parametrize("shape", ["single", "cluster"])
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of(valkey, shape):
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    address = Address("127.0.0.1", valkey.port)
+    database = 9999 if shape == "single" else 0  # there is no such database, or no cluster
+    links = Links(Dialler(RedisOptions(), username=None, password=None, database=database, tls=False))
+    routes = ClusterRoutes(links, [address])
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(links.get(address) if shape == "single" else routes.address(b"x"))
+    await asyncio.sleep(0)
+    (failing,) = asyncio.all_tasks() - before - {asking}
+
+    asking.cancel()
+    await asyncio.wait({failing, asking})
+
+    assert asking.cancelled()
+    assert not failing.cancelled()
+    del failing, asking  # its traceback holds the other
+    await routes.close()
+    gc.collect()
+    assert complaints == []
 
 
 async def test_setup_of_a_server_that_does_not_tell(valkey):

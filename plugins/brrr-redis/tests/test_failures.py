@@ -11,7 +11,8 @@ import redis
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
-from tests.support.redis_servers import Server, valkey_program
+from brrr_redis.slots import slot_of
+from tests.support.redis_servers import Server, redis_program, valkey_program
 
 TOPIC = "jobs"
 VALUE = Key("value", "h")
@@ -214,7 +215,7 @@ async def test_logins_are_told_without_them(valkey, monkeypatch):
     async with brrr.open_backend(f"redis://reader@{place}?password_env=RIGHT") as backend:
         with pytest.raises(BackendError, match="does not permit") as caught:
             await backend.queue.put(TOPIC, [b"x"])
-        assert "reader" not in str(caught.value)
+        assert "reader" not in printed(caught.value)
         assert await backend.store.read([VALUE]) == [None]
 
 
@@ -225,6 +226,67 @@ async def test_a_server_that_asks_for_a_login_is_told(tmp_path):
             await brrr.open_backend(server.url).open()
     finally:
         server.stop()
+
+
+def printed(error: BaseException) -> str:
+    """All that a log may show of an error."""
+    return "".join([str(error), repr(error), *traceback.format_exception(error)])
+
+
+@pytest.mark.parametrize("program", [valkey_program, redis_program])
+async def test_a_server_without_auth_does_not_make_us_tell_the_password(tmp_path, monkeypatch, program):
+    monkeypatch.setenv("RIGHT", "s3cret")
+    server = Server(program(), tmp_path / "own", "--rename-command", "AUTH", "").start()
+    place = f"127.0.0.1:{server.port}"
+    try:
+        for url in (f"redis://w@{place}?password_env=RIGHT", f"redis+cluster://w@{place}?password_env=RIGHT"):
+            with pytest.raises(BackendUnavailableError, match="unknown command") as caught:
+                await brrr.open_backend(url).open()
+            assert "s3cret" not in printed(caught.value)
+            assert "args beginning" not in printed(caught.value)
+    finally:
+        server.stop()
+
+
+async def test_a_server_without_scripts_does_not_make_us_tell_bodies(tmp_path):
+    body = b"s3cret"
+    server = Server(valkey_program(), tmp_path / "own", "--rename-command", "EVALSHA", "").start()
+    try:
+        async with brrr.open_backend(server.url) as backend:
+            with pytest.raises(BackendError, match="unknown command 'EVALSHA'") as caught:
+                await backend.store.swap([Swap(VALUE, None, body)])
+            assert "s3cret" not in printed(caught.value)
+            assert "args beginning" not in printed(caught.value)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("name", ["valkey", "old_server"])
+async def test_what_a_user_may_not_do_in_a_script_is_told_without_the_user(request, name):
+    server = request.getfixturevalue(name)
+    server.do("SCRIPT", "FLUSH")
+    server.do("ACL", "SETUSER", "t0ken", "on", "nopass", "~*", "&*", "+@all", "-zadd")
+    try:
+        async with brrr.open_backend(f"redis://t0ken:x@127.0.0.1:{server.port}") as backend:
+            with pytest.raises(BackendError, match="does not permit what brrr needs") as caught:
+                await backend.queue.put(TOPIC, [b"x"], delay=1)
+    finally:
+        server.do("ACL", "DELUSER", "t0ken")
+    assert "README.md" in caught.value.remedy
+    assert caught.value.__cause__ is not None
+    assert "t0ken" not in printed(caught.value)
+
+
+async def test_a_clusters_server_that_is_used_alone_is_told(whole_cluster):
+    whole_cluster.flush()
+    here = whole_cluster.servers[0]
+    keys = [Key("value", str(number)) for number in range(20)]
+    async with brrr.open_backend(here.url) as backend:
+        elsewhere = next(key for key in keys if slot_of(b"brrr:value:" + key.call_hash.encode()) > 16384 // 3)
+        for asked in ([elsewhere], keys):
+            with pytest.raises(BackendError, match=f"127.0.0.1:{here.port} is one server of a cluster") as caught:
+                await backend.store.read(asked)
+            assert "redis+cluster:" in caught.value.remedy
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The queue beyond the contract kit: what becomes of a message when clients die or wait, and what that costs."""
 
 import asyncio
+import signal
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import brrr_core as brrr
 from brrr_core.errors import BackendUnavailableError
 from brrr_redis.layout import Layout
 from tests.support.redis_proxy import proxied
+from tests.support.redis_servers import Server, valkey_program
 
 TOPIC = "jobs"
 KEYS = Layout("").topic(TOPIC)
@@ -170,6 +172,67 @@ async def test_a_receiver_that_is_cancelled_hands_its_turn_on(url, valkey):
 
         async with asyncio.timeout(5):
             assert [each.body for each in await second] == [b"x"]
+
+
+async def test_the_turn_of_a_receiver_that_is_cancelled_goes_to_another_process_if_need_be(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as one, brrr.open_backend(url, sweep=3600) as other:
+        cancelled = asyncio.create_task(one.queue.receive(TOPIC, limit=1, wait=60))
+        waiting = asyncio.create_task(other.queue.receive(TOPIC, limit=1, wait=60))
+        await until(lambda: blocked(valkey) == 2)
+        valkey.do("RPUSH", KEYS.inbox, b"x")  # as the wait of the first one moved it
+
+        one.queue._watches.get(KEYS).wake()
+        cancelled.cancel()
+
+        async with asyncio.timeout(5):
+            assert [each.body for each in await waiting] == [b"x"]
+
+
+async def test_closing_leaves_nothing_where_only_a_look_finds_it(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as backend:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await until(lambda: blocked(valkey) == 1)
+        valkey.do("RPUSH", TOPIC, b"1", b"2")
+        waiting.cancel()
+
+    assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"1", b"2"]
+    assert valkey.do("LLEN", KEYS.inbox) == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
+async def test_closing_does_not_wait_for_a_server_that_is_away(tmp_path, how):
+    server = Server(valkey_program(), tmp_path / "own").start()
+    try:
+        backend = brrr.open_backend(server.url)
+        await backend.open()
+        idle = asyncio.create_task(backend.queue.receive("idle", limit=1, wait=60))
+        await until(lambda: blocked(server) == 1)
+        server.process.send_signal(how)
+        receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=0))
+        await asyncio.sleep(0.05)  # it is on its way, or tries again
+        receiving.cancel()
+        idle.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait({receiving, idle})
+            await backend.close()
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        server.kill()
+
+
+async def test_many_dead_letters_are_worked_through_in_rounds(valkey):
+    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+        queue = backend.queue
+        valkey.do("RPUSH", KEYS.dead, *(b"1:1:0:%d" % number for number in range(2500)))
+        assert await queue.redrive("other", limit=1) + await queue.drop("other", limit=1) == 0
+        proxy.clear()
+
+        assert await queue.redrive(TOPIC, limit=2200) == 2200
+        assert len(proxy.commands) == 3
+        assert await queue.drop(TOPIC, limit=10**12) == 300
+        assert len(proxy.commands) == 4
+
+    assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(2200)]
 
 
 async def test_nobody_blocks_while_nobody_waits(backend, valkey):

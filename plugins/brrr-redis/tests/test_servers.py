@@ -1,7 +1,10 @@
 """Where a server for tests is missing, the test is skipped with the reason; on CI it fails."""
 
+import sys
+
 import pytest
 
+from benchmarks import servers
 from tests.support import redis_servers
 
 
@@ -14,3 +17,19 @@ def test_a_missing_server_is_a_skip_here_and_a_failure_on_ci(monkeypatch):
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="on CI every server must be there"):
         redis_servers.valkey_program()
+
+
+def test_a_benchmarks_server_that_ends_by_itself_is_told_with_its_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(servers, "_program", lambda: sys.executable)  # it knows no --port
+
+    with (
+        pytest.raises(SystemExit, match=r"ended by itself \(2\): unknown option --port"),
+        servers.valkey(str(tmp_path)),
+    ):
+        pass
+
+
+def test_a_benchmarks_server_runs(tmp_path):
+    redis_servers.valkey_program()
+    with servers.valkey(str(tmp_path)) as url:
+        assert url.startswith("redis://127.0.0.1:")

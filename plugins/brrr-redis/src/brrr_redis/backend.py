@@ -62,15 +62,15 @@ class RedisBackend(Backend):
                 await client.close()
 
     async def setup(self) -> list[str]:
-        """Nothing has to be made. Says what the server is, and whether it keeps what it is given.
+        """Nothing has to be made. Says what each primary is, and whether it keeps what it is given.
 
         Raises:
-            BackendError: It is too old, or throws data away when it is full.
+            BackendError: One is too old, or throws data away when it is full.
         """
         client = self._make_client()
         try:
             await client.connect()
-            return await describe(client, str(self._location))
+            return await describe(client, retry_for=self._options.retry_for)
         finally:
             await client.close()
 

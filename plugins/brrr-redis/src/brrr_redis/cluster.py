@@ -7,7 +7,7 @@ from redis.exceptions import AskError, MovedError, RedisError
 
 from brrr_redis.failures import NoPrimaryError, closed
 from brrr_redis.link import Link, Reply
-from brrr_redis.links import Links
+from brrr_redis.links import Links, seen
 from brrr_redis.location import Address
 from brrr_redis.routes import Routes
 from brrr_redis.slots import SLOTS, slot_of
@@ -54,13 +54,20 @@ class ClusterRoutes(Routes):
             groups.setdefault(slot_of(key), []).append(place)
         return groups.values()
 
+    async def primaries(self) -> Sequence[Address]:
+        """Each server that has a slot, from a new map where the old one is doubted."""
+        if self._stale:
+            await self._learn()
+        return tuple(dict.fromkeys(each for each in self._servers if each is not None))
+
     def doubt(self, link: Link | None) -> None:
         """Ask for the map again. The link is kept: a server that lost one slot has others."""
         self._stale = True
 
     def moved(self, error: AskError, link: Link) -> Address:
         """Mend the map where a slot has moved for good."""
-        address = super().moved(error, link)
+        host: str = error.host  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - redis-py does not say
+        address = Address(host or link.address.host, error.port)
         if isinstance(error, MovedError):
             self._servers[error.slot_id] = address
         return address
@@ -76,6 +83,7 @@ class ClusterRoutes(Routes):
         """One of those who need the map asks for it; the others wait for the same answer."""
         if self._learning is None:
             self._learning = create_task(self._ask_around(), name="brrr learns a cluster's slots")
+            self._learning.add_done_callback(seen)
         task = self._learning
         await wait({task})
         if task.cancelled():

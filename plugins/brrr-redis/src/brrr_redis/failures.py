@@ -1,10 +1,12 @@
 """What the errors of servers and connections mean: to whoever tries again, and to a user."""
 
+import re
 from typing import Final
 
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     ClusterDownError,
     MasterDownError,
     NoPermissionError,
@@ -20,7 +22,9 @@ __all__ = [
     "LinkClosedError",
     "Lost",
     "NoPrimaryError",
+    "clean",
     "closed",
+    "elsewhere",
     "misplaced",
     "passing",
     "translated",
@@ -55,11 +59,17 @@ CODES: Final[dict[type[Exception], str]] = {
     TryAgainError: "TRYAGAIN",
     OutOfMemoryError: "OOM",
     NoPermissionError: "NOPERM",
+    ClusterCrossSlotError: "CROSSSLOT",
 }
 """The codes that redis-py turns into classes, and cuts from the answer's text."""
 
 MISPLACED: Final = ("READONLY", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED")
 ROOM: Final = "max number of clients"
+DENIED: Final = ("ACL failure in script: ", "The user executing the script can't ")
+"""What stands for NOPERM where a script's command is not permitted: since Redis 7, and before."""
+
+SECRETS: Final = re.compile(r",? with args beginning with.*|(?<=\buser )\S+(?= has )", re.IGNORECASE | re.DOTALL)
+"""What answers repeat of what was sent: arguments, which can be a password; a user's name, which can be a token."""
 
 
 class LinkClosedError(RedisError):
@@ -87,9 +97,29 @@ class NoPrimaryError(RedisError):
     """Nobody could say which server is the primary."""
 
 
+def clean(error: BaseException) -> None:
+    """Take what is not for logs from what a server says, and from all that this was raised from."""
+    found: BaseException | None = error
+    while found is not None:
+        found.args = tuple(SECRETS.sub(_mask, each) if isinstance(each, str) else each for each in found.args)
+        found = found.__cause__ or found.__context__
+
+
+def _mask(secret: re.Match[str]) -> str:
+    return "" if "with args" in secret[0].lower() else "****"
+
+
 def closed() -> BackendClosedError:
     """The error of a backend that is not open any more."""
     return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
+
+
+def elsewhere(where: str) -> BackendError:
+    """The error of a server that is one of a cluster, and is not used as one."""
+    return BackendError(
+        f"redis at {where} is one server of a cluster, and others have some of the keys",
+        remedy="Use redis+cluster: in the URL.",
+    )
 
 
 def passing(error: Exception) -> bool:
@@ -149,11 +179,13 @@ def _refused(error: Exception, where: str) -> BrrrError | None:
         return BackendUnavailableError(
             f"redis at {where} has as many clients as it takes", remedy="Raise maxclients, or run fewer processes."
         )
-    if _code_in(error, ("NOPERM",)):
+    if _code_in(error, ("NOPERM",)) or any(each in str(error) for each in DENIED):
         return BackendError(
-            f"redis at {where} does not permit what brrr needs ({_unnamed(error)})",
+            f"redis at {where} does not permit what brrr needs ({error})",
             remedy="Give its user the commands and keys that README.md lists.",
         )
+    if _code_in(error, ("CROSSSLOT",)):
+        return elsewhere(where)
     if _code_in(error, ("WRONGTYPE",)):
         return BackendError(
             f"redis at {where} keeps something else under a key that brrr needs",
@@ -172,11 +204,3 @@ def _code_in(error: Exception, codes: "dict[str, tuple[str, str]] | tuple[str, .
         if given == code or text.startswith(f"{code} ") or f"-{code} " in text:
             return code
     return None
-
-
-def _unnamed(error: Exception) -> str:
-    """What a server says, without the user's name, which can be a token."""
-    words = str(error).split(" ")
-    return " ".join(
-        "****" if before.lower() == "user" else word for before, word in zip(["", *words], words, strict=False)
-    )

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from brrr_redis.commands import Words
-from brrr_redis.failures import LinkClosedError, Lost
+from brrr_redis.failures import LinkClosedError, Lost, clean
 from brrr_redis.location import Address
 
 __all__ = ["Link", "Reply"]
@@ -73,6 +73,7 @@ class Link:
             async with scope:
                 await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException as error:
+            clean(error)  # a server that does not know AUTH repeats the password
             await connection.disconnect(nowait=True)
             if scope.expired():
                 raise TimeoutError(f"no answer within {connect_timeout:g} s") from error
@@ -149,6 +150,7 @@ class Link:
             try:
                 reply = await read(disable_decoding=True, disconnect_on_error=False)
             except ANSWERS as error:
+                clean(error)
                 reply = error
             if not self._unanswered:
                 raise RedisError(f"the server says what nobody asked for: {reply!r:.100}")

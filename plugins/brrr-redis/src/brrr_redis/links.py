@@ -1,13 +1,20 @@
 """The links of one backend: one to each server, shared, and those that block."""
 
 from asyncio import Task, create_task, wait
+from typing import Any
 
 from brrr_redis.dialling import Dialler
 from brrr_redis.failures import LinkClosedError, closed
 from brrr_redis.link import Link
 from brrr_redis.location import Address
 
-__all__ = ["Links"]
+__all__ = ["Links", "seen"]
+
+
+def seen(task: Task[Any]) -> None:
+    """Look at how a task ended: those who would were cancelled, it may be, and asyncio complains of what nobody saw."""
+    if not task.cancelled():
+        task.exception()
 
 
 class Links:
@@ -42,6 +49,7 @@ class Links:
         task = self._opening.get(address)
         if task is None:
             task = self._opening[address] = create_task(self._open(address), name=f"brrr opens a link to {address}")
+            task.add_done_callback(seen)
         await wait({task})
         if task.cancelled():
             raise closed()

@@ -22,7 +22,13 @@ __all__ = ["RedisQueue"]
 MOST_CLAIMED: Final = 1_000
 """Messages that one claim takes at most: a server does nothing else meanwhile."""
 
+MOST_MOVED: Final = 1_000
+"""Dead letters that one command moves or deletes at most, for the same reason."""
+
 MOST: Final = 2**31 - 1
+
+PARTING: Final = 1.0
+"""Seconds that closing gives to what is still being given back. A server that is away finds it when leases run out."""
 
 
 class RedisQueue(Queue):
@@ -39,7 +45,7 @@ class RedisQueue(Queue):
         self.lease = lease
         self._client = client
         self._layout = layout
-        self._watches = Watches(client, sweep=sweep)
+        self._watches = Watches(client, sweep=sweep, give_back=self._give_back)
         self._tokens = Tokens()
         self._giving_back: set[Task[None]] = set()
 
@@ -126,16 +132,30 @@ class RedisQueue(Queue):
         return await self._of_dead(DROP, topic, limit)
 
     async def close(self) -> None:
-        """End every wait with `BackendClosedError`, and finish giving back."""
-        await self._watches.close()
-        if self._giving_back:
-            await asyncio.wait(set(self._giving_back))
+        """End every wait with `BackendClosedError`, and give back what nobody here takes any more."""
+        for keys in await self._watches.close():
+            self._give_back(keys)
+        under_way = set(self._giving_back)
+        if not under_way:
+            return
+        try:
+            _, late = await asyncio.wait(under_way, timeout=PARTING)
+        finally:
+            for task in under_way:
+                task.cancel()
+        if late:
+            await asyncio.wait(late)
 
     async def _of_dead(self, script: Script, topic: str, limit: int) -> int:
+        """Work through dead letters in rounds; those that come meanwhile are not waited for."""
         keys = self._layout.topic(topic)
         check_limit(limit)
-        count: int = await self._client.run(call(script, keys, min(limit, MOST), again=None))
-        return count
+        done, rest = 0, min(limit, MOST)
+        while rest > 0:
+            count, left = await self._client.run(call(script, keys, min(rest, MOST_MOVED), again=None))
+            done += count
+            rest = min(rest - count, left)
+        return done
 
     async def _claim(self, keys: TopicKeys, limit: int) -> tuple[int, int, list[bytes]]:
         token = self._tokens()
@@ -147,9 +167,9 @@ class RedisQueue(Queue):
             raise
         return left, due_in, members
 
-    def _give_back(self, keys: TopicKeys, token: str) -> None:
-        """Undo a claim that nobody waits for. If that fails, its lease runs out."""
-        task = asyncio.create_task(self._unclaim(keys, token), name="brrr gives back a cancelled claim")
+    def _give_back(self, keys: TopicKeys, token: str = "") -> None:
+        """Undo a claim that nobody waits for, and put back what a wait has moved. If that fails, its lease runs out."""
+        task = asyncio.create_task(self._unclaim(keys, token), name="brrr gives back what nobody waits for")
         self._giving_back.add(task)
         task.add_done_callback(self._giving_back.discard)
 

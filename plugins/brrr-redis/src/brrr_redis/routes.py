@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from redis.exceptions import AskError, RedisError
 
 from brrr_redis.dialling import Dialler
-from brrr_redis.failures import NoPrimaryError
+from brrr_redis.failures import NoPrimaryError, elsewhere
 from brrr_redis.link import Link
 from brrr_redis.links import Links
 from brrr_redis.location import Address
@@ -37,6 +37,10 @@ class Routes(ABC):
         """The link for a key, opened if need be. Raises what `address` and `Links.get` raise."""
         return self.ready(key) or await self.links.get(await self.address(key))
 
+    async def primaries(self) -> Sequence[Address]:
+        """Every server that takes writes. Raises what `address` raises."""
+        return (await self.address(b""),)
+
     def groups(self, keys: Sequence[bytes]) -> Iterable[Sequence[int]]:
         """The places of the keys, those together that one command may name."""
         return (range(len(keys)),)
@@ -47,9 +51,12 @@ class Routes(ABC):
             self.links.end(link)
 
     def moved(self, error: AskError, link: Link) -> Address:
-        """Learn from a redirection. The server that it names."""
-        host: str = error.host  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - redis-py does not say
-        return Address(host or link.address.host, error.port)
+        """Learn from a redirection. The server that it names.
+
+        Raises:
+            BackendError: There are redirections in clusters only, and this is not used as one.
+        """
+        raise elsewhere(str(link.address)) from error
 
     async def close(self) -> None:
         """Close every link."""

@@ -5,6 +5,7 @@ from typing import Final
 from brrr_core.errors import BackendError, BrrrError
 from brrr_redis.client import Client
 from brrr_redis.commands import command
+from brrr_redis.routes import SingleRoutes
 
 __all__ = ["check_version", "describe"]
 
@@ -31,12 +32,25 @@ async def check_version(client: Client, where: str) -> str:
     return f"Redis {version}" if version else ""
 
 
-async def describe(client: Client, where: str) -> list[str]:
-    """The server's version, how it keeps data, and what that means, a line each.
+async def describe(client: Client, *, retry_for: float) -> list[str]:
+    """Each primary's version, how it keeps data, and what that means, a line each.
+
+    Args:
+        client: Connected to the servers.
+        retry_for: Seconds for which each of them is asked again.
 
     Raises:
-        BackendError: It is too old; or it throws data away when it is full.
+        BackendError: One is too old; or throws data away when it is full.
+        BackendUnavailableError: One is not there.
     """
+    lines: list[str] = []
+    for primary in await client.routes.primaries():
+        only = Client(SingleRoutes(client.routes.links, primary), str(primary), retry_for=retry_for)
+        lines += await _describe(only, str(primary))
+    return lines
+
+
+async def _describe(client: Client, where: str) -> list[str]:
     lines = [f"{await check_version(client, where) or 'a server that does not tell its version'} at {where}"]
     memory = await _info(client, "memory")
     lines.append(_evicts(memory.get("maxmemory_policy", ""), memory.get("maxmemory", ""), where))

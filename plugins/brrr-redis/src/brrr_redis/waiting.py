@@ -14,7 +14,6 @@ from typing import Final
 
 from brrr_core.errors import BackendClosedError
 from brrr_redis.client import FIRST_PAUSE, Client
-from brrr_redis.commands import command
 from brrr_redis.failures import closed
 from brrr_redis.layout import TopicKeys
 from brrr_redis.link import Link
@@ -38,13 +37,23 @@ class Watch:
         keys: The topic's keys.
         client: Runs the commands.
         sweep: Seconds between two looks at what others know.
+        give_back: Puts what was moved for a receiver that is gone where it was.
         idle: Called when nobody has waited for long, and the watch has ended.
     """
 
-    def __init__(self, keys: TopicKeys, client: Client, *, sweep: float, idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        keys: TopicKeys,
+        client: Client,
+        *,
+        sweep: float,
+        give_back: Callable[[TopicKeys], None],
+        idle: Callable[[], None],
+    ) -> None:
         self._keys = keys
         self._client = client
         self._sweep = sweep
+        self._give_back = give_back
         self._idle = idle
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._waiting: deque[Future[None]] = deque()
@@ -75,8 +84,8 @@ class Watch:
         except TimeoutError:
             pass
         except CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.wake()  # the turn was this receiver's, and another one can use it
+            if turn.done() and not turn.cancelled() and turn.exception() is None and not self.wake():
+                self._give_back(self._keys)  # the turn was this receiver's, and nobody else here can use it
             raise
         finally:
             if turn in self._waiting:
@@ -163,7 +172,7 @@ class Watch:
             raise moved
         if moved is not None and not self.wake():
             # Nobody here waits any more: put the message where it was, which wakes somebody elsewhere.
-            await self._client.run(command(ready, "LMOVE", inbox, ready, "RIGHT", "LEFT", repeat=False))
+            self._give_back(self._keys)
 
     async def _somebody_waits(self) -> bool:
         """Wait until somebody waits; false when nobody has for long."""
@@ -181,11 +190,13 @@ class Watches:
     Args:
         client: Runs their commands.
         sweep: Seconds between two looks at what others know.
+        give_back: Puts what was moved for a receiver that is gone where it was.
     """
 
-    def __init__(self, client: Client, *, sweep: float) -> None:
+    def __init__(self, client: Client, *, sweep: float, give_back: Callable[[TopicKeys], None]) -> None:
         self._client = client
         self._sweep = sweep
+        self._give_back = give_back
         self._watches: dict[TopicKeys, Watch] = {}
         self._closed = False
 
@@ -199,14 +210,22 @@ class Watches:
             raise closed()
         watch = self._watches.get(keys)
         if watch is None:
-            watch = self._watches[keys] = Watch(keys, self._client, sweep=self._sweep, idle=lambda: self._forget(keys))
+            watch = self._watches[keys] = Watch(
+                keys,
+                self._client,
+                sweep=self._sweep,
+                give_back=self._give_back,
+                idle=lambda: self._forget(keys),
+            )
         return watch
 
-    async def close(self) -> None:
-        """End every wait with `BackendClosedError`."""
+    async def close(self) -> tuple[TopicKeys, ...]:
+        """End every wait with `BackendClosedError`. The topics for which the server may have moved something."""
         self._closed = True
-        for watch in tuple(self._watches.values()):
+        watches = dict(self._watches)
+        for watch in watches.values():
             await watch.close()
+        return tuple(watches)
 
     def _forget(self, keys: TopicKeys) -> None:
         self._watches.pop(keys, None)

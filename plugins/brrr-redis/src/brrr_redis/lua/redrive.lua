@@ -1,6 +1,8 @@
--- Puts up to LIMIT dead letters back as new messages, the oldest first. ARGV: limit. Gives how many.
+-- Puts up to LIMIT dead letters back as new messages, the oldest first. ARGV: limit. Gives how many, and how many are
+-- left.
 
-local letters = redis.call('LPOP', DEAD, ARGV[1]) or {}
+insist()
+local letters = redis.call('LRANGE', DEAD, 0, ARGV[1] - 1)
 local bodies = {}
 for place, letter in ipairs(letters) do
   local first = string.find(letter, ':', 1, true)
@@ -9,4 +11,5 @@ for place, letter in ipairs(letters) do
   bodies[place] = string.sub(letter, third + 1 + tonumber(string.sub(letter, second + 1, third - 1)))
 end
 chunked('RPUSH', READY, bodies)
-return #bodies
+redis.call('LTRIM', DEAD, #bodies, -1)
+return {#bodies, redis.call('LLEN', DEAD)}

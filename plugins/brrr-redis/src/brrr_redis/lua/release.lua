@@ -1,14 +1,19 @@
 -- Gives back what is leased, ready after a delay. ARGV: delay, members.
 
 sweep()
-local delay, given = tonumber(ARGV[1]), {}
+local delay, given, scored, seen = tonumber(ARGV[1]), {}, {}, {}
 for place = 2, #ARGV do
-  if redis.call('ZREM', LEASES, ARGV[place]) == 1 then
-    if delay > 0 then
-      redis.call('ZADD', DELAYED, now + delay, ARGV[place])
-    else
-      given[#given + 1] = ARGV[place]
-    end
+  local member = ARGV[place]
+  if not seen[member] and redis.call('ZSCORE', LEASES, member) then
+    seen[member] = true
+    given[#given + 1] = member
+    scored[#scored + 1] = now + delay
+    scored[#scored + 1] = member
   end
 end
-relist(given)
+if delay > 0 then
+  chunked('ZADD', DELAYED, scored)
+else
+  relist(given)
+end
+chunked('ZREM', LEASES, given)

@@ -1,4 +1,6 @@
 -- What all scripts of a topic begin with. Times are milliseconds by the server's clock, which all consumers share.
+-- What a script has written stays where a later command of it fails. So a message is added to its new place before it
+-- is removed from the old one: an error costs a duplicate, never a message.
 
 local READY, INBOX, LEASES, DELAYED, ATTEMPTS, DEAD = unpack(KEYS)
 local CHUNK = 1000 -- arguments of one command: Lua's stack holds 8,000
@@ -17,20 +19,45 @@ local function chunked(command, first, arguments)
   return sum
 end
 
+-- Has what follows done by a full server too: it refuses what may grow, but not after a script's first write. And who
+-- may not remove what was moved, or whose leases are no sorted set, fails here, before anything is moved.
+local function insist()
+  redis.call('ZREM', LEASES, '')
+end
+
 -- `ID:ATTEMPT:BODY`. Sorted sets order what has one score by its bytes, so that the places of a batch have one length.
-local function join(token, place, attempt, body)
-  return string.format('%s.%06d:%d:', token, place, attempt) .. body
+local function join(batch, place, attempt, body)
+  return string.format('%s.%06d:%d:', batch, place, attempt) .. body
 end
 
 -- The members of a claim, in the order in which they were claimed.
 local function claimed_by(token)
-  local members = {}
-  for _, member in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
-    if string.sub(member, 1, #token + 1) == token .. '.' then
-      members[#members + 1] = member
+  local members, seen, cursor = {}, {}, '0'
+  repeat
+    local page = redis.call('ZSCAN', LEASES, cursor, 'MATCH', token .. '.*', 'COUNT', CHUNK)
+    cursor = page[1]
+    for place = 1, #page[2], 2 do -- the scores stand between
+      local member = page[2][place]
+      if not seen[member] then -- a scan may give one twice
+        seen[member] = true
+        members[#members + 1] = member
+      end
     end
-  end
+  until cursor == '0'
+  table.sort(members)
   return members
+end
+
+-- Starts leases anew, of those that have not ended. FIRST: the place of the first member.
+local function lease_anew(lease, members, first)
+  for begin = first, #members, CHUNK / 2 do
+    local scored = {}
+    for place = begin, math.min(begin + CHUNK / 2 - 1, #members) do
+      scored[#scored + 1] = now + lease
+      scored[#scored + 1] = members[place]
+    end
+    redis.call('ZADD', LEASES, 'XX', unpack(scored))
+  end
 end
 
 -- Splits `ID:ATTEMPT:BODY`.
@@ -41,7 +68,7 @@ local function split(member)
 end
 
 -- What is on the list are plain bodies, which consumers of other languages take too. How often a body was delivered
--- before stands aside, by the body; for equal bodies, a number for each.
+-- before stands aside, by the body; for equal bodies, a number for each. The field 'n' counts these numbers.
 local function aside(body)
   if #body > 128 then
     return 's' .. redis.sha1hex(body)
@@ -53,6 +80,7 @@ local function remember(body, attempt)
   if attempt > 0 then
     local known = redis.call('HGET', ATTEMPTS, aside(body))
     redis.call('HSET', ATTEMPTS, aside(body), known and known .. ',' .. attempt or attempt)
+    redis.call('HINCRBY', ATTEMPTS, 'n', 1)
     redis.call('PEXPIRE', ATTEMPTS, FORGET)
   end
 end
@@ -65,10 +93,22 @@ local function recall(body)
   local comma = string.find(known, ',', 1, true)
   if comma then
     redis.call('HSET', ATTEMPTS, aside(body), string.sub(known, comma + 1))
-    return tonumber(string.sub(known, 1, comma - 1))
+  else
+    redis.call('HDEL', ATTEMPTS, aside(body))
   end
-  redis.call('HDEL', ATTEMPTS, aside(body))
-  return tonumber(known)
+  if redis.call('HINCRBY', ATTEMPTS, 'n', -1) <= 0 then
+    redis.call('DEL', ATTEMPTS)
+  end
+  return tonumber(comma and string.sub(known, 1, comma - 1) or known)
+end
+
+-- Consumers of other languages take bodies and leave the attempts. More of these than bodies are surely theirs; which
+-- ones nobody knows, so that all count anew. COMING: how many bodies are just being put on the list.
+local function forget_strangers(coming)
+  local noted = tonumber(redis.call('HGET', ATTEMPTS, 'n') or 0)
+  if noted > 0 and noted > redis.call('LLEN', READY) + redis.call('LLEN', INBOX) + coming then
+    redis.call('DEL', ATTEMPTS)
+  end
 end
 
 -- Puts members of a sorted set back on the list, behind what is ready.
@@ -79,16 +119,18 @@ local function relist(members)
     remember(body, attempt)
     bodies[place] = body
   end
+  forget_strangers(#bodies)
   chunked('RPUSH', READY, bodies)
 end
 
 -- Makes ready what is due. A blocked consumer is woken by it as by any message.
 local function sweep()
+  insist()
   for _, zset in ipairs({LEASES, DELAYED}) do
     local members = redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, CHUNK)
     if #members > 0 then
-      redis.call('ZREM', zset, unpack(members))
       relist(members)
+      redis.call('ZREM', zset, unpack(members))
     end
   end
 end

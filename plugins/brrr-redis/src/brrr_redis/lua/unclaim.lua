@@ -1,10 +1,13 @@
--- Undoes a claim whose receiver is gone: its messages are first in line again, and the attempt does not count.
--- ARGV: token.
+-- Gives back what receivers who are gone would have taken: it is first in line again. ARGV: token of a claim, whose
+-- attempt then does not count, or '' for what a blocked consumer moved alone.
 
-local members = claimed_by(ARGV[1])
+insist()
+while redis.call('LMOVE', INBOX, READY, 'RIGHT', 'LEFT') do
+end
+local members = ARGV[1] == '' and {} or claimed_by(ARGV[1])
 for place = #members, 1, -1 do
   local attempt, body = split(members[place])
-  redis.call('ZREM', LEASES, members[place])
   remember(body, attempt - 1)
   redis.call('LPUSH', READY, body)
+  redis.call('ZREM', LEASES, members[place])
 end
