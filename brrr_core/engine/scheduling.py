@@ -69,7 +69,7 @@ class _Group:
 
     def must_put(self, pending: PendingReturns) -> bool:
         """Whether nobody is sure that the child was put (on a redriven root: that it was put since)."""
-        return not self.put and (pending.scheduled_at is None or pending.scheduled_at <= self.redriven_at)
+        return not self.put and self._unsure(pending)
 
     def next_root(self) -> bool:
         """Go on to the next root that wants the child, the present one being over its limit."""
@@ -88,9 +88,12 @@ class _Group:
             else:
                 self.turned_away.add(watcher)
         scheduled_at = pending.scheduled_at
-        if self.put and (scheduled_at is None or scheduled_at <= self.redriven_at):
+        if self.put and self._unsure(pending):
             scheduled_at = max(int(time.time()), self.redriven_at + 1)
         return PendingReturns(tuple(sorted(returns)), scheduled_at)
+
+    def _unsure(self, pending: PendingReturns) -> bool:
+        return pending.scheduled_at is None or pending.scheduled_at <= self.redriven_at
 
 
 class Scheduler:
