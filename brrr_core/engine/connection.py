@@ -17,10 +17,11 @@ from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, ValueCache
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import new_redrive_id, new_root_id
-from brrr_core.engine.scheduling import Scheduler, over_limit
+from brrr_core.engine.scheduling import Scheduler
+from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
-from brrr_core.wire import Call, ScheduleMessage, count_key, encode_call, encode_message
+from brrr_core.wire import Call, ScheduleMessage, encode_call, encode_message
 
 __all__ = ["Connection"]
 
@@ -58,10 +59,11 @@ class Connection:
         self.cache = cache
         self.policy = policy or Policy()
         self._operations = Operations(queue, store, cache)
+        self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._engine = Engine(
             operations=self._operations,
-            scheduler=Scheduler(self._operations, self.policy),
-            returner=Returner(self._operations, self.policy),
+            scheduler=Scheduler(self._operations, self._budget),
+            returner=Returner(self._operations, self._budget),
             cache=ValueCache(self.policy.cache_bytes),
             history=History(),
             hooks=Hooks(hooks),
@@ -93,10 +95,9 @@ class Connection:
             return None
         root_id = new_redrive_id(int(time.time())) if redrive else new_root_id()
         written = self._operations.write([(Key("call", call.call_hash), encode_call(call))])
-        counted = self._operations.count([(count_key(root_id), 1)])
-        (count,), _ = await asyncio.gather(counted, written)
-        if count > self.policy.spawn_limit:
-            raise over_limit(root_id, self.policy.spawn_limit)
+        (affordable,), _ = await asyncio.gather(self._budget.charge([root_id]), written)
+        if not affordable:
+            raise self._budget.exceeded(root_id)
         body = encode_message(ScheduleMessage(root_id, call.call_hash))
         await self._operations.put([Put(topic, body, delay)])
         return root_id

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.policy import Policy
-from brrr_core.engine.scheduling import over_limit
+from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import (
     PendingReturn,
     PendingReturns,
     ScheduleMessage,
-    count_key,
     decode_pending,
     encode_message,
     encode_pending,
@@ -65,9 +63,9 @@ class _Waiting:
 class Returner:
     """Completes calls, those of all handlers of the process together."""
 
-    def __init__(self, operations: Operations, policy: Policy) -> None:
+    def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
         self._operations = operations
-        self._limit = policy.spawn_limit
+        self._budget = budget
         self._completions = Batcher[Completion, None](self._complete)
 
     async def complete(self, completion: Completion) -> None:
@@ -121,15 +119,15 @@ class Returner:
                 if not removed:
                     unsettled.append(waiting)
                 elif waiting.over:
-                    waiting.error = over_limit(waiting.over[0].root_id, self._limit)
+                    waiting.error = self._budget.exceeded(waiting.over[0].root_id)
 
     async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]]) -> None:
-        counts = await self._operations.count([(count_key(entry.root_id), 1) for _, entry in entries])
+        charged = await self._budget.charge([entry.root_id for _, entry in entries])
         puts: list[Put] = []
-        for (waiting, entry), count in zip(entries, counts, strict=True):
-            if count > self._limit:
-                waiting.over.append(entry)
-            else:
+        for (waiting, entry), affordable in zip(entries, charged, strict=True):
+            if affordable:
                 waiting.woken.add(entry)
                 puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash))))
+            else:
+                waiting.over.append(entry)
         await self._operations.put(puts)

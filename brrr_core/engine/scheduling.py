@@ -15,21 +15,20 @@ from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.policy import RETURNS_LIMIT, Policy
+from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.roots import redriven_at
-from brrr_core.errors import SpawnLimitError
+from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.wire import (
     PendingReturn,
     PendingReturns,
     ScheduleMessage,
-    count_key,
     decode_pending,
     encode_call,
     encode_message,
     encode_pending,
 )
 
-__all__ = ["Outcome", "Scheduler", "Want", "over_limit"]
+__all__ = ["Outcome", "Scheduler", "Want"]
 
 
 class Want(NamedTuple):
@@ -99,9 +98,9 @@ class _Group:
 class Scheduler:
     """Fulfils wants, those of all handlers of the process together."""
 
-    def __init__(self, operations: Operations, policy: Policy) -> None:
+    def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
         self._operations = operations
-        self._limit = policy.spawn_limit
+        self._budget = budget
         self._wants = Batcher[Want, Outcome](self._fulfil)
 
     async def schedule(self, wants: Sequence[Want]) -> Sequence[Outcome]:
@@ -113,7 +112,7 @@ class Scheduler:
         outcomes = await self._wants.ask(wants)
         for want, outcome in zip(wants, outcomes, strict=True):
             if outcome is Outcome.OVER_LIMIT:
-                raise over_limit(want.root_id, self._limit)
+                raise self._budget.exceeded(want.root_id)
         return outcomes
 
     async def hand_over(self, call_hash: str, root_id: str, topic: str) -> None:
@@ -131,8 +130,8 @@ class Scheduler:
             pending = decode_pending(record)
             for other in dict.fromkeys(entry.root_id for entry in pending.returns if entry.root_id not in tried):
                 tried.add(other)
-                (count,) = await self._operations.count([(count_key(other), 1)])
-                if count <= self._limit:
+                (affordable,) = await self._budget.charge([other])
+                if affordable:
                     await self._operations.put([Put(topic, encode_message(ScheduleMessage(other, call_hash)))])
                     return
             (cleared,) = await self._operations.swap(
@@ -170,26 +169,17 @@ class Scheduler:
         written = self._operations.write(calls)
         puts: list[Put] = []
         while groups:
-            counted = self._operations.count([(count_key(group.roots[0]), 1) for group in groups])
-            counts, _ = await asyncio.gather(counted, written)
+            charged, _ = await asyncio.gather(self._budget.charge([group.roots[0] for group in groups]), written)
             over: list[_Group] = []
-            for group, count in zip(groups, counts, strict=True):
-                if count > self._limit:
-                    over.append(group)
-                else:
+            for group, affordable in zip(groups, charged, strict=True):
+                if affordable:
                     message = ScheduleMessage(group.roots[0], group.child.call.call_hash)
                     puts.append(Put(group.child.topic, encode_message(message)))
                     group.put = True
+                else:
+                    over.append(group)
             groups = [group for group in over if group.next_root()]
         await self._operations.put(puts)
-
-
-def over_limit(root_id: str, limit: int) -> SpawnLimitError:
-    """The error of a root that has used up its messages."""
-    return SpawnLimitError(
-        f"the schedule {root_id} caused more than {limit} messages",
-        remedy="Look for a recursion without end or a handler that is not deterministic, or raise `spawn_limit`.",
-    )
 
 
 def _group(wants: Sequence[Want]) -> dict[str, _Group]:

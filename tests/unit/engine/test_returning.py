@@ -11,8 +11,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Backend, Key
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Completion, Returner
+from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.errors import MalformedRecordError, SpawnLimitError
 from brrr_core.wire import PendingReturn, PendingReturns, count_key, decode_message, decode_pending, encode_pending
 from tests.support.instrumented import Instrument, Operation, nothing
@@ -50,7 +50,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(policy: Policy | None = None) -> AsyncIterator[Bench]:
+async def bench(spawn_limit: int = 10_000) -> AsyncIterator[Bench]:
     async with brrr.open_backend("memory:") as backend:
         instrument = Instrument()
         roles = instrument.wrap(backend)
@@ -58,7 +58,7 @@ async def bench(policy: Policy | None = None) -> AsyncIterator[Bench]:
         assert roles.store is not None
         assert roles.cache is not None
         operations = Operations(roles.queue, roles.store, roles.cache)
-        yield Bench(backend, instrument, Returner(operations, policy or Policy()))
+        yield Bench(backend, instrument, Returner(operations, SpawnBudget(operations, spawn_limit)))
 
 
 async def test_the_value_is_written_then_the_parents_are_woken_then_all_is_settled() -> None:
@@ -109,7 +109,7 @@ async def test_a_parent_that_comes_meanwhile_is_woken_and_the_others_not_again()
 
 
 async def test_a_parent_whose_root_is_over_its_limit_stays_in_the_record() -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.backend.cache.increment({count_key("spent"): 10})
         await b.wait_for("c", "rich", "spent")
         with pytest.raises(SpawnLimitError, match="spent"):
@@ -122,7 +122,7 @@ async def test_a_parent_whose_root_is_over_its_limit_stays_in_the_record() -> No
 
 
 async def test_what_goes_wrong_with_one_call_is_not_its_neighbours_affair() -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.backend.cache.increment({count_key("spent"): 10})
         await b.wait_for("limit", "spent")
         await b.backend.store.write([(Key("pending_returns", "poison"), b"junk")])
@@ -145,7 +145,7 @@ async def test_a_call_that_has_its_value_already_wakes_those_who_came_since() ->
 
 
 async def test_a_return_over_its_limit_that_another_worker_took_is_not_written_back() -> None:
-    async with bench(Policy(spawn_limit=1)) as b:
+    async with bench(spawn_limit=1) as b:
         await b.backend.cache.increment({count_key("poor"): 5})
         await b.wait_for("c", "poor")
 

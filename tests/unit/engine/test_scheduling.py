@@ -11,9 +11,10 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.policy import RETURNS_LIMIT, Policy
+from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.roots import new_redrive_id
 from brrr_core.engine.scheduling import Outcome, Scheduler, Want
+from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import (
     Call,
@@ -30,7 +31,7 @@ from tests.support.instrumented import Instrument, Operation
 class Bench:
     """A scheduler over an instrumented memory backend."""
 
-    def __init__(self, backend: object, policy: Policy) -> None:
+    def __init__(self, backend: object, spawn_limit: int) -> None:
         self.instrument = Instrument()
         roles = self.instrument.wrap(backend)
         assert roles.queue is not None
@@ -38,7 +39,7 @@ class Bench:
         assert roles.cache is not None
         self.store, self.cache = backend.store, backend.cache  # type: ignore[attr-defined]
         self.operations = Operations(roles.queue, roles.store, roles.cache)
-        self.scheduler = Scheduler(self.operations, policy)
+        self.scheduler = Scheduler(self.operations, SpawnBudget(self.operations, spawn_limit))
 
     @property
     def puts(self) -> Counter[tuple[str, str]]:
@@ -58,9 +59,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(policy: Policy | None = None) -> AsyncIterator[Bench]:
+async def bench(spawn_limit: int = 10_000) -> AsyncIterator[Bench]:
     async with brrr.open_backend("memory:") as backend:
-        yield Bench(backend, policy or Policy())
+        yield Bench(backend, spawn_limit)
 
 
 def child(name: str) -> Child:
@@ -161,7 +162,7 @@ async def test_a_full_record_turns_away_those_that_find_no_room() -> None:
 
 @pytest.mark.parametrize("spent_first", [True, False])
 async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_first: bool) -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         roots = ["spent", "rich"] if spent_first else ["rich", "spent"]
         outcomes = await asyncio.gather(
@@ -175,7 +176,7 @@ async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_fir
 
 
 async def test_a_root_over_its_limit_puts_nothing_and_hurts_no_neighbour() -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         spent, rich = await asyncio.gather(
             b.scheduler.schedule([Want(child("a"), "spent", parent("spent"))]),
@@ -190,7 +191,7 @@ async def test_a_root_over_its_limit_puts_nothing_and_hurts_no_neighbour() -> No
 
 
 async def test_the_last_message_within_the_limit_is_put() -> None:
-    async with bench(Policy(spawn_limit=3)) as b:
+    async with bench(spawn_limit=3) as b:
         await b.scheduler.schedule([Want(child(name), "r") for name in "abc"])
         with pytest.raises(SpawnLimitError, match="more than 3"):
             await b.scheduler.schedule([Want(child("d"), "r")])
@@ -229,7 +230,7 @@ async def test_what_was_put_since_the_redrive_is_not_put_again() -> None:
 
 
 async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         returns = (parent("poor"), parent("rich", "p2"), parent("rich"), parent("spent"))
         await b.mark("c", PendingReturns(returns, 5))
@@ -239,7 +240,7 @@ async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
 
 
 async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next() -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         await b.mark("c", PendingReturns((parent("poor"), parent("spent")), 5))
         await b.scheduler.hand_over("c", "spent", "topic")
@@ -250,7 +251,7 @@ async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next(
 
 
 async def test_a_parent_that_comes_while_a_call_is_handed_over_is_seen() -> None:
-    async with bench(Policy(spawn_limit=10)) as b:
+    async with bench(spawn_limit=10) as b:
         await b.mark("c", PendingReturns((parent("spent"),), 5))
 
         async def come(operation: Operation) -> None:
