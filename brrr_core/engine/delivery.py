@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.hooks import CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
-from brrr_core.engine.operations import Operations
+from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, Past, ValueCache
 from brrr_core.engine.returning import Completion, Returner
@@ -243,7 +243,7 @@ class Handling:
                 self._engine.history.add(job.root_id, job.call.call_hash, past)
                 self._tell_deferred(job, watched, len(missing))
                 if outcome is Outcome.FULL:
-                    await self._release(job.delivery, self._policy.retry_delay(job.delivery.attempt))
+                    await self._look_again_later(job.delivery)
                 else:
                     await self._operations.ack([job.delivery])
                 return False
@@ -291,12 +291,25 @@ class Handling:
         else:
             await self._release(delivery, retry_in)
 
+    async def _look_again_later(self, delivery: Delivery) -> None:
+        """Let a parent that found no room wait: that is no failure, so its attempts are not used up by it."""
+        delay = self._policy.retry_delay(delivery.attempt)
+        if delivery.attempt < self._policy.max_attempts:
+            await self._release(delivery, delay)
+        else:
+            await self._operations.put([Put(delivery.topic, delivery.body, await self._in_queue(delay))])
+            await self._operations.ack([delivery])
+
     async def _release(self, delivery: Delivery, delay: float) -> None:
-        """Give the delivery back, to come again after `delay` seconds; a queue that cannot delay is waited for here."""
-        if not self._engine.delays:
-            await asyncio.sleep(delay)  # the worker keeps the lease meanwhile
-            delay = 0
-        await self._operations.queue.release([delivery], delay=delay)
+        """Give the delivery back, to come again after `delay` seconds."""
+        await self._operations.queue.release([delivery], delay=await self._in_queue(delay))
+
+    async def _in_queue(self, delay: float) -> float:
+        """What of a delay the queue is left with: one that cannot delay is waited for here, under the lease."""
+        if self._engine.delays:
+            return delay
+        await asyncio.sleep(delay)
+        return 0
 
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
         reason = self._engine.mask(_reason(error))
