@@ -8,7 +8,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.wire import decode_pending
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving, working
+from tests.support.fleet import BOUND, QUICK, TOPIC, serving, until, working
 from tests.support.instrumented import Instrument
 
 PARENTS = 3 * RETURNS_LIMIT
@@ -71,14 +71,16 @@ async def test_a_parent_waits_longer_for_room_than_it_has_attempts(memory: str) 
     charged = 2 * parents + 10  # each is put, and woken; a few for the others
     policy = replace(QUICK, spawn_limit=charged, max_attempts=1, max_deliveries=1)
     instrument = Instrument()
+
+    async def waited() -> bool:
+        return instrument.items["queue.put"] >= parents + 20
+
     async with brrr.open_backend(memory) as backend:
         roles = instrument.wrap(backend)
         connection = brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy)  # type: ignore[arg-type]
         async with working(connection, {"top": top, "parent": parent, "child": child}) as fleet:
             await fleet.app.schedule(top, topic=TOPIC)()
-            async with asyncio.timeout(BOUND):
-                while instrument.items["queue.put"] < parents + 20:
-                    await asyncio.sleep(0.02)
+            await until(waited)
             may_end.set()
             assert await fleet.app.result(top, timeout=BOUND)() == 7 * sum(range(parents))
             assert await fleet.idle() == (0, 0, 0, 0)  # none was given up
