@@ -1,0 +1,1 @@
+"""brrr on NATS JetStream: queue, store and cache."""

@@ -1,0 +1,20 @@
+"""What brrr-nats says of itself, without importing nats."""
+
+from typing import Final
+
+from brrr_core.plugins import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
+from brrr_nats.options import MAX_BODY, MAX_VALUE, NatsOptions
+
+__all__ = ["MANIFEST"]
+
+MANIFEST: Final = BackendManifest(
+    contract=1,
+    schemes=("nats",),
+    summary="queue, store and cache on NATS JetStream, one server or a cluster",
+    example="nats://localhost:4222",
+    backend="brrr_nats.backend:NatsBackend",
+    options=NatsOptions,
+    queue=QueueCapabilities(durable=True, shared=True, delay=True, ordered=True, max_body=MAX_BODY),
+    store=StoreCapabilities(durable=True, shared=True, max_value=MAX_VALUE),
+    cache=CacheCapabilities(durable=True, shared=True),
+)
