@@ -1,0 +1,268 @@
+"""One connection to one server, from its login to its end.
+
+nats-py connects, logs in, speaks TLS and takes the protocol apart. What it does with messages, and when a connection is
+lost, is replaced: each reply goes to who asked, at once and without a task or a queue between; and nothing that was
+sent on a connection is ever sent again on another, by which a request that was given up would be done later.
+"""
+
+import asyncio
+import re
+import ssl
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from nats import errors as nats_errors
+from nats.aio.client import Client, RawCredentials
+
+from brrr_core.errors import BackendError
+from brrr_nats.failures import DeniedError, Lost
+from brrr_nats.location import Address, Location
+from brrr_nats.messages import Reply, Request
+from brrr_nats.options import NatsOptions
+
+__all__ = ["Connection", "Owner", "dial"]
+
+PARTING: Final = 1.0
+"""Seconds that closing gives to what is still being sent."""
+
+INBOX: Final = "_INBOX"
+READ: Final = 256 * 1024
+DENIED: Final = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
+JWT: Final = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+-+END NATS USER JWT-+")
+SEED: Final = re.compile(r"-----BEGIN USER NKEY SEED-----\s+\S+\s+-+END USER NKEY SEED-+")
+
+
+class Owner(Protocol):
+    """Who asked."""
+
+    def take(self, index: int, reply: Reply) -> None:
+        """A reply came, to the request of that index."""
+        ...
+
+    def fail(self, index: int, error: Exception) -> None:
+        """There will be no (other) reply to the request of that index."""
+        ...
+
+
+class Connection(Client):
+    """A client of nats-py that serves requests, and does not connect again."""
+
+    def __init__(self, ended: Callable[["Connection"], None]) -> None:
+        super().__init__()
+        self._ended = ended
+        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._slots: dict[bytes, tuple[Owner, int, str]] = {}
+        self._next = 0
+        self._prefix = b""
+        self.cause: Exception | None = None
+        self.last_read = self._loop.time()
+        self.inbox = ""
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the server has said of itself."""
+        return self._server_info
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be sent."""
+        return self.cause is None and self._status == Client.CONNECTED
+
+    def send(self, owner: Owner, requests: list[tuple[int, Request]]) -> list[bytes]:
+        """Send requests, each with the index by which its owner gets the reply. Their tokens, for `forget`."""
+        parts: list[bytes] = []
+        tokens: list[bytes] = []
+        for index, request in requests:
+            self._next += 1
+            token = b"%x" % self._next
+            self._slots[token] = (owner, index, request.subject)
+            tokens.append(token)
+            parts += request.encode(self._prefix + token)
+        self._transport.write(b"".join(parts))  # type: ignore[union-attr]
+        return tokens
+
+    def forget(self, token: bytes) -> None:
+        """Nobody waits for the reply any more."""
+        self._slots.pop(token, None)
+
+    async def drain_writes(self) -> None:
+        """Wait while more is on its way out than the socket takes."""
+        with suppress(OSError):  # the reading side tells
+            await self._transport.drain()  # type: ignore[union-attr]
+
+    async def listen(self) -> None:
+        """Have the server send replies here."""
+        self.inbox = f"{INBOX}.{self._nuid.next().decode()}"
+        self._prefix = f"{self.inbox}.".encode()
+        self._transport.write(b"SUB %b* 1\r\n" % self._prefix)  # type: ignore[union-attr]
+        await self.drain_writes()
+
+    def end(self, cause: Exception) -> None:
+        """The connection is lost: everybody who waits for a reply is told."""
+        if self.cause is not None:
+            return
+        self.cause = cause
+        slots, self._slots = self._slots, {}
+        for owner, index, _ in slots.values():
+            owner.fail(index, Lost(cause, sent=True))
+        self._ended(self)
+
+    async def shut(self) -> None:
+        """Close the socket, and leave no task behind. What was sent is still given to the system, if it takes it."""
+        self.end(nats_errors.ConnectionClosedError())
+        tasks = [
+            task for task in (self._reading_task, self._ping_interval_task, self._flusher_task) if task is not None
+        ]
+        closing = asyncio.create_task(self._shut(), name="brrr closes a connection")
+        try:
+            await asyncio.wait({closing}, timeout=PARTING)
+        finally:
+            self._abort()
+            for task in (closing, *tasks):
+                task.cancel()
+        await asyncio.wait({closing, *tasks})
+        if not closing.cancelled():
+            closing.exception()  # whatever it was, the socket is gone
+
+    async def _shut(self) -> None:
+        if self._flush_queue is None:  # it was not begun to connect
+            return
+        await self._close(Client.CLOSED, do_cbs=False)
+
+    def _abort(self) -> None:
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+    # -- what nats-py calls --------------------------------------------------------------------------------------
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        token = bytes(subject[len(self._prefix) :])
+        slot = self._slots.get(token)
+        if slot is not None:
+            slot[0].take(slot[1], Reply(data, headers or b"", reply.decode()))
+
+    async def _process_err(self, err_msg: str) -> None:
+        denied = DENIED.search(err_msg)
+        if denied is None:
+            self.end(nats_errors.Error(err_msg))
+            return
+        # The server names the subject and no request; nats-py has made it lower case.
+        for token, (owner, index, subject) in list(self._slots.items()):
+            if subject.lower() == denied[1].lower():
+                del self._slots[token]
+                owner.fail(index, DeniedError(subject))
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self.end(e)
+
+    async def _read_loop(self) -> None:
+        try:
+            while data := await self._transport.read(READ):  # type: ignore[union-attr]
+                self.last_read = self._loop.time()
+                await self._ps.parse(data)
+            self.end(nats_errors.UnexpectedEOF())
+        except Exception as error:  # noqa: BLE001 - whatever it is, this connection is of no more use
+            self.end(error)
+
+
+async def dial(
+    address: Address, location: Location, options: NatsOptions, ended: Callable[[Connection], None]
+) -> Connection:
+    """Connect to one server, and log in.
+
+    Raises:
+        Lost: It cannot be reached, or refuses the login.
+        BackendError: A file that the options name cannot be used.
+    """
+    settings = _settings(location, options)
+    connection = Connection(ended)
+    seen: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        seen.append(error)
+
+    scheme = "tls" if location.tls else "nats"
+    try:
+        async with asyncio.timeout(options.connect_timeout):
+            await connection.connect(
+                f"{scheme}://{address}",
+                error_cb=note,
+                name="brrr",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=options.connect_timeout,  # pyright: ignore[reportArgumentType] - any number does
+                ping_interval=max(1.0, options.timeout / 2),  # pyright: ignore[reportArgumentType] - likewise
+                max_outstanding_pings=1,
+                **settings,
+            )
+            await connection.listen()
+    except BaseException as error:
+        await connection.shut()
+        if isinstance(error, TimeoutError) and not isinstance(error, nats_errors.Error):
+            raise Lost(TimeoutError(f"no answer within {options.connect_timeout:g} s"), sent=False) from error
+        if isinstance(error, nats_errors.NoServersError) and seen:
+            raise Lost(seen[-1], sent=False) from error
+        if isinstance(error, Exception):
+            raise Lost(error, sent=False) from error
+        raise
+    return connection
+
+
+def _settings(location: Location, options: NatsOptions) -> dict[str, Any]:
+    """What nats-py is told of logins and TLS."""
+    settings: dict[str, Any] = {}
+    if location.username is not None:
+        settings |= {"user": location.username, "password": location.password and location.password.reveal()}
+    if location.token is not None:
+        settings["token"] = location.token.reveal()
+    if options.creds is not None:
+        settings["user_credentials"] = RawCredentials(_credentials(options.creds))
+    if options.nkey_seed_file is not None:
+        settings["nkeys_seed_str"] = _read(options.nkey_seed_file, "nkey_seed_file")
+    if options.nkey_seed is not None:
+        settings["nkeys_seed_str"] = options.nkey_seed.reveal()
+    if location.tls:
+        settings["tls"] = _tls(options)
+        settings["tls_handshake_first"] = options.tls_first
+    return settings
+
+
+def _credentials(path: str) -> str:
+    text = _read(path, "creds")
+    if not JWT.search(text) or not SEED.search(text):  # nats-py would read on for ever
+        raise BackendError(
+            f"{path} holds no credentials", remedy="Name a file with a user's JWT and seed, as `nsc generate creds` has."
+        )
+    return text
+
+
+def _read(path: str, option: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendError(
+            f"the file {path} of the option {option} cannot be read ({type(error).__name__})",
+            remedy="Check its name and who may read it.",
+        ) from error
+
+
+def _tls(options: NatsOptions) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.cert is not None:
+            context.load_cert_chain(options.cert, options.key)
+    except (OSError, ssl.SSLError) as error:
+        raise BackendError(
+            f"the certificates cannot be used ({type(error).__name__})", remedy="Check ca, cert and key."
+        ) from error
+    if not options.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

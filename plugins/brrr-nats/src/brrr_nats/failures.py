@@ -1,0 +1,192 @@
+"""What the errors of servers and connections mean: to whoever tries again, and to a user."""
+
+import json
+import re
+from typing import Any, Final
+
+from nats import errors as nats_errors
+
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
+
+__all__ = ["ApiError", "DeniedError", "Lost", "NoResponders", "api_error", "closed", "is_passing", "translated"]
+
+STREAM_NOT_FOUND: Final = 10059
+CONSUMER_NOT_FOUND: Final = 10014
+
+PASSING: Final = {
+    10005,  # no meta leader is known to this server
+    10007,  # cluster: not enough peers are there at the moment
+    10008,  # JetStream is temporarily unavailable
+    10009,  # cluster: no leader
+    10013,  # the consumer's leader is being elected
+    10076,  # JetStream is shutting down
+    10077,  # the stream's storage did not take it
+    10118,  # a stream is offline
+    10167,  # too many requests are waiting
+}
+"""Codes of answers after which nothing was done, and after which the same request may succeed a little later."""
+
+DISABLED: Final = {10039, 10076}
+"""Codes by which an account, or a server, has no JetStream."""
+
+FULL: Final = {10023, 10028, 10047, 10054, 10122}
+"""Codes by which there is no room: storage, memory, or what the account or the stream is allowed."""
+
+ROOM: Final = ("maximum messages exceeded", "maximum bytes exceeded", "insufficient", "no space left", "resource limits")
+
+
+class ApiError(Exception):
+    """What JetStream answered in place of a result.
+
+    Args:
+        code: JetStream's own code, like 10059 for a stream that is not there; 0 where it names none.
+        status: The status that goes with it, like 404.
+        text: What it says.
+    """
+
+    def __init__(self, code: int, status: int, text: str) -> None:
+        super().__init__(f"{text} ({code or status})")
+        self.code = code
+        self.status = status
+        self.text = text
+
+    @property
+    def missing(self) -> bool:
+        """Whether the stream, the consumer or the message that was named is not there."""
+        return self.status == 404
+
+
+class Lost(Exception):  # noqa: N818 - it says what became of an answer
+    """There will be no answer.
+
+    Args:
+        cause: Why.
+        sent: Whether the request may have reached a server, and may have been done.
+    """
+
+    def __init__(self, cause: Exception, *, sent: bool) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.sent = sent
+
+
+class NoResponders(Exception):  # noqa: N818 - NATS' own word for it
+    """Nobody listens to the subject: no stream, no consumer, no leader at the moment, or no JetStream."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"nobody answers to {subject}")
+        self.subject = subject
+
+
+class DeniedError(Exception):
+    """The account may not use the subject.
+
+    Args:
+        subject: Which one.
+    """
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"it does not permit the subject {subject}")
+        self.subject = subject
+
+
+def api_error(payload: bytes) -> ApiError | None:
+    """The error that a JSON answer of JetStream's is; None where it is a result."""
+    if b'"error"' not in payload:
+        return None
+    answer: Any = json.loads(payload)
+    error = answer.get("error")
+    if not isinstance(error, dict):
+        return None
+    return ApiError(int(error.get("err_code", 0)), int(error.get("code", 0)), str(error.get("description", "")))
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether nothing was done, and the same request may succeed a little later."""
+    if isinstance(error, ApiError):
+        # 503 is what JetStream says where a leader is missing, 429 where too much is under way.
+        return error.code in PASSING or (error.status in {429, 503} and error.code not in FULL | DISABLED)
+    return isinstance(error, NoResponders) or (isinstance(error, Lost) and not error.sent)
+
+
+def closed() -> BackendClosedError:
+    """The error of a backend that is not open any more."""
+    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
+
+
+def translated(error: Exception, where: str) -> BrrrError:
+    """The error for the user, with its cause. `where` names the servers."""
+    if isinstance(error, BrrrError):
+        return error
+    ours = _translated(error, where)
+    if ours.__cause__ is None and not isinstance(error, Lost):
+        ours.__cause__ = error
+    return ours
+
+
+def _translated(error: Exception, where: str) -> BrrrError:
+    if isinstance(error, Lost):
+        return _lost(error, where)
+    if isinstance(error, NoResponders):
+        return BackendUnavailableError(
+            f"nats at {where} has nobody that answers to {error.subject}",
+            remedy="Its stream or consumer is gone or has no leader: see `nats stream report`, and run brrr setup.",
+        )
+    if isinstance(error, DeniedError):
+        return BackendError(
+            f"nats at {where} does not permit the subject {error.subject}",
+            remedy="Give its user the permissions that README.md lists.",
+        )
+    if isinstance(error, ApiError):
+        return _refused(error, where)
+    return BackendError(f"nats at {where} failed ({_said(error)})", remedy="See what it says, and the servers' log.")
+
+
+def _lost(error: Lost, where: str) -> BrrrError:
+    cause = error.cause
+    if isinstance(cause, BrrrError):
+        return cause
+    said = _said(cause)
+    lower = said.lower()
+    if "authorization" in lower or "authentication" in lower:
+        ours: BrrrError = BackendUnavailableError(
+            f"nats at {where} refuses the login ({said})",
+            remedy="Check the user and the password, the token, the NKey or the credentials file.",
+        )
+    elif error.sent:
+        ours = BackendUnavailableError(
+            f"the answer of nats at {where} was lost ({said})",
+            remedy="What was asked for may have been done; look before you ask again.",
+        )
+    else:
+        ours = BackendUnavailableError(
+            f"nats at {where} cannot be reached ({said})", remedy="Check that it runs, and that the URL names it."
+        )
+    ours.__cause__ = cause
+    return ours
+
+
+def _refused(error: ApiError, where: str) -> BrrrError:
+    if error.code in FULL or any(text in error.text for text in ROOM):
+        return BackendUnavailableError(
+            f"nats at {where} has no room ({error})", remedy="Raise the limits of its JetStream, account or stream."
+        )
+    if error.code in DISABLED:
+        return BackendError(f"nats at {where} has no JetStream ({error})", remedy="Enable it, for this account too.")
+    if is_passing(error) or error.missing:
+        return BackendUnavailableError(
+            f"nats at {where} cannot do it now ({error})", remedy="See `nats stream report` and `nats server report`."
+        )
+    return BackendError(
+        f"nats at {where} did not take the operation ({error})", remedy="See what it says, and the servers' log."
+    )
+
+
+SECRET: Final = re.compile(r"(?<=//)[^/@\s]+@")
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without the login of a URL."""
+    if isinstance(error, nats_errors.NoServersError):
+        return "no server took the connection"
+    return SECRET.sub("****@", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__

@@ -1,0 +1,77 @@
+"""What is sent and received: requests, replies, and their bytes on the wire."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+__all__ = ["Reply", "Request"]
+
+VERSION: Final = b"NATS/1.0"
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Request(NamedTuple):
+    """A message that asks for a reply.
+
+    Attributes:
+        subject: Where it goes; made of tokens that hold no white space.
+        payload: Any bytes.
+        headers: Names and values. Values are one line of text each.
+    """
+
+    subject: str
+    payload: bytes = b""
+    headers: Mapping[str, str] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that count towards a server's `max_payload`: headers and payload."""
+        return len(self.payload) + (len(_header_lines(self.headers)) if self.headers else 0)
+
+    def encode(self, reply_to: bytes) -> tuple[bytes, bytes]:
+        """The protocol's line (with headers), and the payload with its end."""
+        if not self.headers:
+            return b"PUB %b %b %d\r\n" % (self.subject.encode(), reply_to, len(self.payload)), self.payload + b"\r\n"
+        lines = _header_lines(self.headers)
+        size = len(lines)
+        command = b"HPUB %b %b %d %d\r\n" % (self.subject.encode(), reply_to, size, size + len(self.payload))
+        return command + lines, self.payload + b"\r\n"
+
+
+class Reply(NamedTuple):
+    """A message that came.
+
+    Attributes:
+        payload: Its bytes.
+        lines: Its headers as they came; `headers` has them by name.
+        reply_to: Where an answer to it goes, as an acknowledgement does.
+    """
+
+    payload: bytes
+    lines: bytes = b""
+    reply_to: str = ""
+
+    @property
+    def status(self) -> int:
+        """The status that servers give in place of a message, like 404; 0 for a message."""
+        code = self.lines[9:12]
+        return int(code) if code.isdigit() else 0
+
+    @property
+    def description(self) -> str:
+        """What is said with the status."""
+        return self.lines.partition(b"\r\n")[0][13:].decode(errors="replace")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers by name. Of one that is repeated the last counts."""
+        if not self.lines:
+            return NO_HEADERS
+        pairs = (line.split(":", 1) for line in self.lines.decode(errors="replace").split("\r\n")[1:] if ":" in line)
+        return {name: value.strip() for name, value in pairs}
+
+
+def _header_lines(headers: Mapping[str, str]) -> bytes:
+    text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if text.count("\r") != len(headers) or text.count("\n") != len(headers):
+        raise ValueError("a header holds the end of a line")
+    return b"%b\r\n%b\r\n" % (VERSION, text.encode())
