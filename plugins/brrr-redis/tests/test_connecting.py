@@ -16,7 +16,7 @@ from brrr_redis.dialling import Dialler
 from brrr_redis.links import Links
 from brrr_redis.location import Address
 from brrr_redis.options import RedisOptions
-from tests.support.redis_proxy import proxied
+from tests.support.proxy import proxied
 from tests.support.redis_servers import Server, missing, valkey_program
 
 VALUE = Key("value", "h")

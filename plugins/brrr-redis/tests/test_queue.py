@@ -9,7 +9,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendUnavailableError
 from brrr_redis.layout import Layout
-from tests.support.redis_proxy import proxied
+from tests.support.proxy import proxied
 from tests.support.redis_servers import Server, valkey_program
 
 TOPIC = "jobs"

@@ -4,7 +4,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
-from tests.support.redis_proxy import proxied
+from tests.support.proxy import proxied
 
 TOPIC = "jobs"
 MANY = 500

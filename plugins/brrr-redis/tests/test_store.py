@@ -5,7 +5,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
-from tests.support.redis_proxy import proxied
+from tests.support.proxy import proxied
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 
