@@ -7,6 +7,7 @@ there already. Where none is to be had, a test is skipped with the reason; with 
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -167,6 +168,32 @@ class Server:
         """What its monitoring port says: `jsz?accounts=true&streams=true&consumers=true`, `connz?subs=true`."""
         with urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5) as answer:
             return json.load(answer)
+
+    def do(self, subject: str, body: object = None, **login: str) -> Any:
+        """Ask JetStream's API something, on a connection of its own: `STREAM.PURGE.name`. Its answer."""
+        inbox, payload = "_INBOX.tests", b"" if body is None else json.dumps(body).encode()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            stream = connection.makefile("rwb")
+            stream.readline()  # INFO
+            greeting = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, **login}
+            stream.write(b"CONNECT %b\r\nSUB %b 1\r\n" % (json.dumps(greeting).encode(), inbox.encode()))
+            stream.write(b"PUB $JS.API.%b %b %d\r\n%b\r\n" % (subject.encode(), inbox.encode(), len(payload), payload))
+            stream.flush()
+            while not (line := stream.readline()).startswith((b"MSG", b"HMSG")):
+                if line.startswith(b"PING"):
+                    stream.write(b"PONG\r\n")
+                    stream.flush()
+                if not line or line.startswith(b"-ERR"):
+                    raise ConnectionError(line.decode())
+            if line.startswith(b"HMSG"):
+                raise ConnectionError(f"nobody answers to {subject}")
+            return json.loads(stream.read(int(line.split()[-1])))
+
+    def forget(self, start: str) -> None:
+        """Delete every stream whose name starts so."""
+        for name in self.streams():
+            if name.startswith(start):
+                self.do(f"STREAM.DELETE.{name}")
 
     def streams(self) -> dict[str, Any]:
         """What it says of each stream, by name, with its consumers."""

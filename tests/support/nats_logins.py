@@ -1,0 +1,103 @@
+"""Ways to log in to NATS servers, made for a test: NKeys, and the credentials of an operator's accounts and users."""
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import nkeys
+
+UNLIMITED: Final = dict.fromkeys(
+    (
+        "subs",
+        "data",
+        "payload",
+        "imports",
+        "exports",
+        "conn",
+        "leaf",
+        "mem_storage",
+        "disk_storage",
+        "streams",
+        "consumer",
+    ),
+    -1,
+)
+
+
+def fresh(prefix: int) -> tuple[str, nkeys.KeyPair]:
+    """A seed of a kind of key, and the key."""
+    seed = nkeys.encode_seed(secrets.token_bytes(32), prefix)
+    return seed.decode(), nkeys.from_seed(bytearray(seed))
+
+
+def user_nkey() -> tuple[str, str]:
+    """A user's seed, and the public key that a server's configuration names."""
+    seed, key = fresh(nkeys.PREFIX_BYTE_USER)
+    return seed, key.public_key.decode()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator with one account.
+
+    Attributes:
+        config: What a server's configuration says of them.
+    """
+
+    config: str
+    _account: nkeys.KeyPair
+
+    def creds(self, *, expires: float | None = None, **claims: Any) -> str:
+        """The credentials file of a new user of the account. `expires` in unix seconds."""
+        seed, user = fresh(nkeys.PREFIX_BYTE_USER)
+        limits = {"subs": -1, "data": -1, "payload": -1}
+        token = _signed(self._account, user, "user", {**limits, **claims}, expires=expires)
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        )
+
+
+def operator() -> Operator:
+    """A new operator, and an account with JetStream without limits."""
+    _, root = fresh(nkeys.PREFIX_BYTE_OPERATOR)
+    _, account = fresh(nkeys.PREFIX_BYTE_ACCOUNT)
+    name = account.public_key.decode()
+    token = _signed(root, account, "account", {"limits": {**UNLIMITED, "wildcards": True}})
+    _, system = fresh(nkeys.PREFIX_BYTE_ACCOUNT)
+    system_name = system.public_key.decode()
+    system_token = _signed(root, system, "account", {})
+    lines = [
+        f"system_account: {system_name}",
+        f"operator: {_signed(root, root, 'operator', {})}",
+        "resolver: MEMORY",
+        f"resolver_preload: {{ {name}: {token}, {system_name}: {system_token} }}",
+    ]
+    return Operator("\n".join(lines), account)
+
+
+def _signed(
+    issuer: nkeys.KeyPair, subject: nkeys.KeyPair, kind: str, claims: dict[str, Any], *, expires: float | None = None
+) -> str:
+    body: dict[str, Any] = {
+        "iat": int(time.time()) - 5,
+        "iss": issuer.public_key.decode(),
+        "sub": subject.public_key.decode(),
+        "name": kind,
+        "nats": {**claims, "type": kind, "version": 2},
+    }
+    if expires is not None:
+        body["exp"] = int(expires)
+    digest = hashlib.new("sha512_256", json.dumps(body).encode()).digest()
+    body["jti"] = base64.b32encode(digest).decode().rstrip("=")
+    head = _base64(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
+    text = f"{head}.{_base64(json.dumps(body).encode())}"
+    return f"{text}.{_base64(issuer.sign(text.encode()))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
