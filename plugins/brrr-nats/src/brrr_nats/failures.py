@@ -8,7 +8,7 @@ from nats import errors as nats_errors
 
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
 
-__all__ = ["ApiError", "DeniedError", "Lost", "NoResponders", "api_error", "closed", "is_passing", "translated"]
+__all__ = ["FAILURES", "ApiError", "DeniedError", "Lost", "NoResponders", "api_error", "closed", "is_passing", "translated"]
 
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
@@ -88,6 +88,10 @@ class DeniedError(Exception):
     def __init__(self, subject: str) -> None:
         super().__init__(f"it does not permit the subject {subject}")
         self.subject = subject
+
+
+FAILURES: Final = (ApiError, DeniedError, Lost, NoResponders)
+"""All that stands for a failure inside this package; none of them leaves it."""
 
 
 def api_error(payload: bytes) -> ApiError | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from brrr_core.errors import BackendError, BackendUnavailableError, BrrrError
 from brrr_nats.connection import Connection, dial
-from brrr_nats.failures import ApiError, Lost, NoResponders, api_error, closed, is_passing, translated
+from brrr_nats.failures import FAILURES, ApiError, Lost, NoResponders, api_error, closed, is_passing, translated
 from brrr_nats.location import Address, Location
 from brrr_nats.messages import Reply, Request
 from brrr_nats.options import NatsOptions
@@ -200,7 +200,7 @@ class Link:
         while left:
             try:
                 left, error = await self._round(messages, left, replies, deadline, repeat=repeat)
-            except Exception as failed:
+            except FAILURES as failed:
                 raise translated(failed, self.where) from failed
             if error is not None:
                 if self._loop.time() + pause > deadline:
@@ -367,10 +367,10 @@ class Link:
 def _parts(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
     """Cut a batch, so that a bounded part of it is under way at a time."""
     parts: list[list[int]] = []
-    size = MOST_BYTES
+    size = 0
     for index in indices:
         length = len(messages[index].payload)
-        if size + length > MOST_BYTES or len(parts[-1]) >= MOST_AT_ONCE:
+        if not parts or size + length > MOST_BYTES or len(parts[-1]) >= MOST_AT_ONCE:
             parts.append([])
             size = 0
         parts[-1].append(index)
