@@ -14,8 +14,8 @@ MAX_BODY: Final = 960 * KIB
 """The largest message body, in bytes. A server takes 1 MiB unless it is told otherwise, headers included: what is left
 holds why a message was buried."""
 
-MAX_VALUE: Final = 960 * KIB
-"""The largest value, in bytes."""
+MAX_VALUE: Final = 64 * KIB * KIB
+"""The largest value, in bytes. Those over a message's size are kept in parts."""
 
 LEASE: Final = Duration(30)
 COUNTER_TTL: Final = Duration(7 * 24 * 3600)

@@ -1,0 +1,121 @@
+"""Messages that change records: values, markers, and values in parts, which a batch makes one change of.
+
+A value that does not fit into a message is cut up. Its parts and its record are published as one atomic batch (ADR-50;
+NATS 2.12): all of it is there, or nothing. The batch also removes the parts of the value that it replaces.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
+from uuid import uuid4
+
+from brrr_nats.keys import Bucket
+from brrr_nats.messages import Request
+from brrr_nats.records import PARTS_HEADER
+from brrr_nats.revisions import Parts, Stored
+
+__all__ = ["MARKER_TTL", "MOST_PARTS", "Changes", "is_value"]
+
+MARKER_TTL: Final = 5
+"""Seconds that a marker stays, which says that a record was deleted. Revisions are never used twice, so that nothing
+rests on how long; who watches the bucket is told at once."""
+
+ROOM: Final = 4096
+"""Bytes of a message that are left for its headers."""
+
+PART: Final = 512 * 1024
+"""The largest part: a leader answers with it in base64, and other things travel on the connection too."""
+
+MOST_PARTS: Final = 480
+"""Parts of a value; a batch has 1,000 messages at most, which may remove as many as they write."""
+
+GUARD: Final = "Nats-Expected-Last-Subject-Sequence"
+
+
+class Changes:
+    """Makes the messages of changes.
+
+    Args:
+        bucket: Names the subjects.
+        room: Bytes that a message may have, headers included.
+        marker_ttl: Seconds that markers stay.
+    """
+
+    def __init__(self, bucket: Bucket, *, room: int, marker_ttl: int = MARKER_TTL) -> None:
+        self._bucket = bucket
+        self._whole = max(1, room - ROOM)
+        self._marker = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{marker_ttl}s"}
+
+    @property
+    def most(self) -> int:
+        """The largest value, in bytes, that can be cut up."""
+        return MOST_PARTS * min(PART, self._whole)
+
+    def fits(self, value: bytes | None) -> bool:
+        """Whether a value is one message."""
+        return value is None or len(value) <= self._whole
+
+    def new(self, value: bytes | None) -> Stored:
+        """What will stand there, its revision not known yet."""
+        if value is None or self.fits(value):
+            return Stored(value, 0)
+        return Stored(b"", 0, Parts(_digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
+
+    def messages(self, subject: str, value: bytes | None, *, old: Stored | None = None) -> list[Request]:
+        """The messages that make a record a value; several of them are one batch, and the last one's answer counts.
+
+        Args:
+            subject: The record's.
+            value: What it becomes; None deletes it.
+            old: What it has to be now, by its revision; None for whatever it is.
+        """
+        new = self.new(value)
+        headers = dict(self._marker) if value is None else {}
+        if old is not None:
+            headers[GUARD] = str(old.revision)
+        if new.parts is None and (old is None or old.parts is None):
+            return [Request(subject, value or b"", headers or None)]
+        parts: list[Request] = []
+        if new.parts is not None and value is not None:
+            content, _, size = new.parts
+            headers[PARTS_HEADER] = f"{content} {new.parts.number} {size}"
+            if old is None or old.parts is None or old.parts.content != content:
+                step = min(PART, self._whole)
+                parts = [
+                    Request(self._bucket.part(subject, content, number), value[begin : begin + step])
+                    for number, begin in enumerate(range(0, size, step))
+                ]
+        if old is not None and old.parts is not None and (new.parts is None or old.parts.content != new.parts.content):
+            gone, count, _ = old.parts
+            parts += [Request(self._bucket.part(subject, gone, n), b"", self._marker) for n in range(count)]
+        return _batch([*parts, Request(subject, b"" if new.parts else value or b"", headers)])
+
+    def remove_part(self, subject: str, revision: int) -> Request:
+        """The message that removes a part, if it is still that one."""
+        return Request(subject, b"", {**self._marker, GUARD: str(revision)})
+
+
+def is_value(stored: Stored, value: bytes | None) -> bool:
+    """Whether what stands there is that value."""
+    parts = stored.parts
+    if parts is None:
+        return stored.value == value
+    return value is not None and len(value) == parts.size and _digest(value) == parts.content
+
+
+def _digest(value: bytes) -> str:
+    return sha256(value).hexdigest()
+
+
+def _batch(messages: Sequence[Request]) -> list[Request]:
+    """Make one change of several messages."""
+    if len(messages) == 1:
+        return [*messages]
+    batch = uuid4().hex
+    made: list[Request] = []
+    for number, message in enumerate(messages, 1):
+        headers = {**(message.headers or {}), "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+        if number == len(messages):
+            headers["Nats-Batch-Commit"] = "1"
+        made.append(message._replace(headers=headers))
+    return made

@@ -1,0 +1,203 @@
+"""Compare-and-set by revisions: what is there is compared, and the change is published under its revision's guard.
+
+Each key of a batch takes its swaps in turn; all keys go on together, so that a batch is as many round trips as its most
+contended key needs. What is known from before saves the read. It is a guess until a server has confirmed it: a guess
+that does not fit, and a guard that does not hold, are looked up before a swap is said to have failed.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+from brrr_core.errors import BackendUnavailableError
+from brrr_nats.changes import Changes, is_value
+from brrr_nats.failures import ApiError, api_error
+from brrr_nats.link import Link
+from brrr_nats.messages import Reply, Request
+from brrr_nats.records import Records
+from brrr_nats.revisions import Stored
+
+__all__ = ["ANY", "Chain", "Change", "perform"]
+
+WRONG_LAST: Final = {10071, 10164}
+"""Codes by which another message stands under the subject, or another is being stored at the moment."""
+
+GIVEN_UP: Final = {10174, 10175, 10176, 10210, 10211}
+"""Codes by which a batch was not committed."""
+
+ABSENT: Final = Stored(None, 0)
+FIRST_PAUSE: Final = 0.002
+MOST_REFUSALS: Final = 100
+"""Guards in turn that fail although nothing has changed: with their pauses, more than a minute."""
+
+
+class _Any(Enum):
+    ANY = 0
+
+
+ANY: Final = _Any.ANY
+"""Expected where a value is written over whatever there is."""
+
+
+class Change(NamedTuple):
+    """A swap, and where its result goes."""
+
+    place: int
+    expected: bytes | _Any | None
+    new: bytes | None
+
+
+class _Step(Enum):
+    DONE = 0
+    READ = 1
+    PUBLISH = 2
+
+
+class Chain:
+    """The swaps of one key, and how far they are.
+
+    Args:
+        subject: The key's.
+        known: What is known of it from before.
+    """
+
+    __slots__ = ("_at", "_look", "changes", "known", "refusals", "subject", "sure")
+
+    def __init__(self, subject: str, known: Stored | None) -> None:
+        self.subject = subject
+        self.changes: list[Change] = []
+        self.known = known
+        self.sure = False
+        self.refusals = 0
+        self._at = 0
+        self._look = False
+
+    @property
+    def change(self) -> Change:
+        """The one that is next."""
+        return self.changes[self._at]
+
+    def step(self, results: list[bool]) -> _Step:
+        """What to do next; swaps that are decided by what is known for sure are decided first."""
+        while self._at < len(self.changes):
+            if self._look:
+                return _Step.READ
+            place, expected, new = self.change
+            known = self.known
+            if known is None:
+                if expected is not None or new is None:
+                    return _Step.READ
+                known = self.known = ABSENT  # most records that are created were never there
+            fits = expected is ANY or is_value(known, expected)
+            if fits and not (is_value(known, None) and new is None):
+                return _Step.PUBLISH if self.sure or expected is not ANY else _Step.READ
+            if not self.sure:
+                return _Step.READ
+            results[place] = fits
+            self._at += 1
+        return _Step.DONE
+
+    def read(self, found: Stored) -> None:
+        """The servers have said what is there."""
+        if self.known is not None and self.known.revision != found.revision:
+            self.refusals = 0
+        self.known, self.sure, self._look = found, True, False
+
+    def changed(self, new: Stored, results: list[bool]) -> None:
+        """The change took place."""
+        results[self.change.place] = True
+        self.known, self.sure, self.refusals = new, True, 0
+        self._at += 1
+
+    def refused(self, error: ApiError) -> None:
+        """The guard did not hold."""
+        if error.text.endswith(": 0") and self.known != ABSENT:  # it says what the last one is
+            self.known, self.sure = ABSENT, True
+            return
+        self.refusals += self.sure
+        self._look = True
+        if not self.sure:
+            self.known = None
+        self.sure = False
+
+
+async def perform(
+    chains: Sequence[Chain], results: list[bool], *, link: Link, records: Records, changes: Changes
+) -> None:
+    """Do swaps. `results` is told of each.
+
+    Raises:
+        BackendUnavailableError: An answer was lost. Whether that swap took place is not known.
+    """
+    left, pause = [*chains], FIRST_PAUSE
+    while left:
+        steps = [(chain, chain.step(results)) for chain in left]
+        unread = [chain for chain, step in steps if step is _Step.READ]
+        if any(chain.refusals for chain in unread):
+            _check_refusals(unread, link)
+            pause = await link.pause(pause)
+        for chain, found in zip(unread, await records.find([each.subject for each in unread]), strict=True):
+            chain.read(found)
+        left = [chain for chain, step in steps if step is not _Step.DONE]
+        ready = [chain for chain in left if chain.step(results) is _Step.PUBLISH]
+        await _publish(ready, results, link=link, changes=changes)
+
+
+async def _publish(chains: Sequence[Chain], results: list[bool], *, link: Link, changes: Changes) -> None:
+    """Publish the next change of each, all together; but batches one by one."""
+    single: list[tuple[Chain, Request]] = []
+    for chain in chains:
+        messages = changes.messages(chain.subject, chain.change.new, old=chain.known)
+        if len(messages) == 1:
+            single.append((chain, messages[0]))
+        else:
+            _take(chain, (await link.request_many(messages))[-1], results, link=link, changes=changes)
+    replies = await link.request_many([message for _, message in single])
+    failed: Exception | None = None
+    for (chain, _), reply in zip(single, replies, strict=True):
+        try:
+            _take(chain, reply, results, link=link, changes=changes)
+        except Exception as error:  # noqa: BLE001 - raised below, when the others are noted
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+def _take(chain: Chain, reply: Reply, results: list[bool], *, link: Link, changes: Changes) -> None:
+    """Take the answer to a change."""
+    error = api_error(reply.payload)
+    if error is None:
+        chain.changed(changes.new(chain.change.new)._replace(revision=sequence(reply)), results)
+    elif error.code in WRONG_LAST:
+        chain.refused(error)
+    else:
+        raise not_taken(error, link)
+
+
+def sequence(reply: Reply) -> int:
+    """The revision that an acknowledgement names."""
+    payload = reply.payload
+    at = payload.index(b'"seq":') + 6
+    end = at
+    while payload[end : end + 1].isdigit():
+        end += 1
+    return int(payload[at:end])
+
+
+def not_taken(error: ApiError, link: Link) -> Exception:
+    """The error of a change that was not made."""
+    if error.code in GIVEN_UP:
+        return BackendUnavailableError(
+            f"nats at {link.where} gave up a batch of messages, and stored none of them ({error})",
+            remedy="Try again; if it goes on so, fewer workers should write large values at a time.",
+        )
+    return link.translated(error)
+
+
+def _check_refusals(chains: Sequence[Chain], link: Link) -> None:
+    for chain in chains:
+        if chain.refusals > MOST_REFUSALS:
+            raise BackendUnavailableError(
+                f"nats at {link.where} refuses every change of {chain.subject}, and shows none",
+                remedy="Its leader may have lost the others: see `nats stream report`.",
+            )
