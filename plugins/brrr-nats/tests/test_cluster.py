@@ -1,0 +1,129 @@
+"""Three servers that keep everything, under load, while they die, stand still, restart, and change their leaders.
+
+Every test ends with the right results, empty queues, no dead letter, and everything that a put has returned for.
+"""
+
+import asyncio
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendUnavailableError
+from tests.support.load import under_load
+from tests.support.nats_servers import Cluster, nats_program, until
+from tests.support.proxy import Bytes, relayed
+
+nats_program()
+
+OPTIONS = "replicas=3&lease=3s&retry_for=30s&timeout=5s&connect_timeout=2s"
+PAUSE = 11.0
+"""Seconds that a server stands still: followers wait 9 at most before they elect another leader."""
+
+QUEUE, RECORDS = "brrr", "KV_brrr"
+
+
+def at(cluster: Cluster) -> str:
+    return f"{cluster.url}?{OPTIONS}"
+
+
+@pytest.mark.parametrize("stream", [QUEUE, RECORDS])
+async def test_a_leader_is_killed_and_comes_back(own_cluster, stream):
+    def kill() -> None:
+        leader = own_cluster.leader(stream)
+        leader.kill()
+        own_cluster.leader(stream)
+        leader.start()
+        own_cluster.ready()
+
+    load = await under_load(at(own_cluster), lambda: asyncio.to_thread(kill))
+
+    assert load.rounds > 1
+
+
+async def test_a_leader_stands_still_and_goes_on(own_cluster):
+    def pause() -> None:
+        leader = own_cluster.leader(QUEUE)
+        leader.pause()
+        try:
+            others = [server for server in own_cluster.servers if server is not leader]
+            until(
+                lambda: any(
+                    (each.streams()[QUEUE]["cluster"].get("leader") or leader.name) != leader.name for each in others
+                ),
+                "another leads",
+            )
+        finally:
+            leader.go_on()
+        own_cluster.ready()
+
+    await under_load(at(own_cluster), lambda: asyncio.to_thread(pause))
+
+
+async def test_every_server_restarts_in_turn(own_cluster):
+    def roll() -> None:
+        for server in own_cluster.servers:
+            server.stop()
+            server.start()
+            own_cluster.ready()
+
+    await under_load(at(own_cluster), lambda: asyncio.to_thread(roll))
+
+
+async def test_all_servers_die_at_once_and_come_back(own_cluster):
+    def outage() -> None:
+        own_cluster.stop()
+        own_cluster.start()
+
+    await under_load(at(own_cluster), lambda: asyncio.to_thread(outage))
+
+
+async def test_leaders_step_down(own_cluster):
+    def step_down() -> None:
+        first = own_cluster.servers[0]
+        for _ in range(3):
+            for name, stream in first.streams().items():
+                first.do(f"STREAM.LEADER.STEPDOWN.{name}")
+                own_cluster.leader(name)
+                for consumer in stream.get("consumer_detail") or ():
+                    first.do(f"CONSUMER.LEADER.STEPDOWN.{name}.{consumer['name']}")
+        own_cluster.ready()
+
+    await under_load(at(own_cluster), lambda: asyncio.to_thread(step_down))
+
+
+async def test_connections_are_cut_again_and_again(own_cluster):
+    async with (
+        relayed(Bytes(own_cluster.servers[0].port, scheme="nats")) as one,
+        relayed(Bytes(own_cluster.servers[1].port, scheme="nats")) as other,
+    ):
+
+        async def cut() -> None:
+            for _ in range(20):
+                await asyncio.sleep(0.1)  # the moment of the fault, not a synchronisation
+                one.cut()
+                other.cut()
+
+        await under_load(f"nats://{one.place},{other.place}?{OPTIONS}", cut)
+
+
+async def test_without_a_majority_everything_says_so_and_goes_on_when_there_is_one(own_cluster):
+    url = f"{own_cluster.url}?replicas=3&retry_for=1s&timeout=1s"
+    async with brrr.open_backend(url) as backend:
+        await backend.queue.put("jobs", [b"before"])
+        for server in own_cluster.servers[:2]:
+            server.kill()
+        with pytest.raises(BackendUnavailableError):
+            async with asyncio.timeout(30):
+                await backend.queue.put("jobs", [b"meanwhile"])
+        for server in own_cluster.servers[:2]:
+            await asyncio.to_thread(server.start)
+        await asyncio.to_thread(own_cluster.ready)
+        seen: set[bytes] = set()
+        async with asyncio.timeout(60):
+            while b"before" not in seen:
+                try:
+                    found = await backend.queue.receive("jobs", limit=10, wait=1)
+                    await backend.queue.ack(found)
+                except BackendUnavailableError:
+                    continue
+                seen.update(each.body for each in found)

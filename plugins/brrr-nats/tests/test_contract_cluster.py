@@ -1,0 +1,30 @@
+"""The contract kit on a cluster of three servers, each of which keeps everything."""
+
+import pytest
+
+from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
+from tests.support.nats_servers import nats_program
+
+nats_program()  # skips the module where there is none: no rule of the kit may be skipped alone
+
+
+class ThreeServers:
+    @pytest.fixture
+    def url(self, shared_cluster):
+        return f"{shared_cluster.url}?replicas=3"
+
+
+class TestQueue(ThreeServers, QueueContract):
+    pass
+
+
+class TestStore(ThreeServers, StoreContract):
+    pass
+
+
+class TestCache(ThreeServers, CacheContract):
+    pass
+
+
+class TestBackend(ThreeServers, BackendContract):
+    pass
