@@ -1,0 +1,340 @@
+"""One server that dies, fills up, refuses, or is changed by an operator: sat out where it passes, told where not."""
+
+import asyncio
+import signal
+import sys
+import time
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendError, BackendUnavailableError
+from tests.support.load import under_load
+from tests.support.nats_servers import Server, nats_program, until
+
+nats_program()
+
+TOPIC = "jobs"
+VALUE = Key("value", "h")
+QUEUE = "brrr"
+KIB = 1024
+
+
+async def take(queue, number, *, topic=TOPIC, within=30.0):
+    """Receive and acknowledge that many messages. Their bodies, sorted."""
+    bodies = []
+    async with asyncio.timeout(within):
+        while len(bodies) < number:
+            found = await queue.receive(topic, limit=number - len(bodies), wait=1)
+            await queue.ack(found)
+            bodies += [each.body for each in found]
+    return sorted(bodies)
+
+
+def consumers(server):
+    """The names of the queue stream's consumers, with how many pulls wait at each."""
+    return {each["name"]: each["num_waiting"] for each in server.streams()[QUEUE].get("consumer_detail") or ()}
+
+
+async def waits(server, number=1):
+    """Wait until that many pulls wait at the server."""
+    await asyncio.to_thread(until, lambda: sum(consumers(server).values()) >= number, "a pull waits")
+
+
+async def test_a_server_is_killed_under_load_and_comes_back(own_server):
+    def kill():
+        for _ in range(3):
+            own_server.kill()
+            own_server.start()
+
+    await under_load(f"{own_server.url}?lease=2s", lambda: asyncio.to_thread(kill))
+
+
+async def test_a_lame_duck_is_left_and_found_again(own_server):
+    def retire():
+        own_server.signal(signal.SIGUSR2)
+        own_server.process.wait(30)
+        own_server.start()
+
+    await under_load(f"{own_server.url}?lease=2s", lambda: asyncio.to_thread(retire))
+
+
+async def test_a_receive_that_waits_outlives_a_restart(own_server):
+    async with brrr.open_backend(own_server.url) as backend, brrr.open_backend(own_server.url) as other:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await waits(own_server)
+        await asyncio.to_thread(own_server.kill)
+        await asyncio.to_thread(own_server.start)
+        await other.queue.put(TOPIC, [b"after"])
+        async with asyncio.timeout(20):
+            assert [each.body for each in await waiting] == [b"after"]
+
+
+async def test_a_server_that_stays_away_is_told_in_bounded_time(own_server):
+    async with brrr.open_backend(own_server.url, retry_for=0.3, connect_timeout=1) as backend:
+        queue, store = backend.queue, backend.store
+        await queue.put(TOPIC, [b"x"])
+        (held,) = await queue.receive(TOPIC, limit=1, wait=5)
+        await asyncio.to_thread(own_server.kill)
+        operations = {
+            "put": lambda: queue.put(TOPIC, [b"x"]),
+            "receive": lambda: queue.receive(TOPIC, limit=1, wait=0),
+            "ack": lambda: queue.ack([held]),
+            "extend": lambda: queue.extend([held]),
+            "release": lambda: queue.release([held]),
+            "bury": lambda: queue.bury(held, "x"),
+            "stats": lambda: queue.stats(TOPIC),
+            "read": lambda: store.read([VALUE]),
+            "swap": lambda: store.swap([Swap(VALUE, None, b"x")]),
+            "write": lambda: store.write([(VALUE, b"x")]),
+            "count": lambda: backend.cache.increment({"count": 1}),
+        }
+        for name, operation in operations.items():
+            async with asyncio.timeout(10):
+                with pytest.raises(BackendUnavailableError, match=own_server.place) as caught:
+                    await operation()
+            assert caught.value.remedy, name
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5
+
+
+async def test_a_server_that_stands_still_is_told_in_bounded_time(own_server):
+    async with brrr.open_backend(own_server.url, timeout=0.5, retry_for=0.5, connect_timeout=0.5) as backend:
+        await backend.queue.put(TOPIC, [b"x"])
+        own_server.pause()
+        try:
+            for operation in (
+                lambda: backend.queue.put(TOPIC, [b"y"]),
+                lambda: backend.store.read([VALUE]),
+                lambda: backend.queue.receive(TOPIC, limit=1, wait=0),
+            ):
+                async with asyncio.timeout(10):
+                    with pytest.raises(BackendUnavailableError):
+                        await operation()
+        finally:
+            own_server.go_on()
+        async with asyncio.timeout(20):
+            assert b"x" in await take(backend.queue, 1)
+
+
+async def test_a_worker_whose_server_is_gone_ends_when_it_is_told_to(own_server):
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.soak", own_server.url, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            assert await worker.stdout.readline() == b"ready\n"
+            await waits(own_server)
+            await asyncio.to_thread(own_server.kill)
+            worker.terminate()
+            assert await worker.wait() == 0
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+
+
+async def test_a_client_that_does_not_read_is_dropped_and_loses_nothing(tmp_path):
+    """What NATS calls a slow consumer: the server ends the connection of whoever leaves too much unread."""
+    server = Server(tmp_path, config='write_deadline: "100ms"\nmax_pending: 2MB').start()
+    try:
+        bodies = [b"%04d" % number + bytes(500 * KIB) for number in range(40)]
+        async with brrr.open_backend(server.url, lease=2) as backend, brrr.open_backend(server.url) as other:
+            await other.queue.put(TOPIC, bodies)
+            await other.queue.put("other", [bytes(500 * KIB)] * 20)
+            taking = asyncio.create_task(take(backend.queue, len(bodies), within=60))
+            reading = asyncio.create_task(backend.queue.receive("other", limit=20, wait=10))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)  # they are sent now
+            time.sleep(1.5)  # noqa: ASYNC251 - a handler that blocks the loop is what this is about
+            assert sorted(await taking) == bodies
+            await reading
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("how", ["server", "account"])
+async def test_a_server_without_jetstream_is_told(tmp_path, how):
+    accounts = "accounts { A { users: [{ user: w, password: p }] } }\nno_auth_user: w"
+    server = Server(tmp_path, jetstream=how == "account", config=accounts if how == "account" else "").start()
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(BackendError, match="JetStream") as caught:
+                await brrr.open_backend(server.url, retry_for=1).open()
+        assert "nable" in caught.value.remedy
+    finally:
+        server.kill()
+
+
+async def test_a_user_who_may_not_make_streams_is_told_to_have_them_set_up(tmp_path):
+    config = """
+    authorization {
+      users: [
+        { user: operator, password: o }
+        { user: worker, password: w, permissions: { publish: { deny: [
+          "$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>", "$JS.API.STREAM.DELETE.>"] } } }
+      ]
+    }
+    """
+    server = Server(tmp_path, config=config).start()
+    worker = f"nats://worker:w@{server.place}"
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(BackendError, match="does not permit") as caught:
+                await brrr.open_backend(worker).open()
+        assert "setup" in caught.value.remedy
+        lines = await brrr.open_backend(f"nats://operator:o@{server.place}").setup()
+        assert any(QUEUE in line for line in lines)
+        async with brrr.open_backend(worker) as backend:
+            await backend.queue.put(TOPIC, [b"x"])
+            await backend.queue.put(TOPIC, [b"y"], delay=0.1)
+            assert await take(backend.queue, 2) == [b"x", b"y"]
+            assert await backend.store.swap([Swap(VALUE, None, b"x")]) == [True]
+            assert await backend.cache.increment({"count": 2}) == {"count": 2}
+    finally:
+        server.kill()
+
+
+async def test_what_a_user_may_not_use_is_told_at_once(tmp_path):
+    config = """
+    authorization { users: [{ user: worker, password: s3cret }] }
+    """
+    server = Server(tmp_path, config=config).start()
+    try:
+        async with brrr.open_backend(f"nats://worker:s3cret@{server.place}") as backend:
+            denied = config.replace("s3cret }", 's3cret, permissions: { publish: { deny: ["$KV.>", "brrr.>"] } } }')
+            server.reload(denied)
+            async with asyncio.timeout(10):
+                with pytest.raises(BackendError, match=r"does not permit|lost") as caught:
+                    await backend.store.write([(VALUE, b"x")])
+            assert "s3cret" not in str(caught.value)
+            async with asyncio.timeout(20):  # the reload has ended the connection
+                with pytest.raises(BackendError, match="does not permit"):
+                    await backend.store.write([(VALUE, b"x")])
+            assert await backend.store.read([VALUE]) == [None]
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+async def test_a_payload_limit_that_is_lowered_is_told(own_server, how):
+    async with brrr.open_backend(own_server.url) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [bytes(900 * KIB)])
+        await queue.receive(TOPIC, limit=1, wait=5)
+        if how == "reload":
+            await asyncio.to_thread(own_server.reload, f"max_payload: {64 * KIB}")
+        else:
+            await asyncio.to_thread(own_server.stop)
+            own_server.config = f"max_payload: {64 * KIB}"
+            await asyncio.to_thread(own_server.start)
+        async with asyncio.timeout(30):
+            for _ in range(2):  # the first one may find the connection as it was
+                with pytest.raises(BackendError, match=r"65536|[Mm]aximum [Pp]ayload") as caught:
+                    await queue.put("other", [b"small", bytes(100 * KIB)])
+        assert "max_payload" in caught.value.remedy
+        await queue.put("last", [b"small"])
+        assert await take(queue, 1, topic="last") == [b"small"]
+
+
+async def test_a_queue_that_is_full_takes_nothing_and_loses_nothing(own_server):
+    async with brrr.open_backend(own_server.url, retry_for=0.3) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"0"])
+        config = own_server.streams()[QUEUE]["config"]
+        answer = own_server.do(f"STREAM.UPDATE.{QUEUE}", {**config, "max_bytes": 20 * KIB, "discard": "new"})
+        assert "error" not in answer, answer
+        taken = 0
+
+        async def fill():
+            nonlocal taken
+            while taken < 1000:
+                await queue.put(TOPIC, [b"%d" % (taken + 1) + bytes(KIB)])
+                taken += 1
+
+        with pytest.raises(BackendUnavailableError, match="no room") as caught:
+            await fill()
+        assert caught.value.remedy
+        assert 0 < taken < 20
+        async with asyncio.timeout(30):
+            with pytest.raises(BackendUnavailableError, match="no room"):
+                await queue.put(TOPIC, [b"late" + bytes(KIB)], delay=60)
+        held = await queue.receive(TOPIC, limit=5, wait=5)
+        await queue.extend(held)
+        await queue.release(held)  # what is there can still be worked off
+        assert len({body.rstrip(b"\0") for body in await take(queue, taken + 1)}) == taken + 1
+        await queue.put(TOPIC, [b"after"])
+        assert await take(queue, 1) == [b"after"]
+
+
+async def test_a_consumer_that_an_operator_deletes_while_a_worker_waits_is_made_anew(own_server):
+    async with brrr.open_backend(own_server.url) as backend, brrr.open_backend(own_server.url) as other:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await waits(own_server)
+        for name in consumers(own_server):
+            own_server.do(f"CONSUMER.DELETE.{QUEUE}.{name}")
+        await other.queue.put(TOPIC, [b"after"])
+        async with asyncio.timeout(20):
+            (found,) = await waiting
+        assert found.body == b"after"
+        await backend.queue.ack([found])
+        assert (await backend.queue.stats(TOPIC))[:3] == (0, 0, 0)
+
+
+async def test_what_a_deleted_consumer_had_leased_comes_back(own_server):
+    async with brrr.open_backend(own_server.url, lease=1) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"1", b"2", b"3"])
+        (done, held) = await queue.receive(TOPIC, limit=2, wait=5)
+        await queue.ack([done])
+        for name in consumers(own_server):
+            own_server.do(f"CONSUMER.DELETE.{QUEUE}.{name}")
+        await queue.ack([held])  # its lease is gone with the consumer: this may do nothing, and may not raise
+        left = {b"1", b"2", b"3"} - {done.body}
+        seen = set()
+        async with asyncio.timeout(20):
+            while not left - {held.body} <= seen:
+                seen.update(await take(queue, 1))
+        assert seen <= left
+
+
+async def test_a_queue_that_an_operator_purges_is_empty_and_works(own_server):
+    async with brrr.open_backend(own_server.url, lease=1) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"1", b"2", b"3"])
+        held = await queue.receive(TOPIC, limit=2, wait=5)
+        own_server.do(f"STREAM.PURGE.{QUEUE}")
+        await queue.extend(held)
+        await queue.ack(held[:1])
+        await queue.release(held[1:])
+        assert await queue.receive(TOPIC, limit=10, wait=1.5) == []
+        assert (await queue.stats(TOPIC))[:3] == (0, 0, 0)
+        await queue.put(TOPIC, [b"after"])
+        assert await take(queue, 1) == [b"after"]
+
+
+@pytest.mark.parametrize("stream", [QUEUE, "KV_brrr"])
+async def test_a_stream_that_an_operator_deletes_is_told_and_works_when_it_is_made_again(own_server, stream):
+    async with brrr.open_backend(own_server.url, retry_for=0.5) as backend:
+        queue, store = backend.queue, backend.store
+        await queue.put(TOPIC, [b"x"])
+        await queue.receive(TOPIC, limit=1, wait=5)
+        await store.write([(VALUE, b"x")])
+        own_server.do(f"STREAM.DELETE.{stream}")
+        operations = [
+            lambda: queue.put(TOPIC, [b"y"]),
+            lambda: queue.receive(TOPIC, limit=1, wait=0),
+            lambda: queue.stats(TOPIC),
+        ]
+        if stream != QUEUE:
+            operations = [lambda: store.write([(VALUE, b"y")]), lambda: store.swap([Swap(VALUE, b"x", b"y")])]
+        for operation in operations:
+            async with asyncio.timeout(10):
+                with pytest.raises(BackendError) as caught:
+                    await operation()
+            assert "setup" in caught.value.remedy
+        await brrr.open_backend(own_server.url).setup()
+        await queue.put(TOPIC, [b"after"])
+        assert (await take(queue, 1))[-1:] == [b"after"] or stream != QUEUE
+        assert await store.swap([Swap(Key("value", "new"), None, b"x")]) == [True]

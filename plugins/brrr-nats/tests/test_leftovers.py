@@ -1,0 +1,87 @@
+"""What is gone leaves nothing behind at the server; and thousands of leases at a time."""
+
+import asyncio
+import random
+
+import pytest
+
+import brrr_core as brrr
+from tests.support.nats_servers import nats_program, until
+from tests.support.soak import TOPIC, workers
+
+nats_program()
+
+MANY = 5000
+CLIENTS = 4
+
+
+def left(server, stream):
+    """Connections, consumers, and pulls that wait, as the server tells."""
+    consumers = server.streams()[stream].get("consumer_detail") or []
+    return len(server.connections()), len(consumers), sum(each["num_waiting"] for each in consumers)
+
+
+async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_server):
+    async with brrr.open_backend(own_server.url) as backend:
+        await backend.queue.put("once", [b"x"])
+        (found,) = await backend.queue.receive("once", limit=1, wait=5)
+        await backend.queue.ack([found])
+        before = len(own_server.connections())
+        async with workers(own_server.url, 3, random.Random(1)) as crew:
+            await asyncio.to_thread(
+                until, lambda: left(own_server, "brrr") >= (before + 3, 2, 3), "all workers wait for messages"
+            )
+            assert {each["durable_name"] if "durable_name" in each else each["name"] for each in _details(own_server)}
+            await crew.stop()
+        await asyncio.to_thread(until, lambda: left(own_server, "brrr")[0] == before, "the connections are gone")
+        await asyncio.to_thread(until, lambda: left(own_server, "brrr") == (before, 2, 0), "no pull waits")
+        subscriptions = sum(each["subscriptions"] for each in own_server.connections())
+        assert subscriptions == before
+
+
+def _details(server):
+    return server.streams()["brrr"].get("consumer_detail") or []
+
+
+async def test_clients_that_close_leave_one_consumer_and_nothing_else(own_server):
+    for _ in range(5):
+        async with brrr.open_backend(own_server.url) as backend:
+            assert await backend.queue.receive(TOPIC, limit=10, wait=0) == []
+            waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
+            await asyncio.to_thread(until, lambda: left(own_server, "brrr")[2] == 1, "a pull waits")
+            waiting.cancel()
+            await asyncio.wait({waiting})
+    await asyncio.to_thread(until, lambda: left(own_server, "brrr") == (0, 1, 0), "one consumer is left alone")
+
+
+@pytest.mark.parametrize("kind", ["url"])
+async def test_thousands_of_leases_at_a_time(request, kind):
+    url = f"{request.getfixturevalue(kind)}&lease=20s"
+    opened = [brrr.open_backend(url) for _ in range(CLIENTS)]
+    try:
+        for each in opened:
+            await each.open()
+        bodies = [b"%d" % number for number in range(MANY)]
+        await opened[0].queue.put(TOPIC, bodies)
+
+        async def lease(queue):
+            held = []
+            while len(held) < MANY // CLIENTS:
+                held += await queue.receive(TOPIC, limit=min(500, MANY // CLIENTS - len(held)), wait=10)
+            return held
+
+        async with asyncio.timeout(60):
+            held = await asyncio.gather(*(lease(each.queue) for each in opened))
+        assert sorted(each.body for mine in held for each in mine) == sorted(bodies)
+        assert {each.attempt for mine in held for each in mine} == {1}
+        stats = await opened[0].queue.stats(TOPIC)
+        assert (stats.ready, stats.leased) == (0, MANY)
+        for each, mine in zip(opened, held, strict=True):
+            await each.queue.extend(mine)
+        assert await opened[0].queue.receive(TOPIC, limit=1, wait=0) == []
+        for each, mine in zip(opened, held, strict=True):
+            await each.queue.ack(mine)
+        assert await opened[0].queue.stats(TOPIC) == (0, 0, 0, 0)
+    finally:
+        for each in opened:
+            await each.close()
