@@ -3,8 +3,13 @@
 Which server answers decides whether a read is stale. A stream on one server is read by direct gets, which that server
 answers; of a stream on several, any of them (and mirrors) would answer those, late or not, so it is read by
 `STREAM.MSG.GET`, which its leader alone answers. That takes a server three times the work (25 µs a key, not 8).
+
+A leader that was cut off from the others leads on, as far as it knows, for some ten seconds. Each batch of reads
+therefore asks it for the last message of the stream as well: who does not know of a message that this process was told
+of is not believed, for `retry_for`.
 """
 
+import asyncio
 import json
 from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
@@ -28,6 +33,9 @@ SEQUENCE: Final = b"\r\nNats-Sequence: "
 REMOVED: Final = (b"\r\nKV-Operation:", b"\r\nNats-Marker-Reason:")
 """Headers of a message that says that there is no value: a client's, or a server's own (ADR-8, ADR-48)."""
 
+EVERYTHING: Final = ">"
+FIRST_PAUSE: Final = 0.02
+
 FEWEST: Final = 32
 MOST: Final = 512
 MANY_BYTES: Final = 4 * 1024 * 1024
@@ -40,19 +48,26 @@ class Records:
     Args:
         link: Asks the servers.
         bucket: Names the subjects.
+        patience: Seconds for which answers are asked for again that are older than what was told before.
     """
 
-    def __init__(self, link: Link, bucket: Bucket) -> None:
+    def __init__(self, link: Link, bucket: Bucket, *, patience: float) -> None:
+        self._patience = patience
         self._link = link
         self._bucket = bucket
         self._direct = link.api(f"DIRECT.GET.{bucket.stream}.")
         self._by_leader = link.api(f"STREAM.MSG.GET.{bucket.stream}")
         self._alone = False
         self._window = FEWEST
+        self._seen = 0
 
     def learn(self, config: Mapping[str, Any]) -> None:
         """Note by a stream's configuration how it is to be read."""
         self._alone = config.get("num_replicas", 1) == 1 and bool(config.get("allow_direct"))
+
+    def saw(self, revision: int) -> None:
+        """Note that the stream has a message of this sequence number, or had one."""
+        self._seen = max(self._seen, revision)
 
     async def find(self, subjects: Sequence[str], *, each: int = 0) -> list[Stored]:
         """What stands under each subject.
@@ -69,7 +84,7 @@ class Records:
             window = min(self._window, _window(each))
             wave = subjects[len(found) : len(found) + window]
             try:
-                answers = await self._ask(wave, repeat=window <= FEWEST)
+                answers = await self._current(wave, repeat=window <= FEWEST)
             except BackendUnavailableError:
                 if window <= FEWEST:
                     raise
@@ -79,16 +94,33 @@ class Records:
             self._window = _window(max(len(answer.value or b"") for answer in answers))
         return found
 
-    async def _ask(self, subjects: Sequence[str], *, repeat: bool) -> list[Stored]:
+    async def _current(self, subjects: Sequence[str], *, repeat: bool) -> list[Stored]:
+        """Ask, again if the answers are older than what was told before."""
+        deadline, pause = asyncio.get_running_loop().time() + self._patience, FIRST_PAUSE
+        while True:
+            seen = self._seen
+            answers, last = await self._ask(subjects, repeat=repeat)
+            if last < seen and (await self.info())["state"]["last_seq"] < seen:
+                if asyncio.get_running_loop().time() < deadline:
+                    pause = await self._link.pause(pause)
+                    continue
+                self._seen = 0  # no deposed leader goes on for so long: the stream was made anew, or was restored
+            self.saw(last)
+            return answers
+
+    async def _ask(self, subjects: Sequence[str], *, repeat: bool) -> tuple[list[Stored], int]:
+        """The answers, and a sequence number that the server knows; the last one, if that message is still there."""
         try:
-            replies = await self._link.request_many([self._request(subject) for subject in subjects], repeat=repeat)
+            replies = await self._link.request_many(self._requests(subjects), repeat=repeat)
         except BackendUnavailableError as error:
             if not self._alone or not isinstance(error.__cause__, NoResponders):
                 raise
             # Direct gets were forbidden meanwhile, as is done before a stream is kept on more servers.
             self.learn((await self.info())["config"])
-            replies = await self._link.request_many([self._request(subject) for subject in subjects], repeat=True)
-        return [self._stored(reply) for reply in replies]
+            replies = await self._link.request_many(self._requests(subjects), repeat=True)
+        answers = [self._stored(reply) for reply in replies]
+        last = max(answer.revision for answer in answers)
+        return answers[: len(subjects)], self._seen if self._alone else last
 
     async def info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What JetStream says of the stream.
@@ -102,10 +134,11 @@ class Records:
             raise self._link.translated(error) from error
         return answer
 
-    def _request(self, subject: str) -> Request:
+    def _requests(self, subjects: Sequence[str]) -> list[Request]:
         if self._alone:
-            return Request(self._direct + subject)
-        return Request(self._by_leader, b'{"last_by_subj":"%b"}' % subject.encode())
+            return [Request(self._direct + subject) for subject in subjects]
+        bodies = [b'{"last_by_subj":"%b"}' % subject.encode() for subject in (*subjects, EVERYTHING)]
+        return [Request(self._by_leader, body) for body in bodies]
 
     def _stored(self, reply: Reply) -> Stored:
         """Read an answer, of either kind."""

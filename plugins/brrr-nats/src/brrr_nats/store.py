@@ -5,7 +5,8 @@ revision that was compared. A read is answered by the leader. A leader that has 
 (its machine stood still, or the network has cut it off), may answer from its own state: cut off, for the 10 seconds or
 so in which it notices that the majority is gone, to clients that still reach it; otherwise until the first word of the
 new leader. A swap that rests on such an answer does not take place: a deposed leader stores nothing, and the new one
-finds another revision. It may be said to have failed, though, by what was true before.
+finds another revision. It may be said to have failed, though, by what was true before. What this process changed, or
+has read, it does not see undone by such an answer, nor anything that was stored before that: `Records` looks.
 
 **Answers that are lost** raise. A change whose answer was lost is not sent again: the second would find the first one's
 work, and call it a conflict. Calls alone are written again, as whoever writes the call of a hash writes the same.
@@ -53,7 +54,7 @@ class NatsStore(Store):
         self._link = link
         self._options = options
         self._bucket = Bucket(options.bucket)
-        self._records = Records(link, self._bucket)
+        self._records = Records(link, self._bucket, patience=options.retry_for)
         self._whole = Whole(link, self._bucket, self._records)
         self._revisions = Revisions(known)
         self._marker_ttl = marker_ttl
@@ -111,9 +112,11 @@ class NatsStore(Store):
         for (subject, (key, value)), reply in zip(last.items(), replies, strict=True):
             error = api_error(reply.payload)
             if error is not None:
-                raise not_taken(error, self._link)
+                raise not_taken(error, self._link) from error
+            revision = sequence(reply)
+            self._records.saw(revision)
             if key.kind == KEPT:
-                self._revisions.note(subject, Stored(value, sequence(reply)))
+                self._revisions.note(subject, Stored(value, revision))
         await perform(large, [False], link=self._link, records=self._records, changes=changes)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
@@ -131,6 +134,9 @@ class NatsStore(Store):
                 kept += [chain] if key.kind == KEPT else []
             chain.changes.append(Change(place, expected, new))
         await perform([*chains.values()], results, link=self._link, records=self._records, changes=changes)
+        for chain in chains.values():
+            if chain.known is not None:
+                self._records.saw(chain.known.revision)
         for chain in kept:
             if chain.known is not None and chain.known.revision:
                 self._revisions.note(chain.subject, chain.known)

@@ -171,7 +171,7 @@ def _take(chain: Chain, reply: Reply, results: list[bool], *, link: Link, change
     elif error.code in WRONG_LAST:
         chain.refused(error)
     else:
-        raise not_taken(error, link)
+        raise not_taken(error, link) from error
 
 
 def sequence(reply: Reply) -> int:

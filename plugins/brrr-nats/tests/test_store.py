@@ -1,0 +1,527 @@
+"""The store beyond the contract kit: what it asks, lost answers, races, markers, and other clients of the bucket."""
+
+import asyncio
+import json
+
+import pytest
+
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendError, BackendUnavailableError, ValueTooLargeError
+from brrr_nats.messages import Request
+from brrr_nats.revisions import Revisions, Stored
+from tests.support.nats_roles import messages, opened, proxied, until
+from tests.support.nats_servers import Server
+
+CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
+GET, MARKER = "$JS.API.DIRECT.GET.", {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("store"), sync=False).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def bucket(request) -> str:
+    """A bucket of the test's own."""
+    return str(abs(hash(request.node.name)))
+
+
+async def stream(link, bucket, **config):
+    """Make a stream by hand, as another tool does."""
+    made = {
+        "name": f"KV_{bucket}",
+        "subjects": [f"$KV.{bucket}.>"],
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_direct": True,
+    }
+    await link.ask(f"STREAM.CREATE.KV_{bucket}", {**made, **config})
+
+
+async def put(link, bucket, key, value=b"", headers=None):
+    """Put as `nats kv put` does, or remove with a marker as `nats kv purge` and `nats kv del` do."""
+    (reply,) = await link.request_many([Request(f"$KV.{bucket}.{key}", value, headers)])
+    assert "error" not in json.loads(reply.payload)
+
+
+# -- what is asked -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def watched(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        proxy.subjects.clear()
+        yield roles.store, proxy.subjects
+
+
+async def test_a_read_is_one_request_a_key(watched):
+    store, subjects = watched
+
+    assert await store.read([VALUE, CALL, VALUE]) == [None, None, None]
+
+    assert len(subjects) == 2
+    assert all(each.startswith(GET) for each in subjects)
+
+
+async def test_nothing_is_asked_for_an_empty_batch(watched):
+    store, subjects = watched
+
+    assert await store.read([]) == []
+    await store.write([])
+    assert await store.swap([]) == []
+
+    assert subjects == []
+
+
+async def test_a_create_is_one_message(watched):
+    store, subjects = watched
+
+    assert await store.swap([Swap(VALUE, None, b"x")]) == [True]
+
+    assert len(subjects) == 1
+
+
+async def test_a_create_that_fails_reads_once(watched):
+    store, subjects = watched
+    await store.write([(VALUE, b"there")])
+    subjects.clear()
+
+    assert await store.swap([Swap(VALUE, None, b"x")]) == [False]
+
+    assert len(subjects) == 2
+
+
+async def test_a_swap_of_what_was_just_read_or_written_is_one_message(watched):
+    store, subjects = watched
+    await store.write([(PENDING, b"1")])
+    assert await store.swap([Swap(PENDING, b"1", b"2")]) == [True]
+    assert await store.swap([Swap(PENDING, b"2", b"3")]) == [True]
+    assert await store.read([PENDING]) == [b"3"]
+    assert await store.swap([Swap(PENDING, b"3", None)]) == [True]
+    assert await store.swap([Swap(PENDING, None, b"4")]) == [True]
+
+    assert [each.startswith(GET) for each in subjects] == [False, False, False, True, False, False]
+
+
+async def test_batches_of_2000_keys(watched):
+    store, subjects = watched
+    keys = [Key("pending_returns", f"{number}") for number in range(2000)]
+
+    await store.write([(key, b"%d" % n) for n, key in enumerate(keys)])
+    assert await store.read(keys) == [b"%d" % n for n in range(2000)]
+    assert all(await store.swap([Swap(key, b"%d" % n, b"new") for n, key in enumerate(keys)]))
+    assert all(await store.swap([Swap(key, b"new", None) for key in keys]))
+    assert await store.read(keys) == [None] * 2000
+
+    assert len(subjects) == 5 * 2000
+
+
+async def test_a_value_that_stands_twice_in_a_write_is_sent_once(watched):
+    store, subjects = watched
+
+    await store.write([(CALL, b"1"), (VALUE, b"2"), (CALL, b"3")])
+
+    assert len(subjects) == 2
+    assert await store.read([CALL]) == [b"3"]
+
+
+# -- lost answers --------------------------------------------------------------------------------------------------
+
+
+async def test_a_swap_whose_answer_was_lost_raises_and_was_sent_once(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        await roles.store.write([(PENDING, b"1")])
+        proxy.subjects.clear()
+        proxy.lose_answer_to(lambda subject: subject.endswith(b".pending_returns.h"))
+
+        with pytest.raises(BackendUnavailableError, match="lost") as caught:
+            await roles.store.swap([Swap(PENDING, b"1", b"2")])
+
+        assert caught.value.__cause__ is not None
+        assert len(proxy.subjects) == 1
+        assert await roles.store.read([PENDING]) == [b"2"]
+        assert await roles.store.swap([Swap(PENDING, b"2", b"3")]) == [True]
+
+
+async def test_calls_whose_write_was_lost_are_written_again(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        proxy.subjects.clear()
+        proxy.lose_answer_to(lambda subject: subject.endswith(b".call.h"))
+
+        await roles.store.write([(CALL, b"x")])
+
+        assert len(proxy.subjects) == 2
+        assert await roles.store.read([CALL]) == [b"x"]
+
+
+async def test_another_write_that_was_lost_is_told(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        proxy.lose_answer_to(lambda subject: subject.endswith(b".value.h"))
+
+        with pytest.raises(BackendUnavailableError, match="lost"):
+            await roles.store.write([(VALUE, b"x")])
+
+        assert await roles.store.read([VALUE]) == [b"x"]
+
+
+async def test_a_read_whose_answer_was_lost_is_asked_again(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        await roles.store.write([(VALUE, b"x")])
+        proxy.lose_answer_to(lambda subject: subject.startswith(GET.encode()))
+
+        assert await roles.store.read([VALUE]) == [b"x"]
+
+
+async def test_a_large_value_whose_commit_was_lost_is_whole(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        proxy.lose_answer_to(lambda subject: subject.endswith(f"$KV.{bucket}.value.h".encode()))
+
+        with pytest.raises(BackendUnavailableError, match="lost"):
+            await roles.store.swap([Swap(VALUE, None, b"x" * 2_000_000)])
+
+        assert await roles.store.read([VALUE]) == [b"x" * 2_000_000]
+
+
+async def test_a_large_value_that_was_cut_off_is_not_there_and_leaves_nothing(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        proxy.lose_answer_to(lambda subject: subject.endswith(b".6"))  # the seventh of eight parts
+
+        with pytest.raises(BackendUnavailableError, match="lost"):
+            await roles.store.swap([Swap(VALUE, None, bytes(range(256)) * 16_000)])
+
+        assert await roles.store.read([VALUE]) == [None]
+        assert await messages(roles.link, f"KV_{bucket}") == {}
+
+
+# -- races ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_known_from_before_and_old_does_not_decide(server, bucket):
+    async with opened(server.url, bucket=bucket) as one, opened(server.url, bucket=bucket) as two:
+        await one.store.write([(PENDING, b"1")])
+        assert await two.store.swap([Swap(PENDING, b"1", b"2")]) == [True]
+
+        assert await one.store.swap([Swap(PENDING, b"2", b"3")]) == [True]
+        assert await two.store.swap([Swap(PENDING, b"2", b"4")]) == [False]
+
+
+async def test_the_same_bytes_under_another_revision_are_equal(server, bucket):
+    async with opened(server.url, bucket=bucket) as one, opened(server.url, bucket=bucket) as two:
+        await one.store.write([(PENDING, b"a")])
+        assert await two.store.swap([Swap(PENDING, b"a", b"b"), Swap(PENDING, b"b", b"a")]) == [True, True]
+
+        assert await one.store.swap([Swap(PENDING, b"a", b"c")]) == [True]
+
+
+async def test_a_record_that_was_deleted_and_made_again_is_found(server, bucket):
+    async with opened(server.url, bucket=bucket) as one, opened(server.url, bucket=bucket) as two:
+        await one.store.write([(PENDING, b"a")])
+        assert await two.store.swap([Swap(PENDING, b"a", None)]) == [True]
+        assert await one.store.swap([Swap(PENDING, b"a", b"b"), Swap(PENDING, None, b"c")]) == [False, True]
+        assert await two.store.swap([Swap(PENDING, None, b"d"), Swap(PENDING, b"c", b"e")]) == [False, True]
+
+
+@pytest.mark.parametrize("size", [1, 1_500_000])
+async def test_of_many_that_replace_one_value_exactly_one_wins(server, bucket, size):
+    async with opened(server.url, bucket=bucket) as one, opened(server.url, bucket=bucket) as two:
+        values = [bytes([65 + number]) * size for number in range(6)]
+        results = await asyncio.gather(
+            *((one, two)[n % 2].store.swap([Swap(VALUE, None, value)]) for n, value in enumerate(values))
+        )
+        (winner,) = [value for value, [won] in zip(values, results, strict=True) if won]
+        assert await one.store.read([VALUE]) == [winner]
+
+        results = await asyncio.gather(*((one, two)[n % 2].store.swap([Swap(VALUE, winner, None)]) for n in range(6)))
+        assert sum(won for [won] in results) == 1
+        assert await two.store.read([VALUE]) == [None]
+
+
+async def test_readers_of_a_large_value_that_changes_see_one_or_the_other(server, bucket):
+    async with opened(server.url, bucket=bucket) as one, opened(server.url, bucket=bucket) as two:
+        values = [bytes([65 + number]) * 1_300_000 for number in range(4)]
+        await one.store.write([(VALUE, values[0])])
+        reading = asyncio.create_task(_read_on(two.store, until_sees=b"done"))
+
+        for old, new in zip(values, [*values[1:], b"done"], strict=True):
+            assert await one.store.swap([Swap(VALUE, old, new)]) == [True]
+
+        assert await reading <= {*values, b"done"}
+
+
+async def _read_on(store, *, until_sees):
+    seen = set()
+    while until_sees not in seen:
+        seen |= {*await store.read([VALUE])}
+    return seen
+
+
+# -- markers -------------------------------------------------------------------------------------------------------
+
+
+async def test_markers_of_deleted_records_are_gone_in_the_end(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        keys = [Key("pending_returns", f"{number}") for number in range(50)]
+        await roles.store.write([*((key, b"x") for key in keys), (VALUE, b"stays")])
+        assert all(await roles.store.swap([Swap(key, b"x", None) for key in keys]))
+        assert len(await messages(roles.link, f"KV_{bucket}")) == 51
+
+        async def gone() -> bool:
+            return len(await messages(roles.link, f"KV_{bucket}")) == 1
+
+        await until(gone, "the markers are gone")
+        # What is known of them is a marker's revision, which no server knows any more.
+        assert all(await roles.store.swap([Swap(key, None, b"again") for key in keys]))
+
+
+async def test_parts_go_with_their_value(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        one, two = b"1" * 3_000_000, b"2" * 2_000_000
+        await roles.store.write([(VALUE, one)])
+        await roles.store.write([(VALUE, two)])
+        assert await roles.store.swap([Swap(VALUE, one, b""), Swap(VALUE, two, two), Swap(VALUE, two, b"x")]) == [
+            False,
+            True,
+            True,
+        ]
+
+        async def gone() -> bool:
+            return await messages(roles.link, f"KV_{bucket}") == {f"$KV.{bucket}.value.h": 1}
+
+        await until(gone, "the parts are gone")
+
+
+async def test_setup_removes_parts_that_a_small_write_has_left_and_no_others(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        large = b"1" * 2_000_000
+        await roles.store.write([(VALUE, large), (CALL, large)])
+        await roles.store.write([(VALUE, b"small")])
+
+        assert await roles.store.prepare(change=True) == [f"removed 4 parts that no value of KV_{bucket} is made of"]
+
+        assert await roles.store.read([VALUE, CALL]) == [b"small", large]
+
+        async def gone() -> bool:
+            return len(await messages(roles.link, f"KV_{bucket}")) == 6
+
+        await until(gone, "the parts are gone")
+        assert await roles.store.prepare(change=True) == []
+
+
+# -- sizes ---------------------------------------------------------------------------------------------------------
+
+
+async def test_values_around_the_size_of_a_message(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        sizes = [2**20 + by for by in (-4097, -4096, -4095, -1, 0, 1)] + [512 * 1024 * 3, 512 * 1024 * 3 + 1]
+        keys = [Key("value", f"{size}") for size in sizes]
+        values = [bytes([65 + at]) * size for at, size in enumerate(sizes)]
+
+        assert all(await roles.store.swap([Swap(*each) for each in zip(keys, [None] * 8, values, strict=True)]))
+
+        assert await roles.store.read(keys) == values
+
+
+async def test_a_server_that_takes_only_small_messages(tmp_path, bucket):
+    server = Server(tmp_path / "small", config="max_payload: 16384", sync=False).start()
+    try:
+        async with opened(server.url, bucket=bucket) as roles:
+            value = b"x" * 1_000_000
+            await roles.store.write([(VALUE, value)])
+            assert await roles.store.read([VALUE]) == [value]
+
+            with pytest.raises(ValueTooLargeError, match="max_payload of 16384"):
+                await roles.store.write([(CALL, b"small"), (VALUE, b"x" * 6_000_000)])
+            with pytest.raises(ValueTooLargeError):
+                await roles.store.swap([Swap(CALL, None, b"small"), Swap(PENDING, None, b"x" * 6_000_000)])
+            assert await roles.store.read([CALL, PENDING]) == [None, None]
+    finally:
+        server.kill()
+
+
+async def test_the_largest_value_there_may_be(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        value = bytes(range(256)) * (64 * 1024 * 1024 // 256)
+
+        await roles.store.write([(VALUE, value)])
+
+        assert await roles.store.read([VALUE]) == [value]
+
+
+async def test_many_large_values_are_read_without_falling_behind(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        keys = [Key("value", f"{number}") for number in range(120)]
+        await roles.store.write([(key, b"x" * 1_000_000) for key in keys])
+        await roles.store.read([Key("value", f"none {number}") for number in range(40)])  # now it asks for many at once
+
+        assert await roles.store.read(keys) == [b"x" * 1_000_000] * 120
+
+
+def test_what_is_known_is_bounded_by_bytes():
+    known = Revisions(100_000)
+    for number in range(1000):
+        known.note(f"s{number}", Stored(b"x" * 700, number))
+    known.note("large", Stored(b"x" * 50_000, 1))
+
+    assert 90 < len(known) < 100
+    assert known.take("s999") == Stored(b"x" * 700, 999)
+    assert known.take("s999") is known.take("s1") is known.take("large") is None
+
+
+def test_what_is_known_never_gets_older():
+    known = Revisions(100_000)
+    known.note("s", Stored(b"new", 2))
+    known.note("s", Stored(b"old", 1))
+
+    assert known.take("s") == Stored(b"new", 2)
+
+
+# -- other clients, other configurations ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["PURGE", "DEL"])
+async def test_what_other_clients_put_and_remove_is_seen(server, bucket, operation):
+    async with opened(server.url, bucket=bucket) as roles:
+        await put(roles.link, bucket, "pending_returns.h", b"theirs")
+        assert await roles.store.read([PENDING]) == [b"theirs"]
+
+        headers = MARKER if operation == "PURGE" else {"KV-Operation": "DEL"}
+        await put(roles.link, bucket, "pending_returns.h", headers=headers)
+
+        assert await roles.store.swap([Swap(PENDING, b"theirs", b"x")]) == [False]
+        assert await roles.store.read([PENDING]) == [None]
+        assert await roles.store.swap([Swap(PENDING, None, b"ours")]) == [True]
+
+
+async def test_a_bucket_without_markers_that_end_is_changed_by_setup_alone(server, bucket):
+    async with opened(server.url, bucket=f"{bucket}x") as other:
+        await stream(other.link, bucket)
+        await put(other.link, bucket, "value.h", b"there")
+
+    with pytest.raises(BackendError, match="allow_msg_ttl") as caught:
+        async with opened(server.url, bucket=bucket):
+            pass
+    assert "brrr setup" in caught.value.remedy
+
+    async with opened(server.url, bucket=bucket, setup=True) as roles:
+        assert await roles.store.swap([Swap(VALUE, b"there", None)]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"max_msgs_per_subject": 5}, "5 revisions"),
+        ({"max_msgs_per_subject": -1}, "-1 revisions"),
+        ({"discard": "old", "max_bytes": 1_000_000}, "max_bytes"),
+        ({"storage": "memory"}, "memory"),
+    ],
+)
+@pytest.mark.parametrize("setup", [False, True])
+async def test_a_bucket_that_would_lose_records_is_refused(server, bucket, config, said, setup):
+    async with opened(server.url, bucket=f"{bucket}x") as other:
+        await stream(other.link, bucket, **config)
+
+    with pytest.raises(BackendError, match=said) as caught:
+        async with opened(server.url, bucket=bucket, setup=setup):
+            pass
+    assert caught.value.remedy
+
+
+async def test_records_end_with_their_ttl(server, bucket):
+    async with opened(server.url, bucket=bucket, ttl=1.0) as roles:
+        await roles.store.write([(VALUE, b"x"), (CALL, b"y" * 1_500_000)])
+
+        async def gone() -> bool:
+            return await roles.store.read([VALUE, CALL]) == [None, None]
+
+        await until(gone, "the records are gone")
+        assert await roles.store.swap([Swap(VALUE, None, b"again")]) == [True]
+
+
+async def test_another_ttl_than_the_buckets_is_told(server, bucket):
+    async with opened(server.url, bucket=bucket, ttl=3600.0):
+        pass
+    with pytest.raises(BackendError, match="max_age"):
+        async with opened(server.url, bucket=bucket):
+            pass
+
+
+async def test_a_full_bucket_says_so(server, bucket):
+    async with opened(server.url, bucket=f"{bucket}x") as other:
+        await stream(other.link, bucket, max_bytes=10_000, allow_msg_ttl=True, allow_atomic=True)
+    async with opened(server.url, bucket=bucket) as roles:
+        with pytest.raises(BackendUnavailableError, match="no room"):
+            await roles.store.write([(VALUE, b"x" * 20_000)])
+
+
+async def test_reads_go_to_the_leader_when_direct_gets_are_forbidden_meanwhile(server, bucket):
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, retry_for=0.2) as roles:
+        await roles.store.write([(VALUE, b"x")])
+        await forbid_direct(roles.link, bucket)
+
+        assert await roles.store.read([VALUE, CALL]) == [b"x", None]
+
+        proxy.subjects.clear()
+        assert await roles.store.read([VALUE, CALL]) == [b"x", None]
+        assert proxy.subjects == [f"$JS.API.STREAM.MSG.GET.KV_{bucket}"] * 3  # and the stream's last message
+        assert await roles.store.swap([Swap(VALUE, b"x", b"y"), Swap(VALUE, b"y", b"z" * 1_500_000)]) == [True, True]
+        assert await roles.store.read([VALUE]) == [b"z" * 1_500_000]
+
+
+async def test_records_outlive_the_server(tmp_path):
+    server = Server(tmp_path / "own").start()
+    try:
+        async with opened(server.url) as roles:
+            large = b"x" * 2_000_000
+            await roles.store.write([(PENDING, b"1"), (VALUE, large)])
+            server.kill()
+            server.start()
+            assert await roles.store.read([PENDING, VALUE]) == [b"1", large]
+            assert await roles.store.swap([Swap(PENDING, b"1", b"2"), Swap(VALUE, large, None)]) == [True, True]
+    finally:
+        server.kill()
+
+
+async def forbid_direct(link, bucket):
+    config = (await link.ask(f"STREAM.INFO.KV_{bucket}"))["config"]
+    await link.ask(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
+
+
+async def test_answers_older_than_an_own_change_are_asked_for_again(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        await forbid_direct(roles.link, bucket)
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, retry_for=30.0) as roles:
+        for number in range(5):
+            await roles.store.write([(PENDING, b"%d" % number)])
+        # As a leader that does not know of the last three messages: it has only two.
+        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
+        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+        for number in range(2):
+            await put(roles.link, bucket, "pending_returns.h", b"old %d" % number)
+        proxy.subjects.clear()
+        reading = asyncio.create_task(roles.store.read([PENDING]))
+
+        async def asked_again() -> bool:
+            return proxy.subjects.count(f"$JS.API.STREAM.MSG.GET.KV_{bucket}") > 6
+
+        await until(asked_again, "the read asks again")
+        assert not reading.done()
+        for number in range(3):
+            await put(roles.link, bucket, "pending_returns.h", b"new %d" % number)
+        assert await reading == [b"new 2"]
+
+
+async def test_a_bucket_that_was_made_anew_is_believed_in_the_end(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        await forbid_direct(roles.link, bucket)
+    async with opened(server.url, bucket=bucket, retry_for=0.3) as roles:
+        await roles.store.write([(PENDING, b"1")])
+        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
+        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+
+        assert await roles.store.read([PENDING]) == [None]
+        assert await roles.store.swap([Swap(PENDING, None, b"2")]) == [True]

@@ -1,0 +1,91 @@
+"""Store and cache on a server, without the rest of a backend; and a proxy that counts what NATS is asked."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from brrr_core.plugins import parse_url
+from brrr_nats.cache import NatsCache
+from brrr_nats.link import Link
+from brrr_nats.location import location_of
+from brrr_nats.options import NatsOptions
+from brrr_nats.store import NatsStore
+from tests.support.proxy import Relay, relayed
+
+SENT = re.compile(rb"(H?PUB) (\S+) (?:\S+ )?(?:\d+ )?(\d+)\r\n")
+
+
+class Roles(NamedTuple):
+    link: Link
+    store: NatsStore
+    cache: NatsCache
+
+
+@asynccontextmanager
+async def opened(
+    url: str, *, marker_ttl: int = 1, known: int = 1 << 20, setup: bool = False, **options: Any
+) -> AsyncIterator[Roles]:
+    """Connect, see that the streams are there, and give the roles."""
+    given = NatsOptions(**options)
+    link = Link(location_of(parse_url(url).url, given), given)
+    try:
+        await link.connect()
+        roles = Roles(link, NatsStore(link, given, marker_ttl=marker_ttl, known=known), NatsCache(link, given))
+        await roles.store.prepare(change=setup)
+        await roles.cache.prepare(change=setup)
+        yield roles
+    finally:
+        await link.close()
+
+
+class NatsProxy(Relay[bytes]):
+    """Records the subjects that clients publish to, those of NATS' own protocol left out."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target, scheme="nats")
+        self.subjects: list[str] = []
+
+    def reader(self) -> Callable[[bytes], list[bytes]]:
+        buffer = bytearray()
+
+        def read(data: bytes) -> list[bytes]:
+            buffer.extend(data)
+            fresh: list[bytes] = []
+            while (end := buffer.find(b"\r\n")) >= 0:
+                found = SENT.match(buffer)
+                length = end + 2
+                if found:
+                    length = found.end() + int(found[3]) + 2
+                    if len(buffer) < length:
+                        break
+                    fresh.append(bytes(found[2]))
+                del buffer[:length]
+            self.subjects += [each.decode() for each in fresh]
+            return fresh
+
+        return read
+
+
+@asynccontextmanager
+async def proxied(port: int) -> AsyncIterator[NatsProxy]:
+    """A proxy before a server of this machine."""
+    async with relayed(NatsProxy(port)) as proxy:
+        yield proxy
+
+
+async def messages(link: Link, stream: str) -> dict[str, int]:
+    """How many messages each subject of a stream has."""
+    state = (await link.ask(f"STREAM.INFO.{stream}", {"subjects_filter": ">"}))["state"]
+    return state.get("subjects") or {}
+
+
+async def until(condition: Callable[[], Awaitable[Any]], what: str, *, bound: float = 15.0) -> None:
+    """Poll until the condition, a coroutine function, gives something."""
+    try:
+        async with asyncio.timeout(bound):
+            while not await condition():  # noqa: ASYNC110 - what is waited for is in another process
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {bound:g} s: {what}") from None
