@@ -30,6 +30,12 @@ PARTING: Final = 1.0
 
 INBOX: Final = "_INBOX"
 READ: Final = 256 * 1024
+REPLIES: Final = 1
+"""The number of the subscription that replies come on. Those of lanes are higher."""
+
+MOST_FREE: Final = 64
+"""Lanes that are kept while nobody uses them."""
+
 DENIED: Final = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 JWT: Final = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+-+END NATS USER JWT-+")
 SEED: Final = re.compile(r"-----BEGIN USER NKEY SEED-----\s+\S+\s+-+END USER NKEY SEED-+")
@@ -57,6 +63,9 @@ class Connection(Client):
         self._slots: dict[bytes, tuple[Owner, int, str]] = {}
         self._next = 0
         self._prefix = b""
+        self._lanes: dict[int, Owner] = {}
+        self._free_lanes: list[int] = []
+        self._last_lane = REPLIES
         self.cause: Exception | None = None
         self.last_read = self._loop.time()
         self.inbox = ""
@@ -75,6 +84,8 @@ class Connection(Client):
 
     def send(self, owner: Owner, requests: list[tuple[int, Request]]) -> list[bytes]:
         """Send requests, each with the index by which its owner gets the reply. Their tokens, for `forget`."""
+        if self.cause is not None:
+            raise Lost(self.cause, sent=False)
         parts: list[bytes] = []
         tokens: list[bytes] = []
         for index, request in requests:
@@ -85,6 +96,47 @@ class Connection(Client):
             parts += request.encode(self._prefix + token)
         self._transport.write(b"".join(parts))  # type: ignore[union-attr]
         return tokens
+
+    def pull(self, owner: Owner, request: Request) -> int:
+        """Ask for messages, which come with subjects of their own: on a lane, that nothing else comes on meanwhile.
+
+        Raises:
+            Lost: The connection is lost.
+        """
+        if self.cause is not None:
+            raise Lost(self.cause, sent=False)
+        subscribe = b""
+        if self._free_lanes:
+            lane = self._free_lanes.pop()
+        else:
+            lane = self._last_lane = self._last_lane + 1
+            subscribe = b"SUB %blane.%d %d\r\n" % (self._prefix, lane, lane)
+        self._lanes[lane] = owner
+        self._transport.write(subscribe + b"".join(request.encode(b"%blane.%d" % (self._prefix, lane))))  # type: ignore[union-attr]
+        return lane
+
+    def leave(self, lane: int, *, clear: bool) -> None:
+        """A pull has ended. `clear` says whether nothing of it can come any more, so that the lane can be used again."""
+        if self._lanes.pop(lane, None) is None or self.cause is not None:
+            return
+        if clear and len(self._free_lanes) < MOST_FREE:
+            self._free_lanes.append(lane)
+        else:
+            self._transport.write(b"UNSUB %d\r\n" % lane)  # type: ignore[union-attr]
+
+    def post(self, request: Request) -> None:
+        """Send a message that nobody answers."""
+        self._transport.write(b"".join(request.encode(b"")))  # type: ignore[union-attr]
+
+    async def hush(self) -> None:
+        """Have the server send no messages any more, and take those that it has sent before."""
+        answered: asyncio.Future[Any] = self._loop.create_future()
+        lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in (*self._lanes, *self._free_lanes))
+        self._transport.write(lanes)  # type: ignore[union-attr]
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(PARTING):
+                await self._send_ping(answered)
+                await answered
 
     def forget(self, token: bytes) -> None:
         """Nobody waits for the reply any more."""
@@ -99,7 +151,7 @@ class Connection(Client):
         """Have the server send replies here."""
         self.inbox = f"{INBOX}.{self._nuid.next().decode()}"
         self._prefix = f"{self.inbox}.".encode()
-        self._transport.write(b"SUB %b* 1\r\n" % self._prefix)  # type: ignore[union-attr]
+        self._transport.write(b"SUB %b* %d\r\n" % (self._prefix, REPLIES))  # type: ignore[union-attr]
         await self.drain_writes()
 
     def end(self, cause: Exception) -> None:
@@ -108,8 +160,11 @@ class Connection(Client):
             return
         self.cause = cause
         slots, self._slots = self._slots, {}
+        lanes, self._lanes = self._lanes, {}
         for owner, index, _ in slots.values():
             owner.fail(index, Lost(cause, sent=True))
+        for owner in lanes.values():
+            owner.fail(0, Lost(cause, sent=True))
         self._ended(self)
 
     async def shut(self) -> None:
@@ -142,10 +197,15 @@ class Connection(Client):
     # -- what nats-py calls --------------------------------------------------------------------------------------
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        token = bytes(subject[len(self._prefix) :])
-        slot = self._slots.get(token)
+        answer = Reply(data, headers or b"", reply.decode())
+        if sid != REPLIES:
+            lane = self._lanes.get(sid)
+            if lane is not None:
+                lane.take(0, answer)
+            return
+        slot = self._slots.get(subject[len(self._prefix) :])
         if slot is not None:
-            slot[0].take(slot[1], Reply(data, headers or b"", reply.decode()))
+            slot[0].take(slot[1], answer)
 
     async def _process_err(self, err_msg: str) -> None:
         denied = DENIED.search(err_msg)

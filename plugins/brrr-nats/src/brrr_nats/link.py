@@ -245,6 +245,33 @@ class Link:
             raise translated(error, self.where) from error
         return Batch(connection, messages, self._options.timeout)
 
+    async def store(self, messages: Sequence[Request]) -> None:
+        """Have streams store messages, again where the answer was lost.
+
+        Raises:
+            BackendUnavailableError: They were not stored, or not all; nobody answers, or there is no room.
+            BackendError: They are refused.
+        """
+        for reply in await self.request_many(messages, repeat=True):
+            error = api_error(reply.payload)
+            if error is not None:
+                raise self.translated(error) from error
+
+    def post(self, message: Request) -> None:
+        """Send a message that has no answer, if there is a connection."""
+        if self._connection is not None:
+            self._connection.post(message)
+
+    def check_open(self) -> None:
+        """Raise `BackendClosedError` once the backend was closed."""
+        if self._closing.is_set():
+            raise closed()
+
+    async def hush(self) -> None:
+        """Have the server send no messages any more, and take those that it has sent."""
+        if self._connection is not None:
+            await self._connection.hush()
+
     def translated(self, error: Exception) -> BrrrError:
         """The error for the user."""
         return translated(error, self.where)

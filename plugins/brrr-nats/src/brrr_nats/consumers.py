@@ -1,0 +1,67 @@
+"""The consumers: one for each topic, for the whole fleet, made when a topic is first received from."""
+
+from typing import Any
+
+from brrr_core.errors import BackendError
+from brrr_nats.failures import CONSUMER_NOT_FOUND, ApiError, DeniedError
+from brrr_nats.layout import Layout, TopicNames
+from brrr_nats.link import Link
+
+__all__ = ["Consumers"]
+
+MOST_KNOWN = 4096
+
+
+class Consumers:
+    """Sees that topics have their consumers.
+
+    A consumer has one lease for all. The longest that a worker asks for counts: with a shorter one, messages would come
+    again while workers hold them.
+    """
+
+    def __init__(self, link: Link, layout: Layout) -> None:
+        self._link = link
+        self._layout = layout
+        self._known: set[str] = set()
+
+    async def ensure(self, names: TopicNames) -> None:
+        """Look for a topic's consumer, and make it where there is none.
+
+        Raises:
+            ApiError: JetStream refuses; the stream is not there, say.
+            BackendError: This user may not make it.
+            BackendUnavailableError: JetStream does not answer.
+        """
+        if names.consumer in self._known:
+            return
+        wanted = self._layout.consumer(names)
+        try:
+            found = await self._link.ask(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
+        except ApiError as error:
+            if error.code != CONSUMER_NOT_FOUND:
+                raise
+            await self._make(names, wanted, "")
+        else:
+            config: dict[str, Any] = found["config"]
+            if config.get("ack_wait", 0) < wanted["ack_wait"]:
+                await self._make(names, {**config, "ack_wait": wanted["ack_wait"]}, "update")
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known.add(names.consumer)
+
+    def forget(self, names: TopicNames) -> None:
+        """Look again: it may be gone."""
+        self._known.discard(names.consumer)
+
+    async def _make(self, names: TopicNames, config: dict[str, Any], action: str) -> None:
+        body = {"stream_name": self._layout.stream, "config": config, "action": action}
+        try:
+            await self._link.ask(f"CONSUMER.CREATE.{self._layout.stream}.{names.consumer}.{names.ready}", body)
+        except BackendError as error:
+            if isinstance(error.__cause__, DeniedError):
+                raise BackendError(
+                    f"nats at {self._link.where} has no consumer for the topic {names.topic!r} with this lease, "
+                    "and does not permit that this user makes one",
+                    remedy="Have a user who may receive from the topic once, with the same lease.",
+                ) from error
+            raise

@@ -1,0 +1,133 @@
+"""Receivers: each asks for messages and waits, whatever becomes of connections, leaders and consumers meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from brrr_core.backend import Delivery
+from brrr_nats.consumers import Consumers
+from brrr_nats.failures import FAILURES, ApiError, Lost, NoResponders, closed
+from brrr_nats.layout import Layout, TopicNames
+from brrr_nats.link import FIRST_PAUSE, Link
+from brrr_nats.options import NatsOptions
+from brrr_nats.pulls import Channel, Pull, Pulse
+
+__all__ = ["Receivers"]
+
+MOST_TAKEN: Final = 500
+"""Messages that one receive takes at most."""
+
+LONGEST_PULL: Final = 20.0
+"""Seconds for which a server is asked at a time. A pull that its leader has taken to the grave is noticed after it."""
+
+SHORTEST_PULL: Final = 0.002
+"""Seconds that are not worth asking for."""
+
+NONE_THERE: Final = (404, 408)
+GONE: Final = (409, 503)
+"""The statuses of a consumer that is deleted or has another leader, and of one that nobody leads, or that is not there."""
+
+
+class Receivers:
+    """All receivers of one backend.
+
+    Args:
+        link: Asks the servers.
+        options: The lease, and how long to try.
+        layout: Names subjects and consumers.
+        give_back: Gives back what nobody here takes.
+    """
+
+    def __init__(
+        self, link: Link, options: NatsOptions, layout: Layout, give_back: Callable[[Delivery], None]
+    ) -> None:
+        self._link = link
+        self._options = options
+        self._layout = layout
+        self._give_back = give_back
+        self._loop = asyncio.get_running_loop()
+        self._consumers = Consumers(link, layout)
+        self._pulse = Pulse(self._loop, options.lease)
+        self._channels: dict[str, Channel] = {}
+        self._closed = False
+
+    async def receive(self, names: TopicNames, limit: int, wait: float) -> list[Delivery]:
+        """Take messages; wait for one.
+
+        Raises:
+            BackendUnavailableError: The servers are away for `retry_for`.
+            BackendError: They refuse.
+            BackendClosedError: The backend was closed.
+        """
+        deadline, pause = self._loop.time() + wait, FIRST_PAUSE
+        give_up = None
+        while True:
+            try:
+                came, failure = await self._try(names, min(limit, MOST_TAKEN), deadline)
+            except FAILURES as error:
+                came, failure = [], error
+            now = self._loop.time()
+            if came:
+                return came
+            if failure is None:
+                if now >= deadline - SHORTEST_PULL:
+                    return []
+                give_up, pause = None, FIRST_PAUSE
+                continue
+            self._consumers.forget(names)
+            give_up = now + self._options.retry_for if give_up is None else give_up
+            if now + pause > give_up:
+                raise self._link.translated(failure) from failure
+            pause = await self._link.pause(pause)
+
+    def close(self) -> None:
+        """End every wait with `BackendClosedError`. What still comes goes back."""
+        self._closed = True
+        for channel in self._channels.values():
+            channel.close(closed())
+
+    @property
+    def expecting(self) -> bool:
+        """Whether messages may still come."""
+        return any(not channel.idle for channel in self._channels.values())
+
+    async def _try(self, names: TopicNames, limit: int, deadline: float) -> tuple[list[Delivery], Exception | None]:
+        """Ask once. What came, or why nothing did; None where there is nothing."""
+        self._check_open()
+        await self._consumers.ensure(names)
+        connection = await self._link.connection(self._loop.time() + self._options.retry_for)
+        left = deadline - self._loop.time()
+        channel = self._channel(names)
+        pull = channel.ask(connection, limit, min(left, LONGEST_PULL) if left > SHORTEST_PULL else 0)
+        try:
+            came = await channel.wait(pull, deadline, self._options.timeout if left <= SHORTEST_PULL else 0)
+        finally:
+            if channel.idle:
+                self._channels.pop(names.topic, None)
+        if self._closed:
+            for delivery in came:
+                self._give_back(delivery)
+            self._check_open()
+        return came, None if came else _failure_of(pull, names)
+
+    def _channel(self, names: TopicNames) -> Channel:
+        channel = self._channels.get(names.topic)
+        if channel is None:
+            subject = self._link.api(f"CONSUMER.MSG.NEXT.{self._layout.stream}.{names.consumer}")
+            channel = Channel(names.topic, subject, self._options.lease, self._pulse, self._give_back)
+            self._channels[names.topic] = channel
+        return channel
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed()
+
+
+def _failure_of(pull: Pull, names: TopicNames) -> Exception | None:
+    if pull.failure is not None:
+        return pull.failure if isinstance(pull.failure, FAILURES) else Lost(pull.failure, sent=True)
+    if pull.status in NONE_THERE or not pull.status:
+        return None
+    if pull.status == 503:
+        return NoResponders(f"the consumer of the topic {names.topic!r}")
+    return ApiError(0, pull.status, pull.description)
