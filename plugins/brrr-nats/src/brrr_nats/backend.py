@@ -60,7 +60,11 @@ class NatsBackend(Backend):
         try:
             await link.connect()
             said: list[str] = []
-            for role in (NatsQueue(link, self._options), NatsStore(link, self._options), NatsCache(link, self._options)):
+            for role in (
+                NatsQueue(link, self._options),
+                NatsStore(link, self._options),
+                NatsCache(link, self._options),
+            ):
                 said += await role.prepare(change=True)
             return said or [f"nats at {link.where}: every stream is there already"]
         finally:

@@ -1,7 +1,7 @@
 """The servers' clock, by which messages are delayed: ours may be off."""
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Final
 
@@ -12,7 +12,7 @@ __all__ = ["ServerClock", "read_time"]
 TRUSTED_FOR: Final = 300.0
 """Seconds after which the servers are asked again."""
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ServerClock:

@@ -7,23 +7,18 @@ sent on a connection is ever sent again on another, by which a request that was 
 
 import asyncio
 import re
-import ssl
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from nats import errors as nats_errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 
-from brrr_core.errors import BackendError
 from brrr_nats.failures import DeniedError, Lost
-from brrr_nats.location import Address, Location
 from brrr_nats.messages import Reply, Request
-from brrr_nats.options import NatsOptions
 
-__all__ = ["Connection", "Owner", "dial"]
+__all__ = ["Connection", "Owner"]
 
 PARTING: Final = 1.0
 """Seconds that closing gives to what is still being sent."""
@@ -33,12 +28,13 @@ READ: Final = 256 * 1024
 REPLIES: Final = 1
 """The number of the subscription that replies come on. Those of lanes are higher."""
 
+TASKS: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
+"""Where nats-py keeps the tasks of a connection."""
+
 MOST_FREE: Final = 64
 """Lanes that are kept while nobody uses them."""
 
 DENIED: Final = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
-JWT: Final = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+-+END NATS USER JWT-+")
-SEED: Final = re.compile(r"-----BEGIN USER NKEY SEED-----\s+\S+\s+-+END USER NKEY SEED-+")
 
 
 class Owner(Protocol):
@@ -112,11 +108,12 @@ class Connection(Client):
             lane = self._last_lane = self._last_lane + 1
             subscribe = b"SUB %blane.%d %d\r\n" % (self._prefix, lane, lane)
         self._lanes[lane] = owner
-        self._transport.write(subscribe + b"".join(request.encode(b"%blane.%d" % (self._prefix, lane))))  # type: ignore[union-attr]
+        reply_to = b"%blane.%d" % (self._prefix, lane)
+        self._transport.write(b"".join((subscribe, *request.encode(reply_to))))  # type: ignore[union-attr]
         return lane
 
     def leave(self, lane: int, *, clear: bool) -> None:
-        """A pull has ended. `clear` says whether nothing of it can come any more, so that the lane can be used again."""
+        """A pull has ended. `clear` says whether nothing more of it can come: its lane is used again then."""
         if self._lanes.pop(lane, None) is None or self.cause is not None:
             return
         if clear and len(self._free_lanes) < MOST_FREE:
@@ -130,12 +127,14 @@ class Connection(Client):
 
     async def hush(self) -> None:
         """Have the server send no messages any more, and take those that it has sent before."""
-        answered: asyncio.Future[Any] = self._loop.create_future()
+        if self.cause is not None:
+            return
+        answered: asyncio.Future[None] = self._loop.create_future()
         lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in (*self._lanes, *self._free_lanes))
         self._transport.write(lanes)  # type: ignore[union-attr]
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(PARTING):
-                await self._send_ping(answered)
+                await self._send_ping(answered)  # pyright: ignore[reportUnknownMemberType] - of a bare `Future`
                 await answered
 
     def forget(self, token: bytes) -> None:
@@ -170,9 +169,7 @@ class Connection(Client):
     async def shut(self) -> None:
         """Close the socket, and leave no task behind. What was sent is still given to the system, if it takes it."""
         self.end(nats_errors.ConnectionClosedError())
-        tasks = [
-            task for task in (self._reading_task, self._ping_interval_task, self._flusher_task) if task is not None
-        ]
+        tasks: list[Task[None]] = [task for name in TASKS if (task := getattr(self, name)) is not None]
         closing = asyncio.create_task(self._shut(), name="brrr closes a connection")
         try:
             await asyncio.wait({closing}, timeout=PARTING)
@@ -229,100 +226,3 @@ class Connection(Client):
             self.end(nats_errors.UnexpectedEOF())
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection is of no more use
             self.end(error)
-
-
-async def dial(
-    address: Address, location: Location, options: NatsOptions, ended: Callable[[Connection], None]
-) -> Connection:
-    """Connect to one server, and log in.
-
-    Raises:
-        Lost: It cannot be reached, or refuses the login.
-        BackendError: A file that the options name cannot be used.
-    """
-    settings = _settings(location, options)
-    connection = Connection(ended)
-    seen: list[Exception] = []
-
-    async def note(error: Exception) -> None:
-        seen.append(error)
-
-    scheme = "tls" if location.tls else "nats"
-    try:
-        async with asyncio.timeout(options.connect_timeout):
-            await connection.connect(
-                f"{scheme}://{address}",
-                error_cb=note,
-                name="brrr",
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                connect_timeout=options.connect_timeout,  # pyright: ignore[reportArgumentType] - any number does
-                ping_interval=max(1.0, options.timeout / 2),  # pyright: ignore[reportArgumentType] - likewise
-                max_outstanding_pings=1,
-                **settings,
-            )
-            await connection.listen()
-    except BaseException as error:
-        await connection.shut()
-        if isinstance(error, TimeoutError) and not isinstance(error, nats_errors.Error):
-            raise Lost(TimeoutError(f"no answer within {options.connect_timeout:g} s"), sent=False) from error
-        if isinstance(error, nats_errors.NoServersError) and seen:
-            raise Lost(seen[-1], sent=False) from error
-        if isinstance(error, Exception):
-            raise Lost(error, sent=False) from error
-        raise
-    return connection
-
-
-def _settings(location: Location, options: NatsOptions) -> dict[str, Any]:
-    """What nats-py is told of logins and TLS."""
-    settings: dict[str, Any] = {}
-    if location.username is not None:
-        settings |= {"user": location.username, "password": location.password and location.password.reveal()}
-    if location.token is not None:
-        settings["token"] = location.token.reveal()
-    if options.creds is not None:
-        settings["user_credentials"] = RawCredentials(_credentials(options.creds))
-    if options.nkey_seed_file is not None:
-        settings["nkeys_seed_str"] = _read(options.nkey_seed_file, "nkey_seed_file")
-    if options.nkey_seed is not None:
-        settings["nkeys_seed_str"] = options.nkey_seed.reveal()
-    if location.tls:
-        settings["tls"] = _tls(options)
-        settings["tls_handshake_first"] = options.tls_first
-    return settings
-
-
-def _credentials(path: str) -> str:
-    text = _read(path, "creds")
-    if not JWT.search(text) or not SEED.search(text):  # nats-py would read on for ever
-        raise BackendError(
-            f"{path} holds no credentials", remedy="Name a file with a user's JWT and seed, as `nsc generate creds` has."
-        )
-    return text
-
-
-def _read(path: str, option: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BackendError(
-            f"the file {path} of the option {option} cannot be read ({type(error).__name__})",
-            remedy="Check its name and who may read it.",
-        ) from error
-
-
-def _tls(options: NatsOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.ca)
-        if options.cert is not None:
-            context.load_cert_chain(options.cert, options.key)
-    except (OSError, ssl.SSLError) as error:
-        raise BackendError(
-            f"the certificates cannot be used ({type(error).__name__})", remedy="Check ca, cert and key."
-        ) from error
-    if not options.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

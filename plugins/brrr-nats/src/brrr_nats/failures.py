@@ -8,31 +8,41 @@ from nats import errors as nats_errors
 
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
 
-__all__ = ["FAILURES", "ApiError", "DeniedError", "Lost", "NoResponders", "api_error", "closed", "is_passing", "translated"]
+__all__ = [
+    "FAILURES",
+    "ApiError",
+    "DeniedError",
+    "Lost",
+    "NoResponders",
+    "api_error",
+    "closed",
+    "is_passing",
+    "translated",
+]
 
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 
-PASSING: Final = {
-    10005,  # no meta leader is known to this server
-    10007,  # cluster: not enough peers are there at the moment
-    10008,  # JetStream is temporarily unavailable
-    10009,  # cluster: no leader
-    10013,  # the consumer's leader is being elected
-    10076,  # JetStream is shutting down
-    10077,  # the stream's storage did not take it
-    10118,  # a stream is offline
-    10167,  # too many requests are waiting
-}
-"""Codes of answers after which nothing was done, and after which the same request may succeed a little later."""
-
-DISABLED: Final = {10039, 10076}
+DISABLED: Final = (10039, 10076)
 """Codes by which an account, or a server, has no JetStream."""
 
-FULL: Final = {10023, 10028, 10047, 10054, 10122}
-"""Codes by which there is no room: storage, memory, or what the account or the stream is allowed."""
+FULL: Final = (10002, 10023, 10028, 10047, 10064)
+"""Codes by which there is no room: storage or memory, or what the account is allowed."""
 
-ROOM: Final = ("maximum messages exceeded", "maximum bytes exceeded", "insufficient", "no space left", "resource limits")
+AGAIN: Final = (429, 503)
+"""The statuses of answers after which nothing was done: a leader is missing, or too much is under way."""
+
+ROOM: Final = (
+    "maximum messages exceeded",
+    "maximum bytes exceeded",
+    "insufficient",
+    "no space left",
+    "resource limits",
+)
+
+
+SECRET: Final = re.compile(r"(?<=//)[^/@\s]+@")
+"""The login of a URL, in what a client library or a server says."""
 
 
 class ApiError(Exception):
@@ -98,9 +108,9 @@ def api_error(payload: bytes) -> ApiError | None:
     """The error that a JSON answer of JetStream's is; None where it is a result."""
     if b'"error"' not in payload:
         return None
-    answer: Any = json.loads(payload)
-    error = answer.get("error")
-    if not isinstance(error, dict):
+    answer: dict[str, Any] = json.loads(payload)
+    error: Any = answer.get("error")
+    if error is None:
         return None
     return ApiError(int(error.get("err_code", 0)), int(error.get("code", 0)), str(error.get("description", "")))
 
@@ -108,8 +118,7 @@ def api_error(payload: bytes) -> ApiError | None:
 def is_passing(error: Exception) -> bool:
     """Whether nothing was done, and the same request may succeed a little later."""
     if isinstance(error, ApiError):
-        # 503 is what JetStream says where a leader is missing, 429 where too much is under way.
-        return error.code in PASSING or (error.status in {429, 503} and error.code not in FULL | DISABLED)
+        return error.status in AGAIN and error.code not in DISABLED and not _is_full(error)
     return isinstance(error, NoResponders) or (isinstance(error, Lost) and not error.sent)
 
 
@@ -171,7 +180,7 @@ def _lost(error: Lost, where: str) -> BrrrError:
 
 
 def _refused(error: ApiError, where: str) -> BrrrError:
-    if error.code in FULL or any(text in error.text for text in ROOM):
+    if _is_full(error):
         return BackendUnavailableError(
             f"nats at {where} has no room ({error})", remedy="Raise the limits of its JetStream, account or stream."
         )
@@ -186,7 +195,8 @@ def _refused(error: ApiError, where: str) -> BrrrError:
     )
 
 
-SECRET: Final = re.compile(r"(?<=//)[^/@\s]+@")
+def _is_full(error: ApiError) -> bool:
+    return error.code in FULL or any(text in error.text for text in ROOM)
 
 
 def _said(error: Exception) -> str:

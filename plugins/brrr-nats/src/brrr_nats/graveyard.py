@@ -47,10 +47,7 @@ class Graveyard:
                 break
             if again:
                 await self._link.store(
-                    [
-                        Request(names.ready, kept.letter.body, {MESSAGE_ID: f"redriven.{kept.name}"})
-                        for kept in letters
-                    ]
+                    [Request(names.ready, kept.letter.body, {MESSAGE_ID: f"redriven.{kept.name}"}) for kept in letters]
                 )
             done += await self._delete(letters)
             begin = letters[-1].sequence + 1

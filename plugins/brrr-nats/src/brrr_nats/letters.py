@@ -12,7 +12,7 @@ from brrr_nats.layout import TopicNames
 from brrr_nats.messages import Reply, Request
 from brrr_nats.receipts import Receipt
 
-__all__ = ["MESSAGE_ID", "Kept", "kept_letter", "letter_request"]
+__all__ = ["MESSAGE_ID", "Kept", "kept_letter", "letter_request", "shortened"]
 
 CUT: Final = " … "
 ATTEMPT: Final = "Brrr-Attempt"
@@ -37,26 +37,35 @@ class Kept(NamedTuple):
     name: str
 
 
-def letter_request(
-    names: TopicNames, delivery: Delivery, receipt: Receipt, reason: str, now: float, room: int
-) -> Request:
+def letter_request(names: TopicNames, delivery: Delivery, receipt: Receipt, now: float, *, reason: str) -> Request:
     """What keeps a message as a dead letter. Once more within two minutes, and the server takes it for a duplicate.
 
     Args:
         names: Of the topic.
         delivery: The message.
         receipt: Its receipt.
-        reason: Why; its middle is cut out where it is longer than `room`.
         now: In unix seconds.
-        room: Bytes.
+        reason: Why, as `shortened` gives it.
     """
     headers = {
         ATTEMPT: str(delivery.attempt),
         BURIED: repr(now),
-        REASON: _encoded(reason, room),
+        REASON: reason,
         MESSAGE_ID: f"dead.{receipt.message}",
     }
     return Request(names.dead, delivery.body, headers)
+
+
+def shortened(reason: str, room: int) -> str:
+    """A reason as one line of at most so many bytes. The middle of one that is too long is left out."""
+    keep, text = len(reason), reason
+    while len(encoded := quote(text.encode(errors="backslashreplace"), safe=PLAIN)) > room:
+        keep = int(keep * 0.9 * room / len(encoded))
+        text = f"{reason[: keep // 2]}{CUT}{reason[-(keep // 2) :]}" if keep > 1 else ""
+        if not text:
+            return ""
+    # A header's value loses the space around it.
+    return encoded if encoded == encoded.strip() else encoded.replace(" ", "%20")
 
 
 def kept_letter(topic: str, reply: Reply) -> Kept | None:
@@ -78,13 +87,3 @@ def kept_letter(topic: str, reply: Reply) -> Kept | None:
         buried,
     )
     return Kept(letter, sequence, f"{stored}.{sequence}")
-
-
-def _encoded(reason: str, room: int) -> str:
-    """A reason as one line. One that is too long keeps its beginning and its end."""
-    text = reason
-    while len(encoded := quote(text.encode(errors="backslashreplace"), safe=PLAIN)) > room:
-        keep = int(len(text) * room / len(encoded) * 0.95) // 2
-        text = f"{reason[:keep]}{CUT}{reason[-keep:]}" if keep else ""
-    # A header's value loses the space around it.
-    return encoded.replace(" ", "%20") if encoded != encoded.strip() else encoded

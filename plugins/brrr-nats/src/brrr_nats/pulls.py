@@ -83,7 +83,19 @@ class Pull:
     """
 
     __slots__ = (
-        *("_channel", "_left", "_loop", "_timer", "came", "description", "ended", "expires", "failure", "late", "limit"),
+        *(
+            "_channel",
+            "_left",
+            "_loop",
+            "_timer",
+            "came",
+            "description",
+            "ended",
+            "expires",
+            "failure",
+            "late",
+            "limit",
+        ),
         *("status", "turn"),
     )
 

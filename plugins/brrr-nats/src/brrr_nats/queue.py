@@ -4,7 +4,6 @@
 with; each settling is confirmed by the server.
 """
 
-import asyncio
 import json
 from collections.abc import Sequence
 from time import time
@@ -18,7 +17,7 @@ from brrr_nats.clock import ServerClock
 from brrr_nats.failures import FAILURES, api_error
 from brrr_nats.graveyard import Graveyard
 from brrr_nats.layout import Layout
-from brrr_nats.letters import letter_request
+from brrr_nats.letters import letter_request, shortened
 from brrr_nats.link import Link, Request
 from brrr_nats.messages import Reply
 from brrr_nats.options import LONGEST, MAX_BODY, NatsOptions
@@ -111,9 +110,10 @@ class NatsQueue(Queue):
         """Keep a message as a dead letter, and then remove it from its topic."""
         names = self._layout.topic(delivery.topic)
         self._link.check_open()
-        for receipt in await self._settler.held([delivery]):
+        receipt = await self._settler.holds(delivery)
+        if receipt is not None:
             free = max(0, min(ROOM, self._link.max_payload - len(delivery.body)) - NAMES)
-            await self._link.store([letter_request(names, delivery, receipt, reason, time(), free)])
+            await self._link.store([letter_request(names, delivery, receipt, time(), reason=shortened(reason, free))])
             await self._settler.settle([delivery], ACK)
 
     async def stats(self, topic: str) -> QueueStats:
@@ -189,8 +189,8 @@ class NatsQueue(Queue):
         raise self._link.translated(error) from error
 
     def _count(self, reply: Reply, subject: str) -> int:
-        state = self._result(reply).get("state", {})
-        return int((state.get("subjects") or {}).get(subject, 0))
+        subjects: dict[str, int] = self._result(reply).get("state", {}).get("subjects") or {}
+        return subjects.get(subject, 0)
 
 
 def _filter(subject: str) -> bytes:

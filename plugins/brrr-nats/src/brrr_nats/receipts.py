@@ -37,13 +37,15 @@ class Receipt:
         until: Until when it is good, by the loop's clock.
         state: Whether it was used.
         under_way: What settles it at the moment.
+        consumer: Its stream and consumer.
         message: What names the message, in this stream and in any that is made under the name later.
     """
 
-    __slots__ = ("message", "reply_to", "state", "under_way", "until")
+    __slots__ = ("consumer", "message", "reply_to", "state", "under_way", "until")
 
-    def __init__(self, reply_to: str, message: str, until: float) -> None:
+    def __init__(self, reply_to: str, consumer: str, message: str, until: float) -> None:
         self.reply_to = reply_to
+        self.consumer = consumer
         self.message = message
         self.until = until
         self.state = State.HELD
@@ -59,5 +61,6 @@ def delivery_of(topic: str, reply: Reply, begun: float, lease: float) -> Deliver
     words = reply.reply_to.split(".")
     place = 4 if len(words) == SHORT else 6
     times, sequence, stored = words[place], words[place + 1], words[place + 3]
-    receipt = Receipt(reply.reply_to, f"{stored}.{sequence}", begun + HELD * lease)
+    consumer = f"{words[place - 2]}.{words[place - 1]}"
+    receipt = Receipt(reply.reply_to, consumer, f"{stored}.{sequence}", begun + HELD * lease)
     return Delivery(topic, reply.payload, receipt, int(times))

@@ -24,8 +24,7 @@ SHORTEST_PULL: Final = 0.002
 """Seconds that are not worth asking for."""
 
 NONE_THERE: Final = (404, 408)
-GONE: Final = (409, 503)
-"""The statuses of a consumer that is deleted or has another leader, and of one that nobody leads, or that is not there."""
+NOBODY: Final = 503
 
 
 class Receivers:
@@ -38,9 +37,7 @@ class Receivers:
         give_back: Gives back what nobody here takes.
     """
 
-    def __init__(
-        self, link: Link, options: NatsOptions, layout: Layout, give_back: Callable[[Delivery], None]
-    ) -> None:
+    def __init__(self, link: Link, options: NatsOptions, layout: Layout, give_back: Callable[[Delivery], None]) -> None:
         self._link = link
         self._options = options
         self._layout = layout
@@ -95,7 +92,7 @@ class Receivers:
         """Ask once. What came, or why nothing did; None where there is nothing."""
         self._check_open()
         await self._consumers.ensure(names)
-        connection = await self._link.connection(self._loop.time() + self._options.retry_for)
+        connection = await self._link.line.connection(self._loop.time() + self._options.retry_for)
         left = deadline - self._loop.time()
         channel = self._channel(names)
         pull = channel.ask(connection, limit, min(left, LONGEST_PULL) if left > SHORTEST_PULL else 0)
@@ -128,6 +125,6 @@ def _failure_of(pull: Pull, names: TopicNames) -> Exception | None:
         return pull.failure if isinstance(pull.failure, FAILURES) else Lost(pull.failure, sent=True)
     if pull.status in NONE_THERE or not pull.status:
         return None
-    if pull.status == 503:
+    if pull.status == NOBODY:
         return NoResponders(f"the consumer of the topic {names.topic!r}")
     return ApiError(0, pull.status, pull.description)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from brrr_core.backend import Delivery
-from brrr_nats.failures import FAILURES, Lost, NoResponders
+from brrr_nats.failures import ApiError, Lost, NoResponders
 from brrr_nats.link import FIRST_PAUSE, Batch, Link, Request
 from brrr_nats.receipts import HELD, Receipt, State
 
@@ -32,15 +32,10 @@ class Settler:
         self._lease = lease
         self._loop = asyncio.get_running_loop()
 
-    async def held(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
-        """The receipts that are good, each once."""
-        own = dict.fromkeys(each.receipt for each in deliveries if isinstance(each.receipt, Receipt))
-        for receipt in own:
-            while receipt.under_way is not None:
-                await receipt.under_way.wait()
-                await asyncio.sleep(0)
-        now = self._loop.time()
-        return [receipt for receipt in own if receipt.holds(now)]
+    async def holds(self, delivery: Delivery) -> Receipt | None:
+        """The receipt of a delivery, if it is good."""
+        held = await self._good(_receipts_of([delivery]))
+        return held[0] if held else None
 
     async def settle(self, deliveries: Sequence[Delivery], payload: bytes) -> None:
         """Tell the servers what becomes of deliveries, and have it confirmed.
@@ -53,22 +48,29 @@ class Settler:
             BackendClosedError: The backend was closed.
         """
         self._link.check_open()
-        receipts, pause = await self.held(deliveries), FIRST_PAUSE
-        while receipts:
-            sent = self._loop.time()
-            batch = await self._link.send([Request(receipt.reply_to, payload) for receipt in receipts])
-            self._follow(batch, receipts, payload, sent)
-            await batch.wait()
-            left = [receipts[place] for place in batch.failures]
-            if not left:
+        receipts = _receipts_of(deliveries)
+        error: Exception | None = None
+        pause = FIRST_PAUSE
+        while True:
+            held = await self._good(receipts)
+            if error is not None and len(held) < len(receipts):
+                raise self._link.translated(error) from error
+            if not held:
                 return
+            sent = self._loop.time()
+            batch = self._link.send([Request(receipt.reply_to, payload) for receipt in held])
+            if batch is None:
+                await self._link.ready()
+                continue
+            self._follow(batch, held, payload, sent)
+            await batch.wait()
+            if not batch.failures:
+                return
+            self._link.check_open()
+            receipts = [held[place] for place in batch.failures]
             error = next(iter(batch.failures.values()))
             if isinstance(error, NoResponders):
-                error = NoResponders("acknowledgements: the consumer is gone, or has no leader")
-            receipts = [receipt for receipt in left if receipt.holds(self._loop.time())]
-            self._link.check_open()
-            if len(receipts) < len(left) or not all(isinstance(each, Lost | NoResponders) for each in batch.failures.values()):
-                raise self._link.translated(error) from error
+                receipts, error = await self._without_consumers(receipts)
             pause = await self._link.pause(pause)
 
     def give_back(self, delivery: Delivery) -> None:
@@ -96,3 +98,37 @@ class Settler:
                     receipt.state = State.SETTLED
 
         batch.done.add_done_callback(learn)
+
+    async def _without_consumers(self, receipts: list[Receipt]) -> tuple[list[Receipt], Exception]:
+        """What is left of receipts that nobody answers for: their leases are gone with a consumer that was deleted."""
+        gone: set[str] = set()
+        for consumer in {receipt.consumer for receipt in receipts}:
+            try:
+                await self._link.ask(f"CONSUMER.INFO.{consumer}")
+            except ApiError as error:
+                if not error.missing:
+                    raise self._link.translated(error) from error
+                gone.add(consumer)
+        for receipt in receipts:
+            if receipt.consumer in gone:
+                receipt.state = State.SETTLED
+        left = [receipt for receipt in receipts if receipt.consumer not in gone]
+        return left, NoResponders("acknowledgements: a consumer has no leader")
+
+    async def _good(self, receipts: Sequence[Receipt]) -> list[Receipt]:
+        """The receipts that are good, after what is under way for them has ended."""
+        for receipt in receipts:
+            while receipt.under_way is not None:
+                await receipt.under_way.wait()
+                await asyncio.sleep(0)
+        now = self._loop.time()
+        return [receipt for receipt in receipts if receipt.under_way is None and receipt.holds(now)]
+
+
+def _receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:
+    """The receipts of deliveries, each once. One of another backend is as stale here as one that was settled."""
+    receipts: dict[Receipt, None] = {}
+    for delivery in deliveries:
+        if isinstance(delivery.receipt, Receipt):
+            receipts[delivery.receipt] = None
+    return list(receipts)

@@ -1,0 +1,81 @@
+"""Requests that are under way together."""
+
+import asyncio
+from asyncio import Future, TimerHandle
+from collections.abc import Sequence
+from typing import Final
+
+from brrr_nats.connection import Connection
+from brrr_nats.failures import Lost, NoResponders
+from brrr_nats.messages import Reply, Request
+
+__all__ = ["Batch"]
+
+NO_RESPONDERS: Final = b"NATS/1.0 503"
+
+
+class Batch:
+    """Requests that are under way together.
+
+    `done` is done when each has a reply or a failure, which is after `timeout` seconds at the latest. Nobody has to
+    wait for it.
+    """
+
+    __slots__ = ("_connection", "_left", "_timer", "_tokens", "done", "failures", "replies", "timeout")
+
+    def __init__(self, connection: Connection, requests: Sequence[Request], timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.replies: list[Reply | None] = [None] * len(requests)
+        self.failures: dict[int, Exception] = {}
+        self.done: Future[None] = loop.create_future()
+        self.timeout = timeout
+        self._connection = connection
+        self._left = len(requests)
+        self._tokens = connection.send(self, list(enumerate(requests)))
+        self._timer: TimerHandle = loop.call_later(timeout, self._expire)
+
+    async def wait(self) -> None:
+        """Wait until it is done. Whoever is cancelled meanwhile leaves it as it is."""
+        if not self.done.done():
+            await self._connection.drain_writes()
+            await asyncio.shield(self.done)
+
+    def take(self, index: int, reply: Reply) -> None:
+        """A reply came."""
+        if self.replies[index] is None and index not in self.failures:
+            if reply.lines.startswith(NO_RESPONDERS) and not reply.payload:
+                self.failures[index] = NoResponders("")
+            else:
+                self.replies[index] = reply
+            self._count(index)
+
+    def fail(self, index: int, error: Exception) -> None:
+        """There will be no reply."""
+        if self.replies[index] is None and index not in self.failures:
+            self.failures[index] = error
+            self._count(index)
+
+    def forget(self) -> None:
+        """Nobody is interested any more."""
+        self._timer.cancel()
+        for token in self._tokens:
+            self._connection.forget(token)
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _count(self, index: int) -> None:
+        self._connection.forget(self._tokens[index])
+        self._left -= 1
+        if not self._left:
+            self._timer.cancel()
+            if not self.done.done():
+                self.done.set_result(None)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        late = TimeoutError(f"no answer within {self.timeout:g} s")
+        if loop.time() - self._connection.last_read >= self.timeout:
+            self._connection.end(late)  # it is silent altogether: another server may be there
+        for index, reply in enumerate(self.replies):
+            if reply is None:
+                self.fail(index, Lost(late, sent=True))
