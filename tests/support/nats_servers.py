@@ -62,10 +62,18 @@ class Server:
         sync: Whether every write is on disk before it is acknowledged (`sync_interval: always`).
         jetstream: Whether it has JetStream.
         name: What it is called among others.
+        room: How much its JetStream may keep.
     """
 
     def __init__(
-        self, folder: Path, *, config: str = "", sync: bool = True, jetstream: bool = True, name: str = "alone"
+        self,
+        folder: Path,
+        *,
+        config: str = "",
+        sync: bool = True,
+        jetstream: bool = True,
+        name: str = "alone",
+        room: str = "20GB",
     ) -> None:
         self.program = nats_program()
         self.folder = folder
@@ -73,6 +81,7 @@ class Server:
         self.config = config
         self.sync = sync
         self.jetstream = jetstream
+        self.room = room
         self.port = free_port()
         self.monitor = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -123,7 +132,7 @@ class Server:
         if self.jetstream:
             sync = "sync_interval: always, " if self.sync else ""
             store = json.dumps(str(self.folder / "store"))
-            lines.append(f"jetstream {{ {sync}store_dir: {store}, max_mem: 1GB, max_file: 20GB }}")
+            lines.append(f"jetstream {{ {sync}store_dir: {store}, max_mem: 1GB, max_file: {self.room} }}")
         (self.folder / "server.conf").write_text("\n".join(lines) + "\n")
 
     def reload(self, config: str) -> None:

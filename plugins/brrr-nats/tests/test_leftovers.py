@@ -15,10 +15,19 @@ MANY = 5000
 CLIENTS = 4
 
 
-def left(server, stream):
-    """Connections, consumers, and pulls that wait, as the server tells."""
-    consumers = server.streams()[stream].get("consumer_detail") or []
-    return len(server.connections()), len(consumers), sum(each["num_waiting"] for each in consumers)
+def consumers(server):
+    return server.streams()["brrr"].get("consumer_detail") or []
+
+
+def left(server):
+    """Connections and their subscriptions, consumers, and pulls that wait, as the server tells."""
+    connections = server.connections()
+    return (
+        len(connections),
+        sum(each["subscriptions"] for each in connections),
+        len(consumers(server)),
+        sum(each["num_waiting"] for each in consumers(server)),
+    )
 
 
 async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_server):
@@ -26,21 +35,18 @@ async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_s
         await backend.queue.put("once", [b"x"])
         (found,) = await backend.queue.receive("once", limit=1, wait=5)
         await backend.queue.ack([found])
-        before = len(own_server.connections())
+        connections, subscriptions, _, _ = left(own_server)
+        assert connections == 1
         async with workers(own_server.url, 3, random.Random(1)) as crew:
             await asyncio.to_thread(
-                until, lambda: left(own_server, "brrr") >= (before + 3, 2, 3), "all workers wait for messages"
+                until, lambda: left(own_server)[2:] == (2, 3) and len(own_server.connections()) == 4, "all workers wait"
             )
-            assert {each["durable_name"] if "durable_name" in each else each["name"] for each in _details(own_server)}
             await crew.stop()
-        await asyncio.to_thread(until, lambda: left(own_server, "brrr")[0] == before, "the connections are gone")
-        await asyncio.to_thread(until, lambda: left(own_server, "brrr") == (before, 2, 0), "no pull waits")
-        subscriptions = sum(each["subscriptions"] for each in own_server.connections())
-        assert subscriptions == before
-
-
-def _details(server):
-    return server.streams()["brrr"].get("consumer_detail") or []
+        await asyncio.to_thread(until, lambda: left(own_server)[0] == 1, "the connections are gone")
+        await asyncio.to_thread(
+            until, lambda: left(own_server) == (1, subscriptions, 2, 0), "one consumer for each topic is left alone"
+        )
+        assert all(each["config"].get("durable_name") for each in consumers(own_server))
 
 
 async def test_clients_that_close_leave_one_consumer_and_nothing_else(own_server):
@@ -48,10 +54,10 @@ async def test_clients_that_close_leave_one_consumer_and_nothing_else(own_server
         async with brrr.open_backend(own_server.url) as backend:
             assert await backend.queue.receive(TOPIC, limit=10, wait=0) == []
             waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
-            await asyncio.to_thread(until, lambda: left(own_server, "brrr")[2] == 1, "a pull waits")
+            await asyncio.to_thread(until, lambda: left(own_server)[3] == 1, "a pull waits")
             waiting.cancel()
             await asyncio.wait({waiting})
-    await asyncio.to_thread(until, lambda: left(own_server, "brrr") == (0, 1, 0), "one consumer is left alone")
+    await asyncio.to_thread(until, lambda: left(own_server) == (0, 0, 1, 0), "one consumer is left alone")
 
 
 @pytest.mark.parametrize("kind", ["url"])

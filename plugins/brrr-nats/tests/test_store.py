@@ -496,7 +496,7 @@ async def forbid_direct(link, bucket):
 async def test_answers_older_than_an_own_change_are_asked_for_again(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.link, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, retry_for=30.0) as roles:
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
         for number in range(5):
             await roles.store.write([(PENDING, b"%d" % number)])
         # As a leader that does not know of the last three messages: it has only two.
@@ -520,10 +520,13 @@ async def test_answers_older_than_an_own_change_are_asked_for_again(server, buck
 async def test_a_bucket_that_was_made_anew_is_believed_in_the_end(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.link, bucket)
-    async with opened(server.url, bucket=bucket, retry_for=0.3) as roles:
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, patience=0.3) as roles:
         await roles.store.write([(PENDING, b"1")])
         await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
         await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
 
         assert await roles.store.read([PENDING]) == [None]
+        proxy.subjects.clear()
+        assert await roles.store.read([PENDING]) == [None]
+        assert len(proxy.subjects) == 2
         assert await roles.store.swap([Swap(PENDING, None, b"2")]) == [True]
