@@ -25,14 +25,16 @@ class Roles(NamedTuple):
 
 @asynccontextmanager
 async def opened(
-    url: str, *, marker_ttl: int = 1, known: int = 1 << 20, setup: bool = False, **options: Any
+    url: str, *, marker_ttl: int = 1, known: int = 1 << 20, patience: float = 30, setup: bool = False, **options: Any
 ) -> AsyncIterator[Roles]:
     """Connect, see that the streams are there, and give the roles."""
     given = NatsOptions(**options)
     link = Link(location_of(parse_url(url).url, given), given)
     try:
         await link.connect()
-        roles = Roles(link, NatsStore(link, given, marker_ttl=marker_ttl, known=known), NatsCache(link, given))
+        roles = Roles(
+            link, NatsStore(link, given, marker_ttl=marker_ttl, known=known, patience=patience), NatsCache(link, given)
+        )
         await roles.store.prepare(change=setup)
         await roles.cache.prepare(change=setup)
         yield roles

@@ -363,6 +363,17 @@ async def test_many_large_values_are_read_without_falling_behind(server, bucket)
         assert await roles.store.read(keys) == [b"x" * 1_000_000] * 120
 
 
+async def test_more_large_values_at_a_time_than_a_stream_takes_batches(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        # Batches that somebody has begun and does not go on with: the stream gives them up after 10 s.
+        begun = [{"Nats-Batch-Id": f"{number}", "Nats-Batch-Sequence": "1"} for number in range(50)]
+        await roles.link.request_many([Request(f"$KV.{bucket}.other", b"x", headers) for headers in begun])
+
+        assert await roles.store.swap([Swap(VALUE, None, b"x" * 1_300_000)]) == [True]
+
+        assert await roles.store.read([VALUE]) == [b"x" * 1_300_000]
+
+
 def test_what_is_known_is_bounded_by_bytes():
     known = Revisions(100_000)
     for number in range(1000):

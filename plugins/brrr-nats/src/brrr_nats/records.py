@@ -4,9 +4,9 @@ Which server answers decides whether a read is stale. A stream on one server is 
 answers; of a stream on several, any of them (and mirrors) would answer those, late or not, so it is read by
 `STREAM.MSG.GET`, which its leader alone answers. That takes a server three times the work (25 µs a key, not 8).
 
-A leader that was cut off from the others leads on, as far as it knows, for some ten seconds. Each batch of reads
-therefore asks it for the last message of the stream as well: who does not know of a message that this process was told
-of is not believed, for `retry_for`.
+A leader that was cut off from the others leads on, as far as it knows, for 10 to 20 seconds: every 10 it looks whether
+it has heard of a majority in the last 10. Each batch of reads therefore asks it for the last message of the stream as
+well: who does not know of a message that this process was told of is not believed, for longer than that.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from brrr_nats.link import Link
 from brrr_nats.messages import Reply, Request
 from brrr_nats.revisions import Parts, Stored
 
-__all__ = ["PARTS_HEADER", "Records"]
+__all__ = ["PARTS_HEADER", "PATIENCE", "Records"]
 
 PARTS_HEADER: Final = "Brrr-Parts"
 """On a record whose value is in parts: their content's digest, their number, the value's bytes."""
@@ -32,6 +32,9 @@ NOTHING: Final = Stored(None, 0)
 SEQUENCE: Final = b"\r\nNats-Sequence: "
 REMOVED: Final = (b"\r\nKV-Operation:", b"\r\nNats-Marker-Reason:")
 """Headers of a message that says that there is no value: a client's, or a server's own (ADR-8, ADR-48)."""
+
+PATIENCE: Final = 25.0
+"""Seconds for which answers are asked for again that are older than what was told before."""
 
 EVERYTHING: Final = ">"
 FIRST_PAUSE: Final = 0.02

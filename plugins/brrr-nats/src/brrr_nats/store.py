@@ -2,11 +2,11 @@
 
 **Linearizable.** A change goes through the stream's leader and a majority of its replicas, under the guard of the
 revision that was compared. A read is answered by the leader. A leader that has just been deposed, and does not know it
-(its machine stood still, or the network has cut it off), may answer from its own state: cut off, for the 10 seconds or
-so in which it notices that the majority is gone, to clients that still reach it; otherwise until the first word of the
-new leader. A swap that rests on such an answer does not take place: a deposed leader stores nothing, and the new one
-finds another revision. It may be said to have failed, though, by what was true before. What this process changed, or
-has read, it does not see undone by such an answer, nor anything that was stored before that: `Records` looks.
+(its machine stood still, or the network has cut it off), may answer from its own state: cut off, for the 10 to 20
+seconds in which it notices that the majority is gone, to clients that still reach it; otherwise until the first word
+of the new leader. A swap that rests on such an answer does not take place: a deposed leader stores nothing, and the
+new one finds another revision. It may be said to have failed, though, by what was true before. What this process
+changed or has read, and all that was stored before that, is not undone by such an answer: `Records` looks.
 
 **Answers that are lost** raise. A change whose answer was lost is not sent again: the second would find the first one's
 work, and call it a conflict. Calls alone are written again, as whoever writes the call of a hash writes the same.
@@ -24,7 +24,7 @@ from brrr_nats.keys import Bucket
 from brrr_nats.link import Link
 from brrr_nats.options import MAX_VALUE, NatsOptions
 from brrr_nats.parts import Whole, sweep
-from brrr_nats.records import Records
+from brrr_nats.records import PATIENCE, Records
 from brrr_nats.revisions import Revisions, Stored
 from brrr_nats.streams import Wanted, ensure_stream
 from brrr_nats.swaps import ANY, Chain, Change, not_taken, perform, sequence
@@ -46,15 +46,22 @@ class NatsStore(Store):
         options: The bucket's name, its replicas, how long records stay.
         marker_ttl: Seconds that markers of deleted records stay.
         known: Bytes of records that are kept with their revisions.
+        patience: Seconds for which a read asks again that was answered by what is older than an own change.
     """
 
     def __init__(
-        self, link: Link, options: NatsOptions, *, marker_ttl: int = MARKER_TTL, known: int = REVISIONS
+        self,
+        link: Link,
+        options: NatsOptions,
+        *,
+        marker_ttl: int = MARKER_TTL,
+        known: int = REVISIONS,
+        patience: float = PATIENCE,
     ) -> None:
         self._link = link
         self._options = options
         self._bucket = Bucket(options.bucket)
-        self._records = Records(link, self._bucket, patience=options.retry_for)
+        self._records = Records(link, self._bucket, patience=patience)
         self._whole = Whole(link, self._bucket, self._records)
         self._revisions = Revisions(known)
         self._marker_ttl = marker_ttl
