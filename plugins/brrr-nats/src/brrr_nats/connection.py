@@ -52,9 +52,10 @@ class Owner(Protocol):
 class Connection(Client):
     """A client of nats-py that serves requests, and does not connect again."""
 
-    def __init__(self, ended: Callable[["Connection"], None]) -> None:
+    def __init__(self, ended: Callable[["Connection"], None], *, tls: bool = False, tls_first: bool = False) -> None:
         super().__init__()
         self._ended = ended
+        self._needs_tls = tls and not tls_first
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._slots: dict[bytes, tuple[Owner, int, str]] = {}
         self._next = 0
@@ -203,6 +204,14 @@ class Connection(Client):
         slot = self._slots.get(subject[len(self._prefix) :])
         if slot is not None:
             slot[0].take(slot[1], answer)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._needs_tls:
+            # nats-py would go on without TLS, and send the login, where the server does not insist on it.
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise nats_errors.Error("the server does not speak TLS")
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:
         denied = DENIED.search(err_msg)

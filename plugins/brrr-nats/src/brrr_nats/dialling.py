@@ -32,7 +32,7 @@ async def dial(
         BackendError: A file that the options name cannot be used.
     """
     settings = _settings(location, options)
-    connection = Connection(ended)
+    connection = Connection(ended, tls=location.tls, tls_first=options.tls_first)
     seen: list[Exception] = []
 
     async def note(error: Exception) -> None:
@@ -52,8 +52,10 @@ async def dial(
                 **settings,
             )
             await connection.listen()
+        _pass_cancellation_on()
     except BaseException as error:
         await connection.shut()
+        _pass_cancellation_on()
         if isinstance(error, TimeoutError) and not isinstance(error, nats_errors.Error):
             raise Lost(TimeoutError(f"no answer within {options.connect_timeout:g} s"), sent=False) from error
         if isinstance(error, nats_errors.NoServersError) and seen:
@@ -62,6 +64,13 @@ async def dial(
             raise Lost(error, sent=False) from error
         raise
     return connection
+
+
+def _pass_cancellation_on() -> None:
+    """Raise the cancellation that was swallowed: by nats-py, or by `wait_for` of Python 3.11."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _settings(location: Location, options: NatsOptions) -> dict[str, Any]:

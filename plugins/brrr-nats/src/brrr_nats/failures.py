@@ -140,6 +140,11 @@ def translated(error: Exception, where: str) -> BrrrError:
 def _translated(error: Exception, where: str) -> BrrrError:
     if isinstance(error, Lost):
         return _lost(error, where)
+    if isinstance(error, NoResponders) and ".API." in error.subject and ".STREAM." in error.subject:
+        return BackendUnavailableError(
+            f"nats at {where} has no JetStream that answers",
+            remedy="Enable it, for this account too; in a cluster a majority of the servers has to be up.",
+        )
     if isinstance(error, NoResponders):
         return BackendUnavailableError(
             f"nats at {where} has nobody that answers to {error.subject}",
@@ -186,6 +191,11 @@ def _refused(error: ApiError, where: str) -> BrrrError:
         )
     if error.code in DISABLED:
         return BackendError(f"nats at {where} has no JetStream ({error})", remedy="Enable it, for this account too.")
+    if error.code == STREAM_NOT_FOUND:
+        return BackendUnavailableError(
+            f"nats at {where} does not have a stream any more ({error})",
+            remedy="What it held is lost. Run brrr setup with this URL to make it again, empty.",
+        )
     if is_passing(error) or error.missing:
         return BackendUnavailableError(
             f"nats at {where} cannot do it now ({error})", remedy="See `nats stream report` and `nats server report`."

@@ -73,8 +73,8 @@ class Link:
         replies: list[Reply | None] = [None] * len(messages)
         left = list(range(len(messages)))
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE
-        self._check_sizes(messages)
         while left:
+            self._check_sizes(messages)  # each time: another server may take less
             try:
                 left, error = await self._round(messages, left, replies, deadline, repeat=repeat)
             except FAILURES as failed:
@@ -204,7 +204,7 @@ class Link:
             if message.size > self.max_payload > 0:
                 raise BackendError(
                     f"a message of {message.size} bytes is over the {self.max_payload} that nats at {self.where} takes",
-                    remedy="Nothing of the batch was sent; raise the servers' max_payload, or make it smaller.",
+                    remedy="Raise the servers' max_payload, or make it smaller; it was not sent.",
                 )
 
 

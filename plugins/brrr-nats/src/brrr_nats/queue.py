@@ -70,8 +70,8 @@ class NatsQueue(Queue):
         """Add messages. One whose answer was lost is put again: a message more is harmless."""
         names = self._layout.topic(topic)
         check_delay(delay)
+        await self._link.ready()  # another server may take less
         check_bodies(topic, bodies, min(MAX_BODY, self._link.max_payload - self._room))
-        self._link.check_open()
         if not delay:
             await self._link.store([Request(names.ready, body) for body in bodies])
         elif bodies:

@@ -48,7 +48,7 @@ class Settler:
             BackendClosedError: The backend was closed.
         """
         self._link.check_open()
-        receipts = _receipts_of(deliveries)
+        receipts: list[Receipt] = _receipts_of(deliveries)
         error: Exception | None = None
         pause = FIRST_PAUSE
         while True:
