@@ -1,9 +1,10 @@
 """A client of one AWS service: opened once, its requests retried where that is safe, its errors translated."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
+from io import BytesIO
 from typing import Any, Final, Protocol, cast
 
 from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
@@ -27,9 +28,18 @@ KEEP: Final = 30
 """Seconds that an idle connection is kept. AWS ends them after a minute, and an end may cross with a request."""
 
 
+STREAMED: Final = 1 << 20
+"""Bytes of a body that aiohttp takes in one piece at most; of a larger one it warns that it holds up the loop."""
+
+
+class _Events(Protocol):
+    def register(self, event: str, handler: Callable[..., None]) -> None: ...
+
+
 class _Meta(Protocol):
     endpoint_url: str
     region_name: str
+    events: _Events
 
 
 class _Client(Protocol):
@@ -100,6 +110,7 @@ class AwsClient:
             client = await scope.__aenter__()
         except Exception as error:
             raise translated(error, self._asked("")) from error
+        client.meta.events.register("before-send", _stream)
         self._client, self._scope, self._where = client, scope, client.meta.endpoint_url
 
     async def close(self) -> None:
@@ -117,6 +128,10 @@ class AwsClient:
     def region(self) -> str:
         """The region that requests are signed for."""
         return self._opened().meta.region_name
+
+    def check_open(self) -> None:
+        """Raise `BackendClosedError` if the client is not open."""
+        self._opened()
 
     def backoff(self) -> Backoff:
         """The waits between attempts of one operation that the caller repeats itself."""
@@ -218,6 +233,13 @@ class AwsClient:
             response_checksum_validation="when_required",
             connector_args={"keepalive_timeout": KEEP},
         )
+
+
+def _stream(request: Any, **_: object) -> None:
+    """Send a large body piece by piece."""
+    body = request.body
+    if isinstance(body, (bytes, bytearray)) and len(body) > STREAMED:
+        request.body = BytesIO(body)
 
 
 def _load(session: Any, service: str) -> None:
