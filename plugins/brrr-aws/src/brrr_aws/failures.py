@@ -10,7 +10,18 @@ from botocore import exceptions as botocore  # type: ignore[import-untyped]  # p
 
 from brrr_core.errors import BackendError, BackendUnavailableError, BrrrError
 
-__all__ = ["AnswerLostError", "Asked", "AwsRefusal", "Fate", "answer_of", "clean", "code_of", "fate_of", "translated"]
+__all__ = [
+    "AnswerLostError",
+    "Asked",
+    "AwsRefusal",
+    "Fate",
+    "StrangerError",
+    "answer_of",
+    "clean",
+    "code_of",
+    "fate_of",
+    "translated",
+]
 
 THROTTLED: Final = frozenset(
     (
@@ -87,6 +98,13 @@ class AnswerLostError(BackendUnavailableError):
     """There is no answer to a request that may have been done."""
 
 
+class StrangerError(Exception):
+    """What answers is no service of AWS: a proxy's page, say. botocore takes it for an answer that is empty."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"what answered is no service of AWS: its content type is {kind or 'not given'}")
+
+
 class AwsRefusal(Exception):  # noqa: N818 - an answer, which the caller has asked to be told of
     """A refusal that the caller expects.
 
@@ -99,6 +117,10 @@ class AwsRefusal(Exception):  # noqa: N818 - an answer, which the caller has ask
         super().__init__(code)
         self.code = code
         self.answer = answer
+
+
+LOSING: Final = (botocore.HTTPClientError, botocore.IncompleteReadError, aiohttp.ClientError, OSError, StrangerError)
+"""After these nobody knows whether a request was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +171,7 @@ def fate_of(error: Exception) -> Fate:
     if isinstance(error, botocore.EndpointConnectionError):
         # aiobotocore raises it for connections that broke in the middle, too.
         return Fate.REFUSED if isinstance(_cause_of(error), aiohttp.ClientConnectorError) else Fate.LOST
-    if isinstance(error, (botocore.HTTPClientError, botocore.IncompleteReadError, aiohttp.ClientError, OSError)):
+    if isinstance(error, LOSING):
         return Fate.LOST
     # Of the answers that cannot be read at all, ResponseParserError is the class, outside of BotoCoreError.
     return Fate.LOST if type(error).__name__ == "ResponseParserError" else Fate.FINAL
@@ -257,7 +279,7 @@ def _unanswered(error: Exception, asked: Asked) -> BrrrError:
     fate, says = fate_of(error), str(error) or type(error).__name__
     if fate is Fate.LOST:
         return AnswerLostError(
-            f"the connection to {who} was lost before the answer to {asked.operation} came ({says})",
+            f"the answer of {who} to {asked.operation} was lost ({says})",
             remedy="What was asked for may have been done; look before you ask again.",
         )
     if fate is Fate.REFUSED or isinstance(error, botocore.ProxyConnectionError):
