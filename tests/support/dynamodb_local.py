@@ -40,8 +40,8 @@ def command(port: int, folder: Path | None = None) -> list[str]:
     """
     place = _installed()
     kept = ("-dbPath", str(folder)) if folder else ("-inMemory",)
-    libraries = f"-Djava.library.path={place / 'DynamoDBLocal_lib'}"
-    program = [_java(), *JAVA_OPTIONS, libraries, "-jar", str(place / "DynamoDBLocal.jar")]
+    places = (f"-Djava.library.path={place / 'DynamoDBLocal_lib'}", "-Djava.io.tmpdir=.")  # where it unpacks SQLite
+    program = [_java(), *JAVA_OPTIONS, *places, "-jar", str(place / "DynamoDBLocal.jar")]
     return [*program, *kept, "-sharedDb", "-disableTelemetry", "-port", str(port)]
 
 
