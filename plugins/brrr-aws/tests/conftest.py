@@ -22,7 +22,7 @@ async def service():
 
 
 def client_at(endpoint: str, **options) -> AwsClient:
-    settings = {"connect_timeout": 1.0, "timeout": 0.5, "retry_for": 5.0, **options}
+    settings = {"connect_timeout": 5.0, "timeout": 5.0, "retry_for": 20.0, **options}
     return AwsClient(
         "dynamodb",
         AwsPlace("eu-west-1", endpoint, settings.pop("profile", None)),

@@ -1,6 +1,8 @@
 """Asking, and asking again: what is repeated, what is not, and what is told."""
 
 import asyncio
+import socket
+import struct
 import traceback
 from asyncio import create_task
 
@@ -39,15 +41,35 @@ async def test_what_may_have_been_done_is_not_asked_again(service, client):
 
 
 @pytest.mark.parametrize("harm", ["cut", "stall"])
-async def test_a_connection_that_breaks_leaves_it_open_whether_it_was_done(service, client, harm):
-    if harm == "cut":
-        service.cut("PutItem")
-    else:
-        service.stall("PutItem")
-
-    with pytest.raises(AnswerLostError, match="was lost"):
-        await client.call("PutItem", PARAMETERS, repeat=False)
+async def test_a_connection_that_breaks_leaves_it_open_whether_it_was_done(service, harm):
+    getattr(service, harm)("PutItem")
+    client = client_at(service.endpoint, timeout=0.5)
+    await client.open()
+    try:
+        with pytest.raises(AnswerLostError, match="was lost"):
+            await client.call("PutItem", PARAMETERS, repeat=False)
+    finally:
+        await client.close()
     assert service.asked("PutItem") == 1
+
+
+async def test_a_connection_that_is_reset_in_the_middle_leaves_it_open_too():
+    asked = []
+
+    async def serve(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        at_once = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        client = client_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await client.open()
+        with pytest.raises(AnswerLostError):
+            await client.call("PutItem", PARAMETERS, repeat=False)
+        await client.close()
+    assert len(asked) == 1
 
 
 async def test_what_may_be_done_twice_is_asked_again(service, client):

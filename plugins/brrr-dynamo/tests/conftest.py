@@ -1,6 +1,7 @@
 """Tables for the tests of brrr-dynamo, and backends on them."""
 
 import asyncio
+import http.client
 from secrets import token_hex
 
 import pytest
@@ -56,3 +57,20 @@ def dynamo(dynamo_endpoint):
 def prefix() -> str:
     """What the keys of one test begin with."""
     return f"{token_hex(6)}-"
+
+
+@pytest.fixture
+def _not_moto(dynamo_endpoint):
+    """Skips what moto does otherwise than DynamoDB: units, items filled to the brim, numbers of 39 digits."""
+    if dynamo_endpoint is not None and is_moto(dynamo_endpoint):
+        pytest.skip("moto stands in for DynamoDB, and does this otherwise")
+
+
+def is_moto(endpoint: str) -> bool:
+    """Whether moto answers there."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/moto-api/")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()

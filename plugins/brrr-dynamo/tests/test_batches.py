@@ -112,6 +112,7 @@ async def test_empty_batches_ask_for_nothing(proxy, store):
     assert proxy.requests == []
 
 
+@pytest.mark.usefixtures("_not_moto")
 async def test_each_swap_is_one_request_and_one_unit_a_kilobyte(url, prefix):
     with metering() as meter:
         async with brrr.open_backend(url) as backend:

@@ -28,6 +28,7 @@ async def test_names_that_are_no_keys(backend, name):
         await backend.cache.increment({name: 1})
 
 
+@pytest.mark.usefixtures("_not_moto")
 async def test_a_count_that_overflows_is_told(backend, prefix):
     most = 10**37 - 1
 

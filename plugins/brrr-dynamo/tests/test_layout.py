@@ -54,6 +54,7 @@ async def test_conditions_of_another_sdk_hold_on_our_items(backend, dynamo, tabl
     assert await backend.store.read([Key("value", prefix)]) == [None]
 
 
+@pytest.mark.usefixtures("_not_moto")
 async def test_an_item_that_another_sdk_filled_to_its_brim(backend, dynamo, table, prefix):
     value = bytes(409_600 - len("pk" + prefix + "sk" + "value" + "value"))
     item = {"pk": {"S": prefix}, "sk": {"S": "value"}, "value": {"B": value}}

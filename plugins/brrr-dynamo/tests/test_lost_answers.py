@@ -23,7 +23,7 @@ async def proxy(dynamo_endpoint):
 
 @pytest.fixture
 async def store(proxy, table):
-    async with brrr.open_backend(url_of(table, proxy.endpoint, timeout="300ms", retry_for="3s")) as backend:
+    async with brrr.open_backend(url_of(table, proxy.endpoint, timeout="1s", retry_for="60s")) as backend:
         yield backend.store
 
 
@@ -39,7 +39,7 @@ async def test_a_create_whose_answer_is_lost_is_a_success(proxy, store, key, har
 
     assert await store.swap([Swap(key, None, b"mine")]) == [True]
     assert await store.read([key]) == [b"mine"]
-    assert proxy.asked("PutItem") == times + 1
+    assert proxy.asked("PutItem") > times
 
 
 async def test_a_create_that_was_never_done_is_done(proxy, store, key):
@@ -146,6 +146,15 @@ async def test_a_large_create_whose_answer_is_lost_keeps_its_parts(proxy, store,
 
     assert await store.swap([Swap(key, None, value)]) == [True]
     assert await store.read([key]) == [value]
+
+
+async def test_a_large_call_whose_answer_is_lost_keeps_its_parts(proxy, store, prefix):
+    key, value = Key("call", prefix), bytes(1_000_000)
+    proxy.lose("PutItem")
+
+    await store.write([(key, value)])
+    assert await store.read([key]) == [value]
+    assert proxy.asked("PutItem") == 2
 
 
 async def test_an_unreachable_server_is_told_when_it_is_needed(proxy, table, key):

@@ -11,6 +11,7 @@ from brrr_dynamo.layout import EXPIRES, PK, SK
 __all__ = ["check_table", "make_table"]
 
 MISSING: Final = "ResourceNotFoundException"
+INVALID: Final = "ValidationException"
 EXISTS: Final = ("ResourceInUseException", "TableAlreadyExistsException")
 KEYS: Final = {"HASH": PK, "RANGE": SK}
 POLL: Final = 0.5
@@ -105,16 +106,31 @@ async def _wait(client: AwsClient, name: str) -> None:
 
 async def _expire(client: AwsClient, name: str) -> str:
     """Have DynamoDB remove items by the attribute `expires_at`."""
+    if await _expires(client, name):
+        return f"items are removed when they expire, by {EXPIRES}"
+    parameters = {"TableName": name, "TimeToLiveSpecification": {"Enabled": True, "AttributeName": EXPIRES}}
+    try:
+        await client.call("UpdateTimeToLive", parameters, repeat=True, told=(INVALID,))
+    except AwsRefusal as refusal:
+        # It is refused where it is so already: by another setup, or by ours, whose answer was lost.
+        if not await _expires(client, name):
+            raise BackendError(
+                f"the table {name} cannot be told to remove items by {EXPIRES}",
+                remedy="Wait an hour, and run `brrr setup` again: DynamoDB takes one such change an hour.",
+            ) from refusal
+    return f"from now on items are removed when they expire, by {EXPIRES}"
+
+
+async def _expires(client: AwsClient, name: str) -> bool:
+    """Whether DynamoDB removes items by `expires_at`. Raises `BackendError` where it does by something else."""
     answer = await client.call("DescribeTimeToLive", {"TableName": name}, repeat=True)
     now: dict[str, str] = answer["TimeToLiveDescription"]
-    if now.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
-        attribute = now.get("AttributeName")
-        if attribute == EXPIRES:
-            return f"items are removed when they expire, by {EXPIRES}"
+    if now.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
+        return False
+    attribute = now.get("AttributeName")
+    if attribute != EXPIRES:
         raise BackendError(
             f"the table {name} removes items by {attribute}, and brrr needs {EXPIRES}",
             remedy=f"Disable that, wait an hour, and run `brrr setup` again; or name another table than {name}.",
         )
-    specification = {"Enabled": True, "AttributeName": EXPIRES}
-    await client.call("UpdateTimeToLive", {"TableName": name, "TimeToLiveSpecification": specification}, repeat=True)
-    return f"from now on items are removed when they expire, by {EXPIRES}"
+    return True
