@@ -50,6 +50,10 @@ NEVER: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_
 """What must not be set while emulators are used."""
 
 
+STARTING: Final = 120.0
+"""Seconds within which a server answers. It takes one or two, and many times that where the machine is busy."""
+
+
 class Emulator(ABC):
     """One server process on a port of this machine, with a folder for its log and its data."""
 
@@ -113,7 +117,7 @@ class Emulator(ABC):
             return answering(self.port)
 
         try:
-            until(answers, f"{self.name} answers on port {self.port}")
+            until(answers, f"{self.name} answers on port {self.port}", bound=STARTING)
         except AssertionError as error:
             error.add_note(self.log.read_text(errors="replace")[-2000:])
             raise

@@ -16,7 +16,6 @@ from tests.support.fleet import until_idle, urls_of
 
 TOPIC = "soak"
 DEPTH = 7
-CALLS = 2 ** (DEPTH + 1) - 1
 BOUND = 60.0
 """Seconds within which a round must end, whatever is killed."""
 
@@ -98,7 +97,7 @@ async def workers(urls: Sequence[str], number: int, dice: random.Random) -> Asyn
         await crew.stop()
 
 
-async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int = 2) -> Report:
+async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int = 2, depth: int = DEPTH) -> Report:
     """Run rounds of the tree, killing workers at random moments of each.
 
     `url` may be one, or one each for queue, store and cache. Every round must end with the right value, and afterwards
@@ -111,13 +110,13 @@ async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int 
         app = brrr.AppConsumer(codec="json", connection=connection)
         for at in range(rounds):
             begin = time.monotonic()
-            await app.schedule(tree, topic=TOPIC)(at, DEPTH)
+            await app.schedule(tree, topic=TOPIC)(at, depth)
             for _ in range(dice.randint(1, 2)):
                 await asyncio.sleep(dice.uniform(0, 0.25))  # the moment of the kill, not a synchronisation
                 victims = dice.randint(1, number)
                 await crew.kill(victims)
                 report.kills += victims
-            assert await app.result(tree, timeout=BOUND)(at, DEPTH) == CALLS, f"round {at}"
+            assert await app.result(tree, timeout=BOUND)(at, depth) == 2 ** (depth + 1) - 1, f"round {at}"
             await _nothing_left(connection, at)
             report.rounds += 1
             report.seconds.append(time.monotonic() - begin)
