@@ -83,7 +83,11 @@ class Emulator(ABC):
         """Start it as a child of this process, and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
-        self.ready()
+        try:
+            self.ready()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def start_shared(self) -> int:
@@ -93,7 +97,12 @@ class Emulator(ABC):
             ["sh", "-c", script, "sh", *self.command()], cwd=self.folder, check=True, stdout=subprocess.PIPE
         )
         pid = int(done.stdout)
-        self.ready(pid)
+        try:
+            self.ready(pid)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            raise
         return pid
 
     def kill(self) -> None:

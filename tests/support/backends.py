@@ -1,7 +1,6 @@
 """The backends that a test of workflows runs on: memory, a SQLite file of its own, Redis, queues beside DynamoDB."""
 
 import asyncio
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -51,11 +50,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path}/brrr.db?synchronous=off&lease=5s"
 
 
-CROSSED = ["sqlite+dynamo", "redis+dynamo"]
-if importlib.util.find_spec("brrr_sqs"):
-    CROSSED.append("sqs+dynamo")
-
-
 @pytest.fixture
 def dynamo_url(request: pytest.FixtureRequest) -> str:
     """A DynamoDB table of its own: calls of the same arguments would find each other's values."""
@@ -66,14 +60,12 @@ def dynamo_url(request: pytest.FixtureRequest) -> str:
     return address
 
 
-@pytest.fixture(params=CROSSED)
+@pytest.fixture(params=["sqlite+dynamo", "redis+dynamo"])
 def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> list[str]:
     """The URLs of a queue that nobody else uses, and of a store of another kind."""
     if request.param.startswith("redis"):
         server = request.getfixturevalue("redis_server")
         queue = f"{server.url}?lease=5s&prefix={next(_names)}."
-    elif request.param.startswith("sqs"):
-        queue = request.getfixturevalue("sqs_url")
     else:
         queue = f"sqlite:///{tmp_path}/queue.db?synchronous=off&lease=5s"
     return [queue, dynamo_url]
