@@ -14,32 +14,45 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measured
-from benchmarks.servers import valkey
+from benchmarks.servers import dynamo, valkey
 from benchmarks.workloads import WORKLOADS
 
-BACKENDS: Final = {"memory": "memory:", "sqlite": "sqlite:///{folder}/{name}.db", "redis": "{redis}"}
+BACKENDS: Final = {
+    "memory": "memory:",
+    "sqlite": "sqlite:///{folder}/{name}.db",
+    "redis": "{redis}",
+    "sqlite+dynamo": "sqlite:///{folder}/{name}-queue.db {dynamo}",
+    "redis+dynamo": "{redis} {dynamo}",
+}
+DEFAULT: Final = ("memory", "sqlite", "redis")
+"""Those with DynamoDB Local take minutes, and show the client's cost more than DynamoDB's: only where asked for."""
 WIDTHS: Final = (1_000, 50_000)
-HEAD: Final = f"{'workload':<14}{'backend':<9}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
+HEAD: Final = (
+    f"{'workload':<14}{'backend':<14}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
+)
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; may be repeated")
+    parser.add_argument(
+        "--backend", action="append", choices=BACKENDS, help="only this one; may be repeated (memory, sqlite, redis)"
+    )
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
     parser.add_argument("--concurrency", type=int, default=64, help="calls under way at a time (64)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each, of which the fastest counts (5)")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory of a wide fan-out")
     chosen = parser.parse_args()
-    backends = chosen.backend or list(BACKENDS)
+    backends = chosen.backend or list(DEFAULT)
     with tempfile.TemporaryDirectory(prefix="brrr-bench-") as folder, ExitStack() as servers:
-        redis = servers.enter_context(valkey(folder)) if "redis" in backends else ""
+        redis = servers.enter_context(valkey(folder)) if any("{redis}" in BACKENDS[each] for each in backends) else ""
+        table = servers.enter_context(dynamo(folder)) if any("{dynamo}" in BACKENDS[each] for each in backends) else ""
         print(f"one worker process, concurrency {chosen.concurrency}; per call: cpu, round trips, items; peak memory")
         print(HEAD)
         for workload in chosen.workload or list(WORKLOADS):
             first = 0.0
             for backend in backends:
-                url = BACKENDS[backend].format(folder=folder, name=workload, redis=redis)
+                url = BACKENDS[backend].format(folder=folder, name=workload, redis=redis, dynamo=table)
                 measured = _measure(url, workload, chosen.concurrency, chosen.rounds)
                 first = first or measured.calls / measured.seconds
                 print(_line(workload, backend, measured, first), flush=True)
@@ -55,7 +68,7 @@ def _line(workload: str, backend: str, measured: Measured, first: float) -> str:
     calls = measured.calls
     speed = calls / measured.seconds
     return (
-        f"{workload:<14}{backend:<9}{speed:>9,.0f}{speed / first:>7.2f}{measured.cpu_seconds / calls * 1e6:>8.0f}"
+        f"{workload:<14}{backend:<14}{speed:>9,.0f}{speed / first:>7.2f}{measured.cpu_seconds / calls * 1e6:>8.0f}"
         f"{measured.round_trips / calls:>7.2f}{measured.items / calls:>7.2f}{measured.peak_mib:>6.0f}"
     )
 

@@ -1,6 +1,7 @@
 """A backend that counts what is asked of another: round trips and items."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from brrr_core.backend import (
     Backend,
@@ -42,25 +43,39 @@ class Counts:
 
 
 class CountingBackend(Backend):
-    """Stands before another backend, which it opens and closes."""
+    """Stands before another backend, or before one for the queue and one for the store. Opens and closes them.
 
-    def __init__(self, inner: Backend) -> None:
-        self.inner = inner
-        self.manifest = inner.manifest
+    The cache is the queue's backend's, or else the store's, as where `brrr.serve` is told nothing of it.
+    """
+
+    def __init__(self, queue: Backend, store: Backend | None = None) -> None:
+        self._queue = queue
+        self._store = store or queue
+        assert queue.manifest is not None, "it was opened from a URL"
+        assert self._store.manifest is not None, "it was opened from a URL"
+        self._cache = queue if queue.manifest.cache else self._store
+        self.manifest = replace(
+            queue.manifest,
+            store=self._store.manifest.store,
+            cache=queue.manifest.cache or self._store.manifest.cache,
+        )
         self.counts = Counts()
 
     async def start(self) -> Roles:
-        """Open the backend behind it."""
-        await self.inner.open()
+        """Open what is behind it."""
+        await self._queue.open()
+        if self._store is not self._queue:
+            await self._store.open()
         return Roles(
-            queue=_Queue(self.inner.queue, self.counts),
-            store=_Store(self.inner.store, self.counts),
-            cache=_Cache(self.inner.cache, self.counts),
+            queue=_Queue(self._queue.queue, self.counts),
+            store=_Store(self._store.store, self.counts),
+            cache=_Cache(self._cache.cache, self.counts),
         )
 
     async def stop(self) -> None:
-        """Close the backend behind it."""
-        await self.inner.close()
+        """Close what is behind it."""
+        await self._queue.close()
+        await self._store.close()
 
 
 class _Queue(Queue):

@@ -39,9 +39,12 @@ class Measured:
 
 
 async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Measured:
-    """Run a workload `rounds` times with one worker, and keep the fastest run."""
+    """Run a workload `rounds` times with one worker, and keep the fastest run.
+
+    `url` may be two, of a queue and a store, with a blank between them.
+    """
     workload = WORKLOADS[name]
-    backend = CountingBackend(brrr.open_backend(url))
+    backend = CountingBackend(*(brrr.open_backend(each) for each in url.split()))
     best: Measured | None = None
     async with backend, brrr.serve(backend, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)

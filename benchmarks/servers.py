@@ -1,6 +1,8 @@
-"""Servers that the benchmarks start for themselves: Valkey of the package index, in memory, on a free port."""
+"""Servers that the benchmarks start for themselves, in memory, on free ports: Valkey, and DynamoDB Local."""
 
+import asyncio
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -10,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["valkey"]
+import brrr_core as brrr
+from tests.support.aws_servers import DUMMY, DynamoLocal
+
+__all__ = ["dynamo", "valkey"]
 
 BOUND: Final = 30.0
 
@@ -28,6 +33,20 @@ def valkey(folder: str) -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+@contextmanager
+def dynamo(folder: str) -> Iterator[str]:
+    """The URL of a table in DynamoDB Local, and dummy credentials for it in the environment."""
+    os.environ.update(DUMMY)
+    server = DynamoLocal(Path(folder, "dynamo"))
+    server.start()
+    try:
+        url = f"dynamo://127.0.0.1:{server.port}/brrr-bench"
+        asyncio.run(brrr.open_backend(url).setup())
+        yield url
+    finally:
+        server.stop()
 
 
 def _program() -> str:

@@ -1,5 +1,6 @@
-"""The backends that a test of workflows runs on: memory, a SQLite file of its own, and Redis."""
+"""The backends that a test of workflows runs on: memory, a SQLite file of its own, Redis, queues beside DynamoDB."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import brrr_core as brrr
 from brrr_core.backend.memory import space
 from tests.support.redis_servers import Server, valkey_program
 
@@ -46,6 +48,27 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"{server.url}?lease=5s&prefix={next(_names)}."
     else:
         yield f"sqlite:///{tmp_path}/brrr.db?synchronous=off&lease=5s"
+
+
+@pytest.fixture
+def dynamo_url(request: pytest.FixtureRequest) -> str:
+    """A DynamoDB table of its own: calls of the same arguments would find each other's values."""
+    endpoint, prefix = request.getfixturevalue("dynamo_endpoint"), request.getfixturevalue("aws_prefix")
+    place = "" if endpoint is None else f"{endpoint.removeprefix('http://')}/"
+    address = f"dynamo://{place}{prefix}{next(_names)}"
+    asyncio.run(brrr.open_backend(address).setup())
+    return address
+
+
+@pytest.fixture(params=["sqlite+dynamo", "redis+dynamo"])
+def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> list[str]:
+    """The URLs of a queue that nobody else uses, and of a store of another kind."""
+    if request.param.startswith("redis"):
+        server = request.getfixturevalue("redis_server")
+        queue = f"{server.url}?lease=5s&prefix={next(_names)}."
+    else:
+        queue = f"sqlite:///{tmp_path}/queue.db?synchronous=off&lease=5s"
+    return [queue, dynamo_url]
 
 
 @pytest.fixture

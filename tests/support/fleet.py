@@ -110,14 +110,24 @@ async def working(
 
 @asynccontextmanager
 async def serving(
-    url: str, handlers: Mapping[str, Any], *, policy: brrr.Policy = QUICK, hooks: Sequence[object] = (), **how: Any
+    url: str | Sequence[str],
+    handlers: Mapping[str, Any],
+    *,
+    policy: brrr.Policy = QUICK,
+    hooks: Sequence[object] = (),
+    **how: Any,
 ) -> AsyncIterator[Fleet]:
-    """The same over a URL."""
+    """The same over a URL, or over one each for queue, store and cache, as many as are given."""
     async with (
-        brrr.serve(url, policy=policy, hooks=hooks) as connection,
+        brrr.serve(*urls_of(url), policy=policy, hooks=hooks) as connection,
         working(connection, handlers, **how) as fleet,
     ):
         yield fleet
+
+
+def urls_of(place: str | Sequence[str]) -> Sequence[str]:
+    """The URLs of queue, store and cache, as `brrr.serve` takes them."""
+    return [place] if isinstance(place, str) else place
 
 
 def over(roles: Any, *, policy: brrr.Policy = QUICK, hooks: Sequence[object] = ()) -> brrr.Connection:

@@ -1,22 +1,21 @@
 """Rounds of a workflow while its worker processes are killed: run by tests, with any URL of a backend that is durable.
 
-`python -m tests.support.soak URL` is one worker.
+`python -m tests.support.soak URL` is one worker; so is `python -m tests.support.soak QUEUE_URL STORE_URL`.
 """
 
 import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import brrr_core as brrr
-from tests.support.fleet import until_idle
+from tests.support.fleet import until_idle, urls_of
 
 TOPIC = "soak"
 DEPTH = 7
-CALLS = 2 ** (DEPTH + 1) - 1
 BOUND = 60.0
 """Seconds within which a round must end, whatever is killed."""
 
@@ -30,9 +29,9 @@ async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") 
     return 1 + sum(await app.gather(*children))
 
 
-async def work(url: str) -> None:
+async def work(*urls: str) -> None:
     """Be a worker, until killed or told to stop."""
-    async with brrr.serve(url, policy=brrr.Policy(backoff=0.05)) as connection:
+    async with brrr.serve(*urls, policy=brrr.Policy(backoff=0.05)) as connection:
         app = brrr.AppWorker(handlers={"tree": tree}, codec="json", connection=connection)
         print("ready", flush=True)  # noqa: T201 - what the test waits for
         await connection.loop(TOPIC, app.handle, concurrency=8)
@@ -50,8 +49,8 @@ class Report:
 class Workers:
     """Worker processes; one that is killed is replaced at once."""
 
-    def __init__(self, url: str, number: int, dice: random.Random) -> None:
-        self.url = url
+    def __init__(self, urls: Sequence[str], number: int, dice: random.Random) -> None:
+        self.urls = urls
         self.dice = dice
         self.number = number
         self.processes: list[asyncio.subprocess.Process] = []
@@ -78,7 +77,7 @@ class Workers:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.soak", self.url, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-m", "tests.support.soak", *self.urls, stdout=asyncio.subprocess.PIPE
         )
 
     async def _ready(self, process: asyncio.subprocess.Process) -> None:
@@ -88,9 +87,9 @@ class Workers:
 
 
 @asynccontextmanager
-async def workers(url: str, number: int, dice: random.Random) -> AsyncIterator[Workers]:
+async def workers(urls: Sequence[str], number: int, dice: random.Random) -> AsyncIterator[Workers]:
     """Worker processes that end with the block."""
-    crew = Workers(url, number, dice)
+    crew = Workers(urls, number, dice)
     try:
         await crew.start()
         yield crew
@@ -98,24 +97,26 @@ async def workers(url: str, number: int, dice: random.Random) -> AsyncIterator[W
         await crew.stop()
 
 
-async def soak(url: str, *, rounds: int, seed: int, number: int = 2) -> Report:
+async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int = 2, depth: int = DEPTH) -> Report:
     """Run rounds of the tree, killing workers at random moments of each.
 
-    Every round must end with the right value, and afterwards no message may be left, dead ones included.
+    `url` may be one, or one each for queue, store and cache. Every round must end with the right value, and afterwards
+    no message may be left, dead ones included.
     """
     dice = random.Random(seed)
     report = Report()
-    async with brrr.connect(url) as connection, workers(url, number, dice) as crew:
+    urls = urls_of(url)
+    async with brrr.connect(*urls) as connection, workers(urls, number, dice) as crew:
         app = brrr.AppConsumer(codec="json", connection=connection)
         for at in range(rounds):
             begin = time.monotonic()
-            await app.schedule(tree, topic=TOPIC)(at, DEPTH)
+            await app.schedule(tree, topic=TOPIC)(at, depth)
             for _ in range(dice.randint(1, 2)):
                 await asyncio.sleep(dice.uniform(0, 0.25))  # the moment of the kill, not a synchronisation
                 victims = dice.randint(1, number)
                 await crew.kill(victims)
                 report.kills += victims
-            assert await app.result(tree, timeout=BOUND)(at, DEPTH) == CALLS, f"round {at}"
+            assert await app.result(tree, timeout=BOUND)(at, depth) == 2 ** (depth + 1) - 1, f"round {at}"
             await _nothing_left(connection, at)
             report.rounds += 1
             report.seconds.append(time.monotonic() - begin)
@@ -129,4 +130,4 @@ async def _nothing_left(connection: brrr.Connection, at: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1]))
+    asyncio.run(work(*sys.argv[1:]))

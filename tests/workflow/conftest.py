@@ -1,5 +1,18 @@
 """The backends that each workflow runs on."""
 
-from tests.support.backends import memory, redis_server, url
+from tests.support.aws_servers import aws_environment, aws_prefix, aws_run, dynamo_endpoint, moto_endpoint, sqs_endpoint
+from tests.support.backends import dynamo_url, memory, places, redis_server, url
 
-__all__ = ["memory", "redis_server", "url"]
+__all__ = [
+    "aws_environment",
+    "aws_prefix",
+    "aws_run",
+    "dynamo_endpoint",
+    "dynamo_url",
+    "memory",
+    "moto_endpoint",
+    "places",
+    "redis_server",
+    "sqs_endpoint",
+    "url",
+]

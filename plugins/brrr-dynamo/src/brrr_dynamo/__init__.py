@@ -1,0 +1,1 @@
+"""brrr on DynamoDB: store and cache."""

@@ -1,0 +1,54 @@
+"""What a DynamoDB backend can be told, and the largest value that it takes."""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+from brrr_core.backend import Duration
+from brrr_core.errors import OptionError
+
+__all__ = ["MAX_VALUE", "DynamoOptions"]
+
+MAX_VALUE: Final = 16 * 1024 * 1024
+"""The largest value, in bytes. It is kept in some 43 items; writing it takes 16,400 write units, reading it 4,200."""
+
+COUNTER_TTL: Final = Duration(7 * 24 * 3600)
+CONNECT_TIMEOUT: Final = Duration(5)
+TIMEOUT: Final = Duration(10)
+RETRY_FOR: Final = Duration(30)
+SHORTEST_TTL: Final = 1.0
+LONGEST: Final = 10 * 365 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamoOptions:
+    """The options of the scheme `dynamo`. Durations are in seconds, more than 0, and at most ten years.
+
+    Attributes:
+        region: The region, where it is not the environment's or the profile's.
+        endpoint: The URL of DynamoDB, where it is not AWS' own.
+        profile: The profile of the user's AWS files that signs in, where it is not the environment's.
+        ttl: How long records of calls are kept after they were written last; for ever unless given.
+        counter_ttl: How long a root's counter of messages is kept after it was counted last.
+        connect_timeout: How long to wait for a connection.
+        timeout: How long to wait for an answer.
+        retry_for: How long an operation is tried again while DynamoDB throttles, fails or cannot be reached.
+    """
+
+    region: str | None = None
+    endpoint: str | None = None
+    profile: str | None = None
+    ttl: Duration | None = None
+    counter_ttl: Duration = COUNTER_TTL
+    connect_timeout: Duration = CONNECT_TIMEOUT
+    timeout: Duration = TIMEOUT
+    retry_for: Duration = RETRY_FOR
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value: object = getattr(self, option.name)
+            shortest = SHORTEST_TTL if option.name.endswith("ttl") else 0.001
+            if isinstance(value, Duration) and not shortest <= value <= LONGEST:
+                raise OptionError(
+                    f"{option.name} is {value:g} s",
+                    remedy=f"Give {option.name} from {shortest:g} s to ten years (3650d).",
+                )

@@ -1,0 +1,76 @@
+"""Tables for the tests of brrr-dynamo, and backends on them."""
+
+import asyncio
+import http.client
+from secrets import token_hex
+
+import pytest
+
+import brrr_core as brrr
+from tests.support import aws_servers
+
+aws_environment = aws_servers.aws_environment
+aws_prefix = aws_servers.aws_prefix
+aws_run = aws_servers.aws_run
+dynamo_endpoint = aws_servers.dynamo_endpoint
+moto_endpoint = aws_servers.moto_endpoint
+
+
+def url_of(table: str, endpoint: str | None, **options: str) -> str:
+    """The URL of a table: behind an endpoint of http, or on AWS."""
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    place = table if endpoint is None else f"{endpoint.removeprefix('http://')}/{table}"
+    return f"dynamo://{place}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def table(dynamo_endpoint, aws_prefix) -> str:
+    """A table that `brrr setup` made, for all tests: they keep apart by their keys."""
+    name = f"{aws_prefix}table"
+    asyncio.run(brrr.open_backend(url_of(name, dynamo_endpoint)).setup())
+    return name
+
+
+@pytest.fixture(scope="session")
+def shared_url(table, dynamo_endpoint) -> str:
+    return url_of(table, dynamo_endpoint)
+
+
+@pytest.fixture
+def url(shared_url) -> str:
+    return shared_url
+
+
+@pytest.fixture
+async def backend(url):
+    async with brrr.open_backend(url) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def dynamo(dynamo_endpoint):
+    """A client of another library, as another SDK would use."""
+    return aws_servers.client("dynamodb", dynamo_endpoint)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the keys of one test begin with."""
+    return f"{token_hex(6)}-"
+
+
+@pytest.fixture
+def _not_moto(dynamo_endpoint):
+    """Skips what moto does otherwise than DynamoDB: units, items filled to the brim, numbers of 39 digits."""
+    if dynamo_endpoint is not None and is_moto(dynamo_endpoint):
+        pytest.skip("moto stands in for DynamoDB, and does this otherwise")
+
+
+def is_moto(endpoint: str) -> bool:
+    """Whether moto answers there."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/moto-api/")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()

@@ -1,0 +1,37 @@
+"""The contract kit on DynamoDB Local, on an account, or on the emulator that the environment names.
+
+Not on moto: it loses counts of several processes, and no rule of the kit may be skipped alone.
+"""
+
+import os
+
+import pytest
+
+from brrr_core.contract import BackendContract, CacheContract, StoreContract
+from tests.support import dynamodb_local
+from tests.support.aws_servers import GIVEN_DYNAMO, REAL
+from tests.support.redis_servers import missing
+
+if not REAL and GIVEN_DYNAMO not in os.environ:
+    try:
+        dynamodb_local.command(0)
+    except dynamodb_local.UnavailableError as error:
+        missing(f"no DynamoDB Local: {error}")
+
+
+class Dynamo:
+    @pytest.fixture
+    def url(self, shared_url):
+        return shared_url
+
+
+class TestStore(Dynamo, StoreContract):
+    pass
+
+
+class TestCache(Dynamo, CacheContract):
+    pass
+
+
+class TestBackend(Dynamo, BackendContract):
+    pass

@@ -1,0 +1,83 @@
+"""`ttl` and `counter_ttl`: what has expired counts as absent, whether DynamoDB has removed it or not."""
+
+import time
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import OptionError
+
+from .conftest import url_of
+
+
+@pytest.fixture
+async def short(table, dynamo_endpoint):
+    async with brrr.open_backend(url_of(table, dynamo_endpoint, ttl="1h", counter_ttl="2h")) as backend:
+        yield backend
+
+
+def item_of(dynamo, table, pk, sk):
+    return dynamo.get_item(TableName=table, Key={"pk": {"S": pk}, "sk": {"S": sk}}).get("Item")
+
+
+def end_of(item) -> float:
+    return float(item["expires_at"]["N"]) - time.time()
+
+
+def age(dynamo, table, pk, sk):
+    """Set the end of an item to a second ago."""
+    dynamo.update_item(
+        TableName=table,
+        Key={"pk": {"S": pk}, "sk": {"S": sk}},
+        UpdateExpression="SET expires_at = :then",
+        ExpressionAttributeValues={":then": {"N": str(int(time.time()) - 1)}},
+    )
+
+
+async def test_records_get_their_end_however_they_are_written(short, dynamo, table, prefix):
+    large = bytes(500_000)
+    keys = [Key("call", prefix), Key("value", prefix), Key("pending_returns", prefix), Key("value", f"{prefix}-")]
+    await short.store.write([(keys[0], b"x"), (keys[3], large)])
+    await short.store.swap([Swap(keys[1], None, b"x"), Swap(keys[2], None, large)])
+
+    for key in keys:
+        assert 3500 < end_of(item_of(dynamo, table, key.call_hash, key.kind)) <= 3600
+    head = item_of(dynamo, table, keys[2].call_hash, "pending_returns")
+    part = item_of(dynamo, table, f"brrr_part/{head['parts_id']['S']}/0", "part")
+    assert end_of(part) > end_of(head) + 80_000
+
+
+async def test_without_ttl_records_stay(backend, dynamo, table, prefix):
+    await backend.store.write([(Key("call", prefix), b"x")])
+    await backend.store.swap([Swap(Key("value", prefix), None, b"x" * 500_000)])
+
+    for kind in ("call", "value"):
+        assert "expires_at" not in item_of(dynamo, table, prefix, kind)
+
+
+@pytest.mark.parametrize("size", [1, 500_000])
+async def test_what_has_expired_counts_as_absent(short, backend, dynamo, table, prefix, size):
+    key, old = Key("value", prefix), b"x" * size
+    for each in (short, backend):
+        await short.store.swap([Swap(key, None, old)])
+        age(dynamo, table, prefix, "value")
+        assert await each.store.read([key]) == [None]
+        assert await each.store.swap([Swap(key, old, b"new"), Swap(key, old, None)]) == [False, False]
+        assert await each.store.swap([Swap(key, None, None), Swap(key, None, b"new")]) == [True, True]
+        assert await each.store.read([key]) == [b"new"]
+        assert await each.store.swap([Swap(key, b"new", None)]) == [True]
+
+
+async def test_a_counter_gets_its_end_anew_each_time(short, dynamo, table, prefix):
+    await short.cache.increment({prefix: 1})
+    age(dynamo, table, prefix, "count")
+    await short.cache.increment({prefix: 1})
+
+    assert 7100 < end_of(item_of(dynamo, table, prefix, "count")) <= 7200
+
+
+@pytest.mark.parametrize("option", ["ttl=0", "ttl=500ms", "ttl=9999d", "counter_ttl=0", "retry_for=0", "timeout=9999d"])
+def test_durations_out_of_range(option):
+    with pytest.raises(OptionError, match=option.partition("=")[0]):
+        brrr.open_backend(f"dynamo://jobs?{option}")

@@ -1,0 +1,246 @@
+"""Values too large for one item: whole for every reader, and nothing left behind."""
+
+import asyncio
+import time
+from random import Random
+
+import pytest
+
+import brrr_core as brrr
+from brrr_aws.failures import AnswerLostError
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendError, BackendUnavailableError, CorruptBackendError
+from brrr_dynamo import parts
+from brrr_dynamo.layout import INLINE
+from brrr_dynamo.options import MAX_VALUE
+from tests.support.aws_proxy import proxied
+
+from .conftest import url_of
+
+RANDOM = Random(7)
+LARGE, OTHER = RANDOM.randbytes(900_000), RANDOM.randbytes(1_500_000)
+
+
+@pytest.fixture
+def key(prefix):
+    return Key("value", f"{prefix}hash")
+
+
+@pytest.fixture
+def table_of_parts(dynamo_endpoint, aws_prefix, prefix):
+    """A table of its own, in which what is left can be counted."""
+    name = f"{aws_prefix}{prefix}parts"
+    asyncio.run(brrr.open_backend(url_of(name, dynamo_endpoint)).setup())
+    return name
+
+
+@pytest.fixture
+def own_url(table_of_parts, dynamo_endpoint):
+    return url_of(table_of_parts, dynamo_endpoint)
+
+
+@pytest.fixture
+def left(dynamo, table_of_parts):
+    """How many parts there are, and how many entries that tell of parts."""
+
+    def count():
+        found = []
+        for page in dynamo.get_paginator("scan").paginate(TableName=table_of_parts):
+            found += page["Items"]
+        return (
+            sum(item["sk"]["S"] == "part" for item in found),
+            sum(item["pk"]["S"] == "brrr_parts" for item in found),
+        )
+
+    return count
+
+
+@pytest.fixture
+async def proxy(dynamo_endpoint):
+    if dynamo_endpoint is None:
+        pytest.skip("requests are held up before emulators alone")
+    async with proxied(dynamo_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("size", [INLINE - 1, INLINE, INLINE + 1, 393_216 * 2, MAX_VALUE])
+async def test_values_of_every_size_are_written_swapped_and_read_whole(backend, prefix, size):
+    value = RANDOM.randbytes(size)
+    written, created = Key("call", prefix), Key("value", prefix)
+    await backend.store.write([(written, value)])
+    assert await backend.store.swap([Swap(created, None, value)]) == [True]
+    assert await backend.store.read([written, created]) == [value, value]
+    assert await backend.store.swap([Swap(created, value, value)]) == [True]
+
+
+async def test_large_values_go_with_their_parts(own_url, left, key):
+    async with brrr.open_backend(own_url) as backend:
+        store = backend.store
+        steps = [(None, LARGE, 3), (LARGE, OTHER, 4), (OTHER, b"small", 0), (b"small", LARGE, 3), (LARGE, None, 0)]
+        for expected, new, count in steps:
+            assert await store.swap([Swap(key, LARGE[1:], b"x"), Swap(key, expected, new)]) == [False, True]
+            assert await store.read([key]) == [new]
+            assert left() == (count, bool(count))
+
+
+async def test_a_swap_that_loses_leaves_no_parts(own_url, left, key):
+    async with brrr.open_backend(own_url) as backend:
+        await backend.store.write([(key, b"theirs")])
+        assert await backend.store.swap([Swap(key, None, LARGE), Swap(key, LARGE, OTHER)]) == [False, False]
+    assert left() == (0, 0)
+
+
+async def test_a_large_value_that_is_written_again_replaces_its_parts(own_url, left, key):
+    async with brrr.open_backend(own_url) as backend:
+        for value in (LARGE, OTHER, LARGE):
+            await backend.store.write([(key, value)])
+            assert await backend.store.read([key]) == [value]
+    assert left() == (3, 1)
+
+
+async def test_one_of_many_creators_wins_and_the_others_leave_nothing(own_url, left, key):
+    async with brrr.open_backend(own_url) as backend:
+        values = [bytes([number]) * 800_000 for number in range(4)]
+        won = await asyncio.gather(*(backend.store.swap([Swap(key, None, value)]) for value in values))
+        assert sorted(won) == [[False], [False], [False], [True]]
+        assert await backend.store.read([key]) == [values[won.index([True])]]
+    assert left() == (3, 1)
+
+
+async def test_a_reader_whose_parts_are_replaced_reads_again(proxy, table, backend, key):
+    await backend.store.swap([Swap(key, None, LARGE)])
+    async with brrr.open_backend(url_of(table, proxy.endpoint, retry_for="5s")) as slow:
+        replaced = []
+
+        async def replace():
+            if not replaced:
+                replaced.append(await backend.store.swap([Swap(key, LARGE, OTHER)]))
+
+        before = slow.store._values
+
+        async def values(keys):
+            found = await before(keys)
+            await replace()
+            return found
+
+        slow.store._values = values
+        assert await slow.store.read([key]) == [OTHER]
+        assert replaced == [[True]]
+
+
+async def test_a_reader_whose_value_is_deleted_finds_nothing(backend, key):
+    await backend.store.swap([Swap(key, None, LARGE)])
+    before, deleted = backend.store._values, []
+
+    async def values(keys):
+        found = await before(keys)
+        if not deleted:
+            deleted.append(True)
+            assert await backend.store.swap([Swap(key, LARGE, None)]) == [True]
+        return found
+
+    backend.store._values = values
+    assert await backend.store.read([key]) == [None]
+
+
+async def test_parts_that_somebody_removed_are_told(backend, dynamo, table, key):
+    await backend.store.swap([Swap(key, None, LARGE)])
+    head = dynamo.get_item(TableName=table, Key={"pk": {"S": key.call_hash}, "sk": {"S": "value"}})["Item"]
+    part = {"pk": {"S": f"brrr_part/{head['parts_id']['S']}/1"}, "sk": {"S": "part"}}
+    dynamo.delete_item(TableName=table, Key=part)
+
+    with pytest.raises(CorruptBackendError, match="some are missing") as caught:
+        await backend.store.read([key])
+    assert caught.value.remedy
+
+
+async def test_another_sdk_finds_no_value_in_a_head(backend, dynamo, table, key):
+    await backend.store.swap([Swap(key, None, LARGE)])
+
+    head = dynamo.get_item(TableName=table, Key={"pk": {"S": key.call_hash}, "sk": {"S": "value"}})["Item"]
+    assert "value" not in head
+
+
+class TestCrashes:
+    """What a crash leaves is found and removed, and nothing else."""
+
+    @pytest.fixture(autouse=True)
+    def _young(self, monkeypatch):
+        monkeypatch.setattr(parts, "DAY", 0)
+
+    async def aged(self):
+        """Wait until what was begun before is older than DAY: it is noted in whole seconds."""
+        await asyncio.sleep(1.01 - time.time() % 1)
+
+    @pytest.mark.parametrize("harm", ["BatchWriteItem", "PutItem"])
+    async def test_parts_without_a_head_are_removed(self, proxy, table_of_parts, own_url, left, key, harm):
+        async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+            if harm == "BatchWriteItem":
+                proxy.plans.append(_after_first(proxy, harm))
+            else:
+                proxy.cut(harm, times=10_000)
+            with pytest.raises(BackendUnavailableError):
+                await backend.store.swap([Swap(key, None, LARGE)])
+        assert left()[1] == 1
+        await self.aged()
+
+        assert (await brrr.open_backend(own_url).setup())[-1] == "removed what crashes left of 1 large values"
+        assert left() == (0, 0)
+        assert not any("crashes" in line for line in await brrr.open_backend(own_url).setup())
+
+    async def test_parts_of_a_value_that_was_replaced_are_removed(self, proxy, table_of_parts, own_url, left, key):
+        async with brrr.open_backend(own_url) as backend:
+            await backend.store.swap([Swap(key, None, LARGE)])
+        async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+            proxy.cut("BatchWriteItem", times=10_000)
+            assert await backend.store.swap([Swap(key, LARGE, b"small")]) == [True]
+        assert left() == (3, 1)
+        await self.aged()
+
+        await brrr.open_backend(own_url).setup()
+        assert left() == (0, 0)
+
+    async def test_parts_of_a_value_stay(self, own_url, left, key):
+        async with brrr.open_backend(own_url) as backend:
+            await backend.store.swap([Swap(key, None, LARGE)])
+            await self.aged()
+            await backend.setup()
+            assert await backend.store.read([key]) == [LARGE]
+        assert left() == (3, 1)
+
+    async def test_a_swap_whose_answers_are_all_lost_is_decided_by_its_head(
+        self, proxy, table_of_parts, own_url, left, key
+    ):
+        async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+            proxy.lose("PutItem", times=10_000)
+            with pytest.raises(AnswerLostError):
+                await backend.store.swap([Swap(key, None, LARGE)])
+        await self.aged()
+        async with brrr.open_backend(own_url) as backend:
+            await backend.setup()
+            assert await backend.store.read([key]) == [LARGE]
+
+
+async def test_parts_that_are_being_written_are_left_alone(own_url, left, table_of_parts, proxy, key):
+    async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+        proxy.cut("PutItem", times=10_000)
+        with pytest.raises(BackendError):
+            await backend.store.swap([Swap(key, None, LARGE)])
+    await brrr.open_backend(own_url).setup()
+
+    assert left() == (3, 1)
+
+
+async def test_a_writer_that_took_too_long_gives_up(backend, key, monkeypatch):
+    monkeypatch.setattr(parts, "HOUR", -1)
+
+    with pytest.raises(BackendUnavailableError, match="more than an hour"):
+        await backend.store.swap([Swap(key, None, LARGE)])
+    assert await backend.store.read([key]) == [None]
+
+
+def _after_first(proxy, operation):
+    """Cuts every request of an operation but the first."""
+    from tests.support.aws_proxy import Plan
+
+    return Plan(lambda request: request.operation == operation and proxy.asked(operation) > 1, 10_000, before=True)

@@ -1,0 +1,48 @@
+"""What README.md promises is so."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import brrr_core as brrr
+from brrr_core.backend import Key, Swap
+from brrr_dynamo import layout
+from brrr_dynamo.options import DynamoOptions
+from tests.support.aws_proxy import proxied
+
+from .conftest import url_of
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_every_option_is_in_its_table():
+    table = README.partition("## Options")[2].partition("##")[0]
+    written = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert written == {option.name for option in fields(DynamoOptions)}
+
+
+def test_the_items_are_those_of_the_layout():
+    rows = [line for line in (layout.__doc__ or "").splitlines() if line.startswith("| ")]
+
+    assert len(rows) == 7
+    assert all(row in README for row in rows)
+
+
+async def test_the_permissions_that_it_lists_are_all_that_is_asked_for(dynamo_endpoint, aws_prefix, prefix):
+    policies = re.findall(r'"dynamodb:(\w+)"', README)
+    setup = re.findall(r"`dynamodb:(\w+)`", README)
+    large, key = bytes(500_000), Key("value", prefix)
+    async with proxied(dynamo_endpoint) as proxy:
+        url = url_of(f"{aws_prefix}{prefix}readme", proxy.endpoint)
+        await brrr.open_backend(url).setup()
+        assert {request.operation for request in proxy.requests} <= {*policies, *setup}
+        proxy.requests.clear()
+        async with brrr.open_backend(url) as backend:
+            await backend.store.write([(key, b"x"), (Key("call", prefix), large)])
+            await backend.store.swap([Swap(key, b"x", large), Swap(key, large, None), Swap(key, None, None)])
+            await backend.store.read([key])
+            await backend.cache.increment({prefix: 1})
+    assert {request.operation for request in proxy.requests} == set(policies)

@@ -1,0 +1,191 @@
+"""A proxy in front of an emulator of AWS: it records what is asked for, refuses, and loses answers on purpose."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+NOWHERE = 1
+"""The port of a proxy's target that has none: it answers by itself, with nothing."""
+
+Match = Callable[["Request"], bool]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for: as in `PutItem`, and its parameters."""
+
+    operation: str
+    parameters: dict[str, Any]
+
+
+@dataclass
+class Plan:
+    """What happens to the next requests that match."""
+
+    match: Match
+    times: int
+    refusal: tuple[int, dict[str, Any]] | None = None
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    stall: bool = False
+    before: bool = False
+    changed: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+
+@dataclass
+class Proxy:
+    """Forwards one request after the other to a port of this machine.
+
+    Attributes:
+        requests: What clients have asked for.
+    """
+
+    target: int
+    port: int = 0
+    requests: list[Request] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until_asked(self) -> None:
+        """Wait until anything has been asked for."""
+        await self._asked.wait()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def asked(self, operation: str) -> int:
+        """How often an operation was asked for."""
+        return sum(request.operation == operation for request in self.requests)
+
+    def lose(self, operation: str, *, times: int = 1, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Let it be done, and cut the connection instead of passing the answer on; `meanwhile` something happens."""
+        self.plans.append(Plan(_named(operation), times, meanwhile=meanwhile or _nothing))
+
+    def cut(self, operation: str, *, times: int = 1) -> None:
+        """Cut the connection before it is done."""
+        self.plans.append(Plan(_named(operation), times, before=True))
+
+    def stall(self, operation: str, *, times: int = 1) -> None:
+        """Let it be done, and say nothing."""
+        self.plans.append(Plan(_named(operation), times, stall=True))
+
+    def refuse(self, operation: str, code: str, *, status: int = 400, message: str = "", times: int = 1) -> None:
+        """Answer with an error, and let nothing be done."""
+        body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message or f"{code}, says the test"}
+        self.plans.append(Plan(_named(operation), times, refusal=(status, body)))
+
+    def change(self, operation: str, changed: Callable[[dict[str, Any]], dict[str, Any]], *, times: int = 1) -> None:
+        """Let something else be done than what was asked for."""
+        self.plans.append(Plan(_named(operation), times, changed=changed))
+
+    def answer(self, operation: str, body: dict[str, Any], *, times: int = 1) -> None:
+        """Answer by oneself."""
+        self.plans.append(Plan(_named(operation), times, refusal=(200, body)))
+
+    def _plan_for(self, request: Request) -> Plan | None:
+        for plan in self.plans:
+            if plan.times and plan.match(request):
+                plan.times -= 1
+                return plan
+        return None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head.decode().split("\r\n")[1:] if line)
+        }
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        request = Request(headers.get("x-amz-target", "").rpartition(".")[2], json.loads(body or b"{}"))
+        self.requests.append(request)
+        self._asked.set()
+        plan = self._plan_for(request)
+        if plan is not None and plan.before:
+            return False
+        if plan is not None and plan.refusal is not None:
+            status, told = plan.refusal
+            writer.write(_written(status, json.dumps(told).encode()))
+            return True
+        if plan is not None and plan.changed is not None:
+            changed = json.dumps(plan.changed(request.parameters)).encode()
+            head = re.sub(rb"(?i)(content-length: *)\d+", rb"\g<1>%d" % len(changed), head)
+            body = changed
+        status, answer = (200, b"{}") if self.target == NOWHERE else await self._forwarded(head, body)
+        if plan is not None and plan.meanwhile is not None:
+            await plan.meanwhile()
+            return False
+        if plan is not None and plan.stall:
+            await reader.read()  # until the client has gone
+            return False
+        writer.write(_written(status, answer))
+        await writer.drain()
+        return True
+
+    async def _forwarded(self, head: bytes, body: bytes) -> tuple[int, bytes]:
+        there, back = await asyncio.open_connection("127.0.0.1", self.target, limit=1 << 26)
+        try:
+            back.write(head[:-2] + b"Connection: close\r\n\r\n" + body)
+            said = await there.readuntil(b"\r\n\r\n")
+            lines = said.decode().lower().split("\r\n")
+            if any(line.startswith("transfer-encoding:") and "chunked" in line for line in lines):
+                answer = await _chunks(there)
+            else:
+                length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), -1)
+                answer = await there.readexactly(length) if length >= 0 else await there.read()
+        finally:
+            back.close()
+        return int(said.split(b" ", 2)[1]), answer
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    whole = b""
+    while size := int(await reader.readline(), 16):
+        whole += await reader.readexactly(size)
+        await reader.readline()
+    return whole
+
+
+def _written(status: int, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _named(operation: str) -> Match:
+    return lambda request: operation in ("*", request.operation)
+
+
+async def _nothing() -> None:
+    """Nothing happens meanwhile."""
+
+
+@asynccontextmanager
+async def proxied(endpoint: str) -> AsyncIterator[Proxy]:
+    """A proxy before an endpoint of this machine."""
+    proxy = Proxy(int(endpoint.rpartition(":")[2]))
+    served: set[asyncio.Task[None]] = set()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.ensure_future(proxy._serve(reader, writer)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 26)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for task in served:
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)

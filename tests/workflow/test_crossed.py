@@ -1,0 +1,128 @@
+"""A queue of one kind and a store of another: the shapes, the limits and the ways out of trouble hold all the same."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import brrr_core as brrr
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
+from tests.workflow.test_redrive import lose_everything
+from tests.workflow.test_shapes import fan_out, square
+
+
+async def test_fib_computes_each_number_once(places: Sequence[str]) -> None:
+    finished: Counter[int] = Counter()
+
+    @brrr.handler
+    async def fib(app: brrr.ActiveWorker, n: int) -> int:
+        value = n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
+        finished[n] += 1
+        return value
+
+    async with serving(places, {"fib": fib}) as fleet:
+        assert await fleet.run(fib, 30) == 832040
+        assert await fleet.idle() == (0, 0, 0, 0)
+    assert set(finished) == set(range(31))
+    assert finished.total() < 31 * 1.5  # side by side, a call may run twice; its value is written once
+
+
+async def test_fan_out(places: Sequence[str]) -> None:
+    async with serving(places, {"fan_out": fan_out, "square": square}) as fleet:
+        assert await fleet.run(fan_out, 100) == sum(n * n for n in range(100))
+        assert await fleet.idle() == (0, 0, 0, 0)
+
+
+async def test_a_child_that_many_parents_share_runs_once(places: Sequence[str]) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        runs["child"] += 1
+        return 7
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, n: int) -> int:
+        return n * await app.call(child)()
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(parent)(n) for n in range(60))))
+
+    async with serving(places, {"top": top, "parent": parent, "child": child}) as fleet:
+        assert await fleet.run(top) == 7 * sum(range(60))
+        assert await fleet.idle() == (0, 0, 0, 0)
+    assert runs["child"] == 1
+
+
+async def test_infinite_recursion_is_buried(places: Sequence[str]) -> None:
+    runs: Counter[str] = Counter()
+
+    @brrr.handler
+    async def forever(app: brrr.ActiveWorker, n: int) -> int:
+        runs["forever"] += 1
+        return await app.call(forever)(n + 1)
+
+    async with serving(places, {"forever": forever}, policy=replace(QUICK, spawn_limit=30)) as fleet:
+        await fleet.app.schedule(forever, topic=TOPIC)(0)
+        (reason,) = await fleet.dead(1)
+        assert await fleet.idle() == (0, 0, 0, 1)
+    assert "BRRR-ENGINE-01" in reason
+    assert runs["forever"] == 30
+
+
+async def test_a_dead_letter_that_is_redriven_resumes_its_parents(places: Sequence[str]) -> None:
+    mended = asyncio.Event()
+    attempts: list[int] = []
+
+    @brrr.handler
+    async def broken(app: brrr.ActiveWorker) -> int:
+        attempts.append(app.attempt)
+        if not mended.is_set():
+            raise ValueError("broken")
+        return 3
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return 1 + await app.call(broken)()
+
+    async with serving(places, {"top": top, "broken": broken}, policy=replace(QUICK, max_attempts=2)) as fleet:
+        await fleet.app.schedule(top, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        assert reason.startswith("ValueError: broken")
+        assert await fleet.idle() == (0, 0, 0, 1)
+        mended.set()
+        assert await fleet.connection.queue.redrive(TOPIC, limit=10) == 1
+        assert await fleet.app.result(top, timeout=BOUND)() == 4
+        assert await fleet.idle() == (0, 0, 0, 0)
+    assert attempts == [1, 2, 1]
+
+
+async def test_a_workflow_whose_messages_are_all_lost_is_scheduled_anew(places: Sequence[str]) -> None:
+    reached = asyncio.Event()
+    gate = asyncio.Event()
+
+    @brrr.handler
+    async def fib(app: brrr.ActiveWorker, n: int) -> int:
+        if n == 4:
+            reached.set()
+            await gate.wait()
+        return n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
+
+    queue, store = places
+    async with brrr.connect(queue, store) as connection:
+        abrupt = over(connection, policy=replace(QUICK, grace=0))
+        async with working(abrupt, {"fib": fib}) as fleet:
+            await fleet.app.schedule(fib, topic=TOPIC)(12)
+            async with asyncio.timeout(BOUND):
+                await reached.wait()
+            await fleet.settled(1)  # everybody waits for the one that is stuck
+        await abrupt.close()
+        assert await lose_everything(connection.queue) >= 1
+        gate.set()
+        again = over(connection)
+        async with working(again, {"fib": fib}) as fleet:
+            await fleet.app.schedule(fib, topic=TOPIC, redrive=True)(12)
+            assert await fleet.app.result(fib, timeout=BOUND)(12) == 144
+            assert await fleet.idle() == (0, 0, 0, 0)
+        await again.close()
