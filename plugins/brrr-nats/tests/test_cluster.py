@@ -26,6 +26,31 @@ def at(cluster: Cluster) -> str:
     return f"{cluster.url}?{OPTIONS}"
 
 
+async def test_nothing_that_a_pull_brings_is_dropped(shared_cluster, names):
+    """A replicated consumer sends the end of a pull at once, and the messages when a majority knows of them."""
+    url = f"{shared_cluster.url}?replicas=3&lease=300s&stream={names}-q&bucket={names}-s"
+    number = 2000
+    try:
+        async with brrr.open_backend(url) as backend:
+            queue = backend.queue
+            seen: dict[bytes, int] = {}
+
+            async def consume() -> None:
+                while len(seen) < number:
+                    found = await queue.receive("jobs", limit=7, wait=0.2)
+                    seen.update((each.body, each.attempt) for each in found)
+                    await queue.ack(found)
+
+            async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+                for _ in range(4):
+                    tasks.create_task(consume())
+                for at in range(0, number, 20):
+                    await queue.put("jobs", [b"%d" % each for each in range(at, at + 20)])
+            assert set(seen.values()) == {1}
+    finally:
+        shared_cluster.servers[0].forget(f"{names}-")
+
+
 @pytest.mark.parametrize("stream", [QUEUE, RECORDS])
 async def test_a_leader_is_killed_and_comes_back(own_cluster, stream):
     def kill() -> None:
