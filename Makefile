@@ -32,7 +32,7 @@ check: $(STAMP) ## format, lint, types, import rules and the lock file: all of t
 packaging: $(STAMP) ## build the wheels, install them into an empty environment, and run a programme there
 	$(RUN) -m pytest -m packaging tests/packaging $(ARGS)
 
-bench: $(STAMP) ## the workloads of benchmarks/, on memory, sqlite and redis
+bench: $(STAMP) ## the workloads of benchmarks/, on memory, sqlite, redis and nats
 	@exec $(RUN) -m benchmarks $(ARGS)
 
 dist: $(STAMP) ## a wheel and a source archive of every distribution, into dist/

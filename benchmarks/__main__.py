@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measured
-from benchmarks.servers import dynamo, valkey
+from benchmarks.servers import dynamo, nats, valkey
 from benchmarks.workloads import WORKLOADS
 
 BACKENDS: Final = {
     "memory": "memory:",
     "sqlite": "sqlite:///{folder}/{name}.db",
     "redis": "{redis}",
+    "nats": "{nats}?stream=q-{name}&bucket=s-{name}",
+    "nats-sync": "{nats_sync}?stream=q-{name}&bucket=s-{name}",
     "sqlite+dynamo": "sqlite:///{folder}/{name}-queue.db {dynamo}",
     "redis+dynamo": "{redis} {dynamo}",
 }
-DEFAULT: Final = ("memory", "sqlite", "redis")
-"""Those with DynamoDB Local take minutes, and show the client's cost more than DynamoDB's: only where asked for."""
+DEFAULT: Final = ("memory", "sqlite", "redis", "nats")
+"""Those with DynamoDB Local take minutes, and show the client's cost more than DynamoDB's: only where asked for, as is
+`nats-sync`, a server with `sync_interval: always`."""
 WIDTHS: Final = (1_000, 50_000)
 HEAD: Final = (
     f"{'workload':<14}{'backend':<14}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
@@ -36,7 +39,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument(
-        "--backend", action="append", choices=BACKENDS, help="only this one; may be repeated (memory, sqlite, redis)"
+        "--backend", action="append", choices=BACKENDS, help=f"only this one; may be repeated ({', '.join(DEFAULT)})"
     )
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
     parser.add_argument("--concurrency", type=int, default=64, help="calls under way at a time (64)")
@@ -46,13 +49,17 @@ def main() -> None:
     backends = chosen.backend or list(DEFAULT)
     with tempfile.TemporaryDirectory(prefix="brrr-bench-") as folder, ExitStack() as servers:
         redis = servers.enter_context(valkey(folder)) if any("{redis}" in BACKENDS[each] for each in backends) else ""
+        plain = servers.enter_context(nats(folder, sync=False)) if "nats" in backends else ""
+        synced = servers.enter_context(nats(folder, sync=True)) if "nats-sync" in backends else ""
         table = servers.enter_context(dynamo(folder)) if any("{dynamo}" in BACKENDS[each] for each in backends) else ""
         print(f"one worker process, concurrency {chosen.concurrency}; per call: cpu, round trips, items; peak memory")
         print(HEAD)
         for workload in chosen.workload or list(WORKLOADS):
             first = 0.0
             for backend in backends:
-                url = BACKENDS[backend].format(folder=folder, name=workload, redis=redis, dynamo=table)
+                url = BACKENDS[backend].format(
+                    folder=folder, name=workload, redis=redis, nats=plain, nats_sync=synced, dynamo=table
+                )
                 measured = _measure(url, workload, chosen.concurrency, chosen.rounds)
                 first = first or measured.calls / measured.seconds
                 print(_line(workload, backend, measured, first), flush=True)

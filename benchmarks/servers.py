@@ -1,4 +1,4 @@
-"""Servers that the benchmarks start for themselves, in memory, on free ports: Valkey, and DynamoDB Local."""
+"""Servers that the benchmarks start for themselves, on free ports: Valkey, NATS, DynamoDB Local."""
 
 import asyncio
 import importlib.util
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 import brrr_core as brrr
+from tests.support import nats_servers
 from tests.support.aws_servers import DUMMY, DynamoLocal
 
-__all__ = ["dynamo", "valkey"]
+__all__ = ["dynamo", "nats", "valkey"]
 
 BOUND: Final = 30.0
 
@@ -33,6 +34,16 @@ def valkey(folder: str) -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+@contextmanager
+def nats(folder: str, *, sync: bool) -> Iterator[str]:
+    """The URL of one NATS server. `sync` has it flush each write to the disk before it answers."""
+    server = nats_servers.Server(Path(folder, "nats-sync" if sync else "nats"), sync=sync).start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 @contextmanager

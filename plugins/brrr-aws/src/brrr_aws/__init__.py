@@ -1,1 +1,1 @@
-"""How brrr's backends on AWS sign in, call and fail: what brrr-dynamo and brrr-sqs share."""
+"""How brrr's backends on AWS sign in, call and fail: what brrr-dynamo shares with others."""
