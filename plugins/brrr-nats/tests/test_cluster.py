@@ -107,10 +107,11 @@ async def test_leaders_step_down(own_cluster):
         first = own_cluster.servers[0]
         for _ in range(3):
             for name, stream in first.streams().items():
-                first.do(f"STREAM.LEADER.STEPDOWN.{name}")
+                until(lambda name=name: first.do(f"STREAM.LEADER.STEPDOWN.{name}"), "it steps down")
                 own_cluster.leader(name)
                 for consumer in stream.get("consumer_detail") or ():
-                    first.do(f"CONSUMER.LEADER.STEPDOWN.{name}.{consumer['name']}")
+                    place = f"{name}.{consumer['name']}"
+                    until(lambda place=place: first.do(f"CONSUMER.LEADER.STEPDOWN.{place}"), "it steps down")
         own_cluster.ready()
 
     await under_load(at(own_cluster), lambda: asyncio.to_thread(step_down))
