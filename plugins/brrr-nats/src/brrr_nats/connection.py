@@ -31,9 +31,6 @@ REPLIES: Final = 1
 TASKS: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
 """Where nats-py keeps the tasks of a connection."""
 
-MOST_FREE: Final = 64
-"""Lanes that are kept while nobody uses them."""
-
 DENIED: Final = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
 
@@ -61,7 +58,6 @@ class Connection(Client):
         self._next = 0
         self._prefix = b""
         self._lanes: dict[int, Owner] = {}
-        self._free_lanes: list[int] = []
         self._last_lane = REPLIES
         self.cause: Exception | None = None
         self.last_read = self._loop.time()
@@ -94,32 +90,26 @@ class Connection(Client):
         self._transport.write(b"".join(parts))  # type: ignore[union-attr]
         return tokens
 
-    def pull(self, owner: Owner, request: Request) -> int:
-        """Ask for messages, which come with subjects of their own: on a lane, that nothing else comes on meanwhile.
+    def open_lane(self) -> int:
+        """A subscription for the messages of pulls, which come with subjects of their own: its number tells them.
 
         Raises:
             Lost: The connection is lost.
         """
         if self.cause is not None:
             raise Lost(self.cause, sent=False)
-        subscribe = b""
-        if self._free_lanes:
-            lane = self._free_lanes.pop()
-        else:
-            lane = self._last_lane = self._last_lane + 1
-            subscribe = b"SUB %blane.%d %d\r\n" % (self._prefix, lane, lane)
-        self._lanes[lane] = owner
-        reply_to = b"%blane.%d" % (self._prefix, lane)
-        self._transport.write(b"".join((subscribe, *request.encode(reply_to))))  # type: ignore[union-attr]
+        lane = self._last_lane = self._last_lane + 1
+        self._transport.write(b"SUB %blane.%d %d\r\n" % (self._prefix, lane, lane))  # type: ignore[union-attr]
         return lane
 
-    def leave(self, lane: int, *, clear: bool) -> None:
-        """A pull has ended. `clear` says whether nothing more of it can come: its lane is used again then."""
-        if self._lanes.pop(lane, None) is None or self.cause is not None:
-            return
-        if clear and len(self._free_lanes) < MOST_FREE:
-            self._free_lanes.append(lane)
-        else:
+    def pull(self, lane: int, owner: Owner, request: Request) -> None:
+        """Ask for messages on a lane. They go to the owner, until another asks on it."""
+        self._lanes[lane] = owner
+        self._transport.write(b"".join(request.encode(b"%blane.%d" % (self._prefix, lane))))  # type: ignore[union-attr]
+
+    def close_lane(self, lane: int) -> None:
+        """Have nothing more come on a lane."""
+        if self._lanes.pop(lane, None) is not None and self.cause is None:
             self._transport.write(b"UNSUB %d\r\n" % lane)  # type: ignore[union-attr]
 
     def post(self, request: Request) -> None:
@@ -131,7 +121,7 @@ class Connection(Client):
         if self.cause is not None:
             return
         answered: asyncio.Future[None] = self._loop.create_future()
-        lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in (*self._lanes, *self._free_lanes))
+        lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in self._lanes)
         self._transport.write(lanes)  # type: ignore[union-attr]
         with suppress(TimeoutError, OSError):
             async with asyncio.timeout(PARTING):

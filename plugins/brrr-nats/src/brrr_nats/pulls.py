@@ -1,8 +1,11 @@
 """How receivers get messages: each asks the topic's consumer for what it can take, and waits for that.
 
-A pull is answered once: with what is there, up to its limit, or with the first messages that come before it expires. It
-cannot be taken back. One whose receiver is gone, cancelled say, is kept for the next receiver of the topic; what it
-brings while nobody waits goes to another receiver that waits, or else back to the server at once.
+A pull is answered once: with what is there, up to its limit, or with the first messages that come before it expires. Of
+a stream with replicas the end of the answer comes first, at once, and the messages when a majority knows of them. So an
+end says whether there are messages, and what comes after it is still taken.
+
+A pull cannot be taken back. One whose receiver is gone, cancelled say, is kept for the next receiver of the topic. What
+comes while nobody waits for it goes to another receiver, now or within a moment, or else back to the server.
 """
 
 import asyncio
@@ -19,9 +22,18 @@ __all__ = ["Channel", "Pull", "Pulse"]
 
 STATUS: Final = b"NATS/1.0 "
 HEARTBEAT: Final = 100
+EXPIRED: Final = 408
+ALL_SENT: Final = 404
+"""The end of an answer with messages. Without any, a pull that may wait expires."""
 
 REST: Final = 0.1
-"""Seconds that a receiver waits for the rest of an answer whose first message has come."""
+"""Seconds that a receiver waits for the rest of an answer of which messages have come."""
+
+SHELF: Final = 0.25
+"""Seconds for which a message that nobody waits for is kept for the next receiver here."""
+
+MOST_LANES: Final = 64
+"""Lanes of a topic that are kept while nobody uses them."""
 
 LATE: Final = 2.0
 """Seconds after which a pull that should have expired is not waited for any longer: its leader may have died."""
@@ -48,24 +60,30 @@ class Pulse:
         self._loop = loop
         self._step = lease / TICKS
         self._users = 0
+        self._rest = 0
         self._timer: TimerHandle | None = None
 
     def start(self) -> None:
         """A message may come from now on."""
         self._users += 1
+        self._rest = TICKS
         if self._timer is None:
             self._beat()
 
     def stop(self) -> None:
-        """For one `start`: it will not come any more."""
+        """For one `start`: it will not come any more, but for a little while."""
         self._users -= 1
-        if not self._users and self._timer is not None:
+
+    def end(self) -> None:
+        """Do not tick any more."""
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _beat(self) -> None:
         self.tick = self._loop.time()
-        self._timer = self._loop.call_later(self._step, self._beat)
+        self._rest = TICKS if self._users else self._rest - 1
+        self._timer = self._loop.call_later(self._step, self._beat) if self._rest > 0 else None
 
 
 class Pull:
@@ -73,30 +91,19 @@ class Pull:
 
     Attributes:
         limit: How many messages it brings at most.
-        came: Those that have come, and that no receiver has returned yet.
-        turn: Done when its receiver is to look; None where nobody waits for it.
         expires: When the server ends it, by the loop's clock.
-        ended: Whether it brings no more.
+        came: Messages for its receiver, its own and others.
+        turn: Done when its receiver is to look; None where nobody waits for it.
+        ended: Whether the server has ended it. Messages may still come.
         late: Whether it should have ended.
         status: How it ended: a status of the server's, 0 for a full answer.
+        description: What the server said with it.
         failure: What it failed by.
     """
 
     __slots__ = (
-        *(
-            "_channel",
-            "_left",
-            "_loop",
-            "_timer",
-            "came",
-            "description",
-            "ended",
-            "expires",
-            "failure",
-            "late",
-            "limit",
-        ),
-        *("status", "turn"),
+        *("_channel", "_left", "_loop", "_timer", "came", "description", "ended", "expires", "failure", "late"),
+        *("limit", "status", "turn"),
     )
 
     def __init__(self, channel: "Channel", limit: int, expires: float) -> None:
@@ -114,34 +121,35 @@ class Pull:
         self.description = ""
         self.failure: Exception | None = None
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it has brought nothing yet, and is still to bring something."""
+        return self.turn is None and not self.ended and not self.late and self._left == self.limit
+
     def take(self, index: int, reply: Reply) -> None:
         """A message came, or how it ends."""
         if reply.lines.startswith(STATUS):
-            if reply.status != HEARTBEAT:
+            if reply.status != HEARTBEAT and not self.ended:
                 self.status, self.description = reply.status, reply.description
-                self._end()
+                self._end(wake=reply.status != ALL_SENT)
             return
+        delivery, more = self._channel.delivery(reply)
         self._left -= 1
         if not self._left:
             self._end(wake=False)
-        delivery = self._channel.delivery(reply)
-        if self.turn is None:
+        if self.turn is None or len(self.came) >= self.limit:
             self._channel.stray(delivery)
+            return
+        self.came.append(delivery)
+        if more and self._left > 0:
+            self._wake_in(REST)
         else:
-            self.give(delivery)
+            self.wake()
 
     def fail(self, index: int, error: Exception) -> None:
         """The connection is lost."""
         self.failure = error
-        self._end()
-
-    def give(self, delivery: Delivery) -> None:
-        """Have its receiver return a message."""
-        self.came.append(delivery)
-        if self.ended:
-            self.wake()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(REST, self.wake)
+        self._end(wake=True)
 
     def wake(self) -> None:
         """Have its receiver look."""
@@ -160,18 +168,25 @@ class Pull:
         self.late = True
         self.failure = TimeoutError("the server did not end a request for messages")
         self.wake()
-        self._loop.call_later(FORGOTTEN, self._end)
+        if not self.ended:
+            self._loop.call_later(FORGOTTEN, self._end)
 
-    def _end(self, *, wake: bool = True) -> None:
+    def _end(self, *, wake: bool = False) -> None:
         if not self.ended:
             self.ended = True
             self._channel.ended(self)
         if wake:
             self.wake()
+        elif not self.came and self.turn is not None:
+            self._wake_in(LATE)  # messages are to come
+
+    def _wake_in(self, seconds: float) -> None:
+        self.rest()
+        self._timer = self._loop.call_later(seconds, self.wake)
 
 
 class Channel:
-    """The pulls of one topic.
+    """The pulls of one topic, and the lanes that they come on.
 
     Args:
         topic: Its name.
@@ -189,90 +204,123 @@ class Channel:
         self._lease = lease
         self._pulse = pulse
         self._give_back = give_back
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._lanes: list[int] = []
         self._pulls: dict[Pull, tuple[Connection, int]] = {}
+        self._waiting: dict[Pull, None] = {}
+        self._shelf: list[Delivery] = []
+        self._clearing: TimerHandle | None = None
+        self._closed = False
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return not self._pulls
+        return not (self._pulls or self._waiting or self._shelf)
+
+    def from_shelf(self, limit: int) -> list[Delivery]:
+        """What has come and waits for a receiver."""
+        taken, self._shelf = self._shelf[:limit], self._shelf[limit:]
+        return taken
 
     def ask(self, connection: Connection, limit: int, wait: float) -> Pull:
         """Ask for messages: a pull that nobody waits for any more, or a new one. `wait` is in seconds."""
-        loop = asyncio.get_running_loop()
-        pull = self._spare(limit) if wait else None
+        pull = next((each for each in self._pulls if each.untouched and each.limit <= limit), None)
         if pull is None:
-            pull = Pull(self, limit, loop.time() + wait)
-            expires = b',"expires":%d' % int(wait * 1e9) if wait else b""
-            body = b'{"batch":%d,"max_bytes":%d,"no_wait":true%b}' % (limit, MOST_BYTES, expires)
-            request = Request(self._subject, body)
-            self._pulls[pull] = (connection, connection.pull(pull, request))
+            pull = Pull(self, limit, self._loop.time() + wait)
+            body = b'{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d}' % (limit, MOST_BYTES, int(wait * 1e9))
+            lane = self._lane(connection)
+            connection.pull(lane, pull, Request(self._subject, body))
+            self._pulls[pull] = (connection, lane)
             self._pulse.start()
-        pull.turn = loop.create_future()
+        pull.turn = self._loop.create_future()
+        self._waiting[pull] = None
         return pull
 
-    async def wait(self, pull: Pull, until: float, patience: float) -> list[Delivery]:
+    async def wait(self, pull: Pull, until: float) -> list[Delivery]:
         """What a pull brings its receiver. Whatever a receiver that is cancelled had got goes to others.
 
         Args:
             pull: From `ask`.
-            until: When not to wait any longer, by the loop's clock.
-            patience: Seconds beyond the pull's end in which the server is to tell of it.
+            until: When not to wait any longer for a pull that expires later, by the loop's clock.
         """
         turn = pull.turn
         assert turn is not None  # noqa: S101 - it is the caller's, from `ask`
-        loop = asyncio.get_running_loop()
         if pull.expires <= until:
-            timer = loop.call_at(pull.expires + max(LATE, patience), pull.lose)
+            timer = self._loop.call_at(pull.expires + LATE, pull.lose)
         else:
-            timer = loop.call_at(until, pull.wake)
+            timer = self._loop.call_at(until, pull.wake)
         try:
             await turn
         except BaseException:
-            came = self._leave(pull)
-            for delivery in came:
+            for delivery in self._leave(pull):
                 self.stray(delivery)
             raise
         finally:
             timer.cancel()
         return self._leave(pull)
 
-    def delivery(self, reply: Reply) -> Delivery:
-        """The delivery that a message is."""
+    def delivery(self, reply: Reply) -> tuple[Delivery, bool]:
+        """The delivery that a message is, and whether more are ready beside it."""
         return delivery_of(self._topic, reply, self._pulse.tick, self._lease)
 
     def stray(self, delivery: Delivery) -> None:
-        """Give a message to a receiver that waits for another, or back."""
-        for pull in self._pulls:
+        """Give a message to a receiver that waits for another, or keep it for a moment."""
+        if self._closed:
+            self._give_back(delivery)
+            return
+        for pull in self._waiting:
             if pull.turn is not None and not pull.turn.done() and not pull.came:
                 pull.came.append(delivery)
                 pull.wake()
                 return
-        self._give_back(delivery)
+        self._shelf.append(delivery)
+        if self._clearing is None:
+            self._clearing = self._loop.call_later(SHELF, self._clear)
 
     def ended(self, pull: Pull) -> None:
-        """A pull brings no more."""
+        """The server has ended a pull."""
         if pull not in self._pulls:
             return
         connection, lane = self._pulls.pop(pull)
-        connection.leave(lane, clear=not pull.late)
         self._pulse.stop()
+        if pull.late or connection is not self._connection or len(self._lanes) >= MOST_LANES:
+            connection.close_lane(lane)
+        else:
+            self._lanes.append(lane)
 
     def close(self, error: Exception) -> None:
-        """End every wait by an error. What still comes is given back."""
-        for pull in list(self._pulls):
-            if pull.turn is not None:
-                pull.failure = error
-                pull.wake()
+        """End every wait by an error. What is here, and what still comes, is given back."""
+        self._closed = True
+        self._clear()
+        for pull in self._waiting:
+            pull.failure = error
+            pull.wake()
 
-    def _spare(self, limit: int) -> Pull | None:
-        for pull in self._pulls:
-            if pull.turn is None and not pull.late and pull.limit <= limit:
-                return pull
-        return None
+    def forget(self) -> None:
+        """Nobody receives from the topic any more."""
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            if self._connection is not None:
+                self._connection.close_lane(lane)
+
+    def _lane(self, connection: Connection) -> int:
+        if connection is not self._connection:
+            self._connection, self._lanes = connection, []
+        return self._lanes.pop() if self._lanes else connection.open_lane()
 
     def _leave(self, pull: Pull) -> list[Delivery]:
         """Nobody waits for the pull from now on. What it has brought."""
+        self._waiting.pop(pull, None)
         pull.turn = None
         pull.rest()
         came, pull.came = pull.came, []
         return came
+
+    def _clear(self) -> None:
+        if self._clearing is not None:
+            self._clearing.cancel()
+            self._clearing = None
+        shelf, self._shelf = self._shelf, []
+        for delivery in shelf:
+            self._give_back(delivery)

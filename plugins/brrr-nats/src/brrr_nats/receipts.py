@@ -56,11 +56,18 @@ class Receipt:
         return self.state is State.HELD and now < self.until
 
 
-def delivery_of(topic: str, reply: Reply, begun: float, lease: float) -> Delivery:
-    """The delivery that a message is. `begun` is a time before which its lease did not begin."""
+def delivery_of(topic: str, reply: Reply, begun: float, lease: float) -> tuple[Delivery, bool]:
+    """The delivery that a message is, and whether more are ready that were never delivered.
+
+    Args:
+        topic: Its topic.
+        reply: The message, as it came.
+        begun: A time before which its lease did not begin, by the loop's clock.
+        lease: In seconds.
+    """
     words = reply.reply_to.split(".")
     place = 4 if len(words) == SHORT else 6
     times, sequence, stored = words[place], words[place + 1], words[place + 3]
     consumer = f"{words[place - 2]}.{words[place - 1]}"
     receipt = Receipt(reply.reply_to, consumer, f"{stored}.{sequence}", begun + HELD * lease)
-    return Delivery(topic, reply.payload, receipt, int(times))
+    return Delivery(topic, reply.payload, receipt, int(times)), words[place + 4] != "0"

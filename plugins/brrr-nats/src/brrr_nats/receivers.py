@@ -20,8 +20,12 @@ MOST_TAKEN: Final = 500
 LONGEST_PULL: Final = 20.0
 """Seconds for which a server is asked at a time. A pull that its leader has taken to the grave is noticed after it."""
 
-SHORTEST_PULL: Final = 0.002
-"""Seconds that are not worth asking for."""
+SHORTEST_PULL: Final = 0.005
+"""Seconds for which a server is asked at least. An answer with messages ends otherwise than one without them only if
+it may wait."""
+
+MOST_CHANNELS: Final = 256
+"""Topics whose lanes are kept while nobody receives."""
 
 NONE_THERE: Final = (404, 408)
 NOBODY: Final = 503
@@ -82,6 +86,7 @@ class Receivers:
         self._closed = True
         for channel in self._channels.values():
             channel.close(closed())
+        self._pulse.end()
 
     @property
     def expecting(self) -> bool:
@@ -93,14 +98,14 @@ class Receivers:
         self._check_open()
         await self._consumers.ensure(names)
         connection = await self._link.line.connection(self._loop.time() + self._options.retry_for)
-        left = deadline - self._loop.time()
+        self._check_open()
         channel = self._channel(names)
-        pull = channel.ask(connection, limit, min(left, LONGEST_PULL) if left > SHORTEST_PULL else 0)
-        try:
-            came = await channel.wait(pull, deadline, self._options.timeout if left <= SHORTEST_PULL else 0)
-        finally:
-            if channel.idle:
-                self._channels.pop(names.topic, None)
+        came = channel.from_shelf(limit)
+        if came:
+            return came, None
+        left = min(deadline - self._loop.time(), LONGEST_PULL)
+        pull = channel.ask(connection, limit, max(left, SHORTEST_PULL))
+        came = await channel.wait(pull, max(deadline, pull.expires if left <= SHORTEST_PULL else 0))
         if self._closed:
             for delivery in came:
                 self._give_back(delivery)
@@ -111,9 +116,17 @@ class Receivers:
         channel = self._channels.get(names.topic)
         if channel is None:
             subject = self._link.api(f"CONSUMER.MSG.NEXT.{self._layout.stream}.{names.consumer}")
+            if len(self._channels) >= MOST_CHANNELS:
+                self._forget_idle()
             channel = Channel(names.topic, subject, self._options.lease, self._pulse, self._give_back)
             self._channels[names.topic] = channel
         return channel
+
+    def _forget_idle(self) -> None:
+        for topic, channel in list(self._channels.items()):
+            if channel.idle:
+                channel.forget()
+                del self._channels[topic]
 
     def _check_open(self) -> None:
         if self._closed:
