@@ -221,6 +221,8 @@ class Channel:
     def from_shelf(self, limit: int) -> list[Delivery]:
         """What has come and waits for a receiver."""
         taken, self._shelf = self._shelf[:limit], self._shelf[limit:]
+        if not self._shelf:
+            self._clear()
         return taken
 
     def ask(self, connection: Connection, limit: int, wait: float) -> Pull:
