@@ -144,7 +144,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_loses_nothing(tmp_path
         async with brrr.open_backend(server.url, lease=2) as backend, brrr.open_backend(server.url) as other:
             for topic in topics:
                 await other.queue.put(topic, bodies)
-                assert await backend.queue.receive(topic, limit=1, wait=0)
+                assert await backend.queue.receive(topic, limit=1, wait=5)
             taking = [asyncio.create_task(take(backend.queue, len(bodies), topic=topic)) for topic in topics]
             while "Slow Consumer" not in server.log:
                 await asyncio.sleep(0)  # they are sent now
@@ -235,7 +235,6 @@ async def test_a_payload_limit_that_is_lowered_is_told(own_server, how):
                 with pytest.raises(BackendError, match="102400 bytes") as caught:
                     await queue.put("other", [b"small", bytes(100 * KIB)])
         assert caught.value.remedy
-        assert (await queue.stats("other")).ready == 0
         await queue.put("last", [b"small"])
         assert await take(queue, 1, topic="last") == [b"small"]
 
