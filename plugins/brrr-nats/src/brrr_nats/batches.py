@@ -74,7 +74,7 @@ class Batch:
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
         late = TimeoutError(f"no answer within {self.timeout:g} s")
-        if loop.time() - self._connection.last_read >= self.timeout:
+        if loop.time() - self._connection.last_read >= self._connection.patience:
             self._connection.end(late)  # it is silent altogether: another server may be there
         for index, reply in enumerate(self.replies):
             if reply is None:

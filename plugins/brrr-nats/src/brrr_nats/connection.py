@@ -49,8 +49,11 @@ class Owner(Protocol):
 class Connection(Client):
     """A client of nats-py that serves requests, and does not connect again."""
 
-    def __init__(self, ended: Callable[["Connection"], None], *, tls: bool = False, tls_first: bool = False) -> None:
+    def __init__(
+        self, ended: Callable[["Connection"], None], *, patience: float, tls: bool = False, tls_first: bool = False
+    ) -> None:
         super().__init__()
+        self.patience = patience
         self._ended = ended
         self._needs_tls = tls and not tls_first
         self._loop: AbstractEventLoop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """The consumers: one for each topic, for the whole fleet, made when a topic is first received from."""
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 from brrr_core.errors import BackendError
 from brrr_nats.failures import CONSUMER_NOT_FOUND, ApiError, DeniedError
@@ -9,7 +10,8 @@ from brrr_nats.link import Link
 
 __all__ = ["Consumers"]
 
-MOST_KNOWN = 4096
+MOST_KNOWN: Final = 4096
+ALREADY_THERE: Final = 10148
 
 
 class Consumers:
@@ -23,6 +25,7 @@ class Consumers:
         self._link = link
         self._layout = layout
         self._known: set[str] = set()
+        self._looking: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, names: TopicNames) -> None:
         """Look for a topic's consumer, and make it where there is none.
@@ -34,13 +37,30 @@ class Consumers:
         """
         if names.consumer in self._known:
             return
+        # One of a topic's receivers looks, and the others wait for it: a cluster answers only one of several that make
+        # a consumer at the same time.
+        lock = self._looking.setdefault(names.consumer, asyncio.Lock())
+        try:
+            async with lock:
+                while names.consumer not in self._known:
+                    await self._look(names)
+        finally:
+            if not lock.locked():
+                self._looking.pop(names.consumer, None)
+
+    def forget(self, names: TopicNames) -> None:
+        """Look again: it may be gone."""
+        self._known.discard(names.consumer)
+
+    async def _look(self, names: TopicNames) -> None:
         wanted = self._layout.consumer(names)
         try:
             found = await self._link.ask(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
         except ApiError as error:
             if error.code != CONSUMER_NOT_FOUND:
                 raise
-            await self._make(names, wanted, "")
+            if not await self._make(names, wanted, "create"):
+                return
         else:
             config: dict[str, Any] = found["config"]
             if config.get("ack_wait", 0) < wanted["ack_wait"]:
@@ -49,14 +69,15 @@ class Consumers:
             self._known.clear()
         self._known.add(names.consumer)
 
-    def forget(self, names: TopicNames) -> None:
-        """Look again: it may be gone."""
-        self._known.discard(names.consumer)
-
-    async def _make(self, names: TopicNames, config: dict[str, Any], action: str) -> None:
+    async def _make(self, names: TopicNames, config: dict[str, Any], action: str) -> bool:
+        """Make or change a consumer; whether it was not there with another configuration, where it is to be made."""
         body = {"stream_name": self._layout.stream, "config": config, "action": action}
         try:
             await self._link.ask(f"CONSUMER.CREATE.{self._layout.stream}.{names.consumer}.{names.ready}", body)
+        except ApiError as error:
+            if error.code == ALREADY_THERE:
+                return False
+            raise
         except BackendError as error:
             if isinstance(error.__cause__, DeniedError):
                 raise BackendError(
@@ -65,3 +86,4 @@ class Consumers:
                     remedy="Have a user who may receive from the topic once, with the same lease.",
                 ) from error
             raise
+        return True

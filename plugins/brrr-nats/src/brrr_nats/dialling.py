@@ -32,7 +32,7 @@ async def dial(
         BackendError: A file that the options name cannot be used.
     """
     settings = _settings(location, options)
-    connection = Connection(ended, tls=location.tls, tls_first=options.tls_first)
+    connection = Connection(ended, patience=options.timeout, tls=location.tls, tls_first=options.tls_first)
     seen: list[Exception] = []
 
     async def note(error: Exception) -> None:

@@ -16,6 +16,9 @@ from brrr_nats.options import NatsOptions
 __all__ = ["FIRST_PAUSE", "Batch", "Link", "Reply", "Request"]
 
 
+API_TIMEOUT: Final = 2.5
+"""Seconds after which JetStream's API is asked again."""
+
 MOST_AT_ONCE: Final = 500
 """Requests of a batch that are under way at a time: servers refuse, or drop, beyond thousands."""
 
@@ -55,7 +58,9 @@ class Link:
         """Wait before another try. How long to wait the next time. Raises `BackendClosedError`."""
         return await self.line.pause(seconds)
 
-    async def request_many(self, messages: Sequence[Request], *, repeat: bool = False) -> list[Reply]:
+    async def request_many(
+        self, messages: Sequence[Request], *, repeat: bool = False, timeout: float | None = None
+    ) -> list[Reply]:
         """Send requests, all together, and give their replies in that order.
 
         What nobody took (no connection, no leader, too much under way) is sent again, for `retry_for`. A reply can be
@@ -64,6 +69,7 @@ class Link:
         Args:
             messages: What to send. Their subjects are made of tokens.
             repeat: Whether requests may be done twice: those whose answers were lost are then sent again too.
+            timeout: Seconds to wait for an answer, where the option `timeout` is not meant.
 
         Raises:
             BackendUnavailableError: An answer was lost, or there was no connection for `retry_for`.
@@ -73,10 +79,11 @@ class Link:
         replies: list[Reply | None] = [None] * len(messages)
         left = list(range(len(messages)))
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE
+        timeout = self._options.timeout if timeout is None else timeout
         while left:
             self._check_sizes(messages)  # each time: another server may take less
             try:
-                left, error = await self._round(messages, left, replies, deadline, repeat=repeat)
+                left, error = await self._round(messages, left, replies, deadline, repeat=repeat, timeout=timeout)
             except FAILURES as failed:
                 raise translated(failed, self.where) from failed
             if error is not None:
@@ -99,7 +106,9 @@ class Link:
             BackendUnavailableError: It does not answer.
         """
         payload = b"" if body is None else json.dumps(body).encode()
-        (reply,) = await self.request_many([Request(self.api(subject), payload)], repeat=True)
+        # Where a leader is being elected, or others ask for the same at that moment, a cluster does not answer at all.
+        timeout = min(self._options.timeout, API_TIMEOUT)
+        (reply,) = await self.request_many([Request(self.api(subject), payload)], repeat=True, timeout=timeout)
         error = api_error(reply.payload)
         if error is not None:
             raise error
@@ -169,13 +178,14 @@ class Link:
         deadline: float,
         *,
         repeat: bool,
+        timeout: float,
     ) -> tuple[list[int], Exception | None]:
         """Send what is left once. What is to be sent again, and why. Raises what sending again does not mend."""
         again: list[int] = []
         why: Exception | None = None
         for part in _parts(messages, left):
             connection = await self.line.connection(deadline)
-            batch = Batch(connection, [messages[index] for index in part], self._options.timeout)
+            batch = Batch(connection, [messages[index] for index in part], timeout)
             try:
                 await batch.wait()
             except BaseException:
