@@ -1,4 +1,4 @@
-"""kill -9 of worker processes at random moments, on one server, for a hundred rounds of a workflow."""
+"""kill -9 of worker processes at random moments, on one server, for twenty rounds of a workflow."""
 
 import os
 import random
@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.soak import soak
 
-ROUNDS = int(os.environ.get("BRRR_SOAK_ROUNDS", "100"))
-PARTS = 4
+ROUNDS = int(os.environ.get("BRRR_SOAK_ROUNDS", "20"))
+PARTS = 2
 """Tests that share the rounds, each with workers of its own, so that they can run side by side."""
 
 

@@ -27,7 +27,7 @@ def test_listing_and_every_error_import_no_client_library_and_no_backend():
         from brrr_core.errors import BrrrError
         assert {"memory", "sqlite"} <= {row.name for row in p.list_backends() if row.error is None}
         assert p.list_codecs()
-        for url in ["nats://h", "qqq:", "sqlite:///x?nonsense=1", "sqlite:///x?nonsense", "x"]:
+        for url in ["sqs://h", "qqq:", "sqlite:///x?nonsense=1", "sqlite:///x?nonsense", "x"]:
             try:
                 p.open_backend(url)
             except BrrrError:

@@ -121,7 +121,7 @@ def test_an_unknown_codec_is_told_as_one():
         codec_manifest("jsn")
 
 
-@pytest.mark.parametrize("scheme", ["nats", "dynamo", "sqs"])
+@pytest.mark.parametrize("scheme", ["sqs"])
 def test_a_known_scheme_that_is_not_installed_gets_the_command(scheme):
     with pytest.raises(NotInstalledError, match="BRRR-PLUGIN-02") as caught:
         backend_manifest(scheme)
@@ -171,10 +171,10 @@ def test_a_broken_plugin_that_is_not_used_hurts_nobody_and_is_listed_with_its_re
 
 
 def test_metadata_that_cannot_be_read_hurts_nobody_and_is_told_where_something_is_missing(site):
-    site.metadata("brrr-nats", "[brrr.backends]\nnats\n")
+    site.metadata("brrr-sqs", "[brrr.backends]\nsqs\n")
     assert backend_manifest("memory") is MEMORY
-    with pytest.raises(NotInstalledError, match=r"could not be read: .*brrr_nats-1\.0\.dist-info"):
-        backend_manifest("nats")
+    with pytest.raises(NotInstalledError, match=r"could not be read: .*brrr_sqs-1\.0\.dist-info"):
+        backend_manifest("sqs")
 
 
 def test_a_distribution_without_a_name_hurts_nobody(site):
