@@ -5,6 +5,7 @@ the end.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -58,6 +59,7 @@ class Load:
         received: How often each message was received.
         counted: Swaps of one counter that took place.
         tried: Swaps of it that may have.
+        stood_still: The longest time, in seconds, in which nothing came through, by operation.
     """
 
     backend: Backend
@@ -68,6 +70,15 @@ class Load:
     counted: int = 0
     tried: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    stood_still: dict[str, float] = field(default_factory=dict)
+    _last: dict[str, float] = field(default_factory=dict)
+
+    def came_through(self, name: str) -> None:
+        """Something was done: note how long it had not been."""
+        now = time.monotonic()
+        since = now - self._last.get(name, now)
+        self.stood_still[name] = max(self.stood_still.get(name, 0.0), since)
+        self._last[name] = now
 
     async def workflows(self, fleet: Fleet) -> None:
         """Run one after the other, until what breaks is over, and one more."""
@@ -97,6 +108,7 @@ class Load:
             try:
                 await self.backend.queue.put(LEDGER, bodies)
                 self.put.update(bodies)
+                self.came_through("put")
             except BackendUnavailableError:
                 self.refused["put"] += 1
             await asyncio.sleep(0.005)
@@ -108,6 +120,8 @@ class Load:
                 found = await self.backend.queue.receive(LEDGER, limit=50, wait=1)
                 self.received.update(each.body for each in found)
                 await self.backend.queue.ack(found)
+                if found:
+                    self.came_through("receive")
             except BackendUnavailableError:
                 self.refused["receive"] += 1
 
@@ -119,6 +133,7 @@ class Load:
             try:
                 (took,) = await self.backend.store.swap([Swap(COUNTED, now, b"%d" % (int(now or 0) + 1))])
                 self.counted += took
+                self.came_through("swap")
                 if took:
                     self.tried = self.counted
             except BackendUnavailableError:
@@ -130,6 +145,14 @@ class Load:
         """What is missing."""
         lost = sorted(self.put - self.received.keys(), key=int)
         return f"{self.rounds} rounds; not received of {len(self.put)}: {lost[:10]} of {len(lost)}; {self.refused}"
+
+    def figures(self) -> str:
+        """How much went on, and how long it stood still."""
+        still = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stood_still.items())
+        return (
+            f"{self.rounds} workflows, {len(self.put)} messages, {self.counted} swaps; "
+            f"stood still at most: {still}; refused {dict(self.refused)}"
+        )
 
     async def begun(self) -> None:
         """Wait until everything has been done once."""
@@ -165,6 +188,7 @@ async def under_load(url: str, fault: Fault, *, workers: int = 2) -> Load:
         assert load.counted <= int(now or 0)
         async with asyncio.timeout(BOUND):
             await _nothing_left(load)
+        print(load.figures())  # noqa: T201 - shown with -s, and where a test fails
         return load
 
 
