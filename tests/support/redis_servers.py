@@ -23,7 +23,9 @@ BOUND: Final = 30.0
 """Seconds within which a server answers, a cluster forms, a failover takes place."""
 
 GIVEN: Final = "BRRR_TEST_REDIS_URL"
-PORTS: Final = range(20000, 45000)  # a cluster's servers also use the port 10,000 above
+PORTS: Final = range(12000, 22000)
+"""Ports of servers. A cluster's servers also use the port 10,000 above. Connections get theirs from 32,768 on: one of
+those might have taken a server's port while it is down."""
 
 
 def missing(what: str) -> NoReturn:

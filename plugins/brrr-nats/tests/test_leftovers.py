@@ -37,7 +37,7 @@ async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_s
         await backend.queue.ack([found])
         connections, subscriptions, _, _ = left(own_server)
         assert connections == 1
-        async with workers(own_server.url, 3, random.Random(1)) as crew:
+        async with workers([own_server.url], 3, random.Random(1)) as crew:
             await asyncio.to_thread(
                 until, lambda: left(own_server)[2:] == (2, 3) and len(own_server.connections()) == 4, "all workers wait"
             )
