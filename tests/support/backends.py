@@ -1,4 +1,4 @@
-"""The backends that a test of workflows runs on: memory, a SQLite file of its own, Redis, queues beside DynamoDB."""
+"""The backends that a test of workflows runs on: memory, a SQLite file of its own, Redis, NATS, queues beside DynamoDB."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend.memory import space
+from tests.support import nats_servers
 from tests.support.redis_servers import Server, valkey_program
 
 _names = count()
@@ -26,7 +27,11 @@ def memory_url() -> Iterator[str]:
 
 def beside(url: str) -> str:
     """A second backend of the same kind, that shares nothing with the first."""
-    return url.replace("brrr.db", "beside.db") if url.startswith("sqlite") else f"{url}beside"
+    if url.startswith("sqlite"):
+        return url.replace("brrr.db", "beside.db")
+    if url.startswith("nats"):
+        return url.replace("stream=", "stream=beside-").replace("bucket=", "bucket=beside-")
+    return f"{url}beside"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +42,15 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats_servers.Server]:
+    """A NATS server, which tests share by streams of their own."""
+    server = nats_servers.Server(tmp_path_factory.mktemp("nats"), sync=False).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "nats"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """One backend that nobody else uses. Several connections of a test may open it."""
     if request.param == "memory":
@@ -46,6 +59,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     elif request.param == "redis":
         server = request.getfixturevalue("redis_server")
         yield f"{server.url}?lease=5s&prefix={next(_names)}."
+    elif request.param == "nats":
+        server = request.getfixturevalue("nats_server")
+        name = f"w{next(_names)}-"
+        yield f"{server.url}?lease=5s&stream={name}&bucket={name}"
+        for start in (name, f"KV_{name}", f"beside-{name}", f"KV_beside-{name}"):
+            server.forget(start)
     else:
         yield f"sqlite:///{tmp_path}/brrr.db?synchronous=off&lease=5s"
 

@@ -1,7 +1,7 @@
 """The backends that each workflow runs on."""
 
 from tests.support.aws_servers import aws_environment, aws_prefix, aws_run, dynamo_endpoint, moto_endpoint, sqs_endpoint
-from tests.support.backends import dynamo_url, memory, places, redis_server, url
+from tests.support.backends import dynamo_url, memory, nats_server, places, redis_server, url
 
 __all__ = [
     "aws_environment",
@@ -11,6 +11,7 @@ __all__ = [
     "dynamo_url",
     "memory",
     "moto_endpoint",
+    "nats_server",
     "places",
     "redis_server",
     "sqs_endpoint",

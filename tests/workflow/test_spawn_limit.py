@@ -57,8 +57,8 @@ async def test_a_handler_that_never_makes_the_same_call_twice_is_buried(url: str
 
     async with serving(url, {"fickle": fickle, "leaf": leaf}, policy=replace(QUICK, spawn_limit=60)) as fleet:
         await fleet.app.schedule(fickle, topic=TOPIC)()
-        reasons = await fleet.dead(1)
-        assert (await fleet.idle()).dead == len(reasons)
+        await fleet.dead(1)
+        reasons = await fleet.dead((await fleet.idle()).dead)
     assert all("BRRR-ENGINE-01" in reason for reason in reasons)
     assert next(numbers) <= 60
 

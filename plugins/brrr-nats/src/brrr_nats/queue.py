@@ -14,7 +14,7 @@ from nats.nuid import NUID
 from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_wait
 from brrr_nats.clock import ServerClock
-from brrr_nats.failures import FAILURES, api_error
+from brrr_nats.failures import CONSUMER_NOT_FOUND, FAILURES, api_error
 from brrr_nats.graveyard import Graveyard
 from brrr_nats.layout import Layout
 from brrr_nats.letters import letter_request, shortened
@@ -117,28 +117,30 @@ class NatsQueue(Queue):
             await self._settler.settle([delivery], ACK)
 
     async def stats(self, topic: str) -> QueueStats:
-        """Counts of about one moment. What was released and not received since counts as leased."""
+        """Counts of about one moment. What was released and not received since counts as leased.
+
+        They are asked for in the order in which messages move, so that one that moves is counted twice, and not missed.
+        """
         names, link, layout = self._layout.topic(topic), self._link, self._layout
         link.check_open()
-        consumer, stream, dead, delayed = await link.request_many(
-            [
-                Request(link.api(f"CONSUMER.INFO.{layout.stream}.{names.consumer}")),
-                Request(link.api(f"STREAM.INFO.{layout.stream}"), _filter(names.ready)),
-                Request(link.api(f"STREAM.INFO.{layout.dead_stream}"), _filter(names.dead)),
-                Request(
-                    link.api(f"DIRECT.GET.{layout.stream}"),
-                    b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode(),
-                ),
-            ],
-            repeat=True,
+        delayed = Request(
+            link.api(f"DIRECT.GET.{layout.stream}"),
+            b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode(),
         )
-        known = self._result(consumer)
-        stored = self._count(stream, names.ready)
+        consumer = Request(link.api(f"CONSUMER.INFO.{layout.stream}.{names.consumer}"))
+        # The stream counts a message from the moment that it is stored, its consumer from a little later.
+        ready = Request(link.api(f"STREAM.INFO.{layout.stream}"), _filter(names.ready))
+        dead = Request(link.api(f"STREAM.INFO.{layout.dead_stream}"), _filter(names.dead))
+        first, leases, stored, letters = [
+            (await link.request_many([request], repeat=True))[0] for request in (delayed, consumer, ready, dead)
+        ]
+        present = self._count(stored, names.ready)
+        leased = min(present, self._result(leases).get("num_ack_pending", 0))
         return QueueStats(
-            ready=known.get("num_pending", stored),
-            leased=known.get("num_ack_pending", 0),
-            delayed=0 if delayed.status else int(delayed.headers.get("Nats-Num-Pending", 0)) + 1,
-            dead=self._count(dead, names.dead),
+            ready=present - leased,
+            leased=leased,
+            delayed=0 if first.status else int(first.headers.get("Nats-Num-Pending", 0)) + 1,
+            dead=self._count(letters, names.dead),
         )
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
@@ -179,12 +181,12 @@ class NatsQueue(Queue):
             raise self._link.translated(error) from error
 
     def _result(self, reply: Reply) -> dict[str, Any]:
-        """What an answer of the API says; nothing of what is not there."""
+        """What an answer of the API says; nothing of a consumer that is not there."""
         error = api_error(reply.payload)
         if error is None:
             result: dict[str, Any] = json.loads(reply.payload)
             return result
-        if error.missing:
+        if error.code == CONSUMER_NOT_FOUND:
             return {}
         raise self._link.translated(error) from error
 
