@@ -16,6 +16,7 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 
 from brrr_nats.failures import DeniedError, Lost
+from brrr_nats.frames import Frames, Message
 from brrr_nats.messages import Reply, Request
 
 __all__ = ["Connection", "Owner"]
@@ -23,7 +24,6 @@ __all__ = ["Connection", "Owner"]
 PARTING: Final = 1.0
 """Seconds that closing gives to what is still being sent."""
 
-INBOX: Final = "_INBOX"
 READ: Final = 256 * 1024
 REPLIES: Final = 1
 """The number of the subscription that replies come on. Those of lanes are higher."""
@@ -31,7 +31,7 @@ REPLIES: Final = 1
 TASKS: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
 """Where nats-py keeps the tasks of a connection."""
 
-DENIED: Final = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
+DENIED: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
 
 class Owner(Protocol):
@@ -140,9 +140,9 @@ class Connection(Client):
         with suppress(OSError):  # the reading side tells
             await self._transport.drain()  # type: ignore[union-attr]
 
-    async def listen(self) -> None:
-        """Have the server send replies here."""
-        self.inbox = f"{INBOX}.{self._nuid.next().decode()}"
+    async def listen(self, inbox: str) -> None:
+        """Have the server send replies to subjects that begin so."""
+        self.inbox = f"{inbox}.{self._nuid.next().decode()}"
         self._prefix = f"{self.inbox}.".encode()
         self._transport.write(b"SUB %b* %d\r\n" % (self._prefix, REPLIES))  # type: ignore[union-attr]
         await self.drain_writes()
@@ -187,14 +187,14 @@ class Connection(Client):
 
     # -- what nats-py calls --------------------------------------------------------------------------------------
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        answer = Reply(data, headers or b"", reply.decode())
-        if sid != REPLIES:
-            lane = self._lanes.get(sid)
+    def _dispatch(self, message: Message) -> None:
+        answer = Reply(message.payload, message.lines, message.reply_to.decode())
+        if message.number != REPLIES:
+            lane = self._lanes.get(message.number)
             if lane is not None:
                 lane.take(0, answer)
             return
-        slot = self._slots.get(subject[len(self._prefix) :])
+        slot = self._slots.get(message.subject[len(self._prefix) :])
         if slot is not None:
             slot[0].take(slot[1], answer)
 
@@ -211,9 +211,12 @@ class Connection(Client):
         if denied is None:
             self.end(nats_errors.Error(err_msg))
             return
+        if denied[1].lower() == "subscription":
+            self.end(DeniedError(denied[2]))  # no answer can come
+            return
         # The server names the subject and no request; nats-py has made it lower case.
         for token, (owner, index, subject) in list(self._slots.items()):
-            if subject.lower() == denied[1].lower():
+            if subject.lower() == denied[2].lower():
                 del self._slots[token]
                 owner.fail(index, DeniedError(subject))
 
@@ -221,10 +224,15 @@ class Connection(Client):
         self.end(e)
 
     async def _read_loop(self) -> None:
+        frames = Frames()
         try:
             while data := await self._transport.read(READ):  # type: ignore[union-attr]
                 self.last_read = self._loop.time()
-                await self._ps.parse(data)
+                for frame in frames.feed(data):
+                    if isinstance(frame, Message):
+                        self._dispatch(frame)
+                    else:
+                        await self._ps.parse(frame)
             self.end(nats_errors.UnexpectedEOF())
         except Exception as error:  # noqa: BLE001 - whatever it is, this connection is of no more use
             self.end(error)

@@ -51,7 +51,7 @@ async def dial(
                 max_outstanding_pings=1,
                 **settings,
             )
-            await connection.listen()
+            await connection.listen(options.inbox)
         _pass_cancellation_on()
     except BaseException as error:
         await connection.shut()

@@ -164,6 +164,8 @@ def _lost(error: Lost, where: str) -> BrrrError:
     cause = error.cause
     if isinstance(cause, BrrrError):
         return cause
+    if isinstance(cause, DeniedError):
+        return translated(cause, where)
     said = _said(cause)
     lower = said.lower()
     if "authorization" in lower or "authentication" in lower:

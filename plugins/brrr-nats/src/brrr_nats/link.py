@@ -22,6 +22,9 @@ API_TIMEOUT: Final = 2.5
 MOST_AT_ONCE: Final = 500
 """Requests of a batch that are under way at a time: servers refuse, or drop, beyond thousands."""
 
+MOST_HEADERS: Final = 64 * 1024
+"""Bytes of headers that no message has. A payload that leaves room for them is not weighed with its own."""
+
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of them."""
 
@@ -210,10 +213,12 @@ class Link:
         return again, why
 
     def _check_sizes(self, messages: Sequence[Request]) -> None:
+        most = self.max_payload
+        surely = most - MOST_HEADERS
         for message in messages:
-            if message.size > self.max_payload > 0:
+            if len(message.payload) > surely and message.size > most > 0:
                 raise BackendError(
-                    f"a message of {message.size} bytes is over the {self.max_payload} that nats at {self.where} takes",
+                    f"a message of {message.size} bytes is over the {most} that nats at {self.where} takes",
                     remedy="Raise the servers' max_payload, or make it smaller; it was not sent.",
                 )
 

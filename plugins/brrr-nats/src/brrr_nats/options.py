@@ -25,6 +25,7 @@ RETRY_FOR: Final = Duration(15)
 LONGEST: Final = 10 * 365 * 24 * 3600.0
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+INBOX: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class NatsOptions:
         connect_timeout: How long to wait for a connection, for each server.
         timeout: How long to wait for an answer.
         retry_for: How long an operation is tried again while servers restart or elect a leader.
+        inbox: What the subjects of answers begin with; an account may permit others than `_INBOX`.
         domain: The JetStream domain, where it is not the servers' own.
         creds: A file with this client's credentials, its JWT and seed.
         nkey_seed_file: A file with the seed of this client's NKey.
@@ -64,6 +66,7 @@ class NatsOptions:
     connect_timeout: Duration = CONNECT_TIMEOUT
     timeout: Duration = TIMEOUT
     retry_for: Duration = RETRY_FOR
+    inbox: str = "_INBOX"
     domain: str | None = None
     creds: str | None = None
     nkey_seed_file: str | None = None
@@ -89,6 +92,11 @@ class NatsOptions:
                 raise OptionError(
                     f"{name} is {value!r}", remedy="Use up to 64 letters and digits of US-ASCII, hyphens, underscores."
                 )
+        if not INBOX.fullmatch(self.inbox):
+            raise OptionError(
+                f"inbox is {self.inbox!r}",
+                remedy="Use letters and digits of US-ASCII, hyphens, underscores, full stops.",
+            )
         if self.replicas not in {1, 3, 5}:
             raise OptionError(f"replicas is {self.replicas}", remedy="Give 1, 3 or 5: a majority must be left.")
         if self.ttl is not None and self.ttl < 1:
