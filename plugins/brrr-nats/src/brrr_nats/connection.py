@@ -83,15 +83,15 @@ class Connection(Client):
         if self.cause is not None:
             raise Lost(self.cause, sent=False)
         parts: list[bytes] = []
-        tokens: list[bytes] = []
+        slots: dict[bytes, tuple[Owner, int, str]] = {}
         for index, request in requests:
             self._next += 1
             token = b"%x" % self._next
-            self._slots[token] = (owner, index, request.subject)
-            tokens.append(token)
+            slots[token] = (owner, index, request.subject)
             parts += request.encode(self._prefix + token)
+        self._slots |= slots
         self._transport.write(b"".join(parts))  # type: ignore[union-attr]
-        return tokens
+        return list(slots)
 
     def open_lane(self) -> int:
         """A subscription for the messages of pulls, which come with subjects of their own: its number tells them.

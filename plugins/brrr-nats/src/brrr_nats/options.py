@@ -95,7 +95,7 @@ class NatsOptions:
         if not INBOX.fullmatch(self.inbox):
             raise OptionError(
                 f"inbox is {self.inbox!r}",
-                remedy="Use letters and digits of US-ASCII, hyphens, underscores, full stops.",
+                remedy="Use letters, digits, hyphens, underscores, full stops.",
             )
         if self.replicas not in {1, 3, 5}:
             raise OptionError(f"replicas is {self.replicas}", remedy="Give 1, 3 or 5: a majority must be left.")

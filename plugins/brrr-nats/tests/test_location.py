@@ -1,0 +1,72 @@
+"""URLs and options: where servers are, and how to log in."""
+
+import pytest
+
+from brrr_core.errors import OptionError, UrlError
+from brrr_core.plugins import open_backend, parse_url
+from brrr_nats.location import location_of
+from brrr_nats.options import NatsOptions
+
+
+def read(url, **options):
+    return location_of(parse_url(url).url, NatsOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("nats://localhost", "localhost:4222"),
+        ("nats://a.example:4333,b.example", "a.example:4333,b.example:4222"),
+        ("nats://[::1]:4333", "[::1]:4333"),
+        ("nats://", "localhost:4222"),
+    ],
+)
+def test_servers_are_named_by_hosts(url, servers):
+    assert str(read(url)) == servers
+
+
+def test_a_user_and_a_password_are_a_login():
+    location = read("nats://me:pw@localhost")
+
+    assert (location.username, location.password.reveal(), location.token) == ("me", "pw", None)
+    assert "pw" not in repr(location)
+    assert "me" not in str(location)
+
+
+def test_a_user_alone_is_a_token():
+    location = read("nats://s3cret@localhost")
+
+    assert (location.username, location.token.reveal()) == (None, "s3cret")
+    assert "s3cret" not in repr(location)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("nats://localhost/brrr", UrlError),
+        ("nats://me:pw@localhost?creds=me.creds", OptionError),
+        ("nats://localhost?creds=me.creds&nkey_seed_file=me.nk", OptionError),
+        ("nats://token@localhost?token=other", OptionError),
+        ("nats://localhost?ca=ca.pem", OptionError),
+        ("nats://localhost?verify=false", OptionError),
+        ("nats://localhost?tls=true&key=me.key", OptionError),
+        ("nats://localhost?replicas=2", OptionError),
+        ("nats://localhost?lease=0s", OptionError),
+        ("nats://localhost?stream=a.b", OptionError),
+        ("nats://localhost?stream=", OptionError),
+        ("nats://localhost?bucket=a%20b", OptionError),
+        ("nats://localhost?domain=*", OptionError),
+        ("nats://localhost?inbox=_INBOX.%3E", OptionError),
+        ("nats://localhost?ttl=10ms", OptionError),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_remedy(url, error):
+    with pytest.raises(error) as caught:
+        open_backend(url)
+
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("option", ["ca=ca.pem", "cert=me.pem&key=me.key", "verify=false", "tls_first=true"])
+def test_options_of_tls_go_with_tls(option):
+    open_backend(f"nats://localhost?tls=true&{option}")
