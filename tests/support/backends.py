@@ -1,4 +1,4 @@
-"""The backends that a test of workflows runs on: memory, a SQLite file of its own, Redis, NATS, queues beside DynamoDB."""
+"""The backends that a test of workflows runs on: memory, a SQLite file, Redis, NATS, queues beside DynamoDB."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,0 +1,329 @@
+"""The queue where NATS has its own ideas: consumers, pulls, late acknowledgements, duplicates, schedules."""
+
+import asyncio
+import time
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from brrr_nats.receipts import State
+from tests.support.nats_servers import nats_program, until
+from tests.support.proxy import Bytes, relayed
+
+nats_program()
+
+TOPIC = "jobs"
+LONG = "lease=300s"
+
+
+@pytest.fixture
+def stream(names):
+    return f"{names}-q"
+
+
+@pytest.fixture
+async def losing(url, shared_server):
+    """A proxy that loses answers, and a backend behind it whose leases do not end."""
+    async with (
+        relayed(Bytes(shared_server.port, scheme="nats")) as proxy,
+        brrr.open_backend(f"{url.replace(shared_server.place, proxy.place)}&{LONG}") as backend,
+    ):
+        yield proxy, backend.queue
+
+
+def waiting_pulls(server, stream):
+    return sum(each["num_waiting"] for each in server.streams()[stream].get("consumer_detail") or ())
+
+
+async def pulls(server, stream, number):
+    await asyncio.to_thread(until, lambda: waiting_pulls(server, stream) == number, f"{number} pulls wait")
+
+
+async def take(queue, number, *, topic=TOPIC, within=10.0):
+    found = []
+    async with asyncio.timeout(within):
+        while len(found) < number:
+            found += await queue.receive(topic, limit=number - len(found), wait=1)
+    return found
+
+
+async def come_to(queue, *stats, within=10.0):
+    """Wait for counts: replicated streams remove what was acknowledged a little later."""
+    async with asyncio.timeout(within):
+        while await queue.stats(TOPIC) != stats:  # noqa: ASYNC110 - it is the server's state
+            await asyncio.sleep(0.01)
+
+
+async def bury(queue, number):
+    await queue.put(TOPIC, [b"%03d" % each for each in range(number)])
+    for each in await take(queue, number):
+        await queue.bury(each, "tried enough")
+
+
+# -- pulls -----------------------------------------------------------------------------------------------------------
+
+
+async def test_cancelled_receives_leave_one_pull_for_the_next(url, stream, shared_server):
+    async with brrr.open_backend(url) as backend:
+        for _ in range(5):
+            waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=3, wait=60))
+            await pulls(shared_server, stream, 1)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        assert waiting_pulls(shared_server, stream) == 1
+    await pulls(shared_server, stream, 0)
+
+
+async def test_a_pull_for_more_than_a_receiver_takes_is_not_used(url, stream, shared_server):
+    async with brrr.open_backend(url) as backend, brrr.open_backend(url) as other:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
+        await pulls(shared_server, stream, 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        taking = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await pulls(shared_server, stream, 2)
+        await other.queue.put(TOPIC, [b"%d" % each for each in range(3)])
+        assert len(await taking) == 1
+        assert len(await take(backend.queue, 2)) == 2
+
+
+async def test_what_comes_for_a_cancelled_receive_goes_to_another_that_waits(url, stream, shared_server):
+    async with brrr.open_backend(f"{url}&{LONG}") as backend:
+        first = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await pulls(shared_server, stream, 1)
+        second = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await pulls(shared_server, stream, 2)
+        first.cancel()
+        await asyncio.wait({first})
+        await backend.queue.put(TOPIC, [b"x"])
+        async with asyncio.timeout(5):
+            (found,) = await second
+        assert found.attempt == 1
+
+
+async def test_what_nobody_here_takes_goes_back_long_before_its_lease_ends(url, stream, shared_server):
+    async with brrr.open_backend(f"{url}&{LONG}") as backend, brrr.open_backend(f"{url}&{LONG}") as other:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=5, wait=60))
+        await pulls(shared_server, stream, 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await other.queue.put(TOPIC, [b"%d" % each for each in range(5)])
+        assert len(await take(other.queue, 5)) == 5
+
+
+async def test_closing_gives_back_what_is_on_its_way(url):
+    """Closed at any moment between a put and what it brings, a backend leaves no message to its lease."""
+    async with brrr.open_backend(f"{url}&{LONG}") as other:
+        for turns in (0, 1, 2, 3, 5, 8, 13, 30):
+            backend = brrr.open_backend(f"{url}&{LONG}")
+            await backend.open()
+            receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
+            await asyncio.sleep(0.02)
+            await other.queue.put(TOPIC, [b"%d" % each for each in range(5)])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await backend.close()
+            try:
+                held = len(await receiving)
+            except BackendClosedError:
+                held = 0
+            await other.queue.ack(await take(other.queue, 5 - held))
+
+
+async def test_many_receivers_of_one_topic_use_few_lanes(url):
+    async with brrr.open_backend(url) as backend:
+        for _ in range(20):
+            await asyncio.gather(*(backend.queue.receive(TOPIC, limit=1, wait=0) for _ in range(10)))
+        assert len(backend._link.line.current._lanes) <= 10
+
+
+# -- receipts --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_process_that_stood_still_does_not_settle_what_its_lease_no_longer_covers(url):
+    """A message lay unread while the loop was blocked: its lease began when it was sent, and not when it was read."""
+    async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
+        receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await asyncio.sleep(0.2)  # it waits
+        putting = asyncio.create_task(other.queue.put(TOPIC, [b"x"]))
+        await asyncio.sleep(0)
+        time.sleep(1.3)  # noqa: ASYNC251 - that is what this is about
+        (late,) = await receiving
+        await putting
+        await backend.queue.ack([late])
+        (again,) = await take(other.queue, 1)
+        assert again.body == b"x"
+        assert again.attempt > late.attempt
+
+
+async def test_settling_waits_for_what_is_under_way_of_the_same_receipt(backend):
+    await backend.queue.put(TOPIC, [b"x"])
+    (held,) = await take(backend.queue, 1)
+    acking = asyncio.create_task(backend.queue.ack([held]))
+    await asyncio.sleep(0)
+    acking.cancel()
+    await backend.queue.release([held])  # the ack was sent: there is nothing to release
+    assert held.receipt.state is State.SETTLED
+    assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
+    await come_to(backend.queue, 0, 0, 0, 0)
+
+
+async def test_the_longest_lease_that_a_worker_asks_for_counts(url, stream, shared_server):
+    def lease():
+        (consumer,) = shared_server.streams()[stream]["consumer_detail"]
+        return consumer["config"]["ack_wait"] / 1e9
+
+    for asked, counts in ((5, 5), (30, 30), (1, 30)):
+        async with brrr.open_backend(f"{url}&lease={asked}s") as backend:
+            await backend.queue.receive(TOPIC, limit=1, wait=0)
+            assert backend.queue.lease == asked
+        assert lease() == counts
+
+
+async def test_an_ack_whose_answer_was_lost_is_repeated(losing):
+    proxy, queue = losing
+    await queue.put(TOPIC, [b"x", b"y"])
+    held = await take(queue, 2)
+    proxy.lose_answer_to(lambda sent: b"+ACK" in sent)
+    await queue.ack(held)
+    await come_to(queue, 0, 0, 0, 0)
+
+
+async def test_a_release_whose_answer_was_lost_raises_and_the_receipt_is_used_up(losing):
+    proxy, queue = losing
+    await queue.put(TOPIC, [b"x"])
+    (held,) = await take(queue, 1)
+    proxy.lose_answer_to(lambda sent: b"-NAK" in sent)
+    with pytest.raises(BackendUnavailableError):
+        await queue.release([held])
+    (again,) = await take(queue, 1)
+    await queue.release([held])
+    await queue.ack([held])
+    assert await queue.receive(TOPIC, limit=1, wait=0.2) == []
+    await queue.ack([again])
+    await come_to(queue, 0, 0, 0, 0)
+
+
+# -- putting ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_put_whose_answer_was_lost_is_repeated(losing):
+    proxy, queue = losing
+    proxy.lose_answer_to(lambda sent: b"once" in sent)
+    await queue.put(TOPIC, [b"once"])
+    assert {each.body for each in await take(queue, 2)} == {b"once"}
+
+
+async def test_a_delayed_put_whose_answer_was_lost_puts_one_message(losing):
+    proxy, queue = losing
+    await queue.put(TOPIC, [b"first"], delay=60)  # the time is known now
+    proxy.lose_answer_to(lambda sent: b"second" in sent)
+    await queue.put(TOPIC, [b"second"], delay=60)
+    assert (await queue.stats(TOPIC)).delayed == 2
+
+
+async def test_delayed_messages_outlive_a_restart(own_server):
+    async with brrr.open_backend(own_server.url) as backend:
+        await backend.queue.put(TOPIC, [b"later"], delay=2)
+        await asyncio.to_thread(own_server.kill)
+        await asyncio.to_thread(own_server.start)
+        (found,) = await take(backend.queue, 1, within=20)
+        assert found.body == b"later"
+        await backend.queue.ack([found])
+        await come_to(backend.queue, 0, 0, 0, 0)
+
+
+async def test_delayed_messages_outlive_their_leader(own_cluster):
+    async with brrr.open_backend(f"{own_cluster.url}?replicas=3&retry_for=30s") as backend:
+        await backend.queue.put(TOPIC, [b"%03d" % each for each in range(100)], delay=3)
+        leader = await asyncio.to_thread(own_cluster.leader, "brrr")
+        await asyncio.to_thread(leader.kill)
+        found = await take(backend.queue, 100, within=60)
+        assert {each.body for each in found} == {b"%03d" % each for each in range(100)}
+        await backend.queue.ack(found)
+        await come_to(backend.queue, 0, 0, 0, 0)
+
+
+async def test_many_delayed_messages_are_counted_and_come(backend):
+    await backend.queue.put(TOPIC, [b"%d" % each for each in range(2000)], delay=8)
+    assert (await backend.queue.stats(TOPIC)).delayed == 2000
+    assert len({each.body for each in await take(backend.queue, 2000, within=40)}) == 2000
+
+
+# -- dead letters ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_bury_whose_answer_was_lost_keeps_one_letter(losing):
+    proxy, queue = losing
+    await queue.put(TOPIC, [b"x"])
+    (held,) = await take(queue, 1)
+    proxy.lose_answer_to(lambda sent: b"tried" in sent)
+    await queue.bury(held, "tried enough")
+    await come_to(queue, 0, 0, 0, 1)
+
+
+async def test_a_bury_that_is_cancelled_at_any_moment_loses_nothing(url):
+    async with brrr.open_backend(f"{url}&lease=1s") as backend:
+        for turns in (0, 1, 2, 3, 4, 6, 8, 12, 20):
+            topic = f"{TOPIC}-{turns}"
+            await backend.queue.put(topic, [b"x"])
+            (held,) = await take(backend.queue, 1, topic=topic)
+            burying = asyncio.create_task(backend.queue.bury(held, "tried enough"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            burying.cancel()
+            await asyncio.wait({burying})
+            async with asyncio.timeout(10):
+                while (stats := await backend.queue.stats(topic))[:3] != (0, 0, 0):
+                    for each in await backend.queue.receive(topic, limit=1, wait=0.5):
+                        await backend.queue.bury(each, "tried enough")
+            assert stats.dead == 1
+
+
+async def test_redrives_at_the_same_time_put_each_letter_once(url):
+    async with brrr.open_backend(url) as backend, brrr.open_backend(url) as other:
+        await bury(backend.queue, 50)
+        counts = await asyncio.gather(*(each.queue.redrive(TOPIC, limit=1000) for each in (backend, other) * 3))
+        assert sum(counts) == 50
+        await come_to(backend.queue, 50, 0, 0, 0)
+
+
+async def test_a_redrive_whose_answer_was_lost_puts_each_letter_once(losing):
+    proxy, queue = losing
+    await bury(queue, 5)
+    proxy.lose_answer_to(lambda sent: b"redriven." in sent)
+    await queue.redrive(TOPIC, limit=100)
+    await come_to(queue, 5, 0, 0, 0)
+
+
+async def test_more_letters_than_are_moved_together(backend):
+    await bury(backend.queue, 230)
+    assert await backend.queue.redrive(TOPIC, limit=205) == 205
+    assert [each.body for each in await backend.queue.dead(TOPIC, limit=100)] == [b"%03d" % n for n in range(205, 230)]
+    assert await backend.queue.drop(TOPIC, limit=20) == 20
+    assert await backend.queue.drop(TOPIC, limit=20) == 5
+
+
+async def test_the_largest_body_is_buried_with_a_reason_that_is_cut_in_its_middle(backend):
+    body = bytes(range(256)) * 4 * 960
+    await backend.queue.put(TOPIC, [body])
+    (held,) = await take(backend.queue, 1)
+    await backend.queue.bury(held, "begins ☃ " + "\N{DUCK}" * 100_000 + " ends")
+    (letter,) = await backend.queue.dead(TOPIC, limit=10)
+    assert letter.body == body
+    assert letter.reason.startswith("begins ☃ \N{DUCK}")
+    assert letter.reason.endswith("\N{DUCK} ends")
+    assert " … " in letter.reason
+    assert await backend.queue.redrive(TOPIC, limit=1) == 1
+    (again,) = await take(backend.queue, 1)
+    assert again.body == body
+
+
+@pytest.mark.parametrize("reason", ["", " ", "a\r\nb: c\r\n\r\n", "%41 \\ 100%", "half \ud83e", "\0\x1f\x7f"])
+async def test_any_reason_is_kept(backend, reason):
+    await backend.queue.put(TOPIC, [b"x"])
+    (held,) = await take(backend.queue, 1)
+    await backend.queue.bury(held, reason)
+    (letter,) = await backend.queue.dead(TOPIC, limit=10)
+    assert letter.reason == reason.encode(errors="backslashreplace").decode()
