@@ -11,7 +11,8 @@ from typing import Self
 
 import pytest
 
-from tests.support.redis_servers import Server, missing, valkey_program
+from tests.support.processes import missing
+from tests.support.redis_servers import Server, valkey_program
 
 HERE = Path(__file__).parent
 

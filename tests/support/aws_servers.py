@@ -15,7 +15,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -28,7 +27,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support import dynamodb_local
-from tests.support.redis_servers import free_port, missing, until
+from tests.support.processes import ServerProcess, free_port, missing, until
 
 GIVEN_DYNAMO: Final = "BRRR_TEST_DYNAMO_ENDPOINT"
 GIVEN_SQS: Final = "BRRR_TEST_SQS_ENDPOINT"
@@ -49,20 +48,18 @@ DUMMY: Final = {
 NEVER: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
 """What must not be set while emulators are used."""
 
-
 STARTING: Final = 120.0
 """Seconds within which a server answers. It takes one or two, and many times that where the machine is busy."""
 
 
-class Emulator(ABC):
-    """One server process on a port of this machine, with a folder for its log and its data."""
+class Emulator(ServerProcess, ABC):
+    """One server process on a port of this machine, with a folder for its log."""
 
     name: str
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
         self.port = port or free_port()
-        self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
@@ -105,14 +102,6 @@ class Emulator(ABC):
             raise
         return pid
 
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        """End it as an operator would."""
-        self._end(signal.SIGTERM)
-
     def ready(self, pid: int | None = None) -> None:
         """Wait until it answers.
 
@@ -131,17 +120,6 @@ class Emulator(ABC):
             error.add_note(self.log.read_text(errors="replace")[-2000:])
             raise
 
-    def _end(self, number: signal.Signals) -> None:
-        if self.process is None:
-            return
-        self.process.send_signal(number)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
 
 class Moto(Emulator):
     """moto's server: SQS, DynamoDB and more, in memory."""
@@ -159,13 +137,6 @@ class DynamoLocal(Emulator):
 
     def command(self) -> list[str]:
         return dynamodb_local.command(self.port)
-
-
-class KeptDynamoLocal(DynamoLocal):
-    """DynamoDB Local that keeps its data in its folder, and so survives a restart."""
-
-    def command(self) -> list[str]:
-        return dynamodb_local.command(self.port, self.folder)
 
 
 def alive(pid: int) -> bool:
@@ -224,10 +195,11 @@ def _state(folder: Path) -> Iterator[dict[str, int]]:
         file.write(json.dumps(state))
 
 
-def closed_endpoint() -> str:
-    """An endpoint at which nothing answers."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+def dynamo_url(table: str, endpoint: str | None, **options: str) -> str:
+    """The URL of a table: behind an endpoint of http, or on AWS."""
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    place = table if endpoint is None else f"{endpoint.removeprefix('http://')}/{table}"
+    return f"dynamo://{place}" + (f"?{query}" if query else "")
 
 
 def client(service: str, endpoint: str | None) -> Any:

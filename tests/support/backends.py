@@ -10,7 +10,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend.memory import space
-from tests.support import nats_servers
+from tests.support import aws_servers, nats_servers
 from tests.support.redis_servers import Server, valkey_program
 
 _names = count()
@@ -73,8 +73,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def dynamo_url(request: pytest.FixtureRequest) -> str:
     """A DynamoDB table of its own: calls of the same arguments would find each other's values."""
     endpoint, prefix = request.getfixturevalue("dynamo_endpoint"), request.getfixturevalue("aws_prefix")
-    place = "" if endpoint is None else f"{endpoint.removeprefix('http://')}/"
-    address = f"dynamo://{place}{prefix}{next(_names)}"
+    address = aws_servers.dynamo_url(f"{prefix}{next(_names)}", endpoint)
     asyncio.run(brrr.open_backend(address).setup())
     return address
 

@@ -32,17 +32,16 @@ class UnavailableError(Exception):
     """DynamoDB Local cannot be had here; the text says why."""
 
 
-def command(port: int, folder: Path | None = None) -> list[str]:
-    """What starts it on a port. It keeps its data in `folder`, or in memory where none is given.
+def command(port: int) -> list[str]:
+    """What starts it on a port. It keeps its data in memory.
 
     Raises:
         UnavailableError: No Java, no npm, or no package index.
     """
     place = _installed()
-    kept = ("-dbPath", str(folder)) if folder else ("-inMemory",)
     places = (f"-Djava.library.path={place / 'DynamoDBLocal_lib'}", "-Djava.io.tmpdir=.")  # where it unpacks SQLite
     program = [_java(), *JAVA_OPTIONS, *places, "-jar", str(place / "DynamoDBLocal.jar")]
-    return [*program, *kept, "-sharedDb", "-disableTelemetry", "-port", str(port)]
+    return [*program, "-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
 
 
 def _java() -> str:

@@ -9,14 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-from tests.support.redis_servers import free_port, missing
+from tests.support import processes
+from tests.support.processes import ServerProcess, free_port, missing
 
 BOUND: Final = 40.0
 """Seconds within which a server answers, a cluster forms, a leader is elected: NATS waits 4 to 9 for a lost leader."""
@@ -39,21 +39,12 @@ def nats_program() -> Path:
     missing(f"no nats-server: neither on PATH nor in an installed package {PACKAGE}")
 
 
-def until(condition: Callable[[], Any], what: str, *, bound: float = BOUND) -> Any:
+def until(condition: Callable[[], Any], what: str) -> Any:
     """Poll until the condition gives something. Failed requests count as nothing."""
-    deadline = time.monotonic() + bound
-    while True:
-        try:
-            found = condition()
-        except OSError:
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        time.sleep(0.02)
+    return processes.until(condition, what, bound=BOUND)
 
 
-class Server:
+class Server(ServerProcess):
     """One server process. Its log is in its folder, and shown where it does not start.
 
     Args:
@@ -84,7 +75,6 @@ class Server:
         self.room = room
         self.port = free_port()
         self.monitor = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -143,23 +133,6 @@ class Server:
         self.signal(signal.SIGHUP)
         until(lambda: self.log.count("Reloaded server configuration") > before, "the configuration is read again")
 
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        """End it as an operator would; kill it if it does not."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self.process = None
-
     def pause(self) -> None:
         """Have it stand still: connections stay, nothing answers."""
         self.signal(signal.SIGSTOP)
@@ -167,11 +140,6 @@ class Server:
     def go_on(self) -> None:
         """Have it go on after a pause."""
         self.signal(signal.SIGCONT)
-
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
 
     def ask(self, path: str) -> Any:
         """What its monitoring port says: `jsz?accounts=true&streams=true&consumers=true`, `connz?subs=true`."""

@@ -5,34 +5,24 @@ Where none is to be had, a test is skipped with the reason; with `CI=true` that 
 """
 
 import importlib.util
-import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from random import SystemRandom
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import pytest
 import redis
+
+from tests.support import processes
+from tests.support.processes import ServerProcess, free_port, missing
 
 BOUND: Final = 30.0
 """Seconds within which a server answers, a cluster forms, a failover takes place."""
 
 GIVEN: Final = "BRRR_TEST_REDIS_URL"
-PORTS: Final = range(12000, 22000)
-"""Ports of servers. A cluster's servers also use the port 10,000 above. Connections get theirs from 32,768 on: one of
-those might have taken a server's port while it is down."""
-
-
-def missing(what: str) -> NoReturn:
-    """Skip the test for want of a server; on CI, fail."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}: on CI every server must be there")
-    pytest.skip(what, allow_module_level=True)
 
 
 def valkey_program() -> Path:
@@ -60,34 +50,12 @@ def _program(name: str, package: str, pattern: str, *, path_first: bool = True) 
     missing(f"no {name}: neither on PATH nor in an installed package {package}")
 
 
-def free_port() -> int:
-    """A port that is free, and whose cluster port is free too."""
-    while True:
-        port = SystemRandom().choice(PORTS)
-        try:
-            for each in (port, port + 10000):
-                with socket.create_server(("127.0.0.1", each)):
-                    pass
-        except OSError:
-            continue
-        return port
-
-
-def until(condition: Callable[[], Any], what: str, *, bound: float = BOUND) -> Any:
+def until(condition: Callable[[], Any], what: str) -> Any:
     """Poll until the condition gives something. Failed connections count as nothing."""
-    deadline = time.monotonic() + bound
-    while True:
-        try:
-            found = condition()
-        except (redis.RedisError, OSError):
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        time.sleep(0.02)
+    return processes.until(condition, what, bound=BOUND, failures=(redis.RedisError, OSError))
 
 
-class Server:
+class Server(ServerProcess):
     """One server process. Its log is in its folder, and shown where it does not start.
 
     Args:
@@ -101,7 +69,6 @@ class Server:
         self.folder = folder
         self.port = port or free_port()
         self.options = options
-        self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -121,23 +88,6 @@ class Server:
                 error.add_note((self.folder / "log").read_text(errors="replace")[-2000:])
                 raise
         return self
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def stop(self) -> None:
-        """End it as an operator would; kill it if it does not."""
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self.process = None
 
     def do(self, *words: str | bytes | float) -> Any:
         """Run one command, on a connection of its own."""

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import os
 import random
 import sys
 import time
@@ -121,6 +122,21 @@ async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int 
             report.rounds += 1
             report.seconds.append(time.monotonic() - begin)
     return report
+
+
+async def soak_part(url: str | Sequence[str], *, part: int, parts: int, rounds: int, depth: int = DEPTH) -> None:
+    """A test's part of so many rounds: tests that share them run side by side, each with workers of its own.
+
+    `BRRR_SOAK_ROUNDS` in the environment is how many rounds there are instead, `BRRR_SEED` which moments are the bad
+    ones.
+    """
+    seed = int(os.environ.get("BRRR_SEED", random.randrange(10**6)))
+    own = len(range(part, int(os.environ.get("BRRR_SOAK_ROUNDS", rounds)), parts))
+    print(f"BRRR_SEED={seed}")  # noqa: T201 - shown where the test fails
+    report = await soak(url, rounds=own, seed=seed, depth=depth)
+    assert report.rounds == own
+    assert report.kills >= own
+    print(f"{report.kills} kills, the longest round {max(report.seconds):.1f} s")  # noqa: T201
 
 
 async def _nothing_left(connection: brrr.Connection, at: int) -> None:

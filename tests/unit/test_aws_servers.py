@@ -7,6 +7,7 @@ import pytest
 
 from tests.support import aws_servers
 from tests.support.aws_servers import Emulator, alive, answering, shared
+from tests.support.processes import until
 
 
 class Tiny(Emulator):
@@ -31,7 +32,7 @@ def test_the_last_who_leaves_ends_a_shared_server(tmp_path: Path) -> None:
         with shared(Tiny, tmp_path) as second:
             assert second == first
         assert answering(port)
-    aws_servers.until(lambda: not answering(port), "it ends")
+    until(lambda: not answering(port), "it ends", bound=30)
 
 
 @pytest.mark.parametrize("start", ["start", "start_shared"])
@@ -45,4 +46,4 @@ def test_a_server_that_does_not_answer_is_not_left_behind(
         getattr(server, start)()
 
     note = tmp_path / "pid"
-    assert not note.exists() or aws_servers.until(lambda: not alive(int(note.read_text())), "it is gone")
+    assert not note.exists() or until(lambda: not alive(int(note.read_text())), "it is gone", bound=30)

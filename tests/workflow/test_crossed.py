@@ -7,24 +7,13 @@ from dataclasses import replace
 
 import brrr_core as brrr
 from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
-from tests.workflow.test_redrive import lose_everything
-from tests.workflow.test_shapes import fan_out, square
+from tests.workflow.test_redrive import schedule_and_lose
+from tests.workflow.test_shapes import compute_each_number_once, fan_out, square
+from tests.workflow.test_spawn_limit import bury_infinite_recursion
 
 
 async def test_fib_computes_each_number_once(places: Sequence[str]) -> None:
-    finished: Counter[int] = Counter()
-
-    @brrr.handler
-    async def fib(app: brrr.ActiveWorker, n: int) -> int:
-        value = n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
-        finished[n] += 1
-        return value
-
-    async with serving(places, {"fib": fib}) as fleet:
-        assert await fleet.run(fib, 30) == 832040
-        assert await fleet.idle() == (0, 0, 0, 0)
-    assert set(finished) == set(range(31))
-    assert finished.total() < 31 * 1.5  # side by side, a call may run twice; its value is written once
+    await compute_each_number_once(places, 30, 832040)
 
 
 async def test_fan_out(places: Sequence[str]) -> None:
@@ -56,19 +45,7 @@ async def test_a_child_that_many_parents_share_runs_once(places: Sequence[str]) 
 
 
 async def test_infinite_recursion_is_buried(places: Sequence[str]) -> None:
-    runs: Counter[str] = Counter()
-
-    @brrr.handler
-    async def forever(app: brrr.ActiveWorker, n: int) -> int:
-        runs["forever"] += 1
-        return await app.call(forever)(n + 1)
-
-    async with serving(places, {"forever": forever}, policy=replace(QUICK, spawn_limit=30)) as fleet:
-        await fleet.app.schedule(forever, topic=TOPIC)(0)
-        (reason,) = await fleet.dead(1)
-        assert await fleet.idle() == (0, 0, 0, 1)
-    assert "BRRR-ENGINE-01" in reason
-    assert runs["forever"] == 30
+    await bury_infinite_recursion(places, 30)
 
 
 async def test_a_dead_letter_that_is_redriven_resumes_its_parents(places: Sequence[str]) -> None:
@@ -111,14 +88,7 @@ async def test_a_workflow_whose_messages_are_all_lost_is_scheduled_anew(places: 
 
     queue, store = places
     async with brrr.connect(queue, store) as connection:
-        abrupt = over(connection, policy=replace(QUICK, grace=0))
-        async with working(abrupt, {"fib": fib}) as fleet:
-            await fleet.app.schedule(fib, topic=TOPIC)(12)
-            async with asyncio.timeout(BOUND):
-                await reached.wait()
-            await fleet.settled(1)  # everybody waits for the one that is stuck
-        await abrupt.close()
-        assert await lose_everything(connection.queue) >= 1
+        await schedule_and_lose(connection, fib, reached)
         gate.set()
         again = over(connection)
         async with working(again, {"fib": fib}) as fleet:

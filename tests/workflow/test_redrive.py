@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,18 @@ async def lose_everything(queue: Queue) -> int:
     return lost
 
 
+async def schedule_and_lose(roles: Any, fib: Callable[..., Any], reached: asyncio.Event) -> None:
+    """Run fib(12) until it is stuck in one call, which is `reached`; then stop its worker, and lose its messages."""
+    abrupt = over(roles, policy=replace(QUICK, grace=0))
+    async with working(abrupt, {"fib": fib}) as fleet:
+        await fleet.app.schedule(fib, topic=TOPIC)(12)
+        async with asyncio.timeout(BOUND):
+            await reached.wait()
+        await fleet.settled(1)  # everybody waits for the one that is stuck
+    await abrupt.close()
+    assert await lose_everything(roles.queue) >= 1
+
+
 @pytest.mark.parametrize("stuck", [0, 4, 9], ids=lambda n: f"stuck at {n}")
 async def test_a_workflow_whose_messages_are_all_lost(url: str, stuck: int) -> None:
     reached = asyncio.Event()
@@ -37,14 +51,7 @@ async def test_a_workflow_whose_messages_are_all_lost(url: str, stuck: int) -> N
         return n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
 
     async with brrr.open_backend(url) as backend:
-        abrupt = over(backend, policy=replace(QUICK, grace=0))
-        async with working(abrupt, {"fib": fib}) as fleet:
-            await fleet.app.schedule(fib, topic=TOPIC)(12)
-            async with asyncio.timeout(BOUND):
-                await reached.wait()
-            await fleet.settled(1)  # everybody waits for the one that is stuck
-        await abrupt.close()
-        assert await lose_everything(backend.queue) >= 1
+        await schedule_and_lose(backend, fib, reached)
         assert await backend.queue.stats(TOPIC) == (0, 0, 0, 0)
 
         gate.set()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import brrr_core as brrr
@@ -9,7 +10,8 @@ from brrr_core.wire import count_key
 from tests.support.fleet import BOUND, QUICK, TOPIC, serving
 
 
-async def test_infinite_recursion_is_buried(url: str) -> None:
+async def bury_infinite_recursion(place: str | Sequence[str], limit: int) -> None:
+    """Run what calls itself for ever, until its root is over the limit."""
     runs: Counter[str] = Counter()
 
     @brrr.handler
@@ -17,15 +19,19 @@ async def test_infinite_recursion_is_buried(url: str) -> None:
         runs["forever"] += 1
         return await app.call(forever)(n + 1)
 
-    async with serving(url, {"forever": forever}, policy=replace(QUICK, spawn_limit=50)) as fleet:
+    async with serving(place, {"forever": forever}, policy=replace(QUICK, spawn_limit=limit)) as fleet:
         await fleet.app.schedule(forever, topic=TOPIC)(0)
         (reason,) = await fleet.dead(1)
         assert await fleet.idle() == (0, 0, 0, 1)
         (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
         assert letter.attempt == 1  # at once, without another try
     assert "BRRR-ENGINE-01" in reason
-    assert "50" in reason
-    assert runs["forever"] == 50
+    assert str(limit) in reason
+    assert runs["forever"] == limit
+
+
+async def test_infinite_recursion_is_buried(url: str) -> None:
+    await bury_infinite_recursion(url, 50)
 
 
 async def test_a_recursion_that_grows_in_width_is_buried_too(url: str) -> None:

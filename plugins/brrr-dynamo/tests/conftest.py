@@ -8,6 +8,7 @@ import pytest
 
 import brrr_core as brrr
 from tests.support import aws_servers
+from tests.support.aws_servers import dynamo_url
 
 aws_environment = aws_servers.aws_environment
 aws_prefix = aws_servers.aws_prefix
@@ -16,24 +17,17 @@ dynamo_endpoint = aws_servers.dynamo_endpoint
 moto_endpoint = aws_servers.moto_endpoint
 
 
-def url_of(table: str, endpoint: str | None, **options: str) -> str:
-    """The URL of a table: behind an endpoint of http, or on AWS."""
-    query = "&".join(f"{name}={value}" for name, value in options.items())
-    place = table if endpoint is None else f"{endpoint.removeprefix('http://')}/{table}"
-    return f"dynamo://{place}" + (f"?{query}" if query else "")
-
-
 @pytest.fixture(scope="session")
 def table(dynamo_endpoint, aws_prefix) -> str:
     """A table that `brrr setup` made, for all tests: they keep apart by their keys."""
     name = f"{aws_prefix}table"
-    asyncio.run(brrr.open_backend(url_of(name, dynamo_endpoint)).setup())
+    asyncio.run(brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup())
     return name
 
 
 @pytest.fixture(scope="session")
 def shared_url(table, dynamo_endpoint) -> str:
-    return url_of(table, dynamo_endpoint)
+    return dynamo_url(table, dynamo_endpoint)
 
 
 @pytest.fixture

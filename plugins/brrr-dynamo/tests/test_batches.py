@@ -7,8 +7,7 @@ from brrr_aws.metering import metering
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError, BackendUnavailableError
 from tests.support.aws_proxy import proxied
-
-from .conftest import url_of
+from tests.support.aws_servers import dynamo_url
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ async def proxy(dynamo_endpoint):
 
 @pytest.fixture
 async def store(proxy, table):
-    async with brrr.open_backend(url_of(table, proxy.endpoint, retry_for="1s")) as backend:
+    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="1s")) as backend:
         proxy.requests.clear()
         yield backend.store
 

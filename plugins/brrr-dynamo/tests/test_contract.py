@@ -10,7 +10,7 @@ import pytest
 from brrr_core.contract import BackendContract, CacheContract, StoreContract
 from tests.support import dynamodb_local
 from tests.support.aws_servers import GIVEN_DYNAMO, REAL
-from tests.support.redis_servers import missing
+from tests.support.processes import missing
 
 if not REAL and GIVEN_DYNAMO not in os.environ:
     try:

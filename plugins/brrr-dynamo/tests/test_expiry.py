@@ -7,13 +7,12 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import OptionError
-
-from .conftest import url_of
+from tests.support.aws_servers import dynamo_url
 
 
 @pytest.fixture
 async def short(table, dynamo_endpoint):
-    async with brrr.open_backend(url_of(table, dynamo_endpoint, ttl="1h", counter_ttl="2h")) as backend:
+    async with brrr.open_backend(dynamo_url(table, dynamo_endpoint, ttl="1h", counter_ttl="2h")) as backend:
         yield backend
 
 

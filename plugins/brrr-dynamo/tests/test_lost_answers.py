@@ -7,8 +7,7 @@ from brrr_aws.failures import AnswerLostError
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
 from tests.support.aws_proxy import proxied
-
-from .conftest import url_of
+from tests.support.aws_servers import dynamo_url
 
 HARMS = ["lose", "stall"]
 
@@ -23,7 +22,7 @@ async def proxy(dynamo_endpoint):
 
 @pytest.fixture
 async def store(proxy, table):
-    async with brrr.open_backend(url_of(table, proxy.endpoint, timeout="1s", retry_for="60s")) as backend:
+    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, timeout="1s", retry_for="60s")) as backend:
         yield backend.store
 
 
@@ -116,7 +115,7 @@ async def test_a_throttled_swap_is_done_in_the_end(proxy, store, key):
 
 
 async def test_a_create_whose_every_answer_is_lost_is_given_up(proxy, table, key):
-    async with brrr.open_backend(url_of(table, proxy.endpoint, retry_for="200ms")) as backend:
+    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="200ms")) as backend:
         proxy.lose("PutItem", times=10_000)
         with pytest.raises(AnswerLostError):
             await backend.store.swap([Swap(key, None, b"mine")])
@@ -158,7 +157,7 @@ async def test_a_large_call_whose_answer_is_lost_keeps_its_parts(proxy, store, p
 
 
 async def test_an_unreachable_server_is_told_when_it_is_needed(proxy, table, key):
-    async with brrr.open_backend(url_of(table, proxy.endpoint, retry_for="200ms")) as backend:
+    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="200ms")) as backend:
         proxy.cut("*", times=10_000)
         with pytest.raises(BackendUnavailableError):
             await backend.store.read([key])

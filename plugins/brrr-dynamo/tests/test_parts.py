@@ -14,8 +14,7 @@ from brrr_dynamo import parts
 from brrr_dynamo.layout import INLINE
 from brrr_dynamo.options import MAX_VALUE
 from tests.support.aws_proxy import proxied
-
-from .conftest import url_of
+from tests.support.aws_servers import dynamo_url
 
 RANDOM = Random(7)
 LARGE, OTHER = RANDOM.randbytes(900_000), RANDOM.randbytes(1_500_000)
@@ -30,13 +29,13 @@ def key(prefix):
 def table_of_parts(dynamo_endpoint, aws_prefix, prefix):
     """A table of its own, in which what is left can be counted."""
     name = f"{aws_prefix}{prefix}parts"
-    asyncio.run(brrr.open_backend(url_of(name, dynamo_endpoint)).setup())
+    asyncio.run(brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup())
     return name
 
 
 @pytest.fixture
 def own_url(table_of_parts, dynamo_endpoint):
-    return url_of(table_of_parts, dynamo_endpoint)
+    return dynamo_url(table_of_parts, dynamo_endpoint)
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ async def test_one_of_many_creators_wins_and_the_others_leave_nothing(own_url, l
 
 async def test_a_reader_whose_parts_are_replaced_reads_again(proxy, table, backend, key):
     await backend.store.swap([Swap(key, None, LARGE)])
-    async with brrr.open_backend(url_of(table, proxy.endpoint, retry_for="5s")) as slow:
+    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="5s")) as slow:
         replaced = []
 
         async def replace():
@@ -174,7 +173,7 @@ class TestCrashes:
 
     @pytest.mark.parametrize("harm", ["BatchWriteItem", "PutItem"])
     async def test_parts_without_a_head_are_removed(self, proxy, table_of_parts, own_url, left, key, harm):
-        async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+        async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
             if harm == "BatchWriteItem":
                 proxy.plans.append(_after_first(proxy, harm))
             else:
@@ -191,7 +190,7 @@ class TestCrashes:
     async def test_parts_of_a_value_that_was_replaced_are_removed(self, proxy, table_of_parts, own_url, left, key):
         async with brrr.open_backend(own_url) as backend:
             await backend.store.swap([Swap(key, None, LARGE)])
-        async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+        async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
             proxy.cut("BatchWriteItem", times=10_000)
             assert await backend.store.swap([Swap(key, LARGE, b"small")]) == [True]
         assert left() == (3, 1)
@@ -211,7 +210,7 @@ class TestCrashes:
     async def test_a_swap_whose_answers_are_all_lost_is_decided_by_its_head(
         self, proxy, table_of_parts, own_url, left, key
     ):
-        async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+        async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
             proxy.lose("PutItem", times=10_000)
             with pytest.raises(AnswerLostError):
                 await backend.store.swap([Swap(key, None, LARGE)])
@@ -222,7 +221,7 @@ class TestCrashes:
 
 
 async def test_parts_that_are_being_written_are_left_alone(own_url, left, table_of_parts, proxy, key):
-    async with brrr.open_backend(url_of(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
+    async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
         proxy.cut("PutItem", times=10_000)
         with pytest.raises(BackendError):
             await backend.store.swap([Swap(key, None, LARGE)])

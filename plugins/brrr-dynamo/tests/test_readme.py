@@ -9,19 +9,14 @@ from brrr_core.backend import Key, Swap
 from brrr_dynamo import layout
 from brrr_dynamo.options import DynamoOptions
 from tests.support.aws_proxy import proxied
-
-from .conftest import url_of
+from tests.support.aws_servers import dynamo_url
+from tests.support.readmes import options_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_every_option_is_in_its_table():
-    table = README.partition("## Options")[2].partition("##")[0]
-    written = {
-        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
-    }
-
-    assert written == {option.name for option in fields(DynamoOptions)}
+    assert options_of(README) == {option.name for option in fields(DynamoOptions)}
 
 
 def test_the_items_are_those_of_the_layout():
@@ -36,7 +31,7 @@ async def test_the_permissions_that_it_lists_are_all_that_is_asked_for(dynamo_en
     setup = re.findall(r"`dynamodb:(\w+)`", README)
     large, key = bytes(500_000), Key("value", prefix)
     async with proxied(dynamo_endpoint) as proxy:
-        url = url_of(f"{aws_prefix}{prefix}readme", proxy.endpoint)
+        url = dynamo_url(f"{aws_prefix}{prefix}readme", proxy.endpoint)
         await brrr.open_backend(url).setup()
         assert {request.operation for request in proxy.requests} <= {*policies, *setup}
         proxy.requests.clear()

@@ -9,8 +9,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import BackendError, BackendUnavailableError, OptionError, UrlError
 from tests.support.aws_proxy import proxied
-
-from .conftest import url_of
+from tests.support.aws_servers import dynamo_url
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def name(aws_prefix, prefix):
 
 
 async def test_setup_makes_a_table_that_expires_and_is_paid_per_request(dynamo, dynamo_endpoint, name):
-    url = url_of(name, dynamo_endpoint)
+    url = dynamo_url(name, dynamo_endpoint)
     first = await brrr.open_backend(url).setup()
     again = await brrr.open_backend(url).setup()
 
@@ -35,7 +34,7 @@ async def test_setup_makes_a_table_that_expires_and_is_paid_per_request(dynamo, 
 
 
 async def test_setups_at_the_same_time_make_one_table(dynamo_endpoint, name):
-    url = url_of(name, dynamo_endpoint)
+    url = dynamo_url(name, dynamo_endpoint)
     told = await asyncio.gather(*(brrr.open_backend(url).setup() for _ in range(4)))
 
     assert all(len(lines) == 2 for lines in told)
@@ -43,7 +42,7 @@ async def test_setups_at_the_same_time_make_one_table(dynamo_endpoint, name):
 
 async def test_a_table_that_is_not_there_is_told_with_its_remedy(dynamo_endpoint, name):
     with pytest.raises(BackendError, match=f"there is no table {name}") as caught:
-        await brrr.open_backend(url_of(name, dynamo_endpoint)).open()
+        await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).open()
     assert "brrr setup" in caught.value.remedy
 
 
@@ -63,7 +62,7 @@ async def test_a_table_with_other_keys_is_told(dynamo, dynamo_endpoint, name, ke
         AttributeDefinitions=[{"AttributeName": key, "AttributeType": kind} for key, kind in types.items()],
     )
     dynamo.get_waiter("table_exists").wait(TableName=name)
-    backend = brrr.open_backend(url_of(name, dynamo_endpoint))
+    backend = brrr.open_backend(dynamo_url(name, dynamo_endpoint))
     for failing in (backend.open(), backend.setup()):
         with pytest.raises(BackendError, match="has the keys") as caught:
             await failing
@@ -72,7 +71,7 @@ async def test_a_table_with_other_keys_is_told(dynamo, dynamo_endpoint, name, ke
 
 
 async def test_a_table_that_expires_by_something_else_is_told(dynamo, dynamo_endpoint, name):
-    await brrr.open_backend(url_of(name, dynamo_endpoint)).setup()
+    await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
     if dynamo_endpoint is None:
         pytest.skip("an account takes an hour to change that")
     off = {"Enabled": False, "AttributeName": "expires_at"}
@@ -80,7 +79,7 @@ async def test_a_table_that_expires_by_something_else_is_told(dynamo, dynamo_end
     dynamo.update_time_to_live(TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "other"})
 
     with pytest.raises(BackendError, match="by other"):
-        await brrr.open_backend(url_of(name, dynamo_endpoint)).setup()
+        await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
 
 
 async def test_a_table_that_is_being_made_is_told(dynamo_endpoint, table):
@@ -94,8 +93,8 @@ async def test_a_table_that_is_being_made_is_told(dynamo_endpoint, table):
         }
         proxy.answer("DescribeTable", {"Table": described}, times=3)
         with pytest.raises(BackendUnavailableError, match="CREATING"):
-            await brrr.open_backend(url_of(table, proxy.endpoint)).open()
-        told = await brrr.open_backend(url_of(table, proxy.endpoint)).setup()
+            await brrr.open_backend(dynamo_url(table, proxy.endpoint)).open()
+        told = await brrr.open_backend(dynamo_url(table, proxy.endpoint)).setup()
         assert proxy.asked("DescribeTable") == 4
         assert len(told) == 2
 

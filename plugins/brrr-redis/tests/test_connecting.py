@@ -2,9 +2,7 @@
 
 import asyncio
 import gc
-import shutil
 import ssl
-import subprocess
 
 import pytest
 
@@ -16,8 +14,9 @@ from brrr_redis.dialling import Dialler
 from brrr_redis.links import Links
 from brrr_redis.location import Address
 from brrr_redis.options import RedisOptions
+from tests.support.certificates import certificates
 from tests.support.proxy import proxied
-from tests.support.redis_servers import Server, missing, valkey_program
+from tests.support.redis_servers import Server, valkey_program
 
 VALUE = Key("value", "h")
 
@@ -46,36 +45,24 @@ async def test_databases_are_apart(valkey):
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
+def tls(tmp_path_factory):
     """An authority, and a certificate of it for 127.0.0.1 that serves servers and clients."""
-    if shutil.which("openssl") is None:
-        missing("no openssl on PATH, which makes the certificates")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def run(words):
-        subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)
-
-    signs = "-addext keyUsage=critical,keyCertSign"
-    run(f"req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ca {signs}")
-    run("req -newkey rsa:2048 -nodes -keyout me.key -out me.csr -subj /CN=127.0.0.1")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
-    run("x509 -req -in me.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out me.pem -days 2 -extfile names")
-    return folder
+    return certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-async def tls_port(certificates, valkey):
+async def tls_port(tls, valkey):
     """TLS before a real server: those of the package index are built without."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
-    context.load_cert_chain(certificates / "me.pem", certificates / "me.key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
+    context.load_cert_chain(tls.cert, tls.key)
     context.verify_mode = ssl.CERT_REQUIRED
     async with proxied(valkey.port, context=context) as proxy:
         yield proxy.port
 
 
-async def test_tls_checks_both_sides(certificates, tls_port):
+async def test_tls_checks_both_sides(tls, tls_port):
     place = f"rediss://127.0.0.1:{tls_port}/0"
-    files = {"ca": f"{certificates}/ca.pem", "cert": f"{certificates}/me.pem", "key": f"{certificates}/me.key"}
+    files = {"ca": str(tls.ca), "cert": str(tls.cert), "key": str(tls.key)}
     async with brrr.open_backend(place, **files) as backend:
         await backend.queue.put("jobs", [b"x" * 100_000])
         (found,) = await backend.queue.receive("jobs", limit=1, wait=1)

@@ -8,20 +8,14 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_redis import layout
 from brrr_redis.options import RedisOptions
+from tests.support.readmes import options_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 TOPIC = "jobs"
 
 
 def test_every_option_is_in_its_table():
-    table = README.partition("## Options")[2].partition("##")[0]
-    written = {
-        name.removesuffix("_env")
-        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
-        for name in re.findall(r"`(\w+)`", row)
-    }
-
-    assert written == {option.name for option in fields(RedisOptions)}
+    assert options_of(README) == {option.name for option in fields(RedisOptions)}
 
 
 def test_the_keys_of_a_topic_are_those_of_the_layout():

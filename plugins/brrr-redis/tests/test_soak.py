@@ -1,13 +1,10 @@
 """kill -9 of worker processes at random moments, on one server, for a hundred rounds of a workflow."""
 
-import os
-import random
-
 import pytest
 
-from tests.support.soak import soak
+from tests.support.soak import soak_part
 
-ROUNDS = int(os.environ.get("BRRR_SOAK_ROUNDS", "100"))
+ROUNDS = 100
 PARTS = 4
 """Tests that share the rounds, each with workers of its own, so that they can run side by side."""
 
@@ -15,10 +12,4 @@ PARTS = 4
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_nothing_is_lost_however_workers_are_killed(valkey, part: int) -> None:
-    seed = int(os.environ.get("BRRR_SEED", random.randrange(10**6)))
-    rounds = len(range(part, ROUNDS, PARTS))
-    print(f"BRRR_SEED={seed}")  # noqa: T201 - shown where the test fails
-    report = await soak(f"{valkey.url}?lease=1s&sweep=100ms", rounds=rounds, seed=seed)
-    assert report.rounds == rounds
-    assert report.kills >= rounds
-    print(f"{report.kills} kills, the longest round {max(report.seconds):.1f} s")  # noqa: T201
+    await soak_part(f"{valkey.url}?lease=1s&sweep=100ms", part=part, parts=PARTS, rounds=ROUNDS)
