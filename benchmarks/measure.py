@@ -7,12 +7,13 @@ import secrets
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import brrr_core as brrr
 from benchmarks.counting import CountingBackend
 from benchmarks.workloads import HANDLERS, WORKLOADS
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "measure", "peak_mib"]
 
 TOPIC = "bench"
 
@@ -58,14 +59,25 @@ async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Meas
                 await asyncio.sleep(0.002)
             await app.read(workload.task)(*arguments[-1])
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            run = Measured(workload.calls, seconds, cpu, backend.counts.round_trips, backend.counts.items, peak)
+            run = Measured(workload.calls, seconds, cpu, backend.counts.round_trips, backend.counts.items, peak_mib())
             if best is None or run.seconds < best.seconds:
                 best = run
         loop.cancel()
         await asyncio.wait({loop})
     assert best is not None, "rounds is at least 1"
     return best
+
+
+def peak_mib() -> float:
+    """The most memory that this process ever held.
+
+    Linux tells it as VmHWM. Its `ru_maxrss` begins at what the process held that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ The worker is alone in this process: another one schedules, and the backend must
 """
 
 import asyncio
-import resource
 import sys
 
 import brrr_core as brrr
-from benchmarks.measure import TOPIC
+from benchmarks.measure import TOPIC, peak_mib
 from benchmarks.workloads import HANDLERS
 
 __all__ = ["peak_of_worker"]
@@ -23,7 +22,7 @@ async def peak_of_worker(url: str, width: int, run: str) -> float:
         await app.result("fan_out")(width, run)
         loop.cancel()
         await asyncio.wait({loop})
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()
 
 
 if __name__ == "__main__":
