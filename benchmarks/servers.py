@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -15,48 +16,55 @@ from tests.support.aws_servers import DUMMY, DynamoLocal, dynamo_url
 __all__ = ["dynamo", "nats", "valkey"]
 
 
+class _Startable(Protocol):
+    def start(self) -> object: ...
+
+    def stop(self) -> None: ...
+
+
+_Server = TypeVar("_Server", bound=_Startable)
+
+
 @contextmanager
 def valkey(folder: str) -> Iterator[str]:
     """A running Valkey server's URL; it keeps no data on the disk. `folder` is its own, with its log."""
-    with _said():
-        server = redis_servers.Server(redis_servers.valkey_program(), Path(folder, "valkey"))
-    server.start()
-    try:
+    with _running(lambda: redis_servers.Server(redis_servers.valkey_program(), Path(folder, "valkey"))) as server:
         yield server.url
-    finally:
-        server.stop()
 
 
 @contextmanager
 def nats(folder: str, *, sync: bool) -> Iterator[str]:
     """The URL of one NATS server. `sync` has it flush each write to the disk before it answers."""
-    with _said():
-        server = nats_servers.Server(Path(folder, "nats-sync" if sync else "nats"), sync=sync)
-    server.start()
-    try:
+    with _running(lambda: nats_servers.Server(Path(folder, "nats-sync" if sync else "nats"), sync=sync)) as server:
         yield server.url
-    finally:
-        server.stop()
 
 
 @contextmanager
 def dynamo(folder: str) -> Iterator[str]:
     """The URL of a table in DynamoDB Local, and dummy credentials for it in the environment."""
     os.environ.update(DUMMY)
-    server = DynamoLocal(Path(folder, "dynamo"))
-    server.start()
-    try:
+    with _running(lambda: DynamoLocal(Path(folder, "dynamo"))) as server:
         url = dynamo_url("brrr-bench", server.endpoint)
         asyncio.run(brrr.open_backend(url).setup())
         yield url
+
+
+@contextmanager
+def _running(make: Callable[[], _Server]) -> Iterator[_Server]:
+    """The server, running, until the block ends. One that is missing, or does not start, ends the benchmark."""
+    try:
+        server = make()
+    except (pytest.skip.Exception, pytest.fail.Exception) as error:
+        raise SystemExit(f"{error}; try --backend memory") from None
+    try:
+        _start(server)
+        yield server
     finally:
         server.stop()
 
 
-@contextmanager
-def _said() -> Iterator[None]:
-    """Say which server is missing, where a test would be skipped."""
+def _start(server: _Startable) -> None:
     try:
-        yield
-    except (pytest.skip.Exception, pytest.fail.Exception) as error:
-        raise SystemExit(f"{error}; try --backend memory") from None
+        server.start()
+    except AssertionError as error:
+        raise SystemExit("\n".join((str(error), *error.__notes__))) from None  # with the end of its log

@@ -169,7 +169,7 @@ class TestCrashes:
 
     async def aged(self):
         """Wait until what was begun before is older than DAY: it is noted in whole seconds."""
-        await asyncio.sleep(1.01 - time.time() % 1)
+        await asyncio.sleep(1.01 - time.time() % 1)  # the clock's next second, and nothing else, is waited for
 
     @pytest.mark.parametrize("harm", ["BatchWriteItem", "PutItem"])
     async def test_parts_without_a_head_are_removed(self, proxy, table_of_parts, own_url, left, key, harm):

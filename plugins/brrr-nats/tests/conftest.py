@@ -28,6 +28,20 @@ def shared_server(folder: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def server(folder: Path) -> Iterator[Server]:
+    """One that is quick, as it does not wait for the disk: for stores and counters by themselves."""
+    server = Server(folder / "quick", sync=False).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> str:
+    """A bucket of the test's own, on `server`."""
+    return str(abs(hash(request.node.nodeid)))
+
+
+@pytest.fixture(scope="session")
 def shared_cluster(folder: Path) -> Iterator[Cluster]:
     """Three servers for all tests that do them no harm."""
     cluster = Cluster(folder / "cluster")

@@ -9,13 +9,6 @@ from tests.support.nats_roles import messages, opened, proxied, until
 from tests.support.nats_servers import Server
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("counters"), sync=False).start()
-    yield server
-    server.kill()
-
-
 async def test_an_increment_is_one_request_a_counter_and_all_travel_together(server):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket="counted") as roles:
         proxy.subjects.clear()

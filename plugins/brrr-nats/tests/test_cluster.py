@@ -133,9 +133,10 @@ async def test_connections_are_cut_again_and_again(own_cluster):
 
 
 async def test_without_a_majority_everything_says_so_and_goes_on_when_there_is_one(own_cluster):
-    url = f"{own_cluster.url}?replicas=3&retry_for=1s&timeout=1s"
-    async with brrr.open_backend(url) as backend:
+    url = f"{own_cluster.url}?replicas=3"
+    async with brrr.open_backend(url) as backend:  # with time for the new streams to find their leaders
         await backend.queue.put("jobs", [b"before"])
+    async with brrr.open_backend(f"{url}&retry_for=1s&timeout=1s") as backend:
         for server in own_cluster.servers[:2]:
             server.kill()
         with pytest.raises(BackendUnavailableError):

@@ -119,7 +119,7 @@ async def test_closing_gives_back_what_is_on_its_way(url):
             backend = brrr.open_backend(f"{url}&{LONG}")
             await backend.open()
             receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # it waits: nobody tells that a server has taken a request for messages
             await other.queue.put(TOPIC, [b"%d" % each for each in range(5)])
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -145,7 +145,7 @@ async def test_a_process_that_stood_still_does_not_settle_what_its_lease_no_long
     """A message lay unread while the loop was blocked: its lease began when it was sent, and not when it was read."""
     async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
         receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
-        await asyncio.sleep(0.2)  # it waits
+        await asyncio.sleep(0.2)  # it waits: nobody tells that a server has taken a request for messages
         putting = asyncio.create_task(other.queue.put(TOPIC, [b"x"]))
         await asyncio.sleep(0)
         time.sleep(1.3)  # noqa: ASYNC251 - that is what this is about

@@ -1,52 +1,18 @@
-"""The store beyond the contract kit: what it asks, lost answers, races, markers, and other clients of the bucket."""
+"""The store beyond the contract kit: what it asks, lost answers, races, markers, sizes."""
 
 import asyncio
-import json
 
 import pytest
 
 from brrr_core.backend import Key, Swap
-from brrr_core.errors import BackendError, BackendUnavailableError, ValueTooLargeError
+from brrr_core.errors import BackendUnavailableError, ValueTooLargeError
 from brrr_nats.messages import Request
 from brrr_nats.revisions import Revisions, Stored
 from tests.support.nats_roles import messages, opened, proxied, until
 from tests.support.nats_servers import Server
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
-GET, MARKER = "$JS.API.DIRECT.GET.", {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("store"), sync=False).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def bucket(request) -> str:
-    """A bucket of the test's own."""
-    return str(abs(hash(request.node.name)))
-
-
-async def stream(link, bucket, **config):
-    """Make a stream by hand, as another tool does."""
-    made = {
-        "name": f"KV_{bucket}",
-        "subjects": [f"$KV.{bucket}.>"],
-        "max_msgs_per_subject": 1,
-        "discard": "new",
-        "allow_rollup_hdrs": True,
-        "deny_delete": True,
-        "allow_direct": True,
-    }
-    await link.ask(f"STREAM.CREATE.KV_{bucket}", {**made, **config})
-
-
-async def put(link, bucket, key, value=b"", headers=None):
-    """Put as `nats kv put` does, or remove with a marker as `nats kv purge` and `nats kv del` do."""
-    (reply,) = await link.request_many([Request(f"$KV.{bucket}.{key}", value, headers)])
-    assert "error" not in json.loads(reply.payload)
+GET = "$JS.API.DIRECT.GET."
 
 
 # -- what is asked -------------------------------------------------------------------------------------------------
@@ -391,153 +357,3 @@ def test_what_is_known_never_gets_older():
     known.note("s", Stored(b"old", 1))
 
     assert known.take("s") == Stored(b"new", 2)
-
-
-# -- other clients, other configurations ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("operation", ["PURGE", "DEL"])
-async def test_what_other_clients_put_and_remove_is_seen(server, bucket, operation):
-    async with opened(server.url, bucket=bucket) as roles:
-        await put(roles.link, bucket, "pending_returns.h", b"theirs")
-        assert await roles.store.read([PENDING]) == [b"theirs"]
-
-        headers = MARKER if operation == "PURGE" else {"KV-Operation": "DEL"}
-        await put(roles.link, bucket, "pending_returns.h", headers=headers)
-
-        assert await roles.store.swap([Swap(PENDING, b"theirs", b"x")]) == [False]
-        assert await roles.store.read([PENDING]) == [None]
-        assert await roles.store.swap([Swap(PENDING, None, b"ours")]) == [True]
-
-
-async def test_a_bucket_without_markers_that_end_is_changed_by_setup_alone(server, bucket):
-    async with opened(server.url, bucket=f"{bucket}x") as other:
-        await stream(other.link, bucket)
-        await put(other.link, bucket, "value.h", b"there")
-
-    with pytest.raises(BackendError, match="allow_msg_ttl") as caught:
-        async with opened(server.url, bucket=bucket):
-            pass
-    assert "brrr setup" in caught.value.remedy
-
-    async with opened(server.url, bucket=bucket, setup=True) as roles:
-        assert await roles.store.swap([Swap(VALUE, b"there", None)]) == [True]
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"max_msgs_per_subject": 5}, "5 revisions"),
-        ({"max_msgs_per_subject": -1}, "-1 revisions"),
-        ({"discard": "old", "max_bytes": 1_000_000}, "max_bytes"),
-        ({"storage": "memory"}, "memory"),
-    ],
-)
-@pytest.mark.parametrize("setup", [False, True])
-async def test_a_bucket_that_would_lose_records_is_refused(server, bucket, config, said, setup):
-    async with opened(server.url, bucket=f"{bucket}x") as other:
-        await stream(other.link, bucket, **config)
-
-    with pytest.raises(BackendError, match=said) as caught:
-        async with opened(server.url, bucket=bucket, setup=setup):
-            pass
-    assert caught.value.remedy
-
-
-async def test_records_end_with_their_ttl(server, bucket):
-    async with opened(server.url, bucket=bucket, ttl=1.0) as roles:
-        await roles.store.write([(VALUE, b"x"), (CALL, b"y" * 1_500_000)])
-
-        async def gone() -> bool:
-            return await roles.store.read([VALUE, CALL]) == [None, None]
-
-        await until(gone, "the records are gone")
-        assert await roles.store.swap([Swap(VALUE, None, b"again")]) == [True]
-
-
-async def test_another_ttl_than_the_buckets_is_told(server, bucket):
-    async with opened(server.url, bucket=bucket, ttl=3600.0):
-        pass
-    with pytest.raises(BackendError, match="max_age"):
-        async with opened(server.url, bucket=bucket):
-            pass
-
-
-async def test_a_full_bucket_says_so(server, bucket):
-    async with opened(server.url, bucket=f"{bucket}x") as other:
-        await stream(other.link, bucket, max_bytes=10_000, allow_msg_ttl=True, allow_atomic=True)
-    async with opened(server.url, bucket=bucket) as roles:
-        with pytest.raises(BackendUnavailableError, match="no room"):
-            await roles.store.write([(VALUE, b"x" * 20_000)])
-
-
-async def test_reads_go_to_the_leader_when_direct_gets_are_forbidden_meanwhile(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, retry_for=0.2) as roles:
-        await roles.store.write([(VALUE, b"x")])
-        await forbid_direct(roles.link, bucket)
-
-        assert await roles.store.read([VALUE, CALL]) == [b"x", None]
-
-        proxy.subjects.clear()
-        assert await roles.store.read([VALUE, CALL]) == [b"x", None]
-        assert proxy.subjects == [f"$JS.API.STREAM.MSG.GET.KV_{bucket}"] * 3  # and the stream's last message
-        assert await roles.store.swap([Swap(VALUE, b"x", b"y"), Swap(VALUE, b"y", b"z" * 1_500_000)]) == [True, True]
-        assert await roles.store.read([VALUE]) == [b"z" * 1_500_000]
-
-
-async def test_records_outlive_the_server(tmp_path):
-    server = Server(tmp_path / "own").start()
-    try:
-        async with opened(server.url) as roles:
-            large = b"x" * 2_000_000
-            await roles.store.write([(PENDING, b"1"), (VALUE, large)])
-            server.kill()
-            server.start()
-            assert await roles.store.read([PENDING, VALUE]) == [b"1", large]
-            assert await roles.store.swap([Swap(PENDING, b"1", b"2"), Swap(VALUE, large, None)]) == [True, True]
-    finally:
-        server.kill()
-
-
-async def forbid_direct(link, bucket):
-    config = (await link.ask(f"STREAM.INFO.KV_{bucket}"))["config"]
-    await link.ask(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
-
-
-async def test_answers_older_than_an_own_change_are_asked_for_again(server, bucket):
-    async with opened(server.url, bucket=bucket) as roles:
-        await forbid_direct(roles.link, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
-        for number in range(5):
-            await roles.store.write([(PENDING, b"%d" % number)])
-        # As a leader that does not know of the last three messages: it has only two.
-        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
-        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
-        for number in range(2):
-            await put(roles.link, bucket, "pending_returns.h", b"old %d" % number)
-        proxy.subjects.clear()
-        reading = asyncio.create_task(roles.store.read([PENDING]))
-
-        async def asked_again() -> bool:
-            return proxy.subjects.count(f"$JS.API.STREAM.MSG.GET.KV_{bucket}") > 6
-
-        await until(asked_again, "the read asks again")
-        assert not reading.done()
-        for number in range(3):
-            await put(roles.link, bucket, "pending_returns.h", b"new %d" % number)
-        assert await reading == [b"new 2"]
-
-
-async def test_a_bucket_that_was_made_anew_is_believed_in_the_end(server, bucket):
-    async with opened(server.url, bucket=bucket) as roles:
-        await forbid_direct(roles.link, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, patience=0.3) as roles:
-        await roles.store.write([(PENDING, b"1")])
-        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
-        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
-
-        assert await roles.store.read([PENDING]) == [None]
-        proxy.subjects.clear()
-        assert await roles.store.read([PENDING]) == [None]
-        assert len(proxy.subjects) == 2
-        assert await roles.store.swap([Swap(PENDING, None, b"2")]) == [True]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from brrr_core.backend import Key
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError
-from brrr_dynamo.batches import GET, Table, delete_request, put_request
+from brrr_dynamo.batches import Table, delete_request, put_request
 from brrr_dynamo.layout import EXPIRES, PK, SK, Head, Item, digest_of, name_of
 
 __all__ = ["Parts", "Upload"]
@@ -105,7 +105,7 @@ class Parts:
     async def _tidy(self, entries: list[Item]) -> int:
         old = [each for each in entries if int(each["begun_at"]["N"]) < time.time() - DAY]
         heads = {(each["head_pk"]["S"], each["head_sk"]["S"]) for each in old}
-        found = await self._table.get([{PK: {"S": pk}, SK: {"S": sk}} for pk, sk in heads], chunk=GET)
+        found = await self._table.get([{PK: {"S": pk}, SK: {"S": sk}} for pk, sk in heads])
         left = 0
         for entry in old:
             item = found.get((entry["head_pk"]["S"], entry["head_sk"]["S"]), {})

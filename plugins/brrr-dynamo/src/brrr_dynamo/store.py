@@ -147,7 +147,7 @@ class DynamoStore(Store):
         """Remove the parts of an item that was replaced, if it was a head; not those of a repeated write's own."""
         if item is None or "parts_id" not in item:
             return
-        head = decoded({**item})
+        head = decoded(item)
         if isinstance(head, Head) and (unless is None or head.id != unless.head.id):
             await self._remove(head)
 

@@ -21,7 +21,7 @@ class Batch:
     wait for it.
     """
 
-    __slots__ = ("_connection", "_left", "_timer", "_tokens", "done", "failures", "replies", "timeout")
+    __slots__ = ("_connection", "_left", "_requests", "_timer", "_tokens", "done", "failures", "replies", "timeout")
 
     def __init__(self, connection: Connection, requests: Sequence[Request], timeout: float) -> None:
         loop = asyncio.get_running_loop()
@@ -30,6 +30,7 @@ class Batch:
         self.done: Future[None] = loop.create_future()
         self.timeout = timeout
         self._connection = connection
+        self._requests = requests
         self._left = len(requests)
         self._tokens = connection.send(self, list(enumerate(requests)))
         self._timer: TimerHandle = loop.call_later(timeout, self._expire)
@@ -44,7 +45,7 @@ class Batch:
         """A reply came."""
         if self.replies[index] is None and index not in self.failures:
             if reply.lines.startswith(NO_RESPONDERS) and not reply.payload:
-                self.failures[index] = NoResponders("")
+                self.failures[index] = NoResponders(self._requests[index].subject)
             else:
                 self.replies[index] = reply
             self._count(index)

@@ -10,12 +10,11 @@ from brrr_nats.failures import api_error
 from brrr_nats.link import Link
 from brrr_nats.messages import Request
 from brrr_nats.options import NatsOptions
-from brrr_nats.streams import Wanted, ensure_stream
+from brrr_nats.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
 from brrr_nats.tokens import token_of
 
 __all__ = ["NatsCache"]
 
-SECOND: Final = 1_000_000_000
 SHORTEST: Final = 0.1
 """Seconds: the least age that a stream can have."""
 
@@ -53,12 +52,13 @@ class NatsCache(Cache):
             "allow_msg_counter": True,
             "max_msgs_per_subject": 1,
             "max_age": age,
-            "duplicate_window": min(age, 120 * SECOND),
+            "duplicate_window": min(age, DUPLICATES),
             # A limit would throw counters away that are in use, and a count that is too low lets a recursion run on.
             "max_msgs": -1,
             "max_bytes": -1,
         }
-        return await ensure_stream(self._link, Wanted(config, unbounded=False), change=change)
+        found = await find_stream(self._link, self._stream)
+        return await ensure_stream(self._link, Wanted(config, unbounded=False), found, change=change)
 
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to counters: one message each, all together; the acknowledgement has the sum.

@@ -13,19 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from brrr_core.backend.checks import check_topic
 from brrr_nats.options import NatsOptions
-from brrr_nats.streams import Wanted
+from brrr_nats.streams import DUPLICATES, SECOND, Wanted
 from brrr_nats.tokens import token_of
 
 __all__ = ["Layout", "TopicNames"]
 
-SECOND: Final = 1_000_000_000
 UNLIMITED: Final = -1
 MOST_WAITING: Final = 100_000
 """Pulls that may wait at a consumer: one for each receiver of the fleet, where a server allows 512 by itself."""
-
-DUPLICATES: Final = 120 * SECOND
-"""How long the server knows a redriven or buried message again. Ordinary messages have no id, and are never taken for
-duplicates."""
 
 
 class TopicNames(NamedTuple):
@@ -63,6 +58,7 @@ class Layout:
 
     def streams(self) -> tuple[Wanted, Wanted]:
         """The streams as they have to be."""
+        # Only redriven and buried messages have an id; ordinary ones are never taken for duplicates.
         shared = {"storage": "file", "num_replicas": self._replicas, "duplicate_window": DUPLICATES}
         queue = {
             "name": self.stream,

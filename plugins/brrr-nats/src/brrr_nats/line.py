@@ -127,14 +127,13 @@ class Line:
 
     async def _dial_on(self) -> None:
         """Try until there is a connection."""
-        pause = FIRST_PAUSE
+        pause = 2 * FIRST_PAUSE
         while True:
             try:
                 await self._dial_once()
             except Exception as error:  # noqa: BLE001 - those who wait for a connection tell it
                 self._error = error
-                pause = min(2 * pause, LONGEST_PAUSE)
-                await asyncio.sleep(uniform(pause / 2, pause))  # noqa: S311 - jitter, not a secret
+                pause = await self.pause(pause)
             else:
                 return
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from brrr_core.errors import BackendError, BrrrError
 from brrr_nats.batches import Batch
-from brrr_nats.failures import FAILURES, ApiError, Lost, NoResponders, api_error, closed, is_passing, translated
+from brrr_nats.failures import FAILURES, ApiError, Lost, api_error, closed, is_passing, translated
 from brrr_nats.line import FIRST_PAUSE, Line
 from brrr_nats.location import Location
 from brrr_nats.messages import Reply, Request
@@ -15,18 +15,17 @@ from brrr_nats.options import NatsOptions
 
 __all__ = ["FIRST_PAUSE", "Batch", "Link", "Reply", "Request"]
 
-
 API_TIMEOUT: Final = 2.5
 """Seconds after which JetStream's API is asked again."""
 
 MOST_AT_ONCE: Final = 500
 """Requests of a batch that are under way at a time: servers refuse, or drop, beyond thousands."""
 
-MOST_HEADERS: Final = 64 * 1024
-"""Bytes of headers that no message has. A payload that leaves room for them is not weighed with its own."""
-
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Bytes of them."""
+
+MOST_HEADERS: Final = 64 * 1024
+"""Bytes of headers that no message has. A payload that leaves room for them is not weighed with its own."""
 
 
 class Link:
@@ -204,8 +203,6 @@ class Link:
                         why = refused
                     continue
                 failure = batch.failures[place]
-                if isinstance(failure, NoResponders):
-                    failure = NoResponders(messages[index].subject)
                 if not (is_passing(failure) or (repeat and isinstance(failure, Lost))) or self.line.is_closed:
                     raise failure
                 again.append(index)

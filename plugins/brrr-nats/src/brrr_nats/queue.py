@@ -23,7 +23,7 @@ from brrr_nats.messages import Reply
 from brrr_nats.options import LONGEST, MAX_BODY, NatsOptions
 from brrr_nats.receivers import Receivers
 from brrr_nats.settling import ACK, EXTEND, RELEASE, Settler
-from brrr_nats.streams import ensure_stream
+from brrr_nats.streams import ensure_stream, find_stream
 
 __all__ = ["NatsQueue"]
 
@@ -63,7 +63,8 @@ class NatsQueue(Queue):
         """
         said: list[str] = []
         for wanted in self._layout.streams():
-            said += await ensure_stream(self._link, wanted, change=change)
+            found = await find_stream(self._link, wanted.name)
+            said += await ensure_stream(self._link, wanted, found, change=change)
         return said
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:

@@ -10,7 +10,8 @@ from brrr_nats.failures import FAILURES, ApiError, Lost, NoResponders, closed
 from brrr_nats.layout import Layout, TopicNames
 from brrr_nats.link import FIRST_PAUSE, Link
 from brrr_nats.options import NatsOptions
-from brrr_nats.pulls import Channel, Pull, Pulse
+from brrr_nats.pulls import Channel, Pull
+from brrr_nats.pulse import Pulse
 
 __all__ = ["Receivers"]
 

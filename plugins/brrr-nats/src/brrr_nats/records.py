@@ -18,7 +18,7 @@ from typing import Any, Final
 from brrr_core.errors import BackendUnavailableError, BrrrError
 from brrr_nats.failures import ApiError, NoResponders, api_error
 from brrr_nats.keys import Bucket
-from brrr_nats.link import Link
+from brrr_nats.link import FIRST_PAUSE, Link
 from brrr_nats.messages import Reply, Request
 from brrr_nats.revisions import Parts, Stored
 
@@ -37,7 +37,6 @@ PATIENCE: Final = 25.0
 """Seconds for which answers are asked for again that are older than what was told before."""
 
 EVERYTHING: Final = ">"
-FIRST_PAUSE: Final = 0.02
 
 FEWEST: Final = 32
 MOST: Final = 512

@@ -19,14 +19,14 @@ from brrr_core.backend import Key, Store, Swap
 from brrr_core.backend.checks import check_values
 from brrr_core.errors import BackendError, ValueTooLargeError
 from brrr_nats.changes import MARKER_TTL, Changes
-from brrr_nats.failures import STREAM_NOT_FOUND, ApiError, api_error
+from brrr_nats.failures import api_error
 from brrr_nats.keys import Bucket
 from brrr_nats.link import Link
 from brrr_nats.options import MAX_VALUE, NatsOptions
 from brrr_nats.parts import Whole, sweep
 from brrr_nats.records import PATIENCE, Records
 from brrr_nats.revisions import Revisions, Stored
-from brrr_nats.streams import Wanted, ensure_stream
+from brrr_nats.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
 from brrr_nats.swaps import ANY, Chain, Change, not_taken, perform, sequence
 
 __all__ = ["NatsStore"]
@@ -35,7 +35,6 @@ REVISIONS: Final = 8 * 1024 * 1024
 """Bytes of pending returns that are kept with their revisions. Records of other kinds are written once."""
 
 KEPT: Final = "pending_returns"
-SECOND: Final = 1_000_000_000
 
 
 class NatsStore(Store):
@@ -74,12 +73,13 @@ class NatsStore(Store):
             BackendError: It is made for something else, or cannot be made.
             BackendUnavailableError: JetStream does not answer.
         """
-        found = await self._config()
+        config = found = await find_stream(self._link, self._bucket.stream)
         if found is not None:
             self._refuse(found)
-        said = await ensure_stream(self._link, self._wanted(found), change=change)
-        config = (await self._records.info())["config"]
-        self._refuse(config)
+        said = await ensure_stream(self._link, self._wanted(found), found, change=change)
+        if config is None or said:
+            config = (await self._records.info())["config"]
+            self._refuse(config)
         self._records.learn(config)
         self._largest_message = config.get("max_msg_size", -1)
         if change and found is not None:
@@ -167,15 +167,6 @@ class NatsStore(Store):
                 remedy="Nothing of the batch was written; raise the servers' max_payload or the bucket's max_msg_size.",
             )
 
-    async def _config(self) -> Mapping[str, Any] | None:
-        try:
-            found: Mapping[str, Any] = (await self._link.ask(f"STREAM.INFO.{self._bucket.stream}"))["config"]
-        except ApiError as error:
-            if error.code != STREAM_NOT_FOUND:
-                raise self._link.translated(error) from error
-            return None
-        return found
-
     def _wanted(self, found: Mapping[str, Any] | None) -> Wanted:
         options, bucket = self._options, self._bucket
         age = int((options.ttl or 0) * SECOND)
@@ -191,7 +182,7 @@ class NatsStore(Store):
             "allow_atomic": True,
         }
         if age:
-            needed["duplicate_window"] = min(age, 120 * SECOND)
+            needed["duplicate_window"] = min(age, DUPLICATES)
         if found is None:
             made = {"max_msgs_per_subject": 1, "discard": "new", "deny_delete": True}
             return Wanted({**needed, **made, "allow_direct": options.replicas == 1}, unbounded=False)

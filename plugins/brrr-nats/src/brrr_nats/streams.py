@@ -8,7 +8,13 @@ from brrr_core.errors import BackendError
 from brrr_nats.failures import STREAM_NOT_FOUND, ApiError, DeniedError
 from brrr_nats.link import Link
 
-__all__ = ["Wanted", "ensure_stream"]
+__all__ = ["DUPLICATES", "SECOND", "Wanted", "ensure_stream", "find_stream"]
+
+SECOND: Final = 1_000_000_000
+"""JetStream's configurations have nanoseconds."""
+
+DUPLICATES: Final = 120 * SECOND
+"""For how long a stream knows the id of a message again, unless it keeps messages for less."""
 
 NAME_IN_USE: Final = 10058
 PERMANENT: Final = ("retention", "storage", "allow_msg_counter")
@@ -34,12 +40,31 @@ class Wanted:
         return str(self.config["name"])
 
 
-async def ensure_stream(link: Link, wanted: Wanted, *, change: bool = False) -> list[str]:
+async def find_stream(link: Link, name: str) -> Mapping[str, Any] | None:
+    """The configuration of a stream, None where there is none.
+
+    Raises:
+        BackendError: JetStream refuses to tell.
+        BackendUnavailableError: It does not answer.
+    """
+    try:
+        found: Mapping[str, Any] = (await link.ask(f"STREAM.INFO.{name}"))["config"]
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise link.translated(error) from error
+        return None
+    return found
+
+
+async def ensure_stream(
+    link: Link, wanted: Wanted, config: Mapping[str, Any] | None, *, change: bool = False
+) -> list[str]:
     """See that a stream is there, and is as it has to be; make it where it is missing.
 
     Args:
         link: To ask.
         wanted: What has to be.
+        config: What `find_stream` has found.
         change: Whether to change what can be changed without a loss, as `setup` does.
 
     Returns:
@@ -50,13 +75,8 @@ async def ensure_stream(link: Link, wanted: Wanted, *, change: bool = False) -> 
         BackendUnavailableError: JetStream does not answer.
     """
     name = wanted.name
-    try:
-        found = await link.ask(f"STREAM.INFO.{name}")
-    except ApiError as error:
-        if error.code != STREAM_NOT_FOUND:
-            raise link.translated(error) from error
+    if config is None:
         return await _create(link, wanted)
-    config: dict[str, Any] = found["config"]
     _refuse_others(link, wanted, config)
     different = _differences(wanted, config)
     if not different:
@@ -78,7 +98,7 @@ async def _create(link: Link, wanted: Wanted) -> list[str]:
         await link.ask(f"STREAM.CREATE.{wanted.name}", wanted.config)
     except ApiError as error:
         if error.code == NAME_IN_USE:  # somebody was quicker, with a configuration of their own
-            return await ensure_stream(link, wanted)
+            return await ensure_stream(link, wanted, await find_stream(link, wanted.name))
         raise link.translated(error) from error
     except BackendError as error:
         if isinstance(error.__cause__, DeniedError):
