@@ -154,8 +154,13 @@ class Context:
         (delivery,) = await self.take_all(queue, topic, 1, within=within)
         return delivery
 
-    async def take_all(self, queue: Queue, topic: str, count: int, *, within: float | None = None) -> list[Delivery]:
-        """Receive until `count` messages came, which must happen within so many seconds, `grace` unless given."""
+    async def take_all(
+        self, queue: Queue, topic: str, count: int, *, within: float | None = None, ack: bool = False
+    ) -> list[Delivery]:
+        """Receive until `count` messages came, which must happen within so many seconds, `grace` unless given.
+
+        With `ack` each is acked as it comes: its lease may run out while the others are waited for.
+        """
         within = self.grace if within is None else within
         loop = get_running_loop()
         deadline = loop.time() + within
@@ -164,7 +169,10 @@ class Context:
             left = deadline - loop.time()
             if left <= 0:
                 broken(f"{count - len(found)} of {count} messages did not come within {within:g} s")
-            found += await self.take(queue, topic, limit=count - len(found), wait=min(left, 0.5))
+            came = await self.take(queue, topic, limit=count - len(found), wait=min(left, 0.5))
+            if ack:
+                await queue.ack(came)
+            found += came
         return found
 
     async def none_left(self, queue: Queue, topic: str, what: str) -> None:

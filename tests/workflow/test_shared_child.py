@@ -34,7 +34,7 @@ async def test_three_thousand_parents_of_one_child(url: str) -> None:
     async def top(app: brrr.ActiveWorker) -> int:
         return sum(await app.gather(*(app.call(parent)(n) for n in range(PARENTS))))
 
-    policy = replace(QUICK, spawn_limit=100_000, backoff=0.5, backoff_limit=0.5)
+    policy = replace(QUICK, spawn_limit=100_000, backoff=0.5, backoff_limit=4.0)
     async with serving(url, {"top": top, "parent": parent, "child": child}, policy=policy) as fleet:
         await fleet.app.schedule(top, topic=fleet.topics[0])()
         call_hash = fleet.app._catalogue.encode(child, (), {}).call_hash

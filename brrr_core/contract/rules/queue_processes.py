@@ -73,7 +73,7 @@ async def holder_killed(ctx: Context) -> None:
         check(bool(found), "another process did not get what was put here")
         held += [as_bytes(text) for text, _ in found]
     await agent.kill()
-    left = await ctx.take_all(queue, topic, 10, within=queue.lease + ctx.grace)
+    left = await ctx.take_all(queue, topic, 10, within=queue.lease + ctx.grace, ack=True)
     same_bodies(
         [each.body for each in left], _bodies(10), "what comes after a process that held five of ten was killed"
     )
@@ -103,7 +103,7 @@ async def consumer_killed(ctx: Context) -> None:
             async with ctx.within(2 * ctx.grace, "another process receives and acks messages"):
                 acked += [as_bytes(text) for text in await agent.answer()]
         acked += [as_bytes(text) for texts in await agent.kill() for text in texts]
-    found = await ctx.take_all(queue, topic, 60 - len(acked) - KILLED, within=queue.lease + ctx.grace)
+    found = await ctx.take_all(queue, topic, 60 - len(acked) - KILLED, within=queue.lease + ctx.grace, ack=True)
     missing = set(_bodies(60)) - {each.body for each in found} - set(acked)
     if missing:
         found += await ctx.take(queue, topic, limit=10, wait=queue.lease + ctx.grace)
@@ -164,7 +164,7 @@ async def survives_closing(ctx: Context) -> None:
         ctx.in_time(queue, begun)
         wanted = {b"one", b"two", b"three"} - {found[0].body}
     queue = await ctx.queue(short_lease=True)
-    again = await ctx.take_all(queue, topic, 2, within=queue.lease + ctx.grace)
+    again = await ctx.take_all(queue, topic, 2, within=queue.lease + ctx.grace, ack=True)
     same_bodies([each.body for each in again], list(wanted), "what comes after every backend was closed")
     letters = await queue.dead(topic, limit=10)
     equal([(each.body, each.reason) for each in letters], [(found[0].body, "kept")], "the dead letters")
