@@ -8,6 +8,13 @@ from tests.support.nats_servers import nats_program
 nats_program()  # skips the module where there is none: no rule of the kit may be skipped alone
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten(shared_cluster):
+    """Hundreds of topics are left, whose replicas ask after each other for as long as they are there."""
+    yield
+    shared_cluster.servers[0].forget("")
+
+
 class ThreeServers:
     @pytest.fixture
     def url(self, shared_cluster):
