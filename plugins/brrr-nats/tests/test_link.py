@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import traceback
 from contextlib import asynccontextmanager
 
 import pytest
@@ -149,46 +150,160 @@ async def test_closing_ends_what_waits(shared_server):
     assert not {task for task in asyncio.all_tasks() if task.get_name().startswith("brrr")}
 
 
-@asynccontextmanager
-async def pretending(**info):
-    """A server that says this of itself, and answers pings."""
+class Pretender:
+    """A server that says this of itself, and answers pings.
 
-    async def serve(reader, writer):
-        told = {"server_id": "X", "version": "2.12.0", "headers": True, "max_payload": 1024, "jetstream": True, **info}
-        writer.write(b"INFO %b\r\n" % json.dumps(told).encode())
+    Attributes:
+        logins: How often somebody has connected.
+    """
+
+    def __init__(self, after_login, info):
+        self._after_login = after_login
+        self._info = info
+        self._writers = set()
+        self.logins = 0
+        self.port = 0
+
+    @property
+    def place(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self):
+        return f"nats://{self.place}"
+
+    def say(self, line):
+        for writer in self._writers:
+            writer.write(line)
+
+    def cut(self):
+        for writer in self._writers:
+            writer.close()
+
+    async def serve(self, reader, writer):
+        told = {"server_id": "X", "version": "2.12.0", "headers": True, "max_payload": 1024, "jetstream": True}
+        writer.write(b"INFO %b\r\n" % json.dumps({**told, **self._info}).encode())
+        self._writers.add(writer)
+        self.logins += 1
+        logged_in = False
         while line := await reader.readline():
             if line.startswith(b"PING"):
-                writer.write(b"PONG\r\n")
+                writer.write(b"PONG\r\n" + (b"" if logged_in else self._after_login))
+                logged_in = True
+        self._writers.discard(writer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+
+@asynccontextmanager
+async def pretending(*, after_login=b"", **info):
+    pretender = Pretender(after_login, info)
+    server = await asyncio.start_server(pretender.serve, "127.0.0.1", 0)
+    pretender.port = server.sockets[0].getsockname()[1]
     try:
-        yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield pretender
     finally:
         server.close()
         await server.wait_closed()
 
 
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("version", ["2.11.9", "1.4.1", "", "2.2.0-beta"])
 async def test_a_server_that_is_too_old_is_refused(version):
-    async with pretending(version=version) as url:
+    async with pretending(version=version) as server:
         with pytest.raises(BackendError, match="version") as caught:
-            await linked(url).__aenter__()
+            await linked(server.url).__aenter__()
     assert "2.12" in caught.value.remedy
 
 
 @pytest.mark.parametrize("version", ["2.12.0", "2.12.0-RC.1", "2.15.1", "3.0.0"])
 async def test_a_server_that_is_new_enough_is_taken(version):
-    async with pretending(version=version) as url, linked(url) as link:
+    async with pretending(version=version) as server, linked(server.url) as link:
         assert link.max_payload == 1024
 
 
 async def test_other_servers_of_the_cluster_are_tried(shared_server):
-    async with pretending(connect_urls=[shared_server.place]) as url, linked(url) as link:
-        gone, *others = link.line._known
-        link.line._known = dict.fromkeys(others)
+    async with pretending(connect_urls=[shared_server.place]) as server, linked(server.url) as link:
+        *others, gone = link.line._known
+        link.line._known = {each: each.host for each in others}
         link.line.current.end(OSError("lost"))
         async with asyncio.timeout(10):
             (reply,) = await link.request_many([Request(INFO)])
         assert reply.payload
         assert gone in link.line._known
+
+
+async def test_a_limit_of_messages_that_a_server_changes_is_taken_over():
+    async with pretending() as server, linked(server.url) as link:
+        assert link.max_payload == 1024
+        server.say(b'INFO {"max_payload":512}\r\n')
+        await until(lambda: link.max_payload == 512)
+        with pytest.raises(BackendError, match="over the 512"):
+            await link.request_many([Request("a", bytes(513))])
+
+
+async def test_servers_that_join_later_are_known():
+    async with pretending() as server, linked(server.url) as link:
+        server.say(b'INFO {"connect_urls":["127.0.0.2:4223","[::1]:4224"]}\r\n')
+        await until(lambda: len(link.line._known) == 3)
+        assert {str(address) for address in link.line._known} == {server.place, "127.0.0.2:4223", "[::1]:4224"}
+
+
+async def test_a_connection_that_ends_while_it_is_made_leaves_no_task():
+    async with pretending(after_login=b"-ERR 'maximum account active connections exceeded'\r\n") as server:
+        before = asyncio.all_tasks()
+        with pytest.raises(BackendUnavailableError, match="maximum account"):
+            await linked(server.url).__aenter__()
+        await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_an_inbox_that_is_not_permitted_is_told_at_once():
+    async with pretending(after_login=b"-ERR 'Permissions Violation for Subscription to \"_INBOX.x\"'\r\n") as server:
+        with pytest.raises(BackendError, match=r"does not permit the subject _inbox\.x"):
+            await linked(server.url).__aenter__()
+
+
+async def test_connections_that_do_not_last_are_made_less_and_less_often():
+    async with pretending() as server, linked(server.url) as link:
+        pauses = []
+        for _ in range(6):
+            await link.ready()
+            server.cut()
+            await until(lambda: link.line.current is None)
+            pauses.append(link.line._pause)
+        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+        assert server.logins == 6
+
+
+async def test_an_error_is_never_its_own_cause():
+    async with pretending(version="2.11.0") as server:
+        with pytest.raises(BackendError) as caught:
+            await linked(server.url).__aenter__()
+    assert caught.value.__cause__ is not caught.value
+
+
+async def test_what_waits_for_a_connection_does_not_pile_up_on_one_error(shared_server):
+    async with relayed(Bytes(shared_server.port, scheme="nats")) as proxy, linked(proxy.url, retry_for=0.05) as link:
+        proxy.refusing = True
+        proxy.cut()
+        lengths = set()
+        for _ in range(20):
+            with pytest.raises(BackendUnavailableError) as caught:
+                await link.request_many([Request(INFO)])
+            lengths.add(len(traceback.extract_tb(caught.value.__cause__.__traceback__)))
+        assert max(lengths) < 6
+
+
+async def test_whoever_is_cancelled_while_he_closes_leaves_no_connection(shared_server):
+    for turns in range(1, 7):
+        async with linked(shared_server.url) as link:
+            closing = asyncio.create_task(link.close())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait({closing})
+            await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})

@@ -7,8 +7,7 @@ sent on a connection is ever sent again on another, by which a request that was 
 
 import asyncio
 import re
-from asyncio import AbstractEventLoop, Task
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, Future, Task
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -46,21 +45,44 @@ class Owner(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Who looks after connections."""
+
+    def told(self, connection: "Connection") -> None:
+        """The server has said something of itself: how large messages may be now, which others there are."""
+        ...
+
+    def ended(self, connection: "Connection") -> None:
+        """The connection is lost."""
+        ...
+
+
 class Connection(Client):
-    """A client of nats-py that serves requests, and does not connect again."""
+    """A client of nats-py that serves requests, and does not connect again.
+
+    Args:
+        keeper: Looks after it.
+        name: What the server's certificate has to be for.
+        patience: Seconds of silence after which a server is not waited for any longer.
+        tls: Whether not to go on without TLS.
+        tls_first: Whether it begins with TLS.
+    """
 
     def __init__(
-        self, ended: Callable[["Connection"], None], *, patience: float, tls: bool = False, tls_first: bool = False
+        self, keeper: Keeper, name: str, *, patience: float, tls: bool = False, tls_first: bool = False
     ) -> None:
         super().__init__()
+        self.name = name
         self.patience = patience
-        self._ended = ended
+        self._keeper = keeper
         self._needs_tls = tls and not tls_first
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._slots: dict[bytes, tuple[Owner, int, str]] = {}
         self._next = 0
         self._prefix = b""
         self._lanes: dict[int, Owner] = {}
+        self._pulled: dict[int, str] = {}
+        self._answered: Future[None] | None = None
         self._last_lane = REPLIES
         self.cause: Exception | None = None
         self.last_read = self._loop.time()
@@ -107,11 +129,12 @@ class Connection(Client):
 
     def pull(self, lane: int, owner: Owner, request: Request) -> None:
         """Ask for messages on a lane. They go to the owner, until another asks on it."""
-        self._lanes[lane] = owner
+        self._lanes[lane], self._pulled[lane] = owner, request.subject
         self._transport.write(b"".join(request.encode(b"%blane.%d" % (self._prefix, lane))))  # type: ignore[union-attr]
 
     def close_lane(self, lane: int) -> None:
         """Have nothing more come on a lane."""
+        self._pulled.pop(lane, None)
         if self._lanes.pop(lane, None) is not None and self.cause is None:
             self._transport.write(b"UNSUB %d\r\n" % lane)  # type: ignore[union-attr]
 
@@ -123,13 +146,11 @@ class Connection(Client):
         """Have the server send no messages any more, and take those that it has sent before."""
         if self.cause is not None:
             return
-        answered: asyncio.Future[None] = self._loop.create_future()
         lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in self._lanes)
         self._transport.write(lanes)  # type: ignore[union-attr]
-        with suppress(TimeoutError, OSError):
+        with suppress(TimeoutError, Lost):
             async with asyncio.timeout(PARTING):
-                await self._send_ping(answered)  # pyright: ignore[reportUnknownMemberType] - of a bare `Future`
-                await answered
+                await self._until_answered()
 
     def forget(self, token: bytes) -> None:
         """Nobody waits for the reply any more."""
@@ -141,11 +162,17 @@ class Connection(Client):
             await self._transport.drain()  # type: ignore[union-attr]
 
     async def listen(self, inbox: str) -> None:
-        """Have the server send replies to subjects that begin so."""
+        """Have the server send replies to subjects that begin so, and see that it does.
+
+        What it says of itself after the login, the account's limit of messages for one, has come by then as well.
+
+        Raises:
+            Lost: The connection is lost, or the subjects are not permitted.
+        """
         self.inbox = f"{inbox}.{self._nuid.next().decode()}"
         self._prefix = f"{self.inbox}.".encode()
         self._transport.write(b"SUB %b* %d\r\n" % (self._prefix, REPLIES))  # type: ignore[union-attr]
-        await self.drain_writes()
+        await self._until_answered()
 
     def end(self, cause: Exception) -> None:
         """The connection is lost: everybody who waits for a reply is told."""
@@ -158,7 +185,18 @@ class Connection(Client):
             owner.fail(index, Lost(cause, sent=True))
         for owner in lanes.values():
             owner.fail(0, Lost(cause, sent=True))
-        self._ended(self)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+        self._keeper.ended(self)
+
+    async def _until_answered(self) -> None:
+        """Wait until the server is through with what it was sent before. Raises `Lost`."""
+        answered = self._answered = self._loop.create_future()
+        with suppress(OSError):  # the reading side tells
+            await self._send_ping(answered)  # pyright: ignore[reportUnknownMemberType] - of a bare `Future`
+            await answered
+        if self.cause is not None:
+            raise Lost(self.cause, sent=False)
 
     async def shut(self) -> None:
         """Close the socket, and leave no task behind. What was sent is still given to the system, if it takes it."""
@@ -205,6 +243,9 @@ class Connection(Client):
                 raise nats_errors.Error("the server does not speak TLS")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+        if not initial_connection:
+            self._server_info = {**self._server_info, **info}
+            self._keeper.told(self)
 
     async def _process_err(self, err_msg: str) -> None:
         denied = DENIED.search(err_msg)
@@ -219,6 +260,9 @@ class Connection(Client):
             if subject.lower() == denied[2].lower():
                 del self._slots[token]
                 owner.fail(index, DeniedError(subject))
+        for lane, subject in list(self._pulled.items()):
+            if subject.lower() == denied[2].lower():
+                self._lanes[lane].fail(0, DeniedError(subject))
 
     async def _process_op_err(self, e: Exception) -> None:
         self.end(e)

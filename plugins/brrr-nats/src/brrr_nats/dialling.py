@@ -3,7 +3,6 @@
 import asyncio
 import re
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
 from brrr_core.errors import BackendError
-from brrr_nats.connection import Connection
+from brrr_nats.connection import Connection, Keeper
 from brrr_nats.failures import Lost
 from brrr_nats.location import Address, Location
 from brrr_nats.options import NatsOptions
@@ -22,17 +21,22 @@ JWT: Final = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+-+END NATS USER 
 SEED: Final = re.compile(r"-----BEGIN USER NKEY SEED-----\s+\S+\s+-+END USER NKEY SEED-+")
 
 
-async def dial(
-    address: Address, location: Location, options: NatsOptions, ended: Callable[[Connection], None]
-) -> Connection:
+async def dial(address: Address, name: str, location: Location, options: NatsOptions, keeper: Keeper) -> Connection:
     """Connect to one server, and log in.
+
+    Args:
+        address: The server's.
+        name: What its certificate has to be for.
+        location: How to log in.
+        options: For how long to wait, whom to trust.
+        keeper: Looks after the connection.
 
     Raises:
         Lost: It cannot be reached, or refuses the login.
         BackendError: A file that the options name cannot be used.
     """
     settings = _settings(location, options)
-    connection = Connection(ended, patience=options.timeout, tls=location.tls, tls_first=options.tls_first)
+    connection = Connection(keeper, name, patience=options.timeout, tls=location.tls, tls_first=options.tls_first)
     seen: list[Exception] = []
 
     async def note(error: Exception) -> None:
@@ -45,6 +49,7 @@ async def dial(
                 f"{scheme}://{address}",
                 error_cb=note,
                 name="brrr",
+                tls_hostname=name,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
@@ -56,6 +61,8 @@ async def dial(
     except BaseException as error:
         await connection.shut()
         _pass_cancellation_on()
+        if isinstance(error, Lost):
+            raise
         if isinstance(error, TimeoutError) and not isinstance(error, nats_errors.Error):
             raise Lost(TimeoutError(f"no answer within {options.connect_timeout:g} s"), sent=False) from error
         if isinstance(error, nats_errors.NoServersError) and seen:

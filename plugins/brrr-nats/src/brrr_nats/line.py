@@ -2,13 +2,14 @@
 
 import asyncio
 from asyncio import Task
+from ipaddress import ip_address
 from random import shuffle, uniform
 from typing import Final
 
 from brrr_core.errors import BackendError
 from brrr_nats.connection import Connection
 from brrr_nats.dialling import dial
-from brrr_nats.failures import Lost, closed, translated
+from brrr_nats.failures import FAILURES, Lost, closed, translated
 from brrr_nats.location import Address, Location
 from brrr_nats.options import NatsOptions
 
@@ -16,6 +17,13 @@ __all__ = ["FIRST_PAUSE", "Line"]
 
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
+
+BEFORE_DIALLING: Final = 0.1
+"""Seconds, at most, before a connection is made anew: all clients of a server lose theirs at the same moment."""
+
+STEADY: Final = 5.0
+"""Seconds after which a connection counts as one that lasts. The pauses grow as long as none does."""
+
 OLDEST: Final = (2, 12)
 
 
@@ -30,11 +38,14 @@ class Line:
     def __init__(self, location: Location, options: NatsOptions) -> None:
         self.where = str(location)
         self.max_payload = 0
+        """Bytes that a message may have, headers included, as the server of the last connection says."""
         self.current: Connection | None = None
         self._location = location
         self._options = options
         self._loop = asyncio.get_running_loop()
-        self._known: dict[Address, None] = dict.fromkeys(location.addresses)
+        self._known = {address: address.host for address in location.addresses}
+        self._pause = BEFORE_DIALLING
+        self._since = 0.0
         self._dialling: Task[None] | None = None
         self._shutting: set[Task[None]] = set()
         self._error: Exception = Lost(TimeoutError("not connected yet"), sent=False)
@@ -55,7 +66,7 @@ class Line:
         self._dialling = asyncio.create_task(self._dial_once(), name="brrr connects")
         try:
             await asyncio.shield(self._dialling)
-        except Exception as error:
+        except FAILURES as error:
             raise translated(error, self.where) from error
 
     async def connection(self, deadline: float) -> Connection:
@@ -72,23 +83,25 @@ class Line:
                 return self.current
             left = deadline - self._loop.time()
             if self._dialling is None or left <= 0:
-                raise self._error
+                raise self._error.with_traceback(None)  # the same one is raised for everybody who waits
             await asyncio.wait({self._dialling}, timeout=left)
 
     async def close(self) -> None:
         """Close the connection. Whatever waits for an answer raises `BackendClosedError`."""
         self._closing.set()
-        if self._dialling is not None:
-            self._dialling.cancel()
-            await asyncio.wait({self._dialling})
-            if not self._dialling.cancelled():
-                self._dialling.exception()  # it was told to whoever waited, if anybody did
-        connection, self.current = self.current, None
-        if connection is not None:
-            connection.end(closed())
-            await connection.shut()
-        while self._shutting:
-            await asyncio.wait(self._shutting)
+        try:
+            if self._dialling is not None:
+                self._dialling.cancel()
+                await asyncio.wait({self._dialling})
+                if not self._dialling.cancelled():
+                    self._dialling.exception()  # it was told to whoever waited, if anybody did
+        finally:  # who is cancelled while he closes leaves no connection behind either
+            connection, self.current = self.current, None
+            if connection is not None:
+                connection.end(closed())
+                await connection.shut()
+            while self._shutting:
+                await asyncio.wait(self._shutting)
 
     async def pause(self, seconds: float) -> float:
         """Wait before another try; less if the backend is closed. How long to wait the next time.
@@ -103,67 +116,83 @@ class Line:
             return min(2 * seconds, LONGEST_PAUSE)
         raise closed()
 
-    async def _dial_once(self) -> None:
-        """Try each server that is known, those that the URL names among the first. Raises what the last said."""
-        addresses = list(self._known)
-        shuffle(addresses)
-        for address in addresses:
-            try:
-                connection = await dial(address, self._location, self._options, self._ended)
-            except Exception as error:  # noqa: BLE001 - another server may be there
-                self._error = error
-                continue
-            self._learn(connection)
-            try:
-                self._check(connection)
-            except BackendError:
-                await connection.shut()
-                raise
-            if connection.is_open:
-                self.current = connection
-                return
-            self._error = Lost(connection.cause or TimeoutError("it closed the connection"), sent=False)
-        raise self._error
+    def told(self, connection: Connection) -> None:
+        """Note what the server says of itself, and of the others; it may say so at any time."""
+        self.max_payload = int(connection.info.get("max_payload", 0))
+        told = [each.rpartition(":") for each in connection.info.get("connect_urls") or ()]
+        others = [Address(host.strip("[]"), int(port)) for host, _, port in told if port.isdecimal()]
+        # Servers tell of each other by numbers, and certificates are for names: those of one cluster share theirs.
+        named = {other: connection.name if _is_number(other.host) else other.host for other in others}
+        self._known = {**named, **{address: address.host for address in self._location.addresses}}
 
-    async def _dial_on(self) -> None:
-        """Try until there is a connection."""
-        pause = 2 * FIRST_PAUSE
-        while True:
-            try:
-                await self._dial_once()
-            except Exception as error:  # noqa: BLE001 - those who wait for a connection tell it
-                self._error = error
-                pause = await self.pause(pause)
-            else:
-                return
-
-    def _ended(self, connection: Connection) -> None:
+    def ended(self, connection: Connection) -> None:
         """A connection is lost: clear it away, and make another."""
         if connection is not self.current:
             return
         self.current = None
         if self._closing.is_set():
             return
-        self._error = Lost(connection.cause or TimeoutError("it closed the connection"), sent=False)
+        if self._loop.time() - self._since >= STEADY:
+            self._pause = BEFORE_DIALLING
+        self._error = _lost(connection)
         shutting = asyncio.create_task(connection.shut(), name="brrr closes a connection that was lost")
         self._shutting.add(shutting)
         shutting.add_done_callback(self._shutting.discard)
         self._dialling = asyncio.create_task(self._dial_on(), name="brrr connects again")
 
-    def _learn(self, connection: Connection) -> None:
-        """Note what the server says of itself, and of the others."""
-        self.max_payload = int(connection.info.get("max_payload", 0))
-        told = [each.rpartition(":") for each in connection.info.get("connect_urls") or ()]
-        others = [Address(host.strip("[]"), int(port)) for host, _, port in told if port.isdecimal()]
-        self._known = dict.fromkeys((*self._location.addresses, *others))
+    async def _dial_once(self) -> None:
+        """Try each server that is known, those that the URL names among the first. Raises what the last said."""
+        known = list(self._known.items())
+        shuffle(known)
+        for address, name in known:
+            try:
+                connection = await dial(address, name, self._location, self._options, self)
+            except Exception as error:  # noqa: BLE001 - another server may be there
+                self._error = error
+                continue
+            self.told(connection)
+            unfit = self._unfit(connection)
+            if unfit is None:
+                self.current, self._since = connection, self._loop.time()
+                return
+            self._error = unfit
+            await connection.shut()
+        raise self._error
 
-    def _check(self, connection: Connection) -> None:
+    async def _dial_on(self) -> None:
+        """Try until there is a connection."""
+        while True:
+            self._pause = await self.pause(self._pause)
+            try:
+                await self._dial_once()
+            except Exception as error:  # noqa: BLE001 - those who wait for a connection tell it
+                self._error = error
+            else:
+                return
+
+    def _unfit(self, connection: Connection) -> Exception | None:
+        """Why a connection is of no use."""
+        if not connection.is_open:
+            return _lost(connection)
         version = str(connection.info.get("version", ""))
         numbers = tuple(int(each) for each in version.split("-", maxsplit=1)[0].split(".")[:2] if each.isdecimal())
         if numbers < OLDEST:
-            raise BackendError(
+            return BackendError(
                 f"nats at {self.where} is version {version or 'unknown'}",
                 remedy="brrr needs 2.12 or newer, which delays messages and counts.",
             )
         if not connection.info.get("headers"):
-            raise BackendError(f"nats at {self.where} takes no headers", remedy="Do not set no_header_support.")
+            return BackendError(f"nats at {self.where} takes no headers", remedy="Do not set no_header_support.")
+        return None
+
+
+def _lost(connection: Connection) -> Lost:
+    return Lost(connection.cause or TimeoutError("it closed the connection"), sent=False)
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
