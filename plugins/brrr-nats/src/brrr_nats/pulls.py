@@ -1,8 +1,8 @@
 """How receivers get messages: each asks the topic's consumer for what it can take, and waits for that.
 
-A pull is answered once: with what is there, up to its limit, or with the first messages that come before it expires. Of
-a stream with replicas the end of the answer comes first, at once, and the messages when a majority knows of them. So an
-end says whether there are messages, and what comes after it is still taken.
+A pull is answered once: with what is there, up to its limit, or with the first messages that come before it expires; a
+look with what is there alone. Of a stream with replicas the end of the answer may come first, at once, and the messages
+when a majority knows of them. So an end says whether there are messages, and what comes after it is still taken.
 
 A pull cannot be taken back. One whose receiver is gone, cancelled say, is kept for the next receiver of the topic. What
 comes while nobody waits for it goes to another receiver, now or within a moment, or else back to the server.
@@ -24,8 +24,11 @@ __all__ = ["Channel", "Pull"]
 STATUS: Final = b"NATS/1.0 "
 HEARTBEAT: Final = 100
 EXPIRED: Final = 408
-ALL_SENT: Final = 404
-"""The end of an answer with messages. Without any, a pull that may wait expires."""
+NO_MORE: Final = 404
+"""The end of an answer, as far as there were messages. A pull that may wait and found none expires instead."""
+
+PENDING: Final = "Nats-Pending-Messages"
+"""With an end: how many of the messages that were asked for were not sent."""
 
 REST: Final = 0.1
 """Seconds that a receiver waits for the rest of an answer of which messages have come."""
@@ -51,8 +54,9 @@ class Pull:
 
     Attributes:
         limit: How many messages it brings at most.
-        expires: When the server ends it, by the loop's clock.
+        expires: When the server ends it, by the loop's clock. A look is ended at once, with what is there.
         came: Messages for its receiver, its own and others.
+        look: Whether it is one.
         turn: Done when its receiver is to look; None where nobody waits for it.
         ended: Whether the server has ended it. Messages may still come.
         late: Whether it should have ended.
@@ -63,16 +67,17 @@ class Pull:
 
     __slots__ = (
         *("_channel", "_left", "_loop", "_timer", "came", "description", "ended", "expires", "failure", "late"),
-        *("limit", "status", "turn"),
+        *("limit", "look", "status", "turn"),
     )
 
-    def __init__(self, channel: "Channel", limit: int, expires: float) -> None:
+    def __init__(self, channel: "Channel", limit: int, expires: float, *, look: bool = False) -> None:
         self._channel = channel
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._left = limit
         self._timer: TimerHandle | None = None
         self.limit = limit
         self.expires = expires
+        self.look = look
         self.came: list[Delivery] = []
         self.turn: Future[None] | None = None
         self.ended = False
@@ -83,15 +88,21 @@ class Pull:
 
     @property
     def untouched(self) -> bool:
-        """Whether it has brought nothing yet, and is still to bring something."""
-        return self.turn is None and not self.ended and not self.late and self._left == self.limit
+        """Whether nobody waits for it, and it has brought nothing yet and is still to bring something."""
+        if self.turn is not None or self.ended or self.late:
+            return False
+        return self._left == self.limit and self._loop.time() < self.expires
+
+    @property
+    def overdue(self) -> bool:
+        """Whether nobody waits for it, and it should have ended long since."""
+        return self.turn is None and not self.late and self._loop.time() > self.expires + LATE
 
     def take(self, index: int, reply: Reply) -> None:
         """A message came, or how it ends."""
         if reply.lines.startswith(STATUS):
             if reply.status != HEARTBEAT and not self.ended:
-                self.status, self.description = reply.status, reply.description
-                self._end(wake=reply.status != ALL_SENT)
+                self._learn(reply)
             return
         delivery, more = self._channel.delivery(reply)
         self._left -= 1
@@ -130,6 +141,20 @@ class Pull:
         self.wake()
         if not self.ended:
             self._loop.call_later(FORGOTTEN, self._end)
+
+    def _learn(self, reply: Reply) -> None:
+        """The server says that it has ended it, why, and mostly how many messages it has sent."""
+        missing = self._left - int(reply.headers.get(PENDING, self._left))
+        if missing <= 0:
+            self.status, self.description = reply.status, reply.description
+            self._end(wake=self.status != NO_MORE or self.look)
+            return
+        # They are on their way, and end it when they are here; unless the leader dies meanwhile.
+        self._left = missing
+        self.expires = self._loop.time()
+        if self.turn is not None and not self.came:
+            self.rest()
+            self._timer = self._loop.call_later(LATE, self.lose)
 
     def _end(self, *, wake: bool = False) -> None:
         if not self.ended:
@@ -185,25 +210,32 @@ class Channel:
             self._clear()
         return taken
 
-    def ask(self, connection: Connection, limit: int, wait: float) -> Pull:
-        """Ask for messages: a pull that nobody waits for any more, or a new one. `wait` is in seconds."""
+    def ask(self, connection: Connection, limit: int, until: float) -> Pull:
+        """Ask for messages that come until then: by a pull that nobody waits for any more, or a new one."""
+        for each in self._pulls:
+            if each.overdue:
+                each.lose()
         pull = next((each for each in self._pulls if each.untouched and each.limit <= limit), None)
         if pull is None:
-            pull = Pull(self, limit, self._loop.time() + wait)
-            body = b'{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d}' % (limit, MOST_BYTES, int(wait * 1e9))
-            lane = self._lane(connection)
-            connection.pull(lane, pull, Request(self._subject, body))
-            self._pulls[pull] = (connection, lane)
-            self._pulse.start()
-        pull.turn = self._loop.create_future()
-        self._waiting[pull] = None
+            pull = Pull(self, limit, until)
+            expires = max(1, int((until - self._loop.time()) * 1e9))
+            asked = b'{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d}' % (limit, MOST_BYTES, expires)
+            self._send(connection, pull, asked)
+        self._expect(pull)
+        return pull
+
+    def look(self, connection: Connection, limit: int) -> Pull:
+        """Ask for messages that are there, however long the server takes to say so."""
+        pull = Pull(self, limit, self._loop.time(), look=True)
+        self._send(connection, pull, b'{"batch":%d,"max_bytes":%d,"no_wait":true}' % (limit, MOST_BYTES))
+        self._expect(pull)
         return pull
 
     async def wait(self, pull: Pull, until: float) -> list[Delivery]:
         """What a pull brings its receiver. Whatever a receiver that is cancelled had got goes to others.
 
         Args:
-            pull: From `ask`.
+            pull: From `ask` or `look`.
             until: When not to wait any longer for a pull that expires later, by the loop's clock.
         """
         turn = pull.turn
@@ -270,6 +302,16 @@ class Channel:
         if connection is not self._connection:
             self._connection, self._lanes = connection, []
         return self._lanes.pop() if self._lanes else connection.open_lane()
+
+    def _send(self, connection: Connection, pull: Pull, body: bytes) -> None:
+        lane = self._lane(connection)
+        connection.pull(lane, pull, Request(self._subject, body))
+        self._pulls[pull] = (connection, lane)
+        self._pulse.start()
+
+    def _expect(self, pull: Pull) -> None:
+        pull.turn = self._loop.create_future()
+        self._waiting[pull] = None
 
     def _leave(self, pull: Pull) -> list[Delivery]:
         """Nobody waits for the pull from now on. What it has brought."""

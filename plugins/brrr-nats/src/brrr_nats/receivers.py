@@ -22,8 +22,13 @@ LONGEST_PULL: Final = 20.0
 """Seconds for which a server is asked at a time. A pull that its leader has taken to the grave is noticed after it."""
 
 SHORTEST_PULL: Final = 0.005
-"""Seconds for which a server is asked at least. An answer with messages ends otherwise than one without them only if
-it may wait."""
+"""Seconds for which a server is asked at least: a consumer knows of a message a little later than its stream."""
+
+SHORT: Final = 0.1
+"""Seconds that a busy server may need to come to a request. Pulls that expire sooner may find nothing by that alone."""
+
+AT_ONCE: Final = 0.005
+"""Seconds within which a pull is ended at once, and not because it expired."""
 
 MOST_CHANNELS: Final = 256
 """Topics whose lanes are kept while nobody receives."""
@@ -64,6 +69,7 @@ class Receivers:
         deadline, pause = self._loop.time() + wait, FIRST_PAUSE
         give_up = None
         while True:
+            begun = self._loop.time()
             try:
                 came, failure = await self._try(names, min(limit, MOST_TAKEN), deadline)
             except FAILURES as error:
@@ -72,9 +78,13 @@ class Receivers:
             if came:
                 return came
             if failure is None:
-                if now >= deadline - SHORTEST_PULL:
+                if now >= deadline:
                     return []
-                give_up, pause = None, FIRST_PAUSE
+                give_up = None
+                if now - begun > AT_ONCE:
+                    pause = FIRST_PAUSE
+                else:  # others wait for more than is there, and a paused consumer gives it to nobody
+                    pause = await self._link.pause(min(pause, deadline - now))
                 continue
             self._consumers.forget(names)
             give_up = now + self._options.retry_for if give_up is None else give_up
@@ -104,14 +114,27 @@ class Receivers:
         came = channel.from_shelf(limit)
         if came:
             return came, None
-        left = min(deadline - self._loop.time(), LONGEST_PULL)
-        pull = channel.ask(connection, limit, max(left, SHORTEST_PULL))
-        came = await channel.wait(pull, max(deadline, pull.expires if left <= SHORTEST_PULL else 0))
+        now = self._loop.time()
+        if deadline < now + SHORT:
+            pull = channel.look(connection, limit)
+            came = await self._wait(channel, pull, pull.expires)
+            failure = None if came else _failure_of(pull, names)
+            if came or failure is not None:
+                return came, failure
+            now = self._loop.time()
+        until = min(max(deadline, now + SHORTEST_PULL), now + LONGEST_PULL)
+        pull = channel.ask(connection, limit, until)
+        came = await self._wait(channel, pull, until)
+        return came, None if came else _failure_of(pull, names)
+
+    async def _wait(self, channel: Channel, pull: Pull, until: float) -> list[Delivery]:
+        """What a pull brings; given back if the backend was closed meanwhile."""
+        came = await channel.wait(pull, until)
         if self._closed:
             for delivery in came:
                 self._give_back(delivery)
             self._check_open()
-        return came, None if came else _failure_of(pull, names)
+        return came
 
     def _channel(self, names: TopicNames) -> Channel:
         channel = self._channels.get(names.topic)
