@@ -71,6 +71,20 @@ async def test_a_receive_that_waits_outlives_a_restart(own_server):
             assert [each.body for each in await waiting] == [b"after"]
 
 
+async def test_what_a_killed_server_had_not_noted_that_it_delivered_is_delivered_again(own_server):
+    """It does not answer to the acknowledgement of such a message, which holds up nobody for as long as its lease."""
+    async with brrr.open_backend(own_server.url, lease=300) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"%d" % number for number in range(20)])
+        held = await queue.receive(TOPIC, limit=20, wait=5)
+        await asyncio.to_thread(own_server.kill)
+        await asyncio.to_thread(own_server.start)
+        async with asyncio.timeout(20):
+            await queue.ack(held)
+            while (await queue.stats(TOPIC))[:3] != (0, 0, 0):
+                await queue.ack(await queue.receive(TOPIC, limit=20, wait=0.1))
+
+
 async def test_a_server_that_stays_away_is_told_in_bounded_time(own_server):
     async with brrr.open_backend(own_server.url, retry_for=0.3, connect_timeout=1) as backend:
         queue, store = backend.queue, backend.store
@@ -214,6 +228,22 @@ async def test_what_a_user_may_not_use_is_told_at_once(tmp_path):
                 with pytest.raises(BackendError, match="does not permit"):
                     await backend.store.write([(VALUE, b"x")])
             assert await backend.store.read([VALUE]) == [None]
+    finally:
+        server.kill()
+
+
+async def test_a_user_who_may_not_acknowledge_is_told_at_once(tmp_path):
+    config = """
+    authorization { users: [{ user: worker, password: s3cret, permissions: { publish: { deny: ["$JS.ACK.>"] } } }] }
+    """
+    server = Server(tmp_path, config=config).start()
+    try:
+        async with brrr.open_backend(f"nats://worker:s3cret@{server.place}?lease=300s") as backend:
+            await backend.queue.put(TOPIC, [b"x"])
+            held = await backend.queue.receive(TOPIC, limit=1, wait=5)
+            async with asyncio.timeout(5):
+                with pytest.raises(BackendError, match="does not permit"):
+                    await backend.queue.ack(held)
     finally:
         server.kill()
 

@@ -2,12 +2,19 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from brrr_nats.connection import Connection
+from brrr_nats.consumers import Consumers
+from brrr_nats.link import MOST_AT_ONCE
+from brrr_nats.messages import Request
+from brrr_nats.pulls import Channel
 from brrr_nats.receipts import State
+from brrr_nats.settling import ACK
 from tests.support.nats_servers import nats_program, until
 from tests.support.proxy import Bytes, relayed
 
@@ -59,6 +66,16 @@ async def bury(queue, number):
     await queue.put(TOPIC, [b"%03d" % each for each in range(number)])
     for each in await take(queue, number):
         await queue.bury(each, "tried enough")
+
+
+def counting(counts, function):
+    """The function, counted by its name."""
+
+    def counted(*args):
+        counts[function.__name__] += 1
+        return function(*args)
+
+    return counted
 
 
 # -- pulls -----------------------------------------------------------------------------------------------------------
@@ -131,6 +148,58 @@ async def test_closing_gives_back_what_is_on_its_way(url):
             await other.queue.ack(await take(other.queue, 5 - held))
 
 
+async def test_a_receive_that_does_not_wait_does_not_wait_for_the_pull_of_another(url, stream, shared_server):
+    async with brrr.open_backend(url) as backend:
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
+        await pulls(shared_server, stream, 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        async with asyncio.timeout(5):
+            assert await backend.queue.receive(TOPIC, limit=1, wait=0) == []
+
+
+async def test_a_receive_that_does_not_wait_looks_before_it_sets_a_time(url, monkeypatch):
+    """A busy server may need longer for a message than a pull lasts that expires within milliseconds."""
+    async with brrr.open_backend(url) as backend:
+        await backend.queue.put(TOPIC, [b"x"])
+        monkeypatch.setattr(Channel, "ask", None)
+        (found,) = await backend.queue.receive(TOPIC, limit=1, wait=0)
+        assert found.body == b"x"
+
+
+async def test_a_consumer_that_an_operator_pauses_is_not_asked_all_the_time(url, stream, shared_server, monkeypatch):
+    asked = Counter()
+    monkeypatch.setattr(Channel, "ask", counting(asked, Channel.ask))
+    async with brrr.open_backend(url) as backend:
+        await backend.queue.receive(TOPIC, limit=1, wait=0)
+        shared_server.do(f"CONSUMER.PAUSE.{stream}.{TOPIC}", {"pause_until": "2999-01-01T00:00:00Z"})
+        waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
+        await pulls(shared_server, stream, 1)
+        await backend.queue.put(TOPIC, [b"x"])
+        asked.clear()
+        assert await backend.queue.receive(TOPIC, limit=10, wait=1) == []
+        assert asked["ask"] < 40
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+
+async def test_full_answers_of_three_servers_are_answers(shared_cluster, names, monkeypatch):
+    """There the end of a full answer comes before its messages: it is no reason to look for the consumer again."""
+    looks = Counter()
+    monkeypatch.setattr(Consumers, "_look", counting(looks, Consumers._look))
+    url = f"{shared_cluster.url}?replicas=3&timeout=30s&stream={names}-q&bucket={names}-s"
+    try:
+        async with brrr.open_backend(url) as backend:
+            await backend.queue.receive(TOPIC, limit=1, wait=1)  # its leader is found
+            looks.clear()
+            await backend.queue.put(TOPIC, [b"%d" % each for each in range(50)])
+            for _ in range(50):
+                assert len(await backend.queue.receive(TOPIC, limit=1, wait=10)) == 1
+            assert not looks
+    finally:
+        shared_cluster.servers[0].forget(f"{names}-")
+
+
 async def test_many_receivers_of_one_topic_use_few_lanes(url):
     async with brrr.open_backend(url) as backend:
         for _ in range(20):
@@ -188,6 +257,59 @@ async def test_an_ack_whose_answer_was_lost_is_repeated(losing):
     proxy.lose_answer_to(lambda sent: b"+ACK" in sent)
     await queue.ack(held)
     await come_to(queue, 0, 0, 0, 0)
+
+
+async def test_acks_that_are_never_answered_are_told_in_bounded_time(url, monkeypatch):
+    encode = Request.encode
+    tries = Counter()
+
+    def swallowed(request, reply_to):
+        tries["acks"] += request.payload == ACK
+        return (b"", b"") if request.payload == ACK else encode(request, reply_to)
+
+    async with brrr.open_backend(f"{url}&{LONG}&timeout=0.4s&retry_for=0.8s") as backend:
+        await backend.queue.put(TOPIC, [b"x"])
+        held = await take(backend.queue, 1)
+        monkeypatch.setattr(Request, "encode", swallowed)
+        async with asyncio.timeout(20):
+            with pytest.raises(BackendUnavailableError):
+                await backend.queue.ack(held)
+        assert tries["acks"] > 1
+        monkeypatch.undo()
+        await backend.queue.ack(held)
+        await come_to(backend.queue, 0, 0, 0, 0)
+
+
+async def test_more_deliveries_than_servers_take_at_once_are_settled_in_parts(url, monkeypatch):
+    most, send = 0, Connection.send
+
+    def noted(connection, owner, requests):
+        nonlocal most
+        most = max(most, len(requests))
+        return send(connection, owner, requests)
+
+    async with brrr.open_backend(f"{url}&{LONG}") as backend:
+        number = MOST_AT_ONCE + 100
+        await backend.queue.put(TOPIC, [b"%d" % each for each in range(number)])
+        held = await take(backend.queue, number, within=30)
+        monkeypatch.setattr(Connection, "send", noted)
+        await backend.queue.extend(held)
+        await backend.queue.ack(held)
+        await come_to(backend.queue, 0, 0, 0, 0)
+        assert most == MOST_AT_ONCE
+
+
+async def test_what_is_given_back_too_late_is_left_to_who_has_it_by_then(url, stream, shared_server):
+    async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
+        await backend.queue.put(TOPIC, [b"x"])
+        (late,) = await take(backend.queue, 1)
+        (held,) = await take(other.queue, 1)
+        await other.queue.extend([held])
+        backend.queue._settler.give_back(late)
+        await backend.queue.stats(TOPIC)  # the server has read it by now
+        assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
+        await other.queue.ack([held])
+        await come_to(backend.queue, 0, 0, 0, 0)
 
 
 async def test_a_release_whose_answer_was_lost_raises_and_the_receipt_is_used_up(losing):

@@ -48,7 +48,7 @@ class NatsQueue(Queue):
         self.lease: float = options.lease
         self._link = link
         self._layout = Layout(options)
-        self._settler = Settler(link, options.lease)
+        self._settler = Settler(link, options)
         self._receivers = Receivers(link, options, self._layout, self._settler.give_back)
         self._graveyard = Graveyard(link, self._layout)
         self._clock = ServerClock(link, self._layout.stream)

@@ -38,15 +38,17 @@ class Receipt:
         state: Whether it was used.
         under_way: What settles it at the moment.
         consumer: Its stream and consumer.
+        sequence: The message's number in the stream.
         message: What names the message, in this stream and in any that is made under the name later.
     """
 
-    __slots__ = ("consumer", "message", "reply_to", "state", "under_way", "until")
+    __slots__ = ("consumer", "message", "reply_to", "sequence", "state", "under_way", "until")
 
-    def __init__(self, reply_to: str, consumer: str, message: str, until: float) -> None:
+    def __init__(self, reply_to: str, consumer: str, sequence: int, stored: str, until: float) -> None:
         self.reply_to = reply_to
         self.consumer = consumer
-        self.message = message
+        self.sequence = sequence
+        self.message = f"{stored}.{sequence}"
         self.until = until
         self.state = State.HELD
         self.under_way: Batch | None = None
@@ -69,5 +71,5 @@ def delivery_of(topic: str, reply: Reply, begun: float, lease: float) -> tuple[D
     place = 4 if len(words) == SHORT else 6
     times, sequence, stored = words[place], words[place + 1], words[place + 3]
     consumer = f"{words[place - 2]}.{words[place - 1]}"
-    receipt = Receipt(reply.reply_to, consumer, f"{stored}.{sequence}", begun + HELD * lease)
+    receipt = Receipt(reply.reply_to, consumer, int(sequence), stored, begun + HELD * lease)
     return Delivery(topic, reply.payload, receipt, int(times)), words[place + 4] != "0"

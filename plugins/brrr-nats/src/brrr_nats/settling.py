@@ -1,12 +1,13 @@
 """Settling: deliveries are acknowledged, given back or extended, each by its own receipt, while that is good."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from brrr_core.backend import Delivery
-from brrr_nats.failures import ApiError, Lost, NoResponders
-from brrr_nats.link import FIRST_PAUSE, Batch, Link, Request
+from brrr_nats.failures import ApiError, Lost, NoResponders, is_passing
+from brrr_nats.link import FIRST_PAUSE, MOST_AT_ONCE, Batch, Link, Request
+from brrr_nats.options import NatsOptions
 from brrr_nats.receipts import HELD, Receipt, State
 
 __all__ = ["ACK", "EXTEND", "RELEASE", "Settler"]
@@ -14,6 +15,10 @@ __all__ = ["ACK", "EXTEND", "RELEASE", "Settler"]
 ACK: Final = b"+ACK"
 EXTEND: Final = b"+WPI"
 RELEASE: Final = b"-NAK"
+
+FIRST_ANSWER: Final = 1.0
+"""Seconds to wait for the first answer to what may be repeated, twice as many each time: a server that was killed does
+not answer for what it had not yet noted that it had delivered."""
 
 
 class Settler:
@@ -24,12 +29,12 @@ class Settler:
 
     Args:
         link: Asks the servers.
-        lease: In seconds.
+        options: The lease, and how long to try.
     """
 
-    def __init__(self, link: Link, lease: float) -> None:
+    def __init__(self, link: Link, options: NatsOptions) -> None:
         self._link = link
-        self._lease = lease
+        self._options = options
         self._loop = asyncio.get_running_loop()
 
     async def holds(self, delivery: Delivery) -> Receipt | None:
@@ -40,43 +45,57 @@ class Settler:
     async def settle(self, deliveries: Sequence[Delivery], payload: bytes) -> None:
         """Tell the servers what becomes of deliveries, and have it confirmed.
 
-        Acknowledgements and extensions whose answers were lost are repeated while the receipts are good. A release is
-        not: somebody else may have the message by now. If it was lost too, the lease runs out.
+        Acknowledgements and extensions whose answers were lost are repeated, for `retry_for`, while the receipts are
+        good. A release is not: somebody else may have the message by now. If it was lost too, the lease runs out.
 
         Raises:
             BackendUnavailableError: An answer was lost, or nobody answers; some may be settled.
+            BackendError: The servers refuse.
             BackendClosedError: The backend was closed.
         """
         self._link.check_open()
-        receipts: list[Receipt] = _receipts_of(deliveries)
+        receipts = _receipts_of(deliveries)
+        for at in range(0, len(receipts), MOST_AT_ONCE):
+            await self._settle(receipts[at : at + MOST_AT_ONCE], payload)
+
+    async def _settle(self, receipts: list[Receipt], payload: bytes) -> None:
         error: Exception | None = None
-        pause = FIRST_PAUSE
+        give_up, pause = 0.0, FIRST_PAUSE
+        patience: float = self._options.timeout
+        if not payload.startswith(RELEASE):
+            patience = min(patience, FIRST_ANSWER)
         while True:
             held = await self._good(receipts)
-            if error is not None and len(held) < len(receipts):
+            if error is not None and receipts and (len(held) < len(receipts) or self._loop.time() > give_up):
                 raise self._link.translated(error) from error
             if not held:
                 return
             sent = self._loop.time()
-            batch = self._link.send([Request(receipt.reply_to, payload) for receipt in held])
-            if batch is None:
+            connection = self._link.line.current
+            if connection is None:
                 await self._link.ready()
                 continue
+            batch = Batch(connection, [Request(receipt.reply_to, payload) for receipt in held], patience)
             self._follow(batch, held, payload, sent)
             await batch.wait()
             if not batch.failures:
                 return
             self._link.check_open()
+            if error is None:
+                give_up = sent + self._options.retry_for
             receipts = [held[place] for place in batch.failures]
-            error = next(iter(batch.failures.values()))
-            if isinstance(error, NoResponders):
-                receipts, error = await self._without_consumers(receipts)
+            error = _worst(batch.failures.values())
+            if not _passes(error):
+                raise self._link.translated(error) from error
+            if isinstance(error, NoResponders) or (isinstance(error, Lost) and isinstance(error.cause, TimeoutError)):
+                receipts = await self._still_leased(receipts)
             pause = await self._link.pause(pause)
+            patience = min(2 * patience, self._options.timeout)
 
     def give_back(self, delivery: Delivery) -> None:
         """Give a message back that nobody has seen, without waiting. If that is lost, its lease runs out."""
         receipt = delivery.receipt
-        if isinstance(receipt, Receipt):
+        if isinstance(receipt, Receipt) and receipt.holds(self._loop.time()):
             receipt.state = State.SETTLED
             self._link.post(Request(receipt.reply_to, RELEASE))
 
@@ -91,7 +110,7 @@ class Settler:
                 failure = batch.failures.get(place)
                 if failure is None:
                     if payload == EXTEND:
-                        receipt.until = max(receipt.until, sent + HELD * self._lease)
+                        receipt.until = max(receipt.until, sent + HELD * self._options.lease)
                     else:
                         receipt.state = State.SETTLED
                 elif payload.startswith(RELEASE) and isinstance(failure, Lost):
@@ -99,21 +118,28 @@ class Settler:
 
         batch.done.add_done_callback(learn)
 
-    async def _without_consumers(self, receipts: list[Receipt]) -> tuple[list[Receipt], Exception]:
-        """What is left of receipts that nobody answers for: their leases are gone with a consumer that was deleted."""
-        gone: set[str] = set()
+    async def _still_leased(self, receipts: list[Receipt]) -> list[Receipt]:
+        """What is left of receipts that nobody answers for: without those whose leases the servers do not have.
+
+        They are gone with a consumer that was deleted, and with a server that was killed before it had noted the
+        delivery: it does not answer for such a message, and delivers it as if it never had.
+        """
+        delivered: dict[str, int] = {}
         for consumer in {receipt.consumer for receipt in receipts}:
             try:
-                await self._link.ask(f"CONSUMER.INFO.{consumer}")
+                told = await self._link.ask(f"CONSUMER.INFO.{consumer}")
             except ApiError as error:
                 if not error.missing:
                     raise self._link.translated(error) from error
-                gone.add(consumer)
+            else:
+                delivered[consumer] = told["delivered"]["stream_seq"]
+        left: list[Receipt] = []
         for receipt in receipts:
-            if receipt.consumer in gone:
+            if receipt.sequence <= delivered.get(receipt.consumer, 0):
+                left.append(receipt)
+            else:
                 receipt.state = State.SETTLED
-        left = [receipt for receipt in receipts if receipt.consumer not in gone]
-        return left, NoResponders("acknowledgements: a consumer has no leader")
+        return left
 
     async def _good(self, receipts: Sequence[Receipt]) -> list[Receipt]:
         """The receipts that are good, after what is under way for them has ended."""
@@ -123,6 +149,15 @@ class Settler:
                 await asyncio.sleep(0)
         now = self._loop.time()
         return [receipt for receipt in receipts if receipt.under_way is None and receipt.holds(now)]
+
+
+def _worst(failures: Iterable[Exception]) -> Exception:
+    """The failure that counts: one that trying again does not mend, if there is any."""
+    return min(failures, key=_passes)
+
+
+def _passes(failure: Exception) -> bool:
+    return is_passing(failure) or isinstance(failure, Lost)
 
 
 def _receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:
