@@ -13,17 +13,35 @@ __all__ = ["Batch"]
 
 NO_RESPONDERS: Final = b"NATS/1.0 503"
 
+FIRST_TRY: Final = 2.0
+"""Seconds after which requests are sent again that may be done twice; each next try waits for twice as long. Servers
+drop requests without a word while leaders change."""
+
+LAST_LOOK: Final = 0.05
+"""Seconds in which what has come is read, before a batch is said to be late: this process may have stood still."""
+
 
 class Batch:
     """Requests that are under way together.
 
     `done` is done when each has a reply or a failure, which is after `timeout` seconds at the latest. Nobody has to
     wait for it.
+
+    Args:
+        connection: Carries them.
+        requests: What is asked.
+        timeout: Seconds.
+        again: Whether they may be done twice, and are sent again where no answer comes.
     """
 
-    __slots__ = ("_connection", "_left", "_requests", "_timer", "_tokens", "done", "failures", "replies", "timeout")
+    __slots__ = (
+        *("_connection", "_due", "_left", "_left_before", "_requests", "_timer", "_tokens", "_try"),
+        *("done", "failures", "replies", "timeout"),
+    )
 
-    def __init__(self, connection: Connection, requests: Sequence[Request], timeout: float) -> None:
+    def __init__(
+        self, connection: Connection, requests: Sequence[Request], timeout: float, *, again: bool = False
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.replies: list[Reply | None] = [None] * len(requests)
         self.failures: dict[int, Exception] = {}
@@ -33,7 +51,10 @@ class Batch:
         self._requests = requests
         self._left = len(requests)
         self._tokens = connection.send(self, list(enumerate(requests)))
-        self._timer: TimerHandle = loop.call_later(timeout, self._expire)
+        self._left_before = self._left
+        self._due = loop.time() + timeout
+        self._try = FIRST_TRY if again else timeout
+        self._timer: TimerHandle = loop.call_later(min(self._try, timeout), self._look)
 
     async def wait(self) -> None:
         """Wait until it is done. Whoever is cancelled meanwhile leaves it as it is."""
@@ -71,6 +92,22 @@ class Batch:
             self._timer.cancel()
             if not self.done.done():
                 self.done.set_result(None)
+
+    def _look(self) -> None:
+        """See what has not come."""
+        loop = asyncio.get_running_loop()
+        left = self._due - loop.time()
+        if left <= 0:
+            self._timer = loop.call_later(LAST_LOOK, self._expire)
+            return
+        if self._left == self._left_before:  # or they come, slowly
+            missing = [
+                index for index, reply in enumerate(self.replies) if reply is None and index not in self.failures
+            ]
+            self._connection.send_again([(self._tokens[index], self._requests[index]) for index in missing])
+        self._left_before = self._left
+        self._try *= 2
+        self._timer = loop.call_later(min(self._try, left), self._look)
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()

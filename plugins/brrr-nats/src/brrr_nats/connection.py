@@ -7,7 +7,7 @@ sent on a connection is ever sent again on another, by which a request that was 
 
 import asyncio
 import re
-from asyncio import AbstractEventLoop, Future, Task
+from asyncio import AbstractEventLoop, Future, StreamWriter, Task
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -115,6 +115,16 @@ class Connection(Client):
         self._transport.write(b"".join(parts))  # type: ignore[union-attr]
         return list(slots)
 
+    def send_again(self, requests: list[tuple[bytes, Request]]) -> None:
+        """Send requests again under their tokens: whichever answer comes first counts.
+
+        Nothing is sent while the first ones are still on their way out.
+        """
+        writer = self._writer
+        if self.cause is None and writer is not None and not writer.transport.get_write_buffer_size():
+            lines = [part for token, request in requests for part in request.encode(self._prefix + token)]
+            self._transport.write(b"".join(lines))  # type: ignore[union-attr]
+
     def open_lane(self) -> int:
         """A subscription for the messages of pulls, which come with subjects of their own: its number tells them.
 
@@ -219,9 +229,12 @@ class Connection(Client):
         await self._close(Client.CLOSED, do_cbs=False)
 
     def _abort(self) -> None:
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+    @property
+    def _writer(self) -> StreamWriter | None:
+        return getattr(self._transport, "_io_writer", None)
 
     # -- what nats-py calls --------------------------------------------------------------------------------------
 
@@ -253,7 +266,7 @@ class Connection(Client):
             self.end(nats_errors.Error(err_msg))
             return
         if denied[1].lower() == "subscription":
-            self.end(DeniedError(denied[2]))  # no answer can come
+            self.end(DeniedError(f"{self.inbox}.*"))  # there are no others, and no answer can come
             return
         # The server names the subject and no request; nats-py has made it lower case.
         for token, (owner, index, subject) in list(self._slots.items()):

@@ -15,9 +15,6 @@ from brrr_nats.options import NatsOptions
 
 __all__ = ["FIRST_PAUSE", "Batch", "Link", "Reply", "Request"]
 
-API_TIMEOUT: Final = 2.5
-"""Seconds after which JetStream's API is asked again."""
-
 MOST_AT_ONCE: Final = 500
 """Requests of a batch that are under way at a time: servers refuse, or drop, beyond thousands."""
 
@@ -61,7 +58,7 @@ class Link:
         return await self.line.pause(seconds)
 
     async def request_many(
-        self, messages: Sequence[Request], *, repeat: bool = False, timeout: float | None = None
+        self, messages: Sequence[Request], *, repeat: bool = False, again: bool | None = None
     ) -> list[Reply]:
         """Send requests, all together, and give their replies in that order.
 
@@ -71,7 +68,8 @@ class Link:
         Args:
             messages: What to send. Their subjects are made of tokens.
             repeat: Whether requests may be done twice: those whose answers were lost are then sent again too.
-            timeout: Seconds to wait for an answer, where the option `timeout` is not meant.
+            again: Whether those that are not answered soon are sent again on the same connection; as `repeat` says
+                unless given.
 
         Raises:
             BackendUnavailableError: An answer was lost, or there was no connection for `retry_for`.
@@ -81,11 +79,11 @@ class Link:
         replies: list[Reply | None] = [None] * len(messages)
         left = list(range(len(messages)))
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE
-        timeout = self._options.timeout if timeout is None else timeout
+        again = repeat if again is None else again
         while left:
             self._check_sizes(messages)  # each time: another server may take less
             try:
-                left, error = await self._round(messages, left, replies, deadline, repeat=repeat, timeout=timeout)
+                left, error = await self._round(messages, left, replies, deadline, repeat=repeat, again=again)
             except FAILURES as failed:
                 raise translated(failed, self.where) from failed
             if error is not None:
@@ -108,9 +106,7 @@ class Link:
             BackendUnavailableError: It does not answer.
         """
         payload = b"" if body is None else json.dumps(body).encode()
-        # Where a leader is being elected, or others ask for the same at that moment, a cluster does not answer at all.
-        timeout = min(self._options.timeout, API_TIMEOUT)
-        (reply,) = await self.request_many([Request(self.api(subject), payload)], repeat=True, timeout=timeout)
+        (reply,) = await self.request_many([Request(self.api(subject), payload)], repeat=True)
         error = api_error(reply.payload)
         if error is not None:
             raise error
@@ -132,14 +128,14 @@ class Link:
         except Lost as error:
             raise translated(error, self.where) from error
 
-    def send(self, messages: Sequence[Request]) -> Batch | None:
+    def send(self, messages: Sequence[Request], timeout: float) -> Batch | None:
         """Send requests once, without waiting for anything. None where there is no connection.
 
-        Whoever sends so handles the failures of the batch.
+        Whoever sends so handles the failures of the batch, which is done after `timeout` seconds at the latest.
         """
         if self.line.current is None:
             return None
-        return Batch(self.line.current, messages, self._options.timeout)
+        return Batch(self.line.current, messages, timeout)
 
     async def store(self, messages: Sequence[Request]) -> None:
         """Have streams store messages, again where the answer was lost.
@@ -148,7 +144,7 @@ class Link:
             BackendUnavailableError: They were not stored, or not all; nobody answers, or there is no room.
             BackendError: They are refused.
         """
-        for reply in await self.request_many(messages, repeat=True):
+        for reply in await self.request_many(_largest_first(messages), repeat=True):
             error = api_error(reply.payload)
             if error is not None:
                 raise self.translated(error) from error
@@ -180,14 +176,14 @@ class Link:
         deadline: float,
         *,
         repeat: bool,
-        timeout: float,
+        again: bool,
     ) -> tuple[list[int], Exception | None]:
         """Send what is left once. What is to be sent again, and why. Raises what sending again does not mend."""
-        again: list[int] = []
+        left_over: list[int] = []
         why: Exception | None = None
         for part in _parts(messages, left):
             connection = await self.line.connection(deadline)
-            batch = Batch(connection, [messages[index] for index in part], timeout)
+            batch = Batch(connection, [messages[index] for index in part], self._options.timeout, again=again)
             try:
                 await batch.wait()
             except BaseException:
@@ -199,15 +195,15 @@ class Link:
                     replies[index] = reply
                     refused = _refused_for_now(reply)
                     if refused is not None:
-                        again.append(index)
+                        left_over.append(index)
                         why = refused
                     continue
                 failure = batch.failures[place]
                 if not (is_passing(failure) or (repeat and isinstance(failure, Lost))) or self.line.is_closed:
                     raise failure
-                again.append(index)
+                left_over.append(index)
                 why = failure
-        return again, why
+        return left_over, why
 
     def _check_sizes(self, messages: Sequence[Request]) -> None:
         most = self.max_payload
@@ -232,6 +228,20 @@ def _parts(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int
         parts[-1].append(index)
         size += length
     return parts
+
+
+def _largest_first(messages: Sequence[Request]) -> Sequence[Request]:
+    """Put the largest message before the others, where it is large at all.
+
+    A server does not tell clients that are connected of a smaller `max_payload`: it refuses what is larger, and closes
+    the connection. Of a batch that has such a message nothing is stored then.
+    """
+    if len(messages) < 2:
+        return messages
+    largest = max(range(len(messages)), key=lambda index: len(messages[index].payload))
+    if len(messages[largest].payload) <= MOST_HEADERS:
+        return messages
+    return [messages[largest], *messages[:largest], *messages[largest + 1 :]]
 
 
 def _refused_for_now(reply: Reply) -> ApiError | None:

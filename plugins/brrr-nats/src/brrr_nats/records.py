@@ -113,7 +113,7 @@ class Records:
     async def _ask(self, subjects: Sequence[str], *, repeat: bool) -> tuple[list[Stored], int]:
         """The answers, and a sequence number that the server knows; the last one, if that message is still there."""
         try:
-            replies = await self._link.request_many(self._requests(subjects), repeat=repeat)
+            replies = await self._link.request_many(self._requests(subjects), repeat=repeat, again=True)
         except BackendUnavailableError as error:
             if not self._alone or not isinstance(error.__cause__, NoResponders):
                 raise
