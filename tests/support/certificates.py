@@ -16,6 +16,7 @@ class Certificates:
         ca: The authority.
         cert: Its certificate for 127.0.0.1, that serves servers and clients.
         key: The key of `cert`.
+        named: One of it for localhost by name alone, with the same key.
         expired: A certificate of it that has ended, with the same key.
         stranger: Another authority.
     """
@@ -23,6 +24,7 @@ class Certificates:
     ca: Path
     cert: Path
     key: Path
+    named: Path
     expired: Path
     stranger: Path
 
@@ -43,4 +45,7 @@ def certificates(folder: Path) -> Certificates:
     signed = "x509 -req -in me.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names"
     run(f"{signed} -out me.pem -days 2")
     run(f"{signed} -out expired.pem -days -1")
-    return Certificates(*(folder / f"{name}" for name in ("ca.pem", "me.pem", "me.key", "expired.pem", "stranger.pem")))
+    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
+    run(f"{signed} -out named.pem -days 2")
+    files = ("ca.pem", "me.pem", "me.key", "named.pem", "expired.pem", "stranger.pem")
+    return Certificates(*(folder / name for name in files))

@@ -8,9 +8,14 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.errors import BackendError, BackendUnavailableError
+from brrr_core.errors import BackendError, BackendUnavailableError, BodyTooLargeError
+from brrr_core.plugins import parse_url
+from brrr_nats.line import Line
+from brrr_nats.location import Address, location_of
+from brrr_nats.options import NatsOptions
 from tests.support.nats_logins import operator, user_nkey
-from tests.support.nats_servers import Server, nats_program
+from tests.support.nats_servers import Server, nats_program, until
+from tests.support.processes import free_port
 
 nats_program()
 
@@ -190,3 +195,47 @@ async def test_servers_that_are_not_there_are_told():
 
 async def test_one_server_of_those_that_the_url_names_is_enough(shared_server, url):
     await works(url.replace("nats://", "nats://127.0.0.1:1,"))
+
+
+async def test_the_limit_of_an_account_counts_from_the_first_message(locked, tmp_path):
+    one = operator()
+    server = locked(one.config)
+    (tmp_path / "small.creds").write_text(one.creds(payload=70_000))
+
+    async with brrr.open_backend(server.url, creds=str(tmp_path / "small.creds")) as backend:
+        with pytest.raises(BodyTooLargeError):
+            await backend.queue.put("jobs", [b"x" * 80_000])
+        await backend.store.write([(VALUE, b"x" * 500_000)])
+        assert await backend.store.read([VALUE]) == [b"x" * 500_000]
+
+
+async def test_servers_that_are_known_by_number_are_checked_by_the_name_of_who_told_of_them(tmp_path, tls):
+    secure = f'tls {{ cert_file: "{tls.named}", key_file: "{tls.key}", timeout: 2 }}'
+    routes = [free_port(), free_port()]
+    known = ", ".join(f"nats-route://127.0.0.1:{port}" for port in routes)
+    servers = [
+        Server(
+            tmp_path / f"{number}",
+            name=f"n{number}",
+            jetstream=False,
+            config=f"{secure}\ncluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{known}] }}",
+        ).start()
+        for number, port in enumerate(routes)
+    ]
+    try:
+        options = NatsOptions(tls=True, ca=str(tls.ca))
+        line = Line(location_of(parse_url(f"nats://localhost:{servers[0].port}").url, options), options)
+        try:
+            await line.connect()
+            other = Address("127.0.0.1", servers[1].port)
+            await asyncio.to_thread(until, lambda: other in line._known, "the other server is known")
+            servers[0].kill()
+            while line.current is not None:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.01)
+            connection = await line.connection(asyncio.get_running_loop().time() + 20)
+            assert connection.info["server_name"] == "n1"
+        finally:
+            await line.close()
+    finally:
+        for server in servers:
+            server.kill()
