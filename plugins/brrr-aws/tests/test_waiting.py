@@ -65,21 +65,36 @@ async def test_results_come_in_order_and_so_many_run_at_a_time():
     assert most == 4
 
 
-async def test_the_first_error_is_raised_and_the_others_are_cancelled():
-    cancelled = []
+async def test_after_an_error_what_runs_may_end_and_nothing_more_begins():
+    begun, ended, failed = [], [], asyncio.Event()
 
     async def run(number):
-        try:
-            if number == 1:
-                raise KeyError("one")
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.append(number)
-            raise
+        begun.append(number)
+        await asyncio.sleep(0)  # all three have begun
+        if number == 1:
+            failed.set()
+            raise KeyError("one")
+        await failed.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        ended.append(number)
+        if number == 2:
+            raise KeyError("two")
 
     with pytest.raises(KeyError, match="one"):
-        await spread(run, range(3), limit=3)
-    assert sorted(cancelled) == [0, 2]
+        await spread(run, range(10), limit=3)
+    assert begun == [0, 1, 2]
+    assert sorted(ended) == [0, 2]
+
+
+async def test_one_that_is_cancelled_alone_is_no_result():
+    async def run(number):
+        if number == 1:
+            raise asyncio.CancelledError
+        return number
+
+    with pytest.raises(asyncio.CancelledError):
+        await spread(run, range(3), limit=2)
 
 
 async def test_cancelling_cancels_all():

@@ -211,7 +211,8 @@ class TestCrashes:
         self, proxy, table_of_parts, own_url, left, key
     ):
         async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
-            proxy.lose("PutItem", times=10_000)
+            proxy.lose("PutItem")
+            proxy.cut("BatchGetItem", times=10_000)
             with pytest.raises(AnswerLostError):
                 await backend.store.swap([Swap(key, None, LARGE)])
         await self.aged()
@@ -230,9 +231,17 @@ async def test_parts_that_are_being_written_are_left_alone(own_url, left, table_
     assert left() == (3, 1)
 
 
-async def test_a_writer_that_took_too_long_gives_up(backend, key, monkeypatch):
-    monkeypatch.setattr(parts, "HOUR", -1)
+@pytest.mark.parametrize("clock", ["monotonic", "time"])
+async def test_a_writer_that_took_too_long_gives_up(backend, key, monkeypatch, clock):
+    """One that slept meanwhile, which one of the two clocks does not count, as well as one whose clock was set back."""
+    begun = parts.Upload(parts.Head("0", 1, 1, b""))
+    now = getattr(time, clock)()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, clock, lambda: now + parts.HOUR + 1)
+        with pytest.raises(BackendUnavailableError, match="more than an hour"):
+            begun.check_age()
 
+    monkeypatch.setattr(parts, "HOUR", -1)
     with pytest.raises(BackendUnavailableError, match="more than an hour"):
         await backend.store.swap([Swap(key, None, LARGE)])
     assert await backend.store.read([key]) == [None]

@@ -13,22 +13,33 @@ ResultT = TypeVar("ResultT")
 async def spread(run: Callable[[ThingT], Awaitable[ResultT]], things: Sequence[ThingT], *, limit: int) -> list[ResultT]:
     """The results of `run` for each thing, in their order; at most `limit` run at the same time.
 
+    After a failure nothing more is begun, and what runs by then may end: a write that is cut off may have been done or
+    not, and leaves its connection useless. A cancellation cancels all.
+
     Raises:
-        Exception: What the first one raised that failed; the others are cancelled by then.
+        Exception: What the first one raised that failed.
     """
     if len(things) == 1:
         return [await run(things[0])]
     results: dict[int, ResultT] = {}
+    failures: list[BaseException] = []
     places = iter(range(len(things)))
 
     async def work() -> None:
         for place in places:
-            results[place] = await run(things[place])
+            if failures:
+                return
+            try:
+                results[place] = await run(things[place])
+            except Exception as error:  # noqa: BLE001 - which one it is, the caller looks at
+                failures.append(error)
+            except BaseException as error:
+                failures.append(error)  # a cancellation of this one alone must not pass for a result
+                raise
 
-    try:
-        async with TaskGroup() as group:
-            for _ in range(min(limit, len(things))):
-                group.create_task(work())
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed.exceptions[0].__cause__
+    async with TaskGroup() as group:
+        for _ in range(min(limit, len(things))):
+            group.create_task(work())
+    if failures:
+        raise failures[0]
     return [results[place] for place in range(len(things))]

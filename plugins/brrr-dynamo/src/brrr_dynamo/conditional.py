@@ -1,17 +1,18 @@
 """One conditional write, and what becomes of it when its answer is lost.
 
-A conditional write that is asked for again, because its answer was lost, is refused for its own success. So each
-carries a token into the item that it writes. If the second one is refused, DynamoDB shows the item: with our token in
-it the first one took place. Without it nobody can tell: the first one may have taken place and been followed by
-another, or never. Then `AnswerLostError` says so, and the caller looks again. A delete leaves nothing to tell it by.
+It is never asked for twice: the second one could be refused for the first one's success, or take place after another
+has undone the first. So a put carries a token into the item that it writes, and one whose answer was lost is looked
+for: with our token in the item it took place. Without it nobody can tell: it may have taken place and been followed by
+another, or may yet. Then `AnswerLostError` says so, and the caller looks again. A delete leaves nothing to tell it by.
 """
 
 import time
 from secrets import token_bytes
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from brrr_aws.failures import AnswerLostError, AwsRefusal
 from brrr_core.backend import Key
+from brrr_core.errors import BackendError
 from brrr_dynamo.batches import Table
 from brrr_dynamo.layout import INLINE, ITEM_LIMIT, Item, digest_of, key_of
 
@@ -38,6 +39,7 @@ class Conditional:
     def __init__(self, table: Table, key: Key, expected: bytes | None, attributes: Item | None) -> None:
         self._table = table
         self._token = token_bytes(12)
+        self._key = key_of(key)
         self._operation = "DeleteItem" if attributes is None else "PutItem"
         names, values, condition = _condition(expected)
         parameters: dict[str, Any] = {
@@ -48,9 +50,9 @@ class Conditional:
         if names:
             parameters["ExpressionAttributeNames"] = names
         if attributes is None:
-            parameters["Key"] = key_of(key)
+            parameters["Key"] = self._key
         else:
-            parameters["Item"] = {**key_of(key), **attributes, "token": {"B": self._token}}
+            parameters["Item"] = {**self._key, **attributes, "token": {"B": self._token}}
         if expected is not None and len(expected) > INLINE:
             parameters["ReturnValues"] = "ALL_OLD"  # whose parts are to be removed
         self._parameters = table.counted(parameters)
@@ -62,31 +64,25 @@ class Conditional:
             AnswerLostError: Nobody knows.
             BackendError: It cannot be done.
         """
-        client = self._table.client
-        waits, lost = client.backoff(), False
-        while True:
-            try:
-                answer = await client.call(
-                    self._operation, self._parameters, repeat=False, told=(CONFLICT,), backoff=waits
-                )
-            except AwsRefusal as refusal:
-                if not lost:
-                    return False, None
-                found = cast("Item", refusal.answer.get("Item", {}))
-                if found.get("token") == {"B": self._token}:
-                    return True, None
-                raise AnswerLostError(
-                    f"the answer to {self._operation} in the table {self._table.name} was lost, and the record was "
-                    "changed by then, by it or by another",
-                    remedy="Read the record before you swap it again.",
-                ) from refusal
-            except AnswerLostError:
-                lost = True
-                self._parameters["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-                if not await waits.pause():
-                    raise
-            else:
-                return True, answer.get("Attributes")
+        try:
+            answer = await self._table.client.call(self._operation, self._parameters, repeat=False, told=(CONFLICT,))
+        except AwsRefusal:
+            return False, None
+        except AnswerLostError:
+            if await self._took_place():
+                return True, None
+            raise
+        return True, answer.get("Attributes")
+
+    async def _took_place(self) -> bool:
+        """Whether what was put is there. That it is not, or cannot be seen, says nothing."""
+        if self._operation != "PutItem":
+            return False
+        try:
+            found = await self._table.get([self._key])
+        except BackendError:
+            return False
+        return any(item.get("token") == {"B": self._token} for item in found.values())
 
 
 def _condition(expected: bytes | None) -> tuple[dict[str, str], dict[str, Any], str]:

@@ -16,12 +16,14 @@ CONNECT_TIMEOUT: Final = Duration(5)
 TIMEOUT: Final = Duration(10)
 RETRY_FOR: Final = Duration(30)
 SHORTEST_TTL: Final = 1.0
-LONGEST: Final = 10 * 365 * 24 * 3600.0
+LONGEST_TTL: Final = 10 * 365 * 24 * 3600.0
+LONGEST_WAIT: Final = 3600.0
+"""A head that waits longer for its turn could find its parts taken for what a crash left (`brrr_dynamo.parts`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoOptions:
-    """The options of the scheme `dynamo`. Durations are in seconds, more than 0, and at most ten years.
+    """The options of the scheme `dynamo`. Durations are seconds, more than 0; lives at most ten years, waits an hour.
 
     Attributes:
         region: The region, where it is not the environment's or the profile's.
@@ -46,9 +48,10 @@ class DynamoOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             value: object = getattr(self, option.name)
-            shortest = SHORTEST_TTL if option.name.endswith("ttl") else 0.001
-            if isinstance(value, Duration) and not shortest <= value <= LONGEST:
+            lives = option.name.endswith("ttl")
+            shortest, longest = (SHORTEST_TTL, LONGEST_TTL) if lives else (0.001, LONGEST_WAIT)
+            if isinstance(value, Duration) and not shortest <= value <= longest:
+                most = "ten years (3650d)" if lives else "an hour (1h)"
                 raise OptionError(
-                    f"{option.name} is {value:g} s",
-                    remedy=f"Give {option.name} from {shortest:g} s to ten years (3650d).",
+                    f"{option.name} is {value:g} s", remedy=f"Give {option.name} from {shortest:g} s to {most}."
                 )

@@ -45,7 +45,7 @@ class Parts:
         """Write the parts of a value that is to be at `key`."""
         count = -(-len(value) // SIZE)
         head = Head(token_hex(16), count, len(value), digest_of(value))
-        begun = time.monotonic()
+        upload = Upload(head)
         # Parts outlive their head, which counts as absent from its end on.
         end = {EXPIRES: {"N": str(int(time.time() + self._ttl) + DAY)}} if self._ttl else {}
         entry: Item = {
@@ -62,7 +62,7 @@ class Parts:
             for number, start in enumerate(range(0, len(value), SIZE))
         ]
         await self._table.write(parts, repeat=True, chunk=AT_ONCE)
-        return Upload(head, begun)
+        return upload
 
     async def read(self, head: Head) -> bytes | None:
         """The value, or None where parts are missing: then the head is of yesterday."""
@@ -124,20 +124,20 @@ class Parts:
 
 
 class Upload:
-    """Parts that are written, and wait for their head.
+    """Parts that are being written, and then wait for their head.
 
     Args:
         head: What the item says.
-        begun: When, by the monotonic clock.
     """
 
-    def __init__(self, head: Head, begun: float) -> None:
+    def __init__(self, head: Head) -> None:
         self.head = head
-        self._begun = begun
+        # Either clock may stand still or be set back: one while the machine sleeps, the other by whoever sets it.
+        self._begun = time.monotonic(), time.time()
 
     def check_age(self) -> None:
         """Whoever tidies up may take parts for left behind that wait for long. Raises `BackendUnavailableError`."""
-        if time.monotonic() - self._begun > HOUR:
+        if max(time.monotonic() - self._begun[0], time.time() - self._begun[1]) > HOUR:
             raise BackendUnavailableError(
                 f"writing a value of {self.head.size} bytes to DynamoDB took more than an hour",
                 remedy="Raise the table's limits, or run fewer workers.",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from brrr_aws.failures import AnswerLostError
 from brrr_aws.spreading import spread
 from brrr_core.backend import Key, Store, Swap
 from brrr_core.backend.checks import check_values
@@ -13,7 +14,7 @@ from brrr_dynamo.batches import Table, put_request
 from brrr_dynamo.conditional import Conditional
 from brrr_dynamo.layout import EXPIRES, INLINE, Head, Item, check_key, decoded, expired, key_of
 from brrr_dynamo.options import MAX_VALUE
-from brrr_dynamo.parts import Parts, Upload
+from brrr_dynamo.parts import Parts
 
 __all__ = ["DynamoStore"]
 
@@ -51,7 +52,8 @@ class DynamoStore(Store):
         """Set keys.
 
         A write whose answer was lost is repeated only where it writes nothing but calls: whoever writes the call of a
-        hash writes the same. Another record may have been changed by others meanwhile.
+        hash writes the same. Another record may have been changed by others meanwhile. Nor is a value in parts put
+        again.
         """
         self._table.client.check_open()
         check_values((value for _, value in items), MAX_VALUE)
@@ -123,8 +125,22 @@ class DynamoStore(Store):
             "ReturnValues": "ALL_OLD",
         }
         upload.check_age()
-        answer = await self._table.client.call("PutItem", self._table.counted(parameters), repeat=key.kind == "call")
-        await self._remove_parts_of(answer.get("Attributes"), unless=upload)
+        try:
+            answer = await self._table.client.call("PutItem", self._table.counted(parameters), repeat=False)
+        except AnswerLostError:
+            # A head is never put twice: another may have replaced it meanwhile, and removed its parts.
+            if not await self._stands(key, upload.head):
+                raise
+            return
+        await self._remove_parts_of(answer.get("Attributes"))
+
+    async def _stands(self, key: Key, head: Head) -> bool:
+        """Whether a value is there, ours or another's that is the same. That it cannot be seen says nothing."""
+        try:
+            found = (await self._values([key])).get(key)
+        except BackendError:
+            return False
+        return isinstance(found, Head) and found.digest == head.digest
 
     async def _swap(self, swap: Swap) -> bool:
         key, expected, new = swap
@@ -140,16 +156,15 @@ class DynamoStore(Store):
         done, replaced = await Conditional(self._table, key, expected, attributes).run()
         if not done and upload is not None:
             await self._remove(upload.head)
-        await self._remove_parts_of(replaced, unless=upload)
+        await self._remove_parts_of(replaced)
         return done
 
-    async def _remove_parts_of(self, item: Item | None, *, unless: Upload | None) -> None:
-        """Remove the parts of an item that was replaced, if it was a head; not those of a repeated write's own."""
-        if item is None or "parts_id" not in item:
-            return
-        head = decoded(item)
-        if isinstance(head, Head) and (unless is None or head.id != unless.head.id):
-            await self._remove(head)
+    async def _remove_parts_of(self, item: Item | None) -> None:
+        """Remove the parts of an item that was replaced, if it was a head."""
+        if item is not None and "parts_id" in item:
+            head = decoded(item)
+            if isinstance(head, Head):
+                await self._remove(head)
 
     async def _remove(self, head: Head) -> None:
         # What was asked for is done, and is told so; what stays of the parts, `brrr setup` finds.
