@@ -8,8 +8,8 @@ from asyncio import create_task
 
 import pytest
 
-from brrr_aws.client import STREAMED
 from brrr_aws.failures import AnswerLostError, AwsRefusal
+from brrr_aws.making import STREAMED
 from brrr_aws.metering import metering
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 
@@ -22,9 +22,31 @@ def printed(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestThrottled"])
-async def test_what_is_throttled_is_asked_again_whatever_it_is(service, client, code):
-    service.refuse("PutItem", code, times=3)
+def assert_hidden(secret: str, error: BaseException) -> None:
+    """It is neither in a traceback nor in what the errors of the chain keep."""
+    assert secret not in printed(error)
+    found: BaseException | None = error
+    while found is not None:
+        assert secret not in repr(found) + repr(vars(found)), found
+        request = getattr(found, "request", None)
+        assert secret not in repr(getattr(request, "headers", ""))
+        found = found.__cause__ or found.__context__
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        *(("ProvisionedThroughputExceededException", 400), ("ThrottlingException", 400), ("RequestThrottled", 400)),
+        *(
+            ("ThrottlingException", 500),
+            ("TransactionConflictException", 400),
+            ("ReplicatedWriteConflictException", 400),
+        ),
+        ("what a gateway says", 429),
+    ],
+)
+async def test_what_is_throttled_is_asked_again_whatever_it_is(service, client, code, status):
+    service.refuse("PutItem", code, status=status, times=3)
     service.answer("PutItem", {})
 
     assert await client.call("PutItem", PARAMETERS, repeat=False)
@@ -91,6 +113,7 @@ async def test_it_is_given_up_in_time(service):
             await client.call("GetItem", PARAMETERS, repeat=True)
     finally:
         await client.close()
+    assert "limits of the table jobs" in caught.value.remedy
     assert "retry_for" in caught.value.remedy
     assert 2 <= service.asked("GetItem") < 1000
 
@@ -114,6 +137,13 @@ async def test_a_refusal_that_the_caller_expects(service, client):
     assert caught.value.code == "ConditionalCheckFailedException"
 
 
+async def test_what_did_not_get_done_in_time_is_told_of_what_it_is_about(client):
+    error = client.late("PutItem", "3 items are left")
+    assert "PutItem of the table jobs" in str(error)
+    assert "within 20 s (3 items are left)" in str(error)
+    assert "limits of the table jobs" in error.remedy
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "said"),
     [
@@ -122,6 +152,7 @@ async def test_a_refusal_that_the_caller_expects(service, client):
         ("UnrecognizedClientException", BackendError, "does not know these credentials"),
         ("InvalidSignatureException", BackendError, "does not know these credentials"),
         ("RequestTimeTooSkewed", BackendUnavailableError, "clock"),
+        ("RequestExpired", BackendUnavailableError, "clock"),
         ("ResourceNotFoundException", BackendError, "there is no table jobs"),
         ("ValidationException", BackendError, "refuses PutItem"),
     ],
@@ -149,17 +180,108 @@ async def test_what_a_server_repeats_of_the_request_is_not_shown(service, client
         assert "AKIAIOSFODNN7EXAMPLE" not in printed(caught.value)
 
 
-async def test_what_a_credential_process_prints_is_not_shown(service, tmp_path, monkeypatch):
+async def test_what_a_signature_for_another_region_is_told_with(service, client):
+    message = "Credential should be scoped to a valid region, not 'us-east-1'."
+    service.refuse("PutItem", "InvalidSignatureException", message=message)
+
+    with pytest.raises(BackendError, match="does not know these credentials") as caught:
+        await client.call("PutItem", PARAMETERS, repeat=True)
+    assert "region" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "says", ["Signature expired: 20260101T000000Z is now earlier than …", "Signature not yet current"]
+)
+async def test_a_signature_of_another_time_is_the_clocks_fault(service, client, says):
+    service.refuse("PutItem", "InvalidSignatureException", message=says)
+
+    with pytest.raises(BackendUnavailableError, match="clock") as caught:
+        await client.call("PutItem", PARAMETERS, repeat=True)
+    assert "NTP" in caught.value.remedy
+
+
+@pytest.mark.parametrize("endpoint", ["http://bob:S3cret@127.0.0.1:1", "http://127.0.0.1:1/?token=S3cret"])
+async def test_a_login_in_an_endpoint_of_the_environment_is_not_shown(monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    client = client_at(None, retry_for=0.1)
+    await client.open()
+    try:
+        with pytest.raises(BackendUnavailableError, match=r"http://127\.0\.0\.1:1 ") as caught:
+            await client.call("PutItem", PARAMETERS, repeat=True)
+    finally:
+        await client.close()
+    assert "S3cret" not in client.where
+    assert_hidden("S3cret", caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_login_of_a_proxy_is_not_shown(monkeypatch, scheme):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        for name in (f"{scheme.upper()}_PROXY", f"{scheme}_proxy"):
+            monkeypatch.setenv(name, f"http://bob:S3cret@127.0.0.1:{port}")
+        client = client_at(f"{scheme}://nowhere.invalid")
+        await client.open()
+        with pytest.raises(BackendError) as caught:
+            await client.call("PutItem", PARAMETERS, repeat=True)
+        await client.close()
+    assert_hidden("S3cret", caught.value)
+
+
+async def test_a_proxy_that_cannot_be_reached_is_tried_again(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://bob:S3cret@127.0.0.1:1")
+    with metering() as meter:
+        client = client_at("https://nowhere.invalid", retry_for=0.2)
+        await client.open()
+    with pytest.raises(BackendUnavailableError, match="cannot be reached") as caught:
+        await client.call("PutItem", PARAMETERS, repeat=False)
+    await client.close()
+    assert not isinstance(caught.value, AnswerLostError)
+    assert meter.requests["dynamodb.PutItem"] > 1
+    assert_hidden("S3cret", caught.value)
+
+
+async def test_a_sessions_token_is_not_kept_in_errors(service, monkeypatch):
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "S3cret")
+    client = client_at(service.endpoint)
+    await client.open()
+    service.cut("PutItem")
+    try:
+        with pytest.raises(AnswerLostError) as caught:
+            await client.call("PutItem", PARAMETERS, repeat=False)
+    finally:
+        await client.close()
+    assert_hidden("S3cret", caught.value)
+
+
+@pytest.mark.parametrize(
+    "prints",
+    [
+        "sh -c 'echo S3cret >&2; exit 1'",
+        "echo S3cret",
+        "echo [1]",
+        """echo '{"Version": 1, "AccessKeyId": "S3cret"}'""",
+        """echo '{"Version": "S3cret"}'""",
+    ],
+)
+async def test_what_a_credential_process_prints_is_not_shown(service, tmp_path, monkeypatch, prints):
     config = tmp_path / "config"
-    config.write_text("[profile p]\ncredential_process = sh -c 'echo S3cret >&2; exit 1'\nregion = eu-west-1\n")
+    config.write_text(f"[profile p]\ncredential_process = {prints}\nregion = eu-west-1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     client = client_at(service.endpoint, profile="p")
 
-    with pytest.raises(BackendUnavailableError, match="cannot be had") as caught:
+    with pytest.raises(BackendError) as caught:
         await client.open()
-    assert "S3cret" not in printed(caught.value)
+    assert "credential process" in caught.value.remedy
+    assert_hidden("S3cret", caught.value)
 
 
 async def test_without_credentials(service, monkeypatch):

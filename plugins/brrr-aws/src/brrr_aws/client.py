@@ -1,63 +1,22 @@
 """A client of one AWS service: opened once, its requests retried where that is safe, its errors translated."""
 
-import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
-from io import BytesIO
-from typing import Any, Final, Protocol, cast
-
-from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
-from aiobotocore.session import AioSession  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+from typing import Final
 
 from brrr_aws.backoff import Backoff
-from brrr_aws.failures import (
-    AnswerLostError,
-    Asked,
-    AwsRefusal,
-    Fate,
-    StrangerError,
-    answer_of,
-    code_of,
-    fate_of,
-    translated,
-)
+from brrr_aws.cleaning import clean, plain_address
+from brrr_aws.failures import AnswerLostError, Asked, AwsRefusal, late, lost, translated
+from brrr_aws.fates import Fate, StrangerError, answer_of, code_of, fate_of
+from brrr_aws.making import Answer, Maker, RawClient
 from brrr_aws.metering import Meter, current_meter
 from brrr_aws.place import AwsPlace
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["Answer", "AwsClient"]
 
-Answer = dict[str, Any]
-"""What a service says: its JSON, as botocore reads it."""
-
 POOL: Final = 64
 """Connections at most; what is asked for beyond waits for one."""
-
-KEEP: Final = 30
-"""Seconds that an idle connection is kept. AWS ends them after a minute, and an end may cross with a request."""
-
-
-STREAMED: Final = 1 << 20
-"""Bytes of a body that aiohttp takes in one piece at most; of a larger one it warns that it holds up the loop."""
-
-
-class _Events(Protocol):
-    def register(self, event: str, handler: Callable[..., None]) -> None: ...
-
-
-class _Meta(Protocol):
-    endpoint_url: str
-    region_name: str
-    events: _Events
-
-
-class _Client(Protocol):
-    """What is used of aiobotocore's clients. Operations are called by their names, as `BatchGetItem`."""
-
-    meta: _Meta
-
-    def _make_api_call(self, operation: str, parameters: Mapping[str, object]) -> Coroutine[Any, Any, Answer]: ...
 
 
 class AwsClient:
@@ -88,15 +47,13 @@ class AwsClient:
     ) -> None:
         self.service = service
         self.pool = pool
-        self._place = place
+        self._maker = Maker(service, place, connect_timeout, timeout, pool)
         self._subject = subject
         self._missing = missing
-        self._connect_timeout = connect_timeout
-        self._timeout = timeout
         self._retry_for = retry_for
         self._where = place.endpoint or place.region or "AWS"
-        self._client: _Client | None = None
-        self._scope: AbstractAsyncContextManager[_Client] | None = None
+        self._client: RawClient | None = None
+        self._scope: AbstractAsyncContextManager[RawClient] | None = None
         self.meter: Meter | None = None
 
     async def open(self) -> None:
@@ -107,20 +64,10 @@ class AwsClient:
         """
         self.meter = current_meter()
         try:
-            session = cast("Any", AioSession(profile=self._place.profile))
-            # Megabytes of JSON; what is loaded is kept by the session.
-            await asyncio.to_thread(_load, session, self.service)
-            scope: AbstractAsyncContextManager[_Client] = session.create_client(
-                self.service,
-                region_name=self._place.region,
-                endpoint_url=self._place.endpoint,
-                config=self._config(),
-            )
-            client = await scope.__aenter__()
+            self._client, self._scope = await self._maker.make()
         except Exception as error:
             raise translated(error, self._asked("")) from error
-        client.meta.events.register("before-send", _stream)
-        self._client, self._scope, self._where = client, scope, client.meta.endpoint_url
+        self._where = plain_address(self._client.meta.endpoint_url)
 
     async def close(self) -> None:
         """Close every connection. Closing what is not open does nothing."""
@@ -178,20 +125,20 @@ class AwsClient:
         while True:
             try:
                 return await self._once(operation, parameters)
-            except AwsRefusal:
-                raise
             except Exception as error:
                 if self._client is None:
+                    clean(error)
                     raise self._closed() from error
                 code, fate = code_of(error), fate_of(error)
                 if code in told:
+                    clean(error)
                     raise AwsRefusal(code, answer_of(error)) from error
                 again = fate is Fate.REFUSED or (fate is Fate.LOST and repeat)
                 if again and (patient or code) and await waits.pause():
                     continue
                 ours = translated(error, self._asked(operation))
                 if fate is Fate.LOST and not isinstance(ours, AnswerLostError) and not repeat:
-                    ours = self._lost(ours, operation)
+                    ours = lost(self._asked(operation), ours)
                 raise ours from error
 
     async def _once(self, operation: str, parameters: Mapping[str, object]) -> Answer:
@@ -209,13 +156,9 @@ class AwsClient:
 
     def late(self, operation: str, why: str) -> BackendUnavailableError:
         """The error of an operation that the service did in part, and not wholly within `retry_for`."""
-        return BackendUnavailableError(
-            f"{self.service} at {self._where} did not get done with {operation} of {self._subject} "
-            f"within {self._retry_for:g} s ({why})",
-            remedy="Raise the table's or the account's limits, run fewer workers, or raise retry_for.",
-        )
+        return late(self._asked(operation), self._retry_for, why)
 
-    def _opened(self) -> _Client:
+    def _opened(self) -> RawClient:
         if self._client is None:
             raise self._closed()
         return self._client
@@ -225,41 +168,3 @@ class AwsClient:
 
     def _asked(self, operation: str) -> Asked:
         return Asked(self.service, operation, self._where, self._subject, self._missing)
-
-    def _lost(self, error: Exception, operation: str) -> AnswerLostError:
-        return AnswerLostError(
-            f"{self.service} at {self._where} failed in {operation} of {self._subject} ({error.args[0]})",
-            remedy="What was asked for may have been done; look before you ask again.",
-        )
-
-    def _config(self) -> AioConfig:
-        return AioConfig(
-            connect_timeout=self._connect_timeout,
-            read_timeout=self._timeout,
-            max_pool_connections=self.pool,
-            # Ours know what may be done twice; a conditional write that botocore repeats conflicts with itself.
-            retries={"mode": "standard", "total_max_attempts": 1},
-            parameter_validation=False,
-            disable_request_compression=True,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            connector_args={"keepalive_timeout": KEEP},
-            # botocore makes its own anew for each request, which is a sixth of what a request costs.
-            user_agent=" ".join(f"{name}/{version(name)}" for name in ("brrr-aws", "aiobotocore", "botocore")),
-        )
-
-
-def _stream(request: Any, **_: object) -> None:
-    """Send a large body piece by piece."""
-    body = request.body
-    if isinstance(body, (bytes, bytearray)) and len(body) > STREAMED:
-        request.body = BytesIO(body)
-
-
-def _load(session: Any, service: str) -> None:
-    """Have the session's loader read what it reads when a client is made."""
-    loader = session.get_component("data_loader")
-    for name in ("endpoints", "partitions", "sdk-default-configuration"):
-        loader.load_data(name)
-    for kind in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model(service, kind)

@@ -1,108 +1,24 @@
-"""What the errors of AWS and of the way there mean: whether to try again, and what to tell the user."""
+"""What the errors of AWS and of the way there mean to a user: which error of brrr's, and what to do."""
 
-import re
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
 from botocore import exceptions as botocore  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
+from brrr_aws.cleaning import clean
+from brrr_aws.codes import CLOCKS, DENIED, EXPIRED, MISSING, SIGNED_WRONG, STRANGERS, THROTTLED
+from brrr_aws.fates import TOO_MANY, Fate, answer_of, code_of, fate_of, status_of
 from brrr_core.errors import BackendError, BackendUnavailableError, BrrrError
 
-__all__ = [
-    "AnswerLostError",
-    "Asked",
-    "AwsRefusal",
-    "Fate",
-    "StrangerError",
-    "answer_of",
-    "clean",
-    "code_of",
-    "fate_of",
-    "translated",
-]
+__all__ = ["THROTTLED", "AnswerLostError", "Asked", "AwsRefusal", "late", "lost", "translated"]
 
-THROTTLED: Final = frozenset(
-    (
-        "ProvisionedThroughputExceededException",
-        "ProvisionedThroughputExceeded",
-        "ThrottlingException",
-        "Throttling",
-        "ThrottledException",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "BandwidthLimitExceeded",
-        "LimitExceededException",
-        "SlowDown",
-        "PriorRequestNotComplete",
-        "KmsThrottled",
-        "KMS.ThrottlingException",
-    )
-)
-"""Answers after which nothing was done, and after which the same request may succeed."""
+SLOWER: Final = "Raise the limits of {subject} or of the account, run fewer workers, or raise retry_for."
 
-DENIED: Final = frozenset(
-    (
-        "AccessDeniedException",
-        "AccessDenied",
-        "UnauthorizedOperation",
-        "NotAuthorized",
-        "KmsAccessDenied",
-        "KMS.AccessDeniedException",
-    )
-)
-EXPIRED: Final = frozenset(("ExpiredTokenException", "ExpiredToken", "RequestExpired"))
-STRANGERS: Final = frozenset(
-    (
-        "UnrecognizedClientException",
-        "InvalidClientTokenId",
-        "InvalidAccessKeyId",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "IncompleteSignature",
-        "IncompleteSignatureException",
-        "AuthFailure",
-        "OptInRequired",
-    )
-)
-SIGNED_WRONG: Final = frozenset(("InvalidSignatureException", "SignatureDoesNotMatch"))
-CLOCKS: Final = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture"))
-MISSING: Final = frozenset(
-    (
-        "ResourceNotFoundException",
-        "TableNotFoundException",
-        "QueueDoesNotExist",
-        "AWS.SimpleQueueService.NonExistentQueue",
-    )
-)
-
-KEY_IDS: Final = re.compile(r"\b(?:AKIA|ASIA|AKID|AROA|AIDA)[A-Z0-9]{4,}")
-"""Ids of access keys, which servers repeat."""
-
-WORDY: Final = re.compile(r"(?:Canonical String|String-to-Sign|should have been|Credential should).*", re.DOTALL)
-"""What a server says of a wrong signature repeats the request's headers, a session's token among them."""
-
-
-class Fate(Enum):
-    """What became of a request that failed."""
-
-    REFUSED = "it was not done, and may be done if it is asked for again"
-    LOST = "nobody knows whether it was done"
-    FINAL = "it was not done, and asking again does not help"
+LOOK: Final = "What was asked for may have been done; look before you ask again."
 
 
 class AnswerLostError(BackendUnavailableError):
     """There is no answer to a request that may have been done."""
-
-
-class StrangerError(Exception):
-    """What answers is no service of AWS: a proxy's page, say. botocore takes it for an answer that is empty."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"what answered is no service of AWS: its content type is {kind or 'not given'}")
 
 
 class AwsRefusal(Exception):  # noqa: N818 - an answer, which the caller has asked to be told of
@@ -117,10 +33,6 @@ class AwsRefusal(Exception):  # noqa: N818 - an answer, which the caller has ask
         super().__init__(code)
         self.code = code
         self.answer = answer
-
-
-LOSING: Final = (botocore.HTTPClientError, botocore.IncompleteReadError, aiohttp.ClientError, OSError, StrangerError)
-"""After these nobody knows whether a request was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,68 +53,15 @@ class Asked:
     subject: str
     missing: str
 
+    @property
+    def who(self) -> str:
+        """Who was asked."""
+        return f"{self.service} at {self.where}"
 
-def code_of(error: BaseException) -> str:
-    """What the service calls its refusal; empty where it is none."""
-    return str(answer_of(error).get("Error", {}).get("Code", ""))
-
-
-def answer_of(error: BaseException) -> dict[str, Any]:
-    """What the service answered; empty where the error is no answer."""
-    found: dict[str, Any] = vars(error).get("response", {}) if isinstance(error, botocore.ClientError) else {}
-    return found
-
-
-def _status_of(error: BaseException) -> int:
-    return int(answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def fate_of(error: Exception) -> Fate:
-    """What became of the request."""
-    if isinstance(error, botocore.ClientError):
-        if code_of(error) in THROTTLED:
-            return Fate.REFUSED
-        # 500 and 503 say that something went wrong, and not when.
-        return Fate.LOST if _status_of(error) >= 500 else Fate.FINAL
-    if isinstance(error, botocore.ConnectTimeoutError):
-        return Fate.REFUSED
-    if isinstance(error, (botocore.SSLError, botocore.ProxyConnectionError)):
-        return Fate.FINAL
-    if isinstance(error, botocore.EndpointConnectionError):
-        # aiobotocore raises it for connections that broke in the middle, too.
-        return Fate.REFUSED if isinstance(_cause_of(error), aiohttp.ClientConnectorError) else Fate.LOST
-    if isinstance(error, LOSING):
-        return Fate.LOST
-    # Of the answers that cannot be read at all, ResponseParserError is the class, outside of BotoCoreError.
-    return Fate.LOST if type(error).__name__ == "ResponseParserError" else Fate.FINAL
-
-
-def _cause_of(error: BaseException) -> object:
-    return _details_of(error).get("error") or error.__cause__ or error.__context__
-
-
-def _details_of(error: BaseException) -> dict[str, Any]:
-    """What botocore's text of an error is made of."""
-    found: dict[str, Any] = vars(error).get("kwargs", {})
-    return found
-
-
-def clean(error: BaseException) -> None:
-    """Take what is not for logs from what a server says, and from all that this was raised from."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, botocore.CredentialRetrievalError):
-            # What a credential process prints may be the credentials.
-            found.args = (f"Error when retrieving credentials from {_details_of(found).get('provider', 'somewhere')}",)
-        else:
-            found.args = tuple(_cleaned(each) if isinstance(each, str) else each for each in found.args)
-        told: dict[str, object] = answer_of(found).get("Error", {})
-        told.update({name: _cleaned(text) for name, text in told.items() if isinstance(text, str)})
-        found = found.__cause__ or found.__context__
-
-
-def _cleaned(text: str) -> str:
-    return WORDY.sub("…", KEY_IDS.sub("****", text))
+    @property
+    def doing(self) -> str:
+        """What for."""
+        return f"{self.operation} of {self.subject}"
 
 
 def translated(error: Exception, asked: Asked) -> BrrrError:
@@ -215,15 +74,24 @@ def translated(error: Exception, asked: Asked) -> BrrrError:
     return ours
 
 
+def late(asked: Asked, within: float, why: str) -> BackendUnavailableError:
+    """The error of an operation that the service did in part, and not wholly within so many seconds."""
+    return BackendUnavailableError(
+        f"{asked.who} did not get done with {asked.doing} within {within:g} s ({why})",
+        remedy=SLOWER.format(subject=asked.subject),
+    )
+
+
+def lost(asked: Asked, error: BrrrError) -> AnswerLostError:
+    """The error of an operation that failed in the service, and may have been done."""
+    return AnswerLostError(f"{asked.who} failed in {asked.doing} ({error.what})", remedy=LOOK)
+
+
 def _answered(error: Exception, asked: Asked) -> BrrrError:
-    code, who = code_of(error), f"{asked.service} at {asked.where}"
+    code, who, doing = code_of(error), asked.who, asked.doing
     says = str(answer_of(error).get("Error", {}).get("Message", "")) or code
-    doing = f"{asked.operation} of {asked.subject}"
-    if code in THROTTLED:
-        return BackendUnavailableError(
-            f"{who} throttles {doing} ({code})",
-            remedy="Raise the table's or the account's limits, run fewer workers, or raise retry_for.",
-        )
+    if code in THROTTLED or status_of(error) == TOO_MANY:
+        return BackendUnavailableError(f"{who} throttles {doing} ({code})", remedy=SLOWER.format(subject=asked.subject))
     if code in DENIED:
         return BackendError(
             f"{who} does not permit {doing} ({says})",
@@ -238,20 +106,20 @@ def _answered(error: Exception, asked: Asked) -> BrrrError:
     if code in STRANGERS or code in SIGNED_WRONG:
         return BackendError(
             f"{who} does not know these credentials ({code})",
-            remedy="Check the access key of the environment or the profile, and whose account it is of.",
+            remedy="Check the keys of the environment or the profile, whose account they are of, and the region.",
         )
     if code in MISSING:
         return BackendError(f"there is no {asked.subject.removeprefix('the ')} at {asked.where}", remedy=asked.missing)
-    if _status_of(error) >= 500:
+    if status_of(error) >= 500:
         return BackendUnavailableError(
-            f"{who} failed in {doing} ({_status_of(error)} {code})",
+            f"{who} failed in {doing} ({status_of(error)} {code})",
             remedy="See its health dashboard; trying again later can help.",
         )
     return BackendError(f"{who} refuses {doing} ({code}: {says})", remedy="See what it says.")
 
 
 def _unanswered(error: Exception, asked: Asked) -> BrrrError:
-    who = f"{asked.service} at {asked.where}"
+    who = asked.who
     if isinstance(error, (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.NoAuthTokenError)):
         return BackendError(
             f"there are no credentials for {who}",
@@ -278,13 +146,15 @@ def _unanswered(error: Exception, asked: Asked) -> BrrrError:
         )
     fate, says = fate_of(error), str(error) or type(error).__name__
     if fate is Fate.LOST:
-        return AnswerLostError(
-            f"the answer of {who} to {asked.operation} was lost ({says})",
-            remedy="What was asked for may have been done; look before you ask again.",
-        )
+        return AnswerLostError(f"the answer of {who} to {asked.operation} was lost ({says})", remedy=LOOK)
     if fate is Fate.REFUSED or isinstance(error, botocore.ProxyConnectionError):
         return BackendUnavailableError(
             f"{who} cannot be reached ({says})",
             remedy="Check the endpoint and the region of the URL, the network, and that an emulator is running.",
+        )
+    if not asked.operation:
+        return BackendError(
+            f"there is no client of {who} ({says})",
+            remedy="See your AWS configuration files, and what the profile's credential process prints.",
         )
     return BackendError(f"{who} cannot be used ({says})", remedy="See what it says.")
