@@ -83,6 +83,12 @@ async def messages(link: Link, stream: str) -> dict[str, int]:
     return state.get("subjects") or {}
 
 
+async def forbid_direct(link: Link, bucket: str) -> None:
+    """Have a bucket be read from its leader alone, as one on several servers."""
+    config = (await link.ask(f"STREAM.INFO.KV_{bucket}"))["config"]
+    await link.ask(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
+
+
 async def until(condition: Callable[[], Awaitable[Any]], what: str, *, bound: float = 15.0) -> None:
     """Poll until the condition, a coroutine function, gives something."""
     try:

@@ -8,7 +8,7 @@ import pytest
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_nats.messages import Request
-from tests.support.nats_roles import opened, proxied, until
+from tests.support.nats_roles import forbid_direct, opened, proxied, until
 from tests.support.nats_servers import Server
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
@@ -33,11 +33,6 @@ async def put(link, bucket, key, value=b"", headers=None):
     """Put as `nats kv put` does, or remove with a marker as `nats kv purge` and `nats kv del` do."""
     (reply,) = await link.request_many([Request(f"$KV.{bucket}.{key}", value, headers)])
     assert "error" not in json.loads(reply.payload)
-
-
-async def forbid_direct(link, bucket):
-    config = (await link.ask(f"STREAM.INFO.KV_{bucket}"))["config"]
-    await link.ask(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
 
 
 async def test_streams_that_are_there_are_looked_at_once(server, bucket):

@@ -56,3 +56,22 @@ def test_however_it_is_cut_it_is_the_same(each, cuts):
 def test_what_is_no_protocol_is_refused(sent):
     with pytest.raises(ValueError):
         whole(sent)
+
+
+class Piece(bytes):
+    """Tells how many bytes are copied when it is added to others."""
+
+    copied = 0
+
+    def __radd__(self, others):
+        Piece.copied += len(others)
+        return bytes(others) + bytes(self)
+
+
+def test_what_comes_in_many_pieces_is_not_copied_for_each():
+    sent = message(b"in.1", 1, bytes(1_000_000))
+
+    (found,) = whole(*(Piece(sent[at : at + 1000]) for at in range(0, len(sent), 1000)))
+
+    assert len(found.payload) == 1_000_000
+    assert Piece.copied < 2_000_000

@@ -399,3 +399,11 @@ async def test_a_batch_keeps_its_order_but_for_what_is_large():
     assert _largest_first(small) == small
     assert _largest_first([]) == []
     assert _largest_first([*small, large, large]) == [large, *small, large]
+
+
+async def test_nothing_is_sent_on_a_connection_that_the_system_has_given_up(link):
+    link.line.current._writer.transport.abort()
+
+    (reply,) = await link.request_many([Request(INFO)])  # on another: it may not be sent twice
+
+    assert reply.payload

@@ -8,7 +8,7 @@ from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError, ValueTooLargeError
 from brrr_nats.messages import Request
 from brrr_nats.revisions import Revisions, Stored
-from tests.support.nats_roles import messages, opened, proxied, until
+from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
 from tests.support.nats_servers import Server
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
@@ -327,6 +327,26 @@ async def test_many_large_values_are_read_without_falling_behind(server, bucket)
         await roles.store.read([Key("value", f"none {number}") for number in range(40)])  # now it asks for many at once
 
         assert await roles.store.read(keys) == [b"x" * 1_000_000] * 120
+
+
+async def test_many_that_read_large_values_at_the_same_time_do_not_fall_behind(tmp_path, bucket):
+    server = Server(tmp_path / "own", sync=False, config="max_pending: 48MB").start()
+    try:
+        async with opened(server.url, bucket=bucket) as roles:
+            await forbid_direct(roles.link, bucket)  # a leader answers with a third more
+        async with opened(server.url, bucket=bucket) as roles:
+            keys = [Key("value", f"{number}") for number in range(80)]
+            for key in keys:
+                await roles.store.write([(key, b"x" * 1_000_000)])
+            connection = roles.link.line.current
+
+            async with asyncio.timeout(60):
+                found = await asyncio.gather(*(roles.store.read([key]) for key in keys))
+
+            assert found == [[b"x" * 1_000_000]] * 80
+            assert roles.link.line.current is connection
+    finally:
+        server.kill()
 
 
 async def test_more_large_values_at_a_time_than_a_stream_takes_batches(server, bucket):

@@ -100,6 +100,11 @@ class Connection(Client):
         """Whether requests can be sent."""
         return self.cause is None and self._status == Client.CONNECTED
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the system has given it up, and whoever reads from it does not know yet."""
+        return self._writer is None or self._writer.transport.is_closing()
+
     def send(self, owner: Owner, requests: list[tuple[int, Request]]) -> list[bytes]:
         """Send requests, each with the index by which its owner gets the reply. Their tokens, for `forget`."""
         if self.cause is not None:

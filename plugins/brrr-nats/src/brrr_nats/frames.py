@@ -36,16 +36,18 @@ class Frames:
     """What has come of a connection, and was not whole yet."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
         self._needed = 0
 
     def feed(self, data: bytes) -> Iterator[Message | bytes]:
         """The messages, and the lines with their ends, that are whole by now. Raises `ValueError` for anything else."""
-        buffer = self._buffer + data if self._buffer else data
-        at, size = 0, len(buffer)
-        if size < self._needed:
-            self._buffer = buffer
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size < self._needed:  # not copied for each piece that comes
             return
+        buffer = b"".join(self._pieces) if len(self._pieces) > 1 else data
+        at, size = 0, len(buffer)
         while at < size:
             end = buffer.find(END, at)
             if end < 0:
@@ -69,4 +71,5 @@ class Frames:
             at = after
         else:
             self._needed = 0
-        self._buffer = buffer[at:]
+        self._pieces = [buffer[at:]] if at < size else []
+        self._size = size - at

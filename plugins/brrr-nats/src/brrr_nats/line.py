@@ -39,7 +39,7 @@ class Line:
         self.where = str(location)
         self.max_payload = 0
         """Bytes that a message may have, headers included, as the server of the last connection says."""
-        self.current: Connection | None = None
+        self._current: Connection | None = None
         self._location = location
         self._options = options
         self._loop = asyncio.get_running_loop()
@@ -50,6 +50,13 @@ class Line:
         self._shutting: set[Task[None]] = set()
         self._error: Exception = Lost(TimeoutError("not connected yet"), sent=False)
         self._closing = asyncio.Event()
+
+    @property
+    def current(self) -> Connection | None:
+        """The connection, if there is one."""
+        if self._current is not None and self._current.is_broken:
+            self._current.end(ConnectionResetError("it closed the connection"))
+        return self._current
 
     @property
     def is_closed(self) -> bool:
@@ -79,8 +86,9 @@ class Line:
         while True:
             if self._closing.is_set():
                 raise closed()
-            if self.current is not None:
-                return self.current
+            current = self.current
+            if current is not None:
+                return current
             left = deadline - self._loop.time()
             if self._dialling is None or left <= 0:
                 raise self._error.with_traceback(None)  # the same one is raised for everybody who waits
@@ -96,7 +104,7 @@ class Line:
                 if not self._dialling.cancelled():
                     self._dialling.exception()  # it was told to whoever waited, if anybody did
         finally:  # who is cancelled while he closes leaves no connection behind either
-            connection, self.current = self.current, None
+            connection, self._current = self._current, None
             if connection is not None:
                 connection.end(closed())
                 await connection.shut()
@@ -127,9 +135,9 @@ class Line:
 
     def ended(self, connection: Connection) -> None:
         """A connection is lost: clear it away, and make another."""
-        if connection is not self.current:
+        if connection is not self._current:
             return
-        self.current = None
+        self._current = None
         if self._closing.is_set():
             return
         if self._loop.time() - self._since >= STEADY:
@@ -153,7 +161,7 @@ class Line:
             self.told(connection)
             unfit = self._unfit(connection)
             if unfit is None:
-                self.current, self._since = connection, self._loop.time()
+                self._current, self._since = connection, self._loop.time()
                 return
             self._error = unfit
             await connection.shut()

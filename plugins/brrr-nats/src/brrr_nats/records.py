@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brrr_core.errors import BackendUnavailableError, BrrrError
-from brrr_nats.failures import ApiError, NoResponders, api_error
+from brrr_nats.failures import ApiError, Lost, NoResponders, api_error
+from brrr_nats.flights import LARGEST, SAFE, Flights
 from brrr_nats.keys import Bucket
 from brrr_nats.link import FIRST_PAUSE, Link
 from brrr_nats.messages import Reply, Request
@@ -38,11 +39,6 @@ PATIENCE: Final = 25.0
 
 EVERYTHING: Final = ">"
 
-FEWEST: Final = 32
-MOST: Final = 512
-MANY_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of answers that come at a time, as far as one can tell. A server ends a connection that is 64 MiB behind."""
-
 
 class Records:
     """The last messages of a bucket's subjects.
@@ -60,7 +56,7 @@ class Records:
         self._direct = link.api(f"DIRECT.GET.{bucket.stream}.")
         self._by_leader = link.api(f"STREAM.MSG.GET.{bucket.stream}")
         self._alone = False
-        self._window = FEWEST
+        self._flights = Flights()
         self._seen = 0
 
     def learn(self, config: Mapping[str, Any]) -> None:
@@ -83,17 +79,19 @@ class Records:
         """
         found: list[Stored] = []
         while len(found) < len(subjects):
-            window = min(self._window, _window(each))
-            wave = subjects[len(found) : len(found) + window]
+            beside = 0 if self._alone else 1  # the last message
+            flight = await self._flights.begin(len(subjects) - len(found) + beside, least=1 + beside, each=each)
+            wave = subjects[len(found) : len(found) + flight.requests - beside]
             try:
-                answers = await self._current(wave, repeat=window <= FEWEST)
-            except BackendUnavailableError:
-                if window <= FEWEST:
+                found += await self._current(wave, repeat=flight.requests <= SAFE)
+            except BackendUnavailableError as error:
+                cause = error.__cause__
+                if flight.requests <= SAFE or not (isinstance(cause, Lost) and cause.sent):
                     raise
-                self._window = FEWEST  # it may have been more than the connection carries: once more, in small portions
-                continue
-            found += answers
-            self._window = _window(max(len(answer.value or b"") for answer in answers))
+                self._flights.forget()
+                each = LARGEST  # it may have been more than the connection carries: once more, in small portions
+            finally:
+                self._flights.end(flight)
         return found
 
     async def _current(self, subjects: Sequence[str], *, repeat: bool) -> list[Stored]:
@@ -120,6 +118,7 @@ class Records:
             # Direct gets were forbidden meanwhile, as is done before a stream is kept on more servers.
             self.learn((await self.info())["config"])
             replies = await self._link.request_many(self._requests(subjects), repeat=True)
+        self._flights.learn(max(len(reply.payload) for reply in replies))
         answers = [self._stored(reply) for reply in replies]
         last = max(answer.revision for answer in answers)
         return answers[: len(subjects)], self._seen if self._alone else last
@@ -179,8 +178,3 @@ def _read(payload: bytes, revision: int, lines: bytes) -> Stored:
         return Stored(payload, revision)
     content, count, size = lines[at + len(name) : lines.index(b"\r", at + len(name))].decode().split(" ")
     return Stored(b"", revision, Parts(content, int(count), int(size)))
-
-
-def _window(largest: int) -> int:
-    """How many values to ask for at a time, by the largest that came."""
-    return max(1, min(MOST, MANY_BYTES // (largest + 1)))
