@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from brrr_core.backend import Key, Swap
-from brrr_core.errors import BackendUnavailableError, ValueTooLargeError
+from brrr_core.errors import BackendUnavailableError, CorruptBackendError, ValueTooLargeError
 from brrr_nats.messages import Request
 from brrr_nats.revisions import Revisions, Stored
 from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
@@ -261,6 +261,54 @@ async def test_parts_go_with_their_value(server, bucket):
             return await messages(roles.link, f"KV_{bucket}") == {f"$KV.{bucket}.value.h": 1}
 
         await until(gone, "the parts are gone")
+
+
+async def test_a_large_value_that_is_written_again_is_as_young_as_its_record(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        await roles.store.write([(CALL, b"x" * 2_000_000)])
+        before = (await roles.link.ask(f"STREAM.INFO.KV_{bucket}"))["state"]["last_seq"]
+        await roles.store.write([(CALL, b"x" * 2_000_000)])
+
+        assert (await roles.link.ask(f"STREAM.INFO.KV_{bucket}"))["state"]["first_seq"] > before
+
+
+@pytest.mark.parametrize("sizes", [("64KB", "1MB"), ("1MB", "64KB")])
+async def test_a_large_value_is_written_again_by_a_client_that_cuts_it_otherwise(own_server, bucket, sizes):
+    value = bytes(range(256)) * 6000
+    for size in sizes:
+        own_server.reload(f"max_payload: {size}")
+        async with opened(own_server.url, bucket=bucket) as roles:
+            await roles.store.write([(VALUE, value)])
+            assert await roles.store.read([VALUE]) == [value]
+    async with opened(own_server.url, bucket=bucket) as roles:
+        assert await roles.store.swap([Swap(VALUE, value, None)]) == [True]
+
+        async def gone() -> bool:
+            return await messages(roles.link, f"KV_{bucket}") == {}
+
+        await until(gone, "every part is gone")
+
+
+async def test_a_large_value_that_somebody_has_damaged_is_told(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        await roles.store.write([(VALUE, b"x" * 1_500_000)])
+        part = next(name for name in await messages(roles.link, f"KV_{bucket}") if name.endswith(".0"))
+        await roles.link.request_many([Request(part, b"y" * 512 * 1024)])
+
+        with pytest.raises(CorruptBackendError, match=r"value\.h"):
+            await roles.store.read([VALUE])
+
+
+async def test_parts_that_end_before_their_record_are_looked_for_until_it_ends(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        await roles.store.write([(VALUE, b"x" * 1_500_000)])
+        part = next(name for name in await messages(roles.link, f"KV_{bucket}") if name.endswith(".0"))
+        await roles.link.ask(f"STREAM.PURGE.KV_{bucket}", {"filter": part})
+        reading = asyncio.create_task(roles.store.read([VALUE]))
+        await asyncio.sleep(0.6)  # a server looks four times a second at most
+        await roles.link.ask(f"STREAM.PURGE.KV_{bucket}", {"filter": f"$KV.{bucket}.value.h"})
+
+        assert await reading == [None]
 
 
 async def test_setup_removes_parts_that_a_small_write_has_left_and_no_others(server, bucket):

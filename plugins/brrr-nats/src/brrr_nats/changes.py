@@ -14,7 +14,7 @@ from brrr_nats.messages import Request
 from brrr_nats.records import PARTS_HEADER
 from brrr_nats.revisions import Parts, Stored
 
-__all__ = ["MARKER_TTL", "MOST_PARTS", "Changes", "is_value"]
+__all__ = ["MARKER_TTL", "MOST_PARTS", "Changes", "digest", "is_value"]
 
 MARKER_TTL: Final = 5
 """Seconds that a marker stays, which says that a record was deleted. Revisions are never used twice, so that nothing
@@ -59,7 +59,7 @@ class Changes:
         """What will stand there, its revision not known yet."""
         if value is None or self.fits(value):
             return Stored(value, 0)
-        return Stored(b"", 0, Parts(_digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
+        return Stored(b"", 0, Parts(digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
 
     def messages(self, subject: str, value: bytes | None, *, old: Stored | None = None) -> list[Request]:
         """The messages that make a record a value; several of them are one batch, and the last one's answer counts.
@@ -77,17 +77,18 @@ class Changes:
             return [Request(subject, value or b"", headers or None)]
         parts: list[Request] = []
         if new.parts is not None and value is not None:
-            content, _, size = new.parts
-            headers[PARTS_HEADER] = f"{content} {new.parts.number} {size}"
-            if old is None or old.parts is None or old.parts.content != content:
-                step = min(PART, self._whole)
-                parts = [
-                    Request(self._bucket.part(subject, content, number), value[begin : begin + step])
-                    for number, begin in enumerate(range(0, size, step))
-                ]
-        if old is not None and old.parts is not None and (new.parts is None or old.parts.content != new.parts.content):
-            gone, count, _ = old.parts
-            parts += [Request(self._bucket.part(subject, gone, n), b"", self._marker) for n in range(count)]
+            content, number, size = new.parts
+            headers[PARTS_HEADER] = f"{content} {number} {size}"
+            step = min(PART, self._whole)
+            # Also where they are there already: with a ttl they would end before the record that needs them.
+            parts = [
+                Request(self._bucket.part(subject, content, number), value[begin : begin + step])
+                for number, begin in enumerate(range(0, size, step))
+            ]
+        if old is not None and old.parts is not None:
+            content, number, _ = old.parts
+            kept = len(parts) if new.parts is not None and new.parts.content == content else 0
+            parts += [Request(self._bucket.part(subject, content, n), b"", self._marker) for n in range(kept, number)]
         return _batch([*parts, Request(subject, b"" if new.parts else value or b"", headers)])
 
     def remove_part(self, subject: str, revision: int) -> Request:
@@ -100,10 +101,11 @@ def is_value(stored: Stored, value: bytes | None) -> bool:
     parts = stored.parts
     if parts is None:
         return stored.value == value
-    return value is not None and len(value) == parts.size and _digest(value) == parts.content
+    return value is not None and len(value) == parts.size and digest(value) == parts.content
 
 
-def _digest(value: bytes) -> str:
+def digest(value: bytes) -> str:
+    """What names the content of a value."""
     return sha256(value).hexdigest()
 
 
