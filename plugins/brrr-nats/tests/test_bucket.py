@@ -169,6 +169,28 @@ async def test_answers_older_than_an_own_change_are_asked_for_again(server, buck
         assert await reading == [b"new 2"]
 
 
+async def test_a_swap_is_not_failed_by_a_refusal_that_is_older_than_an_own_change(server, bucket):
+    async with opened(server.url, bucket=bucket) as roles:
+        await forbid_direct(roles.link, bucket)
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+        for number in range(3):
+            await roles.store.write([(PENDING, b"%d" % number)])
+        # As a leader that does not know of any message.
+        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
+        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+        proxy.subjects.clear()
+        swapping = asyncio.create_task(roles.store.swap([Swap(PENDING, b"2", b"new")]))
+
+        async def asked_again() -> bool:
+            return proxy.subjects.count(f"$JS.API.STREAM.MSG.GET.KV_{bucket}") > 4
+
+        await until(asked_again, "what is there is looked up again")
+        assert not swapping.done()
+        for number in range(3):
+            await put(roles.link, bucket, "pending_returns.h", b"%d" % number)
+        assert await swapping == [True]
+
+
 async def test_a_bucket_that_was_made_anew_is_believed_in_the_end(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.link, bucket)

@@ -111,8 +111,8 @@ class Chain:
 
     def refused(self, error: ApiError) -> None:
         """The guard did not hold."""
-        if error.text.endswith(": 0") and self.known != ABSENT:  # it says what the last one is
-            self.known, self.sure = ABSENT, True
+        if error.text.endswith(": 0") and self.known != ABSENT:
+            self.known, self.sure = ABSENT, False  # it says what the last one is; a deposed leader says so too
             return
         self.refusals += self.sure
         self._look = True
