@@ -347,6 +347,45 @@ async def test_what_a_deleted_consumer_had_leased_comes_back(own_server):
         assert seen <= left
 
 
+async def test_a_consumer_that_an_operator_limits_is_mended_by_the_next_worker(own_server):
+    async with brrr.open_backend(own_server.url, lease=1) as backend:
+        await backend.queue.receive(TOPIC, limit=1, wait=0)
+    (consumer,) = own_server.streams()[QUEUE]["consumer_detail"]
+    limited = {**consumer["config"], "max_deliver": 2, "max_ack_pending": 1, "max_batch": 1}
+    answer = own_server.do(
+        f"CONSUMER.CREATE.{QUEUE}.{TOPIC}.{limited['filter_subject']}",
+        {"stream_name": QUEUE, "config": limited, "action": "update"},
+    )
+    assert "error" not in answer, answer
+    async with brrr.open_backend(own_server.url, lease=1) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"1", b"2"])
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                held = []
+                while len(held) < 2:
+                    held += await queue.receive(TOPIC, limit=2, wait=1)
+                await queue.release(held)
+            assert await take(queue, 2) == [b"1", b"2"]
+
+
+async def test_an_account_that_allows_few_consumers_is_told_when_there_are_more_topics(tmp_path):
+    config = """
+    accounts { A { users: [{ user: w, password: p }], jetstream: { max_consumers: 2 } } }
+    no_auth_user: w
+    """
+    server = Server(tmp_path, config=config).start()
+    try:
+        async with brrr.open_backend(server.url, retry_for=0.5) as backend:
+            for topic in ("one", "two"):
+                await backend.queue.receive(topic, limit=1, wait=0)
+            with pytest.raises(BackendError, match="takes no consumer for the topic 'three'") as caught:
+                await backend.queue.receive("three", limit=1, wait=0)
+            assert "max_consumers" in caught.value.remedy
+    finally:
+        server.kill()
+
+
 async def test_a_queue_that_an_operator_purges_is_empty_and_works(own_server):
     async with brrr.open_backend(own_server.url, lease=1) as backend:
         queue = backend.queue

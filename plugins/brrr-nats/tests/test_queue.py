@@ -200,6 +200,12 @@ async def test_full_answers_of_three_servers_are_answers(shared_cluster, names, 
         shared_cluster.servers[0].forget(f"{names}-")
 
 
+async def test_there_may_be_more_topics_than_a_stream_has_consumers_by_itself(url, stream, shared_server):
+    """Servers from 2.15 on allow a stream 1,000 consumers unless it says otherwise."""
+    async with brrr.open_backend(url):
+        assert shared_server.streams()[stream]["config"]["max_consumers"] >= 1_000_000
+
+
 async def test_many_receivers_of_one_topic_use_few_lanes(url):
     async with brrr.open_backend(url) as backend:
         for _ in range(20):

@@ -12,6 +12,11 @@ __all__ = ["Consumers"]
 
 MOST_KNOWN: Final = 4096
 ALREADY_THERE: Final = 10148
+TOO_MANY: Final = 10026
+
+UNLIMITED: Final = ("max_deliver", "max_ack_pending")
+UNSET: Final = ("backoff", "headers_only", "inactive_threshold", "max_batch", "max_bytes", "max_expires")
+"""What an operator may have set on a consumer, by which it would hold messages back, give half of them, or end."""
 
 
 class Consumers:
@@ -63,8 +68,9 @@ class Consumers:
                 return
         else:
             config: dict[str, Any] = found["config"]
-            if config.get("ack_wait", 0) < wanted["ack_wait"]:
-                await self._make(names, {**config, "ack_wait": wanted["ack_wait"]}, "update")
+            mended = _mended(config, wanted)
+            if mended != config:
+                await self._make(names, mended, "update")
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known.add(names.consumer)
@@ -77,6 +83,12 @@ class Consumers:
         except ApiError as error:
             if error.code == ALREADY_THERE:
                 return False
+            if error.code == TOO_MANY:
+                raise BackendError(
+                    f"nats at {self._link.where} takes no consumer for the topic {names.topic!r} ({error})",
+                    remedy=f"Each topic has one: raise max_consumers of the stream {self._layout.stream}, "
+                    "of its account, or of the servers.",
+                ) from error
             raise
         except BackendError as error:
             if isinstance(error.__cause__, DeniedError):
@@ -87,3 +99,13 @@ class Consumers:
                 ) from error
             raise
         return True
+
+
+def _mended(config: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """A consumer's configuration, with what it needs; the same where it is well."""
+    mended = {name: value for name, value in config.items() if not (name in UNSET and value)}
+    for name in UNLIMITED:
+        if config.get(name, 0) > 0:
+            mended[name] = wanted[name]
+    mended["ack_wait"] = max(config.get("ack_wait", 0), wanted["ack_wait"])
+    return mended

@@ -19,6 +19,9 @@ from brrr_nats.tokens import token_of
 __all__ = ["Layout", "TopicNames"]
 
 UNLIMITED: Final = -1
+MOST_TOPICS: Final = 1_000_000
+"""Consumers that the stream may have, where servers from 2.15 allow 1,000 by themselves."""
+
 MOST_WAITING: Final = 100_000
 """Pulls that may wait at a consumer: one for each receiver of the fleet, where a server allows 512 by itself."""
 
@@ -66,6 +69,7 @@ class Layout:
             "retention": "workqueue",
             "allow_msg_schedules": True,
             "allow_direct": True,
+            "max_consumers": MOST_TOPICS,
             **shared,
         }
         dead = {

@@ -17,6 +17,8 @@ DUPLICATES: Final = 120 * SECOND
 """For how long a stream knows the id of a message again, unless it keeps messages for less."""
 
 NAME_IN_USE: Final = 10058
+TOO_MANY_CONSUMERS: Final = 10026
+MAX_CONSUMERS: Final = "max_consumers"
 PERMANENT: Final = ("retention", "storage", "allow_msg_counter")
 """What no server changes on a stream that exists."""
 
@@ -27,7 +29,7 @@ class Wanted:
 
     Attributes:
         config: Its configuration, by JetStream's names; `name` and `subjects` among them. What it does not name is left
-            to the server, and to whoever has made the stream.
+            to the server, and to whoever has made the stream; so is `max_consumers` of one that exists.
         unbounded: Whether nothing may be thrown away by age, number or size.
     """
 
@@ -97,6 +99,9 @@ async def _create(link: Link, wanted: Wanted) -> list[str]:
     try:
         await link.ask(f"STREAM.CREATE.{wanted.name}", wanted.config)
     except ApiError as error:
+        if error.code == TOO_MANY_CONSUMERS and MAX_CONSUMERS in wanted.config:  # the account allows fewer
+            fewer = {name: value for name, value in wanted.config.items() if name != MAX_CONSUMERS}
+            return await _create(link, Wanted(fewer, wanted.unbounded))
         if error.code == NAME_IN_USE:  # somebody was quicker, with a configuration of their own
             return await ensure_stream(link, wanted, await find_stream(link, wanted.name))
         raise link.translated(error) from error
@@ -129,7 +134,7 @@ def _differences(wanted: Wanted, config: Mapping[str, Any]) -> dict[str, Any]:
     """What has to be changed: subjects that are missing, features that are off, replicas that are too few."""
     different: dict[str, Any] = {}
     for name, value in wanted.config.items():
-        if name in {"name", "discard", *PERMANENT}:
+        if name in {"name", "discard", MAX_CONSUMERS, *PERMANENT}:
             continue
         present = config.get(name)
         if name == "subjects":
