@@ -12,11 +12,14 @@ __all__ = ["ServerClock", "read_time"]
 TRUSTED_FOR: Final = 300.0
 """Seconds after which the servers are asked again."""
 
+JUMP: Final = 0.1
+"""Seconds by which our two clocks part when somebody sets one, or the machine sleeps: then they are asked again too."""
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ServerClock:
-    """Knows how far the servers' clock is ahead of ours.
+    """Knows how far the servers' clock is ahead of the loop's, which nobody sets.
 
     Args:
         link: Asks them.
@@ -29,15 +32,17 @@ class ServerClock:
         self._loop = asyncio.get_running_loop()
         self._ahead = 0.0
         self._asked = float("-inf")
+        self._apart = 0.0
 
     async def after(self, seconds: float) -> str:
         """The time in so many seconds, as servers read it. Raises `ApiError`."""
-        if self._loop.time() - self._asked > TRUSTED_FOR:
-            begun = time()
+        now = self._loop.time()
+        if now - self._asked > TRUSTED_FOR or abs(time() - now - self._apart) > JUMP:
             told = await self._link.ask(f"STREAM.INFO.{self._stream}")
-            self._ahead = read_time(told["ts"]) - (begun + time()) / 2
             self._asked = self._loop.time()
-        due = EPOCH + timedelta(seconds=time() + self._ahead + seconds)
+            self._apart = time() - self._asked
+            self._ahead = read_time(told["ts"]) - (now + self._asked) / 2
+        due = EPOCH + timedelta(seconds=self._loop.time() + self._ahead + seconds)
         return due.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
