@@ -18,7 +18,7 @@ __all__ = ["Receivers"]
 MOST_TAKEN: Final = 500
 """Messages that one receive takes at most."""
 
-LONGEST_PULL: Final = 20.0
+LONGEST_PULL: Final = 8.0
 """Seconds for which a server is asked at a time. A pull that its leader has taken to the grave is noticed after it."""
 
 SHORTEST_PULL: Final = 0.005
