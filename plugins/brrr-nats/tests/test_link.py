@@ -13,7 +13,8 @@ from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BodyTooLargeError
 from brrr_core.plugins import parse_url
 from brrr_nats import batches
-from brrr_nats.link import Link, Request, _largest_first
+from brrr_nats.batches import largest_first
+from brrr_nats.link import Link, Request
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from tests.support.nats_servers import nats_program
@@ -396,9 +397,9 @@ async def test_a_batch_keeps_its_order_but_for_what_is_large():
     small = [Request("a", b"%d" % number) for number in range(5)]
     large = Request("a", bytes(100_000))
 
-    assert _largest_first(small) == small
-    assert _largest_first([]) == []
-    assert _largest_first([*small, large, large]) == [large, *small, large]
+    assert largest_first(small) == small
+    assert largest_first([]) == []
+    assert largest_first([*small, large, large]) == [large, *small, large]
 
 
 async def test_nothing_is_sent_on_a_connection_that_the_system_has_given_up(link):

@@ -9,13 +9,22 @@ from brrr_nats.connection import Connection
 from brrr_nats.failures import Lost, NoResponders
 from brrr_nats.messages import Reply, Request
 
-__all__ = ["Batch"]
+__all__ = ["LARGE", "MOST_AT_ONCE", "Batch", "largest_first", "portions"]
 
 NO_RESPONDERS: Final = b"NATS/1.0 503"
 
 FIRST_TRY: Final = 2.0
 """Seconds after which requests are sent again that may be done twice; each next try waits for twice as long. Servers
 drop requests without a word while leaders change."""
+
+MOST_AT_ONCE: Final = 500
+"""Requests that are under way at a time: servers refuse, or drop, beyond thousands."""
+
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of them."""
+
+LARGE: Final = 64 * 1024
+"""Bytes of a payload that is large. No message has as many of headers, and no server takes as little."""
 
 LAST_LOOK: Final = 0.05
 """Seconds in which what has come is read, before a batch is said to be late: this process may have stood still."""
@@ -117,3 +126,31 @@ class Batch:
         for index, reply in enumerate(self.replies):
             if reply is None:
                 self.fail(index, Lost(late, sent=True))
+
+
+def portions(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
+    """Cut a batch, so that a bounded part of it is under way at a time."""
+    parts: list[list[int]] = []
+    size = 0
+    for index in indices:
+        length = len(messages[index].payload)
+        if not parts or size + length > MOST_BYTES or len(parts[-1]) >= MOST_AT_ONCE:
+            parts.append([])
+            size = 0
+        parts[-1].append(index)
+        size += length
+    return parts
+
+
+def largest_first(messages: Sequence[Request]) -> Sequence[Request]:
+    """Put the largest message before the others, where it is large at all.
+
+    A server does not tell clients that are connected of a smaller `max_payload`: it refuses what is larger, and closes
+    the connection. Of a batch that has such a message nothing is stored then.
+    """
+    if len(messages) < 2:
+        return messages
+    largest = max(range(len(messages)), key=lambda index: len(messages[index].payload))
+    if len(messages[largest].payload) <= LARGE:
+        return messages
+    return [messages[largest], *messages[:largest], *messages[largest + 1 :]]

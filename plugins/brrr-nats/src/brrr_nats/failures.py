@@ -76,7 +76,7 @@ class Lost(Exception):  # noqa: N818 - it says what became of an answer
 
     def __init__(self, cause: Exception, *, sent: bool) -> None:
         super().__init__(str(cause))
-        self.cause = cause
+        self.cause = self.__cause__ = cause
         self.sent = sent
 
 
@@ -162,8 +162,8 @@ def _translated(error: Exception, where: str) -> BrrrError:
 
 def _lost(error: Lost, where: str) -> BrrrError:
     cause = error.cause
-    if isinstance(cause, BrrrError):
-        return cause
+    if isinstance(cause, BackendClosedError):
+        return closed()
     if isinstance(cause, DeniedError):
         return translated(cause, where)
     said = _said(cause)

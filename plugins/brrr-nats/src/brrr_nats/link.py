@@ -3,26 +3,17 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from brrr_core.errors import BackendError, BrrrError
-from brrr_nats.batches import Batch
+from brrr_nats.batches import LARGE, Batch, largest_first, portions
 from brrr_nats.failures import FAILURES, ApiError, Lost, api_error, closed, is_passing, translated
 from brrr_nats.line import FIRST_PAUSE, Line
 from brrr_nats.location import Location
 from brrr_nats.messages import Reply, Request
 from brrr_nats.options import NatsOptions
 
-__all__ = ["FIRST_PAUSE", "Batch", "Link", "Reply", "Request"]
-
-MOST_AT_ONCE: Final = 500
-"""Requests of a batch that are under way at a time: servers refuse, or drop, beyond thousands."""
-
-MOST_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of them."""
-
-MOST_HEADERS: Final = 64 * 1024
-"""Bytes of headers that no message has. A payload that leaves room for them is not weighed with its own."""
+__all__ = ["FIRST_PAUSE", "Link", "Reply", "Request"]
 
 
 class Link:
@@ -128,15 +119,6 @@ class Link:
         except Lost as error:
             raise translated(error, self.where) from error
 
-    def send(self, messages: Sequence[Request], timeout: float) -> Batch | None:
-        """Send requests once, without waiting for anything. None where there is no connection.
-
-        Whoever sends so handles the failures of the batch, which is done after `timeout` seconds at the latest.
-        """
-        if self.line.current is None:
-            return None
-        return Batch(self.line.current, messages, timeout)
-
     async def store(self, messages: Sequence[Request]) -> None:
         """Have streams store messages, again where the answer was lost.
 
@@ -144,7 +126,7 @@ class Link:
             BackendUnavailableError: They were not stored, or not all; nobody answers, or there is no room.
             BackendError: They are refused.
         """
-        for reply in await self.request_many(_largest_first(messages), repeat=True):
+        for reply in await self.request_many(largest_first(messages), repeat=True):
             error = api_error(reply.payload)
             if error is not None:
                 raise self.translated(error) from error
@@ -181,7 +163,7 @@ class Link:
         """Send what is left once. What is to be sent again, and why. Raises what sending again does not mend."""
         left_over: list[int] = []
         why: Exception | None = None
-        for part in _parts(messages, left):
+        for part in portions(messages, left):
             connection = await self.line.connection(deadline)
             batch = Batch(connection, [messages[index] for index in part], self._options.timeout, again=again)
             try:
@@ -207,41 +189,13 @@ class Link:
 
     def _check_sizes(self, messages: Sequence[Request]) -> None:
         most = self.max_payload
-        surely = most - MOST_HEADERS
+        surely = most - LARGE
         for message in messages:
             if len(message.payload) > surely and message.size > most > 0:
                 raise BackendError(
                     f"a message of {message.size} bytes is over the {most} that nats at {self.where} takes",
                     remedy="Raise the servers' max_payload, or make it smaller; it was not sent.",
                 )
-
-
-def _parts(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
-    """Cut a batch, so that a bounded part of it is under way at a time."""
-    parts: list[list[int]] = []
-    size = 0
-    for index in indices:
-        length = len(messages[index].payload)
-        if not parts or size + length > MOST_BYTES or len(parts[-1]) >= MOST_AT_ONCE:
-            parts.append([])
-            size = 0
-        parts[-1].append(index)
-        size += length
-    return parts
-
-
-def _largest_first(messages: Sequence[Request]) -> Sequence[Request]:
-    """Put the largest message before the others, where it is large at all.
-
-    A server does not tell clients that are connected of a smaller `max_payload`: it refuses what is larger, and closes
-    the connection. Of a batch that has such a message nothing is stored then.
-    """
-    if len(messages) < 2:
-        return messages
-    largest = max(range(len(messages)), key=lambda index: len(messages[index].payload))
-    if len(messages[largest].payload) <= MOST_HEADERS:
-        return messages
-    return [messages[largest], *messages[:largest], *messages[largest + 1 :]]
 
 
 def _refused_for_now(reply: Reply) -> ApiError | None:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final
 
 from brrr_core.backend import Delivery
-from brrr_nats.link import Batch
+from brrr_nats.batches import Batch
 from brrr_nats.messages import Reply
 
 __all__ = ["Receipt", "State", "delivery_of"]

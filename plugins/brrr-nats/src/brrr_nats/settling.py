@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from brrr_core.backend import Delivery
+from brrr_nats.batches import MOST_AT_ONCE, Batch
 from brrr_nats.failures import ApiError, Lost, NoResponders, is_passing
-from brrr_nats.link import FIRST_PAUSE, MOST_AT_ONCE, Batch, Link, Request
+from brrr_nats.link import FIRST_PAUSE, Link, Request
 from brrr_nats.options import NatsOptions
 from brrr_nats.receipts import HELD, Receipt, State
 
