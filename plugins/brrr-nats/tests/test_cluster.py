@@ -4,13 +4,14 @@ Every test ends with the right results, empty queues, no dead letter, and everyt
 """
 
 import asyncio
+import signal
 
 import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendUnavailableError
 from tests.support.load import under_load
-from tests.support.nats_servers import Cluster, nats_program, until
+from tests.support.nats_servers import BOUND, Cluster, nats_program, until
 from tests.support.proxy import Bytes, relayed
 
 nats_program()
@@ -82,6 +83,17 @@ async def test_a_leader_stands_still_and_goes_on(own_cluster):
         own_cluster.ready()
 
     await under_load(at(own_cluster), lambda: asyncio.to_thread(pause))
+
+
+async def test_the_leader_retires_in_lame_duck_mode_and_comes_back(own_cluster):
+    def retire() -> None:
+        leader = own_cluster.leader(QUEUE)
+        leader.signal(signal.SIGUSR2)
+        leader.process.wait(BOUND)
+        leader.start()
+        own_cluster.ready()
+
+    await under_load(at(own_cluster), lambda: asyncio.to_thread(retire))
 
 
 async def test_every_server_restarts_in_turn(own_cluster):
