@@ -73,10 +73,19 @@ class Proxy:
         """Let it be done, and say nothing."""
         self.plans.append(Plan(_named(operation), times, stall=True))
 
-    def refuse(self, operation: str, code: str, *, status: int = 400, message: str = "", times: int = 1) -> None:
-        """Answer with an error, and let nothing be done."""
+    def refuse(
+        self,
+        operation: str,
+        code: str,
+        *,
+        status: int = 400,
+        message: str = "",
+        times: int = 1,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Answer with an error, and let nothing be done; `meanwhile` something happens."""
         body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message or f"{code}, says the test"}
-        self.plans.append(Plan(_named(operation), times, refusal=(status, body)))
+        self.plans.append(Plan(_named(operation), times, refusal=(status, body), meanwhile=meanwhile))
 
     def change(self, operation: str, changed: Callable[[dict[str, Any]], dict[str, Any]], *, times: int = 1) -> None:
         """Let something else be done than what was asked for."""
@@ -116,6 +125,8 @@ class Proxy:
         if plan is not None and plan.before:
             return False
         if plan is not None and plan.refusal is not None:
+            if plan.meanwhile is not None:
+                await plan.meanwhile()
             status, told = plan.refusal
             writer.write(_written(status, json.dumps(told).encode()))
             return True

@@ -6,7 +6,7 @@ import traceback
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Key
+from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError, OptionError, UrlError
 from tests.support.aws_proxy import proxied
 from tests.support.aws_servers import dynamo_url
@@ -97,6 +97,52 @@ async def test_a_table_that_is_being_made_is_told(dynamo_endpoint, table):
         told = await brrr.open_backend(dynamo_url(table, proxy.endpoint)).setup()
         assert proxy.asked("DescribeTable") == 4
         assert len(told) == 2
+
+
+@pytest.mark.parametrize("code", ["ValidationException", "ResourceInUseException"])
+async def test_a_setup_beside_another_finds_what_that_one_did(dynamo_endpoint, name, code):
+    if dynamo_endpoint is None:
+        pytest.skip("answers are made up before emulators alone")
+    async with proxied(dynamo_endpoint) as proxy:
+
+        async def another():
+            await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
+
+        proxy.refuse("UpdateTimeToLive", code, meanwhile=another)
+        told = await brrr.open_backend(dynamo_url(name, proxy.endpoint)).setup()
+        assert "expires_at" in told[-1]
+        assert proxy.asked("UpdateTimeToLive") == 1
+
+
+async def test_a_setup_whose_every_answer_is_lost_once_is_done(dynamo_endpoint, name):
+    if dynamo_endpoint is None:
+        pytest.skip("answers are lost before emulators alone")
+    async with proxied(dynamo_endpoint) as proxy:
+        for operation in ("CreateTable", "UpdateTimeToLive", "DescribeTimeToLive", "Query"):
+            proxy.lose(operation)
+        await brrr.open_backend(dynamo_url(name, proxy.endpoint)).setup()
+    async with brrr.open_backend(dynamo_url(name, dynamo_endpoint)) as backend:
+        assert await backend.store.read([Key("call", "x")]) == [None]
+
+
+async def test_a_table_that_is_removed_meanwhile_is_told_with_its_remedy(dynamo, dynamo_endpoint, name):
+    url = dynamo_url(name, dynamo_endpoint)
+    await brrr.open_backend(url).setup()
+    async with brrr.open_backend(url) as backend:
+        dynamo.delete_table(TableName=name)
+        dynamo.get_waiter("table_not_exists").wait(TableName=name)
+        key = Key("value", "x")
+        for failing in (
+            *(
+                backend.store.read([key]),
+                backend.store.write([(key, b"x")]),
+                backend.store.swap([Swap(key, None, b"x")]),
+            ),
+            *(backend.store.swap([Swap(key, None, bytes(500_000))]), backend.cache.increment({"x": 1})),
+        ):
+            with pytest.raises(BackendError, match=f"there is no table {name}") as caught:
+                await failing
+            assert "brrr setup" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["ab", "a b", "é-table", "x" * 256, "a%2Fb"])

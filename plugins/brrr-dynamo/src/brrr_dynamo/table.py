@@ -12,7 +12,8 @@ __all__ = ["check_table", "make_table"]
 
 MISSING: Final = "ResourceNotFoundException"
 INVALID: Final = "ValidationException"
-EXISTS: Final = ("ResourceInUseException", "TableAlreadyExistsException")
+IN_USE: Final = "ResourceInUseException"
+EXISTS: Final = (IN_USE, "TableAlreadyExistsException")
 KEYS: Final = {"HASH": PK, "RANGE": SK}
 POLL: Final = 0.5
 MAKING: Final = 300.0
@@ -110,9 +111,9 @@ async def _expire(client: AwsClient, name: str) -> str:
         return f"items are removed when they expire, by {EXPIRES}"
     parameters = {"TableName": name, "TimeToLiveSpecification": {"Enabled": True, "AttributeName": EXPIRES}}
     try:
-        await client.call("UpdateTimeToLive", parameters, repeat=True, told=(INVALID,))
+        await client.call("UpdateTimeToLive", parameters, repeat=True, told=(INVALID, IN_USE))
     except AwsRefusal as refusal:
-        # It is refused where it is so already: by another setup, or by ours, whose answer was lost.
+        # It is refused where it is so already, or is becoming so: by another setup, or by ours, whose answer was lost.
         if not await _expires(client, name):
             raise BackendError(
                 f"the table {name} cannot be told to remove items by {EXPIRES}",
