@@ -34,12 +34,12 @@ What a subclass may set:
 - `url`: a fixture that gives the backend's URL. Or `make_backend`: a fixture that gives a function which makes a new
   backend, not open, with its `manifest` set; it may take `lease`, in seconds. Only a URL can be opened by other
   processes, so a backend that declares `shared` needs one.
-- `unreachable_url`: a URL of the same scheme behind which nothing answers. A URL with a host needs none: the kit takes
-  ports of this machine that are closed, and one that is silent.
+- `unreachable_url`: a URL of the same scheme behind which nothing answers. A URL whose host is its server needs none:
+  the kit takes ports of this machine that are closed, and one that is silent.
 - `lease`: the lease in seconds for rules that wait for one to run out, 1 unless set. It is given as the option
   `lease`; a backend without that option is waited for as long as its own lease lasts.
-- `grace`: seconds that the backend may need beyond what a rule computes, 5 unless set. Rules poll; a backend that is
-  quick is not waited for.
+- `grace`: seconds that the backend may need beyond what a rule computes, 5 unless set: also those by which its counts
+  (`stats`) may lag behind. Rules poll; a backend that is quick is not waited for.
 - `preload`: modules that other processes import before they open the URL, for manifests that are registered there and
   not installed.
 - `skips`: rule id to reason. Only rules that need a capability may stand there.

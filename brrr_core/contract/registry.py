@@ -48,7 +48,7 @@ class Rule:
         unless: The capability with which it does not apply: it demands that the backend refuses what needs it.
         pair: It opens two backends on one URL; does not apply where those share nothing, and `shared` is not declared.
         processes: It opens the URL in other processes.
-        limit: Seconds after which it is stopped, and has failed.
+        limit: Seconds after which it is stopped, and has failed; more where the grace is longer than it is unless set.
     """
 
     id: str

@@ -211,14 +211,17 @@ async def _run(rule: Rule, target: Target | CodecTarget, seed: str, loose: Loose
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loose.of_loop)
     loop.slow_callback_duration = math.inf  # debug mode is for the loop's checks, not for its log
-    limit = asyncio.timeout(rule.limit)
+    seconds = rule.limit
+    if isinstance(target, Target):
+        seconds *= max(1.0, target.grace / GRACE)
+    limit = asyncio.timeout(seconds)
     try:
         async with limit, pulse:
             await _in_context(rule, target, seed)
     except TimeoutError as error:
         if not limit.expired():
             raise
-        broken(f"the rule did not end within {rule.limit:g} s", cause=error)
+        broken(f"the rule did not end within {seconds:g} s", cause=error)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():

@@ -6,11 +6,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
+from brrr_core.backend import Backend
 from brrr_core.contract.context import NotApplicableError
 from brrr_core.contract.target import Target
-from brrr_core.plugins import parse_url
+from brrr_core.errors import OptionError, UrlError
+from brrr_core.plugins import open_backend, parse_url
 
-__all__ = ["at_address", "closed_port", "silent_server", "unreachable"]
+__all__ = ["at_address", "backend_at", "closed_port", "silent_server", "unreachable"]
 
 PLACE: Final = re.compile(r"^([^:]+://)(?:[^/?@]*@)?[^/?]*")
 
@@ -35,6 +37,21 @@ def at_address(url: str, address: str, *, login: str = "") -> str:
     return PLACE.sub(lambda match: f"{match[1]}{login}{address}", url, count=1)
 
 
+def backend_at(target: Target, address: str) -> tuple[str, Backend]:
+    """The target's URL with another host, and the backend behind it, not open.
+
+    Raises:
+        NotApplicableError: The URL has no host; or its host is no server, and the server is named by something else.
+    """
+    if target.url is None or not parse_url(target.url).url.hosts:
+        raise NotApplicableError("the URL has no host")
+    url = at_address(target.url, address)
+    try:
+        return url, open_backend(url)
+    except (UrlError, OptionError) as error:
+        raise NotApplicableError(f"the URL's host cannot be another: {error.what}") from error
+
+
 @contextmanager
 def unreachable(target: Target) -> Generator[str]:
     """A URL of the target's scheme behind which nothing answers.
@@ -44,8 +61,10 @@ def unreachable(target: Target) -> Generator[str]:
     """
     if target.unreachable_url is not None:
         yield target.unreachable_url
-    elif target.url is not None and parse_url(target.url).url.hosts:
-        with closed_port() as address:
-            yield at_address(target.url, address)
-    else:
-        raise NotApplicableError("the URL has no host, and no `unreachable_url` is given")
+        return
+    with closed_port() as address:
+        try:
+            url, _ = backend_at(target, address)
+        except NotApplicableError as error:
+            raise NotApplicableError(f"{error}, and no `unreachable_url` is given") from error.__cause__
+        yield url

@@ -17,7 +17,7 @@ from brrr_core.backend import Backend, Duration, Roles, Size
 from brrr_core.contract.checks import broken, check, equal, refused
 from brrr_core.contract.context import Context, NotApplicableError, raised
 from brrr_core.contract.registry import rule
-from brrr_core.contract.servers import at_address, closed_port, silent_server, unreachable
+from brrr_core.contract.servers import at_address, backend_at, closed_port, silent_server, unreachable
 from brrr_core.errors import BackendError, BackendUnavailableError, ForkedError, OptionError
 from brrr_core.plugins import BackendManifest, open_backend, parse_url
 from brrr_core.plugins.options import fields_of
@@ -70,12 +70,10 @@ async def tells_silent(ctx: Context) -> None:
 
     Why: Firewalls and overloaded servers do that; a worker that hangs in its start is not restarted.
 
-    Test: The URL is opened with the address of a socket that never answers. For URLs with a host.
+    Test: The URL is opened with the address of a socket that never answers. For URLs whose host is a server.
     """
-    if ctx.target.url is None or not parse_url(ctx.target.url).url.hosts:
-        raise NotApplicableError("the URL has no host")
     with silent_server() as address:
-        backend = open_backend(at_address(ctx.target.url, address))
+        _, backend = backend_at(ctx.target, address)
         async with ctx.within(PATIENCE * ctx.grace, "opening a URL whose server says nothing fails"):
             error = await raised(backend.open())
         await backend.close()

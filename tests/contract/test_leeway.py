@@ -1,0 +1,112 @@
+"""What the kit bears of backends that are right, and unlike others: late counts, a server elsewhere than its host."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+from mutants.kit import GRACE, LEASE, QueueOver, Sound, target_of
+
+from brrr_core.backend import BackendUrl, QueueStats
+from brrr_core.backend.memory import MemoryBackend
+from brrr_core.contract.registry import find
+from brrr_core.contract.report import Outcome, Status
+from brrr_core.contract.rules import queue_dead
+from brrr_core.contract.runner import run_rule
+from brrr_core.contract.target import Target
+from brrr_core.errors import BackendUnavailableError, OptionError
+from brrr_core.plugins import register, unregister
+from brrr_core.plugins.builtin import MEMORY
+
+
+class CountsLate(QueueOver):
+    """Counts are those of a while ago, as far as anybody looked."""
+
+    lag: ClassVar[float] = 0.4
+
+    def __init__(self, inner: QueueOver) -> None:
+        super().__init__(inner)
+        self.seen: deque[tuple[float, str, QueueStats]] = deque()
+
+    async def stats(self, topic: str) -> QueueStats:
+        now = time.monotonic()
+        self.seen.append((now, topic, await self.inner.stats(topic)))
+        old = [stats for at, of, stats in self.seen if of == topic and at <= now - self.lag]
+        return old[-1] if old else QueueStats(0, 0, 0, 0)
+
+
+def counted(rule: str, grace: float, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    monkeypatch.setattr(queue_dead, "DELAY", 0.3)
+    target = target_of(type("CountsLateBackend", (Sound,), {"queue_kind": CountsLate}), MEMORY)
+    return run_rule(find(rule), replace(target, grace=grace), "seed")
+
+
+@pytest.mark.parametrize("rule", ["QUEUE-STATS-01", "QUEUE-STATS-02"])
+def test_counts_may_lag_behind_as_long_as_the_grace(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = counted(rule, 3.0, monkeypatch)
+
+    assert outcome.status is Status.PASSED, outcome.reason
+
+
+@pytest.mark.parametrize("rule", ["QUEUE-STATS-01", "QUEUE-STATS-02"])
+def test_counts_may_not_lag_behind_for_longer(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert counted(rule, 0.05, monkeypatch).status is Status.FAILED
+
+
+def test_a_rule_may_take_longer_where_the_grace_is_longer() -> None:
+    async def asleep(ctx: object) -> None:
+        await asyncio.sleep(0.3)
+
+    slow = replace(find("CACHE-COUNT-01"), run=asleep, limit=0.1)
+    for grace, status in ((5.0, Status.FAILED), (500.0, Status.PASSED)):
+        assert run_rule(slow, replace(target_of(Sound, MEMORY), grace=grace), "seed").status is status
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    endpoint: str | None = None
+
+
+class Elsewhere(MemoryBackend):
+    """Its host is a name of something, where the option names the server; and a server where it does not."""
+
+    def __init__(self, url: BackendUrl, options: _Elsewhere) -> None:
+        super().__init__(BackendUrl("memory"))
+        ((host, port),) = url.hosts
+        if options.endpoint and port:
+            raise OptionError(f"the URL {url} names an endpoint, and the option another", remedy="Name it once.")
+        self.server = f"{host}:{port}" if port else options.endpoint
+
+    async def open(self) -> None:
+        if self.server != "127.0.0.1:1":
+            raise BackendUnavailableError(f"{self.server} does not answer", remedy="Start the server.")
+        await super().open()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    manifest = replace(
+        MEMORY, schemes=("elsewhere",), example="elsewhere://x", backend=f"{__name__}:Elsewhere", options=_Elsewhere
+    )
+    register(manifest)
+    yield "elsewhere://jobs?endpoint=127.0.0.1:1"
+    unregister(manifest)
+
+
+@pytest.mark.parametrize("rule", ["BACKEND-FAIL-01", "BACKEND-FAIL-02", "BACKEND-FAIL-03"])
+def test_a_server_that_is_not_the_urls_host_is_not_put_there(elsewhere: str, rule: str) -> None:
+    outcome = run_rule(find(rule), Target.at(elsewhere, lease=LEASE, grace=GRACE), "seed")
+
+    assert outcome.status is Status.NOT_APPLICABLE
+    assert "names an endpoint" in outcome.reason
+
+
+@pytest.mark.parametrize("rule", ["BACKEND-FAIL-01", "BACKEND-FAIL-02"])
+def test_its_author_can_name_a_url_behind_which_nothing_answers(elsewhere: str, rule: str) -> None:
+    nowhere = "elsewhere://jobs:9"
+    outcome = run_rule(find(rule), Target.at(elsewhere, unreachable_url=nowhere, lease=LEASE, grace=GRACE), "seed")
+
+    assert outcome.status is Status.PASSED, outcome.reason
