@@ -21,11 +21,11 @@ async def service():
         yield service
 
 
-def client_at(endpoint: str, **options) -> AwsClient:
+def client_at(endpoint: str | None, **options) -> AwsClient:
     settings = {"connect_timeout": 5.0, "timeout": 5.0, "retry_for": 20.0, **options}
     return AwsClient(
         "dynamodb",
-        AwsPlace("eu-west-1", endpoint, settings.pop("profile", None)),
+        AwsPlace(settings.pop("region", "eu-west-1"), endpoint, settings.pop("profile", None)),
         subject="the table jobs",
         missing="Make it with `brrr setup`.",
         **settings,

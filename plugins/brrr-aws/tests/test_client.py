@@ -297,6 +297,31 @@ async def test_without_credentials(service, monkeypatch):
     assert "profile" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("url", "variables", "region"),
+    [
+        ("eu-west-1", {"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-1"),
+        (None, {"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-2"),
+        (None, {"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-3"),
+    ],
+)
+async def test_the_region_is_the_urls_or_the_environments(service, monkeypatch, url, variables, region):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    client = client_at(service.endpoint, region=url)
+    await client.open()
+    assert client.region == region
+    await client.close()
+
+
+async def test_without_a_region(service, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    with pytest.raises(BackendError, match="no region") as caught:
+        await client_at(service.endpoint, region=None).open()
+    assert "AWS_REGION" in caught.value.remedy
+
+
 async def test_a_profile_that_is_not_there(service):
     with pytest.raises(BackendError, match="nobodys"):
         await client_at(service.endpoint, profile="nobodys").open()

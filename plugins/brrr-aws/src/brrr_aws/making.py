@@ -1,6 +1,7 @@
 """Makes aiobotocore's client of a service, as brrr wants it: its own retries off, and nothing read twice."""
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class Maker:
         await asyncio.to_thread(_load, session, self.service)
         scope: AbstractAsyncContextManager[RawClient] = session.create_client(
             self.service,
-            region_name=self.place.region,
+            # botocore knows AWS_DEFAULT_REGION alone; every other tool of AWS' looks at AWS_REGION first.
+            region_name=self.place.region or os.environ.get("AWS_REGION") or None,
             endpoint_url=self.place.endpoint,
             config=self._config(),
         )
