@@ -51,6 +51,9 @@ VIOLATIONS = [
     Violation("brrr_sqlite/__init__.py", "import brrr_core.engine", "A backend plugin"),
     Violation("brrr_sqlite/__init__.py", "import brrr_core.codec", "A backend plugin"),
     Violation("brrr_sqlite/schema.py", "import brrr_core.backend.memory", "A backend plugin"),
+    Violation("brrr_sqs/__init__.py", "import brrr_core", "A backend plugin"),
+    Violation("brrr_sqs/names.py", "import brrr_core.wire", "A backend plugin"),
+    Violation("brrr_sqs/__init__.py", "import aiobotocore", "Only brrr-aws"),
     Violation("brrr_core/engine/__init__.py", "import bencode2", "Only the wire"),
     Violation("brrr_core/engine/__init__.py", "import msgspec", "Only codecs"),
     Violation("brrr_core/engine/__init__.py", "import pluggy", "Only hooks"),
@@ -62,6 +65,7 @@ VIOLATIONS = [
     Violation("brrr_core/plugins/urls.py", "import brrr_dynamo", "The core knows no backend"),
     Violation("brrr_core/plugins/urls.py", "import brrr_redis", "The core knows no backend"),
     Violation("brrr_core/plugins/urls.py", "import brrr_sqlite", "The core knows no backend"),
+    Violation("brrr_core/plugins/urls.py", "import brrr_sqs", "The core knows no backend"),
 ]
 
 

@@ -127,7 +127,8 @@ class Moto(Emulator):
     name = "moto"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        program = Path(__file__).with_name("moto_server.py")
+        return [sys.executable, str(program), "-H", "127.0.0.1", "-p", str(self.port)]
 
 
 class DynamoLocal(Emulator):
@@ -200,6 +201,11 @@ def dynamo_url(table: str, endpoint: str | None, **options: str) -> str:
     query = "&".join(f"{name}={value}" for name, value in options.items())
     place = table if endpoint is None else f"{endpoint.removeprefix('http://')}/{table}"
     return f"dynamo://{place}" + (f"?{query}" if query else "")
+
+
+def sqs_url(prefix: str, endpoint: str | None, **options: str) -> str:
+    """The URL of a queue: behind an endpoint of http, or on AWS."""
+    return dynamo_url(prefix, endpoint, **options).replace("dynamo://", "sqs://", 1)
 
 
 def client(service: str, endpoint: str | None) -> Any:

@@ -15,6 +15,7 @@ from brrr_core.backend.memory import MemoryOptions
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.errors import BrokenPluginError
 from brrr_core.plugins import BackendManifest, Listed, QueueCapabilities, unregister
+from brrr_core.plugins.known import KNOWN_BACKENDS
 
 Command = Callable[..., Any]
 Work = Callable[[Mapping[str, Task]], None]
@@ -140,7 +141,9 @@ def test_on_a_terminal_dropping_asks(
     assert command("queue", "demo", "--json").json["topics"][0]["dead"] == left
 
 
-def test_backends_are_listed(command: Command) -> None:
+def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KNOWN_BACKENDS, "later", "brrr-later")
+
     said = command("backends", "--json").json
     table = command("backends").out
 
@@ -149,9 +152,9 @@ def test_backends_are_listed(command: Command) -> None:
     assert memory["roles"]["queue"]["delay"] is True
     assert memory["error"] is None
     assert {row["name"] for row in said["codecs"]} == {"json", "json-object", "msgpack"}
-    assert {"name": "sqs", "distribution": "brrr-sqs", "install": "pip install brrr-sqs"} in said["not_installed"]
+    assert {"name": "later", "distribution": "brrr-later", "install": "pip install brrr-later"} in said["not_installed"]
     assert "memory:" in table
-    assert "pip install brrr-sqs" in table
+    assert "pip install brrr-later" in table
 
 
 def test_a_broken_backend_is_listed_with_its_reason(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

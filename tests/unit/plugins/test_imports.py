@@ -25,9 +25,11 @@ def test_listing_and_every_error_import_no_client_library_and_no_backend():
     code = """if True:
         import brrr_core.plugins as p
         from brrr_core.errors import BrrrError
+        from brrr_core.plugins.known import KNOWN_BACKENDS
+        KNOWN_BACKENDS["later"] = "brrr-later"
         assert {"memory", "sqlite"} <= {row.name for row in p.list_backends() if row.error is None}
         assert p.list_codecs()
-        for url in ["sqs://h", "qqq:", "sqlite:///x?nonsense=1", "sqlite:///x?nonsense", "x"]:
+        for url in ["later://h", "qqq:", "sqlite:///x?nonsense=1", "sqlite:///x?nonsense", "x"]:
             try:
                 p.open_backend(url)
             except BrrrError:

@@ -121,11 +121,17 @@ def test_an_unknown_codec_is_told_as_one():
         codec_manifest("jsn")
 
 
-@pytest.mark.parametrize("scheme", ["sqs"])
-def test_a_known_scheme_that_is_not_installed_gets_the_command(scheme):
+@pytest.fixture
+def later(monkeypatch):
+    """A scheme of the project's own whose distribution is not installed."""
+    monkeypatch.setitem(KNOWN_BACKENDS, "later", "brrr-later")
+    return "later"
+
+
+def test_a_known_scheme_that_is_not_installed_gets_the_command(later):
     with pytest.raises(NotInstalledError, match="BRRR-PLUGIN-02") as caught:
-        backend_manifest(scheme)
-    assert f"pip install {KNOWN_BACKENDS[scheme]}." in caught.value.remedy
+        backend_manifest(later)
+    assert "pip install brrr-later." in caught.value.remedy
 
 
 def test_a_known_scheme_that_the_installed_version_lacks_gets_the_upgrade(site):
@@ -170,11 +176,11 @@ def test_a_broken_plugin_that_is_not_used_hurts_nobody_and_is_listed_with_its_re
     assert row_of("good").error is None
 
 
-def test_metadata_that_cannot_be_read_hurts_nobody_and_is_told_where_something_is_missing(site):
-    site.metadata("brrr-sqs", "[brrr.backends]\nsqs\n")
+def test_metadata_that_cannot_be_read_hurts_nobody_and_is_told_where_something_is_missing(site, later):
+    site.metadata("brrr-later", "[brrr.backends]\nlater\n")
     assert backend_manifest("memory") is MEMORY
-    with pytest.raises(NotInstalledError, match=r"could not be read: .*brrr_sqs-1\.0\.dist-info"):
-        backend_manifest("sqs")
+    with pytest.raises(NotInstalledError, match=r"could not be read: .*brrr_later-1\.0\.dist-info"):
+        backend_manifest(later)
 
 
 def test_a_distribution_without_a_name_hurts_nobody(site):

@@ -1,0 +1,1 @@
+"""brrr's queue on Amazon SQS."""

@@ -1,0 +1,19 @@
+"""What brrr-sqs says of itself, without importing a client library."""
+
+from typing import Final
+
+from brrr_core.plugins import BackendManifest, QueueCapabilities
+from brrr_sqs.bodies import MAX_BODY
+from brrr_sqs.options import SqsOptions
+
+__all__ = ["MANIFEST"]
+
+MANIFEST: Final = BackendManifest(
+    contract=1,
+    schemes=("sqs",),
+    summary="queue on Amazon SQS, two queues a topic",
+    example="sqs://brrr?region=eu-west-1",
+    backend="brrr_sqs.backend:SqsBackend",
+    options=SqsOptions,
+    queue=QueueCapabilities(durable=True, shared=True, delay=True, max_body=MAX_BODY),
+)

@@ -1,0 +1,23 @@
+"""The contract kit on moto, on an account, or on the emulator that the environment names."""
+
+import pytest
+
+from brrr_core.contract import BackendContract, QueueContract
+from tests.support.aws_servers import REAL
+
+
+class Sqs:
+    grace = 90 if REAL else 5
+    """Seconds by which the counts of SQS may lag."""
+
+    @pytest.fixture
+    def url(self, shared_url):
+        return shared_url
+
+
+class TestQueue(Sqs, QueueContract):
+    pass
+
+
+class TestBackend(Sqs, BackendContract):
+    pass
