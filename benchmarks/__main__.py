@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measured
-from benchmarks.servers import dynamo, nats, valkey
+from benchmarks.servers import dynamo, nats, sqs, valkey
 from benchmarks.workloads import WORKLOADS
 
 BACKENDS: Final = {
@@ -25,9 +25,10 @@ BACKENDS: Final = {
     "nats-sync": "{nats_sync}?stream=q-{name}&bucket=s-{name}",
     "sqlite+dynamo": "sqlite:///{folder}/{name}-queue.db {dynamo}",
     "redis+dynamo": "{redis} {dynamo}",
+    "sqs+dynamo": "{sqs} {dynamo}",
 }
 DEFAULT: Final = ("memory", "sqlite", "redis", "nats")
-"""Those with DynamoDB Local take minutes, and show the client's cost more than DynamoDB's: only where asked for, as is
+"""Those with DynamoDB Local and moto take minutes, and show the client's cost more than a service's: only where asked for, as is
 `nats-sync`, a server with `sync_interval: always`."""
 WIDTHS: Final = (1_000, 50_000)
 HEAD: Final = (
@@ -52,13 +53,14 @@ def main() -> None:
         plain = servers.enter_context(nats(folder, sync=False)) if "nats" in backends else ""
         synced = servers.enter_context(nats(folder, sync=True)) if "nats-sync" in backends else ""
         table = servers.enter_context(dynamo(folder)) if any("{dynamo}" in BACKENDS[each] for each in backends) else ""
+        queues = servers.enter_context(sqs(folder)) if any("{sqs}" in BACKENDS[each] for each in backends) else ""
         print(f"one worker process, concurrency {chosen.concurrency}; per call: cpu, round trips, items; peak memory")
         print(HEAD)
         for workload in chosen.workload or list(WORKLOADS):
             first = 0.0
             for backend in backends:
                 url = BACKENDS[backend].format(
-                    folder=folder, name=workload, redis=redis, nats=plain, nats_sync=synced, dynamo=table
+                    folder=folder, name=workload, redis=redis, nats=plain, nats_sync=synced, dynamo=table, sqs=queues
                 )
                 measured = _measure(url, workload, chosen.concurrency, chosen.rounds)
                 first = first or measured.calls / measured.seconds

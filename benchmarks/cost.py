@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import brrr_core as brrr
-from benchmarks.servers import dynamo, valkey
+from benchmarks.servers import dynamo, sqs, valkey
 from benchmarks.workloads import HANDLERS
 from brrr_aws.metering import metering
 
@@ -97,23 +97,26 @@ async def bill(urls: list[str], shape: Shape, *, concurrency: int = CONCURRENCY)
     return Bill(shape.calls, requests, meter.read_units, meter.write_units)
 
 
-LOOKS: Final = frozenset({"sqs.GetQueueAttributes", "dynamodb.DescribeTable"})
+LOOKS: Final = frozenset({"sqs.GetQueueAttributes", "sqs.GetQueueUrl", "sqs.CreateQueue", "dynamodb.DescribeTable"})
 """What the measuring itself asks for, and opening."""
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="benchmarks.cost", description=__doc__)
+    parser.add_argument("--queue", choices=("sqs", "redis"), default="sqs", help="where the messages are (sqs)")
     parser.add_argument("--shape", action="append", choices=SHAPES, help="only this one; may be repeated")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="brrr-cost-") as folder, ExitStack() as servers:
-        redis, store = servers.enter_context(valkey(folder)), servers.enter_context(dynamo(folder))
+        store = servers.enter_context(dynamo(folder))
+        queue = servers.enter_context((sqs if chosen.queue == "sqs" else valkey)(folder))
         print(
-            f"redis+dynamo, concurrency {CONCURRENCY}; a call's requests and units; dollars a million calls, us-east-1"
+            f"{chosen.queue}+dynamo, concurrency {CONCURRENCY}; a call's requests and units; dollars a million calls, "
+            "us-east-1"
         )
         print(f"{'shape':<13}{'write units':>12}{'read units':>12}{'SQS requests':>14}{'$ a million':>13}")
         for name in chosen.shape or list(SHAPES):
-            found = asyncio.run(bill([f"{redis}?prefix={name}.", store], SHAPES[name]))
+            found = asyncio.run(bill([queue, store], SHAPES[name]))
             units = f"{found.write_units / found.calls:>12.2f}{found.read_units / found.calls:>12.2f}"
             print(f"{name:<13}{units}{found.messages / found.calls:>14.2f}{found.dollars:>13.2f}")
             print("  " + ", ".join(f"{what} {each / found.calls:.3f}" for what, each in found.requests.most_common()))

@@ -1,4 +1,4 @@
-"""Servers that the benchmarks start for themselves, on free ports: Valkey, NATS, DynamoDB Local."""
+"""Servers that the benchmarks start for themselves, on free ports: Valkey, NATS, DynamoDB Local, moto."""
 
 import asyncio
 import os
@@ -11,9 +11,9 @@ import pytest
 
 import brrr_core as brrr
 from tests.support import nats_servers, redis_servers
-from tests.support.aws_servers import DUMMY, DynamoLocal, dynamo_url
+from tests.support.aws_servers import DUMMY, DynamoLocal, Moto, dynamo_url, sqs_url
 
-__all__ = ["dynamo", "nats", "valkey"]
+__all__ = ["dynamo", "nats", "sqs", "valkey"]
 
 
 class _Startable(Protocol):
@@ -47,6 +47,14 @@ def dynamo(folder: str) -> Iterator[str]:
         url = dynamo_url("brrr-bench", server.endpoint)
         asyncio.run(brrr.open_backend(url).setup())
         yield url
+
+
+@contextmanager
+def sqs(folder: str) -> Iterator[str]:
+    """The URL of queues in moto, and dummy credentials for them in the environment."""
+    os.environ.update(DUMMY)
+    with _running(lambda: Moto(Path(folder, "moto"))) as server:
+        yield sqs_url("bench", server.endpoint)
 
 
 @contextmanager

@@ -78,12 +78,15 @@ def dynamo_url(request: pytest.FixtureRequest) -> str:
     return address
 
 
-@pytest.fixture(params=["sqlite+dynamo", "redis+dynamo"])
+@pytest.fixture(params=["sqlite+dynamo", "redis+dynamo", "sqs+dynamo"])
 def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> list[str]:
     """The URLs of a queue that nobody else uses, and of a store of another kind."""
     if request.param.startswith("redis"):
         server = request.getfixturevalue("redis_server")
         queue = f"{server.url}?lease=5s&prefix={next(_names)}."
+    elif request.param.startswith("sqs"):
+        endpoint, prefix = request.getfixturevalue("sqs_endpoint"), request.getfixturevalue("aws_prefix")
+        queue = aws_servers.sqs_url(f"{prefix}{next(_names)}", endpoint, lease="5s")
     else:
         queue = f"sqlite:///{tmp_path}/queue.db?synchronous=off&lease=5s"
     return [queue, dynamo_url]
