@@ -28,8 +28,8 @@ BACKENDS: Final = {
     "sqs+dynamo": "{sqs} {dynamo}",
 }
 DEFAULT: Final = ("memory", "sqlite", "redis", "nats")
-"""Those with DynamoDB Local and moto take minutes, and show the client's cost more than a service's: only where asked for, as is
-`nats-sync`, a server with `sync_interval: always`."""
+"""Those with DynamoDB Local and moto take minutes, and show the client's cost more than a service's: only where asked
+for, as is `nats-sync`, a server with `sync_interval: always`."""
 WIDTHS: Final = (1_000, 50_000)
 HEAD: Final = (
     f"{'workload':<14}{'backend':<14}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
