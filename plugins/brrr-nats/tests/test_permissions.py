@@ -1,0 +1,155 @@
+"""The permissions that README.md lists are enough, and each of them is needed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendError
+from tests.support.fleet import serving
+from tests.support.load import HANDLERS, RESULT, fan_out
+from tests.support.nats_roles import proxied
+from tests.support.nats_servers import Server, nats_program
+
+nats_program()
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCK = README.partition("## Permissions")[2].partition("```\n")[2].partition("```")[0]
+VALUE, PENDING = Key("value", "h"), Key("pending_returns", "h")
+LARGE = bytes(1_500_000)
+STREAMS = ("brrr", "brrr-dead", "KV_brrr", "brrr-counters")
+
+
+def published(role):
+    """The subjects that a role may publish to."""
+    listed = BLOCK.partition(f"{role}: {{")[2].partition("publish: [")[2].partition("]")[0]
+    return re.findall(r'"(\S+)"', listed)
+
+
+def matches(pattern, subject):
+    """Whether a subject is one of a pattern's."""
+    words, tokens = pattern.split("."), subject.split(".")
+    if words[-1] == ">":
+        words.pop()
+        if len(tokens) <= len(words):
+            return False
+        tokens = tokens[: len(words)]
+    return len(words) == len(tokens) and all(word in {"*", token} for word, token in zip(words, tokens, strict=True))
+
+
+def unused(role, subjects):
+    """What a role may do, and did not do."""
+    return [pattern for pattern in published(role) if not any(matches(pattern, subject) for subject in subjects)]
+
+
+@pytest.fixture
+async def guarded(tmp_path, monkeypatch):
+    """A proxy before a server that lets users do what README.md lists."""
+    monkeypatch.setenv("WORKER_PASSWORD", "w0rk")
+    monkeypatch.setenv("SETUP_PASSWORD", "s3t")
+    monkeypatch.setenv("ADMIN", "adm")
+    block = BLOCK.replace("users: [", "users: [ { user: admin, password: $ADMIN }")
+    server = Server(tmp_path / "own", config=block, sync=False).start()
+    try:
+        async with proxied(server.port) as proxy:
+            yield server, proxy
+    finally:
+        server.kill()
+
+
+def do(server, subject, body=None):
+    """What an operator may do."""
+    return server.do(subject, body, user="admin", **{"pass": "adm"})
+
+
+async def use_the_queue(queue):
+    await queue.put("jobs", [b"1", b"2", b"3"])
+    await queue.put("jobs", [b"4"], delay=0.1)
+    one, two, three = [await take_one(queue) for _ in range(3)]
+    await queue.extend([one])
+    await queue.ack([one])
+    await queue.release([two])
+    await queue.bury(three, "why")
+    assert [letter.reason for letter in await queue.dead("jobs", limit=5)] == ["why"]
+    assert await queue.redrive("jobs", limit=5) == 1
+    await queue.bury(await take_one(queue), "again")
+    assert await queue.drop("jobs", limit=5) == 1
+    for _ in range(2):
+        await queue.ack([await take_one(queue)])
+    assert sum(await queue.stats("jobs")) == 0
+
+
+async def take_one(queue):
+    (delivery,) = await queue.receive("jobs", limit=1, wait=10)
+    return delivery
+
+
+async def use_the_store(store):
+    await store.write([(VALUE, LARGE)])
+    assert await store.read([VALUE]) == [LARGE]
+    assert await store.swap([Swap(PENDING, None, b"x"), Swap(VALUE, LARGE, b"x")]) == [True, True]
+    assert await store.swap([Swap(PENDING, b"x", None), Swap(VALUE, b"x", None)]) == [True, True]
+
+
+async def test_a_worker_can_do_all_with_what_is_listed(guarded):
+    server, proxy = guarded
+    worker = f"nats://worker:w0rk@{proxy.place}"
+    await brrr.open_backend(f"nats://setup:s3t@{server.place}").setup()
+
+    async with brrr.open_backend(worker) as backend:
+        await use_the_queue(backend.queue)
+        await use_the_store(backend.store)
+        assert await backend.cache.increment({"a": 2}) == {"a": 2}
+    async with serving(worker, HANDLERS) as fleet:
+        assert await fleet.run(fan_out, 1) == RESULT
+    config = do(server, "STREAM.INFO.KV_brrr")["config"]
+    do(server, "STREAM.UPDATE.KV_brrr", {**config, "allow_direct": False})  # as a bucket on several servers
+    async with brrr.open_backend(worker) as backend:
+        await use_the_store(backend.store)
+
+    assert unused("BRRR_WORKER", proxy.subjects) == []
+
+
+async def test_a_worker_may_make_no_streams_and_is_told_who_may(guarded):
+    server, _ = guarded
+
+    with pytest.raises(BackendError, match="does not permit that this user makes it") as caught:
+        await brrr.open_backend(f"nats://worker:w0rk@{server.place}").open()
+    assert "brrr setup" in caught.value.remedy
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_setup_can_do_all_with_what_is_listed(guarded, direct):
+    server, proxy = guarded
+    setup = f"nats://setup:s3t@{proxy.place}"
+    assert len(await brrr.open_backend(setup).setup()) == len(STREAMS)
+    async with brrr.open_backend(f"nats://worker:w0rk@{server.place}") as backend:
+        await backend.store.write([(VALUE, LARGE)])
+        await backend.store.write([(VALUE, b"small")])
+    changes = {
+        "brrr": {"allow_direct": False},
+        "KV_brrr": {"allow_atomic": False, "allow_direct": direct},
+        "brrr-counters": {"max_age": 10**12},
+    }
+    for name, change in changes.items():
+        config = do(server, f"STREAM.INFO.{name}")["config"]
+        assert "error" not in do(server, f"STREAM.UPDATE.{name}", {**config, **change})
+
+    said = await brrr.open_backend(setup).setup()
+
+    assert sum("changed the stream" in line for line in said) == 3
+    assert any("removed 3 parts" in line for line in said)
+    other = "$JS.API.STREAM.MSG.GET.KV_brrr" if direct else "$JS.API.DIRECT.GET.KV_brrr.>"
+    assert unused("BRRR_SETUP", proxy.subjects) == [other]
+
+
+async def test_a_pull_that_is_not_permitted_is_told(guarded):
+    server, _ = guarded
+    await brrr.open_backend(f"nats://setup:s3t@{server.place}").setup()
+    server.reload(server.config.replace('"$JS.API.CONSUMER.MSG.NEXT.brrr.*", ', ""))
+
+    async with brrr.open_backend(f"nats://worker:w0rk@{server.place}?retry_for=1s") as backend:
+        with pytest.raises(BackendError, match=r"does not permit the subject \$JS\.API\.CONSUMER\.MSG\.NEXT"):
+            await backend.queue.receive("jobs", limit=1, wait=30)
