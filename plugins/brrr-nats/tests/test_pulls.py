@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from brrr_nats import pulls
+from brrr_nats.channels import Channel
 from brrr_nats.messages import Reply
-from brrr_nats.pulls import Channel
 from brrr_nats.pulse import Pulse
 
 LEASE = 30.0

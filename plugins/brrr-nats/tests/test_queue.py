@@ -8,11 +8,11 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from brrr_nats.batches import MOST_AT_ONCE
+from brrr_nats.channels import Channel
 from brrr_nats.connection import Connection
 from brrr_nats.consumers import Consumers
-from brrr_nats.link import MOST_AT_ONCE
 from brrr_nats.messages import Request
-from brrr_nats.pulls import Channel
 from brrr_nats.receipts import State
 from brrr_nats.settling import ACK
 from tests.support.nats_servers import nats_program, until

@@ -14,7 +14,7 @@ from nats.nuid import NUID
 from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_wait
 from brrr_nats.clock import ServerClock
-from brrr_nats.failures import CONSUMER_NOT_FOUND, FAILURES, api_error
+from brrr_nats.failures import CONSUMER_NOT_FOUND, FAILURES, ApiError, api_error
 from brrr_nats.graveyard import Graveyard
 from brrr_nats.layout import Layout
 from brrr_nats.letters import letter_request, shortened
@@ -34,6 +34,7 @@ NAMES: Final = 2048
 """Bytes for the names in a message's headers."""
 
 MANY: Final = 2**31
+NONE_THERE: Final = 404
 
 
 class NatsQueue(Queue):
@@ -140,7 +141,7 @@ class NatsQueue(Queue):
         return QueueStats(
             ready=present - leased,
             leased=leased,
-            delayed=0 if first.status else int(first.headers.get("Nats-Num-Pending", 0)) + 1,
+            delayed=self._count_from(first),
             dead=self._count(letters, names.dead),
         )
 
@@ -190,6 +191,14 @@ class NatsQueue(Queue):
         if error.code == CONSUMER_NOT_FOUND:
             return {}
         raise self._link.translated(error) from error
+
+    def _count_from(self, first: Reply) -> int:
+        """How many messages there are, by what comes with the first."""
+        if first.status == NONE_THERE:
+            return 0
+        if first.status:
+            raise self._link.translated(ApiError(0, first.status, first.description))
+        return int(first.headers["Nats-Num-Pending"]) + 1
 
     def _count(self, reply: Reply, subject: str) -> int:
         subjects: dict[str, int] = self._result(reply).get("state", {}).get("subjects") or {}

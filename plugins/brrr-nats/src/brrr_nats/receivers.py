@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Final
 
 from brrr_core.backend import Delivery
+from brrr_nats.channels import Channel
 from brrr_nats.consumers import Consumers
 from brrr_nats.failures import FAILURES, ApiError, Lost, NoResponders, closed
 from brrr_nats.layout import Layout, TopicNames
 from brrr_nats.link import FIRST_PAUSE, Link
 from brrr_nats.options import NatsOptions
-from brrr_nats.pulls import Channel, Pull
+from brrr_nats.pulls import Pull
 from brrr_nats.pulse import Pulse
 
 __all__ = ["Receivers"]
@@ -31,7 +32,7 @@ AT_ONCE: Final = 0.005
 """Seconds within which a pull is ended at once, and not because it expired."""
 
 MOST_CHANNELS: Final = 256
-"""Topics whose lanes are kept while nobody receives."""
+"""Topics whose lanes are kept while nobody receives, at least; at most as many again as are received from."""
 
 NONE_THERE: Final = (404, 408)
 NOBODY: Final = 503
@@ -56,6 +57,7 @@ class Receivers:
         self._consumers = Consumers(link, layout)
         self._pulse = Pulse(self._loop, options.lease)
         self._channels: dict[str, Channel] = {}
+        self._most_channels = MOST_CHANNELS
         self._closed = False
 
     async def receive(self, names: TopicNames, limit: int, wait: float) -> list[Delivery]:
@@ -140,7 +142,7 @@ class Receivers:
         channel = self._channels.get(names.topic)
         if channel is None:
             subject = self._link.api(f"CONSUMER.MSG.NEXT.{self._layout.stream}.{names.consumer}")
-            if len(self._channels) >= MOST_CHANNELS:
+            if len(self._channels) >= self._most_channels:
                 self._forget_idle()
             channel = Channel(names.topic, subject, self._options.lease, self._pulse, self._give_back)
             self._channels[names.topic] = channel
@@ -151,6 +153,7 @@ class Receivers:
             if channel.idle:
                 channel.forget()
                 del self._channels[topic]
+        self._most_channels = max(MOST_CHANNELS, 2 * len(self._channels))
 
     def _check_open(self) -> None:
         if self._closed:
