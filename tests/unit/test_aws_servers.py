@@ -1,6 +1,7 @@
 """The emulators that tests share: one server for all who use it, ended by the last, and none left by a failed start."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,59 @@ def test_a_server_that_does_not_answer_is_not_left_behind(
 
     note = tmp_path / "pid"
     assert not note.exists() or until(lambda: not alive(int(note.read_text())), "it is gone", bound=30)
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shared(aws_servers.Moto, tmp_path_factory.mktemp("moto")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def account(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stands for an account: what asks for its clients gets moto's, which have tables and queues of two prefixes."""
+    with aws_servers.dummies():
+        made = {service: aws_servers.client(service, moto) for service in ("dynamodb", "sqs")}
+        monkeypatch.setattr(aws_servers, "client", lambda service, _: made[service])
+        for name in ("brrr-test-0-a", "brrr-test-0-b", "brrr-test-1-a"):
+            keys = [{"AttributeName": "pk", "KeyType": "HASH"}]
+            types = [{"AttributeName": "pk", "AttributeType": "S"}]
+            made["dynamodb"].create_table(
+                TableName=name, KeySchema=keys, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST"
+            )
+            made["sqs"].create_queue(QueueName=name)
+        yield
+        monkeypatch.undo()
+        monkeypatch.setattr(aws_servers, "client", lambda service, _: made[service])
+        aws_servers._delete("brrr-test-")
+
+
+def left() -> tuple[list[str], list[str]]:
+    tables = aws_servers.client("dynamodb", None).list_tables()["TableNames"]
+    queues = aws_servers.client("sqs", None).list_queues()["QueueUrls"]
+    return sorted(tables), sorted(url.rpartition("/")[2] for url in queues)
+
+
+@pytest.mark.usefixtures("account")
+def test_what_a_run_made_on_an_account_is_deleted_and_nothing_else() -> None:
+    aws_servers._delete("brrr-test-0-")
+
+    assert left() == (["brrr-test-1-a"], ["brrr-test-1-a"])
+
+
+@pytest.mark.usefixtures("account")
+def test_what_cannot_be_deleted_is_told_and_keeps_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws_servers, "DELETING", 0.1)
+    dynamo = aws_servers.client("dynamodb", None)
+    delete = dynamo.delete_table
+
+    def refuse(TableName: str) -> None:  # noqa: N803 - the service's own word
+        if TableName == "brrr-test-0-a":
+            raise dynamo.exceptions.ResourceInUseException({"Error": {}}, "DeleteTable")
+        delete(TableName=TableName)
+
+    monkeypatch.setattr(dynamo, "delete_table", refuse)
+    with pytest.raises(pytest.fail.Exception, match=r"costs money.*brrr-test-0-a"):
+        aws_servers._delete("brrr-test-0-")
+
+    assert left() == (["brrr-test-0-a", "brrr-test-1-a"], ["brrr-test-1-a"])

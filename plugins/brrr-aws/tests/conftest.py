@@ -7,12 +7,12 @@ from brrr_aws.place import AwsPlace
 from tests.support import aws_servers
 from tests.support.aws_proxy import proxied
 
-aws_environment = aws_servers.aws_environment
-
 
 @pytest.fixture(autouse=True)
-def _environment(aws_environment):
-    pass
+def _environment():
+    """What answers here is never an account, whatever `BRRR_TEST_AWS` says."""
+    with aws_servers.dummies():
+        yield
 
 
 @pytest.fixture

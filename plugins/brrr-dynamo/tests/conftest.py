@@ -48,6 +48,17 @@ def dynamo(dynamo_endpoint):
 
 
 @pytest.fixture
+def item_of(dynamo, table):
+    """What stands under a primary key, None for nothing."""
+
+    def get(pk: str, sk: str) -> dict | None:
+        key = {"pk": {"S": pk}, "sk": {"S": sk}}
+        return dynamo.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
+
+    return get
+
+
+@pytest.fixture
 def prefix() -> str:
     """What the keys of one test begin with."""
     return f"{token_hex(6)}-"

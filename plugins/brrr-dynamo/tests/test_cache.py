@@ -5,9 +5,9 @@ import pytest
 from brrr_core.errors import ArgumentError, BackendError
 
 
-async def test_nothing_is_made_by_reading(backend, dynamo, table, prefix):
+async def test_nothing_is_made_by_reading(backend, item_of, prefix):
     assert await backend.cache.increment({prefix: 0}) == {prefix: 0}
-    assert "Item" not in dynamo.get_item(TableName=table, Key={"pk": {"S": prefix}, "sk": {"S": "count"}})
+    assert item_of(prefix, "count") is None
 
 
 async def test_the_longest_counts(backend, prefix):

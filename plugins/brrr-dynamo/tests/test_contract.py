@@ -8,6 +8,7 @@ import os
 import pytest
 
 from brrr_core.contract import BackendContract, CacheContract, StoreContract
+from brrr_core.contract.target import GRACE
 from tests.support import dynamodb_local
 from tests.support.aws_servers import GIVEN_DYNAMO, REAL
 from tests.support.processes import missing
@@ -20,6 +21,8 @@ if not REAL and GIVEN_DYNAMO not in os.environ:
 
 
 class Dynamo:
+    grace = 20.0 if REAL else GRACE  # an account is farther away
+
     @pytest.fixture
     def url(self, shared_url):
         return shared_url

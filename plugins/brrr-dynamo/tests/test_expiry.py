@@ -16,10 +16,6 @@ async def short(table, dynamo_endpoint):
         yield backend
 
 
-def item_of(dynamo, table, pk, sk):
-    return dynamo.get_item(TableName=table, Key={"pk": {"S": pk}, "sk": {"S": sk}}).get("Item")
-
-
 def end_of(item) -> float:
     return float(item["expires_at"]["N"]) - time.time()
 
@@ -34,25 +30,25 @@ def age(dynamo, table, pk, sk):
     )
 
 
-async def test_records_get_their_end_however_they_are_written(short, dynamo, table, prefix):
+async def test_records_get_their_end_however_they_are_written(short, item_of, prefix):
     large = bytes(500_000)
     keys = [Key("call", prefix), Key("value", prefix), Key("pending_returns", prefix), Key("value", f"{prefix}-")]
     await short.store.write([(keys[0], b"x"), (keys[3], large)])
     await short.store.swap([Swap(keys[1], None, b"x"), Swap(keys[2], None, large)])
 
     for key in keys:
-        assert 3500 < end_of(item_of(dynamo, table, key.call_hash, key.kind)) <= 3600
-    head = item_of(dynamo, table, keys[2].call_hash, "pending_returns")
-    part = item_of(dynamo, table, f"brrr_part/{head['parts_id']['S']}/0", "part")
+        assert 3500 < end_of(item_of(key.call_hash, key.kind)) <= 3600
+    head = item_of(keys[2].call_hash, "pending_returns")
+    part = item_of(f"brrr_part/{head['parts_id']['S']}/0", "part")
     assert end_of(part) > end_of(head) + 80_000
 
 
-async def test_without_ttl_records_stay(backend, dynamo, table, prefix):
+async def test_without_ttl_records_stay(backend, item_of, prefix):
     await backend.store.write([(Key("call", prefix), b"x")])
     await backend.store.swap([Swap(Key("value", prefix), None, b"x" * 500_000)])
 
     for kind in ("call", "value"):
-        assert "expires_at" not in item_of(dynamo, table, prefix, kind)
+        assert "expires_at" not in item_of(prefix, kind)
 
 
 @pytest.mark.parametrize("size", [1, 500_000])
@@ -68,12 +64,12 @@ async def test_what_has_expired_counts_as_absent(short, backend, dynamo, table, 
         assert await each.store.swap([Swap(key, b"new", None)]) == [True]
 
 
-async def test_a_counter_gets_its_end_anew_each_time(short, dynamo, table, prefix):
+async def test_a_counter_gets_its_end_anew_each_time(short, dynamo, table, item_of, prefix):
     await short.cache.increment({prefix: 1})
     age(dynamo, table, prefix, "count")
     await short.cache.increment({prefix: 1})
 
-    assert 7100 < end_of(item_of(dynamo, table, prefix, "count")) <= 7200
+    assert 7100 < end_of(item_of(prefix, "count")) <= 7200
 
 
 @pytest.mark.parametrize(

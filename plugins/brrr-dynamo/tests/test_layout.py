@@ -8,14 +8,12 @@ from brrr_core.errors import CorruptBackendError
 CONFLICT = "ConditionalCheckFailedException"
 
 
-async def test_another_sdk_reads_what_was_written_and_swapped(backend, dynamo, table, prefix):
+async def test_another_sdk_reads_what_was_written_and_swapped(backend, item_of, prefix):
     await backend.store.write([(Key("call", prefix), b"a call")])
     await backend.store.swap([Swap(Key("value", prefix), None, b"a value")])
     for kind, value in (("call", b"a call"), ("value", b"a value")):
-        item = dynamo.get_item(TableName=table, Key={"pk": {"S": prefix}, "sk": {"S": kind}})["Item"]
-        assert item["value"] == {"B": value}
-    written = dynamo.get_item(TableName=table, Key={"pk": {"S": prefix}, "sk": {"S": "call"}})["Item"]
-    assert written == {"pk": {"S": prefix}, "sk": {"S": "call"}, "value": {"B": b"a call"}}
+        assert item_of(prefix, kind)["value"] == {"B": value}
+    assert item_of(prefix, "call") == {"pk": {"S": prefix}, "sk": {"S": "call"}, "value": {"B": b"a call"}}
 
 
 async def test_what_another_sdk_wrote_is_read_and_swapped(backend, dynamo, table, prefix):
@@ -78,11 +76,10 @@ async def test_an_item_that_is_no_record_is_told(backend, dynamo, table, prefix,
     assert caught.value.remedy
 
 
-async def test_a_counter_is_an_item_of_its_own(backend, dynamo, table, prefix):
+async def test_a_counter_is_an_item_of_its_own(backend, item_of, prefix):
     name = f"brrr_count/{prefix}"
     await backend.store.write([(Key("value", name), b"not a counter")])
     assert await backend.cache.increment({name: 5}) == {name: 5}
 
-    item = dynamo.get_item(TableName=table, Key={"pk": {"S": name}, "sk": {"S": "count"}})["Item"]
-    assert item["count"] == {"N": "5"}
+    assert item_of(name, "count")["count"] == {"N": "5"}
     assert await backend.store.read([Key("value", name)]) == [b"not a counter"]

@@ -44,7 +44,7 @@ def left(dynamo, table_of_parts):
 
     def count():
         found = []
-        for page in dynamo.get_paginator("scan").paginate(TableName=table_of_parts):
+        for page in dynamo.get_paginator("scan").paginate(TableName=table_of_parts, ConsistentRead=True):
             found += page["Items"]
         return (
             sum(item["sk"]["S"] == "part" for item in found),
@@ -142,9 +142,9 @@ async def test_a_reader_whose_value_is_deleted_finds_nothing(backend, key):
     assert await backend.store.read([key]) == [None]
 
 
-async def test_parts_that_somebody_removed_are_told(backend, dynamo, table, key):
+async def test_parts_that_somebody_removed_are_told(backend, dynamo, table, item_of, key):
     await backend.store.swap([Swap(key, None, LARGE)])
-    head = dynamo.get_item(TableName=table, Key={"pk": {"S": key.call_hash}, "sk": {"S": "value"}})["Item"]
+    head = item_of(key.call_hash, "value")
     part = {"pk": {"S": f"brrr_part/{head['parts_id']['S']}/1"}, "sk": {"S": "part"}}
     dynamo.delete_item(TableName=table, Key=part)
 
@@ -153,10 +153,10 @@ async def test_parts_that_somebody_removed_are_told(backend, dynamo, table, key)
     assert caught.value.remedy
 
 
-async def test_another_sdk_finds_no_value_in_a_head(backend, dynamo, table, key):
+async def test_another_sdk_finds_no_value_in_a_head(backend, item_of, key):
     await backend.store.swap([Swap(key, None, LARGE)])
 
-    head = dynamo.get_item(TableName=table, Key={"pk": {"S": key.call_hash}, "sk": {"S": "value"}})["Item"]
+    head = item_of(key.call_hash, "value")
     assert "value" not in head
 
 

