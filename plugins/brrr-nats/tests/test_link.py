@@ -59,7 +59,7 @@ async def answering(link, answer):
         def fail(self, index, error):
             pass
 
-    connection._lanes[ECHO] = Echo()
+    connection._waiters.put_on(ECHO, Echo(), "")
     connection._transport.write(b"SUB %b %d\r\n" % (subject.encode(), ECHO))
     try:
         yield subject
@@ -68,7 +68,7 @@ async def answering(link, answer):
 
 
 def slots(link):
-    return link.line.current._slots
+    return link.line.current._waiters
 
 
 async def test_replies_come_in_the_order_of_the_requests(link):
@@ -359,7 +359,7 @@ async def test_what_is_answered_slowly_is_not_sent_again(link):
             tasks.append(asyncio.create_task(answer_later(reply.reply_to, len(came))))
 
     async with answering(link, None) as subject:
-        link.line.current._lanes[ECHO] = Slow()
+        link.line.current._waiters.put_on(ECHO, Slow(), "")
         await link.request_many([Request(subject, b"%d" % number) for number in range(8)], repeat=True)
         await asyncio.gather(*tasks)
 

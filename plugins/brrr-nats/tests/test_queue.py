@@ -210,7 +210,7 @@ async def test_many_receivers_of_one_topic_use_few_lanes(url):
     async with brrr.open_backend(url) as backend:
         for _ in range(20):
             await asyncio.gather(*(backend.queue.receive(TOPIC, limit=1, wait=0) for _ in range(10)))
-        assert len(backend._link.line.current._lanes) <= 10
+        assert len(backend._link.line.current._waiters.lanes) <= 10
 
 
 # -- receipts --------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Batch:
         self._connection = connection
         self._requests = requests
         self._left = len(requests)
-        self._tokens = connection.send(self, list(enumerate(requests)))
+        self._tokens = connection.send(self, requests)
         self._left_before = self._left
         self._due = loop.time() + timeout
         self._try = FIRST_TRY if again else timeout

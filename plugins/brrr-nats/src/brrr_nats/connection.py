@@ -8,6 +8,7 @@ sent on a connection is ever sent again on another, by which a request that was 
 import asyncio
 import re
 from asyncio import AbstractEventLoop, Future, StreamWriter, Task
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -16,33 +17,19 @@ from nats.aio.client import Client
 
 from brrr_nats.failures import DeniedError, Lost
 from brrr_nats.frames import Frames, Message
-from brrr_nats.messages import Reply, Request
+from brrr_nats.messages import Request
+from brrr_nats.waiters import REPLIES, Owner, Waiters
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["Connection", "Keeper"]
 
 PARTING: Final = 1.0
 """Seconds that closing gives to what is still being sent."""
 
 READ: Final = 256 * 1024
-REPLIES: Final = 1
-"""The number of the subscription that replies come on. Those of lanes are higher."""
-
 TASKS: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
 """Where nats-py keeps the tasks of a connection."""
 
 DENIED: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
-
-
-class Owner(Protocol):
-    """Who asked."""
-
-    def take(self, index: int, reply: Reply) -> None:
-        """A reply came, to the request of that index."""
-        ...
-
-    def fail(self, index: int, error: Exception) -> None:
-        """There will be no (other) reply to the request of that index."""
-        ...
 
 
 class Keeper(Protocol):
@@ -77,13 +64,9 @@ class Connection(Client):
         self._keeper = keeper
         self._needs_tls = tls and not tls_first
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._slots: dict[bytes, tuple[Owner, int, str]] = {}
-        self._next = 0
+        self._waiters = Waiters()
         self._prefix = b""
-        self._lanes: dict[int, Owner] = {}
-        self._pulled: dict[int, str] = {}
         self._answered: Future[None] | None = None
-        self._last_lane = REPLIES
         self.cause: Exception | None = None
         self.last_read = self._loop.time()
         self.inbox = ""
@@ -105,30 +88,31 @@ class Connection(Client):
         """Whether the system has given it up, and whoever reads from it does not know yet."""
         return self._writer is None or self._writer.transport.is_closing()
 
-    def send(self, owner: Owner, requests: list[tuple[int, Request]]) -> list[bytes]:
-        """Send requests, each with the index by which its owner gets the reply. Their tokens, for `forget`."""
+    def send(self, owner: Owner, requests: Sequence[Request]) -> list[bytes]:
+        """Send requests; the owner gets each reply with the place of its request. Their tokens, for `forget`.
+
+        Raises:
+            Lost: The connection is lost; nothing was sent.
+        """
         if self.cause is not None:
             raise Lost(self.cause, sent=False)
-        parts: list[bytes] = []
-        slots: dict[bytes, tuple[Owner, int, str]] = {}
-        for index, request in requests:
-            self._next += 1
-            token = b"%x" % self._next
-            slots[token] = (owner, index, request.subject)
-            parts += request.encode(self._prefix + token)
-        self._slots |= slots
-        self._transport.write(b"".join(parts))  # type: ignore[union-attr]
-        return list(slots)
+        tokens = self._waiters.add(owner, requests)
+        try:
+            self._write(zip(tokens, requests, strict=True))
+        except ValueError:
+            for token in tokens:
+                self._waiters.forget(token)
+            raise
+        return tokens
 
-    def send_again(self, requests: list[tuple[bytes, Request]]) -> None:
+    def send_again(self, requests: Iterable[tuple[bytes, Request]]) -> None:
         """Send requests again under their tokens: whichever answer comes first counts.
 
         Nothing is sent while the first ones are still on their way out.
         """
         writer = self._writer
         if self.cause is None and writer is not None and not writer.transport.get_write_buffer_size():
-            lines = [part for token, request in requests for part in request.encode(self._prefix + token)]
-            self._transport.write(b"".join(lines))  # type: ignore[union-attr]
+            self._write(requests)
 
     def open_lane(self) -> int:
         """A subscription for the messages of pulls, which come with subjects of their own: its number tells them.
@@ -138,19 +122,18 @@ class Connection(Client):
         """
         if self.cause is not None:
             raise Lost(self.cause, sent=False)
-        lane = self._last_lane = self._last_lane + 1
+        lane = self._waiters.new_lane()
         self._transport.write(b"SUB %blane.%d %d\r\n" % (self._prefix, lane, lane))  # type: ignore[union-attr]
         return lane
 
     def pull(self, lane: int, owner: Owner, request: Request) -> None:
         """Ask for messages on a lane. They go to the owner, until another asks on it."""
-        self._lanes[lane], self._pulled[lane] = owner, request.subject
+        self._waiters.put_on(lane, owner, request.subject)
         self._transport.write(b"".join(request.encode(b"%blane.%d" % (self._prefix, lane))))  # type: ignore[union-attr]
 
     def close_lane(self, lane: int) -> None:
         """Have nothing more come on a lane."""
-        self._pulled.pop(lane, None)
-        if self._lanes.pop(lane, None) is not None and self.cause is None:
+        if self._waiters.close(lane) and self.cause is None:
             self._transport.write(b"UNSUB %d\r\n" % lane)  # type: ignore[union-attr]
 
     def post(self, request: Request) -> None:
@@ -161,7 +144,7 @@ class Connection(Client):
         """Have the server send no messages any more, and take those that it has sent before."""
         if self.cause is not None:
             return
-        lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in self._lanes)
+        lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in self._waiters.lanes)
         self._transport.write(lanes)  # type: ignore[union-attr]
         with suppress(TimeoutError, Lost):
             async with asyncio.timeout(PARTING):
@@ -169,7 +152,7 @@ class Connection(Client):
 
     def forget(self, token: bytes) -> None:
         """Nobody waits for the reply any more."""
-        self._slots.pop(token, None)
+        self._waiters.forget(token)
 
     async def drain_writes(self) -> None:
         """Wait while more is on its way out than the socket takes."""
@@ -194,15 +177,14 @@ class Connection(Client):
         if self.cause is not None:
             return
         self.cause = cause
-        slots, self._slots = self._slots, {}
-        lanes, self._lanes = self._lanes, {}
-        for owner, index, _ in slots.values():
-            owner.fail(index, Lost(cause, sent=True))
-        for owner in lanes.values():
-            owner.fail(0, Lost(cause, sent=True))
+        self._waiters.end(cause)
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
         self._keeper.ended(self)
+
+    def _write(self, requests: Iterable[tuple[bytes, Request]]) -> None:
+        parts = [part for token, request in requests for part in request.encode(self._prefix + token)]
+        self._transport.write(b"".join(parts))  # type: ignore[union-attr]
 
     async def _until_answered(self) -> None:
         """Wait until the server is through with what it was sent before. Raises `Lost`."""
@@ -243,17 +225,6 @@ class Connection(Client):
 
     # -- what nats-py calls --------------------------------------------------------------------------------------
 
-    def _dispatch(self, message: Message) -> None:
-        answer = Reply(message.payload, message.lines, message.reply_to.decode())
-        if message.number != REPLIES:
-            lane = self._lanes.get(message.number)
-            if lane is not None:
-                lane.take(0, answer)
-            return
-        slot = self._slots.get(message.subject[len(self._prefix) :])
-        if slot is not None:
-            slot[0].take(slot[1], answer)
-
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._needs_tls:
             # nats-py would go on without TLS, and send the login, where the server does not insist on it.
@@ -273,14 +244,7 @@ class Connection(Client):
         if denied[1].lower() == "subscription":
             self.end(DeniedError(f"{self.inbox}.*"))  # there are no others, and no answer can come
             return
-        # The server names the subject and no request; nats-py has made it lower case.
-        for token, (owner, index, subject) in list(self._slots.items()):
-            if subject.lower() == denied[2].lower():
-                del self._slots[token]
-                owner.fail(index, DeniedError(subject))
-        for lane, subject in list(self._pulled.items()):
-            if subject.lower() == denied[2].lower():
-                self._lanes[lane].fail(0, DeniedError(subject))
+        self._waiters.deny(denied[2])  # the server names no request
 
     async def _process_op_err(self, e: Exception) -> None:
         self.end(e)
@@ -292,7 +256,7 @@ class Connection(Client):
                 self.last_read = self._loop.time()
                 for frame in frames.feed(data):
                     if isinstance(frame, Message):
-                        self._dispatch(frame)
+                        self._waiters.take(frame, frame.subject[len(self._prefix) :])
                     else:
                         await self._ps.parse(frame)
             self.end(nats_errors.UnexpectedEOF())
