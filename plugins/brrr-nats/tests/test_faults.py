@@ -10,6 +10,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
+from brrr_nats import orphans
 from tests.support.load import under_load
 from tests.support.nats_servers import Server, nats_program, until
 
@@ -384,6 +385,24 @@ async def test_an_account_that_allows_few_consumers_is_told_when_there_are_more_
             assert "max_consumers" in caught.value.remedy
     finally:
         server.kill()
+
+
+async def test_what_a_server_has_acknowledged_by_half_comes_once_more(own_server, monkeypatch):
+    """A server that is shut down may note an acknowledgement with the consumer alone: the message would stay there."""
+    monkeypatch.setattr(orphans, "SETTLED", 0.1)
+    async with brrr.open_backend(own_server.url) as backend:
+        queue = backend.queue
+        await queue.put(TOPIC, [b"done"])
+        await take(queue, 1)
+        await queue.put(TOPIC, [b"1", b"2"])
+        answer = own_server.do(f"CONSUMER.RESET.{QUEUE}.{TOPIC}", {"seq": 4})  # takes all for done
+        assert "error" not in answer, answer
+    async with brrr.open_backend(own_server.url) as backend:
+        queue = backend.queue
+        assert (await queue.stats(TOPIC)).ready == 2
+        assert await take(queue, 2) == [b"1", b"2"]
+        assert await queue.receive(TOPIC, limit=1, wait=0.5) == []
+        assert (await queue.stats(TOPIC))[:3] == (0, 0, 0)
 
 
 async def test_a_queue_that_an_operator_purges_is_empty_and_works(own_server):

@@ -11,6 +11,7 @@ from brrr_nats.failures import FAILURES, ApiError, Lost, NoResponders, closed
 from brrr_nats.layout import Layout, TopicNames
 from brrr_nats.link import FIRST_PAUSE, Link
 from brrr_nats.options import NatsOptions
+from brrr_nats.orphans import Orphans
 from brrr_nats.pulls import Pull
 from brrr_nats.pulse import Pulse
 
@@ -55,6 +56,8 @@ class Receivers:
         self._give_back = give_back
         self._loop = asyncio.get_running_loop()
         self._consumers = Consumers(link, layout)
+        # Acknowledgements to another domain have a subject that only the server knows.
+        self._orphans = None if options.domain else Orphans(link, layout)
         self._pulse = Pulse(self._loop, options.lease)
         self._channels: dict[str, Channel] = {}
         self._most_channels = MOST_CHANNELS
@@ -80,6 +83,8 @@ class Receivers:
             if came:
                 return came
             if failure is None:
+                if self._orphans is not None:
+                    await self._orphans.look(names)
                 if now >= deadline:
                     return []
                 give_up = None
@@ -89,6 +94,8 @@ class Receivers:
                     pause = await self._link.pause(min(pause, deadline - now))
                 continue
             self._consumers.forget(names)
+            if self._orphans is not None:
+                self._orphans.forget(names)
             give_up = now + self._options.retry_for if give_up is None else give_up
             if now + pause > give_up:
                 raise self._link.translated(failure) from failure

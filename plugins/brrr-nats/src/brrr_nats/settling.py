@@ -21,6 +21,9 @@ FIRST_ANSWER: Final = 1.0
 """Seconds to wait for the first answer to what may be repeated, twice as many each time: a server that was killed does
 not answer for what it had not yet noted that it had delivered."""
 
+EACH: Final = 0.01
+"""Seconds more for each of them: a server may write each to its disk."""
+
 
 class Settler:
     """Settles deliveries of one backend.
@@ -64,7 +67,7 @@ class Settler:
         give_up, pause = 0.0, FIRST_PAUSE
         patience: float = self._options.timeout
         if not payload.startswith(RELEASE):
-            patience = min(patience, FIRST_ANSWER)
+            patience = min(patience, FIRST_ANSWER + len(receipts) * EACH)
         while True:
             held = await self._good(receipts)
             if error is not None and receipts and (len(held) < len(receipts) or self._loop.time() > give_up):
