@@ -22,13 +22,15 @@ from brrr_aws.metering import metering
 __all__ = ["SHAPES", "Bill", "Shape", "bill"]
 
 WRITE_UNIT: Final = 0.625e-6
-"""Dollars a DynamoDB write request unit: on demand, us-east-1; https://aws.amazon.com/dynamodb/pricing/, 2026."""
+"""Dollars a DynamoDB write request unit, 1 KB written: on demand, standard tables, us-east-1, since AWS halved it on 1
+November 2024. https://aws.amazon.com/dynamodb/pricing/on-demand/, as others quoted it in 2025."""
 
 READ_UNIT: Final = 0.125e-6
-"""Dollars a read request unit, at the same place: 4 KB read consistently."""
+"""Dollars a read request unit, 4 KB read consistently, at the same place; halved on the same day."""
 
 REQUEST: Final = 0.40e-6
-"""Dollars a request of an SQS standard queue, us-east-1; https://aws.amazon.com/sqs/pricing/, 2026."""
+"""Dollars a request of an SQS standard queue, each 64 KB of it, us-east-1; the first million a month is free.
+https://aws.amazon.com/sqs/pricing/, as others quoted it in March and June 2026."""
 
 TOPIC: Final = "cost"
 CONCURRENCY: Final = 100
