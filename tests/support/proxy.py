@@ -26,6 +26,7 @@ class Relay(Generic[Asked]):
         self.port = 0
         self.refusing = False
         self._lose: Callable[[Asked], bool] | None = None
+        self._drop: Callable[[Asked], bool] | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -39,6 +40,10 @@ class Relay(Generic[Asked]):
     def lose_answer_to(self, match: Callable[[Asked], bool]) -> None:
         """Let the server do the next thing that matches, and cut the connection instead of passing the answer on."""
         self._lose = match
+
+    def drop(self, match: Callable[[Asked], bool]) -> None:
+        """Keep the next thing that matches from the server, with what came together with it, and say nothing."""
+        self._drop = match
 
     def cut(self) -> None:
         """Cut every connection."""
@@ -75,6 +80,9 @@ class Relay(Generic[Asked]):
         read = self.reader()
         while data := await reader.read(1 << 20):
             asked = read(data)
+            if self._drop is not None and any(map(self._drop, asked)):
+                self._drop = None
+                continue
             lost = self._lose is not None and any(map(self._lose, asked))
             if lost:
                 self._lose = None

@@ -6,6 +6,7 @@ import pytest
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError, ValueTooLargeError
+from brrr_nats import batches
 from brrr_nats.messages import Request
 from brrr_nats.revisions import Revisions, Stored
 from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
@@ -164,6 +165,51 @@ async def test_a_large_value_that_was_cut_off_is_not_there_and_leaves_nothing(se
 
         assert await roles.store.read([VALUE]) == [None]
         assert await messages(roles.link, f"KV_{bucket}") == {}
+
+
+@pytest.fixture
+async def dropping(server, bucket, monkeypatch):
+    """A proxy that drops the next request, as servers do while leaders change; what may be is sent again soon."""
+    monkeypatch.setattr(batches, "FIRST_TRY", 0.1)
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, timeout=1.0) as roles:
+        proxy.subjects.clear()
+        proxy.drop(lambda _: True)
+        yield roles, proxy.subjects
+
+
+async def test_a_call_that_was_dropped_is_written_again_on_the_same_connection(dropping):
+    roles, subjects = dropping
+    connection = roles.link.line.current
+
+    await roles.store.write([(CALL, b"x")])
+    assert len(subjects) == 2
+    assert await roles.store.read([CALL]) == [b"x"]
+    assert roles.link.line.current is connection
+
+
+async def test_a_read_that_was_dropped_is_sent_again(dropping):
+    roles, subjects = dropping
+
+    assert await roles.store.read([CALL]) == [None]
+    assert len(subjects) == 2
+
+
+async def test_a_swap_that_was_dropped_was_sent_once(dropping):
+    roles, subjects = dropping
+
+    with pytest.raises(BackendUnavailableError, match="lost"):
+        await roles.store.swap([Swap(PENDING, None, b"x")])
+    assert len(subjects) == 1
+    assert await roles.store.read([PENDING]) == [None]
+
+
+async def test_a_count_that_was_dropped_was_sent_once(dropping):
+    roles, subjects = dropping
+
+    with pytest.raises(BackendUnavailableError, match="lost"):
+        await roles.cache.increment({"a": 1})
+    assert len(subjects) == 1
+    assert await roles.cache.increment({"a": 1}) == {"a": 1}
 
 
 # -- races ---------------------------------------------------------------------------------------------------------
