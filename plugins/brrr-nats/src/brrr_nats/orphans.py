@@ -14,6 +14,7 @@ from brrr_nats.failures import FAILURES
 from brrr_nats.layout import Layout, TopicNames
 from brrr_nats.letters import MESSAGE_ID
 from brrr_nats.link import Link, Request
+from brrr_nats.options import NatsOptions
 from brrr_nats.settling import ACK
 
 __all__ = ["Orphans"]
@@ -46,12 +47,15 @@ class Orphans:
 
     Args:
         link: Asks the servers.
+        options: The JetStream domain. Of another than the servers' own it does nothing: only a delivery tells how a
+            message there is acknowledged.
         layout: Names streams and subjects.
     """
 
-    def __init__(self, link: Link, layout: Layout) -> None:
+    def __init__(self, link: Link, options: NatsOptions, layout: Layout) -> None:
         self._link = link
         self._layout = layout
+        self._reachable = options.domain is None
         self._loop = asyncio.get_running_loop()
         self._seen: dict[str, Seen] = {}
 
@@ -63,7 +67,9 @@ class Orphans:
         """
         connection, now = self._link.line.current, self._loop.time()
         seen = self._seen.get(names.topic)
-        if connection is None or (seen is not None and seen.connection is connection and not seen.floor):
+        if not self._reachable or connection is None:
+            return
+        if seen is not None and seen.connection is connection and not seen.floor:
             return
         try:
             if seen is None or seen.connection is not connection:
@@ -71,7 +77,7 @@ class Orphans:
                     self._seen.clear()
                 seen = self._seen[names.topic] = Seen(connection, now)
                 told = await self._link.ask(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
-                seen.floor = told["ack_floor"]["stream_seq"]
+                seen.floor, seen.since = told["ack_floor"]["stream_seq"], self._loop.time()
             elif now >= seen.since + SETTLED:
                 floor, seen.floor = seen.floor, 0  # one receiver sees to it
                 await self._put_again(names, floor)

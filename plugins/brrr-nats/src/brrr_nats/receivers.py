@@ -56,8 +56,7 @@ class Receivers:
         self._give_back = give_back
         self._loop = asyncio.get_running_loop()
         self._consumers = Consumers(link, layout)
-        # Acknowledgements to another domain have a subject that only the server knows.
-        self._orphans = None if options.domain else Orphans(link, layout)
+        self._orphans = Orphans(link, options, layout)
         self._pulse = Pulse(self._loop, options.lease)
         self._channels: dict[str, Channel] = {}
         self._most_channels = MOST_CHANNELS
@@ -83,8 +82,7 @@ class Receivers:
             if came:
                 return came
             if failure is None:
-                if self._orphans is not None:
-                    await self._orphans.look(names)
+                await self._orphans.look(names)
                 if now >= deadline:
                     return []
                 give_up = None
@@ -94,8 +92,7 @@ class Receivers:
                     pause = await self._link.pause(min(pause, deadline - now))
                 continue
             self._consumers.forget(names)
-            if self._orphans is not None:
-                self._orphans.forget(names)
+            self._orphans.forget(names)
             give_up = now + self._options.retry_for if give_up is None else give_up
             if now + pause > give_up:
                 raise self._link.translated(failure) from failure
