@@ -31,8 +31,10 @@ class Plan:
     refusal: tuple[int, dict[str, Any]] | None = None
     meanwhile: Callable[[], Awaitable[None]] | None = None
     stall: bool = False
+    late: bool = False
     before: bool = False
     changed: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    failing: dict[str, Any] | None = None
 
 
 @dataclass
@@ -65,6 +67,10 @@ class Proxy:
         """Let it be done, and cut the connection instead of passing the answer on; `meanwhile` something happens."""
         self.plans.append(Plan(_named(operation), times, meanwhile=meanwhile or _nothing))
 
+    def delay(self, operation: str, meanwhile: Callable[[], Awaitable[None]], *, times: int = 1) -> None:
+        """Let it be done, and pass the answer on after something else."""
+        self.plans.append(Plan(_named(operation), times, meanwhile=meanwhile, late=True))
+
     def cut(self, operation: str, *, times: int = 1) -> None:
         """Cut the connection before it is done."""
         self.plans.append(Plan(_named(operation), times, before=True))
@@ -90,6 +96,11 @@ class Proxy:
     def change(self, operation: str, changed: Callable[[dict[str, Any]], dict[str, Any]], *, times: int = 1) -> None:
         """Let something else be done than what was asked for."""
         self.plans.append(Plan(_named(operation), times, changed=changed))
+
+    def fail_entries(self, operation: str, code: str, *, done: int = 1, sender: bool = False, times: int = 1) -> None:
+        """Let the first entries of a batch be done, and say of the others that they failed."""
+        failing = {"Code": code, "SenderFault": sender, "Message": f"{code}, says the test"}
+        self.plans.append(Plan(_named(operation), times, changed=lambda asked: _first(asked, done), failing=failing))
 
     def answer(self, operation: str, body: dict[str, Any], *, times: int = 1) -> None:
         """Answer by oneself."""
@@ -135,9 +146,12 @@ class Proxy:
             head = re.sub(rb"(?i)(content-length: *)\d+", rb"\g<1>%d" % len(changed), head)
             body = changed
         status, answer = (200, b"{}") if self.target == NOWHERE else await self._forwarded(head, body)
+        if plan is not None and plan.failing is not None:
+            answer = _with_failed(answer, plan.failing, request.parameters["Entries"])
         if plan is not None and plan.meanwhile is not None:
             await plan.meanwhile()
-            return False
+            if not plan.late:
+                return False
         if plan is not None and plan.stall:
             await reader.read()  # until the client has gone
             return False
@@ -172,6 +186,18 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 def _written(status: int, body: bytes) -> bytes:
     head = f"HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def _first(asked: dict[str, Any], number: int) -> dict[str, Any]:
+    """The request, for so many of its entries."""
+    return {**asked, "Entries": asked["Entries"][:number]}
+
+
+def _with_failed(answer: bytes, failing: dict[str, Any], entries: list[dict[str, Any]]) -> bytes:
+    told = json.loads(answer)
+    done = {each["Id"] for each in told.get("Successful", ())}
+    told["Failed"] = [{**failing, "Id": each["Id"]} for each in entries if each["Id"] not in done]
+    return json.dumps(told).encode()
 
 
 def _named(operation: str) -> Match:

@@ -6,11 +6,13 @@ import pytest
 
 import brrr_core as brrr
 from tests.support import aws_servers
+from tests.support.aws_proxy import proxied
 from tests.support.aws_servers import sqs_url
 
 aws_environment = aws_servers.aws_environment
 aws_prefix = aws_servers.aws_prefix
 aws_run = aws_servers.aws_run
+dynamo_endpoint = aws_servers.dynamo_endpoint
 moto_endpoint = aws_servers.moto_endpoint
 sqs_endpoint = aws_servers.sqs_endpoint
 
@@ -47,3 +49,43 @@ def topic() -> str:
 def sqs(sqs_endpoint):
     """A client of another library, as an operator would use."""
     return aws_servers.client("sqs", sqs_endpoint)
+
+
+@pytest.fixture
+async def proxy(sqs_endpoint):
+    """What stands between a backend and the emulator, and does harm."""
+    if sqs_endpoint is None:
+        pytest.skip("answers are lost before emulators alone")
+    async with proxied(sqs_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied_url(proxy, aws_prefix):
+    """Makes the URL of the same queues through the proxy."""
+
+    def make(**options):
+        return sqs_url(aws_prefix, proxy.endpoint, **options)
+
+    return make
+
+
+@pytest.fixture
+async def harmed(proxied_url):
+    """A queue behind the proxy, of a lease of three seconds."""
+    async with brrr.open_backend(proxied_url(lease="3s", timeout="1s", retry_for="20s")) as backend:
+        yield backend.queue
+
+
+@pytest.fixture
+def drained():
+    """Takes and acks what a topic gives, until nothing comes for `wait` seconds; the bodies."""
+
+    async def drain(queue, topic, *, wait=0.0):
+        found = []
+        while got := await queue.receive(topic, limit=100, wait=wait):
+            found += [each.body for each in got]
+            await queue.ack(got)
+        return sorted(found)
+
+    return drain

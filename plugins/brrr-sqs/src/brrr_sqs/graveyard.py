@@ -6,6 +6,7 @@ SQS has no look at messages that takes none. Whoever reads hides what it reads f
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from brrr_aws.client import AwsClient
 from brrr_core.backend import DeadLetter
 from brrr_sqs.batches import in_batches
 from brrr_sqs.messages import RECEIVED, dead_letter, message
@@ -30,10 +31,17 @@ MOST: Final = 10
 
 
 class Graveyard:
-    """The dead letters of one backend's topics."""
+    """The dead letters of one backend's topics.
 
-    def __init__(self, queues: Queues, *, prefix: str) -> None:
+    Args:
+        queues: Asks SQS.
+        polls: The client for polls, whose answers take long.
+        prefix: What the queues' names begin with.
+    """
+
+    def __init__(self, queues: Queues, polls: AwsClient, *, prefix: str) -> None:
         self._queues = queues
+        self._polls = polls
         self._prefix = prefix
 
     async def dead(self, topic: str, limit: int) -> list[DeadLetter]:
@@ -81,7 +89,7 @@ class Graveyard:
         }
         found: dict[str, Mapping[str, Any]] = {}
         while len(found) < wanted + MORE:
-            answer = await self._queues.ask(name, "ReceiveMessage", request, needed=False)
+            answer = await self._queues.ask(name, "ReceiveMessage", request, needed=False, client=self._polls)
             new: Sequence[Mapping[str, Any]] = (answer or {}).get("Messages") or ()
             if not new:
                 break

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from brrr_aws.backoff import Backoff
 from brrr_aws.client import AwsClient
 from brrr_core.backend import Delivery
 from brrr_core.errors import BackendError
@@ -38,6 +39,19 @@ SHORT: Final = 0.25
 
 SLACK: Final = 0.1
 """Seconds by which a poll may end after its receiver's wait: a wait of 20 s is one poll of 20 s, and not of 19."""
+
+
+class _Attempts(Backoff):
+    """The waits between attempts of one poll, which say when the last one began: its leases are counted from then."""
+
+    def __init__(self, waits: Backoff) -> None:
+        self._waits = waits
+        self.begun = asyncio.get_running_loop().time()
+
+    async def pause(self) -> bool:
+        again = await self._waits.pause()
+        self.begun = asyncio.get_running_loop().time()
+        return again
 
 
 @dataclass(slots=True, eq=False)
@@ -201,16 +215,16 @@ class Poller:
         return self._ready(found)
 
     async def _poll(self, limit: int, seconds: int) -> list[Received]:
-        begun = self._loop.time()
+        attempts = _Attempts(self._polls.backoff())
         request = {
             **RECEIVED,
             "MaxNumberOfMessages": limit,
             "WaitTimeSeconds": seconds,
             "VisibilityTimeout": int(self._lease),
         }
-        answer = await self._queues.ask(self._name, "ReceiveMessage", request, client=self._polls)
+        answer = await self._queues.ask(self._name, "ReceiveMessage", request, client=self._polls, waits=attempts)
         found = (answer or {}).get("Messages") or ()
-        return [received(self._topic, each, begun=begun, lease=self._lease) for each in found]
+        return [received(self._topic, each, begun=attempts.begun, lease=self._lease) for each in found]
 
     def _ready(self, found: Sequence[Received]) -> list[Delivery]:
         """What may be handed out: whose lease has not run out on the way, and which is due."""

@@ -40,7 +40,7 @@ class SqsQueue(Queue):
         self._prefix = prefix
         self._settling = Settling(queues, prefix=prefix, lease=lease)
         self._pollers = Pollers(queues, polls, self._settling, prefix=prefix, lease=lease)
-        self._graveyard = Graveyard(queues, prefix=prefix)
+        self._graveyard = Graveyard(queues, polls, prefix=prefix)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Send messages. What SQS took is not taken back where it refuses others of the batch."""

@@ -4,6 +4,7 @@ from asyncio import Task
 from collections.abc import Mapping
 from typing import Final
 
+from brrr_aws.backoff import Backoff
 from brrr_aws.client import Answer, AwsClient
 from brrr_aws.failures import AwsRefusal
 from brrr_core.errors import BackendError, BackendUnavailableError
@@ -61,6 +62,7 @@ class Queues:
         *,
         needed: bool = True,
         client: AwsClient | None = None,
+        waits: Backoff | None = None,
     ) -> Answer | None:
         """Ask something of a queue, twice where the answer is lost.
 
@@ -70,16 +72,18 @@ class Queues:
             parameters: All but the queue's URL.
             needed: Whether the queue is made if it is not there; otherwise the answer is None then.
             client: Who asks, where it is another.
+            waits: The waits between attempts, where the caller wants to know of them.
 
         Raises:
             BackendError: It is needed and may not be made, or SQS refuses or does not answer.
         """
         asking = client or self.client
-        waits = None
         url = self._urls.get(name) or await self._url(name, needed=needed)
         while url is not None:
             try:
-                return await asking.call(operation, {"QueueUrl": url, **parameters}, repeat=True, told=MISSING)
+                return await asking.call(
+                    operation, {"QueueUrl": url, **parameters}, repeat=True, told=MISSING, backoff=waits
+                )
             except AwsRefusal as refusal:
                 # It was deleted, or was made less than a second ago, and not everywhere yet.
                 if self._urls.get(name) == url:
@@ -125,8 +129,7 @@ class Queues:
             answer = await self.client.call("GetQueueUrl", {"QueueName": name}, repeat=True, told=MISSING)
         except AwsRefusal:
             return None
-        url: str = answer["QueueUrl"]
-        return url
+        return self._url_in(answer, name)
 
     async def _make(self, name: str) -> str:
         attributes = {"MessageRetentionPeriod": str(RETENTION), "MaximumMessageSize": str(MESSAGE_LIMIT)}
@@ -142,5 +145,13 @@ class Queues:
                 ) from refusal
             # Somebody has made it meanwhile, in another way.
             answer = await self.client.call("GetQueueUrl", {"QueueName": name}, repeat=True)
-        url: str = answer["QueueUrl"]
+        return self._url_in(answer, name)
+
+    def _url_in(self, answer: Answer, name: str) -> str:
+        url: object = answer.get("QueueUrl")
+        if not isinstance(url, str):
+            raise BackendError(
+                f"what answers at {self.client.where} does not say where the queue {name} is",
+                remedy="Check the endpoint of the URL: that is no SQS, or no whole one.",
+            )
         return url

@@ -1,0 +1,186 @@
+"""Receivers of a topic: how often they ask, who gets what, and what becomes of what nobody takes."""
+
+import asyncio
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendClosedError
+
+BODIES = [b"%03d" % number for number in range(100)]
+
+
+def polls(proxy):
+    """Seconds waited and messages wanted of each poll."""
+    asked = [each.parameters for each in proxy.requests if each.operation == "ReceiveMessage"]
+    return [(each["WaitTimeSeconds"], each["MaxNumberOfMessages"]) for each in asked]
+
+
+async def until_polled(proxy):
+    while not polls(proxy):  # noqa: ASYNC110 - the proxy tells of any request alone
+        await asyncio.sleep(0.01)
+
+
+def bodies_of(*deliveries):
+    return sorted(each.body for some in deliveries for each in some)
+
+
+@pytest.fixture
+async def patient(proxied_url):
+    """A queue behind the proxy, with leases as they come."""
+    async with brrr.open_backend(proxied_url()) as backend:
+        yield backend.queue
+
+
+async def test_an_idle_receiver_asks_once_in_twenty_seconds(proxy, patient, topic):
+    assert await patient.receive(topic, limit=100, wait=20.0) == []
+    assert polls(proxy) == [(20, 10)]
+
+
+async def test_many_receivers_share_one_poll(proxy, patient, topic):
+    receivers = [asyncio.create_task(patient.receive(topic, limit=1, wait=20)) for _ in range(5)]
+    await until_polled(proxy)
+    await patient.put(topic, BODIES[:5])
+
+    found = await asyncio.gather(*receivers)
+
+    assert bodies_of(*found) == BODIES[:5]
+    assert len(polls(proxy)) <= 5
+    assert polls(proxy)[0][0] == 20
+
+
+async def test_a_hundred_messages_are_ten_requests_of_each_kind(proxy, patient, topic):
+    await patient.put(topic, BODIES)
+    found = await patient.receive(topic, limit=100, wait=20)
+    await patient.extend(found)
+    await patient.ack(found)
+
+    assert bodies_of(found) == BODIES
+    for operation in ("SendMessageBatch", "ReceiveMessage", "ChangeMessageVisibilityBatch", "DeleteMessageBatch"):
+        assert proxy.asked(operation) == 10, operation
+
+
+async def test_no_more_is_taken_than_the_limit(proxy, patient, topic):
+    await patient.put(topic, BODIES[:50])
+
+    found = await patient.receive(topic, limit=33, wait=20)
+
+    assert len(found) == 33
+    assert sum(wanted for _, wanted in polls(proxy)) == 33
+
+
+@pytest.mark.parametrize(("lease", "longest"), [("60s", 20), ("30s", 10), ("10s", 3), ("2s", 0)])
+async def test_a_poll_waits_for_a_third_of_a_lease_at_most(proxy, proxied_url, topic, lease, longest):
+    async with brrr.open_backend(proxied_url(lease=lease)) as backend:
+        waiting = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=float("inf")))
+        await until_polled(proxy)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    assert polls(proxy)[0] == (longest, 1)
+
+
+async def test_a_look_asks_once_and_beside_a_poll(proxy, patient, topic):
+    waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
+    await until_polled(proxy)
+
+    assert await patient.receive(topic, limit=5, wait=0) == []
+
+    assert polls(proxy) == [(20, 1), (0, 5)]
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_short_wait_beside_a_long_one_ends_in_time_and_asks_nothing(proxy, patient, topic):
+    waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
+    await until_polled(proxy)
+
+    async with asyncio.timeout(5):
+        assert await patient.receive(topic, limit=1, wait=0.3) == []
+
+    assert len(polls(proxy)) == 1
+    await patient.put(topic, [b"x"])
+    assert bodies_of(await waiting) == [b"x"]
+
+
+async def test_what_was_taken_for_a_receiver_that_is_gone_is_given_back_at_once(proxy, patient, topic):
+    waiting = asyncio.create_task(patient.receive(topic, limit=5, wait=20))
+    await until_polled(proxy)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+    await patient.put(topic, [b"x"])  # the poll is still under way, and takes it
+
+    async with asyncio.timeout(15):  # and not the minute of a lease
+        assert bodies_of(await patient.receive(topic, limit=1, wait=20)) == [b"x"]
+
+
+async def test_a_look_that_is_cancelled_at_any_moment_holds_nothing(proxy, patient, topic):
+    await patient.put(topic, [b"x"])
+    for turns in (0, 1, 2, 3, 5, 8, 13, 30, 100, 300, 1000):
+        looking = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        looking.cancel()
+        await asyncio.wait({looking})
+        async with asyncio.timeout(15):
+            if looking.cancelled():
+                (found,) = await patient.receive(topic, limit=1, wait=20)
+            else:
+                (found,) = looking.result() or await patient.receive(topic, limit=1, wait=20)
+        await patient.release([found])
+
+
+async def test_what_a_cancelled_look_took_goes_to_who_waits(proxy, patient, topic):
+    waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
+    await until_polled(proxy)
+    proxy.answer("ReceiveMessage", {"Messages": [{"ReceiptHandle": "h", "Body": "x"}]})
+    looking = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
+    await asyncio.sleep(0)
+    looking.cancel()
+
+    async with asyncio.timeout(5):
+        assert bodies_of(await waiting) == [b"x"]
+
+
+async def a_lease():
+    await asyncio.sleep(3)  # what `harmed` has: an answer is under way for as long
+
+
+async def test_an_answer_that_comes_after_the_lease_is_left_to_others(proxy, harmed, topic):
+    await harmed.put(topic, [b"x"])
+    proxy.delay("ReceiveMessage", a_lease)
+
+    async with asyncio.timeout(20):
+        (found,) = await harmed.receive(topic, limit=1, wait=20)
+
+    assert found.attempt == 2
+
+
+async def test_a_poll_that_is_repeated_has_leases_of_its_own(proxy, harmed, topic):
+    await harmed.put(topic, [b"x"])
+    proxy.lose("ReceiveMessage", meanwhile=a_lease)
+
+    async with asyncio.timeout(20):
+        (found,) = await harmed.receive(topic, limit=1, wait=20)
+
+    assert found.attempt == 2  # the first was in the answer that was lost
+    await harmed.ack([found])
+    assert await harmed.stats(topic) == (0, 0, 0, 0)
+
+
+async def test_closing_ends_waits_and_leaves_no_task(proxied_url, proxy, topic):
+    before = asyncio.all_tasks()
+    async with brrr.open_backend(proxied_url()) as backend:
+        waiting = [asyncio.create_task(backend.queue.receive(topic, limit=1, wait=600)) for _ in range(3)]
+        await until_polled(proxy)
+    for task in waiting:
+        with pytest.raises(BackendClosedError):
+            await task
+    assert {each for each in asyncio.all_tasks() - before if each.get_name().startswith("brrr")} == set()
+
+
+async def test_a_topic_that_nobody_waits_on_is_forgotten(queue, topic):
+    assert await queue.receive(topic, limit=1, wait=0) == []
+    assert await queue.receive(topic, limit=1, wait=0.1) == []
+    while queue._pollers._pollers:
+        await queue.receive(topic, limit=1, wait=0)

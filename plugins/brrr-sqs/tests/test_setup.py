@@ -1,0 +1,60 @@
+"""Opening and `brrr setup`: prefixes, options, and which queues are made when."""
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendError, OptionError
+from brrr_sqs.names import names_of
+
+
+@pytest.mark.parametrize("lease", ["500ms", "1.5s", "13h", "0s"])
+def test_a_lease_that_sqs_has_not_is_refused(lease):
+    with pytest.raises(OptionError, match="lease is"):
+        brrr.open_backend(f"sqs://jobs?lease={lease}")
+
+
+@pytest.mark.parametrize("option", ["timeout=0s", "retry_for=4000d", "connect_timeout=0s"])
+def test_a_duration_out_of_range_is_refused(option):
+    with pytest.raises(OptionError, match=r"is .* s"):
+        brrr.open_backend(f"sqs://jobs?{option}")
+
+
+async def test_setup_makes_the_queues_of_the_topics_that_it_is_told(url, sqs, aws_prefix, topic):
+    first = await brrr.open_backend(f"{url}?topics={topic}, {topic}-b&create=false").setup()
+    again = await brrr.open_backend(f"{url}?topics={topic},{topic}-b&create=false").setup()
+
+    assert [line.split(" ")[0] for line in first] == ["made"] * 4
+    assert all(line.endswith("is there") for line in again)
+    for name in (*names_of(aws_prefix, topic), *names_of(aws_prefix, f"{topic}-b")):
+        url_of = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        kept = sqs.get_queue_attributes(QueueUrl=url_of, AttributeNames=["MessageRetentionPeriod"])["Attributes"]
+        assert kept == {"MessageRetentionPeriod": str(14 * 24 * 3600)}
+
+
+async def test_a_queue_that_setup_made_needs_no_making(url, topic):
+    await brrr.open_backend(f"{url}?topics={topic}&create=false").setup()
+    async with brrr.open_backend(f"{url}?create=false") as backend:
+        await backend.queue.put(topic, [b"x"])
+        (held,) = await backend.queue.receive(topic, limit=1, wait=5)
+        await backend.queue.bury(held, "enough")
+        assert await backend.queue.stats(topic) == (0, 0, 0, 1)
+
+
+async def test_a_topic_without_queues_is_told_with_what_to_do(url, topic):
+    async with brrr.open_backend(f"{url}?create=false") as backend:
+        assert await backend.queue.stats(topic) == (0, 0, 0, 0)
+        with pytest.raises(BackendError, match=r"there is no queue .* Make it by `brrr setup` with the option topics"):
+            await backend.queue.put(topic, [b"x"])
+
+
+async def test_setup_without_topics_says_what_happens(url):
+    (said,) = await brrr.open_backend(url).setup()
+    assert said.endswith("are made when they are used")
+    (said,) = await brrr.open_backend(f"{url}?create=false").setup()
+    assert "name topics" in said
+
+
+async def test_opening_asks_once_and_makes_nothing(proxy, proxied_url):
+    async with brrr.open_backend(proxied_url()):
+        pass
+    assert [each.operation for each in proxy.requests] == ["GetQueueUrl"]
