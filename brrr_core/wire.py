@@ -6,6 +6,7 @@ printable US-ASCII and not empty, other text is UTF-8, and `scheduled_at` is any
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from operator import lt
 from typing import Final, NamedTuple, NoReturn, TypeAlias
@@ -157,6 +158,11 @@ def decode_pending(record: bytes) -> PendingReturns:
     Raises:
         MalformedRecordError: The record, or one of its returns, has a wrong shape.
     """
+    return _pending(_checked("pending-returns record", record))
+
+
+@lru_cache(maxsize=8)  # parents that find a record full look at it again and again, a thousand returns each time
+def _pending(record: bytes) -> PendingReturns:
     fields = _decode("pending-returns record", record)
     if isinstance(fields, dict):
         entries, scheduled_at = fields.get(b"returns"), fields.get(b"scheduled_at")
@@ -193,11 +199,15 @@ def _encode(record: str, value: object) -> bytes:
         ) from error
 
 
-def _decode(record: str, data: bytes) -> Bencoded:
+def _checked(record: str, data: bytes) -> bytes:
     if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - clients of servers give what they like
         raise MalformedRecordError(f"a {record} is a {type(data).__name__}, not bytes", remedy="Hand on bytes.")
+    return data
+
+
+def _decode(record: str, data: bytes) -> Bencoded:
     try:
-        decoded: Bencoded = bdecode(data)
+        decoded: Bencoded = bdecode(_checked(record, data))
     except (ValueError, RecursionError) as error:
         raise MalformedRecordError(
             f"a {record} of {len(data)} bytes is not bencode: {error}", remedy=_REMEDY
