@@ -130,6 +130,20 @@ async def test_a_look_that_is_cancelled_at_any_moment_holds_nothing(proxy, patie
         await patient.release([found])
 
 
+async def test_a_look_that_is_cancelled_before_the_backend_is_closed_holds_nothing(proxied_url, queue, topic):
+    await queue.put(topic, [b"x"])
+    async with brrr.open_backend(proxied_url()) as backend:
+        looking = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        looking.cancel()
+        await asyncio.wait({looking})
+
+    async with asyncio.timeout(10):  # and not the minute of a lease
+        (found,) = await queue.receive(topic, limit=1, wait=9)
+    assert found.attempt == 2
+
+
 async def test_what_a_cancelled_look_took_goes_to_who_waits(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
     await until_polled(proxy)

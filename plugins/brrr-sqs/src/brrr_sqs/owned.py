@@ -42,17 +42,19 @@ class Owned:
         return task
 
     async def close(self) -> None:
-        """Let what is under way end for a moment, then cancel it."""
-        self._closed = True
-        under_way = set(self._tasks)
-        if not under_way:
-            return
+        """Let what is under way end for a moment, and what follows from it, as giving back; then cancel it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PARTING
         try:
-            await asyncio.wait(under_way, timeout=PARTING)
+            while self._tasks and loop.time() < deadline:
+                await asyncio.wait(set(self._tasks), timeout=deadline - loop.time())
         finally:
-            for task in under_way:
+            self._closed = True
+            late = set(self._tasks)
+            for task in late:
                 task.cancel()
-        await asyncio.wait(under_way)
+        if late:
+            await asyncio.wait(late)
 
     def _ended(self, task: "Task[Any]") -> None:
         self._tasks.discard(task)

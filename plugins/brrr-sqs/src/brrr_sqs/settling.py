@@ -7,11 +7,12 @@ its task: whoever settles it again joins that task, and sends nothing that could
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from math import ceil
 from typing import Any, Final
 
 from brrr_core.backend import Delivery
-from brrr_core.errors import BackendError
+from brrr_core.errors import BackendClosedError, BackendError
 from brrr_sqs.batches import Entry, in_batches
 from brrr_sqs.messages import Receipt, Received, letter, message
 from brrr_sqs.names import names_of
@@ -87,7 +88,8 @@ class Settling:
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Let at once be seen what nobody here takes any more. If that fails, its lease runs out."""
         if deliveries:
-            self._queues.owned.start(self.release(deliveries, 0), "brrr gives back what nobody waits for")
+            with suppress(BackendClosedError):  # the lease runs out then, too
+                self._queues.owned.start(self.release(deliveries, 0), "brrr gives back what nobody waits for")
 
     async def _put_off(self, early: Sequence[Received]) -> None:
         for topic in {each.delivery.topic for each in early}:
