@@ -5,6 +5,7 @@ there already. Where none is to be had, a test is skipped with the reason; with 
 """
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -136,6 +137,8 @@ class Server(ServerProcess):
     def pause(self) -> None:
         """Have it stand still: connections stay, nothing answers."""
         self.signal(signal.SIGSTOP)
+        assert self.process is not None
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # all of its threads: one may be answering yet
 
     def go_on(self) -> None:
         """Have it go on after a pause."""

@@ -125,7 +125,9 @@ class Cluster:
     """Servers that are a cluster: three with slots, and replicas of the first where they are asked for."""
 
     def __init__(self, program: Path, folder: Path, *, replicas: int = 0) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+        # Where nobody can take over, a server that a busy machine holds up must not be taken for dead.
+        timeout = "1000" if replicas else "15000"
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--repl-diskless-sync-delay", "0")
         self.servers = [Server(program, folder / str(number), *options) for number in range(3 + replicas)]
 
     @property
