@@ -1,11 +1,36 @@
 """The checks of arguments that every backend makes before it does anything."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from math import isnan
+from typing import Any, Final
 
-from brrr_core.errors import ArgumentError, BodyTooLargeError, ValueTooLargeError
+from brrr_core.backend.options import Duration
+from brrr_core.errors import ArgumentError, BodyTooLargeError, OptionError, ValueTooLargeError
 
-__all__ = ["check_bodies", "check_delay", "check_limit", "check_topic", "check_values", "check_wait"]
+__all__ = [
+    "LONGEST_DURATION",
+    "check_bodies",
+    "check_delay",
+    "check_durations",
+    "check_limit",
+    "check_topic",
+    "check_values",
+    "check_wait",
+]
+
+LONGEST_DURATION: Final = 10 * 365 * 24 * 3600.0
+"""Seconds of the longest time that an option can have: ten years, which every client and server can count."""
+
+
+def check_durations(options: Any) -> None:
+    """Every duration of an options class is from a millisecond to ten years. Raises `OptionError`."""
+    for option in fields(options):
+        value: object = getattr(options, option.name)
+        if isinstance(value, Duration) and not 0.001 <= value <= LONGEST_DURATION:
+            raise OptionError(
+                f"{option.name} is {value:g} s", remedy=f"Give {option.name} from 1ms to ten years (3650d)."
+            )
 
 
 def check_topic(topic: str) -> None:

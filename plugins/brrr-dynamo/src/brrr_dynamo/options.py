@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from brrr_core.backend import Duration
+from brrr_core.backend.checks import LONGEST_DURATION
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_VALUE", "DynamoOptions"]
@@ -16,7 +17,6 @@ CONNECT_TIMEOUT: Final = Duration(5)
 TIMEOUT: Final = Duration(10)
 RETRY_FOR: Final = Duration(30)
 SHORTEST_TTL: Final = 1.0
-LONGEST_TTL: Final = 10 * 365 * 24 * 3600.0
 LONGEST_WAIT: Final = 3600.0
 """A head that waits longer for its turn could find its parts taken for what a crash left (`brrr_dynamo.parts`)."""
 
@@ -49,7 +49,7 @@ class DynamoOptions:
         for option in fields(self):
             value: object = getattr(self, option.name)
             lives = option.name.endswith("ttl")
-            shortest, longest = (SHORTEST_TTL, LONGEST_TTL) if lives else (0.001, LONGEST_WAIT)
+            shortest, longest = (SHORTEST_TTL, LONGEST_DURATION) if lives else (0.001, LONGEST_WAIT)
             if isinstance(value, Duration) and not shortest <= value <= longest:
                 most = "ten years (3650d)" if lives else "an hour (1h)"
                 raise OptionError(

@@ -1,13 +1,14 @@
 """What a NATS backend can be told, and the largest body and value that it takes."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 from brrr_core.backend import Duration, Secret
+from brrr_core.backend.checks import check_durations
 from brrr_core.errors import OptionError
 
-__all__ = ["LONGEST", "MAX_BODY", "MAX_VALUE", "NatsOptions"]
+__all__ = ["MAX_BODY", "MAX_VALUE", "NatsOptions"]
 
 KIB: Final = 1024
 MAX_BODY: Final = 960 * KIB
@@ -22,7 +23,6 @@ COUNTER_TTL: Final = Duration(7 * 24 * 3600)
 CONNECT_TIMEOUT: Final = Duration(5)
 TIMEOUT: Final = Duration(10)
 RETRY_FOR: Final = Duration(15)
-LONGEST: Final = 10 * 365 * 24 * 3600.0
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 INBOX: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,3}")
@@ -80,12 +80,7 @@ class NatsOptions:
     verify: bool = True
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value: object = getattr(self, option.name)
-            if isinstance(value, Duration) and not 0.001 <= value <= LONGEST:
-                raise OptionError(
-                    f"{option.name} is {value:g} s", remedy=f"Give {option.name} from 1ms to ten years (3650d)."
-                )
+        check_durations(self)
         for name in ("stream", "bucket", "domain"):
             value = getattr(self, name)
             if isinstance(value, str) and not NAME.fullmatch(value):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from nats.nuid import NUID
 
 from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_wait
+from brrr_core.backend.checks import LONGEST_DURATION, check_bodies, check_delay, check_limit, check_wait
 from brrr_nats.clock import ServerClock
 from brrr_nats.failures import CONSUMER_NOT_FOUND, FAILURES, ApiError, api_error
 from brrr_nats.graveyard import Graveyard
@@ -20,7 +20,7 @@ from brrr_nats.layout import Layout
 from brrr_nats.letters import letter_request, shortened
 from brrr_nats.link import Link, Request
 from brrr_nats.messages import Reply
-from brrr_nats.options import LONGEST, MAX_BODY, NatsOptions
+from brrr_nats.options import MAX_BODY, NatsOptions
 from brrr_nats.receivers import Receivers
 from brrr_nats.settling import ACK, EXTEND, RELEASE, Settler
 from brrr_nats.streams import ensure_stream, find_stream
@@ -78,7 +78,7 @@ class NatsQueue(Queue):
             await self._link.store([Request(names.ready, body) for body in bodies])
         elif bodies:
             try:
-                due = await self._clock.after(min(delay, LONGEST))
+                due = await self._clock.after(min(delay, LONGEST_DURATION))
             except FAILURES as error:
                 raise self._link.translated(error) from error
             headers = {"Nats-Schedule": f"@at {due}", "Nats-Schedule-Target": names.ready}
@@ -101,7 +101,7 @@ class NatsQueue(Queue):
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
         """Give messages back."""
         check_delay(delay)
-        rest = b' {"delay":%d}' % int(min(delay, LONGEST) * 1e9) if delay else b""
+        rest = b' {"delay":%d}' % int(min(delay, LONGEST_DURATION) * 1e9) if delay else b""
         await self._settler.settle(deliveries, RELEASE + rest)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:

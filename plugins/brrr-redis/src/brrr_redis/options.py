@@ -1,10 +1,11 @@
 """What a Redis backend can be told, and the largest body and value that it takes."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 from brrr_core.backend import Duration, Secret
+from brrr_core.backend.checks import check_durations
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_BODY", "MAX_VALUE", "RedisOptions"]
@@ -22,7 +23,6 @@ SWEEP: Final = Duration(2)
 CONNECT_TIMEOUT: Final = Duration(5)
 TIMEOUT: Final = Duration(10)
 RETRY_FOR: Final = Duration(15)
-LONGEST: Final = 10 * 365 * 24 * 3600.0
 
 HASH_TAG: Final = re.compile(r"[^{]*\{[^}]+\}.*", re.DOTALL)
 
@@ -68,12 +68,7 @@ class RedisOptions:
     sentinel_password: Secret | None = None
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value: object = getattr(self, option.name)
-            if isinstance(value, Duration) and not 0.001 <= value <= LONGEST:
-                raise OptionError(
-                    f"{option.name} is {value:g} s", remedy=f"Give {option.name} from 1ms to ten years (3650d)."
-                )
+        check_durations(self)
         if self.db is not None and self.db < 0:
             raise OptionError(f"db is {self.db}", remedy="Databases are numbered from 0.")
         if "{" in self.prefix and not HASH_TAG.fullmatch(self.prefix):

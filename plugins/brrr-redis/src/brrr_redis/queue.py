@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import Final
 
 from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_wait
+from brrr_core.backend.checks import LONGEST_DURATION, check_bodies, check_delay, check_limit, check_wait
 from brrr_core.errors import BrrrError
 from brrr_redis.client import Client
 from brrr_redis.commands import call, command
 from brrr_redis.layout import Layout, TopicKeys
-from brrr_redis.options import LONGEST, MAX_BODY
+from brrr_redis.options import MAX_BODY
 from brrr_redis.receipts import Receipt, Tokens, dead_letter, delivery, receipts_by_topic
 from brrr_redis.scripts import ACK, BURY, CLAIM, DELAY, DROP, EXTEND, REDRIVE, RELEASE, STATS, UNCLAIM, Script
 from brrr_redis.waiting import Watches
@@ -185,4 +185,4 @@ class RedisQueue(Queue):
 
 def _milliseconds(seconds: float) -> int:
     """A span as scripts take it. One that is not 0 does not become 0."""
-    return -int(-min(seconds, LONGEST) * 1000 // 1)
+    return -int(-min(seconds, LONGEST_DURATION) * 1000 // 1)

@@ -1,9 +1,10 @@
 """What an SQS backend can be told."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 from brrr_core.backend import Duration
+from brrr_core.backend.checks import check_durations
 from brrr_core.errors import OptionError
 
 __all__ = ["LONGEST_LEASE", "SqsOptions"]
@@ -15,8 +16,6 @@ RETRY_FOR: Final = Duration(30)
 
 LONGEST_LEASE: Final = 12 * 3600
 """Seconds that SQS hides a message at most, from when it was received."""
-
-LONGEST: Final = 10 * 365 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +45,6 @@ class SqsOptions:
     retry_for: Duration = RETRY_FOR
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value: object = getattr(self, option.name)
-            if isinstance(value, Duration) and not 0.001 <= value <= LONGEST:
-                raise OptionError(
-                    f"{option.name} is {value:g} s", remedy=f"Give {option.name} from 1ms to ten years (3650d)."
-                )
+        check_durations(self)
         if not (1 <= self.lease <= LONGEST_LEASE and self.lease.is_integer()):
             raise OptionError(f"lease is {self.lease:g} s", remedy="SQS has leases of whole seconds, from 1s to 12h.")
