@@ -87,6 +87,19 @@ async def test_after_an_error_what_runs_may_end_and_nothing_more_begins():
     assert sorted(ended) == [0, 2]
 
 
+async def test_all_are_run_to_the_end_where_that_is_wanted():
+    begun = []
+
+    async def run(number):
+        begun.append(number)
+        if number in {1, 3}:
+            raise KeyError(number)
+
+    with pytest.raises(KeyError, match="1"):
+        await spread(run, range(10), limit=2, to_the_end=True)
+    assert sorted(begun) == [*range(10)]
+
+
 async def test_one_that_is_cancelled_alone_is_no_result():
     async def run(number):
         if number == 1:

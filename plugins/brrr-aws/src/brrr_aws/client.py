@@ -6,12 +6,12 @@ from typing import Final
 
 from brrr_aws.backoff import Backoff
 from brrr_aws.cleaning import clean, plain_address
-from brrr_aws.failures import AnswerLostError, Asked, AwsRefusal, late, lost, translated
+from brrr_aws.failures import AnswerLostError, Asked, AwsRefusal, closed, late, lost, translated
 from brrr_aws.fates import Fate, StrangerError, answer_of, code_of, fate_of
 from brrr_aws.making import Answer, Maker, RawClient
 from brrr_aws.metering import Meter, current_meter
 from brrr_aws.place import AwsPlace
-from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from brrr_core.errors import BackendUnavailableError
 
 __all__ = ["Answer", "AwsClient"]
 
@@ -128,7 +128,7 @@ class AwsClient:
             except Exception as error:
                 if self._client is None:
                     clean(error)
-                    raise self._closed() from error
+                    raise closed() from error
                 code, fate = code_of(error), fate_of(error)
                 if code in told:
                     clean(error)
@@ -160,11 +160,8 @@ class AwsClient:
 
     def _opened(self) -> RawClient:
         if self._client is None:
-            raise self._closed()
+            raise closed()
         return self._client
-
-    def _closed(self) -> BackendClosedError:
-        return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
     def _asked(self, operation: str) -> Asked:
         return Asked(self.service, operation, self._where, self._subject, self._missing)

@@ -8,9 +8,9 @@ from botocore import exceptions as botocore  # type: ignore[import-untyped]  # p
 from brrr_aws.cleaning import clean
 from brrr_aws.codes import CLOCKS, DENIED, EXPIRED, MISSING, SIGNED_WRONG, STRANGERS, THROTTLED
 from brrr_aws.fates import TOO_MANY, Fate, answer_of, code_of, fate_of, status_of
-from brrr_core.errors import BackendError, BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
 
-__all__ = ["THROTTLED", "AnswerLostError", "Asked", "AwsRefusal", "late", "lost", "translated"]
+__all__ = ["AnswerLostError", "Asked", "AwsRefusal", "closed", "late", "lost", "translated"]
 
 SLOWER: Final = "Raise the limits of {subject} or of the account, run fewer workers, or raise retry_for."
 
@@ -72,6 +72,11 @@ def translated(error: Exception, asked: Asked) -> BrrrError:
     ours = _answered(error, asked) if answer_of(error) else _unanswered(error, asked)
     ours.__cause__ = error
     return ours
+
+
+def closed() -> BackendClosedError:
+    """The error of what is asked of a closed backend."""
+    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
 def late(asked: Asked, within: float, why: str) -> BackendUnavailableError:

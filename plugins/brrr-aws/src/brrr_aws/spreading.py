@@ -10,11 +10,19 @@ ThingT = TypeVar("ThingT")
 ResultT = TypeVar("ResultT")
 
 
-async def spread(run: Callable[[ThingT], Awaitable[ResultT]], things: Sequence[ThingT], *, limit: int) -> list[ResultT]:
+async def spread(
+    run: Callable[[ThingT], Awaitable[ResultT]], things: Sequence[ThingT], *, limit: int, to_the_end: bool = False
+) -> list[ResultT]:
     """The results of `run` for each thing, in their order; at most `limit` run at the same time.
 
-    After a failure nothing more is begun, and what runs by then may end: a write that is cut off may have been done or
-    not, and leaves its connection useless. A cancellation cancels all.
+    What runs when another fails may end: a write that is cut off may have been done or not, and leaves its connection
+    useless. A cancellation cancels all.
+
+    Args:
+        run: What to do.
+        things: With each of these.
+        limit: How many at a time.
+        to_the_end: Whether after a failure the rest is still begun.
 
     Raises:
         Exception: What the first one raised that failed.
@@ -27,7 +35,7 @@ async def spread(run: Callable[[ThingT], Awaitable[ResultT]], things: Sequence[T
 
     async def work() -> None:
         for place in places:
-            if failures:
+            if failures and not to_the_end:
                 return
             try:
                 results[place] = await run(things[place])

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from brrr_aws.failures import THROTTLED
+from brrr_aws.codes import THROTTLED
+from brrr_aws.spreading import spread
 from brrr_core.errors import BackendError
 from brrr_sqs.bodies import size
-from brrr_sqs.owned import side_by_side
 from brrr_sqs.queues import Queues
 
 __all__ = ["Entry", "in_batches"]
@@ -17,6 +17,9 @@ Entry = Mapping[str, Any]
 MOST_ENTRIES: Final = 10
 MOST_BYTES: Final = 256 * 1024
 """Bytes of the messages of one request, which every SQS takes; a message that is larger goes alone."""
+
+SIDE_BY_SIDE: Final = 8
+"""Requests of one operation that are under way at the same time."""
 
 
 async def in_batches(
@@ -77,7 +80,7 @@ async def in_batches(
         if refused is not None:
             raise refused
 
-    await side_by_side(run, _batches(entries))
+    await spread(run, list(_batches(entries)), limit=SIDE_BY_SIDE, to_the_end=True)
 
 
 def _refused(queues: Queues, name: str, operation: str, failed: Entry) -> BackendError:

@@ -2,26 +2,17 @@
 
 import asyncio
 from asyncio import Task
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from brrr_core.errors import BackendClosedError
+from brrr_aws.failures import closed
 
-__all__ = ["Owned", "closed", "outcome", "side_by_side"]
+__all__ = ["Owned", "outcome"]
 
 ResultT = TypeVar("ResultT")
-ThingT = TypeVar("ThingT")
 
 PARTING: Final = 2.0
 """Seconds that closing gives to what is being settled or given back. What is not, comes back when leases run out."""
-
-SIDE_BY_SIDE: Final = 8
-"""Requests of one operation that are under way at the same time."""
-
-
-def closed() -> BackendClosedError:
-    """The error of what is asked of a closed queue."""
-    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
 class Owned:
@@ -72,30 +63,3 @@ async def outcome(task: "Task[ResultT]") -> ResultT:
     if task.cancelled():
         raise closed()
     return task.result()
-
-
-async def side_by_side(run: Callable[[ThingT], Coroutine[Any, Any, None]], things: Iterable[ThingT]) -> None:
-    """Run something for each thing, some at the same time. One that fails does not keep the others from being run.
-
-    Raises:
-        Exception: What the first one raised that failed, when all have ended.
-    """
-    rest = list(things)
-    if len(rest) == 1:
-        await run(rest[0])
-        return
-    errors: list[Exception] = []
-    places = iter(rest)
-
-    async def work() -> None:
-        for thing in places:
-            try:
-                await run(thing)
-            except Exception as error:  # noqa: BLE001 - raised below, when the others are done
-                errors.append(error)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(SIDE_BY_SIDE, len(rest))):
-            group.create_task(work())
-    if errors:
-        raise errors[0]

@@ -15,11 +15,12 @@ from typing import Final
 
 from brrr_aws.backoff import Backoff
 from brrr_aws.client import AwsClient
+from brrr_aws.failures import closed
 from brrr_core.backend import Delivery
 from brrr_core.errors import BackendError
 from brrr_sqs.messages import RECEIVED, Received, received
 from brrr_sqs.names import names_of
-from brrr_sqs.owned import closed, outcome
+from brrr_sqs.owned import outcome
 from brrr_sqs.queues import Queues
 from brrr_sqs.settling import Settling
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from brrr_aws.backoff import Backoff
 from brrr_aws.client import Answer, AwsClient
+from brrr_aws.codes import MISSING
 from brrr_aws.failures import AwsRefusal
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqs.bodies import MESSAGE_LIMIT
@@ -13,7 +14,6 @@ from brrr_sqs.owned import Owned, outcome
 
 __all__ = ["Queues"]
 
-MISSING: Final = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 EXISTS: Final = ("QueueAlreadyExists", "QueueNameExists")
 DELETED: Final = ("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently")
 
