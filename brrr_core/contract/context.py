@@ -13,7 +13,7 @@ from brrr_core.contract.processes import Agent
 from brrr_core.contract.target import Target
 from brrr_core.errors import BrrrError
 
-__all__ = ["NOTHING", "Context", "Ended", "NotApplicableError", "StalledError", "raised"]
+__all__ = ["IN_TIME", "NOTHING", "POLL", "Context", "Ended", "NotApplicableError", "StalledError", "raised"]
 
 ResultT = TypeVar("ResultT")
 
@@ -25,7 +25,7 @@ MOST_TURNS: Final = 20_000
 MOST_ROUNDS: Final = 50
 
 IN_TIME: Final = 0.9
-"""The part of a lease in which a receiver is sure to hold it, whatever the server's clock."""
+"""The part of a lease, or a delay, in which it is sure to last, whatever the server's clock."""
 
 
 class NotApplicableError(Exception):

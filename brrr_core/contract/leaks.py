@@ -102,5 +102,5 @@ def poll(left: Callable[[], set[ThingT]]) -> set[ThingT]:
     """What is still left when it has had the time to go."""
     deadline = time.monotonic() + SETTLE
     while (found := left()) and time.monotonic() < deadline:
-        time.sleep(0.005)
+        time.sleep(0.005)  # between looks: threads and descriptors tell nobody that they have gone
     return found

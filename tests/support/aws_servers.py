@@ -202,14 +202,18 @@ def _state(folder: Path) -> Iterator[dict[str, int]]:
 
 def dynamo_url(table: str, endpoint: str | None, **options: str) -> str:
     """The URL of a table: behind an endpoint of http, or on AWS."""
-    query = "&".join(f"{name}={value}" for name, value in options.items())
-    place = table if endpoint is None else f"{endpoint.removeprefix('http://')}/{table}"
-    return f"dynamo://{place}" + (f"?{query}" if query else "")
+    return _url("dynamo", table, endpoint, options)
 
 
 def sqs_url(prefix: str, endpoint: str | None, **options: str) -> str:
     """The URL of a queue: behind an endpoint of http, or on AWS."""
-    return dynamo_url(prefix, endpoint, **options).replace("dynamo://", "sqs://", 1)
+    return _url("sqs", prefix, endpoint, options)
+
+
+def _url(scheme: str, name: str, endpoint: str | None, options: dict[str, str]) -> str:
+    query = "&".join(f"{option}={value}" for option, value in options.items())
+    place = name if endpoint is None else f"{endpoint.removeprefix('http://')}/{name}"
+    return f"{scheme}://{place}" + (f"?{query}" if query else "")
 
 
 def client(service: str, endpoint: str | None) -> Any:

@@ -5,7 +5,7 @@ from time import time
 
 from brrr_core.backend import Queue, QueueStats
 from brrr_core.contract.checks import check, equal, same_bodies
-from brrr_core.contract.context import Context
+from brrr_core.contract.context import IN_TIME, POLL, Context
 from brrr_core.contract.registry import rule
 from brrr_core.contract.rules.queue_bodies import HOSTILE
 
@@ -23,11 +23,6 @@ CLOCKS = 60.0
 
 DELAY = 2.0
 """Seconds of a delay that is counted at."""
-
-IN_TIME = 0.9
-"""The part of a delay in which a message is sure to be delayed, whatever the server's clock."""
-
-POLL = 0.01
 
 
 async def _buried(ctx: Context, queue: Queue, topic: str, bodies: list[bytes], reason: str = "tried enough") -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import brrr_core as brrr
 from tests.support import aws_servers
+from tests.support.aws_proxy import proxied
 from tests.support.aws_servers import dynamo_url
 
 aws_environment = aws_servers.aws_environment
@@ -56,6 +57,13 @@ def item_of(dynamo, table):
         return dynamo.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
 
     return get
+
+
+@pytest.fixture
+async def proxy(dynamo_endpoint):
+    """What stands between a backend and the emulator, and does harm."""
+    async with proxied(dynamo_endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture

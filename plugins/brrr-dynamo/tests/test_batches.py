@@ -6,16 +6,7 @@ import brrr_core as brrr
 from brrr_aws.metering import metering
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError, BackendUnavailableError
-from tests.support.aws_proxy import proxied
 from tests.support.aws_servers import dynamo_url
-
-
-@pytest.fixture
-async def proxy(dynamo_endpoint):
-    if dynamo_endpoint is None:
-        pytest.skip("batches are looked at before emulators alone")
-    async with proxied(dynamo_endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

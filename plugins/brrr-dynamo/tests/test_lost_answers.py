@@ -6,18 +6,9 @@ import brrr_core as brrr
 from brrr_aws.failures import AnswerLostError
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
-from tests.support.aws_proxy import proxied
 from tests.support.aws_servers import dynamo_url
 
 HARMS = ["lose", "stall"]
-
-
-@pytest.fixture
-async def proxy(dynamo_endpoint):
-    if dynamo_endpoint is None:
-        pytest.skip("answers are lost before emulators alone")
-    async with proxied(dynamo_endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

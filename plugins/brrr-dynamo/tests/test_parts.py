@@ -13,7 +13,6 @@ from brrr_core.errors import BackendError, BackendUnavailableError, CorruptBacke
 from brrr_dynamo import parts
 from brrr_dynamo.layout import INLINE
 from brrr_dynamo.options import MAX_VALUE
-from tests.support.aws_proxy import proxied
 from tests.support.aws_servers import dynamo_url
 
 RANDOM = Random(7)
@@ -52,14 +51,6 @@ def left(dynamo, table_of_parts):
         )
 
     return count
-
-
-@pytest.fixture
-async def proxy(dynamo_endpoint):
-    if dynamo_endpoint is None:
-        pytest.skip("requests are held up before emulators alone")
-    async with proxied(dynamo_endpoint) as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("size", [INLINE - 1, INLINE, INLINE + 1, 393_216 * 2, MAX_VALUE])

@@ -145,6 +145,12 @@ async def test_records_outlive_the_server(tmp_path):
         server.kill()
 
 
+async def made_anew(link, bucket):
+    """Empty a bucket that is read from its leader: its revisions begin again, as if that had gone back in time."""
+    await link.ask(f"STREAM.DELETE.KV_{bucket}")
+    await stream(link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+
+
 async def test_answers_older_than_an_own_change_are_asked_for_again(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.link, bucket)
@@ -152,8 +158,7 @@ async def test_answers_older_than_an_own_change_are_asked_for_again(server, buck
         for number in range(5):
             await roles.store.write([(PENDING, b"%d" % number)])
         # As a leader that does not know of the last three messages: it has only two.
-        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
-        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+        await made_anew(roles.link, bucket)
         for number in range(2):
             await put(roles.link, bucket, "pending_returns.h", b"old %d" % number)
         proxy.subjects.clear()
@@ -176,8 +181,7 @@ async def test_a_swap_is_not_failed_by_a_refusal_that_is_older_than_an_own_chang
         for number in range(3):
             await roles.store.write([(PENDING, b"%d" % number)])
         # As a leader that does not know of any message.
-        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
-        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+        await made_anew(roles.link, bucket)
         proxy.subjects.clear()
         swapping = asyncio.create_task(roles.store.swap([Swap(PENDING, b"2", b"new")]))
 
@@ -196,8 +200,7 @@ async def test_a_bucket_that_was_made_anew_is_believed_in_the_end(server, bucket
         await forbid_direct(roles.link, bucket)
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, patience=0.3) as roles:
         await roles.store.write([(PENDING, b"1")])
-        await roles.link.ask(f"STREAM.DELETE.KV_{bucket}")
-        await stream(roles.link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+        await made_anew(roles.link, bucket)
 
         assert await roles.store.read([PENDING]) == [None]
         proxy.subjects.clear()

@@ -230,8 +230,9 @@ async def test_servers_that_are_known_by_number_are_checked_by_the_name_of_who_t
             other = Address("127.0.0.1", servers[1].port)
             await asyncio.to_thread(until, lambda: other in line._known, "the other server is known")
             servers[0].kill()
-            while line.current is not None:  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                while line.current is not None:  # noqa: ASYNC110 - nobody tells of it
+                    await asyncio.sleep(0.01)  # between looks
             connection = await line.connection(asyncio.get_running_loop().time() + 20)
             assert connection.info["server_name"] == "n1"
         finally:

@@ -6,6 +6,7 @@ import random
 import pytest
 
 import brrr_core as brrr
+from tests.support import nats_roles
 from tests.support.nats_servers import nats_program, until
 from tests.support.soak import TOPIC, workers
 
@@ -93,9 +94,12 @@ async def test_thousands_of_leases_at_a_time(request, kind):
         assert await opened[0].queue.receive(TOPIC, limit=1, wait=0) == []
         for each, mine in zip(opened, held, strict=True):
             await each.queue.ack(mine)
-        async with asyncio.timeout(60):  # replicas remove what was acknowledged a little later
-            while await opened[0].queue.stats(TOPIC) != (0, 0, 0, 0):  # noqa: ASYNC110 - it is the servers' state
-                await asyncio.sleep(0.05)
+
+        async def empty():
+            return await opened[0].queue.stats(TOPIC) == (0, 0, 0, 0)
+
+        # Replicas remove what was acknowledged a little later.
+        await nats_roles.until(empty, "the queue is empty", bound=60)
     finally:
         for each in opened:
             await each.close()

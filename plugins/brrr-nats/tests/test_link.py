@@ -129,9 +129,7 @@ async def test_it_connects_again_by_itself(shared_server):
         for _ in range(3):
             before = link.line.current
             proxy.cut()
-            async with asyncio.timeout(10):
-                while link.line.current in {before, None}:  # noqa: ASYNC110 - nobody tells of it
-                    await asyncio.sleep(0.01)
+            await until(lambda before=before: link.line.current not in {before, None})
             await link.request_many([Request(INFO)])
 
 
@@ -214,7 +212,7 @@ async def pretending(*, after_login=b"", **info):
 async def until(condition):
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between looks
 
 
 @pytest.mark.parametrize("version", ["2.11.9", "1.4.1", "", "2.2.0-beta"])

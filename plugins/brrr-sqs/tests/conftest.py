@@ -54,8 +54,6 @@ def sqs(sqs_endpoint):
 @pytest.fixture
 async def proxy(sqs_endpoint):
     """What stands between a backend and the emulator, and does harm."""
-    if sqs_endpoint is None:
-        pytest.skip("answers are lost before emulators alone")
     async with proxied(sqs_endpoint) as proxy:
         yield proxy
 

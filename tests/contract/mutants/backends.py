@@ -185,7 +185,7 @@ class HangsUnderUse(Sound):
         async def receive(self, topic, *, limit, wait):
             try:
                 return await self.inner.receive(topic, limit=limit, wait=wait)
-            except Exception:
+            except Exception:  # whatever it is that closing raises
                 await asyncio.sleep(30)
                 raise
 

@@ -194,7 +194,7 @@ class SwallowsSignals(JsonCodec):
     async def invoke_task(self, call, task):
         try:
             return await super().invoke_task(call, task)
-        except Exception:
+        except Exception:  # what is no signal passes, as it should
             raise
         except BaseException as error:
             raise BrrrError("the task failed") from error
