@@ -1,4 +1,4 @@
-"""Runs rules: each in an event loop of its own, in debug mode, watched for what it leaves behind."""
+"""Runs rules: each in an event loop of its own, watched for what it leaves behind."""
 
 import asyncio
 import math
@@ -13,7 +13,7 @@ from brrr_core.codec.contracts import Codec
 from brrr_core.contract.checks import broken
 from brrr_core.contract.codecs import CodecContext, CodecTarget
 from brrr_core.contract.context import Context, NotApplicableError, StalledError
-from brrr_core.contract.leaks import Loose, other_tasks, watched
+from brrr_core.contract.leaks import other_tasks, watched
 from brrr_core.contract.pulse import Pulse
 from brrr_core.contract.registry import Rule, find, rules_of
 from brrr_core.contract.report import Outcome, Report, Status
@@ -183,8 +183,8 @@ def run_rule(rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
 def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, pulse: Pulse) -> Outcome | None:
     """Run one rule; None where nothing can be said."""
     try:
-        with watched() as loose, asyncio.Runner(debug=True, loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(_run(rule, target, f"{seed} {rule.id}", loose, pulse))
+        with watched() as loose, asyncio.Runner(loop_factory=loose.new_loop) as runner:
+            runner.run(_run(rule, target, f"{seed} {rule.id}", pulse))
     except NotApplicableError as excuse:
         return Outcome(rule, Status.NOT_APPLICABLE, str(excuse))
     except StalledError:
@@ -207,10 +207,7 @@ def _telling(error: Exception) -> Exception:
     return next((each for each in leaves if isinstance(each, RuleBrokenError)), leaves[0])
 
 
-async def _run(rule: Rule, target: Target | CodecTarget, seed: str, loose: Loose, pulse: Pulse) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(loose.of_loop)
-    loop.slow_callback_duration = math.inf  # debug mode is for the loop's checks, not for its log
+async def _run(rule: Rule, target: Target | CodecTarget, seed: str, pulse: Pulse) -> None:
     seconds = rule.limit
     if isinstance(target, Target):
         seconds *= max(1.0, target.grace / GRACE)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 from brrr_core.plugins.builtin import MEMORY
@@ -137,6 +138,21 @@ class LeaksAThread(Sound):
 
     async def start(self):
         threading.Thread(target=threading.Event().wait, args=(4,), daemon=True).start()
+        return await super().start()
+
+
+@breaks("BACKEND-CLEAN-01")
+class CallsFromAThread(Sound):
+    """A thread hands its result to the loop behind the loop's back, and what it gets for that is swallowed."""
+
+    async def start(self):
+        loop = asyncio.get_running_loop()
+
+        def work():
+            with suppress(RuntimeError):
+                loop.call_soon(print)
+
+        await asyncio.to_thread(work)
         return await super().start()
 
 
