@@ -7,6 +7,7 @@ import traceback
 from asyncio import create_task
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from brrr_aws.failures import AnswerLostError, AwsRefusal
 from brrr_aws.making import STREAMED
@@ -325,6 +326,21 @@ async def test_without_a_region(service, monkeypatch):
 async def test_a_profile_that_is_not_there(service):
     with pytest.raises(BackendError, match="nobodys"):
         await client_at(service.endpoint, profile="nobodys").open()
+
+
+async def test_the_descriptions_of_services_are_read_once_in_a_process(service, monkeypatch):
+    read: list[object] = []
+    whole = JSONFileLoader.load_file
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda self, path: read.append(path) or whole(self, path))
+    first, second = client_at(service.endpoint), client_at(service.endpoint)
+
+    await first.open()
+    read.clear()
+    await second.open()
+
+    assert read == []
+    await first.close()
+    await second.close()
 
 
 async def test_a_client_that_is_closed_says_so(service, client):

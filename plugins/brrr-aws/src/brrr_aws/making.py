@@ -1,6 +1,7 @@
 """Makes aiobotocore's client of a service, as brrr wants it: its own retries off, and nothing read twice."""
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +12,7 @@ from typing import Any, Final, Protocol, cast
 
 from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 from aiobotocore.session import AioSession  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+from botocore.loaders import create_loader  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
 from brrr_aws.place import AwsPlace
 
@@ -65,7 +67,6 @@ class Maker:
     async def make(self) -> tuple[RawClient, AbstractAsyncContextManager[RawClient]]:
         """A client, and what closes it. Raises whatever the client library does."""
         session = cast("Any", AioSession(profile=self.place.profile))
-        # Megabytes of JSON; what is loaded is kept by the session.
         await asyncio.to_thread(_load, session, self.service)
         scope: AbstractAsyncContextManager[RawClient] = session.create_client(
             self.service,
@@ -102,9 +103,16 @@ def _stream(request: Any, **_: object) -> None:
         request.body = BytesIO(body)
 
 
+@functools.cache
+def _loader(folders: str | None) -> Any:
+    """What reads AWS' descriptions of its services, and keeps them: megabytes of JSON, the same for every client."""
+    return cast("Any", create_loader)(folders)
+
+
 def _load(session: Any, service: str) -> None:
-    """Have the session's loader read what it reads when a client is made."""
-    loader = session.get_component("data_loader")
+    """Have the loader read what a client of the service is made of: it takes a thread a while, the first time."""
+    loader = _loader(session.get_config_variable("data_path"))
+    session.register_component("data_loader", loader)
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)
     for kind in ("service-2", "endpoint-rule-set-1"):
