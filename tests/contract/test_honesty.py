@@ -17,6 +17,9 @@ class Memory:
         return "memory:honest"
 """
 
+LEFT_OUT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "valkey")]
+"""Plugins that take longer to import than a run takes, and have nothing to do with the kit."""
+
 
 class Run:
     """A pytest of its own, in a folder far from the checkout's configuration."""
@@ -26,7 +29,7 @@ class Run:
 
     def __call__(self, code: str, *arguments: str, partial: bool = False) -> subprocess.CompletedProcess[str]:
         (self.folder / "test_kit.py").write_text(HEAD + code)
-        command = [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", *arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "-ra", *LEFT_OUT, *arguments]
         return subprocess.run(
             command,
             cwd=self.folder,

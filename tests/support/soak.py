@@ -4,13 +4,16 @@
 """
 
 import asyncio
+import multiprocessing
 import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import brrr_core as brrr
 from tests.support.fleet import until_idle, urls_of
@@ -19,6 +22,12 @@ TOPIC = "soak"
 DEPTH = 7
 BOUND = 60.0
 """Seconds within which a round must end, whatever is killed."""
+
+NURSERY = multiprocessing.get_context("forkserver")
+"""Workers are forked from a process that has imported what they need: kills find them at work, not importing."""
+NURSERY.set_forkserver_preload(
+    [__name__, *(f"brrr_{plugin}.backend" for plugin in ("dynamo", "nats", "redis", "sqlite", "sqs"))]
+)
 
 
 @brrr.handler
@@ -30,11 +39,11 @@ async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") 
     return 1 + sum(await app.gather(*children))
 
 
-async def work(*urls: str) -> None:
-    """Be a worker, until killed or told to stop."""
+async def work(*urls: str, ready: Callable[[], object]) -> None:
+    """Be a worker, until killed or told to stop; `ready` is called once it is connected."""
     async with brrr.serve(*urls, policy=brrr.Policy(backoff=0.05)) as connection:
         app = brrr.AppWorker(handlers={"tree": tree}, codec="json", connection=connection)
-        print("ready", flush=True)  # noqa: T201 - what the test waits for
+        ready()
         await connection.loop(TOPIC, app.handle, concurrency=8)
 
 
@@ -54,37 +63,40 @@ class Workers:
         self.urls = urls
         self.dice = dice
         self.number = number
-        self.processes: list[asyncio.subprocess.Process] = []
+        self.processes: list[BaseProcess] = []
 
     async def start(self) -> None:
-        self.processes = [await self._spawn() for _ in range(self.number)]
-        for process in self.processes:
-            await self._ready(process)
+        """Start them, and wait until each is connected."""
+        pipes = [NURSERY.Pipe(duplex=False) for _ in range(self.number)]
+        self.processes = [self._spawn(end) for _, end in pipes]
+        for begin, end in pipes:
+            assert await asyncio.to_thread(begin.poll, BOUND), "a worker does not start"
+            begin.close()
+            end.close()
 
-    async def kill(self, victims: int) -> None:
+    def kill(self, victims: int) -> None:
         """Kill some with SIGKILL, and start as many."""
         for at in self.dice.sample(range(self.number), victims):
             process = self.processes[at]
-            assert process.returncode is None, f"a worker ended by itself, with {process.returncode}"
+            assert process.exitcode is None, f"a worker ended by itself, with {process.exitcode}"
             process.kill()
-            await process.wait()
-            self.processes[at] = await self._spawn()
+            process.join()
+            self.processes[at] = self._spawn(None)
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
+        """Kill all of them."""
         for process in self.processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            process.kill()
+            process.join()
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.soak", *self.urls, stdout=asyncio.subprocess.PIPE
-        )
+    def _spawn(self, connected: Connection | None) -> BaseProcess:
+        process = NURSERY.Process(target=_forked, args=(self.urls, connected))
+        process.start()
+        return process
 
-    async def _ready(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async with asyncio.timeout(BOUND):
-            assert await process.stdout.readline() == b"ready\n"
+
+def _forked(urls: Sequence[str], connected: Connection | None) -> None:
+    asyncio.run(work(*urls, ready=lambda: connected and connected.send(True)))
 
 
 @asynccontextmanager
@@ -95,7 +107,7 @@ async def workers(urls: Sequence[str], number: int, dice: random.Random) -> Asyn
         await crew.start()
         yield crew
     finally:
-        await crew.stop()
+        crew.stop()
 
 
 async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int = 2, depth: int = DEPTH) -> Report:
@@ -115,7 +127,7 @@ async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int 
             for _ in range(dice.randint(1, 2)):
                 await asyncio.sleep(dice.uniform(0, 0.25))  # the moment of the kill, not a synchronisation
                 victims = dice.randint(1, number)
-                await crew.kill(victims)
+                crew.kill(victims)
                 report.kills += victims
             assert await app.result(tree, timeout=BOUND)(at, depth) == 2 ** (depth + 1) - 1, f"round {at}"
             await _nothing_left(connection, at)
@@ -146,4 +158,4 @@ async def _nothing_left(connection: brrr.Connection, at: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(*sys.argv[1:]))
+    asyncio.run(work(*sys.argv[1:], ready=lambda: print("ready", flush=True)))  # noqa: T201 - what the test waits for

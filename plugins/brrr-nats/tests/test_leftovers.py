@@ -42,7 +42,7 @@ async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_s
             await asyncio.to_thread(
                 until, lambda: left(own_server)[2:] == (2, 3) and len(own_server.connections()) == 4, "all workers wait"
             )
-            await crew.stop()
+            crew.stop()
         await asyncio.to_thread(until, lambda: left(own_server)[0] == 1, "the connections are gone")
         await asyncio.to_thread(
             until, lambda: left(own_server) == (1, subscriptions, 2, 0), "one consumer for each topic is left alone"
