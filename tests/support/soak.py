@@ -9,10 +9,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import brrr_core as brrr
@@ -69,9 +69,10 @@ class Workers:
         """Start them, and wait until each is connected."""
         pipes = [NURSERY.Pipe(duplex=False) for _ in range(self.number)]
         self.processes = [self._spawn(end) for _, end in pipes]
-        for begin, end in pipes:
-            assert await asyncio.to_thread(begin.poll, BOUND), "a worker does not start"
-            begin.close()
+        for process, (connected, end) in zip(self.processes, pipes, strict=True):
+            came = await asyncio.to_thread(wait, [connected, process.sentinel], BOUND)
+            assert came == [connected], f"a worker does not start: {process.exitcode}"
+            connected.close()
             end.close()
 
     def kill(self, victims: int) -> None:
@@ -90,12 +91,13 @@ class Workers:
             process.join()
 
     def _spawn(self, connected: Connection | None) -> BaseProcess:
-        process = NURSERY.Process(target=_forked, args=(self.urls, connected))
+        process = NURSERY.Process(target=_forked, args=(self.urls, dict(os.environ), connected))
         process.start()
         return process
 
 
-def _forked(urls: Sequence[str], connected: Connection | None) -> None:
+def _forked(urls: Sequence[str], environ: Mapping[str, str], connected: Connection | None) -> None:
+    os.environ.update(environ)  # the nursery has that of the moment when it began
     asyncio.run(work(*urls, ready=lambda: connected and connected.send(True)))
 
 

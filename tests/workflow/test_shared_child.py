@@ -12,6 +12,8 @@ from tests.support.fleet import BOUND, QUICK, TOPIC, serving, until, working
 from tests.support.instrumented import Instrument
 
 PARENTS = 3 * RETURNS_LIMIT
+PATIENCE = 4 * BOUND
+"""Seconds: those who found no room look again and again, on NATS before the others have run at all."""
 
 
 async def test_three_thousand_parents_of_one_child(url: str) -> None:
@@ -38,17 +40,17 @@ async def test_three_thousand_parents_of_one_child(url: str) -> None:
     async with serving(url, {"top": top, "parent": parent, "child": child}, policy=policy) as fleet:
         await fleet.app.schedule(top, topic=fleet.topics[0])()
         call_hash = fleet.app._catalogue.encode(child, (), {}).call_hash
-        async with asyncio.timeout(BOUND):
+        async with asyncio.timeout(PATIENCE):
             while runs["parent"] < PARENTS or most < RETURNS_LIMIT:
                 (record,) = await fleet.connection.store.read([Key("pending_returns", call_hash)])
                 most = max(most, len(decode_pending(record).returns) if record else 0)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)  # a look decodes a full record
         assert most == RETURNS_LIMIT  # full, and never fuller: those who found no room look again later
         may_end.set()
-        assert await fleet.app.result(top, timeout=BOUND)() == 7 * sum(range(PARENTS))
+        assert await fleet.app.result(top, timeout=PATIENCE)() == 7 * sum(range(PARENTS))
         assert await fleet.idle() == (0, 0, 0, 0)
     assert runs["child"] == 1
-    assert runs["parent"] == 2 * PARENTS  # looking again is not running again
+    assert runs["parent"] <= 2 * PARENTS  # looking again is not running again; who came last found the value there
 
 
 async def test_a_parent_waits_longer_for_room_than_it_has_attempts(memory: str) -> None:
