@@ -8,7 +8,7 @@ import brrr_core as brrr
 from tests.support.aws_servers import dynamo_url, sqs_url
 from tests.support.soak import soak_part
 
-ROUNDS = 10
+ROUNDS = 20
 DEPTH = 5  # 63 calls a round: on the emulators each takes milliseconds
 PARTS = 2
 """Tests that share the rounds, each with workers of its own, so that they can run side by side."""
