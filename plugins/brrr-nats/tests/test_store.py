@@ -100,23 +100,6 @@ async def test_a_value_that_stands_twice_in_a_write_is_sent_once(watched):
 # -- lost answers --------------------------------------------------------------------------------------------------
 
 
-async def test_a_swap_whose_answer_was_lost_raises_and_was_sent_once(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
-        await roles.store.write([(PENDING, b"1")])
-        proxy.subjects.clear()
-        proxy.lose_answer_to(lambda subject: subject.endswith(b".pending_returns.h"))
-
-        with pytest.raises(BackendUnavailableError, match="lost") as caught:
-            await roles.store.swap([Swap(PENDING, b"1", b"2")])
-
-        assert caught.value.__cause__ is not None
-        assert len(proxy.subjects) == 1
-        # Nothing is known of it any more: it is looked at first.
-        assert await roles.store.swap([Swap(PENDING, b"1", b"x")]) == [False]
-        assert len(proxy.subjects) == 2
-        assert await roles.store.swap([Swap(PENDING, b"2", b"3")]) == [True]
-
-
 async def test_calls_whose_write_was_lost_are_written_again(server, bucket):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
         proxy.subjects.clear()
@@ -146,27 +129,6 @@ async def test_a_read_whose_answer_was_lost_is_asked_again(server, bucket):
         assert await roles.store.read([VALUE]) == [b"x"]
 
 
-async def test_a_large_value_whose_commit_was_lost_is_whole(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
-        proxy.lose_answer_to(lambda subject: subject.endswith(f"$KV.{bucket}.value.h".encode()))
-
-        with pytest.raises(BackendUnavailableError, match="lost"):
-            await roles.store.swap([Swap(VALUE, None, b"x" * 2_000_000)])
-
-        assert await roles.store.read([VALUE]) == [b"x" * 2_000_000]
-
-
-async def test_a_large_value_that_was_cut_off_is_not_there_and_leaves_nothing(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
-        proxy.lose_answer_to(lambda subject: subject.endswith(b".6"))  # the seventh of eight parts
-
-        with pytest.raises(BackendUnavailableError, match="lost"):
-            await roles.store.swap([Swap(VALUE, None, bytes(range(256)) * 16_000)])
-
-        assert await roles.store.read([VALUE]) == [None]
-        assert await messages(roles.link, f"KV_{bucket}") == {}
-
-
 @pytest.fixture
 async def dropping(server, bucket, monkeypatch):
     """A proxy that drops the next request, as servers do while leaders change; what may be is sent again soon."""
@@ -192,15 +154,6 @@ async def test_a_read_that_was_dropped_is_sent_again(dropping):
 
     assert await roles.store.read([CALL]) == [None]
     assert len(subjects) == 2
-
-
-async def test_a_swap_that_was_dropped_was_sent_once(dropping):
-    roles, subjects = dropping
-
-    with pytest.raises(BackendUnavailableError, match="lost"):
-        await roles.store.swap([Swap(PENDING, None, b"x")])
-    assert len(subjects) == 1
-    assert await roles.store.read([PENDING]) == [None]
 
 
 async def test_a_count_that_was_dropped_was_sent_once(dropping):

@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import Future, TimerHandle
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from brrr_nats.connection import Connection
@@ -41,27 +42,39 @@ class Batch:
         requests: What is asked.
         timeout: Seconds.
         again: Whether they may be done twice, and are sent again where no answer comes.
+        until: When not to send them again any more, by the loop's clock.
+
+    Attributes:
+        repeated: Which were sent again.
     """
 
     __slots__ = (
-        *("_connection", "_due", "_left", "_left_before", "_requests", "_timer", "_tokens", "_try"),
-        *("done", "failures", "replies", "timeout"),
+        *("_connection", "_due", "_left", "_left_before", "_requests", "_timer", "_tokens", "_try", "_until"),
+        *("done", "failures", "repeated", "replies", "timeout"),
     )
 
     def __init__(
-        self, connection: Connection, requests: Sequence[Request], timeout: float, *, again: bool = False
+        self,
+        connection: Connection,
+        requests: Sequence[Request],
+        timeout: float,
+        *,
+        again: bool = False,
+        until: float = inf,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.replies: list[Reply | None] = [None] * len(requests)
         self.failures: dict[int, Exception] = {}
         self.done: Future[None] = loop.create_future()
         self.timeout = timeout
+        self.repeated: set[int] = set()
         self._connection = connection
         self._requests = requests
         self._left = len(requests)
         self._tokens = connection.send(self, requests)
         self._left_before = self._left
         self._due = loop.time() + timeout
+        self._until = until
         self._try = FIRST_TRY if again else timeout
         self._timer: TimerHandle = loop.call_later(min(self._try, timeout), self._look)
 
@@ -109,10 +122,11 @@ class Batch:
         if left <= 0:
             self._timer = loop.call_later(LAST_LOOK, self._expire)
             return
-        if self._left == self._left_before:  # or they come, slowly
+        if self._left == self._left_before and loop.time() < self._until:  # or they come, slowly
             missing = [
                 index for index, reply in enumerate(self.replies) if reply is None and index not in self.failures
             ]
+            self.repeated.update(missing)
             self._connection.send_again([(self._tokens[index], self._requests[index]) for index in missing])
         self._left_before = self._left
         self._try *= 2

@@ -10,15 +10,16 @@ from typing import Final
 from uuid import uuid4
 
 from brrr_nats.keys import Bucket
+from brrr_nats.marks import GUARD, MARK, Marks
 from brrr_nats.messages import Request
 from brrr_nats.records import PARTS_HEADER
 from brrr_nats.revisions import Parts, Stored
 
 __all__ = ["MARKER_TTL", "MOST_PARTS", "Changes", "digest", "is_value"]
 
-MARKER_TTL: Final = 5
-"""Seconds that a marker stays, which says that a record was deleted. Revisions are never used twice, so that nothing
-rests on how long; who watches the bucket is told at once."""
+MARKER_TTL: Final = 20
+"""Seconds that a marker stays, which says that a record was deleted. What was created and deleted within half of that
+is told from what was never there, so that creates whose answers are lost can be sent again."""
 
 ROOM: Final = 4096
 """Bytes of a message that are left for its headers."""
@@ -29,8 +30,6 @@ PART: Final = 512 * 1024
 MOST_PARTS: Final = 480
 """Parts of a value; a batch has 1,000 messages at most, which may remove as many as they write."""
 
-GUARD: Final = "Nats-Expected-Last-Subject-Sequence"
-
 
 class Changes:
     """Makes the messages of changes.
@@ -38,10 +37,12 @@ class Changes:
     Args:
         bucket: Names the subjects.
         room: Bytes that a message may have, headers included.
+        marks: What guarded changes are marked with.
         marker_ttl: Seconds that markers stay.
     """
 
-    def __init__(self, bucket: Bucket, *, room: int, marker_ttl: int = MARKER_TTL) -> None:
+    def __init__(self, bucket: Bucket, *, room: int, marks: Marks, marker_ttl: int = MARKER_TTL) -> None:
+        self.marks = marks
         self._bucket = bucket
         self._whole = max(1, room - ROOM)
         self._marker = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{marker_ttl}s"}
@@ -61,18 +62,22 @@ class Changes:
             return Stored(value, 0)
         return Stored(b"", 0, Parts(digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
 
-    def messages(self, subject: str, value: bytes | None, *, old: Stored | None = None) -> list[Request]:
+    def messages(
+        self, subject: str, value: bytes | None, *, old: Stored | None = None, mark: str = ""
+    ) -> list[Request]:
         """The messages that make a record a value; several of them are one batch, and the last one's answer counts.
 
         Args:
             subject: The record's.
             value: What it becomes; None deletes it.
             old: What it has to be now, by its revision; None for whatever it is.
+            mark: What the change is marked with, where `old` is given.
         """
         new = self.new(value)
         headers = dict(self._marker) if value is None else {}
         if old is not None:
             headers[GUARD] = str(old.revision)
+            headers[MARK] = mark
         if new.parts is None and (old is None or old.parts is None):
             return [Request(subject, value or b"", headers or None)]
         parts: list[Request] = []

@@ -3,10 +3,12 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 from brrr_core.errors import BackendError, BrrrError
 from brrr_nats.batches import LARGE, Batch, largest_first, portions
+from brrr_nats.copies import Copies
 from brrr_nats.failures import FAILURES, ApiError, Lost, api_error, closed, is_passing, translated
 from brrr_nats.line import FIRST_PAUSE, Line
 from brrr_nats.location import Location
@@ -14,6 +16,9 @@ from brrr_nats.messages import Reply, Request
 from brrr_nats.options import NatsOptions
 
 __all__ = ["FIRST_PAUSE", "Link", "Reply", "Request"]
+
+SHORTEST: Final = 0.1
+"""Seconds that the last copy of a request is waited for at least."""
 
 
 class Link:
@@ -49,7 +54,12 @@ class Link:
         return await self.line.pause(seconds)
 
     async def request_many(
-        self, messages: Sequence[Request], *, repeat: bool = False, again: bool | None = None
+        self,
+        messages: Sequence[Request],
+        *,
+        repeat: bool = False,
+        again: bool | None = None,
+        copies: Copies | None = None,
     ) -> list[Reply]:
         """Send requests, all together, and give their replies in that order.
 
@@ -61,6 +71,8 @@ class Link:
             repeat: Whether requests may be done twice: those whose answers were lost are then sent again too.
             again: Whether those that are not answered soon are sent again on the same connection; as `repeat` says
                 unless given.
+            copies: Given for requests that a guard keeps from being done twice: those that are not answered soon are
+                sent again, as those whose answers were lost are, while it says so; it is told of which.
 
         Raises:
             BackendUnavailableError: An answer was lost, or there was no connection for `retry_for`.
@@ -70,16 +82,20 @@ class Link:
         replies: list[Reply | None] = [None] * len(messages)
         left = list(range(len(messages)))
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE
-        again = repeat if again is None else again
+        again = (repeat or copies is not None) if again is None else again
         while left:
             self._check_sizes(messages)  # each time: another server may take less
             try:
-                left, error = await self._round(messages, left, replies, deadline, repeat=repeat, again=again)
+                left, error = await self._round(messages, left, replies, deadline, copies, repeat=repeat, again=again)
             except FAILURES as failed:
-                raise translated(failed, self.where) from failed
+                told = _of_copies(failed, copies)
+                raise translated(told, self.where) from told
             if error is not None:
+                if copies is not None and copies.since:
+                    deadline = min(deadline, copies.until)
                 if self._loop.time() + pause > deadline:
                     if any(replies[index] is None for index in left):
+                        error = _of_copies(error, copies)
                         raise translated(error, self.where) from error
                     break
                 pause = await self.pause(pause)
@@ -156,6 +172,7 @@ class Link:
         left: list[int],
         replies: list[Reply | None],
         deadline: float,
+        copies: Copies | None,
         *,
         repeat: bool,
         again: bool,
@@ -165,7 +182,14 @@ class Link:
         why: Exception | None = None
         for part in portions(messages, left):
             connection = await self.line.connection(deadline)
-            batch = Batch(connection, [messages[index] for index in part], self._options.timeout, again=again)
+            begun = self._loop.time()
+            timeout: float = self._options.timeout
+            until = inf
+            if copies is not None:
+                until = min(begun + copies.patience, copies.until)
+                timeout = max(SHORTEST, min(timeout, deadline - begun)) if copies.since else timeout
+            requests = [messages[index] for index in part]
+            batch = Batch(connection, requests, timeout, again=again, until=until)
             try:
                 await batch.wait()
             except BaseException:
@@ -173,6 +197,8 @@ class Link:
                 raise
             for place, index in enumerate(part):
                 reply = batch.replies[place]
+                if copies is not None and (place in batch.repeated or _may_be_done(batch.failures.get(place))):
+                    copies.since.setdefault(index, begun)
                 if reply is not None:
                     replies[index] = reply
                     refused = _refused_for_now(reply)
@@ -181,7 +207,8 @@ class Link:
                         why = refused
                     continue
                 failure = batch.failures[place]
-                if not (is_passing(failure) or (repeat and isinstance(failure, Lost))) or self.line.is_closed:
+                again_now = repeat or (copies is not None and self._loop.time() < copies.until)
+                if not (is_passing(failure) or (again_now and isinstance(failure, Lost))) or self.line.is_closed:
                     raise failure
                 left_over.append(index)
                 why = failure
@@ -196,6 +223,17 @@ class Link:
                     f"a message of {message.size} bytes is over the {most} that nats at {self.where} takes",
                     remedy="Raise the servers' max_payload, or make it smaller; it was not sent.",
                 )
+
+
+def _may_be_done(failure: Exception | None) -> bool:
+    return isinstance(failure, Lost) and failure.sent
+
+
+def _of_copies(failure: Exception, copies: Copies | None) -> Exception:
+    """A failure that the last copy of a request had, where an earlier one may have been done."""
+    if copies is None or not copies.since or isinstance(failure, BrrrError) or _may_be_done(failure):
+        return failure
+    return Lost(failure, sent=True)
 
 
 def _refused_for_now(reply: Reply) -> ApiError | None:

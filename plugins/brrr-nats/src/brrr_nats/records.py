@@ -63,6 +63,11 @@ class Records:
         """Note by a stream's configuration how it is to be read."""
         self._alone = config.get("num_replicas", 1) == 1 and bool(config.get("allow_direct"))
 
+    @property
+    def seen(self) -> int:
+        """The highest sequence number of the stream that is known."""
+        return self._seen
+
     def saw(self, revision: int) -> None:
         """Note that the stream has a message of this sequence number, or had one."""
         self._seen = max(self._seen, revision)
@@ -121,7 +126,7 @@ class Records:
         self._flights.learn(max(len(reply.payload) for reply in replies))
         answers = [self._stored(reply) for reply in replies]
         last = max(answer.revision for answer in answers)
-        return answers[: len(subjects)], self._seen if self._alone else last
+        return answers[: len(subjects)], max(self._seen, last) if self._alone else last
 
     async def info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What JetStream says of the stream.
@@ -171,10 +176,10 @@ class Records:
 def _read(payload: bytes, revision: int, lines: bytes) -> Stored:
     """A message, by its headers."""
     if any(each in lines for each in REMOVED):
-        return Stored(None, revision)
+        return Stored(None, revision, None, lines)
     name = f"\r\n{PARTS_HEADER}: ".encode()
     at = lines.find(name)
     if at < 0:
-        return Stored(payload, revision)
+        return Stored(payload, revision, None, lines)
     content, count, size = lines[at + len(name) : lines.index(b"\r", at + len(name))].decode().split(" ")
-    return Stored(b"", revision, Parts(content, int(count), int(size)))
+    return Stored(b"", revision, Parts(content, int(count), int(size)), lines)

@@ -30,11 +30,13 @@ class Stored(NamedTuple):
         value: The bytes; None for an absent record, and empty for one in parts.
         revision: The sequence number of its last message, a marker's for what was deleted, 0 for what has no message.
         parts: Where the value is, if it is in parts.
+        lines: The headers that its message was read with; `marks` reads them.
     """
 
     value: bytes | None
     revision: int
     parts: Parts | None = None
+    lines: bytes = b""
 
 
 class Revisions:
@@ -70,7 +72,7 @@ class Revisions:
         size = _size(subject, stored)
         if size > self._most:
             return
-        self._known[subject] = stored
+        self._known[subject] = stored._replace(lines=b"") if stored.lines else stored
         self._room -= size
         while self._room < 0:
             name, dropped = self._known.popitem(last=False)

@@ -8,8 +8,8 @@ of the new leader. A swap that rests on such an answer does not take place: a de
 new one finds another revision. It may be said to have failed, though, by what was true before. What this process
 changed or has read, and all that was stored before that, is not undone by such an answer: `Records` looks.
 
-**Answers that are lost** raise. A change whose answer was lost is not sent again: the second would find the first one's
-work, and call it a conflict. Calls alone are written again, as whoever writes the call of a hash writes the same.
+**Answers that are lost.** A swap is sent again, and `marks` tells whether it took place, or that nobody can know: then
+it raises. Calls are written again too, as whoever writes the call of a hash writes the same; other plain writes raise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,18 @@ from typing import Any, Final
 from brrr_core.backend import Key, Store, Swap
 from brrr_core.backend.checks import check_values
 from brrr_core.errors import BackendError, ValueTooLargeError
+from brrr_nats.answers import not_taken, sequence
 from brrr_nats.changes import MARKER_TTL, Changes
 from brrr_nats.failures import api_error
 from brrr_nats.keys import Bucket
 from brrr_nats.link import Link
+from brrr_nats.marks import Marks
 from brrr_nats.options import MAX_VALUE, NatsOptions
 from brrr_nats.parts import Whole, sweep
 from brrr_nats.records import PATIENCE, Records
 from brrr_nats.revisions import Revisions, Stored
 from brrr_nats.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
-from brrr_nats.swaps import ANY, Chain, Change, not_taken, perform, sequence
+from brrr_nats.swaps import ANY, Chain, Change, perform
 
 __all__ = ["NatsStore"]
 
@@ -64,6 +66,7 @@ class NatsStore(Store):
         self._whole = Whole(link, self._bucket, self._records)
         self._revisions = Revisions(known)
         self._marker_ttl = marker_ttl
+        self._marks = Marks.new(min(marker_ttl, options.ttl or marker_ttl), options.timeout)
         self._largest_message = -1
 
     async def prepare(self, *, change: bool = False) -> list[str]:
@@ -154,7 +157,7 @@ class NatsStore(Store):
         room = self._link.max_payload
         if self._largest_message > 0:
             room = min(room, self._largest_message)
-        return Changes(self._bucket, room=room, marker_ttl=self._marker_ttl)
+        return Changes(self._bucket, room=room, marks=self._marks, marker_ttl=self._marker_ttl)
 
     def _check(self, values: Any) -> None:
         given = [value for value in values if value is not None]

@@ -5,25 +5,23 @@ contended key needs. What is known from before saves the read. It is a guess unt
 that does not fit, and a guard that does not hold, are looked up before a swap is said to have failed.
 """
 
+import asyncio
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
 from brrr_core.errors import BackendUnavailableError
+from brrr_nats.answers import WRONG_LAST, not_taken, sequence
+from brrr_nats.attempts import Attempt
 from brrr_nats.changes import Changes, is_value
-from brrr_nats.failures import ApiError, api_error
+from brrr_nats.copies import Copies
+from brrr_nats.failures import ApiError, Lost, api_error
 from brrr_nats.link import Link
 from brrr_nats.messages import Reply, Request
 from brrr_nats.records import Records
 from brrr_nats.revisions import Stored
 
 __all__ = ["ANY", "Chain", "Change", "perform"]
-
-WRONG_LAST: Final = {10071, 10164}
-"""Codes by which another message stands under the subject, or another is being stored at the moment."""
-
-GIVEN_UP: Final = 10176
-"""The code by which nothing of a batch was stored, because some of it did not arrive."""
 
 ABSENT: Final = Stored(None, 0)
 FIRST_PAUSE: Final = 0.002
@@ -59,9 +57,12 @@ class Chain:
     Args:
         subject: The key's.
         known: What is known of it from before.
+
+    Attributes:
+        attempt: The change that is under way, or was, and may have been done.
     """
 
-    __slots__ = ("_at", "_look", "changes", "known", "refusals", "subject", "sure")
+    __slots__ = ("_at", "_look", "attempt", "changes", "known", "refusals", "subject", "sure")
 
     def __init__(self, subject: str, known: Stored | None) -> None:
         self.subject = subject
@@ -69,6 +70,7 @@ class Chain:
         self.known = known
         self.sure = False
         self.refusals = 0
+        self.attempt: Attempt | None = None
         self._at = 0
         self._look = False
 
@@ -97,8 +99,14 @@ class Chain:
             self._at += 1
         return _Step.DONE
 
-    def read(self, found: Stored) -> None:
-        """The servers have said what is there."""
+    def read(self, found: Stored, results: list[bool]) -> None:
+        """The servers have said what is there. Raises `Lost` where that does not tell whether the change took place."""
+        if self.attempt is not None and self.attempt.is_done(found):
+            self._look = False
+            self.changed(found, results)
+            return
+        if self.attempt is not None and self.attempt.is_over(found):
+            self.attempt = None
         if self.known is not None and self.known.revision != found.revision:
             self.refusals = 0
         self.known, self.sure, self._look = found, True, False
@@ -106,12 +114,21 @@ class Chain:
     def changed(self, new: Stored, results: list[bool]) -> None:
         """The change took place."""
         results[self.change.place] = True
-        self.known, self.sure, self.refusals = new, True, 0
+        self.known, self.sure, self.refusals, self.attempt = new, True, 0, None
         self._at += 1
+
+    def doubt(self, mark: str, before: int, since: float, changes: Changes) -> None:
+        """The change may have been done, whatever a copy of it is answered."""
+        if self.attempt is None and self.known is not None:
+            self.attempt = Attempt(mark, self.known.revision, before, since, changes.marks)
+
+    def look(self) -> None:
+        """Ask what is there, before anything else."""
+        self._look, self.sure = True, False
 
     def refused(self, error: ApiError) -> None:
         """The guard did not hold."""
-        if error.text.endswith(": 0") and self.known != ABSENT:
+        if self.attempt is None and error.text.endswith(": 0") and self.known != ABSENT:
             self.known, self.sure = ABSENT, False  # it says what the last one is; a deposed leader says so too
             return
         self.refusals += self.sure
@@ -127,7 +144,7 @@ async def perform(
     """Do swaps. `results` is told of each.
 
     Raises:
-        BackendUnavailableError: An answer was lost. Whether that swap took place is not known.
+        BackendUnavailableError: An answer was lost, and nobody can tell whether that swap took place.
     """
     left, pause = [*chains], FIRST_PAUSE
     while left:
@@ -137,26 +154,31 @@ async def perform(
             _check_refusals(unread, link)
             pause = await link.pause(pause)
         for chain, found in zip(unread, await records.find([each.subject for each in unread]), strict=True):
-            chain.read(found)
+            try:
+                chain.read(found, results)
+            except Lost as error:
+                raise link.translated(error) from error
         left = [chain for chain, step in steps if step is not _Step.DONE]
         ready = [chain for chain in left if chain.step(results) is _Step.PUBLISH]
-        await _publish(ready, results, link=link, changes=changes)
+        await _publish(ready, results, records.seen, link=link, changes=changes)
 
 
-async def _publish(chains: Sequence[Chain], results: list[bool], *, link: Link, changes: Changes) -> None:
-    """Publish the next change of each, all together; but batches one by one."""
-    single: list[tuple[Chain, Request]] = []
+async def _publish(chains: Sequence[Chain], results: list[bool], before: int, *, link: Link, changes: Changes) -> None:
+    """Publish the next change of each, all together; but batches one by one. `before` is a number of the stream now."""
+    single: list[tuple[Chain, Request, str]] = []
     for chain in chains:
-        messages = changes.messages(chain.subject, chain.change.new, old=chain.known)
+        mark = changes.marks.next() if chain.attempt is None else chain.attempt.mark
+        messages = changes.messages(chain.subject, chain.change.new, old=chain.known, mark=mark)
         if len(messages) == 1:
-            single.append((chain, messages[0]))
+            single.append((chain, messages[0], mark))
         else:
-            # A stream takes 50 batches at a time. The first message is sent again by itself until this is one of them.
-            await link.request_many(messages[:1])
-            _take(chain, (await link.request_many(messages[1:]))[-1], results, link=link, changes=changes)
-    replies = await link.request_many([message for _, message in single])
+            await _publish_batch(chain, messages, mark, results, before, link=link, changes=changes)
+    copies = Copies(changes.marks.patience)
+    replies = await link.request_many([message for _, message, _ in single], copies=copies)
+    for place, since in copies.since.items():
+        single[place][0].doubt(single[place][2], before, since, changes)
     failed: Exception | None = None
-    for (chain, _), reply in zip(single, replies, strict=True):
+    for (chain, _, _), reply in zip(single, replies, strict=True):
         try:
             _take(chain, reply, results, link=link, changes=changes)
         except Exception as error:  # noqa: BLE001 - raised below, when the others are noted
@@ -165,35 +187,44 @@ async def _publish(chains: Sequence[Chain], results: list[bool], *, link: Link, 
         raise failed
 
 
+async def _publish_batch(
+    chain: Chain,
+    messages: Sequence[Request],
+    mark: str,
+    results: list[bool],
+    before: int,
+    *,
+    link: Link,
+    changes: Changes,
+) -> None:
+    """Publish a change of several messages. If its answer is lost it is looked up, and made anew if it was not done."""
+    begun = asyncio.get_running_loop().time()
+    try:
+        # A stream takes 50 batches at a time. The first message is sent again by itself until this is one of them.
+        await link.request_many(messages[:1])
+        reply = (await link.request_many(messages[1:]))[-1]
+    except BackendUnavailableError as error:
+        if not isinstance(error.__cause__, Lost) or not error.__cause__.sent:
+            raise
+        chain.doubt(mark, before, begun, changes)
+        chain.look()
+    else:
+        _take(chain, reply, results, link=link, changes=changes)
+
+
 def _take(chain: Chain, reply: Reply, results: list[bool], *, link: Link, changes: Changes) -> None:
     """Take the answer to a change."""
     error = api_error(reply.payload)
+    attempt = chain.attempt
+    if attempt is not None and (error is None or error.code not in WRONG_LAST) and (error is not None or attempt.late):
+        lost = Lost(error or TimeoutError("a copy of it was answered too late"), sent=True)
+        raise link.translated(lost) from lost
     if error is None:
         chain.changed(changes.new(chain.change.new)._replace(revision=sequence(reply)), results)
     elif error.code in WRONG_LAST:
         chain.refused(error)
     else:
         raise not_taken(error, link) from error
-
-
-def sequence(reply: Reply) -> int:
-    """The revision that an acknowledgement names."""
-    payload = reply.payload
-    at = payload.index(b'"seq":') + 6
-    end = at
-    while payload[end : end + 1].isdigit():
-        end += 1
-    return int(payload[at:end])
-
-
-def not_taken(error: ApiError, link: Link) -> Exception:
-    """The error of a change that was not made."""
-    if error.code == GIVEN_UP:
-        return BackendUnavailableError(
-            f"nats at {link.where} gave up a batch of messages, and stored none of them ({error})",
-            remedy="Try again: the stream's leader changed meanwhile, or the network stood still for 10 s.",
-        )
-    return link.translated(error)
 
 
 def _check_refusals(chains: Sequence[Chain], link: Link) -> None:

@@ -1,0 +1,250 @@
+"""Swaps that are dropped, or whose answers are lost: made once, or told to be unknown.
+
+Every test counts what the bucket has stored: a change that is made twice is stored twice.
+"""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from brrr_core.backend import Key, Swap
+from brrr_core.errors import BackendUnavailableError
+from brrr_nats import batches
+from brrr_nats.connection import Connection
+from brrr_nats.failures import api_error
+from tests.support.nats_roles import opened, proxied, until
+
+VALUE, PENDING = Key("value", "h"), Key("pending_returns", "h")
+LARGE = b"x" * 2_000_000
+
+
+class Fault:
+    """A store behind a proxy, another beside it, and what the bucket has stored since the record was prepared."""
+
+    def __init__(self, proxy, roles, other, bucket):
+        self.proxy, self.roles, self.store, self.other = proxy, roles, roles.store, other.store
+        self._link, self._bucket, self.before = other.link, bucket, 0
+
+    async def last(self):
+        return (await self._link.ask(f"STREAM.INFO.KV_{self._bucket}"))["state"]["last_seq"]
+
+    async def prepare(self, value):
+        """Have the pending returns be that, as both know."""
+        if value is not None:
+            await self.store.write([(PENDING, value)])
+        assert await self.other.read([PENDING]) == [value]
+        self.before = await self.last()
+        self.proxy.subjects.clear()
+
+    async def stored(self):
+        return await self.last() - self.before
+
+    def lose(self, end=b".h", *, away=False):
+        """Lose the answer to the next request for such a subject; with `away` no connection is made for now."""
+
+        def match(subject):
+            self.proxy.refusing = away
+            return True
+
+        self.proxy.lose_answer_to(lambda subject: subject.endswith(end) and match(subject))
+
+    async def until_stored(self):
+        await until(self.stored, "the first copy is there")
+
+    @property
+    def sent(self):
+        return sum(each.startswith("$KV.") for each in self.proxy.subjects)
+
+
+@asynccontextmanager
+async def fault(server, bucket, **options):
+    async with (
+        proxied(server.port) as proxy,
+        opened(proxy.url, bucket=bucket, **{"marker_ttl": 20, "timeout": 5.0, **options}) as roles,
+        opened(server.url, bucket=bucket, **options) as other,
+    ):
+        yield Fault(proxy, roles, other, bucket)
+
+
+@pytest.fixture
+async def store(server, bucket, monkeypatch):
+    monkeypatch.setattr(batches, "FIRST_TRY", 0.1)
+    async with fault(server, bucket) as each:
+        yield each
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "direct"), [(None, b"2", True), (b"1", b"2", False), (b"1", b"1", True), (b"1", None, False)]
+)
+async def test_one_that_was_done_and_whose_answer_was_lost_took_place_once(store, old, new, direct):
+    await store.prepare(old)
+    if not direct:
+        store.store._records.learn({})  # its leader is asked, as that of a bucket on several servers
+    store.lose()
+
+    assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
+
+    assert (store.sent, await store.stored()) == (2, 1)
+    assert await store.store.swap([Swap(PENDING, new, b"3")]) == [True]  # its revision is known
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, b"2"), (b"1", b"2"), (b"1", None)])
+async def test_one_that_was_dropped_is_sent_again(store, old, new):
+    await store.prepare(old)
+    connection = store.roles.link.line.current
+    store.proxy.drop(lambda _: True)
+
+    assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
+
+    assert (store.sent, await store.stored()) == (2, 1)
+    assert store.roles.link.line.current is connection
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, b"2"), (b"1", None)])
+async def test_a_copy_that_arrives_late_does_nothing(store, old, new):
+    await store.prepare(old)
+    connection, sent = store.roles.link.line.current, []
+    send = connection.send
+
+    def noted(owner, requests):
+        sent.extend(requests)
+        return send(owner, requests)
+
+    connection.send = noted
+    store.proxy.drop(lambda _: True)
+    assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
+
+    (late,) = await store.roles.link.request_many(sent[:1])
+
+    assert api_error(late.payload).code == 10071
+    assert await store.stored() == 1
+
+
+@pytest.mark.parametrize("old", [None, b"1"])
+async def test_one_whose_copy_was_overtaken_did_not_take_place(store, monkeypatch, old):
+    """The other one's came right after what was expected, so that this one never did, and never will."""
+    monkeypatch.setattr(batches, "FIRST_TRY", 0.5)
+    await store.prepare(old)
+    store.proxy.drop(lambda _: True)
+    swapping = asyncio.create_task(store.store.swap([Swap(PENDING, old, b"2")]))
+    await until(lambda: _true(store.sent), "the first copy was dropped")
+    assert await store.other.swap([Swap(PENDING, old, b"2")]) == [True]
+
+    assert await swapping == [False]
+    assert (store.sent, await store.stored()) == (2, 1)
+
+
+async def _true(value):
+    return value
+
+
+@pytest.mark.parametrize(("old", "then"), [(None, b"3"), (b"1", b"1"), (b"1", None)])
+async def test_one_that_was_done_and_overwritten_is_unknown(store, old, then):
+    await store.prepare(old)
+    store.lose(away=True)
+    swapping = asyncio.create_task(store.store.swap([Swap(PENDING, old, b"2")]))
+    await store.until_stored()
+    assert await store.other.swap([Swap(PENDING, b"2", then)]) == [True]
+    store.proxy.refusing = False
+
+    with pytest.raises(BackendUnavailableError, match="lost") as caught:
+        await swapping
+
+    assert "may have been done" in caught.value.remedy
+    assert caught.value.__cause__ is not None
+    assert await store.stored() == 2
+    assert await store.store.swap([Swap(PENDING, then, b"4")]) == [True]
+
+
+async def test_one_that_another_wrote_over_without_a_guard_is_unknown(store, monkeypatch):
+    monkeypatch.setattr(batches, "FIRST_TRY", 0.5)
+    await store.prepare(b"1")
+    store.proxy.drop(lambda _: True)
+    swapping = asyncio.create_task(store.store.swap([Swap(PENDING, b"1", b"2")]))
+    await until(lambda: _true(store.sent), "the first copy was dropped")
+    await store.other.write([(PENDING, b"3")])
+
+    with pytest.raises(BackendUnavailableError, match="lost"):
+        await swapping
+
+
+async def test_one_that_was_created_and_deleted_is_not_created_again(server, bucket):
+    """Absent is the one revision that comes back, when a marker has ended: no copy is sent as late as that."""
+    async with fault(server, bucket, marker_ttl=1) as store:
+        await store.prepare(None)
+        store.lose(away=True)
+        swapping = asyncio.create_task(store.store.swap([Swap(PENDING, None, b"2")]))
+        await store.until_stored()
+        assert await store.other.swap([Swap(PENDING, b"2", None)]) == [True]
+
+        with pytest.raises(BackendUnavailableError):
+            await swapping
+        assert (store.sent, await store.stored()) == (1, 2)
+
+
+async def test_without_an_answer_to_any_copy_it_raises_within_the_timeout(server, bucket, monkeypatch):
+    monkeypatch.setattr(Connection, "send_again", lambda *_: None)
+    async with fault(server, bucket, timeout=0.3) as store:
+        await store.prepare(b"1")
+        store.proxy.drop(lambda _: True)
+
+        with pytest.raises(BackendUnavailableError, match="lost"):
+            async with asyncio.timeout(5):
+                await store.store.swap([Swap(PENDING, b"1", b"2")])
+        assert (store.sent, await store.stored()) == (1, 0)
+
+
+async def test_of_a_batch_only_what_was_lost_is_looked_up(store):
+    keys = [Key("pending_returns", f"{number}h") for number in range(3)]
+    await store.other.write([(keys[1], b"there")])
+    await store.prepare(b"1")
+    store.lose(b".2h")
+
+    assert await store.store.swap([Swap(key, None, b"x") for key in keys]) == [True, False, True]
+    assert await store.stored() == 2
+
+
+async def test_a_large_value_whose_commit_was_lost_took_place_once(store):
+    await store.prepare(None)
+    store.lose(b".value.h")
+
+    assert await store.store.swap([Swap(VALUE, None, LARGE)]) == [True]
+
+    assert await store.stored() == 5
+    assert await store.other.read([VALUE]) == [LARGE]
+
+
+async def test_a_large_value_that_was_cut_off_is_put_again_and_leaves_nothing(store):
+    await store.prepare(None)
+    store.lose(b".2")  # the third of four parts
+
+    assert await store.store.swap([Swap(VALUE, None, LARGE)]) == [True]
+
+    assert await store.stored() == 5
+    assert await store.other.read([VALUE]) == [LARGE]
+
+
+async def test_a_large_value_that_was_cut_off_and_overtaken_did_not_take_place(store):
+    await store.prepare(None)
+    store.lose(b".2", away=True)
+    swapping = asyncio.create_task(store.store.swap([Swap(VALUE, None, LARGE)]))
+    await until(lambda: _true(store.proxy.refusing), "it is cut off")
+    assert await store.other.swap([Swap(VALUE, None, b"small")]) == [True]
+    store.proxy.refusing = False
+
+    assert await swapping == [False]
+    assert await store.stored() == 1
+
+
+async def test_one_that_is_cancelled_meanwhile_is_not_sent_again(store):
+    await store.prepare(b"1")
+    store.proxy.drop(lambda _: True)
+    swapping = asyncio.create_task(store.store.swap([Swap(PENDING, b"1", b"2")]))
+    await until(lambda: _true(store.sent), "the first copy was dropped")
+    swapping.cancel()
+    await asyncio.wait({swapping})
+
+    assert swapping.cancelled()
+    assert await store.store.swap([Swap(PENDING, b"1", b"3")]) == [True]
+    assert (store.sent, await store.stored()) == (2, 1)
