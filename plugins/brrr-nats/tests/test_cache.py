@@ -38,17 +38,42 @@ async def test_counters_have_any_size_and_sign(server):
         assert await roles.cache.increment({"b": 0}) == {"b": 0}
 
 
-async def test_a_lost_answer_raises_and_the_increment_was_sent_once(server):
+async def test_a_count_whose_answer_was_lost_is_found_and_was_sent_once(server):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket="lost") as roles:
-        await roles.cache.increment({"a": 1})
+        await roles.cache.increment({"a": 1, "b": 2**70})
         proxy.subjects.clear()
-        proxy.lose_answer_to(lambda subject: subject == b"lost-counters.a")
+        proxy.lose_answer_to(lambda subject: subject == b"lost-counters.b")
 
-        with pytest.raises(BackendUnavailableError, match="lost"):
-            await roles.cache.increment({"a": 1})
+        assert await roles.cache.increment({"a": 1, "b": 1}) == {"a": 2, "b": 2**70 + 1}
 
-        assert proxy.subjects == ["lost-counters.a"]
-        assert await roles.cache.increment({"a": 0}) == {"a": 2}
+        get = "$JS.API.STREAM.MSG.GET.lost-counters"
+        assert proxy.subjects == ["lost-counters.a", "lost-counters.b", get, get]
+
+
+async def test_a_count_whose_answer_was_lost_and_that_others_counted_after_is_unknown(server):
+    async with (
+        proxied(server.port) as proxy,
+        opened(proxy.url, bucket="after") as roles,
+        opened(server.url, bucket="after") as other,
+    ):
+
+        def refuse(subject):
+            proxy.refusing = subject == b"after-counters.a"
+            return proxy.refusing
+
+        proxy.lose_answer_to(refuse)
+        counting = asyncio.create_task(roles.cache.increment({"a": 1}))
+
+        async def counted() -> bool:
+            return bool(await messages(other.link, "after-counters"))
+
+        await until(counted, "it has counted")
+        assert await other.cache.increment({"a": 1}) == {"a": 2}
+        proxy.refusing = False
+
+        with pytest.raises(BackendUnavailableError, match="may have been done"):
+            await counting
+        assert await other.cache.increment({"a": 0}) == {"a": 2}
 
 
 async def test_one_message_a_counter_is_kept(server):

@@ -161,7 +161,7 @@ async def test_a_count_that_was_dropped_was_sent_once(dropping):
 
     with pytest.raises(BackendUnavailableError, match="lost"):
         await roles.cache.increment({"a": 1})
-    assert len(subjects) == 1
+    assert [each.startswith("$JS.") for each in subjects] == [False, True]  # it was looked for
     assert await roles.cache.increment({"a": 1}) == {"a": 1}
 
 

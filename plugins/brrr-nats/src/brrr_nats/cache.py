@@ -1,13 +1,16 @@
 """The cache role: counters, which the servers themselves add up (ADR-49; NATS 2.12)."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from binascii import a2b_base64
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from brrr_core.backend import Cache
-from brrr_core.errors import ArgumentError
-from brrr_nats.failures import api_error
+from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
+from brrr_nats.failures import Lost, api_error
 from brrr_nats.link import Link
+from brrr_nats.marks import MARK, Marks
 from brrr_nats.messages import Request
 from brrr_nats.options import NatsOptions
 from brrr_nats.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
@@ -34,6 +37,7 @@ class NatsCache(Cache):
         self._link = link
         self._options = options
         self._stream = f"{options.bucket}-counters"
+        self._marks = Marks.new(options.counter_ttl, options.timeout)
 
     async def prepare(self, *, change: bool = False) -> list[str]:
         """See that the counters' stream is there, and is as it has to be. What was done, a line each.
@@ -63,21 +67,49 @@ class NatsCache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to counters: one message each, all together; the acknowledgement has the sum.
 
-        An increment whose answer was lost raises, and is not sent again. Whoever repeats it may count twice.
+        An increment whose answer was lost is looked for, and is not sent again: it could count twice. It raises if the
+        counter's last message is not its own, as does whoever repeats it at the risk of that.
         """
         for name, amount in amounts.items():
             if amount.bit_length() > MOST_BITS:
                 raise ArgumentError(
                     f"an amount for counter {name!r} has over {MOST_BITS} bits", remedy="Count by less."
                 )
+        mark = self._marks.next()
         messages = [
-            Request(f"{self._stream}.{token_of(name, 'the counter')}", b"", {"Nats-Incr": f"{amount:+d}"})
+            Request(f"{self._stream}.{token_of(name, 'the counter')}", b"", {"Nats-Incr": f"{amount:+d}", MARK: mark})
             for name, amount in amounts.items()
         ]
+        try:
+            replies = await self._link.request_many(messages)
+        except BackendUnavailableError as lost:
+            if not isinstance(lost.__cause__, Lost) or not lost.__cause__.sent:
+                raise
+            found = await self._look([message.subject for message in messages], mark)
+            if found is None:
+                raise
+            return dict(zip(amounts, found, strict=True))
         counts: dict[str, int] = {}
-        for name, reply in zip(amounts, await self._link.request_many(messages), strict=True):
+        for name, reply in zip(amounts, replies, strict=True):
             error = api_error(reply.payload)
             if error is not None:
                 raise self._link.translated(error) from error
             counts[name] = int(json.loads(reply.payload)["val"])
+        return counts
+
+    async def _look(self, subjects: Sequence[str], mark: str) -> list[int] | None:
+        """What counters were counted up to by the increment of that mark, by its leader; None unless each tells."""
+        where = self._link.api(f"STREAM.MSG.GET.{self._stream}")
+        requests = [Request(where, b'{"last_by_subj":"%b"}' % subject.encode()) for subject in subjects]
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                replies = await self._link.request_many(requests, repeat=True)
+        except (BackendError, TimeoutError):
+            return None  # what was lost is told
+        counts: list[int] = []
+        for reply in replies:
+            message = json.loads(reply.payload).get("message")
+            if message is None or f"\r\n{MARK}: {mark}\r\n".encode() not in a2b_base64(message.get("hdrs", "")):
+                return None
+            counts.append(int(json.loads(a2b_base64(message["data"]))["val"]))
         return counts
