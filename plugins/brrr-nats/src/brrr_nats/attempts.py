@@ -18,16 +18,20 @@ class Attempt:
         before: A sequence number that the stream had before.
         since: When the first copy was sent, by the loop's clock.
         marks: How long copies are sent, and markers stay.
+
+    Attributes:
+        mark: The change's.
+        until: When no more copies are sent, by the loop's clock.
     """
 
-    __slots__ = ("_before", "_guard", "_loop", "_settled", "_until", "mark")
+    __slots__ = ("_before", "_guard", "_loop", "_settled", "mark", "until")
 
     def __init__(self, mark: str, guard: int, before: int, since: float, marks: Marks) -> None:
         self.mark = mark
         self._guard = guard
         self._before = before
         self._settled = since + marks.settled
-        self._until = since + marks.patience
+        self.until = since + marks.patience
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -45,7 +49,7 @@ class Attempt:
         Raises:
             Lost: Nobody can know; or there is no more time for copies.
         """
-        if found.revision == self._guard and self._loop.time() < self._until:
+        if found.revision == self._guard and self._loop.time() < self.until:
             return False
         if self._guard < found.revision <= self._before:
             return True  # it had been overtaken before it was sent

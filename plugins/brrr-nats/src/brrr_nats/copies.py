@@ -10,19 +10,26 @@ class Copies:
 
     Args:
         patience: Seconds after the first of a request in which copies of it are sent.
+        limit: When to send no more of them, by the loop's clock; given where some are copies themselves.
 
     Attributes:
         since: When the first one of a request was sent, by the loop's clock, for each that may have been done by a
             copy that is not the one that was answered.
     """
 
-    __slots__ = ("patience", "since")
+    __slots__ = ("_limit", "patience", "since")
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, limit: float = inf) -> None:
         self.patience = patience
+        self._limit = limit
         self.since: dict[int, float] = {}
 
     @property
     def until(self) -> float:
         """When to send no more copies."""
-        return min(self.since.values(), default=inf) + self.patience
+        return min(self._limit, min(self.since.values(), default=inf) + self.patience)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether some may have been done by a copy that was not answered."""
+        return self.until < inf

@@ -84,16 +84,16 @@ class Link:
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE
         again = (repeat or copies is not None) if again is None else again
         while left:
-            self._check_sizes(messages)  # each time: another server may take less
+            if copies is not None:
+                deadline = min(deadline, copies.until)
             try:
+                self._check_sizes(messages, copies)  # each time: another server may take less
                 left, error = await self._round(messages, left, replies, deadline, copies, repeat=repeat, again=again)
             except FAILURES as failed:
                 told = _of_copies(failed, copies)
                 raise translated(told, self.where) from told
             if error is not None:
-                if copies is not None and copies.since:
-                    deadline = min(deadline, copies.until)
-                if self._loop.time() + pause > deadline:
+                if self._loop.time() + pause > (deadline if copies is None else min(deadline, copies.until)):
                     if any(replies[index] is None for index in left):
                         error = _of_copies(error, copies)
                         raise translated(error, self.where) from error
@@ -187,7 +187,7 @@ class Link:
             until = inf
             if copies is not None:
                 until = min(begun + copies.patience, copies.until)
-                timeout = max(SHORTEST, min(timeout, deadline - begun)) if copies.since else timeout
+                timeout = max(SHORTEST, min(timeout, deadline - begun)) if copies.doubtful else timeout
             requests = [messages[index] for index in part]
             batch = Batch(connection, requests, timeout, again=again, until=until)
             try:
@@ -214,15 +214,16 @@ class Link:
                 why = failure
         return left_over, why
 
-    def _check_sizes(self, messages: Sequence[Request]) -> None:
+    def _check_sizes(self, messages: Sequence[Request], copies: Copies | None) -> None:
         most = self.max_payload
         surely = most - LARGE
         for message in messages:
             if len(message.payload) > surely and message.size > most > 0:
-                raise BackendError(
+                error = BackendError(
                     f"a message of {message.size} bytes is over the {most} that nats at {self.where} takes",
                     remedy="Raise the servers' max_payload, or make it smaller; it was not sent.",
                 )
+                raise Lost(error, sent=True) if copies is not None and copies.doubtful else error
 
 
 def _may_be_done(failure: Exception | None) -> bool:
@@ -231,7 +232,7 @@ def _may_be_done(failure: Exception | None) -> bool:
 
 def _of_copies(failure: Exception, copies: Copies | None) -> Exception:
     """A failure that the last copy of a request had, where an earlier one may have been done."""
-    if copies is None or not copies.since or isinstance(failure, BrrrError) or _may_be_done(failure):
+    if copies is None or not copies.doubtful or isinstance(failure, BrrrError) or _may_be_done(failure):
         return failure
     return Lost(failure, sent=True)
 

@@ -26,6 +26,9 @@ __all__ = ["GUARD", "MARK", "Marks", "guard_of", "mark_of"]
 GUARD: Final = "Nats-Expected-Last-Subject-Sequence"
 """What the servers hold a message against, and keep with it."""
 
+OTHER: Final = f"{GUARD}-Subject"
+"""Names another subject that the guard is of; brrr does not use it."""
+
 MARK: Final = "Brrr-Mark"
 
 
@@ -62,7 +65,9 @@ def mark_of(stored: Stored) -> str:
 def guard_of(stored: Stored) -> int | None:
     """The revision that a record's last message came after; None where nothing says so."""
     text = _header(stored.lines, GUARD)
-    return int(text) if text.isdecimal() else None
+    if not text.isdecimal() or _header(stored.lines, OTHER):
+        return None
+    return int(text)
 
 
 def _header(lines: bytes, name: str) -> str:

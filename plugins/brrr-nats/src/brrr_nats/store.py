@@ -127,12 +127,12 @@ class NatsStore(Store):
             self._records.saw(revision)
             if key.kind == KEPT:
                 self._revisions.note(subject, Stored(value, revision))
-        await perform(large, [False], link=self._link, records=self._records, changes=changes)
+        await perform(large, [False], link=self._link, records=self._records, changes=self._changes)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and set: one message each where what is there is known or absent, and a read before it else."""
         self._check(new for _, _, new in swaps)
-        changes, results = self._changes(), [False] * len(swaps)
+        results = [False] * len(swaps)
         chains: dict[str, Chain] = {}
         kept: list[Chain] = []
         for place, (key, expected, new) in enumerate(swaps):
@@ -143,7 +143,7 @@ class NatsStore(Store):
                 chain = chains[subject] = Chain(subject, self._revisions.take(subject))
                 kept += [chain] if key.kind == KEPT else []
             chain.changes.append(Change(place, expected, new))
-        await perform([*chains.values()], results, link=self._link, records=self._records, changes=changes)
+        await perform([*chains.values()], results, link=self._link, records=self._records, changes=self._changes)
         for chain in chains.values():
             if chain.known is not None:
                 self._records.saw(chain.known.revision)

@@ -6,8 +6,9 @@ that does not fit, and a guard that does not hold, are looked up before a swap i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
+from math import inf
 from typing import Final, NamedTuple
 
 from brrr_core.errors import BackendUnavailableError
@@ -139,9 +140,9 @@ class Chain:
 
 
 async def perform(
-    chains: Sequence[Chain], results: list[bool], *, link: Link, records: Records, changes: Changes
+    chains: Sequence[Chain], results: list[bool], *, link: Link, records: Records, changes: Callable[[], Changes]
 ) -> None:
-    """Do swaps. `results` is told of each.
+    """Do swaps. `results` is told of each; `changes` says how messages are made at the moment.
 
     Raises:
         BackendUnavailableError: An answer was lost, and nobody can tell whether that swap took place.
@@ -160,7 +161,7 @@ async def perform(
                 raise link.translated(error) from error
         left = [chain for chain, step in steps if step is not _Step.DONE]
         ready = [chain for chain in left if chain.step(results) is _Step.PUBLISH]
-        await _publish(ready, results, records.seen, link=link, changes=changes)
+        await _publish(ready, results, records.seen, link=link, changes=changes())
 
 
 async def _publish(chains: Sequence[Chain], results: list[bool], before: int, *, link: Link, changes: Changes) -> None:
@@ -173,7 +174,8 @@ async def _publish(chains: Sequence[Chain], results: list[bool], before: int, *,
             single.append((chain, messages[0], mark))
         else:
             await _publish_batch(chain, messages, mark, results, before, link=link, changes=changes)
-    copies = Copies(changes.marks.patience)
+    untils = [chain.attempt.until for chain, _, _ in single if chain.attempt is not None]
+    copies = Copies(changes.marks.patience, min(untils, default=inf))
     replies = await link.request_many([message for _, message, _ in single], copies=copies)
     for place, since in copies.since.items():
         single[place][0].doubt(single[place][2], before, since, changes)
@@ -202,6 +204,9 @@ async def _publish_batch(
     try:
         # A stream takes 50 batches at a time. The first message is sent again by itself until this is one of them.
         await link.request_many(messages[:1])
+        if chain.attempt is not None and asyncio.get_running_loop().time() >= chain.attempt.until:
+            chain.look()  # there is no more time for copies: what stands there decides
+            return
         reply = (await link.request_many(messages[1:]))[-1]
     except BackendUnavailableError as error:
         if not isinstance(error.__cause__, Lost) or not error.__cause__.sent:
