@@ -178,7 +178,7 @@ async def test_one_that_was_created_and_deleted_is_not_created_again(server, buc
         await store.until_stored()
         assert await store.other.swap([Swap(PENDING, b"2", None)]) == [True]
 
-        with pytest.raises(BackendUnavailableError):
+        with pytest.raises(BackendUnavailableError, match="lost"):  # not that it cannot be reached
             await swapping
         assert (store.sent, await store.stored()) == (1, 2)
 

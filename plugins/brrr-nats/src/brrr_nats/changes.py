@@ -56,11 +56,11 @@ class Changes:
         """Whether a value is one message."""
         return value is None or len(value) <= self._whole
 
-    def new(self, value: bytes | None) -> Stored:
-        """What will stand there, its revision not known yet."""
+    def new(self, value: bytes | None, revision: int = 0) -> Stored:
+        """What will stand there; its revision is 0 while it is not known."""
         if value is None or self.fits(value):
-            return Stored(value, 0)
-        return Stored(b"", 0, Parts(digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
+            return Stored(value, revision)
+        return Stored(b"", revision, Parts(digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
 
     def messages(
         self, subject: str, value: bytes | None, *, old: Stored | None = None, mark: str = ""

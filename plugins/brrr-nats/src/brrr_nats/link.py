@@ -195,10 +195,12 @@ class Link:
             except BaseException:
                 batch.forget()
                 raise
+            if copies is not None and (batch.repeated or batch.failures):
+                for place, index in enumerate(part):
+                    if place in batch.repeated or _may_be_done(batch.failures.get(place)):
+                        copies.since.setdefault(index, begun)
             for place, index in enumerate(part):
                 reply = batch.replies[place]
-                if copies is not None and (place in batch.repeated or _may_be_done(batch.failures.get(place))):
-                    copies.since.setdefault(index, begun)
                 if reply is not None:
                     replies[index] = reply
                     refused = _refused_for_now(reply)

@@ -8,7 +8,7 @@ or neither, and then nobody can know, as a bucket keeps no history.
 
 **Absent** is the revision 0, and that one does come back: when the marker of a deleted record ends. Copies of a change
 under the guard of 0 are therefore sent, and their answers are taken, only while no marker can have ended that was made
-after the first.
+after the first. One that a machine held back, which stood still for longer, can still create what was deleted since.
 
 JetStream knows messages again by itself, by `Nats-Msg-Id`, looks for that before it looks at the guard, and remembers
 it on every replica. It is not used: it keeps each id in memory for two minutes, 100 bytes and more a swap, and does not

@@ -71,7 +71,7 @@ class Reply(NamedTuple):
 
 
 def _header_lines(headers: Mapping[str, str]) -> bytes:
-    text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if text.count("\r") != len(headers) or text.count("\n") != len(headers):
         raise ValueError("a header holds the end of a line")
     return b"%b\r\n%b\r\n" % (VERSION, text.encode())

@@ -102,15 +102,16 @@ class Chain:
 
     def read(self, found: Stored, results: list[bool]) -> None:
         """The servers have said what is there. Raises `Lost` where that does not tell whether the change took place."""
-        if self.attempt is not None and self.attempt.is_done(found):
-            self._look = False
-            self.changed(found, results)
-            return
-        if self.attempt is not None and self.attempt.is_over(found):
-            self.attempt = None
+        self._look = False
+        if self.attempt is not None:
+            if self.attempt.is_done(found):
+                self.changed(found, results)
+                return
+            if self.attempt.is_over(found):
+                self.attempt = None
         if self.known is not None and self.known.revision != found.revision:
             self.refusals = 0
-        self.known, self.sure, self._look = found, True, False
+        self.known, self.sure = found, True
 
     def changed(self, new: Stored, results: list[bool]) -> None:
         """The change took place."""
@@ -161,26 +162,30 @@ async def perform(
                 raise link.translated(error) from error
         left = [chain for chain, step in steps if step is not _Step.DONE]
         ready = [chain for chain in left if chain.step(results) is _Step.PUBLISH]
-        await _publish(ready, results, records.seen, link=link, changes=changes())
+        if ready:
+            await _publish(ready, results, records.seen, link=link, changes=changes())
 
 
 async def _publish(chains: Sequence[Chain], results: list[bool], before: int, *, link: Link, changes: Changes) -> None:
     """Publish the next change of each, all together; but batches one by one. `before` is a number of the stream now."""
-    single: list[tuple[Chain, Request, str]] = []
+    mark = changes.marks.next()  # one for them all: no two are of one record
+    single: list[Chain] = []
+    requests: list[Request] = []
     for chain in chains:
-        mark = changes.marks.next() if chain.attempt is None else chain.attempt.mark
-        messages = changes.messages(chain.subject, chain.change.new, old=chain.known, mark=mark)
+        its = mark if chain.attempt is None else chain.attempt.mark
+        messages = changes.messages(chain.subject, chain.change.new, old=chain.known, mark=its)
         if len(messages) == 1:
-            single.append((chain, messages[0], mark))
+            single.append(chain)
+            requests += messages
         else:
             await _publish_batch(chain, messages, mark, results, before, link=link, changes=changes)
-    untils = [chain.attempt.until for chain, _, _ in single if chain.attempt is not None]
+    untils = [chain.attempt.until for chain in single if chain.attempt is not None]
     copies = Copies(changes.marks.patience, min(untils, default=inf))
-    replies = await link.request_many([message for _, message, _ in single], copies=copies)
+    replies = await link.request_many(requests, copies=copies)
     for place, since in copies.since.items():
-        single[place][0].doubt(single[place][2], before, since, changes)
+        single[place].doubt(mark, before, since, changes)
     failed: Exception | None = None
-    for (chain, _, _), reply in zip(single, replies, strict=True):
+    for chain, reply in zip(single, replies, strict=True):
         try:
             _take(chain, reply, results, link=link, changes=changes)
         except Exception as error:  # noqa: BLE001 - raised below, when the others are noted
@@ -221,11 +226,11 @@ def _take(chain: Chain, reply: Reply, results: list[bool], *, link: Link, change
     """Take the answer to a change."""
     error = api_error(reply.payload)
     attempt = chain.attempt
-    if attempt is not None and (error is None or error.code not in WRONG_LAST) and (error is not None or attempt.late):
+    if attempt is not None and (attempt.late if error is None else error.code not in WRONG_LAST):
         lost = Lost(error or TimeoutError("a copy of it was answered too late"), sent=True)
         raise link.translated(lost) from lost
     if error is None:
-        chain.changed(changes.new(chain.change.new)._replace(revision=sequence(reply)), results)
+        chain.changed(changes.new(chain.change.new, sequence(reply)), results)
     elif error.code in WRONG_LAST:
         chain.refused(error)
     else:
