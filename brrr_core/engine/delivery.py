@@ -8,11 +8,13 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.engine.calls import Child, Defer
+from brrr_core.engine.contexts import within
 from brrr_core.engine.hooks import CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
@@ -153,12 +155,12 @@ class Handling:
         return values[: len(keys)], [child for child in past.missing if child.call.call_hash in absent]
 
     async def _work(self, job: _Job, past: Past | None) -> None:
-        """Run the call, again and again while all that it missed turns up at once."""
-        again = True
+        """Run the call, again and again while all that it missed turns up at once; no run sees another's context."""
+        again, context = True, copy_context()
         while again:
             run = self._start(job)
             try:
-                payload = await self._run(run, past)
+                payload = await within(context.copy(), self._run(run, past))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

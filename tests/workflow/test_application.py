@@ -17,7 +17,8 @@ from brrr_core.errors import (
     SignatureError,
     UnknownTaskError,
 )
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+from tests.support.fleet import BOUND, QUICK, TOPIC, serving, working
+from tests.support.instrumented import Instrument, Operation
 
 
 @dataclass
@@ -238,6 +239,38 @@ async def test_each_call_has_a_context_of_its_own(url: str) -> None:
         assert await fleet.run(in_a_thread) == "thread"
         assert await fleet.run(call, 4) == "call 4"
     assert set(found) == {"nobody"}
+
+
+async def test_a_call_that_can_run_again_at_once_has_another_context(memory: str) -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    found: list[str] = []
+    ended = asyncio.Event()
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        return 7
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker) -> int:
+        found.append(who.get())
+        who.set("parent")
+        return await app.call(child)()
+
+    def sees(operation: Operation, result: object) -> None:
+        if operation.name == "store.swap" and any(swap.key.kind == "value" for swap in operation.items):
+            ended.set()
+
+    async def until_the_child_has_ended(operation: Operation) -> None:
+        if operation.name == "queue.put" and found:
+            await ended.wait()
+
+    instrument = Instrument(after=until_the_child_has_ended, effect=sees)
+    async with brrr.open_backend(memory) as backend:
+        roles = instrument.wrap(backend)
+        connection = brrr.Connection(roles.queue, roles.store, roles.cache, policy=QUICK)  # type: ignore[arg-type]
+        async with asyncio.timeout(BOUND), working(connection, {"parent": parent, "child": child}) as fleet:
+            assert await fleet.run(parent) == 7
+    assert found == ["nobody", "nobody"]
 
 
 async def test_several_loops_of_two_applications_in_one_process(url: str) -> None:
