@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from random import SystemRandom
 from typing import Any, Final, NoReturn
 
@@ -23,17 +24,25 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what, allow_module_level=True)
 
 
+def _own_ports() -> Iterator[int]:
+    """The ports of this process in any order, each once. Processes that share a run's tests have different ones."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = PORTS[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    return iter(SystemRandom().sample(own, len(own)))
+
+
+_left: Final = _own_ports()
+
+
 def free_port() -> int:
-    """A port that is free, and whose cluster port is free too."""
-    while True:
-        port = SystemRandom().choice(PORTS)
-        try:
+    """A port that is free, and whose cluster port is free too. None is given twice: it may not be listened on yet."""
+    for port in _left:
+        with suppress(OSError):
             for each in (port, port + 10000):
                 with socket.create_server(("127.0.0.1", each)):
                     pass
-        except OSError:
-            continue
-        return port
+            return port
+    raise AssertionError(f"no port of {PORTS} is left")
 
 
 def until(

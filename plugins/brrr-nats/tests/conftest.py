@@ -46,13 +46,7 @@ def shared_cluster(folder: Path) -> Iterator[Cluster]:
     """Three servers for all tests that do them no harm."""
     cluster = Cluster(folder / "cluster")
     try:
-        try:
-            cluster.start()
-        except AssertionError:  # they found no leader: another process may have taken one of their ports meanwhile
-            cluster.stop()
-            cluster = Cluster(folder / "another")
-            cluster.start()
-        yield cluster
+        yield cluster.start()
     finally:
         cluster.stop()
 
