@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -11,7 +10,7 @@ from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableErro
 from brrr_nats.failures import Lost, api_error
 from brrr_nats.link import Link
 from brrr_nats.marks import MARK, Marks
-from brrr_nats.messages import Request
+from brrr_nats.messages import Request, told_message
 from brrr_nats.options import NatsOptions
 from brrr_nats.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
 from brrr_nats.tokens import token_of
@@ -109,7 +108,7 @@ class NatsCache(Cache):
         counts: list[int] = []
         for reply in replies:
             message = json.loads(reply.payload).get("message")
-            if message is None or f"\r\n{MARK}: {mark}\r\n".encode() not in a2b_base64(message.get("hdrs", "")):
+            if message is None or (told := told_message(message)).headers.get(MARK) != mark:
                 return None
-            counts.append(int(json.loads(a2b_base64(message["data"]))["val"]))
+            counts.append(int(json.loads(told.payload)["val"]))
         return counts

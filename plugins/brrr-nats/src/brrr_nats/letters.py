@@ -1,7 +1,6 @@
 """Dead letters: messages of a stream of their own, with why, when and in which attempt in their headers."""
 
 import json
-from base64 import b64decode
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -9,7 +8,7 @@ from brrr_core.backend import DeadLetter, Delivery
 from brrr_nats.clock import read_time
 from brrr_nats.failures import api_error
 from brrr_nats.layout import TopicNames
-from brrr_nats.messages import Reply, Request
+from brrr_nats.messages import Reply, Request, told_message
 from brrr_nats.receipts import Receipt
 
 __all__ = ["MESSAGE_ID", "Kept", "kept_letter", "letter_request", "shortened"]
@@ -76,12 +75,13 @@ def kept_letter(topic: str, reply: Reply) -> Kept | None:
             return None
         raise error
     message: dict[str, Any] = json.loads(reply.payload)["message"]
-    headers = Reply(b"", b64decode(message.get("hdrs", ""))).headers
+    told = told_message(message)
+    headers = told.headers
     sequence, stored = int(message["seq"]), str(message["time"])
     buried = float(headers[BURIED]) if BURIED in headers else read_time(stored)
     letter = DeadLetter(
         topic,
-        b64decode(message.get("data", "")),
+        told.payload,
         unquote(headers.get(REASON, "")),
         int(headers.get(ATTEMPT, "1")),
         buried,

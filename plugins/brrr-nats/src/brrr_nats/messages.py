@@ -1,9 +1,10 @@
 """What is sent and received: requests, replies, and their bytes on the wire."""
 
+from binascii import a2b_base64
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-__all__ = ["Reply", "Request"]
+__all__ = ["Reply", "Request", "told_message"]
 
 VERSION: Final = b"NATS/1.0"
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -68,6 +69,11 @@ class Reply(NamedTuple):
             return NO_HEADERS
         pairs = (line.split(":", 1) for line in self.lines.decode(errors="replace").split("\r\n")[1:] if ":" in line)
         return {name: value.strip() for name, value in pairs}
+
+
+def told_message(message: Mapping[str, Any]) -> Reply:
+    """A message of a stream as `STREAM.MSG.GET` tells it, in JSON."""
+    return Reply(a2b_base64(message.get("data", "")), a2b_base64(message.get("hdrs", "")))
 
 
 def _header_lines(headers: Mapping[str, str]) -> bytes:

@@ -11,7 +11,6 @@ well: who does not know of a message that this process was told of is not believ
 
 import asyncio
 import json
-from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from brrr_nats.failures import ApiError, Lost, NoResponders, api_error
 from brrr_nats.flights import LARGEST, SAFE, Flights
 from brrr_nats.keys import Bucket
 from brrr_nats.link import FIRST_PAUSE, Link
-from brrr_nats.messages import Reply, Request
+from brrr_nats.messages import Reply, Request, told_message
 from brrr_nats.revisions import Parts, Stored
 
 __all__ = ["PARTS_HEADER", "PATIENCE", "Records"]
@@ -166,8 +165,8 @@ class Records:
             if error is not None and error.code == NO_MESSAGE:
                 return NOTHING
             raise self._unknown(error)
-        lines = a2b_base64(message["hdrs"]) if "hdrs" in message else b""
-        return _read(a2b_base64(message.get("data", "")), message["seq"], lines)
+        told = told_message(message)
+        return _read(told.payload, message["seq"], told.lines)
 
     def _unknown(self, error: ApiError | None) -> BrrrError:
         return self._link.translated(error or ApiError(0, 0, "it answers a read with neither a message nor an error"))
