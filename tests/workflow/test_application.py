@@ -17,7 +17,7 @@ from brrr_core.errors import (
     SignatureError,
     UnknownTaskError,
 )
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving, working
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
 from tests.support.instrumented import Instrument, Operation
 
 
@@ -266,8 +266,7 @@ async def test_a_call_that_can_run_again_at_once_has_another_context(memory: str
 
     instrument = Instrument(after=until_the_child_has_ended, effect=sees)
     async with brrr.open_backend(memory) as backend:
-        roles = instrument.wrap(backend)
-        connection = brrr.Connection(roles.queue, roles.store, roles.cache, policy=QUICK)  # type: ignore[arg-type]
+        connection = over(instrument.wrap(backend))
         async with asyncio.timeout(BOUND), working(connection, {"parent": parent, "child": child}) as fleet:
             assert await fleet.run(parent) == 7
     assert found == ["nobody", "nobody"]

@@ -8,7 +8,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.wire import decode_pending
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving, until, working
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, until, working
 from tests.support.instrumented import Instrument
 
 PARENTS = 3 * RETURNS_LIMIT
@@ -78,8 +78,7 @@ async def test_a_parent_waits_longer_for_room_than_it_has_attempts(memory: str) 
         return instrument.items["queue.put"] >= parents + 20
 
     async with brrr.open_backend(memory) as backend:
-        roles = instrument.wrap(backend)
-        connection = brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy)  # type: ignore[arg-type]
+        connection = over(instrument.wrap(backend), policy=policy)
         async with working(connection, {"top": top, "parent": parent, "child": child}) as fleet:
             await fleet.app.schedule(top, topic=TOPIC)()
             await until(waited)

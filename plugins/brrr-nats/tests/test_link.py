@@ -348,7 +348,7 @@ async def test_what_is_answered_slowly_is_not_sent_again(link):
     came, tasks = [], []
 
     async def answer_later(reply_to, number):
-        await asyncio.sleep(0.06 * number)
+        await asyncio.sleep(0.06 * number)  # the slowness that the test is about
         link.post(Request(reply_to, b"x"))
 
     class Slow:

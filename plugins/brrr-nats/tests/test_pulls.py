@@ -118,7 +118,7 @@ async def test_a_pull_that_nobody_waits_for_and_that_never_ends_is_given_up(give
     waiting = given.waiting(left)
     left.take(0, message(b"x"))
     assert bodies(await waiting) == [b"x"]  # its other message, and its end, were lost
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.03)  # longer than FORGOTTEN: the next pull looks at the clock, and nothing tells before
     pull = given.ask()
     waiting = given.waiting(pull)
     await turns()

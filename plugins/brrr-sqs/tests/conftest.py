@@ -69,9 +69,15 @@ def proxied_url(proxy, aws_prefix):
 
 
 @pytest.fixture
-async def harmed(proxied_url):
-    """A queue behind the proxy, of a lease of three seconds."""
-    async with brrr.open_backend(proxied_url(lease="3s", timeout="1s", retry_for="20s")) as backend:
+def lease() -> str:
+    """The lease of the queue behind the proxy; tests that are over later than it have another."""
+    return "3s"
+
+
+@pytest.fixture
+async def harmed(proxied_url, lease):
+    """A queue behind the proxy."""
+    async with brrr.open_backend(proxied_url(lease=lease, timeout="1s", retry_for="20s")) as backend:
         yield backend.queue
 
 

@@ -14,6 +14,8 @@ OPERATIONS = [
     *("GetQueueUrl", "CreateQueue", "SendMessageBatch", "ReceiveMessage", "GetQueueAttributes"),
     *("ChangeMessageVisibilityBatch", "DeleteMessageBatch"),
 ]
+LEASES = {operation: "3s" if operation == "ReceiveMessage" else "30s" for operation in OPERATIONS}
+"""Those that are waited for are over soon, the others not before what is leased is settled."""
 HARMS = ["cut", "lose", "refuse"]
 BODIES = [b"%02d" % number for number in range(25)]
 
@@ -35,36 +37,28 @@ async def take(queue, topic, count):
     return found
 
 
-@pytest.fixture
-async def leasing(proxied_url, operation):
-    """A queue behind the proxy. Its lease is over soon where that is waited for, and else not before it is settled."""
-    lease = "3s" if operation == "ReceiveMessage" else "30s"
-    async with brrr.open_backend(proxied_url(lease=lease, timeout="1s", retry_for="20s")) as backend:
-        yield backend.queue
-
-
 @pytest.mark.parametrize("how", HARMS)
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("operation", "lease"), LEASES.items(), ids=LEASES)
 async def test_nothing_is_lost_and_nothing_fails_whichever_answer_is_lost(
-    proxy, leasing, topic, drained, operation, how
+    proxy, harmed, topic, drained, operation, lease, how
 ):
     harm(proxy, how, operation, times=2)
 
-    await leasing.put(topic, BODIES)
-    held = await take(leasing, topic, 4)
-    await leasing.extend(held)
+    await harmed.put(topic, BODIES)
+    held = await take(harmed, topic, 4)
+    await harmed.extend(held)
     acked, released, buried, delayed = held
-    await leasing.ack([acked])
-    await leasing.release([released])
-    await leasing.release([delayed], delay=1)
-    await leasing.bury(buried, "enough")
-    await leasing.stats(topic)
-    letters = await leasing.dead(topic, limit=10)
+    await harmed.ack([acked])
+    await harmed.release([released])
+    await harmed.release([delayed], delay=1)
+    await harmed.bury(buried, "enough")
+    await harmed.stats(topic)
+    letters = await harmed.dead(topic, limit=10)
     assert {(each.body, each.reason) for each in letters} == {(buried.body, "enough")}
-    assert await leasing.redrive(topic, limit=10) == len(letters)
+    assert await harmed.redrive(topic, limit=10) == len(letters)
 
     # A message that was sent twice comes twice; one whose receive was not answered comes when its lease is over.
-    left = await drained(leasing, topic, wait=4 if operation == "ReceiveMessage" else 1.5)
+    left = await drained(harmed, topic, wait=4 if operation == "ReceiveMessage" else 1.5)
     assert set(left) == set(BODIES) - {acked.body} or operation == "SendMessageBatch"
     assert set(left) >= set(BODIES) - {acked.body}
     assert proxy.plans[0].times == 0

@@ -12,10 +12,9 @@ BODIES = [b"%03d" % number for number in range(30)]
 
 
 @pytest.fixture
-async def harmed(proxied_url):
-    """A queue behind the proxy, whose leases outlast the burying."""
-    async with brrr.open_backend(proxied_url(lease="60s", timeout="1s", retry_for="20s")) as backend:
-        yield backend.queue
+def lease() -> str:
+    """It outlasts the burying."""
+    return "60s"
 
 
 async def bury(queue, topic, bodies, reason="enough"):
