@@ -12,7 +12,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.engine.recall import ENTRY_OVERHEAD, ValueCache
 from tests.support.backends import beside
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, until_idle, working
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, until, until_idle, working
 from tests.support.instrumented import Instrument
 
 POLICY = replace(QUICK, spawn_limit=1_000_000)
@@ -213,9 +213,14 @@ async def test_the_memory_of_a_worker_does_not_grow_with_its_work(memory: str) -
         connection = over(backend, policy=policy)
         async with working(connection, {"top": top, "leaf": leaf}) as fleet:
 
+            async def delivered() -> bool:
+                """Whether the parent's delivery is over too: it holds all values a turn beyond its acknowledgement."""
+                return not any(worker._running for worker in connection._workers)
+
             async def work(n: int) -> None:
                 assert await fleet.run(top, n * 1_000) == 400
                 await fleet.idle()
+                await until(delivered)
                 backend.queue._session.space.records.clear()  # type: ignore[attr-defined] # what is stored is no worker's
                 backend.queue._session.space.counters.clear()  # type: ignore[attr-defined]
 

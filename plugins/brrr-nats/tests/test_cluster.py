@@ -148,6 +148,9 @@ async def test_without_a_majority_everything_says_so_and_goes_on_when_there_is_o
     url = f"{own_cluster.url}?replicas=3"
     async with brrr.open_backend(url) as backend:  # with time for the new streams to find their leaders
         await backend.queue.put("jobs", [b"before"])
+    await asyncio.to_thread(
+        own_cluster.ready
+    )  # those of the counters too: they are waited for no longer than 1 s below
     async with brrr.open_backend(f"{url}&retry_for=1s&timeout=1s") as backend:
         for server in own_cluster.servers[:2]:
             server.kill()
