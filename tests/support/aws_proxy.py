@@ -33,6 +33,7 @@ class Plan:
     refusal: tuple[int, dict[str, Any]] | None = None
     meanwhile: Callable[[], Awaitable[None]] | None = None
     stall: bool = False
+    half: bool = False
     late: bool = False
     before: bool = False
     changed: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -77,9 +78,9 @@ class Proxy:
         """Cut the connection before it is done."""
         self.plans.append(Plan(_named(operation), times, before=True))
 
-    def stall(self, operation: str, *, times: int = 1) -> None:
-        """Let it be done, and say nothing."""
-        self.plans.append(Plan(_named(operation), times, stall=True))
+    def stall(self, operation: str, *, times: int = 1, half: bool = False) -> None:
+        """Let it be done, and say nothing, or half of the answer."""
+        self.plans.append(Plan(_named(operation), times, stall=True, half=half))
 
     def refuse(
         self,
@@ -155,6 +156,8 @@ class Proxy:
             if not plan.late:
                 return False
         if plan is not None and plan.stall:
+            if plan.half:
+                writer.write(_written(status, answer)[:-1])
             await reader.read()  # until the client has gone
             return False
         writer.write(_written(status, answer))

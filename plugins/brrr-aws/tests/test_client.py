@@ -9,6 +9,7 @@ from asyncio import create_task
 import pytest
 from botocore.loaders import JSONFileLoader
 
+from brrr_aws import backoff
 from brrr_aws.failures import AnswerLostError, AwsRefusal
 from brrr_aws.making import STREAMED
 from brrr_aws.metering import metering
@@ -356,6 +357,65 @@ async def test_a_client_that_is_closed_says_so(service, client):
         await client.call("GetItem", PARAMETERS, repeat=True)
     with pytest.raises(BackendClosedError):
         client.check_open()
+
+
+async def turns():
+    """As many turns of the loop as what is on its way on this machine takes."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def test_closing_ends_who_waits_for_the_rest_of_an_answer(service, client):
+    service.stall("GetItem", half=True)
+    waiting = create_task(client.call("GetItem", PARAMETERS, repeat=True))
+    await service.until_asked()
+    await turns()
+    await client.close()
+
+    async with asyncio.timeout(2):  # an answer may take five
+        with pytest.raises(BackendClosedError):
+            await waiting
+
+
+async def test_closing_ends_who_waits_for_a_connection(service):
+    service.stall("GetItem")
+    client = client_at(service.endpoint, pool=1)
+    await client.open()
+    waiting = [create_task(client.call("GetItem", PARAMETERS, repeat=True)) for _ in range(3)]
+    await service.until_asked()
+    await client.close()
+
+    for task in waiting:
+        with pytest.raises(BackendClosedError):
+            await task
+    assert service.asked("GetItem") == 1
+
+
+async def test_closing_ends_who_waits_to_ask_again(service, monkeypatch):
+    class Long:
+        def uniform(self, _least, _most):
+            return 3600.0
+
+    monkeypatch.setattr(backoff, "RANDOM", Long())
+    service.refuse("GetItem", "ThrottlingException")
+    client = client_at(service.endpoint, retry_for=3600.0)
+    await client.open()
+    waiting = create_task(client.call("GetItem", PARAMETERS, repeat=True))
+    await service.until_asked()
+    await turns()
+    await client.close()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(BackendClosedError):
+            await waiting
+
+
+async def test_a_client_that_was_closed_can_be_opened_again(service, client):
+    service.answer("GetItem", {}, times=2)
+    assert await client.call("GetItem", PARAMETERS, repeat=True)
+    await client.close()
+    await client.open()
+    assert await client.call("GetItem", PARAMETERS, repeat=True)
 
 
 async def test_a_large_body_goes_out_whole(service, client):

@@ -6,7 +6,9 @@ import pytest
 
 from brrr_aws import backoff
 from brrr_aws.backoff import Backoff
+from brrr_aws.lifetime import Lifetime
 from brrr_aws.spreading import spread
+from brrr_core.errors import BackendClosedError
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def waits(monkeypatch):
 
 
 async def test_waits_are_drawn_from_0_to_twice_as_long_each_time_up_to_a_bound(waits):
-    backing = Backoff(100)
+    backing = Backoff(100, Lifetime())
     for _ in range(9):
         assert await backing.pause()
 
@@ -32,7 +34,7 @@ async def test_waits_are_drawn_from_0_to_twice_as_long_each_time_up_to_a_bound(w
 
 
 async def test_progress_begins_anew(waits):
-    backing = Backoff(100)
+    backing = Backoff(100, Lifetime())
     for _ in range(4):
         await backing.pause()
     backing.progressed()
@@ -42,11 +44,47 @@ async def test_progress_begins_anew(waits):
 
 
 async def test_there_is_an_end():
-    backing = Backoff(0.05)
+    backing = Backoff(0.05, Lifetime())
     count = 0
     while await backing.pause():
         count += 1
     assert count >= 1
+
+
+async def test_what_waits_ends_with_its_client_and_nothing_more_waits():
+    lifetime = Lifetime()
+    waiting = [asyncio.create_task(_wait(lifetime)) for _ in range(3)]
+    await asyncio.sleep(0)
+    lifetime.end()
+    for task in waiting:
+        with pytest.raises(BackendClosedError):
+            await task
+    async with asyncio.timeout(10):
+        with pytest.raises(BackendClosedError):
+            await _wait(lifetime)
+
+
+async def test_a_cancellation_passes_a_lifetime_also_when_that_ends():
+    lifetime = Lifetime()
+    for ends in (False, True):
+        task = asyncio.create_task(_wait(lifetime))
+        await asyncio.sleep(0)
+        task.cancel()
+        if ends:
+            lifetime.end()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_timeout_of_somebody_else_passes_a_lifetime():
+    with pytest.raises(TimeoutError, match="theirs"):
+        async with Lifetime().within():
+            raise TimeoutError("theirs")
+
+
+async def _wait(lifetime):
+    async with lifetime.within():
+        await asyncio.Event().wait()
 
 
 async def test_results_come_in_order_and_so_many_run_at_a_time():

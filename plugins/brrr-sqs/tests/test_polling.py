@@ -16,8 +16,8 @@ def polls(proxy):
     return [(each["WaitTimeSeconds"], each["MaxNumberOfMessages"]) for each in asked]
 
 
-async def until_polled(proxy):
-    while not polls(proxy):  # noqa: ASYNC110 - the proxy tells of any request alone
+async def until_asked(proxy, operation="ReceiveMessage"):
+    while not proxy.asked(operation):  # noqa: ASYNC110 - the proxy tells of any request alone
         await asyncio.sleep(0.01)
 
 
@@ -39,7 +39,7 @@ async def test_an_idle_receiver_asks_once_in_twenty_seconds(proxy, patient, topi
 
 async def test_many_receivers_share_one_poll(proxy, patient, topic):
     receivers = [asyncio.create_task(patient.receive(topic, limit=1, wait=20)) for _ in range(5)]
-    await until_polled(proxy)
+    await until_asked(proxy)
     await patient.put(topic, BODIES[:5])
 
     found = await asyncio.gather(*receivers)
@@ -73,7 +73,7 @@ async def test_no_more_is_taken_than_the_limit(proxy, patient, topic):
 async def test_a_poll_waits_for_a_third_of_a_lease_at_most(proxy, proxied_url, topic, lease, longest):
     async with brrr.open_backend(proxied_url(lease=lease)) as backend:
         waiting = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=float("inf")))
-        await until_polled(proxy)
+        await until_asked(proxy)
         waiting.cancel()
         await asyncio.wait({waiting})
     assert polls(proxy)[0] == (longest, 1)
@@ -81,7 +81,7 @@ async def test_a_poll_waits_for_a_third_of_a_lease_at_most(proxy, proxied_url, t
 
 async def test_a_look_asks_once_and_beside_a_poll(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
-    await until_polled(proxy)
+    await until_asked(proxy)
 
     assert await patient.receive(topic, limit=5, wait=0) == []
 
@@ -92,7 +92,7 @@ async def test_a_look_asks_once_and_beside_a_poll(proxy, patient, topic):
 
 async def test_a_short_wait_beside_a_long_one_ends_in_time_and_asks_nothing(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
-    await until_polled(proxy)
+    await until_asked(proxy)
 
     async with asyncio.timeout(5):
         assert await patient.receive(topic, limit=1, wait=0.3) == []
@@ -104,7 +104,7 @@ async def test_a_short_wait_beside_a_long_one_ends_in_time_and_asks_nothing(prox
 
 async def test_what_was_taken_for_a_receiver_that_is_gone_is_given_back_at_once(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=5, wait=20))
-    await until_polled(proxy)
+    await until_asked(proxy)
     waiting.cancel()
     await asyncio.wait({waiting})
 
@@ -146,7 +146,7 @@ async def test_a_look_that_is_cancelled_before_the_backend_is_closed_holds_nothi
 
 async def test_what_a_cancelled_look_took_goes_to_who_waits(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
-    await until_polled(proxy)
+    await until_asked(proxy)
     proxy.answer("ReceiveMessage", {"Messages": [{"ReceiptHandle": "h", "Body": "x"}]})
     looking = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
     await asyncio.sleep(0)
@@ -186,11 +186,51 @@ async def test_closing_ends_waits_and_leaves_no_task(proxied_url, proxy, topic):
     before = asyncio.all_tasks()
     async with brrr.open_backend(proxied_url()) as backend:
         waiting = [asyncio.create_task(backend.queue.receive(topic, limit=1, wait=600)) for _ in range(3)]
-        await until_polled(proxy)
+        await until_asked(proxy)
     for task in waiting:
         with pytest.raises(BackendClosedError):
             await task
     assert {each for each in asyncio.all_tasks() - before if each.get_name().startswith("brrr")} == set()
+
+
+async def test_who_comes_while_a_backend_is_closed_is_refused_at_once(proxied_url, proxy, topic):
+    backend = brrr.open_backend(proxied_url())
+    await backend.open()
+    queue = backend.queue
+    await queue.put(topic, [b"held"])
+    held = await queue.receive(topic, limit=1, wait=10)
+    proxy.stall("DeleteMessageBatch")
+    settling = asyncio.create_task(queue.ack(held))
+    await until_asked(proxy, "DeleteMessageBatch")
+    polled = polls(proxy)
+    closing = asyncio.create_task(backend.close())
+    await asyncio.sleep(0)
+    for wait in (0, 600):
+        with pytest.raises(BackendClosedError):
+            await queue.receive(topic, limit=1, wait=wait)
+    assert not closing.done()
+    await closing
+    with pytest.raises(BackendClosedError):
+        await settling
+    assert polls(proxy) == polled
+
+
+async def test_every_client_is_closed_where_closing_one_fails(url):
+    backend = brrr.open_backend(url)
+    await backend.open()
+    clients = list(backend._clients)
+    for client in clients:
+
+        async def failing(close=client.close):
+            await close()
+            raise OSError("no")
+
+        client.close = failing
+    with pytest.raises(OSError, match="no"):
+        await backend.close()
+    for client in clients:
+        with pytest.raises(BackendClosedError):
+            client.check_open()
 
 
 async def test_a_topic_that_nobody_waits_on_is_forgotten(queue, topic):

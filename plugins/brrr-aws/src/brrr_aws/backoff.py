@@ -4,6 +4,8 @@ import asyncio
 from random import SystemRandom
 from typing import Final
 
+from brrr_aws.lifetime import Lifetime
+
 __all__ = ["Backoff"]
 
 FIRST: Final = 0.05
@@ -20,10 +22,12 @@ class Backoff:
 
     Args:
         within: Seconds after which no more attempt is made: from the first failure, or from the last progress.
+        lifetime: The client's, whose end ends a wait.
     """
 
-    def __init__(self, within: float) -> None:
+    def __init__(self, within: float, lifetime: Lifetime) -> None:
         self._within = within
+        self._lifetime = lifetime
         self._attempts = 0
         self._deadline: float | None = None
 
@@ -32,7 +36,11 @@ class Backoff:
         self._attempts, self._deadline = 0, None
 
     async def pause(self) -> bool:
-        """Wait, and say whether there is time for another attempt."""
+        """Wait, and say whether there is time for another attempt.
+
+        Raises:
+            BackendClosedError: The client was closed.
+        """
         now = asyncio.get_running_loop().time()
         if self._deadline is None:
             self._deadline = now + self._within
@@ -41,5 +49,6 @@ class Backoff:
             return False
         wait = RANDOM.uniform(0, min(LONGEST, FIRST * 2 ** min(self._attempts, 20)))
         self._attempts += 1
-        await asyncio.sleep(min(wait, left))
+        async with self._lifetime.within():
+            await asyncio.sleep(min(wait, left))
         return True

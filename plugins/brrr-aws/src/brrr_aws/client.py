@@ -8,10 +8,11 @@ from brrr_aws.backoff import Backoff
 from brrr_aws.cleaning import clean, plain_address
 from brrr_aws.failures import AnswerLostError, Asked, AwsRefusal, closed, late, lost, translated
 from brrr_aws.fates import Fate, StrangerError, answer_of, code_of, fate_of
+from brrr_aws.lifetime import Lifetime
 from brrr_aws.making import Answer, Maker, RawClient
 from brrr_aws.metering import Meter, current_meter
 from brrr_aws.place import AwsPlace
-from brrr_core.errors import BackendUnavailableError
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["Answer", "AwsClient"]
 
@@ -54,6 +55,7 @@ class AwsClient:
         self._where = place.endpoint or place.region or "AWS"
         self._client: RawClient | None = None
         self._scope: AbstractAsyncContextManager[RawClient] | None = None
+        self._lifetime = Lifetime()
         self.meter: Meter | None = None
 
     async def open(self) -> None:
@@ -68,10 +70,12 @@ class AwsClient:
         except Exception as error:
             raise translated(error, self._asked("")) from error
         self._where = plain_address(self._client.meta.endpoint_url)
+        self._lifetime = Lifetime()
 
     async def close(self) -> None:
-        """Close every connection. Closing what is not open does nothing."""
+        """End what is under way, and close every connection. Closing what is not open does nothing."""
         scope, self._scope, self._client = self._scope, None, None
+        self._lifetime.end()
         if scope is not None:
             await scope.__aexit__(None, None, None)
 
@@ -91,7 +95,7 @@ class AwsClient:
 
     def backoff(self) -> Backoff:
         """The waits between attempts of one operation that the caller repeats itself."""
-        return Backoff(self._retry_for)
+        return Backoff(self._retry_for, self._lifetime)
 
     async def call(
         self,
@@ -118,20 +122,21 @@ class AwsClient:
         Raises:
             AwsRefusal: One of the codes in `told`.
             AnswerLostError: There is no answer, and `repeat` is not set.
-            BackendClosedError: The client is not open.
+            BackendClosedError: The client is not open, or was closed meanwhile.
             BackendError: Any other failure.
         """
         waits = backoff or self.backoff()
         while True:
             try:
                 return await self._once(operation, parameters)
+            except BackendClosedError:
+                raise
             except Exception as error:
+                clean(error)  # whatever is raised in here has it for its context
                 if self._client is None:
-                    clean(error)
                     raise closed() from error
                 code, fate = code_of(error), fate_of(error)
                 if code in told:
-                    clean(error)
                     raise AwsRefusal(code, answer_of(error)) from error
                 again = fate is Fate.REFUSED or (fate is Fate.LOST and repeat)
                 if again and (patient or code) and await waits.pause():
@@ -146,7 +151,8 @@ class AwsClient:
         ask = self._opened()._make_api_call  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if self.meter is not None:
             self.meter.sent(self.service, operation)
-        answer = await ask(operation, parameters)
+        async with self._lifetime.within():
+            answer = await ask(operation, parameters)
         kind: str = answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", "")
         if "json" not in kind:
             raise StrangerError(kind)

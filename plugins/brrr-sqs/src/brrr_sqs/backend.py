@@ -1,5 +1,6 @@
 """The backend class: opens the clients, and puts the queue on the table."""
 
+from contextlib import AsyncExitStack
 from typing import Final
 
 from brrr_aws.client import AwsClient
@@ -60,12 +61,11 @@ class SqsBackend(Backend):
         """End what waits, let what is being settled be settled for a moment, and close every connection."""
         queue, self._queue = self._queue, None
         clients, self._clients = self._clients, []
-        try:
+        async with AsyncExitStack() as closing:
+            for client in clients:
+                closing.push_async_callback(client.close)
             if queue is not None:
                 await queue.close()
-        finally:
-            for client in clients:
-                await client.close()
 
     async def setup(self) -> list[str]:
         """Make the queues of the option `topics`, two for each. Those of other topics are made when they are used."""

@@ -245,9 +245,16 @@ class Pollers:
         self._prefix = prefix
         self._lease = lease
         self._pollers: dict[str, Poller] = {}
+        self._closed = False
 
     async def receive(self, topic: str, limit: int, wait: float) -> list[Delivery]:
-        """Take messages of a topic."""
+        """Take messages of a topic.
+
+        Raises:
+            BackendClosedError: `close` was called, before or meanwhile.
+        """
+        if self._closed:
+            raise closed()
         poller = self._pollers.get(topic)
         if poller is None:
             poller = self._pollers[topic] = Poller(
@@ -260,6 +267,7 @@ class Pollers:
                 del self._pollers[topic]
 
     def close(self) -> None:
-        """End every wait."""
+        """End every wait, and begin no more."""
+        self._closed = True
         for poller in self._pollers.values():
             poller.close()
