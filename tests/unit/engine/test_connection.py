@@ -173,16 +173,17 @@ asyncio.run(main())
 )
 def test_sigterm_ends_a_process_gracefully(seconds: float, grace: float, said: list[str]) -> None:
     command = [sys.executable, "-c", PROGRAMME, str(seconds), str(grace)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Without a buffer, so that `readline` reads nothing ahead that `communicate` would miss.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "begun\n"
+            assert process.stdout.readline() == b"begun\n"
             os.kill(process.pid, signal.SIGTERM)
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert ["begun", *out.splitlines()] == said
-    assert err == ""
+    assert ["begun", *out.decode().splitlines()] == said
+    assert err == b""
     assert process.returncode == 0
 
 
