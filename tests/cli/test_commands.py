@@ -53,22 +53,20 @@ def test_waiting_ends_when_the_call_or_one_that_it_waits_for_is_given_up(shell: 
 
 
 def test_an_interrupted_wait_ends_quietly(shell: Shell) -> None:
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--wait"],
-        cwd=shell.folder,
-        env=shell.environ,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert waiting.stderr is not None
-    waiting.stderr.readline()
-    said = waiting.stderr.readline()  # so it waits, and its loop has long taken over SIGINT
-    waiting.send_signal(signal.SIGINT)
+    command = [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--wait"]
+    with subprocess.Popen(command, cwd=shell.folder, env=shell.environ, stderr=subprocess.PIPE, text=True) as waiting:
+        try:
+            assert waiting.stderr is not None
+            waiting.stderr.readline()
+            said = waiting.stderr.readline()  # so it waits, and its loop has long taken over SIGINT
+            waiting.send_signal(signal.SIGINT)
+            code = waiting.wait(60)
+            rest = waiting.stderr.read()
+        finally:
+            waiting.kill()
 
-    assert waiting.wait(60) == 130
     assert said.startswith("waiting for fib")
-    assert waiting.stderr.read() == ""
-    waiting.stderr.close()
+    assert (code, rest) == (130, "")
 
 
 def test_an_earlier_dead_letter_of_the_call_does_not_count(shell: Shell) -> None:
