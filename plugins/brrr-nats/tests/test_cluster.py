@@ -146,11 +146,10 @@ async def test_connections_are_cut_again_and_again(own_cluster):
 
 async def test_without_a_majority_everything_says_so_and_goes_on_when_there_is_one(own_cluster):
     url = f"{own_cluster.url}?replicas=3"
-    async with brrr.open_backend(url) as backend:  # with time for the new streams to find their leaders
+    # The new streams have time to find their leaders here, those of the counters too: below it is 1 s.
+    async with brrr.open_backend(url) as backend:
         await backend.queue.put("jobs", [b"before"])
-    await asyncio.to_thread(
-        own_cluster.ready
-    )  # those of the counters too: they are waited for no longer than 1 s below
+    await asyncio.to_thread(own_cluster.ready)
     async with brrr.open_backend(f"{url}&retry_for=1s&timeout=1s") as backend:
         for server in own_cluster.servers[:2]:
             server.kill()

@@ -14,7 +14,8 @@ from brrr_nats.line import Line
 from brrr_nats.location import Address, location_of
 from brrr_nats.options import NatsOptions
 from tests.support.nats_logins import operator, user_nkey
-from tests.support.nats_servers import Server, nats_program, until
+from tests.support.nats_servers import Server, nats_program
+from tests.support.polling import until
 from tests.support.processes import free_port
 
 nats_program()
@@ -228,11 +229,9 @@ async def test_servers_that_are_known_by_number_are_checked_by_the_name_of_who_t
         try:
             await line.connect()
             other = Address("127.0.0.1", servers[1].port)
-            await asyncio.to_thread(until, lambda: other in line._known, "the other server is known")
+            await until(lambda: other in line._known, bound=40)
             servers[0].kill()
-            async with asyncio.timeout(20):
-                while line.current is not None:  # noqa: ASYNC110 - nobody tells of it
-                    await asyncio.sleep(0.01)  # between looks
+            await until(lambda: line.current is None, bound=20)
             connection = await line.connection(asyncio.get_running_loop().time() + 20)
             assert connection.info["server_name"] == "n1"
         finally:

@@ -18,6 +18,7 @@ from brrr_nats.link import Link, Request
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from tests.support.nats_servers import nats_program
+from tests.support.polling import until
 from tests.support.proxy import Bytes, relayed
 
 nats_program()
@@ -207,12 +208,6 @@ async def pretending(*, after_login=b"", **info):
     finally:
         server.close()
         await server.wait_closed()
-
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.01)  # between looks
 
 
 @pytest.mark.parametrize("version", ["2.11.9", "1.4.1", "", "2.2.0-beta"])

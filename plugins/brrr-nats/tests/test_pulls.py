@@ -8,6 +8,7 @@ from brrr_nats import pulls
 from brrr_nats.channels import Channel
 from brrr_nats.messages import Reply
 from brrr_nats.pulse import Pulse
+from tests.support.polling import until
 
 LEASE = 30.0
 
@@ -124,9 +125,7 @@ async def test_a_pull_that_nobody_waits_for_and_that_never_ends_is_given_up(give
     await turns()
     pull.take(0, message(b"y"))
     assert bodies(await waiting) == [b"y"]
-    async with asyncio.timeout(5):
-        while not given.channel.idle:  # noqa: ASYNC110 - a timer's doing
-            await asyncio.sleep(0.005)
+    await until(lambda: given.channel.idle, bound=5)
     assert given.connection.closed == [1]
 
 

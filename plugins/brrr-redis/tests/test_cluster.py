@@ -8,6 +8,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
 from brrr_redis.slots import slot_of
+from tests.support.polling import until
 from tests.support.redis_servers import Cluster, valkey_program
 
 TOPIC = "jobs"
@@ -58,9 +59,7 @@ async def test_a_receive_that_waits_outlives_a_failover(replicated):
     topic = of_server(replicated, 0)
     async with brrr.open_backend(replicated.url, retry_for=30) as backend:
         waiting = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=60))
-        async with asyncio.timeout(10):
-            while first.do("INFO", "clients")["blocked_clients"] != 1:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.005)
+        await until(lambda: first.do("INFO", "clients")["blocked_clients"] == 1)
         await asyncio.to_thread(first.kill)
         await backend.queue.put(topic, [b"after"])
         async with asyncio.timeout(30):

@@ -12,6 +12,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_redis.slots import slot_of
+from tests.support.polling import until
 from tests.support.redis_servers import Server, redis_program, valkey_program
 
 TOPIC = "jobs"
@@ -71,9 +72,7 @@ async def test_a_receive_that_waits_outlives_a_restart(server):
 
 
 async def blocked(server, number=1):
-    async with asyncio.timeout(10):
-        while int(server.do("INFO", "clients")["blocked_clients"]) != number:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.005)
+    await until(lambda: int(server.do("INFO", "clients")["blocked_clients"]) == number)
 
 
 async def test_a_server_that_stays_away_is_told_when_patience_ends(server):

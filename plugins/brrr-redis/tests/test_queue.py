@@ -9,6 +9,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendUnavailableError
 from brrr_redis.layout import Layout
+from tests.support.polling import until
 from tests.support.proxy import proxied
 from tests.support.redis_servers import Server, valkey_program
 
@@ -18,12 +19,6 @@ KEYS = Layout("").topic(TOPIC)
 
 def blocked(server):
     return int(server.do("INFO", "clients")["blocked_clients"])
-
-
-async def until(condition, bound=10.0):
-    async with asyncio.timeout(bound):
-        while not condition():  # noqa: ASYNC110 - a server tells nobody how many clients block
-            await asyncio.sleep(0.005)
 
 
 async def test_a_message_that_a_dead_consumer_moved_is_found(backend, valkey):

@@ -7,6 +7,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
+from tests.support.polling import until
 from tests.support.redis_servers import valkey_program, watched_pair
 
 TOPIC = "jobs"
@@ -53,11 +54,9 @@ async def test_a_receive_that_only_waits_finds_the_new_primary(watched):
     async with brrr.open_backend(url) as backend:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         async with asyncio.timeout(30):
-            while int(primary.do("INFO", "clients")["blocked_clients"]) != 1:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.005)
+            await until(lambda: int(primary.do("INFO", "clients")["blocked_clients"]) == 1, bound=30)
             await asyncio.to_thread(primary.kill)
-            while replica.do("ROLE")[0] != b"master":  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.02)
+            await until(lambda: replica.do("ROLE")[0] == b"master", bound=30)
             replica.do("RPUSH", TOPIC, b"after")
             assert [each.body for each in await waiting] == [b"after"]
 

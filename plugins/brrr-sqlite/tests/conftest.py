@@ -99,13 +99,6 @@ class Hold:
         assert await self._task
 
 
-async def until(happened: Callable[[], object]) -> None:
-    """Wait until it has happened, 10 seconds at most."""
-    async with asyncio.timeout(10):
-        while not happened():  # noqa: ASYNC110 - what tests look at has no event
-            await asyncio.sleep(0.001)
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "brrr.db"
@@ -157,11 +150,6 @@ def processes(path: Path) -> Iterator[Processes]:
     processes = Processes(path)
     yield processes
     processes.end()
-
-
-@pytest.fixture(name="until")
-def until_fixture() -> Callable[..., object]:
-    return until
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from brrr_sqlite.connection import Connection
 from brrr_sqlite.failures import translated
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.transactions import Patience
+from tests.support.polling import until
 
 A = Key("value", "a")
 
@@ -162,7 +163,7 @@ async def test_locked_for_too_long_while_open(make, path):
         await backend.queue.put("t", [b"x"])
 
 
-async def test_a_lock_that_ends_in_time_is_waited_for(make, path, until):
+async def test_a_lock_that_ends_in_time_is_waited_for(make, path):
     async with make() as backend:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

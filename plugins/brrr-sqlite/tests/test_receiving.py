@@ -9,6 +9,7 @@ import pytest
 
 from brrr_core.backend import QueueStats
 from brrr_sqlite import receivers
+from tests.support.polling import until
 
 NEVER = 3600.0
 DEAF = {"poll": NEVER}  # not woken by looking at the log
@@ -56,7 +57,7 @@ async def test_an_idle_receiver_runs_no_statement(make):
 
 
 @pytest.mark.parametrize("how", ["put", "release", "redrive"])
-async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make, until, how):
+async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make, how):
     async with make(**DEAF) as backend:
         queue = backend.queue
         await queue.put("t", [b"x"])
@@ -76,7 +77,7 @@ async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make,
         assert backend.transactions == before + 1
 
 
-async def test_messages_of_other_topics_do_not_wake_it(make, until):
+async def test_messages_of_other_topics_do_not_wake_it(make):
     async with make(**DEAF) as backend:
         receiver = asyncio.create_task(receive(backend, topic="a"))
         await until(lambda: waiting(backend))
@@ -87,7 +88,7 @@ async def test_messages_of_other_topics_do_not_wake_it(make, until):
         receiver.cancel()
 
 
-async def test_each_waiting_receiver_gets_its_message(make, until):
+async def test_each_waiting_receiver_gets_its_message(make):
     async with make(**DEAF) as backend:
         tasks = [asyncio.create_task(backend.queue.receive("t", limit=1, wait=10)) for _ in range(5)]
         await until(lambda: waiting(backend) == 5)
@@ -97,7 +98,7 @@ async def test_each_waiting_receiver_gets_its_message(make, until):
         assert sorted(delivery.body for (delivery,) in got) == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_another_backend_of_the_process_wakes_it_at_once(make, until):
+async def test_another_backend_of_the_process_wakes_it_at_once(make):
     async with make(**DEAF) as one, make(**DEAF) as other:
         receiver = asyncio.create_task(receive(one))
         await until(lambda: waiting(one))
@@ -105,7 +106,7 @@ async def test_another_backend_of_the_process_wakes_it_at_once(make, until):
         assert [d.body for d in await receiver] == [b"x"]
 
 
-async def test_a_backend_of_another_loop_wakes_it_at_once(make, until):
+async def test_a_backend_of_another_loop_wakes_it_at_once(make):
     async with make(**DEAF) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
@@ -120,7 +121,7 @@ async def test_a_backend_of_another_loop_wakes_it_at_once(make, until):
         thread.join()
 
 
-async def test_a_link_to_the_file_is_the_same_file(make, path, until):
+async def test_a_link_to_the_file_is_the_same_file(make, path):
     async with make(**DEAF) as one:
         link = path.with_name("link.db")
         link.symlink_to(path)
@@ -131,7 +132,7 @@ async def test_a_link_to_the_file_is_the_same_file(make, path, until):
             assert len(await receiver) == 1
 
 
-async def test_another_process_wakes_it_within_few_glances(make, processes, until):
+async def test_another_process_wakes_it_within_few_glances(make, processes):
     async with make(poll=0.01) as backend:
         other = processes.start("""
 async def main():
@@ -175,7 +176,7 @@ async def test_it_wakes_when_a_delayed_message_falls_due(make, how):
         assert len(await receive(backend)) == 1
 
 
-async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make, until):
+async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make):
     async with make(**DEAF) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
@@ -190,7 +191,7 @@ async def test_it_wakes_when_a_lease_runs_out(make):
         assert [d.attempt for d in await receive(backend)] == [2]
 
 
-async def test_cancelled_while_it_waits_it_takes_nothing(make, until):
+async def test_cancelled_while_it_waits_it_takes_nothing(make):
     async with make(**DEAF) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
@@ -241,7 +242,7 @@ async def test_what_is_asked_in_one_group_with_it_it_gets(make, hold):
         assert backend.transactions == 1
 
 
-async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, hold, until):
+async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, hold):
     async with make(**DEAF) as backend:
         first, second = [asyncio.create_task(receive(backend)) for _ in range(2)]
         await until(lambda: waiting(backend) == 2)
@@ -303,7 +304,7 @@ async def test_what_happened_while_a_claim_ran_it_looks_at_again(path):
     assert bench.submitted == [claim]
 
 
-async def test_a_log_of_long_ago_is_looked_at_once(path, until):
+async def test_a_log_of_long_ago_is_looked_at_once(path):
     bench = Bench(path)
     bench.stamp(age=3600)
     bench.claim().settle(receivers.Found([]))
@@ -316,7 +317,7 @@ async def test_a_log_of_long_ago_is_looked_at_once(path, until):
     await until(lambda: len(bench.submitted) == 2)
 
 
-async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, until):
+async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path):
     bench = Bench(path)
     bench.stamp(age=-60)  # still fresh however slow this machine is
     for looks in range(1, 4):
@@ -326,7 +327,7 @@ async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, unti
         await until(lambda: len(bench.submitted) == looks)  # noqa: B023 - awaited at once
 
 
-async def test_receivers_that_wait_end_when_the_backend_closes(make, until):
+async def test_receivers_that_wait_end_when_the_backend_closes(make):
     from brrr_core.errors import BackendClosedError
 
     backend = make(**DEAF)

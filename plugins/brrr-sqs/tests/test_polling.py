@@ -6,6 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError
+from tests.support.polling import until
 
 BODIES = [b"%03d" % number for number in range(100)]
 
@@ -17,8 +18,7 @@ def polls(proxy):
 
 
 async def until_asked(proxy, operation="ReceiveMessage"):
-    while not proxy.asked(operation):  # noqa: ASYNC110 - the proxy tells of any request alone
-        await asyncio.sleep(0.01)
+    await until(lambda: proxy.asked(operation))
 
 
 def bodies_of(*deliveries):
