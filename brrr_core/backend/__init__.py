@@ -13,7 +13,7 @@ from brrr_core.backend.contracts import (
     Swap,
 )
 from brrr_core.backend.lifecycle import Backend, Roles
-from brrr_core.backend.options import BackendUrl, Duration, Secret, Size
+from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -32,4 +32,5 @@ __all__ = [
     "Size",
     "Store",
     "Swap",
+    "shown",
 ]

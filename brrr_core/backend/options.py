@@ -1,11 +1,19 @@
 """What a backend is opened with: the parts of its URL, and the types that its options may have."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MASK", "BackendUrl", "Duration", "Secret", "Size"]
+__all__ = ["MASK", "BackendUrl", "Duration", "Secret", "Size", "shown"]
 
 MASK: Final = "****"
+_LIKE_OPTIONS: Final = re.compile(r"[=&;?#@]")
+"""Characters that set options and logins apart: a part of a URL that holds one may hold a misplaced secret."""
+
+
+def shown(part: str) -> str:
+    """Return a decoded part of a URL (host, path, name) as errors may show it, `****` if it may hold a secret."""
+    return part if part.isprintable() and not _LIKE_OPTIONS.search(part) else MASK
 
 
 class Secret:
@@ -64,11 +72,11 @@ class BackendUrl:
     path: str = ""
 
     def __str__(self) -> str:
-        """The URL without what might be secret: a username can be a token."""
+        """Return the URL without its possible secrets: a username can be a token, and a path a misplaced option."""
         login = f"{MASK}@" if self.username or self.password else ""
         hosts = ",".join(_host(host, port) for host, port in self.hosts)
         slashes = "//" if self.hosts or login or self.path.startswith("/") else ""
-        return f"{self.scheme}:{slashes}{login}{hosts}{self.path}"
+        return f"{self.scheme}:{slashes}{login}{shown(hosts)}{shown(self.path)}"
 
     def __repr__(self) -> str:
         """As masked as `str`: it is what tracebacks, dataclasses and debuggers show."""
@@ -76,5 +84,5 @@ class BackendUrl:
 
 
 def _host(host: str, port: int | None) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return shown if port is None else f"{shown}:{port}"
+    written = f"[{host}]" if ":" in host else host
+    return written if port is None else f"{written}:{port}"

@@ -9,9 +9,9 @@ What RFC 3986 reserves is percent-encoded inside a part; a `+` is a plus. What t
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from brrr_core.backend.options import MASK, BackendUrl, Secret
+from brrr_core.backend.options import MASK, BackendUrl, Secret, shown
 from brrr_core.errors import UrlError
 from brrr_core.plugins.options import ENV, PASSWORD, Field, fields_of
 
@@ -26,7 +26,6 @@ HIGHEST_PORT: Final = 65535
 PLAIN_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 PLAIN_USER: Final = re.compile(r"[A-Za-z0-9._-]+")
 PLAIN_VALUE: Final = re.compile(r"[A-Za-z0-9._:/+,-]*")
-NOT_IN_PLAIN_PATH: Final = re.compile(r"[=&;?#@]")
 
 
 class ParsedUrl(NamedTuple):
@@ -59,6 +58,13 @@ def parse_url(text: str) -> ParsedUrl:
     if "#" in text:
         _refuse(text, "holds a '#'", "Write it as %23.")
     place, _, query = text[scheme.end() :].partition("?")
+    for separator in ";&":
+        if separator in place.rpartition("@")[2]:
+            _refuse(
+                text,
+                f"has a {separator!r} before its options",
+                f"Begin the options with '?' and separate them by '&'; write {quote(separator)} for one in a name.",
+            )
     url = _parse_place(text, scheme[1].lower(), place)
     return ParsedUrl(url, tuple(_parse_pair(text, pair) for pair in query.split("&") if pair))
 
@@ -194,8 +200,7 @@ def _mask_hosts(hosts: str) -> str:
 
 
 def _mask_path(path: str) -> str:
-    decoded = unquote(path)
-    return path if path.isprintable() and not NOT_IN_PLAIN_PATH.search(decoded) else MASK
+    return path if shown(unquote(path)) != MASK else MASK
 
 
 def _mask_pair(pair: str, options: type | None) -> str:

@@ -2,27 +2,38 @@
 
 import argparse
 import asyncio
+import logging
 import os
+import queue
 import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from types import FrameType
 from typing import Final, NamedTuple
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 import brrr_core as brrr
 from brrr_core.engine.hooks import BackendFailed, CallFailed
 from brrr_core.plugins import mask_url
-from examples.demo.front import make_front
+from examples.demo.front import LOCAL, make_front
 from examples.demo.handlers import HANDLERS
 
 TOPIC: Final = "demo"
 URL: Final = "sqlite:///brrr-demo.db"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+REQUEST_TIMEOUT: Final = 10.0
+"""Seconds that a client may take to send a request."""
+
+CONNECTIONS: Final = 200
+"""The most connections at a time; a request on a further one is answered 503."""
+
+LOG: Final = logging.getLogger("brrr.demo")
 
 
 class Settings(NamedTuple):
@@ -31,6 +42,32 @@ class Settings(NamedTuple):
     host: str
     port: int
     url: str
+    allow_host: list[str]
+
+
+class BoundedProtocol(H11Protocol):
+    """Closes a connection that has brought no whole request head for `REQUEST_TIMEOUT` seconds."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in its base
+        """Begin to count."""
+        super().connection_made(transport)
+        self._bound = self.loop.call_later(REQUEST_TIMEOUT, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._bound.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Count anew."""
+        self._bound.cancel()
+        self._bound = self.loop.call_later(REQUEST_TIMEOUT, self._check)
+        super().on_response_complete()
+
+    def _check(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -43,18 +80,18 @@ class Server(uvicorn.Server):
 
 
 class Complaints:
-    """A hook plugin: says on stderr what goes wrong in the worker."""
+    """A hook plugin: logs what goes wrong in the worker."""
 
     @brrr.hookimpl
     def brrr_call_failed(self, event: CallFailed) -> None:
         """A handler raised."""
         next_step = "given up" if event.retry_in is None else f"again in {event.retry_in:.1f} s"
-        print(f"{event.task_name} failed ({next_step}): {event.error!r}", file=sys.stderr, flush=True)
+        LOG.warning("%s failed (%s): %r", event.task_name, next_step, event.error)
 
     @brrr.hookimpl
     def brrr_backend_failed(self, event: BackendFailed) -> None:
         """A backend operation failed."""
-        print(f"The backend failed: {event.error}", file=sys.stderr, flush=True)
+        LOG.warning("The backend failed: %s", event.error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     failed = False
-    with listening:
+    with listening, logging_in_a_thread():
         try:
             asyncio.run(run(settings, listening))
         except* brrr.BrrrError as group:
@@ -90,6 +127,9 @@ def parse(arguments: Sequence[str] | None) -> Settings:
         "--port", type=port_number, default=environ.get("BRRR_DEMO_PORT", "8080"), help="BRRR_DEMO_PORT, 8080; 0: any"
     )
     parser.add_argument("--url", default=environ.get("BRRR_QUEUE", URL), help=f"the backend: BRRR_QUEUE, {URL}")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a further name that requests may address"
+    )
     return Settings(**vars(parser.parse_args(arguments)))
 
 
@@ -117,8 +157,18 @@ async def run(settings: Settings, listening: socket.socket) -> None:
     with told_by_signals(stop, hurry):
         async with brrr.serve(settings.url, hooks=[Complaints()]) as connection, asyncio.TaskGroup() as group:
             app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
-            front = make_front(app, HANDLERS, topic=TOPIC)
-            server = Server(uvicorn.Config(front, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
+            front = make_front(app, HANDLERS, topic=TOPIC, hosts=(*LOCAL, settings.host, *settings.allow_host))
+            server = Server(
+                uvicorn.Config(
+                    front,
+                    http=BoundedProtocol,
+                    limit_concurrency=CONNECTIONS,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    timeout_graceful_shutdown=5,
+                )
+            )
             group.create_task(server.serve([listening]))
             worker = group.create_task(connection.loop(TOPIC, app.handle))
             print(usage(settings, listening), flush=True)
@@ -131,6 +181,21 @@ async def run(settings: Settings, listening: socket.socket) -> None:
             hurried.cancel()
             worker.cancel()  # the second cancellation cuts the grace short; a worker that has ended does not notice
         print("Stopped.", flush=True)
+
+
+@contextmanager
+def logging_in_a_thread() -> Iterator[None]:
+    """Write warnings to stderr from a thread: if its reader is slow, the event loop must not wait."""
+    lines: queue.SimpleQueue[object] = queue.SimpleQueue()
+    handler, root = QueueHandler(lines), logging.getLogger()
+    listener = QueueListener(lines, logging.StreamHandler())
+    root.addHandler(handler)
+    listener.start()
+    try:
+        yield
+    finally:
+        listener.stop()
+        root.removeHandler(handler)
 
 
 @contextmanager

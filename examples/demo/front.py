@@ -1,19 +1,25 @@
 """The HTTP front: POST schedules a call, GET of the same URL gives its result."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import brrr_core as brrr
 from brrr_core.errors import BackendError, BrrrError, EncodeError, NotFoundError, SignatureError, UnknownTaskError
 from examples.demo.arguments import Arguments
 
-__all__ = ["make_front"]
+__all__ = ["LOCAL", "make_front"]
+
+LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+"""The names by which a browser on this machine reaches it."""
 
 STATUS: Final[Mapping[type[BrrrError], int]] = {
     SignatureError: 400,
@@ -81,8 +87,49 @@ class Front:
         return name, self._arguments[name].read(request.query_params.multi_items())
 
 
+class SameSite:
+    """Refuses requests that a foreign web page makes in a visitor's browser: by `Origin`, or by `Host` (DNS rebinding).
+
+    Args:
+        app: The ASGI application behind it.
+        hosts: The hosts that requests may name, without ports, IPv6 addresses without brackets.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 to a foreign request, and pass any other on."""
+        refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> JSONResponse | None:
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        if _name_of(f"//{host}") not in self._hosts:
+            return _http_answer(
+                403, f"the request names the host {host[:80]!r}", "Use localhost, or start with --allow-host."
+            )
+        if origin is not None and origin != f"{request.url.scheme}://{host}":
+            return _http_answer(
+                403, f"the request comes from a page of {origin[:80]!r}", "Send it from this site, or from no page."
+            )
+        return None
+
+
+def _name_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 def make_front(
-    app: brrr.AppConsumer, handlers: Mapping[str, brrr.TypedTask[..., Any]], *, topic: str = "demo"
+    app: brrr.AppConsumer,
+    handlers: Mapping[str, brrr.TypedTask[..., Any]],
+    *,
+    topic: str = "demo",
+    hosts: Iterable[str] = LOCAL,
 ) -> Starlette:
     """The ASGI application over an application's tasks.
 
@@ -90,6 +137,7 @@ def make_front(
         app: An `AppConsumer`, or an `AppWorker`; its connection must be open while requests are served.
         handlers: The tasks that may be called, by name; `app` must know them.
         topic: Where their calls go.
+        hosts: The names by which clients may address this server.
     """
     front = Front(app, handlers, topic)
     return Starlette(
@@ -99,6 +147,7 @@ def make_front(
             Route("/{task}", front.read, methods=["GET"]),
         ],
         exception_handlers={BrrrError: _brrr_error, HTTPException: _http_error},
+        middleware=[Middleware(SameSite, hosts=hosts)],
     )
 
 
@@ -110,10 +159,13 @@ async def _brrr_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
-    what = f"{request.method} {request.url.path}: {error.detail}"
-    remedy = "POST /TASK?ARGUMENTS schedules a call, GET of the same URL gives its result, GET / lists the tasks."
-    return JSONResponse(
-        {"code": f"HTTP-{error.status_code}", "what": what, "remedy": remedy},
-        status_code=error.status_code,
-        headers=error.headers,
+    return _http_answer(
+        error.status_code,
+        f"{request.method} {request.url.path}: {error.detail}",
+        "POST /TASK?ARGUMENTS schedules a call, GET of the same URL gives its result, GET / lists the tasks.",
+        error.headers,
     )
+
+
+def _http_answer(status: int, what: str, remedy: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"code": f"HTTP-{status}", "what": what, "remedy": remedy}, status_code=status, headers=headers)

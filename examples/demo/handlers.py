@@ -1,5 +1,6 @@
 """The tasks of the demo, written as a user of brrr writes tasks: plain functions that call each other."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -17,11 +18,16 @@ Operation: TypeAlias = Annotated[Literal["fib", "lucas"], Meta(description="fib 
 Name: TypeAlias = Annotated[str, Meta(description="a text")]
 
 
+async def say(text: str) -> None:
+    """Print a line in a thread: if its reader is slow, the event loop must not wait."""
+    await asyncio.to_thread(print, text, flush=True)
+
+
 @brrr.handler_no_arg
 async def hello(greetee: Name) -> str:
     """Greet somebody."""
     greeting = f"Hello, {greetee}!"
-    print(greeting, flush=True)
+    await say(greeting)
     return greeting
 
 
@@ -56,7 +62,7 @@ async def fib_and_print(app: brrr.ActiveWorker, n: Index) -> int:
     a worker that dies just then.
     """
     number = await app.call(fib)(n)
-    print(f"fib({n}) = {number}", flush=True)
+    await say(f"fib({n}) = {number}")
     return number
 
 
@@ -64,7 +70,7 @@ async def fib_and_print(app: brrr.ActiveWorker, n: Index) -> int:
 async def calc_and_print(app: brrr.ActiveWorker, op: Operation, n: Index) -> int:
     """The n-th number of the sequence that `op` names, printed."""
     number = await app.call(calc)(op, n)
-    print(f"{op}({n}) = {number}", flush=True)
+    await say(f"{op}({n}) = {number}")
     return number
 
 

@@ -26,7 +26,7 @@ async def app(backend: Backend) -> AsyncIterator[brrr.AppConsumer]:
 @pytest.fixture
 async def http(app: brrr.AppConsumer) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(make_front(app, HANDLERS, topic="numbers"))
-    async with httpx.AsyncClient(transport=transport, base_url="http://demo") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
         yield client
 
 
@@ -64,3 +64,29 @@ async def test_a_backend_that_fails_is_service_unavailable(
     assert answer.status_code == 503
     assert answer.json()["code"] == "BRRR-BACKEND-02"
     assert set(answer.json()) == {"code", "what", "remedy"}
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example:8080", "[::2]:8080", "[::1", "", "127.0.0.1@x"]
+)
+async def test_a_request_to_a_foreign_host_is_refused(http: httpx.AsyncClient, host: str) -> None:
+    answer = await http.post("/fib?n=11", headers={"Host": host})
+
+    assert answer.status_code == 403
+    assert answer.json()["what"] == f"the request names the host {host!r}"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost:8080", "http://localhost:8081", "null"])
+async def test_a_request_from_a_foreign_page_is_refused(http: httpx.AsyncClient, backend: Backend, origin: str) -> None:
+    answer = await http.post("/fib?n=11", headers={"Origin": origin})
+
+    assert answer.status_code == 403
+    assert answer.json()["what"] == f"the request comes from a page of {origin!r}"
+    assert (await backend.queue.stats("numbers")).ready == 0
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080"])
+async def test_a_request_from_its_own_page_is_accepted(http: httpx.AsyncClient, host: str) -> None:
+    answer = await http.post("/fib?n=11", headers={"Host": host, "Origin": f"http://{host}"})
+
+    assert answer.status_code == 202

@@ -6,9 +6,12 @@ import socket
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
 
 from brrr_core.engine.hooks import BackendFailed, CallFailed
-from examples.demo.__main__ import Complaints
+from examples.demo import __main__ as main
+from examples.demo.__main__ import BoundedProtocol, Complaints, Server
 
 from .conftest import Demo, Start
 
@@ -41,6 +44,32 @@ async def test_a_signal_ends_it_although_a_client_keeps_its_connection(demo: Dem
         assert await demo.ended(signal.SIGINT) == (0, "")
     finally:
         writer.close()
+
+
+async def test_a_client_that_sends_its_request_bit_by_bit_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "REQUEST_TIMEOUT", 0.2)
+    config = uvicorn.Config(Starlette(), http=BoundedProtocol, log_config=None, lifespan="off")
+    server, listening = Server(config), socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve([listening]))
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    try:
+        async with asyncio.timeout(30):
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+            while not reader.at_eof():
+                writer.write(b"X: y\r\n")
+                await asyncio.sleep(0.01)  # slowly: that is the point
+    finally:
+        writer.close()
+        server.should_exit = True
+        await serving
+        listening.close()
+
+
+async def test_the_front_answers_while_its_output_is_not_read(demo: Demo) -> None:
+    for number in range(400):
+        await demo.http.post("/hello", params={"greetee": f"{number}".zfill(1_000)})
+
+    assert (await demo.http.get("/")).status_code == 200
 
 
 async def test_a_second_signal_ends_it_as_cleanly(demo: Demo) -> None:
@@ -141,13 +170,13 @@ async def test_the_environment_names_host_port_and_backend(start: Start, monkeyp
     assert (await another.ended())[0] == 1  # the port of the environment is in use
 
 
-def test_it_complains_of_failures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_complains_of_failures(caplog: pytest.LogCaptureFixture) -> None:
     plugin, error = Complaints(), ValueError("no")
     plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 1, error, 1.5))
     plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 2, error, None))
     plugin.brrr_backend_failed(BackendFailed("demo", error))
 
-    assert capsys.readouterr().err.splitlines() == [
+    assert caplog.messages == [
         "fib failed (again in 1.5 s): ValueError('no')",
         "fib failed (given up): ValueError('no')",
         "The backend failed: no",

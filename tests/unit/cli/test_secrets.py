@@ -1,9 +1,12 @@
 """No secret of a URL of the process passes into what it writes, however it is given or spelled."""
 
+import base64
+import binascii
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 import pytest
 
@@ -91,6 +94,22 @@ def test_every_spelling_of_a_secret_is_masked() -> None:
         masked = Secrets(["locked://u:p%40s%25%22%27%5C%20%C3%A9%0As@h"]).mask(f"<{spelling}>")
         assert masked.strip("<>b'\"") == "****", spelling
     assert secrets.mask("<p@s>") == "<p@s>"
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("before", ["", "u:", "me:", "admin:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.b16encode, binascii.hexlify])
+def test_an_encoded_secret_is_masked_whatever_was_encoded_with_it(
+    before: str, encode: Callable[[bytes], bytes]
+) -> None:
+    secret = "h\u00fcnter2?~>"
+    mask = Secrets([f"locked://u:{quote(secret)}@h"]).mask
+
+    for after in ("", "x", "yz"):
+        text = encode(f"{before}{secret}{after}".encode()).decode()
+        alone = encode(secret.encode()).decode().rstrip("=")
+        assert "****" in mask(f"Basic {text}")
+        assert alone[2:-2] not in mask(f"Basic {text}")
 
 
 @pytest.mark.usefixtures("locked")

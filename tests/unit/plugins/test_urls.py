@@ -8,8 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brrr_core.backend.options import BackendUrl, Duration, Secret
-from brrr_core.errors import UrlError
+from brrr_core.errors import BrrrError, UrlError
 from brrr_core.plugins import mask_url, parse_url
+from brrr_core.plugins.opening import plan_backend
+from brrr_core.plugins.registry import REGISTRY
 
 MARK = "ZQX"
 """Stands in every secret, and nowhere else."""
@@ -70,6 +72,10 @@ def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_se
         ("redis:user@h", "no '//'"),
         ("redis://u:p@ss@h", "more than one '@'"),
         ("redis://u:p/ss@h", "one in its path"),
+        ("redis://h/0;password=pw", "';' before its options"),
+        ("redis://h;password=pw", "';' before its options"),
+        ("redis://h/0&password=pw?db=1", "'&' before its options"),
+        ("memory:jobs;x=y", "';' before its options"),
         ("redis://h:", "port"),
         ("redis://h:0", "port"),
         ("redis://h:65536", "port"),
@@ -214,6 +220,19 @@ def test_a_masked_url_still_says_what_it_may(text, shown):
 
 def test_without_a_schema_no_option_shows():
     assert mask_url("redis://h?lease=30s") == "redis://h?****"
+
+
+@pytest.mark.parametrize("scheme", REGISTRY.backends.names())
+@pytest.mark.parametrize(
+    "rest", ["//h;k=ZQX", "//h/0;k=ZQX", "//h/k=ZQX", "//k=ZQX", "//h/0&k=ZQX", ":k=ZQX", "//h/?#ZQX"]
+)
+def test_no_error_shows_an_option_that_was_written_before_the_question_mark(scheme: str, rest: str) -> None:
+    said = "made: it is the name of a file"
+    try:
+        plan_backend(f"{scheme}:{rest}").make()
+    except BrrrError as error:
+        said = str(error)
+    assert MARK not in said
 
 
 def test_no_representation_shows_a_login() -> None:

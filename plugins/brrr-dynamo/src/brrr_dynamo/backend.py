@@ -5,7 +5,7 @@ from typing import Final
 
 from brrr_aws.client import AwsClient
 from brrr_aws.place import place_of
-from brrr_core.backend import Backend, BackendUrl, Roles
+from brrr_core.backend import Backend, BackendUrl, Roles, shown
 from brrr_core.errors import UrlError
 from brrr_dynamo.batches import Table
 from brrr_dynamo.cache import DynamoCache
@@ -38,7 +38,7 @@ class DynamoBackend(Backend):
         self._name = name or DEFAULT
         if not NAME.fullmatch(self._name):
             raise UrlError(
-                f"{self._name!r} is no name of a table",
+                f"{shown(self._name)!r} is no name of a table",
                 remedy="Tables have names of 3 to 255 letters, digits, '_', '-' and '.'.",
             )
         self._client: AwsClient | None = None

@@ -5,7 +5,7 @@ from typing import Final
 
 from brrr_aws.client import AwsClient
 from brrr_aws.place import place_of
-from brrr_core.backend import Backend, BackendUrl, Roles
+from brrr_core.backend import Backend, BackendUrl, Roles, shown
 from brrr_core.errors import UrlError
 from brrr_sqs.names import LONGEST_PREFIX, PREFIX, names_of
 from brrr_sqs.options import SqsOptions
@@ -39,7 +39,7 @@ class SqsBackend(Backend):
         self._prefix = name or DEFAULT
         if not PREFIX.fullmatch(self._prefix) or len(self._prefix) > LONGEST_PREFIX:
             raise UrlError(
-                f"{self._prefix!r} is no prefix of queues",
+                f"{shown(self._prefix)!r} is no prefix of queues",
                 remedy=f"A prefix has up to {LONGEST_PREFIX} letters, digits, '-' and '_', no '_' at an end, and no "
                 "two in a row.",
             )
