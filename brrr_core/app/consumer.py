@@ -10,6 +10,7 @@ from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.errors import HandlerError, NotFoundError, ResultTimeoutError, UnknownTaskError
 from brrr_core.plugins import load_codec
+from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
 __all__ = ["AppConsumer", "Catalogue", "Scheduled"]
@@ -95,7 +96,7 @@ class Catalogue:
             return task, self._arranging(known), known.returns if returns is Any else returns
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise HandlerError(
-                f"{task!r} is neither a handler nor a name",
+                f"{safe_repr(task)} is neither a handler nor a name",
                 remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
             )
         names = self._names.get(task, [])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 
 from brrr_core.app.context import current
 from brrr_core.errors import HandlerError, NotInTaskError, SignatureError
+from brrr_core.safe_text import safe_repr, safe_str
 
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
@@ -51,7 +52,7 @@ class Task:
             return get_type_hints(self.function, include_extras=True).get("return", Any)
         except (NameError, TypeError) as error:
             raise HandlerError(
-                f"an annotation of the handler {self.name!r} cannot be resolved: {error}",
+                f"an annotation of the handler {self.name!r} cannot be resolved: {safe_str(error)}",
                 remedy="Import the type where the handler is defined, outside of `if TYPE_CHECKING`.",
             ) from error
 
@@ -174,7 +175,8 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
 def _check(function: object) -> None:
     if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise HandlerError(
-            f"{function!r} cannot be a handler", remedy="Decorate a function or an async function that returns."
+            f"{safe_repr(function)} cannot be a handler",
+            remedy="Decorate a function or an async function that returns.",
         )
 
 
@@ -185,7 +187,7 @@ def _visible(function: Callable[..., Any], *, takes_app: bool) -> inspect.Signat
     parameters = list(signature.parameters.values())
     if not parameters or parameters[0].kind not in _BY_POSITION:
         raise HandlerError(
-            f"{function!r} has no first parameter for the active worker",
+            f"{safe_repr(function)} has no first parameter for the active worker",
             remedy="Add one, `app: brrr.ActiveWorker`, or decorate it with `handler_no_arg`.",
         )
     return signature.replace(parameters=parameters[1:])

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from brrr_core.app.handlers import Task
 from brrr_core.errors import BrrrError, CommandError, HandlerError
+from brrr_core.safe_text import describe
 
 __all__ = ["HandlersOption", "load_handlers"]
 
@@ -70,7 +71,7 @@ def _import(name: str) -> ModuleType:
                 remedy="Run the command in the folder that holds it, or install it beside brrr.",
             ) from error
         raise HandlerError(
-            f"the module {name} cannot be imported: {type(error).__name__}: {error}",
+            f"the module {name} cannot be imported: {describe(error)}",
             remedy="Mend it; with -v you see the traceback.",
         ) from error
 

@@ -3,7 +3,8 @@
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Final
+from types import TracebackType
+from typing import Final, TypeAlias
 
 from brrr_core.cli.reporting import one_line
 from brrr_core.cli.secrets import Secrets
@@ -19,11 +20,13 @@ from brrr_core.engine.hooks import (
     hookimpl,
 )
 from brrr_core.errors import BrrrError, MalformedRecordError
+from brrr_core.safe_text import describe, format_traceback, safe_str
 from brrr_core.wire import decode_message
 
 __all__ = ["LOG", "EveryCallLog", "MaskingFormatter", "WorkerLog", "log_to_stderr"]
 
 LOG: Final = logging.getLogger("brrr.worker")
+ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
 
 
@@ -41,6 +44,10 @@ class MaskingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The whole text of a record."""
         return self._secrets.mask(super().format(record))
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name that `logging` calls
+        """The traceback of an error, of any that can be raised."""
+        return super().formatException(ei) if ei[1] is None else format_traceback(ei[1]).rstrip()
 
 
 def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
@@ -129,7 +136,7 @@ class EveryCallLog(WorkerLog):
 
 
 def _said(error: BaseException) -> str:
-    return one_line(str(error) if isinstance(error, BrrrError) else f"{type(error).__name__}: {error}")
+    return one_line(safe_str(error) if isinstance(error, BrrrError) else describe(error))
 
 
 def _call_hash(body: bytes) -> str:

@@ -12,6 +12,8 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
+from brrr_core.safe_text import safe_str
+
 __all__ = ["note", "shown", "write_json", "write_line", "write_table"]
 
 
@@ -75,4 +77,4 @@ def _plain(value: Any) -> object:
         case list() | tuple() | AbstractSet():
             return [_plain(each) for each in cast("Iterable[object]", value)]
         case _:
-            return str(value)
+            return safe_str(value)

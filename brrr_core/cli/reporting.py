@@ -2,12 +2,12 @@
 
 import json
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import cast
 
 from brrr_core.cli.secrets import Secrets
 from brrr_core.errors import BrrrError
+from brrr_core.safe_text import describe, format_traceback
 
 __all__ = ["first_error", "one_line", "report", "switched_on"]
 
@@ -28,11 +28,11 @@ def report(error: BaseException, tokens: Sequence[str], *, hint: str = "") -> No
     """
     secrets = Secrets(tokens)
     if switched_on(tokens, "--verbose", "-v"):
-        sys.stderr.write(secrets.mask("".join(traceback.format_exception(error))))
+        sys.stderr.write(secrets.mask(format_traceback(error)))
     if isinstance(error, BrrrError):
         code, what, remedy = error.code, error.what, error.remedy
     else:
-        code, what = BrrrError.code, f"unexpected {type(error).__name__}: {error}"
+        code, what = BrrrError.code, f"unexpected {describe(error)}"
         remedy = "Run it with -v for the traceback; this may be a bug."
     what, remedy = secrets.mask(one_line(what)), secrets.mask(one_line(f"{hint} {remedy}"))
     if switched_on(tokens, "--json"):

@@ -13,6 +13,7 @@ from brrr_core.codec.decoders import Decode, Decoders
 from brrr_core.codec.signatures import Signatures, TaskSignature
 from brrr_core.codec.unencodable import find_culprit, type_name
 from brrr_core.errors import DecodeError, EncodeError
+from brrr_core.safe_text import safe_repr, safe_str
 from brrr_core.wire import Call
 
 __all__ = ["MsgspecCodec"]
@@ -78,7 +79,7 @@ class MsgspecCodec(Codec):
         try:
             payload = self._decode_payload(call.payload)
         except Exception as error:
-            raise self._unreadable_payload(call, str(error)) from error
+            raise self._unreadable_payload(call, safe_str(error)) from error
         args, kwargs = self._bind(signature, call, payload)
         result = await task(*args, **kwargs)
         try:
@@ -92,10 +93,10 @@ class MsgspecCodec(Codec):
             decode = self._decoders.untyped if returns is Any else self._decoders.to(returns)
             return decode(payload)
         except Exception as error:  # a class that is decoded to can raise anything
-            expected = "" if returns is Any else f" as {returns!r}"
+            expected = "" if returns is Any else f" as {safe_repr(returns)}"
             raise DecodeError(
                 f"the result of task {task_name!r}, {len(payload)} bytes, "
-                f"cannot be read by the {self.name} codec{expected}: {error}",
+                f"cannot be read by the {self.name} codec{expected}: {safe_str(error)}",
                 remedy="Compare the type that is asked for with what the handler returns, and both sides' codecs; "
                 "a value, once written, does not change.",
             ) from error
@@ -137,7 +138,7 @@ class MsgspecCodec(Codec):
                 return self._unencodable(
                     f"{name}{culprit.path} of a call of task {task_name!r}", culprit.type_name, culprit.reason
                 )
-        return self._unencodable(f"a call of task {task_name!r}", type_name(Call), str(error))
+        return self._unencodable(f"a call of task {task_name!r}", type_name(Call), safe_str(error))
 
     def _unencodable_result(self, task_name: str, result: object) -> EncodeError:
         culprit = find_culprit(result, self._results.encoded)

@@ -9,6 +9,7 @@ from msgspec import Raw
 from msgspec.inspect import CustomType, Field, Type, type_info
 
 from brrr_core.codec.unencodable import type_name
+from brrr_core.safe_text import safe_str
 
 __all__ = ["Decode", "Decoders", "UnsupportedTypeError"]
 
@@ -56,7 +57,7 @@ class Decoders:
             decode = self._make(kind)
             custom = {node.cls for node in _nodes(type_info(kind)) if isinstance(node, CustomType)}
         except Exception as error:  # a class's own annotations are evaluated here, and can raise anything
-            raise UnsupportedTypeError(str(error)) from error
+            raise UnsupportedTypeError(safe_str(error)) from error
         for cls in custom:
             if not self._may_be(cls):
                 raise UnsupportedTypeError(f"nothing is decoded to a {type_name(cls)}")

@@ -17,6 +17,7 @@ from msgspec import Raw
 from brrr_core.codec.decoders import Decode, Decoders, UnsupportedTypeError
 from brrr_core.codec.unencodable import type_name
 from brrr_core.errors import DecodeError, HandlerError
+from brrr_core.safe_text import safe_repr, safe_str
 
 __all__ = ["Parameter", "Signatures", "TaskSignature"]
 
@@ -119,7 +120,7 @@ class TaskSignature:
         except Exception as error:  # a class that is decoded to can raise anything
             raise DecodeError(
                 f"a call of task {task_name!r} gives its parameter {parameter.name!r} "
-                f"a value of type {self._type_of(raw)}: {error}",
+                f"a value of type {self._type_of(raw)}: {safe_str(error)}",
                 remedy=_REMEDY,
             ) from error
 
@@ -163,7 +164,7 @@ class Signatures:
             return TaskSignature(task, self._decoders)
         except (TypeError, ValueError) as error:
             raise HandlerError(
-                f"the signature of handler {_name(task)} cannot be read: {error}",
+                f"the signature of handler {_name(task)} cannot be read: {safe_str(error)}",
                 remedy="Write the handler as a plain function.",
             ) from error
 
@@ -173,10 +174,11 @@ def _parameter(task: Callable[..., Any], decoders: Decoders, parameter: inspect.
         kind = _resolved(task, parameter)
         decode = decoders.to(kind)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
-        reason = str(error) if isinstance(error, UnsupportedTypeError) else f"it does not resolve ({error})"
+        said = safe_str(error)
+        reason = said if isinstance(error, UnsupportedTypeError) else f"it does not resolve ({said})"
         raise HandlerError(
-            f"parameter {parameter.name!r} of handler {_name(task)} is annotated with {parameter.annotation!r}, "
-            f"which arguments cannot be decoded to: {reason}",
+            f"parameter {parameter.name!r} of handler {_name(task)} is annotated with "
+            f"{safe_repr(parameter.annotation)}, which arguments cannot be decoded to: {reason}",
             remedy="Annotate it with a builtin type, a dataclass or a msgspec Struct that is importable "
             "where the handler is defined, or leave the annotation out.",
         ) from error

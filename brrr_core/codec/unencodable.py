@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, cast
 
 from brrr_core.codec.canonical import PLAIN, field_names
+from brrr_core.safe_text import safe_str
 
 __all__ = ["Culprit", "find_culprit", "type_name"]
 
@@ -40,7 +41,7 @@ def find_culprit(value: object, encode: Callable[[object], object]) -> Culprit:
                 path, value, error = path + step, child, inner
                 break
         else:
-            return Culprit(path, type_name(type(value)), str(error))
+            return Culprit(path, type_name(type(value)), safe_str(error))
     return Culprit(path, type_name(type(value)), "it is nested too deep, or contains itself")
 
 

@@ -15,6 +15,7 @@ from brrr_core.backend import Backend, Delivery, Duration, Key, Swap
 from brrr_core.contract.histories import perform, portable
 from brrr_core.contract.processes import as_bytes, as_text
 from brrr_core.plugins import open_backend
+from brrr_core.safe_text import describe
 
 __all__ = ["main"]
 
@@ -33,7 +34,7 @@ async def _serve(url: str, options: dict[str, object]) -> None:
         backend = open_backend(url, **options)
         await backend.open()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other end reports it
-        _say({"error": f"{type(error).__name__}: {error}"})
+        _say({"error": describe(error)})
         return
     try:
         _say({"result": None})
@@ -47,7 +48,7 @@ async def _run(backend: Backend, asked: dict[str, Any]) -> None:
     try:
         result = await ERRANDS[asked["errand"]](backend, **asked["arguments"])
     except Exception as error:  # noqa: BLE001 - whatever it is, the other end reports it
-        _say({"error": f"{type(error).__name__}: {error}"})
+        _say({"error": describe(error)})
     else:
         _say({"result": result})
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Final, NoReturn
 
 from brrr_core.errors import RuleBrokenError
+from brrr_core.safe_text import safe_repr, safe_str
 
 __all__ = ["broken", "check", "equal", "refused", "same_bodies", "shown"]
 
@@ -38,11 +39,11 @@ def same_bodies(seen: Collection[bytes], wanted: Collection[bytes], what: str) -
 def refused(error: BaseException | None, kind: type[BaseException], what: str) -> None:
     """`error`, what was raised if anything, must be a `kind`."""
     if not isinstance(error, kind):
-        came = "nothing was raised" if error is None else f"a {type(error).__name__} came: {shown(str(error))}"
+        came = "nothing was raised" if error is None else f"a {type(error).__name__} came: {shown(safe_str(error))}"
         broken(f"{what} must be refused with {kind.__name__}, and {came}")
 
 
-def shown(value: object, show: Callable[[object], str] = repr) -> str:
+def shown(value: object, show: Callable[[object], str] = safe_repr) -> str:
     """A value in a message, cut where it is long."""
     text = show(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"

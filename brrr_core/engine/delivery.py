@@ -5,12 +5,11 @@ stands for is written.
 """
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.engine.calls import Child, Defer
@@ -31,15 +30,13 @@ from brrr_core.errors import (
     RecordMissingError,
     SpawnLimitError,
 )
+from brrr_core.safe_text import format_error, format_traceback
 from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message
 
 __all__ = ["Engine", "Handle", "Handling"]
 
 Handle: TypeAlias = Callable[[Run, Call], Awaitable[bytes]]
 """Runs the handler of a call and gives its encoded result; raises `Defer` where a value is missing."""
-
-REASON_LIMIT: Final = 16 * 1024
-"""The most characters of a traceback that a dead letter keeps, from its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,11 +329,8 @@ class Handling:
 
 def _reason(error: BaseException) -> str:
     """What a dead letter keeps of an error: its message first, then the end of its traceback."""
-    summary = "".join(traceback.format_exception_only(error)).strip()
-    if error.__traceback__ is None:
-        return summary[:REASON_LIMIT]
-    trace = "".join(traceback.format_exception(error))
-    return f"{summary[:REASON_LIMIT]}\n\n{trace[-REASON_LIMIT:]}"
+    summary = format_error(error)
+    return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error)}"
 
 
 def _uncancel() -> None:

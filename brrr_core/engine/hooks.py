@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from brrr_core.errors import BrokenPluginError
+from brrr_core.safe_text import format_traceback, safe_repr, safe_str
 
 if TYPE_CHECKING:
     import pluggy
@@ -189,10 +190,13 @@ class Hooks:
         for listener in self._listeners.get(type(event), ()):
             try:
                 listener(event=event)
-            except Exception:  # noqa: BLE001 - a plugin's, and never a call's
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a plugin's, and never a call's
                 if id(listener) not in self._reported:
                     self._reported.add(id(listener))
-                    _log.exception("a plugin's %s raised; reported once, its calls go on", _NAMES[type(event)])
+                    name, trace = _NAMES[type(event)], format_traceback(error)
+                    _log.error("a plugin's %s raised; reported once, its calls go on\n%s", name, trace)
 
 
 def _manager(plugin: object) -> "pluggy.PluginManager":
@@ -208,7 +212,7 @@ def _manager(plugin: object) -> "pluggy.PluginManager":
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise BrokenPluginError(
-            f"the hook plugin {plugin!r} does not fit: {error}",
+            f"the hook plugin {safe_repr(plugin)} does not fit: {safe_str(error)}",
             remedy=f"The hooks are {', '.join(_NAMES.values())}, each with the one argument `event`.",
         ) from error
     return manager

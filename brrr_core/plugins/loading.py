@@ -10,6 +10,7 @@ from brrr_core.codec.manifests import CodecManifest
 from brrr_core.errors import BrokenPluginError, ContractVersionError, PluginError
 from brrr_core.plugins.options import fields_of
 from brrr_core.plugins.scanning import Claim, Origin
+from brrr_core.safe_text import describe, safe_str
 
 __all__ = ["ManifestT", "check_manifest", "import_object", "load_claim", "names_of"]
 
@@ -98,13 +99,13 @@ def _fault_of(manifest: BackendManifest | CodecManifest) -> str:
         try:
             fields_of(manifest.options)
         except Exception as error:  # noqa: BLE001 - annotations that do not resolve raise anything
-            return f"with options that cannot be read: {error}"
+            return f"with options that cannot be read: {safe_str(error)}"
     return ""
 
 
 def _broken(origin: Origin, target: str, error: Exception) -> PluginError:
     return BrokenPluginError(
-        f"{origin} is installed, but its {target} cannot be loaded: {type(error).__name__}: {error}",
+        f"{origin} is installed, but its {target} cannot be loaded: {describe(error)}",
         remedy="Install it again with what it depends on, or uninstall it.",
     )
 

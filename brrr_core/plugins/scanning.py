@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from brrr_core.safe_text import describe
+
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
@@ -77,7 +79,7 @@ def scan() -> Metadata:
                 continue
             found = list(_claims_of(distribution, claims))
         except Exception as error:  # noqa: BLE001 - what a stranger's metadata raises is not to be foreseen
-            unreadable.append(f"{getattr(distribution, '_path', 'a distribution')}: {type(error).__name__}: {error}")
+            unreadable.append(f"{getattr(distribution, '_path', 'a distribution')}: {describe(error)}")
             continue
         name = _normalized(found[0][1].origin.distribution) if found else ""
         if name not in seen:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.engine.hooks import CallFailed
 from brrr_core.errors import ArgumentError, BackendUnavailableError
+from brrr_core.safe_text import TEXT_LIMIT
 from brrr_core.wire import Call, ScheduleMessage, encode_message
 from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, until_idle, working
 from tests.support.instrumented import Instrument, Operation
@@ -233,6 +235,48 @@ async def test_a_call_to_a_topic_that_cannot_be_fails_its_caller_at_once(url: st
     assert "BRRR-BACKEND-08" in reason
 
 
+class MuteError(Exception):
+    """Its texts cannot be made, and end the program where they are tried."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+class EndlessError(Exception):
+    """Its texts recurse for ever."""
+
+    def __str__(self) -> str:
+        return str(self)
+
+
+def _nested(depth: int) -> Exception:
+    error: Exception = ValueError("innermost")
+    for _ in range(depth):
+        error = ExceptionGroup("group", [error])
+    return error
+
+
+def _chained(length: int) -> Exception:
+    error = ValueError("first")
+    for _ in range(length):
+        error, error.__cause__ = ValueError("next"), error
+    return error
+
+
+HOSTILE: dict[str, Callable[[], BaseException]] = {
+    "odd syntax error": lambda: SyntaxError("hello", "abcdef"),
+    "text that ends the program": MuteError,
+    "text that recurses": EndlessError,
+    "half a surrogate pair": lambda: ValueError("\ud800"),
+    "ten megabytes": lambda: ValueError("x" * 10_000_000),
+    "deep group": lambda: _nested(5_000),
+    "wide group": lambda: ExceptionGroup("group", [MuteError() for _ in range(10_000)]),
+    "long chain": lambda: _chained(50_000),
+}
+
+
 class Abrupt(BaseException):
     """Of no class that `except Exception` knows."""
 
@@ -254,6 +298,50 @@ async def test_whatever_a_handler_raises_is_its_failure(url: str, error: BaseExc
         assert letter.attempt == 2
         assert await fleet.run(fine) == "fine"
     assert type(error).__name__ in reason
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+async def test_error_that_cannot_be_formatted_is_dead_lettered_with_its_class(url: str, hostile: str) -> None:
+    @brrr.handler_no_arg
+    async def odd() -> None:
+        error = HOSTILE[hostile]()
+        raise error
+
+    policy = replace(QUICK, max_attempts=2)
+    async with serving(url, {"odd": odd}, policy=policy) as fleet:
+        await fleet.app.schedule(odd, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
+    assert letter.attempt == 2
+    assert type(HOSTILE[hostile]()).__name__ in reason.splitlines()[0]
+    assert "in odd" in reason
+    assert len(reason) <= 2 * TEXT_LIMIT + 2
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+async def test_traceback_of_a_dead_letter_begins_at_the_handler(memory: str, sync: bool) -> None:
+    def helper() -> None:
+        raise ValueError("broken")
+
+    async def in_the_loop(app: brrr.ActiveWorker) -> None:
+        helper()
+
+    def in_a_thread(app: brrr.ActiveWorker) -> None:
+        helper()
+
+    odd = brrr.handler(in_a_thread if sync else in_the_loop)
+    async with serving(memory, {"odd": odd}, policy=replace(QUICK, max_attempts=1)) as fleet:
+        await fleet.app.schedule("odd", topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    frames = [line.rpartition(" in ")[2] for line in reason.splitlines() if line.startswith("  File ")]
+    assert frames == ["in_a_thread" if sync else "in_the_loop", "helper"]
+
+
+async def test_traceback_without_a_frame_of_the_handler_is_whole(memory: str) -> None:
+    async with serving(memory, {"fine": fine}, policy=replace(QUICK, max_attempts=1)) as fleet:
+        await fleet.app.schedule("unheard of", topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert "in handle" in reason
 
 
 async def test_a_handler_that_cancels_itself_has_failed(url: str) -> None:

@@ -1,0 +1,96 @@
+"""Texts of foreign objects: they never raise, they are bounded, and UTF-8 can carry them."""
+
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from brrr_core.cli.logs import MaskingFormatter
+from brrr_core.cli.reporting import report
+from brrr_core.cli.secrets import Secrets
+from brrr_core.codec.json import JsonCodec
+from brrr_core.errors import DecodeError
+from brrr_core.safe_text import TEXT_LIMIT, describe, format_error, format_traceback, safe_repr, safe_str
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+class Sly(str):
+    """A text that does not let itself be cut or encoded."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: object) -> str:
+        raise RuntimeError
+
+    def encode(self, *arguments: object, **named: object) -> bytes:
+        raise RuntimeError
+
+
+class SlyError(Exception):
+    def __str__(self) -> str:
+        return Sly("sly")
+
+
+def test_text_that_cannot_be_made_names_the_class() -> None:
+    assert safe_str(MuteError()) == safe_repr(MuteError()) == "<a MuteError that cannot be shown>"
+    assert describe(MuteError()) == "MuteError: <a MuteError that cannot be shown>"
+
+
+def test_interrupt_while_a_text_is_made_passes() -> None:
+    class Interrupted:
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        safe_str(Interrupted())
+
+
+def test_text_of_a_subclass_becomes_plain_text() -> None:
+    assert type(safe_str(SlyError())) is str
+    assert safe_str(SlyError()) == "sly"
+
+
+@pytest.mark.parametrize("make", [safe_str, safe_repr, describe, format_error, format_traceback])
+def test_every_text_is_bounded_and_encodable(make: Callable[[BaseException], str]) -> None:
+    text = make(ValueError("\ud800" + "x" * 100_000))
+    assert len(text) <= TEXT_LIMIT + len("ValueError: …")
+    assert "\\ud800" in text.encode().decode()
+
+
+def test_long_traceback_keeps_its_beginning_and_its_end() -> None:
+    text = format_traceback(ValueError("x" * 100_000 + "last"))
+    assert text.startswith("ValueError: x")
+    assert text.endswith("last\n")
+
+
+def test_log_formats_any_traceback() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(MaskingFormatter(Secrets([])))
+    error = SyntaxError("hello", "abcdef")
+    handler.emit(logging.LogRecord("brrr", logging.ERROR, "", 0, "failed", (), (SyntaxError, error, None)))
+    assert "SyntaxError" in stream.getvalue()
+
+
+def test_report_of_any_error_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    report(MuteError(), ["-v"])
+    assert "unexpected MuteError" in capsys.readouterr().err
+
+
+@dataclass
+class Refusing:
+    def __post_init__(self) -> None:
+        raise MuteError
+
+
+def test_value_that_a_class_refuses_with_any_error_is_a_decode_error() -> None:
+    with pytest.raises(DecodeError, match="MuteError"):
+        JsonCodec().decode_return("task", b"{}", returns=Refusing)
