@@ -1,14 +1,17 @@
 """Clients of an application: they schedule calls and read results, and run nothing themselves."""
 
-import asyncio
-import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.backend.checks import check_topic
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
-from brrr_core.errors import HandlerError, NotFoundError, ResultTimeoutError, UnknownTaskError
+from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
+from brrr_core.errors import HandlerError, NotFoundError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
@@ -21,9 +24,8 @@ T = TypeVar("T")
 Arguments: TypeAlias = tuple[Sequence[object], Mapping[str, object]]
 Arrange: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], Arguments]
 
-POLL_FIRST: Final = 0.005
-POLL_LAST: Final = 0.5
-"""Seconds between two looks for a result: the first, and the most after doubling."""
+REMEMBERED: Final = 10_000
+"""The most calls of which a client remembers their topic and the root id of its schedule."""
 
 
 class Scheduled(NamedTuple):
@@ -152,6 +154,8 @@ class AppConsumer:
     ) -> None:
         self._catalogue = Catalogue(handlers or {}, codec, connection, closed=self._closed)
         self._connection = connection
+        self._scheduled: OrderedDict[str, Scheduled] = OrderedDict()
+        self._dead_letters: WeakValueDictionary[str, DeadLetters] = WeakValueDictionary()
 
     @overload
     def schedule(
@@ -185,7 +189,9 @@ class AppConsumer:
         async def scheduled(*args: Any, **kwargs: Any) -> Scheduled:
             call = self._catalogue.encode(task, args, kwargs)
             root_id = await self._connection.schedule(call, topic, delay=delay, redrive=redrive)
-            return Scheduled(call.call_hash, root_id, topic)
+            done = Scheduled(call.call_hash, root_id, topic)
+            self._remember(done)
+            return done
 
         return scheduled
 
@@ -220,56 +226,80 @@ class AppConsumer:
         return found
 
     @overload
-    def result(self, task: TypedTask[P, T], *, timeout: float | None = None) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    @overload
-    def result(self, task: str, *, timeout: float | None = None) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+    def result(
+        self, task: TypedTask[P, T], *, topic: str | Scheduled | None = None, timeout: float | None = None
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
     def result(
-        self, task: str, *, timeout: float | None = None, returns: type[T]
+        self, task: str, *, topic: str | Scheduled | None = None, timeout: float | None = None
+    ) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+    @overload
+    def result(
+        self, task: str, *, topic: str | Scheduled | None = None, timeout: float | None = None, returns: type[T]
     ) -> Callable[..., Coroutine[Any, Any, T]]: ...
     @overload
     def result(
-        self, task: str, *, timeout: float | None = None, returns: object
+        self, task: str, *, topic: str | Scheduled | None = None, timeout: float | None = None, returns: object
     ) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def result(
-        self, task: Task | str, *, timeout: float | None = None, returns: Any = Any
+        self,
+        task: Task | str,
+        *,
+        topic: str | Scheduled | None = None,
+        timeout: float | None = None,
+        returns: Any = Any,
     ) -> Callable[..., Awaitable[Any]]:
-        """The result of a call, once it is there: `await app.result(fib, timeout=30)(11)`.
+        """Return the result of a call, once it is there: `await app.result(fib, timeout=30)(11)`.
+
+        If the topic is known, the wait also ends when the call is dead-lettered there. A client knows the topics of
+        the last 10,000 calls that it scheduled itself; another one must be told. A dead letter of another call of the
+        same schedule ends the wait too, if the client scheduled the call or is given its `Scheduled`. Without a topic
+        the wait for a call that was given up ends at the timeout only, and so it does if the given up call is on
+        another topic or was put on its queue by another schedule.
 
         Args:
             task: A handler, or the name of a task.
+            topic: The topic of the call, or what `schedule` returned for it.
             timeout: The most seconds to wait; without it, for ever.
             returns: The type that the result of a task called by its name is decoded to.
 
         Raises:
+            BuriedError: The call, or another call of its schedule, was dead-lettered; with the reason.
             ResultTimeoutError: There was no value in time.
             DecodeError: The value is not of the type that is asked for.
             SignatureError: The arguments do not fit the handler.
-            BackendError: The store failed.
+            ArgumentError: The topic is no text, or empty.
+            BackendError: The store or the queue failed.
         """
+        if topic is not None and not isinstance(topic, Scheduled):
+            check_topic(topic)
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             call = self._catalogue.encode(task, args, kwargs)
-            value = await self._poll(call, timeout)
+            watch = partial(self._watch, call.call_hash, topic)
+            value = await wait_for_value(self._connection, call, timeout=timeout, watch=watch)
             return self._decode(task, call, value, returns)
 
         return awaited
 
-    async def _poll(self, call: Call, timeout: float | None) -> bytes:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = POLL_FIRST
-        while True:
-            value = await self._connection.value(call.call_hash)
-            if value is not None:
-                return value
-            left = pause if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise ResultTimeoutError(
-                    f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout} seconds",
-                    remedy="Wait longer, check that workers run on its topic, or look for it among the dead letters.",
-                )
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 2, POLL_LAST)
+    def _remember(self, scheduled: Scheduled) -> None:
+        self._scheduled[scheduled.call_hash] = scheduled
+        self._scheduled.move_to_end(scheduled.call_hash)
+        if len(self._scheduled) > REMEMBERED:
+            self._scheduled.popitem(last=False)
+
+    def _watch(self, call_hash: str, given: str | Scheduled | None) -> Watch | None:
+        known = given if isinstance(given, Scheduled) else self._scheduled.get(call_hash)
+        if isinstance(given, str) and (known is None or known.topic != given):
+            topic, root_id = given, None
+        elif known is not None:
+            topic, root_id = known.topic, known.root_id
+        else:
+            return None
+        letters = self._dead_letters.get(topic)
+        if letters is None:
+            letters = self._dead_letters[topic] = DeadLetters(self._connection.queue, topic)
+        return Watch(letters, root_id)
 
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
         _, _, kind = self._catalogue.resolve(task, returns)

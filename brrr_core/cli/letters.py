@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from brrr_core.backend.contracts import DeadLetter, Key, Queue, Store
+from brrr_core.engine.waiting import message_of
 from brrr_core.errors import MalformedRecordError
-from brrr_core.wire import Call, ScheduleMessage, decode_call, decode_message
+from brrr_core.wire import Call, ScheduleMessage, decode_call
 
-__all__ = ["LOOKED_AT", "Letter", "message_of", "read_letters"]
-
-LOOKED_AT = 10_000
-"""The most dead letters that are looked through for those of one call; queues give the oldest first."""
+__all__ = ["Letter", "read_letters"]
 
 
 class Letter(NamedTuple):
@@ -19,14 +17,6 @@ class Letter(NamedTuple):
     dead: DeadLetter
     message: ScheduleMessage | None
     call: Call | None
-
-
-def message_of(letter: DeadLetter) -> ScheduleMessage | None:
-    """The message of a dead letter, None where its body is none."""
-    try:
-        return decode_message(letter.body)
-    except MalformedRecordError:
-        return None
 
 
 async def read_letters(queue: Queue, store: Store | None, topic: str, *, limit: int) -> list[Letter]:

@@ -10,7 +10,7 @@ from brrr_core.cli.calls import named_call
 from brrr_core.cli.handlers import HandlersOption
 from brrr_core.cli.options import NO_URLS, AsJson, CodecName, Quiet, Timeout, Urls, Verbose
 from brrr_core.cli.progress import progress_of
-from brrr_core.cli.waiting import wait_for_value
+from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError
 
 __all__ = ["result"]
@@ -26,6 +26,9 @@ async def result(
     codec: CodecName = "json",
     wait: Annotated[bool, Parameter(negative=(), show_default=False, help="Wait until there is one.")] = False,
     timeout: Timeout = None,
+    topic: Annotated[
+        str | None, Parameter(show_default=False, help="The call's queue; a wait then ends when the call is given up.")
+    ] = None,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -34,14 +37,18 @@ async def result(
     """Print the result of a call as JSON.
 
     The arguments are those that the call was scheduled with; they are its identity. It ends with code 3 when there is
-    no result yet, and with --wait with code 4 when there is none in time.
+    no result yet, and with --wait with code 4 when there is none in time, or with code 5 when the call is given up and
+    --topic says where.
     """
     del verbose  # read from the command line where an error is reported
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         if wait or timeout is not None:
+            watch = Watch(DeadLetters(connection.queue, topic), None) if topic else None
             with progress_of(task, silent=quiet or as_json) as progress:
-                value = await wait_for_value(connection, named.call, timeout=timeout, watch=None, progress=progress)
+                value = await wait_for_value(
+                    connection, named.call, timeout=timeout, watch=lambda: watch, show=progress.show
+                )
         else:
             found = await connection.value(named.call.call_hash)
             if found is None:

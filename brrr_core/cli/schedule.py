@@ -12,8 +12,8 @@ from brrr_core.cli.handlers import HandlersOption
 from brrr_core.cli.options import NO_URLS, AsJson, CodecName, DurationOption, Quiet, Timeout, Topic, Urls, Verbose
 from brrr_core.cli.output import note, write_json, write_line
 from brrr_core.cli.progress import progress_of
-from brrr_core.cli.waiting import Watch, wait_for_value
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 
 __all__ = ["schedule"]
 
@@ -54,16 +54,14 @@ async def schedule(
     del verbose  # read from the command line where an error is reported
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
+        root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive)
         if not wait and timeout is None:
-            root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive)
             _tell(named, root_id, topic, as_json=as_json)
             return
-        watch = Watch(connection.queue, topic, named.call)
-        await watch.begin()
-        watch.root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive)
         silent = quiet or as_json
         if not silent:
-            note(_said(named, watch.root_id, topic))
+            note(_said(named, root_id, topic))
+        watch = Watch(DeadLetters(connection.queue, topic), root_id)
         value = await _value(connection, named, timeout, watch, silent=silent)
     named.write_value(value)
 
@@ -72,7 +70,7 @@ async def _value(
     connection: Connection, named: NamedCall, timeout: float | None, watch: Watch, *, silent: bool
 ) -> bytes:
     with progress_of(named.call.task_name, silent=silent) as progress:
-        return await wait_for_value(connection, named.call, timeout=timeout, watch=watch, progress=progress)
+        return await wait_for_value(connection, named.call, timeout=timeout, watch=lambda: watch, show=progress.show)
 
 
 def _tell(named: NamedCall, root_id: str | None, topic: str, *, as_json: bool) -> None:

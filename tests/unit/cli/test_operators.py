@@ -74,6 +74,14 @@ def test_dead_list_is_json_on_ask_and_whole_when_verbose(command: Command) -> No
 
 
 @pytest.mark.usefixtures("buried")
+def test_wait_for_result_that_knows_topic_ends_when_call_is_given_up(command: Command) -> None:
+    ended = command("result", "fails", "two", "--wait", "--topic", "demo", "--timeout", "30s", "-q")
+
+    assert (ended.code, ended.out) == (5, "")
+    assert "BRRR-CALL-04" in ended.err
+
+
+@pytest.mark.usefixtures("buried")
 def test_dead_list_says_when_there_are_more(command: Command) -> None:
     said = command("dead", "list", "demo", "--limit", "2")
 

@@ -1,0 +1,164 @@
+"""Waits for the value of a call, and notices when the call is dead-lettered instead."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from brrr_core.backend.contracts import DeadLetter, Queue, QueueStats
+from brrr_core.engine.connection import Connection
+from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError
+from brrr_core.wire import Call, ScheduleMessage, decode_message
+
+__all__ = ["LOOKED_AT", "DeadLetters", "Watch", "message_of", "wait_for_value"]
+
+LOOKED_AT: Final = 10_000
+"""The most dead letters of a topic that are searched for one call; queues give the oldest first."""
+POLL_FIRST: Final = 0.005
+POLL_LAST: Final = 0.5
+"""Seconds between two looks for a value: the first, and the most after doubling. From then on the topic is watched."""
+READ_AGAIN: Final = 10.0
+"""Seconds after which dead letters are read again although their number has not changed."""
+
+
+class _GivenUp(NamedTuple):
+    """What is kept of a dead letter."""
+
+    call_hash: str
+    attempt: int
+    reason: str
+
+
+class DeadLetters:
+    """The dead letters of one topic. All that wait for its calls share them, and ask the queue twice a second at most.
+
+    Args:
+        queue: The queue.
+        topic: The topic.
+    """
+
+    def __init__(self, queue: Queue, topic: str) -> None:
+        self.topic = topic
+        self._queue = queue
+        self._stats: QueueStats | None = None
+        self._looked_at = self._read_at = float("-inf")
+        self._by_call: dict[str, list[_GivenUp]] = {}
+        self._by_root: dict[str, list[_GivenUp]] = {}
+        self._looking = asyncio.Lock()
+
+    async def look(self) -> QueueStats:
+        """Return what the topic holds, at most half a second ago.
+
+        Raises:
+            BackendError: The queue failed.
+        """
+        async with self._looking:  # held while the queue is asked, so that all waiters share one answer
+            now = time.monotonic()
+            if self._stats is not None and now - self._looked_at < POLL_LAST:
+                return self._stats
+            stats = await self._queue.stats(self.topic)
+            if self._stats is None or stats.dead != self._stats.dead or now - self._read_at >= READ_AGAIN:
+                await self._read(stats.dead)
+                self._read_at = now
+            self._stats, self._looked_at = stats, now
+            return stats
+
+    def find(self, call_hash: str, root_id: str | None) -> Sequence[_GivenUp]:
+        """Return the dead letters that may keep a call from its value, as of the last look.
+
+        Args:
+            call_hash: The call.
+            root_id: Its schedule, if known: then all dead letters of the schedule count, and only those. Else every
+                dead letter of the call counts.
+        """
+        return self._by_call.get(call_hash, ()) if root_id is None else self._by_root.get(root_id, ())
+
+    async def _read(self, dead: int) -> None:
+        letters = await self._queue.dead(self.topic, limit=min(dead, LOOKED_AT)) if dead else []
+        self._by_call, self._by_root = {}, {}
+        for letter in letters:
+            message = message_of(letter)
+            if message is not None:
+                given_up = _GivenUp(message.call_hash, letter.attempt, letter.reason.partition("\n")[0])
+                self._by_call.setdefault(message.call_hash, []).append(given_up)
+                self._by_root.setdefault(message.root_id, []).append(given_up)
+
+
+class Watch(NamedTuple):
+    """Where to look for a call that may be dead-lettered.
+
+    Attributes:
+        letters: The dead letters of its topic.
+        root_id: Its schedule, if known.
+    """
+
+    letters: DeadLetters
+    root_id: str | None
+
+
+async def wait_for_value(
+    connection: Connection,
+    call: Call,
+    *,
+    timeout: float | None,
+    watch: Callable[[], Watch | None],
+    show: Callable[[float, QueueStats | None], None] | None = None,
+) -> bytes:
+    """Return the encoded value of a call, once it is there.
+
+    Args:
+        connection: Where it is read.
+        call: The call.
+        timeout: The most seconds to wait; None waits for ever.
+        watch: Tells where to look for its dead letter, None if its topic is not known; asked each time, as the call
+            may be scheduled, or scheduled anew, during the wait.
+        show: Told twice a second how long it has been, and what the topic holds if that is known.
+
+    Raises:
+        ResultTimeoutError: There was no value in time.
+        BuriedError: The call, or another call of its schedule, was dead-lettered.
+        BackendError: A backend failed.
+    """
+    begin = time.monotonic()
+    pause = POLL_FIRST
+    while True:
+        value = await connection.value(call.call_hash)
+        if value is not None:
+            return value
+        elapsed = time.monotonic() - begin
+        left = pause if timeout is None else timeout - elapsed
+        if left <= 0:
+            raise ResultTimeoutError(
+                f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout:g} seconds",
+                remedy="Wait longer, check that workers run on its topic, or look at its dead letters: brrr dead list.",
+            )
+        if pause == POLL_LAST:
+            watched = watch()
+            stats = None if watched is None else await watched.letters.look()
+            if show is not None:
+                show(elapsed, stats)
+            if watched is not None:
+                await _refuse_buried(connection, call, watched)
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 2, POLL_LAST)
+
+
+def message_of(letter: DeadLetter) -> ScheduleMessage | None:
+    """Return the message of a dead letter, None if its body is none."""
+    try:
+        return decode_message(letter.body)
+    except MalformedRecordError:
+        return None
+
+
+async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> None:
+    for letter in watch.letters.find(call.call_hash, watch.root_id):
+        # A call that was scheduled anew may have got its value since.
+        if await connection.value(letter.call_hash) is None and await connection.value(call.call_hash) is None:
+            what = (
+                f"the call {call.call_hash}" if letter.call_hash == call.call_hash else "a call on behalf of the call"
+            )
+            raise BuriedError(
+                f"{what} of {call.task_name!r} was given up in attempt {letter.attempt}: {letter.reason.rstrip('.')}",
+                remedy=f"Mend the cause, then put it back: brrr dead redrive {watch.letters.topic}.",
+            )
