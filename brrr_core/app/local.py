@@ -10,6 +10,7 @@ from brrr_core.app.worker import AppWorker
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import Session, Space
 from brrr_core.backend.memory.store import MemoryCache, MemoryStore
+from brrr_core.backend.tasks import start_task
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.hooks import CallBuried, hookimpl
@@ -81,7 +82,7 @@ class LocalBrrr:
 
             queue.on_new_topic = work_on
             # None of the loops: what it raises is raised by itself, and not in a group.
-            waiting = failure.waiting = asyncio.create_task(_scheduled_result(app, queue, task, args, kwargs))
+            waiting = failure.waiting = start_task(_scheduled_result(app, queue, task, args, kwargs))
             try:
                 async with loops:
                     await asyncio.wait({waiting})

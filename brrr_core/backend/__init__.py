@@ -14,6 +14,7 @@ from brrr_core.backend.contracts import (
 )
 from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
+from brrr_core.backend.tasks import start_task
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -33,4 +34,5 @@ __all__ = [
     "Store",
     "Swap",
     "shown",
+    "start_task",
 ]

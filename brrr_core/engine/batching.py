@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from brrr_core.backend.tasks import start_task
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["BATCH_LIMIT", "Batcher"]
@@ -50,7 +51,8 @@ class Batcher(Generic[ItemT, ResultT]):
             return future
         self._asks.append(_Ask(items, future))
         if self._task is None:
-            self._task = self._loop.create_task(self._drain())
+            self._task = start_task(self._drain())
+            self._task.add_done_callback(self._ended)
         return future
 
     async def close(self) -> None:
@@ -65,10 +67,17 @@ class Batcher(Generic[ItemT, ResultT]):
                 asks = self._take()
                 await self._answer(asks)
         finally:
-            self._task = None
-            for ask in (*asks, *self._asks):
-                ask.future.cancel()  # does nothing to those that are answered
-            self._asks.clear()
+            self._give_up(asks)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if self._task is task:  # cancelled before it began
+            self._give_up([])
+
+    def _give_up(self, asks: list[_Ask[ItemT, ResultT]]) -> None:
+        self._task = None
+        for ask in (*asks, *self._asks):
+            ask.future.cancel()  # does nothing to those that are answered
+        self._asks.clear()
 
     def _take(self) -> list[_Ask[ItemT, ResultT]]:
         asks = [self._asks.popleft()]

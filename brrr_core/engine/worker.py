@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from brrr_core.backend.contracts import Delivery
+from brrr_core.backend.tasks import start_task
 from brrr_core.engine.delivery import Engine, Handle, Handling
 from brrr_core.engine.hooks import BackendFailed, WorkerStarted, WorkerStopped
 from brrr_core.errors import BackendClosedError
@@ -74,7 +75,7 @@ class Worker:
                 self._unstarted.extend(received)
                 return
             for delivery in received:
-                self._running[asyncio.create_task(self._deliver(delivery))] = delivery
+                self._running[start_task(self._deliver(delivery))] = delivery
 
     async def _receive(self, limit: int) -> Sequence[Delivery]:
         """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""

@@ -1,12 +1,15 @@
 """The batcher: one batch at a time, of all that was asked meanwhile; what fails fails only those whom it concerns."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 import pytest
 
 from brrr_core.engine.batching import BATCH_LIMIT, Batcher
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
+
+EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
 
 
 class Backend:
@@ -44,6 +47,29 @@ async def test_what_is_asked_in_one_turn_shares_a_batch() -> None:
 
     assert answers == [[2 * n, -2 * n] for n in range(5)]
     assert len(backend.batches) == 1
+
+
+@EAGER
+async def test_batcher_shares_batches_under_an_eager_task_factory() -> None:
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    backend = Backend()
+    batcher = Batcher(backend.run)
+
+    for start in (0, 10):
+        asked = [batcher.ask([n]) for n in range(start, start + 3)]
+        assert await asyncio.gather(*asked) == [[2 * n] for n in range(start, start + 3)]
+
+    assert backend.batches == [[0, 1, 2], [10, 11, 12]]
+
+
+async def test_batcher_whose_task_is_cancelled_before_it_begins_fails_what_was_asked_and_works_on() -> None:
+    batcher = Batcher(Backend().run)
+    asked = batcher.ask([1])
+    batcher._task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert await batcher.ask([2]) == [4]
 
 
 async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> None:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from random import shuffle, uniform
 from typing import Final
 
+from brrr_core.backend import start_task
 from brrr_core.errors import BackendError
 from brrr_nats.connection import Connection
 from brrr_nats.dialling import dial
@@ -143,10 +144,10 @@ class Line:
         if self._loop.time() - self._since >= STEADY:
             self._pause = BEFORE_DIALLING
         self._error = _lost(connection)
-        shutting = asyncio.create_task(connection.shut(), name="brrr closes a connection that was lost")
+        shutting = start_task(connection.shut(), name="brrr closes a connection that was lost")
         self._shutting.add(shutting)
         shutting.add_done_callback(self._shutting.discard)
-        self._dialling = asyncio.create_task(self._dial_on(), name="brrr connects again")
+        self._dialling = start_task(self._dial_on(), name="brrr connects again")
 
     async def _dial_once(self) -> None:
         """Try each server that is known, those that the URL names among the first. Raises what the last said."""

@@ -1,10 +1,11 @@
 """The routes of a cluster: a map from slots to servers, learnt from any of them and mended by redirections."""
 
-from asyncio import Task, create_task, wait
+from asyncio import Task, wait
 from collections.abc import Iterable, Sequence
 
 from redis.exceptions import AskError, MovedError, RedisError
 
+from brrr_core.backend import start_task
 from brrr_redis.failures import NoPrimaryError, closed
 from brrr_redis.link import Link, Reply
 from brrr_redis.links import Links, seen
@@ -82,7 +83,7 @@ class ClusterRoutes(Routes):
     async def _learn(self) -> None:
         """One of those who need the map asks for it; the others wait for the same answer."""
         if self._learning is None:
-            self._learning = create_task(self._ask_around(), name="brrr learns a cluster's slots")
+            self._learning = start_task(self._ask_around(), name="brrr learns a cluster's slots")
             self._learning.add_done_callback(seen)
         task = self._learning
         await wait({task})

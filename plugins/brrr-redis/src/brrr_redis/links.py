@@ -1,8 +1,9 @@
 """The links of one backend: one to each server, shared, and those that block."""
 
-from asyncio import Task, create_task, wait
+from asyncio import Task, wait
 from typing import Any
 
+from brrr_core.backend import start_task
 from brrr_redis.dialling import Dialler
 from brrr_redis.failures import LinkClosedError, closed
 from brrr_redis.link import Link
@@ -48,7 +49,7 @@ class Links:
             raise closed()
         task = self._opening.get(address)
         if task is None:
-            task = self._opening[address] = create_task(self._open(address), name=f"brrr opens a link to {address}")
+            task = self._opening[address] = start_task(self._open(address), name=f"brrr opens a link to {address}")
             task.add_done_callback(seen)
         await wait({task})
         if task.cancelled():
