@@ -105,7 +105,7 @@ async def test_a_damaged_page(make, path):
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_what_may_not_be_written(processes, what):
+def test_what_may_not_be_written(processes, what, tmp_path):
     """In a process without root's rights, in a folder that it can reach."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -114,11 +114,18 @@ def test_what_may_not_be_written(processes, what):
         processes._path = path
         script = """
 import os
-if not os.getuid():
-    os.setuid(65534)
 from brrr_core.errors import BackendUnavailableError
+
+async def refused():
+    elsewhere = SqliteBackend(BackendUrl("sqlite", path="/" + args[0]))
+    async with elsewhere:  # imports all that opening needs: the interpreter may be where only root can read
+        pass
+    if not os.getuid():
+        os.setuid(65534)
+    await backend().open()
+
 try:
-    asyncio.run(backend().open())
+    asyncio.run(refused())
 except BackendUnavailableError as error:
     say(error)
 """
@@ -127,7 +134,7 @@ except BackendUnavailableError as error:
             path.touch()
             path.chmod(stat.S_IREAD | stat.S_IRGRP | stat.S_IROTH)
         folder.chmod(0o777 if what == "file" else 0o555)
-        said, _ = processes.start(script).communicate(timeout=30)
+        said, _ = processes.start(script, tmp_path / "elsewhere.db").communicate(timeout=30)
         folder.chmod(0o755)
         assert "[BRRR-BACKEND-01]" in said
         assert ("cannot be written" if what == "file" else "cannot be opened") in said

@@ -51,7 +51,7 @@ class Locked:
 REFUSED: list[tuple[object, str]] = [
     (Faulty(), "Faulty"),
     (1j, "complex"),
-    (PurePosixPath("x"), "pathlib.PurePosixPath"),
+    (PurePosixPath("x"), f"{PurePosixPath.__module__}.PurePosixPath"),  # `pathlib._local` from Python 3.13 on
     (Text("x"), "Text"),
     (Integer(1), "Integer"),
     (range(10**12), "range"),
