@@ -119,8 +119,23 @@ async def _confirmed(topic: str, count: int) -> bool:
         )
     sys.stderr.write(f"Delete {_letters(count)} of {topic} for good? [y/N] ")
     sys.stderr.flush()
-    answer = await asyncio.to_thread(sys.stdin.readline)
+    answer = await _read_line()
     return answer.strip().lower() in {"y", "yes"}
+
+
+async def _read_line() -> str:
+    """Read a line of a terminal; a thread that reads could not be ended by a signal."""
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    try:
+        loop.add_reader(sys.stdin.fileno(), typed.set)
+    except NotImplementedError:  # Windows
+        return await asyncio.to_thread(sys.stdin.readline)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
 
 
 def _letters(count: int) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 from brrr_core.cli.exits import ExitCode, killed_by
 from brrr_core.cli.logs import LOG
-from brrr_core.cli.working import STOP_SIGNALS
+from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 from brrr_core.errors import CommandError, WorkersDiedError
 
 __all__ = ["Supervisor"]
@@ -26,6 +26,9 @@ STEADY: Final = 10.0
 MOST_DEATHS: Final = 5
 """So many deaths of its start, one after the other in one place, and the supervisor gives up."""
 
+STOPPED: Final = (ExitCode.OK, *(code for number in STOP_SIGNALS for code in (-number, killed_by(number))))
+"""How a process may end that was asked to stop: one that did not listen yet is ended by the signal itself."""
+
 BACKOFF: Final = 0.5
 BACKOFF_LIMIT: Final = 30.0
 """Seconds before a dead process is replaced: at first, and the most after doubling."""
@@ -35,7 +38,8 @@ class Supervisor:
     """Keeps a number of processes of one command alive.
 
     They are in process groups of their own, so that Ctrl-C reaches them through the supervisor only, and once. Each
-    holds the end of a pipe as its standard input, by whose end it sees that the supervisor is gone.
+    holds the end of a pipe as its standard input. The supervisor writes the number of each signal that it relays, and
+    a process sees at the end of its input that the supervisor has ended.
 
     Args:
         command: The command of one process.
@@ -62,30 +66,32 @@ class Supervisor:
                 f"several processes under one command need a POSIX system, and this is {sys.platform}",
                 remedy="Leave --processes out, and start the command as many times as you want processes.",
             )
-        loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
+            add_handler(number, self._on_signal, number)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._count):
                     group.create_task(self._keep())
         finally:
             for number in STOP_SIGNALS:
-                loop.remove_signal_handler(number)
+                remove_handler(number)
         return self._code if self._signal is None else killed_by(self._signal)
 
     def _on_signal(self, number: int) -> None:
-        if self._stopping.is_set():
-            self._signal = number
-        else:
+        if not self._stopping.is_set():
             LOG.info("stopping %d worker processes", len(self._processes))
-        self._stop()
+            self._stop(number)
+        elif self._signal is None:
+            self._signal = number
+            self._stop(number)
+        else:
+            for process in self._processes:
+                _send(process, signal.SIGKILL)
 
-    def _stop(self) -> None:
+    def _stop(self, number: int = signal.SIGTERM) -> None:
         self._stopping.set()
         for process in self._processes:
-            if process.returncode is None:
-                _terminate(process)
+            _relay(process, number)
 
     async def _keep(self) -> None:
         """Keep one process alive."""
@@ -94,11 +100,8 @@ class Supervisor:
             started = time.monotonic()
             pid, code = await self._run_one()
             if self._stopping.is_set():
-                if code not in (ExitCode.OK, -signal.SIGTERM):  # it may not have got as far as to listen
+                if code not in STOPPED:
                     self._code = self._code or ExitCode.FAILURE
-                return
-            if code == ExitCode.OK:
-                LOG.info("worker process %d was stopped by itself", pid)
                 return
             deaths = 1 if time.monotonic() - started >= STEADY else deaths + 1
             if code == ExitCode.USAGE:  # the next one would read the same command line
@@ -118,10 +121,11 @@ class Supervisor:
         self._processes.add(process)
         try:
             if self._stopping.is_set():
-                _terminate(process)
+                _relay(process)
             code = await process.wait()
         except asyncio.CancelledError:
-            _terminate(process)
+            if not self._stopping.is_set():
+                _relay(process)
             await process.wait()
             raise
         finally:
@@ -135,10 +139,18 @@ class Supervisor:
                 await self._stopping.wait()
 
 
-def _terminate(process: Process) -> None:
-    # Not `process.terminate`: it polls, and so takes the exit code away from the thread in which asyncio waits for it.
-    with suppress(ProcessLookupError):  # it ended just now
-        os.kill(process.pid, signal.SIGTERM)
+def _relay(process: Process, number: int = signal.SIGTERM) -> None:
+    """Ask a process to stop, in a way that it can tell from a signal that others send to all processes."""
+    if process.stdin is not None:
+        process.stdin.write(bytes([number]))
+    _send(process, signal.SIGTERM)  # it wakes the process, and ends one that does not listen yet
+
+
+def _send(process: Process, number: int) -> None:
+    # Not `process.send_signal`: it polls, and so takes the exit code from the thread in which asyncio waits for it.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):  # it ended just now
+            os.kill(process.pid, number)
 
 
 def _death(code: int) -> str:

@@ -5,7 +5,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from cyclopts import App, CycloptsError
@@ -15,6 +15,7 @@ from brrr_core.cli.exits import ExitCode, exit_code_of, killed_by
 from brrr_core.cli.misspelt import hint_of
 from brrr_core.cli.output import note
 from brrr_core.cli.reporting import first_error, report, switched_on
+from brrr_core.engine.termination import add_handler, exiting, remove_handler
 from brrr_core.errors import BrrrError, CommandError
 
 __all__ = ["make_app", "run"]
@@ -50,7 +51,8 @@ def run(tokens: Sequence[str]) -> int:
             reconfigure(errors="backslashreplace")
     app = make_app()
     try:
-        code = _run(app, tokens)
+        with exiting(signal.SIGTERM):
+            code = _run(app, tokens)
         _note_misspelt(app, tokens)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -78,10 +80,25 @@ def _run(app: App, tokens: Sequence[str]) -> int:
 
 def _finished(command: Callable[..., Any], bound: inspect.BoundArguments, given: dict[str, object]) -> int:
     if inspect.iscoroutinefunction(command):
-        outcome = asyncio.run(command(*bound.args, **bound.kwargs, **given))
+        outcome = asyncio.run(_until_sigterm(command(*bound.args, **bound.kwargs, **given)))
     else:
         outcome = command(*bound.args, **bound.kwargs, **given)
     return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+async def _until_sigterm(command: Coroutine[Any, Any, object]) -> object:
+    """Run a command; SIGTERM cancels it, as Ctrl-C does."""
+    running = asyncio.ensure_future(command)
+    add_handler(signal.SIGTERM, running.cancel)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+        return killed_by(signal.SIGTERM)
+    finally:
+        remove_handler(signal.SIGTERM)
 
 
 def _note_misspelt(app: App, tokens: Sequence[str]) -> None:

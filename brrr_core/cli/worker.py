@@ -29,7 +29,7 @@ def worker(
     concurrency: Annotated[
         Count, Parameter(help="The most calls under way at a time, of each topic and process.")
     ] = 64,
-    processes: Annotated[Count, Parameter(help="How many processes; one that dies is replaced.")] = 1,
+    processes: Annotated[Count, Parameter(help="How many processes; one that ends is replaced.")] = 1,
     codec: CodecName = "json",
     urls: Urls = NO_URLS,
     limits: Limits = NO_LIMITS,
@@ -46,8 +46,8 @@ def worker(
     SIGTERM and SIGINT (Ctrl-C) stop it. The first signal lets running handlers finish within --grace; what has not
     finished by then goes back to its topic, and nothing is lost. A second signal ends them at once.
 
-    With --processes, all of them are told to stop when this process is, or when it dies. Where they die again and again
-    as soon as they are started, this command gives up with code 1.
+    With --processes, all of them are told to stop when this process is, or when it dies. A process that ends unasked is
+    replaced. If they end again and again as soon as they are started, this command gives up with code 1.
     """
     del as_json  # read from the command line where an error is reported
     log_to_stderr(tokens, quiet=quiet, verbose=verbose)

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,12 +17,11 @@ from brrr_core.app.worker import AppWorker
 from brrr_core.cli.exits import ExitCode, killed_by
 from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_core.cli.options import Urls
-from brrr_core.engine.connection import Connection
 from brrr_core.engine.policy import Policy
+from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 
-__all__ = ["STOP_SIGNALS", "Stop", "Work", "leave", "run_worker"]
+__all__ = ["Stop", "Work", "leave", "run_worker"]
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 THREADS_LEFT: Final = 1.0
 """Seconds that threads of idle executors may take to end."""
 
@@ -42,57 +40,89 @@ class Work:
 
 
 class Stop:
-    """Listens for what tells a process to stop.
+    """Listens for requests to stop: signals, and those of a supervisor on the standard input.
+
+    A supervisor relays a signal as a byte, its number, and as SIGTERM. A service manager may send the same signal to
+    all processes, and a process gets it twice then. So relayed and other signals are counted apart: the greater number
+    is how often this process was asked.
 
     Attributes:
-        asked: Set by the first signal, or by the end of the supervisor.
-        signal: The signal that ended it at once, if one did: the second.
+        asked: Whether the first request came, or the supervisor ended.
+        signal: The signal that ended the process at once, if one did: the second.
+        work: Stops the loops, once there are any. Until then, the first request ends the process.
     """
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.asked = False
         self.signal: int | None = None
+        self.work: Callable[[], None] | None = None
+        self._signals = 0
+        self._relayed = 0
+        self._supervised = False
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
 
     @contextmanager
     def listening(self, *, supervised: bool = False) -> Generator[None, None, None]:
-        """Listen for SIGTERM and SIGINT; if supervised, for the end of the standard input as well."""
-        with suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task, which is graceful too
-            for number in STOP_SIGNALS:
-                self._loop.add_signal_handler(number, self._on_signal, number)
-            if supervised:  # nothing is ever written to it
-                self._loop.add_reader(sys.stdin.fileno(), self._on_end_of_input)
+        """Listen for SIGTERM and SIGINT; if supervised, to the standard input as well."""
+        for number in STOP_SIGNALS:  # Windows hears none: Ctrl-C cancels the main task, which is graceful too
+            add_handler(number, self._on_signal, number)
+        self._supervised = supervised
+        if supervised:
+            os.set_blocking(sys.stdin.fileno(), False)
+            self._loop.add_reader(sys.stdin.fileno(), self._on_input)
         try:
             yield
         finally:
-            self._ignore_signals()
-            if supervised:
-                self._ignore_input()
+            for number in STOP_SIGNALS:
+                remove_handler(number)
+            self._ignore_input()
 
     def _on_signal(self, number: int) -> None:
-        if not self.asked.is_set():
-            LOG.info("stopping; a second signal ends what still runs")
-            self.asked.set()
+        self._signals += 1
+        self._on_input()  # the byte of a relayed signal is there before the signal
+        self._heed(max(self._relayed, self._signals - self._relayed), number)
+
+    def _on_input(self) -> None:
+        if not self._supervised:
             return
-        self.signal = number
-        self._ignore_signals()  # a third one kills
+        try:
+            received = os.read(sys.stdin.fileno(), 64)
+        except BlockingIOError:
+            return
+        except OSError:  # the supervisor was killed before it read what we wrote, if anything
+            received = b""
+        if received:
+            self._relayed += len(received)
+            self._heed(self._relayed, received[-1])
+            return
+        self._ignore_input()
+        if not self.asked:
+            LOG.info("stopping, because the supervisor has ended")
+            self._ask()
+
+    def _heed(self, times: int, number: int) -> None:
+        if times >= 2:
+            self.signal = number
+            self._cancel()
+        elif not self.asked:
+            LOG.info("stopping; a second signal ends what still runs")
+            self._ask()
+
+    def _ask(self) -> None:
+        self.asked = True
+        if self.work is not None:
+            self.work()
+        else:
+            self._cancel()
+
+    def _cancel(self) -> None:
         if self._main is not None:
             self._main.cancel()
 
-    def _on_end_of_input(self) -> None:
-        self._ignore_input()
-        if not self.asked.is_set():
-            LOG.info("stopping, as the process above is gone")
-            self.asked.set()
-
-    def _ignore_signals(self) -> None:
-        with suppress(NotImplementedError):
-            for number in STOP_SIGNALS:
-                self._loop.remove_signal_handler(number)
-
     def _ignore_input(self) -> None:
-        with suppress(NotImplementedError):
+        if self._supervised:
+            self._supervised = False
             self._loop.remove_reader(sys.stdin.fileno())
 
 
@@ -101,7 +131,7 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
 
     Args:
         work: What to do.
-        supervised: Whether the end of the standard input, by which a supervisor's death shows, is to stop it too.
+        supervised: Whether a supervisor asks on the standard input, and stops it also by ending.
 
     Returns:
         0 after a graceful stop, 128 and the signal's number after one at once.
@@ -114,9 +144,10 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
         try:
             await _work(work, stop)
         except asyncio.CancelledError:
-            if stop.signal is None:
+            if stop.signal is not None:
+                return killed_by(stop.signal)
+            if not stop.asked:
                 raise
-            return killed_by(stop.signal)
     return ExitCode.OK
 
 
@@ -125,20 +156,10 @@ async def _work(work: Work, stop: Stop) -> None:
     urls = work.urls
     async with serve(urls.queue, urls.store, urls.cache, policy=work.policy, hooks=[log]) as connection:
         app = AppWorker(handlers=work.handlers, codec=work.codec, connection=connection)
+        stop.work = connection.stop
         async with asyncio.TaskGroup() as group:
-            loops = [
+            for topic in work.topics:
                 group.create_task(connection.loop(topic, app.handle, concurrency=work.concurrency))
-                for topic in work.topics
-            ]
-            # After the loops, so that they have begun when they are stopped.
-            stopper = group.create_task(_stop(connection, stop))
-            await asyncio.wait(loops)
-            stopper.cancel()
-
-
-async def _stop(connection: Connection, stop: Stop) -> None:
-    await stop.asked.wait()
-    connection.stop()
 
 
 def leave(code: int) -> int:

@@ -129,7 +129,7 @@ class Connection:
         if self._stopped:
             return
         self._workers.add(worker)
-        termination.heed(self.stop)
+        termination.heed(self.stop, grace=self.policy.grace)
         try:
             await worker.run()
         finally:

@@ -1,54 +1,189 @@
-"""SIGTERM: heard once a loop, on behalf of all connections that work on it."""
+"""Signals that ask a process to end: heard by its event loop, and by no child that it forks."""
 
 import asyncio
+import os
 import signal
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-__all__ = ["heed", "ignore"]
+__all__ = ["STOP_SIGNALS", "add_handler", "exiting", "heed", "ignore", "remove_handler"]
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+LINGER: Final = 2.0
+"""Seconds that a program has to end by itself after SIGTERM, from the return of its last loop."""
+
+LOOK: Final = 0.2
+"""Seconds between two looks at a program that is given more time."""
 
 Stop = Callable[[], None]
 
-# The one state of this module: a signal belongs to the process, and connections that were opened apart meet here.
-_stops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[Stop]]] = WeakKeyDictionary()
+
+@dataclass(slots=True, eq=False)
+class _Heeding:
+    """What SIGTERM means to one event loop.
+
+    Attributes:
+        stops: What it stops, each with its grace in seconds.
+        callers: The tasks whose loops have returned since SIGTERM.
+        deadline: When the grace is over, by the event loop's clock; None before SIGTERM.
+        left: Whether the program was told to exit.
+    """
+
+    stops: list[tuple[Stop, float]] = field(default_factory=list[tuple[Stop, float]])
+    callers: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
+    deadline: float | None = None
+    left: bool = False
 
 
-def heed(stop: Stop) -> None:
-    """Call `stop` on SIGTERM, until it is ignored.
+# The state of this module: a signal belongs to the process, and connections that were opened apart meet here.
+_heeding: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Heeding]] = WeakKeyDictionary()
+_masks: Final = threading.local()
 
-    Only in the main thread of a process that has set no handler of its own: a programme that has one decides itself.
+
+def heed(stop: Stop, *, grace: float) -> None:
+    """Call `stop` on SIGTERM, until it is ignored. After SIGTERM the program ends, as `ignore` says.
+
+    This applies in the main thread of a process that has no handler of its own. A program that has one, also one that
+    it installs later, decides itself.
+
+    Args:
+        stop: Stops a loop gracefully.
+        grace: Seconds that the loop may take.
     """
     loop = asyncio.get_running_loop()
-    stops = _stops.get(loop)
-    if stops is not None:
-        stops.append(stop)
-        return
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return
-    heard = [stop]
-    try:
-        loop.add_signal_handler(signal.SIGTERM, _tell, heard)
-    except NotImplementedError:  # Windows, whose event loops know no signals
-        return
-    _stops[loop] = heard
+    heeding = _heeding.get(loop)
+    if heeding is None:
+        heeding = _Heeding()
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or not add_handler(
+            signal.SIGTERM, _terminate, heeding
+        ):
+            return
+        _heeding[loop] = heeding
+    heeding.stops.append((stop, grace))
+    if heeding.deadline is not None:
+        stop()
 
 
 def ignore(stop: Stop) -> None:
-    """Call `stop` no more. The last one gives the signal back its default."""
+    """Stop calling `stop`. The last one gives the signal back its default.
+
+    If SIGTERM came, the program has `LINGER` seconds from now to end by itself. The task that is running now, whose
+    loop has returned, may go on until the grace is over. Then `SystemExit` ends the event loop: `asyncio.run` cancels
+    the tasks that are left and runs their `finally` blocks.
+    """
     loop = asyncio.get_running_loop()
-    stops = _stops.get(loop)
-    if stops is None or stop not in stops:
+    heeding = _heeding.get(loop)
+    entry = next((each for each in heeding.stops if each[0] == stop), None) if heeding is not None else None
+    if heeding is None or entry is None:
         return
-    stops.remove(stop)
-    if not stops:
-        del _stops[loop]
-        loop.remove_signal_handler(signal.SIGTERM)
+    heeding.stops.remove(entry)
+    if heeding.deadline is not None:
+        caller = asyncio.current_task()
+        if caller is not None:
+            heeding.callers.add(caller)
+        loop.call_later(LINGER, _leave, heeding)
+    elif not heeding.stops:
+        del _heeding[loop]
+        remove_handler(signal.SIGTERM)
 
 
-def _tell(stops: list[Stop]) -> None:
-    for stop in list(stops):
+def _terminate(heeding: _Heeding) -> None:
+    # A second signal changes nothing: parents often relay the one that the whole process group received.
+    if heeding.deadline is not None or signal.getsignal(signal.SIGTERM) is not _heard:
+        return
+    heeding.deadline = asyncio.get_running_loop().time() + max(grace for _, grace in heeding.stops)
+    for stop, _ in list(heeding.stops):
         stop()
+
+
+def _leave(heeding: _Heeding) -> None:
+    if heeding.stops or heeding.left or heeding.deadline is None:
+        return
+    loop = asyncio.get_running_loop()
+    if loop.time() < heeding.deadline and not all(caller.done() for caller in heeding.callers):
+        loop.call_later(LOOK, _leave, heeding)
+        return
+    heeding.left = True
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def add_handler(number: int, callback: Callable[..., object], *args: Any) -> bool:
+    """Have the running event loop call `callback` on a signal, in this process but not in its forked children.
+
+    Returns:
+        Whether it does. Only the main thread hears signals, and event loops of Windows hear none.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, callback, *args)
+    except (NotImplementedError, RuntimeError, ValueError):
+        return False
+    # Python's handler only marks the signal as ours: the wake-up file descriptor tells the event loop of it.
+    signal.signal(number, _heard)
+    signal.siginterrupt(number, False)
+    return True
+
+
+def remove_handler(number: int) -> None:
+    """Undo `add_handler`: the signal has its default again. A handler that has replaced ours stays."""
+    if signal.getsignal(number) is _heard:
+        asyncio.get_running_loop().remove_signal_handler(number)
+
+
+@contextmanager
+def exiting(number: int) -> Generator[None, None, None]:
+    """Raise `SystemExit` on a signal in this block, wherever no event loop hears it.
+
+    Without a handler, the kernel keeps the signal from the first process of a container.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _heard(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _ours() -> list[signal.Signals]:
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) in (_heard, _exit)]
+
+
+# A forked child has the handlers of its parent and the file descriptor that wakes the parent's event loop: a signal to
+# the child would stop the parent. The signals are blocked until the child has given them up.
+def _before_fork() -> None:
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS) if _ours() else None
+
+
+def _after_fork() -> None:
+    if _masks.before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _after_fork_in_child() -> None:
+    if _masks.before is None:
+        return
+    _heeding.clear()
+    signal.set_wakeup_fd(-1)
+    for number in _ours():
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

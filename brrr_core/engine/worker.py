@@ -45,7 +45,7 @@ class Worker:
         self._freed.set()  # also where all places are taken and nothing is received until one is free
 
     async def run(self) -> None:
-        """Work until `stop`, or until cancelled; both are graceful. A second cancellation cuts the grace short.
+        """Work until `stop`, or until cancelled; both are graceful. A cancellation after either cuts the grace short.
 
         Raises:
             BackendError: The queue has not answered for longer than the policy's patience.
@@ -53,10 +53,15 @@ class Worker:
         self._engine.hooks.emit(WorkerStarted(self._topic, self._concurrency))
         keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
         try:
+            grace = self._engine.policy.grace
             try:
                 await self._receive_all()
+            except asyncio.CancelledError:
+                if self._stopping.is_set():  # it had no time to notice
+                    grace = 0
+                raise
             finally:
-                await self._finish()
+                await self._finish(grace)
         finally:
             keeper.cancel()
             await asyncio.wait({keeper})
@@ -142,12 +147,12 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - tried again long before the leases end
                 self._engine.hooks.emit(BackendFailed(self._topic, error))
 
-    async def _finish(self) -> None:
+    async def _finish(self, grace: float) -> None:
         """Let what runs finish within the grace, cancel the rest and release it."""
         try:
             await self._release(self._unstarted)
             if self._running:
-                await asyncio.wait(set(self._running), timeout=self._engine.policy.grace)
+                await asyncio.wait(set(self._running), timeout=grace)
         finally:
             self._handling.closing = True
             for task in self._running:

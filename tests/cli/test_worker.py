@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,6 +197,91 @@ def test_a_second_signal_ends_the_processes_at_once(shell: Shell, gone: Callable
     assert shell.stats() == [1, 0, 0, 0]
 
 
+def _everywhere(worker: Any, number: int) -> None:
+    """Send a signal to the supervisor and to its processes, as systemd does to a control group."""
+    pids = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
+    for pid in (*map(int, pids), worker.process.pid):
+        os.kill(pid, number)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes of a process are read from /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: int) -> None:
+    worker = shell.worker("--processes", "2", "--grace", "1h")
+    worker.says("working on demo", times=2)
+    shell("schedule", "waits", "a", "--topic", "demo")
+    shell.started("a")
+
+    _everywhere(worker, number)
+    worker.says("stopping 2 worker processes")
+    worker.says("stopping; a second", times=2)
+    worker.says("stopped working on demo")  # the process that has nothing to finish
+    assert worker.process.poll() is None
+    shell.go("a")
+
+    assert worker.ended() == 0
+    assert shell("result", "waits", "a").stdout == '"a"\n'
+    assert shell.stats() == NOTHING
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes of a process are read from /proc")
+def test_a_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> None:
+    worker = shell.worker("--processes", "2", "--grace", "1h")
+    worker.says("working on demo", times=2)
+    for name in "abc":
+        shell("schedule", "waits", name, "--topic", "demo")
+        shell.started(name)
+
+    _everywhere(worker, signal.SIGTERM)
+    worker.says("stopping; a second", times=2)
+    _everywhere(worker, signal.SIGTERM)
+
+    assert worker.ended() == 128 + signal.SIGTERM
+    assert shell.stats() == [3, 0, 0, 0]
+
+
+def test_processes_that_do_not_listen_yet_end_at_the_first_signal(
+    shell: Shell, until: Callable[[Callable[[], object]], None]
+) -> None:
+    (shell.folder / "tasks.py").write_text(
+        "import os, pathlib, time\npathlib.Path(f'begun-{os.getpid()}').touch()\ntime.sleep(600)\n"
+    )
+    worker = shell.worker("--processes", "2")
+    until(lambda: len(list(shell.folder.glob("begun-*"))) == 2)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
+
+
+def test_a_process_that_dies_while_the_fleet_stops_is_a_failure(shell: Shell) -> None:
+    worker = shell.worker("--processes", "2", "--grace", "1h")
+    worker.says("working on demo", times=2)
+    shell("schedule", "waits", "a", "--topic", "demo")
+    child = shell.started("a")
+
+    worker.signal(signal.SIGTERM)
+    worker.says("stopping; a second", times=2)
+    os.kill(child, signal.SIGKILL)
+
+    assert worker.ended() == 1
+
+
+def test_a_process_that_ends_unasked_is_replaced(shell: Shell) -> None:
+    worker = shell.worker("--processes", "2")
+    worker.says("working on demo", times=2)
+    shell("schedule", "waits", "a", "--topic", "demo")
+    child = shell.started("a")
+    shell.go("a")
+
+    os.kill(child, signal.SIGTERM)
+    worker.says(f"worker process {child} ended with code 0; another one starts")
+    worker.says("working on demo", times=3)
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
+
+
 def test_the_processes_stop_when_the_one_above_them_is_killed(
     shell: Shell, gone: Callable[[int], None], until: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -211,7 +297,7 @@ def test_the_processes_stop_when_the_one_above_them_is_killed(
     worker.process.wait()
     gone(child)
     until(lambda: worker.log.count("stopped working on demo") == 2)
-    assert worker.log.count("stopping, as the process above is gone") == 2
+    assert worker.log.count("stopping, because the supervisor has ended") == 2
 
 
 def test_processes_that_cannot_read_their_command_line_are_not_started_again(shell: Shell) -> None:

@@ -1,7 +1,7 @@
 """`brrr queue`, `dead`, `backends` and `setup` within one process."""
 
 import asyncio
-import io
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -128,21 +128,19 @@ def test_dropping_needs_a_yes(command: Command) -> None:
     assert (none.code, none.out) == (0, "deleted 0 dead letters of demo\n")
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.usefixtures("buried")
 @pytest.mark.parametrize(
-    ("answer", "code", "left"), [("y\n", 0, 0), ("YES\n", 0, 0), ("n\n", 1, 3), ("\n", 1, 3), ("", 1, 3)]
+    ("answer", "code", "left"), [("y\n", 0, 0), ("YES\n", 0, 0), ("n\n", 1, 3), ("\n", 1, 3), ("\x04", 1, 3)]
 )
 def test_on_a_terminal_dropping_asks(
     command: Command, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    typed, terminal = os.openpty()
+    with os.fdopen(typed, "wb", buffering=0) as keyboard, os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        keyboard.write(answer.encode())
 
-    ended = command("dead", "drop", "demo")
+        ended = command("dead", "drop", "demo")
 
     assert ended.code == code
     assert "Delete 3 dead letters of demo for good? [y/N]" in ended.err

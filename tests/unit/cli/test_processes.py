@@ -55,7 +55,10 @@ time.sleep(3600)
     assert isinstance(first_error(raised.value), WorkersDiedError)
 
 
-def test_deaths_that_are_far_apart_do_not_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_process_that_ends_unasked_is_replaced_as_long_as_it_lived_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
     monkeypatch.setattr(processes, "STEADY", 0.0)
     runs: list[int] = []
     pause = Supervisor._pause
@@ -68,12 +71,9 @@ def test_deaths_that_are_far_apart_do_not_count_together(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Supervisor, "_pause", counted)
 
-    assert supervised(1, "raise SystemExit(7)") == 0
+    assert supervised(1, f"raise SystemExit({code})") == 0
     assert len(runs) == 10
-
-
-def test_a_process_that_ends_well_is_not_replaced() -> None:
-    assert supervised(2, "") == 0
+    assert f"worker process {runs[0]} ended with code {code}; another one starts in 0.0 s" in caplog.messages
 
 
 def test_a_command_line_that_cannot_be_run_ends_all(tmp_path: Path) -> None:
