@@ -11,7 +11,7 @@ import brrr_core
 
 HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
-    *("brrr_sqlite", "aiosqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3"),
+    *("brrr_sqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3"),
     *("brrr_aws", "brrr_dynamo", "brrr_sqs", "aiobotocore", "botocore", "aiohttp"),
 }
 

@@ -156,5 +156,5 @@ def processes(path: Path) -> Iterator[Processes]:
 def _no_thread_stays() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    left = [t for t in set(threading.enumerate()) - before if "_connection_worker_thread" in t.name]
+    left = [t for t in set(threading.enumerate()) - before if t.name.startswith("brrr-sqlite")]
     assert not left

@@ -7,6 +7,7 @@ import pytest
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 from brrr_sqlite import group_commit
+from tests.support.polling import until
 
 
 def key(n):
@@ -164,3 +165,37 @@ async def test_a_closing_that_is_cancelled_still_ends_the_thread(make, path):
     assert closing.cancelled()
     assert isinstance(write.exception(), BackendClosedError | BackendUnavailableError)
     other.close()
+
+
+async def test_an_open_backend_has_no_task_that_can_be_cancelled(backend):
+    await backend.queue.put("t", [b"x"])
+    receiver = asyncio.ensure_future(backend.queue.receive("u", limit=1, wait=60))
+    await until(lambda: backend._commits.receivers._waiting)
+    assert asyncio.all_tasks() == {asyncio.current_task(), receiver}
+    receiver.cancel()
+    await asyncio.wait([receiver])
+
+
+def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(make, monkeypatch):
+    def interrupted(*_, **__):
+        raise SystemExit  # as a signal handler may, anywhere
+
+    backend = make()
+    with asyncio.Runner() as runner:
+        runner.run(backend.open())
+        with monkeypatch.context() as patch:
+            patch.setattr(group_commit.GroupCommit, "_settle", interrupted)
+            with pytest.raises(SystemExit):
+                runner.run(backend.queue.put("t", [b"x"]))
+        assert runner.run(backend.queue.stats("t")).ready == 1
+        runner.run(backend.close())
+
+
+async def test_an_ask_takes_the_step_that_a_cancelled_one_has_lost(backend, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(group_commit.GroupCommit, "_step", lambda *_: None)
+        lost = asyncio.ensure_future(backend.store.read([key(0)]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    lost.cancel()
+    assert await backend.store.read([key(0)]) == [None]

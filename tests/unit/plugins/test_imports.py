@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-CLIENTS = ["redis", "boto3", "botocore", "aiobotocore", "nats", "aiosqlite", "sqlite3"]
+CLIENTS = ["redis", "boto3", "botocore", "aiobotocore", "nats", "sqlite3"]
 LATER = ["msgspec", "pluggy", "importlib.metadata"]
 
 

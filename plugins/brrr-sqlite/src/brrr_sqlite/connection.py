@@ -1,13 +1,17 @@
-"""The one connection of a backend, on the thread that aiosqlite gives it."""
+"""The one connection of a backend, on a thread of its own."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from asyncio import Future, get_running_loop
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, TypeAlias, TypeVar
+from warnings import warn
 
-import aiosqlite
-
-from brrr_core.errors import BackendError, BackendUnavailableError
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 from brrr_sqlite import schema
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.failures import translated
@@ -17,15 +21,17 @@ from brrr_sqlite.transactions import Patience
 __all__ = ["Connection"]
 
 T = TypeVar("T")
+Job: TypeAlias = "tuple[Future[Any], Callable[[], Any]] | None"
+"""What the thread shall do, and the future of its result; None ends the thread."""
 
 OLDEST: Final = (3, 35, 0)  # UPDATE ... RETURNING
 
 
-class Connection(aiosqlite.Connection):
+class Connection:
     """A connection that runs whole functions on its thread, one hop each.
 
-    aiosqlite's own methods make one hop a statement, at about 200 µs each. Its `_execute` runs any function, and is
-    protected; `run` is the only place that uses it, and `close` the only one that touches the thread.
+    A connection that is never closed does not keep the interpreter from its end: the thread is a daemon. What it then
+    has under way is rolled back by the next process that opens the file.
 
     Args:
         path: The file, absolute.
@@ -38,13 +44,15 @@ class Connection(aiosqlite.Connection):
     def __init__(
         self, path: Path, options: SqliteOptions, *, create: bool, patience: Patience, checkpoints: Checkpoints
     ) -> None:
-        super().__init__(self._connect_in_thread, iter_chunk_size=64)
         self._path = path
         self._options = options
         self._create = create
         self._patience = patience
         self._checkpoints = checkpoints
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._thread = Thread(target=_work, args=(self._jobs,), name="brrr-sqlite", daemon=True)
         self._opened: sqlite3.Connection | None = None
+        self._closed = False
         self.created = False
         """Whether the tables were made by this connection."""
 
@@ -55,15 +63,18 @@ class Connection(aiosqlite.Connection):
             BackendUnavailableError: The file cannot be opened or written, or stays locked.
             CorruptBackendError: It is damaged, not brrr's, or a newer brrr-sqlite's.
         """
+        self._thread.start()
         try:
-            await self
-        except Exception as error:
-            raise translated(error, self._path) from error
+            await self._hop(self._open_in_thread)
+        except BaseException as error:
+            self.hurry()  # where it was cancelled, the thread may still wait for a lock
+            if isinstance(error, Exception):
+                raise translated(error, self._path) from error
+            raise
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on the thread. A caller that is cancelled does not stop it."""
-        execute = cast("Callable[..., Awaitable[T]]", self._execute)  # pyright: ignore[reportUnknownMemberType]
-        return await execute(work, self._conn)
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> "Future[T]":
+        """Run `work` on the thread; the future of its result. It fails once the connection is closed."""
+        return self._hop(partial(self._run_in_thread, work))
 
     def hurry(self) -> None:
         """Wait for no lock any more: the file is to be closed at once."""
@@ -72,21 +83,42 @@ class Connection(aiosqlite.Connection):
     async def close(self) -> None:
         """Close the file, and end the thread. Works after `open` failed, and if it is cancelled itself."""
         try:
-            if self._connection is not None:
-                await self.run(lambda _: self._checkpoints.close())
-            await super().close()
+            if self._opened is not None:
+                await self._hop(self._close)
         except sqlite3.Error as error:
             raise translated(error, self._path) from error
         finally:
+            self._closed = True
             self.hurry()
             if self._thread.is_alive():
+                self._jobs.put(None)
                 self._thread.join()
-            self._checkpoints.close()
-            if self._opened is not None:  # `open` was cancelled while the thread was opening
-                self._opened.close()
-                self._opened = None
+            self._close()  # `open` was cancelled, and the thread went on opening
 
-    def _connect_in_thread(self) -> sqlite3.Connection:
+    def __del__(self) -> None:
+        self._jobs.put(None)
+        if self._opened is not None:
+            warn(f"the backend of {self._path} was never closed: use it inside `async with`", ResourceWarning, 2)
+
+    def _hop(self, work: Callable[[], T]) -> "Future[T]":
+        future: Future[T] = get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(BackendClosedError(f"{self._path} was closed", remedy="Use it inside `async with`."))
+        else:
+            self._jobs.put((future, work))
+        return future
+
+    def _run_in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        assert self._opened is not None  # noqa: S101 - `open` has succeeded
+        return work(self._opened)
+
+    def _close(self) -> None:
+        self._checkpoints.close()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _open_in_thread(self) -> None:
         _check_place(self._path, create=self._create)
         uri = f"{self._path.as_uri()}?mode={'rwc' if self._create else 'rw'}"
         connection = sqlite3.connect(
@@ -94,7 +126,6 @@ class Connection(aiosqlite.Connection):
         )
         self._opened = connection
         self._prepare(connection)
-        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         options, until_free = self._options, self._patience.until_free
@@ -125,6 +156,29 @@ class Connection(aiosqlite.Connection):
                 connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+
+def _work(jobs: "SimpleQueue[Job]") -> None:
+    """Do the jobs of a connection, in their order. It does not hold the connection, which can be forgotten unclosed."""
+    while (job := jobs.get()) is not None:
+        future, work = job
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - it is the outcome
+            failure = error
+        with suppress(RuntimeError):  # the loop was closed with its backend open
+            future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
+        del job, future, work, result, failure  # kept alive by nobody while the next one is waited for
+
+
+def _settle(future: "Future[T]", result: T, failure: BaseException | None) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if failure is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failure)
 
 
 def _check_place(path: Path, *, create: bool) -> None:

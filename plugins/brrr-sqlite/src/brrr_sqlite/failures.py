@@ -40,7 +40,7 @@ def busy(error: Exception) -> bool:
     return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def translated(error: Exception, path: Path) -> BrrrError:
+def translated(error: BaseException, path: Path) -> BrrrError:
     """The error for the user, with its cause."""
     if isinstance(error, BrrrError):
         return error
@@ -63,7 +63,7 @@ def translated(error: Exception, path: Path) -> BrrrError:
     return ours
 
 
-def _primary(error: Exception) -> int | None:
+def _primary(error: BaseException) -> int | None:
     # Extended codes carry the primary one in their low byte: https://www.sqlite.org/rescode.html
     code = getattr(error, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None

@@ -2,15 +2,16 @@
 
 import os
 import sqlite3
-from asyncio import AbstractEventLoop, CancelledError, Event, Task
+from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from brrr_core.errors import BackendClosedError, ForkedError
-from brrr_sqlite.asks import Ask, Failure, WriteNeeded
+from brrr_core.errors import BackendClosedError, BackendError, ForkedError
+from brrr_sqlite.asks import Ask, WriteNeeded
 from brrr_sqlite.bells import Bell
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.receivers import Claim, Receivers
@@ -55,11 +56,12 @@ class GroupCommit:
         self._bell = bell
         self._loop = loop
         self._pending: deque[AnyAsk] = deque()
-        self._more = Event()
+        self._running: Future[list[Any]] | None = None
+        self._group: list[AnyAsk] = []
+        self._topics: set[str] = set()
         self._closing = False
         self._pid = os.getpid()
         self._bell.join(self.receivers.wake, loop)
-        self._pump: Task[None] = loop.create_task(self._run(), name="brrr-sqlite group commit")
 
     async def read(self, work: Callable[[sqlite3.Connection], T | WriteNeeded]) -> T:
         """The outcome of `work`, which only reads."""
@@ -91,45 +93,51 @@ class GroupCommit:
         return await ask.future
 
     async def close(self) -> None:
-        """Take no more, finish what was asked, and end. Receivers that wait get `BackendClosedError`."""
+        """Take no more, and finish what was asked. Receivers that wait get `BackendClosedError`."""
         self._closing = True
         self._bell.leave(self.receivers.wake)
         self.receivers.close()
-        self._more.set()
-        await self._pump
+        last: Ask[None] = Ask(self._loop.create_future(), read=lambda _: None)
+        self._submit(last)
+        with suppress(BackendError):
+            await last.future
 
     def _submit(self, ask: AnyAsk) -> None:
+        # Where the first of those that wait was cancelled, the step that it has called for may have been interrupted.
+        first = not self._pending or self._pending[0].future.done()
         self._pending.append(ask)
-        self._more.set()
+        if first and (self._running is None or self._running.done()):
+            self._loop.call_soon(self._step)
 
-    async def _run(self) -> None:
-        group: list[AnyAsk] = []
-        try:
-            while True:
-                while not self._pending:
-                    if self._closing:
-                        return
-                    self._more.clear()
-                    await self._more.wait()
-                group, topics = self._next()
-                if not group:
-                    continue
+    # Steps are callbacks, not a task: `asyncio.run` cancels all tasks together, and their clean-up needs the file.
+    def _step(self, _: object = None) -> None:
+        """Settle the group that has run, if there is one, and run the next."""
+        ran = self._running
+        if ran is None:
+            self._run_next()
+        elif ran.done():
+            self._running = None
+            try:
+                self._settle(ran)
+            finally:
+                self._run_next()
+
+    def _run_next(self) -> None:
+        while self._pending:
+            self._group, self._topics = self._next()
+            if self._group:
                 self.receivers.mark()
-                outcomes = await self._outcomes(group)
-                for ask, outcome in zip(group, outcomes, strict=True):
-                    ask.settle(outcome)
-                if topics:
-                    self._bell.ring(topics, but=self.receivers.wake)
-        except CancelledError:
-            for ask in (*group, *self._pending):
-                ask.settle(Failure(_closed()))
-            raise
+                self._running = self._connection.run(partial(self._transactions.run, asks=self._group))
+                self._running.add_done_callback(self._step)
+                return
 
-    async def _outcomes(self, group: list[AnyAsk]) -> list[Any]:
-        try:
-            return await self._connection.run(partial(self._transactions.run, asks=group))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next group must run
-            return [self._transactions.failure(error) for _ in group]
+    def _settle(self, ran: "Future[list[Any]]") -> None:
+        error = ran.exception()
+        outcomes = ran.result() if error is None else [self._transactions.failure(error)] * len(self._group)
+        for ask, outcome in zip(self._group, outcomes, strict=True):
+            ask.settle(outcome)
+        if self._topics:
+            self._bell.ring(self._topics, but=self.receivers.wake)
 
     def _next(self) -> tuple[list[AnyAsk], set[str]]:
         """The next group, and the topics that it may bring messages to."""

@@ -79,7 +79,7 @@ class Transactions:
                 outcomes[place] = outcome
         return outcomes
 
-    def failure(self, error: Exception) -> Failure:
+    def failure(self, error: BaseException) -> Failure:
         """An error as an outcome, in the user's terms."""
         return Failure(translated(error, self._path))
 

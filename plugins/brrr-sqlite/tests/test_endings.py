@@ -1,0 +1,46 @@
+"""A program with an open SQLite backend ends when it is told to, and leaves its messages to the next one."""
+
+import asyncio
+import gc
+import threading
+
+import pytest
+
+from tests.support.endings import ENDINGS, HELD, TOPIC, ended
+from tests.support.polling import until
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_program_ends_and_its_messages_come_back(make, path, ending):
+    await asyncio.to_thread(ended, f"sqlite:///{path}?lease=1h", ending)
+    async with make() as backend:
+        stats = await backend.queue.stats(TOPIC)
+        assert (stats.leased, stats.dead) == (0, 0)
+        assert stats.ready + stats.delayed >= HELD
+
+
+NEVER_CLOSED = """
+async def main():
+    b = backend()
+    await b.open()
+    await b.queue.put("t", [b"x"])
+    say("put")
+    return b
+"""
+
+
+@pytest.mark.parametrize("held", ["kept = asyncio.run(main())", "asyncio.run(main())"], ids=["kept", "forgotten"])
+async def test_a_backend_that_was_never_closed_lets_the_interpreter_end(make, processes, held):
+    program = processes.start(f"import warnings; warnings.simplefilter('ignore')\n{NEVER_CLOSED}\n{held}")
+    assert (await asyncio.to_thread(program.communicate, timeout=30))[0] == "put\n"
+    assert program.returncode == 0
+    async with make() as backend:
+        assert (await backend.queue.stats("t")).ready == 1
+
+
+async def test_a_backend_that_is_forgotten_unclosed_warns_and_ends_its_thread(make):
+    before = set(threading.enumerate())
+    await make().open()
+    with pytest.warns(ResourceWarning, match="never closed"):
+        gc.collect()
+    await until(lambda: set(threading.enumerate()) <= before)

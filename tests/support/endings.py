@@ -1,0 +1,137 @@
+"""A worker inside a program of the user's own, and the ways in which such a program comes to its end.
+
+`ended` starts this module as a program on a URL, lets it end in one of `ENDINGS`, and tells how it ended. The program
+runs `HELD` calls that never return, so every ending meets handlers, leases and a receiver.
+"""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn
+
+import brrr_core as brrr
+
+__all__ = ["ENDINGS", "GRACE", "HELD", "TOPIC", "Ended", "ended"]
+
+TOPIC: Final = "endings"
+HELD: Final = 4
+"""Messages that the program holds when it ends."""
+GRACE: Final = 1.0
+"""The policy's grace, in seconds."""
+BOUND: Final = 5.0
+"""Seconds beyond the grace within which the program must have ended."""
+
+ENDINGS: Final[dict[str, tuple[signal.Signals, ...]]] = {
+    "sigterm": (signal.SIGTERM,),
+    "one_interrupt": (signal.SIGINT,),
+    "two_interrupts": (signal.SIGINT, signal.SIGINT),
+    "exit_on_sigterm": (signal.SIGTERM,),
+    "exit_in_a_gathered_helper": (),
+    "interrupt_in_a_gathered_helper": (),
+    "exit_in_a_task": (),
+    "interrupt_in_a_task": (),
+    "loop_stop": (),
+    "cancel_all_tasks": (),
+}
+"""Each ending, with the signals that are sent to the program for it."""
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+class Ended(NamedTuple):
+    """How a program ended: its exit code, and the text of its standard error."""
+
+    code: int
+    errors: str
+
+
+def ended(url: str, ending: str) -> Ended:
+    """Run the program on `url` and end it. Fails where it has not ended within the grace and `BOUND`."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.endings", url, ending],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "works\n", program.communicate()[1]
+        for place, number in enumerate(ENDINGS[ending]):
+            if place:  # a second signal is sent when the first one was noticed
+                assert program.stdout.readline() == "stopping\n", program.communicate()[1]
+            program.send_signal(number)
+        _, errors = program.communicate(timeout=GRACE + BOUND)
+        return Ended(program.returncode, errors)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"the program works no more and did not end after {ending}") from None
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def main(url: str, ending: str) -> None:
+    """The program."""
+    if ending == "exit_on_sigterm":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    asyncio.run(_work(url, ending))
+
+
+async def _work(url: str, ending: str) -> None:
+    async with brrr.serve(url, policy=brrr.Policy(grace=GRACE)) as connection:
+        running: set[int] = set()
+
+        @brrr.handler
+        async def hold(_: brrr.ActiveWorker, number: int) -> None:
+            running.add(number)
+            await asyncio.Event().wait()
+
+        @brrr.handler
+        async def end(active: brrr.ActiveWorker) -> None:
+            kind = SystemExit(0) if ending.startswith("exit") else KeyboardInterrupt()
+            if ending.endswith("task"):
+                task = asyncio.create_task(_raising(kind))
+                await asyncio.wait({task})
+            else:
+                await active.gather(_raising(kind), active.call("hold")(-1))
+
+        async def conduct(main: "asyncio.Task[None] | None") -> None:
+            assert main is not None
+            while len(running) < HELD:  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.002)  # between looks
+            _say("works")
+            if ending == "loop_stop":
+                asyncio.get_running_loop().stop()
+            elif ending == "cancel_all_tasks":
+                for task in asyncio.all_tasks():
+                    task.cancel()
+            elif not ENDINGS[ending]:
+                await app.schedule("end", topic=TOPIC)()
+            while not main.cancelling():  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.002)  # between looks
+            _say("stopping")
+
+        app = brrr.AppWorker(handlers={"hold": hold, "end": end}, codec="json", connection=connection)
+        for number in range(HELD):
+            await app.schedule("hold", topic=TOPIC)(number)
+        conductor = asyncio.create_task(conduct(asyncio.current_task()))
+        try:
+            await connection.loop(TOPIC, app.handle)
+        finally:
+            conductor.cancel()
+
+
+async def _raising(error: BaseException) -> NoReturn:
+    await asyncio.sleep(0)
+    raise error
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
