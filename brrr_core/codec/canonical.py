@@ -100,7 +100,8 @@ class CanonicalForm(ABC):
         elif issubclass(kind, Raw):
             rule = _refuse_raw
         elif names := field_names(kind):
-            rule = partial(self._fields, names)
+            # Of attrs classes msgspec leaves out private fields, and writes attributes that are no fields.
+            rule = partial(self._fields, names, not dataclasses.is_dataclass(kind))
         self._rules[kind] = rule
         return rule
 
@@ -126,8 +127,7 @@ class CanonicalForm(ABC):
             force_setattr(twin, name, new)
         return twin
 
-    def _fields(self, names: Iterable[str], value: object) -> object:
-        changed = False
+    def _fields(self, names: Iterable[str], changed: bool, value: object) -> object:
         members: dict[str, object] = {}
         for name in names:
             old = getattr(value, name, UNSET)

@@ -9,6 +9,7 @@ from msgspec import Raw
 from msgspec.inspect import CustomType, Field, Type, type_info
 
 from brrr_core.codec.unencodable import type_name
+from brrr_core.codec.unknown import unknown_fields
 from brrr_core.safe_text import safe_str
 
 __all__ = ["Decode", "Decoders", "UnsupportedTypeError"]
@@ -18,6 +19,10 @@ Decode: TypeAlias = Callable[[bytes | Raw], Any]
 
 class UnsupportedTypeError(TypeError):
     """A type that nothing can be decoded to; its message is the reason. Never leaves this package."""
+
+
+class UnknownFieldError(ValueError):
+    """A field of an argument that its type does not have. Never leaves this package."""
 
 
 class Decoders:
@@ -41,6 +46,8 @@ class Decoders:
     def to(self, kind: Any) -> Decode:
         """The function that decodes to `kind`, any type that msgspec supports; it raises whatever msgspec raises.
 
+        It drops fields that `kind` does not have.
+
         Raises:
             UnsupportedTypeError: Nothing can be decoded to `kind`.
         """
@@ -49,6 +56,27 @@ class Decoders:
         except TypeError:  # such as Annotated with a list
             return self._made(kind)
         return self._kept(kind)
+
+    def strictly(self, kind: Any) -> Decode:
+        """As `to`, but the function raises for fields that `kind` does not have. The function is not kept.
+
+        Raises:
+            UnsupportedTypeError: Nothing can be decoded to `kind`.
+        """
+        decode = self.to(kind)
+        find = unknown_fields(type_info(kind))
+        if find is None:
+            return decode
+        untyped = self.untyped
+
+        def decode_strictly(raw: bytes | Raw) -> Any:
+            value = decode(raw)
+            path = find(untyped(raw))
+            if path is not None:
+                raise UnknownFieldError(f"the type has no such field: {path}")
+            return value
+
+        return decode_strictly
 
     def _made(self, kind: Any) -> Decode:
         if kind is Any:

@@ -24,7 +24,7 @@ __all__ = ["Parameter", "Signatures", "TaskSignature"]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _REMEDY = (
-    "Compare the caller's arguments with the handler's parameters; "
+    "Compare the caller's arguments with the handler's parameters, and the worker's version with the caller's; "
     "a call keeps the arguments that it was scheduled with, whatever the handler asks for since."
 )
 
@@ -172,7 +172,7 @@ class Signatures:
 def _parameter(task: Callable[..., Any], decoders: Decoders, parameter: inspect.Parameter) -> Parameter:
     try:
         kind = _resolved(task, parameter)
-        decode = decoders.to(kind)
+        decode = decoders.strictly(kind)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         said = safe_str(error)
         reason = said if isinstance(error, UnsupportedTypeError) else f"it does not resolve ({said})"

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 from brrr_core.codec.canonical import PLAIN, field_names
 from brrr_core.safe_text import safe_str
 
-__all__ = ["Culprit", "find_culprit", "type_name"]
+__all__ = ["Culprit", "find_culprit", "shown", "type_name"]
 
 LONGEST_KEY = 40
 
@@ -61,7 +61,7 @@ def _failure(value: object, encode: Callable[[object], object]) -> Exception | N
 def _children(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, member in cast("dict[object, object]", value).items():
-            yield f"[{_shown(key)}]", member
+            yield f"[{shown(key)}]", member
     elif isinstance(value, (list, tuple, set, frozenset)):
         for position, element in enumerate(cast("Iterable[object]", value)):
             yield f"[{position}]", element
@@ -74,7 +74,7 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
             yield f".{name}", member
 
 
-def _shown(key: object) -> str:
+def shown(key: object) -> str:
     """A key in a path; not the repr of anything, which may be long, or raise."""
     if type(key) not in PLAIN:
         return f"a {type_name(type(key))}"
