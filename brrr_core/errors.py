@@ -37,6 +37,7 @@ __all__ = [
     "PluginError",
     "PolicyError",
     "RecordMissingError",
+    "ResultDecodeError",
     "ResultTimeoutError",
     "RoleError",
     "RuleBrokenError",
@@ -220,6 +221,13 @@ class DecodeError(CodecError):
     """Bytes that the codec cannot turn into what the handler or the caller asks for."""
 
     code = "BRRR-CODEC-02"
+
+
+class ResultDecodeError(DecodeError):
+    """A stored result that is not of the type that its reader asks for; a stored result never changes."""
+
+    code = "BRRR-CODEC-03"
+    retry = False
 
 
 class HandlerError(BrrrError):

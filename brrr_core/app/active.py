@@ -57,9 +57,13 @@ class PendingCall(Generic[T]):
         call = codec.encode_call(self._target.task_name, self._args, self._kwargs or {})
         return Child(call, self._target.topic)
 
-    def decode(self, codec: Codec, value: bytes) -> T:
-        """The result of the call, from its value."""
-        result: T = codec.decode_return(self._target.task_name, value, returns=self._target.returns)
+    def decode(self, catalogue: "Catalogue", value: bytes) -> T:
+        """The result of the call, from its value.
+
+        Raises:
+            ResultDecodeError: The value is not of the result's type.
+        """
+        result: T = catalogue.decode(self._target.task_name, value, self._target.returns)
         return result
 
     def belongs_to(self, active: "ActiveWorker") -> bool:
@@ -186,7 +190,9 @@ class ActiveWorker:
             missing = missing or None in values
             if not missing:
                 results.extend(
-                    call.decode(codec, value) for call, value in zip(batch, values, strict=True) if value is not None
+                    call.decode(self._catalogue, value)
+                    for call, value in zip(batch, values, strict=True)
+                    if value is not None
                 )
         if missing:
             raise Defer

@@ -11,7 +11,7 @@ from brrr_core.backend.checks import check_topic
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
-from brrr_core.errors import HandlerError, NotFoundError, UnknownTaskError
+from brrr_core.errors import DecodeError, HandlerError, NotFoundError, ResultDecodeError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
@@ -121,6 +121,17 @@ class Catalogue:
         name, arrange, _ = self.resolve(task)
         return self.codec.encode_call(name, *arrange(args, kwargs))
 
+    def decode(self, task_name: str, value: bytes, returns: Any) -> Any:
+        """The result of a call, from its stored value.
+
+        Raises:
+            ResultDecodeError: The value is not of the type `returns`.
+        """
+        try:
+            return self.codec.decode_return(task_name, value, returns=returns)
+        except DecodeError as error:
+            raise ResultDecodeError(error.what, remedy=error.remedy) from error
+
     def _arranging(self, task: Task) -> Arrange:
         keyword_only = self.codec.keyword_only
 
@@ -208,7 +219,7 @@ class AppConsumer:
 
         Raises:
             NotFoundError: There is no value (yet).
-            DecodeError: The value is not of the type that is asked for.
+            ResultDecodeError: The value is not of the type that is asked for.
             SignatureError: The arguments do not fit the handler.
             BackendError: The store failed.
         """
@@ -266,7 +277,7 @@ class AppConsumer:
         Raises:
             BuriedError: The call, or another call of its schedule, was dead-lettered; with the reason.
             ResultTimeoutError: There was no value in time.
-            DecodeError: The value is not of the type that is asked for.
+            ResultDecodeError: The value is not of the type that is asked for.
             SignatureError: The arguments do not fit the handler.
             ArgumentError: The topic is no text, or empty.
             BackendError: The store or the queue failed.
@@ -303,7 +314,7 @@ class AppConsumer:
 
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
         _, _, kind = self._catalogue.resolve(task, returns)
-        return self._catalogue.codec.decode_return(call.task_name, value, returns=kind)
+        return self._catalogue.decode(call.task_name, value, kind)
 
 
 def _as_given(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:

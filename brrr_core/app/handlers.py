@@ -3,11 +3,25 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Never,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
 
 from brrr_core.app.context import current
 from brrr_core.errors import HandlerError, NotInTaskError, SignatureError
-from brrr_core.safe_text import safe_repr, safe_str
+from brrr_core.safe_text import safe_repr
 
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
@@ -47,14 +61,17 @@ class Task:
 
     @functools.cached_property
     def returns(self) -> Any:
-        """The annotated type of the result, `Any` where there is none."""
-        try:
-            return get_type_hints(self.function, include_extras=True).get("return", Any)
-        except (NameError, TypeError) as error:
-            raise HandlerError(
-                f"an annotation of the handler {self.name!r} cannot be resolved: {safe_str(error)}",
-                remedy="Import the type where the handler is defined, outside of `if TYPE_CHECKING`.",
-            ) from error
+        """The annotated type of the result; `Any` where there is none, or where the handler never returns.
+
+        Raises:
+            HandlerError: The annotation does not resolve.
+        """
+        from brrr_core.codec.signatures import resolve_annotation  # for msgspec, which decorating must not load
+
+        returns = resolve_annotation(self.run, "return", self.signature.return_annotation)
+        if get_origin(returns) in (Awaitable, Coroutine) and not inspect.iscoroutinefunction(self.function):
+            returns = get_args(returns)[-1]  # a `def` whose awaitable is awaited for it
+        return Any if returns in (NoReturn, Never) else returns
 
     def arrange(
         self, args: Sequence[object], kwargs: Mapping[str, object], *, keyword_only: bool = False

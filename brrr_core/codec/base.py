@@ -1,7 +1,7 @@
 """What the codecs made of msgspec share: encoding in canonical form, typed decoding, and the errors of both."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from brrr_core.codec.canonical import CanonicalForm
 from brrr_core.codec.contracts import Codec
 from brrr_core.codec.decoders import Decode, Decoders
-from brrr_core.codec.signatures import Signatures, TaskSignature
+from brrr_core.codec.signatures import Signatures, TaskSignature, check_result
 from brrr_core.codec.unencodable import find_culprit, type_name
 from brrr_core.errors import DecodeError, EncodeError
 from brrr_core.safe_text import safe_repr, safe_str
@@ -35,8 +35,8 @@ class MsgspecCodec(Codec):
 
     Args:
         encode: msgspec's encoder, with the order `sorted`.
-        make_decoder: Makes msgspec's decoding function of a type.
-        builtins: The classes of what is decoded where no type is asked for.
+        make_decoder: Makes msgspec's decoding function of a type, for the payload around the arguments.
+        decoders: Decode arguments and results.
         calls: The canonical form of arguments.
         results: The canonical form of results.
     """
@@ -48,14 +48,14 @@ class MsgspecCodec(Codec):
         *,
         encode: Callable[[object], bytes],
         make_decoder: Callable[[Any], Decode],
-        builtins: Iterable[type],
+        decoders: Decoders,
         calls: CanonicalForm,
         results: CanonicalForm,
     ) -> None:
         self._encode = encode
         self._calls = calls
         self._results = results
-        self._decoders = Decoders(make_decoder, builtins)
+        self._decoders = decoders
         self._signatures = Signatures(self._decoders)
         self._decode_payload = make_decoder(self._payload_type)
 
@@ -68,6 +68,11 @@ class MsgspecCodec(Codec):
         except Exception as error:  # properties of what is encoded can raise anything
             raise self._unencodable_call(task_name, args, kwargs, error) from error
         return Call(task_name, payload, sha256(identity).hexdigest())
+
+    def check_task(self, task: Callable[..., Any], *, returns: Any = Any) -> None:
+        """See `Codec.check_task`."""
+        self._signatures.of(task)
+        check_result(task, returns, self._decoders)
 
     async def invoke_task(self, call: Call, task: Callable[..., Any]) -> bytes:
         """See `Codec.invoke_task`.

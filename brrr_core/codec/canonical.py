@@ -11,6 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime, time
 from enum import Enum
 from functools import partial
 from typing import Any, Final, cast
@@ -18,7 +19,7 @@ from typing import Any, Final, cast
 from msgspec import NODEFAULT, UNSET, Raw, Struct
 from msgspec.structs import force_setattr
 
-__all__ = ["PLAIN", "TEXT", "CanonicalForm", "NotCanonicalError", "field_names"]
+__all__ = ["PLAIN", "TEXT", "USE_PYDANTIC", "CanonicalForm", "NotCanonicalError", "field_names", "is_model"]
 
 PLAIN: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 """The exact types that every encoder of ours writes in one way."""
@@ -26,8 +27,11 @@ PLAIN: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 TEXT: Final[frozenset[type]] = frozenset({str})
 
 
+USE_PYDANTIC: Final = "install brrr-pydantic, and use its codec `pydantic`"
+
+
 class NotCanonicalError(ValueError):
-    """A value that has no canonical form; its message is the reason. Never leaves this package."""
+    """A value that has no canonical form; its message is the reason. Never leaves a codec."""
 
 
 class CanonicalForm(ABC):
@@ -40,6 +44,7 @@ class CanonicalForm(ABC):
     def __init__(self, encode: Callable[[object], bytes]) -> None:
         self._encode = encode
         self._rules: dict[type, Callable[[Any], object]] = dict.fromkeys(PLAIN, _itself)
+        self._structs: dict[type, tuple[tuple[str, object], ...]] = {}
 
     def __call__(self, value: object) -> object:
         """The value to encode in place of `value`; often `value` itself, which is never changed.
@@ -84,8 +89,10 @@ class CanonicalForm(ABC):
 
     def _rule(self, kind: type[Any]) -> Callable[[Any], object]:
         """How values of one class are treated. Found out once a class, and kept."""
-        rule: Callable[[Any], object] = _itself  # whether msgspec knows the class is for msgspec to say
-        if issubclass(kind, Enum):
+        rule: Callable[[Any], object]
+        if is_model(kind):
+            rule = self.model(kind)
+        elif issubclass(kind, Enum):
             rule = self._member
         elif kind is float:
             rule = self.number
@@ -96,14 +103,31 @@ class CanonicalForm(ABC):
         elif issubclass(kind, dict):
             rule = self.mapping
         elif issubclass(kind, Struct):
-            rule = partial(self._struct, _struct_fields(kind))
+            self._structs[kind] = _struct_fields(kind)
+            rule = self.struct
+        elif issubclass(kind, datetime):
+            rule = _whole_minutes
+        elif issubclass(kind, time):
+            rule = _refuse_odd_offset
         elif issubclass(kind, Raw):
             rule = _refuse_raw
         elif names := field_names(kind):
             # Of attrs classes msgspec leaves out private fields, and writes attributes that are no fields.
             rule = partial(self._fields, names, not dataclasses.is_dataclass(kind))
+        else:
+            rule = self.other(kind)
         self._rules[kind] = rule
         return rule
+
+    def model(self, kind: type[Any]) -> Callable[[Any], object]:
+        """The rule of a class that pydantic validates: such values are refused."""
+        del kind
+        return _refuse_model
+
+    def other(self, kind: type[Any]) -> Callable[[Any], object]:
+        """The rule of a class that is not known here: whether msgspec knows it is for msgspec to say."""
+        del kind
+        return _itself
 
     def _member(self, value: Enum) -> object:
         return self(value.value)
@@ -111,9 +135,10 @@ class CanonicalForm(ABC):
     def _unordered(self, value: AbstractSet[object]) -> object:
         return [Raw(element) for element in sorted({self.encoded(element) for element in value})]
 
-    def _struct(self, fields: Iterable[tuple[str, object]], value: Struct) -> object:
+    def struct(self, value: Struct) -> object:
+        """What stands for a struct: the same struct with the canonical forms of its fields."""
         changed: list[tuple[str, object]] = []
-        for name, default in fields:
+        for name, default in self._structs[type(value)]:
             old = getattr(value, name, UNSET)
             new = self(old)
             if default is not NODEFAULT and type(old) is type(default) and old == default:
@@ -137,6 +162,11 @@ class CanonicalForm(ABC):
         return members if changed else value
 
 
+def is_model(kind: type[Any]) -> bool:
+    """Whether pydantic validates values of a class: one of its models or dataclasses."""
+    return hasattr(kind, "__pydantic_validator__")
+
+
 def field_names(kind: type[Any]) -> tuple[str, ...]:
     """The fields of a struct, a dataclass or an attrs class; of anything else, none."""
     if issubclass(kind, Struct):
@@ -150,8 +180,32 @@ def _itself(value: object) -> object:
     return value
 
 
+def _refuse_model(value: object) -> object:
+    raise NotCanonicalError(f"its class is validated by pydantic; {USE_PYDANTIC}")
+
+
 def _refuse_raw(value: Raw) -> object:
     raise NotCanonicalError("raw bytes of an encoded value need not be in canonical form")
+
+
+def _has_odd_offset(value: datetime | time) -> bool:
+    """Whether the offset from UTC has seconds, as local mean times have; msgspec would round it."""
+    offset = value.utcoffset()
+    return offset is not None and bool(offset.seconds % 60 or offset.microseconds)
+
+
+def _whole_minutes(value: datetime) -> object:
+    """The same instant, with an offset that RFC 3339 can write: that of UTC where its own has seconds."""
+    return value.astimezone(UTC) if value.tzinfo is not None and _has_odd_offset(value) else value
+
+
+def _refuse_odd_offset(value: time) -> object:
+    if value.tzinfo is not None and _has_odd_offset(value):
+        raise NotCanonicalError(
+            f"its UTC offset, {value.utcoffset()}, has seconds, which RFC 3339 cannot write; give it an offset of "
+            "whole minutes, or send a datetime"
+        )
+    return value
 
 
 def _struct_fields(kind: type[Struct]) -> tuple[tuple[str, object], ...]:

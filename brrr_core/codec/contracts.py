@@ -27,6 +27,19 @@ class Codec(ABC):
             EncodeError: An argument cannot be encoded; names the task, the argument and its type.
         """
 
+    def check_task(self, task: Callable[..., Any], *, returns: Any = Any) -> None:  # noqa: B027 - optional
+        """Refuse a task whose annotations this codec cannot decode to. Called once for each handler of a new worker.
+
+        A codec that does not override it finds out at the first call.
+
+        Args:
+            task: What `invoke_task` will be given.
+            returns: The resolved annotation of the task's result; readers decode the result to it.
+
+        Raises:
+            HandlerError: Names the handler, the annotation and the reason.
+        """
+
     @abstractmethod
     async def invoke_task(self, call: Call, task: Callable[..., Any]) -> bytes:
         """Decode the call's arguments as the parameters of `task` ask for, await `task` with them, encode its result.

@@ -6,8 +6,9 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 from msgspec import Raw
-from msgspec.inspect import CustomType, Field, Type, type_info
+from msgspec.inspect import CustomType, DataclassType, Field, Type, type_info
 
+from brrr_core.codec.canonical import USE_PYDANTIC, is_model
 from brrr_core.codec.unencodable import type_name
 from brrr_core.codec.unknown import unknown_fields
 from brrr_core.safe_text import safe_str
@@ -18,7 +19,7 @@ Decode: TypeAlias = Callable[[bytes | Raw], Any]
 
 
 class UnsupportedTypeError(TypeError):
-    """A type that nothing can be decoded to; its message is the reason. Never leaves this package."""
+    """A type that nothing can be decoded to; its message is the reason. Never leaves a codec."""
 
 
 class UnknownFieldError(ValueError):
@@ -83,11 +84,15 @@ class Decoders:
             return self.untyped
         try:
             decode = self._make(kind)
-            custom = {node.cls for node in _nodes(type_info(kind)) if isinstance(node, CustomType)}
+            classes = {
+                node.cls: node for node in _nodes(type_info(kind)) if isinstance(node, CustomType | DataclassType)
+            }
         except Exception as error:  # a class's own annotations are evaluated here, and can raise anything
             raise UnsupportedTypeError(safe_str(error)) from error
-        for cls in custom:
-            if not self._may_be(cls):
+        for cls, node in classes.items():
+            if is_model(cls):
+                raise UnsupportedTypeError(f"{type_name(cls)} is validated by pydantic; {USE_PYDANTIC}")
+            if isinstance(node, CustomType) and not self._may_be(cls):
                 raise UnsupportedTypeError(f"nothing is decoded to a {type_name(cls)}")
         return decode
 

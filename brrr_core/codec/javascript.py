@@ -1,12 +1,18 @@
-"""How JavaScript writes numbers and sorts texts, where Python does otherwise."""
+"""How JavaScript writes numbers and orders keys, where Python does otherwise."""
 
+from collections.abc import Collection
 from decimal import Decimal
+from typing import Final
 
-__all__ = ["number_text", "sort_key"]
+__all__ = ["is_plain_order", "number_text", "sort_key"]
 
 # ECMAScript, Number::toString: up to 21 digits before the point, and up to 6 zeros behind it, are written out.
 MOST_WHOLE_DIGITS = 21
 MOST_LEADING_ZEROS = 6
+
+LAST_INDEX: Final = 2**32 - 2
+"""ECMAScript, "array index": the last one."""
+MOST_INDEX_DIGITS: Final = 10
 
 
 def number_text(value: float) -> str:
@@ -29,11 +35,22 @@ def _positive(digits: str, point: int) -> str:
 
 
 def sort_key(text: str) -> bytes:
-    """Sorts as JavaScript's `sort()` does, by UTF-16 code units.
+    """Order keys as an object does whose keys were added in the order of JavaScript's `sort()`.
 
-    Python sorts by code points. The two differ only where a character beyond U+FFFF meets one of U+E000 to U+FFFF.
+    An object lists array indices first, by value: `0` to `4294967294`, without leading zeros. The other keys follow by
+    UTF-16 code units. Python sorts by code points. The two differ only where a character beyond U+FFFF meets one of
+    U+E000 to U+FFFF.
 
     Raises:
         UnicodeEncodeError: The text holds half of a surrogate pair.
     """
-    return text.encode("utf-16-be")
+    if len(text) <= MOST_INDEX_DIGITS and text.isdecimal() and text.isascii():
+        index = int(text)
+        if index <= LAST_INDEX and str(index) == text:
+            return b"\0" + index.to_bytes(4, "big")
+    return b"\1" + text.encode("utf-16-be")
+
+
+def is_plain_order(keys: Collection[str]) -> bool:
+    """Whether Python's order of the keys is surely JavaScript's: no key is an array index or beyond ASCII."""
+    return "".join(keys).isascii() and not any(map(str.isdecimal, keys))

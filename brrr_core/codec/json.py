@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from brrr_core.codec.base import MsgspecCodec
 from brrr_core.codec.canonical import TEXT, CanonicalForm, NotCanonicalError
-from brrr_core.codec.javascript import number_text, sort_key
+from brrr_core.codec.decoders import Decoders
+from brrr_core.codec.javascript import is_plain_order, number_text, sort_key
 from brrr_core.codec.signatures import TaskSignature
 from brrr_core.codec.unencodable import type_name
 from brrr_core.errors import EncodeError
 from brrr_core.wire import Call
 
-__all__ = ["JsonCodec", "JsonObjectCodec"]
+__all__ = ["CallForm", "JsonCodec", "JsonObjectCodec", "ResultForm"]
 
 MAX_SAFE_INTEGER: Final = 2**53
 """Up to here every whole float is an integer that JavaScript writes with the same digits as Python."""
@@ -24,7 +25,7 @@ MIN_PLAIN: Final = 1e-5
 """From here on msgspec writes fractions as JavaScript does, without an exponent."""
 
 
-class _JsonForm(CanonicalForm):
+class ResultForm(CanonicalForm):
     """JSON with sorted keys, no spaces, and numbers that say the same in every language."""
 
     def number(self, value: float) -> object:
@@ -34,17 +35,25 @@ class _JsonForm(CanonicalForm):
         return value
 
     def mapping(self, value: Mapping[object, object]) -> object:
-        """Keys become text, and are sorted by UTF-16 code units."""
+        """Keys become text, in JavaScript's order."""
         if TEXT.issuperset(map(type, value)):
             members = self.values(cast("Mapping[str, object]", value))
         else:
             members = self._named(value)
-        if "".join(members).isascii():
+        if is_plain_order(members):
             return members
         order = sorted(members, key=sort_key)
         if order == sorted(members):
             return members
         return Raw(b"{" + b",".join(self._encode(key) + b":" + self._encode(members[key]) for key in order) + b"}")
+
+    def struct(self, value: Struct) -> object:
+        """A struct's fields can be renamed to anything, array indices included."""
+        twin = super().struct(value)
+        if is_plain_order(type(value).__struct_encode_fields__):
+            return twin
+        written: object = msgspec.json.decode(self._encode(twin))
+        return self(written)
 
     def _named(self, value: Mapping[object, object]) -> dict[str, object]:
         members: dict[str, object] = {}
@@ -58,7 +67,7 @@ class _JsonForm(CanonicalForm):
     def _name(self, key: object) -> str:
         if isinstance(key, str):
             return str.__str__(key)
-        written = self._encode(key)
+        written = self.encoded(key)
         name: object = msgspec.json.decode(written)
         if type(name) is int:
             return written.decode()
@@ -67,7 +76,7 @@ class _JsonForm(CanonicalForm):
         raise NotCanonicalError(f"JSON has no way to write its key of type {type_name(type(key))}")
 
 
-class _CallForm(_JsonForm):
+class CallForm(ResultForm):
     """As JavaScript writes arguments: it has one kind of number, so `1.0` is `1`."""
 
     def number(self, value: float) -> object:
@@ -86,20 +95,31 @@ class JsonCodec(MsgspecCodec):
     """JSON: positional arguments as the TypeScript SDK writes them, so that both share calls and results.
 
     Bytes travel as base64, sets as arrays, datetimes, UUIDs, Decimals and enums as msgspec writes them; a handler's
-    annotations bring them back. docs/decisions/0002-codecs.md has the canonical form.
+    annotations bring them back. docs/decisions/0002-codecs.md has the canonical form. Codecs of other libraries' types
+    derive from this class, with canonical forms and decoders of their own.
     """
 
     name: ClassVar[str] = "json"
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        calls: type[CanonicalForm] = CallForm,
+        results: type[CanonicalForm] = ResultForm,
+        decoders: type[Decoders] = Decoders,
+    ) -> None:
         encode = msgspec.json.Encoder(order="sorted").encode
         super().__init__(
             encode=encode,
             make_decoder=_make_decoder,
-            builtins=(dict, list, str, int, float, bool, type(None)),
-            calls=_CallForm(encode),
-            results=_JsonForm(encode),
+            decoders=decoders(_make_decoder, (dict, list, str, int, float, bool, type(None))),
+            calls=calls(encode),
+            results=results(encode),
         )
+
+    def decode_return(self, task_name: str, payload: bytes, *, returns: Any = Any) -> Any:
+        """See `Codec.decode_return`. The empty value, a TypeScript function's `undefined`, is read as `null`."""
+        return super().decode_return(task_name, payload or b"null", returns=returns)
 
     def _identity(self, task_name: bytes, payload: bytes) -> bytes:
         return b"[" + task_name + b"," + payload + b"]"

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from brrr_core.codec.base import MsgspecCodec
 from brrr_core.codec.canonical import TEXT, CanonicalForm, NotCanonicalError
+from brrr_core.codec.decoders import Decoders
 
 __all__ = ["MsgpackCodec"]
 
@@ -51,7 +52,9 @@ class MsgpackCodec(MsgspecCodec):
         super().__init__(
             encode=encode,
             make_decoder=_make_decoder,
-            builtins=(dict, list, str, int, float, bool, type(None), bytes, datetime, msgspec.msgpack.Ext),
+            decoders=Decoders(
+                _make_decoder, (dict, list, str, int, float, bool, type(None), bytes, datetime, msgspec.msgpack.Ext)
+            ),
             calls=form,
             results=form,
         )

@@ -19,13 +19,17 @@ from brrr_core.codec.unencodable import type_name
 from brrr_core.errors import DecodeError, HandlerError
 from brrr_core.safe_text import safe_repr, safe_str
 
-__all__ = ["Parameter", "Signatures", "TaskSignature"]
+__all__ = ["Parameter", "Signatures", "TaskSignature", "check_result", "resolve_annotation"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _REMEDY = (
     "Compare the caller's arguments with the handler's parameters, and the worker's version with the caller's; "
     "a call keeps the arguments that it was scheduled with, whatever the handler asks for since."
+)
+_ANNOTATE = (
+    "Annotate it with a builtin type, a dataclass, a msgspec Struct or a union of tagged Structs, or leave the "
+    "annotation out; the codec `pydantic` of brrr-pydantic decodes more types."
 )
 
 
@@ -169,30 +173,57 @@ class Signatures:
             ) from error
 
 
-def _parameter(task: Callable[..., Any], decoders: Decoders, parameter: inspect.Parameter) -> Parameter:
+def check_result(task: Callable[..., Any], returns: Any, decoders: Decoders) -> None:
+    """Refuse a task whose result cannot be decoded to its own annotation.
+
+    Raises:
+        HandlerError: Nothing can be decoded to `returns`.
+    """
     try:
-        kind = _resolved(task, parameter)
-        decode = decoders.strictly(kind)
-    except (NameError, AttributeError, SyntaxError, TypeError) as error:
-        said = safe_str(error)
-        reason = said if isinstance(error, UnsupportedTypeError) else f"it does not resolve ({said})"
+        decoders.to(returns)
+    except UnsupportedTypeError as error:
         raise HandlerError(
-            f"parameter {parameter.name!r} of handler {_name(task)} is annotated with "
-            f"{safe_repr(parameter.annotation)}, which arguments cannot be decoded to: {reason}",
-            remedy="Annotate it with a builtin type, a dataclass or a msgspec Struct that is importable "
-            "where the handler is defined, or leave the annotation out.",
+            f"the result of handler {_name(task)} is annotated with {safe_repr(returns)}, "
+            f"which results cannot be decoded to: {safe_str(error)}",
+            remedy=_ANNOTATE,
         ) from error
-    return Parameter(parameter.name, decode, parameter.default is parameter.empty)
 
 
-def _resolved(task: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """The annotation, resolved by itself: others, such as the application's, may be names for type checkers only."""
-    if parameter.annotation is parameter.empty:
+def resolve_annotation(task: Callable[..., Any], name: str, annotation: Any) -> Any:
+    """The annotation, resolved by itself: others, such as the application's, may be names for type checkers only.
+
+    Raises:
+        HandlerError: It does not resolve.
+    """
+    if annotation is inspect.Signature.empty:
         return Any
     namespace = getattr(_underlying(task), "__globals__", {})
-    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
-    kind = get_type_hints(holder, globalns=namespace, include_extras=True)[parameter.name]
-    return Optional[kind] if parameter.default is None else kind  # noqa: UP045 - `|` does not take every kind
+    holder = SimpleNamespace(__annotations__={name: annotation})
+    try:
+        return get_type_hints(holder, globalns=namespace, include_extras=True)[name]
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        place = "the result" if name == "return" else f"parameter {name!r}"
+        raise HandlerError(
+            f"{place} of handler {_name(task)} is annotated with {safe_repr(annotation)}, "
+            f"which does not resolve ({safe_str(error)})",
+            remedy="Import the type where the handler is defined, outside of `if TYPE_CHECKING`, "
+            "or leave the annotation out.",
+        ) from error
+
+
+def _parameter(task: Callable[..., Any], decoders: Decoders, parameter: inspect.Parameter) -> Parameter:
+    kind = resolve_annotation(task, parameter.name, parameter.annotation)
+    if parameter.default is None:
+        kind = Optional[kind]  # noqa: UP045 - `|` does not take every kind
+    try:
+        decode = decoders.strictly(kind)
+    except UnsupportedTypeError as error:
+        raise HandlerError(
+            f"parameter {parameter.name!r} of handler {_name(task)} is annotated with "
+            f"{safe_repr(parameter.annotation)}, which arguments cannot be decoded to: {safe_str(error)}",
+            remedy=_ANNOTATE,
+        ) from error
+    return Parameter(parameter.name, decode, parameter.default is parameter.empty)
 
 
 def _underlying(task: Any) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from hashlib import sha256
 
+from brrr_core.codec.decoders import Decoders
 from brrr_core.codec.json import JsonCodec
 from brrr_core.errors import BrrrError, DecodeError, EncodeError
 from brrr_core.wire import Call
@@ -174,6 +175,19 @@ class CallsWithRubbish(JsonCodec):
             return await task(*args, **kwargs)
 
         return anything
+
+
+class _Lenient(Decoders):
+    def strictly(self, kind):
+        return self.to(kind)
+
+
+@breaks("CODEC-ERROR-04")
+class DropsUnknownFields(JsonCodec):
+    """A field that the argument's dataclass does not have is dropped."""
+
+    def __init__(self):
+        super().__init__(decoders=_Lenient)
 
 
 @breaks("CODEC-ERROR-05")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,13 +16,14 @@ from hypothesis import strategies as st
 from brrr_core.codec.javascript import number_text
 from brrr_core.codec.json import JsonCodec
 
-# Reads one JSON document a line and writes its canonical form: JSON.stringify for everything but the order of keys.
+# Reads one JSON document a line and writes its canonical form: JSON.stringify of objects whose keys are added in order.
 SCRIPT = """
-const canonical = value =>
-  Array.isArray(value) ? "[" + value.map(canonical).join(",") + "]"
+const sorted = value =>
+  Array.isArray(value) ? value.map(sorted)
   : value !== null && typeof value === "object"
-    ? "{" + Object.keys(value).sort().map(key => JSON.stringify(key) + ":" + canonical(value[key])).join(",") + "}"
-  : JSON.stringify(value);
+    ? Object.fromEntries(Object.keys(value).sort().map(key => [key, sorted(value[key])]))
+  : value;
+const canonical = value => JSON.stringify(sorted(value));
 const hash = text => require("crypto").createHash("sha256").update(text, "utf8").digest("hex");
 require("readline").createInterface({input: process.stdin}).on("line", line => {
   const args = JSON.parse(line);
@@ -67,9 +69,12 @@ NUMBERS = (
     | st.integers(-400, 400).map(lambda exponent: 1.5 * 10.0 ** (exponent / 20))
     | st.integers(-30, 30).map(lambda exponent: -(10.0**exponent))
 )
+INDICES = st.integers(0, 120).map(str) | st.sampled_from(
+    ["00", "01", "-1", "1.5", "1e3", "4294967293", "4294967294", "4294967295", "4294967296", "10000000000", "٣", "²"]
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS | INDICES, inner, max_size=6),
     max_leaves=20,
 )
 
@@ -112,6 +117,33 @@ def test_floats_of_any_bits_are_written_as_node_writes_them(node: Canonical, bit
 def test_a_float_is_written_as_in_javascript(value: float, text: str) -> None:
     assert JsonCodec().encode_call("task", (value,), {}).payload.decode() == f"[{text}]"
     assert number_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "10": 2, "9": 3}, '{"9":3,"10":2,"b":1}'),
+        ({"a": [{"10": {"2": 0, "1": 0}, "9": 0}]}, '{"a":[{"9":0,"10":{"1":0,"2":0}}]}'),
+        ({10: 1, 9: 2, -1: 3}, '{"9":2,"10":1,"-1":3}'),
+        (
+            {"4294967295": 0, "4294967294": 0, "01": 0, "0": 0},
+            '{"0":0,"4294967294":0,"01":0,"4294967295":0}',
+        ),
+    ],
+)
+def test_array_indices_come_first_by_value(node: Canonical, value: object, text: str) -> None:
+    assert JsonCodec().encode_call("task", (value,), {}).payload.decode() == f"[{text}]"
+    assert node([value])[0] == f"[{text}]"
+
+
+def test_renamed_fields_of_a_struct_are_in_the_order_of_javascript() -> None:
+    class Row(msgspec.Struct, rename={"ten": "10", "nine": "9"}, tag=True):
+        ten: float
+        nine: float
+
+    payload = JsonCodec().encode_call("task", (Row(1.0, 1e21),), {}).payload
+
+    assert payload == b'[{"9":1e+21,"10":1,"type":"Row"}]'
 
 
 def test_keys_are_sorted_by_utf_16_code_units() -> None:

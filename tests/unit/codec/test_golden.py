@@ -29,6 +29,15 @@ def test_a_positional_object_is_the_call_of_the_typescript_sdk(golden: dict[str,
     assert wire.encode_call(call).hex() == golden["record_hex"]
 
 
+@pytest.mark.parametrize("golden", GOLDEN["call_json_array_indices"], ids=lambda golden: golden["payload"])
+def test_array_indices_among_keys_are_in_the_order_of_javascript(golden: dict[str, Any]) -> None:
+    call = JsonCodec().encode_call(golden["task_name"], golden["args"], {})
+    named = JsonObjectCodec().encode_call(golden["task_name"], (), golden["args"][0])
+
+    assert (call.payload.decode(), call.call_hash) == (golden["payload"], golden["call_hash"])
+    assert named == call
+
+
 @pytest.mark.parametrize("golden", CALLS, ids=lambda golden: golden["payload"])
 def test_keyword_arguments_are_the_call_of_a_typescript_function_of_one_object(golden: dict[str, Any]) -> None:
     call = JsonObjectCodec().encode_call(golden["task_name"], (), golden["args"][0])

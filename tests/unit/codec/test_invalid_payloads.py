@@ -99,8 +99,21 @@ def test_a_result_names_the_task_and_the_type_that_was_asked_for(codec: Codec) -
         DecodeError, match=r"the result of task 'fib', 1 bytes, .* codec as list\[int\]: Expected `array`"
     ):
         codec.decode_return("fib", b"1", returns=list[int])
-    with pytest.raises(DecodeError, match=r"the result of task 'fib', 0 bytes, cannot be read by the \w+ codec: "):
-        codec.decode_return("fib", b"")
+    with pytest.raises(DecodeError, match=r"the result of task 'fib', 2 bytes, cannot be read by the \w+ codec: "):
+        codec.decode_return("fib", b"\xff[")
+
+
+def test_msgpack_has_no_empty_result() -> None:
+    with pytest.raises(DecodeError, match=r"the result of task 'fib', 0 bytes, cannot be read by the msgpack codec: "):
+        MsgpackCodec().decode_return("fib", b"")
+
+
+@pytest.mark.parametrize("json", [JsonCodec(), JsonObjectCodec()], ids=["json", "json-object"])
+def test_empty_json_result_is_the_undefined_of_typescript(json: Codec) -> None:
+    for kind in (Any, None, int | None):
+        assert json.decode_return("fib", b"", returns=kind) is None
+    with pytest.raises(DecodeError, match="Expected `int`, got `null`"):
+        json.decode_return("fib", b"", returns=int)
 
 
 def test_a_type_that_nothing_is_decoded_to_is_named(codec: Codec) -> None:

@@ -7,6 +7,7 @@ import uuid
 from decimal import Decimal
 from enum import Enum, IntEnum
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from brrr_core.codec import Codec
 from brrr_core.codec.json import JsonCodec, JsonObjectCodec
 from brrr_core.codec.msgpack import MsgpackCodec
+from brrr_core.errors import EncodeError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -153,6 +155,32 @@ async def test_a_typed_value(any_codec: Codec, through: Any, kind: Any, value: A
 
     assert received == result == value
     assert type(received) is type(result) is type(value)
+
+
+MONROVIA = dt.datetime(1970, 1, 1, tzinfo=ZoneInfo("Africa/Monrovia"))
+
+
+@pytest.mark.parametrize("shape", [lambda when: when, lambda when: [when], lambda when: {"k": when}])
+async def test_datetime_with_odd_offset_keeps_its_instant(any_codec: Codec, through: Any, shape: Any) -> None:
+    near = MONROVIA.replace(tzinfo=dt.timezone(dt.timedelta(minutes=-44)))
+    kind = {dt.datetime: dt.datetime, list: list[dt.datetime], dict: dict[str, dt.datetime]}[type(shape(MONROVIA))]
+
+    assert await through(any_codec, shape(MONROVIA), kind) == (shape(MONROVIA), shape(MONROVIA))
+    calls = {any_codec.encode_call("task", (), {"at": shape(when)}).call_hash for when in (MONROVIA, near)}
+    assert len(calls) == 2
+
+
+def test_datetime_key_with_odd_offset_keeps_its_instant() -> None:
+    payload = JsonCodec().encode_call("task", ({MONROVIA: 1},), {}).payload
+
+    assert payload == b'[{"1970-01-01T00:44:30Z":1}]'
+
+
+def test_time_with_odd_offset_is_refused(codec: Codec) -> None:
+    odd = dt.time(12, tzinfo=dt.timezone(dt.timedelta(seconds=30)))
+
+    with pytest.raises(EncodeError, match=r"args\[0\]\[0\].*its UTC offset, 0:00:30, has seconds.*whole minutes"):
+        codec.encode_call("task", ([odd],), {})
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**63) - 1, 2**64, 10**4000])
