@@ -170,14 +170,20 @@ class AppConsumer:
 
     @overload
     def schedule(
-        self, task: TypedTask[P, Any], *, topic: str, delay: float = 0, redrive: bool = False
+        self,
+        task: TypedTask[P, Any],
+        *,
+        topic: str,
+        delay: float = 0,
+        redrive: bool = False,
+        spawn_limit: int | None = None,
     ) -> Callable[P, Coroutine[Any, Any, Scheduled]]: ...
     @overload
     def schedule(
-        self, task: str, *, topic: str, delay: float = 0, redrive: bool = False
+        self, task: str, *, topic: str, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
     ) -> Callable[..., Coroutine[Any, Any, Scheduled]]: ...
     def schedule(
-        self, task: Task | str, *, topic: str, delay: float = 0, redrive: bool = False
+        self, task: Task | str, *, topic: str, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
     ) -> Callable[..., Coroutine[Any, Any, Scheduled]]:
         """Have a call run by the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
 
@@ -188,18 +194,22 @@ class AppConsumer:
             topic: Whose workers run it.
             delay: Seconds before it may run.
             redrive: Put every child that is missing once more: for a queue that lost messages.
+            spawn_limit: The most messages that this schedule may cause, all calls and wake-ups included; the policy's
+                limit if it is left out. Workers of every SDK honour it.
 
         Raises:
             SignatureError: The arguments do not fit the handler.
             EncodeError: An argument cannot be encoded.
             UnknownTaskError: The handler is not among the application's handlers.
-            ArgumentError: The topic is empty, or the delay no number of seconds.
+            ArgumentError: The topic is empty, the delay no number of seconds, or the spawn limit less than 1.
             BackendError: A backend failed; scheduling again is safe.
         """
 
         async def scheduled(*args: Any, **kwargs: Any) -> Scheduled:
             call = self._catalogue.encode(task, args, kwargs)
-            root_id = await self._connection.schedule(call, topic, delay=delay, redrive=redrive)
+            root_id = await self._connection.schedule(
+                call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit
+            )
             done = Scheduled(call.call_hash, root_id, topic)
             self._remember(done)
             return done

@@ -16,6 +16,7 @@ __all__ = [
     "NO_URLS",
     "AsJson",
     "CodecName",
+    "Count",
     "DurationOption",
     "Limit",
     "Limits",

@@ -9,7 +9,18 @@ from brrr_core.backend.options import Duration
 from brrr_core.cli.arguments import ArgumentTokens, JsonArguments, JsonKeywords
 from brrr_core.cli.calls import NamedCall, named_call
 from brrr_core.cli.handlers import HandlersOption
-from brrr_core.cli.options import NO_URLS, AsJson, CodecName, DurationOption, Quiet, Timeout, Topic, Urls, Verbose
+from brrr_core.cli.options import (
+    NO_URLS,
+    AsJson,
+    CodecName,
+    Count,
+    DurationOption,
+    Quiet,
+    Timeout,
+    Topic,
+    Urls,
+    Verbose,
+)
 from brrr_core.cli.output import note, write_json, write_line
 from brrr_core.cli.progress import progress_of
 from brrr_core.engine.connection import Connection
@@ -38,6 +49,10 @@ async def schedule(
             negative=(), show_default=False, help="Put every missing child once more: for a queue that lost messages."
         ),
     ] = False,
+    spawn_limit: Annotated[
+        Count | None,
+        Parameter(show_default=False, help="The most messages that this schedule may cause; 1,000,000 by default."),
+    ] = None,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -54,7 +69,7 @@ async def schedule(
     del verbose  # read from the command line where an error is reported
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
-        root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive)
+        root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit)
         if not wait and timeout is None:
             _tell(named, root_id, topic, as_json=as_json)
             return

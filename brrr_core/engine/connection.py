@@ -16,9 +16,9 @@ from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, ValueCache
 from brrr_core.engine.returning import Returner
-from brrr_core.engine.roots import new_redrive_id, new_root_id
+from brrr_core.engine.roots import new_root_id
 from brrr_core.engine.scheduling import Scheduler
-from brrr_core.engine.spawning import SpawnBudget
+from brrr_core.engine.spawning import SpawnBudget, check_spawn_limit
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
 from brrr_core.wire import Call, ScheduleMessage, encode_call, encode_message
@@ -75,7 +75,9 @@ class Connection:
         self._threads: ThreadPoolExecutor | None = None
         self._stopped = False
 
-    async def schedule(self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False) -> str | None:
+    async def schedule(
+        self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
+    ) -> str | None:
         """Put a call on a topic, to be run by whoever works there. Its root id, or None where it has a value already.
 
         Args:
@@ -83,19 +85,22 @@ class Connection:
             topic: The topic.
             delay: Seconds before it may run.
             redrive: Put every child that is missing once more, for a queue that lost messages.
+            spawn_limit: The most messages that this schedule may cause; the policy's limit if it is left out. Workers
+                of every SDK honour it.
 
         Raises:
-            ArgumentError: The topic is empty, or the delay no number of seconds.
+            ArgumentError: The topic is empty, the delay no number of seconds, or the spawn limit less than 1.
             BackendError: A backend failed. The call may have been put all the same; scheduling it again is safe.
         """
         check_topic(topic)
         check_delay(delay)
+        check_spawn_limit(spawn_limit)
         (value,) = await self._operations.read([Key("value", call.call_hash)])
         if value is not None:
             return None
-        root_id = new_redrive_id(int(time.time())) if redrive else new_root_id()
+        root_id = new_root_id(redriven_at=int(time.time()) if redrive else None, spawn_limit=spawn_limit)
         written = self._operations.write([(Key("call", call.call_hash), encode_call(call))])
-        (affordable,), _ = await asyncio.gather(self._budget.charge([root_id]), written)
+        affordable, _ = await asyncio.gather(self._budget.open(root_id), written)
         if not affordable:
             raise self._budget.exceeded(root_id)
         body = encode_message(ScheduleMessage(root_id, call.call_hash))

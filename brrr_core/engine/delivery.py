@@ -313,9 +313,9 @@ class Handling:
     async def _bury(self, delivery: Delivery, error: BaseException) -> None:
         reason = self._engine.mask(_reason(error))
         if isinstance(error, SpawnLimitError):
-            message = decode_message(delivery.body)
+            call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
             with suppress(MalformedRecordError):  # then nobody can be read who waits
-                await self._engine.scheduler.hand_over(message.call_hash, message.root_id, delivery.topic)
+                await self._engine.scheduler.hand_over(call_hash, delivery.topic, again=again)
         await self._operations.queue.bury(delivery, reason)
         if self._hooks.wants(CallBuried):
             self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))

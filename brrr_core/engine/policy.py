@@ -19,7 +19,8 @@ class Policy:
     """The settings of a connection's workers and schedules.
 
     Attributes:
-        spawn_limit: The most messages that one schedule may cause, all its calls and wake-ups included.
+        spawn_limit: The most messages that one schedule may cause, all its calls and wake-ups included. A schedule may
+            have a limit of its own instead.
         max_attempts: A call whose handler raised is given up in this attempt.
         max_deliveries: A message that was delivered more often than this, whatever for, is given up unseen: it may be
             what kills its workers.
@@ -31,7 +32,7 @@ class Policy:
         check: Compare the calls of each re-run with those of the run before, and bury what is not deterministic.
     """
 
-    spawn_limit: int = 10_000
+    spawn_limit: int = 1_000_000
     max_attempts: int = 10
     max_deliveries: int = 100
     backoff: float = 1.0

@@ -53,7 +53,8 @@ class _Waiting:
     error: BrrrError | None = None
 
     def fresh(self, pending: PendingReturns) -> list[PendingReturn]:
-        return [entry for entry in pending.returns if entry not in self.woken]
+        """The returns to wake: a call's return to itself is the mark of a redrive."""
+        return [e for e in pending.returns if e not in self.woken and e.call_hash != self.key.call_hash]
 
     def rest(self, pending: PendingReturns) -> bytes | None:
         """What must stay in the record: the returns that could not be woken."""

@@ -1,28 +1,61 @@
-"""Root ids: fresh tokens, and the mark of a schedule that puts again what a queue may have lost."""
+"""Root ids: fresh tokens that also carry a schedule's own spawn limit, and the mark of a redrive."""
 
 import base64
+import re
 import secrets
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-__all__ = ["new_redrive_id", "new_root_id", "redriven_at"]
+__all__ = ["MOST_MESSAGES", "Root", "new_root_id", "read_root"]
 
-_REDRIVE: Final = "redrive-"
-_NEVER: Final = -1
+CLOCK_SKEW: Final = 60
+"""Seconds by which the clocks of two machines may differ."""
 
+MOST_MESSAGES: Final = 10**15
+"""The largest spawn limit of one schedule. Every cache can count to it and back."""
 
-def new_root_id() -> str:
-    """A fresh root id: 128 random bits as 22 characters of URL-safe base64."""
-    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
-
-
-def new_redrive_id(now: int) -> str:
-    """A fresh root id under which every missing child that was put up to `now` (unix seconds) is put once more."""
-    return f"{_REDRIVE}{now}-{new_root_id()}"
+_ID: Final = re.compile(r"(?:redrive-([0-9]{1,12})-)?(?:limit-([0-9]{1,16})-)?[A-Za-z0-9_-]{22}")
 
 
-def redriven_at(root_id: str) -> int:
-    """The unix seconds up to which puts are not trusted under this root; before all time for ordinary roots."""
-    if not root_id.startswith(_REDRIVE):
-        return _NEVER
-    seconds = root_id[len(_REDRIVE) :].partition("-")[0]
-    return int(seconds) if seconds.isdecimal() and len(seconds) < 20 else _NEVER
+class Root(NamedTuple):
+    """The information in a root id. The id of another SDK carries none.
+
+    Attributes:
+        redriven_at: Unix seconds at which a redrive was scheduled; None for every other schedule.
+        spawn_limit: The schedule's own spawn limit; None if it has the policy's.
+    """
+
+    redriven_at: int | None = None
+    spawn_limit: int | None = None
+
+    def is_older_than(self, scheduled_at: int, now: int) -> bool:
+        """Whether a call that was put at `scheduled_at` was certainly put after this redrive, by the clocks alone.
+
+        A time that lies further ahead of `now` than clocks may differ proves nothing.
+        """
+        return self.redriven_at is not None and self.redriven_at + CLOCK_SKEW < scheduled_at <= now + CLOCK_SKEW
+
+
+def new_root_id(*, redriven_at: int | None = None, spawn_limit: int | None = None) -> str:
+    """Return a fresh root id: 128 random bits as 22 characters of URL-safe base64, behind what the root carries."""
+    token = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+    redrive = "" if redriven_at is None else f"redrive-{redriven_at}-"
+    limit = "" if spawn_limit is None else f"limit-{spawn_limit}-"
+    return f"{redrive}{limit}{token}"
+
+
+_PLAIN: Final = Root()
+
+
+def read_root(root_id: str) -> Root:
+    """Return what a root id carries."""
+    return _read(root_id) if root_id.startswith(("redrive-", "limit-")) else _PLAIN
+
+
+@lru_cache(maxsize=1024)
+def _read(root_id: str) -> Root:
+    found = _ID.fullmatch(root_id)
+    if found is None:
+        return _PLAIN
+    redriven_at, limit = found.groups()
+    return Root(int(redriven_at) if redriven_at else None, int(limit) if limit else None)

@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.roots import redriven_at
+from brrr_core.engine.roots import Root, read_root
 from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.wire import (
     PendingReturn,
@@ -29,6 +29,12 @@ from brrr_core.wire import (
 )
 
 __all__ = ["Outcome", "Scheduler", "Want"]
+
+MARKS_LIMIT: Final = 64
+"""The most marks of redrives in one record: of more redrives within a minute, the oldest may put a call once more."""
+
+HAND_OVER_LIMIT: Final = 10_000
+"""The most calls that are left to other roots on behalf of one: no recursion without end is gone through whole."""
 
 
 class Want(NamedTuple):
@@ -52,33 +58,48 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class _Group:
-    """All wants of one child in one batch, so that parents that run side by side never race for its record."""
+    """All wants of one child in one batch, so that parents that run side by side never race for its record.
+
+    Attributes:
+        child: The child.
+        roots: The roots that want it.
+        redrives: Those of them that are redrives, each with what its id carries.
+        watchers: The returns to register.
+        put: The roots on whose behalf the child was put.
+        over: The roots that could not afford it.
+        turned_away: The watchers that its record has no room for.
+    """
 
     child: Child
-    roots: list[str]
-    redriven_at: int
+    roots: list[str] = field(default_factory=list[str])
+    redrives: dict[str, Root] = field(default_factory=dict[str, Root])
     watchers: list[PendingReturn] = field(default_factory=list[PendingReturn])
-    put: bool = False
-    outcome: Outcome = Outcome.SCHEDULED
+    put: set[str] = field(default_factory=set[str])
+    over: set[str] = field(default_factory=set[str])
     turned_away: set[PendingReturn] = field(default_factory=set[PendingReturn])
 
     @property
     def key(self) -> Key:
         return Key("pending_returns", self.child.call.call_hash)
 
-    def must_put(self, pending: PendingReturns) -> bool:
-        """Whether nobody is sure that the child was put (on a redriven root: that it was put since)."""
-        return not self.put and self._unsure(pending)
+    @property
+    def over_limit(self) -> bool:
+        """Whether the child had to be put, and none of its roots could afford it."""
+        return bool(self.over) and not self.put
 
-    def next_root(self) -> bool:
-        """Go on to the next root that wants the child, the present one being over its limit."""
-        self.roots.pop(0)
-        if not self.roots:
-            self.outcome = Outcome.OVER_LIMIT
-        return bool(self.roots)
+    def due(self, pending: PendingReturns) -> list[str]:
+        """The roots on whose behalf the child must be put now.
+
+        Each redrive puts it once, whoever put it before. Any one root puts a child that nobody is sure of, or that no
+        redrive can afford.
+        """
+        due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
+        if due or self.put or (pending.scheduled_at is not None and not self.over):
+            return due
+        return [root_id for root_id in self.roots if root_id not in self.over][:1]
 
     def registered(self, pending: PendingReturns) -> PendingReturns:
-        """The record with this group's mark and as many of its watchers as there is room for."""
+        """The record with this group's marks and as many of its watchers as there is room for."""
         returns = set(pending.returns)
         self.turned_away.clear()
         for watcher in self.watchers:
@@ -86,13 +107,33 @@ class _Group:
                 returns.add(watcher)
             else:
                 self.turned_away.add(watcher)
-        scheduled_at = pending.scheduled_at
-        if self.put and self._unsure(pending):
-            scheduled_at = max(int(time.time()), self.redriven_at + 1)
-        return PendingReturns(tuple(sorted(returns)), scheduled_at)
+        if not self.put:
+            return PendingReturns(tuple(sorted(returns)), pending.scheduled_at)
+        now = int(time.time())
+        marks: dict[PendingReturn, Root] = {
+            self._mark(root_id): root for root_id, root in self.redrives.items() if root_id in self.put
+        }
+        marks |= {entry: read_root(entry.root_id) for entry in returns if entry.call_hash == self.child.call.call_hash}
+        returns.difference_update(marks)
+        needed = [mark for mark, root in marks.items() if not root.is_older_than(now, now)]
+        needed.sort(key=lambda mark: marks[mark].redriven_at or 0)
+        returns.update(needed[-MARKS_LIMIT:])
+        return PendingReturns(tuple(sorted(returns)), now)
 
-    def _unsure(self, pending: PendingReturns) -> bool:
-        return pending.scheduled_at is None or pending.scheduled_at <= self.redriven_at
+    def _lacks(self, root_id: str, root: Root, pending: PendingReturns) -> bool:
+        """Whether a redrive has not put the child yet, as far as this worker or the record knows."""
+        if root_id in self.put or root_id in self.over:
+            return False
+        at = pending.scheduled_at
+        if at is None:
+            return True
+        return not root.is_older_than(at, int(time.time())) and not any(
+            entry.root_id == root_id and entry.call_hash == self.child.call.call_hash for entry in pending.returns
+        )
+
+    def _mark(self, root_id: str) -> PendingReturn:
+        """The return by which a record says that a redrive has put its call: the call's own, which wakes nothing."""
+        return PendingReturn(root_id, self.child.call.call_hash, self.child.topic)
 
 
 class Scheduler:
@@ -115,30 +156,45 @@ class Scheduler:
                 raise self._budget.exceeded(want.root_id)
         return outcomes
 
-    async def hand_over(self, call_hash: str, root_id: str, topic: str) -> None:
-        """Leave a call that its root cannot afford to another root that waits for it, or else to one that comes later.
+    async def hand_over(self, call_hash: str, topic: str, *, again: bool) -> None:
+        """Leave a call that its root cannot afford to other roots, and likewise each call that waits for it.
 
-        Either its message is put once more on behalf of another root, or its record no longer says that it was put:
-        whoever wants it next puts it.
+        The call is put once more on behalf of another root that waits for it. If there is none, its record no longer
+        says that it was put: the root that wants it next puts it. Then the calls that wait for it cannot go on either.
+
+        Args:
+            call_hash: The call.
+            topic: Its topic.
+            again: Whether this was begun before: calls that have been left already are then gone through as well.
         """
-        key = Key("pending_returns", call_hash)
-        tried = {root_id}
+        left, seen = [PendingReturn("", call_hash, topic)], {call_hash}
+        over: set[str] = set()
+        while left and len(seen) <= HAND_OVER_LIMIT:
+            entry = left.pop()
+            parents = await self._leave(entry, over, go_on=again or entry.call_hash == call_hash)
+            left.extend(parent for parent in parents if parent.call_hash not in seen)
+            seen.update(parent.call_hash for parent in parents)
+
+    async def _leave(self, entry: PendingReturn, over: set[str], *, go_on: bool) -> Sequence[PendingReturn]:
+        """Leave one call to other roots. Gives those that wait for it in vain."""
+        key = Key("pending_returns", entry.call_hash)
         while True:
             (record,) = await self._operations.read([key])
             if record is None:
-                return
+                return ()
             pending = decode_pending(record)
-            for other in dict.fromkeys(entry.root_id for entry in pending.returns if entry.root_id not in tried):
-                tried.add(other)
+            for other in dict.fromkeys(waiting.root_id for waiting in pending.returns if waiting.root_id not in over):
                 (affordable,) = await self._budget.charge([other])
                 if affordable:
-                    await self._operations.put([Put(topic, encode_message(ScheduleMessage(other, call_hash)))])
-                    return
-            (cleared,) = await self._operations.swap(
-                [Swap(key, record, encode_pending(PendingReturns(pending.returns)))]
-            )
-            if cleared:
-                return
+                    message = ScheduleMessage(other, entry.call_hash)
+                    await self._operations.put([Put(entry.topic, encode_message(message))])
+                    return ()
+                over.add(other)
+            if pending.scheduled_at is None:
+                return pending.returns if go_on else ()
+            (left,) = await self._operations.swap([Swap(key, record, encode_pending(PendingReturns(pending.returns)))])
+            if left:
+                return pending.returns
 
     async def close(self) -> None:
         """Wait until all that was asked is done."""
@@ -150,10 +206,10 @@ class Scheduler:
         while unsettled:
             records = await self._operations.read([group.key for group in unsettled])
             pendings = [PendingReturns() if record is None else decode_pending(record) for record in records]
-            await self._put([g for g, pending in zip(unsettled, pendings, strict=True) if g.must_put(pending)])
+            await self._put(list(zip(unsettled, pendings, strict=True)))
             changed: list[tuple[_Group, Swap]] = []
             for group, record, pending in zip(unsettled, records, pendings, strict=True):
-                if group.outcome is not Outcome.OVER_LIMIT:
+                if not group.over_limit:
                     registered = group.registered(pending)
                     if registered != pending:
                         changed.append((group, Swap(group.key, record, encode_pending(registered))))
@@ -161,24 +217,25 @@ class Scheduler:
             unsettled = [group for (group, _), done in zip(changed, swapped, strict=True) if not done]
         return [_outcome(groups[want.child.call.call_hash], want) for want in wants]
 
-    async def _put(self, groups: Sequence[_Group]) -> None:
-        """Write the calls and put their messages, but for the groups whose root is over the limit."""
-        if not groups:
+    async def _put(self, groups: Sequence[tuple[_Group, PendingReturns]]) -> None:
+        """Write the calls that are due and put their messages, but for the groups whose roots are over the limit."""
+        charges = [(group, root_id) for group, pending in groups for root_id in group.due(pending)]
+        if not charges:
             return
-        calls = [(Key("call", g.child.call.call_hash), encode_call(g.child.call)) for g in groups]
-        written = self._operations.write(calls)
+        calls = {group.key.call_hash: group.child.call for group, _ in charges}
+        written = self._operations.write([(Key("call", name), encode_call(call)) for name, call in calls.items()])
         puts: list[Put] = []
-        while groups:
-            charged, _ = await asyncio.gather(self._budget.charge([group.roots[0] for group in groups]), written)
-            over: list[_Group] = []
-            for group, affordable in zip(groups, charged, strict=True):
+        while charges:
+            charged, _ = await asyncio.gather(self._budget.charge([root_id for _, root_id in charges]), written)
+            for (group, root_id), affordable in zip(charges, charged, strict=True):
                 if affordable:
-                    message = ScheduleMessage(group.roots[0], group.child.call.call_hash)
+                    message = ScheduleMessage(root_id, group.child.call.call_hash)
                     puts.append(Put(group.child.topic, encode_message(message)))
-                    group.put = True
+                    group.put.add(root_id)
                 else:
-                    over.append(group)
-            groups = [group for group in over if group.next_root()]
+                    group.over.add(root_id)
+            over = [(group, pending) for group, pending in groups if group.over_limit]
+            charges = [(group, root_id) for group, pending in over for root_id in group.due(pending)]
         await self._operations.put(puts)
 
 
@@ -187,19 +244,18 @@ def _group(wants: Sequence[Want]) -> dict[str, _Group]:
     for child, root_id, watcher in wants:
         group = groups.get(child.call.call_hash)
         if group is None:
-            group = groups[child.call.call_hash] = _Group(child, [root_id], redriven_at(root_id))
-        elif root_id not in group.roots:
+            group = groups[child.call.call_hash] = _Group(child)
+        if root_id not in group.roots:
             group.roots.append(root_id)
-            group.redriven_at = max(group.redriven_at, redriven_at(root_id))
+            root = read_root(root_id)
+            if root.redriven_at is not None:
+                group.redrives[root_id] = root
         if watcher is not None:
             group.watchers.append(watcher)
-    for group in groups.values():
-        if len(group.roots) > 1:  # a redrive passes its mark on to what the child calls in turn
-            group.roots.sort(key=redriven_at, reverse=True)
     return groups
 
 
 def _outcome(group: _Group, want: Want) -> Outcome:
     if want.watcher is not None and want.watcher in group.turned_away:
         return Outcome.FULL
-    return group.outcome
+    return Outcome.OVER_LIMIT if group.over_limit else Outcome.SCHEDULED

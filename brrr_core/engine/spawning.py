@@ -1,29 +1,56 @@
-"""How many messages a root may cause: every message is charged to its root before it is put (PROTOCOL.md, Cache)."""
+"""The spawn limit: every message is charged to its root before it is put (PROTOCOL.md, Cache)."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from brrr_core.engine.operations import Operations
-from brrr_core.errors import SpawnLimitError
+from brrr_core.engine.roots import MOST_MESSAGES, read_root
+from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
 
-__all__ = ["SpawnBudget"]
+__all__ = ["SpawnBudget", "check_spawn_limit"]
+
+SHARED_LIMIT: Final = 10_000
+"""The count at which workers of every SDK refuse. The counter of a root with a limit of its own ends here: it begins at
+`SHARED_LIMIT` less that limit, so that workers which know nothing of it honour it too."""
+
+
+def check_spawn_limit(limit: int | None) -> None:
+    """Check a schedule's own spawn limit. Raises `ArgumentError`."""
+    if limit is not None and not 1 <= limit <= MOST_MESSAGES:
+        raise ArgumentError(f"spawn_limit is {limit}", remedy=f"Give it a number from 1 to {MOST_MESSAGES}.")
 
 
 class SpawnBudget:
-    """The counters of all roots, and the limit that they share."""
+    """The counters of all roots, and the limit of those that have none of their own."""
 
     def __init__(self, operations: Operations, limit: int) -> None:
         self._operations = operations
         self._limit = limit
 
+    async def open(self, root_id: str) -> bool:
+        """Count the first message of a root, from where its counter begins. True if the message may be put."""
+        own = read_root(root_id).spawn_limit
+        start = 0 if own is None else SHARED_LIMIT - own
+        return (await self._charge([(root_id, start + 1)]))[0]
+
     async def charge(self, root_ids: Sequence[str]) -> list[bool]:
         """Count one message for each root id. True for each whose message may be put."""
-        counts = await self._operations.count([(count_key(root_id), 1) for root_id in root_ids])
-        return [count <= self._limit for count in counts]
+        return await self._charge([(root_id, 1) for root_id in root_ids])
+
+    async def _charge(self, charges: Sequence[tuple[str, int]]) -> list[bool]:
+        counts = await self._operations.count([(count_key(root_id), amount) for root_id, amount in charges])
+        return [
+            count <= (self._limit if read_root(root_id).spawn_limit is None else SHARED_LIMIT)
+            for (root_id, _), count in zip(charges, counts, strict=True)
+        ]
 
     def exceeded(self, root_id: str) -> SpawnLimitError:
-        """The error of a root that has used up its messages."""
+        """Return the error of a root that has used up its messages."""
+        limit = read_root(root_id).spawn_limit or self._limit
         return SpawnLimitError(
-            f"the schedule {root_id} caused more than {self._limit} messages",
-            remedy="Look for a recursion without end or a handler that is not deterministic, or raise `spawn_limit`.",
+            f"the schedule {root_id} caused more than {limit} messages",
+            remedy="If its call graph is that large, schedule the call again with a higher limit: schedule(..., "
+            "spawn_limit=N) or brrr schedule --spawn-limit N. What is done stays done. If not, look for a recursion "
+            "without end or a handler that is not deterministic.",
         )

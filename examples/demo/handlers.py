@@ -11,7 +11,7 @@ import brrr_core as brrr
 __all__ = ["HANDLERS", "MOST"]
 
 MOST: Final = 1_000
-"""The largest index of a sequence. It costs about 2,000 messages; one schedule may cause 10,000 as it comes."""
+"""The largest index of a sequence. It costs about 2,000 messages; by default one schedule may cause 1,000,000."""
 
 Index: TypeAlias = Annotated[int, Meta(ge=0, le=MOST, description=f"a whole number from 0 to {MOST}")]
 Operation: TypeAlias = Annotated[Literal["fib", "lucas"], Meta(description="fib or lucas")]

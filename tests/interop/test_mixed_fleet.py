@@ -109,6 +109,39 @@ async def test_what_a_foreign_worker_lost_is_found_by_a_redrive(foreign_worker, 
             assert await app.result(fan, timeout=BOUND)(5, THEIRS) == 10
 
 
+async def test_a_second_redrive_at_once_finds_what_a_foreign_worker_lost_again(foreign_worker, server):
+    async with our_worker(server, OURS) as (app, queue):
+        for redrive in (False, True):
+            await app.schedule(fan, topic=OURS, redrive=redrive)(5, THEIRS)
+            async with asyncio.timeout(BOUND):
+                while server.do("LLEN", THEIRS) < 5:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
+            server.do("DEL", THEIRS)
+        async with foreign_worker(THEIRS):
+            await app.schedule(fan, topic=OURS, redrive=True)(5, THEIRS)
+            assert await app.result(fan, timeout=BOUND)(5, THEIRS) == 10
+            await none_left(queue, server, OURS, THEIRS)
+
+
+async def test_foreign_workers_honour_a_schedule_s_own_limit(foreign_worker, server):
+    """They refuse at a count of 10,000: the counter of a schedule with a limit of 30,000 begins 20,000 below 0."""
+    async with our_worker(server, OURS) as (app, queue):
+        scheduled = await app.schedule(fan, topic=THEIRS, spawn_limit=30_000)(5, OURS)
+        counter = f"brrr_count/{scheduled.root_id}"
+        assert int(server.do("GET", counter)) == 10_000 - 30_000 + 1
+        server.do("INCRBY", counter, 25_000)  # as if it had caused so many messages
+        async with foreign_worker(THEIRS):
+            assert await app.result(fan, timeout=BOUND)(5, OURS) == 10
+            await none_left(queue, server, OURS, THEIRS)
+
+
+async def test_a_schedule_s_own_limit_may_be_low(server):
+    server.do("FLUSHALL")
+    async with our_worker(server, OURS) as (app, _):
+        scheduled = await app.schedule(leaf, topic=THEIRS, spawn_limit=3)(1)
+        assert int(server.do("GET", f"brrr_count/{scheduled.root_id}")) == 10_000 - 3 + 1
+
+
 CALLS = [
     ("fib", [11]),
     ("ping", [3, "ours", "theirs"]),

@@ -61,7 +61,8 @@ class Observer:
         for key, record in records.items():
             alive = key.call_hash in queued or Key("value", key.call_hash) not in records
             if key.kind == "pending_returns" and alive:
-                lost.difference_update(entry.call_hash for entry in decode_pending(record).returns)
+                waiting = {entry.call_hash for entry in decode_pending(record).returns}
+                lost -= waiting - {key.call_hash}  # a call's return to itself wakes nothing
         self.violations += [f"I2: {h} is nowhere after {operation.number}, {operation.name}" for h in lost]
 
     def _messages(self) -> Iterator[str]:

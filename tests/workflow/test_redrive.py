@@ -11,14 +11,14 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Queue
 from brrr_core.wire import decode_message
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, working
+from tests.support.fleet import BOUND, QUICK, TOPIC, Fleet, over, until_idle, working
 from tests.support.instrumented import Instrument, Operation
 
 
-async def lose_everything(queue: Queue) -> int:
+async def lose_everything(queue: Queue, topic: str = TOPIC) -> int:
     """Take and acknowledge all that is ready. How much it was."""
     lost = 0
-    while deliveries := await queue.receive(TOPIC, limit=100, wait=0):
+    while deliveries := await queue.receive(topic, limit=100, wait=0):
         await queue.ack(deliveries)
         lost += len(deliveries)
     return lost
@@ -137,3 +137,94 @@ async def test_a_redrive_of_a_workflow_that_runs_harms_nothing(url: str) -> None
             assert gone.root_id is None  # a call that has a value is not put
         await connection.close()
     assert len(finished) == 63
+
+
+async def test_redrives_within_one_second_each_find_what_was_lost(url: str) -> None:
+    """Everything is lost after each schedule, twice; the third redrive finds it all, within the second of the first."""
+    width = 5
+
+    @brrr.handler_no_arg
+    async def leaf(n: int) -> int:
+        return n
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(leaf, topic="leaves")(n) for n in range(width))))
+
+    handlers = {"top": top, "leaf": leaf}
+    async with brrr.open_backend(url) as backend:
+        puts: Counter[tuple[str, str]] = Counter()
+
+        def note(operation: Operation, result: object) -> None:
+            if operation.name == "queue.put":
+                puts.update(tuple(decode_message(body)) for body in operation.items)
+
+        async def lose_the_leaves(fleet: Fleet, *, redrive: bool) -> str | None:
+            scheduled = await fleet.app.schedule(top, topic=TOPIC, redrive=redrive)()
+            assert await fleet.idle() == (0, 0, 0, 0)
+            assert await lose_everything(backend.queue, "leaves") == width
+            return scheduled.root_id
+
+        connection = over(Instrument(effect=note).wrap(backend))
+        async with working(connection, handlers) as fleet:
+            await lose_the_leaves(fleet, redrive=False)
+            roots = [await lose_the_leaves(fleet, redrive=True) for _ in range(2)]
+            last = await fleet.app.schedule(top, topic=TOPIC, redrive=True)()
+            async with working(over(backend), handlers, topics=("leaves",)):
+                assert await fleet.app.result(top, timeout=BOUND)() == sum(range(width))
+        await connection.close()
+
+    for root in (*roots, last.root_id):
+        mine = {call_hash: number for (of, call_hash), number in puts.items() if of == root}
+        assert len(mine) == 1 + width
+        del mine[last.call_hash]  # also woken
+        assert set(mine.values()) == {1}
+
+
+async def test_concurrent_redrives_leave_a_workflow_right(url: str) -> None:
+    @brrr.handler
+    async def chain(app: brrr.ActiveWorker, n: int) -> int:
+        return 1 + await app.call(chain, topic="lower")(n - 1) if n else 0
+
+    async with brrr.open_backend(url) as backend:
+        connection = over(backend)
+        async with working(connection, {"chain": chain}) as fleet:
+            await fleet.app.schedule(chain, topic=TOPIC)(4)
+            await fleet.idle()
+            assert await lose_everything(backend.queue, "lower") == 1
+            await asyncio.gather(*(fleet.app.schedule(chain, topic=TOPIC, redrive=True)(4) for _ in range(5)))
+            lower = over(backend)
+            async with working(lower, {"chain": chain}, topics=("lower",)):
+                assert await fleet.app.result(chain, timeout=BOUND)(4) == 4
+                await until_idle(backend.queue, (TOPIC, "lower"))
+            await lower.close()
+        await connection.close()
+
+
+async def test_a_redrive_puts_a_call_on_its_right_topic(url: str) -> None:
+    """The first deployment misspells a child's topic, two levels down; the second has it right."""
+
+    def handlers(topic: str) -> dict[str, Any]:
+        @brrr.handler_no_arg
+        async def leaf() -> int:
+            return 1
+
+        @brrr.handler
+        async def middle(app: brrr.ActiveWorker) -> int:
+            return 1 + await app.call(leaf, topic=topic)()
+
+        @brrr.handler
+        async def top(app: brrr.ActiveWorker) -> int:
+            return 1 + await app.call(middle)()
+
+        return {"leaf": leaf, "middle": middle, "top": top}
+
+    async with brrr.open_backend(url) as backend:
+        for topic, redrive in (("misspelt", False), (TOPIC, True)):
+            connection = over(backend)
+            async with working(connection, handlers(topic)) as fleet:
+                await fleet.app.schedule("top", topic=TOPIC, redrive=redrive)()
+                if redrive:
+                    assert await fleet.app.result("top", timeout=BOUND)() == 3
+                assert await fleet.idle() == (0, 0, 0, 0)
+            await connection.close()

@@ -4,10 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 import brrr_core as brrr
+from brrr_core.errors import ArgumentError
 from brrr_core.wire import count_key
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
 
 
 async def bury_infinite_recursion(place: str | Sequence[str], limit: int) -> None:
@@ -165,3 +169,75 @@ async def test_a_woken_root_over_its_limit_does_not_hold_up_the_others(url: str)
         (reason,) = await fleet.dead(1)
         assert hog.root_id in reason
         assert await fleet.idle() == (0, 0, 0, 1)
+
+
+def batch(documents: int, steps: int) -> dict[str, Any]:
+    """A batch of documents, each a chain of steps."""
+
+    @brrr.handler_no_arg
+    async def step(document: int, number: int) -> int:
+        return document * number
+
+    @brrr.handler
+    async def handle(app: brrr.ActiveWorker, document: int) -> int:
+        return sum([await app.call(step)(document, number) for number in range(steps)])
+
+    @brrr.handler
+    async def group(app: brrr.ActiveWorker, first: int) -> int:
+        return sum(await app.gather(*(app.call(handle)(first + n) for n in range(5))))
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(group)(first) for first in range(0, documents, 5))))
+
+    return {"step": step, "handle": handle, "group": group, "top": top}
+
+
+def expected(documents: int, steps: int) -> int:
+    return sum(range(documents)) * sum(range(steps))
+
+
+@pytest.mark.parametrize("limit", [3, 12, 40, 80, 120])
+async def test_scheduling_again_under_a_higher_limit_recovers(url: str, limit: int) -> None:
+    """Wherever the limit struck: at a put, or at a wake-up at any depth."""
+    async with serving(url, batch(20, 3), policy=replace(QUICK, spawn_limit=limit)) as fleet:
+        await fleet.app.schedule("top", topic=TOPIC)()
+        (reason, *_) = await fleet.dead(1)
+        await fleet.idle()
+        assert "spawn_limit=N" in reason
+        await fleet.app.schedule("top", topic=TOPIC, spawn_limit=1_000)()
+        assert await fleet.app.result("top", timeout=BOUND)() == expected(20, 3)
+
+
+@pytest.mark.parametrize("limit", [40, 120])
+async def test_dead_letters_of_a_limit_recover_under_a_higher_one(url: str, limit: int) -> None:
+    async with brrr.open_backend(url) as backend:
+        for spawn_limit in (limit, 1_000):
+            connection = over(backend, policy=replace(QUICK, spawn_limit=spawn_limit))
+            async with working(connection, batch(20, 3)) as fleet:
+                if spawn_limit == limit:
+                    await fleet.app.schedule("top", topic=TOPIC)()
+                    await fleet.dead(1)
+                    await fleet.idle()
+                else:
+                    await backend.queue.redrive(TOPIC, limit=1_000)
+                    assert await fleet.app.result("top", timeout=BOUND)() == expected(20, 3)
+                    assert await fleet.idle() == (0, 0, 0, 0)
+            await connection.close()
+
+
+async def test_a_schedule_has_its_own_limit(url: str) -> None:
+    async with serving(url, batch(20, 3), policy=replace(QUICK, spawn_limit=10)) as fleet:
+        low = await fleet.app.schedule("top", topic=TOPIC, spawn_limit=7)()
+        (reason, *_) = await fleet.dead(1)
+        assert f"the schedule {low.root_id} caused more than 7 messages" in reason
+        await fleet.app.schedule("top", topic=TOPIC, spawn_limit=1_000)()
+        assert await fleet.app.result("top", timeout=BOUND)() == expected(20, 3)
+
+
+@pytest.mark.parametrize("limit", [0, -5, 10**15 + 1])
+async def test_an_impossible_limit_is_refused(memory: str, limit: int) -> None:
+    async with brrr.connect(memory) as connection:
+        app = brrr.AppConsumer(codec="json", connection=connection)
+        with pytest.raises(ArgumentError, match="spawn_limit"):
+            await app.schedule("top", topic=TOPIC, spawn_limit=limit)()

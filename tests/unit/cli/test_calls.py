@@ -9,6 +9,7 @@ import pytest
 
 from brrr_core.app.handlers import Task
 from brrr_core.cli.handlers import load_handlers
+from brrr_core.engine.roots import read_root
 
 Command = Callable[..., Any]
 Work = Callable[[Mapping[str, Task]], None]
@@ -77,6 +78,12 @@ def test_redrive_marks_the_root(command: Command) -> None:
     said = command("schedule", "fib", "11", "--topic", "demo", "--redrive", "--json")
 
     assert said.json["root_id"].startswith("redrive-")
+
+
+def test_a_schedule_has_its_own_spawn_limit(command: Command) -> None:
+    said = command("schedule", "fib", "11", "--topic", "demo", "--spawn-limit", "50000", "--json")
+
+    assert read_root(said.json["root_id"]).spawn_limit == 50_000
 
 
 @pytest.mark.parametrize("tokens", [("schedule", "fib", "11", "--topic", "demo"), ("result", "fib", "11", "--wait")])

@@ -35,4 +35,4 @@ def test_times_and_sizes_are_numbers_and_not_negative(name: str, value: float) -
 
 
 def test_what_comes_of_itself() -> None:
-    assert Policy().spawn_limit == 10_000  # PROTOCOL.md, Cache
+    assert Policy().spawn_limit == 1_000_000  # 2,500 documents of three steps each need 12,500 messages

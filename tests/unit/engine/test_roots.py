@@ -1,36 +1,53 @@
-"""Root ids: fresh, printable, and a redrive's mark is read from its own ids only."""
+"""Root ids: fresh, printable, and what they carry is read from our own ids only."""
 
 import pytest
 
-from brrr_core.engine.roots import new_redrive_id, new_root_id, redriven_at
+from brrr_core.engine.roots import MOST_MESSAGES, Root, new_root_id, read_root
 from brrr_core.wire import ScheduleMessage, decode_message, encode_message
+
+CARRIED = [Root(), Root(redriven_at=1_700_000_000), Root(spawn_limit=MOST_MESSAGES), Root(5, 1)]
+TOKEN = "QznKkpu2ZCPW1clieouBhQ"
 
 
 def test_root_ids_are_fresh_and_fit_the_wire() -> None:
-    ids = {make() for make in (new_root_id, lambda: new_redrive_id(5)) for _ in range(100)}
-    assert len(ids) == 200
+    ids = {new_root_id(**carried._asdict()) for carried in CARRIED for _ in range(100)}
+    assert len(ids) == 400
     for root_id in ids:
         assert decode_message(encode_message(ScheduleMessage(root_id, "h"))).root_id == root_id
 
 
-def test_a_redrive_id_tells_since_when() -> None:
-    assert redriven_at(new_redrive_id(1_700_000_000)) == 1_700_000_000
+@pytest.mark.parametrize("carried", CARRIED)
+def test_a_root_id_gives_back_what_it_carries(carried: Root) -> None:
+    assert read_root(new_root_id(**carried._asdict())) == carried
 
 
 @pytest.mark.parametrize(
     "foreign",
     [
-        "QznKkpu2ZCPW1clieouBhQ",
+        TOKEN,
         "",
         "redrive",
         "redrive-",
-        "redrive--5-x",
-        "redrive-5.5-x",
-        "redrive-²-x",
-        "redrive-" + "9" * 5_000,
-        "REDRIVE-5-x",
-        "x-redrive-5",
+        f"redrive--5-{TOKEN}",
+        f"redrive-5.5-{TOKEN}",
+        f"redrive-²-{TOKEN}",
+        f"redrive-{'9' * 5_000}-{TOKEN}",
+        f"REDRIVE-5-{TOKEN}",
+        f"x-redrive-5-{TOKEN}",
+        f"limit--5-{TOKEN}",
+        f"limit-5-redrive-5-{TOKEN}",
+        "limit-5-x",
+        "limit-1234567890abcdef",
     ],
 )
-def test_any_other_id_was_never_redriven(foreign: str) -> None:
-    assert redriven_at(foreign) < 0
+def test_any_other_root_id_carries_nothing(foreign: str) -> None:
+    assert read_root(foreign) == Root()
+
+
+def test_a_redrive_is_older_than_a_put_only_if_no_clock_can_be_the_reason() -> None:
+    redrive = Root(redriven_at=1_000)
+    assert not Root().is_older_than(2_000, 2_000)
+    assert not redrive.is_older_than(1_060, 1_060)
+    assert redrive.is_older_than(1_061, 1_061)
+    assert redrive.is_older_than(2_000, 1_940)
+    assert not redrive.is_older_than(2_000, 1_939)  # a clock that is wrong by more proves nothing

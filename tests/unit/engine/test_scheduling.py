@@ -1,6 +1,7 @@
 """Putting children: enqueue before mark, once however many want it, within every root's limit."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,8 @@ from brrr_core.backend import Key, Swap
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.roots import new_redrive_id
-from brrr_core.engine.scheduling import Outcome, Scheduler, Want
+from brrr_core.engine.roots import new_root_id
+from brrr_core.engine.scheduling import MARKS_LIMIT, Outcome, Scheduler, Want
 from brrr_core.engine.spawning import SpawnBudget
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import (
@@ -198,35 +199,97 @@ async def test_the_last_message_within_the_limit_is_put() -> None:
         assert b.puts == {("r", name): 1 for name in "abc"}
 
 
-async def test_under_a_redriven_root_each_child_is_put_once_more() -> None:
+def redrive(ahead: int = 0) -> str:
+    """A redrive's root by a clock that is some seconds ahead."""
+    return new_root_id(redriven_at=int(time.time()) + ahead)
+
+
+@pytest.mark.parametrize("ahead", [-30, 0, 30], ids="{} s ahead".format)
+async def test_each_redrive_puts_a_child_once_more(ahead: int) -> None:
     async with bench() as b:
         await b.scheduler.schedule([Want(child("c"), "lost", parent("lost"))])
-        first = await b.pending("c")
-        assert first is not None
-        assert first.scheduled_at is not None
-        root = new_redrive_id(first.scheduled_at)  # in the very second in which it was put
-        for _ in range(3):
+        roots = [redrive(), redrive(ahead), redrive()]
+        for root in roots:
+            for _ in range(3):
+                await b.scheduler.schedule([Want(child("c"), root, parent(root))])
+        for root in roots:
             await b.scheduler.schedule([Want(child("c"), root, parent(root))])
-        assert b.puts == {("lost", "c"): 1, (root, "c"): 1}
+        assert b.puts == {("lost", "c"): 1} | {(root, "c"): 1 for root in roots}
         pending = await b.pending("c")
         assert pending is not None
-        assert set(pending.returns) == {parent("lost"), parent(root)}
+        assert {parent("lost"), *map(parent, roots)} < set(pending.returns)
 
 
-async def test_a_redriven_root_passes_its_mark_on_where_another_wants_the_child_too() -> None:
+async def test_redrives_that_want_a_child_at_the_same_time_each_put_it_once() -> None:
     async with bench() as b:
-        root = new_redrive_id(10)
-        await asyncio.gather(
-            b.scheduler.schedule([Want(child("c"), "plain")]), b.scheduler.schedule([Want(child("c"), root)])
-        )
+        await b.scheduler.schedule([Want(child("c"), "lost")])
+        roots = [redrive(), redrive()]
+        for _ in range(2):
+            await asyncio.gather(*(b.scheduler.schedule([Want(child("c"), root)]) for root in ("plain", *roots)))
+        assert b.puts == {("lost", "c"): 1} | {(root, "c"): 1 for root in roots}
+
+
+async def test_a_redrive_puts_a_child_once_whatever_topics_it_is_wanted_on() -> None:
+    async with bench() as b:
+        root = redrive()
+        await b.scheduler.schedule([Want(child("c")._replace(topic="misspelt"), "lost")])
+        await b.scheduler.schedule([Want(child("c"), root)])
+        await b.scheduler.schedule([Want(child("c")._replace(topic="other"), root)])
+        ready = {topic: (await b.operations.queue.stats(topic)).ready for topic in ("misspelt", "topic", "other")}
+        assert ready == {"misspelt": 1, "topic": 1, "other": 0}
+
+
+async def test_a_redrive_puts_a_child_once_if_the_swap_loses() -> None:
+    async with bench() as b:
+        root = redrive()
+
+        async def interfere(operation: Operation) -> None:
+            if operation.name == "store.swap" and b.instrument.calls["store.swap"] == 1:
+                await b.mark("c", PendingReturns((parent("x"),), int(time.time())))
+
+        b.instrument.before = interfere
+        await b.scheduler.schedule([Want(child("c"), root)])
         assert b.puts == {(root, "c"): 1}
 
 
-async def test_what_was_put_since_the_redrive_is_not_put_again() -> None:
+async def test_what_was_certainly_put_since_the_redrive_is_not_put_again() -> None:
     async with bench() as b:
-        await b.mark("c", PendingReturns((), 11))
-        await b.scheduler.schedule([Want(child("c"), new_redrive_id(10))])
+        await b.mark("c", PendingReturns((), int(time.time())))
+        await b.scheduler.schedule([Want(child("c"), redrive(-61))])
         assert b.puts == {}
+
+
+async def test_a_mark_far_in_the_future_does_not_hide_a_child_from_a_redrive() -> None:
+    async with bench() as b:
+        root = redrive()
+        await b.mark("c", PendingReturns((), int(time.time()) + 7_200))
+        for _ in range(2):
+            await b.scheduler.schedule([Want(child("c"), root)])
+        assert b.puts == {(root, "c"): 1}
+
+
+async def test_a_record_keeps_a_bounded_number_of_redrives() -> None:
+    async with bench() as b:
+        await b.scheduler.schedule([Want(child("c"), "lost", parent("lost"))])
+        await b.scheduler.schedule([Want(child("c"), redrive(-61), parent("old"))])
+        roots = [redrive() for _ in range(MARKS_LIMIT + 5)]
+        for root in roots:
+            await b.scheduler.schedule([Want(child("c"), root)])
+        pending = await b.pending("c")
+        assert pending is not None
+        assert len(pending.returns) == 2 + MARKS_LIMIT
+        assert {parent("lost"), parent("old")} < set(pending.returns)
+
+
+async def test_a_redrive_over_its_limit_leaves_a_child_to_the_roots_that_want_it_too() -> None:
+    async with bench(spawn_limit=10) as b:
+        root = redrive()
+        await b.cache.increment({count_key(root): 10})
+        await b.mark("c", PendingReturns((), int(time.time())))
+        wants = [[Want(child("c"), root)], [Want(child("c"), "rich")]]
+        outcomes = await asyncio.gather(*map(b.scheduler.schedule, wants))
+        assert outcomes == [[Outcome.SCHEDULED]] * 2
+        assert b.puts == {("rich", "c"): 1}
 
 
 async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
@@ -234,7 +297,7 @@ async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         returns = (parent("poor"), parent("rich", "p2"), parent("rich"), parent("spent"))
         await b.mark("c", PendingReturns(returns, 5))
-        await b.scheduler.hand_over("c", "spent", "topic")
+        await b.scheduler.hand_over("c", "topic", again=False)
         assert b.puts == {("rich", "c"): 1}
         assert await b.pending("c") == PendingReturns(returns, 5)
 
@@ -243,7 +306,7 @@ async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next(
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         await b.mark("c", PendingReturns((parent("poor"), parent("spent")), 5))
-        await b.scheduler.hand_over("c", "spent", "topic")
+        await b.scheduler.hand_over("c", "topic", again=False)
         assert b.puts == {}
         assert await b.pending("c") == PendingReturns((parent("poor"), parent("spent")), None)
         await b.scheduler.schedule([Want(child("c"), "rich", parent("rich"))])
@@ -252,6 +315,7 @@ async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next(
 
 async def test_a_parent_that_comes_while_a_call_is_handed_over_is_seen() -> None:
     async with bench(spawn_limit=10) as b:
+        await b.cache.increment({count_key("spent"): 10})
         await b.mark("c", PendingReturns((parent("spent"),), 5))
 
         async def come(operation: Operation) -> None:
@@ -259,5 +323,31 @@ async def test_a_parent_that_comes_while_a_call_is_handed_over_is_seen() -> None
                 await b.mark("c", PendingReturns((parent("rich"), parent("spent")), 5))
 
         b.instrument.before = come
-        await b.scheduler.hand_over("c", "spent", "topic")
+        await b.scheduler.hand_over("c", "topic", again=False)
         assert b.puts == {("rich", "c"): 1}
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_calls_that_wait_in_vain_are_left_as_well(again: bool) -> None:
+    """c was left, and its parent p and grandparent g wait with roots that are all over their limits."""
+    async with bench(spawn_limit=10) as b:
+        await b.cache.increment({count_key("spent"): 10})
+        at = None if again else 5  # one that died had got so far
+        await b.mark("c", PendingReturns((parent("spent", "p"),), None))
+        await b.mark("p", PendingReturns((parent("spent", "g"),), at))
+        await b.mark("g", PendingReturns((parent("spent", "top"), parent("spent", "c")), 5))
+        await b.scheduler.hand_over("c", "topic", again=again)
+        marked = {name: (await b.pending(name)).scheduled_at for name in "cpg"}  # type: ignore[union-attr]
+        assert marked == dict.fromkeys("cpg")
+        assert b.puts == {}
+
+
+async def test_a_call_that_waits_in_vain_goes_on_for_another_root_that_waits_for_it() -> None:
+    async with bench(spawn_limit=10) as b:
+        await b.cache.increment({count_key("spent"): 10})
+        await b.mark("c", PendingReturns((parent("spent", "p"),), 5))
+        await b.mark("p", PendingReturns((PendingReturn("rich", "q", "others"), parent("spent", "g")), 5))
+        await b.mark("g", PendingReturns((parent("spent", "top"),), 5))
+        await b.scheduler.hand_over("c", "topic", again=False)
+        assert b.puts == {("rich", "p"): 1}
+        assert (await b.pending("g")).scheduled_at == 5  # type: ignore[union-attr]
