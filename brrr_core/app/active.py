@@ -76,7 +76,7 @@ class ActiveWorker:
 
     Attributes:
         topic: The topic that this run came from, and that its calls go to where none is named.
-        attempt: How many times the message of this run has been delivered, from 1.
+        attempt: The number of this attempt, from 1: one more than the handler has raised for this message.
     """
 
     __slots__ = ("_callers", "_catalogue", "_loop", "_run", "attempt", "topic")

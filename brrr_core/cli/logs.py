@@ -100,7 +100,7 @@ class WorkerLog:
     @hookimpl
     def brrr_call_buried(self, event: CallBuried) -> None:
         """Once a message, after it failed or where it could not even be run."""
-        self._log(logging.ERROR, event.error, "a dead letter on %s: %s (call %s, attempt %d)",
+        self._log(logging.ERROR, event.error, "a dead letter on %s: %s (call %s, delivery %d)",
                   event.topic, _said(event.error), _call_hash(event.body), event.attempt)  # fmt: skip
 
     @hookimpl

@@ -88,7 +88,7 @@ class Limits:
     """How a worker behaves: `Policy`, as the command line has it.
 
     Attributes:
-        max_attempts: A call whose handler raised is given up in this attempt.
+        max_attempts: A call whose handler raised so many times is given up.
         max_deliveries: A message delivered more often than this is given up unseen.
         spawn_limit: The most messages that one schedule may cause.
         backoff: How long to wait before the second attempt; each further one waits twice as long.

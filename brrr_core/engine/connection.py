@@ -169,5 +169,5 @@ class Connection:
 def _carried(function: Callable[[], ResultT]) -> ResultT:
     try:
         return function()
-    except StopIteration as error:  # no future can carry it, and whoever awaits it would wait for ever
-        raise RuntimeError("the function raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:  # a future cannot carry them: it would hang, or close its task
+        raise RuntimeError(f"the function raised {type(error).__name__}") from error

@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from brrr_core.backend.contracts import Delivery, Key
+from brrr_core.backend.contracts import Key
+from brrr_core.engine.attempts import Attempts, Held
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.contexts import within
-from brrr_core.engine.hooks import CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
+from brrr_core.engine.hooks import BackendFailed, CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, Past, ValueCache
@@ -30,7 +31,7 @@ from brrr_core.errors import (
     RecordMissingError,
     SpawnLimitError,
 )
-from brrr_core.safe_text import format_error, format_traceback
+from brrr_core.safe_text import describe, format_error, format_traceback
 from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message
 
 __all__ = ["Engine", "Handle", "Handling"]
@@ -60,9 +61,13 @@ class Engine:
 class _Job:
     """One delivery with what was read for it."""
 
-    delivery: Delivery
+    held: Held
     root_id: str
     call: Call
+
+    @property
+    def topic(self) -> str:
+        return self.held.delivery.topic
 
 
 class Handling:
@@ -73,47 +78,83 @@ class Handling:
         self._operations = engine.operations
         self._hooks = engine.hooks
         self._policy = engine.policy
+        self._attempts = Attempts(engine.operations)
         self._handle = handle
         self.closing = False
         """Set by the worker before it cancels what has not finished in time."""
         self._under_way: dict[str, asyncio.Task[Any] | None] = {}
+        self._last_failure = ""
 
-    async def handle(self, delivery: Delivery) -> None:
+    def tell_failed(self, topic: str, error: BaseException) -> None:
+        """Report that a backend failed."""
+        self._last_failure = describe(error)
+        self._hooks.emit(BackendFailed(topic, error))
+
+    async def handle(self, held: Held) -> None:
         """Handle one delivery until it is acked, released or buried.
 
         Raises:
             Exception: A backend failed; the delivery is still leased.
         """
         try:
-            if delivery.attempt > self._policy.max_deliveries:
-                raise BuriedError(
-                    f"the message was delivered {delivery.attempt} times and never finished",
-                    remedy="Look for what kills its workers or makes them lose the lease, then redrive it.",
-                )
-            await self._in_turn(delivery, decode_message(delivery.body))
+            message = decode_message(held.delivery.body)
+            await self._attempts.look(held)
+            if held.delivery.attempt > self._policy.max_deliveries:
+                raise self._never_finished(held)
+            await self._in_turn(held, message)
         except BackendError as error:
             if error.retry:
                 raise
-            await self._bury(delivery, error)
+            await self._bury(held, error)
         except Exception as error:  # noqa: BLE001 - no backend's: as for a handler's, some tries, and then its traceback
-            await self._settle(delivery, error, self._retry_in(delivery, error))
+            await self._settle(held, error, (await self._count_failure(held, error))[1])
 
-    async def give_back(self, delivery: Delivery) -> None:
-        """Release a delivery that a backend failure interrupted, to be tried again later."""
-        await self._release(delivery, self._policy.retry_delay(delivery.attempt))
+    async def give_back(self, held: Held) -> None:
+        """Release a delivery that a backend failure interrupted, to be tried again later; not as a failed attempt.
 
-    async def _in_turn(self, delivery: Delivery, message: ScheduleMessage) -> None:
+        Raises:
+            Exception: A backend failed; the delivery is still leased, or its lease brings it back.
+        """
+        await self._attempts.excuse([held])
+        await self._release(held, self._policy.retry_delay(held.delivery.attempt))
+
+    async def release_unfinished(self, helds: Sequence[Held]) -> None:
+        """Release deliveries because their worker stops.
+
+        Raises:
+            Exception: The queue failed; their leases bring them back.
+        """
+        excused, released = await asyncio.gather(
+            self._attempts.excuse(helds),
+            self._operations.queue.release([held.delivery for held in helds]),
+            return_exceptions=True,
+        )
+        if excused is not None and helds:
+            self.tell_failed(helds[0].delivery.topic, excused)
+        if released is not None:
+            raise released
+
+    def _never_finished(self, held: Held) -> BuriedError:
+        what = (
+            f"the message was delivered {held.delivery.attempt} times and never finished: its handler raised "
+            f"{held.failed} times, and the other workers stopped, died, lost the lease or lost a backend"
+        )
+        if self._last_failure:
+            what += f"; the last failure of a backend that this worker saw was {self._last_failure}"
+        return BuriedError(what, remedy="Look for what keeps it from finishing, then redrive it.")
+
+    async def _in_turn(self, held: Held, message: ScheduleMessage) -> None:
         """One message of a call after the other: side by side both would run it, and wake its parents twice."""
         call_hash = message.call_hash
         while (earlier := self._under_way.get(call_hash)) is not None:
             await asyncio.wait({earlier})
         self._under_way[call_hash] = asyncio.current_task()
         try:
-            await self._look(delivery, message)
+            await self._look(held, message)
         finally:
             del self._under_way[call_hash]
 
-    async def _look(self, delivery: Delivery, message: ScheduleMessage) -> None:
+    async def _look(self, held: Held, message: ScheduleMessage) -> None:
         call_hash = message.call_hash
         past = self._engine.history.take(message.root_id, call_hash)
         keys = [Key("value", call_hash), Key("call", call_hash)]
@@ -121,16 +162,18 @@ class Handling:
         if past is None:
             value, record = await self._operations.read(keys)
         else:
+            held.failed = max(held.failed, past.failed)
             (value, record), absent = await self._read_ahead(keys, past)
         if value is not None:
-            await self._engine.returner.complete(Completion(delivery, call_hash))
+            await self._forget(held)
+            await self._engine.returner.complete(Completion(held.delivery, call_hash))
             return
         if record is None:
             raise RecordMissingError(
                 f"the message names the call {call_hash}, and the store has no record of it",
                 remedy="Check that all workers of the topic share one store, and that it lost nothing; then redrive.",
             )
-        job = _Job(delivery, message.root_id, decode_call(call_hash, record))
+        job = _Job(held, message.root_id, decode_call(call_hash, record))
         if past is None or not absent or await self._watch(job, absent, past):
             await self._work(job, past)
 
@@ -173,15 +216,13 @@ class Handling:
 
     def _start(self, job: _Job) -> Run:
         if self._hooks.wants(CallStarted):
-            started = CallStarted(
-                job.delivery.topic, job.root_id, job.call.call_hash, job.call.task_name, job.delivery.attempt
-            )
-            self._hooks.emit(started)
+            topic, call, attempt = job.topic, job.call, job.held.failed + 1
+            self._hooks.emit(CallStarted(topic, job.root_id, call.call_hash, call.task_name, attempt))
         return Run(
             root_id=job.root_id,
             call=job.call,
-            topic=job.delivery.topic,
-            attempt=job.delivery.attempt,
+            topic=job.topic,
+            attempt=job.held.failed + 1,
             operations=self._operations,
             cache=self._engine.cache,
             schedule=self._schedule,
@@ -232,19 +273,22 @@ class Handling:
         Returns:
             Whether all have a value by now, and the call can run again at once; its delivery is then still leased.
         """
-        mine = PendingReturn(job.root_id, job.call.call_hash, job.delivery.topic)
+        mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
         while missing:
             watched = missing[-1]
             wants = [Want(child, job.root_id) for child in missing[:-1]]
             wants.append(Want(watched, job.root_id, mine))
             outcome = (await self._engine.scheduler.schedule(wants))[-1]
             if await self._still_missing([watched]):
+                if outcome is Outcome.FULL:
+                    past = replace(past, waits=past.waits + 1, failed=job.held.failed)
                 self._engine.history.add(job.root_id, job.call.call_hash, past)
                 self._tell_deferred(job, watched, len(missing))
                 if outcome is Outcome.FULL:
-                    await self._look_again_later(job.delivery)
+                    await self._look_again_later(job.held, past.waits)
                 else:
-                    await self._operations.ack([job.delivery])
+                    await self._forget(job.held)
+                    await self._operations.ack([job.held.delivery])
                 return False
             missing = await self._still_missing(missing[:-1])
         return True
@@ -261,47 +305,63 @@ class Handling:
         return missing
 
     async def _return(self, job: _Job, payload: bytes) -> None:
-        completion = Completion(job.delivery, job.call.call_hash, payload)
+        await self._forget(job.held)
+        completion = Completion(job.held.delivery, job.call.call_hash, payload)
         try:
             await self._engine.returner.complete(completion)
         finally:
             if completion.first:
                 self._engine.cache.add(job.call.call_hash, payload)
         if self._hooks.wants(CallReturned):
-            topic, call = job.delivery.topic, job.call
+            topic, call = job.topic, job.call
             event = CallReturned(topic, job.root_id, call.call_hash, call.task_name, len(payload), completion.first)
             self._hooks.emit(event)
 
     async def _fail(self, job: _Job, error: BaseException) -> None:
-        retry_in = self._retry_in(job.delivery, error)
+        attempt, retry_in = await self._count_failure(job.held, error)
         if self._hooks.wants(CallFailed):
-            topic, call, attempt = job.delivery.topic, job.call, job.delivery.attempt
+            topic, call = job.topic, job.call
             self._hooks.emit(CallFailed(topic, job.root_id, call.call_hash, call.task_name, attempt, error, retry_in))
-        await self._settle(job.delivery, error, retry_in)
+        await self._settle(job.held, error, retry_in)
 
-    def _retry_in(self, delivery: Delivery, error: BaseException) -> float | None:
-        """Seconds until the next attempt, None where this was the last."""
-        final = delivery.attempt >= self._policy.max_attempts or (isinstance(error, BrrrError) and not error.retry)
-        return None if final else self._policy.retry_delay(delivery.attempt)
+    async def _count_failure(self, held: Held, error: BaseException) -> tuple[int, float | None]:
+        """Which attempt failed, and the seconds until the next; None where this was the last.
 
-    async def _settle(self, delivery: Delivery, error: BaseException, retry_in: float | None) -> None:
+        The last one is not counted: the counter is about to be set to 0. One that cannot be counted is tried again.
+        """
+        attempt = held.failed + 1
+        if attempt < self._policy.max_attempts and (not isinstance(error, BrrrError) or error.retry):
+            try:
+                attempt = await self._attempts.fail(held)
+            except BackendError as failure:
+                self.tell_failed(held.delivery.topic, failure)
+            if attempt < self._policy.max_attempts:
+                return attempt, self._policy.retry_delay(attempt)
+        return attempt, None
+
+    async def _settle(self, held: Held, error: BaseException, retry_in: float | None) -> None:
         if retry_in is None:
-            await self._bury(delivery, error)
+            await self._bury(held, error)
         else:
-            await self._release(delivery, retry_in)
+            await self._release(held, retry_in)
 
-    async def _look_again_later(self, delivery: Delivery) -> None:
-        """Let a parent that found no room wait: that is no failure, so its attempts are not used up by it."""
-        delay = self._policy.retry_delay(delivery.attempt)
-        if delivery.attempt < self._policy.max_attempts:
-            await self._release(delivery, delay)
-        else:
-            await self._operations.put([Put(delivery.topic, delivery.body, await self._in_queue(delay))])
-            await self._operations.ack([delivery])
+    async def _look_again_later(self, held: Held, waits: int) -> None:
+        """Let a parent that found no room wait: neither a failure nor a delivery, so its message is put anew."""
+        await self._forget(held, failures=False)
+        delay = await self._in_queue(self._policy.retry_delay(waits))
+        await self._operations.put([Put(held.delivery.topic, held.delivery.body, delay)])
+        await self._operations.ack([held.delivery])
 
-    async def _release(self, delivery: Delivery, delay: float) -> None:
+    async def _forget(self, held: Held, *, failures: bool = True) -> None:
+        """Set the message's counters to 0. Where that fails its next messages are given up a little sooner."""
+        try:
+            await self._attempts.forget(held, failures=failures)
+        except BackendError as error:
+            self.tell_failed(held.delivery.topic, error)
+
+    async def _release(self, held: Held, delay: float) -> None:
         """Give the delivery back, to come again after `delay` seconds."""
-        await self._operations.queue.release([delivery], delay=await self._in_queue(delay))
+        await self._operations.queue.release([held.delivery], delay=await self._in_queue(delay))
 
     async def _in_queue(self, delay: float) -> float:
         """What of a delay the queue is left with: one that cannot delay is waited for here, under the lease."""
@@ -310,19 +370,20 @@ class Handling:
         await asyncio.sleep(delay)
         return 0
 
-    async def _bury(self, delivery: Delivery, error: BaseException) -> None:
-        reason = self._engine.mask(_reason(error))
+    async def _bury(self, held: Held, error: BaseException) -> None:
+        delivery, reason = held.delivery, self._engine.mask(_reason(error))
         if isinstance(error, SpawnLimitError):
             call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
             with suppress(MalformedRecordError):  # then nobody can be read who waits
                 await self._engine.scheduler.hand_over(call_hash, delivery.topic, again=again)
+        await self._forget(held)
         await self._operations.queue.bury(delivery, reason)
         if self._hooks.wants(CallBuried):
             self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))
 
     def _tell_deferred(self, job: _Job, watched: Child, missing: int) -> None:
         if self._hooks.wants(CallDeferred):
-            topic, call = job.delivery.topic, job.call
+            topic, call = job.topic, job.call
             event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)
             self._hooks.emit(event)
 

@@ -34,7 +34,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CallStarted(NamedTuple):
-    """A handler is about to run."""
+    """A handler is about to run. `attempt` counts from 1: one more than the handler raised before."""
 
     topic: str
     root_id: str
@@ -66,7 +66,7 @@ class CallReturned(NamedTuple):
 
 
 class CallFailed(NamedTuple):
-    """A handler raised `error`. It is run again after `retry_in` seconds, or given up where that is None."""
+    """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; None: it is given up."""
 
     topic: str
     root_id: str
@@ -78,7 +78,7 @@ class CallFailed(NamedTuple):
 
 
 class CallBuried(NamedTuple):
-    """A message went to the dead letters of its topic. `error` is why."""
+    """A message went to the dead letters of its topic. `error` is why; `attempt` is the number of its deliveries."""
 
     topic: str
     body: bytes

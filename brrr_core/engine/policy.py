@@ -21,13 +21,13 @@ class Policy:
     Attributes:
         spawn_limit: The most messages that one schedule may cause, all its calls and wake-ups included. A schedule may
             have a limit of its own instead.
-        max_attempts: A call whose handler raised is given up in this attempt.
-        max_deliveries: A message that was delivered more often than this, whatever for, is given up unseen: it may be
-            what kills its workers.
+        max_attempts: A call whose handler raised so many times is given up. Other deliveries do not count.
+        max_deliveries: A message that was delivered more often than this, whatever for, is given up unseen.
         backoff: Seconds before the second attempt; each further one waits twice as long.
         backoff_limit: The most seconds between two attempts.
         grace: Seconds that running handlers get to finish when a worker stops.
-        patience: Seconds that a worker bears a backend which does not answer, before its loop raises the error.
+        patience: Seconds that a worker bears a queue which does not answer, before its loop raises the error; and
+            seconds that it keeps a message whose store does not answer, before another worker may try.
         cache_bytes: The most bytes of values that a worker remembers.
         check: Compare the calls of each re-run with those of the run before, and bury what is not deterministic.
     """

@@ -63,11 +63,15 @@ class Past:
         reads: The call hashes whose values it had or missed, in the order it asked; at most PREFETCH_LIMIT.
         missing: The children that it missed; the RECHECK_LIMIT that it asked for last.
         asked: All calls that it asked for, in order; only where determinism is checked.
+        waits: How many times since then the record of a missing child had no room for this call.
+        failed: How many failed attempts are counted for a call that waits so, and whose message was put anew.
     """
 
     reads: tuple[str, ...]
     missing: tuple[Child, ...]
     asked: tuple[Call, ...] = ()
+    waits: int = 0
+    failed: int = 0
 
 
 class History:

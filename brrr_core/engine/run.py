@@ -23,7 +23,7 @@ class Run:
         root_id: The schedule on whose behalf it runs.
         call: The call that is run.
         topic: The topic that its message came from, and that its children go to where none is named.
-        attempt: How many times its message has been delivered, this time included.
+        attempt: The number of this attempt, from 1: one more than the handler raised before, as far as that is counted.
         missing: The children that have no value yet, by their call hashes; not all of a very wide gather.
         failure: What a backend raised while it was asked for the handler; the run is then worth nothing.
     """

@@ -159,6 +159,6 @@ async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> No
                 f"the call {call.call_hash}" if letter.call_hash == call.call_hash else "a call on behalf of the call"
             )
             raise BuriedError(
-                f"{what} of {call.task_name!r} was given up in attempt {letter.attempt}: {letter.reason.rstrip('.')}",
+                f"{what} of {call.task_name!r} was given up in delivery {letter.attempt}: {letter.reason.rstrip('.')}",
                 remedy=f"Mend the cause, then put it back: brrr dead redrive {watch.letters.topic}.",
             )

@@ -1,14 +1,14 @@
 """The loop of one worker on one topic: receives, keeps leases, and stops without leaving anything half done."""
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
+from brrr_core.engine.attempts import Held
 from brrr_core.engine.delivery import Engine, Handle, Handling
-from brrr_core.engine.hooks import BackendFailed, WorkerStarted, WorkerStopped
-from brrr_core.errors import BackendClosedError
+from brrr_core.engine.hooks import WorkerStarted, WorkerStopped
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["Worker"]
 
@@ -32,8 +32,9 @@ class Worker:
         self._topic = topic
         self._handling = Handling(engine, handle)
         self._concurrency = concurrency
-        self._running: dict[asyncio.Task[None], Delivery] = {}
-        self._unstarted: list[Delivery] = []
+        self._time = asyncio.get_running_loop().time
+        self._running: dict[asyncio.Task[None], Held] = {}
+        self._unstarted: list[Held] = []
         self._released = 0
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
@@ -79,10 +80,10 @@ class Worker:
             if self._stopping.is_set():
                 self._unstarted.extend(received)
                 return
-            for delivery in received:
-                self._running[start_task(self._deliver(delivery))] = delivery
+            for held in received:
+                self._running[start_task(self._deliver(held))] = held
 
-    async def _receive(self, limit: int) -> Sequence[Delivery]:
+    async def _receive(self, limit: int) -> Sequence[Held]:
         """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""
         receive = asyncio.create_task(self._queue.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
         stop = asyncio.create_task(self._stopping.wait())
@@ -92,7 +93,7 @@ class Worker:
         except asyncio.CancelledError:
             await _end(receive)
             if not receive.cancelled() and receive.exception() is None:
-                self._unstarted.extend(receive.result())
+                self._unstarted.extend(self._held(receive.result()))
             raise
         finally:
             stop.cancel()
@@ -103,52 +104,90 @@ class Worker:
             await self._bear(error)
             return ()
         self._failing_since = None
-        return receive.result()
+        return self._held(receive.result())
+
+    def _held(self, deliveries: Sequence[Delivery]) -> list[Held]:
+        now = self._time()
+        return [Held(delivery, now) for delivery in deliveries]
 
     async def _bear(self, error: BaseException) -> None:
         """Wait a little after a failed receive, or raise its error when patience is at its end."""
         policy = self._engine.policy
-        now = time.monotonic()
-        self._failing_since = self._failing_since or now
+        now = self._time()
+        if self._failing_since is None:
+            self._failing_since = now
         if isinstance(error, BackendClosedError) or now - self._failing_since > policy.patience:
             raise error
-        self._engine.hooks.emit(BackendFailed(self._topic, error))
-        try:
-            async with asyncio.timeout(min(policy.retry_delay(1), 1.0)):
-                await self._stopping.wait()
-        except TimeoutError:
+        self._handling.tell_failed(self._topic, error)
+        if not await self._stops_within(min(policy.retry_delay(1), 1.0)):
             await self._release(self._unstarted)
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, held: Held) -> None:
         try:
-            await self._handling.handle(delivery)
-        except Exception as error:  # noqa: BLE001 - not a handler's error, and the lease brings the message back
-            self._engine.hooks.emit(BackendFailed(self._topic, error))
-            await self._give_back(delivery)
+            await self._handle(held)
         finally:
             task = asyncio.current_task()
             if task is not None and not self._handling.closing:  # from then on `_finish` releases what is cancelled
                 del self._running[task]
                 self._freed.set()
 
-    async def _give_back(self, delivery: Delivery) -> None:
+    async def _handle(self, held: Held) -> None:
+        """Handle a delivery. While a backend is away it is held and tried again, so that an outage costs no deliveries.
+
+        After the policy's patience another worker may try, but only if the cache can be told that this was no crash.
+        """
+        began, tries = self._time(), 0
+        while (error := await self._error_of(self._handling.handle, held)) is not None:
+            away = isinstance(error, BackendUnavailableError)
+            tries += 1
+            if away and await self._stops_within(self._engine.policy.retry_delay(tries)):
+                await self._release([held])
+                return
+            if away and self._time() - began < self._engine.policy.patience and not self._lost(held):
+                continue
+            error = await self._error_of(self._handling.give_back, held)
+            if error is None or not away or self._lost(held):
+                return
+
+    async def _error_of(self, step: Callable[[Held], Awaitable[None]], held: Held) -> Exception | None:
+        """The error that a step raised: not a handler's. The lease brings the message back."""
         try:
-            await self._handling.give_back(delivery)
-        except Exception as error:  # noqa: BLE001 - the lease brings the message back
-            self._engine.hooks.emit(BackendFailed(self._topic, error))
+            await step(held)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on
+            self._handling.tell_failed(self._topic, error)
+            return error
+        return None
+
+    async def _stops_within(self, seconds: float) -> bool:
+        """Whether the worker is told to stop within so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _lost(self, held: Held) -> bool:
+        """Whether a lease has surely run out."""
+        return self._time() - held.renewed > self._queue.lease
 
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(self._queue.lease / 3)
             if not self._running:
                 continue
+            helds = list(self._running.values())
             try:
-                await self._queue.extend(list(self._running.values()))
+                await self._queue.extend([held.delivery for held in helds])
+                now = self._time()
+                for held in helds:
+                    held.renewed = now
             except Exception as error:  # noqa: BLE001 - tried again long before the leases end
-                self._engine.hooks.emit(BackendFailed(self._topic, error))
+                self._handling.tell_failed(self._topic, error)
 
     async def _finish(self, grace: float) -> None:
         """Let what runs finish within the grace, cancel the rest and release it."""
+        self._stopping.set()  # for what waits for a backend
         try:
             await self._release(self._unstarted)
             if self._running:
@@ -159,16 +198,16 @@ class Worker:
                 task.cancel()
             if self._running:
                 await asyncio.wait(set(self._running))
-            await self._release([delivery for task, delivery in self._running.items() if task.cancelled()])
+            await self._release([held for task, held in self._running.items() if task.cancelled()])
 
-    async def _release(self, deliveries: Sequence[Delivery]) -> None:
-        if not deliveries:
+    async def _release(self, helds: Sequence[Held]) -> None:
+        if not helds:
             return
         try:
-            await self._queue.release(deliveries)
-            self._released += len(deliveries)
+            await self._handling.release_unfinished(helds)
+            self._released += len(helds)
         except Exception as error:  # noqa: BLE001 - their leases bring them back
-            self._engine.hooks.emit(BackendFailed(self._topic, error))
+            self._handling.tell_failed(self._topic, error)
 
 
 async def _end(receive: "asyncio.Task[list[Delivery]]") -> None:

@@ -1,0 +1,93 @@
+"""How the deliveries of a message ended, so that no delivery is taken for an attempt of its handler.
+
+A queue counts deliveries. It does not know whether one ended because the handler raised, because a worker gave the
+message back, or because the worker died. The first two are counted in the cache, by root id and call hash; what they
+do not explain is a crash or a lost lease. A call that succeeds in its first delivery counts nothing.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from brrr_core.backend.contracts import Delivery
+from brrr_core.engine.operations import Operations
+from brrr_core.errors import MalformedRecordError
+from brrr_core.wire import decode_message
+
+__all__ = ["Attempts", "Held"]
+
+FAILED: Final = "brrr_failed"
+EXCUSED: Final = "brrr_excused"
+"""The first parts of the counters' keys. They are ours: workers of other SDKs neither read nor write them."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A delivery that a worker holds, and how the earlier ones of its message ended.
+
+    Attributes:
+        delivery: The delivery.
+        renewed: When its lease last began, by the loop's clock.
+        failed: How many attempts the handler ended by raising, as the cache has it.
+        excused: How many deliveries ended for another reason that is known, as the cache has it.
+    """
+
+    delivery: Delivery
+    renewed: float
+    failed: int = 0
+    excused: int = 0
+
+    @property
+    def unexplained(self) -> int:
+        """How many earlier deliveries ended with their worker's death or with a lost lease."""
+        return max(0, self.delivery.attempt - 1 - self.failed - self.excused)
+
+
+class Attempts:
+    """The counters of all messages of a connection."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def look(self, held: Held) -> None:
+        """Read how the earlier deliveries ended, if there were any."""
+        if held.delivery.attempt > 1:
+            await self._count(held, 0, 0)
+
+    async def fail(self, held: Held) -> int:
+        """Count an attempt that the handler ended by raising. How many there are now.
+
+        A handler that raised is not what killed its workers before.
+        """
+        await self._count(held, 1, held.unexplained)
+        return held.failed
+
+    async def excuse(self, helds: Sequence[Held]) -> None:
+        """Count deliveries that workers give back for reasons of their own."""
+        amounts: list[tuple[str, int]] = []
+        for held in helds:
+            with suppress(MalformedRecordError):  # such a message is given up in its first delivery anyway
+                amounts.append((_keys(held.delivery)[1], 1))
+        await self._operations.count(amounts)
+
+    async def forget(self, held: Held, *, failures: bool = True) -> None:
+        """Set the counters to 0 before the message is settled.
+
+        Args:
+            held: The delivery.
+            failures: Whether the failed attempts are forgotten too. They are not for a message that is put anew: it
+                counts its deliveries from 1 again.
+        """
+        if held.failed or held.excused:
+            await self._count(held, -held.failed if failures else 0, -held.excused - (0 if failures else held.failed))
+
+    async def _count(self, held: Held, failed: int, excused: int) -> None:
+        amounts = zip(_keys(held.delivery), (failed, excused), strict=True)
+        held.failed, held.excused = await self._operations.count(list(amounts))
+
+
+def _keys(delivery: Delivery) -> tuple[str, str]:
+    message = decode_message(delivery.body)
+    of = f"{message.root_id}/{message.call_hash}"
+    return f"{FAILED}/{of}", f"{EXCUSED}/{of}"

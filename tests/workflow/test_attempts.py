@@ -1,0 +1,287 @@
+"""Deliveries are not attempts: only a handler that raises uses up an attempt. In virtual time."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.backend import BackendUrl, Duration
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions
+from brrr_core.engine.hooks import CallFailed
+from brrr_core.errors import BackendUnavailableError
+from tests.support.fleet import TOPIC, over
+from tests.support.instrumented import Instrument, Operation
+from tests.support.virtual import run_virtually
+
+LEASE = 30.0
+OUTAGE = 300.0
+BOUND = 24 * 3600.0
+
+
+class Place:
+    """Backends in virtual time, and workers on them.
+
+    Attributes:
+        away: The operations that fail, by how their names begin.
+        seen: The values of `app.attempt`, in order.
+        failures: What the hooks were told.
+    """
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        self.backend = backend
+        self.away: tuple[str, ...] = ()
+        self.seen: list[int] = []
+        self.failures: list[CallFailed] = []
+        self.instrument = Instrument(before=self._refuse)
+        self.client = brrr.AppConsumer(codec="json", connection=over(backend))
+
+    async def _refuse(self, operation: Operation) -> None:
+        if self.away and operation.name.startswith(self.away):
+            raise BackendUnavailableError(f"{operation.name} is cut off")
+
+    @brrr.hookimpl
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        self.failures.append(event)
+
+    @asynccontextmanager
+    async def worker(self, handlers: Mapping[str, Any], **policy: Any) -> AsyncIterator[brrr.Connection]:
+        """A worker for as long as the block lasts."""
+        connection = over(self.instrument.wrap(self.backend), policy=brrr.Policy(**policy), hooks=[self])
+        app = brrr.AppWorker(handlers=handlers, codec="json", connection=connection)
+        loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
+        try:
+            yield connection
+        finally:
+            connection.stop()
+            await loop
+            await connection.close()
+
+    async def dead(self) -> str:
+        """The reason of the only dead letter, once there is one."""
+        while not (await self.backend.queue.stats(TOPIC)).dead:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(1)
+        (letter,) = await self.backend.queue.dead(TOPIC, limit=2)
+        return letter.reason
+
+    async def deliver(self, times: int) -> None:
+        """Deliver every message so many times to receivers that give it back."""
+        for _ in range(times):
+            await self.backend.queue.release(await self.backend.queue.receive(TOPIC, limit=1000, wait=0))
+
+
+def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in virtual time, with a place of its own as its first argument."""
+
+    def run(**parameters: Any) -> None:
+        async def main() -> None:
+            clock = asyncio.get_running_loop().time
+            options = MemoryOptions(Duration(LEASE))
+            async with MemoryBackend(BackendUrl("memory"), options, clock=clock) as backend, asyncio.timeout(BOUND):
+                await test(Place(backend), **parameters)
+
+        run_virtually(main())
+
+    _, *parameters = inspect.signature(test).parameters.values()
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # what pytest goes by
+    run.__name__ = test.__name__
+    return run
+
+
+def failing(place: Place, times: int) -> Any:
+    """A handler that raises so many times before it returns."""
+
+    @brrr.handler
+    async def flaky(app: brrr.ActiveWorker, n: int = 0) -> str:
+        place.seen.append(app.attempt)
+        if app.attempt <= times:
+            raise ConnectionError("not yet")
+        return "done"
+
+    return flaky
+
+
+@pytest.mark.parametrize("policy", [{}, {"backoff": 0.01, "backoff_limit": 0.05}], ids=["default", "quick"])
+@pytest.mark.parametrize("away", [("store",), ("store", "cache")], ids=["store", "store and cache"])
+@virtually
+async def test_store_outage_uses_up_neither_attempts_nor_deliveries(
+    place: Place, policy: dict[str, float], away: tuple[str, ...]
+) -> None:
+    flaky = failing(place, 1)
+    for n in range(5):
+        await place.client.schedule(flaky, topic=TOPIC)(n)
+    place.away = away
+    async with place.worker({"flaky": flaky}, **policy):
+        await asyncio.sleep(OUTAGE)
+        place.away = ()
+        for n in range(5):
+            assert await place.client.result(flaky)(n) == "done"
+    assert sorted(place.seen) == [1] * 5 + [2] * 5
+    assert await place.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
+
+
+@virtually
+async def test_worker_that_waits_for_its_store_stops_at_once(place: Place) -> None:
+    flaky = failing(place, 0)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    place.away = ("store", "cache")
+    async with place.worker({"flaky": flaky}):
+        await asyncio.sleep(OUTAGE)
+        stopped = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() == stopped
+    assert (await place.backend.queue.stats(TOPIC)).ready == 1
+
+
+@virtually
+async def test_message_goes_to_another_worker_when_patience_ends(place: Place) -> None:
+    flaky = failing(place, 0)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    place.away = ("store",)
+    async with place.worker({"flaky": flaky}, patience=60):
+        await asyncio.sleep(59)
+        assert (await place.backend.queue.stats(TOPIC)).leased == 1
+        while (await place.backend.queue.stats(TOPIC)).leased:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(1)
+    (delivery,) = await place.backend.queue.receive(TOPIC, limit=1, wait=1000)
+    assert delivery.attempt == 2
+
+
+@virtually
+async def test_deliveries_that_ended_without_a_failure_are_no_attempts(place: Place) -> None:
+    flaky = failing(place, 1000)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    await place.deliver(20)
+    async with place.worker({"flaky": flaky}, max_attempts=3):
+        assert "not yet" in await place.dead()
+    assert place.seen == [1, 2, 3]
+    assert [event.attempt for event in place.failures] == [1, 2, 3]
+    delays = [event.retry_in for event in place.failures]
+    assert delays[2] is None
+    assert 0.5 <= delays[0] <= 1.0 <= delays[1] <= 2.0  # type: ignore[operator] # by attempts, not by deliveries
+
+
+@virtually
+async def test_failed_attempts_are_counted_across_workers(place: Place) -> None:
+    flaky = failing(place, 1000)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    for attempts in (1, 2, 3):
+        async with place.worker({"flaky": flaky}, max_attempts=3):
+            await until(lambda: len(place.seen) == attempts)  # noqa: B023 - awaited within the round
+    assert "not yet" in await place.dead()
+    assert place.seen == [1, 2, 3]
+
+
+@virtually
+async def test_call_that_got_further_has_all_its_attempts_again(place: Place) -> None:
+    @brrr.handler_no_arg
+    async def leaf(n: int) -> int:
+        return n
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        place.seen.append(app.attempt)
+        if len(place.seen) in (1, 2, 4, 5):
+            raise ConnectionError("not yet")
+        return await app.call(leaf)(1)
+
+    await place.client.schedule(top, topic=TOPIC)()
+    async with place.worker({"top": top, "leaf": leaf}, max_attempts=3):
+        assert await place.client.result(top)() == 1
+    assert place.seen == [1, 2, 3, 1, 2, 3]
+
+
+@virtually
+async def test_redriven_call_has_all_its_attempts_again(place: Place) -> None:
+    flaky = failing(place, 1000)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    async with place.worker({"flaky": flaky}, max_attempts=3):
+        await place.dead()
+        await place.backend.queue.redrive(TOPIC, limit=1)
+        await place.dead()
+    assert place.seen == [1, 2, 3, 1, 2, 3]
+
+
+@virtually
+async def test_failure_that_cannot_be_counted_is_told_and_tried_again(place: Place) -> None:
+    flaky = failing(place, 1)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    place.away = ("cache",)
+    async with place.worker({"flaky": flaky}, max_attempts=2):
+        await until(lambda: place.failures)
+        assert str(place.failures[0].error) == "not yet"
+        await asyncio.sleep(OUTAGE)
+        place.away = ()
+        assert await place.client.result(flaky)() == "done"
+    assert place.seen == [1, 1, 2]
+
+
+@virtually
+async def test_calls_that_succeed_at_first_are_not_counted(place: Place) -> None:
+    flaky = failing(place, 0)
+    for n in range(5):
+        await place.client.schedule(flaky, topic=TOPIC)(n)
+    async with place.worker({"flaky": flaky}):
+        for n in range(5):
+            assert await place.client.result(flaky)(n) == "done"
+    assert not place.instrument.calls["cache.increment"]
+
+
+@virtually
+async def test_settled_calls_leave_no_count(place: Place) -> None:
+    flaky = failing(place, 2)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    await place.deliver(1)
+    async with place.worker({"flaky": flaky}):
+        assert await place.client.result(flaky)() == "done"
+    counters = place.backend.cache._session.space.counters  # type: ignore[attr-defined]
+    assert {name: count for name, count in counters.items() if count and not name.startswith("brrr_count/")} == {}
+
+
+@virtually
+async def test_parent_that_finds_no_room_neither_uses_up_attempts_nor_regains_them(place: Place) -> None:
+    @brrr.handler_no_arg
+    async def child() -> int:
+        await asyncio.sleep(10 * OUTAGE)
+        return 1
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, n: int) -> int:
+        if n:
+            place.seen.append(app.attempt)
+            if len(place.seen) in (1, 3):
+                raise ConnectionError("not yet")
+        return n + await app.call(child)()
+
+    import brrr_core.engine.scheduling as module
+
+    handlers = {"parent": parent, "child": child}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RETURNS_LIMIT", 1)
+        async with place.worker(handlers, max_attempts=3, max_deliveries=4, backoff_limit=20):
+            await place.client.schedule(parent, topic=TOPIC)(0)
+            await asyncio.sleep(1)
+            await place.client.schedule(parent, topic=TOPIC)(1)
+            assert await place.client.result(parent)(1) == 2
+    assert place.seen == [1, 2, 2, 3]
+    assert place.instrument.items["queue.put"] > 100
+
+
+@virtually
+async def test_dead_letter_of_too_many_deliveries_says_what_the_worker_saw(place: Place) -> None:
+    flaky = failing(place, 1000)
+    await place.client.schedule(flaky, topic=TOPIC)()
+    place.away = ("store",)
+    async with place.worker({"flaky": flaky}, max_deliveries=4, patience=1):
+        reason = await place.dead()
+    assert "delivered 5 times" in reason
+    assert "its handler raised 0 times" in reason
+    assert "store.read is cut off" in reason
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait, in virtual time, until a condition holds."""
+    while not condition():  # noqa: ASYNC110 - nobody tells of it
+        await asyncio.sleep(0.1)
