@@ -14,7 +14,7 @@ from brrr_core.backend.contracts import (
 )
 from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
-from brrr_core.backend.tasks import start_task
+from brrr_core.backend.tasks import cancelled_from_outside, start_task
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -33,6 +33,7 @@ __all__ = [
     "Size",
     "Store",
     "Swap",
+    "cancelled_from_outside",
     "shown",
     "start_task",
 ]

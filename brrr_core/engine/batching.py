@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from brrr_core.backend.tasks import start_task
+from brrr_core.backend.tasks import cancelled_from_outside, start_task
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["BATCH_LIMIT", "Batcher"]
@@ -40,6 +40,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._run = run
         self._limit = limit
         self._asks: deque[_Ask[ItemT, ResultT]] = deque()
+        self._asked: list[_Ask[ItemT, ResultT]] = []
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -61,23 +62,20 @@ class Batcher(Generic[ItemT, ResultT]):
             await asyncio.wait({self._task})
 
     async def _drain(self) -> None:
-        asks: list[_Ask[ItemT, ResultT]] = []
-        try:
-            while self._asks:
-                asks = self._take()
-                await self._answer(asks)
-        finally:
-            self._give_up(asks)
+        while self._asks:
+            self._asked = self._take()
+            await self._answer(self._asked)
+        self._asked, self._task = [], None
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        if self._task is task:  # cancelled before it began
-            self._give_up([])
-
-    def _give_up(self, asks: list[_Ask[ItemT, ResultT]]) -> None:
-        self._task = None
-        for ask in (*asks, *self._asks):
-            ask.future.cancel()  # does nothing to those that are answered
+        """Fail the asks that a task leaves unanswered. A task that is cancelled may not even have begun."""
+        if self._task is not task:
+            return
+        left, self._asked, self._task = [*self._asked, *self._asks], [], None
         self._asks.clear()
+        for ask in left:
+            if not ask.future.done():
+                ask.future.set_exception(cancelled_from_outside())
 
     def _take(self) -> list[_Ask[ItemT, ResultT]]:
         asks = [self._asks.popleft()]

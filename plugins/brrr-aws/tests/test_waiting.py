@@ -76,6 +76,30 @@ async def test_a_cancellation_passes_a_lifetime_also_when_that_ends():
             await task
 
 
+async def test_request_under_way_ends_if_others_cancel_every_task_of_its_client():
+    lifetime = Lifetime()
+    waiting = asyncio.create_task(_wait(lifetime))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task(), waiting}:
+        task.cancel()
+    later = asyncio.create_task(_wait(lifetime))
+
+    with pytest.raises(BackendClosedError, match="cancelled from outside"):
+        await waiting
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not later.done()
+    lifetime.end()
+    with pytest.raises(BackendClosedError, match="closed"):
+        await later
+
+
+async def test_cancellation_that_a_client_library_passes_on_is_not_the_callers():
+    with pytest.raises(BackendClosedError, match="cancelled from outside"):
+        async with Lifetime().within():
+            raise asyncio.CancelledError
+
+
 async def test_a_timeout_of_somebody_else_passes_a_lifetime():
     with pytest.raises(TimeoutError, match="theirs"):
         async with Lifetime().within():
@@ -138,14 +162,21 @@ async def test_all_are_run_to_the_end_where_that_is_wanted():
     assert sorted(begun) == [*range(10)]
 
 
-async def test_one_that_is_cancelled_alone_is_no_result():
+@pytest.mark.parametrize("turns", [0, 1], ids=["before they begin", "under way"])
+async def test_tasks_that_others_cancel_fail_the_caller_that_nobody_cancelled(turns):
     async def run(number):
-        if number == 1:
-            raise asyncio.CancelledError
-        return number
+        await asyncio.Event().wait()
 
-    with pytest.raises(asyncio.CancelledError):
-        await spread(run, range(3), limit=2)
+    spreading = asyncio.create_task(spread(run, range(3), limit=2))
+    await asyncio.sleep(0)
+    others = {asyncio.current_task(), spreading}
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - others:
+        task.cancel()
+
+    with pytest.raises(BackendClosedError, match="cancelled from outside"):
+        await spreading
 
 
 async def test_cancelling_cancels_all():

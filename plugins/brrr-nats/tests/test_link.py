@@ -14,6 +14,7 @@ from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailabl
 from brrr_core.plugins import parse_url
 from brrr_nats import batches
 from brrr_nats.batches import largest_first
+from brrr_nats.connection import TASKS
 from brrr_nats.link import Link, Request
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
@@ -398,3 +399,28 @@ async def test_nothing_is_sent_on_a_connection_that_the_system_has_given_up(link
     (reply,) = await link.request_many([Request(INFO)])  # on another: it may not be sent twice
 
     assert reply.payload
+
+
+@pytest.mark.parametrize("name", TASKS)
+async def test_request_whose_connection_loses_a_task_to_others_ends_at_once(shared_server, name):
+    async with linked(shared_server.url, timeout=300) as link:
+        lost = link.line.current
+        async with answering(link, lambda _: None) as subject:
+            asking = asyncio.create_task(link.request_many([Request(subject, b"x")]))
+            await until(lambda: len(lost._waiters))
+            getattr(lost, name).cancel()
+            async with asyncio.timeout(30):
+                with pytest.raises(BackendUnavailableError, match="cancelled from outside"):
+                    await asking
+                assert await link.request_many([Request(INFO)], repeat=True)
+                assert link.line.current is not lost
+                await asyncio.wait(lost._tasks)
+
+
+async def test_task_that_connects_is_cancelled_from_outside_and_the_next_request_connects(shared_server):
+    async with linked(shared_server.url, retry_for=300) as link:
+        link.line.current.end(ConnectionResetError("by the test"))
+        link.line._dialling.cancel()
+
+        async with asyncio.timeout(30):
+            assert await link.request_many([Request(INFO)], repeat=True)

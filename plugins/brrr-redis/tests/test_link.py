@@ -7,6 +7,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError
 from brrr_redis.dialling import Dialler
+from brrr_redis.failures import LinkClosedError, Lost
 from brrr_redis.links import Links
 from brrr_redis.location import Address
 from brrr_redis.options import RedisOptions
@@ -85,3 +86,23 @@ async def test_many_that_ask_at_once_open_one_connection(valkey):
         await asyncio.gather(*(backend.queue.stats(f"t{number}") for number in range(50)))
 
         assert int(valkey.do("INFO", "clients")["connected_clients"]) <= before
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2], ids=["before they begin", "as they begin", "at rest"])
+@pytest.mark.parametrize("which", ["reader", "writer"])
+async def test_command_whose_link_loses_a_task_to_others_ends_at_once(valkey, dialler, turns, which):
+    before = asyncio.all_tasks()
+    link = await dialler.dial(Address("127.0.0.1", valkey.port), patience=300)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asked = link.ask(("BLPOP", "nothing", 0))
+    tasks = asyncio.all_tasks() - before
+    for task in tasks & {link._reader} if which == "reader" else tasks - {link._reader}:
+        task.cancel()
+    if which == "writer" and not turns:  # there is none yet
+        link._reader.cancel()
+
+    async with asyncio.timeout(30):
+        assert isinstance(await asked, Lost)
+    assert not link.alive
+    await link.end(LinkClosedError())

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import brrr_core as brrr
-from brrr_core.errors import BackendUnavailableError
+from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_redis.layout import Layout
 from tests.support.polling import until
 from tests.support.proxy import proxied
@@ -348,3 +348,20 @@ async def test_many_leases_that_run_out_together_all_come_back(url):
                 found = await queue.receive(TOPIC, limit=1000, wait=1)
                 seen.update(each.body for each in found)
                 await queue.ack(found)
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["before it begins", "at rest"])
+async def test_receive_whose_watch_is_cancelled_from_outside_raises_and_the_next_one_waits(backend, turns):
+    queue = backend.queue
+    waiting = asyncio.create_task(queue.receive("jobs", limit=1, wait=600))
+    await until(lambda: queue._watches._watches)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    (watch,) = queue._watches._watches.values()
+    watch._task.cancel()
+
+    async with asyncio.timeout(30):
+        with pytest.raises(BackendClosedError, match="cancelled from outside"):
+            await waiting
+        await queue.put("jobs", [b"x"])
+        assert len(await queue.receive("jobs", limit=1, wait=600)) == 1

@@ -62,16 +62,6 @@ async def test_batcher_shares_batches_under_an_eager_task_factory() -> None:
     assert backend.batches == [[0, 1, 2], [10, 11, 12]]
 
 
-async def test_batcher_whose_task_is_cancelled_before_it_begins_fails_what_was_asked_and_works_on() -> None:
-    batcher = Batcher(Backend().run)
-    asked = batcher.ask([1])
-    batcher._task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await asked
-    assert await batcher.ask([2]) == [4]
-
-
 async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> None:
     backend = Backend()
     backend.gate.clear()
@@ -182,19 +172,31 @@ async def test_closing_waits_for_all_that_was_asked() -> None:
     await batcher.close()  # again does nothing
 
 
-async def test_a_batch_that_is_cancelled_from_outside_leaves_nobody_waiting() -> None:
+@pytest.mark.parametrize("turns", [0, 1, 2], ids=["before it begins", "as it begins", "under way"])
+async def test_task_that_is_cancelled_from_outside_fails_every_ask(turns: int) -> None:
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
-    first = batcher.ask([1])
-    await backend.begun.wait()
-    second = batcher.ask([2])
+    asks = [batcher.ask([1])]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asks.append(batcher.ask([2]))
 
     assert batcher._task is not None
     batcher._task.cancel()
-    await asyncio.wait({first, second})
+    await asyncio.wait(asks)
 
-    assert first.cancelled()
-    assert second.cancelled()
-    backend.gate.set()
+    assert [type(ask.exception()) for ask in asks] == [BackendClosedError] * 2
+
+
+async def test_ask_after_a_cancellation_from_outside_is_answered() -> None:
+    backend = Backend()
+    batcher = Batcher(backend.run)
+    first = batcher.ask([1])
+    assert batcher._task is not None
+    batcher._task.cancel()
+    await asyncio.wait({first})
+
+    assert isinstance(first.exception(), BackendClosedError)
     assert await batcher.ask([3]) == [6]
+    await batcher.close()

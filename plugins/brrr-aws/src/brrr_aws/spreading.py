@@ -1,8 +1,10 @@
 """Running independent requests side by side, a bounded number at a time."""
 
-from asyncio import TaskGroup
+from asyncio import CancelledError, TaskGroup
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+
+from brrr_core.backend import cancelled_from_outside
 
 __all__ = ["spread"]
 
@@ -26,6 +28,7 @@ async def spread(
 
     Raises:
         Exception: What the first one raised that failed.
+        BackendClosedError: One was cancelled, and not the caller.
     """
     if len(things) == 1:
         return [await run(things[0])]
@@ -46,8 +49,9 @@ async def spread(
                 raise
 
     async with TaskGroup() as group:
-        for _ in range(min(limit, len(things))):
-            group.create_task(work())
-    if failures:
+        tasks = [group.create_task(work()) for _ in range(min(limit, len(things)))]
+    if failures and not isinstance(failures[0], CancelledError):
         raise failures[0]
+    if any(task.cancelled() for task in tasks):  # one may be cancelled before it begins
+        raise cancelled_from_outside()
     return [results[place] for place in range(len(things))]

@@ -68,6 +68,8 @@ class Connection(Client):
         self._prefix = b""
         self._answered: Future[None] | None = None
         self.cause: Exception | None = None
+        self.is_orphaned = False
+        """Whether others have cancelled a task of it, and so, it may be, every task of a loop that is ending."""
         self.last_read = self._loop.time()
         self.inbox = ""
 
@@ -169,6 +171,8 @@ class Connection(Client):
         """
         self.inbox = f"{inbox}.{self._nuid.next().decode()}"
         self._prefix = f"{self.inbox}.".encode()
+        for task in self._tasks:
+            task.add_done_callback(self._on_task_end)
         self._transport.write(b"SUB %b* %d\r\n" % (self._prefix, REPLIES))  # type: ignore[union-attr]
         await self._until_answered()
 
@@ -198,14 +202,13 @@ class Connection(Client):
     async def shut(self) -> None:
         """Close the socket, and leave no task behind. What was sent is still given to the system, if it takes it."""
         self.end(nats_errors.ConnectionClosedError())
-        tasks: list[Task[None]] = [task for name in TASKS if (task := getattr(self, name)) is not None]
+        tasks = self._tasks
         closing = asyncio.create_task(self._shut(), name="brrr closes a connection")
         try:
             await asyncio.wait({closing}, timeout=PARTING)
         finally:
-            self._abort()
-            for task in (closing, *tasks):
-                task.cancel()
+            self.abort()
+            closing.cancel()
         await asyncio.wait({closing, *tasks})
         if not closing.cancelled():
             closing.exception()  # whatever it was, the socket is gone
@@ -215,9 +218,21 @@ class Connection(Client):
             return
         await self._close(Client.CLOSED, do_cbs=False)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close the socket at once, and cancel every task."""
         if self._writer is not None:
             self._writer.transport.abort()
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def _tasks(self) -> list[Task[None]]:
+        return [task for name in TASKS if (task := getattr(self, name)) is not None]
+
+    def _on_task_end(self, task: Task[None]) -> None:
+        if task.cancelled() and self.cause is None:
+            self.is_orphaned = True
+            self.end(ConnectionAbortedError("its tasks were cancelled from outside"))
 
     @property
     def _writer(self) -> StreamWriter | None:

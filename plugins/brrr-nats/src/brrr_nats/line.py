@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from random import shuffle, uniform
 from typing import Final
 
-from brrr_core.backend import start_task
+from brrr_core.backend import cancelled_from_outside, start_task
 from brrr_core.errors import BackendError
 from brrr_nats.connection import Connection
 from brrr_nats.dialling import dial
@@ -70,10 +70,14 @@ class Line:
         Raises:
             BackendUnavailableError: No server can be reached, or none takes the login.
             BackendError: The servers are too old, or have no JetStream.
+            BackendClosedError: The backend was closed, or the task that connects was cancelled from outside.
         """
-        self._dialling = asyncio.create_task(self._dial_once(), name="brrr connects")
+        dialling = self._dialling = asyncio.create_task(self._dial_once(), name="brrr connects")
+        await asyncio.wait({dialling})
+        if dialling.cancelled():
+            raise closed() if self._closing.is_set() else cancelled_from_outside()
         try:
-            await asyncio.shield(self._dialling)
+            dialling.result()
         except FAILURES as error:
             raise translated(error, self.where) from error
 
@@ -91,8 +95,10 @@ class Line:
             if current is not None:
                 return current
             left = deadline - self._loop.time()
-            if self._dialling is None or left <= 0:
+            if left <= 0:
                 raise self._error.with_traceback(None)  # the same one is raised for everybody who waits
+            if self._dialling is None or self._dialling.done():  # it was cancelled from outside
+                self._dialling = start_task(self._dial_on(), name="brrr connects again")
             await asyncio.wait({self._dialling}, timeout=left)
 
     async def close(self) -> None:
@@ -144,9 +150,13 @@ class Line:
         if self._loop.time() - self._since >= STEADY:
             self._pause = BEFORE_DIALLING
         self._error = _lost(connection)
+        if connection.is_orphaned:
+            connection.abort()  # a loop that is ending does not wait for tasks that begin now, unless somebody does
+            return
         shutting = start_task(connection.shut(), name="brrr closes a connection that was lost")
         self._shutting.add(shutting)
         shutting.add_done_callback(self._shutting.discard)
+        shutting.add_done_callback(lambda _: connection.abort())  # it may be cancelled before it begins
         self._dialling = start_task(self._dial_on(), name="brrr connects again")
 
     async def _dial_once(self) -> None:

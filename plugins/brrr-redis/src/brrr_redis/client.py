@@ -8,6 +8,7 @@ from typing import Final
 
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 
+from brrr_core.backend import cancelled_from_outside
 from brrr_core.errors import BrrrError
 from brrr_redis.commands import Command
 from brrr_redis.failures import Lost, closed, misplaced, passing, translated, waits_for_room
@@ -93,7 +94,7 @@ class Client:
             tries = (self._insist(commands[place], links[place], replies[place]) for place in failed)
             for place, reply in zip(failed, await asyncio.gather(*tries, return_exceptions=True), strict=True):
                 if isinstance(reply, BaseException):
-                    raise reply
+                    raise cancelled_from_outside() if isinstance(reply, asyncio.CancelledError) else reply
                 replies[place] = reply
         return replies
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from redis.exceptions import AskError, MovedError, RedisError
 
-from brrr_core.backend import start_task
+from brrr_core.backend import cancelled_from_outside, start_task
 from brrr_redis.failures import NoPrimaryError, closed
 from brrr_redis.link import Link, Reply
 from brrr_redis.links import Links, seen
@@ -30,6 +30,7 @@ class ClusterRoutes(Routes):
         self._servers: list[Address | None] = [None] * SLOTS
         self._stale = True
         self._learning: Task[None] | None = None
+        self._closed = False
 
     def ready(self, key: bytes) -> Link | None:
         """The link for the key's slot, while the map is trusted."""
@@ -75,6 +76,7 @@ class ClusterRoutes(Routes):
 
     async def close(self) -> None:
         """Close every link."""
+        self._closed = True
         if self._learning is not None:
             self._learning.cancel()
             await wait({self._learning})
@@ -84,26 +86,27 @@ class ClusterRoutes(Routes):
         """One of those who need the map asks for it; the others wait for the same answer."""
         if self._learning is None:
             self._learning = start_task(self._ask_around(), name="brrr learns a cluster's slots")
-            self._learning.add_done_callback(seen)
+            self._learning.add_done_callback(self._on_learned)
         task = self._learning
         await wait({task})
         if task.cancelled():
-            raise closed()
+            raise closed() if self._closed else cancelled_from_outside()
         task.result()
+
+    def _on_learned(self, task: Task[None]) -> None:
+        self._learning = None
+        seen(task)
 
     async def _ask_around(self) -> None:
         failures: list[str] = []
-        try:
-            for server in dict.fromkeys([*(each for each in self._servers if each is not None), *self._seeds]):
-                try:
-                    self._take(await (await self.links.get(server)).ask(("CLUSTER", "SLOTS")), server)
-                except (RedisError, OSError) as error:
-                    failures.append(f"{server}: {error}")
-                else:
-                    self._stale = False
-                    return
-        finally:
-            self._learning = None
+        for server in dict.fromkeys([*(each for each in self._servers if each is not None), *self._seeds]):
+            try:
+                self._take(await (await self.links.get(server)).ask(("CLUSTER", "SLOTS")), server)
+            except (RedisError, OSError) as error:
+                failures.append(f"{server}: {error}")
+            else:
+                self._stale = False
+                return
         raise NoPrimaryError(f"no server of the cluster can be asked for its slots: {'; '.join(failures)}")
 
     def _take(self, answer: Reply, server: Address) -> None:

@@ -79,6 +79,7 @@ class Link:
                 raise TimeoutError(f"no answer within {connect_timeout:g} s") from error
             raise
         link._reader = asyncio.create_task(link._serve(), name=f"brrr link to {address}")
+        link._reader.add_done_callback(lambda _: link._fail(LinkClosedError()))  # it may be cancelled before it begins
         return link
 
     @property
@@ -106,6 +107,7 @@ class Link:
     async def _serve(self) -> None:
         """Read answers until the connection is lost or ended."""
         writer = asyncio.create_task(self._write())
+        writer.add_done_callback(lambda _: self._stop_reading(LinkClosedError()))  # it may be cancelled from outside
         try:
             await self._read()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told

@@ -3,7 +3,7 @@
 from asyncio import Task, wait
 from typing import Any
 
-from brrr_core.backend import start_task
+from brrr_core.backend import cancelled_from_outside, start_task
 from brrr_redis.dialling import Dialler
 from brrr_redis.failures import LinkClosedError, closed
 from brrr_redis.link import Link
@@ -51,9 +51,10 @@ class Links:
         if task is None:
             task = self._opening[address] = start_task(self._open(address), name=f"brrr opens a link to {address}")
             task.add_done_callback(seen)
+            task.add_done_callback(lambda _: self._opening.pop(address))
         await wait({task})
         if task.cancelled():
-            raise closed()
+            raise closed() if self._ended() else cancelled_from_outside()
         return task.result()
 
     async def new(self, address: Address, *, patience: float) -> Link:
@@ -92,12 +93,9 @@ class Links:
         return self._closed
 
     async def _open(self, address: Address) -> Link:
-        try:
-            link = await self._dialler.dial(address)
-            before = self._shared.get(address)
-            self._shared[address] = link
-            if before is not None:
-                self.end(before)
-            return link
-        finally:
-            del self._opening[address]
+        link = await self._dialler.dial(address)
+        before = self._shared.get(address)
+        self._shared[address] = link
+        if before is not None:
+            self.end(before)
+        return link

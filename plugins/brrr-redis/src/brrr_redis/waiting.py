@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from brrr_core.backend import cancelled_from_outside
 from brrr_core.errors import BackendClosedError
 from brrr_redis.client import FIRST_PAUSE, Client
 from brrr_redis.failures import closed
@@ -61,6 +62,7 @@ class Watch:
         self._timer: TimerHandle | None = None
         self._closed = False
         self._task: Task[None] = asyncio.create_task(self._run(), name="brrr waits for a topic")
+        self._task.add_done_callback(self._on_end)
 
     async def wait(self, deadline: float, due_in: float | None) -> None:
         """Wait until it is this receiver's turn to look, or until `deadline`, by the loop's clock.
@@ -115,14 +117,24 @@ class Watch:
 
     async def close(self) -> None:
         """End every wait with `BackendClosedError`, and the connection."""
+        self._fail(closed)
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    def _fail(self, error: Callable[[], BackendClosedError]) -> None:
+        """Take no more receivers, and end those that wait."""
         self._closed = True
         self._stop_timer()
         for turn in self._waiting:
             if not turn.done():
-                turn.set_exception(closed())
+                turn.set_exception(error())
         self._waiting.clear()
-        self._task.cancel()
-        await asyncio.wait({self._task})
+
+    def _on_end(self, task: Task[None]) -> None:
+        if task.cancelled():
+            if not self._closed:  # it was cancelled before it began
+                self._idle()
+            self._fail(cancelled_from_outside)
 
     def _look(self) -> None:
         self._timer = None
