@@ -1,15 +1,16 @@
 """Rules BACKEND-OPEN and BACKEND-CLEAN: opening, closing, and leaving nothing behind."""
 
 import asyncio
-from asyncio import CancelledError, create_task, gather, sleep, to_thread
-from collections.abc import Awaitable
+from asyncio import CancelledError, Task, all_tasks, create_task, current_task, gather, sleep, to_thread, wait
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from brrr_core.backend import Backend, Cache, Queue, Store, Swap
 from brrr_core.contract.checks import broken, check, equal, refused
 from brrr_core.contract.context import Context, NotApplicableError, raised
 from brrr_core.contract.leaks import open_files, other_tasks, poll, threads
 from brrr_core.contract.registry import rule
-from brrr_core.errors import BackendClosedError
+from brrr_core.errors import BackendClosedError, BackendError
 
 POOL = "asyncio_"
 """How the threads of the loop's own pool are called; they end with the loop."""
@@ -309,3 +310,92 @@ async def many_openings(ctx: Context) -> None:
         async with ctx.target.backend():
             pass
     check(not other_tasks(), f"tasks are pending after 30 openings: {[each.get_name() for each in other_tasks()]}")
+
+
+@rule("BACKEND-CLEAN-05")
+async def tasks_cancelled_from_outside(ctx: Context) -> None:
+    """If others cancel a backend's tasks, every operation still ends: it returns, or raises a `BackendError`.
+
+    Why: `asyncio.run` cancels all tasks of its loop when the program is interrupted twice, when a task raises
+    `SystemExit`, and after `loop.stop()`. An operation that waits for a task that has ended hangs for ever, and the
+    process ignores SIGTERM.
+
+    Test: All tasks that a backend has made are cancelled: at rest, and some turns of the loop after twenty operations,
+    or the opening, have begun; with and without the operations' own tasks. Operations under way must end within 15
+    seconds, and a receive that waits, operations that begin afterwards, and closing within 5 seconds each. Only an
+    operation that was cancelled itself may raise a `CancelledError`.
+    """
+    for turns in (0, 1, 3, 10, 30):
+        await _cancel_while_opening(ctx, turns)
+        for too in (False, True):
+            await _cancel_under_use(ctx, turns, operations_too=too)
+
+
+async def _cancel_while_opening(ctx: Context, turns: int) -> None:
+    backend, others = ctx.target.backend(), all_tasks()
+    opening = create_task(backend.open())
+    for _ in range(turns):
+        await sleep(0)
+    _cancel_all_but(*others, opening)
+    await _ended(ctx, [opening], "opening")
+    await _close(ctx, backend)
+
+
+async def _cancel_under_use(ctx: Context, turns: int, *, operations_too: bool) -> None:
+    backend, others, topic = ctx.target.backend(), all_tasks(), ctx.topic()
+    await backend.open()
+    queue = backend.roles.queue
+    waiting = [] if queue is None else [create_task(_forget(queue, topic))]
+    working = [create_task(_work(ctx, backend)) for _ in range(20 if turns else 0)]
+    for _ in range(turns):
+        await sleep(0)
+    _cancel_all_but(*others, *([] if operations_too else [*waiting, *working]))
+    # A client library's own task may have been lost; then the operation ends by the backend's timeout.
+    await _ended(ctx, working, "an operation under way", cancelled=operations_too, graces=3)
+    later = [create_task(_work(ctx, backend)) for _ in range(2)]
+    if queue is not None:
+        later.append(create_task(queue.put(topic, [b"late"])))
+    await _ended(ctx, later, "a later operation")
+    await _ended(ctx, waiting, "a receive that waits", cancelled=operations_too)
+    await _close(ctx, backend)
+
+
+def _cancel_all_but(*others: Task[Any]) -> None:
+    for task in all_tasks() - {*others, current_task()}:
+        task.cancel()
+
+
+async def _ended(
+    ctx: Context, operations: Sequence[Task[Any]], what: str, *, cancelled: bool = False, graces: int = 1
+) -> None:
+    """Each must end within so many graces, by a result or a `BackendError`; `cancelled`, by a `CancelledError` too."""
+    bound = graces * ctx.grace
+    hanging = (await wait(operations, timeout=bound))[1] if operations else ()
+    for task in hanging:
+        task.cancel()
+    check(not hanging, f"the backend's tasks were cancelled, and {what} did not end within {bound:g} s")
+    allowed = (BackendError, CancelledError) if cancelled else BackendError
+    for task in operations:
+        error = CancelledError() if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, allowed):
+            broken(f"the backend's tasks were cancelled, and {what} raised {error!r}", cause=error)
+
+
+async def _close(ctx: Context, backend: Backend) -> None:
+    async with ctx.within(ctx.grace, "closing a backend whose tasks were cancelled"):
+        await backend.close()
+
+
+async def _work(ctx: Context, backend: Backend) -> None:
+    """Ask each role for something. An operation that is asked for again, after its answer was lost, may count twice."""
+    roles = backend.roles
+    if roles.store is not None:
+        key = ctx.key()
+        await roles.store.write([(key, b"x")])
+        await roles.store.read([key])
+    if roles.cache is not None:
+        await roles.cache.increment({ctx.counter(): 1})
+    if roles.queue is not None:
+        topic = ctx.topic()
+        await roles.queue.put(topic, [b"x"])
+        await roles.queue.ack(await roles.queue.receive(topic, limit=1, wait=0))

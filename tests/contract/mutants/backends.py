@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from brrr_core.plugins.builtin import MEMORY
-from mutants.kit import QueueOver, Sound, breaks
+from mutants.kit import CacheOver, QueueOver, Sound, StoreOver, breaks
 
 
 @breaks("BACKEND-OPEN-01", raises=RuntimeError)
@@ -213,6 +213,66 @@ class SwallowsErrors(Sound):
     async def __aexit__(self, *error):
         await self.close()
         return True
+
+
+@breaks("BACKEND-CLEAN-05")
+class LosesItsPump(Sound):
+    """A store's operations wait for a task, and still wait when others have cancelled it."""
+
+    class store_kind(StoreOver):  # noqa: N801 - it stands for the attribute
+        asked: "asyncio.Queue[asyncio.Future[None]]"
+
+        async def pump(self):
+            while True:
+                (await self.asked.get()).set_result(None)
+
+        async def read(self, keys):
+            asking = asyncio.get_running_loop().create_future()
+            self.asked.put_nowait(asking)
+            await asking
+            return await self.inner.read(keys)
+
+    async def start(self):
+        roles = await super().start()
+        roles.store.asked = asyncio.Queue()
+        self.pumping = asyncio.create_task(roles.store.pump())
+        return roles
+
+    async def stop(self):
+        self.pumping.cancel()
+        await super().stop()
+
+
+@breaks("BACKEND-CLEAN-05")
+class PassesCancellationsOn(Sound):
+    """An operation whose task others have cancelled raises a `CancelledError` to a caller that nobody has cancelled."""
+
+    class cache_kind(CacheOver):  # noqa: N801 - it stands for the attribute
+        async def increment(self, amounts):
+            return await asyncio.create_task(self.inner.increment(amounts))
+
+
+@breaks("BACKEND-CLEAN-05")
+class ClosesByItsTask(Sound):
+    """Closing waits for a word of a task that others have cancelled."""
+
+    async def start(self):
+        self.asked, self.done = asyncio.Event(), asyncio.Event()
+        self.closing = asyncio.create_task(self.answer())
+        return await super().start()
+
+    async def answer(self):
+        await self.asked.wait()
+        self.done.set()
+
+    async def stop(self):
+        self.asked.set()
+        try:
+            async with asyncio.timeout(5):
+                await self.done.wait()
+        except TimeoutError:
+            pass
+        await super().stop()
 
 
 @breaks("BACKEND-PROC-01")
