@@ -19,5 +19,10 @@ KNOWN_BACKENDS: Final = {
 }
 """URL scheme to distribution."""
 
-KNOWN_CODECS: Final = {"json": "brrr-core", "json-object": "brrr-core", "msgpack": "brrr-core"}
+KNOWN_CODECS: Final = {
+    "json": "brrr-core",
+    "json-object": "brrr-core",
+    "msgpack": "brrr-core",
+    "pydantic": "brrr-pydantic",
+}
 """Codec name to distribution."""

@@ -1,5 +1,6 @@
 """From what a user names (a URL, a codec's name) to the objects that do the work, not yet open."""
 
+import inspect
 from dataclasses import dataclass, replace
 
 from brrr_core.backend.lifecycle import Backend
@@ -112,10 +113,10 @@ def load_codec(codec: str | Codec) -> Codec:
 
     Raises:
         PluginError: The name's plugin cannot be used.
-        CodecError: It is neither a name nor a codec.
+        CodecError: It is neither a name nor a codec, or was written for another SDK.
     """
-    if isinstance(codec, Codec):
-        return codec
+    if hasattr(codec, "encode_call") and not isinstance(codec, type):
+        return _check_codec(codec)
     if not isinstance(codec, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
         raise CodecError(
             f"a {type(codec).__name__} is no codec", remedy="Name one, like 'json', or pass a Codec object."
@@ -125,7 +126,26 @@ def load_codec(codec: str | Codec) -> Codec:
     made = _call(plugin.origin, target, import_object(plugin.origin, target))
     if not isinstance(made, Codec):
         raise _not_made(plugin.origin, target, f"gave a {type(made).__name__} and no Codec")
-    return made
+    return _check_codec(made)
+
+
+def _check_codec(codec: object) -> Codec:
+    """Refuse a codec of another SDK now: the first that it would fail is the reader of a result."""
+    faults: list[str] = []
+    if not isinstance(codec, Codec):
+        faults.append("does not derive from brrr_core.codec.Codec")
+    try:
+        inspect.signature(codec.decode_return).bind("task", b"", returns=object)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        faults.append("has no `decode_return` with the keyword `returns`")
+    if isinstance(codec, Codec) and not faults:
+        return codec
+    raise CodecError(
+        f"the codec {type(codec).__qualname__} {' and '.join(faults)}",
+        remedy="Derive it from brrr_core.codec.Codec, and change two lines: "
+        "`def decode_return(self, task_name, payload, *, returns=Any):` and, if it keeps keyword arguments, "
+        "`keyword_only = True` in its class. Without the second, brrr gives arguments by position if it can.",
+    )
 
 
 def load_hooks() -> list[HookPlugin]:

@@ -12,7 +12,7 @@ import brrr_core
 HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
     *("brrr_sqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3"),
-    *("brrr_aws", "brrr_dynamo", "brrr_sqs", "aiobotocore", "botocore", "aiohttp"),
+    *("brrr_aws", "brrr_dynamo", "brrr_sqs", "brrr_pydantic", "pydantic", "aiobotocore", "botocore", "aiohttp"),
 }
 
 MOST_MODULES = 80  # of all public names, beside those of asyncio, which a programme that uses brrr loads anyway

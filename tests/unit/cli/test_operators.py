@@ -157,7 +157,7 @@ def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) 
     assert memory["distribution"] == "brrr-core"
     assert memory["roles"]["queue"]["delay"] is True
     assert memory["error"] is None
-    assert {row["name"] for row in said["codecs"]} == {"json", "json-object", "msgpack"}
+    assert {"json", "json-object", "msgpack", "pydantic"} == {row["name"] for row in said["codecs"]}
     assert {"name": "later", "distribution": "brrr-later", "install": "pip install brrr-later"} in said["not_installed"]
     assert "memory:" in table
     assert "pip install brrr-later" in table

@@ -220,6 +220,52 @@ def test_a_codec_object_is_given_back():
     assert load_codec(codec) is codec
 
 
+class _Foreign:
+    """A codec with the methods of another SDK."""
+
+    def encode_call(self, task_name, args, kwargs):
+        raise AssertionError("is not called")
+
+    async def invoke_task(self, call, task):
+        raise AssertionError("is not called")
+
+    def decode_return(self, name, payload):
+        raise AssertionError("is not called")
+
+
+class _Derived(_Foreign, Codec):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("codec", "what"),
+    [
+        (
+            _Foreign(),
+            "does not derive from brrr_core.codec.Codec and has no `decode_return` with the keyword `returns`",
+        ),
+        (_Derived(), "the codec _Derived has no `decode_return` with the keyword `returns`"),
+    ],
+)
+def test_codec_of_another_sdk_is_refused_with_the_lines_to_change(codec, what):
+    with pytest.raises(CodecError) as caught:
+        load_codec(codec)
+    assert what in caught.value.what
+    assert "`def decode_return(self, task_name, payload, *, returns=Any):`" in caught.value.remedy
+    assert "`keyword_only = True`" in caught.value.remedy
+
+
+def test_codec_with_the_lines_changed_is_accepted():
+    class Changed(_Derived):
+        keyword_only = True
+
+        def decode_return(self, task_name, payload, *, returns=object):
+            raise AssertionError("is not called")
+
+    codec = Changed()
+    assert load_codec(codec) is codec
+
+
 @pytest.mark.parametrize("thing", [None, 5, Codec])
 def test_what_is_no_codec_is_refused(thing):
     with pytest.raises(CodecError, match="is no codec"):

@@ -40,7 +40,8 @@ def test_the_core_finds_what_it_brings_itself_by_metadata():
     assert backend_manifest("memory") is MEMORY
     assert codec_manifest("msgpack") is MSGPACK
     assert (row_of("memory").distribution, row_of("memory").version) == ("brrr-core", version("brrr-core"))
-    assert [row.name for row in list_codecs()] == ["json", "json-object", "msgpack"]
+    own = [row.name for row in list_codecs() if row.distribution == "brrr-core"]
+    assert own == ["json", "json-object", "msgpack"]
 
 
 def test_what_is_known_is_what_the_core_claims():

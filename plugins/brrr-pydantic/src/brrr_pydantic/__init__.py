@@ -1,0 +1,1 @@
+"""brrr's codec for pydantic."""

@@ -1,0 +1,7 @@
+"""The contract kit."""
+
+from brrr_core.contract import CodecContract
+
+
+class TestCodec(CodecContract):
+    codec = "pydantic"
