@@ -88,7 +88,14 @@ class Handling:
     def tell_failed(self, topic: str, error: BaseException) -> None:
         """Report that a backend failed."""
         self._last_failure = describe(error)
-        self._hooks.emit(BackendFailed(topic, error))
+        if self._hooks.wants(BackendFailed):
+            self._hooks.emit(BackendFailed(topic, error, self._reason(error)))
+
+    def _reason(self, error: BaseException) -> str:
+        """Return the message of an error and the end of its traceback, without the backends' secrets."""
+        summary = format_error(error)
+        text = summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error)}"
+        return self._engine.mask(text)
 
     async def handle(self, held: Held) -> None:
         """Handle one delivery until it is acked, released or buried.
@@ -321,7 +328,10 @@ class Handling:
         attempt, retry_in = await self._count_failure(job.held, error)
         if self._hooks.wants(CallFailed):
             topic, call = job.topic, job.call
-            self._hooks.emit(CallFailed(topic, job.root_id, call.call_hash, call.task_name, attempt, error, retry_in))
+            event = CallFailed(
+                topic, job.root_id, call.call_hash, call.task_name, attempt, error, retry_in, self._reason(error)
+            )
+            self._hooks.emit(event)
         await self._settle(job.held, error, retry_in)
 
     async def _count_failure(self, held: Held, error: BaseException) -> tuple[int, float | None]:
@@ -371,7 +381,7 @@ class Handling:
         return 0
 
     async def _bury(self, held: Held, error: BaseException) -> None:
-        delivery, reason = held.delivery, self._engine.mask(_reason(error))
+        delivery, reason = held.delivery, self._reason(error)
         if isinstance(error, SpawnLimitError):
             call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
             with suppress(MalformedRecordError):  # then nobody can be read who waits
@@ -386,12 +396,6 @@ class Handling:
             topic, call = job.topic, job.call
             event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)
             self._hooks.emit(event)
-
-
-def _reason(error: BaseException) -> str:
-    """What a dead letter keeps of an error: its message first, then the end of its traceback."""
-    summary = format_error(error)
-    return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error)}"
 
 
 def _uncancel() -> None:

@@ -3,6 +3,9 @@
 Logging, metrics, tracing and alerts are brought by plugins (entry points of the group `brrr.hooks`, or objects handed
 to `serve`); the core prints nothing. A hook that raises is reported once, through the logger `brrr.hooks`, and never
 breaks a call or another plugin's hook. Where no plugin listens to an event, it is not even made.
+
+An event's `error` is the exception as it was raised. Its `reason` is the message and the traceback of that exception,
+with the secrets of the backends' URLs masked: write this one to logs.
 """
 
 import logging
@@ -75,6 +78,7 @@ class CallFailed(NamedTuple):
     attempt: int
     error: BaseException
     retry_in: float | None
+    reason: str
 
 
 class CallBuried(NamedTuple):
@@ -106,6 +110,7 @@ class BackendFailed(NamedTuple):
 
     topic: str
     error: BaseException
+    reason: str
 
 
 Event = (

@@ -172,9 +172,9 @@ async def test_the_environment_names_host_port_and_backend(start: Start, monkeyp
 
 def test_it_complains_of_failures(caplog: pytest.LogCaptureFixture) -> None:
     plugin, error = Complaints(), ValueError("no")
-    plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 1, error, 1.5))
-    plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 2, error, None))
-    plugin.brrr_backend_failed(BackendFailed("demo", error))
+    plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 1, error, 1.5, "no"))
+    plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 2, error, None, "no"))
+    plugin.brrr_backend_failed(BackendFailed("demo", error, "no"))
 
     assert caplog.messages == [
         "fib failed (again in 1.5 s): ValueError('no')",

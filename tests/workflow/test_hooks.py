@@ -133,7 +133,7 @@ async def test_a_backend_that_fails_is_told_of(memory: str) -> None:
         async with working(connection, {"leaf": leaf}) as fleet:
             assert await fleet.run(leaf) == "four"
         await connection.close()
-    assert [event for event in diary.events if isinstance(event, BackendFailed)] == [BackendFailed(TOPIC, broken)]
+    assert [event.error for event in diary.events if isinstance(event, BackendFailed)] == [broken]
 
 
 @pytest.mark.parametrize("name", ["started", "deferred", "returned"])

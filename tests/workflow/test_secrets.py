@@ -9,6 +9,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Backend, BackendUrl, Secret
 from brrr_core.backend.memory import MemoryBackend
+from brrr_core.engine.hooks import CallFailed
 from brrr_core.plugins import BackendManifest, unregister
 from brrr_core.plugins.builtin import MEMORY
 from tests.support.fleet import QUICK, TOPIC, serving
@@ -44,7 +45,7 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     unregister(VAULT)
 
 
-async def test_a_dead_letter_masks_the_secrets_of_the_workers_urls(vault: str) -> None:
+async def test_dead_letters_and_hooks_get_tracebacks_without_the_secrets_of_the_workers_urls(vault: str) -> None:
     @brrr.handler_no_arg
     async def tattler() -> None:
         try:
@@ -52,9 +53,18 @@ async def test_a_dead_letter_masks_the_secrets_of_the_workers_urls(vault: str) -
         except ConnectionError as error:
             raise ValueError("abracadabra did not help") from error
 
-    async with serving(vault, {"tattler": tattler}, policy=replace(QUICK, max_attempts=1)) as fleet:
+    failures: list[CallFailed] = []
+
+    class Diary:
+        @brrr.hookimpl
+        def brrr_call_failed(self, event: CallFailed) -> None:
+            failures.append(event)
+
+    policy = replace(QUICK, max_attempts=1)
+    async with serving(vault, {"tattler": tattler}, policy=policy, hooks=[Diary()]) as fleet:
         await fleet.app.schedule(tattler, topic=TOPIC)()
         (reason,) = await fleet.dead(1)
+    assert [event.reason for event in failures] == [reason]
     assert "AUTH **** failed" in reason
     assert "ValueError: **** did not help" in reason
     assert "sesame" not in reason  # in no line of source that the traceback shows either

@@ -306,7 +306,7 @@ async def test_a_queue_that_fails_for_a_while_is_borne() -> None:
         loop = b.start()
         await asyncio.sleep(20)
         assert len(b.ended) == 1
-        assert [event for event in b.events if isinstance(event, BackendFailed)] == [BackendFailed(TOPIC, broken)] * 5
+        assert [event.error for event in b.events if isinstance(event, BackendFailed)] == [broken] * 5
         b.connection.stop()
         await loop
 
