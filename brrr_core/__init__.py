@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from brrr_core.app.active import ActiveWorker, PendingCall
+    from brrr_core.app.active import ActiveWorker
     from brrr_core.app.consumer import AppConsumer, Scheduled
     from brrr_core.app.handlers import Handler, PlainHandler, Task, TypedTask, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
+    from brrr_core.app.pending import PendingCall
     from brrr_core.app.serving import connect, serve
     from brrr_core.app.worker import AppWorker
     from brrr_core.engine.calls import Defer
@@ -52,10 +53,11 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "app.active": ("ActiveWorker", "PendingCall"),
+    "app.active": ("ActiveWorker",),
     "app.consumer": ("AppConsumer", "Scheduled"),
     "app.handlers": ("Handler", "PlainHandler", "Task", "TypedTask", "handler", "handler_no_arg", "only"),
     "app.local": ("LocalBrrr",),
+    "app.pending": ("PendingCall",),
     "app.serving": ("connect", "serve"),
     "app.worker": ("AppWorker",),
     "engine.calls": ("Defer",),

@@ -9,6 +9,7 @@ from typing import ClassVar
 __all__ = [
     "AlreadyRegisteredError",
     "ArgumentError",
+    "AwaitError",
     "BackendClosedError",
     "BackendError",
     "BackendUnavailableError",
@@ -252,6 +253,13 @@ class SignatureError(BrrrError):
     """Arguments that do not fit the handler that they are for."""
 
     code = "BRRR-APP-04"
+    retry = False
+
+
+class AwaitError(BrrrError, TypeError):
+    """A handler returned a call that it did not await, lost one, or gave `gather` or `wait` what cannot be awaited."""
+
+    code = "BRRR-APP-05"
     retry = False
 
 

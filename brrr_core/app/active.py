@@ -1,10 +1,12 @@
-"""What a handler's code touches while it runs: the active worker, and the calls that it makes."""
+"""What a handler's code touches while it runs: the active worker, which makes its calls and looks them up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+import warnings
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.app.pending import PendingCall, Target, check_awaitables
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
@@ -15,7 +17,7 @@ from brrr_core.errors import NotInTaskError
 if TYPE_CHECKING:
     from brrr_core.app.consumer import Catalogue
 
-__all__ = ["ActiveWorker", "PendingCall"]
+__all__ = ["ActiveWorker"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,51 +28,6 @@ T4 = TypeVar("T4")
 T5 = TypeVar("T5")
 
 
-class _Target(NamedTuple):
-    """What all calls of one task to one topic share."""
-
-    active: "ActiveWorker"
-    task_name: str
-    topic: str
-    returns: Any
-
-
-class PendingCall(Generic[T]):
-    """A call that a handler makes. Await it, alone or in a `gather`, for its result.
-
-    It is small until it is awaited, so that a handler may make many thousands for one `gather`.
-    """
-
-    __slots__ = ("_args", "_kwargs", "_target")
-
-    def __init__(self, target: _Target, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-        self._target = target
-        self._args = args
-        self._kwargs = kwargs or None
-
-    def __await__(self) -> Generator[Any, None, T]:
-        results: list[T] = yield from self._target.active.results((self,)).__await__()
-        return results[0]
-
-    def child(self, codec: Codec) -> Child:
-        """The encoded call, and where it goes."""
-        call = codec.encode_call(self._target.task_name, self._args, self._kwargs or {})
-        return Child(call, self._target.topic)
-
-    def decode(self, catalogue: "Catalogue", value: bytes) -> T:
-        """The result of the call, from its value.
-
-        Raises:
-            ResultDecodeError: The value is not of the result's type.
-        """
-        result: T = catalogue.decode(self._target.task_name, value, self._target.returns)
-        return result
-
-    def belongs_to(self, active: "ActiveWorker") -> bool:
-        """Whether it was made by this worker's handler."""
-        return self._target.active is active
-
-
 class ActiveWorker:
     """A handler's way to call others. Each run of a handler gets one of its own.
 
@@ -79,13 +36,15 @@ class ActiveWorker:
         attempt: The number of this attempt, from 1: one more than the handler has raised for this message.
     """
 
-    __slots__ = ("_callers", "_catalogue", "_loop", "_run", "attempt", "topic")
+    __slots__ = ("_callers", "_catalogue", "_dropped", "_loop", "_returned", "_run", "attempt", "topic")
 
     def __init__(self, run: Run, catalogue: "Catalogue") -> None:
         self._run = run
         self._catalogue = catalogue
         self._callers: dict[tuple[Task | str, str | None], Callable[..., PendingCall[Any]]] = {}
         self._loop = asyncio.get_running_loop()
+        self._dropped: dict[str, None] = {}  # in their order, each once
+        self._returned: bool | None = None
         self.topic = run.topic
         self.attempt = run.attempt
 
@@ -140,15 +99,22 @@ class ActiveWorker:
     ) -> tuple[T1, T2, T3, T4, T5]: ...
     @overload
     async def gather(self, *awaitables: Awaitable[T]) -> tuple[T, ...]: ...
-    async def gather(self, *awaitables: Awaitable[Any]) -> tuple[Any, ...]:
-        """The results of several calls, in their order. All that have no value yet are put on their queues at once.
+    async def gather(self, *awaitables: Awaitable[Any]) -> Any:
+        """Return a list of the results of several calls, in their order.
+
+        All that have no value yet are put on their queues at once. Type checkers see a tuple, which can tell the types
+        of the results apart.
 
         Other awaitables may stand among them (helpers that make calls of their own); they run side by side to their
-        end. Where one raises, the first error is raised once all have ended.
+        end. If one raises, the first error is raised once all have ended.
+
+        Raises:
+            AwaitError: An argument is no awaitable, a list of calls for example.
         """
-        calls = [call for call in awaitables if isinstance(call, PendingCall) and call.belongs_to(self)]
+        calls = [call for call in awaitables if isinstance(call, PendingCall) and call.taken_by(self)]
         if len(calls) == len(awaitables):
-            return tuple(await self.results(calls))
+            return await self.results(calls)
+        check_awaitables("gather", awaitables)
         return await self._side_by_side(awaitables)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
@@ -156,7 +122,9 @@ class ActiveWorker:
 
         Raises:
             NotInTaskError: It was called from the event loop, where `await` belongs.
+            AwaitError: The argument is no awaitable.
         """
+        check_awaitables("wait", [awaitable])
         if _on_loop(self._loop):
             raise NotInTaskError("`wait` was called on the event loop", remedy="Write `await` in an async handler.")
         return asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result()
@@ -172,7 +140,7 @@ class ActiveWorker:
         if topic is not None:
             check_topic(topic)
         name, arrange, returns = self._catalogue.resolve(task, returns)
-        target = _Target(self, name, self.topic if topic is None else topic, returns)
+        target = Target(self, name, self.topic if topic is None else topic, returns)
 
         def pending(*args: Any, **kwargs: Any) -> PendingCall[Any]:
             return PendingCall(target, *arrange(args, kwargs))
@@ -186,11 +154,11 @@ class ActiveWorker:
         missing = False
         for start in range(0, len(calls), BATCH_LIMIT):
             batch = calls[start : start + BATCH_LIMIT]
-            values = await self._run.look_up([call.child(codec) for call in batch])
+            values = await self._run.look_up([_child(call, codec) for call in batch])
             missing = missing or None in values
             if not missing:
                 results.extend(
-                    call.decode(self._catalogue, value)
+                    self._catalogue.decode(call.target.task_name, value, call.target.returns)
                     for call, value in zip(batch, values, strict=True)
                     if value is not None
                 )
@@ -198,11 +166,27 @@ class ActiveWorker:
             raise Defer
         return results
 
+    def dropped(self, task_name: str) -> None:
+        """Note a call that is gone and was never awaited.
+
+        It is told of if the run returns. An aborted run, or one that raised, may have been stopped before its `await`.
+        """
+        if self._returned is None:
+            self._dropped[task_name] = None
+        elif self._returned:  # it was in a cycle, or kept beyond the run
+            warnings.warn(f"PendingCall of task {task_name!r} was never awaited", RuntimeWarning, stacklevel=2)
+
+    def end(self, *, returned: bool) -> list[str]:
+        """End the run. The task names of calls that were never awaited, none if the handler did not return."""
+        self._returned = returned
+        self._callers.clear()  # they refer to the worker
+        return list(self._dropped) if returned else []
+
     async def _awaited(self, awaitable: Awaitable[T]) -> T:
         self._run.adopt()
         return await awaitable
 
-    async def _side_by_side(self, awaitables: Sequence[Awaitable[Any]]) -> tuple[Any, ...]:
+    async def _side_by_side(self, awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
         tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
         await asyncio.gather(*tasks, return_exceptions=True)
         errors = [error for task in tasks if (error := task.exception()) is not None]
@@ -211,7 +195,12 @@ class ActiveWorker:
                 raise error
         for error in errors:
             raise error
-        return tuple(task.result() for task in tasks)
+        return [task.result() for task in tasks]
+
+
+def _child(call: PendingCall[Any], codec: Codec) -> Child:
+    target = call.target
+    return Child(codec.encode_call(target.task_name, call.args, call.kwargs or {}), target.topic)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop) -> bool:

@@ -20,6 +20,7 @@ from typing import (
 )
 
 from brrr_core.app.context import current
+from brrr_core.app.pending import check_result
 from brrr_core.errors import HandlerError, NotInTaskError, SignatureError
 from brrr_core.safe_text import safe_repr
 
@@ -58,6 +59,12 @@ class Task:
     def name(self) -> str:
         """The function's own name."""
         return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file and the first line of the function; of what has none, where brrr runs it."""
+        code = getattr(_inner(self.function), "__code__", self.run.__code__)
+        return code.co_filename, code.co_firstlineno
 
     @functools.cached_property
     def returns(self) -> Any:
@@ -197,6 +204,13 @@ def _check(function: object) -> None:
         )
 
 
+def _inner(function: Any) -> Any:
+    """The plain function within partials, and behind callable objects."""
+    while isinstance(function, functools.partial):
+        function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return function if inspect.isroutine(function) else type(function).__call__  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]
+
+
 def _visible(function: Callable[..., Any], *, takes_app: bool) -> inspect.Signature:
     signature = inspect.signature(function)
     if not takes_app:
@@ -216,14 +230,19 @@ def _runner(
     if inspect.iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await (function(current.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
+            result = await (function(current.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
+            check_result(result)
+            return result
     else:
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             active = current.get()
             given = (active, *args) if takes_app else args
             result = await active.run_handler(functools.partial(function, *given, **kwargs))
-            return await result if inspect.isawaitable(result) else result
+            if inspect.isawaitable(result):  # an async function behind a plain one
+                result = await result
+            check_result(result)
+            return result
 
     functools.update_wrapper(run, function)
     run.__signature__ = signature  # type: ignore[attr-defined] # what inspect.signature reads

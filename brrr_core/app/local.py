@@ -15,7 +15,7 @@ from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.hooks import CallBuried, hookimpl
 from brrr_core.engine.policy import Policy
-from brrr_core.errors import CycleError, NotFoundError
+from brrr_core.errors import AwaitError, CycleError, NotFoundError
 
 __all__ = ["LocalBrrr"]
 
@@ -74,7 +74,7 @@ class LocalBrrr:
             connection = Connection(
                 queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
             )
-            app = AppWorker(handlers=self._handlers, codec=self._codec, connection=connection)
+            app = _LocalWorker(handlers=self._handlers, codec=self._codec, connection=connection)
             loops = asyncio.TaskGroup()
 
             def work_on(topic: str) -> None:
@@ -97,6 +97,13 @@ class LocalBrrr:
             return waiting.result()
 
         return result
+
+
+class _LocalWorker(AppWorker):
+    """Raises what other workers warn of."""
+
+    def _never_awaited(self, task: Task, error: AwaitError) -> None:
+        raise error
 
 
 class _FirstFailure:

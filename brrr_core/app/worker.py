@@ -1,5 +1,7 @@
 """The application that a worker runs: handlers by name, a codec, and the function that the loop calls."""
 
+import asyncio
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +10,10 @@ from brrr_core.app.consumer import AppConsumer
 from brrr_core.app.context import current
 from brrr_core.app.handlers import Task
 from brrr_core.codec.contracts import Codec
+from brrr_core.engine.calls import Defer
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.run import Run
-from brrr_core.errors import DecodeError, EncodeError, UnknownTaskError
+from brrr_core.errors import AwaitError, DecodeError, EncodeError, UnknownTaskError
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
@@ -36,6 +39,7 @@ class AppWorker(AppConsumer):
         super().__init__(codec=codec, connection=connection, handlers=handlers)
         for task in self._catalogue.tasks.values():
             self._catalogue.codec.check_task(task.run, returns=task.returns)
+        self._warned: dict[str | tuple[str, type[Warning], int], int] = {}
 
     async def handle(self, run: Run, call: Call) -> bytes:
         """Run the handler of a call, and encode its result: what a loop calls.
@@ -52,12 +56,28 @@ class AppWorker(AppConsumer):
                 f"this worker has no handler {call.task_name!r}; it has {', '.join(sorted(self._catalogue.tasks))}",
                 remedy=f"Add it, or send its calls to another topic than {run.topic!r}.",
             )
-        token = current.set(ActiveWorker(run, self._catalogue))
+        active = ActiveWorker(run, self._catalogue)
+        token = current.set(active)
+        returned = False
         try:
             payload = await self._catalogue.codec.invoke_task(call, task.run)
+            returned = not run.missing and run.failure is None
+        except Defer as aborted:
+            if _passed_wait_for(aborted):
+                self._warn_of_wait_for(run, task)
+            raise
         finally:
             current.reset(token)
+            never_awaited = active.end(returned=returned)
         self._check_result(call, task.returns, payload)
+        for name in never_awaited:
+            self._never_awaited(
+                task,
+                AwaitError(
+                    f"PendingCall of task {name!r} was never awaited by the handler {call.task_name!r}",
+                    remedy="Write `await` before it, or give it to `app.gather`: by itself it does nothing.",
+                ),
+            )
         return payload
 
     def _check_result(self, call: Call, returns: Any, payload: bytes) -> None:
@@ -72,3 +92,34 @@ class AppWorker(AppConsumer):
                 f"and was not stored: {error.what}",
                 remedy="Return what the annotation says, or correct the annotation; then redrive the call.",
             ) from error
+
+    def _never_awaited(self, task: Task, error: AwaitError) -> None:
+        self._warn(task, f"{error.what}. {error.remedy}")
+
+    def _warn_of_wait_for(self, run: Run, task: Task) -> None:
+        try:
+            self._warn(
+                task,
+                f"`asyncio.wait_for` in the handler {task.name!r} does not limit the durable call within: the handler "
+                "is aborted at the call, and run again once there is a value. Limit the work in the called task, or "
+                "wait in a client, with `result(..., timeout=...)`.",
+            )
+        except Warning:
+            run.missing.clear()  # a filter makes errors of warnings: the run fails, and is not deferred
+            raise
+
+    def _warn(self, task: Task, text: str) -> None:
+        """Warn at the handler's first line, once per process and text unless filters say otherwise."""
+        filename, line = task.place
+        warnings.warn_explicit(text, RuntimeWarning, filename, line, registry=self._warned)
+
+
+def _passed_wait_for(aborted: Defer) -> bool:
+    """Whether a handler was aborted through `asyncio.wait_for` with a timeout."""
+    step = aborted.__traceback__
+    while step is not None:
+        frame = step.tb_frame
+        if frame.f_code is asyncio.wait_for.__code__:
+            return frame.f_locals.get("timeout") is not None
+        step = step.tb_next
+    return False

@@ -1,0 +1,112 @@
+"""The calls that a handler makes, before they are awaited, and what is told of those that never are."""
+
+import asyncio
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from inspect import isawaitable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+
+from brrr_core.errors import AwaitError
+
+if TYPE_CHECKING:
+    from brrr_core.app.active import ActiveWorker
+
+__all__ = ["PendingCall", "Target", "check_awaitables", "check_result"]
+
+T = TypeVar("T")
+
+
+class Target(NamedTuple):
+    """What all calls of one task to one topic share."""
+
+    active: "ActiveWorker"
+    task_name: str
+    topic: str
+    returns: Any
+
+
+class PendingCall(Generic[T]):
+    """A call that a handler makes. Await it, alone or in a `gather`, for its result.
+
+    It is small until it is awaited, so that a handler may make many thousands for one `gather`. One that is never
+    awaited does nothing, and the run that made it says so.
+    """
+
+    __slots__ = ("_taken", "args", "kwargs", "target")
+
+    def __init__(self, target: Target, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        self.target = target
+        self.args = args
+        self.kwargs = kwargs or None
+        self._taken = False
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self._taken = True
+        results: list[T] = yield from self.target.active.results((self,)).__await__()
+        return results[0]
+
+    def taken_by(self, active: "ActiveWorker") -> bool:
+        """Whether this worker's handler made the call; if so, the worker looks it up now."""
+        if self.target.active is not active:
+            return False
+        self._taken = True
+        return True
+
+    def __del__(self) -> None:
+        if not self._taken:
+            self.target.active.dropped(self.target.task_name)
+
+    def __repr__(self) -> str:
+        return f"<brrr PendingCall of task {self.target.task_name!r}>"
+
+    if not TYPE_CHECKING:  # checkers know what it has
+
+        def __getattr__(self, name: str) -> Any:
+            what = self if name not in self.__slots__ else "a PendingCall that was not made by `app.call`"
+            raise AttributeError(f"{what} has no attribute {name!r}: did you forget `await`?")
+
+
+_UNAWAITED: Final = frozenset({PendingCall, CoroutineType, asyncio.Future, asyncio.Task})
+
+
+def check_result(result: object) -> None:
+    """Refuse a handler's result that is a call, or another awaitable, or has one among its items.
+
+    Raises:
+        AwaitError: It is or has one.
+    """
+    kind = type(result)
+    items: Iterable[object] = (result,)
+    if kind is list or kind is tuple:
+        items = cast("Iterable[object]", result)
+    elif kind is dict:
+        items = cast("dict[object, object]", result).values()
+    elif kind not in _UNAWAITED:
+        return
+    if _UNAWAITED.isdisjoint(map(type, items)):  # no loop in Python, as results can be long
+        return
+    found = next(item for item in items if type(item) in _UNAWAITED)
+    for item in items:
+        if isinstance(item, PendingCall):
+            item.taken_by(item.target.active)  # it is told of here
+        elif isinstance(item, CoroutineType):
+            item.close()
+    where = "" if found is result else f", a {kind.__name__} with"
+    raise AwaitError(
+        f"the handler returned{where} {found!r}: did you forget `await`?",
+        remedy="Return `await app.call(...)(...)`, or `await app.gather(...)` for several calls.",
+    )
+
+
+def check_awaitables(method: str, awaitables: Sequence[object]) -> None:
+    """Refuse arguments of `gather` or `wait` that cannot be awaited.
+
+    Raises:
+        AwaitError: One cannot.
+    """
+    for place, item in enumerate(awaitables, 1):
+        if not isawaitable(item):
+            raise AwaitError(
+                f"argument {place} of `{method}` is a {type(item).__name__}, which cannot be awaited",
+                remedy="Give calls, `app.call(task)(arguments)`; several of them one by one: `app.gather(*calls)`.",
+            )
