@@ -171,7 +171,7 @@ class AppConsumer:
     @overload
     def schedule(
         self,
-        task: TypedTask[P, Any],
+        task: TypedTask[Callable[P, Any]],
         *,
         topic: str,
         delay: float = 0,
@@ -217,7 +217,7 @@ class AppConsumer:
         return scheduled
 
     @overload
-    def read(self, task: TypedTask[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def read(self, task: TypedTask[Callable[P, T]]) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
     def read(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     @overload
@@ -248,7 +248,7 @@ class AppConsumer:
 
     @overload
     def result(
-        self, task: TypedTask[P, T], *, topic: str | Scheduled | None = None, timeout: float | None = None
+        self, task: TypedTask[Callable[P, T]], *, topic: str | Scheduled | None = None, timeout: float | None = None
     ) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
     def result(

@@ -20,9 +20,9 @@ from typing import (
 )
 
 from brrr_core.app.context import current
+from brrr_core.app.functions import accepted, inner_function, is_async, name_of, visible_signature
 from brrr_core.app.pending import check_result
 from brrr_core.errors import HandlerError, NotInTaskError, SignatureError
-from brrr_core.safe_text import safe_repr
 
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
@@ -31,6 +31,7 @@ __all__ = ["Handler", "PlainHandler", "Task", "TypedTask", "handler", "handler_n
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F_co = TypeVar("F_co", covariant=True)
 
 _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -45,10 +46,11 @@ class Task:
     """
 
     def __init__(self, function: Callable[..., Any], *, takes_app: bool) -> None:
-        _check(function)
-        functools.update_wrapper(cast("Callable[..., Any]", self), function)
+        if isinstance(function, Task):
+            raise HandlerError(f"{function.name} is a handler already", remedy="Decorate it once.")
         self.function = function
-        self.signature = _visible(function, takes_app=takes_app)
+        self.signature = visible_signature(function, takes_app=takes_app)
+        functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
         self.run = _runner(function, self.signature, takes_app=takes_app)
         parameters = self.signature.parameters.values()
         positional = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
@@ -58,12 +60,12 @@ class Task:
     @property
     def name(self) -> str:
         """The function's own name."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        return name_of(self.function)
 
     @property
     def place(self) -> tuple[str, int]:
         """The file and the first line of the function; of what has none, where brrr runs it."""
-        code = getattr(_inner(self.function), "__code__", self.run.__code__)
+        code = getattr(inner_function(self.function), "__code__", self.run.__code__)
         return code.co_filename, code.co_firstlineno
 
     @functools.cached_property
@@ -76,7 +78,7 @@ class Task:
         from brrr_core.codec.signatures import resolve_annotation  # for msgspec, which decorating must not load
 
         returns = resolve_annotation(self.run, "return", self.signature.return_annotation)
-        if get_origin(returns) in (Awaitable, Coroutine) and not inspect.iscoroutinefunction(self.function):
+        if get_origin(returns) in (Awaitable, Coroutine) and not is_async(self.function):
             returns = get_args(returns)[-1]  # a `def` whose awaitable is awaited for it
         return Any if returns in (NoReturn, Never) else returns
 
@@ -125,22 +127,26 @@ class Task:
         return f"<brrr handler {self.name}{self.signature}>"
 
 
-class TypedTask(Task, Generic[P, T]):
-    """A task whose parameters and result type checkers know: what `call`, `schedule`, `read` and `result` take."""
+class TypedTask(Task, Generic[F_co]):
+    """A task whose parameters and result type checkers know: what `call`, `schedule`, `read` and `result` take.
+
+    `TypedTask[Callable[[int], str]]` is called with an int and has a result of type str. It is covariant, so that
+    handlers of several types can stand in one dict.
+    """
 
 
-class Handler(TypedTask[P, T]):
+class Handler(TypedTask[F_co]):
     """A handler whose function takes the active worker first. Called directly, it is that function."""
 
-    def __call__(self, app: "ActiveWorker", *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self: "Handler[Callable[P, Any]]", app: "ActiveWorker", *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function itself, for tests and for helpers; nothing of this is durable."""
         return self.function(app, *args, **kwargs)
 
 
-class PlainHandler(TypedTask[P, T]):
+class PlainHandler(TypedTask[F_co]):
     """A handler whose function knows nothing of brrr. Called directly, it is that function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self: "PlainHandler[Callable[P, Any]]", *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function itself; nothing of this is durable."""
         return self.function(*args, **kwargs)
 
@@ -148,33 +154,34 @@ class PlainHandler(TypedTask[P, T]):
 @overload
 def handler(
     function: "Callable[Concatenate[ActiveWorker, P], Coroutine[Any, Any, T]]",
-) -> Handler[P, T]: ...
+) -> Handler[Callable[P, T]]: ...
 @overload
-def handler(function: "Callable[Concatenate[ActiveWorker, P], T]") -> Handler[P, T]: ...
-def handler(function: Callable[..., Any]) -> Handler[..., Any]:
+def handler(function: "Callable[Concatenate[ActiveWorker, P], T]") -> Handler[Callable[P, T]]: ...
+def handler(function: Callable[..., Any] | None = None) -> Handler[Callable[..., Any]]:
     """Make a handler of a function whose first parameter is the active worker.
 
-    An `async def` runs on the worker's event loop, a `def` in a thread of its own.
+    An `async def` runs on the worker's event loop, a `def` in a thread of its own. A partial, a method of an object and
+    an object with `__call__` are functions too.
 
     Raises:
         HandlerError: The function cannot be a handler.
     """
-    return Handler(function, takes_app=True)
+    return Handler(accepted(function, "handler"), takes_app=True)
 
 
 @overload
 def handler_no_arg(
     function: Callable[P, Coroutine[Any, Any, T]],
-) -> PlainHandler[P, T]: ...
+) -> PlainHandler[Callable[P, T]]: ...
 @overload
-def handler_no_arg(function: Callable[P, T]) -> PlainHandler[P, T]: ...
-def handler_no_arg(function: Callable[..., Any]) -> PlainHandler[..., Any]:
+def handler_no_arg(function: Callable[P, T]) -> PlainHandler[Callable[P, T]]: ...
+def handler_no_arg(function: Callable[..., Any] | None = None) -> PlainHandler[Callable[..., Any]]:
     """Make a handler of a function that does not take the active worker.
 
     Raises:
         HandlerError: The function cannot be a handler.
     """
-    return PlainHandler(function, takes_app=False)
+    return PlainHandler(accepted(function, "handler_no_arg"), takes_app=False)
 
 
 def only(function: Callable[P, T]) -> Callable[P, T]:
@@ -196,38 +203,10 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
     return guarded
 
 
-def _check(function: object) -> None:
-    if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise HandlerError(
-            f"{safe_repr(function)} cannot be a handler",
-            remedy="Decorate a function or an async function that returns.",
-        )
-
-
-def _inner(function: Any) -> Any:
-    """The plain function within partials, and behind callable objects."""
-    while isinstance(function, functools.partial):
-        function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return function if inspect.isroutine(function) else type(function).__call__  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]
-
-
-def _visible(function: Callable[..., Any], *, takes_app: bool) -> inspect.Signature:
-    signature = inspect.signature(function)
-    if not takes_app:
-        return signature
-    parameters = list(signature.parameters.values())
-    if not parameters or parameters[0].kind not in _BY_POSITION:
-        raise HandlerError(
-            f"{safe_repr(function)} has no first parameter for the active worker",
-            remedy="Add one, `app: brrr.ActiveWorker`, or decorate it with `handler_no_arg`.",
-        )
-    return signature.replace(parameters=parameters[1:])
-
-
 def _runner(
     function: Callable[..., Any], signature: inspect.Signature, *, takes_app: bool
 ) -> Callable[..., Awaitable[Any]]:
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             result = await (function(current.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
@@ -244,6 +223,6 @@ def _runner(
             check_result(result)
             return result
 
-    functools.update_wrapper(run, function)
+    functools.update_wrapper(run, function, updated=())
     run.__signature__ = signature  # type: ignore[attr-defined] # what inspect.signature reads
     return run

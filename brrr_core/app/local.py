@@ -55,7 +55,7 @@ class LocalBrrr:
         self._concurrency = concurrency
 
     @overload
-    def run(self, task: TypedTask[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def run(self, task: TypedTask[Callable[P, T]]) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
     def run(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def run(self, task: Task | str) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -141,7 +141,7 @@ class _WatchedQueue(MemoryQueue):
 async def _scheduled_result(
     app: AppWorker, queue: _WatchedQueue, task: Task | str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
-    known = cast("TypedTask[..., Any] | str", task)
+    known = cast("TypedTask[Callable[..., Any]] | str", task)
     await app.schedule(known, topic=TOPIC)(*args, **kwargs)
     while True:
         idle = await queue.idle()  # before the value is looked for: it is written before its message is acknowledged

@@ -40,7 +40,7 @@ class Front:
         topic: Where their calls go.
     """
 
-    def __init__(self, app: brrr.AppConsumer, handlers: Mapping[str, brrr.TypedTask[..., Any]], topic: str) -> None:
+    def __init__(self, app: brrr.AppConsumer, handlers: Mapping[str, brrr.TypedTask[Any]], topic: str) -> None:
         self._app = app
         self._handlers = handlers
         self._arguments = {name: Arguments(name, task) for name, task in handlers.items()}
@@ -126,7 +126,7 @@ def _name_of(url: str) -> str | None:
 
 def make_front(
     app: brrr.AppConsumer,
-    handlers: Mapping[str, brrr.TypedTask[..., Any]],
+    handlers: Mapping[str, brrr.TypedTask[Any]],
     *,
     topic: str = "demo",
     hosts: Iterable[str] = LOCAL,

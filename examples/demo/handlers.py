@@ -74,7 +74,7 @@ async def calc_and_print(app: brrr.ActiveWorker, op: Operation, n: Index) -> int
     return number
 
 
-HANDLERS: Final[Mapping[str, brrr.TypedTask[..., Any]]] = {
+HANDLERS: Final[Mapping[str, brrr.TypedTask[Any]]] = {
     "hello": hello,
     "fib": fib,
     "lucas": lucas,

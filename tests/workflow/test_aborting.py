@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -120,7 +120,7 @@ def in_a_thread_swallowing_everything(app: brrr.ActiveWorker) -> int:
     return total
 
 
-HANDLERS: list[brrr.Handler[[], int]] = [
+HANDLERS: list[brrr.Handler[Callable[[], int]]] = [
     by_task_group,
     by_asyncio_gather,
     by_asyncio_gather_of_calls,
@@ -140,7 +140,7 @@ TOTAL = sum(n + 2 for n in range(5))
 
 @pytest.mark.parametrize("task", HANDLERS, ids=[task.name for task in HANDLERS])
 async def test_ends_right_and_says_nothing(
-    task: brrr.Handler[[], int], url: str, caplog: pytest.LogCaptureFixture
+    task: brrr.Handler[Callable[[], int]], url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(url, {"task": task, "inc": inc}) as fleet:
         assert await fleet.run("task") == TOTAL
