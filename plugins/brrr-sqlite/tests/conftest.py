@@ -38,13 +38,15 @@ def wait_for_go():
 
 
 class Hands:
-    """A clock's source that is set by hand, in seconds."""
+    """A machine's clocks, set by hand, in seconds: the steady one, and the wall clock, which is `ahead` of it."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
+        self.ahead = 0.0
+        self.boot = "first"
 
-    def __call__(self) -> int:
-        return round(self.now * 1e9)
+    def clock(self) -> Clock:
+        return Clock(lambda: round(self.now * 1e9), lambda: round((self.now + self.ahead) * 1e9), lambda: self.boot)
 
 
 class Processes:
@@ -111,8 +113,8 @@ def hands() -> Hands:
 
 @pytest.fixture
 def make(path: Path) -> MakeBackend:
-    def make(where: Path = path, *, source: Callable[[], int] | None = None, **options: object) -> SqliteBackend:
-        clock = None if source is None else Clock(source)
+    def make(where: Path = path, *, hands: Hands | None = None, **options: object) -> SqliteBackend:
+        clock = None if hands is None else hands.clock()
         return SqliteBackend(BackendUrl("sqlite", path=f"/{where}"), SqliteOptions(**options), clock=clock)
 
     return make
@@ -121,7 +123,7 @@ def make(path: Path) -> MakeBackend:
 @pytest.fixture
 async def backend(make: MakeBackend, hands: Hands) -> AsyncIterator[SqliteBackend]:
     """An open backend, by a clock that is set by hand."""
-    async with make(source=hands) as backend:
+    async with make(hands=hands) as backend:
         yield backend
 
 

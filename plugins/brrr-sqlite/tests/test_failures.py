@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.errors import BackendError, BackendUnavailableError, CorruptBackendError
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, CorruptBackendError
 from brrr_sqlite import schema
 from brrr_sqlite.checkpoints import Checkpoints
+from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.failures import translated
+from brrr_sqlite.location import OpenFile
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.transactions import Patience
 from tests.support.polling import until
@@ -75,7 +78,9 @@ async def test_another_program_s_file_is_left_as_it_is(make, path):
 async def test_a_file_that_was_refused_is_closed(path):
     run_sql(path, "CREATE TABLE theirs (x)")
     options = SqliteOptions()
-    connection = Connection(path, options, create=True, patience=Patience(1), checkpoints=Checkpoints(path, options))
+    file = OpenFile(path)
+    checkpoints = Checkpoints(file, options)
+    connection = Connection(file, options, create=True, patience=Patience(1), checkpoints=checkpoints, clock=Clock())
     with pytest.raises(CorruptBackendError):
         await connection.open()
     opened = connection._opened
@@ -94,8 +99,10 @@ async def test_a_newer_file_is_left_as_it_is(make, path):
 async def test_a_damaged_page(make, path):
     async with make() as backend:
         await backend.store.write([(Key("value", str(n)), b"x" * 1000) for n in range(100)])
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'record'").fetchone()
     content = bytearray(path.read_bytes())
-    content[4096:] = b"\xaa" * (len(content) - 4096)  # all but the first page, which says what the file is
+    content[(page - 1) * 4096 : page * 4096] = b"\xaa" * 4096
     path.write_bytes(content)
     async with make() as backend:
         with pytest.raises(CorruptBackendError, match="is damaged"):
@@ -193,9 +200,9 @@ async def test_an_opening_that_is_cancelled_leaves_nothing(make, path):
     await make().setup()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        opening = asyncio.create_task(make(busy_timeout=3600.0).open())
-        for _ in range(5):
-            await asyncio.sleep(0)
+        backend = make(busy_timeout=3600.0)
+        opening = asyncio.create_task(backend.open())
+        await until(lambda: backend._connection and backend._connection._opened)
         opening.cancel()
         await asyncio.wait([opening])
         assert opening.cancelled()
@@ -233,6 +240,92 @@ async def test_the_file_is_as_the_options_say(make):
             for name in names
         ]
         assert values == ["wal", 1, -1024, 0, 1 << 20]
+
+
+def remove(path):
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+def replace(path):
+    run_sql(path.with_name("other.db"), "CREATE TABLE theirs (x)")
+    path.with_name("other.db").rename(path)
+
+
+def remove_log(path):
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+GONE = {"removed": remove, "replaced": replace, "moved": lambda path: path.rename(path.with_name("moved.db"))}
+
+
+@pytest.mark.parametrize("how", GONE)
+async def test_every_operation_fails_when_the_file_was(make, path, how):
+    async with make() as backend:
+        await backend.queue.put("t", [b"x"])
+        GONE[how](path)
+        for operation in (
+            backend.queue.put("t", [b"y"]),
+            backend.queue.receive("t", limit=1, wait=0),
+            backend.store.read([A]),
+            backend.cache.increment({"a": 1}),
+        ):
+            with pytest.raises(BackendClosedError, match="removed, moved or replaced while it was open") as caught:
+                await operation
+            assert "Start this process again" in caught.value.remedy
+
+
+@pytest.mark.parametrize("how", GONE)
+async def test_a_waiting_receiver_fails_when_the_file_was(make, path, how):
+    async with make() as backend:
+        receiver = asyncio.create_task(backend.queue.receive("t", limit=1, wait=60))
+        await until(lambda: backend._commits.receivers._waiting)
+        GONE[how](path)
+        with pytest.raises(BackendClosedError, match="removed, moved or replaced"):
+            await receiver
+
+
+async def test_a_write_fails_when_its_log_was_removed(make, path):
+    async with make() as backend:
+        await backend.queue.put("t", [b"x"])
+        remove_log(path)
+        with pytest.raises(BackendClosedError, match=r"-wal was removed"):
+            await backend.queue.put("t", [b"y"])
+
+
+async def test_a_file_that_comes_back_is_used_again(make, path):
+    async with make() as backend:
+        path.rename(path.with_name("moved.db"))
+        with pytest.raises(BackendClosedError):
+            await backend.queue.put("t", [b"x"])
+        path.with_name("moved.db").rename(path)
+        await backend.queue.put("t", [b"x"])
+        assert (await backend.queue.stats("t")).ready == 1
+
+
+async def test_a_worker_ends_when_its_file_is_removed(path):
+    async with brrr.serve(f"sqlite:///{path}") as connection:
+        app = brrr.AppWorker(handlers={}, codec="json", connection=connection)
+        loop = asyncio.create_task(connection.loop("t", app.handle))
+        await until(lambda: path.with_name(f"{path.name}-wal").exists())
+        remove(path)
+        with pytest.raises(BackendClosedError, match="removed, moved or replaced"):
+            await loop
+
+
+@pytest.mark.parametrize(("options", "mode"), [({}, 0o600), ({"mode": "0660"}, 0o660), ({"mode": "644"}, 0o644)])
+async def test_files_are_made_with_the_mode_of_the_option(make, path, options, mode):
+    async with make(**options) as backend:
+        await backend.queue.put("t", [b"x"])
+        files = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    assert files == {"brrr.db": mode, "brrr.db-wal": mode, "brrr.db-shm": mode}
+
+
+async def test_a_file_that_is_there_keeps_its_mode(make, path):
+    path.touch(0o640)
+    async with make() as backend:
+        await backend.queue.put("t", [b"x"])
+        assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o640}
 
 
 async def test_the_log_goes_with_the_last_backend(make, path):

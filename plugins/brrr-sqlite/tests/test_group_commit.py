@@ -176,9 +176,17 @@ async def test_an_open_backend_has_no_task_that_can_be_cancelled(backend):
     await asyncio.wait([receiver])
 
 
-def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(make, monkeypatch):
+def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(make, hold, monkeypatch):
     def interrupted(*_, **__):
         raise SystemExit  # as a signal handler may, anywhere
+
+    async def ask():
+        async with hold(backend):
+            running = asyncio.ensure_future(backend.queue.put("t", [b"x"]))
+            await until(lambda: backend._commits._running)
+            pending = asyncio.ensure_future(backend.queue.put("t", [b"x"]))
+            await until(lambda: backend._commits._pending)
+        await asyncio.wait([running, pending])
 
     backend = make()
     with asyncio.Runner() as runner:
@@ -186,8 +194,8 @@ def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(ma
         with monkeypatch.context() as patch:
             patch.setattr(group_commit.GroupCommit, "_settle", interrupted)
             with pytest.raises(SystemExit):
-                runner.run(backend.queue.put("t", [b"x"]))
-        assert runner.run(backend.queue.stats("t")).ready == 1
+                runner.run(ask())
+        assert runner.run(asyncio.wait_for(backend.queue.stats("t"), 10)).ready == 2
         runner.run(backend.close())
 
 

@@ -32,6 +32,13 @@ def test_the_manifest_names_the_backend_and_its_options(make):
     assert MANIFEST.options is SqliteOptions
 
 
+@pytest.mark.parametrize("mode", ["", "600s", "0400", "0o600", "0066", "0700", "01600"])
+def test_a_mode_is_octal_and_lets_the_owner_read_and_write(mode):
+    with pytest.raises(OptionError, match="mode") as caught:
+        SqliteOptions(mode=mode)
+    assert "0660" in caught.value.remedy
+
+
 @pytest.mark.parametrize("option", ["lease", "busy_timeout", "poll"])
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 @pytest.mark.parametrize("kind", [Duration, float])

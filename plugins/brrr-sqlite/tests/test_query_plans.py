@@ -29,7 +29,7 @@ async def test_no_statement_scans_or_sorts(backend, name):
 
 @pytest.mark.parametrize("backlog", ["ready", "leased", "delayed"])
 async def test_a_claim_costs_its_limit_and_not_the_backlog(make, hands, backlog):
-    async with make(source=hands, synchronous="off") as backend:
+    async with make(hands=hands, synchronous="off") as backend:
         queue = backend.queue
 
         async def steps():

@@ -10,7 +10,7 @@ from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.group_commit import GroupCommit
-from brrr_sqlite.location import path_of
+from brrr_sqlite.location import OpenFile, path_of
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.queue import SqliteQueue
 from brrr_sqlite.schema import VERSION
@@ -28,7 +28,7 @@ class SqliteBackend(Backend):
     Args:
         url: `sqlite:///relative.db` or `sqlite:////absolute.db`.
         options: Durability, lease, waits and sizes.
-        clock: By what messages fall due. Processes share the file, so it is the machine's unless a test has its own.
+        clock: By what messages fall due: the machine's unless a test has its own.
 
     Raises:
         UrlError: The URL names no file.
@@ -50,21 +50,22 @@ class SqliteBackend(Backend):
     async def start(self) -> Roles:
         """Open the file, and make it where there is none (unless `create` is off)."""
         options, loop, patience = self._options, get_running_loop(), Patience(self._options.busy_timeout)
-        checkpoints = Checkpoints(self.path.resolve(), options)
-        self._transactions = Transactions(self.path, patience, checkpoints)
+        file, clock = OpenFile(self.path), self._clock
+        checkpoints = Checkpoints(file, options)
+        self._transactions = Transactions(file, patience, checkpoints, clock)
         self._connection = Connection(
-            self.path, options, create=options.create, patience=patience, checkpoints=checkpoints
+            file, options, create=options.create, patience=patience, checkpoints=checkpoints, clock=clock
         )
         await self._connection.open()
         self._commits = GroupCommit(
             self._connection,
             self._transactions,
-            log=checkpoints.log,
+            log=file.log,
             bell=bell_of(self.path),
             poll=options.poll,
             loop=loop,
         )
-        queue = SqliteQueue(self._commits, lease=options.lease, clock=self._clock, loop=loop)
+        queue = SqliteQueue(self._commits, lease=options.lease, clock=clock, loop=loop)
         return Roles(queue=queue, store=SqliteStore(self._commits), cache=SqliteCache(self._commits))
 
     async def stop(self) -> None:
@@ -95,8 +96,10 @@ class SqliteBackend(Backend):
                 ) from error
             done.append(f"made the folder {folder}")
         options, patience = self._options, Patience(self._options.busy_timeout)
+        file = OpenFile(self.path)
+        checkpoints = Checkpoints(file, options)
         connection = Connection(
-            self.path, options, create=True, patience=patience, checkpoints=Checkpoints(self.path, options)
+            file, options, create=True, patience=patience, checkpoints=checkpoints, clock=self._clock
         )
         try:
             await connection.open()

@@ -7,9 +7,9 @@ checkpoints, so no commit can come between, whatever the version.
 """
 
 import sqlite3
-from pathlib import Path
 from typing import Final
 
+from brrr_sqlite.location import OpenFile
 from brrr_sqlite.options import SqliteOptions
 
 __all__ = ["Checkpoints"]
@@ -26,22 +26,25 @@ class Checkpoints:
     much was written again: so its size alone says when a checkpoint is due, whichever processes have written.
 
     Args:
-        path: The file, with its links followed: the log is beside it.
+        file: The file and its log.
         options: The log's size, and how durable a checkpoint is.
     """
 
-    def __init__(self, path: Path, options: SqliteOptions) -> None:
-        self.log = path.with_name(f"{path.name}-wal")
+    def __init__(self, file: OpenFile, options: SqliteOptions) -> None:
         self.done = 0
         """How many were made."""
-        self._path = path
+        self._file = file
         self._options = options
         self._due_at = int(options.wal_size)
         self._mover: sqlite3.Connection | None = None
 
     def after_commit(self, connection: sqlite3.Connection) -> None:
-        """Move the log if it is time. What was committed is safe in the log, so that failing here fails nobody."""
-        size, limit = self._size(), int(self._options.wal_size)
+        """Move the log if it is time. What was committed is safe in the log, so that failing here fails nobody.
+
+        Raises:
+            BackendClosedError: The log is not the one that was opened: what was committed is lost.
+        """
+        size, limit = self._file.log_size(), int(self._options.wal_size)
         if size <= limit:
             self._due_at = limit
         if size <= self._due_at:
@@ -66,13 +69,11 @@ class Checkpoints:
     def _open(self) -> sqlite3.Connection:
         if self._mover is None:
             self._mover = sqlite3.connect(
-                f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+                f"{self._file.path.as_uri()}?mode=rw",
+                uri=True,
+                timeout=0,
+                isolation_level=None,
+                check_same_thread=False,
             )
             self._mover.execute(f"PRAGMA synchronous = {self._options.synchronous}")
         return self._mover
-
-    def _size(self) -> int:
-        try:
-            return self.log.stat().st_size
-        except OSError:
-            return 0

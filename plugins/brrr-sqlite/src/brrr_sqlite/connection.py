@@ -7,14 +7,18 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import NamedTemporaryFile
 from threading import Thread
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote
 from warnings import warn
 
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 from brrr_sqlite import schema
 from brrr_sqlite.checkpoints import Checkpoints
+from brrr_sqlite.clock import Clock
 from brrr_sqlite.failures import translated
+from brrr_sqlite.location import OpenFile
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.transactions import Patience
 
@@ -34,17 +38,27 @@ class Connection:
     has under way is rolled back by the next process that opens the file.
 
     Args:
-        path: The file, absolute.
+        file: The file.
         options: How it is opened.
         create: Whether a file is made where there is none.
         patience: Waits for locks while opening.
         checkpoints: Moves the log; its connection is closed with this one.
+        clock: Is given the file's time.
     """
 
     def __init__(
-        self, path: Path, options: SqliteOptions, *, create: bool, patience: Patience, checkpoints: Checkpoints
+        self,
+        file: OpenFile,
+        options: SqliteOptions,
+        *,
+        create: bool,
+        patience: Patience,
+        checkpoints: Checkpoints,
+        clock: Clock,
     ) -> None:
-        self._path = path
+        self._file = file
+        self._path = file.path
+        self._clock = clock
         self._options = options
         self._create = create
         self._patience = patience
@@ -120,12 +134,34 @@ class Connection:
 
     def _open_in_thread(self) -> None:
         _check_place(self._path, create=self._create)
-        uri = f"{self._path.as_uri()}?mode={'rwc' if self._create else 'rw'}"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+        self._opened = self._connect()
+        self._prepare(self._opened)
+        self._file.mark()
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._create or self._path.exists():
+            return self._connect_to("mode=rw")
+        # A file is made with the mode of another one, never a moment without: https://www.sqlite.org/uri.html
+        # So are -wal and -shm, with the mode of the file.
+        try:
+            with NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}-mode-") as model:
+                Path(model.name).chmod(int(self._options.mode, 8))
+                return self._connect_to(f"mode=rwc&modeof={quote(model.name)}")
+        except OSError as error:
+            raise BackendUnavailableError(
+                f"{self._path} cannot be opened: no file can be made in its folder ({error})",
+                remedy="See that this user may write to the folder, and that the disk has space.",
+            ) from error
+
+    def _connect_to(self, query: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?{query}",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
-        self._opened = connection
-        self._prepare(connection)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         options, until_free = self._options, self._patience.until_free
@@ -151,6 +187,7 @@ class Connection:
                 schema.create(connection)
                 self.created = True
             schema.check(connection, self._path)
+            self._clock.join(connection)
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

@@ -92,9 +92,9 @@ def unclaim(connection: sqlite3.Connection, receipts: Iterable[Receipt]) -> None
     connection.executemany(UNCLAIM, receipts)
 
 
-def bury(connection: sqlite3.Connection, receipt: Receipt, reason: str, *, now: Microseconds) -> None:
-    """Move a message that is held to the dead letters."""
-    if connection.execute(BURY, (reason, now / 1e6, *receipt, now)).rowcount:
+def bury(connection: sqlite3.Connection, receipt: Receipt, reason: str, *, now: Microseconds, at: float) -> None:
+    """Move a message that is held to the dead letters. `at` is the wall clock, in seconds since the unix epoch."""
+    if connection.execute(BURY, (reason, at, *receipt, now)).rowcount:
         connection.execute(ACK, (*receipt, now))
 
 

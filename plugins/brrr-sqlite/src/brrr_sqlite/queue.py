@@ -103,7 +103,7 @@ class SqliteQueue(Queue):
         for receipt in _receipts((delivery,)):
 
             def work(connection: Connection, receipt: Receipt = receipt) -> None:
-                messages.bury(connection, receipt, reason, now=self._clock())
+                messages.bury(connection, receipt, reason, now=self._clock(), at=self._clock.wall())
 
             await self._commits.write(work)
 

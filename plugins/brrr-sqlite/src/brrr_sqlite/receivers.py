@@ -29,7 +29,7 @@ FRESH: Final = 50_000_000
 """Nanoseconds within which a file can be written twice under one time stamp: kernels stamp by ticks of up to 10 ms."""
 
 ROUNDING: Final = 0.001
-"""Seconds that a look is put off after a message falls due, as the loop's clock and the wall clock are not one."""
+"""Seconds that a look is put off after a message falls due, as the loop's clock and the file's are not one."""
 
 
 class Found(NamedTuple):
@@ -196,7 +196,7 @@ class Receivers:
             state = self._log.stat()
         except OSError:
             return Log(0, 0, settled=True)
-        return Log(state.st_mtime_ns, state.st_size, settled=time_ns() - state.st_mtime_ns > FRESH)
+        return Log(state.st_mtime_ns, state.st_size, settled=abs(time_ns() - state.st_mtime_ns) > FRESH)
 
 
 def _closed() -> BackendClosedError:

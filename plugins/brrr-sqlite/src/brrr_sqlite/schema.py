@@ -12,7 +12,7 @@ APPLICATION_ID: Final = 0x62727272  # "brrr"
 VERSION: Final = 1
 """The version of the tables, in the file's `user_version`."""
 
-# due:   microseconds since the unix epoch from which the message is ready. A lease moves it to the lease's end, so that
+# due:   the time (see clock.py) from which the message is ready. A lease moves it to the lease's end, so that
 #        one index finds what was put, what was delayed and whose lease has run out alike.
 # lease: 0, or the random token of the lease. Ids of acknowledged messages are used again; tokens are not, so that
 #        (id, lease) names one delivery for ever.

@@ -2,15 +2,17 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import uniform
 from threading import Event
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
+from brrr_core.errors import BackendClosedError
 from brrr_sqlite.asks import WRITE_NEEDED, Ask, Failure
 from brrr_sqlite.checkpoints import Checkpoints
+from brrr_sqlite.clock import Clock
 from brrr_sqlite.failures import busy, translated
+from brrr_sqlite.location import OpenFile
 
 __all__ = ["AnyAsk", "Patience", "Transactions"]
 
@@ -56,13 +58,14 @@ class Patience:
 class Transactions:
     """Runs groups, and counts: the groups, and the write transactions that were committed.
 
-    Used by one thread at a time.
+    Used by one thread at a time. Each transaction fails if the file at its path is another one than the open one.
     """
 
-    def __init__(self, path: Path, patience: Patience, checkpoints: Checkpoints) -> None:
+    def __init__(self, file: OpenFile, patience: Patience, checkpoints: Checkpoints, clock: Clock) -> None:
         self.committed = 0
         self.groups = 0
-        self._path = path
+        self._file = file
+        self._clock = clock
         self._patience = patience
         self._checkpoints = checkpoints
 
@@ -71,6 +74,10 @@ class Transactions:
         self.groups += 1
         if any(ask.read is None for ask in asks):
             return self._write(connection, asks)
+        try:
+            self._file.check()
+        except BackendClosedError as error:
+            return [self.failure(error) for _ in asks]
         outcomes = [self._read(connection, ask) for ask in asks]
         rest = [place for place, outcome in enumerate(outcomes) if outcome is WRITE_NEEDED]
         if rest:
@@ -81,7 +88,7 @@ class Transactions:
 
     def failure(self, error: BaseException) -> Failure:
         """An error as an outcome, in the user's terms."""
-        return Failure(translated(error, self._path))
+        return Failure(translated(error, self._file.path))
 
     def _read(self, connection: sqlite3.Connection, ask: AnyAsk) -> Any:
         read = ask.read
@@ -105,12 +112,14 @@ class Transactions:
                 return [self.failure(error)]
             return [self._alone(connection, ask) for ask in asks]  # who is to blame fails alone
         try:
+            self._clock.note(connection)
+            self._file.check()
             connection.execute("COMMIT")
+            self.committed += 1
+            self._checkpoints.after_commit(connection)
         except Exception as error:  # noqa: BLE001 - it is the outcome of every ask
             self._rollback(connection)
             return [self.failure(error) for _ in asks]
-        self.committed += 1
-        self._checkpoints.after_commit(connection)
         return outcomes
 
     def _alone(self, connection: sqlite3.Connection, ask: AnyAsk) -> Any:
