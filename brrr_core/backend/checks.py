@@ -15,12 +15,18 @@ __all__ = [
     "check_durations",
     "check_limit",
     "check_topic",
+    "check_ttl",
     "check_values",
     "check_wait",
 ]
 
 LONGEST_DURATION: Final = 10 * 365 * 24 * 3600.0
 """Seconds of the longest time that an option can have: ten years, which every client and server can count."""
+
+ATTEMPTS: Final = 10
+BACKOFF: Final = 300.0
+LEASE: Final = 30.0
+"""The most attempts and the longest backoff of a call by the default policy, and the usual lease, in seconds."""
 
 
 def check_durations(options: Any) -> None:
@@ -31,6 +37,20 @@ def check_durations(options: Any) -> None:
             raise OptionError(
                 f"{option.name} is {value:g} s", remedy=f"Give {option.name} from 1ms to ten years (3650d)."
             )
+
+
+def check_ttl(ttl: Duration | None, lease: float = LEASE) -> None:
+    """Check that values outlive the waits and retries of the calls that need them. Raises `OptionError`.
+
+    A call that needs a value may use ten attempts, each up to a lease and five minutes of backoff after the one before:
+    the defaults of `Policy`.
+    """
+    least = ATTEMPTS * (lease + BACKOFF)
+    if ttl is not None and ttl < least:
+        raise OptionError(
+            f"ttl is {ttl:g} s: values would expire before the calls that wait for them are retried",
+            remedy=f"Give ttl at least {least:g}s, and more than the longest workflow takes, or leave it out.",
+        )
 
 
 def check_topic(topic: str) -> None:

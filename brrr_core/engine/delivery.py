@@ -178,7 +178,8 @@ class Handling:
         if record is None:
             raise RecordMissingError(
                 f"the message names the call {call_hash}, and the store has no record of it",
-                remedy="Check that all workers of the topic share one store, and that it lost nothing; then redrive.",
+                remedy="Check that all workers of the topic share one store, that it evicts nothing, "
+                "and that its `ttl` is longer than the workflow. Then schedule the workflow again with redrive=True.",
             )
         job = _Job(held, message.root_id, decode_call(call_hash, record))
         if past is None or not absent or await self._watch(job, absent, past):

@@ -25,10 +25,18 @@ class Roles(NamedTuple):
 
 @asynccontextmanager
 async def opened(
-    url: str, *, marker_ttl: int = 1, known: int = 1 << 20, patience: float = 30, setup: bool = False, **options: Any
+    url: str,
+    *,
+    marker_ttl: int = 1,
+    known: int = 1 << 20,
+    patience: float = 30,
+    setup: bool = False,
+    ttl: float | None = None,
+    **options: Any,
 ) -> AsyncIterator[Roles]:
-    """Connect, see that the streams are there, and give the roles."""
+    """Connect, see that the streams are there, and give the roles. `ttl` may be shorter than a user's."""
     given = NatsOptions(**options)
+    object.__setattr__(given, "ttl", ttl)
     link = Link(location_of(parse_url(url).url, given), given)
     try:
         await link.connect()

@@ -159,6 +159,8 @@ async def test_a_message_without_its_call_record_is_given_up_at_once(url: str) -
         (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
         assert letter.attempt == 1
     assert "BRRR-CALL-03" in reason
+    assert "`ttl`" in reason
+    assert "redrive=True" in reason
     assert "nowhere" in reason
 
 

@@ -74,7 +74,7 @@ async def test_a_counter_gets_its_end_anew_each_time(short, dynamo, table, item_
 
 @pytest.mark.parametrize(
     "option",
-    ["ttl=0", "ttl=500ms", "ttl=9999d", "counter_ttl=0", "retry_for=0", "timeout=2h", "retry_for=2h"],
+    ["ttl=0", "ttl=500ms", "ttl=54m", "ttl=9999d", "counter_ttl=0", "retry_for=0", "timeout=2h", "retry_for=2h"],
 )
 def test_durations_out_of_range(option):
     with pytest.raises(OptionError, match=option.partition("=")[0]):

@@ -58,6 +58,14 @@ def test_a_user_alone_is_a_token():
         ("nats://localhost?domain=*", OptionError),
         ("nats://localhost?inbox=_INBOX.%3E", OptionError),
         ("nats://localhost?ttl=10ms", OptionError),
+        ("nats://localhost?ttl=10m", OptionError),
+        ("nats://localhost?stream=a-dead", OptionError),  # the dead letters of the stream `a`
+        ("nats://localhost?stream=a-counters", OptionError),  # the counters of the bucket `a`
+        ("nats://localhost?stream=KV_a", OptionError),  # the records of the bucket `a`
+        (
+            "nats://localhost?bucket=KV_a",
+            OptionError,
+        ),  # `KV_a-counters` would be the records of the bucket `a-counters`
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_remedy(url, error):

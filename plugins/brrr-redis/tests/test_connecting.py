@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import ssl
+from contextlib import contextmanager
 
 import pytest
 
@@ -81,23 +82,69 @@ async def test_tls_checks_both_sides(tls, tls_port):
         await brrr.open_backend(f"redis://127.0.0.1:{tls_port}", retry_for=0.1).open()
 
 
+@contextmanager
+def evicting(server, policy, *, limit=10**9):
+    """A server that evicts when it holds more than `limit` bytes; 0 is no limit."""
+    server.do("CONFIG", "SET", "maxmemory-policy", policy)
+    server.do("CONFIG", "SET", "maxmemory", limit)
+    try:
+        yield
+    finally:
+        server.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        server.do("CONFIG", "SET", "maxmemory", 0)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_server_that_evicts_is_refused(valkey, policy):
+    with evicting(valkey, policy):
+        for begin in (brrr.open_backend(valkey.url).open, brrr.open_backend(valkey.url).setup):
+            with pytest.raises(BackendError, match=f"maxmemory-policy {policy}.* throws away") as caught:
+                await begin()
+            assert "noeviction" in caught.value.remedy
+            assert "eviction=allow" in caught.value.remedy
+        allowed = f"{valkey.url}?eviction=allow"
+        async with brrr.open_backend(allowed) as backend:
+            await backend.queue.put("jobs", [b"x"])
+        assert (await brrr.open_backend(allowed).setup())[1].startswith(f"warning: redis at 127.0.0.1:{valkey.port}")
+    with evicting(valkey, policy, limit=0):
+        async with brrr.open_backend(valkey.url) as backend:
+            await backend.queue.put("jobs", [b"x"])
+
+
+async def test_every_server_of_a_cluster_is_checked_for_eviction(whole_cluster):
+    for server in whole_cluster.servers:
+        with evicting(server, "allkeys-lfu"):
+            with pytest.raises(BackendError, match="maxmemory-policy allkeys-lfu"):
+                await brrr.open_backend(whole_cluster.url).open()
+            async with brrr.open_backend(f"{whole_cluster.url}?eviction=allow"):
+                pass
+
+
+async def test_a_server_that_does_not_tell_is_opened(valkey):
+    valkey.do("ACL", "SETUSER", "quiet", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
+    try:
+        with evicting(valkey, "allkeys-lru"):
+            url = valkey.url.replace("://", "://quiet:pw@")
+            async with brrr.open_backend(url) as backend:
+                await backend.queue.put("jobs", [b"x"])
+            assert "does not tell its maxmemory-policy" in (await brrr.open_backend(url).setup())[1]
+    finally:
+        valkey.do("ACL", "DELUSER", "quiet")
+
+
+async def test_opening_asks_a_server_once_about_itself(valkey):
+    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url):
+        assert [words[0] for words in proxy.commands].count(b"INFO") == 1
+
+
 async def test_setup_tells_what_a_server_keeps(valkey):
     lines = await brrr.open_backend(valkey.url).setup()
 
     assert [line.split()[0] for line in lines] == ["Valkey", "maxmemory-policy", "warning:"]
     assert "no save" in lines[2]
-    for policy, limit, says in (("allkeys-lru", 0, "warning"), ("volatile-ttl", 10**9, "warning")):
-        valkey.do("CONFIG", "SET", "maxmemory-policy", policy)
-        valkey.do("CONFIG", "SET", "maxmemory", limit)
-        assert (await brrr.open_backend(valkey.url).setup())[1].startswith(says)
-    try:
-        valkey.do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-        with pytest.raises(BackendError, match="throws away messages and values") as caught:
-            await brrr.open_backend(valkey.url).setup()
-        assert "noeviction" in caught.value.remedy
-    finally:
-        valkey.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
-        valkey.do("CONFIG", "SET", "maxmemory", 0)
+    with evicting(valkey, "allkeys-lru", limit=0):
+        assert (await brrr.open_backend(valkey.url).setup())[1].startswith("warning")
+    valkey.do("CONFIG", "SET", "maxmemory-policy", "noeviction")
     valkey.do("CONFIG", "SET", "save", "60 1")
     assert "save 60 1" in (await brrr.open_backend(valkey.url).setup())[2]
     valkey.do("CONFIG", "SET", "save", "")

@@ -35,7 +35,7 @@ HOSTILE = [
 def test_all_keys_of_a_topic_are_in_its_slot(whole_cluster, topic, prefix):
     keys = Layout(prefix).topic(topic)
 
-    assert keys.ready == f"{prefix}{topic}".encode()
+    assert keys.ready == (f"brrr:prefix:{len(prefix)}:{prefix}:{topic}" if prefix else topic).encode()
     slots = {whole_cluster.servers[0].do("CLUSTER", "KEYSLOT", key) for key in keys}
     assert slots == {slot_of(keys.ready)}
 
@@ -48,6 +48,29 @@ def test_no_two_topics_share_a_key(prefix):
     assert len(set(keys)) == len(keys)
 
 
+PREFIXES = ["", "a", "ab", "a:", "a:b", ":", "1:a", "brrr:", "brrr:prefix:1:a:", "{a}", "{a}b", "a}"]
+
+
+def test_no_two_prefixes_share_a_key():
+    """Prefix `a` with topic `bX` and prefix `ab` with topic `X` are two lists."""
+    names = [*HOSTILE, "bX", "X", "1:a:X", "b:X", ":b:X"]
+    keys = []
+    for layout in map(Layout, PREFIXES):
+        keys += [key for name in names for key in layout.topic(name)]
+        keys += [layout.record(Key(kind, name)) for kind in ("call", "value", "pending_returns") for name in names]
+        keys += [layout.counter(prefix + name) for prefix in ("", "brrr_count/") for name in names]
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_without_a_prefix_the_keys_are_those_of_the_protocol():
+    layout = Layout("")
+
+    assert layout.topic("jobs").ready == b"jobs"
+    assert layout.record(Key("value", "h")) == b"brrr:value:h"
+    assert layout.counter("brrr_count/root") == b"brrr_count/root"
+
+
 def test_a_tag_ends_where_the_server_says():
     for topic in HOSTILE:
         key = topic.encode()
@@ -56,7 +79,11 @@ def test_a_tag_ends_where_the_server_says():
 
 
 @pytest.mark.parametrize(
-    "topic", ["brrr:{a}:leases", "brrr:call:x", "brrr:value:x", "brrr:pending_returns:x", "brrr_count/x"]
+    "topic",
+    [
+        *("brrr:{a}:leases", "brrr:call:x", "brrr:value:x", "brrr:pending_returns:x"),
+        *("brrr_count/x", "brrr:counter:x", "brrr:prefix:1:a:x"),
+    ],
 )
 def test_names_of_brrr_s_own_keys_are_no_topics(topic):
     with pytest.raises(ArgumentError, match="brrr's own"):

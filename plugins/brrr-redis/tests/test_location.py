@@ -59,7 +59,19 @@ def test_what_is_wrong_with_urls(url, options, kind, says):
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("options", [{"lease": 0}, {"ttl": "0s"}, {"sweep": "4000d"}, {"db": -1}, {"prefix": "ä"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lease": 0},
+        {"ttl": "0s"},
+        {"ttl": "2s"},
+        {"ttl": "1h", "lease": "2m"},
+        {"eviction": "perhaps"},
+        {"sweep": "4000d"},
+        {"db": -1},
+        {"prefix": "ä"},
+    ],
+)
 def test_what_is_wrong_with_options(options):
     with pytest.raises(BrrrError, match=next(iter(options))):
         brrr.open_backend("redis://localhost", **options)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from brrr_core.backend import Duration
-from brrr_core.backend.checks import LONGEST_DURATION
+from brrr_core.backend.checks import LONGEST_DURATION, check_ttl
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_VALUE", "DynamoOptions"]
@@ -29,7 +29,8 @@ class DynamoOptions:
         region: The region, where it is not the environment's or the profile's.
         endpoint: The URL of DynamoDB, where it is not AWS' own.
         profile: The profile of the user's AWS files that signs in, where it is not the environment's.
-        ttl: How long records of calls are kept after they were written last; for ever unless given.
+        ttl: How long records of calls are kept after they were written last; forever unless given. Those of unfinished
+            calls end too, so it must be longer than the longest workflow.
         counter_ttl: How long a root's counter of messages is kept after it was counted last.
         connect_timeout: How long to wait for a connection.
         timeout: How long to wait for an answer.
@@ -55,3 +56,4 @@ class DynamoOptions:
                 raise OptionError(
                     f"{option.name} is {value:g} s", remedy=f"Give {option.name} from {shortest:g} s to {most}."
                 )
+        check_ttl(self.ttl)

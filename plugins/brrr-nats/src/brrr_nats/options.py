@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from brrr_core.backend import Duration, Secret
-from brrr_core.backend.checks import check_durations
+from brrr_core.backend.checks import check_durations, check_ttl
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_BODY", "MAX_VALUE", "NatsOptions"]
@@ -25,6 +25,10 @@ TIMEOUT: Final = Duration(10)
 RETRY_FOR: Final = Duration(15)
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TAKEN_STREAM: Final = re.compile(r"^KV_|-(?:dead|counters)$")
+TAKEN_BUCKET: Final = re.compile(r"^KV_")
+"""A fleet has the streams STREAM, STREAM-dead, KV_BUCKET and BUCKET-counters: no name of one may be another's."""
+
 INBOX: Final = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,3}")
 
 
@@ -38,7 +42,8 @@ class NatsOptions:
         bucket: The name that the store's and the counters' streams begin with.
         replicas: On how many servers of a cluster each stream is kept, where it is made here: 1, 3 or 5.
         lease: How long a delivery stays with its receiver.
-        ttl: How long records of calls are kept after they were written last; for ever unless given.
+        ttl: How long records of calls are kept after they were written last; forever unless given. Those of unfinished
+            calls end too, so it must be longer than the longest workflow.
         counter_ttl: How long a root's counter of messages is kept after it was counted last.
         connect_timeout: How long to wait for a connection, for each server.
         timeout: How long to wait for an answer.
@@ -87,6 +92,12 @@ class NatsOptions:
                 raise OptionError(
                     f"{name} is {value!r}", remedy="Use up to 64 letters and digits of US-ASCII, hyphens, underscores."
                 )
+        for name, value, taken in (("stream", self.stream, TAKEN_STREAM), ("bucket", self.bucket, TAKEN_BUCKET)):
+            if taken.search(value):
+                raise OptionError(
+                    f"{name} is {value!r}, and streams of other fleets may have that name",
+                    remedy="Begin it unlike KV_, and end a stream's name unlike -dead and -counters.",
+                )
         if not INBOX.fullmatch(self.inbox):
             raise OptionError(
                 f"inbox is {self.inbox!r}",
@@ -94,5 +105,4 @@ class NatsOptions:
             )
         if self.replicas not in {1, 3, 5}:
             raise OptionError(f"replicas is {self.replicas}", remedy="Give 1, 3 or 5: a majority must be left.")
-        if self.ttl is not None and self.ttl < 1:
-            raise OptionError(f"ttl is {self.ttl:g} s", remedy="Give at least 1s: NATS counts them in whole seconds.")
+        check_ttl(self.ttl, self.lease)

@@ -10,7 +10,7 @@ from brrr_redis.location import Shape, location_of
 from brrr_redis.options import RedisOptions
 from brrr_redis.queue import RedisQueue
 from brrr_redis.routes import Routes, SentinelRoutes, SingleRoutes
-from brrr_redis.servers import check_version, describe
+from brrr_redis.servers import check_servers, describe
 from brrr_redis.store import RedisCache, RedisStore
 
 __all__ = ["RedisBackend"]
@@ -38,11 +38,11 @@ class RedisBackend(Backend):
         self._queue: RedisQueue | None = None
 
     async def start(self) -> Roles:
-        """Connect, and see that the server is new enough."""
+        """Connect, and check that the servers are new enough and evict nothing."""
         options, layout = self._options, Layout(self._options.prefix)
         client = self._client = self._make_client()
         await client.connect()
-        await check_version(client, str(self._location))
+        await check_servers(client, str(self._location), evict=options.eviction == "allow")
         self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
         return Roles(
             queue=self._queue,
@@ -70,7 +70,7 @@ class RedisBackend(Backend):
         client = self._make_client()
         try:
             await client.connect()
-            return await describe(client, retry_for=self._options.retry_for)
+            return await describe(client, retry_for=self._options.retry_for, evict=self._options.eviction == "allow")
         finally:
             await client.close()
 

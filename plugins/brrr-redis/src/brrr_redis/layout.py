@@ -10,9 +10,12 @@
 | `brrr:{TAG}:dead` | list | `ATTEMPT:MILLISECOND:LENGTH:REASON` and the body |
 | `brrr:KIND:HASH` | string | a record of the store |
 | `brrr_count/ROOT` | integer | the counter of a root |
+| `brrr:counter:NAME` | integer | a counter with any other name |
+| `brrr:prefix:LENGTH:PREFIX:KEY` | | each of these keys, if the URL has a prefix of LENGTH characters |
 
-TAG puts the keys of a topic into the topic's own slot of a cluster. It is the topic itself where that can be a hash
-tag; where it is not, the topic follows at the end of the key.
+So no two pairs of a prefix and a topic, record or counter share a key. TAG puts the keys of a topic into the topic's
+own slot of a cluster. It is the topic itself where that can be a hash tag; where it is not, the topic follows at the
+end of the key.
 """
 
 from typing import Final, NamedTuple
@@ -24,7 +27,10 @@ from brrr_redis.slots import tag_of
 
 __all__ = ["Layout", "TopicKeys", "encoded"]
 
-RESERVED: Final = ("brrr:{", "brrr:call:", "brrr:pending_returns:", "brrr:value:", "brrr_count/")
+COUNT: Final = "brrr_count/"
+COUNTER: Final = "brrr:counter:"
+PREFIXED: Final = "brrr:prefix:"
+RESERVED: Final = ("brrr:{", "brrr:call:", "brrr:pending_returns:", "brrr:value:", COUNT, COUNTER, PREFIXED)
 
 
 class TopicKeys(NamedTuple):
@@ -42,7 +48,7 @@ class Layout:
     """Names keys, all behind one prefix."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = prefix.encode()
+        self._prefix = f"{PREFIXED}{len(prefix)}:{prefix}:".encode() if prefix else b""
         self._topics: dict[str, TopicKeys] = {}
 
     def topic(self, topic: str) -> TopicKeys:
@@ -64,7 +70,7 @@ class Layout:
 
     def counter(self, name: str) -> bytes:
         """The key of a counter."""
-        return self._prefix + encoded(name, "the counter")
+        return self._prefix + encoded(name if name.startswith(COUNT) else COUNTER + name, "the counter")
 
     def _keys_of(self, topic: str) -> TopicKeys:
         check_topic(topic)

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from brrr_core.backend import Duration, Secret
-from brrr_core.backend.checks import check_durations
+from brrr_core.backend.checks import check_durations, check_ttl
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_BODY", "MAX_VALUE", "RedisOptions"]
@@ -32,13 +32,15 @@ class RedisOptions:
     """The options of all schemes of brrr-redis. Durations are in seconds, more than 0, and at most ten years.
 
     Attributes:
-        prefix: Stands before every key. Fleets of another language find only keys without one.
+        prefix: Keeps a fleet's keys apart from those of every other prefix. Workers in other languages know only keys
+            without a prefix.
         db: The database's number, where the URL's path does not give it.
         lease: How long a delivery stays with its receiver.
-        ttl: How long records of calls are kept after they were written last; for ever unless given.
+        ttl: How long a call and its value are kept after the call finished; forever unless given.
         counter_ttl: How long a root's counter of messages is kept after it was counted last.
         sweep: How often a consumer that waits looks for what others delayed, left or lost. It bounds how late that is.
         connect_timeout: How long to wait for a connection.
+        eviction: Whether a server may evict keys when it is full: `refuse` refuses to open such a server.
         timeout: How long to wait for an answer.
         retry_for: How long an operation is tried again while the server restarts, loads or fails over.
         tls: Use TLS. `rediss:` does so by itself.
@@ -56,6 +58,7 @@ class RedisOptions:
     ttl: Duration | None = None
     counter_ttl: Duration = COUNTER_TTL
     sweep: Duration = SWEEP
+    eviction: Literal["refuse", "allow"] = "refuse"
     connect_timeout: Duration = CONNECT_TIMEOUT
     timeout: Duration = TIMEOUT
     retry_for: Duration = RETRY_FOR
@@ -69,6 +72,7 @@ class RedisOptions:
 
     def __post_init__(self) -> None:
         check_durations(self)
+        check_ttl(self.ttl, self.lease)
         if self.db is not None and self.db < 0:
             raise OptionError(f"db is {self.db}", remedy="Databases are numbered from 0.")
         if "{" in self.prefix and not HASH_TAG.fullmatch(self.prefix):

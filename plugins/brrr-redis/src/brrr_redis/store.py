@@ -24,7 +24,8 @@ class RedisStore(Store):
     Args:
         client: Runs the commands.
         layout: Names the keys.
-        ttl: Milliseconds that records are kept after they were written last, 0 for ever.
+        ttl: Milliseconds that a call and its value are kept after the value was written, 0 forever. The records of a
+            call without a value do not expire: another call may wait for it.
     """
 
     def __init__(self, client: Client, layout: Layout, *, ttl: int) -> None:
@@ -50,10 +51,9 @@ class RedisStore(Store):
         commands: list[Command] = []
         for places in self._client.routes.groups(names) if names else ():
             safe = all(items[place][0].kind == "call" for place in places)
-            if self._ttl:
-                values = [items[place][1] for place in places]
-                keys = [names[place] for place in places]
-                commands.append(call(WRITE, keys, self._ttl, *values, again=() if safe else None))
+            if self._ttl and not safe:
+                marked = [mark for place in places for mark in (self._life(items[place][0]), items[place][1])]
+                commands.append(call(WRITE, [names[place] for place in places], *marked, again=None))
             else:
                 words = (word for place in places for word in (names[place], items[place][1]))
                 commands.append(command(names[places[0]], "MSET", *words, repeat=safe))
@@ -65,13 +65,25 @@ class RedisStore(Store):
         names = [self._layout.record(key) for key, _, _ in swaps]
         commands: list[Command] = []
         for places in self._client.routes.groups(names) if names else ():
-            marked = [mark for place in places for mark in (_marked(swaps[place].expected), _marked(swaps[place].new))]
-            commands.append(call(SWAP, [names[place] for place in places], self._ttl, *marked, again=None))
-        return [done == 1 for done in await self._gathered(names, commands)]
+            marked = [
+                mark
+                for key, expected, new in (swaps[place] for place in places)
+                for mark in (self._life(key), _marked(expected), _marked(new))
+            ]
+            commands.append(call(SWAP, [names[place] for place in places], *marked, again=None))
+        finished = [self._layout.record(Key("call", key.call_hash)) for key, _, _ in swaps if self._life(key)]
+        ends = [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in finished]
+        return [done == 1 for done in await self._gathered(names, commands, ends)]
 
-    async def _gathered(self, names: Sequence[bytes], commands: Sequence[Command]) -> list[Reply]:
-        """The answers to commands about `groups` of the names, in the order of the names."""
-        answers = await self._client.run_all(commands)
+    def _life(self, key: Key) -> int:
+        """Milliseconds after which a record expires, 0 for never."""
+        return self._ttl if key.kind == "value" else 0
+
+    async def _gathered(
+        self, names: Sequence[bytes], commands: Sequence[Command], others: Sequence[Command] = ()
+    ) -> list[Reply]:
+        """The answers to commands about `groups` of the names, in the order of the names. Sends `others` with them."""
+        answers = (await self._client.run_all([*commands, *others]))[: len(commands)]
         if len(answers) == 1:
             return list(answers[0])
         found: list[Reply] = [None] * len(names)

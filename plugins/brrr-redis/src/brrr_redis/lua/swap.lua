@@ -1,9 +1,9 @@
--- Compares and sets keys, one after the other. KEYS: keys, with repeats. ARGV: ttl in milliseconds or 0, and for each
--- key what is expected and what is new: '-' for absence, '+' before a value. Gives 1 for each that took place, else 0.
+-- Compares and sets keys, one after the other. KEYS: keys, with repeats. ARGV: for each key its ttl in milliseconds or 0,
+-- what is expected and what is new: '-' for absence, '+' before a value. Gives 1 for each that took place, else 0.
 
-local ttl, done = ARGV[1], {}
+local done = {}
 for place, key in ipairs(KEYS) do
-  local expected, new = ARGV[2 * place], ARGV[2 * place + 1]
+  local ttl, expected, new = ARGV[3 * place - 2], ARGV[3 * place - 1], ARGV[3 * place]
   local there = redis.call('GET', key)
   if (there and '+' .. there or '-') ~= expected then
     done[place] = 0

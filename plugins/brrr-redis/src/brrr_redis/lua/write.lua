@@ -1,5 +1,10 @@
--- Sets keys that are to be forgotten. KEYS: keys. ARGV: ttl in milliseconds, values.
+-- Sets keys, some of which expire. KEYS: keys. ARGV: for each key its ttl in milliseconds or 0, and its value.
 
 for place, key in ipairs(KEYS) do
-  redis.call('SET', key, ARGV[place + 1], 'PX', ARGV[1])
+  local ttl, value = ARGV[2 * place - 1], ARGV[2 * place]
+  if ttl == '0' then
+    redis.call('SET', key, value)
+  else
+    redis.call('SET', key, value, 'PX', ttl)
+  end
 end
