@@ -3,7 +3,8 @@
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.handlers import Task, TypedTask
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
@@ -127,7 +128,7 @@ class ActiveWorker:
         check_awaitables("wait", [awaitable])
         if _on_loop(self._loop):
             raise NotInTaskError("`wait` was called on the event loop", remedy="Write `await` in an async handler.")
-        return asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result()
+        return _result(asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result())
 
     async def run_handler(self, function: Callable[[], T]) -> T:
         """Run a sync handler in a thread of its own kind: a blocking helper belongs into `asyncio.to_thread`.
@@ -182,20 +183,46 @@ class ActiveWorker:
         self._callers.clear()  # they refer to the worker
         return list(self._dropped) if returned else []
 
-    async def _awaited(self, awaitable: Awaitable[T]) -> T:
+    async def _awaited(self, awaitable: Awaitable[T]) -> "T | _Exit":
         self._run.adopt()
-        return await awaitable
+        return await _without_exit(awaitable)
 
     async def _side_by_side(self, awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
-        tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-        await asyncio.gather(*tasks, return_exceptions=True)
-        errors = [error for task in tasks if (error := task.exception()) is not None]
-        for error in errors:
-            if isinstance(error, Defer):
-                raise error
-        for error in errors:
-            raise error
-        return [task.result() for task in tasks]
+        futures = [
+            each if asyncio.isfuture(each) else asyncio.ensure_future(_without_exit(each)) for each in awaitables
+        ]
+        try:
+            outcomes = await asyncio.gather(*futures, return_exceptions=True)
+            aborted = next((outcome for outcome in outcomes if isinstance(outcome, Defer)), None)
+            del outcomes
+            if aborted is not None:
+                raise aborted
+            return list(map(_result, map(methodcaller("result"), futures)))
+        finally:
+            aborted = None  # what is raised must not be held here: its traceback holds this frame
+            futures.clear()
+
+
+class _Exit(NamedTuple):
+    """What a helper gives that raised SystemExit, which asyncio lets out of the event loop if a task ends with it."""
+
+    error: SystemExit
+
+
+async def _without_exit(awaitable: Awaitable[T]) -> T | _Exit:
+    try:
+        return await awaitable
+    except SystemExit as error:
+        return _Exit(error)
+
+
+def _result(outcome: T | _Exit) -> T:
+    try:
+        if isinstance(outcome, _Exit):
+            raise outcome.error
+        return outcome
+    finally:
+        del outcome  # as above
 
 
 def _child(call: PendingCall[Any], codec: Codec) -> Child:

@@ -92,9 +92,13 @@ class LocalBrrr:
                 await asyncio.wait({waiting})
                 queue.close()
                 await connection.close()
-            if failure.error is not None:
-                raise failure.error
-            return waiting.result()
+            try:
+                if failure.error is not None:
+                    raise failure.error
+                return waiting.result()
+            finally:
+                failure.error = failure.waiting = None
+                del waiting  # what they hold raises, and the traceback holds this frame
 
         return result
 

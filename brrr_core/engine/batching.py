@@ -93,6 +93,7 @@ class Batcher(Generic[ItemT, ResultT]):
                 results = await self._run([item for ask in asks for item in ask.items])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
             await self._fail(asks, error)
+            del asks  # their futures hold the error, whose traceback holds this frame
             return
         start = 0
         for items, future in asks:

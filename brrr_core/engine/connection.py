@@ -99,8 +99,9 @@ class Connection:
         if value is not None:
             return None
         root_id = new_root_id(redriven_at=int(time.time()) if redrive else None, spawn_limit=spawn_limit)
-        written = self._operations.write([(Key("call", call.call_hash), encode_call(call))])
-        affordable, _ = await asyncio.gather(self._budget.open(root_id), written)
+        affordable, _ = await asyncio.gather(
+            self._budget.open(root_id), self._operations.write([(Key("call", call.call_hash), encode_call(call))])
+        )
         if not affordable:
             raise self._budget.exceeded(root_id)
         body = encode_message(ScheduleMessage(root_id, call.call_hash))

@@ -24,7 +24,11 @@ def within(context: Context, running: Coroutine[Any, Any, ResultT]) -> Generator
         except StopIteration as ended:
             result: ResultT = ended.value
             return result
+        finally:
+            given = None  # an error that passes through this frame must not be held by it, nor the future that gave it
         try:
             given, step = (yield waited), running.send
         except BaseException as error:  # noqa: BLE001 - whatever comes, a cancellation too, is for what runs
             given, step = error, running.throw
+        finally:
+            del waited

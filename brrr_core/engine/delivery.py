@@ -80,6 +80,8 @@ class Handling:
         self._policy = engine.policy
         self._attempts = Attempts(engine.operations)
         self._handle = handle
+        self.owner: asyncio.Task[Any] | None = None
+        """The task of the worker's loop."""
         self.closing = False
         """Set by the worker before it cancels what has not finished in time."""
         self._under_way: dict[str, asyncio.Task[Any] | None] = {}
@@ -96,6 +98,11 @@ class Handling:
         summary = format_error(error)
         text = summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error)}"
         return self._engine.mask(text)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the worker's loop was cancelled, perhaps with every task of the program, or is closing."""
+        return self.closing or (self.owner is not None and self.owner.cancelling() > 0)
 
     async def handle(self, held: Held) -> None:
         """Handle one delivery until it is acked, released or buried.
@@ -212,7 +219,8 @@ class Handling:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                if self.closing or error is run.failure:
+                of_backend, run.failure = error is run.failure, None  # whose traceback holds this frame
+                if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
                     raise
                 await self._fail(job, error)
                 return
@@ -254,8 +262,8 @@ class Handling:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if self.closing:  # it may have made another error of its cancellation
-                raise asyncio.CancelledError from error
+            if self.closing or (self.ending and isinstance(error, asyncio.CancelledError)):
+                raise asyncio.CancelledError from error  # it may have made another error of its cancellation
             _uncancel()
             if run.failure is None and not run.missing:
                 if isinstance(error, Defer):

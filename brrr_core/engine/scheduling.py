@@ -226,7 +226,11 @@ class Scheduler:
         written = self._operations.write([(Key("call", name), encode_call(call)) for name, call in calls.items()])
         puts: list[Put] = []
         while charges:
-            charged, _ = await asyncio.gather(self._budget.charge([root_id for _, root_id in charges]), written)
+            try:
+                charged, _ = await asyncio.gather(self._budget.charge([root_id for _, root_id in charges]), written)
+            except BaseException:
+                del written  # it may hold the error, whose traceback holds this frame
+                raise
             for (group, root_id), affordable in zip(charges, charged, strict=True):
                 if affordable:
                     message = ScheduleMessage(root_id, group.child.call.call_hash)

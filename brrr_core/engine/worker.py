@@ -51,6 +51,7 @@ class Worker:
         Raises:
             BackendError: The queue has not answered for longer than the policy's patience.
         """
+        self._handling.owner = asyncio.current_task()
         self._engine.hooks.emit(WorkerStarted(self._topic, self._concurrency))
         keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
         try:
@@ -127,7 +128,7 @@ class Worker:
             await self._handle(held)
         finally:
             task = asyncio.current_task()
-            if task is not None and not self._handling.closing:  # from then on `_finish` releases what is cancelled
+            if task is not None and not self._handling.ending:  # from then on `_finish` releases what is cancelled
                 del self._running[task]
                 self._freed.set()
 

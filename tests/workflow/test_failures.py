@@ -1,9 +1,11 @@
 """What fails is tried again, and given up where that cannot help: with the reason, and never a worker with it."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -300,6 +302,36 @@ async def test_whatever_a_handler_raises_is_its_failure(url: str, error: BaseExc
         assert letter.attempt == 2
         assert await fleet.run(fine) == "fine"
     assert type(error).__name__ in reason
+
+
+async def _exits(app: brrr.ActiveWorker) -> None:
+    await app.call(fine)()
+    raise SystemExit("of a helper")
+
+
+@brrr.handler
+async def gathers_exit(app: brrr.ActiveWorker) -> None:
+    await app.gather(_exits(app), app.call(fine)())
+
+
+@brrr.handler
+def waits_for_exit(app: brrr.ActiveWorker) -> None:
+    app.wait(_exits(app))
+
+
+@brrr.handler
+async def threads_exit(app: brrr.ActiveWorker) -> None:
+    await app.gather(asyncio.to_thread(sys.exit, "of a helper"))
+
+
+@pytest.mark.parametrize("task", [gathers_exit, waits_for_exit, threads_exit], ids=lambda task: task.name)
+async def test_exit_in_a_helper_is_the_failure_of_its_call(url: str, task: Any) -> None:
+    handlers = {task.name: task, "fine": fine}
+    async with serving(url, handlers, policy=replace(QUICK, max_attempts=2)) as fleet:
+        await fleet.app.schedule(task, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+        assert await fleet.run(fine) == "fine"
+    assert reason.startswith("SystemExit: of a helper\n")
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
