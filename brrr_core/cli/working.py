@@ -102,12 +102,12 @@ class Stop:
             self._ask()
 
     def _heed(self, times: int, number: int) -> None:
+        if not self.asked:
+            LOG.info("stopping; a second signal ends what still runs")
+            self._ask()
         if times >= 2:
             self.signal = number
             self._cancel()
-        elif not self.asked:
-            LOG.info("stopping; a second signal ends what still runs")
-            self._ask()
 
     def _ask(self) -> None:
         self.asked = True

@@ -40,6 +40,15 @@ def blocks(name: str):
     time.sleep(600)
 
 @brrr.handler_no_arg
+async def dies(times: int):
+    '''Ends its process, as often as it is told.'''
+    for number in range(times):
+        died = pathlib.Path(f"died-{number}")
+        if not died.exists():
+            died.touch()
+            os._exit(7)
+
+@brrr.handler_no_arg
 async def fails(what: str):
     raise ValueError(what)
 
@@ -70,6 +79,17 @@ class Running:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    @property
+    def children(self) -> list[int]:
+        """The ids of the processes that it started and that run."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def signal_all(self, number: int) -> None:
+        """What systemd does: a signal to each process of a control group."""
+        for pid in (*self.children, self.process.pid):
+            os.kill(pid, number)
 
     def ctrl_c(self) -> None:
         """What a terminal does: SIGINT to the whole process group."""
@@ -109,10 +129,13 @@ class Shell:
         )
 
     def worker(self, *tokens: str) -> Running:
+        return self.start(BRRR, "worker", "tasks", "--topic", "demo", *tokens)
+
+    def start(self, *command: str | Path) -> Running:
         log = self.folder / f"worker-{len(self._workers)}.log"
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [BRRR, "worker", "tasks", "--topic", "demo", *tokens],
+                command,
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
@@ -141,6 +164,8 @@ class Shell:
 
     def close(self) -> None:
         for worker in self._workers:
+            with suppress(OSError):
+                worker.signal_all(signal.SIGKILL)
             with suppress(ProcessLookupError):
                 worker.signal(signal.SIGKILL)
             worker.process.wait()

@@ -11,6 +11,8 @@ import pytest
 Shell = Any
 NOTHING = [0, 0, 0, 0]
 
+of_all = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc")
+
 
 LEAKY = """
 from dataclasses import replace
@@ -197,14 +199,7 @@ def test_a_second_signal_ends_the_processes_at_once(shell: Shell, gone: Callable
     assert shell.stats() == [1, 0, 0, 0]
 
 
-def _everywhere(worker: Any, number: int) -> None:
-    """Send a signal to the supervisor and to its processes, as systemd does to a control group."""
-    pids = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
-    for pid in (*map(int, pids), worker.process.pid):
-        os.kill(pid, number)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes of a process are read from /proc")
+@of_all
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: int) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
@@ -212,7 +207,7 @@ def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: i
     shell("schedule", "waits", "a", "--topic", "demo")
     shell.started("a")
 
-    _everywhere(worker, number)
+    worker.signal_all(number)
     worker.says("stopping 2 worker processes")
     worker.says("stopping; a second", times=2)
     worker.says("stopped working on demo")  # the process that has nothing to finish
@@ -224,7 +219,7 @@ def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: i
     assert shell.stats() == NOTHING
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes of a process are read from /proc")
+@of_all
 def test_a_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)
@@ -232,9 +227,9 @@ def test_a_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> Non
         shell("schedule", "waits", name, "--topic", "demo")
         shell.started(name)
 
-    _everywhere(worker, signal.SIGTERM)
+    worker.signal_all(signal.SIGTERM)
     worker.says("stopping; a second", times=2)
-    _everywhere(worker, signal.SIGTERM)
+    worker.signal_all(signal.SIGTERM)
 
     assert worker.ended() == 128 + signal.SIGTERM
     assert shell.stats() == [3, 0, 0, 0]

@@ -1,0 +1,133 @@
+"""Whatever happens to it, a process works on or ends within its grace period and five seconds, and loses no message."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.backends import nats_server, redis_server
+
+__all__ = ["nats_server", "redis_server"]
+
+Shell = Any
+Worker = Any
+Until = Callable[[Callable[[], object]], None]
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the children of a process are in /proc")
+
+GRACE = 0.5
+LONGEST = GRACE + 5.0
+TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
+
+OWN = """
+import asyncio, sys
+import brrr_core as brrr
+import tasks
+
+async def amain():
+    async with brrr.serve(policy=brrr.Policy(grace=float(sys.argv[1]))) as conn:
+        app = brrr.AppWorker(handlers=dict(waits=tasks.waits, dies=tasks.dies), codec="json", connection=conn)
+        worker = asyncio.create_task(conn.loop("demo", app.handle))
+        try:
+            await app.schedule(tasks.waits, topic="demo")("a")
+            print(await app.result(tasks.waits)("a"))
+        finally:
+            worker.cancel()
+            await asyncio.wait([worker])
+
+asyncio.run(amain())
+"""
+
+PROGRAMS = {
+    "worker": ["--grace", f"{GRACE}s"],
+    "fleet": ["--grace", f"{GRACE}s", "--processes", "2"],
+    "own": None,
+}
+
+# What happens; then how `brrr worker` ends, with one process and with two, and the program of a user's own.
+CASES = {
+    "SIGTERM": (0, 0, 128 + TERM),
+    "SIGTERM to all": (0, 0, 128 + TERM),
+    "SIGTERM twice": (128 + TERM, 128 + TERM, 128 + TERM),
+    "SIGTERM to all twice": (128 + TERM, 128 + TERM, 128 + TERM),
+    "SIGINT": (0, 0, -INT),
+    "SIGINT twice": (128 + INT, 128 + INT, -INT),
+    "SIGKILL": (-KILL, -KILL, -KILL),
+    "poison": (7, None, 7),
+}
+QUICK = {"SIGTERM", "SIGTERM to all twice", "poison"}
+"""The cases that every backend has in every run. The rest depends little on the backend."""
+
+_names = count()
+
+
+def _cases() -> Iterator[Any]:
+    for backend in ("sqlite", "redis", "nats"):
+        for case in CASES:
+            for program in PROGRAMS:
+                marks = () if backend == "sqlite" or case in QUICK else (pytest.mark.soak,)
+                yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, shell: Shell) -> None:
+    """The backend that the environment of the commands names."""
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_server").url
+        shell.environ["BRRR_QUEUE"] = f"{url}?lease=1s&prefix=ending-{next(_names)}."
+    elif request.param == "nats":
+        url, name = request.getfixturevalue("nats_server").url, f"ending-{next(_names)}-"
+        shell.environ["BRRR_QUEUE"] = f"{url}?lease=1s&stream={name}&bucket={name}"
+
+
+@pytest.mark.parametrize(("backend", "program", "case"), list(_cases()), indirect=["backend"])
+@pytest.mark.usefixtures("backend")
+def test_a_process_works_on_or_ends(
+    shell: Shell, until: Until, gone: Callable[[int], None], program: str, case: str
+) -> None:
+    worker = _start(shell, program)
+    handler = shell.started("a")
+    processes = [worker.process.pid, *worker.children]
+    code = CASES[case][list(PROGRAMS).index(program)]
+
+    _happen(shell, until, worker, case)
+
+    if code is None:
+        until(lambda: set(worker.children) - set(processes))
+        assert shell("schedule", "dies", "0", "--topic", "demo", "--timeout", "30s").returncode == 0
+        worker.signal(TERM)
+        code = 0
+    assert worker.process.wait(LONGEST) == code
+    gone(handler)
+    messages = shell.stats()
+    assert sum(messages[:3]) >= 1
+    assert messages[3] == 0
+
+
+def _start(shell: Shell, program: str) -> Worker:
+    options = PROGRAMS[program]
+    if options is not None:
+        worker = shell.worker(*options)
+        worker.says("working on demo", times=2 if program == "fleet" else 1)
+        shell("schedule", "waits", "a", "--topic", "demo")
+        return worker
+    (shell.folder / "own.py").write_text(OWN)
+    return shell.start(sys.executable, "own.py", str(GRACE))
+
+
+def _happen(shell: Shell, until: Until, worker: Worker, case: str) -> None:
+    if case == "poison":
+        shell("schedule", "dies", "1", "--topic", "demo")
+        return
+    number = getattr(signal, case.split()[0])
+    send = worker.signal_all if "all" in case else worker.signal
+    send(number)
+    if "twice" in case:
+        until(lambda: "stopping" in worker.log or "own.py" in worker.process.args)
+        send(number)
