@@ -70,10 +70,15 @@ class BrrrError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"[{self.code}] {self.what}. {self.remedy}".rstrip()
+        return f"[{self.code}] {sentence(self.what)} {self.remedy}".rstrip()
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.remedy))
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it ends with one already: `what` often ends with another error's text."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _rebuild(kind: type[BrrrError], what: str, remedy: str) -> BrrrError:

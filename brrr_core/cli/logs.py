@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, TypeAlias
 
@@ -28,6 +29,10 @@ __all__ = ["LOG", "EveryCallLog", "MaskingFormatter", "WorkerLog", "log_to_stder
 LOG: Final = logging.getLogger("brrr.worker")
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
+
+
+_given_up: Final[ContextVar[BaseException | None]] = ContextVar("given_up", default=None)
+"""The error of this delivery's call, once it is logged: the same delivery then becomes a dead letter."""
 
 
 class MaskingFormatter(logging.Formatter):
@@ -90,6 +95,7 @@ class WorkerLog:
     def brrr_call_failed(self, event: CallFailed) -> None:
         """Once an attempt."""
         if event.retry_in is None:
+            _given_up.set(event.error)
             self._log(logging.ERROR, event.error, "%s failed in attempt %d and is given up: %s (call %s on %s)",
                       event.task_name, event.attempt, _said(event.error), event.call_hash, event.topic)  # fmt: skip
         else:
@@ -100,6 +106,10 @@ class WorkerLog:
     @hookimpl
     def brrr_call_buried(self, event: CallBuried) -> None:
         """Once a message, after it failed or where it could not even be run."""
+        if event.error is _given_up.get():
+            LOG.error("a dead letter on %s (call %s, delivery %d)",
+                      event.topic, _call_hash(event.body), event.attempt)  # fmt: skip
+            return
         self._log(logging.ERROR, event.error, "a dead letter on %s: %s (call %s, delivery %d)",
                   event.topic, _said(event.error), _call_hash(event.body), event.attempt)  # fmt: skip
 

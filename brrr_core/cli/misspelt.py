@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Final
 
 from cyclopts import App
@@ -12,7 +11,6 @@ __all__ = ["hint_of"]
 TAKE_ARGUMENTS: Final = ("schedule", "result")
 """The commands to which an unknown option is an argument of the task."""
 
-LIKENESS: Final = 0.7
 OPTION: Final = re.compile(r"(--[^\W\d][\w-]*)(?:=.*)?", re.DOTALL)
 
 
@@ -31,7 +29,15 @@ def hint_of(app: App, tokens: Sequence[str]) -> str:
     options = [option for option in options if option.startswith("--")]
     ours = tokens[1 : tokens.index("--")] if "--" in tokens else tokens[1:]
     written = [match[1] for match in map(OPTION.fullmatch, ours) if match is not None and match[1] not in options]
-    nearest = {each: get_close_matches(each, options, n=1, cutoff=LIKENESS) for each in dict.fromkeys(written)}
+    nearest = {each: next((option for option in options if _one_slip(each, option)), "") for each in written}
     return " ".join(
-        f"Did you mean {near[0]}? {each} is an argument of the task." for each, near in nearest.items() if near
+        f"Did you mean {near}? {each} is an argument of the task." for each, near in nearest.items() if near
     )
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether one letter is missing, too many or wrong, or two stand in the other's place."""
+    at = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    one, other = one[at:], other[at:]
+    swapped = one[:2] == other[1::-1] and one[2:] == other[2:]
+    return swapped or one[1:] == other or one == other[1:] or one[1:] == other[1:]

@@ -16,7 +16,7 @@ from brrr_core.cli.misspelt import hint_of
 from brrr_core.cli.output import note
 from brrr_core.cli.reporting import first_error, report, switched_on
 from brrr_core.engine.termination import add_handler, exiting, remove_handler
-from brrr_core.errors import BrrrError, CommandError
+from brrr_core.errors import BrrrError, CommandError, SignatureError
 
 __all__ = ["make_app", "run"]
 
@@ -63,7 +63,9 @@ def run(tokens: Sequence[str]) -> int:
         return killed_by(signal.SIGINT)
     except Exception as raised:  # noqa: BLE001 - the one place where errors end
         error = first_error(raised)
-        report(error, tokens, hint=hint_of(app, tokens) if isinstance(error, BrrrError) else "")
+        # A task that handlers describe took its arguments, unless the error is about them.
+        asks = isinstance(error, (CommandError, SignatureError) if _has_handlers(tokens) else BrrrError)
+        report(error, tokens, hint=hint_of(app, tokens) if asks else "")
         return exit_code_of(error)
     return code
 
@@ -103,10 +105,13 @@ async def _until_sigterm(command: Coroutine[Any, Any, object]) -> object:
 
 def _note_misspelt(app: App, tokens: Sequence[str]) -> None:
     """Nothing failed, but perhaps another call than the one that was meant was scheduled; handlers would have told."""
-    told = switched_on([token.partition("=")[0] for token in tokens], "--handlers")
-    hint = "" if told or switched_on(tokens, "--json", "--quiet", "-q") else hint_of(app, tokens)
+    hint = "" if _has_handlers(tokens) or switched_on(tokens, "--json", "--quiet", "-q") else hint_of(app, tokens)
     if hint:
         note(hint)
+
+
+def _has_handlers(tokens: Sequence[str]) -> bool:
+    return switched_on([token.partition("=")[0] for token in tokens], "--handlers")
 
 
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> CommandError:

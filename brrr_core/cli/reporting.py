@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from brrr_core.cli.secrets import Secrets
-from brrr_core.errors import BrrrError
+from brrr_core.errors import BrrrError, sentence
 from brrr_core.safe_text import describe, format_traceback
 
 __all__ = ["first_error", "one_line", "report", "switched_on"]
@@ -38,7 +38,7 @@ def report(error: BaseException, tokens: Sequence[str], *, hint: str = "") -> No
     if switched_on(tokens, "--json"):
         text = json.dumps({"error": {"code": code, "what": what, "remedy": remedy}}, ensure_ascii=False)
     else:
-        text = f"brrr: [{code}] {what}. {remedy}".rstrip()
+        text = f"brrr: [{code}] {sentence(what)} {remedy}".rstrip()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 

@@ -5,7 +5,10 @@ import importlib.util
 import inspect
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from brrr_core import errors
 
@@ -47,16 +50,52 @@ def test_the_page_of_errors_is_what_the_code_makes_it() -> None:
     assert [kind.__name__ for kind in KINDS if f"## {kind.code} {kind.__name__}\n" not in page] == []
 
 
-def test_every_error_comes_with_a_remedy() -> None:
+def _raised() -> Iterator[tuple[str, ast.Call]]:
+    """Each error that the code makes, with its place."""
     names = {kind.__name__ for kind in KINDS}
-    bare = [
-        f"{file.relative_to(ROOT)}:{node.lineno} {node.func.id}"
-        for file in sorted([*ROOT.glob("brrr_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")])
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in names
-        and not any(keyword.arg in {"remedy", None} for keyword in node.keywords)
-    ]
+    for file in sorted([*ROOT.glob("brrr_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                yield f"{file.relative_to(ROOT)}:{node.lineno} {node.func.id}", node
+
+
+def test_every_error_comes_with_a_remedy() -> None:
+    bare = [place for place, node in _raised() if not any(each.arg in {"remedy", None} for each in node.keywords)]
 
     assert bare == []
+
+
+def _literals(node: ast.expr) -> list[str]:
+    """How the texts that an expression may give end, as far as they are written there."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr(values=[*_, ast.Constant(value=str(text))]):
+            return [text]
+        case ast.IfExp(body=one, orelse=other):
+            return [*_literals(one), *_literals(other)]
+        case _:
+            return []
+
+
+def test_no_error_is_written_with_two_full_stops_or_none() -> None:
+    wrong = [
+        f"{place}: {text!r}"
+        for place, node in _raised()
+        for texts, pattern in [
+            (node.args[:1], r".*[^.!?\s]"),  # what happened: the full stop is added
+            ([each.value for each in node.keywords if each.arg == "remedy"], r"(.*[^.\s])?[.?]"),
+        ]
+        for expression in texts
+        for text in _literals(expression)
+        if text and not re.fullmatch(pattern, text, re.DOTALL)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("end", ["", ".", "!", "?", "…", "..."])
+def test_an_error_whose_text_ends_a_sentence_has_no_second_full_stop(end: str) -> None:
+    error = errors.BuriedError(f"it was given up: no{end}", remedy="Mend the cause.")
+
+    assert str(error) == f"[BRRR-CALL-04] it was given up: no{end or '.'} Mend the cause."

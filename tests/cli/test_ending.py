@@ -1,7 +1,5 @@
 """Whatever happens to it, a process works on or ends within its grace period and five seconds, and loses no message."""
 
-import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -125,7 +123,7 @@ def _happen(shell: Shell, until: Until, worker: Worker, case: str) -> None:
     if case == "poison":
         shell("schedule", "dies", "1", "--topic", "demo")
         return
-    number = getattr(signal, case.split()[0])
+    number = getattr(signal, case.partition(" ")[0])
     send = worker.signal_all if "all" in case else worker.signal
     send(number)
     if "twice" in case:

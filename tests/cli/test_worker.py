@@ -11,7 +11,9 @@ import pytest
 Shell = Any
 NOTHING = [0, 0, 0, 0]
 
-of_all = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc")
+of_all = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc"
+)
 
 
 LEAKY = """
@@ -123,6 +125,7 @@ def test_failures_are_logged_in_one_line(shell: Shell) -> None:
     assert "WARNING" in worker.log
     assert "fails failed in attempt 1, again in 0.0 s: ValueError: two lines (call" in worker.log
     assert "fails failed in attempt 2 and is given up: ValueError: two lines (call" in worker.log
+    assert worker.log.count("ValueError: two lines") == 2  # once for each attempt, and not again for the dead letter
     assert "Traceback" not in worker.log
 
 

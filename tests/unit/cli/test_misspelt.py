@@ -20,6 +20,12 @@ HINT = "Did you mean --wait? --wiat is an argument of the task."
         (["result", "fib", "11", "--wiat"], HINT),
         (["result", "fib", "--wiat=11"], HINT),
         (["schedule", "fib", "--topik", "x"], "Did you mean --topic? --topik is an argument of the task."),
+        (["result", "fib", "--code", "x"], "Did you mean --codec? --code is an argument of the task."),
+        (["result", "fib", "--kwarks", "x"], "Did you mean --kwargs? --kwarks is an argument of the task."),
+        (["result", "fib", "--aargs", "x"], "Did you mean --args? --aargs is an argument of the task."),
+        (["result", "fib", "--customer", "x"], ""),  # not --store
+        (["result", "fib", "--time", "x"], ""),
+        (["result", "fib", "--wiat", "1", "--wiat=2"], HINT),  # once
         (["result", "fib", "--topic", "x"], ""),  # an option of another command
         (["result", "fib", "--wait"], ""),
         (["result", "fib", "--salt", "x", "--n", "11"], ""),
@@ -46,6 +52,17 @@ def test_a_remedy_asks(command: Command, tasks: Path, tokens: tuple[str, ...], c
 
     assert ended.code == code
     assert json.loads(ended.err)["error"]["remedy"].startswith(HINT)
+
+
+def test_an_argument_that_the_handler_has_is_not_asked_about(command: Command, tasks: Path) -> None:
+    (tasks / "scores.py").write_text(
+        "import brrr_core as brrr\n@brrr.handler_no_arg\nasync def rate(score: int): return score\n"
+    )
+
+    ended = command("result", "rate", "--score", "3", "--handlers", "scores", "--json")
+
+    assert ended.code == 3
+    assert "Did you mean" not in ended.err
 
 
 def test_a_call_that_is_scheduled_all_the_same_is_asked_about(command: Command) -> None:
