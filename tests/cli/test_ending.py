@@ -60,7 +60,7 @@ CASES = {
     "poison": (7, None, 7),
 }
 QUICK = {"SIGTERM", "SIGTERM to all twice", "poison"}
-"""The cases that every backend has in every run. The rest depends little on the backend."""
+"""The cases of a quick run, one of each kind."""
 
 _names = count()
 
@@ -69,7 +69,7 @@ def _cases() -> Iterator[Any]:
     for backend in ("sqlite", "redis", "nats"):
         for case in CASES:
             for program in PROGRAMS:
-                marks = () if backend == "sqlite" or case in QUICK else (pytest.mark.soak,)
+                marks = () if case in QUICK else (pytest.mark.soak,)
                 yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
 
 
