@@ -33,20 +33,25 @@ NAMES: Final = [
     "🦆",
     "x" * 500,
 ]
-LARGE: Final = 2**40
+LARGE: Final = 10**15
 
 
 @rule("CACHE-COUNT-01")
 async def counts(ctx: Context) -> None:
     """A counter begins at 0, and an increment gives what it is after it: of any amount, negative and 0 too.
 
-    Why: The spawn limit compares the count of a root with a bound.
+    Why: The spawn limit compares the count of a root with a bound; a schedule with a limit of its own counts up to it
+    from far below 0.
 
-    Test: A counter is read by 0, increased, decreased below 0, increased by a large number, and read.
+    Test: A counter is read by 0, increased, decreased below 0, increased by a large number, and read. Another begins at
+    minus 10**15, and is counted up past 0.
     """
     cache, name = await ctx.cache(), ctx.counter()
     seen = [(await cache.increment({name: amount}))[name] for amount in (0, 1, 1, 5, -10, 0, LARGE, -LARGE, 3)]
-    equal(seen, [0, 1, 2, 7, -3, -3, LARGE - 3, -3, 0], "a counter after +0, +1, +1, +5, -10, +0, +2**40, -2**40, +3")
+    equal(seen, [0, 1, 2, 7, -3, -3, LARGE - 3, -3, 0], "a counter after +0, +1, +1, +5, -10, +0, +10**15, -10**15, +3")
+    low = ctx.counter()
+    seen = [(await cache.increment({low: amount}))[low] for amount in (-LARGE, 1, LARGE - 2, 1, 1)]
+    equal(seen, [-LARGE, 1 - LARGE, -1, 0, 1], "a counter after -10**15, +1, +10**15 - 2, +1, +1")
 
 
 @rule("CACHE-COUNT-02")
