@@ -27,7 +27,7 @@ from brrr_core.wire import (
     encode_pending,
 )
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "protocol" / "golden.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / "docs/reference/protocol/golden.json").read_text())
 DECODERS: list[Callable[[bytes], object]] = [decode_message, lambda record: decode_call("h", record), decode_pending]
 RECORDS = {
     "message": (DECODERS[0], b"l" + b"i2e" + b"4:root" + b"4:hash" + b"e"),

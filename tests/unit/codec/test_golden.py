@@ -12,7 +12,7 @@ from brrr_core import wire
 from brrr_core.codec import Codec
 from brrr_core.codec.json import JsonCodec, JsonObjectCodec
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "protocol" / "golden.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[3] / "docs/reference/protocol/golden.json").read_text())
 CALLS: list[dict[str, Any]] = GOLDEN["call_json"]
 
 
