@@ -14,6 +14,7 @@ from brrr_core.engine.hooks import (
     CallBuried,
     CallDeferred,
     CallFailed,
+    CallIsolated,
     CallReturned,
     CallStarted,
     WorkerStarted,
@@ -102,6 +103,12 @@ class WorkerLog:
             self._log(logging.WARNING, event.error, "%s failed in attempt %d, again in %.1f s: %s (call %s on %s)",
                       event.task_name, event.attempt, event.retry_in, _said(event.error), event.call_hash,
                       event.topic)  # fmt: skip
+
+    @hookimpl
+    def brrr_call_isolated(self, event: CallIsolated) -> None:
+        """Once a delivery that runs alone."""
+        LOG.warning("%s is to run alone: %d deliveries ended with their worker or their lease (call %s on %s)",
+                    event.task_name, event.deliveries, event.call_hash, event.topic)  # fmt: skip
 
     @hookimpl
     def brrr_call_buried(self, event: CallBuried) -> None:

@@ -90,6 +90,7 @@ class Limits:
     Attributes:
         max_attempts: A call whose handler raised so many times is given up.
         max_deliveries: A message delivered more often than this is given up unseen.
+        max_crashes: A call that ended its worker process so many times while it ran alone is given up.
         spawn_limit: The most messages that one schedule may cause.
         backoff: How long to wait before the second attempt; each further one waits twice as long.
         backoff_limit: The longest wait between two attempts.
@@ -101,6 +102,7 @@ class Limits:
 
     max_attempts: Count = Policy().max_attempts
     max_deliveries: Count = Policy().max_deliveries
+    max_crashes: Count = Policy().max_crashes
     spawn_limit: Count = Policy().spawn_limit
     backoff: DurationOption = Duration(Policy().backoff)
     backoff_limit: DurationOption = Duration(Policy().backoff_limit)

@@ -49,7 +49,7 @@ class Supervisor:
     def __init__(self, command: Sequence[str], count: int) -> None:
         self._command = command
         self._count = count
-        self._processes: set[Process] = set()
+        self._processes: dict[Process, float] = {}  # by when they were started
         self._stopping = asyncio.Event()
         self._signal: int | None = None
         self._code: int = ExitCode.OK
@@ -107,7 +107,7 @@ class Supervisor:
             if code == ExitCode.USAGE:  # the next one would read the same command line
                 self._code = code
                 self._stop()
-            elif deaths >= MOST_DEATHS:
+            elif deaths >= MOST_DEATHS and not self._any_steady():
                 self._stop()
                 raise WorkersDiedError(
                     f"worker process {pid} {_death(code)}: {deaths} deaths in a row, each within {STEADY:g} s",
@@ -116,9 +116,13 @@ class Supervisor:
             else:
                 await self._pause(pid, code, min(BACKOFF * 2 ** (deaths - 1), BACKOFF_LIMIT))
 
+    def _any_steady(self) -> bool:
+        """Whether a process shows that the start works: then it is a call that ends the others."""
+        return any(time.monotonic() - started >= STEADY for started in self._processes.values())
+
     async def _run_one(self) -> tuple[int, int]:
         process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, process_group=0)
-        self._processes.add(process)
+        self._processes[process] = time.monotonic()
         try:
             if self._stopping.is_set():
                 _relay(process)
@@ -129,7 +133,7 @@ class Supervisor:
             await process.wait()
             raise
         finally:
-            self._processes.discard(process)
+            del self._processes[process]
         return process.pid, code
 
     async def _pause(self, pid: int, code: int, seconds: float) -> None:

@@ -11,6 +11,7 @@ from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
 from brrr_core.engine.delivery import Engine, Handle
+from brrr_core.engine.floor import Floor
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
@@ -70,6 +71,7 @@ class Connection:
             policy=self.policy,
             delays=delays,
             mask=mask,
+            floor=Floor(),
         )
         self._workers: set[Worker] = set()
         self._threads: ThreadPoolExecutor | None = None

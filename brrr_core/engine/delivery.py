@@ -15,7 +15,17 @@ from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts, Held
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.contexts import within
-from brrr_core.engine.hooks import BackendFailed, CallBuried, CallDeferred, CallFailed, CallReturned, CallStarted, Hooks
+from brrr_core.engine.floor import Floor
+from brrr_core.engine.hooks import (
+    BackendFailed,
+    CallBuried,
+    CallDeferred,
+    CallFailed,
+    CallIsolated,
+    CallReturned,
+    CallStarted,
+    Hooks,
+)
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.recall import History, Past, ValueCache
@@ -55,6 +65,8 @@ class Engine:
     """Whether the queue can delay; where it cannot, a worker holds what is to wait."""
     mask: Callable[[str], str]
     """Masks the backends' secrets in the traceback that a dead letter keeps."""
+    floor: Floor
+    """Where the handlers run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +225,9 @@ class Handling:
         """Run the call, again and again while all that it missed turns up at once; no run sees another's context."""
         again, context = True, copy_context()
         while again:
+            if not await self._enter(job):
+                await self.give_back(job.held)
+                return
             run = self._start(job)
             try:
                 payload = await within(context.copy(), self._run(run, past))
@@ -222,13 +237,49 @@ class Handling:
                 of_backend, run.failure = error is run.failure, None  # whose traceback holds this frame
                 if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
                     raise
+                self._engine.floor.leave(job.held)
                 await self._fail(job, error)
                 return
+            finally:
+                self._engine.floor.leave(job.held)
             if payload is not None:
                 await self._return(job, payload)
                 return
             past = run.past()
             again = await self._watch(job, list(run.missing.values()), past)
+
+    async def _enter(self, job: _Job) -> bool:
+        """Wait until the handler may run. False where another runs alone for so long that the message had better go.
+
+        Raises:
+            BuriedError: The call ended too many workers while it ran alone.
+        """
+        held, floor, call = job.held, self._engine.floor, job.call
+        if held.suspicious:
+            if self._hooks.wants(CallIsolated):
+                deliveries = held.unexplained
+                self._hooks.emit(CallIsolated(job.topic, job.root_id, call.call_hash, call.task_name, deliveries))
+            await floor.enter_alone(held)
+            try:
+                crashes = await self._attempts.isolate(held)
+                if crashes >= self._policy.max_crashes:
+                    raise BuriedError(
+                        f"a call of {call.task_name!r} ended its worker process {crashes} times while it ran alone "
+                        "(or blocked it for longer than the lease)",
+                        remedy="Look for what kills it: memory, native code, os._exit. Then redrive it.",
+                    )
+            except BaseException:
+                floor.leave(held)
+                raise
+        elif floor.claimed:
+            try:
+                async with asyncio.timeout(self._operations.queue.lease):
+                    await floor.enter(held)
+            except TimeoutError:
+                return False
+        else:
+            await floor.enter(held)
+        return True
 
     def _start(self, job: _Job) -> Run:
         if self._hooks.wants(CallStarted):

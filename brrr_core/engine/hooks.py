@@ -23,6 +23,7 @@ __all__ = [
     "CallBuried",
     "CallDeferred",
     "CallFailed",
+    "CallIsolated",
     "CallReturned",
     "CallStarted",
     "Hooks",
@@ -81,6 +82,16 @@ class CallFailed(NamedTuple):
     reason: str
 
 
+class CallIsolated(NamedTuple):
+    """A call waits to run alone in its process: `deliveries` of its message ended with their worker or their lease."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    deliveries: int
+
+
 class CallBuried(NamedTuple):
     """A message went to the dead letters of its topic. `error` is why; `attempt` is the number of its deliveries."""
 
@@ -114,7 +125,15 @@ class BackendFailed(NamedTuple):
 
 
 Event = (
-    CallStarted | CallDeferred | CallReturned | CallFailed | CallBuried | WorkerStarted | WorkerStopped | BackendFailed
+    CallStarted
+    | CallDeferred
+    | CallReturned
+    | CallFailed
+    | CallIsolated
+    | CallBuried
+    | WorkerStarted
+    | WorkerStopped
+    | BackendFailed
 )
 
 
@@ -147,6 +166,9 @@ class Specifications:
     def brrr_call_failed(self, event: CallFailed) -> None:
         """A handler raised."""
 
+    def brrr_call_isolated(self, event: CallIsolated) -> None:
+        """A call is to run alone, as it may be what ends its workers."""
+
     def brrr_call_buried(self, event: CallBuried) -> None:
         """A message was given up."""
 
@@ -161,6 +183,7 @@ _NAMES: Final[dict[type, str]] = {
     CallDeferred: "brrr_call_deferred",
     CallReturned: "brrr_call_returned",
     CallFailed: "brrr_call_failed",
+    CallIsolated: "brrr_call_isolated",
     CallBuried: "brrr_call_buried",
     BackendFailed: "brrr_backend_failed",
 }

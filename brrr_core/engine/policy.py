@@ -11,7 +11,7 @@ __all__ = ["RETURNS_LIMIT", "Policy"]
 RETURNS_LIMIT: Final = 1_000
 """The most returns that a pending record holds, so that a hot shared child does not make a record of megabytes."""
 
-_COUNTS: Final = ("spawn_limit", "max_attempts", "max_deliveries")
+_COUNTS: Final = ("spawn_limit", "max_attempts", "max_deliveries", "max_crashes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class Policy:
             have a limit of its own instead.
         max_attempts: A call whose handler raised so many times is given up. Other deliveries do not count.
         max_deliveries: A message that was delivered more often than this, whatever for, is given up unseen.
+        max_crashes: A call that ended its worker process so many times while it ran alone is given up.
         backoff: Seconds before the second attempt; each further one waits twice as long.
         backoff_limit: The most seconds between two attempts.
         grace: Seconds that running handlers get to finish when a worker stops.
@@ -35,6 +36,7 @@ class Policy:
     spawn_limit: int = 1_000_000
     max_attempts: int = 10
     max_deliveries: int = 100
+    max_crashes: int = 3
     backoff: float = 1.0
     backoff_limit: float = 300.0
     grace: float = 30.0

@@ -71,6 +71,9 @@ class Worker:
 
     async def _receive_all(self) -> None:
         while not self._stopping.is_set():
+            if self._engine.floor.claimed:
+                await self._until_floor_opens()
+                continue
             free = self._concurrency - len(self._running)
             if free == 0:
                 self._freed.clear()
@@ -83,6 +86,15 @@ class Worker:
                 return
             for held in received:
                 self._running[start_task(self._deliver(held))] = held
+
+    async def _until_floor_opens(self) -> None:
+        """Wait while a handler runs alone or waits to, and until told to stop: others can take the messages."""
+        waits = {asyncio.create_task(self._engine.floor.opened()), asyncio.create_task(self._stopping.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _receive(self, limit: int) -> Sequence[Held]:
         """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""

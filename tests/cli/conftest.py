@@ -47,6 +47,14 @@ async def dies(times: int):
         if not died.exists():
             died.touch()
             os._exit(7)
+async def naps(n: int):
+    await asyncio.sleep(0.5)
+    return n
+
+@brrr.handler_no_arg
+async def kills():
+    await asyncio.sleep(0.2)
+    os._exit(1)
 
 @brrr.handler_no_arg
 async def fails(what: str):

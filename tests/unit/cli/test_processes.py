@@ -11,6 +11,16 @@ from brrr_core.cli.processes import Supervisor
 from brrr_core.cli.reporting import first_error
 from brrr_core.errors import CommandError, WorkersDiedError
 
+FIRST_LIVES = """
+import pathlib, sys, time
+try:
+    pathlib.Path({path!r}).touch(exist_ok=False)
+except FileExistsError:
+    sys.exit(7)
+time.sleep(3600)
+"""
+"""The first process to run lives for an hour; the other one dies, and so do those in its place."""
+
 
 def supervised(count: int, programme: str) -> int:
     async def run() -> int:
@@ -40,19 +50,29 @@ def test_it_gives_up_on_processes_that_keep_dying(caplog: pytest.LogCaptureFixtu
 
 
 def test_the_others_are_stopped_when_it_gives_up(tmp_path: Path) -> None:
-    # The first one to run dies, and so do those in its place; the other would run for an hour.
-    programme = """
-import pathlib, sys, time
-try:
-    pathlib.Path({path!r}).touch(exist_ok=False)
-except FileExistsError:
-    sys.exit(7)
-time.sleep(3600)
-"""
     with pytest.raises(ExceptionGroup) as raised:
-        supervised(2, programme.format(path=str(tmp_path / "first")))
+        supervised(2, FIRST_LIVES.format(path=str(tmp_path / "first")))
 
     assert isinstance(first_error(raised.value), WorkersDiedError)
+
+
+def test_processes_are_replaced_for_as_long_as_another_one_is_steady(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STEADY", 2.0)
+    runs: list[int] = []
+
+    async def counted(self: Supervisor, pid: int, code: int, seconds: float) -> None:
+        runs.append(pid)
+        while not self._any_steady():  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+        if len(runs) == 10:
+            self._stop()
+
+    monkeypatch.setattr(Supervisor, "_pause", counted)
+
+    supervised(2, FIRST_LIVES.format(path=str(tmp_path / "first")))
+    assert len(runs) == 10
 
 
 @pytest.mark.parametrize("code", [0, 7])

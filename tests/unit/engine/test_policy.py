@@ -19,7 +19,7 @@ def test_the_backoff_can_be_set() -> None:
     assert 0.15 <= policy.retry_delay(50) <= 0.3
 
 
-@pytest.mark.parametrize("name", ["spawn_limit", "max_attempts", "max_deliveries"])
+@pytest.mark.parametrize("name", ["spawn_limit", "max_attempts", "max_deliveries", "max_crashes"])
 def test_a_limit_is_at_least_one(name: str) -> None:
     with pytest.raises(PolicyError, match=name):
         Policy(**{name: 0})

@@ -1,0 +1,38 @@
+"""A call that kills its process, among healthy calls, under the command itself."""
+
+import pytest
+
+import brrr_core as brrr
+from tests.cli.conftest import PATIENCE, Shell
+from tests.support.backends import redis_server
+
+__all__ = ["redis_server"]
+
+HEALTHY = 40
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_killer_among_healthy_calls_is_the_only_dead_letter(
+    kind: str, shell: Shell, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{shell.folder}/q.db?lease=2s"
+    if kind == "redis":
+        url = f"{request.getfixturevalue('redis_server').url}?prefix={shell.folder.name}:&lease=2s"
+    shell.environ["BRRR_QUEUE"] = url
+    async with brrr.connect(url) as connection:
+        client = brrr.AppConsumer(codec="json", connection=connection)
+        for n in range(HEALTHY):
+            await client.schedule("naps", topic="demo")(n)
+            if n == HEALTHY // 2:
+                await client.schedule("kills", topic="demo")()
+
+        worker = shell.worker("--processes", "3", "--concurrency", "64")
+
+        for n in range(HEALTHY):
+            assert await client.result("naps", timeout=PATIENCE)(n) == n
+        worker.says("a dead letter on demo")
+        (letter,) = await connection.queue.dead("demo", limit=HEALTHY)
+        assert "ended its worker process 3 times while it ran alone" in letter.reason
+        worker.signal(15)
+        assert worker.ended() == 0
+        assert await connection.queue.stats("demo") == (0, 0, 0, 1)

@@ -1,0 +1,128 @@
+"""A place in virtual time for tests of workers: backends that fail at will, and workers that come, go and crash."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import brrr_core as brrr
+from brrr_core.backend import BackendUrl, Duration
+from brrr_core.backend.memory import MemoryBackend, MemoryOptions
+from brrr_core.engine.hooks import CallFailed, CallIsolated
+from brrr_core.errors import BackendUnavailableError
+from tests.support.fleet import TOPIC, over
+from tests.support.instrumented import Instrument, Operation
+from tests.support.virtual import run_virtually
+
+__all__ = ["LEASE", "Place", "until", "virtually"]
+
+LEASE = 30.0
+BOUND = 24 * 3600.0
+"""Virtual seconds after which a test is stuck."""
+
+
+class Place:
+    """Backends in virtual time, and workers on them.
+
+    Attributes:
+        away: The operations that fail, by how their names begin.
+        seen: The values of `app.attempt`, in order.
+        failures: What the hooks were told of handlers that raised.
+        isolated: What they were told of calls that ran alone.
+        crashes: How often a process died.
+    """
+
+    def __init__(self, backend: MemoryBackend) -> None:
+        self.backend = backend
+        self.away: tuple[str, ...] = ()
+        self.seen: list[int] = []
+        self.failures: list[CallFailed] = []
+        self.isolated: list[CallIsolated] = []
+        self.crashes = 0
+        self.instrument = Instrument(before=self._refuse)
+        self.client = brrr.AppConsumer(codec="json", connection=over(backend))
+
+    async def _refuse(self, operation: Operation) -> None:
+        if self.away and operation.name.startswith(self.away):
+            raise BackendUnavailableError(f"{operation.name} is cut off")
+
+    @brrr.hookimpl
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        self.failures.append(event)
+
+    @brrr.hookimpl
+    def brrr_call_isolated(self, event: CallIsolated) -> None:
+        self.isolated.append(event)
+
+    @asynccontextmanager
+    async def worker(self, handlers: Mapping[str, Any], **policy: Any) -> AsyncIterator[brrr.Connection]:
+        """A worker for as long as the block lasts."""
+        connection = over(self.instrument.wrap(self.backend), policy=brrr.Policy(**policy), hooks=[self])
+        app = brrr.AppWorker(handlers=handlers, codec="json", connection=connection)
+        loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
+        try:
+            yield connection
+        finally:
+            connection.stop()
+            await loop
+            await connection.close()
+
+    async def process(
+        self, handlers: Callable[[Callable[[], Awaitable[None]]], Mapping[str, Any]], **policy: Any
+    ) -> None:
+        """A worker process that is started anew whenever a handler ends it, by what `handlers` is given."""
+        while True:
+            died = asyncio.Event()
+            instrument = Instrument()
+
+            async def die(died: asyncio.Event = died, instrument: Instrument = instrument) -> None:
+                instrument.dead = True
+                died.set()
+                await asyncio.Event().wait()
+
+            connection = over(instrument.wrap(self.backend), policy=brrr.Policy(**policy), hooks=[self])
+            app = brrr.AppWorker(handlers=handlers(die), codec="json", connection=connection)
+            loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
+            await died.wait()
+            self.crashes += 1
+            while not loop.done():
+                loop.cancel()
+                await asyncio.sleep(0)
+            loop.cancelled() or loop.exception()
+
+    async def dead(self) -> str:
+        """The reason of the only dead letter, once there is one."""
+        while not (await self.backend.queue.stats(TOPIC)).dead:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(1)
+        (letter,) = await self.backend.queue.dead(TOPIC, limit=2)
+        return letter.reason
+
+    async def deliver(self, times: int) -> None:
+        """Deliver every message so many times to receivers that give it back."""
+        for _ in range(times):
+            await self.backend.queue.release(await self.backend.queue.receive(TOPIC, limit=1000, wait=0))
+
+
+def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in virtual time, with a place of its own as its first argument."""
+
+    def run(**parameters: Any) -> None:
+        async def main() -> None:
+            clock = asyncio.get_running_loop().time
+            options = MemoryOptions(Duration(LEASE))
+            async with MemoryBackend(BackendUrl("memory"), options, clock=clock) as backend, asyncio.timeout(BOUND):
+                await test(Place(backend), **parameters)
+
+        run_virtually(main())
+
+    _, *parameters = inspect.signature(test).parameters.values()
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # what pytest goes by
+    run.__name__ = test.__name__
+    return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait, in virtual time, until a condition holds."""
+    while not condition():  # noqa: ASYNC110 - nobody tells of it
+        await asyncio.sleep(0.1)
