@@ -12,6 +12,7 @@ __all__ = [
     "AwaitError",
     "BackendClosedError",
     "BackendError",
+    "BackendRefusedError",
     "BackendUnavailableError",
     "BodyTooLargeError",
     "BrokenPluginError",
@@ -162,6 +163,12 @@ class BackendUnavailableError(BackendError):
     """The server, file or network behind a backend does not answer: trying again later can help."""
 
     code = "BRRR-BACKEND-01"
+
+
+class BackendRefusedError(BackendUnavailableError):
+    """The server answers, and does not let this client in: a login, a certificate or an account has to be mended."""
+
+    code = "BRRR-BACKEND-09"
 
 
 class BackendClosedError(BackendError):

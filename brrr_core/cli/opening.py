@@ -57,6 +57,7 @@ async def open_queue_and_store(urls: Urls) -> AsyncGenerator[tuple[Queue, Store 
         if roles.store is roles.queue:
             store = roles.store.store
         else:
+            roles.store.retry_for = 0  # the queue is what counts
             try:
                 store = (await stack.enter_async_context(roles.store)).store
             except BackendError as error:

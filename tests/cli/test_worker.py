@@ -1,12 +1,15 @@
 """`brrr worker` as a process: it ends as it should, and nothing is ever lost."""
 
 import os
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.redis_servers import Server, valkey_program
 
 Shell = Any
 NOTHING = [0, 0, 0, 0]
@@ -304,3 +307,48 @@ def test_processes_that_cannot_read_their_command_line_are_not_started_again(she
     assert worker.ended() == 2
     assert "Did you mean 'sqlite'?" in worker.log
     assert "another one starts" not in worker.log
+
+
+@pytest.fixture
+def late(shell: Shell, tmp_path: Path) -> Iterator[Server]:
+    """A Redis server that is not there yet, and that the commands name."""
+    server = Server(valkey_program(), tmp_path / "redis")
+    shell.environ["BRRR_QUEUE"] = f"{server.url}?retry_for=1h"
+    yield server
+    server.stop()
+
+
+def test_worker_that_starts_before_its_server_says_so_and_waits(shell: Shell, late: Server) -> None:
+    worker = shell.worker()
+    worker.says("cannot be reached")
+    assert "WARNING" in worker.log
+    assert "Waiting for it, for up to 3600 s." in worker.log
+
+    late.start()
+
+    worker.says("working on demo")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--processes", "2"]], ids=["one", "two"])
+def test_worker_that_waits_for_its_server_ends_on_sigterm(shell: Shell, late: Server, more: list[str]) -> None:
+    worker = shell.worker(*more)
+    worker.says("Waiting for it", times=int(more[1]) if more else 1)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.ended() == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["queue", "demo"], ["setup"], ["dead", "list", "demo"]], ids=lambda words: words[0]
+)
+def test_command_that_waits_for_its_server_says_so(shell: Shell, late: Server, command: list[str]) -> None:
+    shell.environ["BRRR_QUEUE"] = f"{late.url}?retry_for=300ms"
+
+    ended = shell(*command)
+
+    assert ended.returncode == 1
+    assert ended.stderr.count("Waiting for it, for up to 0.3 s.") == 1
+    assert re.search(r"cannot be reached .* in \d+ attempts within \d\.\d s", ended.stderr)

@@ -10,10 +10,14 @@ from brrr_core.contract.checks import broken, check, equal, refused
 from brrr_core.contract.context import Context, NotApplicableError, raised
 from brrr_core.contract.leaks import open_files, other_tasks, poll, threads
 from brrr_core.contract.registry import rule
+from brrr_core.contract.servers import Late, backend_at
 from brrr_core.errors import BackendClosedError, BackendError
 
 POOL = "asyncio_"
 """How the threads of the loop's own pool are called; they end with the loop."""
+
+HEAD_START = 0.5
+"""Seconds for which a server is not there yet."""
 
 ROLES = {"queue": Queue, "store": Store, "cache": Cache}
 
@@ -219,6 +223,36 @@ async def opening_cancelled(ctx: Context) -> None:
         async with backend:
             pass
     await _use(ctx, await ctx.backend())
+
+
+@rule("BACKEND-OPEN-10")
+async def waits_for_its_server(ctx: Context) -> None:
+    """A backend that has `retry_for` opens when its server comes up within that time.
+
+    Why: A worker is often started shortly before its server.
+
+    Test: The URL is opened with the address of a closed port; half a second later the server answers there. For URLs
+    with a host and a port, whose server can be reached through another port.
+    """
+    async with Late(ctx.target) as there, Late(ctx.target) as late:
+        await there.listen()
+        _, backend = backend_at(ctx.target, there.address)
+        if (error := await raised(backend.open())) is not None:
+            raise NotApplicableError(f"the server cannot be reached through another port: {error}")
+        await backend.close()
+        _, backend = backend_at(ctx.target, late.address)
+        backend.retry_for = ctx.target.backend().retry_for
+        if not backend.retry_for:
+            raise NotApplicableError("the backend has no `retry_for`")
+        opening = create_task(raised(backend.open()))
+        await wait({opening}, timeout=HEAD_START)
+        if opening.done():
+            broken(f"opening did not wait for the server, and ended with {opening.result()!r}")
+        await late.listen()
+        async with ctx.within(ctx.grace, "opening ends when the server is there"):
+            equal(await opening, None, "what opening raises when the server is there")
+        await _use(ctx, backend)
+        await backend.close()
 
 
 @rule("BACKEND-CLEAN-01")

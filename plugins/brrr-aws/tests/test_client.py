@@ -13,7 +13,7 @@ from brrr_aws import backoff
 from brrr_aws.failures import AnswerLostError, AwsRefusal
 from brrr_aws.making import STREAMED
 from brrr_aws.metering import metering
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError
 
 from .conftest import client_at
 
@@ -150,11 +150,11 @@ async def test_what_did_not_get_done_in_time_is_told_of_what_it_is_about(client)
     ("code", "kind", "said"),
     [
         ("AccessDeniedException", BackendError, "does not permit PutItem"),
-        ("ExpiredTokenException", BackendUnavailableError, "have expired"),
+        ("ExpiredTokenException", BackendRefusedError, "have expired"),
         ("UnrecognizedClientException", BackendError, "does not know these credentials"),
         ("InvalidSignatureException", BackendError, "does not know these credentials"),
-        ("RequestTimeTooSkewed", BackendUnavailableError, "clock"),
-        ("RequestExpired", BackendUnavailableError, "clock"),
+        ("RequestTimeTooSkewed", BackendRefusedError, "clock"),
+        ("RequestExpired", BackendRefusedError, "clock"),
         ("ResourceNotFoundException", BackendError, "there is no table jobs"),
         ("ValidationException", BackendError, "refuses PutItem"),
     ],

@@ -82,18 +82,23 @@ async def test_a_table_that_expires_by_something_else_is_told(dynamo, dynamo_end
         await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
 
 
-async def test_a_table_that_is_being_made_is_told(dynamo_endpoint, table):
+async def test_a_table_that_is_being_made_is_waited_for(dynamo_endpoint, table):
     async with proxied(dynamo_endpoint) as proxy:
         described = {
             "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
             "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
             "TableStatus": "CREATING",
         }
-        proxy.answer("DescribeTable", {"Table": described}, times=3)
+        proxy.answer("DescribeTable", {"Table": described}, times=1)
         with pytest.raises(BackendUnavailableError, match="CREATING"):
-            await brrr.open_backend(dynamo_url(table, proxy.endpoint)).open()
+            await brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="1ms")).open()
+        proxy.answer("DescribeTable", {"Table": described}, times=2)
+        async with brrr.open_backend(dynamo_url(table, proxy.endpoint)):
+            pass
+        assert proxy.asked("DescribeTable") == 1 + 3
+        proxy.answer("DescribeTable", {"Table": described}, times=2)
         told = await brrr.open_backend(dynamo_url(table, proxy.endpoint)).setup()
-        assert proxy.asked("DescribeTable") == 4
+        assert proxy.asked("DescribeTable") == 1 + 3 + 3
         assert len(told) == 2
 
 

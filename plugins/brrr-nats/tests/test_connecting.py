@@ -8,7 +8,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.errors import BackendError, BackendUnavailableError, BodyTooLargeError
+from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError, BodyTooLargeError
 from brrr_core.plugins import parse_url
 from brrr_nats.line import Line
 from brrr_nats.location import Address, location_of
@@ -79,7 +79,8 @@ async def test_a_user_and_a_password(locked, monkeypatch):
     await works(f"nats://worker@{server.place}?password_env=RIGHT")
     await works(f"nats://worker:{PASSWORD}@{server.place}")
     await refused(f"nats://worker@{server.place}?password_env=WRONG", WRONG, match="refuses the login")
-    await refused(f"nats://worker:{WRONG}@{server.place}", WRONG, match="refuses the login")
+    error = await refused(f"nats://worker:{WRONG}@{server.place}", WRONG, match="refuses the login")
+    assert isinstance(error, BackendRefusedError)
     await refused(server.url, match="refuses the login")
 
 
@@ -140,7 +141,9 @@ async def test_tls(tls_server, tls):
 
 async def test_tls_that_the_server_does_not_speak(shared_server, tls):
     await refused(shared_server.url, tls=True, ca=str(tls.ca), match="TLS|tls")
-    await refused(shared_server.url, tls_first=True, ca=str(tls.ca), connect_timeout=1, match="TLS|tls|SSL")
+    await refused(
+        shared_server.url, tls_first=True, ca=str(tls.ca), connect_timeout=1, retry_for=0.1, match="TLS|tls|SSL"
+    )
 
 
 async def test_a_certificate_that_has_ended(locked, tls):
@@ -165,7 +168,7 @@ async def test_tls_before_anything_is_said(locked, tls):
     server = locked(f'tls {{ cert_file: "{tls.cert}", key_file: "{tls.key}", handshake_first: true, timeout: 2 }}')
 
     await works(server.url, tls_first=True, ca=str(tls.ca))
-    await refused(server.url, tls=True, ca=str(tls.ca), connect_timeout=1, match="127")
+    await refused(server.url, tls=True, ca=str(tls.ca), connect_timeout=1, retry_for=0.1, match="127")
 
 
 async def test_a_login_over_tls(locked, tls):
@@ -191,7 +194,7 @@ async def test_a_password_that_is_changed_while_a_backend_is_open(locked):
 
 async def test_servers_that_are_not_there_are_told():
     with pytest.raises(BackendUnavailableError, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2 cannot be reached"):
-        await brrr.open_backend("nats://127.0.0.1:1,127.0.0.1:2").open()
+        await brrr.open_backend("nats://127.0.0.1:1,127.0.0.1:2", retry_for=0.1).open()
 
 
 async def test_one_server_of_those_that_the_url_names_is_enough(shared_server, url):

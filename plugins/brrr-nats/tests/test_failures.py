@@ -5,7 +5,7 @@ import json
 import pytest
 from nats import errors as nats_errors
 
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError
 from brrr_nats.failures import ApiError, DeniedError, Lost, NoResponders, api_error, closed, is_passing, translated
 
 WHERE = "n1.example:4222"
@@ -51,7 +51,7 @@ def test_what_was_not_done_and_may_pass_is_tried_again(error, passing):
     [
         (Lost(OSError("refused"), sent=False), BackendUnavailableError, "cannot be reached"),
         (Lost(OSError("reset"), sent=True), BackendUnavailableError, "may have been done"),
-        (Lost(nats_errors.Error("nats: 'Authorization Violation'"), sent=False), BackendUnavailableError, "login"),
+        (Lost(nats_errors.Error("nats: 'Authorization Violation'"), sent=False), BackendRefusedError, "login"),
         (Lost(nats_errors.NoServersError(), sent=False), BackendUnavailableError, "no server took"),
         (Lost(closed(), sent=True), BackendClosedError, "closed"),
         (Lost(DeniedError("_INBOX.x"), sent=True), BackendError, "README"),

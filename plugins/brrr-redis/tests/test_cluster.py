@@ -6,7 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
-from brrr_core.errors import BackendUnavailableError
+from brrr_core.errors import BackendRefusedError, BackendUnavailableError
 from brrr_redis.slots import slot_of
 from tests.support.polling import until
 from tests.support.redis_servers import Cluster, valkey_program
@@ -96,10 +96,10 @@ async def test_a_slot_that_moves_is_followed(whole_cluster):
 
 
 async def test_a_server_that_is_no_cluster_is_told(valkey):
-    with pytest.raises(BackendUnavailableError, match="cluster support disabled"):
+    with pytest.raises(BackendRefusedError, match="cluster support disabled"):
         await brrr.open_backend(f"redis+cluster://127.0.0.1:{valkey.port}").open()
 
 
 async def test_a_cluster_that_is_not_there_is_told():
     with pytest.raises(BackendUnavailableError, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2 cannot be reached"):
-        await brrr.open_backend("redis+cluster://127.0.0.1:1,127.0.0.1:2").open()
+        await brrr.open_backend("redis+cluster://127.0.0.1:1,127.0.0.1:2", retry_for=0.1).open()

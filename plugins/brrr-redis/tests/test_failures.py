@@ -10,7 +10,7 @@ import redis
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
-from brrr_core.errors import BackendError, BackendUnavailableError
+from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError
 from brrr_redis.slots import slot_of
 from tests.support.polling import until
 from tests.support.redis_servers import Server, redis_program, valkey_program
@@ -239,7 +239,7 @@ async def test_a_server_without_auth_does_not_make_us_tell_the_password(tmp_path
     place = f"127.0.0.1:{server.port}"
     try:
         for url in (f"redis://w@{place}?password_env=RIGHT", f"redis+cluster://w@{place}?password_env=RIGHT"):
-            with pytest.raises(BackendUnavailableError, match="unknown command") as caught:
+            with pytest.raises(BackendRefusedError, match="unknown command") as caught:
                 await brrr.open_backend(url).open()
             assert "s3cret" not in printed(caught.value)
             assert "args beginning" not in printed(caught.value)

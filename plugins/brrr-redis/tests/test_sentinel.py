@@ -6,7 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
-from brrr_core.errors import BackendUnavailableError
+from brrr_core.errors import BackendRefusedError, BackendUnavailableError
 from tests.support.polling import until
 from tests.support.redis_servers import valkey_program, watched_pair
 
@@ -77,10 +77,10 @@ async def test_a_sentinel_that_is_behind_is_not_believed(watched):
 
 async def test_what_sentinels_do_not_know_is_told(watched):
     _, _, sentinel = watched
-    with pytest.raises(BackendUnavailableError, match="knows no service 'nobody'"):
+    with pytest.raises(BackendRefusedError, match="knows no service 'nobody'"):
         await brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody").open()
 
 
 async def test_sentinels_that_are_not_there_are_told():
     with pytest.raises(BackendUnavailableError, match=r"no sentinel names a primary.*127\.0\.0\.1:1"):
-        await brrr.open_backend("redis+sentinel://127.0.0.1:1/jobs").open()
+        await brrr.open_backend("redis+sentinel://127.0.0.1:1/jobs", retry_for=0.1).open()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from brrr_core.backend import Backend, Roles
+from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_core.backend.memory import MemoryBackend
 from brrr_core.contract.target import Target
 from brrr_core.errors import BackendUnavailableError
@@ -106,6 +106,26 @@ class _Networked(Backend):
 
     async def stop(self) -> None:
         self.socket.close()
+
+
+LISTENING = socket.create_server(("127.0.0.1", 0))
+"""A server that takes connections as long as the tests run."""
+
+
+@by_url("BACKEND-OPEN-10", url=f"{{scheme}}://127.0.0.1:{LISTENING.getsockname()[1]}")
+class TriesOnce(_Networked):
+    """A backend has `retry_for`, and opening tries once all the same."""
+
+    retry_for = 5.0
+
+    async def start(self) -> Roles:
+        await self.connect(self.url.hosts[0])
+        self.inner = MemoryBackend(BackendUrl("memory"))
+        return await self.inner.start()
+
+    async def open(self) -> None:
+        self.retry_for = 0.0
+        await super().open()
 
 
 @by_url("BACKEND-FAIL-01", url="{scheme}://localhost:9")

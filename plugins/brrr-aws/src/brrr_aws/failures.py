@@ -8,7 +8,7 @@ from botocore import exceptions as botocore  # type: ignore[import-untyped]  # p
 from brrr_aws.cleaning import clean
 from brrr_aws.codes import CLOCKS, DENIED, EXPIRED, MISSING, SIGNED_WRONG, STRANGERS, THROTTLED
 from brrr_aws.fates import TOO_MANY, Fate, answer_of, code_of, fate_of, status_of
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = ["AnswerLostError", "Asked", "AwsRefusal", "closed", "late", "lost", "translated"]
 
@@ -103,11 +103,11 @@ def _answered(error: Exception, asked: Asked) -> BrrrError:
             remedy="Give the role or user the permissions that README.md lists.",
         )
     if code in EXPIRED:
-        return BackendUnavailableError(
+        return BackendRefusedError(
             f"the credentials for {who} have expired", remedy="Renew them, as with `aws sso login`."
         )
     if code in CLOCKS or "Signature expired" in says or "Signature not yet current" in says:
-        return BackendUnavailableError(f"{who} says that this machine's clock is wrong", remedy="Set it, by NTP.")
+        return BackendRefusedError(f"{who} says that this machine's clock is wrong", remedy="Set it, by NTP.")
     if code in STRANGERS or code in SIGNED_WRONG:
         return BackendError(
             f"{who} does not know these credentials ({code})",
@@ -134,7 +134,7 @@ def _unanswered(error: Exception, asked: Asked) -> BrrrError:
     if isinstance(
         error, (botocore.CredentialRetrievalError, botocore.TokenRetrievalError, botocore.UnauthorizedSSOTokenError)
     ) or type(error).__name__.startswith("SSO"):
-        return BackendUnavailableError(
+        return BackendRefusedError(
             f"the credentials for {who} cannot be had ({type(error).__name__})",
             remedy="Renew the login, as with `aws sso login`, or see to the profile's credential process.",
         )
@@ -145,7 +145,7 @@ def _unanswered(error: Exception, asked: Asked) -> BrrrError:
             f"no region is named for {asked.service}", remedy="Add ?region=eu-west-1 to the URL, or set AWS_REGION."
         )
     if isinstance(error, botocore.SSLError):
-        return BackendUnavailableError(
+        return BackendRefusedError(
             f"there is no secure connection to {who} ({error})",
             remedy="See to its certificate, or AWS_CA_BUNDLE; an emulator often speaks http: only.",
         )

@@ -41,6 +41,7 @@ class DynamoBackend(Backend):
                 f"{shown(self._name)!r} is no name of a table",
                 remedy="Tables have names of 3 to 255 letters, digits, '_', '-' and '.'.",
             )
+        self.retry_for = self._options.retry_for
         self._client: AwsClient | None = None
 
     async def start(self) -> Roles:

@@ -34,7 +34,7 @@ class DynamoOptions:
         counter_ttl: How long a root's counter of messages is kept after it was counted last.
         connect_timeout: How long to wait for a connection.
         timeout: How long to wait for an answer.
-        retry_for: How long an operation is tried again while DynamoDB throttles, fails or cannot be reached.
+        retry_for: How long an operation, or opening, is tried again while DynamoDB throttles, fails or is not there.
     """
 
     region: str | None = None

@@ -25,6 +25,7 @@ class NatsBackend(Backend):
 
     def __init__(self, url: BackendUrl, options: NatsOptions | None = None) -> None:
         self._options = NatsOptions() if options is None else options
+        self.retry_for = self._options.retry_for
         self._location = location_of(url, self._options)
         self._link: Link | None = None
         self._queue: NatsQueue | None = None

@@ -7,6 +7,7 @@ sent on a connection is ever sent again on another, by which a request that was 
 
 import asyncio
 import re
+import ssl
 from asyncio import AbstractEventLoop, Future, StreamWriter, Task
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -244,7 +245,7 @@ class Connection(Client):
         if initial_connection and self._needs_tls:
             # nats-py would go on without TLS, and send the login, where the server does not insist on it.
             if not (info.get("tls_required") or info.get("tls_available")):
-                raise nats_errors.Error("the server does not speak TLS")
+                raise ssl.SSLError("the server does not speak TLS")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
         if not initial_connection:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nats import errors as nats_errors
 
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
     "FAILURES",
@@ -100,6 +100,9 @@ class DeniedError(Exception):
         self.subject = subject
 
 
+AWAY: Final = (nats_errors.Error, OSError, EOFError)
+"""What connecting raises if a server is not there. Others come of what it says, or of a key that is none."""
+
 FAILURES: Final = (ApiError, DeniedError, Lost, NoResponders)
 """All that stands for a failure inside this package; none of them leaves it."""
 
@@ -169,7 +172,7 @@ def _lost(error: Lost, where: str) -> BrrrError:
     said = _said(cause)
     lower = said.lower()
     if "authorization" in lower or "authentication" in lower:
-        ours: BrrrError = BackendUnavailableError(
+        ours: BrrrError = BackendRefusedError(
             f"nats at {where} refuses the login ({said})",
             remedy="Check the user and the password, the token, the NKey or the credentials file.",
         )
@@ -179,7 +182,8 @@ def _lost(error: Lost, where: str) -> BrrrError:
             remedy="What was asked for may have been done; look before you ask again.",
         )
     else:
-        ours = BackendUnavailableError(
+        kind = BackendUnavailableError if isinstance(cause, AWAY) else BackendRefusedError
+        ours = kind(
             f"nats at {where} cannot be reached ({said})", remedy="Check that it runs, and that the URL names it."
         )
     ours.__cause__ = cause

@@ -47,7 +47,7 @@ class NatsOptions:
         counter_ttl: How long a root's counter of messages is kept after it was counted last.
         connect_timeout: How long to wait for a connection, for each server.
         timeout: How long to wait for an answer.
-        retry_for: How long an operation is tried again while servers restart or elect a leader.
+        retry_for: How long an operation, or opening, is tried again while servers restart or elect a leader.
         inbox: What the subjects of answers begin with; an account may permit others than `_INBOX`.
         domain: The JetStream domain, where it is not the servers' own.
         creds: A file with this client's credentials, its JWT and seed.

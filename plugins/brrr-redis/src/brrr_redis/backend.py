@@ -33,6 +33,7 @@ class RedisBackend(Backend):
     def __init__(self, url: BackendUrl, options: RedisOptions | None = None) -> None:
         self._url = url
         self._options = RedisOptions() if options is None else options
+        self.retry_for = self._options.retry_for
         self._location = location_of(url, self._options)
         self._client: Client | None = None
         self._queue: RedisQueue | None = None

@@ -11,7 +11,7 @@ from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 from brrr_core.backend import cancelled_from_outside
 from brrr_core.errors import BrrrError
 from brrr_redis.commands import Command
-from brrr_redis.failures import Lost, closed, misplaced, passing, translated, waits_for_room
+from brrr_redis.failures import Lost, closed, misplaced, passing, translated
 from brrr_redis.link import Link, Reply
 from brrr_redis.location import Address
 from brrr_redis.routes import Routes
@@ -42,21 +42,15 @@ class Client:
         self._loop = asyncio.get_running_loop()
 
     async def connect(self) -> None:
-        """Make the first connection. A full or loading server is waited for, one that is not there is not.
+        """Make the first connection.
 
         Raises:
             BackendUnavailableError: There is no connection.
         """
-        deadline, pause = self._loop.time() + self._retry_for, FIRST_PAUSE
-        while True:
-            try:
-                await self.routes.link(b"")
-            except (RedisError, OSError) as error:
-                if not waits_for_room(error) or self._loop.time() + pause > deadline:
-                    raise translated(Lost(error, sent=False), self._where) from error
-            else:
-                return
-            pause = await self.pause(pause)
+        try:
+            await self.routes.link(b"")
+        except (RedisError, OSError) as error:
+            raise translated(Lost(error, sent=False), self._where) from error
 
     async def run(self, command: Command) -> Reply:
         """The answer to a command.

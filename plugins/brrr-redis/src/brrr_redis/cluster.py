@@ -2,11 +2,12 @@
 
 from asyncio import Task, wait
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from redis.exceptions import AskError, MovedError, RedisError
 
 from brrr_core.backend import cancelled_from_outside, start_task
-from brrr_redis.failures import NoPrimaryError, closed
+from brrr_redis.failures import NoPrimaryError, UnfitError, closed, no_primary
 from brrr_redis.link import Link, Reply
 from brrr_redis.links import Links, seen
 from brrr_redis.location import Address
@@ -14,6 +15,8 @@ from brrr_redis.routes import Routes
 from brrr_redis.slots import SLOTS, slot_of
 
 __all__ = ["ClusterRoutes"]
+
+NO_CLUSTER: Final = "cluster support disabled"
 
 
 class ClusterRoutes(Routes):
@@ -98,20 +101,20 @@ class ClusterRoutes(Routes):
         seen(task)
 
     async def _ask_around(self) -> None:
-        failures: list[str] = []
+        failures: dict[Address, Exception] = {}
         for server in dict.fromkeys([*(each for each in self._servers if each is not None), *self._seeds]):
             try:
                 self._take(await (await self.links.get(server)).ask(("CLUSTER", "SLOTS")), server)
             except (RedisError, OSError) as error:
-                failures.append(f"{server}: {error}")
+                failures[server] = error
             else:
                 self._stale = False
                 return
-        raise NoPrimaryError(f"no server of the cluster can be asked for its slots: {'; '.join(failures)}")
+        raise no_primary("no server of the cluster can be asked for its slots", failures)
 
     def _take(self, answer: Reply, server: Address) -> None:
         if isinstance(answer, Exception):
-            raise NoPrimaryError(str(answer)) from answer
+            raise (UnfitError if NO_CLUSTER in str(answer) else NoPrimaryError)(str(answer)) from answer
         if not answer:
             raise NoPrimaryError("it has no slots to tell of")
         servers: list[Address | None] = [None] * SLOTS

@@ -1,10 +1,12 @@
 """How connections are made: the address, the login, TLS."""
 
+import os
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
 from brrr_core.backend import Secret
+from brrr_core.errors import BackendError
 from brrr_redis.link import Link
 from brrr_redis.location import SOCKET, Address
 from brrr_redis.options import RedisOptions
@@ -24,6 +26,9 @@ class Dialler:
         password: Its password, if any.
         database: The database's number.
         tls: Whether to use TLS.
+
+    Raises:
+        BackendError: A file of the options cannot be read.
     """
 
     def __init__(
@@ -34,6 +39,12 @@ class Dialler:
         self._password = password
         self._database = database
         self._tls = tls
+        for name in ("ca", "cert", "key") if tls else ():
+            path: str | None = getattr(options, name)
+            if path is not None and not os.access(path, os.R_OK):
+                raise BackendError(
+                    f"the file {path} of the option {name} cannot be read", remedy="Check its name and who may read it."
+                )
 
     async def dial(self, address: Address, *, patience: float = 0) -> Link:
         """Open a link.

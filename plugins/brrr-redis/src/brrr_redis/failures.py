@@ -1,7 +1,8 @@
 """What the errors of servers and connections mean: to whoever tries again, and to a user."""
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from redis.exceptions import (
     AuthenticationError,
@@ -13,22 +14,24 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
     "LinkClosedError",
     "Lost",
     "NoPrimaryError",
+    "UnfitError",
     "clean",
     "closed",
     "elsewhere",
     "misplaced",
+    "no_primary",
     "passing",
     "translated",
-    "waits_for_room",
 ]
 
 PASSING: Final = {
@@ -46,10 +49,14 @@ PASSING: Final = {
 FINAL: Final = {
     "OOM": ("is full: its maxmemory is used up", "Raise maxmemory, or give records a ttl; nothing was stored"),
     "MISCONF": ("cannot save its data, and takes no writes", "See the server's log and its disk"),
+}
+"""Answers by which the server is not available to us until somebody mends it."""
+
+LOGIN: Final = {
     "NOAUTH": ("asks for a login", "Give one: redis://USER@HOST?password_env=NAME"),
     "WRONGPASS": ("refuses the login", "Check the user's name and the password"),
 }
-"""Answers by which the server is not available to us until somebody mends it."""
+"""Answers by which the server does not let us in."""
 
 CODES: Final[dict[type[Exception], str]] = {
     BusyLoadingError: "LOADING",
@@ -97,6 +104,23 @@ class NoPrimaryError(RedisError):
     """Nobody could say which server is the primary."""
 
 
+class UnfitError(NoPrimaryError):
+    """The servers that answered are not such as the URL says."""
+
+
+REFUSALS: Final = (UnfitError, AuthenticationError, ResponseError)
+"""Errors of connecting by which a server answers, and does not let us in."""
+
+
+def no_primary(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryError:
+    """Return the error for servers that all failed: by server, why."""
+    unfit = all(isinstance(error, REFUSALS) for error in failures.values())
+    told = "; ".join(f"{server}: {error}" for server, error in failures.items())
+    ours = (UnfitError if unfit else NoPrimaryError)(f"{what}: {told}")
+    ours.__cause__ = [*failures.values()][-1]
+    return ours
+
+
 def clean(error: BaseException) -> None:
     """Take what is not for logs from what a server says, and from all that this was raised from."""
     found: BaseException | None = error
@@ -134,11 +158,6 @@ def misplaced(error: Exception) -> bool:
     return isinstance(error, Lost) or _code_in(error, MISPLACED) is not None
 
 
-def waits_for_room(error: Exception) -> bool:
-    """Whether a connection was refused by a server that is there, and may take it a little later."""
-    return ROOM in str(error) or _code_in(error, ("LOADING",)) is not None or "loading the dataset" in str(error)
-
-
 def translated(error: Exception, where: str) -> BrrrError:
     """The error for the user, with its cause. `where` names the server."""
     if isinstance(error, BrrrError):
@@ -163,18 +182,23 @@ def _translated(error: Exception, where: str) -> BrrrError:
             f"the connection to redis at {where} was lost before the answer came ({said})",
             remedy="What was asked for may have been done; look before you ask again.",
         )
-    return _refused(cause, where) or BackendUnavailableError(
+    kind = BackendRefusedError if isinstance(cause, REFUSALS) else BackendUnavailableError
+    return _refused(cause, where) or kind(
         f"redis at {where} cannot be reached ({said})", remedy="Check that it runs, and that the URL names it."
     )
 
 
 def _refused(error: Exception, where: str) -> BrrrError | None:
     """The error of a server that answered, or of one that takes no connection; None for any other."""
-    for codes in (FINAL, PASSING):
+    for codes, kind in (
+        (LOGIN, BackendRefusedError),
+        (FINAL, BackendUnavailableError),
+        (PASSING, BackendUnavailableError),
+    ):
         code = _code_in(error, codes)
         if code is not None:
             what, remedy = codes[code]
-            return BackendUnavailableError(f"redis at {where} {what}", remedy=f"{remedy}.")
+            return kind(f"redis at {where} {what}", remedy=f"{remedy}.")
     if ROOM in str(error):
         return BackendUnavailableError(
             f"redis at {where} has as many clients as it takes", remedy="Raise maxclients, or run fewer processes."

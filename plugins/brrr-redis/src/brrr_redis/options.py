@@ -42,7 +42,7 @@ class RedisOptions:
         connect_timeout: How long to wait for a connection.
         eviction: Whether a server may evict keys when it is full: `refuse` refuses to open such a server.
         timeout: How long to wait for an answer.
-        retry_for: How long an operation is tried again while the server restarts, loads or fails over.
+        retry_for: How long an operation, or opening, is tried again while the server restarts, loads or fails over.
         tls: Use TLS. `rediss:` does so by itself.
         ca: A file of the certificates to trust, instead of the system's.
         cert: A file with this client's certificate.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from redis.exceptions import AskError, RedisError
 
 from brrr_redis.dialling import Dialler
-from brrr_redis.failures import NoPrimaryError, elsewhere
+from brrr_redis.failures import NoPrimaryError, UnfitError, elsewhere, no_primary
 from brrr_redis.link import Link
 from brrr_redis.links import Links
 from brrr_redis.location import Address
@@ -104,12 +104,12 @@ class SentinelRoutes(Routes):
         """Ask one sentinel after the other which server is the primary, and that server whether it agrees."""
         if self._primary is not None:
             return self._primary
-        failures: list[str] = []
+        failures: dict[Address, Exception] = {}
         for sentinel in tuple(self._sentinels):
             try:
                 primary = await self._ask(sentinel)
             except (RedisError, OSError) as error:
-                failures.append(f"{sentinel}: {error}")
+                failures[sentinel] = error
                 continue
             # The one that answered is asked first next time, as Redis' guide for clients has it:
             # https://redis.io/docs/latest/develop/reference/sentinel-clients/
@@ -117,7 +117,7 @@ class SentinelRoutes(Routes):
             self._sentinels.insert(0, sentinel)
             self._primary = primary
             return primary
-        raise NoPrimaryError(f"no sentinel names a primary of {self._service!r}: {'; '.join(failures)}")
+        raise no_primary(f"no sentinel names a primary of {self._service!r}", failures)
 
     def doubt(self, link: Link | None) -> None:
         """Ask the sentinels again."""
@@ -135,7 +135,7 @@ class SentinelRoutes(Routes):
         if isinstance(named, Exception):
             raise NoPrimaryError(str(named)) from named
         if not named:
-            raise NoPrimaryError(f"knows no service {self._service!r}")
+            raise UnfitError(f"knows no service {self._service!r}")
         primary = Address(named[0].decode(), int(named[1]))
         role = await (await self.links.get(primary)).ask(("ROLE",))
         if isinstance(role, list) and role[0] == b"master":

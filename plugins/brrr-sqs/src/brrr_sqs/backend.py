@@ -43,6 +43,7 @@ class SqsBackend(Backend):
                 remedy=f"A prefix has up to {LONGEST_PREFIX} letters, digits, '-' and '_', no '_' at an end, and no "
                 "two in a row.",
             )
+        self.retry_for = self._options.retry_for
         self._clients: list[AwsClient] = []
         self._queue: SqsQueue | None = None
 

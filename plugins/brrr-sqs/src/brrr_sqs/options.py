@@ -31,7 +31,7 @@ class SqsOptions:
         topics: The topics whose queues `brrr setup` makes, separated by commas.
         connect_timeout: How long to wait for a connection.
         timeout: How long to wait for an answer, beyond what a receive waits for messages.
-        retry_for: How long an operation is tried again while SQS throttles, fails or cannot be reached.
+        retry_for: How long an operation, or opening, is tried again while SQS throttles, fails or cannot be reached.
     """
 
     region: str | None = None

@@ -1,0 +1,128 @@
+"""Opening: tried again while the server is unavailable, for as long as the backend says."""
+
+import asyncio
+import logging
+import ssl
+from time import monotonic
+
+import pytest
+
+from brrr_core.backend import Backend, BackendUrl, Roles
+from brrr_core.backend.memory import MemoryBackend
+from brrr_core.errors import (
+    BackendClosedError,
+    BackendError,
+    BackendRefusedError,
+    BackendUnavailableError,
+    BrrrError,
+    CorruptBackendError,
+)
+from tests.support.polling import until
+
+
+class Late(Backend):
+    """A backend whose first openings fail.
+
+    Args:
+        failures: What they raise; the last one again and again unless `comes`.
+        comes: Whether it opens after those.
+    """
+
+    def __init__(self, *failures: BrrrError, comes: bool = True, retry_for: float = 60) -> None:
+        self.retry_for = retry_for
+        self.failures = failures
+        self.comes = comes
+        self.started = 0
+        self.stopped = 0
+        self.inner = MemoryBackend(BackendUrl("memory"))
+
+    async def start(self) -> Roles:
+        self.started += 1
+        if self.started <= len(self.failures):
+            raise self.failures[self.started - 1]
+        if not self.comes:
+            raise self.failures[-1]
+        return await self.inner.start()
+
+    async def stop(self) -> None:
+        self.stopped += 1
+        await self.inner.stop()
+
+
+def away(cause: BaseException | None = None) -> BackendUnavailableError:
+    error = BackendUnavailableError("the server is away", remedy="Start it.")
+    error.__cause__ = cause
+    return error
+
+
+async def test_opening_waits_for_a_server_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    backend = Late(away(), away())
+
+    async with backend:
+        assert (backend.started, backend.stopped) == (3, 2)
+        await backend.store.read([])
+
+    assert backend.stopped == 3
+    assert [(each.levelno, each.message) for each in caplog.records] == [
+        (logging.WARNING, "[BRRR-BACKEND-01] the server is away. Start it. Waiting for it, for up to 60 s.")
+    ]
+
+
+async def test_opening_ends_with_the_last_error_and_how_long_it_tried() -> None:
+    backend = Late(away(), comes=False, retry_for=0.3)
+    begun = monotonic()
+
+    with pytest.raises(BackendUnavailableError, match=r"away, in \d+ attempts within \d+\.\d s\. Start it\."):
+        await backend.open()
+
+    assert monotonic() - begun >= 0.3
+    assert backend.started == backend.stopped >= 2
+    with pytest.raises(BackendClosedError):
+        _ = backend.roles
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BackendRefusedError("wrong password"),
+        BackendError("no such table"),
+        CorruptBackendError("damaged"),
+        away(ssl.SSLCertVerificationError("certificate verify failed")),
+    ],
+    ids=lambda error: type(error.__cause__ or error).__name__,
+)
+async def test_opening_does_not_wait_if_waiting_does_not_help(error: BrrrError) -> None:
+    backend = Late(error)
+
+    with pytest.raises(type(error)) as caught:
+        await backend.open()
+
+    assert caught.value is error
+    assert "attempts" not in str(error)
+    assert (backend.started, backend.stopped) == (1, 1)
+
+
+async def test_opening_waits_if_a_server_cuts_a_tls_connection_off() -> None:
+    async with Late(away(ssl.SSLEOFError("EOF occurred in violation of protocol"))) as backend:
+        assert backend.started == 2
+
+
+async def test_backend_without_retry_for_is_tried_once() -> None:
+    backend = Late(away(), retry_for=0)
+
+    with pytest.raises(BackendUnavailableError, match=r"away\. Start it\."):
+        await backend.open()
+
+    assert (backend.started, backend.stopped) == (1, 1)
+
+
+async def test_opening_that_is_cancelled_while_it_waits_ends_at_once() -> None:
+    backend = Late(away(), comes=False, retry_for=3600)
+    opening = asyncio.create_task(backend.open())
+    await until(lambda: backend.stopped)
+
+    opening.cancel()
+    await asyncio.wait({opening}, timeout=30)
+
+    assert opening.cancelled()
+    assert backend.started == backend.stopped
