@@ -134,7 +134,9 @@ PLAIN_HANDLER = OWN_HANDLER.format(
 @contextmanager
 def program(text: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A program under way, with the handlers."""
-    command = [sys.executable, "-c", BEGIN + text, *arguments]
+    # Python 3.12 warns of a fork beside threads, which is what these handlers do.
+    quiet = ["-W", "ignore:This process:DeprecationWarning"]
+    command = [sys.executable, *quiet, "-c", BEGIN + text, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
         try:
             yield process
