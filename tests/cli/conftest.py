@@ -47,6 +47,8 @@ async def dies(times: int):
         if not died.exists():
             died.touch()
             os._exit(7)
+
+@brrr.handler_no_arg
 async def naps(n: int):
     await asyncio.sleep(0.5)
     return n
