@@ -1,8 +1,9 @@
-"""The bytes that workers in all languages share: the bencode records of PROTOCOL.md.
+"""The bencode records that workers in all languages share. Implements `docs/reference/protocol.md`.
 
-Pure functions and frozen types, and nothing about queues or stores. Whatever bytes come in, a decoder gives the record
-or raises `MalformedRecordError`; an encoder raises it for what no decoder would take. Root ids and call hashes are
-printable US-ASCII and not empty, other text is UTF-8, and `scheduled_at` is any integer: nobody computes with it.
+This module has pure functions and frozen types only; it knows no queue or store. For any bytes, a decoder returns the
+record or raises `MalformedRecordError`. An encoder raises the same error for a record that no decoder accepts. Root ids
+and call hashes are non-empty, printable US-ASCII; other text is UTF-8. `scheduled_at` can be any integer, because brrr
+does not compute with it.
 """
 
 from dataclasses import dataclass
@@ -33,17 +34,17 @@ RETURN_TAG: Final = 1
 MESSAGE_TAG: Final = 2
 
 Bencoded: TypeAlias = "int | bytes | list[Bencoded] | dict[bytes, Bencoded]"
-"""What bencode can hold, as it is decoded."""
+"""A decoded bencode value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A task name with its encoded arguments. Its identity is its call hash alone.
+    """A task name with its encoded arguments. Only the call hash identifies the call.
 
     Attributes:
-        task_name: The name that the handler is registered under.
-        payload: The encoded arguments, opaque to all but the codec.
-        call_hash: Printable US-ASCII, made by the codec, the same for the same call.
+        task_name: The name under which the handler is registered.
+        payload: The encoded arguments. Only the codec can read them.
+        call_hash: Printable US-ASCII, made by the codec. Equal calls have equal hashes.
     """
 
     task_name: str
@@ -52,14 +53,14 @@ class Call:
 
 
 class ScheduleMessage(NamedTuple):
-    """The body of a queue message: run (or look again at) this call, on behalf of this root."""
+    """The body of a queue message: run this call, or check it again, for this root id."""
 
     root_id: str
     call_hash: str
 
 
 class PendingReturn(NamedTuple):
-    """The address to wake when a call completes."""
+    """The address of a parent to wake when a call completes."""
 
     root_id: str
     call_hash: str
@@ -68,11 +69,11 @@ class PendingReturn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PendingReturns:
-    """Who waits for a call, and whether the call is known to be on a queue.
+    """The parents that wait for a call, and the time at which the call was scheduled.
 
     Attributes:
-        returns: Whom to wake, sorted and without repeats.
-        scheduled_at: Unix seconds, or None while nobody is sure that the call was put on a queue.
+        returns: The parents to wake, sorted and without duplicates.
+        scheduled_at: Unix seconds, or None until a worker has confirmed that a message for the call was put.
     """
 
     returns: tuple[PendingReturn, ...] = ()
@@ -80,12 +81,12 @@ class PendingReturns:
 
 
 def count_key(root_id: str) -> str:
-    """The cache key of the counter of all messages put under `root_id` (PROTOCOL.md, Cache)."""
+    """Return the cache key that counts all messages of `root_id` (`docs/reference/protocol.md`, Cache)."""
     return f"brrr_count/{root_id}"
 
 
 def encode_message(message: ScheduleMessage) -> bytes:
-    """The body of a schedule message: the list `[2, root_id, call_hash]`.
+    """Return the body of a schedule message: the list `[2, root_id, call_hash]`.
 
     Raises:
         MalformedRecordError: The root id or the call hash is not printable US-ASCII.
@@ -100,7 +101,7 @@ def decode_message(body: bytes) -> ScheduleMessage:
     """Read a schedule message.
 
     Raises:
-        MalformedRecordError: The body is not a list of the tag 2, a root id and a call hash.
+        MalformedRecordError: The body is not the list of tag 2, a root id and a call hash.
     """
     match _decode("schedule message", body):
         case [2, bytes() as root_id, bytes() as call_hash]:
@@ -110,10 +111,10 @@ def decode_message(body: bytes) -> ScheduleMessage:
 
 
 def encode_call(call: Call) -> bytes:
-    """The store's record of a call: the dict `{payload, task_name}`. The call hash is the record's key.
+    """Return the call record: the dict `{payload, task_name}`. The call hash is in the key of the record.
 
     Raises:
-        MalformedRecordError: The task name has no UTF-8 form.
+        MalformedRecordError: The task name cannot be encoded as UTF-8.
     """
     return _encode("call record", {"payload": call.payload, "task_name": call.task_name})
 
@@ -122,7 +123,7 @@ def decode_call(call_hash: str, record: bytes) -> Call:
     """Read the record of the call `call_hash`.
 
     Raises:
-        MalformedRecordError: The record is not a dict of exactly a payload and a task name.
+        MalformedRecordError: The record is not a dict with exactly a payload and a task name.
     """
     fields = _decode("call record", record)
     if isinstance(fields, dict) and len(fields) == 2:
@@ -133,11 +134,11 @@ def decode_call(call_hash: str, record: bytes) -> Call:
 
 
 def encode_pending(pending: PendingReturns) -> bytes:
-    """The store's record of who waits for a call: the dict `{returns, scheduled_at}`, `scheduled_at` left out if None.
+    """Return the pending record: the dict `{returns, scheduled_at}`, without `scheduled_at` if it is None.
 
     Raises:
-        MalformedRecordError: A root id or call hash is not printable US-ASCII, a topic has no UTF-8 form, or
-            `scheduled_at` is not an integer.
+        MalformedRecordError: A root id or call hash is not printable US-ASCII, a topic cannot be encoded as UTF-8,
+            or `scheduled_at` is not an integer.
     """
     returns: list[tuple[int, str, str, str]] = []
     for root_id, call_hash, topic in _in_order(pending.returns):
@@ -148,20 +149,20 @@ def encode_pending(pending: PendingReturns) -> bytes:
     if at is None:
         return _encode("pending-returns record", {"returns": returns})
     if type(at) is not int:  # a bool would be written as 1 or 0
-        raise MalformedRecordError(f"scheduled_at is a {type(at).__name__}", remedy="Give unix seconds, or None.")
+        raise MalformedRecordError(f"scheduled_at is a {type(at).__name__}", remedy="Pass whole unix seconds, or None.")
     return _encode("pending-returns record", {"returns": returns, "scheduled_at": at})
 
 
 def decode_pending(record: bytes) -> PendingReturns:
-    """Read a record of pending returns, in the order of PROTOCOL.md whatever order it was written in.
+    """Read a pending record. Sort its returns in the protocol's order if the writer did not.
 
     Raises:
-        MalformedRecordError: The record, or one of its returns, has a wrong shape.
+        MalformedRecordError: The record or one of its returns has a wrong shape.
     """
     return _pending(_checked("pending-returns record", record))
 
 
-@lru_cache(maxsize=8)  # parents that find a record full look at it again and again, a thousand returns each time
+@lru_cache(maxsize=8)  # parents that find a full record read it repeatedly, and it holds a thousand returns
 def _pending(record: bytes) -> PendingReturns:
     fields = _decode("pending-returns record", record)
     if isinstance(fields, dict):
@@ -184,7 +185,7 @@ def _return(entry: Bencoded) -> PendingReturn:
 
 
 def _in_order(returns: tuple[PendingReturn, ...]) -> tuple[PendingReturn, ...]:
-    # Records are in order unless something is wrong with their writer, and seeing that is cheaper than sorting them.
+    # Correct writers sort their records, and checking the order is cheaper than sorting again.
     if len(returns) < 2 or all(map(lt, returns, returns[1:])):
         return returns
     return tuple(sorted(set(returns)))
@@ -195,13 +196,14 @@ def _encode(record: str, value: object) -> bytes:
         return bencode(value)
     except (ValueError, TypeError) as error:
         raise MalformedRecordError(
-            f"a {record} cannot be written: {error}", remedy="Give text without lone surrogates, bytes, and integers."
+            f"a {record} cannot be written: {error}",
+            remedy="Use only text without lone surrogates, bytes and integers.",
         ) from error
 
 
 def _checked(record: str, data: bytes) -> bytes:
-    if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - clients of servers give what they like
-        raise MalformedRecordError(f"a {record} is a {type(data).__name__}, not bytes", remedy="Hand on bytes.")
+    if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - clients may return any type
+        raise MalformedRecordError(f"a {record} is a {type(data).__name__}, not bytes", remedy="Pass bytes.")
     return data
 
 
@@ -218,7 +220,8 @@ def _decode(record: str, data: bytes) -> Bencoded:
 def _check_token(field: str, token: str) -> None:
     if not (token and token.isascii() and token.isprintable()):
         raise MalformedRecordError(
-            f"the {field} {_short(token)} is not printable US-ASCII", remedy="Give a token as PROTOCOL.md has it."
+            f"the {field} {_short(token)} is not printable US-ASCII",
+            remedy="Use a token of printable US-ASCII, at least one character long.",
         )
 
 
@@ -246,11 +249,11 @@ def _reject(record: str, expected: str, found: Bencoded) -> NoReturn:
             shape = f"a dict of {len(found)} fields: {', '.join(map(_short, islice(found, 4)))}"
         case _:
             shape = f"a single {type(found).__name__}"
-    raise MalformedRecordError(f"a {record} should be {expected}, and is {shape}", remedy=_REMEDY)
+    raise MalformedRecordError(f"a {record} should be {expected}, but is {shape}", remedy=_REMEDY)
 
 
 def _short(value: "Bencoded | str") -> str:
-    # Never the repr of something nested: it may be thousands deep, and the bytes may be millions.
+    # Never show the repr of a nested value: it may be thousands of levels deep and megabytes long.
     if isinstance(value, list | dict):
         return f"a {type(value).__name__}"
     if isinstance(value, int):
@@ -258,4 +261,4 @@ def _short(value: "Bencoded | str") -> str:
     return repr(value) if len(value) <= 64 else f"{value[:64]!r}…"
 
 
-_REMEDY: Final = "Look for a producer on this topic or store that does not speak this version of the protocol."
+_REMEDY: Final = "Find the program that writes to this topic or store with another version of the protocol."

@@ -1,4 +1,4 @@
-"""The codec contract and the codecs that come with the core: json, json-object and msgpack."""
+"""The codec contract, and the codecs of the core: json, json-object and msgpack."""
 
 from brrr_core.codec.contracts import Codec
 

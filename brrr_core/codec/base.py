@@ -1,4 +1,4 @@
-"""What the codecs made of msgspec share: encoding in canonical form, typed decoding, and the errors of both."""
+"""The base of the codecs built on msgspec: canonical encoding, typed decoding, and their errors."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -27,16 +27,17 @@ class _Mixed(Struct, forbid_unknown_fields=True):
 
 
 class MsgspecCodec(Codec):
-    """A codec of one format of msgspec's.
+    """A codec for one of msgspec's formats.
 
-    A call of positional arguments is the array of them. One with keyword arguments is the object
-    `{"args": […], "kwargs": {…}}`, which no array can be. The call hash is the SHA-256, in hex, of the canonical
-    `[task name, payload]`. `f(1)` and `f(n=1)` are two calls, as nothing here knows f.
+    The payload of a call with positional arguments only is their array. With keyword arguments, the payload is the
+    object `{"args": […], "kwargs": {…}}`, so the two cannot be confused. The call hash is the SHA-256, in hex, of the
+    canonical `[task name, payload]`. `f(1)` and `f(n=1)` are different calls, because the codec does not know the
+    signature of f.
 
     Args:
-        encode: msgspec's encoder, with the order `sorted`.
-        make_decoder: Makes msgspec's decoding function of a type, for the payload around the arguments.
-        decoders: Decode arguments and results.
+        encode: The msgspec encoder, made with `order="sorted"`.
+        make_decoder: Returns msgspec's decoding function for a type. It decodes the payload around the arguments.
+        decoders: The decoding functions for arguments and results.
         calls: The canonical form of arguments.
         results: The canonical form of results.
     """
@@ -65,7 +66,7 @@ class MsgspecCodec(Codec):
         try:
             payload = self._encode(self._calls(arguments))
             identity = self._identity(self._encode(task_name), payload)
-        except Exception as error:  # properties of what is encoded can raise anything
+        except Exception as error:  # properties of the arguments can raise anything
             raise self._unencodable_call(task_name, args, kwargs, error) from error
         return Call(task_name, payload, sha256(identity).hexdigest())
 
@@ -78,7 +79,7 @@ class MsgspecCodec(Codec):
         """See `Codec.invoke_task`.
 
         Raises:
-            HandlerError: An annotation of the task cannot be resolved, or nothing can be decoded to it.
+            HandlerError: An annotation of the task cannot be resolved, or is a type that cannot be decoded.
         """
         signature = self._signatures.of(task)
         try:
@@ -97,28 +98,28 @@ class MsgspecCodec(Codec):
         try:
             decode = self._decoders.untyped if returns is Any else self._decoders.to(returns)
             return decode(payload)
-        except Exception as error:  # a class that is decoded to can raise anything
+        except Exception as error:  # the class of the result can raise anything
             expected = "" if returns is Any else f" as {safe_repr(returns)}"
             raise DecodeError(
                 f"the result of task {task_name!r}, {len(payload)} bytes, "
                 f"cannot be read by the {self.name} codec{expected}: {safe_str(error)}",
-                remedy="Compare the type that is asked for with what the handler returns, and both sides' codecs; "
-                "a value, once written, does not change.",
+                remedy="Check that the requested type is the type that the handler returns, and that both sides use "
+                "the same codec. A stored value never changes.",
             ) from error
 
     _payload_type: ClassVar[Any] = list[Raw] | _Mixed
 
     @abstractmethod
     def _identity(self, task_name: bytes, payload: bytes) -> bytes:
-        """The canonical bytes of `[task name, payload]`, from those of the two."""
+        """Return the canonical bytes of `[task name, payload]`, given the canonical bytes of each."""
 
     def _arguments(self, task_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
-        """What is encoded as the payload."""
+        """Return the object to encode as the payload."""
         del task_name
         return {"args": tuple(args), "kwargs": dict(kwargs)} if kwargs else tuple(args)
 
     def _bind(self, signature: TaskSignature, call: Call, payload: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """What to call the task with, given the decoded payload."""
+        """Return the positional and the keyword arguments for the task, from the decoded payload."""
         if type(payload) is _Mixed:
             return signature.bind(call.task_name, payload.args, payload.kwargs)
         return signature.bind(call.task_name, payload, {})
@@ -126,8 +127,8 @@ class MsgspecCodec(Codec):
     def _unreadable_payload(self, call: Call, reason: str) -> DecodeError:
         return DecodeError(
             f"the arguments of task {call.task_name!r}, {len(call.payload)} bytes, "
-            f"are no payload of the {self.name} codec: {reason}",
-            remedy="Use the same codec on all sides of a store.",
+            f"are not a payload of the {self.name} codec: {reason}",
+            remedy="Use the same codec in all workers and clients of a store.",
         )
 
     def _unencodable_call(
@@ -153,5 +154,5 @@ class MsgspecCodec(Codec):
     def _unencodable(self, what: str, kind: str, reason: str) -> EncodeError:
         return EncodeError(
             f"the {self.name} codec cannot encode {what}, of type {kind}: {reason}",
-            remedy="Make it of builtin types, dataclasses, msgspec Structs, enums, datetimes, UUIDs or Decimals.",
+            remedy="Use builtin types, dataclasses, msgspec Structs, enums, datetimes, UUIDs or Decimals.",
         )

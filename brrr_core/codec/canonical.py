@@ -1,9 +1,14 @@
-"""One way to write a value: rewrites what msgspec would write in more than one way, or would write wrongly.
+"""The canonical form: replaces values that msgspec would write wrongly, or in more than one way.
 
-msgspec's encoders sort the keys of dicts and the fields of objects, but they sort sets with Python's `<` (which mixed
-elements refuse, and which orders sets of sets by chance), refuse dict keys that are not text, leave a struct's default
-out by identity and not by equality, and write NaN in JSON as null. `CanonicalForm` finds such places and puts something
-in them that can be written in only one way. What has none of them, which is nearly everything, is passed on as it is.
+msgspec's encoders sort the keys of dicts and the fields of objects. But they
+
+- sort sets with Python's `<`, which fails for mixed elements and gives sets of sets no fixed order,
+- refuse dict keys that are not text,
+- omit a struct's default if it is the same object, not if it is equal,
+- write NaN in JSON as null.
+
+`CanonicalForm` replaces such values by ones that can be written in only one way. Most values need no replacement, and
+pass unchanged.
 """
 
 import copy
@@ -22,7 +27,7 @@ from msgspec.structs import force_setattr
 __all__ = ["PLAIN", "TEXT", "USE_PYDANTIC", "CanonicalForm", "NotCanonicalError", "field_names", "is_model"]
 
 PLAIN: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
-"""The exact types that every encoder of ours writes in one way."""
+"""The exact types that every encoder here writes in only one way."""
 
 TEXT: Final[frozenset[type]] = frozenset({str})
 
@@ -31,11 +36,11 @@ USE_PYDANTIC: Final = "install brrr-pydantic, and use its codec `pydantic`"
 
 
 class NotCanonicalError(ValueError):
-    """A value that has no canonical form; its message is the reason. Never leaves a codec."""
+    """A value has no canonical form. The message is the reason. Codecs catch this error; callers never see it."""
 
 
 class CanonicalForm(ABC):
-    """Called with a value, gives a value that `encode` writes in the one canonical way.
+    """Turns a value into one that `encode` writes in its canonical form.
 
     Args:
         encode: The encoder, which must write the keys of dicts and the fields of objects in sorted order.
@@ -43,52 +48,52 @@ class CanonicalForm(ABC):
 
     def __init__(self, encode: Callable[[object], bytes]) -> None:
         self._encode = encode
-        self._rules: dict[type, Callable[[Any], object]] = dict.fromkeys(PLAIN, _itself)
+        self._rules: dict[type, Callable[[Any], object]] = dict.fromkeys(PLAIN, _unchanged)
         self._structs: dict[type, tuple[tuple[str, object], ...]] = {}
 
     def __call__(self, value: object) -> object:
-        """The value to encode in place of `value`; often `value` itself, which is never changed.
+        """Return the value to encode in place of `value`: often `value` itself, which never changes.
 
         Raises:
-            NotCanonicalError: The value, or something within it, has no canonical form.
+            NotCanonicalError: The value, or a value inside it, has no canonical form.
         """
         rule = self._rules.get(type(value)) or self._rule(type(value))
         return rule(value)
 
     @abstractmethod
     def number(self, value: float) -> object:
-        """What stands for a float.
+        """Return the replacement for a float.
 
         Raises:
-            NotCanonicalError: The format has no such number.
+            NotCanonicalError: The format cannot write this number.
         """
 
     @abstractmethod
     def mapping(self, value: Mapping[object, object]) -> object:
-        """What stands for a dict.
+        """Return the replacement for a dict.
 
         Raises:
-            NotCanonicalError: A key cannot be written, or two keys would be written alike.
+            NotCanonicalError: A key cannot be written, or two keys have the same written form.
         """
 
     def sequence(self, value: Collection[object]) -> Collection[object]:
-        """What stands for a list or a tuple: its elements' canonical forms, in their order."""
+        """Return the canonical forms of the elements of a list or a tuple, in their order."""
         if PLAIN.issuperset(map(type, value)):
             return value
         return [self(element) for element in value]
 
     def values(self, value: Mapping[str, object]) -> Mapping[str, object]:
-        """The same dict with the canonical forms of its values."""
+        """Return the dict with the canonical forms of its values."""
         if PLAIN.issuperset(map(type, value.values())):
             return value
         return {key: self(member) for key, member in value.items()}
 
     def encoded(self, value: object) -> bytes:
-        """The canonical bytes of `value`."""
+        """Return the canonical bytes of `value`."""
         return self._encode(self(value))
 
     def _rule(self, kind: type[Any]) -> Callable[[Any], object]:
-        """How values of one class are treated. Found out once a class, and kept."""
+        """Choose the rule for the values of a class, and keep it."""
         rule: Callable[[Any], object]
         if is_model(kind):
             rule = self.model(kind)
@@ -112,7 +117,7 @@ class CanonicalForm(ABC):
         elif issubclass(kind, Raw):
             rule = _refuse_raw
         elif names := field_names(kind):
-            # Of attrs classes msgspec leaves out private fields, and writes attributes that are no fields.
+            # For attrs classes, msgspec omits private fields and writes attributes that are not fields.
             rule = partial(self._fields, names, not dataclasses.is_dataclass(kind))
         else:
             rule = self.other(kind)
@@ -120,14 +125,14 @@ class CanonicalForm(ABC):
         return rule
 
     def model(self, kind: type[Any]) -> Callable[[Any], object]:
-        """The rule of a class that pydantic validates: such values are refused."""
+        """Return the rule for a class that pydantic validates: it refuses such values."""
         del kind
         return _refuse_model
 
     def other(self, kind: type[Any]) -> Callable[[Any], object]:
-        """The rule of a class that is not known here: whether msgspec knows it is for msgspec to say."""
+        """Return the rule for any other class: its values pass unchanged, and msgspec accepts or refuses them."""
         del kind
-        return _itself
+        return _unchanged
 
     def _member(self, value: Enum) -> object:
         return self(value.value)
@@ -136,7 +141,7 @@ class CanonicalForm(ABC):
         return [Raw(element) for element in sorted({self.encoded(element) for element in value})]
 
     def struct(self, value: Struct) -> object:
-        """What stands for a struct: the same struct with the canonical forms of its fields."""
+        """Return a struct with the canonical forms of its fields."""
         changed: list[tuple[str, object]] = []
         for name, default in self._structs[type(value)]:
             old = getattr(value, name, UNSET)
@@ -147,7 +152,7 @@ class CanonicalForm(ABC):
                 changed.append((name, new))
         if not changed:
             return value
-        twin = copy.copy(value)  # keeps what the class says of tags, renamed fields and arrays
+        twin = copy.copy(value)  # a copy keeps the class's tags, renamed fields and array form
         for name, new in changed:
             force_setattr(twin, name, new)
         return twin
@@ -163,12 +168,12 @@ class CanonicalForm(ABC):
 
 
 def is_model(kind: type[Any]) -> bool:
-    """Whether pydantic validates values of a class: one of its models or dataclasses."""
+    """Whether pydantic validates the values of a class, as it does for its models and dataclasses."""
     return hasattr(kind, "__pydantic_validator__")
 
 
 def field_names(kind: type[Any]) -> tuple[str, ...]:
-    """The fields of a struct, a dataclass or an attrs class; of anything else, none."""
+    """Return the field names of a struct, a dataclass or an attrs class; empty for other classes."""
     if issubclass(kind, Struct):
         return kind.__struct_fields__
     if dataclasses.is_dataclass(kind):
@@ -176,7 +181,7 @@ def field_names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in getattr(kind, "__attrs_attrs__", ()))
 
 
-def _itself(value: object) -> object:
+def _unchanged(value: object) -> object:
     return value
 
 
@@ -185,31 +190,31 @@ def _refuse_model(value: object) -> object:
 
 
 def _refuse_raw(value: Raw) -> object:
-    raise NotCanonicalError("raw bytes of an encoded value need not be in canonical form")
+    raise NotCanonicalError("it holds encoded bytes, which may not be in canonical form")
 
 
 def _has_odd_offset(value: datetime | time) -> bool:
-    """Whether the offset from UTC has seconds, as local mean times have; msgspec would round it."""
+    """Whether the UTC offset has seconds, as historic local times have. msgspec would round it."""
     offset = value.utcoffset()
     return offset is not None and bool(offset.seconds % 60 or offset.microseconds)
 
 
 def _whole_minutes(value: datetime) -> object:
-    """The same instant, with an offset that RFC 3339 can write: that of UTC where its own has seconds."""
+    """Return the same instant with an offset that RFC 3339 can write: UTC if the original offset has seconds."""
     return value.astimezone(UTC) if value.tzinfo is not None and _has_odd_offset(value) else value
 
 
 def _refuse_odd_offset(value: time) -> object:
     if value.tzinfo is not None and _has_odd_offset(value):
         raise NotCanonicalError(
-            f"its UTC offset, {value.utcoffset()}, has seconds, which RFC 3339 cannot write; give it an offset of "
+            f"its UTC offset, {value.utcoffset()}, has seconds, which RFC 3339 cannot write; use an offset of "
             "whole minutes, or send a datetime"
         )
     return value
 
 
 def _struct_fields(kind: type[Struct]) -> tuple[tuple[str, object], ...]:
-    """The fields' names, each with the default that msgspec leaves out where it meets that very object."""
+    """Return each field name with its default. msgspec omits a field only if its value is that very object."""
     names = kind.__struct_fields__
     if not kind.__struct_config__.omit_defaults:
         return tuple((name, NODEFAULT) for name in names)

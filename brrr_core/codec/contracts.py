@@ -1,4 +1,4 @@
-"""The codec contract: bytes of calls and values, and back."""
+"""The codec contract: how calls and values become bytes, and how bytes are read again."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,53 +10,53 @@ __all__ = ["Codec"]
 
 
 class Codec(ABC):
-    """Makes bytes of calls and values, the same bytes for the same call in every process.
+    """Encodes calls and results. Every process encodes the same call to the same bytes.
 
-    A call's hash is printable US-ASCII, covers the task name, and does not depend on the order of dict keys, of sets,
-    or of keyword arguments. One codec object serves many calls at once.
+    A call hash is printable US-ASCII and covers the task name. It does not depend on the order of dict keys, sets or
+    keyword arguments. One codec object serves concurrent calls.
     """
 
     keyword_only: ClassVar[bool] = False
-    """Whether calls carry keyword arguments only; what is given by position is then named before it is encoded."""
+    """Whether calls carry keyword arguments only. If so, brrr names positional arguments before it encodes them."""
 
     @abstractmethod
     def encode_call(self, task_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
-        """The call of `task_name` with these arguments.
+        """Return the call of `task_name` with these arguments.
 
         Raises:
-            EncodeError: An argument cannot be encoded; names the task, the argument and its type.
+            EncodeError: An argument cannot be encoded. The error names the task, the argument and its type.
         """
 
     def check_task(self, task: Callable[..., Any], *, returns: Any = Any) -> None:  # noqa: B027 - optional
-        """Refuse a task whose annotations this codec cannot decode to. Called once for each handler of a new worker.
+        """Refuse a task with an annotation that this codec cannot decode. A new worker calls it once for each handler.
 
-        A codec that does not override it finds out at the first call.
+        The default accepts every task. A codec without this method fails at the first call instead.
 
         Args:
-            task: What `invoke_task` will be given.
-            returns: The resolved annotation of the task's result; readers decode the result to it.
+            task: The callable that `invoke_task` will receive.
+            returns: The resolved annotation of the task's result. Readers decode the result to this type.
 
         Raises:
-            HandlerError: Names the handler, the annotation and the reason.
+            HandlerError: An annotation cannot be decoded. The error names the handler, the annotation and the reason.
         """
 
     @abstractmethod
     async def invoke_task(self, call: Call, task: Callable[..., Any]) -> bytes:
-        """Decode the call's arguments as the parameters of `task` ask for, await `task` with them, encode its result.
+        """Decode the call's arguments to the types of the parameters of `task`, await `task`, and encode its result.
 
-        `task` is an async callable; its signature (`inspect.signature`, and the type hints of what it wraps) says what
-        the arguments are decoded to, and builtin types where it says nothing.
+        `task` is an async callable. Its signature (`inspect.signature`, and the type hints of the function that it
+        wraps) gives the types of the arguments. An argument without an annotation is decoded to builtin types.
 
         Raises:
             DecodeError: The payload does not fit the task's parameters.
             EncodeError: The result cannot be encoded.
-            BaseException: Whatever the task raised, unchanged.
+            BaseException: The task raised it; it passes unchanged.
         """
 
     @abstractmethod
     def decode_return(self, task_name: str, payload: bytes, *, returns: Any = Any) -> Any:
-        """The result of a call of `task_name`, from its value's bytes, as the type `returns`.
+        """Decode a value, the stored result of a call of `task_name`, to the type `returns`.
 
         Raises:
-            DecodeError: The value's bytes are not such a result.
+            DecodeError: The bytes cannot be decoded to that type.
         """

@@ -1,4 +1,4 @@
-"""Decoding functions by type, made once and kept; and which types can be decoded to at all."""
+"""The decoding function of each type, made once and kept; and the check that a type can be decoded."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -19,50 +19,50 @@ Decode: TypeAlias = Callable[[bytes | Raw], Any]
 
 
 class UnsupportedTypeError(TypeError):
-    """A type that nothing can be decoded to; its message is the reason. Never leaves a codec."""
+    """A type cannot be decoded. The message is the reason. Codecs catch this error; callers never see it."""
 
 
 class UnknownFieldError(ValueError):
-    """A field of an argument that its type does not have. Never leaves this package."""
+    """An argument has a field that its type does not have. Codecs catch this error; callers never see it."""
 
 
 class Decoders:
     """The decoding functions of one format.
 
     Args:
-        make: Makes the function that decodes to a type.
-        builtins: The classes of what is decoded where no type is asked for.
-        most: How many functions are kept, those used last.
+        make: Returns the function that decodes to a type.
+        builtins: The classes of values that are decoded without a type.
+        cache_size: The number of functions to keep; the least recently used is dropped.
 
     Attributes:
         untyped: Decodes to builtin types.
     """
 
-    def __init__(self, make: Callable[[Any], Decode], builtins: Iterable[type], *, most: int = 1024) -> None:
+    def __init__(self, make: Callable[[Any], Decode], builtins: Iterable[type], *, cache_size: int = 1024) -> None:
         self.untyped: Decode = make(Any)
         self._make = make
         self._builtins = tuple(builtins)
-        self._kept = lru_cache(maxsize=most)(self._made)
+        self._kept = lru_cache(maxsize=cache_size)(self._build)
 
     def to(self, kind: Any) -> Decode:
-        """The function that decodes to `kind`, any type that msgspec supports; it raises whatever msgspec raises.
+        """Return the function that decodes to `kind`, any type that msgspec supports. It raises msgspec's errors.
 
-        It drops fields that `kind` does not have.
+        The function drops fields that `kind` does not have.
 
         Raises:
-            UnsupportedTypeError: Nothing can be decoded to `kind`.
+            UnsupportedTypeError: `kind` cannot be decoded.
         """
         try:
             hash(kind)
         except TypeError:  # such as Annotated with a list
-            return self._made(kind)
+            return self._build(kind)
         return self._kept(kind)
 
     def strictly(self, kind: Any) -> Decode:
-        """As `to`, but the function raises for fields that `kind` does not have. The function is not kept.
+        """Return a function like that of `to`, but it raises for fields that `kind` does not have. It is not kept.
 
         Raises:
-            UnsupportedTypeError: Nothing can be decoded to `kind`.
+            UnsupportedTypeError: `kind` cannot be decoded.
         """
         decode = self.to(kind)
         find = unknown_fields(type_info(kind))
@@ -79,7 +79,7 @@ class Decoders:
 
         return decode_strictly
 
-    def _made(self, kind: Any) -> Decode:
+    def _build(self, kind: Any) -> Decode:
         if kind is Any:
             return self.untyped
         try:
@@ -87,33 +87,33 @@ class Decoders:
             classes = {
                 node.cls: node for node in _nodes(type_info(kind)) if isinstance(node, CustomType | DataclassType)
             }
-        except Exception as error:  # a class's own annotations are evaluated here, and can raise anything
+        except Exception as error:  # this evaluates the annotations of classes, which can raise anything
             raise UnsupportedTypeError(safe_str(error)) from error
         for cls, node in classes.items():
             if is_model(cls):
                 raise UnsupportedTypeError(f"{type_name(cls)} is validated by pydantic; {USE_PYDANTIC}")
-            if isinstance(node, CustomType) and not self._may_be(cls):
-                raise UnsupportedTypeError(f"nothing is decoded to a {type_name(cls)}")
+            if isinstance(node, CustomType) and not self._builtin_is(cls):
+                raise UnsupportedTypeError(f"the codec cannot decode to {type_name(cls)}")
         return decode
 
-    def _may_be(self, cls: type) -> bool:
-        """Whether what is decoded can be an instance of an abstract class, such as Iterable."""
+    def _builtin_is(self, cls: type) -> bool:
+        """Whether a decoded builtin can be an instance of `cls`, such as the abstract class Iterable."""
         try:
             return any(issubclass(builtin, cls) for builtin in self._builtins)
-        except TypeError:  # a protocol that is not for run time
+        except TypeError:  # a Protocol without @runtime_checkable
             return False
 
 
 def _nodes(root: Type) -> Iterator[Type]:
-    """A type and all that it is made of, each once; types can contain themselves."""
+    """Yield a type and all types inside it, each once. A type can contain itself."""
     seen: set[int] = set()
-    waiting: list[object] = [root]
-    while waiting:
-        node = waiting.pop()
+    remaining: list[object] = [root]
+    while remaining:
+        node = remaining.pop()
         if isinstance(node, (list, tuple)):
-            waiting.extend(cast("Iterable[object]", node))
+            remaining.extend(cast("Iterable[object]", node))
         elif isinstance(node, (Type, Field)) and id(node) not in seen:
             seen.add(id(node))
             if isinstance(node, Type):
                 yield node
-            waiting.extend(getattr(node, name) for name in cast("msgspec.Struct", node).__struct_fields__)
+            remaining.extend(getattr(node, name) for name in cast("msgspec.Struct", node).__struct_fields__)

@@ -1,4 +1,4 @@
-"""The codecs `json` and `json-object`: JSON as the TypeScript SDK writes it, and the same call hashes."""
+"""The codecs `json` and `json-object`: the JSON and the call hashes of the TypeScript SDK."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,23 +19,23 @@ from brrr_core.wire import Call
 __all__ = ["CallForm", "JsonCodec", "JsonObjectCodec", "ResultForm"]
 
 MAX_SAFE_INTEGER: Final = 2**53
-"""Up to here every whole float is an integer that JavaScript writes with the same digits as Python."""
+"""Up to this number, Python and JavaScript write every whole float with the same digits."""
 
 MIN_PLAIN: Final = 1e-5
-"""From here on msgspec writes fractions as JavaScript does, without an exponent."""
+"""From this number on, msgspec writes fractions without an exponent, as JavaScript does."""
 
 
 class ResultForm(CanonicalForm):
-    """JSON with sorted keys, no spaces, and numbers that say the same in every language."""
+    """Results: JSON with sorted keys, without spaces. Floats stay floats."""
 
     def number(self, value: float) -> object:
-        """Refuses what JSON has no number for."""
+        """Refuse NaN and the infinities, which JSON cannot write."""
         if not math.isfinite(value):
             raise NotCanonicalError(f"JSON has no number for {value}")
         return value
 
     def mapping(self, value: Mapping[object, object]) -> object:
-        """Keys become text, in JavaScript's order."""
+        """Turn keys into text, in JavaScript's order."""
         if TEXT.issuperset(map(type, value)):
             members = self.values(cast("Mapping[str, object]", value))
         else:
@@ -48,7 +48,7 @@ class ResultForm(CanonicalForm):
         return Raw(b"{" + b",".join(self._encode(key) + b":" + self._encode(members[key]) for key in order) + b"}")
 
     def struct(self, value: Struct) -> object:
-        """A struct's fields can be renamed to anything, array indices included."""
+        """Order the fields by their encoded names, which can be array indices."""
         twin = super().struct(value)
         if is_plain_order(type(value).__struct_encode_fields__):
             return twin
@@ -60,7 +60,7 @@ class ResultForm(CanonicalForm):
         for key, member in value.items():
             name = self._name(key)
             if name in members:
-                raise NotCanonicalError(f"two of its keys would both be written as {name!r}")
+                raise NotCanonicalError(f"two of its keys are both written as {name!r}")
             members[name] = self(member)
         return members
 
@@ -73,14 +73,14 @@ class ResultForm(CanonicalForm):
             return written.decode()
         if type(name) is str:
             return name
-        raise NotCanonicalError(f"JSON has no way to write its key of type {type_name(type(key))}")
+        raise NotCanonicalError(f"JSON cannot write its key of type {type_name(type(key))}")
 
 
 class CallForm(ResultForm):
-    """As JavaScript writes arguments: it has one kind of number, so `1.0` is `1`."""
+    """Arguments: as JavaScript writes them. It has one kind of number, so `1.0` is `1`."""
 
     def number(self, value: float) -> object:
-        """The number as `JSON.stringify` writes it."""
+        """Write the number as `JSON.stringify` does."""
         if value.is_integer():
             if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
                 return int(value)
@@ -92,11 +92,11 @@ class CallForm(ResultForm):
 
 
 class JsonCodec(MsgspecCodec):
-    """JSON: positional arguments as the TypeScript SDK writes them, so that both share calls and results.
+    """JSON with positional arguments, as the TypeScript SDK writes them: both SDKs share calls and results.
 
-    Bytes travel as base64, sets as arrays, datetimes, UUIDs, Decimals and enums as msgspec writes them; a handler's
-    annotations bring them back. docs/decisions/0002-codecs.md has the canonical form. Codecs of other libraries' types
-    derive from this class, with canonical forms and decoders of their own.
+    Bytes are written as base64, sets as arrays, and datetimes, UUIDs, Decimals and enums as msgspec writes them. A
+    handler's annotations turn them back into their types. `docs/decisions/0002-codecs.md` defines the canonical form.
+    A codec for the types of another library derives from this class, and brings its own canonical forms and decoders.
     """
 
     name: ClassVar[str] = "json"
@@ -118,7 +118,7 @@ class JsonCodec(MsgspecCodec):
         )
 
     def decode_return(self, task_name: str, payload: bytes, *, returns: Any = Any) -> Any:
-        """See `Codec.decode_return`. The empty value, a TypeScript function's `undefined`, is read as `null`."""
+        """See `Codec.decode_return`. An empty value, the `undefined` of a TypeScript function, is read as `null`."""
         return super().decode_return(task_name, payload or b"null", returns=returns)
 
     def _identity(self, task_name: bytes, payload: bytes) -> bytes:
@@ -126,9 +126,9 @@ class JsonCodec(MsgspecCodec):
 
 
 class JsonObjectCodec(JsonCodec):
-    """JSON: keyword arguments as one object, `[{…}]`.
+    """JSON with keyword arguments as one object, `[{…}]`.
 
-    Python handlers with keyword arguments and TypeScript functions of one object argument call each other.
+    Python handlers with keyword arguments and TypeScript functions with one object argument can call each other.
     """
 
     name: ClassVar[str] = "json-object"
@@ -140,13 +140,13 @@ class JsonObjectCodec(JsonCodec):
             raise EncodeError(
                 f"the json-object codec cannot encode a call of task {task_name!r} "
                 f"with {len(args)} positional arguments, the first of type {type_name(type(args[0]))}",
-                remedy="Give every argument by its name, or use the json codec.",
+                remedy="Pass every argument by name, or use the json codec.",
             )
         return (dict(kwargs),)
 
     def _bind(self, signature: TaskSignature, call: Call, payload: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         if len(payload) > 1:
-            raise self._unreadable_payload(call, f"one object is expected, and there are {len(payload)}")
+            raise self._unreadable_payload(call, f"expected one object, got {len(payload)}")
         return signature.bind(call.task_name, (), payload[0] if payload else {})
 
 

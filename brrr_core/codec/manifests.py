@@ -1,4 +1,4 @@
-"""What a codec says of itself, before anything of it is imported: its manifest."""
+"""The manifest of a codec: its description, which is read before the codec is imported."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ __all__ = ["CodecManifest"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecManifest:
-    """What a codec plugin ships under its entry point of the group `brrr.codecs`.
+    """The object that a codec plugin names in its entry point of the group `brrr.codecs`.
 
     Attributes:
-        contract: The contract version that the plugin was written for.
+        contract: The contract version for which the plugin was written.
         name: The codec's name, the same as the entry point's.
         summary: One line for listings.
-        codec: Where the codec is, as `module:callable`; called without arguments, it gives a `Codec`.
+        codec: The location of the codec, as `module:callable`. Called without arguments, it returns a `Codec`.
     """
 
     contract: int

@@ -1,4 +1,4 @@
-"""The codec `msgpack`: MessagePack, compact; bytes stay bytes, and every float stays a float."""
+"""The codec `msgpack`: compact MessagePack. Bytes stay bytes, and floats stay floats."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,33 +15,33 @@ from brrr_core.codec.decoders import Decoders
 __all__ = ["MsgpackCodec"]
 
 PAIR: Final = b"\x92"
-"""The head of an array of two."""
+"""The head of an array of two elements."""
 
 
 class _MsgpackForm(CanonicalForm):
-    """Maps sorted by their encoded keys, and one NaN of the many."""
+    """MessagePack with maps sorted by their encoded keys, and one form of NaN."""
 
     def number(self, value: float) -> object:
-        """Every float is its own number; NaN loses its sign and payload."""
-        return math.nan if value != value else value  # noqa: PLR0124 - the one float that is not itself
+        """Keep every float. NaN loses its sign and payload."""
+        return math.nan if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
     def mapping(self, value: Mapping[object, object]) -> object:
-        """Keys are of any type that can be encoded."""
+        """Sort by encoded key. A key can have any type that can be encoded."""
         if TEXT.issuperset(map(type, value)):
             return self.values(cast("Mapping[str, object]", value))
         members: dict[bytes, bytes] = {}
         for key, member in value.items():
             name = self.encoded(str.__str__(key) if isinstance(key, str) else key)
             if name in members:
-                raise NotCanonicalError(f"two of its keys would both be written as {name!r}")
+                raise NotCanonicalError(f"two of its keys are both written as {name!r}")
             members[name] = self.encoded(member)
         return Raw(_map_head(len(members)) + b"".join(name + members[name] for name in sorted(members)))
 
 
 class MsgpackCodec(MsgspecCodec):
-    """MessagePack: compact, with bytes, datetimes, NaN and dict keys of any type, and no text in between.
+    """Compact MessagePack. It has bytes, datetimes, NaN and dict keys of any type, without a detour through text.
 
-    Integers are those of 64 bits. docs/decisions/0002-codecs.md has the canonical form.
+    Integers have at most 64 bits. `docs/decisions/0002-codecs.md` defines the canonical form.
     """
 
     name: ClassVar[str] = "msgpack"
@@ -64,7 +64,7 @@ class MsgpackCodec(MsgspecCodec):
 
 
 def _map_head(length: int) -> bytes:
-    """The head of a map, the shortest one, as in the MessagePack specification."""
+    """Return the shortest head for a map of this length (MessagePack specification, map format family)."""
     if length < 1 << 4:
         return bytes((0x80 | length,))
     if length < 1 << 16:

@@ -1,7 +1,7 @@
-"""What a task's signature asks for: reads its parameters once, and turns encoded arguments into its own.
+"""The signature of a task: reads the parameters once, and decodes the arguments of a call to their types.
 
-A call is bound here and not by Python, so that an argument too many is a `DecodeError` that names the task and the
-parameter, and not a `TypeError` from somewhere.
+This module binds arguments to parameters, not Python's call. So a surplus argument is a `DecodeError` that names the
+task and the parameter, not a bare `TypeError`.
 """
 
 import inspect
@@ -24,12 +24,12 @@ __all__ = ["Parameter", "Signatures", "TaskSignature", "check_result", "resolve_
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _REMEDY = (
-    "Compare the caller's arguments with the handler's parameters, and the worker's version with the caller's; "
-    "a call keeps the arguments that it was scheduled with, whatever the handler asks for since."
+    "Compare the caller's arguments with the handler's parameters, and the worker's version with the caller's. "
+    "A scheduled call keeps its arguments, even if the handler changes later."
 )
 _ANNOTATE = (
     "Annotate it with a builtin type, a dataclass, a msgspec Struct or a union of tagged Structs, or leave the "
-    "annotation out; the codec `pydantic` of brrr-pydantic decodes more types."
+    "annotation out. The codec `pydantic` of brrr-pydantic decodes more types."
 )
 
 
@@ -38,9 +38,9 @@ class Parameter:
     """One parameter of a task.
 
     Attributes:
-        name: Its name.
-        decode: Decodes an argument to its annotation, or to builtin types where it has none.
-        required: It has no default.
+        name: The name of the parameter.
+        decode: Decodes an argument to the annotation, or to builtin types if there is no annotation.
+        required: Whether the parameter has no default.
     """
 
     name: str
@@ -52,11 +52,11 @@ class TaskSignature:
     """The parameters of one task.
 
     Args:
-        task: The task, or whatever else has its signature.
+        task: The task, or any callable with the same signature.
         decoders: The decoding functions of the codec.
 
     Raises:
-        HandlerError: An annotation cannot be resolved, or nothing can be decoded to it.
+        HandlerError: An annotation cannot be resolved, or is a type that cannot be decoded.
     """
 
     def __init__(self, task: Callable[..., Any], decoders: Decoders) -> None:
@@ -70,33 +70,36 @@ class TaskSignature:
         self._only_named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
         self._only_positional = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self._decodes = tuple(parameter.decode for parameter in self._positional)
-        self._least = sum(parameter.required for parameter in self._positional)
+        self._required = sum(parameter.required for parameter in self._positional)
 
     def bind(
         self, task_name: str, args: Sequence[Raw], kwargs: Mapping[str, Raw]
     ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """The arguments to call the task with.
+        """Return the positional and the keyword arguments to pass to the task.
 
         Raises:
-            DecodeError: There are too many, too few or unknown arguments, or one does not fit its parameter.
+            DecodeError: Arguments are missing, surplus or unknown, or one does not fit its parameter.
         """
-        if not kwargs and not self._only_named and self._least <= len(args) <= len(self._decodes):
+        if not kwargs and not self._only_named and self._required <= len(args) <= len(self._decodes):
             try:
                 return [decode(raw) for decode, raw in zip(self._decodes, args, strict=False)], {}
-            except Exception:  # noqa: BLE001, S110 - what follows finds the same error again, and says where
+            except Exception:  # noqa: BLE001, S110 - the slower code below finds the same error and names the parameter
                 pass
-        positional = [self._read(task_name, self._at(task_name, i, args), raw) for i, raw in enumerate(args)]
+        positional = [
+            self._decode_argument(task_name, self._positional_parameter(task_name, i, args), raw)
+            for i, raw in enumerate(args)
+        ]
         taken = {parameter.name for parameter in self._positional[: len(args)]}
         named: dict[str, Any] = {}
         for name, raw in kwargs.items():
-            named[name] = self._read(task_name, self._called(task_name, name, raw, taken), raw)
+            named[name] = self._decode_argument(task_name, self._named_parameter(task_name, name, raw, taken), raw)
         required = [parameter.name for parameter in self._positional[len(args) :] if parameter.required]
         for name in (*required, *self._only_named):
             if name not in named or name in self._only_positional:
                 _reject(f"a call of task {task_name!r} gives nothing for its parameter {name!r}")
         return positional, named
 
-    def _at(self, task_name: str, position: int, args: Sequence[Raw]) -> Parameter:
+    def _positional_parameter(self, task_name: str, position: int, args: Sequence[Raw]) -> Parameter:
         if position < len(self._positional):
             return self._positional[position]
         if self._variadic is None:
@@ -107,7 +110,7 @@ class TaskSignature:
             )
         return self._variadic
 
-    def _called(self, task_name: str, name: str, raw: Raw, taken: set[str]) -> Parameter:
+    def _named_parameter(self, task_name: str, name: str, raw: Raw, taken: set[str]) -> Parameter:
         parameter = self._named.get(name)
         if parameter is None:
             if self._extra is None:
@@ -118,10 +121,10 @@ class TaskSignature:
             _reject(f"a call of task {task_name!r} gives its parameter {name!r} by position and by name")
         return parameter
 
-    def _read(self, task_name: str, parameter: Parameter, raw: Raw) -> Any:
+    def _decode_argument(self, task_name: str, parameter: Parameter, raw: Raw) -> Any:
         try:
             return parameter.decode(raw)
-        except Exception as error:  # a class that is decoded to can raise anything
+        except Exception as error:  # the class of the annotation can raise anything
             raise DecodeError(
                 f"a call of task {task_name!r} gives its parameter {parameter.name!r} "
                 f"a value of type {self._type_of(raw)}: {safe_str(error)}",
@@ -132,15 +135,15 @@ class TaskSignature:
         try:
             value: object = self._untyped(raw)
             return type_name(type(value))
-        except Exception:  # noqa: BLE001 - only a word in an error that is on its way
+        except Exception:  # noqa: BLE001 - it is only a detail of another error message
             return "unknown"
 
 
 class Signatures:
     """Reads the signature of each task once.
 
-    Tasks are referred to weakly. One that is made anew for each call, `partial(handler, app)`, is known by what it
-    wraps.
+    Tasks are kept by weak references. A partial such as `partial(handler, app)`, which is new for each call, is kept
+    by the function that it wraps.
     """
 
     def __init__(self, decoders: Decoders) -> None:
@@ -148,10 +151,10 @@ class Signatures:
         self._known: WeakKeyDictionary[Callable[..., Any], dict[Hashable, TaskSignature]] = WeakKeyDictionary()
 
     def of(self, task: Callable[..., Any]) -> TaskSignature:
-        """The task's signature, that of `inspect.signature`.
+        """Return the signature of the task, as `inspect.signature` gives it.
 
         Raises:
-            HandlerError: The task has no readable signature, or an annotation in it cannot be used.
+            HandlerError: The signature cannot be read, or one of its annotations cannot be used.
         """
         owner, bound = _identity(task)
         try:
@@ -168,32 +171,32 @@ class Signatures:
             return TaskSignature(task, self._decoders)
         except (TypeError, ValueError) as error:
             raise HandlerError(
-                f"the signature of handler {_name(task)} cannot be read: {safe_str(error)}",
+                f"the signature of handler {_handler_name(task)} cannot be read: {safe_str(error)}",
                 remedy="Write the handler as a plain function.",
             ) from error
 
 
 def check_result(task: Callable[..., Any], returns: Any, decoders: Decoders) -> None:
-    """Refuse a task whose result cannot be decoded to its own annotation.
+    """Refuse a task if its result cannot be decoded to its annotation.
 
     Raises:
-        HandlerError: Nothing can be decoded to `returns`.
+        HandlerError: `returns` cannot be decoded.
     """
     try:
         decoders.to(returns)
     except UnsupportedTypeError as error:
         raise HandlerError(
-            f"the result of handler {_name(task)} is annotated with {safe_repr(returns)}, "
-            f"which results cannot be decoded to: {safe_str(error)}",
+            f"the result of handler {_handler_name(task)} is annotated with {safe_repr(returns)}, "
+            f"a type that results cannot be decoded to: {safe_str(error)}",
             remedy=_ANNOTATE,
         ) from error
 
 
 def resolve_annotation(task: Callable[..., Any], name: str, annotation: Any) -> Any:
-    """The annotation, resolved by itself: others, such as the application's, may be names for type checkers only.
+    """Resolve one annotation alone. Others, such as that of `app`, may be names that only type checkers import.
 
     Raises:
-        HandlerError: It does not resolve.
+        HandlerError: The annotation does not resolve.
     """
     if annotation is inspect.Signature.empty:
         return Any
@@ -202,11 +205,11 @@ def resolve_annotation(task: Callable[..., Any], name: str, annotation: Any) -> 
     try:
         return get_type_hints(holder, globalns=namespace, include_extras=True)[name]
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
-        place = "the result" if name == "return" else f"parameter {name!r}"
+        subject = "the result" if name == "return" else f"parameter {name!r}"
         raise HandlerError(
-            f"{place} of handler {_name(task)} is annotated with {safe_repr(annotation)}, "
+            f"{subject} of handler {_handler_name(task)} is annotated with {safe_repr(annotation)}, "
             f"which does not resolve ({safe_str(error)})",
-            remedy="Import the type where the handler is defined, outside of `if TYPE_CHECKING`, "
+            remedy="Import the type in the handler's module, outside of `if TYPE_CHECKING`, "
             "or leave the annotation out.",
         ) from error
 
@@ -214,20 +217,20 @@ def resolve_annotation(task: Callable[..., Any], name: str, annotation: Any) -> 
 def _parameter(task: Callable[..., Any], decoders: Decoders, parameter: inspect.Parameter) -> Parameter:
     kind = resolve_annotation(task, parameter.name, parameter.annotation)
     if parameter.default is None:
-        kind = Optional[kind]  # noqa: UP045 - `|` does not take every kind
+        kind = Optional[kind]  # noqa: UP045 - `|` does not support every annotation
     try:
         decode = decoders.strictly(kind)
     except UnsupportedTypeError as error:
         raise HandlerError(
-            f"parameter {parameter.name!r} of handler {_name(task)} is annotated with "
-            f"{safe_repr(parameter.annotation)}, which arguments cannot be decoded to: {safe_str(error)}",
+            f"parameter {parameter.name!r} of handler {_handler_name(task)} is annotated with "
+            f"{safe_repr(parameter.annotation)}, a type that arguments cannot be decoded to: {safe_str(error)}",
             remedy=_ANNOTATE,
         ) from error
     return Parameter(parameter.name, decode, parameter.default is parameter.empty)
 
 
 def _underlying(task: Any) -> Any:
-    """The plain function within partials, wrappers and callable objects; bound methods show theirs."""
+    """Return the plain function inside partials, wrappers and callable objects. A bound method is returned as it is."""
     while True:
         if isinstance(task, partial):
             task = task.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -240,14 +243,14 @@ def _underlying(task: Any) -> Any:
 
 
 def _identity(task: Callable[..., Any]) -> tuple[Callable[..., Any], Hashable]:
-    """What a task's signature is kept under: a partial is its function with the number of arguments bound."""
+    """Return the cache key of a task: for a partial, its function and the number of bound arguments."""
     wrapper: Any = task
-    if type(wrapper) is partial and not wrapper.keywords and not wrapper.__dict__:  # nor a `__signature__` of its own
+    if type(wrapper) is partial and not wrapper.keywords and not wrapper.__dict__:  # it has no `__signature__` either
         return wrapper.func, len(wrapper.args)
     return task, None
 
 
-def _name(task: Callable[..., Any]) -> str:
+def _handler_name(task: Callable[..., Any]) -> str:
     inner = _underlying(task)
     return f"{inner.__module__}.{inner.__qualname__}"
 

@@ -1,4 +1,4 @@
-"""Finds what within a value cannot be encoded, for the error that says so. Runs only after an encoder has refused."""
+"""Finds the part of a value that cannot be encoded, for the error message. Runs only after an encoder has failed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, cast
@@ -8,16 +8,16 @@ from brrr_core.safe_text import safe_str
 
 __all__ = ["Culprit", "find_culprit", "shown", "type_name"]
 
-LONGEST_KEY = 40
+MAX_KEY_CHARACTERS = 40
 
 
 class Culprit(NamedTuple):
-    """The innermost value that is refused.
+    """The innermost value that the encoder refuses.
 
     Attributes:
-        path: Where it is, written as Python reaches it: `[0].name['key']`; empty for the value itself.
-        type_name: Its class, with the module unless it is builtin.
-        reason: Why it is refused.
+        path: The path to it, in Python's notation: `[0].name['key']`. Empty for the outer value itself.
+        type_name: The name of its class, with the module if it is not builtin.
+        reason: Why the encoder refuses it.
     """
 
     path: str
@@ -26,11 +26,11 @@ class Culprit(NamedTuple):
 
 
 def find_culprit(value: object, encode: Callable[[object], object]) -> Culprit:
-    """The innermost value within `value` that `encode` raises for.
+    """Return the innermost value inside `value` for which `encode` raises.
 
     Args:
-        value: Something that `encode` raises for, however deep or self-containing.
-        encode: Called with values from within.
+        value: A value for which `encode` raises. It may be deeply nested, or contain itself.
+        encode: The encoder; called with the values inside.
     """
     path = ""
     error = _failure(value, encode)
@@ -42,18 +42,18 @@ def find_culprit(value: object, encode: Callable[[object], object]) -> Culprit:
                 break
         else:
             return Culprit(path, type_name(type(value)), safe_str(error))
-    return Culprit(path, type_name(type(value)), "it is nested too deep, or contains itself")
+    return Culprit(path, type_name(type(value)), "it is nested too deeply, or contains itself")
 
 
 def type_name(kind: type) -> str:
-    """The class as a reader knows it: `int`, `pathlib.PosixPath`."""
+    """Return the name of a class as readers know it: `int`, `pathlib.PosixPath`."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _failure(value: object, encode: Callable[[object], object]) -> Exception | None:
     try:
         encode(value)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+    except Exception as error:  # noqa: BLE001 - every error is reported
         return error
     return None
 
@@ -69,14 +69,14 @@ def _children(value: object) -> Iterator[tuple[str, object]]:
         for name in field_names(type(value)):
             try:
                 member = getattr(value, name)
-            except Exception:  # noqa: BLE001, S112 - then the object itself is to blame
+            except Exception:  # noqa: BLE001, S112 - then the object itself is reported
                 continue
             yield f".{name}", member
 
 
 def shown(key: object) -> str:
-    """A key in a path; not the repr of anything, which may be long, or raise."""
+    """Return a short text for a key in a path. The repr of other types may be long, or raise."""
     if type(key) not in PLAIN:
         return f"a {type_name(type(key))}"
     shown = repr(key)
-    return shown if len(shown) <= LONGEST_KEY else f"{shown[:LONGEST_KEY]}…"
+    return shown if len(shown) <= MAX_KEY_CHARACTERS else f"{shown[:MAX_KEY_CHARACTERS]}…"

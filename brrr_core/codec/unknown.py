@@ -33,15 +33,15 @@ class _Finders:
 
     def __init__(self) -> None:
         self._made: dict[int, Find | None] = {}
-        self._under_way: set[int] = set()
+        self._in_progress: set[int] = set()
 
     def of(self, node: Type) -> Find | None:
         key = id(node)
         if key in self._made:
             return self._made[key]
-        if key in self._under_way:
+        if key in self._in_progress:
             return lambda value: find(value) if (find := self._made[key]) else None
-        self._under_way.add(key)
+        self._in_progress.add(key)
         self._made[key] = made = self._make(node)
         return made
 
@@ -94,7 +94,7 @@ class _Finders:
         return _only(list, find)
 
     def _union(self, node: UnionType) -> Find | None:
-        """A union holds one type of each shape; several structs are told apart by their tags."""
+        """A union has at most one type of each shape. Tags distinguish several structs."""
         tagged: dict[object, Find] = {}
         plain: list[Find] = []
         tag_field: str | None = None
@@ -125,7 +125,7 @@ class _Finders:
 
 
 def _only(kind: type, find: Find) -> Find:
-    """A member of a union is asked about values of other members as well."""
+    """Apply `find` to values of `kind` only. A member of a union also receives values of the other members."""
     return lambda value: find(value) if isinstance(value, kind) else None
 
 

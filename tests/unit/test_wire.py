@@ -1,4 +1,4 @@
-"""The wire: golden bytes of the field, round trips, and every kind of bytes that is not a record."""
+"""The wire format: golden bytes, round trips, and every kind of malformed record."""
 
 import json
 from collections.abc import Callable
@@ -62,63 +62,63 @@ def read_or_refuse(decoder: Callable[[bytes], object], record: bytes) -> None:
 
 
 @pytest.mark.parametrize("case", GOLDEN["schedule_message"])
-def test_a_golden_message_is_written_and_read(case: dict[str, str]) -> None:
+def test_golden_message_is_encoded_and_decoded(case: dict[str, str]) -> None:
     message = ScheduleMessage(case["root_id"], case["call_hash"])
     assert encode_message(message).hex() == case["hex"]
     assert decode_message(bytes.fromhex(case["hex"])) == message
 
 
 @pytest.mark.parametrize("case", GOLDEN["pending_returns"])
-def test_a_golden_pending_record_is_written_and_read(case: dict[str, Any]) -> None:
+def test_golden_pending_record_is_encoded_and_decoded(case: dict[str, Any]) -> None:
     unsorted = tuple(PendingReturn(*entry) for entry in case["returns"])
     assert encode_pending(PendingReturns(unsorted, case["scheduled_at"])).hex() == case["hex"]
     assert decode_pending(bytes.fromhex(case["hex"])) == PendingReturns(tuple(sorted(unsorted)), case["scheduled_at"])
 
 
 @pytest.mark.parametrize("case", GOLDEN["call_record"])
-def test_a_golden_call_record_is_written_and_read(case: dict[str, str]) -> None:
+def test_golden_call_record_is_encoded_and_decoded(case: dict[str, str]) -> None:
     call = Call(case["task_name"], bytes.fromhex(case["payload_hex"]), "h")
     assert encode_call(call).hex() == case["record_hex"]
     assert decode_call("h", bytes.fromhex(case["record_hex"])) == call
 
 
 @pytest.mark.parametrize("case", GOLDEN["call_json"])
-def test_a_golden_typescript_call_is_written_and_read(case: dict[str, Any]) -> None:
+def test_golden_typescript_call_is_encoded_and_decoded(case: dict[str, Any]) -> None:
     call = Call(case["task_name"], case["payload"].encode(), case["call_hash"])
     assert encode_call(call).hex() == case["record_hex"]
     assert decode_call(case["call_hash"], bytes.fromhex(case["record_hex"])) == call
 
 
-def test_the_counter_of_a_root_has_the_fields_key() -> None:
+def test_counter_key_of_root_is_golden() -> None:
     assert f"INCR {count_key('<root_id>')}" == GOLDEN["redis"]["counter"]
 
 
 @given(tokens, tokens)
-def test_any_message_comes_back(root_id: str, call_hash: str) -> None:
+def test_any_message_survives_round_trip(root_id: str, call_hash: str) -> None:
     message = ScheduleMessage(root_id, call_hash)
     assert decode_message(encode_message(message)) == message
 
 
 @given(texts, st.binary())
-def test_any_call_comes_back(task_name: str, payload: bytes) -> None:
+def test_any_call_survives_round_trip(task_name: str, payload: bytes) -> None:
     call = Call(task_name, payload, "h")
     assert decode_call("h", encode_call(call)) == call
 
 
 @given(st.lists(returns, max_size=6), st.none() | st.integers())
-def test_any_pending_record_comes_back_sorted_and_without_repeats(entries: list[PendingReturn], at: int | None) -> None:
+def test_any_pending_record_survives_round_trip_sorted_and_unique(entries: list[PendingReturn], at: int | None) -> None:
     back = decode_pending(encode_pending(PendingReturns((*entries, *entries), at)))
     assert back == PendingReturns(tuple(sorted(set(entries))), at)
 
 
-def test_unsorted_returns_of_another_writer_are_read_in_order() -> None:
+def test_unsorted_returns_are_sorted_and_deduplicated() -> None:
     one, two = b"li1e1:a1:b1:ce", b"li1e1:b1:b1:ce"
     record = b"d7:returnsl" + two + one + two + b"ee"
     assert decode_pending(record).returns == (PendingReturn("a", "b", "c"), PendingReturn("b", "b", "c"))
 
 
 @pytest.mark.parametrize("token", ["", "é", "a\n", "\x7f", "a\x00", "\ud800", "\uff46", "\u00a0"])
-def test_a_token_that_is_not_printable_ascii_is_not_written(token: str) -> None:
+def test_encoders_refuse_token_that_is_not_printable_ascii(token: str) -> None:
     for write in (
         lambda: encode_message(ScheduleMessage(token, "h")),
         lambda: encode_message(ScheduleMessage("r", token)),
@@ -130,7 +130,7 @@ def test_a_token_that_is_not_printable_ascii_is_not_written(token: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", "é".encode(), b"\xff", b"a\n", b"\x7f", b"\x00"])
-def test_a_token_that_is_not_printable_ascii_is_not_read(raw: bytes) -> None:
+def test_decoders_refuse_token_that_is_not_printable_ascii(raw: bytes) -> None:
     bad = b"%d:%s" % (len(raw), raw)
     refuse(decode_message, b"li2e" + bad + b"1:he")
     refuse(decode_message, b"li2e1:r" + bad + b"e")
@@ -138,31 +138,31 @@ def test_a_token_that_is_not_printable_ascii_is_not_read(raw: bytes) -> None:
     refuse(decode_pending, b"d7:returnslli1e1:r" + bad + b"1:teee")
 
 
-def test_text_without_a_utf8_form_is_not_written() -> None:
+def test_encoders_refuse_text_with_lone_surrogate() -> None:
     with pytest.raises(MalformedRecordError, match="surrogate"):
         encode_call(Call("\ud800", b"", "h"))
     with pytest.raises(MalformedRecordError, match="surrogate"):
         encode_pending(PendingReturns((PendingReturn("r", "h", "\udfff"),)))
 
 
-def test_text_that_is_not_utf8_is_not_read() -> None:
+def test_decoders_refuse_text_that_is_not_utf8() -> None:
     assert "not UTF-8" in refuse(DECODERS[1], b"d7:payload0:9:task_name1:\xffe")
     assert "not UTF-8" in refuse(decode_pending, b"d7:returnslli1e1:r1:h1:\xffeee")
 
 
 @pytest.mark.parametrize("at", [True, False, 1.5, "1", pytest.param(10**5000, id="5001 digits")])
-def test_a_time_that_could_not_be_read_again_is_not_written(at: Any) -> None:
+def test_encoder_refuses_scheduled_at_that_could_not_be_decoded(at: Any) -> None:
     with pytest.raises(MalformedRecordError):
         encode_pending(PendingReturns((), at))
 
 
 @pytest.mark.parametrize("at", [-1, 0, 2**63, 10**100])
-def test_any_integer_is_a_time(at: int) -> None:
+def test_any_integer_is_valid_scheduled_at(at: int) -> None:
     assert decode_pending(encode_pending(PendingReturns((), at))).scheduled_at == at
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "shape"),
     [
         (b"li1e1:r1:he", "a list of 3 fields with the tag 1"),
         (b"li2e1:re", "a list of 2 fields with the tag 2"),
@@ -174,16 +174,16 @@ def test_any_integer_is_a_time(at: int) -> None:
         (b"6:secret", "a single bytes"),
     ],
 )
-def test_a_message_of_a_wrong_shape_is_told_by_tag_and_field_count(record: bytes, told: str) -> None:
+def test_error_for_malformed_message_shows_tag_and_field_count_only(record: bytes, shape: str) -> None:
     shown = refuse(decode_message, record)
-    assert told in shown
+    assert shape in shown
     assert "secret" not in shown
 
 
 @pytest.mark.parametrize(
     "entry", [b"li2e1:r1:h1:te", b"li1e1:r1:he", b"li1e1:r1:h1:t1:xe", b"li1e1:r1:hi1ee", b"i1e", b"le", b"1:x"]
 )
-def test_a_return_of_a_wrong_shape_is_refused(entry: bytes) -> None:
+def test_malformed_return_is_refused(entry: bytes) -> None:
     assert "[1, root id, call hash, topic]" in refuse(decode_pending, b"d7:returnsl" + entry + b"ee")
 
 
@@ -199,7 +199,7 @@ def test_a_return_of_a_wrong_shape_is_refused(entry: bytes) -> None:
         b"le",
     ],
 )
-def test_a_pending_record_of_a_wrong_shape_is_refused(record: bytes) -> None:
+def test_malformed_pending_record_is_refused(record: bytes) -> None:
     refuse(decode_pending, record)
 
 
@@ -215,12 +215,12 @@ def test_a_pending_record_of_a_wrong_shape_is_refused(record: bytes) -> None:
         b"le",
     ],
 )
-def test_a_call_record_of_a_wrong_shape_is_refused(record: bytes) -> None:
+def test_malformed_call_record_is_refused(record: bytes) -> None:
     refuse(DECODERS[1], record)
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_every_truncation_and_every_trailing_byte_is_refused(name: str) -> None:
+def test_truncated_record_and_trailing_byte_are_refused(name: str) -> None:
     decoder, record = RECORDS[name]
     decoder(record)
     for end in range(len(record)):
@@ -230,36 +230,36 @@ def test_every_truncation_and_every_trailing_byte_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_every_changed_byte_is_read_or_refused(name: str) -> None:
+def test_record_with_changed_byte_is_decoded_or_refused(name: str) -> None:
     decoder, record = RECORDS[name]
-    for place in range(len(record)):
+    for index in range(len(record)):
         for byte in range(256):
-            read_or_refuse(decoder, record[:place] + bytes([byte]) + record[place + 1 :])
+            read_or_refuse(decoder, record[:index] + bytes([byte]) + record[index + 1 :])
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @given(data=st.binary())
-def test_any_bytes_are_read_or_refused(decoder: Callable[[bytes], object], data: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(decoder: Callable[[bytes], object], data: bytes) -> None:
     read_or_refuse(decoder, data)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @given(data=bencoded.map(wire.bencode))
 @settings(max_examples=200)
-def test_any_bencode_is_read_or_refused(decoder: Callable[[bytes], object], data: bytes) -> None:
+def test_any_bencode_is_decoded_or_refused(decoder: Callable[[bytes], object], data: bytes) -> None:
     read_or_refuse(decoder, data)
 
 
 HOSTILE = {
     "nested 100,000 lists deep": b"l" * 100_000 + b"e" * 100_000,
-    "nested as deep as the decoder goes": b"l" * 4_000 + b"e" * 4_000,
+    "nested to the decoder's depth limit": b"l" * 4_000 + b"e" * 4_000,
     "a deep tag": b"l" + b"l" * 3_000 + b"e" * 3_000 + b"1:r1:he",
     "a deep value under a known key": b"d7:returns" + b"l" * 3_000 + b"e" * 3_000 + b"e",
     "an integer of 5,000 digits": b"li2e1:ri" + b"9" * 5_000 + b"ee",
     "an integer of 4,000 digits as the tag": b"li" + b"9" * 4_000 + b"e1:r1:he",
     "a length beyond the input": b"li2e999999999:re",
     "a length beyond 64 bit": b"li2e" + b"9" * 30 + b":re",
-    "a hundred thousand keys' worth of nothing": b"d" + b"".join(b"7:%07d0:" % i for i in range(100_000)) + b"e",
+    "a dict of 100,000 keys with empty values": b"d" + b"".join(b"7:%07d0:" % i for i in range(100_000)) + b"e",
     "a megabyte under a wrong tag": b"li3e1000000:" + b"r" * 1_000_000 + b"1:he",
     "a token of a megabyte that is not ASCII": b"li2e1000000:" + b"\xff" * 1_000_000 + b"1:he",
     "unsorted keys": b"d9:task_name0:7:payload0:e",
@@ -273,13 +273,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_input_is_refused_shortly(decoder: Callable[[bytes], object], name: str) -> None:
+def test_hostile_input_is_refused_with_short_error(decoder: Callable[[bytes], object], name: str) -> None:
     refuse(decoder, HOSTILE[name])
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "100,000 lists" not in name])
-def test_the_decoder_without_a_compiled_wheel_refuses_the_same(
+def test_pure_python_decoder_refuses_hostile_input_too(
     decoder: Callable[[bytes], object], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "bdecode", import_module("bencode2.__decoder").bdecode)
@@ -288,11 +288,11 @@ def test_the_decoder_without_a_compiled_wheel_refuses_the_same(
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("kind", [bytearray, memoryview, bytes.decode])
-def test_only_bytes_are_records(decoder: Callable[[Any], object], kind: Callable[[bytes], object]) -> None:
+def test_only_bytes_are_decoded(decoder: Callable[[Any], object], kind: Callable[[bytes], object]) -> None:
     assert "not bytes" in refuse(decoder, kind(b"li2e1:r1:he"))  # type: ignore[arg-type]
 
 
-def test_a_refusal_keeps_its_cause() -> None:
+def test_error_keeps_its_cause_and_is_not_retried() -> None:
     with pytest.raises(MalformedRecordError) as caught:
         decode_message(b"x")
     assert isinstance(caught.value.__cause__, ValueError)

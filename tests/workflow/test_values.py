@@ -153,7 +153,7 @@ async def test_handler_that_never_returns_is_accepted(memory: str) -> None:
     ("annotation", "reason"),
     [
         (One | Two, "may not contain more than one dataclass"),
-        (Counter[str], "nothing is decoded to a collections.Counter"),
+        (Counter[str], "the codec cannot decode to collections.Counter"),
         (Halved, "InitVar"),
         (list[Halved], "InitVar"),
         (Validated, "install brrr-pydantic"),

@@ -1,4 +1,4 @@
-"""Models travel as arguments and results; plain data has the bytes of the codec `json`."""
+"""Models as arguments and results. Plain data has the bytes of the codec `json`."""
 
 import dataclasses
 import datetime as dt
@@ -185,14 +185,14 @@ TYPED: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "value"), TYPED, ids=str)
-async def test_typed_value_comes_back(kind: Any, value: Any) -> None:
+async def test_typed_value_survives_round_trip(kind: Any, value: Any) -> None:
     received, result = await through(value, kind)
 
     assert received == result == value
     assert type(received) is type(result) is type(value)
 
 
-def test_model_has_the_bytes_of_its_dict() -> None:
+def test_model_has_same_bytes_as_its_dict() -> None:
     plain = {
         "order-id": 1.0,
         "when": None,
@@ -221,7 +221,7 @@ PLAIN = st.recursive(
 
 @settings(deadline=None)
 @given(st.lists(PLAIN, max_size=3), st.dictionaries(st.text("ab", min_size=1), PLAIN, max_size=2))
-async def test_plain_data_has_the_bytes_of_json(args: list[Any], kwargs: dict[str, Any]) -> None:
+async def test_plain_data_has_same_bytes_as_json_codec(args: list[Any], kwargs: dict[str, Any]) -> None:
     async def task(*args: Any, **kwargs: Any) -> Any:
         return [args, kwargs]
 
@@ -253,7 +253,7 @@ async def test_unknown_field_of_argument_is_refused(kind: Any, value: Any) -> No
     assert not seen
 
 
-async def test_model_that_allows_extra_fields_gets_them() -> None:
+async def test_model_that_allows_extra_fields_receives_them() -> None:
     received, _ = await through({"x": 1, "open": {"x": 2, "more": 3}}, Closed)
 
     assert received.open.model_extra == {"more": 3}
@@ -263,7 +263,7 @@ def test_unknown_field_of_result_is_dropped() -> None:
     assert CODEC.decode_return("task", b'{"lives":1,"new":2}', returns=Cat) == Cat(lives=1)
 
 
-async def test_argument_that_is_not_valid_is_named_without_its_value() -> None:
+async def test_error_for_invalid_argument_names_field_but_not_value() -> None:
     with pytest.raises(DecodeError, match=r"lives: Input should be greater than 0") as caught:
         await CODEC.invoke_task(CODEC.encode_call("task", ({"lives": -12345},), {}), asking_for(Cat, []))
 
@@ -283,24 +283,24 @@ def broken_cat() -> Cat:
         ([b"x"], "pydantic reads bytes as text or as base64"),
         (SecretStr("x"), "asterisks"),
         (Keeper(secret=SecretStr("x")), "asterisks"),
-        (Split(read=1), "a field is written as 'written' and is not read so"),
-        ([Configured(x=b"YQ==")], "sets val_json_bytes"),
+        (Split(read=1), "a field is written as 'written' but not read under that name"),
+        ([Configured(x=b"YQ==")], "model_config sets val_json_bytes"),
         (Order.model_validate({"order-id": 1, "text": b"\xff"}), "Base64Bytes"),
         (broken_cat(), "lives"),
-        (iter([1]), "uses it up"),
+        (iter([1]), "would consume the iterator"),
         (object(), "object"),
         (float("nan"), "JSON has no number"),
         (Open.model_validate({"x": 1, "more": float("inf")}), "JSON has no number"),
     ],
     ids=str,
 )
-def test_value_that_would_be_read_as_another_is_refused(value: Any, reason: str) -> None:
+def test_value_that_pydantic_would_read_differently_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(EncodeError, match=reason):
         CODEC.encode_call("task", (value,), {})
 
 
 @pytest.mark.parametrize("kind", [object.__class__, msgspec.Struct, complex.__add__], ids=str)
-def test_annotation_that_pydantic_does_not_know_is_refused(kind: Any) -> None:
+def test_annotation_unknown_to_pydantic_is_refused(kind: Any) -> None:
     class Unknown:
         pass
 
@@ -311,11 +311,11 @@ def test_annotation_that_pydantic_does_not_know_is_refused(kind: Any) -> None:
         CODEC.check_task(task, returns=Unknown)
 
 
-async def test_serializer_of_a_field_is_used() -> None:
+async def test_field_serializer_is_used() -> None:
     assert CODEC.encode_call("task", (Hexed(number=255),), {}).payload == b'[{"number":"0xff"}]'
 
 
-async def test_set_in_a_model_has_one_order() -> None:
+async def test_set_in_model_is_encoded_in_one_order() -> None:
     payloads = {
         CODEC.encode_call("task", (Order.model_validate({"order-id": 1, "tags": tags}),), {}).payload
         for tags in ({"a", "b", "c"}, {"c", "b", "a"})
@@ -334,13 +334,13 @@ async def household(app: brrr.ActiveWorker, order: Order) -> list[Cat | Dog]:
     return [pet for pets in await app.gather(*(app.call(adopt)(pet) for pet in order.pets)) for pet in pets]
 
 
-async def test_workflow_of_models_runs() -> None:
+async def test_workflow_with_models_runs() -> None:
     app = brrr.LocalBrrr(handlers={"household": household, "adopt": adopt}, codec="pydantic")
 
     assert await app.run(household)(FULL) == FULL.pets
 
 
-async def test_result_that_does_not_fit_is_not_stored() -> None:
+async def test_result_that_does_not_fit_its_annotation_fails_the_call() -> None:
     @brrr.handler_no_arg
     async def wrong() -> Cat:
         return Dog(name="x")  # type: ignore[return-value]

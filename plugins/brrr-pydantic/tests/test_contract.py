@@ -1,4 +1,4 @@
-"""The contract kit."""
+"""The pydantic codec passes the contract kit."""
 
 from brrr_core.contract import CodecContract
 

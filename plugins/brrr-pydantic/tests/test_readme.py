@@ -1,4 +1,4 @@
-"""The program of README.md runs as it is written."""
+"""The program in README.md runs as printed."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_program_prints_what_it_says(tmp_path: Path) -> None:
+def test_readme_program_prints_promised_output(tmp_path: Path) -> None:
     (program,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
     (promised,) = re.findall(r"\)  # (order=.*)", program)
     (tmp_path / "program.py").write_text(program)

@@ -1,4 +1,4 @@
-"""The codecs under test, and how a value is sent through one."""
+"""The codecs under test, and a helper that sends a value through one."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -21,13 +21,13 @@ def codec(request: pytest.FixtureRequest) -> Codec:
 
 @pytest.fixture(params=[JsonCodec, JsonObjectCodec, MsgpackCodec], ids=["json", "json-object", "msgpack"])
 def any_codec(request: pytest.FixtureRequest) -> Codec:
-    """Each codec; arguments go by name."""
+    """Each codec. Use it with keyword arguments."""
     return request.param()
 
 
 @pytest.fixture(scope="session")
 def through() -> Through:
-    """Sends a value through a codec: as an argument of the type, and back as a result of the type."""
+    """Return a function that sends a value through a codec as an argument, and back as a result, of a given type."""
 
     async def send(codec: Codec, value: Any, kind: Any = Any) -> tuple[Any, Any]:
         received: list[Any] = []

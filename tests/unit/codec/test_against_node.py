@@ -1,4 +1,4 @@
-"""The canonical form of `json` beside that of Node: numbers, texts and keys as JavaScript writes and sorts them."""
+"""The canonical form of the codec `json` equals that of Node: numbers, texts, and the order of keys."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from brrr_core.codec.javascript import number_text
 from brrr_core.codec.json import JsonCodec
 
-# Reads one JSON document a line and writes its canonical form: JSON.stringify of objects whose keys are added in order.
+# Reads one JSON document per line and writes its canonical form: JSON.stringify of objects with keys added in order.
 SCRIPT = """
 const sorted = value =>
   Array.isArray(value) ? value.map(sorted)
@@ -36,11 +36,11 @@ Canonical = Callable[[Any], list[str]]
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Canonical]:
-    """Gives Node's canonical JSON of the arguments, and the hash of their call of `task`."""
+    """A function that returns Node's canonical JSON of arguments, and the hash of the call of `task` with them."""
     program = shutil.which("node")
     if program is None:
         if os.environ.get("CI"):
-            pytest.fail("node is not installed, and CI must compare with it")
+            pytest.fail("node is not installed, and CI must run this comparison")
         pytest.skip("node is not installed")
     with subprocess.Popen([program, "-e", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -81,13 +81,13 @@ VALUES = st.recursive(
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(VALUES, max_size=4))
-def test_any_arguments_have_the_payload_and_the_hash_that_node_gives_them(node: Canonical, args: list[Any]) -> None:
+def test_any_arguments_have_same_payload_and_hash_as_in_node(node: Canonical, args: list[Any]) -> None:
     assert ours(args) == node(args)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(min_size=800, max_size=800))
-def test_floats_of_any_bits_are_written_as_node_writes_them(node: Canonical, bits: bytes) -> None:
+def test_any_float_is_written_as_in_node(node: Canonical, bits: bytes) -> None:
     floats = [value for (value,) in struct.iter_unpack("<d", bits) if value - value == 0]
 
     assert ours([floats]) == node([floats])
@@ -114,7 +114,7 @@ def test_floats_of_any_bits_are_written_as_node_writes_them(node: Canonical, bit
         (1.7976931348623157e308, "1.7976931348623157e+308"),
     ],
 )
-def test_a_float_is_written_as_in_javascript(value: float, text: str) -> None:
+def test_float_is_written_as_in_javascript(value: float, text: str) -> None:
     assert JsonCodec().encode_call("task", (value,), {}).payload.decode() == f"[{text}]"
     assert number_text(value) == text
 
@@ -131,12 +131,12 @@ def test_a_float_is_written_as_in_javascript(value: float, text: str) -> None:
         ),
     ],
 )
-def test_array_indices_come_first_by_value(node: Canonical, value: object, text: str) -> None:
+def test_array_index_keys_come_first_sorted_by_value(node: Canonical, value: object, text: str) -> None:
     assert JsonCodec().encode_call("task", (value,), {}).payload.decode() == f"[{text}]"
     assert node([value])[0] == f"[{text}]"
 
 
-def test_renamed_fields_of_a_struct_are_in_the_order_of_javascript() -> None:
+def test_renamed_struct_fields_are_in_javascript_order() -> None:
     class Row(msgspec.Struct, rename={"ten": "10", "nine": "9"}, tag=True):
         ten: float
         nine: float

@@ -1,4 +1,4 @@
-"""Arguments meet parameters: every kind of parameter, every way to miss one, and every shape of a task."""
+"""Binding of arguments to parameters: every kind of parameter, every misfit, and every shape of a task."""
 
 import functools
 import gc
@@ -66,7 +66,7 @@ async def shadowed(a: int, /, **kwargs: int) -> Any:
     return [a, kwargs]
 
 
-async def optional(n: int = None) -> Any:  # type: ignore[assignment] # noqa: RUF013 - old programmes write so
+async def optional(n: int = None) -> Any:  # type: ignore[assignment] # noqa: RUF013 - old programs do this
     return n
 
 
@@ -99,12 +99,12 @@ FITTING: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]] =
 
 
 @pytest.mark.parametrize(("task", "args", "kwargs", "result"), FITTING)
-async def test_arguments_that_fit(codec: Codec, task: Any, args: Any, kwargs: Any, result: Any) -> None:
+async def test_fitting_arguments_are_bound(codec: Codec, task: Any, args: Any, kwargs: Any, result: Any) -> None:
     assert await run(codec, task, *args, **kwargs) == result
 
 
 @pytest.mark.parametrize(("task", "args", "kwargs", "result"), [case for case in FITTING if not case[1]])
-async def test_json_object_fits_by_name(task: Any, args: Any, kwargs: Any, result: Any) -> None:
+async def test_json_object_binds_fitting_keyword_arguments(task: Any, args: Any, kwargs: Any, result: Any) -> None:
     assert await run(JsonObjectCodec(), task, **kwargs) == result
 
 
@@ -136,7 +136,9 @@ WRONG: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("task", "args", "kwargs", "message"), WRONG)
-async def test_arguments_that_do_not_fit(codec: Codec, task: Any, args: Any, kwargs: Any, message: str) -> None:
+async def test_arguments_that_do_not_fit_raise_decode_error(
+    codec: Codec, task: Any, args: Any, kwargs: Any, message: str
+) -> None:
     call = codec.encode_call("the-task", args, kwargs)
 
     with pytest.raises(DecodeError) as caught:
@@ -147,17 +149,17 @@ async def test_arguments_that_do_not_fit(codec: Codec, task: Any, args: Any, kwa
     assert caught.value.remedy
 
 
-async def test_json_object_takes_one_object_or_nothing() -> None:
+async def test_json_object_payload_is_one_object_or_empty() -> None:
     codec = JsonObjectCodec()
 
     assert await codec.invoke_task(Call("task", b"[]", "h"), extra) == b"[0,{}]"
-    with pytest.raises(DecodeError, match=r"task 'task'.*json-object codec: one object is expected, and there are 2"):
+    with pytest.raises(DecodeError, match=r"task 'task'.*json-object codec: expected one object, got 2"):
         await codec.invoke_task(Call("task", b"[{},{}]", "h"), extra)
     with pytest.raises(DecodeError, match=r"task 'task'.*json-object codec"):
         await codec.invoke_task(Call("task", b"[1]", "h"), extra)
 
 
-# What an application layer hands over.
+# Tasks as the application layer passes them.
 
 
 async def with_app(app: "NoSuchName", n: "int", salt=None):  # type: ignore[name-defined, no-untyped-def] # noqa: F821
@@ -165,7 +167,7 @@ async def with_app(app: "NoSuchName", n: "int", salt=None):  # type: ignore[name
 
 
 def bind_app(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """A wrapper with the signature that callers see, as an application makes it."""
+    """Wrap a handler as the application does: with the signature that callers see."""
 
     @functools.wraps(function)
     async def task(*args: Any, **kwargs: Any) -> Any:
@@ -187,7 +189,7 @@ class CallableTask:
         return n
 
 
-def passed_on(function: Callable[..., Any]) -> Callable[..., Any]:
+def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def task(*args: Any, **kwargs: Any) -> Any:
         return await function(*args, **kwargs)
@@ -201,27 +203,27 @@ def passed_on(function: Callable[..., Any]) -> Callable[..., Any]:
         (functools.partial(with_app, "app"), ["app", 1, None]),
         (functools.partial(functools.partial(with_app, "app"), salt="s"), ["app", 1, "s"]),
         (bind_app(with_app), ["app", 1, None]),
-        (passed_on(bind_app(with_app)), ["app", 1, None]),
+        (wrapped(bind_app(with_app)), ["app", 1, None]),
         (CallableTask(), 1),
         (CallableTask().method, 1),
-        (passed_on(CallableTask().method), 1),
+        (wrapped(CallableTask().method), 1),
     ],
     ids=["partial", "nested-partial", "signature", "wrapped", "callable", "method", "wrapped-method"],
 )
-async def test_a_task_of_any_shape_is_typed(codec: Codec, task: Any, result: Any) -> None:
+async def test_arguments_are_typed_for_every_shape_of_task(codec: Codec, task: Any, result: Any) -> None:
     assert await run(codec, task, 1) == result
     with pytest.raises(DecodeError, match="parameter 'n' a value of type str: Expected `int`, got `str`"):
         await run(codec, task, "1")
 
 
-async def test_names_within_an_annotation_are_resolved_where_the_handler_is_defined(codec: Codec) -> None:
+async def test_names_in_annotation_resolve_in_module_of_handler(codec: Codec) -> None:
     async def total(points: "list[Point]", other: list["Point"]) -> int:
         return sum(point.x for point in (*points, *other))
 
     assert await run(codec, total, [Point(1)], [Point(2)]) == 3
 
 
-async def test_a_wrapper_from_elsewhere_does_not_change_what_names_mean(codec: Codec) -> None:
+async def test_wrapper_from_another_module_does_not_change_resolution_of_names(codec: Codec) -> None:
     async def abscissa(point: "Point") -> int:
         return point.x
 
@@ -237,7 +239,7 @@ async def test_a_wrapper_from_elsewhere_does_not_change_what_names_mean(codec: C
     assert await run(codec, elsewhere["wrap"](abscissa), Point(1)) == 1
 
 
-async def test_a_signature_is_read_once(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_signature_is_read_once_per_task(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
     signature = inspect.signature
     monkeypatch.setattr(inspect, "signature", lambda task: read.append(task) or signature(task))
@@ -246,12 +248,12 @@ async def test_a_signature_is_read_once(codec: Codec, monkeypatch: pytest.Monkey
     read.clear()
     for _ in range(3):
         await run(codec, task, 1)
-        await run(codec, functools.partial(with_app, "app"), 1)  # made anew for each call
+        await run(codec, functools.partial(with_app, "app"), 1)  # a new partial for each call
 
     assert len(read) == 2
 
 
-async def test_partials_of_one_function_are_told_apart(codec: Codec) -> None:
+async def test_partials_of_one_function_have_their_own_signatures(codec: Codec) -> None:
     assert await run(codec, functools.partial(plain, "x")) == ["x", 2]
     assert await run(codec, functools.partial(plain, "x", "y")) == ["x", "y"]
     assert await run(codec, functools.partial(plain, a="z")) == ["z", 2]
@@ -260,8 +262,8 @@ async def test_partials_of_one_function_are_told_apart(codec: Codec) -> None:
             await run(codec, task)
 
 
-async def test_a_task_that_is_gone_is_forgotten(codec: Codec) -> None:
-    task = passed_on(plain)
+async def test_signature_of_deleted_task_is_forgotten(codec: Codec) -> None:
+    task = wrapped(plain)
     gone = weakref.ref(task)
     await run(codec, task, 1)
 
@@ -272,7 +274,7 @@ async def test_a_task_that_is_gone_is_forgotten(codec: Codec) -> None:
     assert len(codec._signatures._known) == 0  # type: ignore[attr-defined]
 
 
-async def test_a_partial_may_have_a_signature_of_its_own(codec: Codec) -> None:
+async def test_signature_attribute_of_partial_is_used(codec: Codec) -> None:
     task = functools.partial(plain)
     await run(codec, task, 1)  # known as a partial of `plain`
     task.__signature__ = inspect.signature(typed)  # type: ignore[attr-defined]
@@ -304,18 +306,18 @@ class HasCustom:
         ("NoSuchName", "does not resolve .*NoSuchName"),
         ("not a type", "does not resolve"),
         ("list[NoSuchName]", "does not resolve .*NoSuchName"),
-        (Custom, "nothing is decoded to a .*Custom"),
-        (list[Custom], "nothing is decoded to a .*Custom"),
-        (HasCustom, "nothing is decoded to a .*Custom"),
-        (Custom | None, "nothing is decoded to a .*Custom"),
+        (Custom, "the codec cannot decode to .*Custom"),
+        (list[Custom], "the codec cannot decode to .*Custom"),
+        (HasCustom, "the codec cannot decode to .*Custom"),
+        (Custom | None, "the codec cannot decode to .*Custom"),
         (int | Custom, "union"),
-        (complex, "nothing is decoded to a complex"),
-        (Shape, "nothing is decoded to a .*Shape"),
-        (Holder, "nothing is decoded to a .*Holder"),
+        (complex, "the codec cannot decode to complex"),
+        (Shape, "the codec cannot decode to .*Shape"),
+        (Holder, "the codec cannot decode to .*Holder"),
     ],
     ids=str,
 )
-async def test_an_annotation_that_cannot_be_used_is_named(codec: Codec, annotation: Any, reason: str) -> None:
+async def test_error_names_annotation_that_cannot_be_used(codec: Codec, annotation: Any, reason: str) -> None:
     async def resize(ok: int, image: Any) -> None:
         raise AssertionError("is not run")
 
@@ -325,7 +327,7 @@ async def test_an_annotation_that_cannot_be_used_is_named(codec: Codec, annotati
     assert "leave the annotation out" in caught.value.remedy
 
 
-async def test_an_abstract_class_that_builtins_are_of_is_accepted(codec: Codec) -> None:
+async def test_abstract_class_with_builtin_instances_is_accepted(codec: Codec) -> None:
     async def total(numbers: Iterable[int], anything: object = None) -> int:
         return sum(numbers)
 
@@ -334,7 +336,7 @@ async def test_an_abstract_class_that_builtins_are_of_is_accepted(codec: Codec) 
         await run(codec, total, 1)
 
 
-async def test_a_signature_that_cannot_be_read_is_named(codec: Codec) -> None:
+async def test_error_names_handler_with_unreadable_signature(codec: Codec) -> None:
     class Unreadable:
         __signature__ = "nonsense"
 
@@ -345,7 +347,7 @@ async def test_a_signature_that_cannot_be_read_is_named(codec: Codec) -> None:
         await run(codec, Unreadable())
 
 
-async def test_what_the_task_raises_passes_unchanged(codec: Codec) -> None:
+async def test_exception_of_task_passes_unchanged(codec: Codec) -> None:
     class Defer(BaseException):
         pass
 
@@ -360,6 +362,6 @@ async def test_what_the_task_raises_passes_unchanged(codec: Codec) -> None:
         assert error.__cause__ is None
 
 
-def test_importing_the_contract_imports_no_codec() -> None:
+def test_importing_codec_contract_does_not_import_msgspec() -> None:
     program = "import sys, brrr_core.codec; sys.exit('msgspec' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The calls of the golden file: bytes and hashes as the TypeScript SDK makes them."""
+"""The calls of the golden file have the bytes and hashes of the TypeScript SDK."""
 
 import json
 import re
@@ -16,12 +16,12 @@ GOLDEN = json.loads((Path(__file__).parents[3] / "docs/reference/protocol/golden
 CALLS: list[dict[str, Any]] = GOLDEN["call_json"]
 
 
-def test_there_are_golden_calls() -> None:
+def test_golden_file_has_three_calls() -> None:
     assert len(CALLS) == 3
 
 
 @pytest.mark.parametrize("golden", CALLS, ids=lambda golden: golden["payload"])
-def test_a_positional_object_is_the_call_of_the_typescript_sdk(golden: dict[str, Any]) -> None:
+def test_positional_object_makes_same_call_as_typescript_sdk(golden: dict[str, Any]) -> None:
     call = JsonCodec().encode_call(golden["task_name"], golden["args"], {})
 
     assert call.payload == golden["payload"].encode()
@@ -30,7 +30,7 @@ def test_a_positional_object_is_the_call_of_the_typescript_sdk(golden: dict[str,
 
 
 @pytest.mark.parametrize("golden", GOLDEN["call_json_array_indices"], ids=lambda golden: golden["payload"])
-def test_array_indices_among_keys_are_in_the_order_of_javascript(golden: dict[str, Any]) -> None:
+def test_array_index_keys_are_in_javascript_order(golden: dict[str, Any]) -> None:
     call = JsonCodec().encode_call(golden["task_name"], golden["args"], {})
     named = JsonObjectCodec().encode_call(golden["task_name"], (), golden["args"][0])
 
@@ -39,13 +39,13 @@ def test_array_indices_among_keys_are_in_the_order_of_javascript(golden: dict[st
 
 
 @pytest.mark.parametrize("golden", CALLS, ids=lambda golden: golden["payload"])
-def test_keyword_arguments_are_the_call_of_a_typescript_function_of_one_object(golden: dict[str, Any]) -> None:
+def test_keyword_arguments_make_same_call_as_typescript_function_of_one_object(golden: dict[str, Any]) -> None:
     call = JsonObjectCodec().encode_call(golden["task_name"], (), golden["args"][0])
 
     assert (call.payload.decode(), call.call_hash) == (golden["payload"], golden["call_hash"])
 
 
-async def test_a_python_handler_runs_the_call_of_a_typescript_caller() -> None:
+async def test_python_handler_runs_call_of_typescript_client() -> None:
     async def fib(n: int, salt: str | None = None) -> tuple[int, str | None]:
         return n, salt
 
@@ -58,13 +58,13 @@ async def test_a_python_handler_runs_the_call_of_a_typescript_caller() -> None:
     assert results == [b"[11,null]", b"[11,null]", b'[11,"abcd"]']
 
 
-def test_a_json_hash_is_that_of_the_task_name_and_the_payload() -> None:
+def test_json_hash_is_sha256_of_task_name_and_payload() -> None:
     call = JsonCodec().encode_call('é"', (1, "x"), {})
 
     assert call.call_hash == sha256('["é\\"",[1,"x"]]'.encode()).hexdigest()
 
 
-def test_a_hash_is_printable_and_covers_the_task_name(any_codec: Codec) -> None:
+def test_hash_is_printable_and_depends_on_task_name(any_codec: Codec) -> None:
     hashes = {any_codec.encode_call(name, (), {"n": 1}).call_hash for name in ("fib", "fob", "", "é😀")}
 
     assert len(hashes) == 4

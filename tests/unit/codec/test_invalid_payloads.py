@@ -1,4 +1,4 @@
-"""Whatever bytes come in, a decoder gives a value or raises DecodeError."""
+"""A decoder returns a value or raises DecodeError, for any bytes."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ async def typed(point: Point, when: float = 0, *rest: bytes) -> None:
     return None
 
 
-# Bytes that nearly mean something get further in than noise.
+# Nearly valid bytes get further into a decoder than noise.
 PIECES = [
     *(
         b"[",
@@ -65,7 +65,7 @@ NEARLY = st.lists(st.sampled_from(PIECES)).map(b"".join)
 
 @settings(max_examples=400, deadline=None)
 @given(st.binary(max_size=64) | NEARLY)
-async def test_any_bytes_are_decoded_or_refused(payload: bytes) -> None:
+async def test_any_bytes_are_decoded_or_raise_decode_error(payload: bytes) -> None:
     for codec in CODECS:
         for task in (untyped, typed):
             with suppress(DecodeError):
@@ -76,7 +76,7 @@ async def test_any_bytes_are_decoded_or_refused(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":', b"\x91", b"\x81\xa1a"])
-async def test_endless_nesting_is_refused(opening: bytes) -> None:
+async def test_deep_nesting_raises_decode_error(opening: bytes) -> None:
     for codec in CODECS:
         with pytest.raises(DecodeError):
             codec.decode_return("task", opening * 100_000)
@@ -87,14 +87,14 @@ async def test_endless_nesting_is_refused(opening: bytes) -> None:
 @pytest.mark.parametrize(
     "payload", [b"", b"[1] ]", b"1", b'"x"', b"null", b'{"args":[1]}', b'{"args":[],"kwargs":{},"x":1}']
 )
-async def test_a_payload_of_another_shape_is_named(payload: bytes) -> None:
+async def test_error_names_task_and_size_of_payload_with_wrong_shape(payload: bytes) -> None:
     with pytest.raises(
-        DecodeError, match=rf"arguments of task 'fib', {len(payload)} bytes, are no payload of the json codec"
+        DecodeError, match=rf"arguments of task 'fib', {len(payload)} bytes, are not a payload of the json codec"
     ):
         await JsonCodec().invoke_task(Call("fib", payload, "hash"), untyped)
 
 
-def test_a_result_names_the_task_and_the_type_that_was_asked_for(codec: Codec) -> None:
+def test_error_for_result_names_task_and_requested_type(codec: Codec) -> None:
     with pytest.raises(
         DecodeError, match=r"the result of task 'fib', 1 bytes, .* codec as list\[int\]: Expected `array`"
     ):
@@ -103,27 +103,27 @@ def test_a_result_names_the_task_and_the_type_that_was_asked_for(codec: Codec) -
         codec.decode_return("fib", b"\xff[")
 
 
-def test_msgpack_has_no_empty_result() -> None:
+def test_empty_msgpack_result_raises_decode_error() -> None:
     with pytest.raises(DecodeError, match=r"the result of task 'fib', 0 bytes, cannot be read by the msgpack codec: "):
         MsgpackCodec().decode_return("fib", b"")
 
 
 @pytest.mark.parametrize("json", [JsonCodec(), JsonObjectCodec()], ids=["json", "json-object"])
-def test_empty_json_result_is_the_undefined_of_typescript(json: Codec) -> None:
+def test_empty_json_result_is_read_as_null(json: Codec) -> None:
     for kind in (Any, None, int | None):
         assert json.decode_return("fib", b"", returns=kind) is None
     with pytest.raises(DecodeError, match="Expected `int`, got `null`"):
         json.decode_return("fib", b"", returns=int)
 
 
-def test_a_type_that_nothing_is_decoded_to_is_named(codec: Codec) -> None:
+def test_error_names_type_that_cannot_be_decoded(codec: Codec) -> None:
     with pytest.raises(
-        DecodeError, match=r"the result of task 'fib', .*as <class 'complex'>: nothing is decoded to a complex"
+        DecodeError, match=r"the result of task 'fib', .*as <class 'complex'>: the codec cannot decode to complex"
     ):
         codec.decode_return("fib", b"1", returns=complex)
 
 
-def test_whatever_a_class_raises_is_a_decode_error() -> None:
+def test_any_exception_of_a_decoded_class_becomes_decode_error() -> None:
     with pytest.raises(DecodeError, match="'not this one'") as caught:
         JsonCodec().decode_return("fib", b'{"x":1}', returns=Picky)
     assert isinstance(caught.value.__cause__, KeyError)

@@ -1,4 +1,4 @@
-"""What cannot be encoded: a clear error that names the task, the argument, the place in it and its type."""
+"""Values that cannot be encoded: the error names the task, the argument, the path in it, and the type."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Text(str):
 
 
 class Integer(int):
-    """As numpy's integers are not, and numpy's floats are, a subclass of the builtin."""
+    """A subclass of int. numpy's floats subclass the builtin in this way; its integers do not."""
 
 
 @dataclasses.dataclass
@@ -38,7 +38,7 @@ class Faulty:
 
 @dataclasses.dataclass
 class Locked:
-    """Its field raises when it is read."""
+    """A dataclass with a field that raises when it is read."""
 
     inside: int = 0
 
@@ -65,7 +65,7 @@ REFUSED: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("value", "kind"), REFUSED, ids=[kind for _, kind in REFUSED])
-def test_an_argument_is_named_with_its_place_and_its_type(codec: Codec, value: object, kind: str) -> None:
+def test_error_names_argument_with_path_and_type(codec: Codec, value: object, kind: str) -> None:
     for argument, path in [
         (value, ""),
         ([1, (2, value)], r"[1][1]"),
@@ -78,15 +78,15 @@ def test_an_argument_is_named_with_its_place_and_its_type(codec: Codec, value: o
         with pytest.raises(EncodeError) as by_name:
             codec.encode_call("resize", (1,), {"image": argument})
 
-        place, _, type_and_reason = by_position.value.what.partition(" of a call of task 'resize', of type ")
-        assert place == f"the {codec.name} codec cannot encode args[1]{path}"  # type: ignore[attr-defined]
+        subject, _, type_and_reason = by_position.value.what.partition(" of a call of task 'resize', of type ")
+        assert subject == f"the {codec.name} codec cannot encode args[1]{path}"  # type: ignore[attr-defined]
         assert kind in type_and_reason.partition(":")[0]
         assert f"encode kwargs['image']{path} of a call of task 'resize', of type " in by_name.value.what
         assert by_name.value.remedy
         assert by_name.value.__cause__ is not None
 
 
-def test_a_place_is_told_by_what_is_short_and_safe_to_show() -> None:
+def test_path_shortens_long_keys_and_never_calls_repr_of_other_keys() -> None:
     class Key:
         def __repr__(self) -> str:
             raise AssertionError("is not shown")
@@ -95,17 +95,17 @@ def test_a_place_is_told_by_what_is_short_and_safe_to_show() -> None:
         MsgpackCodec().encode_call("task", ({"a" * 100: {Key(): 1j}},), {})
 
 
-def test_unset_is_only_for_fields(codec: Codec) -> None:
+def test_unset_outside_of_fields_is_refused(codec: Codec) -> None:
     with pytest.raises(EncodeError, match=r"args\[0\]\[0\] of a call of task 'task', of type .*UnsetType"):
         codec.encode_call("task", ([msgspec.UNSET],), {})
 
 
-def test_an_element_of_a_set_is_found() -> None:
+def test_error_names_element_of_set() -> None:
     with pytest.raises(EncodeError, match=r"args\[0\]\[\d\] of a call of task 'task', of type complex"):
         JsonCodec().encode_call("task", ({1, 1j, "a"},), {})
 
 
-def test_json_object_names_the_keyword() -> None:
+def test_error_of_json_object_names_keyword() -> None:
     with pytest.raises(
         EncodeError, match=r"json-object codec cannot encode kwargs\['n'\]\[0\] of a call of task 'fib'"
     ):
@@ -114,7 +114,7 @@ def test_json_object_names_the_keyword() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"a": [x]}, Box, StructBox, lambda x: {x}, lambda x: (x, 1.5)])
-async def test_json_refuses_what_it_has_no_number_for(number: float, wrap: Callable[[float], object]) -> None:
+async def test_json_refuses_nan_and_infinities(number: float, wrap: Callable[[float], object]) -> None:
     async def task() -> object:
         return wrap(number)
 
@@ -127,7 +127,7 @@ async def test_json_refuses_what_it_has_no_number_for(number: float, wrap: Calla
         await codec.invoke_task(codec.encode_call("task", (), {}), task)
 
 
-async def test_a_result_is_named_with_its_place_and_its_type(codec: Codec) -> None:
+async def test_error_for_result_names_path_and_type(codec: Codec) -> None:
     async def task() -> object:
         return {"thumbnails": [1, Path()]}
 
@@ -135,7 +135,7 @@ async def test_a_result_is_named_with_its_place_and_its_type(codec: Codec) -> No
         await codec.invoke_task(codec.encode_call("resize", (), {}), task)
 
 
-async def test_keys_of_a_result_that_would_be_written_alike_are_refused() -> None:
+async def test_result_with_two_keys_of_same_written_form_is_refused() -> None:
     async def task() -> object:
         return {1: "a", "1": "b"}
 
@@ -143,11 +143,11 @@ async def test_keys_of_a_result_that_would_be_written_alike_are_refused() -> Non
         await JsonCodec().invoke_task(JsonCodec().encode_call("task", (), {}), task)
 
 
-def test_what_contains_itself_is_refused(codec: Codec) -> None:
+def test_value_that_contains_itself_is_refused(codec: Codec) -> None:
     loop: list[object] = []
     loop.append({"x": loop})
 
-    with pytest.raises(EncodeError, match=r"args\[0\].*nested too deep, or contains itself"):
+    with pytest.raises(EncodeError, match=r"args\[0\].*nested too deeply, or contains itself"):
         codec.encode_call("task", (loop,), {})
 
 
@@ -157,20 +157,20 @@ def test_msgpack_refuses_integers_beyond_64_bits(number: int) -> None:
         MsgpackCodec().encode_call("task", ({"n": number},), {})
 
 
-def test_an_integer_that_json_could_not_read_back_is_refused() -> None:
+def test_json_refuses_integer_that_it_could_not_read_back() -> None:
     with pytest.raises(EncodeError, match=r"args\[0\].* of type int: .*4300 digits"):
         JsonCodec().encode_call("task", (10**4300,), {})
 
 
-def test_a_task_name_without_utf_8_is_refused(any_codec: Codec) -> None:
+def test_task_name_that_is_not_utf_8_is_refused(any_codec: Codec) -> None:
     with pytest.raises(EncodeError, match=r"a call of task '\\ud800'"):
         any_codec.encode_call("\ud800", (), {"n": 1})
 
 
-def test_a_keyword_without_utf_8_is_refused(any_codec: Codec) -> None:
+def test_keyword_that_is_not_utf_8_is_refused(any_codec: Codec) -> None:
     with pytest.raises(EncodeError, match="a call of task 'task'"):
         any_codec.encode_call("task", (), {"\ud800": 1})
 
 
-def test_a_decimal_that_is_no_number_is_text_like_any_other_decimal() -> None:
+def test_nan_decimal_is_written_as_text_like_other_decimals() -> None:
     assert JsonCodec().encode_call("task", (Decimal("NaN"), Decimal("1.0")), {}).payload == b'["NaN","1.0"]'

@@ -1,4 +1,4 @@
-"""What goes through a codec comes out as it was: any builtin value, and any type that a handler may ask for."""
+"""A value survives the round trip through a codec: any builtin value, and any type that a handler can annotate."""
 
 import dataclasses
 import datetime as dt
@@ -35,7 +35,7 @@ MSGPACK_VALUES = st.recursive(
 
 
 def as_javascript(value: Any) -> Any:
-    """What is left of arguments in JSON: whole floats from 2**53 on have the digits that JavaScript writes."""
+    """Return arguments as JSON preserves them: whole floats from 2**53 on have the digits that JavaScript writes."""
     match value:
         case float() if value.is_integer() and 2**53 < abs(value) < 1e21:
             return int(Decimal(repr(value)))
@@ -49,7 +49,7 @@ def as_javascript(value: Any) -> Any:
 
 @settings(deadline=None)
 @given(JSON_VALUES)
-async def test_any_json_value(through: Any, value: Any) -> None:
+async def test_any_json_value_survives_round_trip(through: Any, value: Any) -> None:
     for codec in (JsonCodec(), JsonObjectCodec()):
         received, result = await through(codec, value)
         assert received == as_javascript(value)
@@ -58,7 +58,7 @@ async def test_any_json_value(through: Any, value: Any) -> None:
 
 @settings(deadline=None)
 @given(MSGPACK_VALUES)
-async def test_any_msgpack_value(through: Any, value: Any) -> None:
+async def test_any_msgpack_value_survives_round_trip(through: Any, value: Any) -> None:
     assert await through(MsgpackCodec(), value) == (value, value)
 
 
@@ -150,7 +150,7 @@ TYPED: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "value"), TYPED)
-async def test_a_typed_value(any_codec: Codec, through: Any, kind: Any, value: Any) -> None:
+async def test_typed_value_survives_round_trip(any_codec: Codec, through: Any, kind: Any, value: Any) -> None:
     received, result = await through(any_codec, value, kind)
 
     assert received == result == value
@@ -184,11 +184,11 @@ def test_time_with_odd_offset_is_refused(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**63) - 1, 2**64, 10**4000])
-async def test_a_big_integer_keeps_its_digits_in_json(through: Any, number: int) -> None:
+async def test_big_integer_keeps_its_digits_in_json(through: Any, number: int) -> None:
     assert await through(JsonCodec(), number) == (number, number)
 
 
-async def test_a_result_keeps_what_a_json_argument_loses(through: Any) -> None:
+async def test_whole_float_stays_float_in_json_result_but_not_in_argument(through: Any) -> None:
     received, result = await through(JsonCodec(), 2.0)
     assert type(received) is int
 
@@ -200,7 +200,7 @@ async def test_a_result_keeps_what_a_json_argument_loses(through: Any) -> None:
     assert result == 2
 
 
-async def test_msgpack_keeps_bytes_datetimes_and_the_numbers_that_json_has_not(through: Any) -> None:
+async def test_msgpack_keeps_bytes_datetimes_infinities_and_nan(through: Any) -> None:
     value = [b"\x00\xff", NOON.replace(tzinfo=dt.UTC), math.inf, -math.inf, {b"k": 1}]
     assert await through(MsgpackCodec(), value) == (value, value)
 
@@ -209,7 +209,7 @@ async def test_msgpack_keeps_bytes_datetimes_and_the_numbers_that_json_has_not(t
     assert math.isnan(result)
 
 
-def test_a_decoder_is_made_once_a_type() -> None:
+def test_decoder_is_made_once_per_type() -> None:
     made: list[Any] = []
     codec = JsonCodec()
     make = codec._decoders._make

@@ -1,4 +1,4 @@
-"""A field that the handler's type does not have is an error; the handler does not run without it."""
+"""A field that the handler's type does not have is an error: the handler must not run without that field."""
 
 import dataclasses
 from typing import Annotated, Any, NamedTuple, TypedDict
@@ -104,7 +104,7 @@ KNOWN: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "value"), KNOWN, ids=str)
-async def test_value_of_known_fields_is_decoded(any_codec: Codec, through: Any, kind: Any, value: Any) -> None:
+async def test_value_with_known_fields_is_decoded(any_codec: Codec, through: Any, kind: Any, value: Any) -> None:
     received, _ = await through(any_codec, value, kind)
 
     assert received == value
@@ -119,7 +119,7 @@ async def test_unknown_field_of_result_is_dropped(codec: Codec) -> None:
     assert codec.decode_return("task", payload, returns=Plain) == Plain(1)
 
 
-async def test_private_field_of_attrs_class_travels(any_codec: Codec, through: Any) -> None:
+async def test_private_field_of_attrs_class_survives_round_trip(any_codec: Codec, through: Any) -> None:
     @attrs.define
     class Secretive:
         x: int
@@ -129,7 +129,7 @@ async def test_private_field_of_attrs_class_travels(any_codec: Codec, through: A
     assert JsonCodec().encode_call("task", (Secretive(1, 2),), {}).payload == b'[{"_hidden":2,"x":1}]'
 
 
-def test_attribute_that_is_no_field_of_attrs_class_is_not_written(codec: Codec) -> None:
+def test_attribute_of_attrs_class_that_is_not_a_field_is_omitted(codec: Codec) -> None:
     @attrs.define(slots=False)
     class Cached:
         x: int

@@ -1,1 +1,1 @@
-"""brrr's codec for pydantic."""
+"""The pydantic codec of brrr."""

@@ -1,4 +1,4 @@
-"""The codec `pydantic`: the canonical JSON of the codec `json`, decoded by pydantic's type adapters."""
+"""The codec `pydantic`: the canonical JSON of the codec `json`, decoded by pydantic."""
 
 from typing import ClassVar
 
@@ -10,9 +10,9 @@ __all__ = ["PydanticCodec"]
 
 
 class PydanticCodec(JsonCodec):
-    """Arguments and results are validated by pydantic. Plain data has the bytes and hashes of the codec `json`.
+    """JSON with arguments and results that pydantic validates. Plain data has the bytes and hashes of the codec `json`.
 
-    A model is written as pydantic dumps it: by its aliases, through its serializers, without computed fields.
+    pydantic dumps a model by its aliases, with its serializers, and without computed fields.
     """
 
     name: ClassVar[str] = "pydantic"

@@ -1,4 +1,4 @@
-"""The canonical form of pydantic's models, and of types that only pydantic can write."""
+"""The canonical form of pydantic models, and of types that only pydantic can encode."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,11 +16,11 @@ from brrr_core.codec.json import CallForm, ResultForm
 __all__ = ["PydanticCallForm", "PydanticResultForm"]
 
 NATIVE = (date, time, timedelta, Decimal, UUID)
-"""The encoder and pydantic agree on the text of these."""
+"""msgspec's encoder and pydantic write the same text for these types."""
 
 
 class PydanticResultForm(ResultForm):
-    """Results: models as pydantic dumps them, and the canonical form of that."""
+    """Results: the canonical form of the models as pydantic dumps them."""
 
     def __init__(self, encode: Callable[[object], bytes], *, in_model: bool = False) -> None:
         super().__init__(encode)
@@ -30,9 +30,9 @@ class PydanticResultForm(ResultForm):
     def model(self, kind: type[Any]) -> Callable[[Any], object]:
         """See `CanonicalForm.model`."""
         adapter: TypeAdapter[Any] = TypeAdapter(kind)
-        if fault := _fault(adapter.core_schema):
+        if fault := _mismatch(adapter.core_schema):
             return partial(_refuse, fault)
-        return partial(self._dumped, adapter)
+        return partial(self._dump, adapter)
 
     def other(self, kind: type[Any]) -> Callable[[Any], object]:
         """See `CanonicalForm.other`."""
@@ -41,29 +41,29 @@ class PydanticResultForm(ResultForm):
         if issubclass(kind, (bytes, bytearray)):
             return _text if self._in_model else partial(_refuse, BYTES)
         if issubclass(kind, (SecretStr, SecretBytes)):
-            return partial(_refuse, "pydantic writes asterisks for it; pass the secret's name, or where it is kept")
+            return partial(_refuse, "pydantic writes asterisks instead of it; pass the name or location of the secret")
         if issubclass(kind, Iterator):
-            return partial(_refuse, "reading an iterator uses it up; make a list of it")
+            return partial(_refuse, "encoding would consume the iterator; convert it to a list")
         if issubclass(kind, deque):
             return lambda value: self.sequence(list(value))
         try:
-            return partial(self._leaf, TypeAdapter(kind))
-        except PydanticUserError:  # not a type of pydantic's: the encoder refuses it, and says so
+            return partial(self._dump_leaf, TypeAdapter(kind))
+        except PydanticUserError:  # pydantic does not know the type: let the encoder refuse it
             return super().other(kind)
 
-    def _dumped(self, adapter: TypeAdapter[Any], value: object) -> object:
+    def _dump(self, adapter: TypeAdapter[Any], value: object) -> object:
         return self._inside(adapter.dump_python(value, by_alias=True, round_trip=True, warnings="error"))
 
-    def _leaf(self, adapter: TypeAdapter[Any], value: object) -> object:
+    def _dump_leaf(self, adapter: TypeAdapter[Any], value: object) -> object:
         return self._inside(adapter.dump_python(value, mode="json", warnings="error"))
 
 
 class PydanticCallForm(CallForm, PydanticResultForm):
-    """Arguments: the same, with numbers as JavaScript writes them."""
+    """Arguments: the same form, with numbers as JavaScript writes them."""
 
 
 BYTES = (
-    "pydantic reads bytes as text or as base64, which depends on the annotation; make them a field of a model, "
+    "pydantic reads bytes as text or as base64, depending on the annotation; put them into a field of a model, "
     "or send text"
 )
 
@@ -74,42 +74,42 @@ def _refuse(reason: str, value: object) -> object:
 
 
 def _text(value: bytes | bytearray) -> object:
-    """The bytes of a model's field as pydantic writes them into JSON."""
+    """Return the bytes of a model's field as the text that pydantic writes in JSON."""
     try:
         return value.decode()
     except UnicodeDecodeError as error:
         raise NotCanonicalError("bytes that are not UTF-8; annotate the field with pydantic.Base64Bytes") from error
 
 
-def _fault(schema: Mapping[str, Any]) -> str | None:
-    """Why a model's JSON would be read as something else, if so."""
+def _mismatch(schema: Mapping[str, Any]) -> str | None:
+    """Return why a model's JSON would be read as another value, or None if it would not."""
     for node in _nodes(schema):
         written = node.get("serialization_alias")
         if isinstance(written, str) and not _accepts(node.get("validation_alias"), written):
-            return f"a field is written as {written!r} and is not read so; give it one alias"
+            return f"a field is written as {written!r} but not read under that name; give it one alias"
         config = node.get("config")
         if isinstance(config, dict):
             settings = cast("dict[str, object]", config)
             if settings.get("val_json_bytes", "utf8") != "utf8":
-                return "its configuration sets val_json_bytes; annotate its fields with pydantic.Base64Bytes instead"
+                return "its model_config sets val_json_bytes; annotate its fields with pydantic.Base64Bytes instead"
     return None
 
 
 def _accepts(alias: object, written: str) -> bool:
-    if isinstance(alias, list):  # paths: one, or a choice of several
+    if isinstance(alias, list):  # one path, or a list of alternative paths
         choices = cast("list[object]", alias)
         return choices == [written] or [written] in choices
     return alias == written
 
 
 def _nodes(schema: object) -> Iterator[Mapping[str, Any]]:
-    """All dicts within a core schema, which refers to itself by names only."""
-    waiting: list[object] = [schema]
-    while waiting:
-        node = waiting.pop()
+    """Yield all dicts in a core schema. References in it are names, so there are no cycles."""
+    remaining: list[object] = [schema]
+    while remaining:
+        node = remaining.pop()
         if isinstance(node, dict):
             members = cast("dict[str, Any]", node)
             yield members
-            waiting.extend(members.values())
+            remaining.extend(members.values())
         elif isinstance(node, (list, tuple)):
-            waiting.extend(cast("Iterable[object]", node))
+            remaining.extend(cast("Iterable[object]", node))

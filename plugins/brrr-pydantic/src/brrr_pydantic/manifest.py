@@ -1,4 +1,4 @@
-"""The manifest of brrr-pydantic. It does not import pydantic."""
+"""The manifest of brrr-pydantic. This module does not import pydantic."""
 
 from typing import Final
 
@@ -9,6 +9,6 @@ __all__ = ["MANIFEST"]
 MANIFEST: Final = CodecManifest(
     contract=1,
     name="pydantic",
-    summary="JSON as the codec json writes it, typed by pydantic: models, and unions of them",
+    summary="JSON as the codec json writes it, with pydantic models and unions",
     codec="brrr_pydantic.codec:PydanticCodec",
 )
