@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from copy import copy
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -20,7 +21,7 @@ from typing import (
 )
 
 from brrr_core.app.context import current
-from brrr_core.app.functions import accepted, inner_function, is_async, name_of, visible_signature
+from brrr_core.app.functions import accepted, inner_function, is_async, name_of, takes_worker, visible_signature
 from brrr_core.app.pending import check_result
 from brrr_core.errors import HandlerError, NotInTaskError, SignatureError
 
@@ -41,6 +42,7 @@ class Task:
 
     Attributes:
         function: The decorated function.
+        takes_app: Whether the function takes the active worker first.
         signature: Its parameters as callers see them, without the worker.
         run: The async callable that a codec invokes; the same object for every call, so that codecs can cache by it.
     """
@@ -51,7 +53,8 @@ class Task:
         self.function = function
         self.signature = visible_signature(function, takes_app=takes_app)
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
-        self.run = _runner(function, self.signature, takes_app=takes_app)
+        self.takes_app = takes_app
+        self.run = self._shown(_runner(function, takes_app=takes_app))
         parameters = self.signature.parameters.values()
         positional = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
         self._most = len(positional) if len(positional) == len(parameters) else -1
@@ -107,6 +110,35 @@ class Task:
         if not keyword_only:
             return bound.args, bound.kwargs
         return (), self._named(bound)
+
+    def replaced_by(self, fake: "Callable[..., Any] | Task") -> "Task":
+        """Return this task, as callers and codecs see it, with another function that runs: for unit tests.
+
+        Args:
+            fake: A handler, or a function. A function gets the arguments alone, unless its first parameter is annotated
+                with the active worker.
+
+        Raises:
+            HandlerError: It cannot be called.
+        """
+        if isinstance(fake, Task):
+            inner = _runner(fake.function, takes_app=fake.takes_app)
+        else:
+            inner = _runner(accepted(fake, "handler_no_arg"), takes_app=takes_worker(fake))
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            bound = self.signature.bind(*args, **kwargs)  # the names of the fake's parameters may be others
+            return await inner(*bound.args, **bound.kwargs)
+
+        stand_in = copy(self)
+        stand_in.run = self._shown(run)
+        return stand_in
+
+    def _shown(self, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Give what runs the name, the annotations and the parameters of this task."""
+        functools.update_wrapper(run, self.function, updated=())
+        run.__signature__ = self.signature  # type: ignore[attr-defined] # what inspect.signature reads
+        return run
 
     def _named(self, bound: inspect.BoundArguments) -> dict[str, object]:
         named: dict[str, object] = {}
@@ -203,9 +235,7 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
     return guarded
 
 
-def _runner(
-    function: Callable[..., Any], signature: inspect.Signature, *, takes_app: bool
-) -> Callable[..., Awaitable[Any]]:
+def _runner(function: Callable[..., Any], *, takes_app: bool) -> Callable[..., Awaitable[Any]]:
     if is_async(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
@@ -223,6 +253,4 @@ def _runner(
             check_result(result)
             return result
 
-    functools.update_wrapper(run, function, updated=())
-    run.__signature__ = signature  # type: ignore[attr-defined] # what inspect.signature reads
     return run

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
-from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.app.functions import takes_worker
+from brrr_core.app.handlers import Task, TypedTask, handler, handler_no_arg
 from brrr_core.app.worker import AppWorker
+from brrr_core.backend.checks import check_topic
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import Session, Space
 from brrr_core.backend.memory.store import MemoryCache, MemoryStore
@@ -36,6 +38,11 @@ class LocalBrrr:
 
     Args:
         handlers: The handlers by name.
+        replace: What runs in place of a task, `replace={pay: fake_pay}`, whether it is called by its handler or by its
+            name: a handler, a function, or a mock. A function gets the arguments alone, unless its first parameter is
+            annotated with the active worker. The task's own annotations say what arguments are decoded to, and what the
+            result must be. A name that is not among `handlers` stands for a task of another programme.
+        topic: The topic that runs begin on.
         codec: A codec or the name of one.
         policy: Limits; as it comes, one attempt a call, determinism is checked, and a run that ends waits for nobody.
         concurrency: The most calls under way at a time, a topic.
@@ -45,11 +52,16 @@ class LocalBrrr:
         self,
         *,
         handlers: Mapping[str, Task],
+        replace: Mapping[Task | str, Callable[..., Any]] | None = None,
+        topic: str = TOPIC,
         codec: str | Codec = "json",
         policy: Policy | None = None,
         concurrency: int = 64,
     ) -> None:
+        check_topic(topic)
         self._handlers = handlers
+        self._replace = dict(replace or {})
+        self._topic = topic
         self._codec = codec
         self._policy = policy or Policy(max_attempts=1, check=True, grace=0)
         self._concurrency = concurrency
@@ -74,7 +86,7 @@ class LocalBrrr:
             connection = Connection(
                 queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
             )
-            app = _LocalWorker(handlers=self._handlers, codec=self._codec, connection=connection)
+            app = _LocalWorker(self._handlers, self._replace, self._codec, connection)
             loops = asyncio.TaskGroup()
 
             def work_on(topic: str) -> None:
@@ -82,7 +94,7 @@ class LocalBrrr:
 
             queue.on_new_topic = work_on
             # None of the loops: what it raises is raised by itself, and not in a group.
-            waiting = failure.waiting = start_task(_scheduled_result(app, queue, task, args, kwargs))
+            waiting = failure.waiting = start_task(_scheduled_result(app, queue, task, args, kwargs, topic=self._topic))
             try:
                 async with loops:
                     await asyncio.wait({waiting})
@@ -104,10 +116,32 @@ class LocalBrrr:
 
 
 class _LocalWorker(AppWorker):
-    """Raises what other workers warn of."""
+    """Raises what other workers warn of, and runs what tasks are replaced by."""
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Task],
+        replace: Mapping[Task | str, Callable[..., Any]],
+        codec: str | Codec,
+        connection: Connection,
+    ) -> None:
+        elsewhere = {
+            name: _task_of(fake) for name, fake in replace.items() if isinstance(name, str) and name not in handlers
+        }
+        handlers = {**handlers, **elsewhere} if elsewhere else handlers
+        super().__init__(handlers=handlers, codec=codec, connection=connection)
+        named = {self._catalogue.resolve(task)[0]: fake for task, fake in replace.items()}
+        fakes = {name: handlers[name].replaced_by(fake) for name, fake in named.items() if name not in elsewhere}
+        self._runs = {**self._catalogue.tasks, **fakes}
 
     def _never_awaited(self, task: Task, error: AwaitError) -> None:
         raise error
+
+
+def _task_of(fake: Any) -> Task:
+    if isinstance(fake, Task):
+        return fake
+    return handler(fake) if takes_worker(fake) else handler_no_arg(fake)
 
 
 class _FirstFailure:
@@ -143,10 +177,16 @@ class _WatchedQueue(MemoryQueue):
 
 
 async def _scheduled_result(
-    app: AppWorker, queue: _WatchedQueue, task: Task | str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    app: AppWorker,
+    queue: _WatchedQueue,
+    task: Task | str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    topic: str,
 ) -> Any:
     known = cast("TypedTask[Callable[..., Any]] | str", task)
-    await app.schedule(known, topic=TOPIC)(*args, **kwargs)
+    await app.schedule(known, topic=topic)(*args, **kwargs)
     while True:
         idle = await queue.idle()  # before the value is looked for: it is written before its message is acknowledged
         try:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.lifecycle import Backend
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.policy import Policy
@@ -13,9 +14,9 @@ __all__ = ["connect", "serve"]
 
 @asynccontextmanager
 async def serve(
-    queue: str | Backend | None = None,
-    store: str | Backend | None = None,
-    cache: str | Backend | None = None,
+    queue: str | Backend | Queue | None = None,
+    store: str | Backend | Store | None = None,
+    cache: str | Backend | Cache | None = None,
     *,
     policy: Policy | None = None,
     hooks: Iterable[object] = (),
@@ -23,7 +24,7 @@ async def serve(
     """Open the backends of a fleet, for workers: `async with brrr.serve("sqlite:///brrr.db") as conn`.
 
     Args:
-        queue: A URL, or an open backend; the environment's BRRR_QUEUE where it is left out.
+        queue: A URL, an open backend, or an open queue; the environment's BRRR_QUEUE where it is left out.
         store: The same, BRRR_STORE; where nothing names one, the queue's backend.
         cache: The same, BRRR_CACHE; where nothing names one, the queue's backend, or else the store's.
         policy: Limits, retries, patience.
@@ -42,9 +43,9 @@ async def serve(
 
 @asynccontextmanager
 async def connect(
-    queue: str | Backend | None = None,
-    store: str | Backend | None = None,
-    cache: str | Backend | None = None,
+    queue: str | Backend | Queue | None = None,
+    store: str | Backend | Store | None = None,
+    cache: str | Backend | Cache | None = None,
     *,
     policy: Policy | None = None,
 ) -> AsyncGenerator[Connection, None]:
@@ -58,9 +59,9 @@ async def connect(
 
 @asynccontextmanager
 async def _opened(
-    queue: str | Backend | None,
-    store: str | Backend | None,
-    cache: str | Backend | None,
+    queue: str | Backend | Queue | None,
+    store: str | Backend | Store | None,
+    cache: str | Backend | Cache | None,
     policy: Policy | None,
     hooks: Iterable[object],
 ) -> AsyncGenerator[Connection, None]:

@@ -39,6 +39,8 @@ class AppWorker(AppConsumer):
         super().__init__(codec=codec, connection=connection, handlers=handlers)
         for task in self._catalogue.tasks.values():
             self._catalogue.codec.check_task(task.run, returns=task.returns)
+        self._runs = self._catalogue.tasks
+        """What runs for each name."""
         self._warned: dict[str | tuple[str, type[Warning], int], int] = {}
 
     async def handle(self, run: Run, call: Call) -> bytes:
@@ -50,7 +52,7 @@ class AppWorker(AppConsumer):
             EncodeError: The result cannot be encoded, or does not fit the handler's annotation.
             BaseException: What the handler raises, `Defer` included.
         """
-        task = self._catalogue.tasks.get(call.task_name)
+        task = self._runs.get(call.task_name)
         if task is None:
             raise UnknownTaskError(
                 f"this worker has no handler {call.task_name!r}; it has {', '.join(sorted(self._catalogue.tasks))}",

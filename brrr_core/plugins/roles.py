@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from brrr_core.backend.lifecycle import Backend
+from brrr_core.backend.contracts import Cache, Queue, Store
+from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.manifests import BackendManifest
 from brrr_core.errors import BackendClosedError, RoleError, UrlError
 from brrr_core.plugins.masking import masking
@@ -22,6 +23,27 @@ VARIABLES: Final[Mapping[Role, str]] = {"queue": "BRRR_QUEUE", "store": "BRRR_ST
 """The environment variable that names a role's URL where the caller does not."""
 
 Source: TypeAlias = BackendPlan | Backend
+Named: TypeAlias = str | Backend | Queue | Store | Cache | None
+
+
+class _Given(Backend):
+    """Opened roles that the caller made one by one, and closes."""
+
+    def __init__(self, made: object) -> None:
+        self.made = made
+        self._pid = os.getpid()
+        self._roles = Roles(
+            made if isinstance(made, Queue) else None,
+            made if isinstance(made, Store) else None,
+            made if isinstance(made, Cache) else None,
+        )
+
+    async def start(self) -> Roles:
+        """Nothing: they are open."""
+        return self.roles
+
+    async def stop(self) -> None:
+        """Nothing: they belong to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +72,9 @@ def offers(manifest: BackendManifest, role: Role) -> bool:
 
 
 def resolve_roles(
-    queue: str | Backend | None = None,
-    store: str | Backend | None = None,
-    cache: str | Backend | None = None,
+    queue: Named = None,
+    store: Named = None,
+    cache: Named = None,
     *,
     environ: Mapping[str, str] = os.environ,
 ) -> ResolvedRoles:
@@ -63,7 +85,7 @@ def resolve_roles(
     before any backend is imported.
 
     Args:
-        queue: A URL or a backend; None takes `BRRR_QUEUE`.
+        queue: A URL, a backend, or an opened queue; None takes `BRRR_QUEUE`.
         store: The same; None takes `BRRR_STORE`.
         cache: The same; None takes `BRRR_CACHE`.
         environ: Where the variables are looked up.
@@ -76,10 +98,18 @@ def resolve_roles(
     """
     plans: list[BackendPlan] = []
 
-    def source_of(role: Role, named: str | Backend | None) -> Source | None:
-        named = named or environ.get(VARIABLES[role])
-        if not named or isinstance(named, Backend):
-            return named or None
+    def source_of(role: Role, named: Named) -> Source | None:
+        if named is None or named == "":
+            named = environ.get(VARIABLES[role]) or None
+        if named is None or isinstance(named, Backend):
+            return named
+        if isinstance(named, Queue | Store | Cache):
+            return _Given(named)
+        if not isinstance(named, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise RoleError(
+                f"the {role} is a {type(named).__name__}",
+                remedy="Give a URL, a backend, or an opened queue, store or cache.",
+            )
         plan = plan_backend(named)
         if plan in plans:
             return plans[plans.index(plan)]
@@ -118,7 +148,8 @@ def _offers(source: Source, role: Role) -> bool:
 
 
 def _wrong_role(role: Role, source: Source) -> RoleError:
-    name = f"{source.url.scheme}:" if isinstance(source, BackendPlan) else type(source).__name__
+    given = source.made if isinstance(source, _Given) else source
+    name = f"{source.url.scheme}:" if isinstance(source, BackendPlan) else type(given).__name__
     has = [each for each in ROLES if _offers(source, each)]
     schemes = [row.name for row in REGISTRY.backends.rows() if row.manifest is not None and offers(row.manifest, role)]
     return RoleError(

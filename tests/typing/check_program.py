@@ -8,6 +8,7 @@ import asyncio
 from functools import partial
 
 import brrr_core as brrr
+from brrr_core.backend import Backend
 
 
 @brrr.handler
@@ -60,6 +61,10 @@ async def fake_hello(greetee: str) -> str:
     return greetee
 
 
+def fake_fib(n: int) -> int:
+    return n
+
+
 async def amain() -> None:
     async with brrr.serve("sqlite:///brrr.db") as conn:
         app = brrr.AppWorker(handlers=handlers, codec="json", connection=conn)
@@ -74,12 +79,24 @@ async def amain() -> None:
             print(total, greeting, sums)
 
 
+async def opened(backend: Backend) -> None:
+    async with brrr.serve(backend.queue, backend.store, backend), brrr.connect(backend, backend.store, backend.cache):
+        pass
+
+
 async def test_fib() -> None:
     for each in (of_one_kind, alike):
         brrr.LocalBrrr(handlers=each)
     local = brrr.LocalBrrr(handlers=all_of_them)
     assert await local.run(fib)(11) == 89
     assert await local.run(report)(["John"], loud=True) == "Hello, John!"
+    replaced = brrr.LocalBrrr(handlers=handlers, replace={hello: fake_hello, fib: fake_fib}, topic="demo")
+    assert await replaced.run(hello)("John") == "John"
+    by_name = brrr.LocalBrrr(
+        handlers=handlers, replace={"hello": brrr.handler_no_arg(fake_hello), "remote": fake_hello}
+    )
+    assert await by_name.run("remote")("John") == "John"
+    brrr.LocalBrrr(handlers=handlers, replace={hello: "John"})  # type: ignore[dict-item]
     await fib(11)  # type: ignore[arg-type, call-arg] # called directly, it wants the worker
     await hello("John")
 

@@ -101,6 +101,14 @@ async def test_callable_of_every_kind_becomes_handler(kind: str) -> None:
     assert (task.name, task.returns) == (name, Point)
 
 
+@pytest.mark.parametrize("kind", ["partial", "method", "object", "object with app"])
+async def test_async_callable_of_every_kind_runs_on_event_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brrr.ActiveWorker, "run_handler", None)
+    task, _ = TAKEN[kind]
+    local = brrr.LocalBrrr(handlers={"task": task, "scale": brrr.handler_no_arg(scale)})
+    assert await local.run("task")(Point(1, 3)) == Point(2, 6)
+
+
 async def test_builtin_with_parameters_becomes_handler() -> None:
     assert await brrr.LocalBrrr(handlers={"sqrt": brrr.handler_no_arg(math.sqrt)}).run("sqrt")(9) == 3.0
 
@@ -116,12 +124,17 @@ class HasGather(Protocol):
     async def gather(self, *awaitables: Any) -> Any: ...
 
 
+class HasTopic(Protocol):
+    topic: str
+
+
 class OwnWorker(brrr.ActiveWorker): ...
 
 
 async def typed_lazily(app: "ActiveWorker", n: int) -> None: ...
 async def typed_by_unknown_name(app: "Elsewhere", n: int) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 async def typed_by_protocol(app: HasGather, n: int) -> None: ...
+async def typed_by_attribute(app: HasTopic, n: int) -> None: ...
 async def typed_by_subclass(app: OwnWorker, n: int) -> None: ...
 async def typed_as_any(app: Any, n: int) -> None: ...
 async def typed_as_object(app: object, n: int) -> None: ...
@@ -131,7 +144,7 @@ async def named_self(self: brrr.ActiveWorker, n: int) -> None: ...
 
 
 WORKERS: list[Any] = [typed_lazily, typed_by_unknown_name, typed_by_protocol, typed_by_subclass, typed_as_any]
-WORKERS += [typed_as_object, typed_as_optional, untyped, named_self]
+WORKERS += [typed_by_attribute, typed_as_object, typed_as_optional, untyped, named_self]
 
 
 @pytest.mark.parametrize("function", WORKERS, ids=lambda function: function.__name__)

@@ -3,13 +3,18 @@
 import asyncio
 import threading
 from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import (
+    ArgumentError,
     CycleError,
     EncodeError,
+    HandlerError,
     NondeterminismError,
     SignatureError,
     SpawnLimitError,
@@ -193,3 +198,101 @@ async def test_calls_that_wait_for_each_other_are_an_error_and_not_a_wait() -> N
 
     with pytest.raises(CycleError, match="wait for each other"):
         await brrr.LocalBrrr(handlers={"ping": ping, "pong": pong}).run(ping)(1)
+
+
+@dataclass
+class Order:
+    item: str
+    cents: int = 100
+
+
+@brrr.handler_no_arg
+async def pay(order: Order, currency: str = "EUR") -> str:
+    raise RuntimeError("this costs money")
+
+
+@brrr.handler
+async def shop(app: brrr.ActiveWorker, item: str) -> list[str]:
+    return [
+        *await app.gather(app.call(pay)(Order(item)), app.call("pay", returns=str)(Order(item, 2), "USD")),
+        await app.call(pay)(currency="CHF", order=Order(item, 3)),
+    ]
+
+
+SHOP = {"shop": shop, "pay": pay}
+PAID = ["tea 100", "tea 2 USD", "tea 3 CHF"]
+
+
+@brrr.handler_no_arg
+async def describe(item: str, cents: int, more: list[str]) -> str:
+    return " ".join([item, str(cents), *more])
+
+
+async def fake_pay(order: Order, *currency: str) -> str:
+    assert isinstance(order, Order)
+    return " ".join([order.item, str(order.cents), *currency])
+
+
+def fake_pay_in_a_thread(bought: Any, *currency: str) -> str:
+    return f"{bought.item} {bought.cents}{''.join(f' {name}' for name in currency)}"
+
+
+async def fake_pay_with_app(app: brrr.ActiveWorker, order: Order, *currency: str) -> str:
+    return await app.call(describe)(order.item, order.cents, list(currency))
+
+
+FAKES: dict[str, Any] = {
+    "function": fake_pay,
+    "sync function": fake_pay_in_a_thread,
+    "lambda": lambda order, *currency: " ".join([order.item, str(order.cents), *currency]),
+    "handler": brrr.handler_no_arg(fake_pay),
+    "function with app": fake_pay_with_app,
+    "handler with app": brrr.handler(fake_pay_with_app),
+    "mock": Mock(side_effect=fake_pay_in_a_thread),
+    "async mock": AsyncMock(side_effect=fake_pay),
+}
+
+
+@pytest.mark.parametrize("codec", ["json", "json-object"])
+@pytest.mark.parametrize("kind", FAKES)
+@pytest.mark.parametrize("replaced", [pay, "pay"], ids=["handler", "name"])
+async def test_replacement_runs_for_calls_by_handler_and_by_name(replaced: Any, kind: str, codec: str) -> None:
+    local = brrr.LocalBrrr(handlers={**SHOP, "describe": describe}, replace={replaced: FAKES[kind]}, codec=codec)
+    assert await local.run(shop)("tea") == PAID
+
+
+async def test_replacement_of_name_without_handler_stands_for_other_programme() -> None:
+    @brrr.handler
+    async def asks(app: brrr.ActiveWorker, n: int) -> int:
+        return await app.call("far away", topic="other", returns=int)(n)
+
+    for fake in (AsyncMock(return_value=7), Mock(return_value=7), brrr.handler_no_arg(lambda n: n)):
+        assert await brrr.LocalBrrr(handlers={"asks": asks}, replace={"far away": fake}).run(asks)(7) == 7
+
+
+async def test_replacement_must_keep_type_of_result() -> None:
+    with pytest.raises(EncodeError, match="does not fit its annotation"):
+        await brrr.LocalBrrr(handlers=SHOP, replace={pay: lambda *_: 3}).run(shop)("tea")
+
+
+async def test_replacement_leaves_handlers_as_they_are() -> None:
+    await brrr.LocalBrrr(handlers=SHOP, replace={pay: fake_pay}).run(shop)("tea")
+    with pytest.raises(RuntimeError, match="this costs money"):
+        await brrr.LocalBrrr(handlers=SHOP).run(shop)("tea")
+
+
+async def test_replacement_of_unknown_handler_or_by_no_function_is_refused() -> None:
+    with pytest.raises(UnknownTaskError, match="'pay' is no handler here"):
+        await brrr.LocalBrrr(handlers={"shop": shop}, replace={pay: fake_pay}).run(shop)("tea")
+    with pytest.raises(HandlerError, match="str cannot be called"):
+        await brrr.LocalBrrr(handlers=SHOP, replace={pay: "paid"}).run(shop)("tea")  # type: ignore[dict-item]
+
+
+async def test_run_begins_on_given_topic() -> None:
+    @brrr.handler
+    async def where(app: brrr.ActiveWorker) -> str:
+        return app.topic
+
+    assert await brrr.LocalBrrr(handlers={"where": where}, topic="demo").run(where)() == "demo"
+    with pytest.raises(ArgumentError):
+        brrr.LocalBrrr(handlers={"where": where}, topic="")

@@ -62,6 +62,23 @@ async def test_call_that_is_never_awaited_is_warned_of_once(memory: str, task: b
     ]
 
 
+async def test_mistake_is_warned_of_once_however_many_calls_make_it(memory: str) -> None:
+    @brrr.handler
+    async def leaf(app: brrr.ActiveWorker, n: int) -> int:
+        app.call("other")(n)
+        return n
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> list[int]:
+        return list(await app.gather(*(app.call("inc")(n) for n in range(3))))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        async with serving(memory, {"top": top, "inc": leaf}) as fleet:
+            assert await fleet.run(top) == [0, 1, 2]
+    assert len(caught) == 1
+
+
 @pytest.mark.parametrize("task", [forgets, forgets_in_a_thread], ids=lambda task: task.name)
 async def test_call_that_is_never_awaited_fails_unit_test(task: brrr.Task) -> None:
     with pytest.raises(AwaitError, match="PendingCall of task 'inc' was never awaited by the handler 'task'"):

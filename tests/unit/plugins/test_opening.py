@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import brrr_core as brrr
 from brrr_core.backend import Backend, BackendUrl, Duration, Roles, Secret
 from brrr_core.backend.memory import MemoryBackend
 from brrr_core.codec import Codec
@@ -306,3 +307,35 @@ def test_a_broken_hook_is_named(site):
     site.metadata("brrr-hooks", "[brrr.hooks]\nbad = hooks_nowhere:A\n", version="4.0")
     with pytest.raises(BrokenPluginError, match=r"brrr-hooks 4\.0 .*hooks_nowhere"):
         load_hooks()
+
+
+# Opened roles
+
+
+async def test_opened_roles_are_used_as_they_are_and_stay_open():
+    async with open_backend("memory:") as backend:
+        found = roles(backend.queue, backend.store, backend.cache)
+        assert found.owned == ()
+        assert (found.queue.queue, found.store.store, found.cache.cache) == (
+            backend.queue,
+            backend.store,
+            backend.cache,
+        )
+        async with brrr.serve(backend.queue, backend.store, "memory:") as connection:
+            assert (connection.queue, connection.store) == (backend.queue, backend.store)
+        async with brrr.connect(backend.queue, backend, backend.cache) as connection:
+            assert (connection.store, connection.cache) == (backend.store, backend.cache)
+        await backend.queue.stats("topic")
+
+
+async def test_opened_queue_alone_is_no_store():
+    async with open_backend("memory:") as backend:
+        with pytest.raises(RoleError, match="MemoryQueue is a queue, not a store"):
+            roles(backend.queue)
+        with pytest.raises(RoleError, match="MemoryStore is a store, not a queue"):
+            roles(backend.store)
+
+
+def test_what_is_no_url_and_no_backend_is_refused():
+    with pytest.raises(RoleError, match="the store is a int"):
+        roles("memory:", 3)
