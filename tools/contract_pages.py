@@ -9,32 +9,33 @@ from brrr_core.contract.registry import ROLES, Rule, all_rules, rules_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "docs" / "contract"
-MADE: Final = "This page is made from the code, by `make docs`.\n"
+MADE: Final = "`make docs` writes this page from the code.\n"
 
 HEAD: Final = """\
 # The contract
 
-What every backend and every codec must do, rule by rule: what is demanded, why the engine needs it, how it is tested.
-`brrr contract URL` runs them on a backend, and so do the test classes of `brrr_core.contract`.
+The contract is the list of rules that every backend and every codec must obey. The page of a rule states its demand,
+why the engine needs it, and how it is tested. `brrr contract URL` runs the rules on a backend, and so do the test
+classes of `brrr_core.contract`.
 
-A rule without a condition holds for every backend of its role, and cannot be skipped. One that needs a capability is
-demanded where the manifest declares it. [Mutants](mutants.md) are backends that are broken on purpose: each rule is
-proved by one at least that it catches.
+A rule without a condition applies to every backend of its role, and cannot be skipped. A rule that needs a capability
+applies if the manifest declares it. [Mutants](mutants.md) are deliberately broken backends; each rule catches at least
+one of them.
 """
 
 MUTANTS: Final = """\
 # Mutants
 
-Backends and codecs that are broken on purpose, each in one way. On every run of `make test` each must be caught by the
-rules that are named here, and the same rules must pass where nothing is broken.
+Mutants are backends and codecs that are deliberately broken, each in one way. `make test` checks that the rules named
+here catch each mutant, and that the same rules pass on the unbroken backend.
 
-| mutant | what is wrong with it | caught by |
+| mutant | defect | caught by |
 | --- | --- | --- |
 """
 
 
 def main() -> None:
-    """Write the pages, and remove those that are no more."""
+    """Write the pages, and remove obsolete ones."""
     FOLDER.mkdir(exist_ok=True)
     made = pages()
     for old in FOLDER.glob("*.md"):
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def pages() -> dict[str, str]:
-    """File name to text."""
+    """Return the text of each page by its file name."""
     families = {family: list(rules) for family, rules in groupby(all_rules(), key=lambda rule: rule.family)}
     made = {f"{family.lower()}.md": _family(family, rules) for family, rules in families.items()}
     return {"README.md": _index(), "mutants.md": _mutants(), **made}
@@ -55,7 +56,7 @@ def pages() -> dict[str, str]:
 def _index() -> str:
     lines = [HEAD]
     for role in ROLES:
-        lines += [f"## {role.capitalize()}\n", "| rule | demands | applies |", "| --- | --- | --- |"]
+        lines += [f"## {role.capitalize()}\n", "| rule | demand | applies |", "| --- | --- | --- |"]
         lines += [f"| {_link(rule)} | {_cell(rule.demand)} | {_applies(rule)} |" for rule in rules_of(role)]
         lines.append("")
     return "\n".join([*lines, MADE])
@@ -70,9 +71,9 @@ def _family(family: str, rules: list[Rule]) -> str:
 
 
 def _applies(rule: Rule) -> str:
-    conditions = [f"where `{rule.needs}` is declared"] * bool(rule.needs)
-    conditions += [f"where `{rule.unless}` is not declared"] * bool(rule.unless)
-    conditions += ["where two backends on one URL share anything"] * rule.pair
+    conditions = [f"if `{rule.needs}` is declared"] * bool(rule.needs)
+    conditions += [f"if `{rule.unless}` is not declared"] * bool(rule.unless)
+    conditions += ["if two backends on one URL share data"] * rule.pair
     return " and ".join(conditions) or "always"
 
 

@@ -1,4 +1,4 @@
-"""docs/contract/ is what the rules and the mutants make it."""
+"""The committed pages of docs/contract/ are up to date."""
 
 import importlib.util
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_pages_of_the_contract_are_what_the_code_makes_them() -> None:
+def test_contract_pages_are_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("contract_pages", ROOT / "tools" / "contract_pages.py")
     assert spec is not None
     assert spec.loader is not None

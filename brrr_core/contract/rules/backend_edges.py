@@ -31,11 +31,11 @@ CANARY: Final = "Sup3rS3cretCanary"
 
 @rule("BACKEND-FAIL-01")
 async def tells_unreachable(ctx: Context) -> None:
-    """A server that cannot be reached is a `BackendUnavailableError` with its address and a remedy, in bounded time.
+    """If a server cannot be reached, `BackendUnavailableError` names its address and a remedy, in bounded time.
 
-    Why: It is the first error that a user sees, and an engine that retries must know that it can.
+    Why: It is often the first error that a user sees. The engine must also know that it can retry.
 
-    Test: A URL behind which nothing answers is opened; the error must come within 45 seconds.
+    Test: A URL behind which no server answers is opened. The error must be raised within 45 seconds.
     """
     with unreachable(ctx.target) as url:
         async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
@@ -49,12 +49,12 @@ async def tells_unreachable(ctx: Context) -> None:
 
 @rule("BACKEND-FAIL-02")
 async def fails_cleanly(ctx: Context) -> None:
-    """A failed opening leaves nothing open: closing afterwards does nothing, and the next opening fails alike.
+    """A failed opening leaves nothing open: closing then does nothing, and the next opening fails in the same way.
 
-    Why: Programmes try again until the server is there.
+    Why: Programs retry until the server is up.
 
-    Test: A URL behind which nothing answers is opened three times, and closed in between. The kit then looks for what
-    is left.
+    Test: A URL behind which no server answers is opened three times, and closed in between. The kit then looks for
+    leftovers.
     """
     with unreachable(ctx.target) as url:
         backend = impatient(open_backend(url))
@@ -66,11 +66,12 @@ async def fails_cleanly(ctx: Context) -> None:
 
 @rule("BACKEND-FAIL-03", limit=120)
 async def tells_silent(ctx: Context) -> None:
-    """A server that takes connections and says nothing is an error of the backend's within its timeout.
+    """If a server accepts connections and sends nothing, opening raises an error of the backend within its timeout.
 
-    Why: Firewalls and overloaded servers do that; a worker that hangs in its start is not restarted.
+    Why: Firewalls and overloaded servers behave this way. A worker that hangs at its start is not restarted.
 
-    Test: The URL is opened with the address of a socket that never answers. For URLs whose host is a server.
+    Test: The URL is opened with the address of a socket that never answers. The rule applies to URLs whose host is a
+    server.
     """
     with silent_server() as address:
         _, backend = backend_at(ctx.target, address)
@@ -135,12 +136,13 @@ def _secret_urls(url: str, manifest: BackendManifest, address: str) -> list[str]
 
 @rule("BACKEND-SECRET-01", limit=300)
 async def keeps_secrets(ctx: Context) -> None:
-    """A password never shows: not in what a backend says of itself, in no error, cause or traceback, in no log.
+    """A password never shows: not in a `repr`, an error, a cause, a traceback or a log.
 
-    Why: Errors go to logs, and logs to people.
+    Why: Errors go to logs, and people read logs.
 
-    Test: URLs with a canary as their password, in every secret option, and in places where a secret should not stand,
-    are made and opened, at an address where nothing answers. The canary must be in no text that comes of it.
+    Test: URLs contain a canary as their password, in every secret option, and in places that should not hold a secret.
+    Backends are made of them and opened at an address where no server answers. No resulting text may contain the
+    canary.
     """
     url = ctx.target.url
     if url is None:
@@ -155,11 +157,12 @@ async def keeps_secrets(ctx: Context) -> None:
 
 @rule("BACKEND-OPTION-01")
 async def refuses_options(ctx: Context) -> None:
-    """An option that is unknown, repeated or of the wrong type is refused with `OptionError`, before any opening.
+    """An unknown, repeated or ill-typed option is refused with `OptionError`, before the backend is opened.
 
-    Why: A misspelt `lease` that is ignored is found in production.
+    Why: If a misspelt `lease` is ignored, the mistake shows only in production.
 
-    Test: Each is added to the URL, for every option of the manifest. A number of 0 is taken or refused in that way too.
+    Test: Such options are added to the URL, for every option of the manifest. A number of 0 is either accepted or
+    refused with the same error.
     """
     url = ctx.target.url
     if url is None:
@@ -195,9 +198,9 @@ def _made(url: str) -> BaseException | None:
 
 @rule("BACKEND-PROC-01")
 async def refuses_pickling(ctx: Context) -> None:
-    """A backend cannot be pickled: `ForkedError` says to send its URL.
+    """A backend cannot be pickled: `ForkedError` says that its URL must be sent instead.
 
-    Why: A pool of processes pickles what it is given; a connection that is used by two processes mixes their answers.
+    Why: A process pool pickles its arguments. If two processes use one connection, their answers mix.
 
     Test: A backend is pickled before it is opened, and while it is open.
     """
@@ -217,11 +220,11 @@ def _pickled(backend: Backend) -> BaseException | None:
 
 @rule("BACKEND-PROC-02")
 async def refuses_forking(ctx: Context) -> None:
-    """An open backend refuses to be used in a forked process, with `ForkedError`, and works on in its own.
+    """An open backend raises `ForkedError` if a forked process uses it, and still works in its own process.
 
     Why: Two processes on one socket read each other's answers.
 
-    Test: The process forks, and the child asks for the roles. Where the system can fork.
+    Test: The process forks, and the child reads the roles. The rule applies if the system can fork.
     """
     if not hasattr(os, "fork"):
         raise NotApplicableError("this system cannot fork")
@@ -242,11 +245,11 @@ async def refuses_forking(ctx: Context) -> None:
 
 @rule("BACKEND-MANIFEST-01")
 async def carries_manifest(ctx: Context) -> None:
-    """A backend carries the manifest that its plugin ships, and the manifest's example is a URL of its own.
+    """A backend carries the manifest that its plugin ships, and the example in the manifest is a URL of the backend.
 
-    Why: Capabilities are read from it, by the engine and by this kit.
+    Why: The engine and this kit read the capabilities from it.
 
-    Test: The manifest of a backend is compared with the registry's; the example is read.
+    Test: The manifest of a backend is compared with that of the registry, and the example is parsed.
     """
     manifest = ctx.target.manifest
     check(ctx.target.backend().manifest == manifest, "the backend does not carry the manifest that its plugin ships")
@@ -269,10 +272,11 @@ print(json.dumps(sorted(named - own - sys.stdlib_module_names - {name for name i
 async def light_manifest(ctx: Context) -> None:
     """Loading the manifest imports no client library.
 
-    Why: Listing the plugins, and choosing among them, must be cheap; a broken library that nobody uses hurts nobody.
+    Why: Listing the plugins and choosing among them must be cheap. A broken library must not affect users who do not
+    need it.
 
-    Test: A new process loads the manifest; no modules may be there but those of Python, of brrr-core and of the
-    plugin's own package. For installed plugins.
+    Test: A new process loads the manifest. It may then hold only modules of Python, of brrr-core and of the plugin's
+    own package. The rule applies to installed plugins.
     """
     url = ctx.target.url
     if url is None or not REGISTRY.backends.find(parse_url(url).url.scheme).origin.distribution:

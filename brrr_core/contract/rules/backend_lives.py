@@ -41,11 +41,11 @@ async def _use(ctx: Context, backend: Backend) -> None:
 
 @rule("BACKEND-OPEN-01")
 async def opens_again(ctx: Context) -> None:
-    """A backend that was closed can be opened again, and works.
+    """A closed backend can be opened again, and works.
 
-    Why: A connection is lost, and the same object is opened anew.
+    Why: When a connection is lost, the same object is opened again.
 
-    Test: One backend is opened, used and closed, twice.
+    Test: One backend is opened, used and closed twice.
     """
     backend = ctx.target.backend()
     for _ in range(2):
@@ -55,11 +55,11 @@ async def opens_again(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-02")
 async def closes_twice(ctx: Context) -> None:
-    """Closing what is not open does nothing: never opened, or closed already.
+    """Closing a backend that was never opened, or is already closed, does nothing.
 
-    Why: Whoever cleans up after an error does not know how far the opening came.
+    Why: Code that cleans up after an error does not know if the backend was open.
 
-    Test: A backend is closed before it is opened, and three times after.
+    Test: A backend is closed before it is opened, and three times afterwards.
     """
     backend = ctx.target.backend()
     await backend.close()
@@ -70,11 +70,11 @@ async def closes_twice(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-03")
 async def refuses_second_open(ctx: Context) -> None:
-    """Opening a backend that is open is refused, and it stays open.
+    """Opening an open backend is refused, and the backend stays open.
 
-    Why: Two owners of one object would close it under each other.
+    Why: Two owners of one object would each close it for the other.
 
-    Test: A backend is opened twice; `BackendClosedError` must come, and the backend must work.
+    Test: A backend is opened twice. The second time must raise `BackendClosedError`, and the backend must still work.
     """
     backend = await ctx.backend()
     refused(await raised(backend.open()), BackendClosedError, "opening a backend that is open")
@@ -83,11 +83,11 @@ async def refuses_second_open(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-04")
 async def offers_what_it_declares(ctx: Context) -> None:
-    """An open backend offers the roles of its manifest, each of its class, and no other; a closed one offers none.
+    """An open backend offers exactly the roles of its manifest, each of its class. A closed backend offers none.
 
-    Why: Roles are chosen by the manifest, before a backend is opened.
+    Why: The engine chooses roles by the manifest, before it opens a backend.
 
-    Test: The roles are compared with the manifest, and asked for before and after.
+    Test: The roles are compared with the manifest, and read before opening and after closing.
     """
     backend = ctx.target.backend()
     refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was not opened")
@@ -113,9 +113,9 @@ def _roles_of(backend: Backend) -> BaseException | None:
 async def closed_refuses(ctx: Context) -> None:
     """Every operation of a closed backend raises `BackendClosedError`.
 
-    Why: A handler that runs on during a shutdown gets an error that says so, not a hang or a broken pipe.
+    Why: A handler that still runs during a shutdown must get a clear error, not a hang or a broken pipe.
 
-    Test: The roles of a backend are kept beyond its closing, and all their operations are asked for.
+    Test: The roles of a backend are kept after it is closed, and all their operations are called.
     """
     backend = ctx.target.backend()
     topic, key = ctx.topic(), ctx.key()
@@ -154,11 +154,11 @@ async def closed_refuses(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-06")
 async def closing_ends_waits(ctx: Context) -> None:
-    """A receive that waits while its backend is closed raises `BackendClosedError`.
+    """If a backend is closed while a receive waits, the receive raises `BackendClosedError`.
 
-    Why: A receive that waits on would keep the process from ending.
+    Why: Otherwise the receive would keep the process from ending.
 
-    Test: A receive would wait for ten minutes; the backend is closed; the receive must end within the grace.
+    Test: A receive waits up to ten minutes while the backend is closed. The receive must end within the grace.
     """
     if not ctx.target.offers("queue"):
         raise NotApplicableError("the manifest offers no queue")
@@ -173,11 +173,12 @@ async def closing_ends_waits(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-07")
 async def fresh_loops(ctx: Context) -> None:
-    """A backend works in an event loop of its own each time: nothing is kept of a loop that has ended.
+    """A backend works in a new event loop each time it is opened: it keeps nothing of an ended loop.
 
-    Why: Tests, command lines and notebooks run one `asyncio.run` after the other.
+    Why: Tests, command lines and notebooks call `asyncio.run` several times.
 
-    Test: One backend object is opened, used and closed in three loops that follow each other, two in other threads.
+    Test: One backend object is opened, used and closed in three loops one after the other, two of them in other
+    threads.
     """
     backend = ctx.target.backend()
 
@@ -192,11 +193,11 @@ async def fresh_loops(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-08")
 async def sets_up(ctx: Context) -> None:
-    """`setup` can be run again and again, before opening, and says what it did in lines of text.
+    """`setup` can be run repeatedly before opening, and reports its changes as lines of text.
 
-    Why: `brrr setup URL` is run by every deployment.
+    Why: Every deployment runs `brrr setup URL`.
 
-    Test: It is run twice on new backends, and then one is opened and used.
+    Test: It is run twice on new backends. Then one is opened and used.
     """
     for _ in range(2):
         said = await ctx.target.backend().setup()
@@ -206,11 +207,11 @@ async def sets_up(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-09")
 async def opening_cancelled(ctx: Context) -> None:
-    """An opening that is cancelled leaves nothing open, and the backend can be opened afterwards.
+    """A cancelled opening leaves nothing open, and the backend can be opened afterwards.
 
-    Why: A programme is stopped while it starts.
+    Why: A program may be stopped while it starts.
 
-    Test: Openings are cancelled after 0, 1, 2 … turns of the loop; then no task, thread or file is left, and the same
+    Test: Openings are cancelled after 0, 1, 2 … turns of the loop. Then no task, thread or file is left, and the same
     backend is opened and used.
     """
     measured = ctx.target.backend()
@@ -227,12 +228,12 @@ async def opening_cancelled(ctx: Context) -> None:
 
 @rule("BACKEND-OPEN-10")
 async def waits_for_its_server(ctx: Context) -> None:
-    """A backend that has `retry_for` opens when its server comes up within that time.
+    """A backend that has `retry_for` opens if its server comes up within that time.
 
     Why: A worker is often started shortly before its server.
 
-    Test: The URL is opened with the address of a closed port; half a second later the server answers there. For URLs
-    with a host and a port, whose server can be reached through another port.
+    Test: The URL is opened with the address of a closed port; half a second later the server answers there. The rule
+    applies to URLs with a host and a port, if the server can be reached through another port.
     """
     async with Late(ctx.target) as there, Late(ctx.target) as late:
         await there.listen()
@@ -259,10 +260,10 @@ async def waits_for_its_server(ctx: Context) -> None:
 async def leaves_nothing(ctx: Context) -> None:
     """A closed backend leaves no task, thread, file or socket behind.
 
-    Why: What is left keeps a process from ending, or runs out of descriptors after a thousand openings.
+    Why: Leftovers keep a process from ending, or exhaust its descriptors after a thousand openings.
 
-    Test: A backend is opened, used and closed; then the loop's tasks, the threads and the open files are as before. The
-    first round, which may start the loop's own thread pool, is not compared.
+    Test: A backend is opened, used and closed. Then the tasks of the loop, the threads and the open files are as
+    before. The first round may start the thread pool of the loop, so it is not compared.
     """
     async with ctx.target.backend() as backend:
         await _use(ctx, backend)
@@ -280,9 +281,9 @@ async def leaves_nothing(ctx: Context) -> None:
 
 @rule("BACKEND-CLEAN-02")
 async def closes_under_use(ctx: Context) -> None:
-    """Closing a backend ends the operations that are under way: each returns, or raises `BackendClosedError`.
+    """Closing a backend ends its running operations: each returns, or raises `BackendClosedError`.
 
-    Why: A worker is stopped in the middle of its work; an operation that never ends keeps it alive.
+    Why: A worker is stopped in the middle of its work. An operation that never ends would keep it alive.
 
     Test: Twenty operations are started, and the backend is closed a few turns of the loop later. All must end within
     the grace.
@@ -309,11 +310,11 @@ async def _forget(queue: Queue, topic: str) -> None:
 
 @rule("BACKEND-CLEAN-03")
 async def closes_after_errors(ctx: Context) -> None:
-    """A backend is closed when its `async with` is left by an error or a cancellation, which passes unchanged.
+    """An error or a cancellation that leaves `async with` closes the backend, and passes unchanged.
 
-    Why: That is how most programmes end.
+    Why: Most programs end this way.
 
-    Test: An error, and a cancellation, leave the block; then the backend is closed, and can be opened again.
+    Test: An error, and then a cancellation, leaves the block. The backend is closed afterwards and can be opened again.
     """
     for leaving in (LookupError("ours"), CancelledError("ours")):
         backend = ctx.target.backend()
@@ -332,12 +333,12 @@ async def closes_after_errors(ctx: Context) -> None:
 
 @rule("BACKEND-CLEAN-04")
 async def many_openings(ctx: Context) -> None:
-    """Thirty openings and closings leave what one leaves: nothing.
+    """Thirty openings and closings leave nothing behind.
 
-    Why: A test suite opens thousands.
+    Why: A test suite opens thousands of backends.
 
-    Test: Tasks, threads, files and warnings of the interpreter are compared by the kit after every rule; here, after
-    thirty openings, and one backend that was made and never opened.
+    Test: After every rule the kit compares tasks, threads, files and warnings of the interpreter. This rule opens a
+    backend thirty times, and makes one that is never opened.
     """
     ctx.target.backend()
     for _ in range(30):
@@ -348,16 +349,16 @@ async def many_openings(ctx: Context) -> None:
 
 @rule("BACKEND-CLEAN-05")
 async def tasks_cancelled_from_outside(ctx: Context) -> None:
-    """If others cancel a backend's tasks, every operation still ends: it returns, or raises a `BackendError`.
+    """If others cancel the tasks of a backend, every operation still ends: it returns, or raises a `BackendError`.
 
     Why: `asyncio.run` cancels all tasks of its loop when the program is interrupted twice, when a task raises
-    `SystemExit`, and after `loop.stop()`. An operation that waits for a task that has ended hangs for ever, and the
-    process ignores SIGTERM.
+    `SystemExit`, and after `loop.stop()`. An operation that waits for an ended task would hang, and the process would
+    ignore SIGTERM.
 
     Test: All tasks that a backend has made are cancelled: at rest, and some turns of the loop after twenty operations,
-    or the opening, have begun; with and without the operations' own tasks. Operations under way must end within 15
-    seconds, and a receive that waits, operations that begin afterwards, and closing within 5 seconds each. Only an
-    operation that was cancelled itself may raise a `CancelledError`.
+    or the opening, have begun; with the tasks of the operations and without them. Running operations must end within 15
+    seconds. A waiting receive, later operations and closing must end within 5 seconds each. An operation may raise a
+    `CancelledError` only if it was cancelled itself.
     """
     for turns in (0, 1, 3, 10, 30):
         await _cancel_while_opening(ctx, turns)

@@ -38,13 +38,13 @@ LARGE: Final = 10**15
 
 @rule("CACHE-COUNT-01")
 async def counts(ctx: Context) -> None:
-    """A counter begins at 0, and an increment gives what it is after it: of any amount, negative and 0 too.
+    """A counter starts at 0, and an increment by any amount, also negative or 0, returns the new count.
 
-    Why: The spawn limit compares the count of a root with a bound; a schedule with a limit of its own counts up to it
-    from far below 0.
+    Why: The spawn limit compares the count of a root id with a bound. A schedule with its own limit counts up to the
+    bound from far below 0.
 
-    Test: A counter is read by 0, increased, decreased below 0, increased by a large number, and read. Another begins at
-    minus 10**15, and is counted up past 0.
+    Test: A counter is read by adding 0, increased, decreased below 0, increased by a large number, and read. Another
+    starts at minus 10**15 and is counted up past 0.
     """
     cache, name = await ctx.cache(), ctx.counter()
     seen = [(await cache.increment({name: amount}))[name] for amount in (0, 1, 1, 5, -10, 0, LARGE, -LARGE, 3)]
@@ -56,11 +56,11 @@ async def counts(ctx: Context) -> None:
 
 @rule("CACHE-COUNT-02")
 async def many_counters(ctx: Context) -> None:
-    """One call increases many counters, each by its own amount, and gives each by its name; none gives none.
+    """One operation increments many counters, each by its own amount, and returns each new count by name.
 
-    Why: The children of a gather are counted in one call, for all their roots.
+    Why: The engine counts the children of a gather for all their root ids in one operation.
 
-    Test: 1,000 counters are increased by amounts of their own, and set back; an empty mapping gives an empty dict.
+    Test: 1,000 counters are incremented by different amounts and set back. An empty mapping returns an empty dict.
     """
     cache = await ctx.cache()
     amounts = {ctx.counter(): number - 500 for number in range(1000)}
@@ -73,11 +73,11 @@ async def many_counters(ctx: Context) -> None:
 
 @rule("CACHE-COUNT-03")
 async def hostile_names(ctx: Context) -> None:
-    """Counters of different names are different counters, whatever the names are.
+    """Counters with different names are different counters, for all names.
 
-    Why: A root id is any ASCII token of any SDK; two roots that share a counter would stop each other.
+    Why: A root id is any ASCII token of any SDK. If two root ids shared a counter, one schedule would stop the other.
 
-    Test: A score of hostile names are each increased by an amount of their own.
+    Test: Some twenty hostile names are each incremented by their own amount.
     """
     cache = await ctx.cache()
     amounts = {ctx.own_counter(f"{ctx.prefix}{name}"): number + 1 for number, name in enumerate(NAMES)}
@@ -87,11 +87,11 @@ async def hostile_names(ctx: Context) -> None:
 
 @rule("CACHE-RACE-01")
 async def exact(ctx: Context) -> None:
-    """Increments at the same time are all counted, and no two by 1 give the same number.
+    """All concurrent increments are counted, and no two increments by 1 return the same number.
 
-    Why: A count that is too low lets an infinite recursion run on.
+    Why: If the count is too low, an infinite recursion is not stopped.
 
-    Test: Ten clients add 1 to one counter twenty times each: the numbers that they get are 1 to 200, each once.
+    Test: Ten clients add 1 to one counter twenty times each. They get the numbers 1 to 200, each once.
     """
     cache, name = await ctx.cache(), ctx.counter()
     seen = await _count([cache], name)
@@ -110,9 +110,9 @@ async def _count(caches: Sequence[Cache], name: str) -> list[int]:
 
 @rule("CACHE-RACE-02", pair=True)
 async def exact_between_backends(ctx: Context) -> None:
-    """Two backends on one URL count with the same counters, exactly.
+    """Two backends on one URL share their counters, exactly.
 
-    Why: Each worker has a backend of its own.
+    Why: Each worker has its own backend.
 
     Test: As CACHE-RACE-01, with the clients on two backends.
     """
@@ -123,11 +123,11 @@ async def exact_between_backends(ctx: Context) -> None:
 
 @rule("CACHE-RACE-03", needs="cache.shared", processes=True)
 async def exact_between_processes(ctx: Context) -> None:
-    """Several processes count with the same counters, exactly.
+    """Several processes share their counters, exactly.
 
-    Why: A workflow is spread over the fleet; its count must be one.
+    Why: A workflow runs on the whole fleet, and needs one count.
 
-    Test: Three processes add 1 fifty times each, from one moment on: the numbers are 1 to 150, each once.
+    Test: Three processes start at the same moment and add 1 fifty times each. They get the numbers 1 to 150, each once.
     """
     cache, name = await ctx.cache(), ctx.counter()
     agents = await gather(*(ctx.agent() for _ in range(3)))
@@ -139,12 +139,12 @@ async def exact_between_processes(ctx: Context) -> None:
 
 @rule("CACHE-CANCEL-01")
 async def increment_cancelled(ctx: Context) -> None:
-    """An increment that is cancelled has counted once or not at all, and others are counted on.
+    """A cancelled increment has counted once or not at all, and other increments still work.
 
-    Why: A worker is told to stop while it schedules.
+    Why: A worker may be stopped while it schedules.
 
-    Test: Increments by 1,000 are cancelled after 0, 1, 2 … turns of the loop; the counter then holds 0 or 1,000, and
-    one more if 1 is added.
+    Test: Increments by 1,000 are cancelled after 0, 1, 2 … turns of the loop. The counter then holds 0 or 1,000, and
+    adding 1 returns one more.
     """
     cache = await ctx.cache()
     turns = await ctx.turns_of(partial(cache.increment, {ctx.counter(): 1}))
@@ -157,11 +157,11 @@ async def increment_cancelled(ctx: Context) -> None:
 
 @rule("CACHE-DURABLE-01", needs="cache.durable", processes=True)
 async def survives_death(ctx: Context) -> None:
-    """What was counted survives the death of the process that counted.
+    """A count survives the death of the process that counted.
 
-    Why: It is declared.
+    Why: The manifest declares it.
 
-    Test: A process counts to five and is killed; the URL is opened, and the counter is 5.
+    Test: A process counts to five and is killed. The URL is opened again, and the counter is 5.
     """
     name = ctx.counter()
     agent = await ctx.agent()

@@ -66,12 +66,12 @@ def _turned(value: Any) -> Any:
 
 @rule("CODEC-HASH-01")
 async def order_free(ctx: CodecContext) -> None:
-    """A call's hash and payload do not depend on the order of dict keys, sets or keyword arguments, nor on the attempt.
+    """The hash and payload of a call do not depend on the attempt, or on the order of dict keys, sets or keywords.
 
-    Why: A re-run must find the calls that it made before; another hash is another call, and the workflow runs for ever.
+    Why: A re-run must find its earlier calls. Another hash is another call, and the workflow would never end.
 
-    Test: Calls are encoded twice, with all dicts and keyword arguments in the other order, and with sets of other
-    histories.
+    Test: Calls are encoded twice: the second time all dicts and keyword arguments have the reverse order, and sets are
+    built differently.
     """
     codec = ctx.codec
     for value in VALUES:
@@ -107,12 +107,12 @@ print(json.dumps([[call.call_hash, call.payload.hex()] for call in calls]))
 
 @rule("CODEC-HASH-02")
 async def same_everywhere(ctx: CodecContext) -> None:
-    """A call has the same hash and payload in every process, whatever the seed of Python's own hashes.
+    """A call has the same hash and payload in every process, for every seed of Python's own hashes.
 
     Why: One worker schedules a call, and another looks for its value.
 
-    Test: Three processes with different `PYTHONHASHSEED` encode the same calls, with dicts that are made of sets. A
-    codec object is made there by calling its class.
+    Test: Three processes with different `PYTHONHASHSEED` encode the same calls, with dicts that are made of sets. If
+    the codec is an object, they make one by calling its class.
     """
     if ctx.target.place is None:
         raise NotApplicableError("the codec is of a class that other processes cannot import")
@@ -141,9 +141,9 @@ async def same_everywhere(ctx: CodecContext) -> None:
 
 @rule("CODEC-HASH-03")
 async def printable(ctx: CodecContext) -> None:
-    """A call's hash is printable US-ASCII and not empty, whatever the task and its arguments are called.
+    """The hash of a call is printable US-ASCII and not empty, for all task names and arguments.
 
-    Why: PROTOCOL.md: it is a key of every store, and a part of every message.
+    Why: It is part of store keys and of every message (docs/reference/protocol.md).
 
     Test: Hostile task names and arguments are encoded.
     """
@@ -156,12 +156,12 @@ async def printable(ctx: CodecContext) -> None:
 
 @rule("CODEC-HASH-04")
 async def distinct(ctx: CodecContext) -> None:
-    """Different calls have different hashes: of other tasks, other arguments, other places and other types.
+    """Different calls have different hashes: other tasks, other arguments, other positions and other types.
 
-    Why: The hash is the call's identity; two calls of one hash have one value.
+    Why: The hash is the identity of a call. Two calls with one hash would share one value.
 
     Test: A hundred different calls are encoded, among them `f(1)` and `f("1")`, `f([1])` and `f(1)`, `f(1, 2)` and
-    `f([1, 2])`, and tasks whose names and arguments run into each other.
+    `f([1, 2])`, and tasks whose names and arguments look alike when joined.
     """
     calls = {f"{name!r} of 0.5": ctx.call(name, 0.5) for name in NAMES}
     calls |= {f"task of {value!r}": ctx.call("task", value) for value in VALUES}
@@ -190,11 +190,11 @@ async def distinct(ctx: CodecContext) -> None:
 
 @rule("CODEC-HASH-05")
 async def named_call(ctx: CodecContext) -> None:
-    """An encoded call keeps the name of its task, and is equal each time it is encoded.
+    """An encoded call keeps the name of its task, and each encoding of it is equal.
 
     Why: The call record names the handler.
 
-    Test: Calls of hostile names are encoded twice.
+    Test: Calls with hostile names are encoded twice.
     """
     for name in NAMES:
         equal(ctx.call(name, 1).task_name, name, "the task's name of a call")
@@ -203,11 +203,12 @@ async def named_call(ctx: CodecContext) -> None:
 
 @rule("CODEC-ROUND-01")
 async def arguments_return(ctx: CodecContext) -> None:
-    """A task is called with the arguments that were encoded.
+    """A task is called with the encoded arguments.
 
-    Why: That is a call.
+    Why: A call consists of its task and its arguments.
 
-    Test: Values of all plain types are encoded as an argument of a task without annotations, and together as several.
+    Test: Values of all plain types are encoded as one argument of a task without annotations, and then several
+    together.
     """
     for value in VALUES:
         args, kwargs = await ctx.arguments(ctx.call("task", value))
@@ -218,11 +219,11 @@ async def arguments_return(ctx: CodecContext) -> None:
 
 @rule("CODEC-ROUND-02")
 async def results_return(ctx: CodecContext) -> None:
-    """A result that was encoded is decoded to the same value, by any codec object, as often as it is asked for.
+    """An encoded result is decoded to the same value, by any codec object, any number of times.
 
-    Why: Parents of one child each read its value.
+    Why: All parents of a child read its value.
 
-    Test: Values of all plain types are returned by a task, and decoded twice, untyped and as `object`.
+    Test: A task returns values of all plain types. Each is decoded twice, untyped.
     """
     for value in VALUES:
         payload = await ctx.result(value)
@@ -234,11 +235,11 @@ async def results_return(ctx: CodecContext) -> None:
 
 @rule("CODEC-ROUND-03")
 async def keywords_return(ctx: CodecContext) -> None:
-    """Keyword arguments come back under their names.
+    """Keyword arguments are passed under their names.
 
-    Why: Calls are written with them.
+    Why: Users write calls with keyword arguments.
 
-    Test: A call of three keyword arguments is encoded; the task has two as parameters, one of them annotated.
+    Test: A call with three keyword arguments is encoded. The task has two of them as parameters, both annotated.
     """
     call = ctx.codec.encode_call("task", (), {"count": 3, "name": "x", "rest": [1]})
     seen: list[object] = []
@@ -254,11 +255,11 @@ async def keywords_return(ctx: CodecContext) -> None:
 
 @rule("CODEC-ROUND-04")
 async def shared_object(ctx: CodecContext) -> None:
-    """One codec object serves many calls at the same time.
+    """One codec object serves many concurrent calls.
 
-    Why: A worker has one codec, and a hundred calls in flight.
+    Why: A worker has one codec and may run a hundred calls at the same time.
 
-    Test: Fifty calls with values of their own are invoked together, each suspended in its task.
+    Test: Fifty calls with different values are invoked concurrently, each suspended in its task.
     """
 
     async def one(number: int) -> None:
@@ -274,11 +275,11 @@ async def shared_object(ctx: CodecContext) -> None:
 
 @rule("CODEC-ERROR-01")
 async def refuses_arguments(ctx: CodecContext) -> None:
-    """An argument that cannot be encoded is an `EncodeError` that names the task and the argument's type.
+    """An argument that cannot be encoded raises an `EncodeError` that names the task and the type of the argument.
 
-    Why: The user must find it in a workflow of a thousand calls; the engine buries such a call at once.
+    Why: The user must find it in a workflow of a thousand calls. The engine dead-letters such a call at once.
 
-    Test: An object of a class that no codec knows, a function and a dict that contains itself are given, plain and
+    Test: An object of a class that no codec knows, a function, and a dict that contains itself are passed, directly and
     nested.
     """
     endless: dict[str, object] = {}
@@ -300,9 +301,9 @@ def _encoded(ctx: CodecContext, value: object) -> BaseException | None:
 
 @rule("CODEC-ERROR-02")
 async def refuses_results(ctx: CodecContext) -> None:
-    """A result that cannot be encoded is an `EncodeError` that names the task.
+    """A result that cannot be encoded raises an `EncodeError` that names the task.
 
-    Why: Otherwise the call fails for ever, and nobody knows of which.
+    Why: Otherwise the call fails on every attempt, and the user does not learn which call it is.
 
     Test: A task returns an object of a class that no codec knows.
     """
@@ -318,12 +319,13 @@ async def refuses_results(ctx: CodecContext) -> None:
 
 @rule("CODEC-ERROR-03")
 async def refuses_garbage(ctx: CodecContext) -> None:
-    """Bytes that are no payload or no result are a `DecodeError`, and the task is not called.
+    """Bytes that are not a valid payload or result raise a `DecodeError`, and the task is not called.
 
-    Why: Another codec, or another version of it, wrote them; the error must say so rather than run a task on rubbish.
+    Why: Another codec, or another version of it, wrote them. An error is better than a task that runs with invalid
+    arguments.
 
-    Test: Empty, cut and random bytes are decoded, as a payload and as a result. An empty result may be None: a
-    TypeScript function that returns nothing writes it.
+    Test: Empty, cut and random bytes are decoded, as a payload and as a result. An empty result may be decoded to None,
+    because a TypeScript function without a result writes it.
     """
     good = ctx.call("task", ["long enough to be cut"])
     result = await ctx.result(["long enough to be cut"])
@@ -348,12 +350,13 @@ async def refuses_garbage(ctx: CodecContext) -> None:
 
 @rule("CODEC-ERROR-04")
 async def refuses_misfits(ctx: CodecContext) -> None:
-    """Arguments that do not fit the task's parameters are a `DecodeError`, and the task is not called.
+    """Arguments that do not fit the parameters of the task raise a `DecodeError`, and the task is not called.
 
-    Why: A handler was changed while its calls were on their way; running it with the wrong arguments is worse than not.
+    Why: A handler may change while its calls are queued. Running it with the wrong arguments is worse than not running
+    it.
 
-    Test: Too many arguments, too few, and one of the wrong type for its annotation. If the codec decodes dataclasses,
-    one with a field that its dataclass does not have.
+    Test: A task gets too many arguments, too few, and one of the wrong type for its annotation. If the codec decodes
+    dataclasses, it also gets a field that its dataclass does not have.
     """
     called: list[object] = []
 
@@ -377,11 +380,11 @@ async def refuses_misfits(ctx: CodecContext) -> None:
 
 @rule("CODEC-ERROR-05")
 async def passes_errors(ctx: CodecContext) -> None:
-    """What a task raises passes unchanged, errors and cancellations alike.
+    """Exceptions of a task pass unchanged, errors and cancellations alike.
 
-    Why: The engine's own signals travel as exceptions through the codec; one that is wrapped would be a failure.
+    Why: Signals of the engine pass through the codec as exceptions. A wrapped signal would count as a failure.
 
-    Test: A task raises an error, a `BrrrError`, a `CancelledError` and a `BaseException` of its own.
+    Test: A task raises an error, a `BrrrError`, a `CancelledError` and its own `BaseException`.
     """
 
     class Signal(BaseException):

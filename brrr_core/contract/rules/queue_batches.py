@@ -17,11 +17,11 @@ def _bodies(count: int) -> list[bytes]:
 
 @rule("QUEUE-BATCH-01")
 async def empty_batches(ctx: Context) -> None:
-    """An empty batch does nothing, and is no error.
+    """An empty batch does nothing and raises no error.
 
-    Why: The engine hands over what it has gathered, and that may be nothing.
+    Why: The engine passes on the operations that it has collected, and sometimes there are none.
 
-    Test: Empty batches are put, acked, released and extended; the topic stays empty.
+    Test: Empty batches are put, acknowledged, released and extended. The topic stays empty.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [])
@@ -34,11 +34,11 @@ async def empty_batches(ctx: Context) -> None:
 
 @rule("QUEUE-BATCH-02")
 async def large_put(ctx: Context) -> None:
-    """A batch of 1,000 messages is put whole, and received in as many receives as it takes.
+    """A batch of 1,000 messages is put completely. Several receives may be needed to get all of them.
 
     Why: A gather of a thousand calls is one put.
 
-    Test: 1,000 different bodies are put at once and received; each comes once.
+    Test: 1,000 different bodies are put in one batch and received. Each is delivered once.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, _bodies(MANY))
@@ -48,11 +48,12 @@ async def large_put(ctx: Context) -> None:
 
 @rule("QUEUE-BATCH-03")
 async def limit_kept(ctx: Context) -> None:
-    """A receive gives at most `limit` messages, and does not wait to fill it.
+    """A receive returns at most `limit` messages, and does not wait until it has that many.
 
-    Why: The limit is a worker's free capacity; what it cannot run it would only keep from others.
+    Why: The limit is the free capacity of a worker. Surplus messages would only be hidden from other workers.
 
-    Test: Of ten messages, limits of 1 and 3 give no more; then a limit of 1,000 gives what is there without waiting.
+    Test: Ten messages are put. Receives with limits of 1 and 3 return no more than that. A receive with a limit of
+    1,000 then returns ready messages without waiting.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, _bodies(10))
@@ -69,11 +70,12 @@ async def limit_kept(ctx: Context) -> None:
 
 @rule("QUEUE-BATCH-04")
 async def large_settling(ctx: Context) -> None:
-    """1,000 deliveries are extended, released and acked in one batch each.
+    """1,000 deliveries can be extended, released or acknowledged in one batch.
 
-    Why: A worker that stops releases all that it holds at once.
+    Why: A worker that stops releases all its deliveries at once.
 
-    Test: 1,000 messages are received, extended and released; all come again, are acked, and none is left.
+    Test: 1,000 messages are received, extended and released. All are delivered again and acknowledged, and none is
+    left.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, _bodies(MANY))
@@ -88,11 +90,11 @@ async def large_settling(ctx: Context) -> None:
 
 @rule("QUEUE-BATCH-05")
 async def stale_among_good(ctx: Context) -> None:
-    """A stale receipt in a batch does not keep the others from being settled.
+    """A stale receipt in a batch does not prevent the other deliveries from being settled.
 
-    Why: Of what a worker acks together, one lease may have run out.
+    Why: When a worker acknowledges several deliveries, the lease of one may have expired.
 
-    Test: Acked deliveries stand between good ones in batches of ack and of release.
+    Test: Batches of acknowledgements and releases mix acknowledged deliveries with valid ones.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, _bodies(5))
@@ -108,11 +110,11 @@ async def stale_among_good(ctx: Context) -> None:
 
 @rule("QUEUE-BATCH-06")
 async def arguments_checked(ctx: Context) -> None:
-    """A limit under 1, a wait that is negative or NaN, and a delay that is negative, infinite or NaN are refused.
+    """A limit below 1, a negative or NaN wait, and a negative, infinite or NaN delay are refused.
 
-    Why: A mistake is told where it is made; a limit of 0 would otherwise be a worker that never gets anything.
+    Why: A mistake must be reported where it is made. With a limit of 0, a worker would never receive a message.
 
-    Test: Each is asked for, and must raise `ArgumentError`; then the topic is empty.
+    Test: Each of these arguments must raise `ArgumentError`. Afterwards the topic is empty.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     for limit in (0, -1):

@@ -29,9 +29,10 @@ HOSTILE: Final = [
 
 @rule("QUEUE-BODY-01")
 async def bytes_survive(ctx: Context) -> None:
-    """A body of any bytes is delivered unchanged: empty, with NUL, not UTF-8, or like a protocol's own syntax.
+    """A body of any bytes is delivered unchanged: empty, with NUL, not UTF-8, or similar to the syntax of a protocol.
 
-    Why: A message body is bytes of PROTOCOL.md; one that is cut or re-encoded names another call, or none.
+    Why: A message body is a protocol record (docs/reference/protocol.md). If it is cut or re-encoded, it names another
+    call, or none.
 
     Test: A dozen hostile bodies are put in one batch and received.
     """
@@ -46,11 +47,11 @@ async def bytes_survive(ctx: Context) -> None:
 
 @rule("QUEUE-BODY-02")
 async def equal_bodies(ctx: Context) -> None:
-    """Messages of equal bodies are messages of their own: each is delivered, and settled by its own receipt only.
+    """Messages with equal bodies are separate messages: each is delivered, and only its own receipt settles it.
 
-    Why: Two parents may wake one call by the same message; taking one of them away would lose a wake-up.
+    Why: Two parents may wake one call with equal messages. If one of them vanished, a wake-up would be lost.
 
-    Test: Five equal bodies are put; two are acked and three released; three come again.
+    Test: Five equal bodies are put and received. Two are acknowledged and three released; three are delivered again.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"same"] * 5)
@@ -64,11 +65,11 @@ async def equal_bodies(ctx: Context) -> None:
 
 @rule("QUEUE-BODY-03")
 async def largest_body(ctx: Context) -> None:
-    """A body of the declared size is delivered whole.
+    """A body of the declared size is delivered completely.
 
-    Why: What the manifest declares, users rely on; a queue that cuts a body breaks the call that it names.
+    Why: Users rely on the manifest. A queue that cuts a body breaks the call that it names.
 
-    Test: A body of `max_body` bytes is put and received; of 1 MiB where more is declared.
+    Test: A body of `max_body` bytes, but at most 1 MiB, is put and received.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     declared = ctx.target.manifest.queue
@@ -81,12 +82,13 @@ async def largest_body(ctx: Context) -> None:
 
 @rule("QUEUE-BODY-04")
 async def too_large_body(ctx: Context) -> None:
-    """A body of one byte more than declared is refused with `BodyTooLargeError`, and nothing of its batch is put.
+    """A body of one byte more than declared is refused with `BodyTooLargeError`, and no message of its batch is put.
 
-    Why: A clear error is a message that the engine can bury with its reason; a half batch would be put again whole.
+    Why: With a clear error, the engine can dead-letter the message with a reason. After half a batch, a repeated put
+    would duplicate messages.
 
-    Test: A batch of a small body and one over `max_body` is put; then the topic is empty. Not tested where more than
-    256 MiB are declared.
+    Test: A batch of a small body and one larger than `max_body` is put. Afterwards the topic is empty. The rule does
+    not apply if the manifest declares more than 256 MiB.
     """
     declared = ctx.target.manifest.queue
     most = declared.max_body if declared else 0

@@ -22,12 +22,12 @@ async def _come_back(ctx: Context, queue: Queue, topics: list[str], what: str) -
 
 @rule("QUEUE-CANCEL-01", limit=LONG)
 async def receive_ready(ctx: Context) -> None:
-    """A receive that is cancelled while it takes a message loses nothing, at whichever await it is cancelled.
+    """Cancelling a receive while it takes a message loses nothing, at any await.
 
-    Why: A worker that stops cancels its receives; what they had taken and not yet returned is nobody's.
+    Why: A worker that stops cancels its receives. Messages that they had taken but not yet returned must not get lost.
 
-    Test: Receives of a ready message are cancelled after 0, 1, 2 … turns of the loop, up to what a whole one takes. A
-    message that was not returned must come again, at the latest when its lease has run out.
+    Test: Receives of a ready message are cancelled after 0, 1, 2 … turns of the loop, up to the turns of a complete
+    receive. A message that was not returned must be delivered again, at the latest when its lease has expired.
     """
     queue = await ctx.queue(short_lease=True)
 
@@ -48,12 +48,12 @@ async def receive_ready(ctx: Context) -> None:
 
 @rule("QUEUE-CANCEL-02", limit=LONG)
 async def receive_waiting(ctx: Context) -> None:
-    """A receive that is cancelled while it waits, and a message comes, loses nothing.
+    """Cancelling a waiting receive just as a message arrives loses nothing.
 
-    Why: The message may have been handed to the receive already when the cancellation reaches it.
+    Why: The receive may already have the message when the cancellation reaches it.
 
-    Test: A receive waits on an empty topic; a message is put, and the receive is cancelled 0, 1, 2 … turns later. A
-    message that was not returned must come.
+    Test: A receive waits on an empty topic. A message is put, and the receive is cancelled 0, 1, 2 … turns later. If
+    the receive did not return the message, another must get it.
     """
     queue = await ctx.queue(short_lease=True)
     pending: list[str] = []
@@ -69,12 +69,12 @@ async def receive_waiting(ctx: Context) -> None:
 
 @rule("QUEUE-CANCEL-03", limit=LONG)
 async def wake_up_kept(ctx: Context) -> None:
-    """A receive that is cancelled hands on the wake-up that it may have got: another that waits gets the message.
+    """If a cancelled receive has been woken, it passes the wake-up on: another waiting receive gets the message.
 
-    Why: Otherwise a message lies ready beside an idle worker.
+    Why: Otherwise a ready message waits beside an idle worker.
 
-    Test: Two receives wait; one message is put, and the first is cancelled 0, 1, 2 … turns later. If that one did not
-    return the message, the other must, within a lease and the grace.
+    Test: Two receives wait. One message is put, and the first receive is cancelled 0, 1, 2 … turns later. If the first
+    did not return the message, the second must, within a lease and the grace.
     """
     queue = await ctx.queue(short_lease=True)
     for point in (0, 1, 2, 3, 5, 8, 20, 100):
@@ -96,11 +96,12 @@ async def wake_up_kept(ctx: Context) -> None:
 
 @rule("QUEUE-CANCEL-04")
 async def put_cancelled(ctx: Context) -> None:
-    """A put that is cancelled has put its messages whole or not at all, and the queue works on.
+    """A cancelled put has put all its messages or none of them, and the queue still works.
 
-    Why: A cancelled call may be tried again: a message more is harmless, half a message is not.
+    Why: The caller may repeat a cancelled put. A duplicate message is harmless; half a message is not.
 
-    Test: Puts are cancelled after 0, 1, 2 … turns; each topic then gives its message at most once, and takes another.
+    Test: Puts are cancelled after 0, 1, 2 … turns. Each topic then delivers its message at most once, and accepts
+    another.
     """
     queue = await ctx.queue()
     turns = await ctx.turns_of(partial(queue.put, ctx.topic(), [b"kept"]))
@@ -124,12 +125,12 @@ async def put_cancelled(ctx: Context) -> None:
 
 @rule("QUEUE-CANCEL-05")
 async def settling_cancelled(ctx: Context) -> None:
-    """An ack or a release that was cancelled can be done again, and then holds.
+    """A cancelled acknowledgement or release can be repeated, and then takes effect.
 
-    Why: A worker that is told to stop while it settles settles what is left in its shutdown.
+    Why: If a worker is stopped while it settles, it settles the remaining deliveries during its shutdown.
 
-    Test: Acks and releases are cancelled after 0, 1, 2 … turns and done again: nothing comes after the acks, and
-    every message comes after the releases.
+    Test: Acknowledgements and releases are cancelled after 0, 1, 2 … turns and repeated. No acknowledged message is
+    delivered again, and every released message is.
     """
     queue = await ctx.queue()
     topic = ctx.topic()
@@ -153,12 +154,12 @@ async def settling_cancelled(ctx: Context) -> None:
 
 @rule("QUEUE-CANCEL-06")
 async def neighbours_unharmed(ctx: Context) -> None:
-    """Cancelling one operation leaves those that run beside it alone.
+    """Cancelling one operation does not affect concurrent operations.
 
-    Why: Calls of one process share a backend, and often a batch of it; one of them is cancelled.
+    Why: The calls of one process share a backend, and often one batch, and one of them may be cancelled.
 
-    Test: Of eight puts that run together the first, a middle one or the last is cancelled, after 0, 1, 2 … turns; the
-    others return, and their messages come.
+    Test: Eight puts run concurrently. The first, a middle one or the last is cancelled after 0, 1, 2 … turns. The
+    others return, and their messages are delivered.
     """
     queue = await ctx.queue()
     for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):

@@ -34,11 +34,11 @@ async def _buried(ctx: Context, queue: Queue, topic: str, bodies: list[bytes], r
 
 @rule("QUEUE-DEAD-01")
 async def buried(ctx: Context) -> None:
-    """A buried message is gone from its topic, and kept as a dead letter with topic, body, reason, attempt and time.
+    """A dead-lettered message leaves its topic, and is kept with topic, body, reason, attempt and time.
 
-    Why: A call that is given up is for a person to look at; that needs to say what, why and when.
+    Why: A person must look at a failed call, and needs to know what failed, why and when.
 
-    Test: A message is buried in its second attempt, and the dead letters are read twice.
+    Test: A message is dead-lettered in its second attempt, and the dead letters are read twice.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"hopeless"])
@@ -55,11 +55,11 @@ async def buried(ctx: Context) -> None:
 
 @rule("QUEUE-DEAD-02")
 async def kept_whole(ctx: Context) -> None:
-    """Dead letters keep any body and any reason: empty, of many lines, quoted, of 20,000 characters, not ASCII.
+    """Dead letters keep any body and any reason: empty, multi-line, quoted, 20,000 characters long, or not ASCII.
 
-    Why: A reason is a traceback.
+    Why: The reason is usually a traceback.
 
-    Test: Hostile bodies and reasons are buried and read, the oldest first.
+    Test: Messages with hostile bodies and reasons are dead-lettered and read, the oldest first.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     for body in HOSTILE:
@@ -75,12 +75,12 @@ async def kept_whole(ctx: Context) -> None:
 
 @rule("QUEUE-DEAD-03")
 async def buried_once(ctx: Context) -> None:
-    """A bury by a stale receipt does nothing.
+    """Dead-lettering with a stale receipt does nothing.
 
-    Why: A worker that was paused must not give up a call that another one runs.
+    Why: A worker that was paused must not dead-letter a call that another worker runs.
 
-    Test: A message is buried twice, one is acked and buried, and one is released, received again and then buried by
-    the first receipt: there is one dead letter, and the last message is still held.
+    Test: One message is dead-lettered twice. One is acknowledged and then dead-lettered. One is released, received
+    again and dead-lettered with its first receipt. Only one dead letter exists, and the last message is still leased.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"buried", b"acked", b"handed on"])
@@ -102,11 +102,12 @@ async def buried_once(ctx: Context) -> None:
 
 @rule("QUEUE-DEAD-04", limit=300.0)
 async def buried_for_good(ctx: Context) -> None:
-    """A buried message does not come back when its lease would have run out.
+    """A dead-lettered message is not delivered again after the end of its lease.
 
-    Why: It would be run and be a dead letter at once.
+    Why: Otherwise the call would be run and be a dead letter at the same time.
 
-    Test: One of two messages that were received together is buried; when the other's lease has run out, it comes alone.
+    Test: Two messages are received together and one is dead-lettered. When the lease of the other expires, only that
+    one is delivered.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     await queue.put(topic, [b"one", b"two"])
@@ -121,12 +122,12 @@ async def buried_for_good(ctx: Context) -> None:
 
 @rule("QUEUE-DEAD-05")
 async def redriven(ctx: Context) -> None:
-    """`redrive` puts up to `limit` dead letters, the oldest first, back as new messages, and says how many.
+    """`redrive` puts up to `limit` dead letters, the oldest first, back as new messages, and returns their number.
 
-    Why: When the cause is mended, an operator has the calls run again.
+    Why: After fixing the cause, an operator has the calls run again.
 
-    Test: Of five dead letters two are redriven, then the rest with a limit of 1,000; each comes as attempt 1, and
-    nothing is left to redrive.
+    Test: Two of five dead letters are redriven, then the rest with a limit of 1,000. Each is delivered as attempt 1,
+    and no dead letter is left.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%d" % number for number in range(5)]
@@ -146,11 +147,11 @@ async def redriven(ctx: Context) -> None:
 
 @rule("QUEUE-DEAD-06")
 async def dropped(ctx: Context) -> None:
-    """`drop` deletes up to `limit` dead letters for good, the oldest first, and says how many.
+    """`drop` deletes up to `limit` dead letters, the oldest first, and returns their number.
 
-    Why: What nobody will ever run must not be kept for ever.
+    Why: Dead letters that will never be run must not accumulate.
 
-    Test: Of five dead letters two are dropped, then the rest.
+    Test: Two of five dead letters are dropped, then the rest.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%d" % number for number in range(5)]
@@ -165,11 +166,11 @@ async def dropped(ctx: Context) -> None:
 
 @rule("QUEUE-DEAD-07")
 async def redrive_wakes(ctx: Context) -> None:
-    """A redrive wakes a receive that waits.
+    """A redrive wakes a waiting receive.
 
-    Why: Workers are idle when an operator redrives.
+    Why: Workers are often idle when an operator redrives.
 
-    Test: A receive waits for ten minutes; the dead letter is redriven.
+    Test: A receive waits up to ten minutes while the dead letter is redriven.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await _buried(ctx, queue, topic, [b"again"])
@@ -182,12 +183,12 @@ async def redrive_wakes(ctx: Context) -> None:
 
 @rule("QUEUE-STATS-01")
 async def counted(ctx: Context) -> None:
-    """`stats` counts what is ready, leased and dead.
+    """`stats` counts ready, leased and dead messages.
 
-    Why: Operators scale their fleets by it.
+    Why: Operators scale their fleets by these counts.
 
-    Test: Of six messages three are received, one of them acked and one buried; the counts become 3, 1, 0, 1 within the
-    grace, as a server may count with a lag.
+    Test: Three of six messages are received; one of them is acknowledged and one dead-lettered. The counts become 3, 1,
+    0, 1 within the grace, as a server may count with a lag.
     """
     queue, topic = await ctx.queue(), ctx.topic()
 
@@ -206,12 +207,12 @@ async def counted(ctx: Context) -> None:
 
 @rule("QUEUE-STATS-02", needs="queue.delay")
 async def delayed_counted(ctx: Context) -> None:
-    """`stats` counts what is delayed.
+    """`stats` counts delayed messages.
 
-    Why: A fleet whose work is all backing off is not idle.
+    Why: A fleet whose calls all back off is not idle.
 
-    Test: Two messages are put with a delay of two seconds, one without; when the delay is over, all three are ready. A
-    server that counts too late for that gets a second try, with a delay that is the grace longer.
+    Test: Two messages are put with a delay of two seconds and one without. When the delay is over, all three are ready.
+    If the server counts too late, the rule tries again with a delay that is longer by the grace.
     """
     queue, delay = await ctx.queue(), DELAY
     if not await _delayed(ctx, queue, delay):

@@ -11,12 +11,12 @@ EARLY = 0.9
 
 @rule("QUEUE-DELAY-01", needs="queue.delay")
 async def put_later(ctx: Context) -> None:
-    """A message that is put with a delay becomes ready when the delay is over: not before, and not long after.
+    """A message that is put with a delay becomes ready when the delay is over: not earlier, and not much later.
 
-    Why: The engine looks again later at what it cannot do yet.
+    Why: If the engine cannot do some work yet, it delays the message and looks again later.
 
-    Test: A message with a delay of one second and one without are put. A receive gives the second; one that waits gives
-    the first, when the second has passed.
+    Test: A message with a delay of one second and one without are put. A receive returns the message without a delay. A
+    waiting receive returns the other one after a second.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     begun = ctx.now()
@@ -35,9 +35,9 @@ async def put_later(ctx: Context) -> None:
 async def release_later(ctx: Context) -> None:
     """A message that is released with a delay becomes ready when the delay is over, as the next attempt.
 
-    Why: That is the backoff after a failure.
+    Why: The backoff after a failure is a release with a delay.
 
-    Test: A message is released with a delay of one second; it comes after that, within the grace.
+    Test: A message is released with a delay of one second. It is delivered after that second, within the grace.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"failed"])
@@ -52,11 +52,11 @@ async def release_later(ctx: Context) -> None:
 
 @rule("QUEUE-DELAY-03", needs="queue.delay")
 async def delay_beyond_lease(ctx: Context) -> None:
-    """A delay may be longer than the lease, and is not cut to it.
+    """A delay may be longer than the lease, and is not shortened to it.
 
-    Why: The backoff of a call that failed often is longer than any lease.
+    Why: After many failures, the backoff of a call is longer than any lease.
 
-    Test: A message is released with a delay of twice a short lease; it does not come before.
+    Test: A message is released with a delay of twice a short lease. It is not delivered earlier.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     delay = 2 * min(queue.lease, DELAY)
@@ -73,12 +73,12 @@ async def delay_beyond_lease(ctx: Context) -> None:
 
 @rule("QUEUE-DELAY-04", unless="queue.delay")
 async def delay_refused(ctx: Context) -> None:
-    """A queue that does not declare `delay` refuses a positive one with `CapabilityError`, and does nothing.
+    """A queue that does not declare `delay` refuses a positive delay with `CapabilityError`, and does nothing.
 
-    Why: A delay that is ignored turns a backoff into a busy loop.
+    Why: If a delay is ignored, a backoff becomes a busy loop.
 
-    Test: A put and a release with a delay are refused: nothing is put, and what was not released is still leased. A
-    delay of 0 is none, and works.
+    Test: A put and a release with a delay are refused: no message is put, and the message stays leased. A delay of 0
+    means no delay, and works.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     refused(await raised(queue.put(topic, [b"later"], delay=DELAY)), CapabilityError, "put with a delay")

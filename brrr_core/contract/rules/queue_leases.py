@@ -26,9 +26,10 @@ async def _leased(ctx: Context, queue: Queue, topic: str, body: bytes) -> tuple[
 async def hidden(ctx: Context) -> None:
     """A leased message is hidden from every receive.
 
-    Why: Two workers would otherwise run one call at the same time.
+    Why: Otherwise two workers would run one call at the same time.
 
-    Test: One of two messages is received; then only the other comes, and then nothing.
+    Test: One of two messages is received. The next receive returns only the other message, and the one after that
+    returns none.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"one", b"two"])
@@ -39,11 +40,12 @@ async def hidden(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-02", limit=LONG)
 async def runs_out(ctx: Context) -> None:
-    """A lease that runs out makes its message ready again, as the next attempt: not before, and not long after.
+    """When a lease expires, its message becomes ready again as the next attempt: not earlier, and not much later.
 
-    Why: That is how the work of a dead worker is found again.
+    Why: This is how another worker takes over the work of a dead worker.
 
-    Test: A message is received and left alone; it must come again, between the lease and the lease plus grace.
+    Test: A message is received and not settled. It must be delivered again, between the end of the lease and the end of
+    the grace.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     first, begun = await _leased(ctx, queue, topic, b"left alone")
@@ -55,11 +57,12 @@ async def runs_out(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-03", limit=LONG)
 async def extended(ctx: Context) -> None:
-    """Extending starts a lease anew: extended in time, a message stays hidden far beyond its first lease.
+    """Extending starts a lease anew: a message that is extended in time stays hidden far beyond its first lease.
 
-    Why: A handler may run for hours; the engine extends at a third of the lease.
+    Why: A handler may run for hours; the engine extends its lease at every third of it.
 
-    Test: A message is extended at every third of the lease until two leases have passed, and never comes.
+    Test: A message is extended at every third of the lease until two leases have passed. It is never delivered again
+    meanwhile.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     delivery, begun = await _leased(ctx, queue, topic, b"long work")
@@ -79,11 +82,11 @@ async def extended(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-04", limit=LONG)
 async def extension_ends(ctx: Context) -> None:
-    """An extended lease runs out too, one lease after it was extended.
+    """An extended lease also expires, one lease after it was extended.
 
-    Why: A worker that dies after it has extended must not hide its messages for ever.
+    Why: If a worker dies after it has extended, its messages must become ready again.
 
-    Test: A message is extended once and left alone; it comes again one lease later, within the grace.
+    Test: A message is extended once and not settled. It is delivered again one lease later, within the grace.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     delivery, begun = await _leased(ctx, queue, topic, b"extended once")
@@ -100,11 +103,11 @@ async def extension_ends(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-05", limit=LONG)
 async def extended_alone(ctx: Context) -> None:
-    """Extending one delivery leaves the leases of others alone.
+    """Extending one delivery does not extend the leases of others.
 
-    Why: A worker that holds many must not keep alive what it has forgotten.
+    Why: A worker with many deliveries must not keep a forgotten one hidden.
 
-    Test: Of two messages one is extended; the other still comes when its own lease has run out.
+    Test: Two messages are received and one is extended. The other is still delivered again when its own lease expires.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     kept, begun = await _leased(ctx, queue, topic, b"kept")
@@ -124,11 +127,11 @@ async def extended_alone(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-06")
 async def lease_told(ctx: Context) -> None:
-    """`queue.lease` is the lease in seconds, positive and finite, and what the option `lease` says if there is one.
+    """`queue.lease` is the lease in seconds, positive and finite, and equals the option `lease` if the backend has one.
 
-    Why: The engine extends what it holds at a third of it.
+    Why: The engine extends its deliveries at every third of the lease.
 
-    Test: It is read, with the option and without.
+    Test: The attribute is read with the option and without it.
     """
     told: list[object] = [(await ctx.queue(short_lease=short)).lease for short in (False, True)]
     for lease in told:
@@ -140,11 +143,11 @@ async def lease_told(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-07", limit=LONG)
 async def expiry_wakes(ctx: Context) -> None:
-    """A receive that waits gets a message whose lease runs out meanwhile.
+    """A waiting receive gets a message whose lease expires meanwhile.
 
-    Why: After the death of its colleague the last worker of a fleet waits on a topic that looks empty.
+    Why: When one of two workers dies, the other waits on a topic that looks empty.
 
-    Test: A message is leased; a receive that would wait for ten minutes must return with it.
+    Test: A message is leased. A receive that waits up to ten minutes must return it.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     await _leased(ctx, queue, topic, b"left alone")
@@ -155,11 +158,11 @@ async def expiry_wakes(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-08", limit=LONG)
 async def attempts_counted(ctx: Context) -> None:
-    """`attempt` counts deliveries from 1, by releases and by leases that ran out alike.
+    """`attempt` counts deliveries from 1, after releases as well as after expired leases.
 
-    Why: The engine backs off by it, and buries what was attempted too often.
+    Why: The engine derives the backoff from it, and dead-letters messages that were attempted too often.
 
-    Test: A message is released three times and then left alone once; its attempts are 1 to 5.
+    Test: A message is released three times, and then its lease expires once. Its attempts are 1 to 5.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     await queue.put(topic, [b"counted"])

@@ -18,12 +18,12 @@ def _bodies(count: int, name: str = "message") -> list[bytes]:
 
 @rule("QUEUE-PROC-01", needs="queue.shared", processes=True)
 async def produced_elsewhere(ctx: Context) -> None:
-    """What other processes put, this one receives, and the other way round.
+    """This process receives messages that other processes put, and the other way round.
 
-    Why: Who schedules and who works are different processes.
+    Why: Clients and workers are different processes.
 
-    Test: Three processes put 50 messages each at the same time, of hostile bytes too; all come here. A message that is
-    put here comes there.
+    Test: Three processes put 50 messages each at the same time, one of them with hostile bytes. All are delivered here.
+    A message that this process puts is delivered to another one.
     """
     queue, topic, back = await ctx.queue(), ctx.topic(), ctx.topic()
     agents = await gather(*(ctx.agent() for _ in range(3)))
@@ -43,11 +43,12 @@ async def produced_elsewhere(ctx: Context) -> None:
 
 @rule("QUEUE-PROC-02", needs="queue.shared", processes=True)
 async def consumed_elsewhere(ctx: Context) -> None:
-    """Consumers in several processes get each message once between them.
+    """Consumers in several processes together get each message once.
 
-    Why: That is a fleet of workers.
+    Why: A fleet consists of such consumers.
 
-    Test: Three processes receive and ack 150 messages until nothing comes; together they got each one once.
+    Test: Three processes receive and acknowledge 150 messages until the topic is empty. Together they got each message
+    once.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     agents = await gather(*(ctx.agent() for _ in range(3)))
@@ -58,11 +59,11 @@ async def consumed_elsewhere(ctx: Context) -> None:
 
 @rule("QUEUE-PROC-03", needs="queue.shared", processes=True, limit=LONG)
 async def holder_killed(ctx: Context) -> None:
-    """What a process held when it was killed (`kill -9`) comes to others when the leases have run out.
+    """If a process is killed (`kill -9`), others get its messages when the leases have expired.
 
-    Why: Machines die. That is the reason for a durable workflow.
+    Why: Machines fail. Durable execution exists to survive that.
 
-    Test: A process receives five of ten messages and is killed; all ten come here, those five as attempt 2.
+    Test: A process receives five of ten messages and is killed. All ten are delivered here, those five as attempt 2.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     agent = await ctx.agent(short_lease=True)
@@ -86,12 +87,12 @@ async def holder_killed(ctx: Context) -> None:
 
 @rule("QUEUE-PROC-04", needs="queue.shared", processes=True, limit=LONG)
 async def consumer_killed(ctx: Context) -> None:
-    """A process that is killed in the middle of receiving and acking loses nothing but what it had acked.
+    """If a process is killed while it receives and acknowledges, only messages that it had acknowledged are gone.
 
-    Why: It dies at any point: between the server's answer and its own next line too.
+    Why: A process can die at any point, also between the answer of the server and its own next line.
 
-    Test: A process that receives and acks one by one is killed after some; the rest comes here. The one message that it
-    may have acked and not yet told of may be missing.
+    Test: A process that receives and acknowledges one message at a time is killed after some of them. The rest is
+    delivered here. One message may be missing: the process may have acknowledged it and not yet reported it.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     await queue.put(topic, _bodies(60))
@@ -113,11 +114,13 @@ async def consumer_killed(ctx: Context) -> None:
 
 @rule("QUEUE-PROC-05", needs="queue.shared", processes=True)
 async def woken_by_process(ctx: Context) -> None:
-    """A receive that waits is woken by a message that another process puts.
+    """A message that another process puts wakes a waiting receive.
 
-    Why: A workflow passes from process to process with every call; each would wait as long as the receive does.
+    Why: Each call of a workflow may pass to another process. Without the wake-up, each would wait until a receive times
+    out.
 
-    Test: A receive waits for ten minutes while another process puts; it must return within the grace.
+    Test: A receive waits up to ten minutes while another process puts a message. The receive must return within the
+    grace.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     agent = await ctx.agent()
@@ -129,12 +132,12 @@ async def woken_by_process(ctx: Context) -> None:
 
 @rule("QUEUE-DURABLE-01", needs="queue.durable", processes=True)
 async def survives_death(ctx: Context) -> None:
-    """What `put` returned for survives the death of the process that put it, and of every other.
+    """When `put` has returned, its messages survive the death of the process that put them and of all others.
 
-    Why: It is declared; `schedule` returns when its message is put, and nobody has to remember it.
+    Why: The manifest declares it. `schedule` returns when its message is put, and the caller need not remember it.
 
-    Test: A process puts, and is killed the moment that put has returned. Then, with no process of ours left, the
-    URL is opened, and the messages come.
+    Test: A process puts messages and is killed when the put has returned. While no process of the test is left, the URL
+    is opened again, and the messages are delivered.
     """
     topic = ctx.topic()
     agent = await ctx.agent()
@@ -147,12 +150,12 @@ async def survives_death(ctx: Context) -> None:
 
 @rule("QUEUE-DURABLE-02", needs="queue.durable", limit=LONG)
 async def survives_closing(ctx: Context) -> None:
-    """Messages that are ready or leased, and dead letters, survive the closing of every backend.
+    """Ready messages, leased messages and dead letters survive when every backend is closed.
 
-    Why: It is declared; a fleet may be stopped for a night.
+    Why: The manifest declares it. A fleet may be stopped for a night.
 
-    Test: Of three messages one or two are received, and one of those is buried; the backend is closed, and the URL
-    opened again.
+    Test: One or two of three messages are received, and one of those is dead-lettered. The backend is closed, and the
+    URL opened again.
     """
     topic = ctx.topic()
     async with ctx.target.backend(short_lease=True) as backend:

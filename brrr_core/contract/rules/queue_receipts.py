@@ -36,12 +36,12 @@ async def _still_held(ctx: Context, queue: Queue, topic: str, held: Delivery, wh
 
 @rule("QUEUE-ACK-01", limit=LONG)
 async def final(ctx: Context) -> None:
-    """An acked message never comes again.
+    """An acknowledged message is never delivered again.
 
-    Why: It is how a finished call stays finished.
+    Why: A finished call must stay finished.
 
-    Test: Five of six messages that were received together are acked; when the sixth's lease has run out, it alone
-    comes again.
+    Test: Six messages are received together and five of them acknowledged. When the lease of the sixth expires, only
+    that one is delivered again.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     await queue.put(topic, [b"%d" % number for number in range(6)])
@@ -56,11 +56,12 @@ async def final(ctx: Context) -> None:
 
 @rule("QUEUE-ACK-02")
 async def idempotent(ctx: Context) -> None:
-    """Acking a second time, and acking what was buried, does nothing.
+    """Acknowledging a message a second time, or after it was dead-lettered, does nothing.
 
-    Why: A worker whose ack was answered too late acks again.
+    Why: If a worker receives the answer to its acknowledgement too late, it acknowledges again.
 
-    Test: Two messages are acked, one of them twice, and a third is buried and acked; the dead letter stays.
+    Test: Two messages are acknowledged, one of them twice. A third is dead-lettered and then acknowledged; its dead
+    letter stays.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"one", b"two", b"three"])
@@ -75,12 +76,13 @@ async def idempotent(ctx: Context) -> None:
 
 @rule("QUEUE-ACK-03", limit=LONG)
 async def stale_after_lease(ctx: Context) -> None:
-    """An ack by a receipt whose lease has run out does not remove the message from who has it now.
+    """Acknowledging with a receipt whose lease has expired does not remove the message from its new receiver.
 
-    Why: A worker that was paused for longer than its lease wakes up and acks; another runs the call, and may fail.
+    Why: A worker that was paused for longer than its lease wakes up and acknowledges. Another worker runs the call by
+    then, and may fail.
 
-    Test: A message's lease runs out, another receive takes it, the first receipt is acked, the second released: the
-    message must come again.
+    Test: The lease of a message expires, and another receive takes the message. The first receipt is acknowledged and
+    the second released. The message must be delivered again.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     stale, held = await _run_out(ctx, queue, topic)
@@ -93,11 +95,11 @@ async def stale_after_lease(ctx: Context) -> None:
 
 @rule("QUEUE-ACK-04")
 async def stale_after_release(ctx: Context) -> None:
-    """An ack by a receipt that was released does not remove the message from who has it now.
+    """Acknowledging with a released receipt does not remove the message from its new receiver.
 
-    Why: A worker that gave a message back has no say in it any more.
+    Why: A worker that released a message no longer owns it.
 
-    Test: A message is released, and received again; the first receipt is acked.
+    Test: A message is released and received again. Then the first receipt is acknowledged.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     stale, held = await _stale(ctx, queue, topic)
@@ -107,11 +109,11 @@ async def stale_after_release(ctx: Context) -> None:
 
 @rule("QUEUE-ACK-05")
 async def stale_ready(ctx: Context) -> None:
-    """An ack by a receipt that was released does not remove the message while nobody has it.
+    """Acknowledging with a released receipt does not remove the message while it is ready.
 
-    Why: What was released is to be run by somebody.
+    Why: A released message must still be run.
 
-    Test: A message is released and then acked; it must come.
+    Test: A message is released and then acknowledged. It must be delivered again.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"given back"])
@@ -126,9 +128,9 @@ async def stale_ready(ctx: Context) -> None:
 async def released(ctx: Context) -> None:
     """A released message is ready at once, as the next attempt.
 
-    Why: A worker that stops hands its work over without waiting for the lease.
+    Why: A worker that stops hands its work over without waiting for the lease to expire.
 
-    Test: A message is received, released and received.
+    Test: A message is received, released and received again.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"given back"])
@@ -140,11 +142,11 @@ async def released(ctx: Context) -> None:
 
 @rule("QUEUE-RELEASE-02")
 async def release_wakes(ctx: Context) -> None:
-    """A release wakes a receive that waits.
+    """A release wakes a waiting receive.
 
-    Why: Otherwise a handed-over call waits as long as the receiver would have.
+    Why: Otherwise a released call waits until the receive of an idle worker times out.
 
-    Test: A receive waits for ten minutes on a topic whose only message is leased; the message is released.
+    Test: A receive waits up to ten minutes on a topic whose only message is leased. Then the message is released.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"given back"])
@@ -158,11 +160,12 @@ async def release_wakes(ctx: Context) -> None:
 
 @rule("QUEUE-RELEASE-03")
 async def stale_release(ctx: Context) -> None:
-    """A release by a stale receipt does not take the message from who has it now, nor add a second one.
+    """Releasing with a stale receipt neither takes the message from its new receiver nor adds a second message.
 
-    Why: Two workers would run one call at once.
+    Why: Otherwise two workers would run one call at the same time.
 
-    Test: A message is released twice by one receipt, with another receive between; then nothing is ready.
+    Test: A message is released twice with one receipt; in between, another receive takes it. Afterwards no message is
+    ready.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     stale, held = await _stale(ctx, queue, topic)
@@ -173,12 +176,12 @@ async def stale_release(ctx: Context) -> None:
 
 @rule("QUEUE-RELEASE-04")
 async def stale_extend(ctx: Context) -> None:
-    """An extend by a stale receipt does nothing: it neither fails nor hides a message that was given back.
+    """Extending with a stale receipt does nothing: it neither fails nor hides a released message.
 
-    Why: A worker extends all that it held a moment ago; one of them may be settled by now.
+    Why: A worker extends all deliveries that it held a moment ago, and may have settled one of them since.
 
-    Test: A message is released and then extended by the same receipt; it must come at once. After an ack, an extend
-    does not bring it back.
+    Test: A message is released and then extended with the same receipt. It must be delivered at once. Extending an
+    acknowledged message does not bring it back.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"given back"])
@@ -194,11 +197,12 @@ async def stale_extend(ctx: Context) -> None:
 
 @rule("QUEUE-RELEASE-05")
 async def release_after_ack(ctx: Context) -> None:
-    """A release of what was acked or buried does not bring it back.
+    """Releasing an acknowledged or dead-lettered message does not bring it back.
 
-    Why: A worker that stops releases all that it holds, and some of it may have been settled the moment before.
+    Why: A worker that stops releases all its deliveries, and may have settled some of them just before.
 
-    Test: One message is acked, one is buried, both are released; nothing comes, and the dead letter is there.
+    Test: One message is acknowledged and one dead-lettered; then both are released. No message is delivered, and the
+    dead letter stays.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     await queue.put(topic, [b"acked", b"buried"])

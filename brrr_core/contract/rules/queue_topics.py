@@ -21,12 +21,12 @@ LONG: Final = 1000
 
 @rule("QUEUE-TOPIC-01")
 async def hostile_topics(ctx: Context) -> None:
-    """A topic is any text that is not empty, and no two topics touch: spaces, slashes, wildcards, Unicode, case.
+    """A topic is any non-empty text, and topics never mix: spaces, slashes, wildcards, Unicode, case.
 
-    Why: Topics are named by users; a message that lands in another topic is run by a worker without its handler.
+    Why: Users name topics. If a message lands in another topic, a worker without its handler receives it.
 
-    Test: One message is put on each of some seventy hostile names, at the beginning and at the end of a name; each is
-    received from its own topic, and nothing else is.
+    Test: One message is put on each of some seventy hostile names, which stand at the beginning and at the end of a
+    topic. Each topic delivers its own message and no other.
     """
     queue = await ctx.queue()
     named = [ctx.own_topic(f"{ctx.prefix}{name}") for name in HOSTILE] + [
@@ -43,11 +43,11 @@ async def hostile_topics(ctx: Context) -> None:
 
 @rule("QUEUE-TOPIC-02")
 async def long_topics(ctx: Context) -> None:
-    """Topics of 1,000 characters work, and two that differ in the last one only are two.
+    """Topics of 1,000 characters work, and two that differ only in the last character are two topics.
 
-    Why: A server's limit on names must not cut a user's topic, and mix it with another.
+    Why: A limit on names in the server must not cut a topic and mix it with another.
 
-    Test: Two such names get a message each; each gives its own.
+    Test: Each of two such topics gets a message and delivers its own.
     """
     queue = await ctx.queue()
     begin = ctx.prefix.ljust(LONG - 1, "x")
@@ -60,11 +60,12 @@ async def long_topics(ctx: Context) -> None:
 
 @rule("QUEUE-TOPIC-03")
 async def empty_topic(ctx: Context) -> None:
-    """The empty topic is refused with `ArgumentError` by every operation that takes a topic.
+    """Every operation that takes a topic refuses the empty topic with `ArgumentError`.
 
-    Why: An empty name is a mistake of the caller's, to be told before anything is put where nobody looks.
+    Why: An empty topic is a mistake of the caller. It must be reported before a message is put on a topic without
+    workers.
 
-    Test: Each of put, receive, stats, dead, redrive and drop is asked for it.
+    Test: put, receive, stats, dead, redrive and drop are called with it.
     """
     queue = await ctx.queue()
     operations = {
@@ -82,11 +83,12 @@ async def empty_topic(ctx: Context) -> None:
 
 @rule("QUEUE-TOPIC-04")
 async def topics_apart(ctx: Context) -> None:
-    """Dead letters, statistics, `redrive` and `drop` of one topic leave another topic alone.
+    """Dead letters, statistics, `redrive` and `drop` of one topic do not affect another topic.
 
-    Why: An operator who redrives one topic must not run the dead letters of the others.
+    Why: An operator who redrives one topic must not run the dead letters of others.
 
-    Test: Two topics, one the beginning of the other's name, have a dead letter each; one is dropped.
+    Test: Two topics, one of which is a prefix of the other, have a dead letter each. One of the dead letters is
+    dropped.
     """
     queue = await ctx.queue()
     first = ctx.topic()

@@ -14,9 +14,9 @@ WAIT = 0.3
 
 @rule("QUEUE-WAIT-01")
 async def delivered(ctx: Context) -> None:
-    """What was put before a receive began is delivered by it, as attempt 1.
+    """A receive delivers a message that was put before it began, as attempt 1.
 
-    Why: The engine starts work by put and receive alone.
+    Why: The engine starts work with put and receive alone.
 
     Test: A message is put and then received, with a wait.
     """
@@ -28,12 +28,13 @@ async def delivered(ctx: Context) -> None:
 
 @rule("QUEUE-WAIT-02")
 async def returns_early(ctx: Context) -> None:
-    """A waiting receive returns as soon as a message comes, not at the end of its wait.
+    """A waiting receive returns as soon as a message arrives, not at the end of its wait.
 
-    Why: Every call of a workflow is one message; a worker that looks only when its wait is over adds it to each.
+    Why: Every call of a workflow is a message. If a worker looked only at the end of its wait, each call would wait
+    that long.
 
-    Test: A receive waits for ten minutes; a message is put; it must return within the grace. Then once more, with a
-    wait that is infinite.
+    Test: A receive waits up to ten minutes, and a message is put. The receive must return within the grace. The same is
+    repeated with an infinite wait.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     for wait in (600.0, inf):
@@ -46,11 +47,11 @@ async def returns_early(ctx: Context) -> None:
 
 @rule("QUEUE-WAIT-03")
 async def returns_empty(ctx: Context) -> None:
-    """A receive without messages returns an empty list when its wait is over: not before, and not long after.
+    """A receive on an empty topic returns an empty list when its wait is over: not earlier, and not much later.
 
-    Why: A worker looks between receives whether it is to stop; one that returns at once would make it spin.
+    Why: A worker checks between receives if it must stop. A receive that returns at once would make it spin.
 
-    Test: An empty topic is received from with waits of 0 and 0.3 seconds, and the time is taken.
+    Test: An empty topic is received from with waits of 0 and 0.3 seconds, and the time is measured.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     loop = get_running_loop()
@@ -64,11 +65,11 @@ async def returns_empty(ctx: Context) -> None:
 
 @rule("QUEUE-WAIT-04")
 async def does_not_block(ctx: Context) -> None:
-    """While one receive waits, every other operation of the same backend works.
+    """While one receive waits, all other operations of the same backend work.
 
-    Why: One backend serves all loops and calls of a process; a connection that is blocked would stop them.
+    Why: One backend serves all loops and calls of a process. A blocked connection would stop them all.
 
-    Test: A receive waits on an empty topic; meanwhile another topic is put to, received from, acked and counted.
+    Test: A receive waits on an empty topic. Meanwhile another topic is put to, received from, acknowledged and counted.
     """
     queue, empty, topic = await ctx.queue(), ctx.topic(), ctx.topic()
     async with TaskGroup() as tasks:
@@ -85,11 +86,11 @@ async def does_not_block(ctx: Context) -> None:
 
 @rule("QUEUE-WAIT-05")
 async def loop_runs_on(ctx: Context) -> None:
-    """A waiting receive leaves the event loop free.
+    """A waiting receive does not block the event loop.
 
-    Why: Handlers run on the same loop.
+    Why: Handlers run in the same loop.
 
-    Test: While a receive waits for 0.3 seconds, a task that sleeps for milliseconds must go on.
+    Test: While a receive waits for 0.3 seconds, a task with short sleeps must make progress.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     beats = 0
@@ -103,11 +104,12 @@ async def loop_runs_on(ctx: Context) -> None:
 
 @rule("QUEUE-SHARE-01")
 async def each_gets_one(ctx: Context) -> None:
-    """Of several receivers that wait, each gets a message when there are as many as receivers.
+    """If several receivers wait and as many messages arrive, each receiver gets one.
 
-    Why: A receiver that is left waiting beside a ready message is an idle worker.
+    Why: A receiver that still waits while a message is ready is an idle worker.
 
-    Test: Four receives of limit 1 wait; four messages are put at once; every receive must return with one.
+    Test: Four receives with a limit of 1 wait, and four messages are put in one batch. Every receive must return one
+    message.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%d" % number for number in range(4)]
@@ -120,11 +122,11 @@ async def each_gets_one(ctx: Context) -> None:
 
 @rule("QUEUE-SHARE-02")
 async def consumers_share(ctx: Context) -> None:
-    """Consumers that receive and ack at the same time get each message once between them, and none is starved.
+    """Concurrent consumers together get each message once, and none of them starves.
 
-    Why: That is what makes a fleet of workers faster than one.
+    Why: Sharing makes a fleet of workers faster than one worker.
 
-    Test: Four consumers of one backend take 200 messages in small batches, and ack them.
+    Test: Four consumers of one backend receive 200 messages in small batches and acknowledge them.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%d" % number for number in range(200)]
@@ -149,11 +151,11 @@ async def consumers_share(ctx: Context) -> None:
 
 @rule("QUEUE-SHARE-03", pair=True)
 async def woken_by_other(ctx: Context) -> None:
-    """A receive that waits is woken by a message that another backend on the same URL puts.
+    """A message that another backend on the same URL puts wakes a waiting receive.
 
-    Why: Who schedules and who works are different processes.
+    Why: Clients and workers are different processes.
 
-    Test: One backend waits for ten minutes, the other puts; the receive must return within the grace.
+    Test: One backend waits up to ten minutes while the other puts a message. The receive must return within the grace.
     """
     one, other, topic = await ctx.queue(), await ctx.queue(), ctx.topic()
     async with ctx.within(ctx.grace, "a receive wakes when another backend puts"), TaskGroup() as tasks:
@@ -165,11 +167,12 @@ async def woken_by_other(ctx: Context) -> None:
 
 @rule("QUEUE-SHARE-04", pair=True)
 async def two_backends(ctx: Context) -> None:
-    """Two backends on one URL are one queue: what one leases is hidden from the other, until it gives it back.
+    """Two backends on one URL are one queue: a message that one has leased is hidden from the other.
 
-    Why: Each worker has a backend of its own.
+    Why: Each worker has its own backend.
 
-    Test: One puts two messages and takes one; the other gets the second only; the first is released, and then comes.
+    Test: One backend puts two messages and receives one. The other receives only the second. The first is released, and
+    the other backend receives it too.
     """
     one, other, topic = await ctx.queue(), await ctx.queue(), ctx.topic()
     await one.put(topic, [b"first", b"second"])
@@ -184,11 +187,11 @@ async def two_backends(ctx: Context) -> None:
 
 @rule("QUEUE-SHARE-05", needs="queue.ordered")
 async def ordered(ctx: Context) -> None:
-    """One producer's messages reach one consumer in the order in which they were put.
+    """One consumer receives the messages of one producer in the order of the puts.
 
-    Why: It is declared.
+    Why: The manifest declares it.
 
-    Test: 100 messages, in batches of ten, are received in batches of seven.
+    Test: 100 messages are put in batches of ten and received in batches of seven.
     """
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%03d" % number for number in range(100)]

@@ -28,11 +28,11 @@ async def _stores(ctx: Context, count: int) -> list[Store]:
 
 @rule("STORE-RACE-01")
 async def one_creator(ctx: Context) -> None:
-    """Of many that create one record at the same time, exactly one wins, and its value is what is there.
+    """If many clients create one record at the same time, exactly one wins, and its value stays.
 
-    Why: Two workers that finish one call must agree on its value; the loser reads the winner's.
+    Why: Two workers that finish one call must agree on its value; the loser reads the value of the winner.
 
-    Test: Eight clients, on two backends where they share, race for ten keys, from a barrier each.
+    Test: Eight clients, on two backends if these share records, race for ten keys. A barrier starts each race.
     """
     stores = await _stores(ctx, RACERS)
     barrier = Barrier(RACERS)
@@ -52,11 +52,11 @@ async def one_creator(ctx: Context) -> None:
 
 @rule("STORE-RACE-02")
 async def one_deleter(ctx: Context) -> None:
-    """Of many that delete or replace one record at the same time, exactly one wins.
+    """If many clients delete or replace one record at the same time, exactly one wins.
 
-    Why: Who deletes the pending returns has woken the parents, all of them; a second one would have missed some.
+    Why: The worker that deletes the pending returns has woken all parents. A second winner would have missed some.
 
-    Test: Eight clients race to replace, then to delete, the same value of ten keys.
+    Test: Eight clients race to replace the same value of ten keys, and then to delete it.
     """
     stores = await _stores(ctx, RACERS)
     barrier = Barrier(RACERS)
@@ -76,9 +76,9 @@ async def one_deleter(ctx: Context) -> None:
 
 @rule("STORE-RACE-03")
 async def no_lost_update(ctx: Context) -> None:
-    """A number that many increase by read and swap loses none of the increases.
+    """If many clients increase a number by read and swap, no increment is lost.
 
-    Why: Parents register on a child in just that way; a lost one is never woken.
+    Why: Parents register on a child in this way. A parent whose registration is lost is never woken.
 
     Test: Eight clients add 1 twenty-five times each.
     """
@@ -98,11 +98,11 @@ async def no_lost_update(ctx: Context) -> None:
 
 @rule("STORE-RACE-04", needs="store.shared", processes=True)
 async def one_creating_process(ctx: Context) -> None:
-    """Of several processes that create one record at the same time, exactly one wins.
+    """If several processes create one record at the same time, exactly one wins.
 
-    Why: Workers are processes, and a lock of one process does not hold another.
+    Why: Workers are processes, and a lock inside one process does not stop another.
 
-    Test: Three processes race for 100 keys, from one moment on; each key has one winner, whose value is there.
+    Test: Three processes start at the same moment and race for 100 keys. Each key has one winner, whose value stays.
     """
     store = await ctx.store()
     keys = [ctx.key() for _ in range(100)]
@@ -121,7 +121,7 @@ async def one_creating_process(ctx: Context) -> None:
 
 @rule("STORE-RACE-05", needs="store.shared", processes=True)
 async def no_update_lost_between_processes(ctx: Context) -> None:
-    """A number that several processes increase by read and swap loses none of the increases.
+    """If several processes increase a number by read and swap, no increment is lost.
 
     Why: Parents in different processes register on one child.
 
@@ -136,12 +136,12 @@ async def no_update_lost_between_processes(ctx: Context) -> None:
 
 @rule("STORE-LINEAR-01")
 async def histories(ctx: Context) -> None:
-    """What concurrent clients see of one key can be put into one order: the store is linearizable per key.
+    """The store is linearizable per key: one order of the operations explains the results of all concurrent clients.
 
-    Why: Every argument that the engine loses no wake-up and writes no value twice rests on it.
+    Why: The engine relies on it to lose no wake-up and to write no value twice.
 
-    Test: Five clients, on two backends where they share, read, write and swap one key at random; the recorded history
-    is searched for an order (Wing and Gong). Six rounds, seeded.
+    Test: Five clients, on two backends if these share records, read, write and swap one key at random. The rule
+    searches for an order that explains the recorded history (Wing and Gong). Six rounds, seeded.
     """
     stores = await _stores(ctx, 5)
     for round_ in range(6):
@@ -159,11 +159,11 @@ async def histories(ctx: Context) -> None:
 
 @rule("STORE-LINEAR-02", needs="store.shared", processes=True)
 async def histories_of_processes(ctx: Context) -> None:
-    """What clients in several processes see of one key can be put into one order.
+    """The store is linearizable per key between processes.
 
-    Why: A cache in a process, or a replica that is read, passes every test within one.
+    Why: A cache inside a process, or a read from a replica, passes every test within one process.
 
-    Test: As STORE-LINEAR-01, with three processes and this one, by the machine's monotonic clock.
+    Test: As STORE-LINEAR-01, with three other processes and this one, timed by the monotonic clock of the machine.
     """
     store = await ctx.store()
     agents = await gather(*(ctx.agent() for _ in range(3)))
@@ -184,12 +184,12 @@ async def histories_of_processes(ctx: Context) -> None:
 
 @rule("STORE-CANCEL-01")
 async def swap_cancelled(ctx: Context) -> None:
-    """A swap that is cancelled has taken place or not: never in part, and the store works on.
+    """A cancelled swap has been executed completely or not at all, and the store still works.
 
-    Why: A worker is told to stop while it registers a parent; the record must be the old one or the new one.
+    Why: A worker may be stopped while it registers a parent. The record must be the old or the new one.
 
     Test: Swaps of two keys and writes of one, with values of 16 KiB, are cancelled after 0, 1, 2 … turns. Each key then
-    holds its old or its new value, and the next swap of what is read takes place.
+    holds its old or its new value, and a swap that expects the value just read succeeds.
     """
     store = await ctx.store()
     old, new = (letter * 16_384 for letter in (b"a", b"b"))
@@ -227,12 +227,12 @@ async def _settled(store: Store, key: Key, old: bytes | None, new: bytes) -> Non
 
 @rule("STORE-CANCEL-02")
 async def neighbours_unharmed(ctx: Context) -> None:
-    """Cancelling one swap leaves those that run beside it alone.
+    """Cancelling one swap does not affect concurrent swaps.
 
-    Why: Calls of one process share a backend, and often a batch of it; one of them is cancelled.
+    Why: The calls of one process share a backend, and often one batch, and one of them may be cancelled.
 
-    Test: Of eight swaps that run together the first, a middle one or the last is cancelled, after 0, 1, 2 … turns; the
-    others return True, and hold.
+    Test: Eight swaps run concurrently. The first, a middle one or the last is cancelled after 0, 1, 2 … turns. The
+    others return True, and their records exist.
     """
     store = await ctx.store()
     for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
@@ -248,12 +248,13 @@ async def neighbours_unharmed(ctx: Context) -> None:
 
 @rule("STORE-DURABLE-01", needs="store.durable", processes=True)
 async def survives_death(ctx: Context) -> None:
-    """What `write` and `swap` returned for survives the death of the process, and of every other.
+    """When `write` or `swap` has returned, its records survive the death of the process and of all others.
 
-    Why: It is declared; a value that is lost is computed again, and a pending return that is lost is never woken.
+    Why: The manifest declares it. A lost value is computed again, and a parent whose pending return is lost is never
+    woken.
 
-    Test: A process writes, creates, and is killed the moment that both have returned; the URL is opened, and the
-    records are read.
+    Test: A process writes one record and creates another. It is killed when both operations have returned. The URL is
+    opened again, and the records are read.
     """
     written, created = ctx.key(), ctx.key()
     value = bytes(range(256))

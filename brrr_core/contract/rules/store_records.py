@@ -44,11 +44,11 @@ HASHES: Final = [
 
 @rule("STORE-READ-01")
 async def in_order(ctx: Context) -> None:
-    """A read gives the values in the order of its keys, None for what is absent, and repeats what is asked for twice.
+    """A read returns values in the order of its keys, also of repeated keys, and None for an absent record.
 
-    Why: The engine reads the values of all children of a gather at once, and hands them out by position.
+    Why: The engine reads the values of all children of a gather in one batch, and assigns them by position.
 
-    Test: Present, absent and repeated keys are read in one batch; a batch of none gives an empty list.
+    Test: Present, absent and repeated keys are read in one batch. An empty batch returns an empty list.
     """
     store = await ctx.store()
     one, two, absent = ctx.key(), ctx.key(), ctx.key()
@@ -62,10 +62,10 @@ async def in_order(ctx: Context) -> None:
 async def own_writes(ctx: Context) -> None:
     """A read sees every write and swap that ended before it began.
 
-    Why: The engine registers a parent on its child and then reads the child's value; a read that is late loses the
-    wake-up, and the workflow hangs.
+    Why: The engine registers a parent on its child and then reads the value of the child. If the read is stale, the
+    wake-up is lost and the workflow hangs.
 
-    Test: Fifty times in turn, a key is written, swapped and deleted, and read after each.
+    Test: Fifty times, a key is written, swapped and deleted, and read after each step.
     """
     store, key = await ctx.store(), ctx.key()
     for number in range(50):
@@ -82,9 +82,9 @@ async def own_writes(ctx: Context) -> None:
 async def others_writes(ctx: Context) -> None:
     """A read sees every write and swap of another backend on the same URL that ended before it began.
 
-    Why: The child's worker and the parent's are two processes.
+    Why: The workers of the child and of the parent are different processes.
 
-    Test: Two backends write, swap and delete a key in turn, and read what the other has done.
+    Test: Two backends write, swap and delete a key in turn, and each reads the changes of the other.
     """
     one, other, key = await ctx.store(), await ctx.store(), ctx.key()
     for number in range(25):
@@ -101,11 +101,11 @@ async def others_writes(ctx: Context) -> None:
 
 @rule("STORE-WRITE-01")
 async def overwrites(ctx: Context) -> None:
-    """A write sets its keys whatever they were, and of a key that stands twice in a batch the last value stays.
+    """A write replaces the previous values. If a key occurs twice in a batch, the last value stays.
 
-    Why: Call records are written again by each parent; coalesced batches hold what several wrote.
+    Why: Each parent writes the call record again, and one batch may hold the writes of several calls.
 
-    Test: Keys are written over, and twice in a batch; an empty batch does nothing.
+    Test: Keys are overwritten, and written twice in a batch. An empty batch does nothing.
     """
     store, one, two = await ctx.store(), ctx.key(), ctx.key()
     await store.write([(one, b"first")])
@@ -117,11 +117,11 @@ async def overwrites(ctx: Context) -> None:
 
 @rule("STORE-WRITE-02")
 async def many_items(ctx: Context) -> None:
-    """Batches of 1,000 items work: written, read in order, swapped and deleted.
+    """Batches of 1,000 items work: they are written, read in order, swapped and deleted.
 
-    Why: A gather of a thousand calls is one batch of each.
+    Why: A gather of a thousand calls makes one batch of each operation.
 
-    Test: 1,000 keys with values of their own go through write, read, swap and delete.
+    Test: 1,000 keys with different values are written, read, swapped and deleted.
     """
     store = await ctx.store()
     keys = [ctx.key("call") for _ in range(MANY)]
@@ -143,11 +143,11 @@ async def many_items(ctx: Context) -> None:
 
 @rule("STORE-KEY-01")
 async def kinds_apart(ctx: Context) -> None:
-    """Records of one call hash and different kinds are different records.
+    """Records with the same call hash and different kinds are different records.
 
-    Why: Call, pending returns and value of a call stand under one hash.
+    Why: The call, the pending returns and the value of a call share one call hash.
 
-    Test: All three kinds are written; one is deleted, and the others stay.
+    Test: All three kinds are written. One is deleted, and the others stay.
     """
     store = await ctx.store()
     call_hash = ctx.key().call_hash
@@ -161,11 +161,11 @@ async def kinds_apart(ctx: Context) -> None:
 
 @rule("STORE-KEY-02")
 async def hostile_hashes(ctx: Context) -> None:
-    """A call hash is any printable US-ASCII text, and no two touch: spaces, slashes, wildcards, quotes, case.
+    """A call hash is any printable US-ASCII text, and hashes never mix: spaces, slashes, wildcards, quotes, case.
 
-    Why: Codecs make the hashes, and other SDKs have other codecs.
+    Why: Codecs make the hashes, and SDKs in other languages have other codecs.
 
-    Test: Some fifty hostile hashes are written in every kind, at the beginning and at the end of a hash, and read.
+    Test: Some fifty hostile texts, at the beginning and at the end of a hash, are written in every kind and read.
     """
     store = await ctx.store()
     hashes = [f"{ctx.prefix}{text}" for text in HASHES] + [f"{text}{ctx.prefix}" for text in HASHES]
@@ -179,9 +179,9 @@ async def hostile_hashes(ctx: Context) -> None:
 
 @rule("STORE-KEY-03")
 async def long_hashes(ctx: Context) -> None:
-    """Hashes of 1,000 characters work, and two that differ in the last one only are two.
+    """Hashes of 1,000 characters work, and two that differ only in the last character are two keys.
 
-    Why: A server's limit on keys must not mix two calls.
+    Why: A limit on keys in the server must not mix two calls.
 
     Test: Two such hashes are written and read.
     """
@@ -194,11 +194,11 @@ async def long_hashes(ctx: Context) -> None:
 
 @rule("STORE-VALUE-01")
 async def values_survive(ctx: Context) -> None:
-    """A value of any bytes is read unchanged, written or swapped; an empty one is present.
+    """A written or swapped value of any bytes is read unchanged; an empty value is present.
 
-    Why: Values are a codec's bytes. A function that returns an empty value has returned.
+    Why: A codec may produce any bytes. A function that returns an empty value has returned.
 
-    Test: A dozen hostile values are written, read, and swapped for each other.
+    Test: A dozen hostile values are written, read, and swapped with each other.
     """
     store = await ctx.store()
     keys = [ctx.key() for _ in HOSTILE]
@@ -215,11 +215,11 @@ async def values_survive(ctx: Context) -> None:
 
 @rule("STORE-VALUE-02")
 async def largest_value(ctx: Context) -> None:
-    """A value of the declared size is written, swapped and read whole.
+    """A value of the declared size is written, swapped and read completely.
 
-    Why: What the manifest declares, users rely on.
+    Why: Users rely on the manifest.
 
-    Test: A value of `max_value` bytes goes through write, swap and read; of 1 MiB where more is declared.
+    Test: A value of `max_value` bytes, but at most 1 MiB, is written, swapped and read.
     """
     store, one, two = await ctx.store(), ctx.key(), ctx.key()
     declared = ctx.target.manifest.store
@@ -234,10 +234,10 @@ async def largest_value(ctx: Context) -> None:
 async def too_large_value(ctx: Context) -> None:
     """A value of one byte more than declared is refused with `ValueTooLargeError`, and nothing of its batch is done.
 
-    Why: A clear error is a call that the engine can bury with its reason.
+    Why: With a clear error, the engine can dead-letter the call with a reason.
 
-    Test: Batches of a small value and one over `max_value` are written and swapped; both keys stay absent. Not tested
-    where more than 256 MiB are declared.
+    Test: Batches of a small value and one larger than `max_value` are written and swapped. Both keys stay absent. The
+    rule does not apply if the manifest declares more than 256 MiB.
     """
     declared = ctx.target.manifest.store
     most = declared.max_value if declared else 0

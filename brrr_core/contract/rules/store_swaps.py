@@ -8,11 +8,11 @@ from brrr_core.contract.registry import rule
 
 @rule("STORE-SWAP-01")
 async def creates(ctx: Context) -> None:
-    """A swap that expects nothing creates the record if it is absent, and only then.
+    """A swap that expects no record creates it if it is absent, and only then.
 
-    Why: The first worker that finishes a call creates its value; every later one must find it as it is.
+    Why: The first worker that finishes a call creates its value. Later workers must not change it.
 
-    Test: A key is created; a second create fails and changes nothing.
+    Test: A record is created. A second creation fails and changes nothing.
     """
     store, key = await ctx.store(), ctx.key()
     equal(await store.swap([Swap(key, None, b"first")]), [True], "the result of creating an absent record")
@@ -22,12 +22,12 @@ async def creates(ctx: Context) -> None:
 
 @rule("STORE-SWAP-02")
 async def replaces(ctx: Context) -> None:
-    """A swap replaces what it expects, and nothing else: not what only begins, ends or compares like it.
+    """A swap replaces only a record that equals the expected one byte by byte.
 
-    Why: A pending-returns record that changed meanwhile must be read again, or a parent is never woken.
+    Why: If a pending record has changed, the engine must read it again. Otherwise a parent is never woken.
 
-    Test: Swaps that expect a part, an extension, other case, a NUL more, other spelling of a number, or nothing, fail;
-    the one that expects the very bytes takes place.
+    Test: Swaps fail if they expect a part, an extension, other case, another NUL, another spelling of a number, or no
+    record. The swap that expects the exact bytes succeeds.
     """
     store, key = await ctx.store(), ctx.key()
     await store.write([(key, b"01\0Ab")])
@@ -52,12 +52,12 @@ async def replaces(ctx: Context) -> None:
 
 @rule("STORE-SWAP-03")
 async def deletes(ctx: Context) -> None:
-    """A swap to nothing deletes what it expects; afterwards the record is absent, and can be created again.
+    """A swap to None deletes the expected record. Afterwards the record is absent and can be created again.
 
-    Why: A call's pending returns are removed by compare-and-delete when all were woken.
+    Why: The engine removes the pending returns of a call by compare-and-delete when all parents are woken.
 
-    Test: A delete that expects something else fails; the right one takes place, a second one does not; then the key is
-    created anew.
+    Test: A delete that expects other bytes fails. The right one succeeds, and a second one fails. Then the key is
+    created again.
     """
     store, key = await ctx.store(), ctx.key()
     await store.write([(key, b"there")])
@@ -72,11 +72,12 @@ async def deletes(ctx: Context) -> None:
 
 @rule("STORE-SWAP-04")
 async def empty_is_present(ctx: Context) -> None:
-    """An empty value is not an absent one, in what a swap expects and in what it sets.
+    """An empty value differs from an absent record, both as the expected and as the new value.
 
     Why: An empty result is a result.
 
-    Test: A record is created empty; a swap that expects nothing fails, one that expects the empty value takes place.
+    Test: A record is created with an empty value. A swap that expects no record fails; one that expects the empty value
+    succeeds.
     """
     store, key = await ctx.store(), ctx.key()
     equal(
@@ -92,12 +93,11 @@ async def empty_is_present(ctx: Context) -> None:
 
 @rule("STORE-SWAP-05")
 async def mixed_batch(ctx: Context) -> None:
-    """The swaps of a batch are independent, and their results come in their order.
+    """The swaps of a batch are independent, and their results have the same order.
 
-    Why: One batch holds the creates, replaces and deletes of many calls; one that loses must not undo the others.
+    Why: One batch holds the creates, replaces and deletes of many calls. A swap that fails must not undo the others.
 
-    Test: A create, a replace, a delete and one that fails of each stand mixed in a batch; an empty batch gives an
-    empty list.
+    Test: One batch mixes a create, a replace and a delete with failing swaps. An empty batch returns an empty list.
     """
     store = await ctx.store()
     keys = [ctx.key() for _ in range(6)]
@@ -118,12 +118,12 @@ async def mixed_batch(ctx: Context) -> None:
 
 @rule("STORE-SWAP-06")
 async def one_key_in_turn(ctx: Context) -> None:
-    """Swaps of one key in one batch take place one after the other, in their order.
+    """Swaps of one key in one batch are executed one after the other, in their order.
 
-    Why: Coalescing puts what several calls ask for one child into one batch.
+    Why: One batch may hold the swaps of several calls that wait for one child.
 
-    Test: A batch creates a key twice, replaces it twice, deletes it twice and creates it again, with another key in
-    between.
+    Test: A batch creates a key twice, replaces it twice, deletes it twice and creates it again. A swap of another key
+    stands between them.
     """
     store, key, other = await ctx.store(), ctx.key(), ctx.key()
     swaps = [
@@ -142,11 +142,11 @@ async def one_key_in_turn(ctx: Context) -> None:
 
 @rule("STORE-SWAP-07")
 async def same_value(ctx: Context) -> None:
-    """A swap to what is there already takes place, and so does one from nothing to nothing.
+    """A swap to the present value succeeds, and so does a swap from absent to absent.
 
-    Why: It is how the engine makes sure that something is still as it was read.
+    Why: The engine uses such a swap to check that a record has not changed since it was read.
 
-    Test: A record is swapped to itself; an absent one to absence.
+    Test: A record is swapped to itself, and an absent record to None.
     """
     store, key, absent = await ctx.store(), ctx.key(), ctx.key()
     await store.write([(key, b"same")])
