@@ -1,6 +1,6 @@
-"""Plugins: how backends, codecs and hooks are found, and how URLs and options become backends.
+"""Plugins: finds backends, codecs and hooks, and turns URLs and options into backends.
 
-Importing this package reads no metadata and loads no plugin; that happens at the first question.
+Importing this package reads no metadata and loads no plugin. Both happen at the first lookup.
 """
 
 from brrr_core.backend.contracts import CONTRACT_VERSION
@@ -50,17 +50,17 @@ rescan = REGISTRY.rescan
 
 
 def backend_manifest(scheme: str) -> BackendManifest:
-    """What the backend of a URL scheme says of itself.
+    """Return the manifest of the backend of a URL scheme.
 
     Raises:
-        PluginError: The scheme's plugin cannot be used: unknown, not installed, broken, clashing, or of another
-            version of the contracts.
+        PluginError: The plugin of the scheme cannot be used: it is unknown, not installed, broken, claimed twice, or
+            written for another contract version.
     """
     return REGISTRY.backends.find(scheme).manifest
 
 
 def codec_manifest(name: str) -> CodecManifest:
-    """What the codec of that name says of itself.
+    """Return the manifest of the codec of that name.
 
     Raises:
         PluginError: As for `backend_manifest`.
@@ -69,10 +69,10 @@ def codec_manifest(name: str) -> CodecManifest:
 
 
 def list_backends() -> list[Listed[BackendManifest]]:
-    """Every installed or registered URL scheme, the broken ones with their reasons. Imports no backend."""
+    """List every installed or registered URL scheme, with the reason if its plugin is broken. Imports no backend."""
     return REGISTRY.backends.rows()
 
 
 def list_codecs() -> list[Listed[CodecManifest]]:
-    """Every installed or registered codec, the broken ones with their reasons. Imports no codec."""
+    """List every installed or registered codec, with the reason if its plugin is broken. Imports no codec."""
     return REGISTRY.codecs.rows()

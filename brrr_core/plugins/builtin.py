@@ -1,4 +1,4 @@
-"""The manifests of what the core brings itself: the backend `memory:` and the codecs."""
+"""The manifests of the core's own plugins: the backend `memory:` and the codecs."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ __all__ = ["JSON", "JSON_OBJECT", "MEMORY", "MSGPACK"]
 MEMORY: Final = BackendManifest(
     contract=1,
     schemes=("memory",),
-    summary="queue, store and cache in this process, gone with it; `memory:NAME` is shared within the process",
+    summary="queue, store and cache in this process, lost when it ends; `memory:NAME` is shared within the process",
     example="memory:",
     backend="brrr_core.backend.memory:MemoryBackend",
     options=MemoryOptions,
@@ -35,13 +35,13 @@ JSON: Final = CodecManifest(
 JSON_OBJECT: Final = CodecManifest(
     contract=1,
     name="json-object",
-    summary="JSON, keyword arguments as one object, for TypeScript functions of one object argument",
+    summary="JSON, keyword arguments as one object, for TypeScript functions with one object argument",
     codec="brrr_core.codec.json:JsonObjectCodec",
 )
 
 MSGPACK: Final = CodecManifest(
     contract=1,
     name="msgpack",
-    summary="MessagePack: compact, and bytes stay bytes",
+    summary="compact MessagePack; bytes stay bytes",
     codec="brrr_core.codec.msgpack:MsgpackCodec",
 )

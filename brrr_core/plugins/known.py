@@ -1,4 +1,4 @@
-"""The plugins that the project ships: what to install for a scheme that nothing installed claims."""
+"""The plugins that the project ships. If no installed plugin claims a scheme, errors say what to install."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""From the name of a thing in a plugin to the thing, and whether a manifest is one that we can work with."""
+"""Loads objects that entry points and manifests name, and checks manifests."""
 
 import re
 from importlib import import_module
@@ -21,31 +21,31 @@ TARGET: Final = re.compile(r"[\w.]+:[\w.]+")
 
 
 def names_of(manifest: BackendManifest | CodecManifest) -> tuple[str, ...]:
-    """The schemes, or the one codec name, that a manifest claims."""
+    """Return the names that a manifest claims: its schemes, or its one codec name."""
     return manifest.schemes if isinstance(manifest, BackendManifest) else (manifest.name,)
 
 
 def load_claim(claim: Claim) -> object:
-    """What an entry point names.
+    """Load the object that an entry point names.
 
     Raises:
-        BrokenPluginError: It cannot be imported, or is not there.
+        BrokenPluginError: The object cannot be imported, or does not exist.
     """
     try:
         return claim.entry.load()
     except Exception as error:
-        raise _broken(claim.origin, claim.entry.value, error) from error
+        raise _cannot_load(claim.origin, claim.entry.value, error) from error
 
 
 def import_object(origin: Origin, target: str) -> object:
-    """What a manifest names as `module:attribute`.
+    """Import the object that a manifest names as `module:attribute`.
 
     Args:
-        origin: Whose it is, for the error.
-        target: The name.
+        origin: The plugin's origin, for the error.
+        target: The name `module:attribute`.
 
     Raises:
-        BrokenPluginError: It cannot be imported, or is not there.
+        BrokenPluginError: The object cannot be imported, or does not exist.
     """
     module, _, path = target.partition(":")
     try:
@@ -53,71 +53,71 @@ def import_object(origin: Origin, target: str) -> object:
         for attribute in path.split("."):
             found = getattr(found, attribute)
     except Exception as error:
-        raise _broken(origin, target, error) from error
+        raise _cannot_load(origin, target, error) from error
     return found
 
 
 def check_manifest(kind: type[ManifestT], manifest: object, origin: Origin, claimed: str | None = None) -> ManifestT:
-    """Make sure that a manifest can be worked with, before anything that it names is imported.
+    """Check a manifest before the objects that it names are imported.
 
     Args:
-        kind: What it must be.
-        manifest: What was found.
-        origin: Whose it is, for the error.
-        claimed: The entry point's name, which the manifest must claim as well.
+        kind: The class that the manifest must have.
+        manifest: The object to check.
+        origin: The plugin's origin, for the error.
+        claimed: The name of the entry point. The manifest must claim it too.
 
     Returns:
         The manifest.
 
     Raises:
-        ContractVersionError: It was written for another version of the contracts.
-        BrokenPluginError: It is no manifest of that kind, or contradicts itself.
+        ContractVersionError: The manifest was written for another contract version.
+        BrokenPluginError: It is not a manifest of that class, or it contradicts itself.
     """
     if not isinstance(manifest, kind):
-        raise _faulty(origin, f"ships a {type(manifest).__name__} where a {kind.__name__} should be")
+        raise _bad_manifest(origin, f"ships a {type(manifest).__name__} instead of a {kind.__name__}")
     if manifest.contract != CONTRACT_VERSION:
         raise _other_contract(origin, manifest.contract)
-    fault = _fault_of(manifest)
-    if fault:
-        raise _faulty(origin, f"has a manifest {fault}")
+    contradiction = _contradiction_in(manifest)
+    if contradiction:
+        raise _bad_manifest(origin, f"has a manifest {contradiction}")
     if claimed is not None and claimed not in names_of(manifest):
         claims = ", ".join(names_of(manifest))
-        raise _faulty(origin, f"has an entry point {claimed!r}, but its manifest claims {claims}")
+        raise _bad_manifest(origin, f"has an entry point {claimed!r}, but its manifest claims {claims}")
     return manifest
 
 
-def _fault_of(manifest: BackendManifest | CodecManifest) -> str:
+def _contradiction_in(manifest: BackendManifest | CodecManifest) -> str:
     names = names_of(manifest)
     if not names or not all(NAME.fullmatch(name) for name in names):
-        return f"that claims {names!r}, which are no names in lower case"
+        return f"that claims {names!r}, which are not lower-case names"
     target = manifest.backend if isinstance(manifest, BackendManifest) else manifest.codec
     if not TARGET.fullmatch(target):
-        return f"that names {target!r}, which is no 'module:attribute'"
+        return f"that names {target!r}, which is not of the form 'module:attribute'"
     if isinstance(manifest, BackendManifest):
         if manifest.queue is None and manifest.store is None and manifest.cache is None:
             return "that offers no role"
         try:
             fields_of(manifest.options)
-        except Exception as error:  # noqa: BLE001 - annotations that do not resolve raise anything
+        except Exception as error:  # noqa: BLE001 - unresolved annotations can raise anything
             return f"with options that cannot be read: {safe_str(error)}"
     return ""
 
 
-def _broken(origin: Origin, target: str, error: Exception) -> PluginError:
+def _cannot_load(origin: Origin, target: str, error: Exception) -> PluginError:
     return BrokenPluginError(
         f"{origin} is installed, but its {target} cannot be loaded: {describe(error)}",
-        remedy="Install it again with what it depends on, or uninstall it.",
+        remedy="Reinstall it with its dependencies, or uninstall it.",
     )
 
 
-def _faulty(origin: Origin, what: str) -> PluginError:
-    return BrokenPluginError(f"{origin} {what}", remedy="Tell its authors; another version of it may be right.")
+def _bad_manifest(origin: Origin, what: str) -> PluginError:
+    return BrokenPluginError(f"{origin} {what}", remedy="Try another version, or report the problem to its authors.")
 
 
 def _other_contract(origin: Origin, contract: object) -> PluginError:
-    plugin_is_behind = isinstance(contract, int) and contract < CONTRACT_VERSION
-    behind = (origin.distribution or "the plugin") if plugin_is_behind else "brrr-core"
+    plugin_is_older = isinstance(contract, int) and contract < CONTRACT_VERSION
+    outdated = (origin.distribution or "the plugin") if plugin_is_older else "brrr-core"
     return ContractVersionError(
-        f"{origin} was written for contract version {contract}, and this brrr-core has version {CONTRACT_VERSION}",
-        remedy=f"Upgrade {behind}: pip install --upgrade {behind}.",
+        f"{origin} was written for contract version {contract}, but this brrr-core has version {CONTRACT_VERSION}",
+        remedy=f"Upgrade {outdated}: pip install --upgrade {outdated}.",
     )

@@ -1,4 +1,4 @@
-"""Masks secrets in texts that others wrote: messages and tracebacks of client libraries."""
+"""Masks secrets in the messages and tracebacks of client libraries."""
 
 import base64
 import re
@@ -12,33 +12,37 @@ __all__ = ["masking"]
 
 ESCAPED: Final = "'\"\\"
 SHORT: Final = 4
-"""A secret of fewer characters is masked as a word only; without every `a` in it, no text can be read."""
+"""A shorter secret is masked only as a whole word: if every `a` were masked, the text would be unreadable."""
 
 BASE64: Final = "[A-Za-z0-9+/_-]"
 URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
 def masking(secrets: Iterable[str]) -> Callable[[str], str]:
-    """A function that puts `****` for each secret in a text.
+    """Return a function that replaces each secret in a text by `****`.
 
     Args:
-        secrets: As they are. In the text they may be plain, percent-encoded, escaped as Python or JSON do, or, if they
-            are not short, part of what was encoded as base64 or hexadecimal (a login of HTTP, for example).
+        secrets: The plain secrets. The function finds each one as plain text, percent-encoded, and escaped as in Python
+            or JSON. It also finds a secret that is not short inside base64 or hexadecimal, such as an HTTP login.
     """
-    texts = {form for secret in secrets for form in (secret, " ".join(secret.split())) if form}  # the one of one line
+    # Each secret as it is, and on one line.
+    texts = {form for secret in secrets for form in (secret, " ".join(secret.split())) if form}
     longest_first = sorted(texts, key=lambda text: (-len(text), text))
-    patterns = [*map(_spelled, longest_first), *(pattern for text in longest_first for pattern in _encoded(text))]
+    patterns = [
+        *map(_plain_pattern, longest_first),
+        *(pattern for text in longest_first for pattern in _encoded_patterns(text)),
+    ]
     pattern = re.compile("|".join(patterns) or r"(?!)")
     return partial(pattern.sub, MASK)
 
 
-def _spelled(text: str) -> str:
-    pattern = "".join(map(_character, text))
+def _plain_pattern(text: str) -> str:
+    pattern = "".join(map(_character_pattern, text))
     return pattern if len(text) >= SHORT else rf"(?<!\w){pattern}(?!\w)"
 
 
-def _encoded(text: str) -> Iterator[str]:
-    """Patterns of the text inside hexadecimal and base64, which depends on the number of bytes before it, modulo 3."""
+def _encoded_patterns(text: str) -> Iterator[str]:
+    """Yield patterns for the text in hexadecimal, and in base64 at each offset modulo 3 from its start."""
     data = text.encode("utf-8", "surrogatepass")
     if len(data) < SHORT:
         return
@@ -47,10 +51,10 @@ def _encoded(text: str) -> Iterator[str]:
         bits = before * 8, (before + len(data)) * 8
         whole = base64.b64encode(bytes(before) + data).decode()[-(-bits[0] // 6) : bits[1] // 6]
         for spelling in sorted({whole, whole.translate(URL_SAFE)}):
-            yield f"{BASE64}?{re.escape(spelling)}{BASE64}?=*"  # the outer two hold some of its bits
+            yield f"{BASE64}?{re.escape(spelling)}{BASE64}?=*"  # the outer characters share bits with others
 
 
-def _character(character: str) -> str:
+def _character_pattern(character: str) -> str:
     import json
 
     encoded = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""From what a user names (a URL, a codec's name) to the objects that do the work, not yet open."""
+"""Makes backends from URLs, codecs from names, and hooks from entry points. Backends are made closed."""
 
 import inspect
 from dataclasses import dataclass, replace
@@ -19,10 +19,10 @@ __all__ = ["BackendPlan", "HookPlugin", "load_codec", "load_hooks", "open_backen
 
 @dataclass(frozen=True, slots=True)
 class BackendPlan:
-    """All that is needed to make a backend; two plans that are equal may share one.
+    """The data from which a backend is made. Equal plans can share one backend.
 
     Attributes:
-        plugin: Whose backend it is.
+        plugin: The plugin that provides the backend.
         url: The URL, without its options.
         options: An instance of the manifest's schema.
     """
@@ -33,12 +33,12 @@ class BackendPlan:
 
     @property
     def manifest(self) -> BackendManifest:
-        """What the backend can do, known before it is imported."""
+        """The manifest, which is known before the backend is imported."""
         return self.plugin.manifest
 
     @property
     def secrets(self) -> list[str]:
-        """What must not show: the password, secret options, and a username without a password, which may be a token."""
+        """The secrets to mask: password, secret options, and a username without a password, which may be a token."""
         values = [self.url.password, *(getattr(self.options, name, None) for name in fields_of(self.manifest.options))]
         secrets = [value.reveal() for value in values if isinstance(value, Secret)]
         if self.url.password is None and self.url.username is not None:
@@ -46,24 +46,24 @@ class BackendPlan:
         return secrets
 
     def make(self) -> Backend:
-        """Import the backend and make one, not yet open.
+        """Import the backend and make it. It is not open yet.
 
         Raises:
-            BrokenPluginError: It cannot be imported or made, or is none; the cause is chained.
+            BrokenPluginError: It cannot be imported or made, or is not a `Backend`. The cause is chained.
             BrrrError: The backend refuses the URL or the options.
         """
         origin = self.plugin.origin
         make = import_object(origin, self.manifest.backend)
         backend = _call(origin, self.manifest.backend, make, self.url, self.options)
         if not isinstance(backend, Backend):
-            raise _not_made(origin, self.manifest.backend, f"gave a {type(backend).__name__} and no Backend")
+            raise _not_made(origin, self.manifest.backend, f"returned a {type(backend).__name__}, not a Backend")
         backend.manifest = self.manifest
         return backend
 
 
 @dataclass(frozen=True, slots=True)
 class HookPlugin:
-    """An installed plugin of hooks: its entry point's name, and the object that it names."""
+    """An installed hook plugin: the name of its entry point, its distribution, and the object that it names."""
 
     name: str
     distribution: str
@@ -71,12 +71,12 @@ class HookPlugin:
 
 
 def plan_backend(url: str, /, **options: object) -> BackendPlan:
-    """Read a URL and its options, importing no backend.
+    """Read a URL and its options without importing a backend.
 
     Raises:
-        UrlError: The URL cannot be read.
-        OptionError: An option is unknown, repeated, missing or ill-typed.
-        PluginError: The scheme's plugin cannot be used: `Shelf.find` lists the reasons.
+        UrlError: The URL is malformed.
+        OptionError: An option is unknown, repeated or missing, or has the wrong type.
+        PluginError: The scheme's plugin cannot be used. `PluginGroup.find` lists the reasons.
     """
     parsed = parse_url(url)
     scheme = parsed.url.scheme
@@ -86,51 +86,51 @@ def plan_backend(url: str, /, **options: object) -> BackendPlan:
         return BackendPlan(plugin, parsed.url, values)
     if parsed.url.password is not None:
         raise OptionError(
-            f"{scheme}: is given a password in the URL and by password_env", remedy="Give it once, by password_env."
+            f"{scheme}: has a password in the URL and in password_env", remedy="Set it once, with password_env."
         )
     return BackendPlan(plugin, replace(parsed.url, password=password), values)
 
 
 def open_backend(url: str, /, **options: object) -> Backend:
-    """The backend of a URL, to be opened and closed by `async with`.
+    """Return the backend of a URL. It is not open yet: open and close it with `async with`.
 
-    Its `manifest` says what it can do.
+    Its `manifest` describes its roles and capabilities.
 
     Args:
-        url: Like `sqlite:///brrr.db` or `redis://localhost/0?password_env=REDIS_PASSWORD`.
-        options: More options, by the names that they have in the URL.
+        url: A URL like `sqlite:///brrr.db` or `redis://localhost/0?password_env=REDIS_PASSWORD`.
+        options: More options, under the same names as in the URL.
 
     Raises:
-        UrlError: The URL cannot be read.
-        OptionError: An option is unknown, repeated, missing or ill-typed.
+        UrlError: The URL is malformed.
+        OptionError: An option is unknown, repeated or missing, or has the wrong type.
         PluginError: The scheme's plugin cannot be used.
     """
     return plan_backend(url, **options).make()
 
 
 def load_codec(codec: str | Codec) -> Codec:
-    """The codec of that name; a codec object is given back as it is.
+    """Return the codec of that name. A codec object is returned unchanged.
 
     Raises:
-        PluginError: The name's plugin cannot be used.
-        CodecError: It is neither a name nor a codec, or was written for another SDK.
+        PluginError: The plugin of that name cannot be used.
+        CodecError: The argument is neither a name nor a codec, or the codec was written for another SDK.
     """
     if hasattr(codec, "encode_call") and not isinstance(codec, type):
         return _check_codec(codec)
     if not isinstance(codec, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
         raise CodecError(
-            f"a {type(codec).__name__} is no codec", remedy="Name one, like 'json', or pass a Codec object."
+            f"a {type(codec).__name__} is not a codec", remedy="Pass a name like 'json', or a Codec object."
         )
     plugin = REGISTRY.codecs.find(codec)
     target = plugin.manifest.codec
     made = _call(plugin.origin, target, import_object(plugin.origin, target))
     if not isinstance(made, Codec):
-        raise _not_made(plugin.origin, target, f"gave a {type(made).__name__} and no Codec")
+        raise _not_made(plugin.origin, target, f"returned a {type(made).__name__}, not a Codec")
     return _check_codec(made)
 
 
 def _check_codec(codec: object) -> Codec:
-    """Refuse a codec of another SDK now: the first that it would fail is the reader of a result."""
+    """Refuse a codec of another SDK early. Otherwise it would fail when the first result is read."""
     faults: list[str] = []
     if not isinstance(codec, Codec):
         faults.append("does not derive from brrr_core.codec.Codec")
@@ -143,16 +143,16 @@ def _check_codec(codec: object) -> Codec:
     raise CodecError(
         f"the codec {type(codec).__qualname__} {' and '.join(faults)}",
         remedy="Derive it from brrr_core.codec.Codec, and change two lines: "
-        "`def decode_return(self, task_name, payload, *, returns=Any):` and, if it keeps keyword arguments, "
-        "`keyword_only = True` in its class. Without the second, brrr gives arguments by position if it can.",
+        "`def decode_return(self, task_name, payload, *, returns=Any):` and, if it needs keyword arguments, "
+        "`keyword_only = True` in its class. Without the second line, brrr passes arguments by position if possible.",
     )
 
 
 def load_hooks() -> list[HookPlugin]:
-    """The installed plugins of the entry-point group `brrr.hooks`, in the order of their names.
+    """Load the installed plugins of the entry-point group `brrr.hooks`, sorted by name.
 
     Raises:
-        BrokenPluginError: One of them cannot be loaded; names it, and chains the cause.
+        BrokenPluginError: A plugin cannot be loaded. The error names it, and chains the cause.
     """
     claims = sorted(REGISTRY.metadata().claims[HOOKS], key=lambda claim: (claim.name, claim.origin.distribution))
     return [HookPlugin(claim.name, claim.origin.distribution, load_claim(claim)) for claim in claims]
@@ -166,9 +166,11 @@ def _call(origin: Origin, target: str, make: object, *arguments: object) -> obje
     except BrrrError:
         raise
     except Exception as error:
-        # The error's own text is left to the chained cause: a client library may have put the password into it.
+        # Only the chained cause shows the error's text: a client library may have put the password into it.
         raise _not_made(origin, target, f"raised a {type(error).__name__}") from error
 
 
 def _not_made(origin: Origin, target: str, what: str) -> BrokenPluginError:
-    return BrokenPluginError(f"{target} of {origin} {what}", remedy="Tell its authors; another version may be right.")
+    return BrokenPluginError(
+        f"{target} of {origin} {what}", remedy="Try another version, or report the problem to its authors."
+    )

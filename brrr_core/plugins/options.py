@@ -1,8 +1,8 @@
-"""Options: a backend's typed settings, from the query of its URL and from keyword arguments alike.
+"""Options: the typed settings of a backend, from the query of its URL or from keyword arguments.
 
-A plugin states its options as a frozen dataclass. A field's type is `str`, `int`, `float`, `bool`, a `Literal` of texts
-or numbers, an `Enum`, `Duration`, `Size` or `Secret`, each also with `| None`. A field without a default must be given.
-What the fields must hold together, the dataclass checks in `__post_init__`, by raising `ValueError`.
+A plugin declares its options as a frozen dataclass, the schema. The type of a field is `str`, `int`, `float`, `bool`, a
+`Literal` of texts or numbers, an `Enum`, `Duration`, `Size` or `Secret`, with or without `| None`. A field without a
+default is required. `__post_init__` checks rules between fields, and raises `ValueError`.
 """
 
 import os
@@ -20,10 +20,10 @@ __all__ = ["Field", "ReadOptions", "fields_of", "read_options"]
 
 ENV: Final = "_env"
 PASSWORD: Final = "password"  # noqa: S105 - the name of a field, not a password
-"""The one secret that is no option but a part of the URL; `password_env` brings it where no option is called so."""
+"""The secret that is a part of the URL. If the schema has no option of this name, `password_env` sets that part."""
 
 VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
-LONGEST_SHOWN: Final = 60
+MAX_SHOWN_CHARACTERS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Field:
     """One option of a schema.
 
     Attributes:
-        name: As the dataclass names it; in a URL, dashes may stand for its underscores.
-        kind: Its type, without `| None`.
-        optional: Whether it may be None.
-        required: Whether it has no default.
+        name: The name in the dataclass. In a URL, dashes can replace its underscores.
+        kind: The type, without `| None`.
+        optional: Whether the value can be None.
+        required: Whether the option has no default.
     """
 
     name: str
@@ -44,21 +44,21 @@ class Field:
 
     @property
     def textual(self) -> bool:
-        """Whether any text is a value of it."""
+        """Whether every text is a valid value."""
         return self.kind is str or self.secret
 
     @property
     def secret(self) -> bool:
-        """Whether its value is never shown."""
+        """Whether the value must never be shown."""
         return self.kind is Secret
 
 
 class ReadOptions(NamedTuple):
-    """What was read.
+    """The result of `read_options`.
 
     Attributes:
         options: An instance of the schema.
-        password: What `password_env` named, where the schema has no `password` of its own.
+        password: The secret that `password_env` names, if the schema has no option `password`.
     """
 
     options: object
@@ -67,7 +67,7 @@ class ReadOptions(NamedTuple):
 
 @cache
 def fields_of(schema: type) -> Mapping[str, Field]:
-    """The options of a schema, by name.
+    """Return the options of a schema, by name.
 
     Raises:
         TypeError: The schema is not a dataclass, or a field has a type that an option cannot have.
@@ -79,7 +79,7 @@ def fields_of(schema: type) -> Mapping[str, Field]:
     for each in fields(schema):
         kind, optional = split_optional(hints[each.name])
         if not is_supported(kind):
-            raise TypeError(f"the option {each.name!r} has the type {hints[each.name]}, which is none of an option")
+            raise TypeError(f"the option {each.name!r} has the type {hints[each.name]}, which options cannot have")
         required = each.default is MISSING and each.default_factory is MISSING
         found[each.name] = Field(each.name, kind, optional, required)
     return found
@@ -93,12 +93,13 @@ def read_options(
     *,
     environ: Mapping[str, str] = os.environ,
 ) -> ReadOptions:
-    """Make an instance of `schema` of what a URL's query and the keyword arguments give.
+    """Make an instance of `schema` from the query of a URL and from keyword arguments.
 
-    Values of secret options, and of names that are no option, never show in an error.
+    Errors never show the values of secret or unknown options.
 
     Raises:
-        OptionError: An option is unknown, repeated, missing or ill-typed, or an environment variable is not set.
+        OptionError: An option is unknown, repeated or missing, or has the wrong type, or an environment variable is not
+            set.
     """
     known = fields_of(schema)
     given = _gather(scheme, known, [*((name, value.reveal()) for name, value in query), *keywords.items()])
@@ -114,7 +115,7 @@ def read_options(
         raise
     except (TypeError, ValueError) as error:
         raise OptionError(
-            f"the options of {scheme}: do not fit together: {error}", remedy="Change one of them."
+            f"the options of {scheme}: contradict each other: {error}", remedy="Change one of them."
         ) from error
 
 
@@ -124,12 +125,14 @@ def _gather(scheme: str, known: Mapping[str, Field], pairs: list[tuple[str, obje
     for written, value in pairs:
         name = written.replace("-", "_")
         if name not in names:
-            from difflib import get_close_matches  # only an error needs it
+            from difflib import get_close_matches  # imported for errors only
 
             near = get_close_matches(name, names, n=1)
             _refuse(scheme, known, f"has no option {_shown(written)}", f"Did you mean {near[0]!r}?" if near else "")
         if name in given:
-            _refuse(scheme, known, f"is given the option {name!r} twice", "Give it once, in the URL or as a keyword.")
+            _refuse(
+                scheme, known, f"has the option {name!r} twice", "Set it once, in the URL or as a keyword argument."
+            )
         given[name] = value
     return given
 
@@ -137,19 +140,24 @@ def _gather(scheme: str, known: Mapping[str, Field], pairs: list[tuple[str, obje
 def _read_environment(
     scheme: str, known: Mapping[str, Field], given: dict[str, object], environ: Mapping[str, str]
 ) -> None:
-    """Replace every `NAME_env` by the secret that its variable holds."""
+    """Replace every `NAME_env` by the secret in its environment variable."""
     for indirect in [name for name in given if name.endswith(ENV) and name not in known]:
         name = indirect.removesuffix(ENV)
         variable = given.pop(indirect)
         if name in given:
-            what = f"is given both {name!r} and {indirect!r}"
-            _refuse(scheme, known, what, "Give one of them.")
+            what = f"has both {name!r} and {indirect!r}"
+            _refuse(scheme, known, what, "Set only one of them.")
         secret = environ.get(variable) if isinstance(variable, str) else None
         if not secret:
-            # Only what cannot well be anything but a variable's name is shown: somebody may write the secret itself.
+            # A user may write the secret itself here. Show the text only if it is clearly the name of a variable.
             shown = variable if isinstance(variable, str) and VARIABLE.fullmatch(variable) else MASK
-            what = f"takes {name!r} from the environment variable {shown}, which is not set or empty"
-            _refuse(scheme, known, what, f"Set that variable; {indirect} takes its name, like {indirect}=MY_SECRET.")
+            what = f"reads {name!r} from the environment variable {shown}, which is not set or is empty"
+            _refuse(
+                scheme,
+                known,
+                what,
+                f"Set the variable. {indirect} is the name of a variable, as in {indirect}=MY_SECRET.",
+            )
         given[name] = Secret(secret)
 
 
@@ -187,5 +195,5 @@ def _example(field: Field) -> str:
 def _shown(value: object) -> str:
     if value is None or isinstance(value, str | int | float):
         text = repr(value)
-        return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… ({len(text)} characters)"
+        return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}… ({len(text)} characters)"
     return f"a {type(value).__name__}"

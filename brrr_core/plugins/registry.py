@@ -1,7 +1,7 @@
 """The registry: every backend and codec plugin that this process can use, installed or registered.
 
-Nothing is read before the first question, and no manifest is loaded before somebody asks for its name; so a broken
-plugin that nobody uses hurts nobody.
+It reads the installed metadata at the first lookup, and loads a manifest only when its name is looked up. So a broken
+plugin does not disturb programs that do not use it.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
 from brrr_core.plugins.loading import ManifestT, check_manifest, load_claim, names_of
 from brrr_core.plugins.scanning import BACKENDS, CODECS, Claim, Metadata, Origin, scan
 
-__all__ = ["REGISTRY", "Listed", "Plugin", "Registry", "Shelf"]
+__all__ = ["REGISTRY", "Listed", "Plugin", "PluginGroup", "Registry"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin(Generic[ManifestT]):
-    """A manifest that was found, and where it comes from."""
+    """A manifest and its origin."""
 
     origin: Origin
     manifest: ManifestT
@@ -36,14 +36,15 @@ class Plugin(Generic[ManifestT]):
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[ManifestT]):
-    """A line of a listing.
+    """A row of a listing.
 
     Attributes:
-        name: The URL scheme, or the codec's name.
-        distribution: Who claims it, several separated by commas where they clash; empty where it was registered.
-        version: The distribution's version.
-        manifest: What it says of itself, None where that cannot be used.
-        error: Why it cannot, None where it can.
+        name: The URL scheme, or the name of the codec.
+        distribution: The distribution that claims the name. If several claim it, they are separated by commas. Empty if
+            the manifest was registered.
+        version: The version of the distribution.
+        manifest: The manifest, or None if it cannot be used.
+        error: The reason why it cannot be used, or None.
     """
 
     name: str
@@ -53,8 +54,8 @@ class Listed(Generic[ManifestT]):
     error: PluginError | None
 
 
-class Shelf(Generic[ManifestT]):
-    """The plugins of one kind, by name."""
+class PluginGroup(Generic[ManifestT]):
+    """The plugins of one kind (backends or codecs), by name."""
 
     def __init__(
         self, registry: "Registry", kind: type[ManifestT], group: str, noun: str, known: Mapping[str, str]
@@ -68,14 +69,14 @@ class Shelf(Generic[ManifestT]):
         self._loaded: dict[str, Plugin[ManifestT]] = {}
 
     def find(self, name: str) -> Plugin[ManifestT]:
-        """The plugin of that name.
+        """Return the plugin of that name.
 
         Raises:
-            UnknownSchemeError: Nobody claims the name; suggests the nearest, and lists what is installed.
-            NotInstalledError: One of ours would claim it; gives the command that installs it.
-            BrokenPluginError: Its manifest cannot be loaded, or is none; the cause is chained.
-            ClashError: Several distributions claim it.
-            ContractVersionError: It was written for another version of the contracts.
+            UnknownSchemeError: No plugin claims the name. The error suggests the nearest and lists the installed names.
+            NotInstalledError: A plugin of this project claims the name. The error shows the command that installs it.
+            BrokenPluginError: The manifest cannot be loaded, or is not a manifest. The cause is chained.
+            ClashError: Several distributions claim the name.
+            ContractVersionError: The plugin was written for another contract version.
         """
         if name in self._registered:
             return Plugin(Origin(), self._registered[name])
@@ -84,32 +85,32 @@ class Shelf(Generic[ManifestT]):
         return self._loaded[name]
 
     def names(self) -> list[str]:
-        """Every name that is claimed or registered, sorted."""
+        """Return every claimed or registered name, sorted."""
         claimed = {claim.name for claim in self._registry.metadata().claims[self._group]}
         return sorted(claimed | self._registered.keys())
 
     def rows(self) -> list[Listed[ManifestT]]:
-        """Every plugin, the broken ones too, sorted by name."""
-        return [self._list_one(name) for name in self.names()]
+        """Return a row for every plugin, broken ones included, sorted by name."""
+        return [self._row(name) for name in self.names()]
 
     def register(self, manifest: ManifestT) -> None:
-        """Put a manifest on the shelf, under all its names or none."""
+        """Register a manifest under all of its names, or under none if one is taken."""
         check_manifest(self._kind, manifest, Origin())
         names = names_of(manifest)
         for name in names:
             if name in self._registered and self._registered[name] is not manifest:
-                self._refuse(name, "another manifest, which was registered")
-            if self._claims(name) and not self._ships(name, manifest):
+                self._refuse(name, "another registered manifest")
+            if self._claims(name) and not self._is_installed(name, manifest):
                 self._refuse(name, " and ".join(str(claim.origin) for claim in self._claims(name)))
         self._registered.update(dict.fromkeys(names, manifest))
 
     def unregister(self, manifest: ManifestT) -> None:
-        """Take a registered manifest off the shelf; nothing happens where it is not on it."""
+        """Remove a registered manifest. If it is not registered, do nothing."""
         for name in [name for name, registered in self._registered.items() if registered is manifest]:
             del self._registered[name]
 
     def forget(self) -> None:
-        """Forget what was loaded from metadata."""
+        """Forget the manifests that were loaded from metadata."""
         self._loaded.clear()
 
     def _claims(self, name: str) -> list[Claim]:
@@ -124,14 +125,14 @@ class Shelf(Generic[ManifestT]):
         manifest = check_manifest(self._kind, load_claim(claim), claim.origin, claimed=name)
         return Plugin(claim.origin, manifest)
 
-    def _ships(self, name: str, manifest: ManifestT) -> bool:
-        """Whether the installed plugin of that name has this very manifest."""
+    def _is_installed(self, name: str, manifest: ManifestT) -> bool:
+        """Whether this very object is the manifest of the installed plugin of that name."""
         try:
             return self._load(name, self._claims(name)).manifest is manifest
         except PluginError:
             return False
 
-    def _list_one(self, name: str) -> Listed[ManifestT]:
+    def _row(self, name: str) -> Listed[ManifestT]:
         try:
             plugin = self.find(name)
         except PluginError as error:
@@ -151,9 +152,9 @@ class Shelf(Generic[ManifestT]):
             if version is None:
                 what = f"the {self._noun} {name!r} comes with {distribution}, which is not installed"
                 return NotInstalledError(what, remedy=f"Install it: pip install {distribution}.{unreadable}")
-            what = f"the {self._noun} {name!r} comes with {distribution}, but not with the installed version {version}"
+            what = f"the {self._noun} {name!r} comes with {distribution}, but the installed version {version} lacks it"
             return NotInstalledError(what, remedy=f"Upgrade it: pip install --upgrade {distribution}.{unreadable}")
-        from difflib import get_close_matches  # only an error needs it
+        from difflib import get_close_matches  # imported for errors only
 
         installed: list[str] = self.names()
         near = get_close_matches(name, [*installed, *self._known], n=1)
@@ -165,47 +166,49 @@ class Shelf(Generic[ManifestT]):
 
     def _clash(self, name: str, claims: list[Claim]) -> PluginError:
         who = " and ".join(f"{claim.origin} ({claim.entry.value})" for claim in claims)
-        return ClashError(f"the {self._noun} {name!r} is claimed by {who}", remedy="Uninstall all of them but one.")
+        return ClashError(
+            f"the {self._noun} {name!r} is claimed by {who}", remedy="Keep one of them, and uninstall the others."
+        )
 
     def _refuse(self, name: str, by: str) -> None:
         raise AlreadyRegisteredError(
             f"the {self._noun} {name!r} is taken by {by}",
-            remedy="Register the manifest under another name, or take that one away first.",
+            remedy="Register the manifest under another name, or unregister or uninstall the other one first.",
         )
 
 
 class Registry:
-    """The backends and codecs of this process, over one scan of the installed distributions."""
+    """The backends and codecs of this process, from one scan of the installed distributions."""
 
     def __init__(self) -> None:
         self._lock = RLock()
         self._metadata: Metadata | None = None
-        self.backends = Shelf(self, BackendManifest, BACKENDS, "scheme", KNOWN_BACKENDS)
-        self.codecs = Shelf(self, CodecManifest, CODECS, "codec", KNOWN_CODECS)
+        self.backends = PluginGroup(self, BackendManifest, BACKENDS, "scheme", KNOWN_BACKENDS)
+        self.codecs = PluginGroup(self, CodecManifest, CODECS, "codec", KNOWN_CODECS)
 
     def metadata(self) -> Metadata:
-        """What is installed: read once, at the first question."""
+        """Return the metadata of the installed plugins. It is read once, at the first lookup."""
         with self._lock:
             if self._metadata is None:
                 self._metadata = scan()
             return self._metadata
 
     def rescan(self) -> None:
-        """Forget what is installed, so that the next question reads it anew. What was registered stays."""
+        """Forget the metadata, so that the next lookup reads it again. Registered manifests stay."""
         with self._lock:
             self._metadata = None
             self.backends.forget()
             self.codecs.forget()
 
     def register(self, manifest: BackendManifest | CodecManifest) -> None:
-        """Make a plugin known without installing it: in frozen applications, in tests.
+        """Register a plugin without installing it, for frozen applications and tests.
 
-        All schemes of the manifest are taken, or none. The same manifest a second time changes nothing.
+        The manifest is registered under all of its names, or under none. Registering it twice changes nothing.
 
         Raises:
             AlreadyRegisteredError: Another manifest, registered or installed, claims one of its names.
-            ContractVersionError: It was written for another version of the contracts.
-            BrokenPluginError: It is no manifest, or contradicts itself.
+            ContractVersionError: The manifest was written for another contract version.
+            BrokenPluginError: The argument is not a manifest, or it contradicts itself.
         """
         with self._lock:
             if isinstance(manifest, BackendManifest):
@@ -214,12 +217,12 @@ class Registry:
                 self.codecs.register(manifest)
             else:
                 raise BrokenPluginError(
-                    f"register was given a {type(manifest).__name__}",
-                    remedy="Register a BackendManifest or a CodecManifest.",
+                    f"`register` received a {type(manifest).__name__}",
+                    remedy="Pass a BackendManifest or a CodecManifest.",
                 )
 
     def unregister(self, manifest: BackendManifest | CodecManifest) -> None:
-        """Undo `register`. A manifest that is not registered is left alone."""
+        """Undo `register`. If the manifest is not registered, do nothing."""
         with self._lock:
             if isinstance(manifest, BackendManifest):
                 self.backends.unregister(manifest)

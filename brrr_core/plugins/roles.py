@@ -1,4 +1,4 @@
-"""Which backend plays which role: queue, store and cache, from what a user names and what the environment adds."""
+"""Chooses the backends for the roles queue, store and cache, from arguments and environment variables."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,14 +20,14 @@ Role: TypeAlias = Literal["queue", "store", "cache"]
 ROLES: Final[tuple[Role, ...]] = ("queue", "store", "cache")
 
 VARIABLES: Final[Mapping[Role, str]] = {"queue": "BRRR_QUEUE", "store": "BRRR_STORE", "cache": "BRRR_CACHE"}
-"""The environment variable that names a role's URL where the caller does not."""
+"""The environment variable with the URL of a role, used if the caller names none."""
 
 Source: TypeAlias = BackendPlan | Backend
 Named: TypeAlias = str | Backend | Queue | Store | Cache | None
 
 
-class _Given(Backend):
-    """Opened roles that the caller made one by one, and closes."""
+class _OpenedRole(Backend):
+    """Opened roles that the caller passed as objects. The caller closes them."""
 
     def __init__(self, made: object) -> None:
         self.made = made
@@ -39,11 +39,11 @@ class _Given(Backend):
         )
 
     async def start(self) -> Roles:
-        """Nothing: they are open."""
+        """Return the roles, which are open already."""
         return self.roles
 
     async def stop(self) -> None:
-        """Nothing: they belong to the caller."""
+        """Do nothing: the caller closes the roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class ResolvedRoles:
     """The backends that play the three roles.
 
     Attributes:
-        queue: Use its `.queue` once it is open.
-        store: Use its `.store`.
-        cache: Use its `.cache`.
-        owned: Those that were made here from URLs, each once: the caller opens and closes them. What is not among
-            them came as an object, and belongs to whoever made it.
-        mask: Masks the secrets of their URLs in a text.
+        queue: The backend that is the queue. Once it is open, use its `.queue`.
+        store: The backend that is the store. Use its `.store`.
+        cache: The backend that is the cache. Use its `.cache`.
+        owned: The backends made here from URLs, without duplicates. The caller opens and closes them. Other backends
+            were passed as objects, and belong to the code that made them.
+        mask: Masks the secrets of the URLs in a text.
     """
 
     queue: Backend
@@ -67,7 +67,7 @@ class ResolvedRoles:
 
 
 def offers(manifest: BackendManifest, role: Role) -> bool:
-    """Whether a backend has a role, by its manifest."""
+    """Whether a backend offers a role, according to its manifest."""
     return getattr(manifest, role) is not None
 
 
@@ -78,23 +78,23 @@ def resolve_roles(
     *,
     environ: Mapping[str, str] = os.environ,
 ) -> ResolvedRoles:
-    """Decide which backend plays which role, and make those that are named by URL. None is opened.
+    """Choose the backend for each role, and make the backends that are named by URL. None of them is opened.
 
-    A role that neither the caller nor the environment names is played by the queue's backend where that offers it; the
-    cache otherwise by the store's. Roles whose URLs mean the same, options included, share one backend. All is checked
-    before any backend is imported.
+    If neither the caller nor the environment names the store, the queue's backend is the store too. If neither names
+    the cache, the queue's backend is the cache if it offers that role, and the store's backend otherwise. Roles with
+    equal URLs and options share one backend. All checks come before the first backend is imported.
 
     Args:
-        queue: A URL, a backend, or an opened queue; None takes `BRRR_QUEUE`.
-        store: The same; None takes `BRRR_STORE`.
-        cache: The same; None takes `BRRR_CACHE`.
-        environ: Where the variables are looked up.
+        queue: A URL, a backend, or an opened queue. None means the variable `BRRR_QUEUE`.
+        store: A URL, a backend, or an opened store. None means the variable `BRRR_STORE`.
+        cache: A URL, a backend, or an opened cache. None means the variable `BRRR_CACHE`.
+        environ: The environment variables.
 
     Raises:
-        UrlError: No queue is named, or a URL cannot be read.
+        UrlError: No queue is named, or a URL is malformed.
         OptionError: An option of a URL is wrong.
-        RoleError: A backend does not offer its role; lists the installed schemes that do.
-        PluginError: A scheme's plugin cannot be used.
+        RoleError: A backend does not offer its role. The error lists the installed schemes that do.
+        PluginError: The plugin of a scheme cannot be used.
     """
     plans: list[BackendPlan] = []
 
@@ -104,11 +104,11 @@ def resolve_roles(
         if named is None or isinstance(named, Backend):
             return named
         if isinstance(named, Queue | Store | Cache):
-            return _Given(named)
+            return _OpenedRole(named)
         if not isinstance(named, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise RoleError(
                 f"the {role} is a {type(named).__name__}",
-                remedy="Give a URL, a backend, or an opened queue, store or cache.",
+                remedy="Pass a URL, a backend, or an opened queue, store or cache.",
             )
         plan = plan_backend(named)
         if plan in plans:
@@ -143,17 +143,17 @@ def _offers(source: Source, role: Role) -> bool:
     try:
         return getattr(source.roles, role) is not None
     except BackendClosedError:
-        # Made by hand and not open: what it offers shows, and is refused where it must be, when it is used.
+        # It was made without a URL and is not open, so its roles are unknown. `Backend` refuses a missing role later.
         return True
 
 
 def _wrong_role(role: Role, source: Source) -> RoleError:
-    given = source.made if isinstance(source, _Given) else source
+    given = source.made if isinstance(source, _OpenedRole) else source
     name = f"{source.url.scheme}:" if isinstance(source, BackendPlan) else type(given).__name__
     has = [each for each in ROLES if _offers(source, each)]
     schemes = [row.name for row in REGISTRY.backends.rows() if row.manifest is not None and offers(row.manifest, role)]
     return RoleError(
         f"{name} is a {' and a '.join(has)}, not a {role}",
-        remedy=f"Name a {role} by its URL, as the argument {role} or in {VARIABLES[role]}; "
-        f"installed schemes that offer one: {', '.join(schemes) or 'none'}.",
+        remedy=f"Pass the URL of a {role} as the argument {role}, or set {VARIABLES[role]}. "
+        f"Installed schemes that offer one: {', '.join(schemes) or 'none'}.",
     )

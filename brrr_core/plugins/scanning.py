@@ -1,4 +1,4 @@
-"""What the metadata of the installed distributions says: which of them claims which scheme, codec name or hook."""
+"""Reads the metadata of installed distributions: the schemes, codec names and hooks that each one claims."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ HOOKS: Final = "brrr.hooks"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a plugin comes from: the name and version of its distribution; without a name, from `register`."""
+    """The distribution of a plugin, by name and version. The name is empty if the plugin was registered."""
 
     distribution: str = ""
     version: str = ""
@@ -30,12 +30,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One entry point of ours.
+    """An entry point of one of brrr's groups.
 
     Attributes:
-        name: The URL scheme, the codec's name, or what a hook plugin calls itself.
-        origin: Who claims it.
-        entry: The entry point, which loads what it names.
+        name: The URL scheme, the name of the codec, or the name of the hook plugin.
+        origin: The distribution that claims the name.
+        entry: The entry point; it can load the object that it names.
     """
 
     name: str
@@ -45,28 +45,28 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What one scan found.
+    """The result of a scan.
 
     Attributes:
-        claims: By entry-point group; claims of one name stand side by side, none is preferred.
-        unreadable: Where metadata could not be read, and why.
+        claims: The claims of each entry-point group. It keeps all claims of one name, without preference.
+        unreadable: The distributions with unreadable metadata, and the reasons.
     """
 
     claims: dict[str, list[Claim]]
     unreadable: tuple[str, ...]
 
     def versions(self) -> dict[str, str]:
-        """The distributions that claim anything, and their versions."""
+        """Return the version of each distribution that has a claim."""
         return {each.origin.distribution: each.origin.version for claims in self.claims.values() for each in claims}
 
 
 def scan() -> Metadata:
-    """Read the metadata of everything on `sys.path`, importing none of it.
+    """Read the metadata of every distribution on `sys.path`, without importing any.
 
-    A distribution that is there twice (an editable install beside a stale copy) counts once: the first on the path is
-    the one whose modules are imported. Metadata that cannot be read is set aside, so that it hurts nobody else.
+    If a distribution is there twice, such as an editable install and a stale copy, only the first counts: Python
+    imports the modules of that one. Unreadable metadata is set aside, so that other plugins keep working.
     """
-    # Imported here, so that a programme that names no backend by URL does not pay for it.
+    # Imported here, so that a program that names no backend by URL does not pay for it.
     from importlib.metadata import distributions
 
     claims: dict[str, list[Claim]] = {BACKENDS: [], CODECS: [], HOOKS: []}
@@ -74,11 +74,11 @@ def scan() -> Metadata:
     seen: set[str] = set()
     for distribution in distributions():
         try:
-            # The text is looked at before it is parsed: most distributions have nothing for us.
+            # Search the text before parsing it: most distributions have no entry point for brrr.
             if "brrr." not in (distribution.read_text("entry_points.txt") or ""):
                 continue
             found = list(_claims_of(distribution, claims))
-        except Exception as error:  # noqa: BLE001 - what a stranger's metadata raises is not to be foreseen
+        except Exception as error:  # noqa: BLE001 - foreign metadata can raise anything
             unreadable.append(f"{getattr(distribution, '_path', 'a distribution')}: {describe(error)}")
             continue
         name = _normalized(found[0][1].origin.distribution) if found else ""
@@ -99,5 +99,5 @@ def _claims_of(distribution: "Distribution", groups: dict[str, list[Claim]]) -> 
 
 
 def _normalized(name: str) -> str:
-    """The name as the packaging specification (PEP 503) compares it."""
+    """Return the name in the normalised form of PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()

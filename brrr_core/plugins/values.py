@@ -1,4 +1,4 @@
-"""The types that an option may have, and how a text or a Python value becomes one of them."""
+"""The types of options, and the conversion of a text or a Python value to them."""
 
 import math
 import re
@@ -28,7 +28,7 @@ FORMS: Final[dict[object, tuple[str, str]]] = {
 
 
 def split_optional(kind: object) -> tuple[object, bool]:
-    """The type without its `| None`, and whether there was one."""
+    """Return the type without `| None`, and whether it had one."""
     if get_origin(kind) in {Union, UnionType}:
         rest = [part for part in get_args(kind) if part is not NoneType]
         if len(rest) == 1:
@@ -37,14 +37,14 @@ def split_optional(kind: object) -> tuple[object, bool]:
 
 
 def is_supported(kind: object) -> bool:
-    """Whether an option may have this type (without `| None`)."""
+    """Whether an option can have this type. Pass it without `| None`."""
     if get_origin(kind) is Literal:
         return all(type(choice) in {str, int} for choice in get_args(kind))
     return kind in FORMS or (isinstance(kind, type) and issubclass(kind, Enum))
 
 
 def describe(kind: object) -> tuple[str, str]:
-    """What a value of this type looks like in words, and an example as it is written in a URL."""
+    """Return a description of the values of a type, and an example as written in a URL."""
     choices: list[object] = []
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))
@@ -56,14 +56,14 @@ def describe(kind: object) -> tuple[str, str]:
 
 
 def convert(kind: object, value: object) -> object:
-    """`value` as a `kind`: from the text of a URL, or from what a keyword argument holds.
+    """Convert `value`, a text of a URL or a keyword argument, to `kind`.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The value cannot be converted.
     """
     if kind is Secret:
         return _secret(value)
-    # Imported here, so that looking at plugins stays light.
+    # Imported here, so that listing plugins stays fast.
     import msgspec
 
     converted = msgspec.convert(value, cast("type[object]", kind), strict=False, dec_hook=_with_unit)
@@ -105,7 +105,7 @@ def _size(text: str) -> Size:
         raise ValueError("not a size")
     whole, fraction, prefix, binary = match.groups(default="")
     unit = (1024 if binary else 1000) ** KILO[prefix.lower()] if prefix else 1
-    # In whole numbers, because 0.1 has no exact float: a size is exact or refused.
+    # Use integers, because a float such as 0.1 is not exact. A size is exact, or it is refused.
     number, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
     if rest:
         raise ValueError("not a whole number of bytes")

@@ -1,4 +1,4 @@
-"""A place for distributions that are installed for one test: real modules and real metadata on `sys.path`."""
+"""Distributions that are installed for one test: real modules and real metadata on `sys.path`."""
 
 import sys
 from pathlib import Path
@@ -36,7 +36,7 @@ class FakeBackend(Backend):
 
 
 class Site:
-    """A folder like `site-packages`, put in front of `sys.path`."""
+    """A folder like `site-packages`, at the front of `sys.path`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -46,7 +46,7 @@ class Site:
         (self.root / f"{name}.py").write_text(source)
 
     def metadata(self, distribution, entry_points, version="1.0"):
-        """The dist-info of a distribution; `entry_points` is the text of its `entry_points.txt`."""
+        """Write the dist-info of a distribution. `entry_points` is the text of its `entry_points.txt`."""
         folder = self.root / f"{distribution.replace('-', '_')}-{version}.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
@@ -54,7 +54,7 @@ class Site:
         REGISTRY.rescan()
 
     def backend(self, distribution, *schemes, manifest=None, version="1.0"):
-        """A whole backend plugin; `manifest` is the expression of its manifest."""
+        """Write a complete backend plugin. `manifest` is a Python expression for its manifest."""
         module = distribution.replace("-", "_")
         expression = manifest or f"manifest({', '.join(map(repr, schemes))})"
         self.module(module, f"{MANIFEST.format(module=module)}\nMANIFEST = {expression}\n")
@@ -65,7 +65,7 @@ class Site:
 
 @pytest.fixture
 def sites(tmp_path, monkeypatch):
-    """Makes sites by name; what they brought is gone after the test."""
+    """Return a function that makes sites by name. Their modules and metadata are removed after the test."""
     before = set(sys.modules)
 
     def make(name="site"):
@@ -90,7 +90,7 @@ def site(sites):
 
 @pytest.fixture
 def registered():
-    """Registers manifests for one test."""
+    """Return a function that registers a manifest for one test."""
     manifests = []
 
     def register(manifest):

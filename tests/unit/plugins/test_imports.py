@@ -1,4 +1,4 @@
-"""Looking at plugins is light: importing the package scans nothing, and listing imports no client library."""
+"""Importing the package scans nothing, and listing plugins imports no client library."""
 
 import json
 import subprocess
@@ -9,19 +9,19 @@ LATER = ["msgspec", "pluggy", "importlib.metadata"]
 
 
 def loaded_after(code, names):
-    """Which of these modules a fresh interpreter holds after the code."""
+    """Return those of these modules that a fresh interpreter has loaded after it ran the code."""
     report = f"import json, sys; print(json.dumps([name for name in {names!r} if name in sys.modules]))"
     ran = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)
 
 
-def test_importing_the_package_scans_nothing_and_imports_no_library():
-    bare = loaded_after("import brrr_core", LATER)  # what the parent needs is not this package's affair
+def test_importing_plugins_package_scans_nothing_and_imports_no_library():
+    bare = loaded_after("import brrr_core", LATER)  # modules that the parent package needs
     code = "import brrr_core.plugins as p\nassert p.REGISTRY._metadata is None"
     assert loaded_after(code, [*LATER, "brrr_core.plugins.builtin"]) == bare
 
 
-def test_listing_and_every_error_import_no_client_library_and_no_backend():
+def test_listing_plugins_and_url_errors_import_no_client_library_and_no_backend():
     code = """if True:
         import brrr_core.plugins as p
         from brrr_core.errors import BrrrError

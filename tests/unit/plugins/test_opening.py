@@ -1,4 +1,4 @@
-"""From URLs, names and the environment to backends, codecs and hooks."""
+"""Backends, codecs and hooks are made from URLs, names and environment variables."""
 
 import sys
 
@@ -44,7 +44,7 @@ def roles(*args, environ=None, **keywords):
 # One backend
 
 
-async def test_a_backend_is_made_closed_with_its_manifest_and_opens_by_async_with():
+async def test_backend_is_made_closed_with_its_manifest_and_opens_with_async_with():
     backend = open_backend("memory:")
     assert isinstance(backend, MemoryBackend)
     assert backend.manifest is MEMORY
@@ -55,7 +55,7 @@ async def test_a_backend_is_made_closed_with_its_manifest_and_opens_by_async_wit
 
 
 @pytest.mark.usefixtures("foo")
-def test_options_reach_the_backend_typed_from_the_url_and_from_keywords():
+def test_backend_receives_typed_options_from_url_and_from_keywords():
     from_url = open_backend("foo://h:1/p?lease=5s&token=s3cret")
     from_keywords = open_backend("foo://h:1/p", lease=5, token=Secret("s3cret"))
     assert from_url.options == from_keywords.options
@@ -64,20 +64,20 @@ def test_options_reach_the_backend_typed_from_the_url_and_from_keywords():
 
 
 @pytest.mark.usefixtures("foo")
-def test_an_option_in_the_url_and_as_a_keyword_is_refused():
+def test_option_in_url_and_as_keyword_is_refused():
     with pytest.raises(OptionError, match="'lease' twice"):
         open_backend("foo:?lease=5s", lease=5)
 
 
 @pytest.mark.usefixtures("foo")
-def test_the_password_may_come_from_the_environment(monkeypatch):
+def test_password_can_come_from_environment(monkeypatch):
     monkeypatch.setenv("FOO_PASSWORD", "s3cret")
     assert open_backend("foo://u@h?password_env=FOO_PASSWORD").url.password == Secret("s3cret")
-    with pytest.raises(OptionError, match="in the URL and by password_env"):
+    with pytest.raises(OptionError, match="in the URL and in password_env"):
         open_backend("foo://u:pw@h?password_env=FOO_PASSWORD")
 
 
-def test_a_bad_url_and_an_unknown_scheme_have_their_own_errors():
+def test_malformed_url_and_unknown_scheme_raise_different_errors():
     with pytest.raises(UrlError):
         open_backend("brrr.db")
     with pytest.raises(UnknownSchemeError):
@@ -90,11 +90,11 @@ def test_a_bad_url_and_an_unknown_scheme_have_their_own_errors():
         ("import a_client_library_that_is_not_there", "ModuleNotFoundError"),
         ("", "AttributeError"),
         ("FakeBackend = 5", "cannot be called"),
-        ("def FakeBackend(url, options): return 5", "gave a int"),
+        ("def FakeBackend(url, options): return 5", "returned a int"),
         ("def FakeBackend(url, options): raise ValueError('s3cret')", "raised a ValueError"),
     ],
 )
-def test_a_backend_that_cannot_be_made_is_a_broken_plugin(site, backend, says):
+def test_backend_that_cannot_be_made_is_broken_plugin(site, backend, says):
     site.backend("brrr-foo", "foo", version="1.2")
     site.module("brrr_foo_backend", backend)
     with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.2") as caught:
@@ -103,7 +103,7 @@ def test_a_backend_that_cannot_be_made_is_a_broken_plugin(site, backend, says):
     assert "s3cret" not in str(caught.value)
 
 
-def test_what_the_backend_says_of_its_url_passes(site):
+def test_url_error_of_backend_passes_unchanged(site):
     site.backend("brrr-foo", "foo")
     site.module(
         "brrr_foo_backend",
@@ -116,27 +116,27 @@ def test_what_the_backend_says_of_its_url_passes(site):
 # Roles
 
 
-def test_roles_that_are_left_out_are_taken_from_the_queue():
+def test_omitted_roles_are_played_by_the_queue():
     found = roles("memory:a")
     assert found.queue is found.store is found.cache
     assert found.owned == (found.queue,)
 
 
 @pytest.mark.usefixtures("foo")
-def test_one_backend_a_distinct_url_by_what_the_urls_mean():
+def test_urls_with_equal_meaning_share_one_backend():
     found = roles("foo://h?lease=60s", "foo://h?lease=1m", "foo://h?lease=61s")
     assert found.queue is found.store
     assert found.cache is not found.queue
     assert found.owned == (found.queue, found.cache)
 
 
-def test_different_urls_are_different_backends():
+def test_different_urls_make_different_backends():
     found = roles("memory:a", "memory:b")
     assert found.cache is found.queue
     assert found.owned == (found.queue, found.store)
 
 
-def test_the_environment_names_what_the_caller_does_not():
+def test_environment_names_roles_that_the_caller_omits():
     environ = {"BRRR_QUEUE": "memory:q", "BRRR_STORE": "memory:s", "BRRR_CACHE": "memory:c"}
     assert len(set(map(id, roles(environ=environ).owned))) == 3
     found = roles("memory:s", "memory:q", "memory:q", environ=environ)
@@ -144,16 +144,16 @@ def test_the_environment_names_what_the_caller_does_not():
     assert found.cache is found.store
 
 
-def test_an_empty_variable_is_none():
+def test_empty_variable_counts_as_unset():
     assert len(roles("memory:", environ={"BRRR_STORE": ""}).owned) == 1
 
 
-def test_without_a_queue_the_error_says_how_to_name_one():
+def test_error_for_missing_queue_says_how_to_name_one():
     with pytest.raises(UrlError, match="BRRR_QUEUE"):
         roles(store="memory:")
 
 
-def test_a_wrong_role_names_those_that_offer_it_before_any_backend_is_imported(site):
+def test_role_error_lists_schemes_that_offer_the_role_and_imports_no_backend(site):
     site.backend("brrr-queue", "queue", manifest="manifest('queue', roles='q')")
     site.backend("brrr-store", "store", manifest="manifest('store', roles='s')")
     site.module("brrr_bad", "raise RuntimeError('boom')")
@@ -173,14 +173,14 @@ def test_a_wrong_role_names_those_that_offer_it_before_any_backend_is_imported(s
     assert not {"brrr_queue_backend", "brrr_store_backend"} & set(sys.modules)
 
 
-def test_the_cache_falls_to_the_store_where_the_queue_offers_none(site):
+def test_store_is_the_cache_if_queue_offers_none(site):
     site.backend("brrr-queue", "queue", manifest="manifest('queue', roles='q')")
     found = roles("queue:", "memory:")
     assert found.cache is found.store
 
 
 class Handmade(Backend):
-    """A queue and nothing else, made without a URL, so that it has no manifest."""
+    """A backend with a queue only. It is made without a URL, so it has no manifest."""
 
     async def start(self):
         self._memory = open_backend("memory:")
@@ -191,14 +191,14 @@ class Handmade(Backend):
         await self._memory.close()
 
 
-async def test_backends_that_are_given_pass_through_and_are_not_owned():
+async def test_backend_objects_pass_through_and_are_not_owned():
     async with open_backend("memory:") as mine:
         found = roles(mine, "memory:s")
         assert found.queue is found.cache is mine
         assert found.owned == (found.store,)
 
 
-async def test_a_handmade_backend_is_asked_for_its_roles_once_it_is_open():
+async def test_backend_without_manifest_is_asked_for_its_roles_if_open():
     async with Handmade() as queue:
         found = roles(queue, "memory:")
         assert found.cache is found.store
@@ -211,12 +211,12 @@ async def test_a_handmade_backend_is_asked_for_its_roles_once_it_is_open():
 # Codecs
 
 
-def test_a_codec_comes_by_its_name():
+def test_codec_is_loaded_by_name():
     assert isinstance(load_codec("json"), Codec)
     assert type(load_codec("json")) is not type(load_codec("msgpack"))
 
 
-def test_a_codec_object_is_given_back():
+def test_codec_object_is_returned_unchanged():
     codec = load_codec("json")
     assert load_codec(codec) is codec
 
@@ -248,7 +248,7 @@ class _Derived(_Foreign, Codec):
         (_Derived(), "the codec _Derived has no `decode_return` with the keyword `returns`"),
     ],
 )
-def test_codec_of_another_sdk_is_refused_with_the_lines_to_change(codec, what):
+def test_error_for_codec_of_another_sdk_shows_the_lines_to_change(codec, what):
     with pytest.raises(CodecError) as caught:
         load_codec(codec)
     assert what in caught.value.what
@@ -256,7 +256,7 @@ def test_codec_of_another_sdk_is_refused_with_the_lines_to_change(codec, what):
     assert "`keyword_only = True`" in caught.value.remedy
 
 
-def test_codec_with_the_lines_changed_is_accepted():
+def test_codec_with_changed_lines_is_accepted():
     class Changed(_Derived):
         keyword_only = True
 
@@ -268,24 +268,24 @@ def test_codec_with_the_lines_changed_is_accepted():
 
 
 @pytest.mark.parametrize("thing", [None, 5, Codec])
-def test_what_is_no_codec_is_refused(thing):
-    with pytest.raises(CodecError, match="is no codec"):
+def test_object_that_is_not_a_codec_is_refused(thing):
+    with pytest.raises(CodecError, match="is not a codec"):
         load_codec(thing)
 
 
-def test_a_codec_that_cannot_be_made_is_a_broken_plugin(site):
+def test_codec_that_cannot_be_made_is_broken_plugin(site):
     source = "from brrr_core.plugins import CodecManifest\n"
     source += "FOO = CodecManifest(contract=1, name='foo', summary='', codec='brrr_foo:make')\ndef make(): return 5"
     site.module("brrr_foo", source)
     site.metadata("brrr-foo", "[brrr.codecs]\nfoo = brrr_foo:FOO\n")
-    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.0 gave a int and no Codec"):
+    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.0 returned a int, not a Codec"):
         load_codec("foo")
 
 
 # Hooks
 
 
-def test_hooks_come_from_their_entry_points_sorted_by_name(site):
+def test_hooks_are_loaded_from_entry_points_sorted_by_name(site):
     site.module("hooks_here", "A = object()\nB = object()")
     site.metadata("brrr-hooks", "[brrr.hooks]\nb = hooks_here:B\na = hooks_here:A\nmodule = hooks_here\n")
     found = load_hooks()
@@ -299,11 +299,11 @@ def test_hooks_come_from_their_entry_points_sorted_by_name(site):
     assert {hook.distribution for hook in found} == {"brrr-hooks"}
 
 
-def test_no_hooks_are_no_error():
+def test_no_installed_hooks_give_an_empty_list():
     assert load_hooks() == []
 
 
-def test_a_broken_hook_is_named(site):
+def test_error_for_broken_hook_names_its_distribution(site):
     site.metadata("brrr-hooks", "[brrr.hooks]\nbad = hooks_nowhere:A\n", version="4.0")
     with pytest.raises(BrokenPluginError, match=r"brrr-hooks 4\.0 .*hooks_nowhere"):
         load_hooks()

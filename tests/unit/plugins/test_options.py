@@ -1,4 +1,4 @@
-"""Options are typed, the same from a URL and from keywords, and each mistake is told without the secrets."""
+"""Options are typed, from a URL as from keywords, and errors never show secrets."""
 
 import math
 from contextlib import suppress
@@ -103,7 +103,7 @@ def refusal(*args, **keywords):
         ("api_key", "s3cret", Secret("s3cret")),
     ],
 )
-def test_a_text_becomes_what_the_schema_says_from_a_url_and_from_a_keyword(name, text, value):
+def test_text_from_url_or_keyword_is_converted_to_schema_type(name, text, value):
     from_url = getattr(read(query=f"{name}={text}").options, name)
     from_keyword = getattr(read(**{name: text}).options, name)
     assert (from_url, type(from_url)) == (value, type(value))
@@ -126,7 +126,7 @@ def test_a_text_becomes_what_the_schema_says_from_a_url_and_from_a_keyword(name,
         ("label", None, None),
     ],
 )
-def test_a_keyword_may_hold_the_typed_value(name, given, value):
+def test_keyword_can_have_the_typed_value(name, given, value):
     read_value = getattr(read(**{name: given}).options, name)
     assert (read_value, type(read_value)) == (value, type(value))
 
@@ -173,31 +173,31 @@ def test_a_keyword_may_hold_the_typed_value(name, given, value):
         ("count", Secret("5")),
     ],
 )
-def test_an_ill_typed_value_is_refused_with_the_form_and_an_example(name, given):
+def test_error_for_value_of_wrong_type_shows_an_example(name, given):
     error = refusal(**{name: given})
     assert f"{name!r}" in error.what
     assert f"{name}=" in error.remedy
     assert len(str(error)) < 400
 
 
-def test_the_value_that_is_refused_shows():
+def test_error_shows_refused_value():
     error = refusal(query="lease=30x")
     assert "'30x', which is not a duration" in error.what
     assert "lease=30s" in error.remedy
 
 
-def test_the_choices_show():
+def test_error_shows_choices():
     assert "one of off, on" in refusal(query="level=max").what
     assert "one of fast, safe" in refusal(query="mode=max").what
 
 
 @pytest.mark.parametrize("written", ["max-body", "max_body"])
-def test_dashes_and_underscores_mean_the_same(written):
+def test_dashes_and_underscores_are_equivalent(written):
     assert read(query=f"{written}=7").options.max_body == 7
 
 
 @pytest.mark.parametrize("written", ["leese", "Lease", "max-bodie"])
-def test_an_unknown_option_names_the_nearest_and_all_valid_ones_but_not_its_value(written):
+def test_error_for_unknown_option_names_nearest_and_all_valid_options_but_not_its_value(written):
     error = refusal(query=f"{written}=s3cret")
     assert f"no option {written!r}" in error.what
     assert "Did you mean 'lease'?" in error.remedy or "Did you mean 'max_body'?" in error.remedy
@@ -205,7 +205,7 @@ def test_an_unknown_option_names_the_nearest_and_all_valid_ones_but_not_its_valu
     assert "s3cret" not in str(error)
 
 
-def test_an_option_that_is_like_no_other_gets_no_suggestion():
+def test_unknown_option_unlike_any_other_gets_no_suggestion():
     assert "Did you mean" not in refusal(query="qqqqqq=1").remedy
 
 
@@ -218,87 +218,87 @@ def test_an_option_that_is_like_no_other_gets_no_suggestion():
         ("max-body=1", {"max_body": 1}),
     ],
 )
-def test_a_repeated_option_is_refused(query, keywords):
+def test_repeated_option_is_refused(query, keywords):
     assert "twice" in refusal(query=query, **keywords).what
 
 
-def test_a_missing_option_is_named():
+def test_error_names_missing_option():
     error = refusal(Needy)
     assert "needs the option 'region'" in error.what
     assert "region=" in error.remedy
 
 
 @pytest.mark.parametrize("key", [5, b"s3cret", ["s3cret"]])
-def test_an_ill_typed_secret_never_shows(key):
+def test_error_never_shows_secret_of_wrong_type(key):
     error = refusal(api_key=key)
     assert "****" in error.what
     assert "s3cret" not in str(error)
     assert error.__cause__ is None
 
 
-def test_a_secret_comes_from_the_environment():
+def test_secret_can_come_from_environment():
     assert read(query="api-key-env=KEY", environ={"KEY": "k"}).options.api_key == Secret("k")
     assert read(api_key_env="KEY", environ={"KEY": "k"}).options.api_key == Secret("k")
 
 
 @pytest.mark.parametrize("environ", [{}, {"KEY": ""}])
-def test_a_variable_that_is_not_set_is_named(environ):
+def test_error_names_variable_that_is_not_set(environ):
     error = refusal(query="api_key_env=KEY", environ=environ)
     assert "environment variable KEY" in error.what
 
 
-def test_a_secret_written_where_a_variable_belongs_does_not_show():
+def test_secret_in_place_of_a_variable_name_is_not_shown():
     assert "s3cret" not in str(refusal(query="api_key_env=s3cret"))
     assert "s3cret" not in str(refusal(api_key_env=Secret("s3cret")))
 
 
-def test_a_secret_and_its_variable_are_not_given_together():
+def test_secret_together_with_its_variable_is_refused():
     assert "both 'api_key' and 'api_key_env'" in refusal(query="api_key=a&api_key_env=KEY", environ={"KEY": "k"}).what
 
 
-def test_a_text_option_takes_no_variable():
+def test_option_that_is_not_secret_accepts_no_variable():
     assert "no option 'text_env'" in refusal(query="text_env=HOME").what
 
 
-def test_password_env_brings_the_password_of_the_url_where_the_schema_has_none():
+def test_password_env_sets_url_password_if_schema_has_no_password():
     assert read(query="password_env=PW", environ={"PW": "p"}).password == Secret("p")
     assert read().password is None
     assert "no option 'password'" in refusal(query="password=p").what
 
 
-def test_password_env_brings_the_option_where_the_schema_has_one():
+def test_password_env_sets_option_if_schema_has_a_password():
     found = read(Login, query="password_env=PW", environ={"PW": "p"})
     assert found.options == Login(Secret("p"))
     assert found.password is None
 
 
-def test_options_that_do_not_fit_together_are_refused_with_the_schemas_own_words():
+def test_contradictory_options_are_refused_with_the_message_of_the_schema():
     error = refusal(Pair, low=5, high=3)
     assert "low is 5 and high is 3" in error.what
     assert isinstance(error.__cause__, ValueError)
 
 
 @pytest.mark.parametrize("kind", [list[str], dict, "str | int", bytes, Literal[True], "Duration | Size"])
-def test_a_schema_with_another_type_is_refused(kind):
+def test_schema_with_unsupported_type_is_refused(kind):
     schema = dataclass(type("Odd", (), {"__annotations__": {"odd": kind}, "__module__": __name__}))
     with pytest.raises(TypeError, match="odd"):
         fields_of(schema)
 
 
-def test_a_schema_that_is_no_dataclass_is_refused():
+def test_schema_that_is_not_a_dataclass_is_refused():
     with pytest.raises(TypeError, match="not a dataclass"):
         fields_of(int)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 10**15), st.sampled_from(["B", "kB", "MB", "KiB", "MiB", "GiB", "TiB", ""]))
-def test_every_whole_size_is_exact(number, unit):
+def test_size_is_exact_in_every_unit(number, unit):
     factor = {"kB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}.get(unit, 1)
     assert read(max_body=f"{number}{unit}").options.max_body == number * factor
 
 
 @settings(deadline=None)
 @given(st.sampled_from(list(fields_of(Schema))), st.text(max_size=30))
-def test_any_text_is_read_or_refused(name, text):
+def test_any_text_is_converted_or_refused(name, text):
     with suppress(OptionError):
         read(**{name: text})

@@ -1,4 +1,4 @@
-"""Plugins are found by real metadata; each thing that can be wrong with one has its own error and remedy."""
+"""Plugins are found by their metadata. Each kind of broken plugin has its own error and remedy."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ def row_of(name, rows=list_backends):
     return next(row for row in rows() if row.name == name)
 
 
-def test_the_core_finds_what_it_brings_itself_by_metadata():
+def test_plugins_of_the_core_are_found_by_metadata():
     assert backend_manifest("memory") is MEMORY
     assert codec_manifest("msgpack") is MSGPACK
     assert (row_of("memory").distribution, row_of("memory").version) == ("brrr-core", version("brrr-core"))
@@ -44,18 +44,18 @@ def test_the_core_finds_what_it_brings_itself_by_metadata():
     assert own == ["json", "json-object", "msgpack"]
 
 
-def test_what_is_known_is_what_the_core_claims():
+def test_known_plugins_of_the_core_are_those_that_it_claims():
     assert {name for name, who in KNOWN_BACKENDS.items() if who == "brrr-core"} == {"memory"}
     assert set(KNOWN_CODECS) == {row.name for row in list_codecs()}
 
 
-def test_an_installed_backend_is_found_under_all_its_schemes(site):
+def test_installed_backend_is_found_under_all_its_schemes(site):
     site.backend("brrr-foo", "foo", "foo+tls", version="2.5")
     assert backend_manifest("foo").schemes == backend_manifest("foo+tls").schemes == ("foo", "foo+tls")
     assert (row_of("foo").distribution, row_of("foo").version, row_of("foo").error) == ("brrr-foo", "2.5", None)
 
 
-def test_a_backend_is_not_imported_by_finding_and_listing_it(site):
+def test_finding_and_listing_a_backend_does_not_import_it(site):
     site.backend("brrr-foo", "foo")
     backend_manifest("foo")
     assert row_of("foo").error is None
@@ -73,12 +73,12 @@ def test_metadata_is_read_once(sites):
     assert REGISTRY.metadata() is not found
 
 
-def test_a_manifest_is_loaded_once():
+def test_manifest_is_loaded_once():
     assert REGISTRY.backends.find("memory") is REGISTRY.backends.find("memory")
 
 
 @pytest.mark.parametrize("find", [backend_manifest, codec_manifest])
-def test_what_is_uninstalled_is_gone_after_a_rescan(site, find):
+def test_uninstalled_plugin_is_gone_after_rescan(site, find):
     codec = "CodecManifest(contract=1, name='foo', summary='', codec='a:b')"
     site.backend("brrr-foo", "foo", manifest="manifest('foo')")
     with (site.root / "brrr_foo.py").open("a") as module:
@@ -93,7 +93,7 @@ def test_what_is_uninstalled_is_gone_after_a_rescan(site, find):
         find("foo")
 
 
-def test_a_manifest_is_loaded_only_when_its_scheme_is_asked_for(site):
+def test_manifest_is_loaded_only_when_its_scheme_is_looked_up(site):
     site.backend("brrr-foo", "foo")
     site.backend("brrr-bar", "bar")
     backend_manifest("foo")
@@ -103,7 +103,7 @@ def test_a_manifest_is_loaded_only_when_its_scheme_is_asked_for(site):
 # Unknown, and not installed
 
 
-def test_an_unknown_scheme_gets_the_nearest_and_what_is_installed(site):
+def test_error_for_unknown_scheme_suggests_nearest_and_lists_installed(site):
     site.backend("brrr-foobar", "foobar")
     with pytest.raises(UnknownSchemeError, match="BRRR-PLUGIN-01") as caught:
         backend_manifest("foobaz")
@@ -112,32 +112,32 @@ def test_an_unknown_scheme_gets_the_nearest_and_what_is_installed(site):
     assert "foobar, memory" in caught.value.remedy
 
 
-def test_an_unknown_scheme_may_be_near_to_one_that_is_not_installed():
+def test_suggested_scheme_may_be_one_that_is_not_installed():
     with pytest.raises(UnknownSchemeError, match="Did you mean 'redis'"):
         backend_manifest("redsi")
 
 
-def test_an_unknown_codec_is_told_as_one():
+def test_error_for_unknown_codec_says_codec():
     with pytest.raises(UnknownSchemeError, match=r"the codec 'jsn'\. Did you mean 'json'"):
         codec_manifest("jsn")
 
 
 @pytest.fixture
 def later(monkeypatch):
-    """A scheme of the project's own whose distribution is not installed."""
+    """A scheme of a project plugin that is not installed."""
     monkeypatch.setitem(KNOWN_BACKENDS, "later", "brrr-later")
     return "later"
 
 
-def test_a_known_scheme_that_is_not_installed_gets_the_command(later):
+def test_error_for_known_scheme_shows_install_command(later):
     with pytest.raises(NotInstalledError, match="BRRR-PLUGIN-02") as caught:
         backend_manifest(later)
     assert "pip install brrr-later." in caught.value.remedy
 
 
-def test_a_known_scheme_that_the_installed_version_lacks_gets_the_upgrade(site):
+def test_error_for_scheme_missing_from_installed_version_shows_upgrade_command(site):
     site.backend("brrr-redis", "redis", version="0.1")
-    with pytest.raises(NotInstalledError, match=r"not with the installed version 0\.1") as caught:
+    with pytest.raises(NotInstalledError, match=r"the installed version 0\.1 lacks it") as caught:
         backend_manifest("valkey")
     assert "pip install --upgrade brrr-redis" in caught.value.remedy
 
@@ -155,7 +155,7 @@ def test_a_known_scheme_that_the_installed_version_lacks_gets_the_upgrade(site):
         ("from brrr_core.plugins import BackendManifest\nMANIFEST = BackendManifest(colour=1)", TypeError),
     ],
 )
-def test_a_manifest_that_cannot_be_loaded_names_distribution_version_and_cause(site, source, cause):
+def test_error_for_unloadable_manifest_names_distribution_version_and_cause(site, source, cause):
     site.module("brrr_foo", source)
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n", version="3.1")
     with pytest.raises(BrokenPluginError, match="BRRR-PLUGIN-03") as caught:
@@ -165,7 +165,7 @@ def test_a_manifest_that_cannot_be_loaded_names_distribution_version_and_cause(s
     assert isinstance(caught.value.__cause__, cause)
 
 
-def test_a_broken_plugin_that_is_not_used_hurts_nobody_and_is_listed_with_its_reason(site):
+def test_unused_broken_plugin_disturbs_no_other_and_is_listed_with_its_reason(site):
     site.module("brrr_foo", "raise RuntimeError('boom')")
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n[brrr.codecs]\nbar = brrr_foo:BAR\n")
     site.backend("brrr-good", "good")
@@ -177,14 +177,14 @@ def test_a_broken_plugin_that_is_not_used_hurts_nobody_and_is_listed_with_its_re
     assert row_of("good").error is None
 
 
-def test_metadata_that_cannot_be_read_hurts_nobody_and_is_told_where_something_is_missing(site, later):
+def test_unreadable_metadata_is_reported_only_if_a_plugin_is_missing(site, later):
     site.metadata("brrr-later", "[brrr.backends]\nlater\n")
     assert backend_manifest("memory") is MEMORY
     with pytest.raises(NotInstalledError, match=r"could not be read: .*brrr_later-1\.0\.dist-info"):
         backend_manifest(later)
 
 
-def test_a_distribution_without_a_name_hurts_nobody(site):
+def test_distribution_without_name_disturbs_no_other(site):
     site.backend("brrr-foo", "foo")
     (site.root / "brrr_foo-1.0.dist-info" / "METADATA").unlink()
     rescan()
@@ -194,17 +194,17 @@ def test_a_distribution_without_a_name_hurts_nobody(site):
 @pytest.mark.parametrize(
     ("expression", "says"),
     [
-        ("42", "ships a int where a BackendManifest"),
+        ("42", "ships a int instead of a BackendManifest"),
         ("manifest", "ships a function"),
         ("manifest()", "claims ()"),
-        ("manifest('foo', 'Bad Scheme')", "no names in lower case"),
+        ("manifest('foo', 'Bad Scheme')", "not lower-case names"),
         ("manifest('bar')", "entry point 'foo', but its manifest claims bar"),
         ("manifest('foo', roles='')", "offers no role"),
-        ("manifest('foo', backend='nowhere')", "no 'module:attribute'"),
+        ("manifest('foo', backend='nowhere')", "not of the form 'module:attribute'"),
         ("manifest('foo', options=int)", "not a dataclass"),
     ],
 )
-def test_what_is_no_manifest_or_contradicts_itself_is_a_broken_plugin(site, expression, says):
+def test_plugin_with_invalid_manifest_is_broken(site, expression, says):
     site.backend("brrr-foo", "foo", manifest=expression)
     with pytest.raises(BrokenPluginError) as caught:
         backend_manifest("foo")
@@ -212,9 +212,9 @@ def test_what_is_no_manifest_or_contradicts_itself_is_a_broken_plugin(site, expr
     assert says in caught.value.what
 
 
-def test_a_codec_among_the_backends_is_a_broken_plugin(site):
+def test_codec_manifest_in_backend_group_is_broken_plugin(site):
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_core.plugins.builtin:JSON\n")
-    with pytest.raises(BrokenPluginError, match="ships a CodecManifest where a BackendManifest"):
+    with pytest.raises(BrokenPluginError, match="ships a CodecManifest instead of a BackendManifest"):
         backend_manifest("foo")
 
 
@@ -222,7 +222,7 @@ def test_a_codec_among_the_backends_is_a_broken_plugin(site):
 
 
 @pytest.mark.parametrize(("contract", "side"), [(0, "brrr-foo"), (2, "brrr-core"), ("'x'", "brrr-core")])
-def test_another_contract_version_says_which_side_to_upgrade_before_the_backend_is_imported(site, contract, side):
+def test_error_for_other_contract_version_says_which_side_to_upgrade(site, contract, side):
     site.backend("brrr-foo", "foo", manifest=f"manifest('foo', contract={contract})")
     with pytest.raises(ContractVersionError, match="BRRR-PLUGIN-06") as caught:
         open_backend("foo:")
@@ -235,7 +235,7 @@ def test_another_contract_version_says_which_side_to_upgrade_before_the_backend_
 # Clash
 
 
-def test_two_distributions_with_one_scheme_are_both_named_and_neither_is_taken(site):
+def test_two_distributions_with_one_scheme_clash_and_neither_is_used(site):
     site.backend("brrr-foo", "foo")
     site.backend("other-foo", "foo", version="2.0")
     with pytest.raises(ClashError, match="BRRR-PLUGIN-05") as caught:
@@ -247,24 +247,24 @@ def test_two_distributions_with_one_scheme_are_both_named_and_neither_is_taken(s
     assert isinstance(row_of("foo").error, ClashError)
 
 
-def test_a_clash_hurts_no_other_scheme_of_the_same_distribution(site):
+def test_clash_does_not_affect_other_schemes_of_the_same_distribution(site):
     site.backend("brrr-foo", "foo", "foos")
     site.backend("other-foo", "foo")
     assert backend_manifest("foos").schemes == ("foo", "foos")
 
 
-def test_one_distribution_that_claims_a_scheme_for_two_things_is_a_clash(site):
+def test_two_entry_points_of_one_distribution_with_one_scheme_clash(site):
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = a:A\nfoo = b:B\n")
     with pytest.raises(ClashError, match=r"\(a:A\) and brrr-foo 1\.0 \(b:B\)"):
         backend_manifest("foo")
 
 
-def test_an_entry_point_that_is_written_twice_is_no_clash(site):
+def test_repeated_entry_point_is_not_a_clash(site):
     site.backend("brrr-foo", "foo", "foo", manifest="manifest('foo')")
     assert backend_manifest("foo").schemes == ("foo",)
 
 
-def test_a_distribution_that_is_twice_on_the_path_counts_once_the_first(sites):
+def test_first_copy_of_a_distribution_on_the_path_counts(sites):
     sites("stale").backend("brrr_foo", "foo", version="0.9")
     sites("editable").backend("brrr-foo", "foo", version="1.0")
     assert backend_manifest("foo").schemes == ("foo",)
@@ -274,7 +274,7 @@ def test_a_distribution_that_is_twice_on_the_path_counts_once_the_first(sites):
 # Registering
 
 
-def test_a_registered_manifest_needs_no_metadata(registered):
+def test_registered_manifest_needs_no_metadata(registered):
     registered(FOO)
     assert backend_manifest("foo") is backend_manifest("foos") is FOO
     assert (row_of("foo").distribution, row_of("foo").manifest) == ("", FOO)
@@ -283,33 +283,33 @@ def test_a_registered_manifest_needs_no_metadata(registered):
         backend_manifest("foo")
 
 
-def test_a_registered_codec_needs_no_metadata(registered):
+def test_registered_codec_needs_no_metadata(registered):
     codec = CodecManifest(contract=1, name="mine", summary="", codec="a:b")
     registered(codec)
     assert codec_manifest("mine") is codec
     assert row_of("mine", list_codecs).manifest is codec
 
 
-def test_the_same_manifest_twice_changes_nothing(registered):
+def test_registering_same_manifest_twice_changes_nothing(registered):
     registered(FOO)
     register(FOO)
     assert backend_manifest("foo") is FOO
 
 
-def test_an_equal_manifest_is_another_one(registered):
+def test_equal_manifest_object_counts_as_another_manifest(registered):
     registered(FOO)
     with pytest.raises(AlreadyRegisteredError, match="BRRR-PLUGIN-07"):
         register(replace(FOO))
 
 
-def test_a_scheme_that_is_taken_leaves_none_of_the_others_registered(registered):
+def test_manifest_with_one_taken_scheme_is_not_registered_at_all(registered):
     registered(FOO)
     with pytest.raises(AlreadyRegisteredError, match="'foo' is taken"):
         register(replace(MEMORY, schemes=("bar", "foo", "baz")))
     assert not {"bar", "baz"} & {row.name for row in list_backends()}
 
 
-def test_an_installed_scheme_is_taken_also_by_a_broken_plugin(site):
+def test_installed_scheme_is_taken_even_if_its_plugin_is_broken(site):
     site.module("brrr_foo", "raise RuntimeError('boom')")
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n")
     with pytest.raises(AlreadyRegisteredError, match=r"brrr-foo 1\.0"):
@@ -318,12 +318,12 @@ def test_an_installed_scheme_is_taken_also_by_a_broken_plugin(site):
         register(replace(MEMORY))
 
 
-def test_the_very_manifest_that_is_installed_may_be_registered(registered):
+def test_manifest_of_installed_plugin_can_be_registered(registered):
     registered(MEMORY)
     assert backend_manifest("memory") is MEMORY
 
 
-def test_unregistering_what_is_not_registered_does_nothing(registered):
+def test_unregistering_an_unregistered_manifest_does_nothing(registered):
     registered(FOO)
     unregister(replace(FOO))
     assert backend_manifest("foo") is FOO
@@ -344,7 +344,7 @@ class Odd:
         (replace(FOO, schemes=()), BrokenPluginError),
     ],
 )
-def test_what_cannot_be_used_is_not_registered(manifest, error):
-    with pytest.raises(error, match=r"a registered plugin|was given a int"):
+def test_unusable_manifest_is_not_registered(manifest, error):
+    with pytest.raises(error, match=r"a registered plugin|received a int"):
         register(manifest)
     assert "foo" not in {row.name for row in list_backends()}

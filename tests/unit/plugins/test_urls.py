@@ -1,4 +1,4 @@
-"""Backend URLs are taken apart exactly, and are never shown with a secret."""
+"""Backend URLs are parsed exactly, and never shown with a secret."""
 
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from brrr_core.plugins.opening import plan_backend
 from brrr_core.plugins.registry import REGISTRY
 
 MARK = "ZQX"
-"""Stands in every secret, and nowhere else."""
+"""Part of every secret, and of nothing else."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Schema:
         ("sqs://?region=eu", BackendUrl("sqs")),
     ],
 )
-def test_a_url_is_taken_apart(text, expected):
+def test_url_is_parsed_into_its_parts(text, expected):
     assert parse_url(text).url == expected
 
 
-def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_secret():
+def test_query_is_decoded_in_order_with_every_value_a_secret():
     query = parse_url("memory:?b=1+%2B%26&a=&b=x=y&").query
     assert query == (("b", Secret("1++&")), ("a", Secret("")), ("b", Secret("x=y")))
 
@@ -61,7 +61,7 @@ def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_se
         ("9p://h", "no scheme"),
         ("redis://h/0\n", "control character"),
         (" redis://h", "no scheme"),
-        ("redis://h/0 ", "space around it"),
+        ("redis://h/0 ", "a space at an end"),
         ("redis://h\x00", "control character"),
         ("redis://u:p\tw@h", "control character"),
         ("redis://h/%00", "control character in its path"),
@@ -69,7 +69,7 @@ def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_se
         ("redis://u%1b@h", "control character in its username"),
         ("sqlite:/brrr.db", "one slash"),
         ("sqlite:///a#b.db", "'#'"),
-        ("redis:user@h", "no '//'"),
+        ("redis:user@h", "without '//'"),
         ("redis://u:p@ss@h", "more than one '@'"),
         ("redis://u:p/ss@h", "one in its path"),
         ("redis://h/0;password=pw", "';' before its options"),
@@ -83,21 +83,21 @@ def test_the_query_comes_in_order_decoded_with_plus_as_plus_and_every_value_a_se
         ("redis://h:+1", "port"),
         ("redis://h:" + "9" * 5000, "port"),
         ("redis://h:1:2", "port"),
-        ("redis://::1", "empty or ill-formed host"),
-        ("redis://:6379", "empty or ill-formed host"),
-        ("nats://a,,b", "empty or ill-formed host"),
-        ("redis://a%2Fb", "empty or ill-formed host"),
-        ("redis://a b", "empty or ill-formed host"),
-        ("redis://[::g]", "no IPv6"),
-        ("redis://[::1", "no IPv6"),
+        ("redis://::1", "empty or malformed host"),
+        ("redis://:6379", "empty or malformed host"),
+        ("nats://a,,b", "empty or malformed host"),
+        ("redis://a%2Fb", "empty or malformed host"),
+        ("redis://a b", "empty or malformed host"),
+        ("redis://[::g]", "not an IPv6"),
+        ("redis://[::1", "not an IPv6"),
         ("redis://[::1]x", "port"),
         ("redis://h?tls", "without a name or a value"),
         ("redis://h?=1", "without a name or a value"),
         ("redis://u:100%@h", "encodes nothing"),
-        ("redis://u:%ff@h", "no UTF-8"),
+        ("redis://u:%ff@h", "not UTF-8"),
     ],
 )
-def test_a_bad_url_is_refused_with_its_reason(text, says):
+def test_malformed_url_is_refused_with_reason(text, says):
     with pytest.raises(UrlError, match="BRRR-URL-01") as caught:
         parse_url(text)
     assert says in caught.value.what
@@ -105,7 +105,7 @@ def test_a_bad_url_is_refused_with_its_reason(text, says):
 
 
 @pytest.mark.parametrize("thing", [None, 5, b"memory:", Secret("memory:")])
-def test_what_is_no_text_is_refused(thing):
+def test_value_that_is_not_a_str_is_refused(thing):
     with pytest.raises(UrlError, match=type(thing).__name__):
         parse_url(thing)
 
@@ -122,7 +122,7 @@ printable = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
     path=printable,
     query=st.lists(st.tuples(printable.filter(bool), st.text(st.characters(exclude_categories=["Cs"])))),
 )
-def test_every_url_that_is_built_by_the_rules_comes_back_in_its_parts(username, password, places, path, query):
+def test_any_well_formed_url_is_parsed_into_its_parts(username, password, places, path, query):
     login = f"{quote(username, '')}:{quote(password, '')}@"
     netloc = ",".join(host if port is None else f"{host}:{port}" for host, port in places)
     pairs = "&".join(f"{quote(name, '')}={quote(value, '')}" for name, value in query)
@@ -133,13 +133,13 @@ def test_every_url_that_is_built_by_the_rules_comes_back_in_its_parts(username, 
 
 @settings(deadline=None)
 @given(st.text(st.sampled_from(":/?#[]@,%&=+. ab1\n\x00é") | st.characters()))
-def test_any_text_is_parsed_or_refused_and_can_be_shown(text):
+def test_any_text_is_parsed_or_refused_with_printable_message(text):
     assert mask_url(text).isprintable()
     assert refusal_of(text).isprintable()
 
 
 def refusal_of(text):
-    """What the refusal of a URL says, in all its forms; nothing where it is not refused."""
+    """Return the str and the repr of the error for a URL, or an empty text if it is accepted."""
     try:
         parse_url(text)
     except UrlError as error:
@@ -159,7 +159,7 @@ starts = st.sampled_from(["redis://", "redis://user", "nats://a,b", "x:", "user"
 @example(start="redis://u", secret=f"p?{MARK}", end="h/0")
 @example(start="redis://u", secret=f"1/{MARK}?", end="h/0")
 @example(start="redis://u", secret=f"p#{MARK}=1&", end="h/0")
-def test_a_raw_password_never_shows_however_the_url_is_malformed(start, secret, end):
+def test_raw_password_never_shows_in_any_malformed_url(start, secret, end):
     text = f"{start}:{secret}@{end}"
     assert MARK not in mask_url(text)
     assert MARK not in mask_url(text, Schema)
@@ -172,7 +172,7 @@ def test_a_raw_password_never_shows_however_the_url_is_malformed(start, secret, 
 )
 @example(start="redis://h", secret=f"p@{MARK}", end="")
 @example(start="redis://h", secret=f"a&{MARK}=1", end="")
-def test_a_raw_option_value_never_shows_without_a_schema(start, secret, end):
+def test_raw_option_value_never_shows_without_schema(start, secret, end):
     text = f"{start}?lease=30s&password={secret}{end}"
     assert MARK not in mask_url(text)
     assert MARK not in refusal_of(text)
@@ -180,7 +180,7 @@ def test_a_raw_option_value_never_shows_without_a_schema(start, secret, end):
 
 @settings(deadline=None)
 @given(name=st.sampled_from(["password", "pass%77ord", "password_env", "unknown"]), secret=secrets)
-def test_a_secret_or_unknown_option_never_shows_with_a_schema(name, secret):
+def test_secret_or_unknown_option_never_shows_with_schema(name, secret):
     text = f"redis://h/0?lease=30s&{name}={quote(secret, '')}"
     assert MARK not in mask_url(text, Schema)
     assert MARK not in repr(parse_url(text))
@@ -188,7 +188,7 @@ def test_a_secret_or_unknown_option_never_shows_with_a_schema(name, secret):
 
 @settings(deadline=None)
 @given(secrets)
-def test_a_parsed_password_shows_nowhere(secret):
+def test_parsed_password_never_shows(secret):
     parsed = parse_url(f"redis://u:{quote(secret, '')}@h/0")
     assert MARK not in f"{parsed} {parsed!r} {parsed.url}"
 
@@ -214,11 +214,11 @@ def test_a_parsed_password_shows_nowhere(secret):
         ("pw", "****"),
     ],
 )
-def test_a_masked_url_still_says_what_it_may(text, shown):
+def test_masked_url_shows_parts_that_are_not_secret(text, shown):
     assert mask_url(text, Schema) == shown
 
 
-def test_without_a_schema_no_option_shows():
+def test_no_option_shows_without_schema():
     assert mask_url("redis://h?lease=30s") == "redis://h?****"
 
 
@@ -226,7 +226,7 @@ def test_without_a_schema_no_option_shows():
 @pytest.mark.parametrize(
     "rest", ["//h;k=ZQX", "//h/0;k=ZQX", "//h/k=ZQX", "//k=ZQX", "//h/0&k=ZQX", ":k=ZQX", "//h/?#ZQX"]
 )
-def test_no_error_shows_an_option_that_was_written_before_the_question_mark(scheme: str, rest: str) -> None:
+def test_no_error_shows_option_that_was_written_before_the_question_mark(scheme: str, rest: str) -> None:
     said = "made: it is the name of a file"
     try:
         plan_backend(f"{scheme}:{rest}").make()
