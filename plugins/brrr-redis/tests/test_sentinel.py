@@ -84,3 +84,17 @@ async def test_what_sentinels_do_not_know_is_told(watched):
 async def test_sentinels_that_are_not_there_are_told():
     with pytest.raises(BackendUnavailableError, match=r"no sentinel names a primary.*127\.0\.0\.1:1"):
         await brrr.open_backend("redis+sentinel://127.0.0.1:1/jobs", retry_for=0.1).open()
+
+
+async def test_opening_waits_for_a_sentinel_that_comes_later(watched, caplog):
+    _, _, sentinel = watched
+    sentinel.kill()
+    backend = brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs", retry_for=60)
+    opening = asyncio.create_task(backend.open())
+    await until(lambda: "Waiting for it" in caplog.text)
+
+    await asyncio.to_thread(sentinel.start)
+
+    await opening
+    await backend.queue.stats("jobs")
+    await backend.close()
