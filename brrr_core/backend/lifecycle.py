@@ -68,7 +68,9 @@ async def patiently(attempt: Callable[[], Awaitable[ResultT]], seconds: float) -
 def _is_refusal(error: BaseException) -> bool:
     """Whether somebody has to mend a login or a certificate: waiting does not help."""
     each: BaseException | None = error
-    while each is not None:
+    looked_at: set[int] = set()  # a chain of causes and contexts can be a ring
+    while each is not None and id(each) not in looked_at:
+        looked_at.add(id(each))
         if isinstance(each, BackendRefusedError):
             return True
         if isinstance(each, ssl.SSLError) and not isinstance(each, CUT_OFF):

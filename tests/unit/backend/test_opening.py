@@ -107,6 +107,15 @@ async def test_opening_waits_if_a_server_cuts_a_tls_connection_off() -> None:
         assert backend.started == 2
 
 
+async def test_opening_waits_if_the_error_is_its_own_cause_in_a_ring() -> None:
+    error = away()
+    error.__cause__ = LookupError("the client library's")
+    error.__cause__.__context__ = error
+
+    async with Late(error) as backend:
+        assert backend.started == 2
+
+
 async def test_backend_without_retry_for_is_tried_once() -> None:
     backend = Late(away(), retry_for=0)
 
