@@ -1,4 +1,4 @@
-"""The contracts of queue, store, cache and backend, for users and for plugin authors."""
+"""The contracts of queue, store, cache and backend, for users and plugin authors."""
 
 from brrr_core.backend.contracts import (
     CONTRACT_VERSION,

@@ -1,13 +1,12 @@
-"""The contracts that a backend fulfils: queue, store, cache, and the backend that owns their connections.
+"""The contracts of a backend: queue, store and cache. The contract kit tests every rule on this page.
 
-All operations take batches, because a round trip is what costs. The items of a batch are independent of each other (no
-transaction is promised), results come back in the order of the arguments, and an empty batch does nothing. What is
-written here in words is what the contract kit demands in tests.
+Operations take batches, because round trips dominate the cost. The items of a batch are independent: there is no
+transaction. Results have the order of the arguments, and an empty batch does nothing.
 
-Every operation raises `ArgumentError` for an argument out of range, before it does anything: an empty topic, a `limit`
-under 1, a negative or NaN `wait`, a `delay` that is negative or not finite (`brrr_core.backend.checks`). `wait` may be
-infinite. An operation on a closed backend raises `BackendClosedError`, and so does a `receive` that waits while its
-backend is closed.
+Before it begins, every operation raises `ArgumentError` for an invalid argument: an empty topic, a `limit` under 1, a
+negative or NaN `wait`, or a `delay` that is negative or not finite (see `brrr_core.backend.checks`). `wait` can be
+infinite. An operation on a closed backend raises `BackendClosedError`. So does a waiting `receive` when its backend is
+closed.
 """
 
 from abc import ABC, abstractmethod
@@ -29,21 +28,21 @@ __all__ = [
 ]
 
 CONTRACT_VERSION: Final = 1
-"""The version of these contracts. A plugin's manifest names the version that it was written for."""
+"""The version of these contracts. The manifest of a plugin names the version for which it was written."""
 
 Kind: TypeAlias = Literal["call", "pending_returns", "value"]
-"""What a record is (PROTOCOL.md, Store keys)."""
+"""The kind of a record (`docs/reference/protocol.md`, Store keys)."""
 
 
 class Key(NamedTuple):
-    """Where a record lives in a store."""
+    """The key of a record in a store."""
 
     kind: Kind
     call_hash: str
 
 
 class Swap(NamedTuple):
-    """One compare-and-set: `key` becomes `new` if it is `expected` now. None means absent."""
+    """One compare-and-swap: if the record at `key` equals `expected`, it becomes `new`. None means absent."""
 
     key: Key
     expected: bytes | None
@@ -52,13 +51,13 @@ class Swap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that is leased to whoever received it.
+    """A message that is leased to its receiver.
 
     Attributes:
-        topic: The topic that it was received from.
+        topic: The topic from which it was received.
         body: The bytes that were put, unchanged.
-        receipt: The backend's own handle of this one delivery; meaningless to others.
-        attempt: How many times the message has been delivered, this time included: it counts from 1.
+        receipt: The backend's handle of this delivery. Only the backend interprets it.
+        attempt: The number of deliveries of the message, including this one. Starts at 1.
     """
 
     topic: str
@@ -69,14 +68,14 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was buried, as it is kept.
+    """A message that was dead-lettered.
 
     Attributes:
-        topic: The topic that it was buried on.
+        topic: The topic of the message.
         body: The bytes that were put, unchanged.
-        reason: Why it was buried, as given to `bury`.
-        attempt: The attempt that it was buried in.
-        buried_at: When, in unix seconds.
+        reason: The reason that was passed to `bury`.
+        attempt: The attempt of the delivery that was dead-lettered.
+        buried_at: The time of `bury`, in unix seconds.
     """
 
     topic: str
@@ -87,7 +86,7 @@ class DeadLetter:
 
 
 class QueueStats(NamedTuple):
-    """How many messages a topic holds; approximate where the backend's own figures are."""
+    """The number of messages of a topic in each state; approximate if the server's own figures are."""
 
     ready: int
     leased: int
@@ -96,17 +95,17 @@ class QueueStats(NamedTuple):
 
 
 class Queue(ABC):
-    """Delivers messages at least once.
+    """Delivers each message at least once.
 
-    What `put` returned for comes back until it is acked or buried, whoever dies meanwhile. A delivery is leased for
-    `lease` seconds; a lease that runs out makes the message ready again. Any body of bytes survives, up to the size
-    that the manifest declares. Order is not promised; near-FIFO is appreciated. Topics are any non-empty text and
-    never touch each other. A cancelled `receive` loses nothing: what it may have taken comes back at the latest when
-    its lease has run out.
+    Once `put` has returned, the queue delivers the message until it is acknowledged or dead-lettered, even if workers
+    crash. A delivery is leased for `lease` seconds; when the lease expires, the message becomes ready again. A body is
+    any bytes, up to the size that the manifest declares. Order is not promised, but roughly first in, first out is
+    preferred. A topic is any non-empty text, and topics do not affect each other. A cancelled `receive` loses no
+    message: a message that it took becomes ready again when its lease expires, or earlier.
     """
 
     lease: float
-    """Seconds that a delivery stays with its receiver unless it is extended."""
+    """Lease of a delivery in seconds, counted anew by `extend`."""
 
     @abstractmethod
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
@@ -114,25 +113,25 @@ class Queue(ABC):
 
         Raises:
             CapabilityError: `delay` is positive and the manifest does not declare `delay`.
-            BodyTooLargeError: A body is larger than the manifest's `max_body`; nothing of the batch was put.
+            BodyTooLargeError: A body is larger than the manifest's `max_body`. No message of the batch was put.
         """
 
     @abstractmethod
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Take up to `limit` ready messages under a lease.
+        """Take and lease up to `limit` ready messages.
 
-        Returns as soon as there is at least one, and an empty list after `wait` seconds without any.
+        Returns as soon as one message is ready. After `wait` seconds without a message, returns an empty list.
         """
 
     @abstractmethod
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Remove the messages for good. A receipt whose lease has run out, or that was settled before, does nothing."""
+        """Acknowledge: remove the messages for good. A stale or settled receipt does nothing."""
 
     @abstractmethod
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
-        """Give the messages back to their topic, ready after `delay` seconds; their next attempt counts one more.
+        """Make the messages ready again after `delay` seconds. Their next delivery has the next attempt number.
 
-        A receipt whose lease has run out, or that was settled before, does nothing.
+        A stale or settled receipt does nothing.
 
         Raises:
             CapabilityError: `delay` is positive and the manifest does not declare `delay`.
@@ -140,68 +139,65 @@ class Queue(ABC):
 
     @abstractmethod
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the leases anew, at `lease` seconds from now.
-
-        A receipt whose lease has run out, or that was settled before, does nothing.
-        """
+        """Start the leases anew: they expire `lease` seconds from now. A stale or settled receipt does nothing."""
 
     @abstractmethod
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Move the message to its topic's dead letters, with the reason. A stale receipt does nothing."""
+        """Dead-letter the message of the delivery, with the reason. A stale or settled receipt does nothing."""
 
     @abstractmethod
     async def stats(self, topic: str) -> QueueStats:
-        """How many messages the topic holds now."""
+        """Count the messages of the topic in each state."""
 
     @abstractmethod
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """Up to `limit` dead letters, the oldest first. They stay where they are."""
+        """Return up to `limit` dead letters, oldest first, without removing them."""
 
     @abstractmethod
     async def redrive(self, topic: str, *, limit: int) -> int:
-        """Put up to `limit` dead letters, the oldest first, back on the topic as new messages (attempt 1).
+        """Put up to `limit` dead letters, oldest first, back on the topic as new messages (attempt 1).
 
-        Returns how many were put back.
+        Returns the number of dead letters that were put back.
         """
 
     @abstractmethod
     async def drop(self, topic: str, *, limit: int) -> int:
-        """Delete up to `limit` dead letters for good, the oldest first. Returns how many were deleted."""
+        """Delete up to `limit` dead letters for good, oldest first. Returns the number deleted."""
 
 
 class Store(ABC):
-    """Holds records under keys, linearizable per key.
+    """Holds records under keys. Each key is linearizable.
 
-    A read sees every write and swap that finished before it began. Call hashes are any printable US-ASCII text.
-    Values are any bytes, up to the size that the manifest declares.
+    A read sees every write and swap that finished before the read began. A call hash is any printable US-ASCII text.
+    A record is any bytes, up to the size that the manifest declares.
     """
 
     @abstractmethod
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """The values of the keys, None for what is absent."""
+        """Return the record of each key, or None if it is absent."""
 
     @abstractmethod
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
-        """Set the keys, whatever they were before. Of a key that stands twice in a batch the last value stays.
+        """Set the records, and replace existing ones. If a key is in a batch twice, the last value stays.
 
         Raises:
-            ValueTooLargeError: A value is larger than the manifest's `max_value`; nothing of the batch was written.
+            ValueTooLargeError: A value is larger than the manifest's `max_value`. No item of the batch was written.
         """
 
     @abstractmethod
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare-and-set, each atomic on its own key. True for each swap that took place.
+        """Compare and swap, each swap atomic on its own key. Returns True for each swap that took place.
 
-        Swaps of one key in one batch take place one after the other, in their order.
+        Several swaps of one key in one batch take place one after the other, in their order.
 
         Raises:
-            ValueTooLargeError: A new value is larger than the manifest's `max_value`; no swap of the batch took place.
+            ValueTooLargeError: A new value is larger than the manifest's `max_value`. No swap of the batch took place.
         """
 
 
 class Cache(ABC):
-    """Counts. A counter that was never incremented is 0. Counters may be forgotten after a long time without use."""
+    """Holds counters. A new counter is 0. The cache can forget a counter that was not used for a long time."""
 
     @abstractmethod
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        """Add each amount (any integer, 0 reads) to its counter. The counters after it, by the same keys."""
+        """Add each amount to its counter, and return the new counters under the same keys. The amount 0 only reads."""

@@ -1,8 +1,7 @@
-"""What a backend says of itself, before anything of it is imported: its manifest.
+"""The manifest of a backend: its description, which is read before the backend is imported.
 
-A manifest lives in a module that imports no client library, so that listing plugins, telling what is wrong with one,
-and choosing among many cost nothing. An entry point of the group `brrr.backends` names it; the entry point's name is
-the URL scheme.
+The module of a manifest imports no client library, so plugins can be listed, checked and chosen cheaply. An entry point
+of the group `brrr.backends` names the manifest. The name of the entry point is the URL scheme.
 """
 
 from dataclasses import dataclass, field
@@ -18,15 +17,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueCapabilities:
-    """What the queue can do.
+    """The capabilities of a queue.
 
-    Declared: the contract kit demands it. Not declared: the operation refuses, and the kit demands that.
+    The contract kit tests every declared capability. It also tests that an operation refuses an undeclared one.
 
     Attributes:
-        durable: What `put` returned for survives the death of every process of ours.
-        shared: Several processes on one URL see one queue.
-        delay: `put` and `release` take a positive delay.
-        ordered: One producer's messages reach one consumer in the order they were put, while nothing is released.
+        durable: A message survives the end of every process of brrr, once `put` has returned.
+        shared: Several processes on one URL see the same queue.
+        delay: `put` and `release` accept a positive delay.
+        ordered: One producer's messages reach one consumer in the order of their puts, if none is released.
         max_body: The largest body, in bytes.
     """
 
@@ -39,11 +38,11 @@ class QueueCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreCapabilities:
-    """What the store can do.
+    """The capabilities of a store.
 
     Attributes:
-        durable: What `write` and `swap` returned for survives the death of every process of ours.
-        shared: Several processes on one URL see one store.
+        durable: A record survives the end of every process of brrr, once `write` or `swap` has returned.
+        shared: Several processes on one URL see the same store.
         max_value: The largest value, in bytes.
     """
 
@@ -54,10 +53,10 @@ class StoreCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheCapabilities:
-    """What the cache can do.
+    """The capabilities of a cache.
 
     Attributes:
-        durable: Counters survive the death of every process of ours.
+        durable: Counters survive the end of every process of brrr.
         shared: Several processes on one URL see the same counters.
     """
 
@@ -67,25 +66,25 @@ class CacheCapabilities:
 
 @dataclass(frozen=True, slots=True)
 class NoOptions:
-    """The options of a backend that has none."""
+    """The schema of a backend without options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendManifest:
-    """What a backend plugin ships under its entry points.
+    """The object that a backend plugin names in its entry points.
 
     Attributes:
-        contract: The contract version that the plugin was written for; a literal, so that it stays true.
+        contract: The contract version for which the plugin was written. Write a literal, not `CONTRACT_VERSION`.
         schemes: The URL schemes that it claims, each an entry point of the group `brrr.backends`.
         summary: One line for `brrr backends`.
         example: A URL as a user would write it.
-        backend: Where the backend is, as `module:callable`; called with a `BackendUrl` and an instance of `options`,
-            it gives a `Backend` that is not open.
-        options: A frozen dataclass: one field an option, with a default, of a type that a URL's text can be read as
-            (`brrr_core.backend.options` has some).
-        queue: The queue's capabilities, or None where the backend is no queue.
-        store: The store's capabilities, or None where the backend is no store.
-        cache: The cache's capabilities, or None where the backend is no cache.
+        backend: The location of the backend, as `module:callable`. Called with a `BackendUrl` and an instance of
+            `options`, it returns a `Backend` that is not open.
+        options: A frozen dataclass with one field per option, each with a default. `brrr_core.plugins.options` lists
+            the possible types; `Duration`, `Size` and `Secret` are in `brrr_core.backend`.
+        queue: The capabilities of the queue, or None if the backend does not offer this role.
+        store: The capabilities of the store, or None if the backend does not offer this role.
+        cache: The capabilities of the cache, or None if the backend does not offer this role.
     """
 
     contract: int

@@ -1,4 +1,4 @@
-"""What a backend is opened with: the parts of its URL, and the types that its options may have."""
+"""The inputs of a backend: the parts of its URL, and types for its options."""
 
 import re
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ __all__ = ["MASK", "BackendUrl", "Duration", "Secret", "Size", "shown"]
 
 MASK: Final = "****"
 _LIKE_OPTIONS: Final = re.compile(r"[=&;?#@]")
-"""Characters that set options and logins apart: a part of a URL that holds one may hold a misplaced secret."""
+"""The delimiters of options and logins. A part of a URL that contains one may contain a misplaced secret."""
 
 
 def shown(part: str) -> str:
-    """Return a decoded part of a URL (host, path, name) as errors may show it, `****` if it may hold a secret."""
+    """Return a decoded part of a URL (host, path, name) for an error message: `****` if it may contain a secret."""
     return part if part.isprintable() and not _LIKE_OPTIONS.search(part) else MASK
 
 
 class Secret:
-    """A text that shows itself only when asked to: masked in str, repr, format, errors and logs."""
+    """A secret text. It is masked in str, repr, format, errors and logs; `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -25,7 +25,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the client library that needs it."""
+        """Return the text, for the client library that needs it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -38,7 +38,7 @@ class Secret:
         return hash(self._text)
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a Secret is not pickled; hand on the name of its environment variable instead")
+        raise TypeError("a Secret cannot be pickled; pass the name of its environment variable instead")
 
 
 class Duration(float):
@@ -55,14 +55,14 @@ class Size(int):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BackendUrl:
-    """A parsed backend URL, without its query: the query became the options.
+    """A parsed backend URL, without its query, which holds the options.
 
     Attributes:
         scheme: The text before the first colon, in lower case.
-        username: Percent-decoded, None where the URL names none.
-        password: Percent-decoded, None where the URL holds none.
-        hosts: Each (host, port); the port is None where the URL names none. Several are separated by commas.
-        path: Percent-decoded, as it follows the hosts, with its leading slash; `name` in `memory:name`.
+        username: The username, percent-decoded, or None.
+        password: The password, percent-decoded, or None.
+        hosts: The (host, port) pairs; a port is None if the URL has none. In the URL, commas separate them.
+        path: The path after the hosts, percent-decoded, with its leading slash. In `memory:name`, it is `name`.
     """
 
     scheme: str
@@ -72,14 +72,14 @@ class BackendUrl:
     path: str = ""
 
     def __str__(self) -> str:
-        """Return the URL without its possible secrets: a username can be a token, and a path a misplaced option."""
+        """Return the URL without possible secrets. A username may be a token, and a path a misplaced option."""
         login = f"{MASK}@" if self.username or self.password else ""
         hosts = ",".join(_host(host, port) for host, port in self.hosts)
         slashes = "//" if self.hosts or login or self.path.startswith("/") else ""
         return f"{self.scheme}:{slashes}{login}{shown(hosts)}{shown(self.path)}"
 
     def __repr__(self) -> str:
-        """As masked as `str`: it is what tracebacks, dataclasses and debuggers show."""
+        """Return a text as masked as that of `str`, because tracebacks, dataclasses and debuggers show it."""
         return f"BackendUrl({str(self)!r})"
 
 

@@ -1,4 +1,4 @@
-"""The tasks of a backend: they begin in a later turn of the event loop, and others may cancel them."""
+"""The asyncio tasks of a backend: they start in a later turn of the event loop, and other code may cancel them."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,20 +12,20 @@ ResultT = TypeVar("ResultT")
 
 
 def start_task(work: Coroutine[Any, Any, ResultT], *, name: str | None = None) -> "asyncio.Task[ResultT]":
-    """Start a task of the running loop, and return it before its work begins.
+    """Create a task in the running loop, and return it before its work begins.
 
-    `asyncio.eager_task_factory` would run the work up to its first wait, or even to its end, before the caller has
-    noted the task anywhere.
+    With `asyncio.eager_task_factory`, the work would run to its first wait, or even to its end, before the caller
+    could store the task.
     """
     loop = asyncio.get_running_loop()
     return loop.create_task(work if loop.get_task_factory() is None else _in_next_turn(work), name=name)
 
 
 def cancelled_from_outside() -> BackendClosedError:
-    """Return the error for operations whose backend lost a task: others cancelled it, and not the backend."""
+    """Return the error for operations of a backend with a task that other code cancelled."""
     return BackendClosedError(
         "the tasks of this backend were cancelled from outside",
-        remedy="The event loop is ending, or the program cancels all of its tasks; it should cancel only its own.",
+        remedy="The event loop is ending, or the program cancels all tasks. Cancel only the tasks that you created.",
     )
 
 

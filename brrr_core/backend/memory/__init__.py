@@ -1,4 +1,4 @@
-"""The backend `memory:`: queue, store and cache in this process; the model that other backends are compared with."""
+"""The backend `memory:`: queue, store and cache in this process. It is the reference for other backends."""
 
 from brrr_core.backend.memory.backend import MemoryBackend
 from brrr_core.backend.memory.options import MAX_BYTES, MemoryOptions

@@ -17,15 +17,15 @@ __all__ = ["MemoryBackend"]
 class MemoryBackend(Backend):
     """Queue, store and cache in this process.
 
-    `memory:` is new each time it is opened. `memory:name` is one space for all backends of that name in the process,
-    whatever loop and thread they belong to; it lives until the process ends, closed backends or not, or until
-    `forget(name)`.
+    `memory:` is a new space each time it is opened. `memory:name` is one space for all backends of that name in the
+    process, in any event loop and thread. It stays when its backends are closed, until the process ends or
+    `forget(name)` is called.
 
     Args:
         url: `memory:` or `memory:name`.
-        options: The lease.
-        clock: What leases and delays are counted by. A `receive` that blocks sleeps by its loop's time, so a simulator
-            whose loop has its own time gives that loop's `time`.
+        options: The options, such as the lease.
+        clock: The clock for leases and delays. A waiting `receive` sleeps by the time of its event loop. So a simulator
+            with its own loop time passes that loop's `time`.
 
     Raises:
         UrlError: The URL names a host or a user.
@@ -40,7 +40,7 @@ class MemoryBackend(Backend):
         self._queue: MemoryQueue | None = None
 
     async def start(self) -> Roles:
-        """Make or find the space. Raises `BackendError` where the name runs by another clock."""
+        """Make or find the space. Raises `BackendError` if the named space has another clock."""
         space = named(self._name, self._clock) if self._name else Space(self._clock)
         session = Session(space, get_running_loop())
         self._queue = MemoryQueue(session, self._options.lease)

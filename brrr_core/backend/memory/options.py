@@ -1,4 +1,4 @@
-"""What a memory backend can be told, and the largest body and value that it takes."""
+"""The options of the memory backend, and its largest body and value."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,11 +19,11 @@ class MemoryOptions:
     """The options of `memory:`.
 
     Attributes:
-        lease: How long a delivery stays with its receiver, in seconds; more than 0.
+        lease: Lease of a delivery in seconds, more than 0.
     """
 
     lease: Duration = DEFAULT_LEASE
 
     def __post_init__(self) -> None:
         if not self.lease > 0:
-            raise OptionError(f"lease is {float(self.lease)} seconds", remedy="Give a lease of more than 0 seconds.")
+            raise OptionError(f"lease is {float(self.lease)} seconds", remedy="Set a lease of more than 0 seconds.")

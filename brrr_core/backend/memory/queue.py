@@ -1,4 +1,4 @@
-"""The queue of the memory backend: the contract's operations on topics, and receivers that wait."""
+"""The queue of the memory backend: the operations of the contract, and the wait of `receive`."""
 
 from asyncio import sleep
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ __all__ = ["MemoryQueue"]
 class MemoryQueue(Queue):
     """Messages in deques and heaps.
 
-    Nothing but `receive` ever suspends. What it claims it returns without another await, so a cancelled `receive` has
-    claimed nothing, and hands the wake-up that it may have got to the next receiver.
+    Only `receive` suspends. After it claims messages, it returns without another await. So a cancelled `receive` has
+    claimed nothing, and if it was woken, it passes the wake-up on to the next receiver.
     """
 
     def __init__(self, session: Session, lease: float) -> None:
@@ -33,7 +33,7 @@ class MemoryQueue(Queue):
         self._waiting: dict[Waiter, Topic] = {}
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
-        """Add messages and wake as many receivers as can take them, in whatever loop they wait."""
+        """Add messages, and wake enough receivers to take them, in any event loop."""
         self._session.check()
         check_topic(topic)
         check_delay(delay)
@@ -41,24 +41,24 @@ class MemoryQueue(Queue):
         if not bodies:
             return
         with self._lock:
-            self._space.topic(topic).put(map(Message, bodies), now=self._clock(), delay=delay, here=self._loop)
+            self._space.topic(topic).put(map(Message, bodies), now=self._clock(), delay=delay, current_loop=self._loop)
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Take messages, oldest first; wait for one by the time of the loop, not by the clock of the space."""
+        """Take messages, oldest first. Waits by the time of the event loop, not by the clock of the space."""
         check_topic(topic)
         check_limit(limit)
         check_wait(wait)
         deadline = self._loop.time() + wait
-        await sleep(0)  # a consumer that never runs dry must not starve the others of its loop
+        await sleep(0)  # a consumer that always finds messages must not starve other tasks
         while True:
             with self._lock:
                 self._session.check()
-                place = self._space.topic(topic)
-                taken = place.claim(limit, now=self._clock(), lease=self.lease, here=self._loop)
+                found = self._space.topic(topic)
+                taken = found.claim(limit, now=self._clock(), lease_seconds=self.lease, current_loop=self._loop)
                 if taken or self._loop.time() >= deadline:
-                    self._space.tidy(place)
+                    self._space.forget_if_unused(found)
                     return taken
-                waiter = self._join(place, limit, deadline)
+                waiter = self._join(found, limit, deadline)
             try:
                 await waiter.future
             except BaseException:
@@ -66,119 +66,119 @@ class MemoryQueue(Queue):
                     self._leave(waiter)
                 raise
             with self._lock:
-                waiter.woken = False  # we look ourselves
+                waiter.woken = False  # the next turn of this loop uses the wake-up
                 self._leave(waiter)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages for good."""
         self._session.check()
         with self._lock:
-            for hold in self._held(deliveries):
-                hold.topic.end(hold)
-                self._space.tidy(hold.topic)
+            for lease in self._live_leases(deliveries):
+                lease.topic.end(lease)
+                self._space.forget_if_unused(lease.topic)
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
-        """Give messages back; they queue up behind those that are ready."""
+        """Make messages ready again, behind those that are ready already."""
         self._session.check()
         check_delay(delay)
         now = self._clock()
         with self._lock:
-            for hold in self._held(deliveries):
-                hold.topic.put((hold.topic.end(hold),), now=now, delay=delay, here=self._loop)
+            for lease in self._live_leases(deliveries):
+                lease.topic.put((lease.topic.end(lease),), now=now, delay=delay, current_loop=self._loop)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Start leases anew."""
         self._session.check()
         with self._lock:
             deadline = self._clock() + self.lease
-            for hold in self._held(deliveries):
-                hold.topic.extend(hold, deadline=deadline, here=self._loop)
+            for lease in self._live_leases(deliveries):
+                lease.topic.extend(lease, deadline=deadline, current_loop=self._loop)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move a message to the dead letters."""
         self._session.check()
         with self._lock:
-            for hold in self._held((delivery,)):
-                message = hold.topic.end(hold)
-                letter = DeadLetter(hold.topic.name, message.body, reason, message.attempt, time())
-                hold.topic.dead.append(letter)
+            for lease in self._live_leases((delivery,)):
+                message = lease.topic.end(lease)
+                dead_letter = DeadLetter(lease.topic.name, message.body, reason, message.attempt, time())
+                lease.topic.dead.append(dead_letter)
 
     async def stats(self, topic: str) -> QueueStats:
-        """Exact counts."""
+        """Count the messages exactly."""
         self._session.check()
         check_topic(topic)
         with self._lock:
-            place = self._space.topics.get(topic)
-            return place.stats(self._clock(), self._loop) if place else QueueStats(0, 0, 0, 0)
+            found = self._space.topics.get(topic)
+            return found.stats(self._clock(), self._loop) if found else QueueStats(0, 0, 0, 0)
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """Return the oldest dead letters."""
         self._session.check()
         check_topic(topic)
         check_limit(limit)
         with self._lock:
-            place = self._space.topics.get(topic)
-            return list(islice(place.dead, limit)) if place else []
+            found = self._space.topics.get(topic)
+            return list(islice(found.dead, limit)) if found else []
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back as new messages."""
-        return self._take_dead(topic, limit, again=True)
+        return self._remove_dead(topic, limit, again=True)
 
     async def drop(self, topic: str, *, limit: int) -> int:
         """Delete the oldest dead letters."""
-        return self._take_dead(topic, limit, again=False)
+        return self._remove_dead(topic, limit, again=False)
 
     def close(self) -> None:
-        """End every waiting `receive` with `BackendClosedError`, and leave no timer behind."""
+        """End every waiting `receive` with `BackendClosedError`, and cancel its timer."""
         with self._lock:
             self._session.closed = True
             for waiter in list(self._waiting):
                 self._leave(waiter)
                 waiter.wake()
 
-    def _take_dead(self, topic: str, limit: int, *, again: bool) -> int:
+    def _remove_dead(self, topic: str, limit: int, *, again: bool) -> int:
         self._session.check()
         check_topic(topic)
         check_limit(limit)
         with self._lock:
-            place = self._space.topics.get(topic)
-            if place is None:
+            found = self._space.topics.get(topic)
+            if found is None:
                 return 0
-            letters = [place.dead.popleft() for _ in range(min(limit, len(place.dead)))]
+            removed = [found.dead.popleft() for _ in range(min(limit, len(found.dead)))]
             if again:
-                fresh = [Message(letter.body) for letter in letters]
-                place.put(fresh, now=self._clock(), delay=0, here=self._loop)
-            self._space.tidy(place)
-            return len(letters)
+                fresh = [Message(dead_letter.body) for dead_letter in removed]
+                found.put(fresh, now=self._clock(), delay=0, current_loop=self._loop)
+            self._space.forget_if_unused(found)
+            return len(removed)
 
-    def _held(self, deliveries: Sequence[Delivery]) -> Iterator[Lease]:
-        """The leases that still hold. Lazy: an earlier item of the batch may settle a later one."""
+    def _live_leases(self, deliveries: Sequence[Delivery]) -> Iterator[Lease]:
+        """Yield the leases that have not ended. It is lazy, because one item of a batch may settle a later one."""
         now, topics = self._clock(), self._space.topics
         for delivery in deliveries:
-            hold = delivery.receipt
+            lease = delivery.receipt
             if (
-                isinstance(hold, Lease)
-                and hold.live
-                and hold.deadline > now
-                and topics.get(hold.topic.name) is hold.topic  # not a receipt of another space
+                isinstance(lease, Lease)
+                and lease.live
+                and lease.deadline > now
+                and topics.get(lease.topic.name) is lease.topic  # otherwise it is a receipt of another space
             ):
-                yield hold
+                yield lease
 
     def _join(self, topic: Topic, limit: int, deadline: float) -> Waiter:
         waiter = Waiter(self._loop, limit)
         if deadline != inf:
             waiter.timer = self._loop.call_at(deadline, waiter.wake)
-        topic.line.join(waiter, topic.due())
+        topic.waiters.join(waiter, topic.next_due())
         self._waiting[waiter] = topic
         return waiter
 
     def _leave(self, waiter: Waiter) -> None:
         topic = self._waiting.pop(waiter, None)
-        if topic is None:  # `close` was first
+        if topic is None:  # `close` removed it already
             return
         if waiter.timer is not None:
             waiter.timer.cancel()
-        topic.line.leave(waiter)
+        topic.waiters.leave(waiter)
         if waiter.woken:
-            topic.line.wake(min(waiter.limit, len(topic.ready)), self._loop)
-        self._space.tidy(topic)
+            topic.waiters.wake(min(waiter.limit, len(topic.ready)), self._loop)
+        self._space.forget_if_unused(topic)

@@ -19,20 +19,20 @@ class MemoryStore(Store):
         self._records = session.space.records
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """Look keys up."""
+        """Look up the records."""
         self._session.check()
         with self._lock:
             return [self._records.get(key) for key in keys]
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
-        """Set keys."""
+        """Set the records."""
         self._session.check()
         check_values((value for _, value in items), MAX_BYTES)
         with self._lock:
             self._records.update(items)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare and set, one after the other."""
+        """Compare and swap, one swap after the other."""
         self._session.check()
         check_values((swap.new for swap in swaps), MAX_BYTES)
         with self._lock:
@@ -57,7 +57,7 @@ class MemoryCache(Cache):
         self._counters = session.space.counters
 
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        """Add to counters, all at once."""
+        """Add to all counters in one step."""
         self._session.check()
         counters = self._counters
         with self._lock:

@@ -1,8 +1,8 @@
-"""One topic's messages: ready, delayed, leased or dead. Plain data; the caller holds the lock of the space.
+"""The messages of one topic: ready, delayed, leased or dead. The caller holds the lock of the space.
 
-Every operation is O(1) or O(log n) a message. What is leased stands in a heap by the time that its lease runs out; what
-was acked or extended is not searched for there, but skipped when it comes to the top, and swept when it is the most of
-the heap.
+Every operation takes O(1) or O(log n) per message. A heap holds the leases by their expiry. When a lease is settled or
+extended, its heap entry stays and becomes stale. Stale entries are skipped at the top of the heap, and swept when they
+outnumber the live ones.
 """
 
 from asyncio import AbstractEventLoop, get_running_loop
@@ -14,16 +14,16 @@ from math import inf
 from threading import Lock
 
 from brrr_core.backend.contracts import DeadLetter, Delivery, QueueStats
-from brrr_core.backend.memory.waiting import Alarm, Line
+from brrr_core.backend.memory.waiting import Alarm, WaitQueue
 
 __all__ = ["Lease", "Message", "Topic"]
 
-SWEEP = 64
-"""A heap of leases is swept when it has more dead entries than live ones and this many."""
+SWEEP_MARGIN = 64
+"""The heap of leases is swept when its stale entries outnumber the live ones by more than this."""
 
 
 class Message:
-    """A body, and how many times it was delivered."""
+    """A body, and the number of its deliveries."""
 
     __slots__ = ("attempt", "body")
 
@@ -33,12 +33,12 @@ class Message:
 
 
 class Lease:
-    """One delivery's hold on its message, and its receipt: from `claim` until it is settled or runs out.
+    """The lease of one delivery, and its receipt: from `claim` until it is settled or expires.
 
     Attributes:
-        deadline: When it runs out, by the space's clock.
-        entry: The time under which it stands in the heap. Not later than `deadline`.
-        live: Not settled, and not noticed to have run out.
+        deadline: The expiry, by the clock of the space.
+        entry: The time of its entry in the heap; at most `deadline`.
+        live: False once it is settled, or its expiry was noticed.
     """
 
     __slots__ = ("deadline", "entry", "live", "message", "topic")
@@ -52,15 +52,15 @@ class Lease:
 
 
 class Topic:
-    """The messages of one topic, and the line of receivers that wait for them."""
+    """The messages of one topic, and the receivers that wait for them."""
 
-    __slots__ = ("_clock", "_delayed", "_leased", "_leases", "_lock", "_serial", "dead", "line", "name", "ready")
+    __slots__ = ("_clock", "_delayed", "_leased", "_leases", "_lock", "_serial", "dead", "name", "ready", "waiters")
 
     def __init__(self, name: str, clock: Callable[[], float], lock: Lock) -> None:
         self.name = name
         self.ready: deque[Message] = deque()
         self.dead: deque[DeadLetter] = deque()
-        self.line = Line(clock, self._ring)
+        self.waiters = WaitQueue(clock, self._on_alarm)
         self._clock = clock
         self._lock = lock
         self._delayed: list[tuple[float, int, Message]] = []
@@ -70,87 +70,87 @@ class Topic:
 
     @property
     def unused(self) -> bool:
-        """Nothing is in it, and nobody waits for it."""
-        return not (self.ready or self._leased or self._delayed or self.dead or self.line)
+        """Whether the topic has no message and no waiting receiver."""
+        return not (self.ready or self._leased or self._delayed or self.dead or self.waiters)
 
-    def put(self, messages: Iterable[Message], *, now: float, delay: float, here: AbstractEventLoop) -> None:
-        """Add messages, ready after `delay` seconds, and wake who waits for them."""
+    def put(self, messages: Iterable[Message], *, now: float, delay: float, current_loop: AbstractEventLoop) -> None:
+        """Add messages that become ready after `delay` seconds, and wake receivers for them."""
         if delay > 0:
             due = now + delay
             for message in messages:
                 heappush(self._delayed, (due, next(self._serial), message))
-            self.line.expect(due, here)
+            self.waiters.expect(due, current_loop)
             return
         before = len(self.ready)
         self.ready.extend(messages)
-        self.line.wake(len(self.ready) - before, here)
+        self.waiters.wake(len(self.ready) - before, current_loop)
 
-    def claim(self, limit: int, *, now: float, lease: float, here: AbstractEventLoop) -> list[Delivery]:
-        """Lease up to `limit` ready messages for `lease` seconds."""
-        due = self._promote(now)
-        ready, deadline = self.ready, now + lease
+    def claim(self, limit: int, *, now: float, lease_seconds: float, current_loop: AbstractEventLoop) -> list[Delivery]:
+        """Lease up to `limit` ready messages for `lease_seconds`."""
+        promoted = self._make_due_ready(now)
+        ready, deadline = self.ready, now + lease_seconds
         deliveries: list[Delivery] = []
         for _ in range(min(limit, len(ready))):
             message = ready.popleft()
             message.attempt += 1
-            hold = Lease(self, message, deadline)
-            heappush(self._leases, (deadline, next(self._serial), hold))
-            deliveries.append(Delivery(self.name, message.body, hold, message.attempt))
-        if due:  # what fell due and was not taken here is for others
-            self.line.wake(min(due, len(ready)), here)
+            lease = Lease(self, message, deadline)
+            heappush(self._leases, (deadline, next(self._serial), lease))
+            deliveries.append(Delivery(self.name, message.body, lease, message.attempt))
+        if promoted:  # others can take the messages that fell due and were not claimed here
+            self.waiters.wake(min(promoted, len(ready)), current_loop)
         if deliveries:
             self._leased += len(deliveries)
-            self.line.expect(deadline, here)
+            self.waiters.expect(deadline, current_loop)
         return deliveries
 
-    def end(self, hold: Lease) -> Message:
-        """End a live lease: its message belongs to the caller."""
-        hold.live = False
+    def end(self, lease: Lease) -> Message:
+        """End a live lease, and hand its message to the caller."""
+        lease.live = False
         self._leased -= 1
-        if len(self._leases) > 2 * self._leased + SWEEP:
+        if len(self._leases) > 2 * self._leased + SWEEP_MARGIN:
             self._leases = [entry for entry in self._leases if entry[2].live]
             heapify(self._leases)
-        return hold.message
+        return lease.message
 
-    def extend(self, hold: Lease, *, deadline: float, here: AbstractEventLoop) -> None:
-        """Let a live lease run out at `deadline` instead."""
-        hold.deadline = deadline
-        if deadline < hold.entry:  # only where backends of different leases share the space
-            hold.entry = deadline
-            heappush(self._leases, (deadline, next(self._serial), hold))
-            self.line.expect(deadline, here)
+    def extend(self, lease: Lease, *, deadline: float, current_loop: AbstractEventLoop) -> None:
+        """Let a live lease expire at `deadline`."""
+        lease.deadline = deadline
+        if deadline < lease.entry:  # only if backends with different leases share the space
+            lease.entry = deadline
+            heappush(self._leases, (deadline, next(self._serial), lease))
+            self.waiters.expect(deadline, current_loop)
 
-    def due(self) -> float:
-        """When the next delayed or leased message may become ready, by the space's clock. `inf`: never."""
+    def next_due(self) -> float:
+        """Return when the next delayed or leased message can become ready, by the clock of the space, or `inf`."""
         delayed = self._delayed[0][0] if self._delayed else inf
         leased = self._leases[0][0] if self._leases else inf
         return min(delayed, leased)
 
-    def stats(self, now: float, here: AbstractEventLoop) -> QueueStats:
-        """What the topic holds now."""
-        self.line.wake(self._promote(now), here)
+    def stats(self, now: float, current_loop: AbstractEventLoop) -> QueueStats:
+        """Count the messages in each state."""
+        self.waiters.wake(self._make_due_ready(now), current_loop)
         return QueueStats(len(self.ready), self._leased, len(self._delayed), len(self.dead))
 
-    def _promote(self, now: float) -> int:
-        """Make ready what has fallen due. How many; the caller wakes who waits for them."""
+    def _make_due_ready(self, now: float) -> int:
+        """Make due messages ready, and return their number. The caller wakes receivers for them."""
         before = len(self.ready)
         while self._delayed and self._delayed[0][0] <= now:
             self.ready.append(heappop(self._delayed)[2])
         while self._leases and self._leases[0][0] <= now:
-            entry, _, hold = heappop(self._leases)
-            if not hold.live or entry != hold.entry:
+            entry, _, lease = heappop(self._leases)
+            if not lease.live or entry != lease.entry:
                 continue
-            if hold.deadline > now:
-                hold.entry = hold.deadline
-                heappush(self._leases, (hold.entry, next(self._serial), hold))
+            if lease.deadline > now:
+                lease.entry = lease.deadline
+                heappush(self._leases, (lease.entry, next(self._serial), lease))
                 continue
-            hold.live = False
+            lease.live = False
             self._leased -= 1
-            self.ready.append(hold.message)
+            self.ready.append(lease.message)
         return len(self.ready) - before
 
-    def _ring(self, alarm: Alarm) -> None:
-        here = get_running_loop()
+    def _on_alarm(self, alarm: Alarm) -> None:
+        current_loop = get_running_loop()
         with self._lock:
-            self.line.wake(self._promote(self._clock()), here)
-            alarm.set(self.due(), here)
+            self.waiters.wake(self._make_due_ready(self._clock()), current_loop)
+            alarm.set(self.next_due(), current_loop)

@@ -1,9 +1,9 @@
-"""Receivers that wait for a topic's messages, in any number of event loops, and what wakes them.
+"""Receivers that wait for the messages of a topic, in any number of event loops, and the alarms that wake them.
 
-All of it is called with the lock of the space held, unless a docstring says otherwise.
+Call everything here with the lock of the space held, unless a docstring says otherwise.
 
-Nobody is woken in vain, and no message waits beside an idle receiver: while messages are ready, the receivers that were
-woken and have not looked yet could take them all, or nobody is left to wake.
+No receiver is woken without a message for it, and no message waits beside an idle receiver. While messages are ready,
+either the receivers that were woken and have not run yet can take all of them, or every receiver was woken.
 """
 
 from asyncio import AbstractEventLoop, TimerHandle
@@ -11,11 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
-__all__ = ["Line", "Waiter"]
+__all__ = ["WaitQueue", "Waiter"]
 
 
 class Waiter:
-    """One blocked `receive`: awaits `future`, and takes up to `limit` messages when that is done."""
+    """A waiting `receive`. It awaits `future`, and then takes up to `limit` messages."""
 
     __slots__ = ("future", "limit", "loop", "timer", "woken")
 
@@ -27,58 +27,60 @@ class Waiter:
         self.woken = False
 
     def wake(self) -> None:
-        """End the wait. Runs on the waiter's own loop, with or without the lock."""
+        """End the wait. Call it in the waiter's own loop, with or without the lock."""
         if not self.future.done():
             self.future.set_result(None)
 
 
 class Alarm:
-    """Rings on one loop when the topic's next message falls due, while receivers of that loop wait for the topic.
+    """Fires in one event loop when the next message of the topic falls due, while receivers of that loop wait.
 
-    Each loop has its own, so that a loop that hangs delays nobody but itself. `ring` is called without the lock.
+    Each loop has its own alarm, so a loop that hangs delays only itself. `on_alarm` is called without the lock.
     """
 
-    __slots__ = ("_clock", "_handle", "_loop", "_ring", "at", "users")
+    __slots__ = ("_clock", "_handle", "_loop", "_on_alarm", "at", "users")
 
-    def __init__(self, loop: AbstractEventLoop, clock: Callable[[], float], ring: Callable[["Alarm"], None]) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, clock: Callable[[], float], on_alarm: Callable[["Alarm"], None]
+    ) -> None:
         self._loop = loop
         self._clock = clock
-        self._ring = ring
+        self._on_alarm = on_alarm
         self._handle: TimerHandle | None = None
         self.at = inf
         self.users = 0
 
-    def set(self, due: float, here: AbstractEventLoop) -> None:
-        """Ring at `due` of the space's clock, from now on. `here` is the caller's loop."""
+    def set(self, due: float, current_loop: AbstractEventLoop) -> None:
+        """Fire at `due`, by the clock of the space. `current_loop` is the caller's loop."""
         self.at = due
-        call(self._loop, here, self._start)
+        call_in_loop(self._loop, current_loop, self._start)
 
     def cancel(self) -> None:
-        """Do not ring. Called on the alarm's own loop."""
+        """Cancel the alarm. Call it in the alarm's own loop."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     def _start(self) -> None:
-        # Runs on the alarm's own loop, where alone `users` changes.
+        # Runs in the alarm's own loop. `users` changes only there.
         self.cancel()
         if self.users and self.at != inf:
             self._handle = self._loop.call_later(max(0.0, self.at - self._clock()), self._fire)
 
     def _fire(self) -> None:
         self._handle = None
-        self._ring(self)
+        self._on_alarm(self)
 
 
-class Line:
-    """The receivers that wait for one topic, the longest first."""
+class WaitQueue:
+    """The receivers that wait for one topic; the first has waited longest."""
 
-    __slots__ = ("_alarms", "_clock", "_ring", "_waiters")
+    __slots__ = ("_alarms", "_clock", "_on_alarm", "_waiters")
 
-    def __init__(self, clock: Callable[[], float], ring: Callable[[Alarm], None]) -> None:
+    def __init__(self, clock: Callable[[], float], on_alarm: Callable[[Alarm], None]) -> None:
         self._clock = clock
-        self._ring = ring
-        # An OrderedDict, because a plain dict is slow to find its first item after many were taken from its front.
+        self._on_alarm = on_alarm
+        # An OrderedDict, because a dict finds its first item slowly after many were removed from its front.
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self._alarms: dict[AbstractEventLoop, Alarm] = {}
 
@@ -86,17 +88,17 @@ class Line:
         return bool(self._alarms)
 
     def join(self, waiter: Waiter, due: float) -> None:
-        """Wait. `due` is when the topic's next message falls due, `inf` for never."""
+        """Add a waiter. `due` is the time when the topic's next message falls due, `inf` for never."""
         self._waiters[waiter] = None
         alarm = self._alarms.get(waiter.loop)
         if alarm is None:
-            alarm = self._alarms[waiter.loop] = Alarm(waiter.loop, self._clock, self._ring)
+            alarm = self._alarms[waiter.loop] = Alarm(waiter.loop, self._clock, self._on_alarm)
         alarm.users += 1
         if due < alarm.at:
             alarm.set(due, waiter.loop)
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer. Called once for each `join`, on the waiter's own loop."""
+        """Remove a waiter. Call it once for each `join`, in the waiter's own loop."""
         self._waiters.pop(waiter, None)
         alarm = self._alarms[waiter.loop]
         alarm.users -= 1
@@ -104,24 +106,24 @@ class Line:
             alarm.cancel()
             del self._alarms[waiter.loop]
 
-    def wake(self, messages: int, here: AbstractEventLoop) -> None:
-        """Wake as many receivers as it takes to take `messages` messages that became ready."""
+    def wake(self, messages: int, current_loop: AbstractEventLoop) -> None:
+        """Wake enough receivers to take `messages` messages that became ready."""
         while messages > 0 and self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
-            if call(waiter.loop, here, waiter.wake):
+            if call_in_loop(waiter.loop, current_loop, waiter.wake):
                 waiter.woken = True
                 messages -= waiter.limit
 
-    def expect(self, due: float, here: AbstractEventLoop) -> None:
-        """A message will fall due at `due`: no alarm may ring later."""
+    def expect(self, due: float, current_loop: AbstractEventLoop) -> None:
+        """Set every alarm that would fire after `due`, when a message falls due."""
         for alarm in self._alarms.values():
             if due < alarm.at:
-                alarm.set(due, here)
+                alarm.set(due, current_loop)
 
 
-def call(loop: AbstractEventLoop, here: AbstractEventLoop, callback: Callable[[], None]) -> bool:
-    """Call on `loop`, from `here`: at once if they are one. False if `loop` was closed under its receivers."""
-    if loop is here:
+def call_in_loop(loop: AbstractEventLoop, current_loop: AbstractEventLoop, callback: Callable[[], None]) -> bool:
+    """Call `callback` in `loop`: at once if it is the current loop. Return False if `loop` is closed."""
+    if loop is current_loop:
         callback()
         return True
     try:

@@ -1,4 +1,4 @@
-"""Time that tests move by hand, and backends in it."""
+"""A clock that tests advance, and backends that use it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -13,7 +13,7 @@ from tests.support.virtual import run_virtually
 
 
 class FakeClock:
-    """Stands still until it is moved."""
+    """A clock that stands still until a test advances it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -32,14 +32,14 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def backend(clock: FakeClock) -> AsyncIterator[MemoryBackend]:
-    """An open `memory:` with a lease of 30 seconds of a clock that stands still."""
+    """An open `memory:` with a lease of 30 seconds and the fake clock."""
     async with MemoryBackend(BackendUrl("memory"), MemoryOptions(Duration(30)), clock=clock) as backend:
         yield backend
 
 
 @pytest.fixture
 def virtually() -> Callable[[Callable[[], Coroutine[Any, Any, None]]], None]:
-    """Runs a test's coroutine in virtual time."""
+    """Return a function that runs a coroutine in virtual time."""
 
     def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         run_virtually(main())
@@ -49,7 +49,7 @@ def virtually() -> Callable[[Callable[[], Coroutine[Any, Any, None]]], None]:
 
 @pytest.fixture
 def opened() -> Callable[..., MemoryBackend]:
-    """A backend by the time of the running loop: `opened(name, lease=30)`."""
+    """Return a function that makes a backend with the clock of the running loop: `opened(name, lease=30)`."""
 
     def make(name: str = "", *, lease: float = 30) -> MemoryBackend:
         loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ _names = count()
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """The name of a shared space that is new, and forgotten afterwards."""
+    """The name of a new shared space, which is forgotten after the test."""
     name = f"test-{next(_names)}"
     yield name
     forget(name)
@@ -71,13 +71,13 @@ def name() -> Iterator[str]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
-    """Lets other tasks run until a condition holds, up to a bound."""
+    """Return a function that lets other tasks run until a condition is true, for a limited number of turns."""
 
     async def poll(condition: Callable[[], bool]) -> None:
         for _ in range(1000):
             if condition():
                 return
             await asyncio.sleep(0)
-        pytest.fail("the condition did not come true in 1,000 turns of the loop")
+        pytest.fail("the condition was not true after 1,000 turns of the loop")
 
     return poll

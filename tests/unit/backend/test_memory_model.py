@@ -1,4 +1,4 @@
-"""The memory queue beside a model of the contract, through any history that hypothesis thinks of."""
+"""The memory queue agrees with a model of the contract, in any history that hypothesis generates."""
 
 import asyncio
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ TOPICS = ("t", "u")
 LEASES = (10.0, 4.0)
 
 topics = st.sampled_from(TOPICS)
-who = st.sampled_from(range(len(LEASES)))
+backend_indices = st.sampled_from(range(len(LEASES)))
 times = st.sampled_from([0, 1, 2.5, 4, 6, 10])
 
 
 @dataclass(eq=False)
 class Modelled:
-    """One message as the contract has it. `until`: when the delay or the lease ends."""
+    """A message in the model. `until` is the end of its delay or lease."""
 
     topic: str
     body: bytes
@@ -33,17 +33,17 @@ class Modelled:
 
 
 class QueueHistory(RuleBasedStateMachine):
-    """Two backends of different leases on one space, and a list of messages that says what must be true."""
+    """Two backends with different leases on one space, and a list of the messages that they must hold."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Histories are short: so that heaps are swept in them, they are swept early.
-        self.sweep, memory_topic.SWEEP = memory_topic.SWEEP, 1
+        # Histories are short, so heaps are swept early to have the sweep tested.
+        self.sweep_margin, memory_topic.SWEEP_MARGIN = memory_topic.SWEEP_MARGIN, 1
         self.now = 0.0
         self.numbers = count()
         self.messages: list[Modelled] = []
-        self.letters: dict[str, list[Modelled]] = {topic: [] for topic in TOPICS}
-        self.held: list[tuple[Delivery, Modelled, int]] = []
+        self.dead_letters: dict[str, list[Modelled]] = {topic: [] for topic in TOPICS}
+        self.deliveries: list[tuple[Delivery, Modelled, int]] = []
         self.runner = asyncio.Runner()
         self.name = f"history-{id(self)}"
         self.backends = [
@@ -64,25 +64,25 @@ class QueueHistory(RuleBasedStateMachine):
             self.run(backend.close())
         self.runner.close()
         forget(self.name)
-        memory_topic.SWEEP = self.sweep
+        memory_topic.SWEEP_MARGIN = self.sweep_margin
 
     def live(self, index: int) -> Modelled | None:
-        """The message behind a receipt that still holds."""
-        _, message, attempt = self.held[index]
+        """Return the message of a receipt, or None if its lease has ended."""
+        _, message, attempt = self.deliveries[index]
         return message if message.state == "leased" and message.attempt == attempt else None
 
-    @rule(topic=topics, number=st.integers(0, 4), delay=times, i=who)
+    @rule(topic=topics, number=st.integers(0, 4), delay=times, i=backend_indices)
     def put(self, topic: str, number: int, delay: float, i: int) -> None:
         bodies = [b"%d" % next(self.numbers) for _ in range(number)]
         self.run(self.backends[i].queue.put(topic, bodies, delay=delay))
         for body in bodies:
             self.messages.append(Modelled(topic, body))
-            self.give_back(self.messages[-1], delay)
+            self.make_ready(self.messages[-1], delay)
 
-    def give_back(self, message: Modelled, delay: float) -> None:
+    def make_ready(self, message: Modelled, delay: float) -> None:
         message.state, message.until = ("delayed", self.now + delay) if delay else ("ready", 0)
 
-    @rule(topic=topics, limit=st.integers(1, 4), i=who)
+    @rule(topic=topics, limit=st.integers(1, 4), i=backend_indices)
     def receive(self, topic: str, limit: int, i: int) -> None:
         ready = {m.body: m for m in self.messages if m.topic == topic and m.state == "ready"}
         deliveries = self.run(self.backends[i].queue.receive(topic, limit=limit, wait=0))
@@ -92,14 +92,14 @@ class QueueHistory(RuleBasedStateMachine):
             message.attempt += 1
             message.state, message.until = "leased", self.now + LEASES[i]
             assert (delivery.topic, delivery.attempt) == (topic, message.attempt)
-            self.held.append((delivery, message, message.attempt))
+            self.deliveries.append((delivery, message, message.attempt))
 
-    @precondition(lambda self: self.held)
-    @rule(data=st.data(), how=st.sampled_from(["ack", "release", "extend", "bury"]), delay=times, i=who)
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), how=st.sampled_from(["ack", "release", "extend", "bury"]), delay=times, i=backend_indices)
     def settle(self, data: Any, how: str, delay: float, i: int) -> None:
-        indices = data.draw(st.lists(st.integers(0, len(self.held) - 1), max_size=4))
+        indices = data.draw(st.lists(st.integers(0, len(self.deliveries) - 1), max_size=4))
         queue = self.backends[i].queue
-        deliveries = [self.held[index][0] for index in indices]
+        deliveries = [self.deliveries[index][0] for index in indices]
         match how:
             case "bury":
                 for delivery in deliveries:
@@ -115,16 +115,16 @@ class QueueHistory(RuleBasedStateMachine):
             if how == "extend":
                 message.until = self.now + LEASES[i]
             elif how == "release":
-                self.give_back(message, delay)
+                self.make_ready(message, delay)
             else:
                 message.state = "gone"
                 if how == "bury":
-                    self.letters[message.topic].append(message)
+                    self.dead_letters[message.topic].append(message)
 
-    @rule(topic=topics, limit=st.integers(1, 3), again=st.booleans(), i=who)
-    def take_dead(self, topic: str, limit: int, again: bool, i: int) -> None:
+    @rule(topic=topics, limit=st.integers(1, 3), again=st.booleans(), i=backend_indices)
+    def remove_dead(self, topic: str, limit: int, again: bool, i: int) -> None:
         queue = self.backends[i].queue
-        letters, self.letters[topic] = self.letters[topic][:limit], self.letters[topic][limit:]
+        letters, self.dead_letters[topic] = self.dead_letters[topic][:limit], self.dead_letters[topic][limit:]
         number = self.run((queue.redrive if again else queue.drop)(topic, limit=limit))
         assert number == len(letters)
         if again:
@@ -142,7 +142,7 @@ class QueueHistory(RuleBasedStateMachine):
         for topic in TOPICS:
             states = [message.state for message in self.messages if message.topic == topic]
             dead = self.run(self.backends[0].queue.dead(topic, limit=1000))
-            assert [letter.body for letter in dead] == [letter.body for letter in self.letters[topic]]
+            assert [letter.body for letter in dead] == [letter.body for letter in self.dead_letters[topic]]
             assert self.run(self.backends[1].queue.stats(topic)) == QueueStats(
                 states.count("ready"), states.count("leased"), states.count("delayed"), len(dead)
             )

@@ -1,4 +1,4 @@
-"""The memory queue without waiting: leases, delays, attempts, receipts, dead letters, refusals."""
+"""The memory queue without waiting: leases, delays, attempts, receipts, dead letters, invalid arguments."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ async def bodies(queue: Queue, limit: int = 100, topic: str = "t") -> list[bytes
     return [delivery.body for delivery in await take(queue, limit, topic)]
 
 
-async def test_messages_come_in_the_order_they_were_put_up_to_the_limit(queue: Queue) -> None:
+async def test_receive_returns_oldest_messages_up_to_the_limit(queue: Queue) -> None:
     await queue.put("t", [b"1", b"2"])
     await queue.put("t", [b"3"])
     assert await bodies(queue, 2) == [b"1", b"2"]
@@ -31,13 +31,13 @@ async def test_messages_come_in_the_order_they_were_put_up_to_the_limit(queue: Q
     assert await bodies(queue) == []
 
 
-async def test_a_delivery_says_where_it_came_from_and_counts_from_one(queue: Queue) -> None:
+async def test_first_delivery_has_its_topic_and_attempt_one(queue: Queue) -> None:
     await queue.put("t", [b"x"])
     [delivery] = await take(queue)
     assert (delivery.topic, delivery.body, delivery.attempt) == ("t", b"x", 1)
 
 
-async def test_an_acked_message_never_comes_back(queue: Queue, clock: Any) -> None:
+async def test_acknowledged_message_is_never_delivered_again(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"x", b"y"])
     await queue.ack(await take(queue))
     clock.advance(31)
@@ -45,7 +45,7 @@ async def test_an_acked_message_never_comes_back(queue: Queue, clock: Any) -> No
     assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
 
 
-async def test_a_lease_runs_out_at_its_very_end(queue: Queue, clock: Any) -> None:
+async def test_expired_lease_makes_message_ready_again(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"x"])
     await take(queue)
     clock.advance(29.999)
@@ -55,7 +55,7 @@ async def test_a_lease_runs_out_at_its_very_end(queue: Queue, clock: Any) -> Non
     assert (again.body, again.attempt) == (b"x", 2)
 
 
-async def test_an_extended_lease_starts_anew(queue: Queue, clock: Any) -> None:
+async def test_extend_starts_lease_anew(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"x"])
     held = await take(queue)
     for _ in range(3):
@@ -68,7 +68,7 @@ async def test_an_extended_lease_starts_anew(queue: Queue, clock: Any) -> None:
     assert await take(queue) == []
 
 
-async def test_an_extended_lease_runs_out_once(queue: Queue, clock: Any) -> None:
+async def test_expired_extended_lease_makes_message_ready_once(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"x"])
     held = await take(queue)
     clock.advance(20)
@@ -78,7 +78,7 @@ async def test_an_extended_lease_runs_out_once(queue: Queue, clock: Any) -> None
     assert await take(queue) == []
 
 
-async def test_a_backend_of_a_shorter_lease_can_shorten_one_by_extending_it(clock: Any, name: str) -> None:
+async def test_extend_by_backend_with_shorter_lease_shortens_the_lease(clock: Any, name: str) -> None:
     def opened(lease: float) -> MemoryBackend:
         return MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)), clock=clock)
 
@@ -88,12 +88,12 @@ async def test_a_backend_of_a_shorter_lease_can_shorten_one_by_extending_it(cloc
         await short.queue.extend(held)
         clock.advance(5)
         [again] = await take(long.queue)
-        clock.advance(29)  # past the first lease's end: its entry must not end the second lease
+        clock.advance(29)  # the first lease would end here; its heap entry must not end the second lease
         assert await take(long.queue) == []
         await long.queue.ack([again])
 
 
-async def test_a_delayed_message_is_ready_at_its_time(queue: Queue, clock: Any) -> None:
+async def test_delayed_message_becomes_ready_after_its_delay(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"late"], delay=10)
     await queue.put("t", [b"soon"], delay=5)
     assert await queue.stats("t") == QueueStats(0, 0, 2, 0)
@@ -105,7 +105,7 @@ async def test_a_delayed_message_is_ready_at_its_time(queue: Queue, clock: Any) 
     assert await bodies(queue) == [b"late"]
 
 
-async def test_a_released_message_comes_back_with_its_attempt_counted(queue: Queue, clock: Any) -> None:
+async def test_released_message_is_delivered_with_next_attempt(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"x"])
     for attempt in (1, 2, 3):
         [delivery] = await take(queue)
@@ -121,9 +121,7 @@ async def test_a_released_message_comes_back_with_its_attempt_counted(queue: Que
 
 @pytest.mark.parametrize("settle", ["ack", "release", "bury", "expire"])
 @pytest.mark.parametrize("then", ["ack", "release", "extend", "bury"])
-async def test_a_receipt_that_was_settled_or_ran_out_does_nothing(
-    queue: Queue, clock: Any, settle: str, then: str
-) -> None:
+async def test_settled_or_expired_receipt_does_nothing(queue: Queue, clock: Any, settle: str, then: str) -> None:
     async def use(how: str) -> None:
         match how:
             case "bury":
@@ -137,7 +135,7 @@ async def test_a_receipt_that_was_settled_or_ran_out_does_nothing(
     [held] = await take(queue)
     await use(settle)
     before = None if settle == "expire" else await queue.stats("t")
-    await use(then)  # after `expire`, nobody has looked yet: the receipt alone must know
+    await use(then)  # after `expire`, no operation has noticed the expiry yet
     after = await queue.stats("t")
     assert before in (None, after)
     assert (
@@ -152,7 +150,7 @@ async def test_a_receipt_that_was_settled_or_ran_out_does_nothing(
 
 
 @pytest.mark.parametrize("then", ["ack", "release", "extend"])
-async def test_a_stale_receipt_does_not_touch_the_next_delivery(queue: Queue, clock: Any, then: str) -> None:
+async def test_stale_receipt_does_not_affect_the_next_delivery(queue: Queue, clock: Any, then: str) -> None:
     await queue.put("t", [b"x"])
     stale = await take(queue)
     clock.advance(30)
@@ -165,14 +163,14 @@ async def test_a_stale_receipt_does_not_touch_the_next_delivery(queue: Queue, cl
     assert current[0].attempt == 2
 
 
-async def test_one_receipt_twice_in_a_batch_counts_once(queue: Queue) -> None:
+async def test_receipt_twice_in_a_batch_counts_once(queue: Queue) -> None:
     await queue.put("t", [b"x"])
     [held] = await take(queue)
     await queue.release([held, held])
     assert await queue.stats("t") == QueueStats(1, 0, 0, 0)
 
 
-async def test_one_batch_settles_messages_of_many_topics(queue: Queue) -> None:
+async def test_batch_can_settle_messages_of_several_topics(queue: Queue) -> None:
     await queue.put("a", [b"1"])
     await queue.put("b", [b"2"])
     await queue.ack([*await take(queue, topic="a"), *await take(queue, topic="b")])
@@ -189,7 +187,7 @@ async def test_receipts_of_another_backend_do_nothing(queue: Queue, clock: Any) 
         assert await queue.stats("t") == await other.queue.stats("t") == QueueStats(0, 1, 0, 0)
 
 
-async def test_a_buried_message_is_kept_with_its_reason(queue: Queue) -> None:
+async def test_dead_letter_keeps_body_reason_and_attempt(queue: Queue) -> None:
     await queue.put("t", [b"1", b"2"])
     first, second = await take(queue)
     await queue.release([second])
@@ -204,7 +202,7 @@ async def test_a_buried_message_is_kept_with_its_reason(queue: Queue) -> None:
     assert await queue.dead("u", limit=1) == []
 
 
-async def test_redriven_letters_are_new_messages_the_oldest_first(queue: Queue) -> None:
+async def test_redrive_puts_oldest_dead_letters_back_as_new_messages(queue: Queue) -> None:
     await queue.put("t", [b"1", b"2", b"3"])
     for delivery in await take(queue):
         await queue.bury(delivery, "why")
@@ -216,7 +214,7 @@ async def test_redriven_letters_are_new_messages_the_oldest_first(queue: Queue) 
     assert await queue.redrive("u", limit=2) == 0
 
 
-async def test_dropped_letters_are_gone_the_oldest_first(queue: Queue) -> None:
+async def test_drop_deletes_oldest_dead_letters(queue: Queue) -> None:
     await queue.put("t", [b"1", b"2", b"3"])
     for delivery in await take(queue):
         await queue.bury(delivery, "why")
@@ -227,7 +225,7 @@ async def test_dropped_letters_are_gone_the_oldest_first(queue: Queue) -> None:
     assert await take(queue) == []
 
 
-async def test_stats_count_every_state(queue: Queue) -> None:
+async def test_stats_count_messages_in_every_state(queue: Queue) -> None:
     await queue.put("t", [b"1", b"2", b"3", b"4", b"5", b"6"])
     await queue.put("t", [b"7"], delay=1)
     held = await take(queue, 3)
@@ -238,7 +236,7 @@ async def test_stats_count_every_state(queue: Queue) -> None:
 @pytest.mark.parametrize(
     "topic", ["a/b", "a b", "*", "\x00", "é", "🎈", "'; drop table t; --", "..", "a" * 10_000, "\n", "{t}", "t:dead"]
 )
-async def test_hostile_topics_are_topics_like_others(queue: Queue, topic: str) -> None:
+async def test_any_text_is_a_valid_topic(queue: Queue, topic: str) -> None:
     await queue.put("t", [b"other"])
     await queue.put(topic, [b"x"])
     [delivery] = await take(queue, topic=topic)
@@ -248,7 +246,7 @@ async def test_hostile_topics_are_topics_like_others(queue: Queue, topic: str) -
     assert await bodies(queue) == [b"other"]
 
 
-async def test_an_empty_batch_does_nothing(queue: Queue, backend: MemoryBackend) -> None:
+async def test_empty_batch_does_nothing(queue: Queue, backend: MemoryBackend) -> None:
     await queue.put("t", [])
     await queue.put("t", [], delay=5)
     await queue.ack([])
@@ -257,7 +255,7 @@ async def test_an_empty_batch_does_nothing(queue: Queue, backend: MemoryBackend)
     assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
 
 
-async def test_a_body_over_the_limit_is_refused_before_anything_is_put(queue: Queue) -> None:
+async def test_put_with_too_large_body_puts_no_message_of_the_batch(queue: Queue) -> None:
     with pytest.raises(BodyTooLargeError, match=f"{MAX_BYTES + 1} bytes for the topic 't'"):
         await queue.put("t", [b"small", bytes(MAX_BYTES + 1)])
     assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
@@ -266,7 +264,7 @@ async def test_a_body_over_the_limit_is_refused_before_anything_is_put(queue: Qu
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-async def test_a_limit_under_one_is_refused(queue: Queue, limit: int) -> None:
+async def test_limit_under_one_is_refused(queue: Queue, limit: int) -> None:
     for refused in (
         lambda: queue.receive("t", limit=limit, wait=0),
         lambda: queue.dead("t", limit=limit),
@@ -278,13 +276,13 @@ async def test_a_limit_under_one_is_refused(queue: Queue, limit: int) -> None:
 
 
 @pytest.mark.parametrize("wait", [-1, -0.001, math.nan, -math.inf])
-async def test_a_wait_that_is_none_is_refused(queue: Queue, wait: float) -> None:
+async def test_negative_or_nan_wait_is_refused(queue: Queue, wait: float) -> None:
     with pytest.raises(ArgumentError, match="wait is"):
         await queue.receive("t", limit=1, wait=wait)
 
 
 @pytest.mark.parametrize("delay", [-1, math.nan, math.inf])
-async def test_a_delay_that_is_none_is_refused(queue: Queue, delay: float) -> None:
+async def test_negative_or_infinite_delay_is_refused(queue: Queue, delay: float) -> None:
     await queue.put("t", [b"x"])
     held = await take(queue)
     with pytest.raises(ArgumentError, match="delay is"):
@@ -294,7 +292,7 @@ async def test_a_delay_that_is_none_is_refused(queue: Queue, delay: float) -> No
     assert await queue.stats("t") == QueueStats(0, 1, 0, 0)
 
 
-async def test_the_empty_topic_is_refused(queue: Queue) -> None:
+async def test_empty_topic_is_refused(queue: Queue) -> None:
     with pytest.raises(ArgumentError, match="topic"):
         await queue.put("", [b"x"])
     with pytest.raises(ArgumentError, match="topic"):
@@ -302,25 +300,25 @@ async def test_the_empty_topic_is_refused(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("lease", [0, -1, math.nan])
-def test_a_lease_that_is_none_is_refused(lease: float) -> None:
+def test_lease_must_be_more_than_zero(lease: float) -> None:
     with pytest.raises(OptionError, match="lease"):
         MemoryOptions(Duration(lease))
 
 
-async def test_settled_leases_do_not_pile_up(queue: Queue, backend: MemoryBackend) -> None:
+async def test_settled_leases_do_not_accumulate(queue: Queue, backend: MemoryBackend) -> None:
     await queue.put("t", [b"kept"])
     await take(queue)
-    place = queue._space.topics["t"]  # type: ignore[attr-defined]
+    topic = queue._space.topics["t"]  # type: ignore[attr-defined]
     for _ in range(50):
         await queue.put("t", [b"x"] * 100)
         await queue.ack(await take(queue))
-        assert len(place._leases) < 300
+        assert len(topic._leases) < 300
 
 
-async def test_sweeping_settled_leases_keeps_the_order_of_the_others(
+async def test_sweep_of_settled_leases_keeps_order_of_live_leases(
     clock: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brrr_core.backend.memory.topic.SWEEP", -10)  # sweep at every settlement
+    monkeypatch.setattr("brrr_core.backend.memory.topic.SWEEP_MARGIN", -10)  # sweep at every settlement
     backends = [
         MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)), clock=clock)
         for lease in (5, 30, 10)
@@ -333,7 +331,7 @@ async def test_sweeping_settled_leases_keeps_the_order_of_the_others(
         assert await bodies(soon.queue) == [b"3"]
 
 
-async def test_leases_that_are_shortened_again_and_again_do_not_pile_up(clock: Any, name: str) -> None:
+async def test_repeatedly_shortened_leases_do_not_accumulate(clock: Any, name: str) -> None:
     def opened(lease: float) -> MemoryBackend:
         return MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)), clock=clock)
 
@@ -348,7 +346,7 @@ async def test_leases_that_are_shortened_again_and_again_do_not_pile_up(clock: A
         assert len(long.queue._space.topics["t"]._leases) < 10  # type: ignore[attr-defined]
 
 
-async def test_topics_that_are_empty_are_forgotten(queue: Queue) -> None:
+async def test_unused_topics_are_forgotten(queue: Queue) -> None:
     topics = queue._space.topics  # type: ignore[attr-defined]
     for topic in map(str, range(100)):
         await queue.receive(topic, limit=1, wait=0)

@@ -1,4 +1,4 @@
-"""The memory store and cache, and the spaces that backends share."""
+"""The memory store, the memory cache, and spaces that backends share."""
 
 import asyncio
 import pickle
@@ -18,17 +18,17 @@ def store(backend: MemoryBackend) -> Store:
     return backend.store
 
 
-async def test_reads_come_in_the_order_of_the_keys(store: Store) -> None:
+async def test_read_returns_records_in_the_order_of_the_keys(store: Store) -> None:
     await store.write([(A, b"1"), (C, b"")])
     assert await store.read([C, B, A, A]) == [b"", None, b"1", b"1"]
 
 
-async def test_the_last_write_of_a_key_stays(store: Store) -> None:
+async def test_last_write_of_a_key_in_a_batch_stays(store: Store) -> None:
     await store.write([(A, b"1"), (A, b"2")])
     assert await store.read([A]) == [b"2"]
 
 
-async def test_swaps_compare_create_and_delete_each_on_its_own(store: Store) -> None:
+async def test_each_swap_of_a_batch_compares_creates_or_deletes_independently(store: Store) -> None:
     await store.write([(A, b"1")])
     assert await store.swap(
         [Swap(A, b"0", b"2"), Swap(A, None, b"2"), Swap(B, None, b"new"), Swap(B, None, b"no")]
@@ -50,7 +50,7 @@ async def test_swaps_compare_create_and_delete_each_on_its_own(store: Store) -> 
     assert await store.swap([Swap(C, b"1", None)]) == [False]
 
 
-async def test_a_value_over_the_limit_is_refused_before_anything_is_written(store: Store) -> None:
+async def test_write_or_swap_with_too_large_value_changes_nothing(store: Store) -> None:
     huge = bytes(MAX_BYTES + 1)
     with pytest.raises(ValueTooLargeError, match=f"{MAX_BYTES + 1} bytes"):
         await store.write([(A, b"small"), (B, huge)])
@@ -61,20 +61,20 @@ async def test_a_value_over_the_limit_is_refused_before_anything_is_written(stor
     assert await store.swap([Swap(A, huge[1:], huge[1:])]) == [True]
 
 
-async def test_empty_batches_give_nothing(backend: MemoryBackend) -> None:
+async def test_empty_batch_returns_empty_result(backend: MemoryBackend) -> None:
     assert await backend.store.read([]) == []
     await backend.store.write([])
     assert await backend.store.swap([]) == []
     assert await backend.cache.increment({}) == {}
 
 
-async def test_counters_add_up_and_zero_reads(backend: MemoryBackend) -> None:
+async def test_increment_adds_amounts_and_zero_reads(backend: MemoryBackend) -> None:
     assert await backend.cache.increment({"a": 1, "b": 10**30, "c": 0}) == {"a": 1, "b": 10**30, "c": 0}
     assert await backend.cache.increment({"a": -5, "c": 0, "b": 0}) == {"a": -4, "c": 0, "b": 10**30}
     assert backend.cache._counters == {"a": -4, "b": 10**30}  # type: ignore[attr-defined]
 
 
-async def test_one_name_is_one_space_and_other_names_are_others(name: str, clock: Any) -> None:
+async def test_backends_of_one_name_share_a_space_and_others_do_not(name: str, clock: Any) -> None:
     def opened(path: str) -> MemoryBackend:
         return MemoryBackend(BackendUrl("memory", path=path), clock=clock)
 
@@ -89,20 +89,20 @@ async def test_one_name_is_one_space_and_other_names_are_others(name: str, clock
             assert await backend.cache.increment({"n": 0}) == {"n": seen}
 
 
-async def test_a_named_space_outlives_its_backends_until_it_is_forgotten(name: str) -> None:
+async def test_named_space_outlives_its_backends_until_it_is_forgotten(name: str) -> None:
     backend = MemoryBackend(BackendUrl("memory", path=name))
     async with backend:
         await backend.store.write([(A, b"1")])
     async with backend:
         assert await backend.store.read([A]) == [b"1"]
         forget(name)
-        assert await backend.store.read([A]) == [b"1"]  # who has it open keeps it
+        assert await backend.store.read([A]) == [b"1"]  # an open backend keeps its space
     async with backend:
         assert await backend.store.read([A]) == [None]
     forget("never used")
 
 
-async def test_an_unnamed_space_is_new_each_time_it_is_opened() -> None:
+async def test_unnamed_backend_has_new_space_each_time_it_is_opened() -> None:
     backend = MemoryBackend(BackendUrl("memory"))
     async with backend:
         await backend.store.write([(A, b"1")])
@@ -110,13 +110,13 @@ async def test_an_unnamed_space_is_new_each_time_it_is_opened() -> None:
         assert await backend.store.read([A]) == [None]
 
 
-async def test_one_space_cannot_run_by_two_clocks(name: str, clock: Any) -> None:
+async def test_named_space_refuses_second_clock(name: str, clock: Any) -> None:
     async with MemoryBackend(BackendUrl("memory", path=name)):
         with pytest.raises(BackendError, match="another clock"):
             await MemoryBackend(BackendUrl("memory", path=name), clock=clock).open()
 
 
-async def test_every_role_refuses_after_closing(backend: MemoryBackend) -> None:
+async def test_operations_of_every_role_are_refused_after_close(backend: MemoryBackend) -> None:
     queue, store, cache = backend.queue, backend.store, backend.cache
     await queue.put("t", [b"x"])
     held = await queue.receive("t", limit=1, wait=0)
@@ -142,18 +142,18 @@ async def test_every_role_refuses_after_closing(backend: MemoryBackend) -> None:
             await refused()
 
 
-def test_a_memory_url_names_no_host_and_no_user() -> None:
+def test_memory_url_with_host_or_user_is_refused() -> None:
     for url in (BackendUrl("memory", hosts=(("host", None),)), BackendUrl("memory", username="me")):
         with pytest.raises(UrlError, match="host or a user"):
             MemoryBackend(url)
 
 
-def test_a_backend_is_not_pickled() -> None:
+def test_backend_cannot_be_pickled() -> None:
     with pytest.raises(ForkedError):
         pickle.dumps(MemoryBackend(BackendUrl("memory")))
 
 
-async def test_swaps_of_many_threads_never_lose_one(name: str) -> None:
+async def test_concurrent_swaps_in_threads_lose_no_update(name: str) -> None:
     async def climb() -> None:
         async with MemoryBackend(BackendUrl("memory", path=name)) as backend:
             done = 0

@@ -1,7 +1,7 @@
-"""Receivers of the memory queue that wait: what wakes them, how many, when, and what is left when they go.
+"""Waiting receivers of the memory queue: which events wake them, how many wake, when, and that nothing leaks.
 
-Most run in virtual time: a loop that would sleep for hours moves its clock instead, and a loop that nothing can wake
-fails at once. So each test proves its instants to the very tick, and hangs never.
+Most tests run in virtual time. A loop that would sleep for hours advances its clock instead, and a loop that nothing
+can wake fails at once. So each test checks exact times and never hangs.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import pytest
 
 from brrr_core.backend import BackendUrl, Delivery, Queue, QueueStats
 from brrr_core.backend.memory import MemoryBackend
-from brrr_core.backend.memory.waiting import Line, Waiter
+from brrr_core.backend.memory.waiting import Waiter, WaitQueue
 from brrr_core.errors import BackendClosedError
 
 Virtually = Callable[[Callable[[], Any]], None]
@@ -22,7 +22,7 @@ Opened = Callable[..., MemoryBackend]
 
 
 async def settle() -> None:
-    """Let everything run that can run now."""
+    """Let all tasks run that can run now."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -33,7 +33,7 @@ def receiver(queue: Queue, *, limit: int = 1, wait: float = math.inf) -> "asynci
 
 @pytest.fixture
 def wakes(monkeypatch: pytest.MonkeyPatch) -> list[Waiter]:
-    """Every wake-up of a waiter, be it in time or in vain."""
+    """Record every wake-up of a waiter."""
     seen: list[Waiter] = []
     wake = Waiter.wake
 
@@ -45,7 +45,7 @@ def wakes(monkeypatch: pytest.MonkeyPatch) -> list[Waiter]:
     return seen
 
 
-def test_a_wait_without_messages_ends_at_its_time_and_leaves_nothing(virtually: Virtually, opened: Opened) -> None:
+def test_wait_without_messages_ends_on_time_and_leaves_no_timer(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         async with opened() as backend:
@@ -57,7 +57,7 @@ def test_a_wait_without_messages_ends_at_its_time_and_leaves_nothing(virtually: 
     virtually(main)
 
 
-def test_a_put_wakes_at_once(virtually: Virtually, opened: Opened) -> None:
+def test_put_wakes_receiver_at_once(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         async with opened() as backend:
@@ -73,7 +73,7 @@ def test_a_put_wakes_at_once(virtually: Virtually, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("how", ["release", "redrive"])
-def test_what_comes_back_wakes_at_once(virtually: Virtually, opened: Opened, how: str) -> None:
+def test_released_or_redriven_message_wakes_receiver_at_once(virtually: Virtually, opened: Opened, how: str) -> None:
     async def main() -> None:
         async with opened() as backend:
             queue = backend.queue
@@ -93,15 +93,15 @@ def test_what_comes_back_wakes_at_once(virtually: Virtually, opened: Opened, how
 
 
 @pytest.mark.parametrize("first", ["wait", "put"])
-def test_a_delayed_message_wakes_at_its_due_time(virtually: Virtually, opened: Opened, first: str) -> None:
+def test_delayed_message_wakes_receiver_when_it_falls_due(virtually: Virtually, opened: Opened, first: str) -> None:
     async def main() -> None:
         async with opened() as backend:
             waiting = receiver(backend.queue) if first == "wait" else None
             await settle()
             await backend.queue.put("t", [b"late"], delay=50)
-            await backend.queue.put("t", [b"soon"], delay=20)  # earlier than what the alarm was set for
+            await backend.queue.put("t", [b"soon"], delay=20)  # due before the time of the alarm
             loop: Any = asyncio.get_running_loop()
-            assert loop.timers == (1 if waiting else 0)  # one alarm, and none for a wait without end
+            assert loop.timers == (1 if waiting else 0)  # one alarm; an infinite wait has no timer
             assert (await (waiting or receiver(backend.queue)))[0].body == b"soon"
             assert asyncio.get_running_loop().time() == 20
             assert (await receiver(backend.queue))[0].body == b"late"
@@ -110,22 +110,22 @@ def test_a_delayed_message_wakes_at_its_due_time(virtually: Virtually, opened: O
     virtually(main)
 
 
-def test_a_lease_that_runs_out_wakes_at_its_end(virtually: Virtually, opened: Opened) -> None:
+def test_expired_lease_wakes_receiver(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         async with opened(lease=30) as backend:
             takes, waits = receiver(backend.queue), receiver(backend.queue)
             await settle()
             await backend.queue.put("t", [b"x"])
-            await takes  # its lease begins while the other waits already
+            await takes  # its lease begins while the other receiver waits
             [delivery] = await waits
             assert (delivery.attempt, asyncio.get_running_loop().time()) == (2, 30)
-            [delivery] = await receiver(backend.queue)  # and this one begins to wait after the lease
+            [delivery] = await receiver(backend.queue)  # this receiver begins to wait during the lease
             assert (delivery.attempt, asyncio.get_running_loop().time()) == (3, 60)
 
     virtually(main)
 
 
-def test_a_lease_that_is_shortened_wakes_at_its_new_end(virtually: Virtually, opened: Opened, name: str) -> None:
+def test_shortened_lease_wakes_receiver_at_its_new_end(virtually: Virtually, opened: Opened, name: str) -> None:
     async def main() -> None:
         async with opened(name, lease=30) as long, opened(name, lease=5) as short:
             takes, waits = receiver(long.queue), receiver(long.queue)
@@ -138,7 +138,7 @@ def test_a_lease_that_is_shortened_wakes_at_its_new_end(virtually: Virtually, op
     virtually(main)
 
 
-def test_an_extended_lease_wakes_at_its_new_end(virtually: Virtually, opened: Opened) -> None:
+def test_extended_lease_wakes_receiver_at_its_new_end(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with opened(lease=30) as backend:
@@ -160,7 +160,7 @@ def test_each_message_wakes_one_receiver(virtually: Virtually, opened: Opened, w
             await settle()
             await backend.queue.put("t", [b"1", b"2", b"3"])
             await settle()
-            assert [task.done() for task in waiting] == [True] * 3 + [False] * 5  # the longest waiting first
+            assert [task.done() for task in waiting] == [True] * 3 + [False] * 5  # the receivers that waited longest
             assert len(wakes) == 3
             await backend.queue.put("t", [b"4"])
             await settle()
@@ -171,7 +171,9 @@ def test_each_message_wakes_one_receiver(virtually: Virtually, opened: Opened, w
     virtually(main)
 
 
-def test_a_receiver_of_many_is_woken_alone(virtually: Virtually, opened: Opened, wakes: list[Waiter]) -> None:
+def test_one_receiver_is_woken_if_it_can_take_all_messages(
+    virtually: Virtually, opened: Opened, wakes: list[Waiter]
+) -> None:
     async def main() -> None:
         async with opened() as backend:
             many, few = receiver(backend.queue, limit=10), receiver(backend.queue, limit=10)
@@ -184,9 +186,7 @@ def test_a_receiver_of_many_is_woken_alone(virtually: Virtually, opened: Opened,
     virtually(main)
 
 
-def test_each_message_that_falls_due_wakes_one_receiver(
-    virtually: Virtually, opened: Opened, wakes: list[Waiter]
-) -> None:
+def test_each_due_message_wakes_one_receiver(virtually: Virtually, opened: Opened, wakes: list[Waiter]) -> None:
     async def main() -> None:
         async with opened() as backend:
             waiting = [receiver(backend.queue) for _ in range(8)]
@@ -204,13 +204,13 @@ def test_each_message_that_falls_due_wakes_one_receiver(
 
 
 @pytest.mark.parametrize("look", ["receive", "stats"])
-def test_whoever_first_sees_what_fell_due_wakes_the_others(clock: Any, until: Any, look: str) -> None:
+def test_operation_that_finds_due_messages_wakes_other_receivers(clock: Any, until: Any, look: str) -> None:
     async def main() -> None:
         async with MemoryBackend(BackendUrl("memory"), clock=clock) as backend:
             await backend.queue.put("t", [b"1", b"2"], delay=1000)
             waiting = [receiver(backend.queue) for _ in range(2)]
             await settle()
-            clock.advance(1000)  # no timer of this loop can know
+            clock.advance(1000)  # the timers of this loop use another clock
             if look == "receive":
                 assert len(await backend.queue.receive("t", limit=1, wait=0)) == 1
                 await until(waiting[0].done)
@@ -223,7 +223,7 @@ def test_whoever_first_sees_what_fell_due_wakes_the_others(clock: Any, until: An
     asyncio.run(main())
 
 
-def test_eight_receivers_share_everything_and_lose_nothing(virtually: Virtually, opened: Opened) -> None:
+def test_eight_receivers_take_every_message_once(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         got: list[bytes] = []
 
@@ -244,7 +244,9 @@ def test_eight_receivers_share_everything_and_lose_nothing(virtually: Virtually,
     virtually(main)
 
 
-def test_a_receiver_cancelled_while_it_waits_leaves_nothing(virtually: Virtually, opened: Opened) -> None:
+def test_receiver_cancelled_while_waiting_takes_nothing_and_leaves_no_timer(
+    virtually: Virtually, opened: Opened
+) -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         async with opened() as backend:
@@ -262,7 +264,7 @@ def test_a_receiver_cancelled_while_it_waits_leaves_nothing(virtually: Virtually
     virtually(main)
 
 
-def test_a_topic_that_was_only_waited_for_is_forgotten(virtually: Virtually, opened: Opened) -> None:
+def test_topic_without_messages_is_forgotten_after_the_wait(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         async with opened() as backend:
             waiting = receiver(backend.queue)
@@ -274,12 +276,12 @@ def test_a_topic_that_was_only_waited_for_is_forgotten(virtually: Virtually, ope
     virtually(main)
 
 
-def test_a_receiver_cancelled_as_it_is_woken_hands_the_message_on(virtually: Virtually, opened: Opened) -> None:
+def test_receiver_cancelled_after_its_wake_up_passes_the_message_on(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         async with opened() as backend:
             first, second = receiver(backend.queue), receiver(backend.queue, wait=1000)
             await settle()
-            await backend.queue.put("t", [b"x"])  # `first` is woken, and has not run yet
+            await backend.queue.put("t", [b"x"])  # `first` is woken but has not run yet
             first.cancel()
             [delivery] = await second
             assert delivery.attempt == 1
@@ -289,7 +291,7 @@ def test_a_receiver_cancelled_as_it_is_woken_hands_the_message_on(virtually: Vir
     virtually(main)
 
 
-def test_a_receiver_that_times_out_as_it_is_woken_takes_the_message(virtually: Virtually, opened: Opened) -> None:
+def test_message_put_at_the_timeout_of_a_receiver_is_not_lost(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with opened() as backend:
@@ -305,7 +307,9 @@ def test_a_receiver_that_times_out_as_it_is_woken_takes_the_message(virtually: V
 
 @pytest.mark.parametrize("before", range(4))
 @pytest.mark.parametrize("after", range(4))
-def test_cancelling_at_any_turn_loses_nothing(virtually: Virtually, opened: Opened, before: int, after: int) -> None:
+def test_receive_cancelled_at_any_turn_loses_no_message(
+    virtually: Virtually, opened: Opened, before: int, after: int
+) -> None:
     async def main() -> None:
         async with opened() as backend:
             task = receiver(backend.queue)
@@ -322,7 +326,7 @@ def test_cancelling_at_any_turn_loses_nothing(virtually: Virtually, opened: Open
     virtually(main)
 
 
-def test_a_receiver_that_never_runs_dry_lets_others_run(virtually: Virtually, opened: Opened) -> None:
+def test_receiver_that_always_finds_messages_lets_other_tasks_run(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         stopped = False
 
@@ -341,7 +345,7 @@ def test_a_receiver_that_never_runs_dry_lets_others_run(virtually: Virtually, op
     virtually(main)
 
 
-def test_closing_ends_every_wait_and_leaves_nothing(virtually: Virtually, opened: Opened) -> None:
+def test_close_ends_every_wait_and_leaves_no_timer(virtually: Virtually, opened: Opened) -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         async with opened() as backend:
@@ -355,7 +359,7 @@ def test_closing_ends_every_wait_and_leaves_nothing(virtually: Virtually, opened
     virtually(main)
 
 
-def test_closing_hands_a_wake_up_on_to_another_backend(virtually: Virtually, opened: Opened, name: str) -> None:
+def test_close_passes_wake_up_on_to_another_backend(virtually: Virtually, opened: Opened, name: str) -> None:
     async def main() -> None:
         async with opened(name) as stays:
             async with opened(name) as goes:
@@ -370,9 +374,7 @@ def test_closing_hands_a_wake_up_on_to_another_backend(virtually: Virtually, ope
     virtually(main)
 
 
-def test_closing_leaves_the_alarm_to_another_backend_of_the_loop(
-    virtually: Virtually, opened: Opened, name: str
-) -> None:
+def test_close_keeps_alarm_for_another_backend_of_the_loop(virtually: Virtually, opened: Opened, name: str) -> None:
     async def main() -> None:
         async with opened(name) as stays:
             async with opened(name) as goes:
@@ -389,7 +391,7 @@ def test_closing_leaves_the_alarm_to_another_backend_of_the_loop(
     virtually(main)
 
 
-def test_a_loop_that_was_closed_under_its_receiver_is_passed_over(name: str) -> None:
+def test_receiver_in_closed_loop_is_skipped(name: str) -> None:
     forgotten = asyncio.new_event_loop()
 
     async def wait() -> Any:
@@ -415,7 +417,7 @@ def test_a_loop_that_was_closed_under_its_receiver_is_passed_over(name: str) -> 
 
 
 def test_two_loops_in_two_threads_share_a_space(name: str) -> None:
-    """Each wakes the other from its sleep, 300 times to and fro; a lost wake-up would end in the time-out."""
+    """Each loop wakes the other 300 times. A lost wake-up would end in a timeout."""
 
     async def play(mine: str, theirs: str) -> int:
         async with MemoryBackend(BackendUrl("memory", path=name)) as backend:
@@ -440,7 +442,7 @@ def test_two_loops_in_two_threads_share_a_space(name: str) -> None:
     asyncio.run(main())
 
 
-def test_many_threads_take_each_message_once(name: str) -> None:
+def test_receivers_in_several_threads_take_each_message_once(name: str) -> None:
     async def consume() -> list[bytes]:
         got: list[bytes] = []
         async with MemoryBackend(BackendUrl("memory", path=name)) as backend:
@@ -469,19 +471,19 @@ def test_many_threads_take_each_message_once(name: str) -> None:
     asyncio.run(main())
 
 
-def test_the_line_counts_what_its_receivers_can_take(virtually: Virtually) -> None:
+def test_wait_queue_wakes_enough_receivers_for_the_messages(virtually: Virtually) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        line = Line(loop.time, lambda _: None)
+        queue = WaitQueue(loop.time, lambda _: None)
         waiters = [Waiter(loop, limit) for limit in (2, 3, 1)]
         for waiter in waiters:
-            line.join(waiter, math.inf)
-        line.wake(0, loop)
+            queue.join(waiter, math.inf)
+        queue.wake(0, loop)
         assert [waiter.woken for waiter in waiters] == [False, False, False]
-        line.wake(3, loop)
+        queue.wake(3, loop)
         assert [waiter.woken for waiter in waiters] == [True, True, False]
         for waiter in waiters:
-            line.leave(waiter)
-        assert not line
+            queue.leave(waiter)
+        assert not queue
 
     virtually(main)
