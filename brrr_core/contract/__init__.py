@@ -1,6 +1,6 @@
-"""The contract kit: proves a backend or a codec right, or shows where it is wrong.
+"""The contract kit: proves that a backend or a codec obeys the contract, or names the rules that it breaks.
 
-Every rule of `docs/contract/` is one function of `brrr_core.contract.rules`. Both ways of use run the same functions.
+Each rule of `docs/contract/` is one function in `brrr_core.contract.rules`. You can run the rules in two ways.
 
 **Without a test file**: `brrr contract URL`, or in Python
 
@@ -10,15 +10,15 @@ Every rule of `docs/contract/` is one function of `brrr_core.contract.rules`. Bo
     print(report.text())                   # also .json() and .badge()
     assert report.ok
 
-**Under pytest** (`pip install "brrr-core[contract]"`): one subclass a role, with one fixture. Nothing has to be
-configured; the rules run event loops of their own, with pytest-asyncio, with xdist or with neither.
+**Under pytest** (`pip install "brrr-core[contract]"`): one subclass for each role, with one fixture. You need no
+configuration: each rule runs its own event loop, with or without pytest-asyncio and xdist.
 
     import pytest
     from brrr_core.contract import BackendContract, CacheContract, CodecContract, QueueContract, StoreContract
 
     class Sqlite:
         @pytest.fixture
-        def url(self, tmp_path):           # a new one for each rule, or always the same: rules use names of their own
+        def url(self, tmp_path):           # new for each rule, or always the same: each rule uses unique names
             return f"sqlite:///{tmp_path}/x.db"
 
     class TestQueue(Sqlite, QueueContract): ...
@@ -29,27 +29,26 @@ configured; the rules run event loops of their own, with pytest-asyncio, with xd
     class TestCodec(CodecContract):
         codec = "json"                     # a name, or a Codec object
 
-What a subclass may set:
+A subclass may set:
 
-- `url`: a fixture that gives the backend's URL. Or `make_backend`: a fixture that gives a function which makes a new
-  backend, not open, with its `manifest` set; it may take `lease`, in seconds. Only a URL can be opened by other
-  processes, so a backend that declares `shared` needs one.
-- `unreachable_url`: a URL of the same scheme behind which nothing answers. A URL whose host is its server needs none:
-  the kit takes ports of this machine that are closed, and one that is silent.
-- `lease`: the lease in seconds for rules that wait for one to run out, 1 unless set. It is given as the option
-  `lease`; a backend without that option is waited for as long as its own lease lasts.
-- `grace`: seconds that the backend may need beyond what a rule computes, 5 unless set: also those by which its counts
-  (`stats`) may lag behind. Rules poll; a backend that is quick is not waited for.
-- `preload`: modules that other processes import before they open the URL, for manifests that are registered there and
-  not installed.
-- `skips`: rule id to reason. Only rules that need a capability may stand there.
-- `expected_failures`: rule id to reason. Such a rule is run, must fail, and shows as an expected failure.
+- `url`: a fixture that returns the URL of the backend. Alternatively `make_backend`: a fixture that returns a function,
+  which makes a new, closed backend with its `manifest` set, and may take `lease` in seconds. Other processes can only
+  open a URL, so a backend that declares `shared` needs one.
+- `unreachable_url`: a URL of the same scheme behind which no server answers. You need none if the host of the URL is
+  the server: the kit then uses closed and silent ports of this machine.
+- `lease`: the lease in seconds for rules that wait until a lease expires; by default 1. The kit passes it as the option
+  `lease`. If the backend has no such option, these rules wait for its own lease.
+- `grace`: extra seconds that the backend may take, and by which its counts (`stats`) may lag; by default 5. Rules poll,
+  so a fast backend loses no time.
+- `preload`: modules that other processes import before they open the URL, for example to register a manifest.
+- `skips`: rule id to reason. It may contain only rules that need a capability.
+- `expected_failures`: rule id to reason. Such a rule is run, must fail, and is reported as an expected failure.
 
-What is not possible, and fails instead: to skip a rule that needs no capability (by `skips`, by a mark, by a
-`pytest.skip` in a fixture, by deselecting it), to override a rule, to run none, to misspell an id. Capabilities come
-from the manifest that the backend ships; one that is declared is demanded, and an operation that needs one that is not
-declared must be refused. With `BRRR_CONTRACT_PARTIAL=1` in the environment, rules may be deselected or skipped while
-one works on them; the run then says that it is partial. `BRRR_CONTRACT_SEED` repeats a run with the seed of a failure.
+The kit fails if you skip a rule that needs no capability (with `skips`, a mark, `pytest.skip` in a fixture, or by
+deselecting it), override a rule, run no rule, or misspell an id. Capabilities come from the manifest of the backend:
+the kit tests each declared capability, and demands that operations which need another one are refused. With
+`BRRR_CONTRACT_PARTIAL=1` in the environment you may deselect or skip rules while you work on them; the run then says
+that it is partial. `BRRR_CONTRACT_SEED` repeats a run with the seed of a failure.
 """
 
 from typing import TYPE_CHECKING
@@ -80,7 +79,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The test classes, on first use: they alone need pytest."""
+    """Import the test classes on first use, because only they need pytest."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

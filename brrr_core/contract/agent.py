@@ -1,6 +1,6 @@
-"""The programme of the kit's other processes: opens the URL that it is told, and runs errands on the backend.
+"""The program of the kit's other processes: it opens a URL and runs commands on the backend.
 
-It reads a line of JSON an errand, and answers with lines of JSON. `brrr_core.contract.processes` is the other end.
+It reads each command as a line of JSON, and answers with lines of JSON. `brrr_core.contract.processes` starts it.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from brrr_core.backend import Backend, Delivery, Duration, Key, Swap
-from brrr_core.contract.histories import perform, portable
+from brrr_core.contract.histories import perform, to_json
 from brrr_core.contract.processes import as_bytes, as_text
 from brrr_core.plugins import open_backend
 from brrr_core.safe_text import describe
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Open the backend of the first line, and run the errands of the others until the input ends."""
+    """Open the backend named in the first line, and run the commands in the other lines until the input ends."""
     opening = json.loads(sys.stdin.readline())
     for module in opening["preload"]:
         import_module(module)
@@ -33,7 +33,7 @@ async def _serve(url: str, options: dict[str, object]) -> None:
     try:
         backend = open_backend(url, **options)
         await backend.open()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other end reports it
+    except Exception as error:  # noqa: BLE001 - the starting process reports it
         _say({"error": describe(error)})
         return
     try:
@@ -44,21 +44,21 @@ async def _serve(url: str, options: dict[str, object]) -> None:
         await backend.close()
 
 
-async def _run(backend: Backend, asked: dict[str, Any]) -> None:
+async def _run(backend: Backend, request: dict[str, Any]) -> None:
     try:
-        result = await ERRANDS[asked["errand"]](backend, **asked["arguments"])
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other end reports it
+        result = await COMMANDS[request["command"]](backend, **request["arguments"])
+    except Exception as error:  # noqa: BLE001 - the starting process reports it
         _say({"error": describe(error)})
     else:
         _say({"result": result})
 
 
-def _say(what: object) -> None:
-    print(json.dumps(what), flush=True)  # noqa: T201 - the standard output is the way back
+def _say(answer: object) -> None:
+    print(json.dumps(answer), flush=True)  # noqa: T201 - the starting process reads the standard output
 
 
 async def _until(moment: float) -> None:
-    """The barrier: all processes begin at one moment of the machine's clock."""
+    """Wait until a time of the machine's clock, so that all processes begin at the same moment."""
     await asyncio.sleep(max(0.0, moment - time.time()))
 
 
@@ -72,7 +72,7 @@ async def _receive(backend: Backend, topic: str, limit: int, wait: float) -> lis
 
 
 async def _consume(backend: Backend, topic: str, idle: float, slowly: bool) -> list[str]:
-    """Receive and ack until nothing comes for `idle` seconds. `slowly`: one by one, and say each that was acked."""
+    """Receive and acknowledge until no message comes for `idle` seconds; `slowly`: one by one, reporting each."""
     acked: list[str] = []
     while found := await backend.queue.receive(topic, limit=1 if slowly else 10, wait=idle):
         await backend.queue.ack(found)
@@ -96,7 +96,7 @@ async def _create(backend: Backend, hashes: list[str], value: str, at: float) ->
 
 
 async def _count(backend: Backend, call_hash: str, times: int, at: float) -> None:
-    """Add 1 to the number under a key, `times` times, by read and swap."""
+    """Add 1 to the number under a key `times` times, by read and swap."""
     await _until(at)
     key = Key("value", call_hash)
     for _ in range(times):
@@ -110,7 +110,7 @@ async def _history(
     backend: Backend, *, call_hash: str, client: str, count: int, seed: str, at: float
 ) -> list[dict[str, object]]:
     await _until(at)
-    return portable(await perform(backend.store, Key("value", call_hash), client, count, seed))
+    return to_json(await perform(backend.store, Key("value", call_hash), client, count, seed))
 
 
 async def _write(backend: Backend, call_hash: str, value: str) -> None:
@@ -122,7 +122,7 @@ async def _increment(backend: Backend, name: str, times: int, at: float) -> list
     return [(await backend.cache.increment({name: 1}))[name] for _ in range(times)]
 
 
-ERRANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
+COMMANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
     "put": _put,
     "receive": _receive,
     "consume": _consume,

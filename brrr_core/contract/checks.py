@@ -1,4 +1,4 @@
-"""How a rule says what is wrong: the demand, what was seen, what should have been."""
+"""Assertions of rules: each raises `RuleBrokenError` with the observed and the expected values."""
 
 from collections.abc import Callable, Collection
 from typing import Final, NoReturn
@@ -12,38 +12,38 @@ LONGEST: Final = 200
 
 
 def broken(what: str, *, cause: BaseException | None = None) -> NoReturn:
-    """The rule does not hold. Raises `RuleBrokenError`."""
-    raise RuleBrokenError(what, remedy="The page of the rule says why it is demanded.") from cause
+    """Raise `RuleBrokenError`, because the rule does not hold."""
+    raise RuleBrokenError(what, remedy="The page of the rule explains the demand.") from cause
 
 
 def check(holds: bool, what: str) -> None:
-    """`holds` must be true; `what` says what is wrong otherwise."""
+    """Check that `holds` is true; `what` describes the problem if it is not."""
     if not holds:
         broken(what)
 
 
 def equal(seen: object, wanted: object, what: str) -> None:
-    """`seen` must be `wanted`, in type too; `what` names it."""
+    """Check that `seen` equals `wanted`, also in type; `what` names the value."""
     if type(seen) is not type(wanted) or seen != wanted:
-        broken(f"{what} should be {shown(wanted)}, and is {shown(seen)}")
+        broken(f"{what}: expected {shown(wanted)}, got {shown(seen)}")
 
 
 def same_bodies(seen: Collection[bytes], wanted: Collection[bytes], what: str) -> None:
-    """The same bodies, each as often, in any order."""
+    """Check that both have the same bodies, equally often, in any order."""
     if sorted(seen) != sorted(wanted):
         lost = [body for body in set(wanted) if list(wanted).count(body) > list(seen).count(body)]
         extra = [body for body in set(seen) if list(seen).count(body) > list(wanted).count(body)]
-        broken(f"{what}: {len(wanted)} are due and {len(seen)} came; missing {shown(lost)}, too many {shown(extra)}")
+        broken(f"{what}: expected {len(wanted)}, got {len(seen)}; missing {shown(lost)}, extra {shown(extra)}")
 
 
 def refused(error: BaseException | None, kind: type[BaseException], what: str) -> None:
-    """`error`, what was raised if anything, must be a `kind`."""
+    """Check that `error`, the exception of an operation or None, is a `kind`."""
     if not isinstance(error, kind):
-        came = "nothing was raised" if error is None else f"a {type(error).__name__} came: {shown(safe_str(error))}"
-        broken(f"{what} must be refused with {kind.__name__}, and {came}")
+        got = "no exception" if error is None else f"{type(error).__name__}: {shown(safe_str(error))}"
+        broken(f"{what} must raise {kind.__name__}, but raised {got}")
 
 
 def shown(value: object, show: Callable[[object], str] = safe_repr) -> str:
-    """A value in a message, cut where it is long."""
+    """Return the text of a value for a message, cut if it is long."""
     text = show(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"

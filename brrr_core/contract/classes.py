@@ -1,4 +1,4 @@
-"""The test classes that an author extends: one a role, each rule a test of it."""
+"""The test classes that a plugin author extends: one for each role, with one test for each rule."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
@@ -7,7 +7,7 @@ import pytest
 
 from brrr_core.codec.contracts import Codec
 from brrr_core.contract.codecs import CodecTarget
-from brrr_core.contract.collecting import ALLOWED, watch
+from brrr_core.contract.completeness import ALLOWED, watch
 from brrr_core.contract.registry import Role, Rule, find, rules_of
 from brrr_core.contract.report import Status
 from brrr_core.contract.runner import Judge, new_seed
@@ -22,7 +22,7 @@ SEED_OF_SESSION: Final = pytest.StashKey[str]()
 
 
 class Contract:
-    """What the classes share. `brrr_core.contract` says what a subclass may set."""
+    """The common base of the test classes. `brrr_core.contract` lists the attributes that a subclass may set."""
 
     __test__ = False
     role: ClassVar[Role]
@@ -37,28 +37,28 @@ class Contract:
             if base.__module__ != __name__ and (replaced := [name for name in FINAL if name in vars(base)]):
                 raise ContractError(
                     f"{base.__qualname__} replaces {', '.join(replaced)} of the contract",
-                    remedy="Leave it alone; name rules that must fail in `expected_failures`, with a reason.",
+                    remedy="Remove it. Name rules that must fail in `expected_failures`, with a reason.",
                 )
         if "__test__" not in vars(cls):
-            # Collected whatever its name is: a contract that nobody runs would look like one that holds.
+            # Collect it for any class name: a class that pytest skips silently would look like one that passes.
             cls.__test__ = True
 
     @classmethod
     def rules(cls) -> list[Rule]:
-        """The rules of the role."""
+        """Return the rules of the role."""
         return rules_of(cls.role)
 
     @classmethod
     def judge(cls) -> Judge:
-        """Who knows which rules may be skipped or fail.
+        """Return the judge, which knows the rules that may be skipped or fail.
 
         Raises:
-            ContractError: `skips` or `expected_failures` name what they must not.
+            ContractError: `skips` or `expected_failures` name a rule that they must not name.
         """
         for id_ in [*cls.skips, *cls.expected_failures]:
             if find(id_).role != cls.role:
                 raise ContractError(
-                    f"{id_} is no rule for a {cls.role}", remedy=f"Name it in the {find(id_).role}'s class."
+                    f"{id_} is not a rule for a {cls.role}", remedy=f"Name it in the class of the {find(id_).role}."
                 )
         return Judge(cls.skips, cls.expected_failures)
 
@@ -75,7 +75,7 @@ class Contract:
         seed = stash.setdefault(SEED_OF_SESSION, new_seed())
         outcome = self.judge().run(rule, target, seed)
         if outcome.status is Status.FAILED:
-            raise outcome.error or ContractError(outcome.reason, remedy=f"Read {rule.page}, and mend what it names.")
+            raise outcome.error or ContractError(outcome.reason, remedy=f"Read {rule.page}, then fix the backend.")
         request.node.stash[ALLOWED] = True
         if outcome.status is Status.EXPECTED:
             pytest.xfail(outcome.reason)
@@ -84,7 +84,7 @@ class Contract:
 
 
 class _OfBackend(Contract):
-    """What the classes of a backend's roles share."""
+    """The common base of the classes for backends."""
 
     unreachable_url: ClassVar[str | None] = None
     lease: ClassVar[float] = LEASE
@@ -93,16 +93,16 @@ class _OfBackend(Contract):
 
     @pytest.fixture
     def url(self) -> Any:
-        """The URL to test; a subclass overrides it, or `make_backend`."""
+        """Return the URL to test; a subclass overrides either this or `make_backend`."""
         return None
 
     @pytest.fixture
     def make_backend(self) -> Any:
-        """A function that makes a backend, for one that has no URL."""
+        """Return a function that makes a backend, if the backend has no URL."""
         return None
 
     def test_rule(self, rule: Rule, url: object, make_backend: object, request: pytest.FixtureRequest) -> None:
-        """One rule."""
+        """Run one rule."""
         self._run(rule, self._target(url, make_backend), request)
 
     def _target(self, url: object, make_backend: object) -> Target:
@@ -152,7 +152,7 @@ class CacheContract(_OfBackend):
 
 
 class BackendContract(_OfBackend):
-    """The rules of a backend: its life, its URL, its secrets."""
+    """The rules of a backend: opening and closing, URL, secrets."""
 
     role = "backend"
 
@@ -168,5 +168,5 @@ class CodecContract(Contract):
     codec: ClassVar[str | Codec | None] = None
 
     def test_rule(self, rule: Rule, request: pytest.FixtureRequest) -> None:
-        """One rule."""
+        """Run one rule."""
         self._run(rule, CodecTarget.of(self.codec), request)

@@ -1,4 +1,4 @@
-"""What rules about codecs work with: the codec, seeded chance, and calls as its kind of codec takes them."""
+"""The codec under test, and the context that its rules use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ class CodecTarget:
     """A codec under test.
 
     Attributes:
-        name: What the report calls it.
+        name: Its name in the report.
         codec: The codec.
-        place: How other processes get one: its name, or `module:class`; None where they cannot.
+        location: The name or `module:class` by which other processes find it; None if they cannot.
     """
 
     name: str
     codec: Codec
-    place: str | None
+    location: str | None
 
     @classmethod
     def of(cls, codec: object) -> "CodecTarget":
-        """The codec of that name, or the object.
+        """Return the target of a codec's name or of a codec object.
 
         Raises:
-            ContractError: It is neither a name nor a codec.
-            PluginError: The name's plugin cannot be used.
+            ContractError: The argument is neither a name nor a codec.
+            PluginError: The plugin of that name cannot be used.
         """
         if not isinstance(codec, str | Codec):
             raise ContractError(
                 f"the codec to test is a {type(codec).__name__}",
-                remedy="Name one, like 'json', or give a Codec object.",
+                remedy="Pass a name, like 'json', or a Codec object.",
             )
         try:
             loaded = load_codec(codec)
@@ -51,21 +51,21 @@ class CodecTarget:
 
 
 class CodecContext:
-    """What one run of one rule about codecs works with."""
+    """The context of one run of a rule about codecs."""
 
     def __init__(self, target: CodecTarget, seed: str) -> None:
         self.target = target
         self.codec = target.codec
-        self.random = Random(seed)  # noqa: S311 - chance that can be repeated, not a secret
+        self.random = Random(seed)  # noqa: S311 - repeatable randomness, not a secret
 
     def call(self, task_name: str, *values: object) -> Call:
-        """A call with these arguments, by position or, where the codec knows names only, as `a`, `b`, `c` and so on."""
+        """Return a call with positional arguments, or with keywords `a`, `b`, `c` … if the codec takes only those."""
         if self.codec.keyword_only:
             return self.codec.encode_call(task_name, (), dict(zip("abcdefgh", values, strict=False)))
         return self.codec.encode_call(task_name, values, {})
 
     async def result(self, value: object) -> bytes:
-        """The bytes of a result."""
+        """Return the bytes of an encoded result."""
 
         async def task() -> object:
             return value
@@ -75,7 +75,7 @@ class CodecContext:
     async def arguments(
         self, call: Call, task: Callable[..., Any] | None = None
     ) -> tuple[list[object], dict[str, object]]:
-        """What a task is called with: a task of any parameters, unless one is given that returns them itself."""
+        """Invoke a task that takes any arguments, or the given one, and return the recorded arguments."""
         seen: list[tuple[list[object], dict[str, object]]] = []
 
         async def anything(*args: object, **kwargs: object) -> None:

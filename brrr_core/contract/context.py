@@ -1,4 +1,4 @@
-"""What a rule works with: backends on the target, names of its own, seeded chance, polling, and cleaning up."""
+"""The context of a rule: backends on the target, unique names, seeded randomness, polling, and cleaning up."""
 
 from asyncio import CancelledError, Task, create_task, get_running_loop, sleep, timeout, wait
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -13,53 +13,53 @@ from brrr_core.contract.processes import Agent
 from brrr_core.contract.target import Target
 from brrr_core.errors import BrrrError
 
-__all__ = ["IN_TIME", "NOTHING", "POLL", "Context", "Ended", "NotApplicableError", "StalledError", "raised"]
+__all__ = ["CANCELLED", "IN_TIME", "POLL", "Context", "Ended", "NotApplicableError", "StalledError", "raised"]
 
 ResultT = TypeVar("ResultT")
 
 POLL: Final = 0.01
 MOST_TURNS: Final = 20_000
-"""Turns of the loop after which an operation counts as one that waits for something outside."""
+"""Turns of the loop after which an operation counts as waiting for something outside the process."""
 
 
 MOST_ROUNDS: Final = 50
 
 IN_TIME: Final = 0.9
-"""The part of a lease, or a delay, in which it is sure to last, whatever the server's clock."""
+"""The part of a lease or delay during which it has certainly not ended, for any resolution of the server's clock."""
 
 
 class NotApplicableError(Exception):
-    """The rule does not apply to this backend; the text says why."""
+    """The rule does not apply to this backend; the message says why."""
 
 
 class StalledError(Exception):
-    """This process was not run for so long that a lease ended meanwhile: nothing can be said, and the rule is rerun."""
+    """This process was stalled until a lease expired. The rule has no verdict and is run again."""
 
 
-class NOTHING:
-    """Stands for the result of an operation that was cancelled."""
+class CANCELLED:
+    """The result of a cancelled operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended(Generic[ResultT]):
-    """How an operation that was to be cancelled ended.
+    """The end of an operation that a rule cancels.
 
     Attributes:
-        result: What it returned, `NOTHING` where the cancellation came first.
-        turns: After how many turns of the loop it was cancelled.
+        result: Its result, or `CANCELLED` if the cancellation came first.
+        turns: Turns of the loop before the cancellation.
     """
 
-    result: ResultT | type[NOTHING]
+    result: ResultT | type[CANCELLED]
     turns: int
 
 
 class Context:
-    """What one run of one rule works with. Used as `async with`, which closes and cleans up all that it gave."""
+    """The context of one run of a rule. Leaving `async with` closes its backends and cleans up its names."""
 
     def __init__(self, target: Target, seed: str) -> None:
         self.target = target
-        self.random = Random(seed)  # noqa: S311 - chance that can be repeated, not a secret
-        self.prefix = f"brrr-kit-{Random().getrandbits(48):012x}"  # noqa: S311 - unique, and the same seed twice must not clash
+        self.random = Random(seed)  # noqa: S311 - repeatable randomness, not a secret
+        self.prefix = f"brrr-kit-{Random().getrandbits(48):012x}"  # noqa: S311 - unseeded, so that two runs with one seed do not clash
         self.grace = target.grace
         self._stack = AsyncExitStack()
         self._count = 0
@@ -75,7 +75,7 @@ class Context:
         try:
             await self._clean()
         except Exception as error:
-            # A rule that failed has said what is wrong, and a backend that refuses is not asked to be tidy.
+            # Do not hide the failure of the rule, and ignore a backend that refuses to clean up.
             if kind is None and not isinstance(error, BrrrError):
                 raise
         finally:
@@ -84,23 +84,23 @@ class Context:
     # -- backends ------------------------------------------------------------------------------------------------
 
     async def backend(self, *, short_lease: bool = False) -> Backend:
-        """An open backend, closed when the rule ends."""
+        """Return an open backend, which is closed when the rule ends."""
         return await self._stack.enter_async_context(self.target.backend(short_lease=short_lease))
 
     async def queue(self, *, short_lease: bool = False) -> Queue:
-        """The queue of a new backend."""
+        """Return the queue of a new backend."""
         return (await self.backend(short_lease=short_lease)).queue
 
     async def store(self) -> Store:
-        """The store of a new backend."""
+        """Return the store of a new backend."""
         return (await self.backend()).store
 
     async def cache(self) -> Cache:
-        """The cache of a new backend."""
+        """Return the cache of a new backend."""
         return (await self.backend()).cache
 
     async def agent(self, *, short_lease: bool = False) -> Agent:
-        """Another process that has the URL open, killed when the rule ends."""
+        """Return another process with the URL open, which is killed when the rule ends."""
         agent = Agent(self.target.address(), self.target.preload, self.target.lease if short_lease else None)
         self._stack.push_async_callback(agent.close)
         await agent.start()
@@ -109,57 +109,57 @@ class Context:
     # -- names ---------------------------------------------------------------------------------------------------
 
     def topic(self, name: str = "") -> str:
-        """A topic that nobody else uses; cleaned up."""
+        """Return a unique topic, which is cleaned up at the end."""
         self._count += 1
         topic = f"{self.prefix}-{self._count}{name}"
         return self.own_topic(topic)
 
     def own_topic(self, topic: str) -> str:
-        """A topic whose name is the caller's; cleaned up."""
+        """Register a topic of the caller for the clean-up, and return it."""
         self._topics.append(topic)
         return topic
 
     def key(self, kind: Kind = "value", name: str = "") -> Key:
-        """A key that nobody else uses; deleted at the end."""
+        """Return a unique key, which is deleted at the end."""
         self._count += 1
         key = Key(kind, f"{self.prefix}-{self._count}{name}")
         self._keys.append(key)
         return key
 
     def own_key(self, key: Key) -> Key:
-        """A key of the caller's; deleted at the end."""
+        """Register a key of the caller for the clean-up, and return it."""
         self._keys.append(key)
         return key
 
     def counter(self, name: str = "") -> str:
-        """A counter that nobody else uses; set back to 0 at the end."""
+        """Return the name of a unique counter, which is set to 0 at the end."""
         self._count += 1
         return self.own_counter(f"brrr_count/{self.prefix}-{self._count}{name}")
 
     def own_counter(self, counter: str) -> str:
-        """A counter whose name is the caller's; set back to 0 at the end."""
+        """Register a counter of the caller for the clean-up, and return its name."""
         self._counters.append(counter)
         return counter
 
     # -- receiving -----------------------------------------------------------------------------------------------
 
     async def take(self, queue: Queue, topic: str, *, limit: int = 1, wait: float = 0) -> list[Delivery]:
-        """Receive once; what is still held when the rule ends is acked."""
+        """Receive once; deliveries that are not settled by the end of the rule are acknowledged."""
         deliveries = await queue.receive(topic, limit=limit, wait=wait)
         self._held += [(queue, delivery) for delivery in deliveries]
         return deliveries
 
     async def take_one(self, queue: Queue, topic: str, *, within: float | None = None) -> Delivery:
-        """Receive one message, which must come within so many seconds, `grace` unless given."""
+        """Receive one message within so many seconds, by default `grace`, or fail the rule."""
         (delivery,) = await self.take_all(queue, topic, 1, within=within)
         return delivery
 
     async def take_all(
         self, queue: Queue, topic: str, count: int, *, within: float | None = None, ack: bool = False
     ) -> list[Delivery]:
-        """Receive until `count` messages came, which must happen within so many seconds, `grace` unless given.
+        """Receive `count` messages within so many seconds, by default `grace`, or fail the rule.
 
-        With `ack` each is acked as it comes: its lease may run out while the others are waited for.
+        With `ack` each is acknowledged at once, since its lease may expire before the last one arrives.
         """
         within = self.grace if within is None else within
         loop = get_running_loop()
@@ -168,7 +168,7 @@ class Context:
         while len(found) < count:
             left = deadline - loop.time()
             if left <= 0:
-                broken(f"{count - len(found)} of {count} messages did not come within {within:g} s")
+                broken(f"{count - len(found)} of {count} messages did not arrive within {within:g} s")
             came = await self.take(queue, topic, limit=count - len(found), wait=min(left, 0.5))
             if ack:
                 await queue.ack(came)
@@ -176,26 +176,27 @@ class Context:
         return found
 
     async def none_left(self, queue: Queue, topic: str, what: str) -> None:
-        """The topic must have nothing to give now."""
+        """Check that the topic has no ready message; `what` says why."""
         deliveries = await self.take(queue, topic, limit=10)
         if deliveries:
-            broken(f"{what}, and {len(deliveries)} came: {[delivery.body[:50] for delivery in deliveries]!r}")
+            bodies = [delivery.body[:50] for delivery in deliveries]
+            broken(f"{what}, but {len(deliveries)} were delivered: {bodies!r}")
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str, *, within: float | None = None) -> None:
-        """Poll until the condition holds, which must happen within so many seconds, `grace` unless given."""
+        """Poll until the condition holds, within so many seconds, by default `grace`, or fail the rule."""
         within = self.grace if within is None else within
         loop = get_running_loop()
         deadline = loop.time() + within
         while not await condition():
             if loop.time() >= deadline:
-                broken(f"{what}: not so within {within:g} s")
+                broken(f"{what}: not true within {within:g} s")
             await sleep(POLL)
 
     @asynccontextmanager
     async def within(self, seconds: float, what: str) -> AsyncGenerator[None]:
-        """What is awaited inside must end within so many seconds."""
+        """Fail the rule if the block does not end within so many seconds."""
         scope = timeout(seconds)
         try:
             async with scope:
@@ -206,11 +207,11 @@ class Context:
             broken(f"{what}: not within {seconds:g} s")
 
     def now(self) -> float:
-        """The loop's time, in seconds."""
+        """Return the time of the loop, in seconds."""
         return get_running_loop().time()
 
     def in_time(self, queue: Queue, begun: float) -> None:
-        """What was received after `begun` must still be leased; otherwise nothing can be said.
+        """Check that a lease that began after `begun` cannot have expired; otherwise the rule has no verdict.
 
         Raises:
             StalledError: Nine tenths of a lease have passed.
@@ -221,7 +222,7 @@ class Context:
     # -- cancellation --------------------------------------------------------------------------------------------
 
     async def turns_of(self, operation: Callable[[], Awaitable[object]]) -> int:
-        """How many turns of the loop an operation takes, up to a bound."""
+        """Return the number of turns of the loop that an operation takes, up to a bound."""
         task = create_task(_awaited(operation()))
         turns = 0
         while not task.done() and turns < MOST_TURNS:
@@ -231,7 +232,7 @@ class Context:
         return turns
 
     async def cancelled(self, operation: Callable[[], Awaitable[ResultT]], turns: int) -> Ended[ResultT]:
-        """Start an operation, and cancel it after so many turns of the loop."""
+        """Start an operation and cancel it after so many turns of the loop."""
         return await self.cancel(create_task(_awaited(operation())), turns)
 
     async def cancel(self, task: Task[ResultT], turns: int) -> Ended[ResultT]:
@@ -243,14 +244,14 @@ class Context:
         task.cancel()
         await wait({task}, timeout=self.grace)
         if not task.done():
-            broken(f"an operation that was cancelled did not end within {self.grace:g} s")
+            broken(f"a cancelled operation did not end within {self.grace:g} s")
         try:
             return Ended(await task, turns)
         except CancelledError:
-            return Ended(NOTHING, turns)
+            return Ended(CANCELLED, turns)
 
     def points(self, turns: int) -> Sequence[int]:
-        """The turns to cancel at, for an operation that takes so many: each of the first, then spread to the end."""
+        """Return the turns at which to cancel an operation: each of the first, then some up to its last."""
         first, last = range(min(turns + 2, 12)), range(12, turns + 2)
         return [*first, *sorted(self.random.sample(last, min(len(last), 12)))]
 
@@ -274,7 +275,7 @@ class Context:
         for holder in {id(each): each for each, _ in self._held}.values():
             await holder.ack([delivery for each, delivery in self._held if each is holder])
         for topic in self._topics:
-            # Bounded, for a backend whose `ack` or `drop` removes nothing.
+            # Bounded, because `ack` or `drop` of a broken backend may remove nothing.
             for _ in range(MOST_ROUNDS):
                 found = await queue.receive(topic, limit=1000, wait=0)
                 await queue.ack(found)
@@ -287,9 +288,9 @@ async def _awaited(operation: Awaitable[ResultT]) -> ResultT:
 
 
 async def raised(operation: Awaitable[Any]) -> BaseException | None:
-    """What an operation raises, None if it raises nothing."""
+    """Return the exception of an operation, None if it raises none."""
     try:
         await operation
-    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+    except Exception as error:  # noqa: BLE001 - the rule checks its type
         return error
     return None

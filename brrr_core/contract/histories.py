@@ -1,8 +1,8 @@
-"""Recorded histories of one key, and whether they are linearizable: the search of Wing and Gong (1993).
+"""Histories of operations on one key, and a check that they are linearizable: the search of Wing and Gong (1993).
 
-A history is linearizable if its operations can be put into one order that a single register would have answered as they
-were answered, and that keeps the order of those that did not overlap. Lowe's memory of what was tried ("Testing for
-linearizability", 2017) keeps the search small.
+A history is linearizable if one order of its operations explains all their results, as if a single register had
+executed them one after the other. The order must keep operations in sequence if they did not overlap. As in Lowe,
+"Testing for linearizability" (2017), the search remembers the states that it has tried.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 from brrr_core.backend import Key, Store, Swap
 from brrr_core.contract.processes import as_bytes, as_text
 
-__all__ = ["Operation", "linearizable", "perform", "portable", "read_back"]
+__all__ = ["Operation", "from_json", "linearizable", "perform", "to_json"]
 
 Kind: TypeAlias = Literal["read", "write", "swap"]
 KINDS: Final[tuple[Kind, ...]] = ("read", "read", "write", "swap", "swap", "swap")
@@ -22,63 +22,63 @@ KINDS: Final[tuple[Kind, ...]] = ("read", "read", "write", "swap", "swap", "swap
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation on a key, and when it was asked and answered.
+    """One operation on a key, with its times and result.
 
     Attributes:
-        kind: Which operation.
-        asked: When it began, in nanoseconds of a clock that all clients share.
-        answered: When it returned.
-        value: What was read, or is to be there afterwards.
-        expected: What a swap expected.
-        took: Whether a swap took place.
+        kind: The operation.
+        begun: Time of the call, in nanoseconds of a clock that all clients share.
+        ended: Time of the return, by the same clock.
+        value: The value that was read, or the new value.
+        expected: The value that a swap expected.
+        succeeded: Whether a swap returned True.
     """
 
     kind: Kind
-    asked: int
-    answered: int
+    begun: int
+    ended: int
     value: bytes | None
     expected: bytes | None = None
-    took: bool = True
+    succeeded: bool = True
 
     def after(self, state: bytes | None) -> tuple[bool, bytes | None]:
-        """Whether a register in that state could have answered so, and its state afterwards."""
+        """Return if a register in that state could have given this result, and its next state."""
         if self.kind == "read":
             return state == self.value, state
         if self.kind == "write":
             return True, self.value
-        if self.took != (state == self.expected):
+        if self.succeeded != (state == self.expected):
             return False, state
-        return True, self.value if self.took else state
+        return True, self.value if self.succeeded else state
 
 
 async def perform(store: Store, key: Key, client: str, count: int, seed: str) -> list[Operation]:
-    """Have one client do `count` random operations on a key, one after the other.
+    """Perform `count` random operations on a key, one after the other, as one client.
 
-    Every value is written once only, so that a stale one is told from a new one.
+    Every value is written only once, so that a stale value can be recognized.
     """
-    random = Random(seed)  # noqa: S311 - chance that can be repeated, not a secret
+    random = Random(seed)  # noqa: S311 - repeatable randomness, not a secret
     done: list[Operation] = []
     seen: bytes | None = None
     for number in range(count):
         kind, new = random.choice(KINDS), f"{client}-{number}".encode()
-        asked = monotonic_ns()
+        begun = monotonic_ns()
         if kind == "read":
             (seen,) = await store.read([key])
-            done.append(Operation(kind, asked, monotonic_ns(), seen))
+            done.append(Operation(kind, begun, monotonic_ns(), seen))
         elif kind == "write":
             await store.write([(key, new)])
-            done.append(Operation(kind, asked, monotonic_ns(), new))
+            done.append(Operation(kind, begun, monotonic_ns(), new))
             seen = new
         else:
             value = None if random.random() < 0.25 else new
-            (took,) = await store.swap([Swap(key, seen, value)])
-            done.append(Operation(kind, asked, monotonic_ns(), value, seen, took))
-            seen = value if took else seen
+            (succeeded,) = await store.swap([Swap(key, seen, value)])
+            done.append(Operation(kind, begun, monotonic_ns(), value, seen, succeeded))
+            seen = value if succeeded else seen
     return done
 
 
 def linearizable(history: Sequence[Operation], initial: bytes | None = None) -> bool:
-    """Whether one register that held `initial` can have answered so."""
+    """Whether one register with the value `initial` explains the history."""
     everything = (1 << len(history)) - 1
     tried: set[tuple[int, bytes | None]] = set()
     pending = [(0, initial)]
@@ -90,26 +90,26 @@ def linearizable(history: Sequence[Operation], initial: bytes | None = None) -> 
             continue
         tried.add((done, state))
         left = [(place, each) for place, each in enumerate(history) if not done >> place & 1]
-        # Whatever began after another operation had ended cannot come before it.
-        first_end = min(each.answered for _, each in left)
+        # An operation that began after another had ended cannot come before it.
+        first_end = min(each.ended for _, each in left)
         for place, each in left:
-            if each.asked <= first_end:
+            if each.begun <= first_end:
                 possible, after = each.after(state)
                 if possible:
                     pending.append((done | 1 << place, after))
     return False
 
 
-def portable(history: Sequence[Operation]) -> list[dict[str, object]]:
-    """A history as JSON carries it."""
+def to_json(history: Sequence[Operation]) -> list[dict[str, object]]:
+    """Return a history as JSON values."""
     return [
         {name: as_text(value) if isinstance(value, bytes) else value for name, value in asdict(each).items()}
         for each in history
     ]
 
 
-def read_back(history: Sequence[dict[str, str | int | bool | None]]) -> list[Operation]:
-    """What `portable` was given."""
+def from_json(history: Sequence[dict[str, str | int | bool | None]]) -> list[Operation]:
+    """Return the history of which `to_json` made these values."""
 
     def value(each: object) -> bytes | None:
         return as_bytes(each) if isinstance(each, str) else None
@@ -117,11 +117,11 @@ def read_back(history: Sequence[dict[str, str | int | bool | None]]) -> list[Ope
     return [
         Operation(
             kind=each["kind"],  # type: ignore[arg-type]
-            asked=int(each["asked"] or 0),
-            answered=int(each["answered"] or 0),
+            begun=int(each["begun"] or 0),
+            ended=int(each["ended"] or 0),
             value=value(each["value"]),
             expected=value(each["expected"]),
-            took=bool(each["took"]),
+            succeeded=bool(each["succeeded"]),
         )
         for each in history
     ]

@@ -1,4 +1,4 @@
-"""Other processes that open the URL of the test and run errands on it, until they are closed or killed."""
+"""Other processes, which open the URL under test and run commands on it until they are killed."""
 
 import json
 import os
@@ -12,28 +12,28 @@ from brrr_core.errors import RuleBrokenError
 
 __all__ = ["Agent", "as_bytes", "as_text"]
 
-COMMAND: Final = (sys.executable, "-m", "brrr_core.contract.agent")
+ARGUMENTS: Final = (sys.executable, "-m", "brrr_core.contract.agent")
 
 
 def as_text(body: bytes) -> str:
-    """Bytes as JSON carries them: one character a byte."""
+    """Return bytes as a text for JSON, with one character for each byte."""
     return body.decode("latin-1")
 
 
 def as_bytes(text: str) -> bytes:
-    """What `as_text` was given."""
+    """Return the bytes of which `as_text` made the text."""
     return text.encode("latin-1")
 
 
 class Agent:
-    """One process of `brrr_core.contract.agent`, with the URL open.
+    """One process that runs `brrr_core.contract.agent`, with the URL open.
 
-    The URL travels through the process's input: it may hold a password, and everybody sees a command line.
+    The URL is sent through the standard input: it may contain a password, and all users can read command lines.
 
     Args:
-        url: What it opens.
-        preload: Modules that it imports before.
-        lease: The option `lease`, in seconds; None leaves it alone.
+        url: The URL that it opens.
+        preload: Modules that it imports first.
+        lease: The option `lease` in seconds; None keeps the default.
     """
 
     def __init__(self, url: str, preload: tuple[str, ...], lease: float | None) -> None:
@@ -41,12 +41,12 @@ class Agent:
         self._process: subprocess.Popen[str] | None = None
 
     async def start(self) -> None:
-        """Start the process, and wait until it has opened the backend."""
-        # It sees what this process sees, also where that was put on the path by hand.
+        """Start the process and wait until it has opened the backend."""
+        # Pass on the import path of this process, which may have been changed by hand.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = await to_thread(
             subprocess.Popen,
-            COMMAND,
+            ARGUMENTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -57,37 +57,37 @@ class Agent:
         self._send(self._opening)
         await self.answer()
 
-    async def do(self, errand: str, **arguments: object) -> Any:
-        """Run an errand, a function of `brrr_core.contract.agent`, and give its result."""
-        self.begin(errand, **arguments)
+    async def do(self, command: str, **arguments: object) -> Any:
+        """Run a command, a function of `brrr_core.contract.agent`, and return its result."""
+        self.begin(command, **arguments)
         return await self.answer()
 
-    def begin(self, errand: str, **arguments: object) -> None:
-        """Have an errand run; `answer` gives what it says, in order."""
-        self._send({"errand": errand, "arguments": arguments})
+    def begin(self, command: str, **arguments: object) -> None:
+        """Send a command; `answer` returns its answers in order."""
+        self._send({"command": command, "arguments": arguments})
 
     async def answer(self) -> Any:
-        """The next thing that the process says.
+        """Return the next answer of the process.
 
         Raises:
-            RuleBrokenError: The errand raised, or the process has ended.
+            RuleBrokenError: The command raised an exception, or the process has ended.
         """
         line = await to_thread(self._pipes.stdout.readline) if self._pipes.stdout else ""
         if not line:
             raise RuleBrokenError(
-                "a process that had the backend open ended by itself",
-                remedy="Look at what it wrote to the standard error: a backend may neither end nor crash its process.",
+                "a process that had the backend open ended unexpectedly",
+                remedy="Read its standard error. A backend must neither end nor crash its process.",
             )
         said = json.loads(line)
         if "error" in said:
             raise RuleBrokenError(
                 f"in another process: {said['error']}",
-                remedy="Do there as in the first process: what a backend keeps must not depend on who opened it.",
+                remedy="Let the backend work in every process: its data must not depend on the process that opened it.",
             )
         return said["result"]
 
     async def kill(self) -> list[Any]:
-        """Kill it as `kill -9` does: it can clean nothing up. Gives what it had said and nobody has read."""
+        """Kill the process like `kill -9`, so that it cannot clean up, and return its unread answers."""
         self._pipes.kill()
         await to_thread(self._pipes.wait)
         rest = await to_thread(self._pipes.stdout.read) if self._pipes.stdout else ""
@@ -95,7 +95,7 @@ class Agent:
         return [each["result"] for each in said if "result" in each]
 
     async def close(self) -> None:
-        """Kill it if it still runs, and close the pipes to it."""
+        """Kill the process if it still runs, and close its pipes."""
         if self._process is None:
             return
         await self.kill()
@@ -108,11 +108,11 @@ class Agent:
     @property
     def _pipes(self) -> subprocess.Popen[str]:
         if self._process is None:
-            raise RuleBrokenError("the other process is not running", remedy="Call `start` before its errands.")
+            raise RuleBrokenError("the other process is not running", remedy="Call `start` before you send commands.")
         return self._process
 
-    def _send(self, what: object) -> None:
+    def _send(self, message: object) -> None:
         stdin = self._pipes.stdin
         if stdin is not None:
-            stdin.write(json.dumps(what) + "\n")
+            stdin.write(json.dumps(message) + "\n")
             stdin.flush()

@@ -1,4 +1,4 @@
-"""The registry of rules: what each is called, what it demands, and when it applies."""
+"""The registry of rules: the id, the demand and the conditions of each."""
 
 import inspect
 import re
@@ -18,7 +18,7 @@ Role: TypeAlias = Literal["queue", "store", "cache", "backend", "codec"]
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
 
 Function: TypeAlias = Callable[[Any], Awaitable[None]]
-"""A rule's body: given the context of its role, it returns if the rule holds, and raises if it does not."""
+"""The body of a rule. It takes the context of its role, returns if the rule holds, and raises if it does not."""
 
 ID: Final = re.compile(r"(QUEUE|STORE|CACHE|BACKEND|CODEC)-[A-Z]+-[0-9]{2}")
 PARTS: Final = re.compile(r"(?P<demand>.+?)\n\nWhy: (?P<why>.+?)\n\nTest: (?P<test>.+)", re.DOTALL)
@@ -39,16 +39,18 @@ class Rule:
     """One demand of the contract.
 
     Attributes:
-        id: Stable, like `QUEUE-LEASE-03`.
-        demand: What must hold, one sentence.
+        id: Stable id, like `QUEUE-LEASE-03`.
+        demand: What must hold, in one line.
         why: Why the engine needs it.
         test: How it is tested.
-        run: Tests it.
-        needs: The capability without which it does not apply.
-        unless: The capability with which it does not apply: it demands that the backend refuses what needs it.
-        pair: It opens two backends on one URL; does not apply where those share nothing, and `shared` is not declared.
-        processes: It opens the URL in other processes.
-        limit: Seconds after which it is stopped, and has failed; more where the grace is longer than it is unless set.
+        run: The function that tests it.
+        needs: The capability without which the rule does not apply.
+        unless: The capability with which the rule does not apply. The rule demands that operations which need it are
+            refused.
+        pair: The rule opens two backends on one URL. It does not apply if these share no data and the manifest does
+            not declare `shared`.
+        processes: The rule opens the URL in other processes.
+        limit: Seconds after which the rule fails; multiplied if the grace is longer than its default.
     """
 
     id: str
@@ -64,22 +66,22 @@ class Rule:
 
     @property
     def role(self) -> Role:
-        """What it is a rule for."""
+        """Role that the rule tests."""
         return cast("Role", self.id.split("-")[0].lower())
 
     @property
     def family(self) -> str:
-        """The id without its number: rules of one family share a page."""
+        """Id without its number. Rules of one family share a page."""
         return self.id.rpartition("-")[0]
 
     @property
     def base(self) -> bool:
-        """Whether it applies to every backend of its role. A base rule cannot be skipped."""
+        """Whether the rule applies to every backend of its role. A base rule cannot be skipped."""
         return self.needs is None and self.unless is None and not self.pair
 
     @property
     def page(self) -> str:
-        """Where it is explained."""
+        """Page and anchor that explain the rule."""
         return f"docs/contract/{self.family.lower()}.md#{self.id.lower()}"
 
 
@@ -102,14 +104,14 @@ def rule(
     def register(run: Function) -> Function:
         parts = PARTS.fullmatch(inspect.getdoc(run) or "")
         if not ID.fullmatch(id_) or id_ in _rules:
-            raise ContractError(f"{id_!r} is no free rule id", remedy="Write it like QUEUE-LEASE-03, each once.")
+            raise ContractError(f"the rule id {id_!r} is taken or invalid", remedy="Choose a free one.")
         if parts is None:
-            raise ContractError(f"the docstring of rule {id_} lacks a part", remedy="Write the demand, Why: and Test:.")
+            raise ContractError(f"the docstring of rule {id_} lacks a part", remedy="Write a demand, Why: and Test:.")
         for capability in (needs, unless):
             if capability is not None and capability not in CAPABILITIES:
                 raise ContractError(
-                    f"rule {id_} needs {capability!r}, which is no capability",
-                    remedy=f"There are {', '.join(sorted(CAPABILITIES))}.",
+                    f"rule {id_} names the unknown capability {capability!r}",
+                    remedy=f"Choose one of {', '.join(sorted(CAPABILITIES))}.",
                 )
         texts = {name: " ".join(text.split()) for name, text in parts.groupdict().items()}
         _rules[id_] = Rule(
@@ -127,27 +129,27 @@ def declares(manifest: BackendManifest, capability: str) -> bool:
 
 
 def all_rules() -> list[Rule]:
-    """Every rule, role by role, in the order of their ids."""
+    """Return every rule, sorted by role and id."""
     return [each for role in ROLES for each in rules_of(role)]
 
 
 def rules_of(role: str) -> list[Rule]:
-    """The rules of a role, in the order of their ids.
+    """Return the rules of a role, sorted by id.
 
     Raises:
-        ContractError: There is no such role.
+        ContractError: The role does not exist.
     """
     if role not in ROLES:
-        raise ContractError(f"{role!r} is no role of the contract", remedy=f"There are {', '.join(ROLES)}.")
+        raise ContractError(f"the contract has no role {role!r}", remedy=f"Choose one of {', '.join(ROLES)}.")
     _load()
     return [each for _, each in sorted(_rules.items()) if each.role == role]
 
 
 def find(id_: str) -> Rule:
-    """The rule of that id.
+    """Return the rule with that id.
 
     Raises:
-        ContractError: There is none; suggests the nearest.
+        ContractError: The id is unknown. The remedy suggests the nearest one.
     """
     _load()
     if id_ not in _rules:
@@ -155,8 +157,8 @@ def find(id_: str) -> Rule:
 
         near = get_close_matches(id_, _rules, n=1)
         raise ContractError(
-            f"{id_!r} is no rule of the contract",
-            remedy=f"Did you mean {near[0]}?" if near else "docs/contract/ lists them.",
+            f"the contract has no rule {id_!r}",
+            remedy=f"Did you mean {near[0]}?" if near else "docs/contract/ lists the rules.",
         )
     return _rules[id_]
 

@@ -1,4 +1,4 @@
-"""What a run of the kit found, as text, as JSON and as a badge."""
+"""The report of a run, as text, JSON and a badge."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ __all__ = ["Outcome", "Report", "Status"]
 
 
 class Status(Enum):
-    """How a rule ended."""
+    """The possible results of a rule."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -23,14 +23,14 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one rule found.
+    """The result of one rule.
 
     Attributes:
         rule: The rule.
-        status: How it ended.
-        reason: Why it failed, was skipped or does not apply; empty where it passed.
-        seconds: How long it took.
-        error: What was raised, where it failed.
+        status: Its status.
+        reason: Why it failed, was skipped or does not apply; empty if it passed.
+        seconds: Its duration.
+        error: The exception, if it failed.
     """
 
     rule: Rule
@@ -42,13 +42,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run found.
+    """The results of a run.
 
     Attributes:
-        target: What was tested; holds no secret.
-        seed: Repeats the run.
-        outcomes: One for each rule of the roles that were asked for.
-        complete: Whether every rule of those roles was asked for.
+        target: Name of the backend or codec; contains no secret.
+        seed: The seed that repeats the run.
+        outcomes: One for each rule that was run.
+        complete: Whether all rules of the tested roles were run.
     """
 
     target: str
@@ -58,26 +58,26 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether rules were run, and none failed."""
+        """Whether at least one rule passed and none failed."""
         return bool(self.of(Status.PASSED)) and not self.of(Status.FAILED)
 
     def of(self, status: Status) -> list[Outcome]:
-        """The outcomes with that status."""
+        """Return the outcomes with that status."""
         return [outcome for outcome in self.outcomes if outcome.status is status]
 
     @property
     def summary(self) -> str:
-        """One line: how many rules ended how."""
+        """Verdict and number of rules for each status, in one line."""
         counts = [f"{len(found)} {status.value}" for status in Status if (found := self.of(status))]
         verdict = "holds the contract" if self.ok else "does not hold the contract"
         if self.ok and self.of(Status.EXPECTED):
-            verdict = "holds the contract but for what is expected to fail"
+            verdict = "holds the contract except for expected failures"
         if not self.complete:
             verdict = f"partial run: {'nothing is broken' if self.ok else 'broken'}"
-        return f"{verdict}: {', '.join(counts) or 'no rule was run'}"
+        return f"{verdict}: {', '.join(counts) or 'no rules were run'}"
 
     def text(self) -> str:
-        """A table of the rules, and the reasons of those that failed."""
+        """Return a table of the rules, and the reasons of failures."""
         width = max((len(outcome.rule.id) for outcome in self.outcomes), default=0)
         mark = max(len(status.value) for status in Status)
         lines = [f"{self.target}, seed {self.seed}", ""]
@@ -89,7 +89,7 @@ class Report:
         return "\n".join([*lines, "", self.summary])
 
     def json(self) -> str:
-        """The report for programmes: an object with `ok`, and a list of `rules`."""
+        """Return the report for programs: an object with `ok` and a list of `rules`."""
         rules = [
             {
                 "id": outcome.rule.id,
@@ -107,7 +107,7 @@ class Report:
         return json.dumps({**head, "rules": rules}, indent=2)
 
     def badge(self) -> str:
-        """An SVG image for a README: how many of the rules that apply hold."""
+        """Return an SVG image for a README, with the number of rules that hold among those that apply."""
         held = len(self.of(Status.PASSED))
         ran = held + len(self.of(Status.FAILED)) + len(self.of(Status.EXPECTED)) + len(self.of(Status.SKIPPED))
         whole = self.ok and self.complete and held == ran

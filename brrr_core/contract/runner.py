@@ -1,4 +1,4 @@
-"""Runs rules: each in an event loop of its own, watched for what it leaves behind."""
+"""Run rules, each in its own event loop, and check that they leave nothing behind."""
 
 import asyncio
 import math
@@ -14,10 +14,10 @@ from brrr_core.contract.checks import broken
 from brrr_core.contract.codecs import CodecContext, CodecTarget
 from brrr_core.contract.context import Context, NotApplicableError, StalledError
 from brrr_core.contract.leaks import other_tasks, watched
-from brrr_core.contract.pulse import Pulse
 from brrr_core.contract.registry import Rule, find, rules_of
 from brrr_core.contract.report import Outcome, Report, Status
 from brrr_core.contract.sharing import share
+from brrr_core.contract.stalls import StallDetector
 from brrr_core.contract.target import GRACE, LEASE, Target
 from brrr_core.errors import ContractError, RuleBrokenError
 
@@ -26,16 +26,16 @@ __all__ = ["SEED", "Judge", "run_codec_contract", "run_contract", "run_rule"]
 SEED: Final = "BRRR_CONTRACT_SEED"
 
 TRIES: Final = 3
-"""How often a rule is run at most, where this machine is too busy for a verdict."""
+"""The most runs of a rule if this machine is too busy for a verdict."""
 
 STALL: Final = 0.3
-"""The part of a lease for which the event loop may stand still, before a failure is put down to that."""
+"""If the event loop stalls for a longer part of a lease, a failure counts as caused by the stall."""
 
 Progress = Callable[[Outcome], None]
 
 
 class Judge:
-    """Knows which rules may be skipped or fail, and judges what happened.
+    """Knows the rules that may be skipped or fail, and judges the outcome of a rule.
 
     Args:
         skips: Rule id to reason.
@@ -50,18 +50,18 @@ class Judge:
         for id_, reason in reasons:
             find(id_)
             if not isinstance(reason, str) or not reason.strip():
-                raise ContractError(f"no reason is given for leaving out {id_}", remedy="Say why; the report shows it.")
+                raise ContractError(f"{id_} is excepted without a reason", remedy="Give a reason; the report shows it.")
         for id_ in skips:
             if find(id_).base:
                 raise ContractError(
-                    f"the rule {id_} holds for every backend, and cannot be skipped",
-                    remedy="Mend the backend, or name the rule among the expected failures, which the report shows.",
+                    f"the rule {id_} applies to every backend and cannot be skipped",
+                    remedy="Fix the backend, or name the rule in the expected failures, which the report shows.",
                 )
         self._skips = skips
         self._expected = expected_failures
 
     def run(self, rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
-        """Run a rule, unless it is to be skipped."""
+        """Run a rule unless it is skipped, and return the outcome."""
         if rule.id in self._skips:
             return Outcome(rule, Status.SKIPPED, self._skips[rule.id])
         outcome = run_rule(rule, target, seed)
@@ -70,8 +70,8 @@ class Judge:
         if outcome.status is Status.FAILED:
             reason = f"{self._expected[rule.id]} ({outcome.reason})"
             return Outcome(rule, Status.EXPECTED, reason, outcome.seconds, outcome.error)
-        what = f"it was expected to fail ({self._expected[rule.id]}), and it {outcome.status.value}"
-        error = ContractError(f"{rule.id}: {what}", remedy="Take it out of the expected failures.")
+        what = f"expected to fail ({self._expected[rule.id]}), but {outcome.status.value}"
+        error = ContractError(f"{rule.id}: {what}", remedy="Remove it from the expected failures.")
         return Outcome(rule, Status.FAILED, what, outcome.seconds, error)
 
 
@@ -92,21 +92,21 @@ def run_contract(
     """Test the backend behind a URL.
 
     Args:
-        url: The URL; or a `Target`, which then has the arguments from `unreachable_url` to `preload`.
-        roles: Some of queue, store, cache and backend; all that its manifest offers unless given.
-        rules: Ids of the rules to run, for work on one of them; the report is then not complete.
-        unreachable_url: A URL of the same scheme behind which nothing answers.
-        lease: The lease, in seconds, for rules that wait for one to run out.
-        grace: Seconds that the backend may need beyond what a rule computes.
+        url: The URL; or a `Target`, which replaces the arguments from `unreachable_url` to `preload`.
+        roles: Some of queue, store, cache and backend; by default all that the manifest offers.
+        rules: Ids of the rules to run. The report is then not complete.
+        unreachable_url: A URL of the same scheme behind which no server answers.
+        lease: The lease in seconds for rules that wait until a lease expires.
+        grace: Extra seconds that the backend may take.
         preload: Modules that other processes import before they open the URL.
-        skips: Rule id to reason; only rules that need a capability may stand there.
+        skips: Rule id to reason; only rules that need a capability may be skipped.
         expected_failures: Rule id to reason; such a rule must fail.
-        seed: Repeats a run; unless given, from `BRRR_CONTRACT_SEED`, or a new one.
-        progress: Called with each outcome as it comes.
+        seed: The seed of an earlier run, to repeat it; by default `BRRR_CONTRACT_SEED` or a new one.
+        progress: Called with each outcome when its rule ends.
 
     Raises:
-        ContractError: A role, a rule or a reason is not one; or a role is asked for that the manifest does not offer.
-        BrrrError: The URL cannot be read, or its plugin cannot be used.
+        ContractError: A role or rule is unknown, a reason is missing, or the manifest does not offer a role.
+        BrrrError: The URL cannot be parsed, or its plugin cannot be used.
     """
     target = url
     if not isinstance(target, Target):
@@ -115,7 +115,7 @@ def run_contract(
     for role in roles or ():
         rules_of(role)
         if role not in asked:
-            raise ContractError(f"{target.name} offers no {role}", remedy=f"It offers {', '.join(asked)}.")
+            raise ContractError(f"{target.name} offers no {role}", remedy=f"Choose one of {', '.join(asked)}.")
     every = [rule for role in asked if roles is None or role in roles for rule in rules_of(role)]
     judge = Judge(skips or {}, expected_failures or {})
     return _report(target, every, ids=rules, judge=judge, seed=seed, progress=progress)
@@ -129,7 +129,7 @@ def run_codec_contract(
     seed: str | None = None,
     progress: Progress = lambda outcome: None,
 ) -> Report:
-    """Test a codec, by its name or as an object. The arguments and errors are those of `run_contract`."""
+    """Test a codec, given as a name or an object. Arguments and errors are those of `run_contract`."""
     target = CodecTarget.of(codec)
     judge = Judge({}, expected_failures or {})
     return _report(target, rules_of("codec"), ids=rules, judge=judge, seed=seed, progress=progress)
@@ -150,7 +150,9 @@ def _report(
         chosen = [rule for rule in every if rule.id in wanted]
         if len(chosen) < len(wanted):
             other = wanted - {rule.id for rule in chosen}
-            raise ContractError(f"no role that is tested has {', '.join(sorted(other))}", remedy="Ask for its role.")
+            raise ContractError(
+                f"the tested roles do not include {', '.join(sorted(other))}", remedy="Test the role of the rule, too."
+            )
     seed = seed or new_seed()
     outcomes: list[Outcome] = []
     for rule in chosen:
@@ -160,46 +162,46 @@ def _report(
 
 
 def new_seed() -> str:
-    """The seed of a run: the one that is to be repeated, or a new one."""
+    """Return the seed for a run: `BRRR_CONTRACT_SEED`, or a new one."""
     return os.environ.get(SEED) or token_hex(4)
 
 
 def run_rule(rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
-    """Run one rule, in an event loop of its own; again where this machine was too busy for a verdict."""
+    """Run one rule in its own event loop, and again if this machine was too busy for a verdict."""
     begun = time.monotonic()
     if isinstance(target, Target) and (excuse := target.excuse(rule)):
         return Outcome(rule, Status.NOT_APPLICABLE, excuse)
-    what = f"{TRIES} times this machine was too busy to settle a delivery within its lease"
-    outcome = Outcome(rule, Status.FAILED, what, error=ContractError(what, remedy="Give a longer `lease`."))
+    what = f"this machine was too busy {TRIES} times to settle a delivery within its lease"
+    outcome = Outcome(rule, Status.FAILED, what, error=ContractError(what, remedy="Set a longer `lease`."))
     for _ in range(TRIES):
-        pulse = Pulse(STALL * (target.lease if isinstance(target, Target) else math.inf))
-        ended = _run_once(rule, target, seed, pulse)
+        detector = StallDetector(STALL * (target.lease if isinstance(target, Target) else math.inf))
+        ended = _run_once(rule, target, seed, detector)
         outcome = ended or outcome
-        if ended is not None and not (ended.status is Status.FAILED and pulse.stalled):
+        if ended is not None and not (ended.status is Status.FAILED and detector.stalled):
             break
     return replace(outcome, seconds=time.monotonic() - begun)
 
 
-def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, pulse: Pulse) -> Outcome | None:
-    """Run one rule; None where nothing can be said."""
+def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: StallDetector) -> Outcome | None:
+    """Run one rule; return None if it has no verdict."""
     try:
-        with watched() as loose, asyncio.Runner(loop_factory=loose.new_loop) as runner:
-            runner.run(_run(rule, target, f"{seed} {rule.id}", pulse))
+        with watched() as unhandled, asyncio.Runner(loop_factory=unhandled.new_loop) as runner:
+            runner.run(_run(rule, target, f"{seed} {rule.id}", detector))
     except NotApplicableError as excuse:
         return Outcome(rule, Status.NOT_APPLICABLE, str(excuse))
     except StalledError:
         return None
-    except Exception as caught:  # noqa: BLE001 - a backend can raise anything, and the report says what
+    except Exception as caught:  # noqa: BLE001 - a backend can raise anything, and the report shows it
         error = _telling(caught)
         error.add_note(f"{rule.id}: {rule.demand}")
-        error.add_note(f"{rule.page}; {SEED}={seed} repeats it")
+        error.add_note(f"{rule.page}; {SEED}={seed} repeats the run")
         reason = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
         return Outcome(rule, Status.FAILED, f"{reason} (seed {seed})", error=error)
     return Outcome(rule, Status.PASSED)
 
 
 def _telling(error: Exception) -> Exception:
-    """Of a group of errors the one that says what is wrong: what a rule says, or else the first."""
+    """Return the most useful error of a group: the `RuleBrokenError`, or else the first."""
     if not isinstance(error, ExceptionGroup):
         return error
     group: ExceptionGroup[Exception] = error  # pyright: ignore[reportUnknownVariableType]
@@ -207,13 +209,13 @@ def _telling(error: Exception) -> Exception:
     return next((each for each in leaves if isinstance(each, RuleBrokenError)), leaves[0])
 
 
-async def _run(rule: Rule, target: Target | CodecTarget, seed: str, pulse: Pulse) -> None:
+async def _run(rule: Rule, target: Target | CodecTarget, seed: str, detector: StallDetector) -> None:
     seconds = rule.limit
     if isinstance(target, Target):
         seconds *= max(1.0, target.grace / GRACE)
     limit = asyncio.timeout(seconds)
     try:
-        async with limit, pulse:
+        async with limit, detector:
             await _in_context(rule, target, seed)
     except TimeoutError as error:
         if not limit.expired():
@@ -223,10 +225,10 @@ async def _run(rule: Rule, target: Target | CodecTarget, seed: str, pulse: Pulse
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        broken("an operation that nobody had cancelled raised a CancelledError", cause=error)
+        broken("an operation that was not cancelled raised a CancelledError", cause=error)
     left = other_tasks()
     if left:
-        broken(f"tasks are pending after the backend was closed: {sorted(task.get_name() for task in left)}")
+        broken(f"tasks are still pending after the backend was closed: {sorted(task.get_name() for task in left)}")
 
 
 async def _in_context(rule: Rule, target: Target | CodecTarget, seed: str) -> None:
@@ -235,6 +237,6 @@ async def _in_context(rule: Rule, target: Target | CodecTarget, seed: str) -> No
         await rule.run(CodecContext(target, seed))
         return
     if rule.pair and not target.shared(rule.role) and not await share(target):
-        raise NotApplicableError("two backends on this URL share nothing, and `shared` is not declared")
+        raise NotApplicableError("two backends on this URL share no data, and the manifest does not declare `shared`")
     async with Context(target, seed) as context:
         await rule.run(context)

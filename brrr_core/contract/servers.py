@@ -1,4 +1,4 @@
-"""Addresses behind which no backend answers: closed ports of this machine, and a server that says nothing."""
+"""Addresses of failing servers: closed ports of this machine, and servers that are silent or start late."""
 
 import asyncio
 import re
@@ -13,14 +13,14 @@ from brrr_core.contract.target import Target
 from brrr_core.errors import OptionError, UrlError
 from brrr_core.plugins import open_backend, parse_url
 
-__all__ = ["Late", "at_address", "backend_at", "closed_port", "impatient", "silent_server", "unreachable"]
+__all__ = ["LateServer", "at_address", "backend_at", "closed_port", "opening_once", "silent_server", "unreachable"]
 
-PLACE: Final = re.compile(r"^([^:]+://)(?:[^/?@]*@)?[^/?]*")
+AUTHORITY: Final = re.compile(r"^([^:]+://)(?:[^/?@]*@)?[^/?]*")
 
 
 @contextmanager
 def closed_port() -> Generator[str]:
-    """`host:port` of this machine, where nobody listens: the port stays taken meanwhile."""
+    """Yield `host:port` of a port on this machine that is reserved but does not listen."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
@@ -28,19 +28,19 @@ def closed_port() -> Generator[str]:
 
 @contextmanager
 def silent_server() -> Generator[str]:
-    """`host:port` of this machine, where connections are taken, and nothing is ever said."""
+    """Yield `host:port` of a server on this machine that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def impatient(backend: Backend) -> Backend:
-    """The backend, which tries once to open: most rules do not wait for a server that does not come."""
+def opening_once(backend: Backend) -> Backend:
+    """Make the backend try only once to open, so that rules do not wait for a missing server; return it."""
     backend.retry_for = 0
     return backend
 
 
-class Late:
-    """`host:port` of this machine where nobody listens at first, and the target's server answers after `listen`."""
+class LateServer:
+    """A closed port of this machine, behind which the target's server answers after `listen`."""
 
     def __init__(self, target: Target) -> None:
         hosts = () if target.url is None else parse_url(target.url).url.hosts
@@ -53,11 +53,11 @@ class Late:
 
     @property
     def address(self) -> str:
-        """Where."""
+        """The port as `host:port`."""
         return f"127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def listen(self) -> None:
-        """Answer from now on."""
+        """Forward connections to the server from now on."""
         self._server = await asyncio.start_server(self._serve, sock=self._socket)
 
     async def __aenter__(self) -> Self:
@@ -83,7 +83,7 @@ class Late:
                 group.create_task(_forward(reader, there))
                 group.create_task(_forward(answers, writer))
         except (OSError, ExceptionGroup, asyncio.CancelledError):
-            pass  # who was connected notices
+            pass  # the client sees that its connection is closed
         finally:
             for each in (writer, there):
                 if each is not None:
@@ -98,31 +98,31 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 def at_address(url: str, address: str, *, login: str = "") -> str:
-    """The URL, with another host and login."""
-    return PLACE.sub(lambda match: f"{match[1]}{login}{address}", url, count=1)
+    """Return the URL with another host and login."""
+    return AUTHORITY.sub(lambda match: f"{match[1]}{login}{address}", url, count=1)
 
 
 def backend_at(target: Target, address: str) -> tuple[str, Backend]:
-    """The target's URL with another host, and the backend behind it, not open.
+    """Return the target's URL with another host, and a closed backend for it.
 
     Raises:
-        NotApplicableError: The URL has no host; or its host is no server, and the server is named by something else.
+        NotApplicableError: The URL has no host, or its host does not name the server.
     """
     if target.url is None or not parse_url(target.url).url.hosts:
         raise NotApplicableError("the URL has no host")
     url = at_address(target.url, address)
     try:
-        return url, impatient(open_backend(url))
+        return url, opening_once(open_backend(url))
     except (UrlError, OptionError) as error:
-        raise NotApplicableError(f"the URL's host cannot be another: {error.what}") from error
+        raise NotApplicableError(f"the host of the URL cannot be replaced: {error.what}") from error
 
 
 @contextmanager
 def unreachable(target: Target) -> Generator[str]:
-    """A URL of the target's scheme behind which nothing answers.
+    """Yield a URL of the target's scheme behind which no server answers.
 
     Raises:
-        NotApplicableError: The author names none, and the target's URL has no host that could be another.
+        NotApplicableError: The author gives none, and the host of the target's URL cannot be replaced.
     """
     if target.unreachable_url is not None:
         yield target.unreachable_url

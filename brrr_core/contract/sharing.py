@@ -1,4 +1,4 @@
-"""Whether two backends on one URL share anything, found out by trying: for backends that do not declare `shared`."""
+"""Find out if two backends on one URL share data, for backends that do not declare `shared`."""
 
 from secrets import token_hex
 
@@ -10,12 +10,12 @@ __all__ = ["share"]
 
 
 async def share(target: Target) -> bool:
-    """Whether what one backend stores, counts or puts is seen by another on the same URL."""
+    """Whether a second backend on the same URL sees records or messages of the first."""
     token = f"brrr-kit-{token_hex(8)}"
     try:
         async with target.backend() as one, target.backend() as other:
             return await _share_records(one, other, token) or await _share_messages(one, other, token)
-    except BrrrError:  # a second backend that cannot even be opened shares nothing
+    except BrrrError:  # a second backend that cannot be opened shares nothing
         return False
 
 

@@ -1,4 +1,4 @@
-"""What is tested: a backend that can be opened again and again, and what its manifest says that it can do."""
+"""The target of a run: a way to make backends, with their manifest."""
 
 import inspect
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LEASE: Final = 1.0
 GRACE: Final = 5.0
 
 MakeBackend: TypeAlias = Callable[..., Backend]
-"""Makes a backend that is not open; called with `lease=seconds` if it has such a parameter."""
+"""Makes a closed backend; called with `lease=seconds` if it has such a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class Target:
     """A backend under test. Make it with `Target.at` or `Target.made_by`.
 
     Attributes:
-        name: What the report calls it; holds no secret.
-        manifest: What the backend says that it can do.
-        make: Makes one.
-        url: Its URL, None where it is made by a function.
-        unreachable_url: A URL of the same scheme behind which nothing answers, if the author named one.
-        lease: The lease in seconds that rules about a lease's end ask for.
-        grace: Seconds that the backend may need beyond what a rule computes.
+        name: Its name in the report; contains no secret.
+        manifest: The manifest, which declares the capabilities.
+        make: Makes a closed backend.
+        url: Its URL, None if a function makes it.
+        unreachable_url: A URL of the same scheme behind which no server answers, if the author gives one.
+        lease: The lease in seconds for rules that wait until a lease expires.
+        grace: Extra seconds that the backend may take.
         preload: Modules that other processes import before they open the URL.
     """
 
@@ -54,21 +54,21 @@ class Target:
         grace: float = GRACE,
         preload: tuple[str, ...] = (),
     ) -> "Target":
-        """The backend behind a URL, with the manifest that its plugin ships.
+        """Return the target of a URL, with the manifest that its plugin ships.
 
         Raises:
-            ContractError: The URL is no text.
-            BrrrError: It cannot be read, or its plugin cannot be used.
+            ContractError: The URL is not a text, or `unreachable_url` has another scheme.
+            BrrrError: The URL cannot be parsed, or its plugin cannot be used.
         """
         if not isinstance(url, str):
             raise ContractError(
-                f"the URL to test is a {type(url).__name__}", remedy="Give a text like 'sqlite:///x.db'."
+                f"the URL to test is a {type(url).__name__}", remedy="Pass a text like 'sqlite:///x.db'."
             )
         manifest = backend_manifest(parse_url(url).url.scheme)
         if unreachable_url is not None and parse_url(unreachable_url).url.scheme not in manifest.schemes:
             raise ContractError(
-                f"the unreachable URL {mask_url(unreachable_url)} is of another scheme",
-                remedy=f"Give one of {', '.join(manifest.schemes)}, behind which nothing answers.",
+                f"the unreachable URL {mask_url(unreachable_url)} has another scheme",
+                remedy=f"Give a URL with the scheme {' or '.join(manifest.schemes)} behind which no server answers.",
             )
 
         def make(lease: float | None = None) -> Backend:
@@ -85,35 +85,35 @@ class Target:
         lease: float = LEASE,
         grace: float = GRACE,
     ) -> "Target":
-        """The backend that a function makes, with the manifest that it carries.
+        """Return the target of a function that makes backends, with the manifest that these carry.
 
         Raises:
-            ContractError: It is no function, or what it makes is no `Backend` or has no manifest.
+            ContractError: The argument is not a function, or its result is not a `Backend` with a manifest.
         """
         if not callable(make):
             raise ContractError(
-                f"make_backend is a {type(make).__name__} and no function",
-                remedy="Give a function that makes a new Backend, not open, each time it is called.",
+                f"make_backend is a {type(make).__name__}, not a function",
+                remedy="Let the fixture return a function that makes a new, closed Backend at each call.",
             )
         made: object = make()
         if not isinstance(made, Backend):
             raise ContractError(
-                f"make_backend made a {type(made).__name__} and no Backend", remedy="Let the class extend Backend."
+                f"make_backend returned a {type(made).__name__}, not a Backend", remedy="Let the class extend Backend."
             )
         manifest: object = made.manifest
         if not isinstance(manifest, BackendManifest):
             raise ContractError(
-                f"the {type(made).__name__} that make_backend made carries no manifest",
+                f"the {type(made).__name__} that make_backend returned carries no manifest",
                 remedy="Set its `manifest` to the BackendManifest that the plugin ships.",
             )
         name = f"{type(made).__module__}.{type(made).__qualname__}"
         return cls(name, manifest, cast("MakeBackend", make), None, unreachable_url, lease, grace)
 
     def backend(self, *, short_lease: bool = False) -> Backend:
-        """A new backend, not open.
+        """Return a new, closed backend.
 
         Args:
-            short_lease: Ask for `lease` seconds where the backend can be asked; otherwise it has its own lease.
+            short_lease: Set its lease to `lease` seconds, if it has that option.
         """
         if short_lease and self.takes_lease:
             return self.make(lease=self.lease)
@@ -124,7 +124,7 @@ class Target:
         return role == "backend" or getattr(self.manifest, role, None) is not None
 
     def excuse(self, rule: Rule) -> str:
-        """Why a rule does not apply by what the manifest declares; empty if it applies."""
+        """Return the reason why the manifest exempts the backend from a rule; empty if the rule applies."""
         if rule.needs is not None and not declares(self.manifest, rule.needs):
             return f"the manifest does not declare {rule.needs}"
         if rule.unless is not None and declares(self.manifest, rule.unless):
@@ -132,25 +132,25 @@ class Target:
         return ""
 
     def shared(self, role: Role) -> bool:
-        """Whether the manifest says that processes on one URL share the role."""
+        """Whether the manifest declares that processes on one URL share the role."""
         return role in {"queue", "store", "cache"} and declares(self.manifest, f"{role}.shared")
 
     def address(self) -> str:
-        """The URL, for other processes.
+        """Return the URL for other processes.
 
         Raises:
-            ContractError: The backend is made by a function.
+            ContractError: A function makes the backend, so it has no URL.
         """
         if self.url is None:
             raise ContractError(
-                "the rule opens the backend in other processes, and it is made by a function",
-                remedy="Give the kit a URL: what is declared `shared` or `durable` is tested with several processes.",
+                "the rule opens the backend in other processes, but the backend has no URL",
+                remedy="Give the kit a URL: it tests `shared` and `durable` with several processes.",
             )
         return self.url
 
     @property
     def takes_lease(self) -> bool:
-        """Whether the backend can be asked for a lease."""
+        """Whether the kit can set the lease of the backend."""
         if self.url is None:
             return "lease" in inspect.signature(self.make).parameters
         given = {name.replace("-", "_") for name, _ in parse_url(self.url).query}

@@ -1,4 +1,4 @@
-"""Makes `mutants` importable here, and in the processes that the kit starts: they see this process's path."""
+"""Make `mutants` importable here and in the processes that the kit starts, which inherit the import path."""
 
 import sys
 from pathlib import Path

@@ -1,15 +1,15 @@
-"""The search for an order of a history: it finds one where there is one, and only there."""
+"""The linearizability check accepts a history if, and only if, an order explains it."""
 
 from itertools import permutations
 from random import Random
 
 import pytest
 
-from brrr_core.contract.histories import Operation, linearizable, portable, read_back
+from brrr_core.contract.histories import Operation, from_json, linearizable, to_json
 
 
-def op(kind: str, asked: int, answered: int, value: bytes | None, **more: object) -> Operation:
-    return Operation(kind, asked, answered, value, **more)
+def op(kind: str, begun: int, ended: int, value: bytes | None, **more: object) -> Operation:
+    return Operation(kind, begun, ended, value, **more)
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def op(kind: str, asked: int, answered: int, value: bytes | None, **more: object
         ([op("write", 1, 2, b"x"), op("read", 3, 4, None)], False),
         ([op("write", 1, 4, b"x"), op("read", 2, 3, None)], True),
         ([op("write", 1, 4, b"x"), op("read", 2, 3, b"x")], True),
-        # Once one reader has seen it, a later one does.
+        # After one reader has seen a write, later readers see it too.
         ([op("write", 1, 9, b"x"), op("read", 2, 3, b"x"), op("read", 4, 5, None)], False),
-        # Of two that create, one wins.
+        # Only one of two creates succeeds.
         ([op("swap", 1, 4, b"x"), op("swap", 2, 3, b"y")], False),
-        ([op("swap", 1, 4, b"x"), op("swap", 2, 3, b"y", took=False)], True),
-        ([op("swap", 1, 4, b"x", took=False), op("swap", 2, 3, b"y", took=False)], False),
+        ([op("swap", 1, 4, b"x"), op("swap", 2, 3, b"y", succeeded=False)], True),
+        ([op("swap", 1, 4, b"x", succeeded=False), op("swap", 2, 3, b"y", succeeded=False)], False),
         # A lost update.
         (
             [
@@ -39,23 +39,23 @@ def op(kind: str, asked: int, answered: int, value: bytes | None, **more: object
         ),
     ],
 )
-def test_a_history_is_judged(history: list[Operation], possible: bool) -> None:
+def test_linearizable_accepts_only_histories_that_an_order_explains(history: list[Operation], possible: bool) -> None:
     assert linearizable(history) is possible
 
 
-def test_the_search_agrees_with_trying_every_order() -> None:
+def test_search_agrees_with_trying_every_order() -> None:
     random = Random(7)
     verdicts = set()
     for _ in range(300):
         history = []
         for _ in range(5):
-            asked = random.randrange(10)
+            begun = random.randrange(10)
             kind = random.choice(["read", "write", "swap"])
             value, expected = random.choice([None, b"a", b"b"]), random.choice([None, b"a", b"b"])
             if kind == "write" and value is None:
                 value = b"a"
-            took = kind != "swap" or random.random() < 0.5
-            history.append(Operation(kind, asked, asked + random.randrange(1, 6), value, expected, took))
+            succeeded = kind != "swap" or random.random() < 0.5
+            history.append(Operation(kind, begun, begun + random.randrange(1, 6), value, expected, succeeded))
         verdicts.add(linearizable(history))
         assert linearizable(history) is any(explains(order) for order in permutations(history)), history
     assert verdicts == {True, False}
@@ -64,7 +64,7 @@ def test_the_search_agrees_with_trying_every_order() -> None:
 def explains(order: tuple[Operation, ...]) -> bool:
     state: bytes | None = None
     for place, each in enumerate(order):
-        if any(later.answered < each.asked for later in order[place:]):
+        if any(later.ended < each.begun for later in order[place:]):
             return False
         possible, state = each.after(state)
         if not possible:
@@ -72,7 +72,7 @@ def explains(order: tuple[Operation, ...]) -> bool:
     return True
 
 
-def test_a_history_travels_as_json() -> None:
-    history = [op("write", 1, 2, b"\xff\0"), op("swap", 3, 4, None, expected=b"\xff\0", took=False)]
+def test_history_survives_json() -> None:
+    history = [op("write", 1, 2, b"\xff\0"), op("swap", 3, 4, None, expected=b"\xff\0", succeeded=False)]
 
-    assert read_back(portable(history)) == history
+    assert from_json(to_json(history)) == history

@@ -1,4 +1,4 @@
-"""What the kit bears of backends that are right, and unlike others: late counts, a server elsewhere than its host."""
+"""The kit accepts correct backends with late counts, or with a server that is not the host of the URL."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from brrr_core.plugins.builtin import MEMORY
 
 
 class CountsLate(QueueOver):
-    """Counts are those of a while ago, as far as anybody looked."""
+    """Returns counts that are `lag` seconds old."""
 
     lag: ClassVar[float] = 0.4
 
@@ -45,18 +45,18 @@ def counted(rule: str, grace: float, monkeypatch: pytest.MonkeyPatch) -> Outcome
 
 
 @pytest.mark.parametrize("rule", ["QUEUE-STATS-01", "QUEUE-STATS-02"])
-def test_counts_may_lag_behind_as_long_as_the_grace(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_may_lag_by_the_grace(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = counted(rule, 3.0, monkeypatch)
 
     assert outcome.status is Status.PASSED, outcome.reason
 
 
 @pytest.mark.parametrize("rule", ["QUEUE-STATS-01", "QUEUE-STATS-02"])
-def test_counts_may_not_lag_behind_for_longer(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_may_not_lag_by_more_than_the_grace(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted(rule, 0.05, monkeypatch).status is Status.FAILED
 
 
-def test_a_rule_may_take_longer_where_the_grace_is_longer() -> None:
+def test_longer_grace_raises_the_time_limit_of_a_rule() -> None:
     async def asleep(ctx: object) -> None:
         await asyncio.sleep(0.3)
 
@@ -71,13 +71,13 @@ class _Elsewhere:
 
 
 class Elsewhere(MemoryBackend):
-    """Its host is a name of something, where the option names the server; and a server where it does not."""
+    """The option `endpoint` names the server; without it, the host of the URL does."""
 
     def __init__(self, url: BackendUrl, options: _Elsewhere) -> None:
         super().__init__(BackendUrl("memory"))
         ((host, port),) = url.hosts
         if options.endpoint and port:
-            raise OptionError(f"the URL {url} names an endpoint, and the option another", remedy="Name it once.")
+            raise OptionError(f"the URL {url} and the option both name an endpoint", remedy="Name it once.")
         self.server = f"{host}:{port}" if port else options.endpoint
 
     async def open(self) -> None:
@@ -97,15 +97,15 @@ def elsewhere() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("rule", ["BACKEND-FAIL-01", "BACKEND-FAIL-02", "BACKEND-FAIL-03"])
-def test_a_server_that_is_not_the_urls_host_is_not_put_there(elsewhere: str, rule: str) -> None:
+def test_rules_about_unreachable_servers_do_not_apply_if_the_host_is_not_the_server(elsewhere: str, rule: str) -> None:
     outcome = run_rule(find(rule), Target.at(elsewhere, lease=LEASE, grace=GRACE), "seed")
 
     assert outcome.status is Status.NOT_APPLICABLE
-    assert "names an endpoint" in outcome.reason
+    assert "both name an endpoint" in outcome.reason
 
 
 @pytest.mark.parametrize("rule", ["BACKEND-FAIL-01", "BACKEND-FAIL-02"])
-def test_its_author_can_name_a_url_behind_which_nothing_answers(elsewhere: str, rule: str) -> None:
+def test_author_can_give_an_unreachable_url(elsewhere: str, rule: str) -> None:
     nowhere = "elsewhere://jobs:9"
     outcome = run_rule(find(rule), Target.at(elsewhere, unreachable_url=nowhere, lease=LEASE, grace=GRACE), "seed")
 

@@ -1,4 +1,4 @@
-"""The memory backend and the codecs that the core ships hold the contract."""
+"""The memory backend and the codecs of brrr-core obey the contract."""
 
 from itertools import count
 
@@ -13,7 +13,7 @@ _names = count()
 class Memory:
     @pytest.fixture
     def url(self):
-        """A space that is shared within the process, so that what two backends must do is tested too."""
+        """Return a named space, which backends of this process share, so that rules for two backends apply."""
         name = f"contract-{next(_names)}"
         yield f"memory:{name}"
         forget(name)
@@ -36,7 +36,7 @@ class TestBackend(Memory, BackendContract):
 
 
 class TestPrivate(BackendContract):
-    """`memory:` without a name: every backend is a world of its own."""
+    """`memory:` without a name: backends share nothing."""
 
     @pytest.fixture
     def url(self):

@@ -1,4 +1,4 @@
-"""Every mutant is caught by the rules that name it, and those rules pass where nothing is broken."""
+"""The rules that a mutant names catch it, and they pass on unbroken backends and codecs."""
 
 import pytest
 from mutants import MUTANTS, Mutant, sound
@@ -15,7 +15,7 @@ from brrr_core.plugins.builtin import MEMORY
 NAMED = sorted({rule for mutant in MUTANTS for rule in mutant.rules})
 
 MORE_TRIES = 2
-"""A process that was not run for longer than a lease can see a broken backend do what a right one would."""
+"""If this process stalls for longer than a lease, a broken backend may behave like a correct one."""
 
 
 def tried(mutant: Mutant, rule: str) -> Outcome:
@@ -24,7 +24,7 @@ def tried(mutant: Mutant, rule: str) -> Outcome:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mutant_is_caught_by_each_rule_that_is_named(mutant: Mutant) -> None:
+def test_each_named_rule_catches_the_mutant(mutant: Mutant) -> None:
     for rule in mutant.rules:
         outcome = tried(mutant, rule)
         for _ in range(MORE_TRIES):
@@ -36,30 +36,30 @@ def test_a_mutant_is_caught_by_each_rule_that_is_named(mutant: Mutant) -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in NAMED if not rule.startswith("CODEC")])
-def test_the_rule_passes_where_nothing_is_broken(rule: str) -> None:
+def test_rule_passes_on_an_unbroken_backend(rule: str) -> None:
     target = sound(NO_DELAY if find(rule).unless else MEMORY)
 
     outcome = run_rule(find(rule), target, new_seed())
 
-    # Rules of several processes, and of servers, need a URL: brrr-sqlite's own tests are the proof that those can pass.
+    # Rules with several processes or servers need a URL. The tests of brrr-sqlite prove that those can pass.
     assert outcome.status in {Status.PASSED, Status.NOT_APPLICABLE}, outcome.reason
 
 
 @pytest.mark.parametrize("rule", [rule for rule in NAMED if rule.startswith("CODEC")])
-def test_the_rule_passes_for_a_sound_codec(rule: str) -> None:
+def test_rule_passes_on_an_unbroken_codec(rule: str) -> None:
     outcome = run_rule(find(rule), CodecTarget.of("json"), new_seed())
 
     assert outcome.status is Status.PASSED, outcome.reason
 
 
-def test_there_are_forty_mutants_at_least_and_no_two_of_one_name() -> None:
+def test_at_least_forty_mutants_with_different_names_exist() -> None:
     names = [mutant.name for mutant in MUTANTS]
 
     assert len(names) >= 40
     assert sorted(names) == sorted({*names})
 
 
-def test_every_rule_is_named_by_a_mutant() -> None:
+def test_every_rule_catches_a_mutant() -> None:
     unproved = [rule.id for rule in all_rules() if rule.id not in NAMED]
 
-    assert unproved == ["BACKEND-MANIFEST-02"]  # needs an installed distribution, which test_runner.py makes
+    assert unproved == ["BACKEND-MANIFEST-02"]  # test_runner.py covers it, as it needs an installed distribution

@@ -1,4 +1,4 @@
-"""The kit without pytest: what it runs, what it says, what it leaves behind."""
+"""The kit without pytest: the rules that it runs, its reports, and its clean-up."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ from brrr_core.plugins.builtin import MEMORY
 
 
 def hollow(kind: type) -> object:
-    """An implementation that does nothing at all."""
+    """Return an implementation whose methods do nothing."""
 
     async def nothing(self: object, *args: object, **kwargs: object) -> None:
         pass
@@ -42,17 +42,17 @@ class Hollow(Backend):
         pass
 
 
-def test_an_empty_implementation_holds_no_rule_of_queue_store_or_cache() -> None:
+def test_empty_implementation_passes_no_rule_of_queue_store_or_cache() -> None:
     target = Target.made_by(Hollow, grace=0.01)
 
     report = run_contract(target, roles=["queue", "store", "cache"])
 
     assert not report.ok
-    # What must be refused, or does not apply, is not what an empty implementation does.
+    # Rules that demand an error fail too, since an empty implementation refuses nothing.
     assert [outcome.rule.id for outcome in report.of(Status.PASSED)] == []
 
 
-def test_no_rule_run_is_no_success() -> None:
+def test_run_in_which_no_rule_applies_is_not_ok() -> None:
     report = run_contract("memory:", rules=["QUEUE-PROC-01"])
 
     assert [outcome.status for outcome in report.outcomes] == [Status.NOT_APPLICABLE]
@@ -61,7 +61,7 @@ def test_no_rule_run_is_no_success() -> None:
 
 
 @pytest.mark.parametrize("capability", ["queue.delayed", "delay", "queue.max_body", "backend.shared"])
-def test_a_misspelt_capability_is_an_error(capability: str) -> None:
+def test_rule_with_a_misspelt_capability_is_refused(capability: str) -> None:
     async def anything(ctx: object) -> None:
         """It holds.
 
@@ -70,13 +70,13 @@ def test_a_misspelt_capability_is_an_error(capability: str) -> None:
         Test: It does.
         """
 
-    with pytest.raises(ContractError, match="is no capability"):
+    with pytest.raises(ContractError, match="names the unknown capability"):
         rule("QUEUE-NEW-01", needs=capability)(anything)
     with pytest.raises(ContractError, match="QUEUE-NEW-01"):
         find("QUEUE-NEW-01")
 
 
-def test_a_rule_without_its_reason_is_an_error() -> None:
+def test_rule_without_a_reason_is_refused() -> None:
     async def unexplained(ctx: object) -> None:
         """It holds."""
 
@@ -87,21 +87,21 @@ def test_a_rule_without_its_reason_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"roles": ["qeue"]}, "no role of the contract"),
+        ({"roles": ["qeue"]}, "the contract has no role 'qeue'"),
         ({"roles": ["codec"]}, "offers no codec"),
         ({"rules": ["QUEUE-LEASE-3"]}, "Did you mean QUEUE-LEASE-0"),
-        ({"rules": ["STORE-SWAP-01"], "roles": ["queue"]}, "no role that is tested has STORE-SWAP-01"),
+        ({"rules": ["STORE-SWAP-01"], "roles": ["queue"]}, "the tested roles do not include STORE-SWAP-01"),
         ({"skips": {"QUEUE-ACK-01": "slow"}}, "cannot be skipped"),
-        ({"expected_failures": {"QUEUE-ACK-01": ""}}, "no reason is given"),
-        ({"unreachable_url": "redis://localhost"}, "is of another scheme"),
+        ({"expected_failures": {"QUEUE-ACK-01": ""}}, "is excepted without a reason"),
+        ({"unreachable_url": "redis://localhost"}, "has another scheme"),
     ],
 )
-def test_a_run_that_is_asked_for_wrongly_is_refused(arguments: dict[str, object], error: str) -> None:
+def test_run_with_invalid_arguments_is_refused(arguments: dict[str, object], error: str) -> None:
     with pytest.raises(ContractError, match=error):
         run_contract("memory:", **arguments)
 
 
-def test_a_manifest_is_what_is_tested() -> None:
+def test_backend_without_a_manifest_is_refused() -> None:
     def bare() -> Backend:
         return MemoryBackend(BackendUrl("memory"))
 
@@ -114,13 +114,13 @@ class StrayCancellation(CacheOver):
         raise CancelledError
 
 
-def test_a_cancellation_that_nobody_asked_for_is_a_failure() -> None:
+def test_cancelled_error_without_a_cancellation_fails_the_rule() -> None:
     kind = type("Stray", (Sound,), {"cache_kind": StrayCancellation})
 
     outcome = run_rule(find("CACHE-COUNT-01"), target_of(kind, MEMORY), "seed")
 
     assert outcome.status is Status.FAILED
-    assert "nobody had cancelled" in outcome.reason
+    assert "an operation that was not cancelled raised a CancelledError" in outcome.reason
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def space() -> Iterator[str]:
     forget("left-behind")
 
 
-def test_nothing_is_left_behind(space: str) -> None:
+def test_run_cleans_up_its_topics_records_and_counters(space: str) -> None:
     from time import monotonic
 
     report = run_contract(f"memory:{space}", roles=["queue", "store", "cache"], lease=0.3)
@@ -141,7 +141,7 @@ def test_nothing_is_left_behind(space: str) -> None:
     assert set(left.counters.values()) <= {0}
 
 
-def test_a_report_is_text_json_and_a_badge() -> None:
+def test_report_renders_as_text_json_and_badge() -> None:
     report = run_contract("memory:?lease=20s", roles=["cache"], seed="abc")
     said = json.loads(report.json())
     badge = ElementTree.fromstring(report.badge())
@@ -154,7 +154,7 @@ def test_a_report_is_text_json_and_a_badge() -> None:
     assert badge.get("aria-label") == f"brrr contract: {said['counts']['passed']}/{said['counts']['passed']} rules"
 
 
-def test_a_partial_report_says_so() -> None:
+def test_partial_report_says_that_it_is_partial() -> None:
     report = run_codec_contract("json", rules=["CODEC-HASH-03"])
 
     assert report.ok
@@ -162,11 +162,11 @@ def test_a_partial_report_says_so() -> None:
     assert "partial" in report.badge()
 
 
-def test_an_expected_failure_is_no_pass() -> None:
+def test_expected_failure_that_passes_is_not_ok() -> None:
     report = run_contract("memory:", rules=["CACHE-COUNT-01"], expected_failures={"CACHE-COUNT-01": "known"})
 
     assert not report.ok
-    assert "it was expected to fail (known), and it passed" in report.text()
+    assert "expected to fail (known), but passed" in report.text()
 
 
 HEAVY = """
@@ -177,7 +177,7 @@ MANIFEST = replace(MEMORY, schemes=("heavy",), example="heavy:", backend="brrr_h
 """
 
 
-def test_a_manifest_that_imports_a_client_library_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_that_imports_a_client_library_fails_the_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "brrr_client_library.py").write_text("")
     (tmp_path / "brrr_heavy").mkdir()
     (tmp_path / "brrr_heavy" / "__init__.py").write_text("")
@@ -213,7 +213,7 @@ except Exception as error:
 """
 
 
-def test_only_the_classes_need_pytest() -> None:
+def test_only_the_test_classes_need_pytest() -> None:
     ran = subprocess.run([sys.executable, "-c", WITHOUT_PYTEST], capture_output=True, text=True, check=False)
 
     assert ran.returncode == 0, ran.stderr

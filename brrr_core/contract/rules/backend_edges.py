@@ -17,7 +17,7 @@ from brrr_core.backend import Backend, Duration, Roles, Size
 from brrr_core.contract.checks import broken, check, equal, refused
 from brrr_core.contract.context import Context, NotApplicableError, raised
 from brrr_core.contract.registry import rule
-from brrr_core.contract.servers import at_address, backend_at, closed_port, impatient, silent_server, unreachable
+from brrr_core.contract.servers import at_address, backend_at, closed_port, opening_once, silent_server, unreachable
 from brrr_core.errors import BackendError, BackendUnavailableError, ForkedError, OptionError
 from brrr_core.plugins import BackendManifest, open_backend, parse_url
 from brrr_core.plugins.options import fields_of
@@ -39,7 +39,7 @@ async def tells_unreachable(ctx: Context) -> None:
     """
     with unreachable(ctx.target) as url:
         async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
-            error = await raised(impatient(open_backend(url)).open())
+            error = await raised(opening_once(open_backend(url)).open())
         refused(error, BackendUnavailableError, "opening a URL behind which nothing answers")
         place = parse_url(url).url
         where = f"{place.hosts[0][1] or place.hosts[0][0]}" if place.hosts else place.path.rpartition("/")[2]
@@ -57,7 +57,7 @@ async def fails_cleanly(ctx: Context) -> None:
     leftovers.
     """
     with unreachable(ctx.target) as url:
-        backend = impatient(open_backend(url))
+        backend = opening_once(open_backend(url))
         for _ in range(3):
             async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
                 refused(await raised(backend.open()), BackendError, "opening a URL behind which nothing answers")
@@ -81,7 +81,7 @@ async def tells_silent(ctx: Context) -> None:
     refused(error, BackendError, "opening a URL whose server says nothing")
 
 
-def _told(error: BaseException | None) -> str:
+def _formatted(error: BaseException | None) -> str:
     """Everything that a log would say of an error: itself, its causes, its notes."""
     return "" if error is None else "".join(traceback.format_exception(error))
 
@@ -106,14 +106,14 @@ def _listening() -> Generator[list[str]]:
         root.removeHandler(listener)
 
 
-async def _all_told(url: str) -> str:
+async def _all_output(url: str) -> str:
     """All that is shown of a URL: by what is made of it, by its errors, by the log."""
     with _listening() as lines:
         try:
-            backend = impatient(open_backend(url))
+            backend = opening_once(open_backend(url))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
-            return "\n".join([_told(error), *lines])
-        texts = [repr(backend), str(backend), _told(await raised(backend.open()))]
+            return "\n".join([_formatted(error), *lines])
+        texts = [repr(backend), str(backend), _formatted(await raised(backend.open()))]
         await backend.close()
     return "\n".join([*texts, *lines])
 
@@ -150,7 +150,7 @@ async def keeps_secrets(ctx: Context) -> None:
     with closed_port() as address:
         for secret in _secret_urls(url, ctx.target.manifest, address):
             async with ctx.within(PATIENCE * ctx.grace, "opening a URL with a wrong password fails"):
-                told = await _all_told(secret)
+                told = await _all_output(secret)
             where = secret.replace(CANARY, "<the secret>")
             check(CANARY not in told, f"the secret of {where} is shown: {told.replace(CANARY, '<the secret>')[-2000:]}")
 

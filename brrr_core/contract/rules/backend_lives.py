@@ -10,7 +10,7 @@ from brrr_core.contract.checks import broken, check, equal, refused
 from brrr_core.contract.context import Context, NotApplicableError, raised
 from brrr_core.contract.leaks import open_files, other_tasks, poll, threads
 from brrr_core.contract.registry import rule
-from brrr_core.contract.servers import Late, backend_at
+from brrr_core.contract.servers import LateServer, backend_at
 from brrr_core.errors import BackendClosedError, BackendError
 
 POOL = "asyncio_"
@@ -235,7 +235,7 @@ async def waits_for_its_server(ctx: Context) -> None:
     Test: The URL is opened with the address of a closed port; half a second later the server answers there. The rule
     applies to URLs with a host and a port, if the server can be reached through another port.
     """
-    async with Late(ctx.target) as there, Late(ctx.target) as late:
+    async with LateServer(ctx.target) as there, LateServer(ctx.target) as late:
         await there.listen()
         _, backend = backend_at(ctx.target, there.address)
         if (error := await raised(backend.open())) is not None:

@@ -52,14 +52,14 @@ class Reading:
     count: int
 
 
-def _turned(value: Any) -> Any:
+def _reversed(value: Any) -> Any:
     """The same value, its dicts made in the other order."""
     match value:
         case dict():
             members = cast("dict[str, Any]", value)
-            return {key: _turned(members[key]) for key in reversed(members)}
+            return {key: _reversed(members[key]) for key in reversed(members)}
         case list():
-            return [_turned(each) for each in value]  # pyright: ignore[reportUnknownVariableType] - of anything
+            return [_reversed(each) for each in value]  # pyright: ignore[reportUnknownVariableType] - of anything
         case _:
             return value
 
@@ -75,9 +75,9 @@ async def order_free(ctx: CodecContext) -> None:
     """
     codec = ctx.codec
     for value in VALUES:
-        equal(ctx.call("task", _turned(value)), ctx.call("task", value), f"the call of {shown(value)} in another order")
+        equal(ctx.call("task", _reversed(value)), ctx.call("task", value), f"the reordered call of {shown(value)}")
     keywords = {"one": 1, "two": {"b": 1, "a": 2}, "three": None}
-    one, other = (codec.encode_call("task", (), each) for each in (keywords, _turned(keywords)))
+    one, other = (codec.encode_call("task", (), each) for each in (keywords, _reversed(keywords)))
     equal(other, one, "a call whose keyword arguments stand in another order")
     grown: set[str] = {f"extra {number}" for number in range(100)}
     wanted = {f"{number}" for number in range(20)}
@@ -114,9 +114,9 @@ async def same_everywhere(ctx: CodecContext) -> None:
     Test: Three processes with different `PYTHONHASHSEED` encode the same calls, with dicts that are made of sets. If
     the codec is an object, they make one by calling its class.
     """
-    if ctx.target.place is None:
+    if ctx.target.location is None:
         raise NotApplicableError("the codec is of a class that other processes cannot import")
-    command = [sys.executable, "-c", PROBE, ctx.target.place, json.dumps(VALUES)]
+    command = [sys.executable, "-c", PROBE, ctx.target.location, json.dumps(VALUES)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     ran = await gather(
         *(
@@ -230,7 +230,7 @@ async def results_return(ctx: CodecContext) -> None:
         equal(type(payload), bytes, "the type of an encoded result")
         for _ in range(2):
             equal(ctx.codec.decode_return("task", payload), value, "a result that was decoded")
-        equal(await ctx.result(_turned(value)), payload, "the bytes of a result whose dicts stand in another order")
+        equal(await ctx.result(_reversed(value)), payload, "the bytes of a result whose dicts stand in another order")
 
 
 @rule("CODEC-ROUND-03")

@@ -6,7 +6,7 @@ from itertools import product
 
 from brrr_core.backend import Queue
 from brrr_core.contract.checks import check, equal, same_bodies
-from brrr_core.contract.context import NOTHING, Context
+from brrr_core.contract.context import CANCELLED, Context
 from brrr_core.contract.registry import rule
 
 LONG = 300.0
@@ -41,7 +41,7 @@ async def receive_ready(ctx: Context) -> None:
     for point in ctx.points(turns):
         topic = await prepared()
         ended = await ctx.cancelled(partial(ctx.take, queue, topic, wait=1), point)
-        if ended.result is NOTHING:
+        if ended.result is CANCELLED:
             pending.append(topic)
     await _come_back(ctx, queue, pending, "a receive that was cancelled")
 
@@ -62,7 +62,7 @@ async def receive_waiting(ctx: Context) -> None:
         receiving = create_task(ctx.take(queue, topic, wait=600))
         await sleep(0)
         await queue.put(topic, [b"kept"])
-        if (await ctx.cancel(receiving, point)).result is NOTHING:
+        if (await ctx.cancel(receiving, point)).result is CANCELLED:
             pending.append(topic)
     await _come_back(ctx, queue, pending, "a waiting receive that was cancelled")
 
@@ -85,7 +85,7 @@ async def wake_up_kept(ctx: Context) -> None:
             second = tasks.create_task(ctx.take(queue, topic, wait=600))
             await sleep(0.01)  # and it is second
             await queue.put(topic, [b"kept"])
-            if (await ctx.cancel(first, point)).result is not NOTHING:
+            if (await ctx.cancel(first, point)).result is not CANCELLED:
                 second.cancel()
                 continue
             async with ctx.within(queue.lease + ctx.grace, "the message reaches the receiver that still waits"):

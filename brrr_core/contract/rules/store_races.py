@@ -7,8 +7,8 @@ from time import time
 
 from brrr_core.backend import Key, Store, Swap
 from brrr_core.contract.checks import check, equal
-from brrr_core.contract.context import NOTHING, Context
-from brrr_core.contract.histories import linearizable, perform, read_back
+from brrr_core.contract.context import CANCELLED, Context
+from brrr_core.contract.histories import from_json, linearizable, perform
 from brrr_core.contract.processes import as_text
 from brrr_core.contract.registry import rule
 
@@ -153,7 +153,7 @@ async def histories(ctx: Context) -> None:
         check(
             linearizable(history),
             f"round {round_}: no order of these operations on one key explains their results: "
-            + "; ".join(map(str, sorted(history, key=lambda each: each.asked))),
+            + "; ".join(map(str, sorted(history, key=lambda each: each.begun))),
         )
 
 
@@ -174,11 +174,11 @@ async def histories_of_processes(ctx: Context) -> None:
             for number, agent in enumerate(agents)
         ]
         *parts, own = await gather(*answers, perform(store, key, "own", 12, seed))
-        history = [*chain.from_iterable(map(read_back, parts)), *own]
+        history = [*chain.from_iterable(map(from_json, parts)), *own]
         check(
             linearizable(history),
             f"round {round_}: no order of these operations on one key explains their results: "
-            + "; ".join(map(str, sorted(history, key=lambda each: each.asked))),
+            + "; ".join(map(str, sorted(history, key=lambda each: each.begun))),
         )
 
 
@@ -204,7 +204,7 @@ async def swap_cancelled(ctx: Context) -> None:
     for point in ctx.points(turns):
         keys, written = await prepared(), ctx.key()
         ended = await ctx.cancelled(partial(store.swap, [Swap(key, old, new) for key in keys]), point)
-        if ended.result is not NOTHING:
+        if ended.result is not CANCELLED:
             equal(await store.read(keys), [new, new], "what is there after swaps that took place")
         await ctx.cancelled(partial(store.write, [(written, new)]), point)
         for key in keys:

@@ -1,6 +1,6 @@
-"""Backends and codecs that are broken on purpose, each in one way: what the contract kit must find.
+"""Deliberately broken backends and codecs, each with one defect that the contract kit must find.
 
-`MUTANTS` lists them, with the rules that catch them; docs/contract/mutants.md is made from it.
+`MUTANTS` lists them with the rules that catch them; docs/contract/mutants.md is generated from it.
 """
 
 from mutants import backends, caches, codecs, dead_letters, deliveries, liars, puts, receiving, stores, swaps
@@ -8,4 +8,5 @@ from mutants.kit import MUTANTS, Mutant, Sound, sound
 
 __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
-_ = (backends, caches, codecs, dead_letters, deliveries, liars, puts, receiving, stores, swaps)  # they fill the list
+# These imports fill MUTANTS.
+_ = (backends, caches, codecs, dead_letters, deliveries, liars, puts, receiving, stores, swaps)

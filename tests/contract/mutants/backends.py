@@ -1,4 +1,4 @@
-"""Backends whose life is broken: opening, closing, and what they leave behind."""
+"""Mutants that open or close wrongly, or leave resources behind."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from mutants.kit import CacheOver, QueueOver, Sound, StoreOver, breaks
 
 @breaks("BACKEND-OPEN-01", raises=RuntimeError)
 class OpensOnce(Sound):
-    """What was closed cannot be opened again."""
+    """A closed backend cannot be opened again."""
 
     opened = False
 
@@ -25,7 +25,7 @@ class OpensOnce(Sound):
 
 @breaks("BACKEND-OPEN-02", raises=AttributeError)
 class ClosesOnce(Sound):
-    """Closing a second time is an error."""
+    """Closing a second time raises an error."""
 
     async def close(self):
         _ = self._roles.queue.lease
@@ -34,7 +34,7 @@ class ClosesOnce(Sound):
 
 @breaks("BACKEND-OPEN-03")
 class OpensTwice(Sound):
-    """Opening what is open connects anew, and forgets the first connection."""
+    """Opening an open backend connects anew and forgets the first connection."""
 
     async def open(self):
         self._roles = None
@@ -43,7 +43,7 @@ class OpensTwice(Sound):
 
 @breaks("BACKEND-OPEN-04")
 class OffersLess(Sound):
-    """A role that the manifest declares is not there."""
+    """A role that the manifest declares is missing."""
 
     async def start(self):
         return replace(await super().start(), cache=None)
@@ -51,12 +51,12 @@ class OffersLess(Sound):
 
 @breaks("BACKEND-OPEN-04", manifest=replace(MEMORY, cache=None))
 class OffersMore(Sound):
-    """A role that the manifest does not declare is there."""
+    """The backend offers a role that the manifest does not declare."""
 
 
 @breaks("BACKEND-OPEN-05")
 class WorksOnClosed(Sound):
-    """A store that was kept beyond the closing still answers."""
+    """The store still answers after the backend is closed."""
 
     async def start(self):
         roles = await super().start()
@@ -67,9 +67,9 @@ class WorksOnClosed(Sound):
 
 @breaks("BACKEND-OPEN-06")
 class WaitsOnClosed(Sound):
-    """A receive goes on waiting when its backend is closed."""
+    """A receive still waits after its backend is closed."""
 
-    class queue_kind(QueueOver):  # noqa: N801 - it stands for the attribute
+    class queue_kind(QueueOver):  # noqa: N801 - replaces an attribute of that name
         async def receive(self, topic, *, limit, wait):
             found = await self.inner.receive(topic, limit=limit, wait=0)
             if not found and wait:
@@ -79,7 +79,7 @@ class WaitsOnClosed(Sound):
 
 @breaks("BACKEND-OPEN-07", raises=RuntimeError)
 class KeepsItsLoop(Sound):
-    """A lock belongs to the loop of the first opening."""
+    """A lock belongs to the event loop of the first opening."""
 
     loop = None
 
@@ -92,7 +92,7 @@ class KeepsItsLoop(Sound):
 
 @breaks("BACKEND-OPEN-08", raises=FileExistsError)
 class SetsUpOnce(Sound):
-    """A setup fails where there has been one."""
+    """A second setup fails."""
 
     done = False
 
@@ -106,7 +106,7 @@ class SetsUpOnce(Sound):
 
 @breaks("BACKEND-OPEN-09")
 class ForgetsACancelledOpening(Sound):
-    """What was connected before the opening was cancelled is never closed."""
+    """A connection that was made before the opening was cancelled is never closed."""
 
     async def start(self):
         self.reader = asyncio.create_task(asyncio.sleep(600))
@@ -143,7 +143,7 @@ class LeaksAThread(Sound):
 
 @breaks("BACKEND-CLEAN-01")
 class CallsFromAThread(Sound):
-    """A thread hands its result to the loop behind the loop's back, and what it gets for that is swallowed."""
+    """A thread calls the loop without `call_soon_threadsafe`, and suppresses the error."""
 
     async def start(self):
         loop = asyncio.get_running_loop()
@@ -170,7 +170,7 @@ class LeaksASocket(Sound):
 
 @breaks("BACKEND-CLEAN-04")
 class LeavesItToTheCollector(Sound):
-    """A socket is not closed but forgotten, with a ResourceWarning."""
+    """A socket is left to the garbage collector, which issues a ResourceWarning."""
 
     async def start(self):
         self.socket = socket.socket()
@@ -183,32 +183,32 @@ class LeavesItToTheCollector(Sound):
 
 @breaks("BACKEND-CLEAN-04")
 class ForgetsAnError(Sound):
-    """A task fails, and nobody asks it."""
+    """A task fails, and its exception is never retrieved."""
 
     async def start(self):
         async def fail():
-            raise LookupError("nobody hears this")
+            raise LookupError("this exception is never retrieved")
 
-        asyncio.create_task(fail())  # noqa: RUF006 - that is what is wrong with it
+        asyncio.create_task(fail())  # noqa: RUF006 - this is the defect
         return await super().start()
 
 
 @breaks("BACKEND-CLEAN-02")
 class HangsUnderUse(Sound):
-    """An operation that was under way when its backend was closed never ends."""
+    """An operation that is running when its backend is closed never ends."""
 
-    class queue_kind(QueueOver):  # noqa: N801 - it stands for the attribute
+    class queue_kind(QueueOver):  # noqa: N801 - replaces an attribute of that name
         async def receive(self, topic, *, limit, wait):
             try:
                 return await self.inner.receive(topic, limit=limit, wait=wait)
-            except Exception:  # whatever it is that closing raises
+            except Exception:  # closing may raise any
                 await asyncio.sleep(30)
                 raise
 
 
 @breaks("BACKEND-CLEAN-03")
 class SwallowsErrors(Sound):
-    """An error that leaves the block is swallowed."""
+    """An error that leaves the block is suppressed."""
 
     async def __aexit__(self, *error):
         await self.close()
@@ -217,9 +217,9 @@ class SwallowsErrors(Sound):
 
 @breaks("BACKEND-CLEAN-05")
 class LosesItsPump(Sound):
-    """A store's operations wait for a task, and still wait when others have cancelled it."""
+    """The operations of a store wait for a task, and still wait after others cancelled it."""
 
-    class store_kind(StoreOver):  # noqa: N801 - it stands for the attribute
+    class store_kind(StoreOver):  # noqa: N801 - replaces an attribute of that name
         asked: "asyncio.Queue[asyncio.Future[None]]"
 
         async def pump(self):
@@ -245,16 +245,16 @@ class LosesItsPump(Sound):
 
 @breaks("BACKEND-CLEAN-05")
 class PassesCancellationsOn(Sound):
-    """An operation whose task others have cancelled raises a `CancelledError` to a caller that nobody has cancelled."""
+    """An operation whose internal task others cancelled raises a `CancelledError` in its caller."""
 
-    class cache_kind(CacheOver):  # noqa: N801 - it stands for the attribute
+    class cache_kind(CacheOver):  # noqa: N801 - replaces an attribute of that name
         async def increment(self, amounts):
             return await asyncio.create_task(self.inner.increment(amounts))
 
 
 @breaks("BACKEND-CLEAN-05")
 class ClosesByItsTask(Sound):
-    """Closing waits for a word of a task that others have cancelled."""
+    """Closing waits for a signal from a task that others cancelled."""
 
     async def start(self):
         self.asked, self.done = asyncio.Event(), asyncio.Event()
@@ -285,7 +285,7 @@ class Pickles(Sound):
 
 @breaks("BACKEND-PROC-02")
 class Forks(Sound):
-    """A backend works on in a forked process, on the connection of its parent."""
+    """A backend works in a forked process, on the connection of its parent."""
 
     @property
     def roles(self):
@@ -296,4 +296,4 @@ class Forks(Sound):
 
 @breaks("BACKEND-MANIFEST-01", manifest=replace(MEMORY, example="redis://localhost"))
 class OtherExample(Sound):
-    """The example of the manifest is of another scheme."""
+    """The example in the manifest has another scheme."""

@@ -7,7 +7,7 @@ from mutants.kit import CacheOver, breaks
 
 @breaks("CACHE-COUNT-01")
 class CountsBefore(CacheOver):
-    """An increment gives the count before it."""
+    """An increment returns the count before it."""
 
     async def increment(self, amounts):
         return {name: count - amounts[name] for name, count in (await self.inner.increment(amounts)).items()}
@@ -34,7 +34,7 @@ class ThirtyTwoBits(CacheOver):
 
 @breaks("CACHE-COUNT-02")
 class CountsTheFirstHundred(CacheOver):
-    """Of many counters in one call the first hundred are increased."""
+    """Only the first hundred counters of an operation are incremented."""
 
     async def increment(self, amounts):
         after = await self.inner.increment(dict(list(amounts.items())[:100]))
@@ -43,7 +43,7 @@ class CountsTheFirstHundred(CacheOver):
 
 @breaks("CACHE-COUNT-03")
 class IgnoresCaseOfNames(CacheOver):
-    """Counters whose names differ in case are one."""
+    """Counters whose names differ only in case are one counter."""
 
     async def increment(self, amounts):
         return {name: (await self.inner.increment({name.lower(): by}))[name.lower()] for name, by in amounts.items()}
@@ -51,7 +51,7 @@ class IgnoresCaseOfNames(CacheOver):
 
 @breaks("CACHE-RACE-01", "CACHE-RACE-02")
 class ReadsThenWrites(CacheOver):
-    """An increment reads the counter, and then writes what it adds up to."""
+    """An increment reads the counter and then writes the sum."""
 
     async def increment(self, amounts):
         before = await self.inner.increment(dict.fromkeys(amounts, 0))
@@ -62,7 +62,7 @@ class ReadsThenWrites(CacheOver):
 
 @breaks("CACHE-RACE-01")
 class AddsThenReads(CacheOver):
-    """An increment adds, and then reads: no count is lost, and two clients get the same number."""
+    """An increment adds and then reads: no count is lost, but two clients can get the same number."""
 
     async def increment(self, amounts):
         await self.inner.increment(amounts)
@@ -72,7 +72,7 @@ class AddsThenReads(CacheOver):
 
 @breaks("CACHE-RACE-02")
 class CountsForItself(CacheOver):
-    """Each backend counts for itself."""
+    """Each backend has its own counters."""
 
     async def increment(self, amounts):
         mine = f" of {id(self)}"
@@ -82,7 +82,7 @@ class CountsForItself(CacheOver):
 
 @breaks("CACHE-CANCEL-01")
 class CountsTwice(CacheOver):
-    """An increment that is cancelled has counted twice: it tries again to be sure."""
+    """A cancelled increment counts twice, because it tries again."""
 
     async def increment(self, amounts):
         after = await self.inner.increment(amounts)

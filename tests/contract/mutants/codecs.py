@@ -12,7 +12,7 @@ from mutants.kit import breaks
 
 
 def hashed(call: Call, of: object) -> Call:
-    """The call, under another hash."""
+    """Return the call with another hash."""
     return Call(call.task_name, call.payload, sha256(repr(of).encode()).hexdigest())
 
 
@@ -27,7 +27,7 @@ class KeepsTheOrder(JsonCodec):
 
 @breaks("CODEC-HASH-01", "CODEC-HASH-05")
 class SaltsEachCall(JsonCodec):
-    """Each encoding of one call has a hash of its own."""
+    """Each encoding of a call has a different hash."""
 
     count = 0
 
@@ -38,7 +38,7 @@ class SaltsEachCall(JsonCodec):
 
 @breaks("CODEC-HASH-02")
 class HashesByPython(JsonCodec):
-    """The hash is Python's own, which is another in each process."""
+    """The hash is Python's own, which differs in each process."""
 
     def encode_call(self, task_name, args, kwargs):
         call = super().encode_call(task_name, args, kwargs)
@@ -47,7 +47,7 @@ class HashesByPython(JsonCodec):
 
 @breaks("CODEC-HASH-03")
 class RawHashes(JsonCodec):
-    """The hash holds the task's name as it is."""
+    """The hash contains the unescaped task name."""
 
     def encode_call(self, task_name, args, kwargs):
         call = super().encode_call(task_name, args, kwargs)
@@ -56,7 +56,7 @@ class RawHashes(JsonCodec):
 
 @breaks("CODEC-HASH-04")
 class ForgetsTheTask(JsonCodec):
-    """The hash does not cover the task's name."""
+    """The hash does not cover the task name."""
 
     def encode_call(self, task_name, args, kwargs):
         call = super().encode_call(task_name, args, kwargs)
@@ -65,7 +65,7 @@ class ForgetsTheTask(JsonCodec):
 
 @breaks("CODEC-HASH-04")
 class JoinsWithoutASeparator(JsonCodec):
-    """The hash covers names and arguments run together."""
+    """The hash covers the name and arguments joined without a separator."""
 
     def encode_call(self, task_name, args, kwargs):
         return hashed(super().encode_call(task_name, args, kwargs), task_name + "".join(map(str, args)))
@@ -73,7 +73,7 @@ class JoinsWithoutASeparator(JsonCodec):
 
 @breaks("CODEC-HASH-05")
 class LowersNames(JsonCodec):
-    """A call's task name is in lower case."""
+    """The task name of a call is in lower case."""
 
     def encode_call(self, task_name, args, kwargs):
         call = super().encode_call(task_name, args, kwargs)
@@ -82,7 +82,7 @@ class LowersNames(JsonCodec):
 
 @breaks("CODEC-ROUND-01", "CODEC-ROUND-02")
 class AsciiOnly(JsonCodec):
-    """Text that is not ASCII loses its accents and worse."""
+    """Text that is not ASCII loses its accents and other characters."""
 
     async def invoke_task(self, call, task):
         payload = json.dumps(json.loads(call.payload)).encode("ascii").replace(b"\\u", b"?")
@@ -92,7 +92,7 @@ class AsciiOnly(JsonCodec):
 
 @breaks("CODEC-ROUND-02")
 class UnsortedResults(JsonCodec):
-    """A result's bytes depend on the order of its dict keys."""
+    """The bytes of a result depend on the order of its dict keys."""
 
     async def invoke_task(self, call, task):
         kept = []
@@ -107,7 +107,7 @@ class UnsortedResults(JsonCodec):
 
 @breaks("CODEC-ROUND-03", raises=DecodeError)
 class DropsKeywords(JsonCodec):
-    """Keyword arguments are handed on by position, in the order of their names."""
+    """Keyword arguments are passed by position, in the order of their names."""
 
     def encode_call(self, task_name, args, kwargs):
         return super().encode_call(task_name, [*args, *(kwargs[name] for name in sorted(kwargs))], {})
@@ -115,7 +115,7 @@ class DropsKeywords(JsonCodec):
 
 @breaks("CODEC-ROUND-04")
 class OneCallAtATime(JsonCodec):
-    """The call that is invoked is kept on the codec, where another one comes between."""
+    """The codec keeps the invoked call in an attribute, which a concurrent call overwrites."""
 
     async def invoke_task(self, call, task):
         self.task = task
@@ -125,7 +125,7 @@ class OneCallAtATime(JsonCodec):
 
 @breaks("CODEC-ERROR-01")
 class EncodesAnything(JsonCodec):
-    """What cannot be encoded is encoded as its repr."""
+    """A value that cannot be encoded is encoded as its repr."""
 
     def encode_call(self, task_name, args, kwargs):
         try:
@@ -136,7 +136,7 @@ class EncodesAnything(JsonCodec):
 
 @breaks("CODEC-ERROR-01", "CODEC-ERROR-02")
 class NamesNoTask(JsonCodec):
-    """An error does not say of which task the call is."""
+    """An error does not name the task of the call."""
 
     def encode_call(self, task_name, args, kwargs):
         try:
@@ -153,7 +153,7 @@ class NamesNoTask(JsonCodec):
 
 @breaks("CODEC-ERROR-03")
 class ReadsAnything(JsonCodec):
-    """Bytes that are no result are None."""
+    """Bytes that are not a valid result are decoded to None."""
 
     def decode_return(self, task_name, payload, *, returns=object):
         try:
@@ -164,7 +164,7 @@ class ReadsAnything(JsonCodec):
 
 @breaks("CODEC-ERROR-04")
 class CallsWithRubbish(JsonCodec):
-    """Arguments that do not fit are handed to the task as they are."""
+    """Arguments that do not fit are passed to the task unchanged."""
 
     async def invoke_task(self, call, task):
         return await super().invoke_task(call, self._anything(task))
@@ -184,7 +184,7 @@ class _Lenient(Decoders):
 
 @breaks("CODEC-ERROR-04")
 class DropsUnknownFields(JsonCodec):
-    """A field that the argument's dataclass does not have is dropped."""
+    """A field that the dataclass of the argument does not have is dropped."""
 
     def __init__(self):
         super().__init__(decoders=_Lenient)
@@ -192,7 +192,7 @@ class DropsUnknownFields(JsonCodec):
 
 @breaks("CODEC-ERROR-05")
 class WrapsErrors(JsonCodec):
-    """What a task raises comes out as another error."""
+    """An exception of the task is wrapped in another error."""
 
     async def invoke_task(self, call, task):
         try:
@@ -203,12 +203,12 @@ class WrapsErrors(JsonCodec):
 
 @breaks("CODEC-ERROR-05")
 class SwallowsSignals(JsonCodec):
-    """What a task raises to the engine is taken for a failure."""
+    """A signal from the task to the engine is treated as a failure."""
 
     async def invoke_task(self, call, task):
         try:
             return await super().invoke_task(call, task)
-        except Exception:  # what is no signal passes, as it should
+        except Exception:  # an ordinary error passes, as it should
             raise
         except BaseException as error:
             raise BrrrError("the task failed") from error

@@ -1,4 +1,4 @@
-"""Queues whose dead letters or counts are broken."""
+"""Queues with broken dead letters or counts."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from mutants.kit import QueueOver, breaks
 
 @breaks("QUEUE-DEAD-01")
 class DropsTheDead(QueueOver):
-    """A buried message is deleted."""
+    """A dead-lettered message is deleted."""
 
     async def bury(self, delivery, reason):
         await self.inner.ack([delivery])
@@ -15,7 +15,7 @@ class DropsTheDead(QueueOver):
 
 @breaks("QUEUE-DEAD-01", "QUEUE-DEAD-02")
 class ForgetsWhy(QueueOver):
-    """The reason is lost."""
+    """The reason of a dead letter is lost."""
 
     async def bury(self, delivery, reason):
         await self.inner.bury(delivery, "buried")
@@ -40,7 +40,7 @@ class CountsMilliseconds(QueueOver):
 
 @breaks("QUEUE-DEAD-01")
 class TakesTheDead(QueueOver):
-    """Looking at the dead letters takes them away."""
+    """Reading the dead letters removes them."""
 
     async def dead(self, topic, *, limit):
         found = await self.inner.dead(topic, limit=limit)
@@ -50,7 +50,7 @@ class TakesTheDead(QueueOver):
 
 @breaks("QUEUE-DEAD-02")
 class CutsReasons(QueueOver):
-    """A reason is cut to its first line."""
+    """A reason is cut after its first line."""
 
     async def bury(self, delivery, reason):
         await self.inner.bury(delivery, reason.partition("\n")[0])
@@ -58,7 +58,7 @@ class CutsReasons(QueueOver):
 
 @breaks("QUEUE-DEAD-02")
 class NewestFirst(QueueOver):
-    """The newest dead letters come first."""
+    """The newest dead letters are returned first."""
 
     async def dead(self, topic, *, limit):
         return (await self.inner.dead(topic, limit=1000))[::-1][:limit]
@@ -66,7 +66,7 @@ class NewestFirst(QueueOver):
 
 @breaks("QUEUE-DEAD-03")
 class BuriesAgain(QueueOver):
-    """A bury by a stale receipt makes another dead letter."""
+    """Dead-lettering with a stale receipt makes another dead letter."""
 
     async def bury(self, delivery, reason):
         if not delivery.receipt.live:
@@ -77,7 +77,7 @@ class BuriesAgain(QueueOver):
 
 @breaks("QUEUE-DEAD-04", "QUEUE-DEAD-01")
 class BuriesACopy(QueueOver):
-    """A bury makes a dead letter, and leaves the message to its lease."""
+    """Dead-lettering makes a dead letter, but leaves the message leased."""
 
     async def bury(self, delivery, reason):
         await self.inner.bury(delivery, reason)
@@ -94,7 +94,7 @@ class RedrivesAll(QueueOver):
 
 @breaks("QUEUE-DEAD-05")
 class RedrivesCopies(QueueOver):
-    """A redrive leaves the dead letters where they are."""
+    """A redrive keeps the dead letters."""
 
     async def redrive(self, topic, *, limit):
         found = await self.inner.dead(topic, limit=limit)
@@ -104,7 +104,7 @@ class RedrivesCopies(QueueOver):
 
 @breaks("QUEUE-DEAD-06")
 class DropsAll(QueueOver):
-    """A drop ignores its limit, and says what it was asked for."""
+    """A drop ignores its limit, and returns the limit."""
 
     async def drop(self, topic, *, limit):
         return min(limit, await self.inner.drop(topic, limit=1000))
@@ -112,7 +112,7 @@ class DropsAll(QueueOver):
 
 @breaks("QUEUE-DEAD-06")
 class DropsToTheTopic(QueueOver):
-    """A drop puts the dead letters back."""
+    """A drop puts the dead letters back on the topic."""
 
     async def drop(self, topic, *, limit):
         return await self.inner.redrive(topic, limit=limit)
@@ -120,7 +120,7 @@ class DropsToTheTopic(QueueOver):
 
 @breaks("QUEUE-STATS-01")
 class CountsNoLeases(QueueOver):
-    """What is leased is counted as ready."""
+    """Leased messages are counted as ready."""
 
     async def stats(self, topic):
         found = await self.inner.stats(topic)
@@ -129,7 +129,7 @@ class CountsNoLeases(QueueOver):
 
 @breaks("QUEUE-STATS-02")
 class CountsNoDelays(QueueOver):
-    """What is delayed is counted as ready."""
+    """Delayed messages are counted as ready."""
 
     async def stats(self, topic):
         found = await self.inner.stats(topic)

@@ -1,4 +1,4 @@
-"""Queues whose leases or receipts are broken."""
+"""Queues with broken leases or receipts."""
 
 import asyncio
 from dataclasses import replace
@@ -9,7 +9,7 @@ from mutants.kit import NO_DELAY, NoDelay, QueueOver, breaks
 
 @breaks("QUEUE-LEASE-01", "QUEUE-SHARE-04")
 class NoLease(QueueOver):
-    """A lease ends at once: what was received is ready for others."""
+    """A lease ends at once: a received message is ready for others."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
@@ -30,7 +30,7 @@ class EndlessLease(QueueOver):
 
 @breaks("QUEUE-LEASE-02")
 class ShortLease(QueueOver):
-    """A lease lasts half as long as it says."""
+    """A lease lasts half as long as declared."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -39,7 +39,7 @@ class ShortLease(QueueOver):
 
 @breaks("QUEUE-LEASE-02", "QUEUE-RELEASE-01")
 class PopsAtOnce(QueueOver):
-    """A receive takes the message away for good, as a plain BLPOP does."""
+    """A receive removes the message for good, like a plain BLPOP."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
@@ -49,7 +49,7 @@ class PopsAtOnce(QueueOver):
 
 @breaks("QUEUE-LEASE-03")
 class ExtendsNothing(QueueOver):
-    """An extend does nothing."""
+    """Extending does nothing."""
 
     async def extend(self, deliveries):
         pass
@@ -67,7 +67,7 @@ class ExtendsForEver(QueueOver):
 
 @breaks("QUEUE-LEASE-05")
 class ExtendsAll(QueueOver):
-    """Extending one delivery extends all that were received."""
+    """Extending one delivery extends all received deliveries."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -84,7 +84,7 @@ class ExtendsAll(QueueOver):
 
 @breaks("QUEUE-LEASE-06")
 class UntoldLease(QueueOver):
-    """`lease` says thirty seconds, whatever it is."""
+    """`lease` is always thirty seconds, for any actual lease."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -93,7 +93,7 @@ class UntoldLease(QueueOver):
 
 @breaks("QUEUE-LEASE-07")
 class SleepsThroughExpiry(QueueOver):
-    """A receive that waits is woken by puts, and not by a lease that runs out."""
+    """Puts wake a waiting receive, but expired leases do not."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=0)
@@ -104,7 +104,7 @@ class SleepsThroughExpiry(QueueOver):
 
 @breaks("QUEUE-LEASE-08", "QUEUE-RELEASE-01", "QUEUE-LEASE-02")
 class AlwaysTheFirst(QueueOver):
-    """The attempt is always 1."""
+    """`attempt` is always 1."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
@@ -113,7 +113,7 @@ class AlwaysTheFirst(QueueOver):
 
 @breaks("QUEUE-ACK-01", "QUEUE-BODY-02")
 class AcksNothing(QueueOver):
-    """An ack only hides the message until its lease has run out."""
+    """An acknowledged message is only hidden until its lease expires."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -131,7 +131,7 @@ class AcksNothing(QueueOver):
 
 @breaks("QUEUE-ACK-02", "QUEUE-BATCH-05", raises=ArgumentError)
 class RefusesStale(QueueOver):
-    """An ack by a receipt that was settled before is an error."""
+    """Acknowledging with a settled receipt raises an error."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -147,7 +147,7 @@ class RefusesStale(QueueOver):
 
 @breaks("QUEUE-BATCH-05")
 class StopsAtStale(QueueOver):
-    """Of a batch, what stands behind a stale receipt is not settled."""
+    """The items of a batch after a stale receipt are not settled."""
 
     async def ack(self, deliveries):
         for each in deliveries:
@@ -157,7 +157,7 @@ class StopsAtStale(QueueOver):
 
 
 class _ByMessage(QueueOver):
-    """Knows a message by its topic and body, whoever holds it: receipts mean nothing."""
+    """Identifies a message by its topic and body; receipts mean nothing."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -174,7 +174,7 @@ class _ByMessage(QueueOver):
 
 @breaks("QUEUE-ACK-03", "QUEUE-ACK-04")
 class AcksByMessage(_ByMessage):
-    """An ack removes the message, whoever holds it by now."""
+    """Acknowledging removes the message even if another receiver has it."""
 
     async def ack(self, deliveries):
         await self.inner.ack(self.now(deliveries))
@@ -182,7 +182,7 @@ class AcksByMessage(_ByMessage):
 
 @breaks("QUEUE-ACK-05")
 class AcksReady(QueueOver):
-    """An ack removes the message even when it was given back and is ready."""
+    """Acknowledging removes the message even if it was released and is ready."""
 
     async def ack(self, deliveries):
         await self.inner.ack(deliveries)
@@ -194,7 +194,7 @@ class AcksReady(QueueOver):
 
 @breaks("QUEUE-RELEASE-01")
 class ReleasesLater(QueueOver):
-    """A release leaves the message to its lease."""
+    """A released message stays hidden until its lease expires."""
 
     async def release(self, deliveries, *, delay=0):
         pass
@@ -202,7 +202,7 @@ class ReleasesLater(QueueOver):
 
 @breaks("QUEUE-RELEASE-01", "QUEUE-LEASE-08")
 class ReleasesAsNew(QueueOver):
-    """A release puts the message anew, as attempt 1."""
+    """A release puts a new message, as attempt 1."""
 
     async def release(self, deliveries, *, delay=0):
         for each in deliveries:
@@ -213,7 +213,7 @@ class ReleasesAsNew(QueueOver):
 
 @breaks("QUEUE-RELEASE-03")
 class ReleasesByMessage(_ByMessage):
-    """A release by a stale receipt takes the message from who has it."""
+    """Releasing with a stale receipt takes the message from its new receiver."""
 
     async def release(self, deliveries, *, delay=0):
         await self.inner.release(self.now(deliveries), delay=delay)
@@ -221,7 +221,7 @@ class ReleasesByMessage(_ByMessage):
 
 @breaks("QUEUE-RELEASE-04")
 class ExtendsReady(QueueOver):
-    """An extend by a receipt that was given back hides the message again."""
+    """Extending with a released receipt hides the message again."""
 
     async def extend(self, deliveries):
         await self.inner.extend(deliveries)
@@ -232,7 +232,7 @@ class ExtendsReady(QueueOver):
 
 @breaks("QUEUE-RELEASE-05")
 class ReleasesTheSettled(QueueOver):
-    """A release puts back what was acked."""
+    """Releasing an acknowledged message puts it back."""
 
     async def release(self, deliveries, *, delay=0):
         for each in deliveries:
@@ -252,7 +252,7 @@ class ReleasesAtOnce(QueueOver):
 
 @breaks("QUEUE-DELAY-03")
 class CutsDelay(QueueOver):
-    """A delay is cut to the lease."""
+    """A delay is shortened to the lease."""
 
     async def release(self, deliveries, *, delay=0):
         await self.inner.release(deliveries, delay=min(delay, self.lease))
@@ -260,7 +260,7 @@ class CutsDelay(QueueOver):
 
 @breaks("QUEUE-DELAY-04", manifest=NO_DELAY)
 class IgnoresWhatItHasNot(NoDelay):
-    """A queue that declares no `delay` ignores one instead of refusing it."""
+    """A queue that does not declare `delay` ignores a delay instead of refusing it."""
 
     def _refuse(self, delay):
         pass
@@ -268,7 +268,7 @@ class IgnoresWhatItHasNot(NoDelay):
 
 @breaks("QUEUE-DELAY-04", manifest=NO_DELAY)
 class PutsAndRefuses(NoDelay):
-    """A queue that declares no `delay` refuses one after it has put the message."""
+    """A queue that does not declare `delay` refuses it only after it has put the message."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, bodies)

@@ -1,4 +1,4 @@
-"""How a mutant is made: a wrapper around one role of the memory backend, which a subclass breaks in one way."""
+"""Wrappers around the roles of the memory backend. A mutant is a subclass that breaks one of them in one way."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -35,14 +35,14 @@ _names = count()
 
 @dataclass(frozen=True)
 class Mutant:
-    """One broken thing.
+    """A broken backend or codec.
 
     Attributes:
-        name: Its class's name.
-        title: What is wrong with it.
-        rules: The rules of which each must fail.
-        target: Makes it, as the kit takes it.
-        raises: What it raises itself where a rule does not say what is wrong in words of its own.
+        name: The name of its class.
+        title: Its defect.
+        rules: The rules that must fail, all of them.
+        target: Makes the target for the kit.
+        raises: The error of the failed rule: `RuleBrokenError`, or the mutant's own error if the rule lets it pass.
     """
 
     name: str
@@ -56,7 +56,7 @@ MUTANTS: list[Mutant] = []
 
 
 class QueueOver(Queue):
-    """A queue that hands everything on to another."""
+    """A queue that passes every operation on to another."""
 
     def __init__(self, inner: Queue) -> None:
         self.inner = inner
@@ -94,7 +94,7 @@ class QueueOver(Queue):
 
 
 class NoDelay(QueueOver):
-    """A queue that declares no delay, and refuses it."""
+    """A queue that does not declare `delay`, and refuses delays."""
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         self._refuse(delay)
@@ -110,7 +110,7 @@ class NoDelay(QueueOver):
 
 
 class StoreOver(Store):
-    """A store that hands everything on to another."""
+    """A store that passes every operation on to another."""
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
@@ -126,7 +126,7 @@ class StoreOver(Store):
 
 
 class CacheOver(Cache):
-    """A cache that hands everything on to another."""
+    """A cache that passes every operation on to another."""
 
     def __init__(self, inner: Cache) -> None:
         self.inner = inner
@@ -136,7 +136,7 @@ class CacheOver(Cache):
 
 
 class Sound(MemoryBackend):
-    """A backend of wrappers that break nothing: whatever the kit says of a mutant, it must not say of this."""
+    """A backend of wrappers without a defect: it must pass every rule that a mutant fails."""
 
     queue_kind: type[QueueOver] = QueueOver
     store_kind: type[StoreOver] = StoreOver
@@ -150,7 +150,7 @@ class Sound(MemoryBackend):
 
 
 def target_of(kind: type[MemoryBackend], manifest: BackendManifest) -> Target:
-    """A backend class as the kit takes it, over a space of its own."""
+    """Return the target of a backend class, with its own memory space."""
     name = f"mutant-{next(_names)}"
 
     def make(lease: float = 30) -> MemoryBackend:
@@ -162,7 +162,7 @@ def target_of(kind: type[MemoryBackend], manifest: BackendManifest) -> Target:
 
 
 def sound(manifest: BackendManifest = MEMORY) -> Target:
-    """The backend that is not broken."""
+    """Return the unbroken backend."""
     kind = Sound if manifest is MEMORY else type("SoundNoDelay", (Sound,), {"queue_kind": NoDelay})
     return target_of(kind, manifest)
 
@@ -170,9 +170,9 @@ def sound(manifest: BackendManifest = MEMORY) -> Target:
 def breaks(
     *rules: str, manifest: BackendManifest = MEMORY, raises: type[Exception] = RuleBrokenError
 ) -> Callable[[type], type]:
-    """Enter a class as a mutant that breaks these rules: a wrapper of one role, a backend, or a codec."""
+    """Register a class as a mutant that breaks these rules: a wrapper of one role, a backend, or a codec."""
 
-    def enter(kind: type) -> type:
+    def add(kind: type) -> type:
         def target() -> Target | CodecTarget:
             if issubclass(kind, Codec):
                 return CodecTarget.of(kind())
@@ -184,7 +184,7 @@ def breaks(
         MUTANTS.append(Mutant(kind.__name__, inspect.getdoc(kind) or "", rules, target, raises))
         return kind
 
-    return enter
+    return add
 
 
 ROLES = {"queue": QueueOver, "store": StoreOver, "cache": CacheOver}

@@ -1,6 +1,6 @@
-"""Backends that are opened by URL: those that declare what they cannot do, and those that show what they should not.
+"""Mutants that are opened by URL: backends that declare false capabilities, fail badly or show secrets.
 
-Their manifests are registered while they are tested: here by `known`, in other processes by `mutants.registered`.
+Their manifests are registered only during the tests: here by `known`, in other processes by `mutants.registered`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ MANIFESTS: list[BackendManifest] = []
 
 @contextmanager
 def known() -> Iterator[None]:
-    """Has the schemes known meanwhile."""
+    """Register the schemes of the mutants inside the block."""
     for manifest in MANIFESTS:
         register(manifest)
     try:
@@ -36,9 +36,9 @@ def known() -> Iterator[None]:
 
 
 def by_url(*rules: str, url: str = "{scheme}:x", grace: float = GRACE, **changes: object) -> Callable[[type], type]:
-    """Enter a backend class as a mutant that is opened by URL, under a scheme of its own."""
+    """Register a backend class as a mutant that is opened by URL, under its own scheme."""
 
-    def enter(kind: type) -> type:
+    def add(kind: type) -> type:
         scheme = kind.__name__.lower()
         target_module = f"{MODULE}:{kind.__name__}"
         MANIFESTS.append(replace(MEMORY, schemes=(scheme,), example=f"{scheme}:x", backend=target_module, **changes))
@@ -50,7 +50,7 @@ def by_url(*rules: str, url: str = "{scheme}:x", grace: float = GRACE, **changes
         MUTANTS.append(Mutant(kind.__name__, kind.__doc__ or "", rules, target))
         return kind
 
-    return enter
+    return add
 
 
 SHARED = replace(MEMORY.queue, shared=True, durable=True)
@@ -58,17 +58,17 @@ SHARED = replace(MEMORY.queue, shared=True, durable=True)
 
 @by_url("QUEUE-PROC-01", "QUEUE-PROC-02", "QUEUE-PROC-03", "QUEUE-PROC-04", "QUEUE-PROC-05", queue=SHARED)
 class SharesNoQueue(MemoryBackend):
-    """A queue in the process's own memory declares `shared`."""
+    """A queue in the memory of its process declares `shared`."""
 
 
 @by_url("QUEUE-DURABLE-01", queue=SHARED)
 class ForgetsTheQueue(MemoryBackend):
-    """A queue in the process's own memory declares `durable`."""
+    """A queue in the memory of its process declares `durable`."""
 
 
 @by_url("QUEUE-DURABLE-02", queue=SHARED, url="{scheme}:")
 class ForgetsWhenClosed(MemoryBackend):
-    """A queue that is gone when it is closed declares `durable`."""
+    """A queue that loses its messages when closed declares `durable`."""
 
 
 @by_url(
@@ -76,12 +76,12 @@ class ForgetsWhenClosed(MemoryBackend):
     store=replace(MEMORY.store, shared=True, durable=True),
 )
 class SharesNoStore(MemoryBackend):
-    """A store in the process's own memory declares `shared` and `durable`."""
+    """A store in the memory of its process declares `shared` and `durable`."""
 
 
 @by_url("CACHE-RACE-03", "CACHE-DURABLE-01", cache=replace(MEMORY.cache, shared=True, durable=True))
 class SharesNoCache(MemoryBackend):
-    """A cache in the process's own memory declares `shared` and `durable`."""
+    """A cache in the memory of its process declares `shared` and `durable`."""
 
 
 class _Networked(Backend):
@@ -92,7 +92,7 @@ class _Networked(Backend):
 
     async def start(self) -> Roles:
         await self.connect(self.url.hosts[0])
-        raise AssertionError("nobody answers there")
+        raise AssertionError("no server should answer there")
 
     async def connect(self, host: tuple[str, int]) -> None:
         self.socket = socket.socket()
@@ -109,12 +109,12 @@ class _Networked(Backend):
 
 
 LISTENING = socket.create_server(("127.0.0.1", 0))
-"""A server that takes connections as long as the tests run."""
+"""A socket that accepts connections while the tests run."""
 
 
 @by_url("BACKEND-OPEN-10", url=f"{{scheme}}://127.0.0.1:{LISTENING.getsockname()[1]}")
 class TriesOnce(_Networked):
-    """A backend has `retry_for`, and opening tries once all the same."""
+    """A backend has `retry_for`, but tries only once to open."""
 
     retry_for = 5.0
 
@@ -130,7 +130,7 @@ class TriesOnce(_Networked):
 
 @by_url("BACKEND-FAIL-01", url="{scheme}://localhost:9")
 class RaisesRaw(_Networked):
-    """A server that does not answer is the client library's own error."""
+    """If a server does not answer, the backend raises the client library's own error."""
 
     async def connect(self, host):
         self.socket = socket.socket()
@@ -139,7 +139,7 @@ class RaisesRaw(_Networked):
 
 @by_url("BACKEND-FAIL-01", url="{scheme}://localhost:9")
 class NamesNoAddress(_Networked):
-    """The error of a server that does not answer does not say which server."""
+    """If a server does not answer, the error does not name the server."""
 
     def shown(self) -> str:
         return "the server"
@@ -157,7 +157,7 @@ class LeaksAFailedSocket(_Networked):
 
 @by_url("BACKEND-SECRET-01", url="{scheme}://localhost:9")
 class ShowsThePassword(_Networked):
-    """An error holds the password."""
+    """An error contains the password."""
 
     def shown(self) -> str:
         return f"{self.url} with {self.url.password.reveal() if self.url.password else 'no password'}"
@@ -165,7 +165,7 @@ class ShowsThePassword(_Networked):
 
 @by_url("BACKEND-SECRET-01", url="{scheme}://localhost:9")
 class LogsThePassword(_Networked):
-    """The log holds the password."""
+    """The log contains the password."""
 
     def shown(self) -> str:
         logging.getLogger("client").debug("AUTH %s", self.url.password and self.url.password.reveal())
@@ -174,7 +174,7 @@ class LogsThePassword(_Networked):
 
 @by_url("BACKEND-SECRET-01", url="{scheme}://localhost:9")
 class ChainsThePassword(_Networked):
-    """The cause of an error holds the password, as a client library put it there."""
+    """The cause of an error contains the password, as a client library wrote it."""
 
     async def connect(self, host):
         self.socket = socket.socket()
@@ -186,7 +186,7 @@ class ChainsThePassword(_Networked):
 
 @by_url("BACKEND-FAIL-03", url="{scheme}://localhost:9", grace=0.1)
 class WaitsForAWord(_Networked):
-    """A server that takes the connection and says nothing is waited for without end."""
+    """If a server accepts the connection and sends nothing, opening never ends."""
 
     async def connect(self, host):
         await super().connect(host)
@@ -211,7 +211,7 @@ class _Divides:
 
 @by_url("BACKEND-OPTION-01", options=_Divides)
 class DividesByItsOption(MemoryBackend):
-    """An option out of range is an error of arithmetic."""
+    """An option out of range raises a ZeroDivisionError."""
 
     def __init__(self, url, options):
         super().__init__(url)

@@ -1,4 +1,4 @@
-"""Queues whose put, whose topics or whose batches are broken."""
+"""Queues with broken puts, topics or batches."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ class CutsAtNul(QueueOver):
 
 @breaks("QUEUE-BODY-01")
 class TextBodies(QueueOver):
-    """Bodies travel as UTF-8 text, and what is none is replaced."""
+    """Bodies are sent as UTF-8 text; invalid bytes are replaced."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, [body.decode(errors="replace").encode() for body in bodies], delay=delay)
@@ -27,7 +27,7 @@ class TextBodies(QueueOver):
 
 @breaks("QUEUE-BODY-01", "QUEUE-DEAD-02")
 class DropsEmptyBodies(QueueOver):
-    """An empty body is no message."""
+    """An empty body is dropped."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, [body for body in bodies if body], delay=delay)
@@ -35,7 +35,7 @@ class DropsEmptyBodies(QueueOver):
 
 @breaks("QUEUE-BODY-02")
 class Deduplicates(QueueOver):
-    """Messages of one body are one message."""
+    """Messages with equal bodies are one message."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, list(dict.fromkeys(bodies)), delay=delay)
@@ -43,7 +43,7 @@ class Deduplicates(QueueOver):
 
 @breaks("QUEUE-BODY-02")
 class AcksByBody(QueueOver):
-    """An ack removes every message of that body."""
+    """Acknowledging removes every message with that body."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -69,7 +69,7 @@ class CutsLargeBodies(QueueOver):
 
 @breaks("QUEUE-BODY-04")
 class TakesTooLarge(QueueOver):
-    """A body over the declared size is cut instead of refused."""
+    """A body larger than declared is cut instead of refused."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, [body[:MAX] for body in bodies], delay=delay)
@@ -77,7 +77,7 @@ class TakesTooLarge(QueueOver):
 
 @breaks("QUEUE-BODY-04")
 class PutsHalfABatch(QueueOver):
-    """Of a batch with a body that is too large, those before it are put."""
+    """If a body of a batch is too large, those before it are still put."""
 
     async def put(self, topic, bodies, *, delay=0):
         for body in bodies:
@@ -85,7 +85,7 @@ class PutsHalfABatch(QueueOver):
 
 
 class _Renames(QueueOver):
-    """Keeps topics under other names."""
+    """Stores topics under other names."""
 
     def name(self, topic):
         return topic
@@ -114,7 +114,7 @@ class _Renames(QueueOver):
 
 @breaks("QUEUE-TOPIC-01")
 class EscapesToOne(_Renames):
-    """Topics collide after escaping: whatever a server does not like in a name becomes `_`."""
+    """Topics collide after escaping: each unsupported character becomes `_`."""
 
     def name(self, topic):
         return re.sub(r"[^\w-]", "_", topic)
@@ -122,7 +122,7 @@ class EscapesToOne(_Renames):
 
 @breaks("QUEUE-TOPIC-01")
 class IgnoresCase(_Renames):
-    """Topics that differ in case are one."""
+    """Topics that differ only in case are one topic."""
 
     def name(self, topic):
         return topic.lower()
@@ -130,7 +130,7 @@ class IgnoresCase(_Renames):
 
 @breaks("QUEUE-TOPIC-01")
 class Normalizes(_Renames):
-    """Topics that look alike are one: names are normalized as Unicode."""
+    """Topics are normalized as Unicode, so that topics that look alike are one."""
 
     def name(self, topic):
         return unicodedata.normalize("NFC", topic)
@@ -138,7 +138,7 @@ class Normalizes(_Renames):
 
 @breaks("QUEUE-TOPIC-01")
 class Strips(_Renames):
-    """Spaces at the end of a topic are lost."""
+    """Spaces at the end of a topic are removed."""
 
     def name(self, topic):
         return topic.rstrip(" ") or topic
@@ -154,7 +154,7 @@ class CutsTopics(_Renames):
 
 @breaks("QUEUE-TOPIC-03")
 class DefaultTopic(_Renames):
-    """The empty topic is one called `default`."""
+    """The empty topic becomes a topic named `default`."""
 
     def name(self, topic):
         return topic or "default"
@@ -162,7 +162,7 @@ class DefaultTopic(_Renames):
 
 @breaks("QUEUE-TOPIC-04")
 class OneGraveyard(_Renames):
-    """The dead letters of all topics are in one place, and are told apart by how their topics begin."""
+    """All dead letters are stored together, and found by a prefix of their topic."""
 
     async def drop(self, topic, *, limit):
         more = await self.inner.drop(f"{topic}-more", limit=limit)
@@ -171,7 +171,7 @@ class OneGraveyard(_Renames):
 
 @breaks("QUEUE-BATCH-01", raises=ArgumentError)
 class RefusesEmptyBatches(QueueOver):
-    """An empty batch is an error."""
+    """An empty batch raises an error."""
 
     async def put(self, topic, bodies, *, delay=0):
         if not bodies:
@@ -181,7 +181,7 @@ class RefusesEmptyBatches(QueueOver):
 
 @breaks("QUEUE-BATCH-02")
 class PutsTheFirstHundred(QueueOver):
-    """Of a batch the first hundred are put."""
+    """Only the first hundred messages of a batch are put."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, bodies[:100], delay=delay)
@@ -189,7 +189,7 @@ class PutsTheFirstHundred(QueueOver):
 
 @breaks("QUEUE-BATCH-04")
 class SettlesTheFirstHundred(QueueOver):
-    """Of a batch the first hundred are released."""
+    """Only the first hundred deliveries of a batch are released."""
 
     async def release(self, deliveries, *, delay=0):
         await self.inner.release(deliveries[:100], delay=delay)
@@ -197,7 +197,7 @@ class SettlesTheFirstHundred(QueueOver):
 
 @breaks("QUEUE-BATCH-06")
 class TakesAnyLimit(QueueOver):
-    """A limit of 0 is one of 1."""
+    """A limit of 0 is treated as 1."""
 
     async def receive(self, topic, *, limit, wait):
         return await self.inner.receive(topic, limit=max(1, limit), wait=wait)
@@ -205,7 +205,7 @@ class TakesAnyLimit(QueueOver):
 
 @breaks("QUEUE-BATCH-06")
 class TakesAnyDelay(QueueOver):
-    """A delay of minus one second is none."""
+    """A delay of minus one second is treated as no delay."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, bodies, delay=max(0, delay))
@@ -213,7 +213,7 @@ class TakesAnyDelay(QueueOver):
 
 @breaks("QUEUE-SHARE-05")
 class PutsBackwards(QueueOver):
-    """The messages of a batch are put in the other order, though `ordered` is declared."""
+    """The messages of a batch are put in reverse order, though `ordered` is declared."""
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(topic, list(bodies)[::-1], delay=delay)

@@ -1,4 +1,4 @@
-"""Queues whose receive is broken: its limit, its wait, its fairness, its cancellation."""
+"""Queues with a broken receive: its limit, wait, fairness or cancellation."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from mutants.kit import QueueOver, breaks
 
 @breaks("QUEUE-BATCH-03")
 class IgnoresLimit(QueueOver):
-    """A receive gives what is there, whatever its limit is."""
+    """A receive returns all ready messages, for any limit."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
@@ -45,7 +45,7 @@ class CountsFromZero(QueueOver):
 
 @breaks("QUEUE-WAIT-02", "QUEUE-RELEASE-02", "QUEUE-DEAD-07")
 class LooksAtTheEnd(QueueOver):
-    """A receive looks when it begins and when its wait is over, and never between."""
+    """A receive looks for messages only at the beginning and the end of its wait."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=0)
@@ -57,7 +57,7 @@ class LooksAtTheEnd(QueueOver):
 
 @breaks("QUEUE-WAIT-03")
 class NeverWaits(QueueOver):
-    """A receive returns at once, whatever its wait is."""
+    """A receive returns at once, for any wait."""
 
     async def receive(self, topic, *, limit, wait):
         return await self.inner.receive(topic, limit=limit, wait=0)
@@ -65,7 +65,7 @@ class NeverWaits(QueueOver):
 
 @breaks("QUEUE-WAIT-03")
 class WaitsForEver(QueueOver):
-    """A receive returns when a message comes, and not before."""
+    """A receive returns only when a message arrives."""
 
     async def receive(self, topic, *, limit, wait):
         return await self.inner.receive(topic, limit=limit, wait=600 if wait else 0)
@@ -73,7 +73,7 @@ class WaitsForEver(QueueOver):
 
 @breaks("QUEUE-WAIT-04")
 class OneAtATime(QueueOver):
-    """One connection for all: while a receive waits, everything else waits for it."""
+    """All operations share one connection, and wait while a receive waits."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -95,13 +95,13 @@ class BlocksTheLoop(QueueOver):
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=0)
         if not found and wait:
-            time.sleep(min(wait, 1))  # noqa: ASYNC251 - that is what is wrong with it
+            time.sleep(min(wait, 1))  # noqa: ASYNC251 - this is the defect
         return found or await self.inner.receive(topic, limit=limit, wait=0)
 
 
 @breaks("QUEUE-SHARE-01")
 class Prefetches(QueueOver):
-    """A receive takes ten messages, and keeps those over its limit to itself."""
+    """A receive takes ten messages, and keeps those above its limit."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -115,7 +115,7 @@ class Prefetches(QueueOver):
 
 @breaks("QUEUE-SHARE-02")
 class Favourites(QueueOver):
-    """Receivers are served by turns that one of them never gets."""
+    """Receivers take turns, but one of them never gets a turn."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -131,7 +131,7 @@ class Favourites(QueueOver):
 
 @breaks("QUEUE-SHARE-02")
 class DeliversTwice(QueueOver):
-    """Two receives that look at the same time get the same message."""
+    """Two concurrent receives get the same message."""
 
     last = ()
 
@@ -147,7 +147,7 @@ class DeliversTwice(QueueOver):
 
 @breaks("QUEUE-SHARE-03")
 class DeafToOthers(QueueOver):
-    """A waiting receive is woken by puts of its own backend only."""
+    """Only puts of its own backend wake a waiting receive."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -171,7 +171,7 @@ class DeafToOthers(QueueOver):
 
 @breaks("QUEUE-SHARE-04")
 class PrivateTopics(QueueOver):
-    """What was put by one backend is received by that one only, until it is released."""
+    """Only the backend that put a message receives it, until it is released."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -187,11 +187,11 @@ class PrivateTopics(QueueOver):
 
 @breaks("QUEUE-CANCEL-01", "QUEUE-CANCEL-02")
 class LosesOnCancellation(QueueOver):
-    """A receive that is cancelled after it has taken messages forgets that it has them, and they are gone."""
+    """A receive that is cancelled after it took messages loses them."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
-        await self.inner.ack(found)  # as a plain BLPOP takes them away at once
+        await self.inner.ack(found)  # like a plain BLPOP, which removes them at once
         await asyncio.sleep(0)
         await self.inner.put(topic, [each.body for each in found])
         return await self.inner.receive(topic, limit=len(found), wait=0) if found else []
@@ -199,7 +199,7 @@ class LosesOnCancellation(QueueOver):
 
 @breaks("QUEUE-CANCEL-03")
 class LosesTheWakeUp(QueueOver):
-    """One receiver is woken for each put; if that one was cancelled, nobody is."""
+    """Each put wakes one receiver; if that one was cancelled, no receiver is woken."""
 
     waiting: ClassVar[dict[str, list[asyncio.Future]]] = {}
 
@@ -222,7 +222,7 @@ class LosesTheWakeUp(QueueOver):
 
 @breaks("QUEUE-CANCEL-04")
 class KeepsTheLock(QueueOver):
-    """A put that is cancelled keeps the lock that it had taken."""
+    """A cancelled put keeps the lock that it took."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -237,7 +237,7 @@ class KeepsTheLock(QueueOver):
 
 @breaks("QUEUE-CANCEL-05")
 class SettlesTooEarly(QueueOver):
-    """A release is noted as done before it is sent; one that was cancelled between is never sent."""
+    """A release is recorded as done before it is sent; if it is cancelled in between, it is never sent."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -252,7 +252,7 @@ class SettlesTooEarly(QueueOver):
 
 @breaks("QUEUE-CANCEL-06")
 class SinksTogether(QueueOver):
-    """Puts are sent by the first of a batch; when that one is cancelled, all of them are."""
+    """The first put of a batch sends the whole batch; if it is cancelled, all puts are."""
 
     def __init__(self, inner):
         super().__init__(inner)

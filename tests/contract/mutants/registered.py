@@ -1,4 +1,4 @@
-"""Registers the mutants that are opened by URL: other processes import this before they open one."""
+"""Register the mutants that are opened by URL. Other processes import this before they open one."""
 
 from brrr_core.plugins import register
 from mutants.liars import MANIFESTS

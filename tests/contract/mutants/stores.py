@@ -1,4 +1,4 @@
-"""Stores whose reads, writes, keys or values are broken."""
+"""Stores with broken reads, writes, keys or values."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ MAX = 64 * 1024 * 1024
 
 @breaks("STORE-READ-01")
 class SortsReads(StoreOver):
-    """A read gives its values in the order of the keys' names, not of its arguments."""
+    """A read returns its values in the order of the key names, not of its arguments."""
 
     async def read(self, keys):
         return await self.inner.read(sorted(keys))
@@ -18,14 +18,14 @@ class SortsReads(StoreOver):
 
 @breaks("STORE-READ-01")
 class ReadsOnce(StoreOver):
-    """A key that is asked twice in one batch is answered once."""
+    """If a key occurs twice in a batch, it is answered once."""
 
     async def read(self, keys):
         return await self.inner.read(list(dict.fromkeys(keys)))
 
 
 class _Caches(StoreOver):
-    """Keeps what it has read."""
+    """Caches the records that it reads."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -43,12 +43,12 @@ class _Caches(StoreOver):
 
 @breaks("STORE-READ-02")
 class StaleAfterSwap(_Caches):
-    """A read after a swap gives what was there before: the cache knows of writes only."""
+    """A read after a swap returns the old record: only writes update the cache."""
 
 
 @breaks("STORE-READ-03")
 class StaleAfterOthers(_Caches):
-    """A read gives what was there before another backend changed it: the cache knows of its own changes only."""
+    """A read misses changes of another backend: only its own changes update the cache."""
 
     async def swap(self, swaps):
         done = await self.inner.swap(swaps)
@@ -59,7 +59,7 @@ class StaleAfterOthers(_Caches):
 
 @breaks("STORE-WRITE-01")
 class WritesOnce(StoreOver):
-    """A write does not change what is there."""
+    """A write does not change an existing record."""
 
     async def write(self, items):
         await self.inner.swap([Swap(key, None, value) for key, value in items])
@@ -67,7 +67,7 @@ class WritesOnce(StoreOver):
 
 @breaks("STORE-WRITE-01")
 class FirstOfTwo(StoreOver):
-    """Of a key that stands twice in a batch, the first value stays."""
+    """If a key occurs twice in a batch, its first value stays."""
 
     async def write(self, items):
         await self.inner.write(list(items)[::-1])
@@ -75,7 +75,7 @@ class FirstOfTwo(StoreOver):
 
 @breaks("STORE-WRITE-02")
 class WritesTheFirstHundred(StoreOver):
-    """Of a batch the first hundred items are written."""
+    """Only the first hundred items of a batch are written."""
 
     async def write(self, items):
         await self.inner.write(items[:100])
@@ -83,14 +83,14 @@ class WritesTheFirstHundred(StoreOver):
 
 @breaks("STORE-WRITE-02", "STORE-SWAP-05")
 class ResultsOutOfOrder(StoreOver):
-    """The results of a batch of swaps come as they were done: those that took place first."""
+    """The results of a batch of swaps are reordered: successful swaps come first."""
 
     async def swap(self, swaps):
         return sorted(await self.inner.swap(swaps), reverse=True)
 
 
 class _Renames(StoreOver):
-    """Keeps records under other keys."""
+    """Stores records under other keys."""
 
     def name(self, key):
         return key
@@ -107,7 +107,7 @@ class _Renames(StoreOver):
 
 @breaks("STORE-KEY-01")
 class OneKind(_Renames):
-    """Records of one hash are one record, whatever their kind."""
+    """Records with one hash are one record, for all kinds."""
 
     def name(self, key):
         return Key("value", key.call_hash)
@@ -115,7 +115,7 @@ class OneKind(_Renames):
 
 @breaks("STORE-KEY-02")
 class IgnoresCaseOfHashes(_Renames):
-    """Hashes that differ in case are one, as in a case-insensitive column."""
+    """Hashes that differ only in case are one, as in a case-insensitive column."""
 
     def name(self, key):
         return key._replace(call_hash=key.call_hash.lower())
@@ -123,7 +123,7 @@ class IgnoresCaseOfHashes(_Renames):
 
 @breaks("STORE-KEY-02")
 class EscapesHashes(_Renames):
-    """What a file name may not hold becomes `_` in a hash."""
+    """Characters that a file name may not contain become `_` in a hash."""
 
     def name(self, key):
         return key._replace(call_hash=key.call_hash.replace("/", "_").replace("*", "_"))
@@ -131,7 +131,7 @@ class EscapesHashes(_Renames):
 
 @breaks("STORE-KEY-02")
 class JoinsKeys(_Renames):
-    """Kind and hash are joined without an escape, so that one key can be written as another."""
+    """Kind and hash are joined without escaping, so that two keys can collide."""
 
     def name(self, key):
         return Key("value", f"{key.kind}/{key.call_hash}".removeprefix("value/"))
@@ -146,7 +146,7 @@ class CutsHashes(_Renames):
 
 
 class _Changes(StoreOver):
-    """Keeps other values than it was given."""
+    """Stores changed values."""
 
     def value(self, value):
         return value
@@ -168,7 +168,7 @@ class CutsValuesAtNul(_Changes):
 
 @breaks("STORE-VALUE-01")
 class TextValues(_Changes):
-    """Values are kept as UTF-8 text, and what is none is replaced."""
+    """Values are stored as UTF-8 text; invalid bytes are replaced."""
 
     def value(self, value):
         return value.decode(errors="replace").encode()
@@ -176,7 +176,7 @@ class TextValues(_Changes):
 
 @breaks("STORE-VALUE-01", "STORE-SWAP-04")
 class EmptyIsAbsent(StoreOver):
-    """An empty value reads as absent."""
+    """An empty value is read as absent."""
 
     async def read(self, keys):
         return [value or None for value in await self.inner.read(keys)]
@@ -192,7 +192,7 @@ class CutsValues(_Changes):
 
 @breaks("STORE-VALUE-03")
 class TakesTooLargeValues(_Changes):
-    """A value over the declared size is cut instead of refused."""
+    """A value larger than declared is cut instead of refused."""
 
     def value(self, value):
         return value[:MAX]
@@ -200,7 +200,7 @@ class TakesTooLargeValues(_Changes):
 
 @breaks("STORE-VALUE-03")
 class WritesHalfABatch(StoreOver):
-    """Of a batch with a value that is too large, those before it are written."""
+    """If a value of a batch is too large, those before it are still written."""
 
     async def write(self, items):
         for item in items:

@@ -1,4 +1,4 @@
-"""Stores whose swap is broken."""
+"""Stores with a broken swap."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from mutants.kit import StoreOver, breaks
 
 
 class _OneByOne(StoreOver):
-    """Does the swaps of a batch one after the other."""
+    """Executes the swaps of a batch one after the other."""
 
     async def one(self, key, expected, new):
         return (await self.inner.swap([Swap(key, expected, new)]))[0]
@@ -22,7 +22,7 @@ class _OneByOne(StoreOver):
 
 @breaks("STORE-SWAP-01")
 class Creates(_OneByOne):
-    """A swap that expects nothing writes over what is there."""
+    """A swap that expects no record overwrites an existing one."""
 
     async def one(self, key, expected, new):
         if expected is None and new is not None:
@@ -33,7 +33,7 @@ class Creates(_OneByOne):
 
 @breaks("STORE-SWAP-02")
 class ComparesTheBeginning(_OneByOne):
-    """A swap takes place if what is there begins with what it expects."""
+    """A swap succeeds if the record begins with the expected bytes."""
 
     async def one(self, key, expected, new):
         (old,) = await self.inner.read([key])
@@ -44,7 +44,7 @@ class ComparesTheBeginning(_OneByOne):
 
 @breaks("STORE-SWAP-02")
 class ComparesAsText(_OneByOne):
-    """A swap compares what it expects without case and surrounding spaces, as some servers compare text."""
+    """A swap ignores case and surrounding spaces, as some servers compare text."""
 
     async def one(self, key, expected, new):
         (old,) = await self.inner.read([key])
@@ -63,7 +63,7 @@ class LeavesEmpty(_OneByOne):
 
 @breaks("STORE-SWAP-03")
 class DeletesAnything(_OneByOne):
-    """A delete does not look at what it expects."""
+    """A delete ignores the expected record."""
 
     async def one(self, key, expected, new):
         (old,) = await self.inner.read([key])
@@ -72,7 +72,7 @@ class DeletesAnything(_OneByOne):
 
 @breaks("STORE-SWAP-04")
 class NothingIsEmpty(_OneByOne):
-    """A swap that expects nothing also replaces an empty record."""
+    """A swap that expects no record also replaces an empty record."""
 
     async def one(self, key, expected, new):
         return await super().one(key, expected, new) or (not expected and await super().one(key, b"", new))
@@ -80,7 +80,7 @@ class NothingIsEmpty(_OneByOne):
 
 @breaks("STORE-SWAP-05")
 class AllOrNothing(StoreOver):
-    """If one swap of a batch fails, none takes place."""
+    """If one swap of a batch fails, all fail."""
 
     async def swap(self, swaps):
         found = await self.inner.read([swap.key for swap in swaps])
@@ -91,7 +91,7 @@ class AllOrNothing(StoreOver):
 
 @breaks("STORE-SWAP-06")
 class ComparesFirst(_OneByOne):
-    """All swaps of a batch are compared with what was there before it."""
+    """All swaps of a batch are compared with the records before the batch."""
 
     async def swap(self, swaps):
         found = await self.inner.read([swap.key for swap in swaps])
@@ -104,7 +104,7 @@ class ComparesFirst(_OneByOne):
 
 @breaks("STORE-SWAP-06")
 class LastOfTwo(StoreOver):
-    """Of the swaps of one key in a batch, the last one counts for all."""
+    """If a batch has several swaps of one key, only the last is executed, for all of them."""
 
     async def swap(self, swaps):
         last = {swap.key: swap for swap in swaps}
@@ -114,7 +114,7 @@ class LastOfTwo(StoreOver):
 
 @breaks("STORE-SWAP-07")
 class SameIsFalse(_OneByOne):
-    """A swap that changes nothing says that it did not take place, as a count of changed rows does."""
+    """A swap that changes nothing returns False, like a count of changed rows."""
 
     async def one(self, key, expected, new):
         return await super().one(key, expected, new) and expected != new
@@ -122,7 +122,7 @@ class SameIsFalse(_OneByOne):
 
 @breaks("STORE-RACE-01", "STORE-RACE-02", "STORE-RACE-03", "STORE-LINEAR-01")
 class ChecksThenActs(_OneByOne):
-    """A swap reads, compares, and then writes: others come between."""
+    """A swap reads, compares and then writes; other swaps can come in between."""
 
     async def one(self, key, expected, new):
         (old,) = await self.inner.read([key])
@@ -135,7 +135,7 @@ class ChecksThenActs(_OneByOne):
 
 @breaks("STORE-RACE-03")
 class LosesUpdates(_OneByOne):
-    """A replacement reads, compares, and then writes; creating and deleting are atomic."""
+    """A replacement reads, compares and then writes; creating and deleting are atomic."""
 
     async def one(self, key, expected, new):
         if expected is None or new is None:
@@ -150,7 +150,7 @@ class LosesUpdates(_OneByOne):
 
 @breaks("STORE-RACE-02")
 class TwoDeleters(_OneByOne):
-    """A delete compares, and then deletes: two of them both say that they did."""
+    """A delete compares and then deletes, so that two concurrent deletes both succeed."""
 
     async def one(self, key, expected, new):
         if new is not None or expected is None:
@@ -164,7 +164,7 @@ class TwoDeleters(_OneByOne):
 
 @breaks("STORE-RACE-01")
 class RetriesBlindly(_OneByOne):
-    """A swap that collides with another is sent again, though the first attempt took place, and then says False."""
+    """A swap that collides is sent again although it succeeded, and then returns False."""
 
     busy = 0
 
@@ -181,7 +181,7 @@ class RetriesBlindly(_OneByOne):
 
 @breaks("STORE-CANCEL-01")
 class WritesInPieces(StoreOver):
-    """A value is written in two pieces, and a cancellation comes between."""
+    """A value is written in two pieces, and a cancellation can come in between."""
 
     async def write(self, items):
         await self.inner.write([(key, value[: len(value) // 2]) for key, value in items])
@@ -191,7 +191,7 @@ class WritesInPieces(StoreOver):
 
 @breaks("STORE-CANCEL-02")
 class SwapsSinkTogether(StoreOver):
-    """Swaps are sent by the first of a batch; when that one is cancelled, all of them are."""
+    """The first swap of a batch sends the whole batch; if it is cancelled, all swaps are."""
 
     def __init__(self, inner):
         super().__init__(inner)

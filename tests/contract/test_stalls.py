@@ -1,4 +1,4 @@
-"""A machine that is too busy is no verdict: the rule is run again, and a backend that is to blame still fails."""
+"""A rule without a verdict, because the machine stalled, is run again; a broken backend still fails."""
 
 import time
 
@@ -12,7 +12,7 @@ from brrr_core.plugins.builtin import MEMORY
 
 
 def stalling(times: int) -> type[Sound]:
-    """A backend that blocks the loop beyond its lease in so many acks."""
+    """Return a backend that blocks the loop for longer than its lease in its first `times` acknowledgements."""
 
     class Stalls(QueueOver):
         left = times
@@ -20,23 +20,23 @@ def stalling(times: int) -> type[Sound]:
         async def ack(self, deliveries):
             if deliveries and type(self).left:
                 type(self).left -= 1
-                time.sleep(LEASE * 1.2)  # noqa: ASYNC251 - the machine's hiccup
+                time.sleep(LEASE * 1.2)  # noqa: ASYNC251 - simulates a stalled machine
             await self.inner.ack(deliveries)
 
     return type("Stalling", (Sound,), {"queue_kind": Stalls})
 
 
-def test_a_rule_is_run_again_when_a_lease_ran_out_meanwhile() -> None:
+def test_rule_is_run_again_after_a_stall_expired_a_lease() -> None:
     outcome = run_rule(find("QUEUE-ACK-01"), target_of(stalling(1), MEMORY), "seed")
 
     assert outcome.status is Status.PASSED, outcome.reason
 
 
-def test_a_backend_that_always_stalls_fails() -> None:
+def test_backend_that_always_stalls_fails() -> None:
     outcome = run_rule(find("QUEUE-ACK-01"), target_of(stalling(100), MEMORY), "seed")
 
     assert outcome.status is Status.FAILED
-    assert f"{TRIES} times this machine was too busy" in outcome.reason
+    assert f"this machine was too busy {TRIES} times" in outcome.reason
 
 
 class FailsWhileStalled(QueueOver):
@@ -44,12 +44,12 @@ class FailsWhileStalled(QueueOver):
 
     async def put(self, topic, bodies, *, delay=0):
         type(self).runs += 1
-        time.sleep(0.3)  # noqa: ASYNC251 - the machine's hiccup
+        time.sleep(0.3)  # noqa: ASYNC251 - simulates a stalled machine
         await self.inner.put(topic, [], delay=delay)
 
 
 @pytest.mark.parametrize("rule", ["QUEUE-WAIT-01"])
-def test_a_failure_while_the_loop_stood_still_is_tried_again_and_then_stands(rule: str) -> None:
+def test_failure_during_stalls_is_retried_and_then_reported(rule: str) -> None:
     kind = type("Failing", (Sound,), {"queue_kind": FailsWhileStalled})
 
     outcome = run_rule(find(rule), target_of(kind, MEMORY), "seed")

@@ -1,6 +1,6 @@
-"""What pytest is told once a contract class is collected: that its rules are all run, and none is waved through.
+"""A pytest plugin which checks that every rule of a contract class is run, and that no mark bypasses one.
 
-The plugin registers itself at the first contract class, so that it costs nothing elsewhere.
+The first contract class registers it, so that other test suites do not pay for it.
 """
 
 import os
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["ALLOWED", "PARTIAL", "watch"]
 
 PARTIAL: Final = "BRRR_CONTRACT_PARTIAL"
-"""The environment variable by which rules may be deselected and skipped while one works on them."""
+"""The environment variable that allows an author to deselect and skip rules while working on them."""
 
 NAME: Final = "brrr-contract"
 
 ALLOWED: Final = pytest.StashKey[bool]()
-"""Set on a test whose rule the kit itself has found not to apply, or allows to be skipped or to fail."""
+"""Set on a test if the kit itself decided that its rule does not apply, or may be skipped or fail."""
 
 
 def watch(config: pytest.Config, kind: "type[Contract]") -> None:
-    """See that every rule of a contract class is run."""
+    """Ensure that every rule of a contract class is run."""
     plugin = config.pluginmanager.get_plugin(NAME)
-    if not isinstance(plugin, Collecting):
-        plugin = Collecting()
+    if not isinstance(plugin, CompletenessCheck):
+        plugin = CompletenessCheck()
         config.pluginmanager.register(plugin, NAME)
     plugin.classes[kind] = None
 
 
-class Collecting:
-    """Compares what was collected with what is run."""
+class CompletenessCheck:
+    """Compares the collected rules with those that are run."""
 
     def __init__(self) -> None:
         self.classes: dict[type[Contract], None] = {}
@@ -45,7 +45,7 @@ class Collecting:
     def pytest_collection_modifyitems(
         self, session: pytest.Session, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
-        """After everybody has deselected: a test that fails, for each class that misses rules."""
+        """After all other plugins have deselected, add a failing test for each class that lacks rules."""
         parents = {_class_of(item): item.parent for item in items}
         result = yield
         left = {(_class_of(item), rule.id) for item in items if (rule := _rule_of(item))}
@@ -59,7 +59,7 @@ class Collecting:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A rule that is skipped, or expected to fail, by other means than the class's own attributes has failed."""
+        """Report a rule as failed if a mark or fixture, and not an attribute of the class, skips or xfails it."""
         report = yield
         rule = _rule_of(item)
         if rule is None or report.outcome != "skipped" or item.stash.get(ALLOWED, False) or os.environ.get(PARTIAL):
@@ -69,10 +69,9 @@ class Collecting:
             del report.wasxfail
         report.outcome = "failed"
         report.longrepr = (
-            f"{rule.id} is waved through by a mark or a fixture, and proves nothing: "
-            f"{reason[2] if isinstance(reason, tuple) else reason}\n"
-            f"A rule that must fail stands in `expected_failures`, with a reason. {PARTIAL}=1 in the environment lets "
-            "rules be skipped while you work on them."
+            f"A mark or a fixture bypasses {rule.id}: {reason[2] if isinstance(reason, tuple) else reason}\n"
+            "Name a rule that must fail in `expected_failures`, with a reason. "
+            f"Set {PARTIAL}=1 in the environment to skip rules while you work on them."
         )
         return report
 
@@ -82,37 +81,35 @@ def _class_of(item: pytest.Item) -> type | None:
 
 
 def _rule_of(item: pytest.Item) -> Rule | None:
-    """The rule that a test is for, None for other tests."""
+    """Return the rule of a test, None for other tests."""
     spec: Any = getattr(item, "callspec", None)
     rule = spec.params.get("rule") if spec is not None else None
     return rule if isinstance(rule, Rule) else None
 
 
 class Incomplete(pytest.Item):
-    """Stands for the rules of a class that were left out."""
+    """A test that stands for the omitted rules of a class."""
 
     kind: type
     missing: list[str]
 
     @classmethod
     def of(cls, parent: pytest.Collector, kind: type, missing: list[str]) -> "Incomplete":
-        """The test that stands beside those of the class."""
+        """Make the test, beside those of the class."""
         made: Incomplete = cls.from_parent(parent, name="every_rule")  # pyright: ignore[reportUnknownMemberType]
         made.kind, made.missing = kind, missing
         return made
 
     def runtest(self) -> None:
         """Fail, or say that the run is partial."""
-        what = (
-            f"{self.kind.__qualname__} leaves out {len(self.missing)} rules of the contract: {', '.join(self.missing)}"
-        )
+        what = f"{self.kind.__qualname__} omits {len(self.missing)} rules of the contract: {', '.join(self.missing)}"
         if os.environ.get(PARTIAL):
             pytest.skip(f"a partial run: {what}")
         raise ContractError(
             what,
-            remedy=f"Run them all; while you work on some, {PARTIAL}=1 in the environment lets the others be left out.",
+            remedy=f"Run all rules. To omit some while you work on others, set {PARTIAL}=1 in the environment.",
         )
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Where it is shown."""
+        """Return the location that pytest shows."""
         return self.path, None, self.name

@@ -1,19 +1,19 @@
-"""Whether the event loop stood still: on a busy machine a lease may run out with nobody to blame."""
+"""Detect a stalled event loop: on a busy machine a lease may expire through no fault of the backend."""
 
 from asyncio import TimerHandle, get_running_loop
 from typing import Final, Self
 
-__all__ = ["Pulse"]
+__all__ = ["StallDetector"]
 
-BEAT: Final = 0.02
-"""Seconds between two looks at the clock."""
+INTERVAL: Final = 0.02
+"""Seconds between two readings of the clock."""
 
 
-class Pulse:
-    """Looks at the clock while it is entered. Callbacks, and no task: a rule counts the tasks of its loop.
+class StallDetector:
+    """Reads the clock periodically inside `async with`. It uses callbacks, since rules count the tasks of the loop.
 
     Args:
-        longest: Seconds between two looks from which on the loop counts as stalled.
+        longest: The loop counts as stalled if more seconds pass between two readings.
     """
 
     def __init__(self, longest: float) -> None:
@@ -24,20 +24,20 @@ class Pulse:
 
     async def __aenter__(self) -> Self:
         self._last = get_running_loop().time()
-        self._beat()
+        self._tick()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._look()
+        self._read_clock()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _beat(self) -> None:
-        self._look()
-        self._timer = get_running_loop().call_later(BEAT, self._beat)
+    def _tick(self) -> None:
+        self._read_clock()
+        self._timer = get_running_loop().call_later(INTERVAL, self._tick)
 
-    def _look(self) -> None:
+    def _read_clock(self) -> None:
         now = get_running_loop().time()
         self.stalled = self.stalled or now - self._last > self._longest
         self._last = now
