@@ -86,7 +86,7 @@ class DeadLetter:
 
 
 class QueueStats(NamedTuple):
-    """The number of messages of a topic in each state; approximate if the server's own figures are."""
+    """The number of messages of a topic in each state. Approximate if the server reports approximate figures."""
 
     ready: int
     leased: int

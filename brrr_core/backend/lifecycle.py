@@ -1,4 +1,4 @@
-"""The life of a backend: opened from one URL, closed whatever happened, never carried into another process."""
+"""The life cycle of a backend: opened in one process and event loop, and always closed."""
 
 import asyncio
 import logging
@@ -21,32 +21,32 @@ from brrr_core.errors import (
     RoleError,
 )
 
-__all__ = ["Backend", "Roles", "patiently"]
+__all__ = ["Backend", "Roles", "retry_while_unavailable"]
 
 ResultT = TypeVar("ResultT")
 RoleT = TypeVar("RoleT", Queue, Store, Cache)
 
 FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 2.0
-"""Seconds between two attempts to open a backend, at most. A random part of up to half is left out."""
+MAX_PAUSE: Final = 2.0
+"""The first and the longest pause between two attempts to open a backend, in seconds. Up to half is cut at random."""
 
-CUT_OFF: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-"""Errors of TLS by which a server goes away, or is not there yet."""
+CONNECTION_LOST: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""TLS errors that mean that the server went away, or is not ready yet."""
 
 _log: Final = logging.getLogger("brrr.backend")
 
 
-async def patiently(attempt: Callable[[], Awaitable[ResultT]], seconds: float) -> ResultT:
-    """Return the result of `attempt`, which is made again while the server behind a backend is unavailable.
+async def retry_while_unavailable(attempt: Callable[[], Awaitable[ResultT]], seconds: float) -> ResultT:
+    """Call `attempt` until it succeeds, while it raises `BackendUnavailableError`. Return its result.
 
-    The log says once that it waits. Other errors are raised at once, `BackendRefusedError` among them.
+    It logs once that it waits. Other errors, such as `BackendRefusedError`, are raised at once.
 
     Args:
-        attempt: Leaves nothing behind when it fails.
-        seconds: How long to try. The last attempt begins within that time.
+        attempt: The operation. It must clean up after a failure.
+        seconds: The time limit in seconds. The last attempt begins within it.
 
     Raises:
-        BackendUnavailableError: The last attempt's, with the number of attempts and how long they took.
+        BackendUnavailableError: The error of the last attempt, with the number of attempts and the time that they took.
     """
     loop = asyncio.get_running_loop()
     begun, attempts, pause = loop.time(), 0, FIRST_PAUSE
@@ -62,18 +62,18 @@ async def patiently(attempt: Callable[[], Awaitable[ResultT]], seconds: float) -
             if attempts == 1:
                 _log.warning("%s Waiting for it, for up to %g s.", error, seconds)
         await asyncio.sleep(min(uniform(pause / 2, pause), begun + seconds - loop.time()))  # noqa: S311 - jitter
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_PAUSE)
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether somebody has to mend a login or a certificate: waiting does not help."""
+    """Whether a login or a certificate must be fixed, so that waiting does not help."""
     each: BaseException | None = error
     looked_at: set[int] = set()  # a chain of causes and contexts can be a ring
     while each is not None and id(each) not in looked_at:
         looked_at.add(id(each))
         if isinstance(each, BackendRefusedError):
             return True
-        if isinstance(each, ssl.SSLError) and not isinstance(each, CUT_OFF):
+        if isinstance(each, ssl.SSLError) and not isinstance(each, CONNECTION_LOST):
             return True
         each = each.__cause__ or each.__context__
     return False
@@ -81,7 +81,7 @@ def _is_refusal(error: BaseException) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What an opened backend offers; None for a role that it does not have."""
+    """The roles of an open backend. A role that it does not offer is None."""
 
     queue: Queue | None = None
     store: Store | None = None
@@ -89,50 +89,51 @@ class Roles:
 
 
 class Backend(ABC):
-    """Owns the connections behind one URL, and offers its roles while it is open.
+    """Owns the connections of one URL, and offers its roles while it is open.
 
-    A backend class implements `start` and `stop`; opening, closing and the refusals are here, the same for all.
-    Use it as `async with backend:`. One backend belongs to one event loop of one process.
+    A backend class implements `start` and `stop`. This base class opens and closes it, and refuses wrong use.
+    Use it as `async with backend:`. A backend belongs to one event loop of one process.
     """
 
     manifest: BackendManifest | None = None
-    """What the backend can do; set where it is made from a URL, None where it was made by hand."""
+    """The manifest, if the backend was made from a URL; otherwise None."""
 
     retry_for: float = 0.0
-    """Seconds for which `open` tries again while the server is unavailable. A backend sets it from its options."""
+    """Seconds for which `open` retries while the server is unavailable. A backend sets it from its options."""
 
     _roles: Roles | None = None
     _pid: int = 0
 
     @abstractmethod
     async def start(self) -> Roles:
-        """Connect once, and give the roles.
+        """Connect once, and return the roles.
 
         Raises:
-            BackendUnavailableError: The server cannot be reached; with its address and the cause, in bounded time.
-            BackendRefusedError: The server answers, and does not let this client in.
-            BackendError: Trying again does not help.
+            BackendUnavailableError: The server cannot be reached. It is raised in bounded time, and has the address and
+                the cause.
+            BackendRefusedError: The server responds but refuses this client.
+            BackendError: Another problem, which a retry does not solve.
         """
 
     @abstractmethod
     async def stop(self) -> None:
-        """Release every connection, task and thread. Called once after each `start`, also after one that failed."""
+        """Close every connection, task and thread. Called once after each `start`, even if that failed."""
 
     async def setup(self) -> list[str]:
-        """Create what must exist before use (tables, streams, folders), idempotently. Says what it did, a line each."""
+        """Create tables, streams or folders that do not exist yet. Return one line for each thing that it did."""
         return []
 
     async def open(self) -> None:
-        """Open the backend; try again for `retry_for` seconds while its server is unavailable.
+        """Open the backend. Retry for `retry_for` seconds while its server is unavailable.
 
-        After each attempt that fails, what was opened so far is closed again.
+        After each failed attempt, `stop` closes everything that was opened.
 
         Raises:
-            BackendError: It is open already, or the last `start` raised it.
+            BackendError: The backend is open already, or the last `start` raised this error.
         """
         if self._roles is not None:
-            raise BackendClosedError("this backend is open already", remedy="Open it once, or open a second one.")
-        self._roles = await patiently(self._start, self.retry_for)
+            raise BackendClosedError("this backend is open already", remedy="Open it once, or make a second backend.")
+        self._roles = await retry_while_unavailable(self._start, self.retry_for)
         self._pid = os.getpid()
 
     async def _start(self) -> Roles:
@@ -143,7 +144,7 @@ class Backend(ABC):
             raise
 
     async def close(self) -> None:
-        """Close the backend. Closing what is not open does nothing."""
+        """Close the backend. If it is not open, do nothing."""
         if self._roles is not None:
             self._roles = None
             await self.stop()
@@ -159,47 +160,47 @@ class Backend(ABC):
 
     @property
     def roles(self) -> Roles:
-        """What the open backend offers.
+        """The roles of the open backend.
 
         Raises:
-            BackendClosedError: It is not open.
-            ForkedError: It was opened in another process.
+            BackendClosedError: The backend is not open.
+            ForkedError: The backend was opened in another process.
         """
         if self._roles is None:
             raise BackendClosedError("this backend is not open", remedy="Use it inside `async with`.")
         if self._pid != os.getpid():
             raise ForkedError(
-                f"this backend was opened in process {self._pid} and is used in process {os.getpid()}",
-                remedy="Open a backend of its own in each process.",
+                f"this backend was opened in process {self._pid}, but is used in process {os.getpid()}",
+                remedy="Open a separate backend in each process.",
             )
         return self._roles
 
     @property
     def queue(self) -> Queue:
-        """The queue. Raises `RoleError` where the backend has none, and what `roles` raises."""
-        return _offered(self.roles.queue, "queue", self)
+        """The queue. Raises `RoleError` if the backend has no queue, and the errors of `roles`."""
+        return _required_role(self.roles.queue, "queue", self)
 
     @property
     def store(self) -> Store:
-        """The store. Raises `RoleError` where the backend has none, and what `roles` raises."""
-        return _offered(self.roles.store, "store", self)
+        """The store. Raises `RoleError` if the backend has no store, and the errors of `roles`."""
+        return _required_role(self.roles.store, "store", self)
 
     @property
     def cache(self) -> Cache:
-        """The cache. Raises `RoleError` where the backend has none, and what `roles` raises."""
-        return _offered(self.roles.cache, "cache", self)
+        """The cache. Raises `RoleError` if the backend has no cache, and the errors of `roles`."""
+        return _required_role(self.roles.cache, "cache", self)
 
     def __reduce__(self) -> NoReturn:
         raise ForkedError(
             f"a {type(self).__name__} cannot be pickled",
-            remedy="Send its URL, and open a backend from it in the other process.",
+            remedy="Send its URL, and open a new backend in the other process.",
         )
 
 
-def _offered(role: RoleT | None, name: str, backend: Backend) -> RoleT:
+def _required_role(role: RoleT | None, name: str, backend: Backend) -> RoleT:
     if role is None:
         raise RoleError(
             f"{type(backend).__name__} offers no {name}",
-            remedy=f"Name another backend for the {name}, by its URL.",
+            remedy=f"Pass the URL of another backend for the {name}.",
         )
     return role

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from brrr_core.backend.lifecycle import patiently
+from brrr_core.backend.lifecycle import retry_while_unavailable
 from brrr_core.cli.opening import named_urls
 from brrr_core.cli.options import NO_URLS, AsJson, Verbose
 from brrr_core.cli.output import write_json, write_line
@@ -29,7 +29,7 @@ async def setup(
         raise UrlError("no backend is named", remedy="Pass URLs like sqlite:///brrr.db, or set BRRR_QUEUE.")
     for url in named:
         backend = open_backend(url)
-        done = await patiently(backend.setup, backend.retry_for)
+        done = await retry_while_unavailable(backend.setup, backend.retry_for)
         async with backend:
             pass
         shown = mask_url(url, backend_manifest(parse_url(url).url.scheme).options)

@@ -96,7 +96,7 @@ class TaskSignature:
         required = [parameter.name for parameter in self._positional[len(args) :] if parameter.required]
         for name in (*required, *self._only_named):
             if name not in named or name in self._only_positional:
-                _reject(f"a call of task {task_name!r} gives nothing for its parameter {name!r}")
+                _reject(f"a call of task {task_name!r} has no argument for parameter {name!r}")
         return positional, named
 
     def _positional_parameter(self, task_name: str, position: int, args: Sequence[Raw]) -> Parameter:
@@ -105,8 +105,8 @@ class TaskSignature:
         if self._variadic is None:
             surplus = ", ".join(self._type_of(raw) for raw in args[position:])
             _reject(
-                f"task {task_name!r} takes {len(self._positional)} positional arguments at most, "
-                f"and a call gives {len(args)}, the surplus of type {surplus}"
+                f"task {task_name!r} takes at most {len(self._positional)} positional arguments, "
+                f"but a call passes {len(args)}, the surplus of type {surplus}"
             )
         return self._variadic
 
@@ -115,10 +115,10 @@ class TaskSignature:
         if parameter is None:
             if self._extra is None:
                 kind = self._type_of(raw)
-                _reject(f"task {task_name!r} has no parameter {name!r} by name; a call gives it a value of type {kind}")
+                _reject(f"task {task_name!r} accepts no argument named {name!r}, but a call passes one of type {kind}")
             return self._extra
         if name in taken:
-            _reject(f"a call of task {task_name!r} gives its parameter {name!r} by position and by name")
+            _reject(f"a call of task {task_name!r} passes parameter {name!r} by position and by name")
         return parameter
 
     def _decode_argument(self, task_name: str, parameter: Parameter, raw: Raw) -> Any:
@@ -126,8 +126,8 @@ class TaskSignature:
             return parameter.decode(raw)
         except Exception as error:  # the class of the annotation can raise anything
             raise DecodeError(
-                f"a call of task {task_name!r} gives its parameter {parameter.name!r} "
-                f"a value of type {self._type_of(raw)}: {safe_str(error)}",
+                f"a call of task {task_name!r} passes a value of type {self._type_of(raw)} "
+                f"to parameter {parameter.name!r}: {safe_str(error)}",
                 remedy=_REMEDY,
             ) from error
 

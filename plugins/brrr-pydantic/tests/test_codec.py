@@ -245,7 +245,9 @@ async def test_plain_data_has_same_bytes_as_json_codec(args: list[Any], kwargs: 
 async def test_unknown_field_of_argument_is_refused(kind: Any, value: Any) -> None:
     seen: list[Any] = []
 
-    with pytest.raises(DecodeError, match=r"'value' a value of type .*new: .*(permitted|Unexpected)") as caught:
+    with pytest.raises(
+        DecodeError, match=r"a value of type .* to parameter 'value': .*new: .*(permitted|Unexpected)"
+    ) as caught:
         await CODEC.invoke_task(CODEC.encode_call("task", (value,), {}), asking_for(kind, seen))
 
     assert caught.value.retry

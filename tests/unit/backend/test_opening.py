@@ -1,4 +1,4 @@
-"""Opening: tried again while the server is unavailable, for as long as the backend says."""
+"""`Backend.open` retries while the server is unavailable, for `retry_for` seconds."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ from tests.support.polling import until
 
 
 class Late(Backend):
-    """A backend whose first openings fail.
+    """A backend that fails to open a few times.
 
     Args:
-        failures: What they raise; the last one again and again unless `comes`.
-        comes: Whether it opens after those.
+        failures: The errors of the first attempts. Unless `comes`, the last one is raised forever.
+        comes: Whether it opens after those attempts.
     """
 
     def __init__(self, *failures: BrrrError, comes: bool = True, retry_for: float = 60) -> None:
@@ -55,7 +55,7 @@ def away(cause: BaseException | None = None) -> BackendUnavailableError:
     return error
 
 
-async def test_opening_waits_for_a_server_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_open_waits_for_unavailable_server_and_logs_it_once(caplog: pytest.LogCaptureFixture) -> None:
     backend = Late(away(), away())
 
     async with backend:
@@ -68,7 +68,7 @@ async def test_opening_waits_for_a_server_and_says_so_once(caplog: pytest.LogCap
     ]
 
 
-async def test_opening_ends_with_the_last_error_and_how_long_it_tried() -> None:
+async def test_open_raises_last_error_with_attempts_and_time_after_retry_for() -> None:
     backend = Late(away(), comes=False, retry_for=0.3)
     begun = monotonic()
 
@@ -91,7 +91,7 @@ async def test_opening_ends_with_the_last_error_and_how_long_it_tried() -> None:
     ],
     ids=lambda error: type(error.__cause__ or error).__name__,
 )
-async def test_opening_does_not_wait_if_waiting_does_not_help(error: BrrrError) -> None:
+async def test_open_raises_at_once_if_waiting_does_not_help(error: BrrrError) -> None:
     backend = Late(error)
 
     with pytest.raises(type(error)) as caught:
@@ -102,7 +102,7 @@ async def test_opening_does_not_wait_if_waiting_does_not_help(error: BrrrError) 
     assert (backend.started, backend.stopped) == (1, 1)
 
 
-async def test_opening_waits_if_a_server_cuts_a_tls_connection_off() -> None:
+async def test_open_waits_if_server_cuts_tls_connection() -> None:
     async with Late(away(ssl.SSLEOFError("EOF occurred in violation of protocol"))) as backend:
         assert backend.started == 2
 
@@ -116,7 +116,7 @@ async def test_opening_waits_if_the_error_is_its_own_cause_in_a_ring() -> None:
         assert backend.started == 2
 
 
-async def test_backend_without_retry_for_is_tried_once() -> None:
+async def test_open_without_retry_for_tries_once() -> None:
     backend = Late(away(), retry_for=0)
 
     with pytest.raises(BackendUnavailableError, match=r"away\. Start it\."):
@@ -125,7 +125,7 @@ async def test_backend_without_retry_for_is_tried_once() -> None:
     assert (backend.started, backend.stopped) == (1, 1)
 
 
-async def test_opening_that_is_cancelled_while_it_waits_ends_at_once() -> None:
+async def test_open_cancelled_while_it_waits_ends_at_once() -> None:
     backend = Late(away(), comes=False, retry_for=3600)
     opening = asyncio.create_task(backend.open())
     await until(lambda: backend.stopped)

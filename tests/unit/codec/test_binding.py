@@ -109,29 +109,29 @@ async def test_json_object_binds_fitting_keyword_arguments(task: Any, args: Any,
 
 
 WRONG: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
-    (plain, (), {}, "gives nothing for its parameter 'a'"),
-    (plain, (), {"b": 1}, "gives nothing for its parameter 'a'"),
+    (plain, (), {}, "has no argument for parameter 'a'"),
+    (plain, (), {"b": 1}, "has no argument for parameter 'a'"),
     (
         plain,
         (1, 2, "x", [3]),
         {},
-        "takes 2 positional arguments at most, and a call gives 4, the surplus of type str, list",
+        "takes at most 2 positional arguments, but a call passes 4, the surplus of type str, list",
     ),
-    (plain, (1,), {"a": 2}, "gives its parameter 'a' by position and by name"),
-    (plain, (1,), {"c": "x"}, "has no parameter 'c' by name; a call gives it a value of type str"),
-    (typed, ("x",), {}, "gives its parameter 'point' a value of type str: Expected `object`, got `str`"),
-    (typed, ({"x": "1"},), {}, "gives its parameter 'point' a value of type dict: Expected `int`, got `str`"),
-    (typed, ({"x": 1},), {"tags": 5}, "gives its parameter 'tags' a value of type int: Expected `array`, got `int`"),
-    (positional_only, (), {"a": 1}, "has no parameter 'a' by name; a call gives it a value of type int"),
-    (keyword_only, (1,), {}, "takes 0 positional arguments at most, and a call gives 1, the surplus of type int"),
-    (keyword_only, (), {"b": 1}, "gives nothing for its parameter 'a'"),
-    (keyword_only, (), {}, "gives nothing for its parameter 'a'"),
-    (variadic, (1, Point(2), "x"), {}, "gives its parameter 'rest' a value of type str"),
-    (extra, (), {"x": "y"}, "gives its parameter 'rest' a value of type str"),
-    (everything, (1, 2), {}, "gives nothing for its parameter 'c'"),
-    (everything, (1,), {"c": 3}, "gives nothing for its parameter 'b'"),
-    (shadowed, (), {"a": 2}, "gives nothing for its parameter 'a'"),
-    (nothing, (1,), {}, "takes 0 positional arguments at most"),
+    (plain, (1,), {"a": 2}, "passes parameter 'a' by position and by name"),
+    (plain, (1,), {"c": "x"}, "accepts no argument named 'c', but a call passes one of type str"),
+    (typed, ("x",), {}, "passes a value of type str to parameter 'point': Expected `object`, got `str`"),
+    (typed, ({"x": "1"},), {}, "passes a value of type dict to parameter 'point': Expected `int`, got `str`"),
+    (typed, ({"x": 1},), {"tags": 5}, "passes a value of type int to parameter 'tags': Expected `array`, got `int`"),
+    (positional_only, (), {"a": 1}, "accepts no argument named 'a', but a call passes one of type int"),
+    (keyword_only, (1,), {}, "takes at most 0 positional arguments, but a call passes 1, the surplus of type int"),
+    (keyword_only, (), {"b": 1}, "has no argument for parameter 'a'"),
+    (keyword_only, (), {}, "has no argument for parameter 'a'"),
+    (variadic, (1, Point(2), "x"), {}, "passes a value of type str to parameter 'rest'"),
+    (extra, (), {"x": "y"}, "passes a value of type str to parameter 'rest'"),
+    (everything, (1, 2), {}, "has no argument for parameter 'c'"),
+    (everything, (1,), {"c": 3}, "has no argument for parameter 'b'"),
+    (shadowed, (), {"a": 2}, "has no argument for parameter 'a'"),
+    (nothing, (1,), {}, "takes at most 0 positional arguments"),
 ]
 
 
@@ -212,7 +212,7 @@ def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 async def test_arguments_are_typed_for_every_shape_of_task(codec: Codec, task: Any, result: Any) -> None:
     assert await run(codec, task, 1) == result
-    with pytest.raises(DecodeError, match="parameter 'n' a value of type str: Expected `int`, got `str`"):
+    with pytest.raises(DecodeError, match="a value of type str to parameter 'n': Expected `int`, got `str`"):
         await run(codec, task, "1")
 
 
@@ -258,7 +258,7 @@ async def test_partials_of_one_function_have_their_own_signatures(codec: Codec) 
     assert await run(codec, functools.partial(plain, "x", "y")) == ["x", "y"]
     assert await run(codec, functools.partial(plain, a="z")) == ["z", 2]
     for task in (plain, functools.partial(plain, b="z")):
-        with pytest.raises(DecodeError, match="gives nothing for its parameter 'a'"):
+        with pytest.raises(DecodeError, match="has no argument for parameter 'a'"):
             await run(codec, task)
 
 
@@ -279,7 +279,7 @@ async def test_signature_attribute_of_partial_is_used(codec: Codec) -> None:
     await run(codec, task, 1)  # known as a partial of `plain`
     task.__signature__ = inspect.signature(typed)  # type: ignore[attr-defined]
 
-    with pytest.raises(DecodeError, match="parameter 'point' a value of type int"):
+    with pytest.raises(DecodeError, match="a value of type int to parameter 'point'"):
         await run(codec, task, 1)
 
 
@@ -332,7 +332,7 @@ async def test_abstract_class_with_builtin_instances_is_accepted(codec: Codec) -
         return sum(numbers)
 
     assert await run(codec, total, (1, 2)) == 3
-    with pytest.raises(DecodeError, match="'numbers' a value of type int"):
+    with pytest.raises(DecodeError, match="a value of type int to parameter 'numbers'"):
         await run(codec, total, 1)
 
 

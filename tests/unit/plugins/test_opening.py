@@ -312,7 +312,7 @@ def test_error_for_broken_hook_names_its_distribution(site):
 # Opened roles
 
 
-async def test_opened_roles_are_used_as_they_are_and_stay_open():
+async def test_opened_roles_are_used_directly_and_stay_open():
     async with open_backend("memory:") as backend:
         found = roles(backend.queue, backend.store, backend.cache)
         assert found.owned == ()
@@ -328,7 +328,7 @@ async def test_opened_roles_are_used_as_they_are_and_stay_open():
         await backend.queue.stats("topic")
 
 
-async def test_opened_queue_alone_is_no_store():
+async def test_opened_queue_is_refused_as_store():
     async with open_backend("memory:") as backend:
         with pytest.raises(RoleError, match="MemoryQueue is a queue, not a store"):
             roles(backend.queue)
@@ -336,6 +336,6 @@ async def test_opened_queue_alone_is_no_store():
             roles(backend.store)
 
 
-def test_what_is_no_url_and_no_backend_is_refused():
+def test_role_that_is_neither_url_nor_backend_is_refused():
     with pytest.raises(RoleError, match="the store is a int"):
         roles("memory:", 3)
