@@ -17,6 +17,8 @@ from brrr_core.engine.hooks import (
     CallIsolated,
     CallReturned,
     CallStarted,
+    LeaseLost,
+    LoopBlocked,
     WorkerStarted,
     WorkerStopped,
     hookimpl,
@@ -119,6 +121,19 @@ class WorkerLog:
             return
         self._log(logging.ERROR, event.error, "a dead letter on %s: %s (call %s, delivery %d)",
                   event.topic, _said(event.error), _call_hash(event.body), event.attempt)  # fmt: skip
+
+    @hookimpl
+    def brrr_lease_lost(self, event: LeaseLost) -> None:
+        """Once a delivery."""
+        LOG.error("a lease on %s ran out while %s: not extended for %.1f s, and it is %.1f s long (call %s)",
+                  event.topic, f"{event.task_name} ran" if event.task_name else "its message waited", event.seconds,
+                  event.lease, _call_hash(event.body))  # fmt: skip
+
+    @hookimpl
+    def brrr_loop_blocked(self, event: LoopBlocked) -> None:
+        """Once a time that it was blocked, and a topic."""
+        LOG.warning("the event loop was blocked for %.1f s, and leases on %s are %.1f s long: while %s ran",
+                    event.seconds, event.topic, event.lease, ", ".join(event.task_names) or "no handler")  # fmt: skip
 
     @hookimpl
     def brrr_backend_failed(self, event: BackendFailed) -> None:

@@ -37,6 +37,8 @@ class Held:
         excused: How many deliveries ended for another reason that is known, as the cache has it.
         alone: How many runs alone began and have not ended in order, as the cache has it.
         marks: How many of these this delivery began.
+        task_name: The handler that runs, or that ran last; empty where none did.
+        lost: Whether it was reported that the lease ran out.
     """
 
     delivery: Delivery
@@ -45,6 +47,8 @@ class Held:
     excused: int = 0
     alone: int = 0
     marks: int = 0
+    task_name: str = ""
+    lost: bool = False
 
     @property
     def unexplained(self) -> int:

@@ -229,6 +229,7 @@ class Handling:
                 await self.give_back(job.held)
                 return
             run = self._start(job)
+            job.held.task_name = job.call.task_name
             try:
                 payload = await within(context.copy(), self._run(run, past))
             except KeyboardInterrupt:

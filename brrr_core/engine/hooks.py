@@ -27,6 +27,8 @@ __all__ = [
     "CallReturned",
     "CallStarted",
     "Hooks",
+    "LeaseLost",
+    "LoopBlocked",
     "WorkerStarted",
     "WorkerStopped",
     "hookimpl",
@@ -124,6 +126,31 @@ class BackendFailed(NamedTuple):
     reason: str
 
 
+class LeaseLost(NamedTuple):
+    """A worker holds a delivery whose lease surely ran out: another worker may have the message by now.
+
+    `task_name` is its handler, empty where none has run yet. `seconds` have passed since the lease was last extended.
+    """
+
+    topic: str
+    body: bytes
+    task_name: str
+    seconds: float
+    lease: float
+
+
+class LoopBlocked(NamedTuple):
+    """The event loop stood still for at least `seconds`, more than a third of the `lease`. `task_names` ran then.
+
+    Leases are extended at each third. So at two thirds of a lease and more, messages lose theirs.
+    """
+
+    topic: str
+    seconds: float
+    lease: float
+    task_names: tuple[str, ...]
+
+
 Event = (
     CallStarted
     | CallDeferred
@@ -134,6 +161,8 @@ Event = (
     | WorkerStarted
     | WorkerStopped
     | BackendFailed
+    | LeaseLost
+    | LoopBlocked
 )
 
 
@@ -172,6 +201,12 @@ class Specifications:
     def brrr_call_buried(self, event: CallBuried) -> None:
         """A message was given up."""
 
+    def brrr_lease_lost(self, event: LeaseLost) -> None:
+        """A lease ran out while its worker still held the delivery."""
+
+    def brrr_loop_blocked(self, event: LoopBlocked) -> None:
+        """The event loop stood still for a large part of the lease."""
+
     def brrr_backend_failed(self, event: BackendFailed) -> None:
         """A backend operation failed."""
 
@@ -185,6 +220,8 @@ _NAMES: Final[dict[type, str]] = {
     CallFailed: "brrr_call_failed",
     CallIsolated: "brrr_call_isolated",
     CallBuried: "brrr_call_buried",
+    LeaseLost: "brrr_lease_lost",
+    LoopBlocked: "brrr_loop_blocked",
     BackendFailed: "brrr_backend_failed",
 }
 

@@ -7,7 +7,7 @@ from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
 from brrr_core.engine.attempts import Held
 from brrr_core.engine.delivery import Engine, Handle, Handling
-from brrr_core.engine.hooks import WorkerStarted, WorkerStopped
+from brrr_core.engine.hooks import LeaseLost, LoopBlocked, WorkerStarted, WorkerStopped
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["Worker"]
@@ -152,14 +152,13 @@ class Worker:
         began, tries = self._time(), 0
         while (error := await self._error_of(self._handling.handle, held)) is not None:
             away = isinstance(error, BackendUnavailableError)
+            if not away or self._lost(held) or self._time() - began >= self._engine.policy.patience:
+                error = await self._error_of(self._handling.give_back, held)
+                if error is None or not away or self._lost(held):
+                    return
             tries += 1
-            if away and await self._stops_within(self._engine.policy.retry_delay(tries)):
+            if await self._stops_within(self._engine.policy.retry_delay(tries)):
                 await self._release([held])
-                return
-            if away and self._time() - began < self._engine.policy.patience and not self._lost(held):
-                continue
-            error = await self._error_of(self._handling.give_back, held)
-            if error is None or not away or self._lost(held):
                 return
 
     async def _error_of(self, step: Callable[[Held], Awaitable[None]], held: Held) -> Exception | None:
@@ -185,18 +184,35 @@ class Worker:
         return self._time() - held.renewed > self._queue.lease
 
     async def _keep_leases(self) -> None:
+        lease = self._queue.lease
         while True:
-            await asyncio.sleep(self._queue.lease / 3)
+            due = self._time() + lease / 3
+            await asyncio.sleep(lease / 3)
+            late = self._time() - due
             if not self._running:
                 continue
             helds = list(self._running.values())
+            if late > lease / 3:
+                names = {held.task_name for held in helds if held.task_name}
+                self._engine.hooks.emit(LoopBlocked(self._topic, late, lease, tuple(sorted(names))))
+            for held in helds:
+                self._notice_lost(held)
             try:
                 await self._queue.extend([held.delivery for held in helds])
                 now = self._time()
                 for held in helds:
-                    held.renewed = now
+                    if not held.lost:
+                        held.renewed = now
             except Exception as error:  # noqa: BLE001 - tried again long before the leases end
                 self._handling.tell_failed(self._topic, error)
+
+    def _notice_lost(self, held: Held) -> None:
+        """Report, once, that a lease has run out."""
+        if not held.lost and self._lost(held):
+            held.lost = True
+            delivery, seconds = held.delivery, self._time() - held.renewed
+            event = LeaseLost(delivery.topic, delivery.body, held.task_name, seconds, self._queue.lease)
+            self._engine.hooks.emit(event)
 
     async def _finish(self, grace: float) -> None:
         """Let what runs finish within the grace, cancel the rest and release it."""

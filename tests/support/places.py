@@ -9,7 +9,7 @@ from typing import Any
 import brrr_core as brrr
 from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions
-from brrr_core.engine.hooks import CallFailed, CallIsolated
+from brrr_core.engine.hooks import CallFailed, CallIsolated, LeaseLost, LoopBlocked
 from brrr_core.errors import BackendUnavailableError
 from tests.support.fleet import TOPIC, over
 from tests.support.instrumented import Instrument, Operation
@@ -30,6 +30,7 @@ class Place:
         seen: The values of `app.attempt`, in order.
         failures: What the hooks were told of handlers that raised.
         isolated: What they were told of calls that ran alone.
+        leases: What they were told of lost leases and blocked event loops.
         crashes: How often a process died.
     """
 
@@ -39,6 +40,7 @@ class Place:
         self.seen: list[int] = []
         self.failures: list[CallFailed] = []
         self.isolated: list[CallIsolated] = []
+        self.leases: list[LeaseLost | LoopBlocked] = []
         self.crashes = 0
         self.instrument = Instrument(before=self._refuse)
         self.client = brrr.AppConsumer(codec="json", connection=over(backend))
@@ -54,6 +56,14 @@ class Place:
     @brrr.hookimpl
     def brrr_call_isolated(self, event: CallIsolated) -> None:
         self.isolated.append(event)
+
+    @brrr.hookimpl
+    def brrr_lease_lost(self, event: LeaseLost) -> None:
+        self.leases.append(event)
+
+    @brrr.hookimpl
+    def brrr_loop_blocked(self, event: LoopBlocked) -> None:
+        self.leases.append(event)
 
     @asynccontextmanager
     async def worker(self, handlers: Mapping[str, Any], **policy: Any) -> AsyncIterator[brrr.Connection]:

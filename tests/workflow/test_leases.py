@@ -1,0 +1,95 @@
+"""A lost lease and a blocked event loop are told. In virtual time."""
+
+import asyncio
+import logging
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.cli.logs import WorkerLog
+from brrr_core.engine.hooks import LeaseLost, LoopBlocked
+from tests.support.fleet import TOPIC
+from tests.support.places import LEASE, Place, virtually
+
+
+@brrr.handler_no_arg
+async def blocks(seconds: float) -> str:
+    """Moves the virtual clock on: to the event loop it is as if the handler had computed for so long."""
+    await asyncio.sleep(1)
+    asyncio.get_running_loop().virtual.now += seconds  # type: ignore[attr-defined]
+    return "done"
+
+
+@brrr.handler_no_arg
+async def sleeps(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+HANDLERS = {"blocks": blocks, "sleeps": sleeps}
+
+
+async def told(
+    place: Place, task: object, seconds: float, *, away: tuple[str, ...] = ()
+) -> list[LeaseLost | LoopBlocked]:
+    """What the hooks are told while a call runs."""
+    await place.client.schedule(task, topic=TOPIC)(seconds)  # type: ignore[arg-type]
+    async with place.worker(HANDLERS):
+        await asyncio.sleep(0.5)
+        place.away = away
+        await asyncio.sleep(seconds + LEASE)
+        place.away = ()
+        assert await place.client.result(task)(seconds) == "done"  # type: ignore[arg-type]
+    return place.leases
+
+
+@virtually
+async def test_loop_that_is_blocked_for_a_large_part_of_the_lease_is_told_of(place: Place) -> None:
+    (event,) = await told(place, blocks, 0.5 * LEASE + LEASE / 3)
+    assert isinstance(event, LoopBlocked)
+    assert (event.topic, event.lease, event.task_names) == (TOPIC, LEASE, ("blocks",))
+    assert LEASE / 3 < event.seconds < LEASE
+
+
+@virtually
+async def test_lease_that_runs_out_while_the_loop_is_blocked_is_told_of(place: Place) -> None:
+    blocked, lost = await told(place, blocks, 2 * LEASE)
+    assert isinstance(blocked, LoopBlocked)
+    assert isinstance(lost, LeaseLost)
+    assert (lost.topic, lost.lease, lost.task_name) == (TOPIC, LEASE, "blocks")
+    assert lost.seconds == 2 * LEASE + 1
+
+
+@virtually
+async def test_lease_that_cannot_be_extended_is_told_of_once(place: Place) -> None:
+    (lost,) = await told(place, sleeps, 1.9 * LEASE, away=("queue.extend",))
+    assert isinstance(lost, LeaseLost)
+    assert lost.task_name == "sleeps"
+    assert LEASE < lost.seconds <= LEASE + LEASE / 3
+
+
+@virtually
+async def test_long_handler_that_does_not_block_is_not_told_of(place: Place) -> None:
+    assert await told(place, sleeps, 10 * LEASE) == []
+
+
+@virtually
+async def test_worker_that_waits_for_its_store_lets_go_of_what_it_lost(place: Place) -> None:
+    await place.client.schedule(sleeps, topic=TOPIC)(1)
+    place.away = ("store", "cache", "queue.extend")
+    async with place.worker(HANDLERS, patience=1e9) as connection:
+        await asyncio.sleep(10 * LEASE)  # the message has come about ten times by now
+        (worker,) = connection._workers
+        assert len(worker._running) <= 3
+        place.away = ()
+        assert await place.client.result(sleeps)(1) == "done"
+
+
+def test_worker_logs_a_lost_lease_and_a_blocked_loop(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="brrr.worker"):
+        WorkerLog().brrr_loop_blocked(LoopBlocked("demo", 25.0, 60.0, ("resize", "scale")))
+        WorkerLog().brrr_lease_lost(LeaseLost("demo", b"li2e1:r1:he", "resize", 70.0, 60.0))
+    assert caplog.messages == [
+        "the event loop was blocked for 25.0 s, and leases on demo are 60.0 s long: while resize, scale ran",
+        "a lease on demo ran out while resize ran: not extended for 70.0 s, and it is 60.0 s long (call h)",
+    ]
