@@ -1,6 +1,6 @@
-"""The command line `brrr`: workers, schedules and results, and operators' tools. The extra `brrr-core[cli]`.
+"""The command line `brrr`: workers, schedules and results, and operators' tools. It needs the extra `brrr-core[cli]`.
 
-Importing this package needs nothing of the extra: without it, the command says in one line how to get it.
+This package can be imported without the extra. Then the command prints one line that says how to install it.
 """
 
 import sys
@@ -17,10 +17,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        tokens: What follows `brrr` on the command line; that of this process where it is left out.
+        tokens: The arguments after `brrr`; by default those of this process.
 
     Returns:
-        The exit code, one of `brrr_core.cli.exits.ExitCode`.
+        The exit code, one of `brrr_core.cli.exit_codes.ExitCode`.
     """
     try:
         from brrr_core.cli.program import run

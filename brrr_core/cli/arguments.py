@@ -1,4 +1,4 @@
-"""The arguments of a task, as they are written on a command line: JSON, or else plain text."""
+"""Arguments of a task on a command line: JSON, or else plain text."""
 
 import json
 import re
@@ -17,8 +17,8 @@ ArgumentTokens: TypeAlias = Annotated[
     str,
     Parameter(
         allow_leading_hyphen=True,
-        help="The task's arguments: each as JSON, or else as plain text; by keyword as --KEY VALUE. "
-        "What stands after -- is the task's, even where it looks like an option of this command.",
+        help="The task's arguments: each is JSON, or else plain text. Write keyword arguments as --KEY VALUE. "
+        "Everything after -- belongs to the task, even if it looks like an option of this command.",
     ),
 ]
 JsonArguments: TypeAlias = Annotated[
@@ -37,15 +37,15 @@ class Arguments(NamedTuple):
 
 
 def read_arguments(tokens: Sequence[str], args: str | None = None, kwargs: str | None = None) -> Arguments:
-    """The arguments of a call.
+    """Read the arguments of a call.
 
     Args:
         tokens: Positional values, and keywords as `--key value` or `--key=value`.
-        args: A JSON array, instead of positional values.
-        kwargs: A JSON object, besides keywords.
+        args: A JSON array that replaces positional values.
+        kwargs: A JSON object, in addition to keywords.
 
     Raises:
-        CommandError: A keyword has no value or stands twice, a token looks like an option, or the JSON is none.
+        CommandError: A keyword has no value or appears twice, a token looks like an option, or the JSON is invalid.
     """
     found = Arguments([], dict(_json_of("--kwargs", kwargs, dict) if kwargs is not None else {}))
     rest = iter(tokens)
@@ -58,13 +58,15 @@ def read_arguments(tokens: Sequence[str], args: str | None = None, kwargs: str |
         if text is None:
             text = next(rest, None)
         if text is None:
-            _refuse(f"the argument --{match[1]} has no value", "Write --key value; as a plain text, write '\"--key\"'.")
+            _refuse(
+                f"the argument --{match[1]} has no value", "Write --key value. For a plain text, write '\"--key\"'."
+            )
         if name in found.kwargs:
             _refuse(f"the argument {name!r} is given twice", "Give it once.")
         found.kwargs[name] = _value(text)
     if args is not None:
         if found.args:
-            _refuse("positional arguments are given by themselves and by --args", "Give them in one of the two ways.")
+            _refuse("positional arguments are given both directly and by --args", "Use only one of the two ways.")
         found.args.extend(_json_of("--args", args, list))
     return found
 
@@ -72,7 +74,9 @@ def read_arguments(tokens: Sequence[str], args: str | None = None, kwargs: str |
 def _positional(text: str) -> object:
     value = _value(text)
     if value == text and text.startswith("-") and len(text) > 1:
-        _refuse(f"{text!r} is neither an option nor JSON", f"As an argument, write it as JSON: '\"{text}\"'.")
+        _refuse(
+            f"{text!r} is neither an option nor JSON", f"To pass it as an argument, write it as JSON: '\"{text}\"'."
+        )
     return value
 
 
@@ -85,14 +89,14 @@ def _value(text: str) -> object:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _json_of(option: str, text: str, kind: type[Any]) -> Any:
     value = _value(text)
     if not isinstance(value, kind):
         noun, example = ("array", "[1, 2]") if kind is list else ("object", '{"n": 11}')
-        _refuse(f"{option} is no JSON {noun}", f"Write it like {option} '{example}'.")
+        _refuse(f"{option} is not a JSON {noun}", f"Write it like {option} '{example}'.")
     return cast("Any", value)
 
 

@@ -1,4 +1,4 @@
-"""`brrr backends`: what is installed, what is broken and why, and what can be had."""
+"""`brrr backends`: list installed, broken and available backends and codecs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -16,11 +16,12 @@ ManifestT = TypeVar("ManifestT", BackendManifest, CodecManifest)
 
 
 def backends(*, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Show the backends and codecs that there are.
+    """Show the backends and codecs.
 
-    The installed ones with their roles, where they come from, and why one is broken; then what else can be installed.
+    The list shows the installed ones with their roles and distributions, and why one is broken. Then it shows what else
+    you can install.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     installed, codecs = list_backends(), list_codecs()
     missing = _missing(KNOWN_BACKENDS, installed) | _missing(KNOWN_CODECS, codecs)
     if as_json:
@@ -36,13 +37,13 @@ def backends(*, as_json: AsJson = False, verbose: Verbose = False) -> None:
         )
         return
     write_table(
-        ("BACKEND", "ROLES", "FROM", "WHAT IT IS"), [(f"{r.name}:", _roles(r), _from(r), _what(r)) for r in installed]
+        ("BACKEND", "ROLES", "FROM", "SUMMARY"), [(f"{r.name}:", _roles(r), _from(r), _what(r)) for r in installed]
     )
     write_line("")
-    write_table(("CODEC", "FROM", "WHAT IT IS"), [(r.name, _from(r), _what(r)) for r in codecs])
+    write_table(("CODEC", "FROM", "SUMMARY"), [(r.name, _from(r), _what(r)) for r in codecs])
     if missing:
         write_line("")
-        write_table(("NOT INSTALLED", "GET IT BY"), [(name, _install(wanted)) for name, wanted in missing.items()])
+        write_table(("NOT INSTALLED", "INSTALL WITH"), [(name, _install(wanted)) for name, wanted in missing.items()])
 
 
 def _backend(row: Listed[BackendManifest]) -> dict[str, object]:

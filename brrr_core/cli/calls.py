@@ -1,4 +1,4 @@
-"""The call that a command line names, and its value as JSON."""
+"""The call that a command line names, and its result as JSON."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,35 +15,35 @@ __all__ = ["NamedCall", "named_call"]
 
 
 class NamedCall(NamedTuple):
-    """A call, and what reads its value."""
+    """A call, and the codec that reads its value."""
 
     call: Call
     codec: Codec
 
     def write_value(self, value: bytes) -> None:
-        """Its result, as one line of JSON on the standard output."""
+        """Write the decoded result to the standard output, as one line of JSON."""
         write_json(self.codec.decode_return(self.call.task_name, value))
 
 
 def named_call(
     task: str, tokens: Sequence[str], *, args: str | None, kwargs: str | None, codec: str, handlers: str | None
 ) -> NamedCall:
-    """The call of a task with the arguments of a command line.
+    """Create the call of a task with the arguments of a command line.
 
     Args:
         task: The task's name.
-        tokens: Its arguments, as `read_arguments` takes them.
-        args: A JSON array of them.
-        kwargs: A JSON object of them.
+        tokens: The arguments, as `read_arguments` takes them.
+        args: The positional arguments as a JSON array.
+        kwargs: Keyword arguments as a JSON object.
         codec: The codec's name.
-        handlers: Where the task's handler is, so that `f(1)` and `f(n=1)` are one call, as they are in a worker.
+        handlers: `MODULE:HANDLERS` with the task's handler, so that `f(1)` and `f(n=1)` are one call, as in a worker.
 
     Raises:
         CommandError: The arguments cannot be read.
         UnknownTaskError: The task is not among the handlers.
         SignatureError: The arguments do not fit the handler.
         EncodeError: The codec cannot encode them.
-        PluginError: There is no such codec.
+        PluginError: The codec is unknown or broken.
     """
     arguments = read_arguments(tokens, args, kwargs)
     found = load_codec(codec)

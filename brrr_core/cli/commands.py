@@ -1,4 +1,4 @@
-"""The commands, each with the function that runs it. One that is added is added here, and in docs/reference/cli.md."""
+"""The commands with their functions. Add a new command here and in docs/reference/cli.md."""
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -19,8 +19,8 @@ class Command(NamedTuple):
     """One command.
 
     Attributes:
-        name: What is typed; of a command in a group, the group's name first.
-        function: Runs it. Its signature is the command's options, its docstring their help.
+        name: The words to type; a command in a group begins with the group's name.
+        function: Runs the command. Its signature gives the options, its docstring the help.
     """
 
     name: str
@@ -40,5 +40,5 @@ COMMANDS: Final = (
     Command("contract", contract),
 )
 
-GROUPS: Final = {"dead": "Look after the dead letters: messages that were given up."}
-"""Names of groups of commands, and their summaries."""
+GROUPS: Final = {"dead": "Show, redrive or drop dead letters: messages that are not delivered any more."}
+"""The help of each command group, by its name."""

@@ -1,4 +1,4 @@
-"""`brrr contract`: proves a backend or a codec right, or shows where it is wrong."""
+"""`brrr contract`: test a backend or a codec against the contract."""
 
 from importlib import import_module
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from cyclopts import Parameter
 
 from brrr_core.backend.options import Duration
-from brrr_core.cli.exits import ExitCode
+from brrr_core.cli.exit_codes import ExitCode
 from brrr_core.cli.options import DurationOption, Verbose
 from brrr_core.cli.output import note, write_line
 from brrr_core.errors import CommandError
@@ -24,35 +24,35 @@ GRACE: Final = Duration(5)
 
 
 def contract(
-    url: Annotated[str | None, Parameter(help="The backend to test; no URL where a codec is tested.")] = None,
+    url: Annotated[str | None, Parameter(help="The backend to test; omit it if you test a codec.")] = None,
     /,
     *,
     role: Annotated[Many, Parameter(negative=(), help="Test this role: queue, store, cache, backend.")] = (),
-    rule: Annotated[Many, Parameter(negative=(), help="Run this rule only; the run is then partial.")] = (),
+    rule: Annotated[Many, Parameter(negative=(), help="Run only this rule; the report is then partial.")] = (),
     codec: Annotated[str | None, Parameter(help="Test this codec.")] = None,
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None,
     badge: Annotated[Path | None, Parameter(help="Write an SVG badge to this file.")] = None,
-    unreachable: Annotated[str | None, Parameter(help="A URL of the scheme behind which nothing answers.")] = None,
-    lease: Annotated[DurationOption, Parameter(help="The lease, for rules that wait for its end.")] = LEASE,
-    grace: Annotated[DurationOption, Parameter(help="What the backend may need beyond what is computed.")] = GRACE,
+    unreachable: Annotated[str | None, Parameter(help="A URL of the scheme behind which no server answers.")] = None,
+    lease: Annotated[DurationOption, Parameter(help="The lease for rules that wait until it expires.")] = LEASE,
+    grace: Annotated[DurationOption, Parameter(help="The extra time that the backend may need.")] = GRACE,
     preload: Annotated[Many, Parameter(negative=(), help="Import this module first, in every process.")] = (),
-    expect_failure: Annotated[Many, Parameter(negative=(), help="ID=REASON of a rule that must fail.")] = (),
-    skip: Annotated[Many, Parameter(negative=(), help="ID=REASON of a rule that is not run.")] = (),
-    seed: Annotated[str | None, Parameter(help="The seed of the run to repeat.")] = None,
+    expect_failure: Annotated[Many, Parameter(negative=(), help="A rule that must fail, as ID=REASON.")] = (),
+    skip: Annotated[Many, Parameter(negative=(), help="A rule to skip, as ID=REASON.")] = (),
+    seed: Annotated[str | None, Parameter(help="Repeat the run with this seed.")] = None,
     verbose: Verbose = False,
 ) -> ExitCode:
-    """Prove that a backend holds the contract, or show where it does not.
+    """Test whether a backend or a codec follows the contract.
 
-    Every rule has a line: passed, failed, skipped with its reason, or not applicable and why. docs/contract/ explains
-    each.
+    The report has a line for each rule: passed, failed, skipped or not applicable, with the reason. docs/contract/
+    explains each rule.
     """
     if (url is None) == (codec is None):
         raise CommandError(
-            "nothing is named to be tested" if url is None else "a backend and a codec are named",
+            "no backend and no codec is named" if url is None else "both a backend and a codec are named",
             remedy="Give a URL like sqlite:///x.db, or --codec NAME.",
         )
 
-    # Imported here: every other command starts without the kit.
+    # Imported here, so that other commands start without the kit.
     from brrr_core.contract import run_codec_contract, run_contract
 
     def progress(outcome: "Outcome") -> None:
@@ -87,7 +87,9 @@ def _reasons(option: str, pairs: Many) -> dict[str, str]:
     for pair in pairs:
         id_, equals, reason = pair.partition("=")
         if not equals or id_ in reasons:
-            raise CommandError(f"{option} {pair} is no ID=REASON, or its second", remedy=f"Write {option} ID=REASON.")
+            raise CommandError(
+                f"{option} {pair} is not ID=REASON, or repeats a rule", remedy=f"Write {option} ID=REASON."
+            )
         reasons[id_] = reason
     return reasons
 

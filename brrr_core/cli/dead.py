@@ -1,4 +1,4 @@
-"""`brrr dead`: dead letters shown, put back on their topic, or deleted for good."""
+"""`brrr dead`: show dead letters, put them back on their topic, or delete them."""
 
 import asyncio
 import sys
@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from brrr_core.cli.exits import ExitCode
-from brrr_core.cli.letters import Letter, read_letters
+from brrr_core.cli.dead_letters import Letter, read_letters
+from brrr_core.cli.exit_codes import ExitCode
 from brrr_core.cli.opening import open_queue, open_queue_and_store
 from brrr_core.cli.options import NO_URLS, AsJson, Limit, Topic, Urls, Verbose
 from brrr_core.cli.output import note, shown, write_json, write_line, write_table
@@ -17,7 +17,7 @@ from brrr_core.errors import CommandError
 
 __all__ = ["drop", "list_dead", "redrive"]
 
-SHOWN: Final = 20
+DEFAULT_LIMIT: Final = 20
 BATCH: Final = 1_000
 UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 
@@ -26,15 +26,14 @@ async def list_dead(
     topic: Topic,
     /,
     *,
-    limit: Limit = SHOWN,
+    limit: Limit = DEFAULT_LIMIT,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the dead letters of a topic, the oldest first.
+    """Show the dead letters of a topic, oldest first.
 
-    Whose calls they were, and why they were given up. The task and its arguments are shown where the store can be
-    read. With -v the whole reason is shown.
+    The list shows the task and its arguments if the store can be read, and the reason. -v shows the whole reason.
     """
     async with open_queue_and_store(urls) as (queue, store):
         letters = await read_letters(queue, store, topic, limit=limit or (await queue.stats(topic)).dead or 1)
@@ -59,9 +58,9 @@ async def redrive(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Put dead letters back on their topic, the oldest first.
+    """Put dead letters back on their topic, oldest first.
 
-    They are new messages then, whose attempts are counted from 1.
+    They become new messages, whose attempts count from 1.
     """
     del verbose  # read from the command line where an error is reported
     async with open_queue(urls) as queue:
@@ -82,9 +81,9 @@ async def drop(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> int:
-    """Delete dead letters for good, the oldest first.
+    """Delete dead letters for good, oldest first.
 
-    It asks before it does so; where nobody can be asked, it needs --yes.
+    The command asks first. Without a terminal it needs --yes.
     """
     del verbose  # read from the command line where an error is reported
     async with open_queue(urls) as queue:
@@ -102,7 +101,7 @@ async def drop(
 
 
 async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: int) -> int:
-    """Act on `wanted` letters and no more, as those that are put back may come again while we are at it."""
+    """Act on exactly `wanted` letters. Redriven messages may become dead letters again meanwhile; leave those alone."""
     done = 0
     while done < wanted:
         count = await act(topic, limit=min(BATCH, wanted - done))
@@ -115,7 +114,8 @@ async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: in
 async def _confirmed(topic: str, count: int) -> bool:
     if not sys.stdin.isatty():
         raise CommandError(
-            f"{_letters(count)} of {topic} would be deleted for good, and nobody can be asked", remedy="Add --yes."
+            f"deleting {_letters(count)} of {topic} needs a confirmation, and the input is not a terminal",
+            remedy="Add --yes.",
         )
     sys.stderr.write(f"Delete {_letters(count)} of {topic} for good? [y/N] ")
     sys.stderr.flush()
@@ -124,7 +124,7 @@ async def _confirmed(topic: str, count: int) -> bool:
 
 
 async def _read_line() -> str:
-    """Read a line of a terminal; a thread that reads could not be ended by a signal."""
+    """Read a line from the terminal. A signal can cancel this; it could not end a thread that reads."""
     loop = asyncio.get_running_loop()
     typed = asyncio.Event()
     try:

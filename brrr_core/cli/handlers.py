@@ -1,4 +1,4 @@
-"""From `MODULE:HANDLERS`, as it is written on a command line, to the handlers."""
+"""Load handlers from `MODULE:HANDLERS`, as a command line names them."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,21 +19,21 @@ HandlersOption: TypeAlias = Annotated[
     str | None,
     Parameter(
         name="--handlers",
-        help="MODULE or MODULE:HANDLERS, to name and order the arguments as the task's function does.",
+        help="MODULE or MODULE:HANDLERS with the task's function, to arrange the arguments as its parameters.",
     ),
 ]
 
 
 def load_handlers(named: str) -> dict[str, Task]:
-    """The handlers by the names that their calls carry. Modules of the working directory are found.
+    """Return the handlers by their task names. Modules in the working directory are found.
 
     Args:
-        named: `MODULE:HANDLERS`, a dict of handlers by name, a function that gives one, or a single handler; or
+        named: `MODULE:HANDLERS`, a dict of handlers by name, a function that returns one, or a single handler; or
             `MODULE` for all handlers in it, by their functions' names.
 
     Raises:
-        CommandError: There is no such module, or nothing of that name in it.
-        HandlerError: The module cannot be imported, or what it holds is not handlers.
+        CommandError: The module, or the name in it, does not exist.
+        HandlerError: The module cannot be imported, or the object is not a handler or a dict of handlers.
     """
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -46,7 +46,7 @@ def load_handlers(named: str) -> dict[str, Task]:
         try:
             found = getattr(found, part)
         except AttributeError:
-            _refuse(f"the module {module_name} has no {path!r}", _held(module))
+            _refuse(f"the module {module_name} has no {path!r}", _known_handlers(module))
     if callable(found) and not isinstance(found, Task):
         found = found()
     if isinstance(found, Task):
@@ -58,7 +58,7 @@ def _import(name: str) -> ModuleType:
     if Path(name).suffix == ".py" and Path(name).is_file():
         _refuse_file(Path(name))
     if not all(part.isidentifier() for part in name.split(".")):
-        _refuse(f"{name!r} is no name of a module", "Write it like tasks, or package.tasks, or tasks:handlers.")
+        _refuse(f"{name!r} is not the name of a module", "Write it like tasks, or package.tasks, or tasks:handlers.")
     try:
         return import_module(name)
     except BrrrError:
@@ -67,12 +67,12 @@ def _import(name: str) -> ModuleType:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (name == missing or name.startswith(f"{missing}.")):
             raise CommandError(
-                f"there is no module {missing!r} here, nor on the path of {sys.executable}",
-                remedy="Run the command in the folder that holds it, or install it beside brrr.",
+                f"there is no module {missing!r} in this folder or on the path of {sys.executable}",
+                remedy="Run the command in the folder of the module, or install the module in the environment of brrr.",
             ) from error
         raise HandlerError(
             f"the module {name} cannot be imported: {describe(error)}",
-            remedy="Mend it; with -v you see the traceback.",
+            remedy="Fix the module. Add -v to see the traceback.",
         ) from error
 
 
@@ -80,7 +80,8 @@ def _refuse_file(path: Path) -> NoReturn:
     parts = path.with_suffix("").parts
     there = "" if all(map(str.isidentifier, parts)) else f" in the folder {path.parent}"
     _refuse(
-        f"{str(path)!r} is a file, and a module is wanted", f"Write {parts[-1] if there else '.'.join(parts)}{there}."
+        f"{str(path)!r} is a file, but a module name is needed",
+        f"Write {parts[-1] if there else '.'.join(parts)}{there}.",
     )
 
 
@@ -107,7 +108,7 @@ def _checked(named: str, found: object) -> dict[str, Task]:
         )
     handlers = cast("Mapping[str, Task]", found)
     for name, task in handlers.items():
-        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - whatever a user's module holds
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's module may hold any object
             raise HandlerError(
                 f"the handler {name!r} of {named} is a plain {type(task).__name__}",
                 remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
@@ -119,7 +120,7 @@ def _tasks(module: ModuleType) -> list[Task]:
     return list(dict.fromkeys(value for value in vars(module).values() if isinstance(value, Task)))
 
 
-def _held(module: ModuleType) -> str:
+def _known_handlers(module: ModuleType) -> str:
     tasks = _tasks(module)
     return f"It holds the handlers {_names(task.name for task in tasks)}." if tasks else "It holds no handler."
 

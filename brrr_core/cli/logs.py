@@ -1,4 +1,4 @@
-"""What `brrr worker` logs: a line for each thing worth knowing, on the standard error, through the hooks."""
+"""The log of `brrr worker`: hooks that write one line for each event to the standard error."""
 
 import logging
 import sys
@@ -35,14 +35,14 @@ FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
 
 
 _given_up: Final[ContextVar[BaseException | None]] = ContextVar("given_up", default=None)
-"""The error of this delivery's call, once it is logged: the same delivery then becomes a dead letter."""
+"""The error of the current delivery, if its last attempt is already logged. The dead letter then omits it."""
 
 
 class MaskingFormatter(logging.Formatter):
-    """Writes records, those of client libraries and their tracebacks too, without the secrets of the process' URLs.
+    """Formats log records and tracebacks, also of client libraries, without the secrets of the process' URLs.
 
     Args:
-        secrets: What is masked.
+        secrets: The secrets to mask.
     """
 
     def __init__(self, secrets: Secrets) -> None:
@@ -50,23 +50,23 @@ class MaskingFormatter(logging.Formatter):
         self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole text of a record."""
+        """Return the whole text of a record."""
         return self._secrets.mask(super().format(record))
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name that `logging` calls
-        """The traceback of an error, of any that can be raised."""
+        """Return the traceback of an error, even if Python cannot format it."""
         return super().formatException(ei) if ei[1] is None else format_traceback(ei[1]).rstrip()
 
 
 def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
     """Send log records to the standard error: warnings only when quiet, details when verbose.
 
-    A module of handlers that configures logging by itself, later, has the last word.
+    If a module of handlers configures logging later, its configuration wins.
 
     Args:
         tokens: The command line, for the URLs whose secrets are masked.
-        quiet: Whether warnings only.
-        verbose: Whether details too.
+        quiet: Show only warnings.
+        verbose: Show details too.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(MaskingFormatter(Secrets(tokens)))
@@ -75,10 +75,10 @@ def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
 
 
 class WorkerLog:
-    """Logs what an operator must know: starts and stops, and what failed.
+    """Logs starts, stops and failures.
 
     Args:
-        tracebacks: Whether failures come with their tracebacks.
+        tracebacks: Log failures with their tracebacks.
     """
 
     def __init__(self, *, tracebacks: bool = False) -> None:
@@ -86,20 +86,20 @@ class WorkerLog:
 
     @hookimpl
     def brrr_worker_started(self, event: WorkerStarted) -> None:
-        """Once a topic."""
+        """Log the start of a loop."""
         LOG.info("working on %s, up to %d calls at a time", event.topic, event.concurrency)
 
     @hookimpl
     def brrr_worker_stopped(self, event: WorkerStopped) -> None:
-        """Once a topic."""
-        LOG.info("stopped working on %s, %d unfinished calls went back to it", event.topic, event.released)
+        """Log the end of a loop."""
+        LOG.info("stopped working on %s; %d unfinished calls went back to it", event.topic, event.released)
 
     @hookimpl
     def brrr_call_failed(self, event: CallFailed) -> None:
-        """Once an attempt."""
+        """Log a failed attempt."""
         if event.retry_in is None:
             _given_up.set(event.error)
-            self._log(logging.ERROR, event.error, "%s failed in attempt %d and is given up: %s (call %s on %s)",
+            self._log(logging.ERROR, event.error, "%s failed in attempt %d and is dead-lettered: %s (call %s on %s)",
                       event.task_name, event.attempt, _said(event.error), event.call_hash, event.topic)  # fmt: skip
         else:
             self._log(logging.WARNING, event.error, "%s failed in attempt %d, again in %.1f s: %s (call %s on %s)",
@@ -108,13 +108,13 @@ class WorkerLog:
 
     @hookimpl
     def brrr_call_isolated(self, event: CallIsolated) -> None:
-        """Once a delivery that runs alone."""
+        """Log that a message runs alone."""
         LOG.warning("%s is to run alone: %d deliveries ended with their worker or their lease (call %s on %s)",
                     event.task_name, event.deliveries, event.call_hash, event.topic)  # fmt: skip
 
     @hookimpl
     def brrr_call_buried(self, event: CallBuried) -> None:
-        """Once a message, after it failed or where it could not even be run."""
+        """Log a dead letter: without the error if `brrr_call_failed` already logged it."""
         if event.error is _given_up.get():
             LOG.error("a dead letter on %s (call %s, delivery %d)",
                       event.topic, _call_hash(event.body), event.attempt)  # fmt: skip
@@ -137,7 +137,7 @@ class WorkerLog:
 
     @hookimpl
     def brrr_backend_failed(self, event: BackendFailed) -> None:
-        """Once a try."""
+        """Log a failed backend operation."""
         self._log(logging.WARNING, event.error, "a backend failed while working on %s: %s",
                   event.topic, _said(event.error))  # fmt: skip
 
@@ -150,19 +150,19 @@ class EveryCallLog(WorkerLog):
 
     @hookimpl
     def brrr_call_started(self, event: CallStarted) -> None:
-        """Once a run."""
+        """Log the start of a run."""
         LOG.debug("running %s, attempt %d (call %s on %s)",
                   event.task_name, event.attempt, event.call_hash, event.topic)  # fmt: skip
 
     @hookimpl
     def brrr_call_deferred(self, event: CallDeferred) -> None:
-        """Once a run that misses values."""
+        """Log a deferred run."""
         LOG.debug("%s waits for %d calls (call %s on %s)",
                   event.task_name, event.missing, event.call_hash, event.topic)  # fmt: skip
 
     @hookimpl
     def brrr_call_returned(self, event: CallReturned) -> None:
-        """Once a run that ends."""
+        """Log a run that returned."""
         LOG.debug("%s returned %d bytes (call %s on %s)",
                   event.task_name, event.size, event.call_hash, event.topic)  # fmt: skip
 

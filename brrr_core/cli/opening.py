@@ -1,4 +1,4 @@
-"""From the URLs of a command line to an open queue and store, for operators: what they look at need not be whole."""
+"""Open the queue and the store that a command line names. Operators can work without a store."""
 
 import os
 from collections.abc import AsyncGenerator
@@ -15,7 +15,7 @@ __all__ = ["named_urls", "open_queue", "open_queue_and_store"]
 
 
 def named_urls(urls: Urls) -> list[str]:
-    """The URLs that the command line and the environment name, each once: queue, store, cache."""
+    """Return the distinct URLs of the command line and the environment: queue, store, cache."""
     named = [urls.queue, urls.store, urls.cache]
     found = [url or os.environ.get(variable) for url, variable in zip(named, VARIABLES.values(), strict=True)]
     return list(dict.fromkeys(url for url in found if url))
@@ -23,12 +23,12 @@ def named_urls(urls: Urls) -> list[str]:
 
 @asynccontextmanager
 async def open_queue(urls: Urls) -> AsyncGenerator[Queue, None]:
-    """The queue alone.
+    """Open only the queue.
 
     Raises:
-        UrlError: None is named, or its URL cannot be read.
-        RoleError: The backend is no queue.
-        BackendError: It cannot be opened.
+        UrlError: No queue is named, or its URL is invalid.
+        RoleError: The backend is not a queue.
+        BackendError: The backend cannot be opened.
     """
     url = urls.queue or os.environ.get(VARIABLES["queue"])
     if not url:
@@ -39,7 +39,7 @@ async def open_queue(urls: Urls) -> AsyncGenerator[Queue, None]:
 
 @asynccontextmanager
 async def open_queue_and_store(urls: Urls) -> AsyncGenerator[tuple[Queue, Store | None], None]:
-    """The queue, and the store where there is one that answers; otherwise a note says why not.
+    """Open the queue, and the store if it answers. If it does not, write a note with the reason.
 
     Raises:
         BrrrError: As `open_queue` does.
@@ -57,7 +57,7 @@ async def open_queue_and_store(urls: Urls) -> AsyncGenerator[tuple[Queue, Store 
         if roles.store is roles.queue:
             store = roles.store.store
         else:
-            roles.store.retry_for = 0  # the queue is what counts
+            roles.store.retry_for = 0  # the command works without the store
             try:
                 store = (await stack.enter_async_context(roles.store)).store
             except BackendError as error:

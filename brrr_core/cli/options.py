@@ -1,4 +1,4 @@
-"""The options that commands share, and the types of what is written for them."""
+"""The options that commands share, and the types of their values."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,16 +42,17 @@ AsJson: TypeAlias = Annotated[
     bool, Parameter(name="--json", negative=(), show_default=False, help="Write JSON for machines, errors included.")
 ]
 Verbose: TypeAlias = Annotated[
-    bool, Parameter(name=("--verbose", "-v"), negative=(), show_default=False, help="Tell more; show tracebacks.")
+    bool,
+    Parameter(name=("--verbose", "-v"), negative=(), show_default=False, help="Show more details and tracebacks."),
 ]
 Quiet: TypeAlias = Annotated[
-    bool, Parameter(name=("--quiet", "-q"), negative=(), show_default=False, help="Tell of failures only.")
+    bool, Parameter(name=("--quiet", "-q"), negative=(), show_default=False, help="Show only failures.")
 ]
 CodecName: TypeAlias = Annotated[
-    str, Parameter(name="--codec", env_var="BRRR_CODEC", help="What arguments and results are written in.")
+    str, Parameter(name="--codec", env_var="BRRR_CODEC", help="The encoding of arguments and results.")
 ]
 Topic: TypeAlias = Annotated[str, Parameter(help="The name of the queue.")]
-Limit: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="The most dead letters; all of them.")]
+Limit: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="The most dead letters.")]
 DurationOption: TypeAlias = Annotated[Duration, Parameter(converter=_with_unit, show_default=lambda it: f"{it:g}s")]
 Timeout: TypeAlias = Annotated[
     Duration | None,
@@ -60,18 +61,18 @@ Timeout: TypeAlias = Annotated[
 SizeOption: TypeAlias = Annotated[Size, Parameter(converter=_with_unit, show_default=lambda it: f"{it / 1024:g}KiB")]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 Tokens: TypeAlias = Annotated[tuple[str, ...], Parameter(parse=False)]
-"""The whole command line, handed to a command that needs it."""
+"""The whole command line, passed to a command that needs it."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Urls:
-    """Where the backends are.
+    """The URLs of the backends.
 
     Attributes:
         queue: URL of the queue.
-        store: URL of the store; the queue's backend where none is named.
-        cache: URL of the counters; the queue's backend, or else the store's.
+        store: URL of the store; by default the queue's backend.
+        cache: URL of the cache; by default the queue's backend, or the store's if the queue's has no cache.
     """
 
     queue: Annotated[str | None, Parameter(env_var="BRRR_QUEUE")] = None
@@ -85,19 +86,19 @@ _CACHE_BYTES: Final = Size(Policy().cache_bytes)
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How a worker behaves: `Policy`, as the command line has it.
+    """The settings of a worker: `Policy` as command-line options.
 
     Attributes:
-        max_attempts: A call whose handler raised so many times is given up.
-        max_deliveries: A message delivered more often than this is given up unseen.
-        max_crashes: A call that ended its worker process so many times while it ran alone is given up.
+        max_attempts: A call whose handler raised this many times is dead-lettered.
+        max_deliveries: Messages delivered more often than this are dead-lettered without running.
+        max_crashes: A call that ended its worker process this many times while it ran alone is dead-lettered.
         spawn_limit: The most messages that one schedule may cause.
-        backoff: How long to wait before the second attempt; each further one waits twice as long.
-        backoff_limit: The longest wait between two attempts.
-        grace: How long running handlers may take to finish when the worker stops.
-        patience: How long to bear a backend that does not answer.
-        cache_bytes: The most bytes of values that are remembered.
-        check: Compare each re-run's calls with the run before, and give up what is not deterministic.
+        backoff: The delay before the second attempt; it doubles with each attempt.
+        backoff_limit: The longest delay between two attempts.
+        grace: The time that running handlers have to finish when the worker stops.
+        patience: How long to retry a backend that does not answer.
+        cache_bytes: The most bytes of values to keep in memory.
+        check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
     """
 
     max_attempts: Count = Policy().max_attempts
@@ -112,7 +113,7 @@ class Limits:
     check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
 
     def policy(self) -> Policy:
-        """The policy of these limits."""
+        """Return the policy with these limits."""
         return Policy(**asdict(self))
 
 

@@ -1,4 +1,4 @@
-"""What commands write: JSON for machines, lines and tables for people."""
+"""The output of commands: JSON for machines, lines and tables for people."""
 
 import base64
 import json
@@ -18,36 +18,36 @@ __all__ = ["note", "shown", "write_json", "write_line", "write_table"]
 
 
 def write_line(text: str) -> None:
-    """Text on the standard output, and a line's end. What would control a terminal is shown escaped."""
-    sys.stdout.write(f"{_harmless(text)}\n")
+    """Write a line to the standard output. Control characters are escaped."""
+    sys.stdout.write(f"{_escape_controls(text)}\n")
 
 
 def note(text: str) -> None:
-    """One line on the standard error: what is said beside the answer."""
-    sys.stderr.write(f"{_harmless(text)}\n")
+    """Write a line to the standard error, beside the result."""
+    sys.stderr.write(f"{_escape_controls(text)}\n")
     sys.stderr.flush()
 
 
 def write_json(value: object) -> None:
-    """Any value as one line of JSON: bytes as base64, NaN as null, times in ISO 8601, keys as text."""
+    """Write any value as one line of JSON: bytes as base64, NaN as null, times in ISO 8601, keys as text."""
     sys.stdout.write(f"{json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)}\n")
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows under their columns' names: fitted to a terminal, and elsewhere as wide as they are."""
+    """Write rows under column names. A terminal limits the width; other outputs do not."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     table = Table(*columns, box=None, pad_edge=False, show_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*map(_harmless, row))
+        table.add_row(*map(_escape_controls, row))
     if not console.is_terminal:
         console.width = max(console.width, console.measure(table, options=console.options.update(width=10**6)).maximum)
-    with console.capture() as captured:  # rich would end the process by itself where the output is closed
+    with console.capture() as captured:  # rich itself would end the process if the output is closed
         console.print(table)
     sys.stdout.write(captured.get())
 
 
 def shown(data: bytes) -> str:
-    """Bytes as text where they are printable text, and else as base64."""
+    """Return bytes as text if they are printable text, else as base64."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -55,7 +55,7 @@ def shown(data: bytes) -> str:
     return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
 
 
-def _harmless(text: str) -> str:
+def _escape_controls(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)

@@ -1,4 +1,4 @@
-"""The program: finds the command, runs it, and turns what it raises into a line and an exit code."""
+"""Find the command of a command line, run it, and turn its errors into a line and an exit code."""
 
 import asyncio
 import inspect
@@ -11,27 +11,27 @@ from typing import Any, Final
 from cyclopts import App, CycloptsError
 
 from brrr_core.cli.commands import COMMANDS, GROUPS
-from brrr_core.cli.exits import ExitCode, exit_code_of, killed_by
-from brrr_core.cli.misspelt import hint_of
+from brrr_core.cli.exit_codes import ExitCode, exit_code_of, signal_exit_code
+from brrr_core.cli.misspelt import suggest_options
 from brrr_core.cli.output import note
-from brrr_core.cli.reporting import first_error, report, switched_on
+from brrr_core.cli.reporting import first_error, has_switch, report
 from brrr_core.engine.termination import add_handler, exiting, remove_handler
 from brrr_core.errors import BrrrError, CommandError, SignatureError
 
 __all__ = ["make_app", "run"]
 
-SIGPIPE: Final = 13  # which `signal` has not on every system
+SIGPIPE: Final = 13  # `signal` does not define it on every system
 
 HELP: Final = """\
-Durable execution without a server: run workers, schedule calls, look after queues.
+Durable execution without a server: run workers, schedule calls, manage queues.
 
-Exit codes: 0 done; 1 a failure, of a backend for one; 2 a command line that cannot be run; 3 no result (yet);
-4 no result in time; 5 the call was given up; 128 and the number of a signal that ended the command.
+Exit codes: 0 success; 1 a failure, for example of a backend; 2 a command line that cannot run; 3 no result (yet);
+4 no result in time; 5 the call was dead-lettered; 128 plus the number of the signal that ended the command.
 """
 
 
 def make_app() -> App:
-    """All commands, from their functions' signatures and docstrings."""
+    """Create the app with all commands, from their functions' signatures and docstrings."""
     app = App(name="brrr", help=HELP, version=_version)
     groups = {name: App(name=name, help=summary) for name, summary in GROUPS.items()}
     for group in groups.values():
@@ -44,10 +44,10 @@ def make_app() -> App:
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run the command of a command line. Its exit code."""
+    """Run the command of a command line, and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a name in a foreign script is shown somehow, whatever the terminal's encoding
+        if reconfigure is not None:  # escapes characters that the terminal's encoding lacks
             reconfigure(errors="backslashreplace")
     app = make_app()
     try:
@@ -56,16 +56,16 @@ def run(tokens: Sequence[str]) -> int:
         _note_misspelt(app, tokens)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has seen enough. What is left in the buffer goes nowhere, quietly.
+        # The reader of our output has closed it. Discard the rest of the buffer quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return killed_by(SIGPIPE)
+        return signal_exit_code(SIGPIPE)
     except KeyboardInterrupt:
-        return killed_by(signal.SIGINT)
+        return signal_exit_code(signal.SIGINT)
     except Exception as raised:  # noqa: BLE001 - the one place where errors end
         error = first_error(raised)
-        # A task that handlers describe took its arguments, unless the error is about them.
+        # With --handlers, the task accepted its arguments unless the error is about them.
         asks = isinstance(error, (CommandError, SignatureError) if _has_handlers(tokens) else BrrrError)
-        report(error, tokens, hint=hint_of(app, tokens) if asks else "")
+        report(error, tokens, hint=suggest_options(app, tokens) if asks else "")
         return exit_code_of(error)
     return code
 
@@ -98,20 +98,22 @@ async def _until_sigterm(command: Coroutine[Any, Any, object]) -> object:
         current = asyncio.current_task()
         if current is not None and current.cancelling():
             raise
-        return killed_by(signal.SIGTERM)
+        return signal_exit_code(signal.SIGTERM)
     finally:
         remove_handler(signal.SIGTERM)
 
 
 def _note_misspelt(app: App, tokens: Sequence[str]) -> None:
-    """Nothing failed, but perhaps another call than the one that was meant was scheduled; handlers would have told."""
-    hint = "" if _has_handlers(tokens) or switched_on(tokens, "--json", "--quiet", "-q") else hint_of(app, tokens)
+    """Warn that a misspelt option may have scheduled the wrong call. --handlers would have refused it."""
+    hint = (
+        "" if _has_handlers(tokens) or has_switch(tokens, "--json", "--quiet", "-q") else suggest_options(app, tokens)
+    )
     if hint:
         note(hint)
 
 
 def _has_handlers(tokens: Sequence[str]) -> bool:
-    return switched_on([token.partition("=")[0] for token in tokens], "--handlers")
+    return has_switch([token.partition("=")[0] for token in tokens], "--handlers")
 
 
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> CommandError:

@@ -1,4 +1,4 @@
-"""What a command shows while it waits: a moving line on a terminal, plain lines elsewhere, or nothing."""
+"""The progress display of a waiting command: a moving line on a terminal, plain lines elsewhere, or nothing."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,20 +12,20 @@ from brrr_core.cli.output import note
 
 __all__ = ["Progress", "progress_of"]
 
-APART: Final = 5.0
-"""The least seconds between two plain lines."""
+MIN_INTERVAL: Final = 5.0
+"""The minimum number of seconds between two plain lines."""
 
 
 class Progress(Protocol):
-    """Told now and then how the wait goes."""
+    """Shows how long a command has waited."""
 
     def show(self, elapsed: float, stats: QueueStats | None) -> None:
-        """Show the seconds waited, and what the topic holds where that is known."""
+        """Show the seconds waited, and the messages of the topic if known."""
 
 
 @contextmanager
 def progress_of(task_name: str, *, silent: bool) -> Generator[Progress, None, None]:
-    """The display for waiting for a call of `task_name`. It is on the standard error, and gone at the end."""
+    """Show on the standard error that a call of `task_name` is awaited. The moving line disappears at the end."""
     console = Console(stderr=True)
     if silent:
         yield _Silence()
@@ -38,7 +38,7 @@ def progress_of(task_name: str, *, silent: bool) -> Generator[Progress, None, No
 
 class _Silence:
     def show(self, elapsed: float, stats: QueueStats | None) -> None:
-        """Nothing."""
+        """Show nothing."""
 
 
 class _MovingLine:
@@ -47,7 +47,7 @@ class _MovingLine:
         self._task_name = task_name
 
     def show(self, elapsed: float, stats: QueueStats | None) -> None:
-        """Renew the line."""
+        """Update the line."""
         self._status.update(_line(self._task_name, elapsed, stats))
 
 
@@ -55,11 +55,11 @@ class _PlainLines:
     def __init__(self, task_name: str) -> None:
         self._task_name = task_name
         self._said: QueueStats | None = None
-        self._said_at = -APART
+        self._said_at = -MIN_INTERVAL
 
     def show(self, elapsed: float, stats: QueueStats | None) -> None:
-        """Write a line when there is news, but not every moment."""
-        if elapsed - self._said_at >= APART and (stats is None or stats != self._said):
+        """Write a line if the figures changed, at most every `MIN_INTERVAL` seconds."""
+        if elapsed - self._said_at >= MIN_INTERVAL and (stats is None or stats != self._said):
             self._said, self._said_at = stats, elapsed
             note(_line(self._task_name, elapsed, stats))
 

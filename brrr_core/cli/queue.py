@@ -1,4 +1,4 @@
-"""`brrr queue`: how many messages topics hold."""
+"""`brrr queue`: count the messages of topics."""
 
 from typing import Annotated
 
@@ -20,11 +20,11 @@ async def queue(
 ) -> None:
     """Show how many messages topics hold.
 
-    Ready to be received, leased to workers, delayed, and dead. The figures are approximate where the backend's own are.
+    The table shows ready, leased, delayed and dead messages. The figures are approximate if the backend's are.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     if not topics:
-        raise CommandError("no topic is named", remedy="Name one or several; a queue cannot list its topics.")
+        raise CommandError("no topic is named", remedy="Name one or more topics. A queue cannot list them.")
     async with open_queue(urls) as opened:
         found = {topic: await opened.stats(topic) for topic in topics}
     if as_json:

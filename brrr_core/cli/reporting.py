@@ -1,4 +1,4 @@
-"""How a command tells of its failure: one line with code and remedy, JSON where a machine reads, a traceback on ask."""
+"""Report a failed command: one line with code and remedy, JSON with --json, a traceback with -v."""
 
 import json
 import sys
@@ -9,11 +9,11 @@ from brrr_core.cli.secrets import Secrets
 from brrr_core.errors import BrrrError, sentence
 from brrr_core.safe_text import describe, format_traceback
 
-__all__ = ["first_error", "one_line", "report", "switched_on"]
+__all__ = ["first_error", "has_switch", "one_line", "report"]
 
 
-def switched_on(tokens: Sequence[str], *names: str) -> bool:
-    """Whether a switch is on a command line, be that well-formed or not."""
+def has_switch(tokens: Sequence[str], *names: str) -> bool:
+    """Whether a command line has one of the switches. The command line need not be valid."""
     options = tokens[: tokens.index("--")] if "--" in tokens else tokens
     return any(name in options for name in names)
 
@@ -22,20 +22,20 @@ def report(error: BaseException, tokens: Sequence[str], *, hint: str = "") -> No
     """Write an error to the standard error.
 
     Args:
-        error: What was raised.
+        error: The error.
         tokens: The command line, for its `--json` and `-v`, and for the URLs whose secrets are masked.
-        hint: What the remedy begins with besides.
+        hint: A text to put before the remedy.
     """
     secrets = Secrets(tokens)
-    if switched_on(tokens, "--verbose", "-v"):
+    if has_switch(tokens, "--verbose", "-v"):
         sys.stderr.write(secrets.mask(format_traceback(error)))
     if isinstance(error, BrrrError):
         code, what, remedy = error.code, error.what, error.remedy
     else:
         code, what = BrrrError.code, f"unexpected {describe(error)}"
-        remedy = "Run it with -v for the traceback; this may be a bug."
+        remedy = "This may be a bug. Run the command with -v to see the traceback."
     what, remedy = secrets.mask(one_line(what)), secrets.mask(one_line(f"{hint} {remedy}"))
-    if switched_on(tokens, "--json"):
+    if has_switch(tokens, "--json"):
         text = json.dumps({"error": {"code": code, "what": what, "remedy": remedy}}, ensure_ascii=False)
     else:
         text = f"brrr: [{code}] {sentence(what)} {remedy}".rstrip()
@@ -44,12 +44,12 @@ def report(error: BaseException, tokens: Sequence[str], *, hint: str = "") -> No
 
 
 def first_error(error: BaseException) -> BaseException:
-    """The first error within groups of errors: loops that fail together fail for one reason."""
+    """Return the first error within groups of errors: loops that fail together fail for one reason."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     return error
 
 
 def one_line(text: str) -> str:
-    """The text without its line breaks."""
+    """Return the text without line breaks."""
     return " ".join(text.split())

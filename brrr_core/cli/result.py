@@ -1,4 +1,4 @@
-"""`brrr result`: print the result of a call, now or once it is there."""
+"""`brrr result`: print the result of a call, or wait for it."""
 
 from typing import Annotated
 
@@ -24,10 +24,11 @@ async def result(
     kwargs: JsonKeywords = None,
     handlers: HandlersOption = None,
     codec: CodecName = "json",
-    wait: Annotated[bool, Parameter(negative=(), show_default=False, help="Wait until there is one.")] = False,
+    wait: Annotated[bool, Parameter(negative=(), show_default=False, help="Wait for the result.")] = False,
     timeout: Timeout = None,
     topic: Annotated[
-        str | None, Parameter(show_default=False, help="The call's queue; a wait then ends when the call is given up.")
+        str | None,
+        Parameter(show_default=False, help="The call's topic; the wait then also ends when the call is dead-lettered."),
     ] = None,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
@@ -36,11 +37,10 @@ async def result(
 ) -> None:
     """Print the result of a call as JSON.
 
-    The arguments are those that the call was scheduled with; they are its identity. It ends with code 3 when there is
-    no result yet, and with --wait with code 4 when there is none in time, or with code 5 when the call is given up and
-    --topic says where.
+    Pass the arguments with which the call was scheduled: they identify it. The exit code is 3 if the call has no result
+    yet. With --wait it is 4 if the call has no result in time, and 5 if --topic is given and the call is dead-lettered.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         if wait or timeout is not None:
@@ -54,7 +54,7 @@ async def result(
             if found is None:
                 raise NotFoundError(
                     f"the call {named.call.call_hash} of {task!r} has no value",
-                    remedy="Wait for it with --wait, or look for it among the dead letters: brrr dead list.",
+                    remedy="Wait for it with --wait, or check the dead letters: brrr dead list.",
                 )
             value = found
     named.write_value(value)

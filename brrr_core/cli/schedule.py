@@ -1,4 +1,4 @@
-"""`brrr schedule`: have a call run, and wait for its result if asked to."""
+"""`brrr schedule`: schedule a call, and wait for its result with --wait."""
 
 from typing import Annotated
 
@@ -42,11 +42,11 @@ async def schedule(
         bool, Parameter(negative=(), show_default=False, help="Wait for the result, and print it as JSON.")
     ] = False,
     timeout: Timeout = None,
-    delay: Annotated[DurationOption, Parameter(help="How long the call may not run yet.")] = Duration(0),
+    delay: Annotated[DurationOption, Parameter(help="The delay before the call runs.")] = Duration(0),
     redrive: Annotated[
         bool,
         Parameter(
-            negative=(), show_default=False, help="Put every missing child once more: for a queue that lost messages."
+            negative=(), show_default=False, help="Put every missing child once more, if the queue lost messages."
         ),
     ] = False,
     spawn_limit: Annotated[
@@ -58,15 +58,15 @@ async def schedule(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Have a call run by the workers of a topic.
+    """Schedule a call for the workers of a topic.
 
-    A call that has a result already is not run again; scheduling twice is safe. A name alone says nothing of the
-    task's parameters, so `11` and `--n 11` are two calls, unless --handlers says where the function is.
+    A call that has a result does not run again, so you may schedule it twice. A task name says nothing about
+    parameters, so `11` and `--n 11` are two calls, unless --handlers names the function.
 
-    With --wait the result is printed as JSON. It ends with code 4 when there is none in time, and with code 5 when the
-    call, or one that it waits for on the same topic, is given up.
+    --wait prints the result as JSON. The exit code is then 4 if the call has no result in time, and 5 if the call, or
+    one that it waits for on the same topic, is dead-lettered.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit)

@@ -1,4 +1,4 @@
-"""The secrets of the URLs that a process is given, masked in whatever it writes: errors, logs, tracebacks."""
+"""Mask the secrets of a process' URLs in errors, logs and tracebacks."""
 
 import os
 import re
@@ -20,7 +20,7 @@ URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|.*\?)", re.DOTALL)
 class Secrets:
     """Masks the secrets of the URLs on a command line and in the environment.
 
-    Errors of ours hold none; those of client libraries, in a traceback, may.
+    brrr's own errors contain no secrets, but errors of client libraries in a traceback may.
 
     Args:
         tokens: The command line.
@@ -31,17 +31,17 @@ class Secrets:
         self._masking: Callable[[str], str] | None = None
 
     def mask(self, text: str) -> str:
-        """The text with `****` for each secret, be that plain, percent-encoded, or escaped as Python or JSON do."""
+        """Replace each secret in a text by `****`: plain, percent-encoded, or escaped as in Python or JSON."""
         masked = self._masking or self._collect()
         for url in self._urls:
             text = text.replace(url, mask_url(url))
         return masked(text)
 
     def _collect(self) -> Callable[[str], str]:
-        planned = {url: _planned(url) for url in self._urls}
-        secrets = {each for url, known in planned.items() for each in (_guessed(url) if known is None else known)}
+        planned = {url: _planned_secrets(url) for url in self._urls}
+        secrets = {each for url, known in planned.items() for each in (_guess_secrets(url) if known is None else known)}
         masked = masking(secrets)
-        if None not in planned.values():  # else a module of handlers may still make the scheme known
+        if None not in planned.values():  # else a module of handlers may still register the scheme
             self._masking = masked
         return masked
 
@@ -49,22 +49,22 @@ class Secrets:
 def _urls(tokens: Sequence[str]) -> list[str]:
     words = [token.partition("=")[2] if token.startswith("-") else token for token in tokens]
     named = {word for word in (*words, *map(os.environ.get, VARIABLES.values())) if word and URL.match(word)}
-    return sorted(named, key=len, reverse=True)  # one may begin as another does
+    return sorted(named, key=len, reverse=True)  # longest first: one URL may be the beginning of another
 
 
-def _planned(url: str) -> list[str] | None:
-    """The secrets that a backend is made of; None where it cannot be."""
+def _planned_secrets(url: str) -> list[str] | None:
+    """Return the secrets of a URL's backend; None if brrr cannot plan the backend."""
     try:
         return plan_backend(url).secrets
-    except Exception:  # noqa: BLE001 - an error is about to be shown, and no plugin's may stand before it
+    except Exception:  # noqa: BLE001 - a plugin's error must not hide the one that is about to be shown
         return None
 
 
-def _guessed(url: str) -> Iterator[str]:
-    """Whatever may be a secret in a URL that cannot be planned, and perhaps not be read either."""
+def _guess_secrets(url: str) -> Iterator[str]:
+    """Return every part that may be a secret of a URL that brrr cannot plan, and perhaps not even parse."""
     scheme, _, rest = url.partition(":")
     rest = rest.removeprefix("//")
-    for at in re.finditer("@", rest):  # a raw one may stand in a password as well as in an option
+    for at in re.finditer("@", rest):  # a password or an option may contain an unescaped @
         user, colon, password = rest[: at.start()].partition(":")
         yield unquote(password if colon else user)
     known = _fields(scheme.lower())

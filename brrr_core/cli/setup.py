@@ -1,4 +1,4 @@
-"""`brrr setup`: create what backends need, and see that they open."""
+"""`brrr setup`: create what backends need, and check that they open."""
 
 from typing import Annotated
 
@@ -15,15 +15,15 @@ __all__ = ["setup"]
 
 
 async def setup(
-    *urls: Annotated[str, Parameter(help="URLs of backends; those of BRRR_QUEUE, BRRR_STORE and BRRR_CACHE if none.")],
+    *urls: Annotated[str, Parameter(help="Backend URLs; by default those of BRRR_QUEUE, BRRR_STORE and BRRR_CACHE.")],
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Create what backends need, and see that they open.
+    """Create what backends need, and check that they open.
 
-    Tables, streams, folders, or whatever a backend cannot do without. What is there already is left as it is.
+    The command creates tables, streams and folders. Existing ones stay as they are.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     named = list(dict.fromkeys(urls)) or named_urls(NO_URLS)
     if not named:
         raise UrlError("no backend is named", remedy="Pass URLs like sqlite:///brrr.db, or set BRRR_QUEUE.")

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 import brrr_core as brrr
 from brrr_core.engine.hooks import BackendFailed, CallFailed
 from brrr_core.plugins import mask_url
-from examples.demo.front import LOCAL, make_front
+from examples.demo.front import LOCAL_HOSTS, make_front
 from examples.demo.handlers import HANDLERS
 
 TOPIC: Final = "demo"
@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
         yield
 
 
-class Complaints:
+class FailureLog:
     """A hook plugin: logs what goes wrong in the worker."""
 
     @brrr.hookimpl
@@ -154,10 +154,10 @@ async def run(settings: Settings, listening: socket.socket) -> None:
         ExceptionGroup: Of a `BrrrError`: the backend has not answered for longer than the policy's patience.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
-    with told_by_signals(stop, hurry):
-        async with brrr.serve(settings.url, hooks=[Complaints()]) as connection, asyncio.TaskGroup() as group:
+    with set_on_signals(stop, hurry):
+        async with brrr.serve(settings.url, hooks=[FailureLog()]) as connection, asyncio.TaskGroup() as group:
             app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
-            front = make_front(app, HANDLERS, topic=TOPIC, hosts=(*LOCAL, settings.host, *settings.allow_host))
+            front = make_front(app, HANDLERS, topic=TOPIC, hosts=(*LOCAL_HOSTS, settings.host, *settings.allow_host))
             server = Server(
                 uvicorn.Config(
                     front,
@@ -199,7 +199,7 @@ def logging_in_a_thread() -> Iterator[None]:
 
 
 @contextmanager
-def told_by_signals(*events: asyncio.Event) -> Iterator[None]:
+def set_on_signals(*events: asyncio.Event) -> Iterator[None]:
     """Let each SIGINT or SIGTERM set the next of the events. Afterwards both are ignored, to the end of the process.
 
     The loop's own handlers would fall back to the default when it closes, and a late signal then end a clean exit with

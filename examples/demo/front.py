@@ -16,9 +16,9 @@ import brrr_core as brrr
 from brrr_core.errors import BackendError, BrrrError, EncodeError, NotFoundError, SignatureError, UnknownTaskError
 from examples.demo.arguments import Arguments
 
-__all__ = ["LOCAL", "make_front"]
+__all__ = ["LOCAL_HOSTS", "make_front"]
 
-LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """The names by which a browser on this machine reaches it."""
 
 STATUS: Final[Mapping[type[BrrrError], int]] = {
@@ -129,7 +129,7 @@ def make_front(
     handlers: Mapping[str, brrr.TypedTask[Any]],
     *,
     topic: str = "demo",
-    hosts: Iterable[str] = LOCAL,
+    hosts: Iterable[str] = LOCAL_HOSTS,
 ) -> Starlette:
     """The ASGI application over an application's tasks.
 

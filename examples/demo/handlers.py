@@ -8,12 +8,12 @@ from msgspec import Meta
 
 import brrr_core as brrr
 
-__all__ = ["HANDLERS", "MOST"]
+__all__ = ["HANDLERS", "MAX_INDEX"]
 
-MOST: Final = 1_000
+MAX_INDEX: Final = 1_000
 """The largest index of a sequence. It costs about 2,000 messages; by default one schedule may cause 1,000,000."""
 
-Index: TypeAlias = Annotated[int, Meta(ge=0, le=MOST, description=f"a whole number from 0 to {MOST}")]
+Index: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INDEX, description=f"a whole number from 0 to {MAX_INDEX}")]
 Operation: TypeAlias = Annotated[Literal["fib", "lucas"], Meta(description="fib or lucas")]
 Name: TypeAlias = Annotated[str, Meta(description="a text")]
 

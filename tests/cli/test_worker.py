@@ -127,7 +127,7 @@ def test_failures_are_logged_in_one_line(shell: Shell) -> None:
 
     assert "WARNING" in worker.log
     assert "fails failed in attempt 1, again in 0.0 s: ValueError: two lines (call" in worker.log
-    assert "fails failed in attempt 2 and is given up: ValueError: two lines (call" in worker.log
+    assert "fails failed in attempt 2 and is dead-lettered: ValueError: two lines (call" in worker.log
     assert worker.log.count("ValueError: two lines") == 2  # once for each attempt, and not again for the dead letter
     assert "Traceback" not in worker.log
 

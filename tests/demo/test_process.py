@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from brrr_core.engine.hooks import BackendFailed, CallFailed
 from examples.demo import __main__ as main
-from examples.demo.__main__ import BoundedProtocol, Complaints, Server
+from examples.demo.__main__ import BoundedProtocol, FailureLog, Server
 
 from .conftest import Demo, Start
 
@@ -171,7 +171,7 @@ async def test_the_environment_names_host_port_and_backend(start: Start, monkeyp
 
 
 def test_it_complains_of_failures(caplog: pytest.LogCaptureFixture) -> None:
-    plugin, error = Complaints(), ValueError("no")
+    plugin, error = FailureLog(), ValueError("no")
     plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 1, error, 1.5, "no"))
     plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 2, error, None, "no"))
     plugin.brrr_backend_failed(BackendFailed("demo", error, "no"))

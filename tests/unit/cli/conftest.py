@@ -1,4 +1,4 @@
-"""The command line within the test's own process, on a memory backend of its own."""
+"""Run commands in the test's own process, on a memory backend for each test."""
 
 import asyncio
 import itertools
@@ -43,7 +43,7 @@ number = 7
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -56,7 +56,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A memory backend that the environment names."""
+    """Name a memory backend in the environment."""
     name = f"cli-{next(NUMBERS)}"
     for variable in ("BRRR_STORE", "BRRR_CACHE", "BRRR_CODEC"):
         monkeypatch.delenv(variable, raising=False)
@@ -67,7 +67,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], url: str) -> Callable[..., Ended]:
-    """Runs a command."""
+    """Run a command."""
 
     def run(*tokens: str) -> Ended:
         code = main(tokens)
@@ -78,7 +78,7 @@ def command(capsys: pytest.CaptureFixture[str], url: str) -> Callable[..., Ended
 
 @pytest.fixture
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with a module `tasks`."""
+    """Create a working directory with a module `tasks`."""
     (tmp_path / "tasks.py").write_text(TASKS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -89,7 +89,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def work(url: str) -> Callable[[Mapping[str, Task]], None]:
-    """Runs all that is on the topic `demo`, one attempt a call."""
+    """Run all calls on the topic `demo`, with one attempt for each."""
 
     def run(handlers: Mapping[str, Task]) -> None:
         async def until_idle() -> None:
@@ -97,7 +97,7 @@ def work(url: str) -> Callable[[Mapping[str, Task]], None]:
                 app = brrr.AppWorker(handlers=handlers, codec="json", connection=connection)
                 loop = asyncio.create_task(connection.loop("demo", app.handle))
                 async with asyncio.timeout(30):
-                    while sum((await connection.queue.stats("demo"))[:3]):  # noqa: ASYNC110 - backends tell nothing
+                    while sum((await connection.queue.stats("demo"))[:3]):  # noqa: ASYNC110 - backends send no events
                         await asyncio.sleep(0.005)
                 connection.stop()
                 await loop

@@ -1,4 +1,4 @@
-"""Arguments of a task on a command line become values, or a clear error."""
+"""Tokens of a command line become the arguments of a task, or a clear error."""
 
 import pytest
 
@@ -23,11 +23,11 @@ from brrr_core.errors import CommandError
         (["[" * 100_000], ["[" * 100_000], {}),
     ],
 )
-def test_tokens_are_json_or_else_text(tokens: list[str], args: list[object], kwargs: dict[str, object]) -> None:
+def test_token_is_json_or_else_text(tokens: list[str], args: list[object], kwargs: dict[str, object]) -> None:
     assert read_arguments(tokens) == (args, kwargs)
 
 
-def test_json_of_all_arguments_is_taken() -> None:
+def test_args_and_kwargs_options_take_json() -> None:
     assert read_arguments(["--b", "2"], '[1, "x"]', '{"a": 1}') == ([1, "x"], {"a": 1, "b": 2})
 
 
@@ -39,12 +39,12 @@ def test_json_of_all_arguments_is_taken() -> None:
         (["--n", "1"], None, '{"n": 1}', "'n' is given twice"),
         (["-x"], None, None, "'-x' is neither an option nor JSON"),
         (["--a.b", "1"], None, None, "'--a.b' is neither an option nor JSON"),
-        (["1"], "[2]", None, "by themselves and by --args"),
-        ([], "{}", None, "--args is no JSON array"),
-        ([], None, "[1]", "--kwargs is no JSON object"),
+        (["1"], "[2]", None, "given both directly and by --args"),
+        ([], "{}", None, "--args is not a JSON array"),
+        ([], None, "[1]", "--kwargs is not a JSON object"),
     ],
 )
-def test_what_cannot_be_read_is_refused(tokens: list[str], args: str | None, kwargs: str | None, what: str) -> None:
+def test_unreadable_arguments_are_refused(tokens: list[str], args: str | None, kwargs: str | None, what: str) -> None:
     with pytest.raises(CommandError) as refused:
         read_arguments(tokens, args, kwargs)
 

@@ -15,7 +15,7 @@ Command = Callable[..., Any]
 Work = Callable[[Mapping[str, Task]], None]
 
 
-def test_a_call_is_scheduled_run_and_its_result_printed(command: Command, work: Work, tasks: Path) -> None:
+def test_result_of_scheduled_call_is_printed_after_run(command: Command, work: Work, tasks: Path) -> None:
     scheduled = command("schedule", "fib", "11", "--topic", "demo")
     missing = command("result", "fib", "11")
     work(load_handlers("tasks"))
@@ -32,7 +32,7 @@ def test_a_call_is_scheduled_run_and_its_result_printed(command: Command, work: 
     assert (waited.code, waited.out) == (0, "89\n")
 
 
-def test_the_answer_of_schedule_is_json_on_ask(command: Command) -> None:
+def test_schedule_with_json_prints_json(command: Command) -> None:
     said = command("schedule", "fib", "11", "--topic", "demo", "--json")
 
     assert said.code == 0
@@ -52,42 +52,42 @@ def test_the_answer_of_schedule_is_json_on_ask(command: Command) -> None:
         (("--n", "11", "--codec", "json-object"), ("11", "--codec", "json-object", "--handlers", "tasks"), True),
     ],
 )
-def test_what_is_one_call_and_what_is_not(
+def test_arguments_identify_a_call(
     command: Command, tasks: Path, tokens: tuple[str, ...], other: tuple[str, ...], same: bool
 ) -> None:
-    # What follows -- is the task's, so the command's own options stand before it.
+    # Everything after -- belongs to the task, so the command's own options come first.
     one = command("schedule", "fib", "--topic", "demo", "--json", *tokens)
     two = command("schedule", "fib", "--topic", "demo", "--json", *other)
 
     assert (one.json["call_hash"] == two.json["call_hash"]) is same
 
 
-def test_the_codec_comes_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codec_comes_from_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRRR_CODEC", "json-object")
 
     assert "json-object codec cannot encode" in command("schedule", "fib", "11", "--topic", "demo").err
 
 
-def test_a_delayed_call_is_delayed(command: Command) -> None:
+def test_delay_delays_message(command: Command) -> None:
     command("schedule", "fib", "11", "--topic", "demo", "--delay", "1h")
 
     assert command("queue", "demo", "--json").json["topics"][0]["delayed"] == 1
 
 
-def test_redrive_marks_the_root(command: Command) -> None:
+def test_redrive_marks_root(command: Command) -> None:
     said = command("schedule", "fib", "11", "--topic", "demo", "--redrive", "--json")
 
     assert said.json["root_id"].startswith("redrive-")
 
 
-def test_a_schedule_has_its_own_spawn_limit(command: Command) -> None:
+def test_spawn_limit_is_in_root_id(command: Command) -> None:
     said = command("schedule", "fib", "11", "--topic", "demo", "--spawn-limit", "50000", "--json")
 
     assert read_root(said.json["root_id"]).spawn_limit == 50_000
 
 
 @pytest.mark.parametrize("tokens", [("schedule", "fib", "11", "--topic", "demo"), ("result", "fib", "11", "--wait")])
-def test_no_result_in_time_is_told_with_a_code_of_its_own(command: Command, tokens: tuple[str, ...]) -> None:
+def test_timeout_has_its_own_exit_code(command: Command, tokens: tuple[str, ...]) -> None:
     ended = command(*tokens, "--timeout", "20ms", "--json")
 
     assert (ended.code, ended.out) == (4, "")
@@ -116,10 +116,10 @@ def test_no_result_in_time_is_told_with_a_code_of_its_own(command: Command, toke
         (("nosuch",), "nosuch"),
     ],
 )
-def test_a_command_line_that_cannot_be_run_ends_with_code_2(
+def test_invalid_command_line_exits_with_code_2(
     command: Command, tasks: Path, tokens: tuple[str, ...], what: str
 ) -> None:
-    if not tokens:  # which shows the help
+    if not tokens:  # shows the help
         assert command().code == 0
         return
     ended = command(*tokens)
@@ -130,7 +130,7 @@ def test_a_command_line_that_cannot_be_run_ends_with_code_2(
     assert what in line
 
 
-def test_no_queue_at_all_is_a_clear_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_queue_is_clear_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BRRR_QUEUE")
 
     for tokens in (("queue", "demo"), ("schedule", "fib", "--topic", "demo"), ("setup",), ("dead", "list", "demo")):
@@ -139,7 +139,7 @@ def test_no_queue_at_all_is_a_clear_error(command: Command, monkeypatch: pytest.
         assert "BRRR_QUEUE" in ended.err
 
 
-def test_a_secret_in_a_mistyped_option_is_masked(command: Command) -> None:
+def test_secret_in_misspelt_option_is_masked(command: Command) -> None:
     ended = command("queue", "demo", "--quue=redis://me:hunter2@host")
 
     assert ended.code == 2

@@ -1,4 +1,4 @@
-"""`brrr contract`: the kit from a command line."""
+"""`brrr contract` runs the contract kit from a command line."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 Command = Callable[..., Any]
 
 
-def test_a_backend_is_tested_and_the_report_is_written(command: Command, tmp_path: Path) -> None:
+def test_backend_is_tested_and_report_is_written(command: Command, tmp_path: Path) -> None:
     files = ("--json", f"{tmp_path}/x.json", "--badge", f"{tmp_path}/x.svg")
     said = command("contract", "memory:", "--role", "cache", *files)
     report = json.loads((tmp_path / "x.json").read_text())
@@ -22,7 +22,7 @@ def test_a_backend_is_tested_and_the_report_is_written(command: Command, tmp_pat
     assert (tmp_path / "x.svg").read_text().startswith("<svg")
 
 
-def test_a_rule_that_does_not_hold_is_exit_code_1(command: Command) -> None:
+def test_failed_rule_is_exit_code_1(command: Command) -> None:
     said = command("contract", "memory:", "--rule", "CACHE-COUNT-01", "--expect-failure", "CACHE-COUNT-01=known")
 
     assert said.code == 1
@@ -41,7 +41,7 @@ def test_a_rule_that_does_not_hold_is_exit_code_1(command: Command) -> None:
         ["memry:"],
     ],
 )
-def test_a_command_line_that_makes_no_sense_is_exit_code_2(command: Command, arguments: list[str]) -> None:
+def test_invalid_command_line_is_exit_code_2(command: Command, arguments: list[str]) -> None:
     said = command("contract", *arguments)
 
     assert said.code == 2, said.err

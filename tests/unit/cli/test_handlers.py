@@ -1,4 +1,4 @@
-"""`MODULE:HANDLERS` becomes handlers, or an error that says which part of it is wrong."""
+"""`MODULE:HANDLERS` becomes handlers, or an error that names the wrong part."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("tasks")
         ("tasks:fib", {"fib": "fib"}),
     ],
 )
-def test_handlers_are_found(named: str, names: dict[str, str]) -> None:
+def test_name_loads_handlers(named: str, names: dict[str, str]) -> None:
     assert {name: task.name for name, task in load_handlers(named).items()} == names
 
 
@@ -30,7 +30,7 @@ def test_handlers_are_found(named: str, names: dict[str, str]) -> None:
         ("tasks.sub", CommandError, "no module 'tasks.sub'"),
         ("tasks.py:handlers", CommandError, "'tasks.py' is a file"),
         ("nosuch.py", CommandError, "no module 'nosuch"),
-        ("./nosuch.py", CommandError, "no name of a module"),
+        ("./nosuch.py", CommandError, "not the name of a module"),
         ("tasks:nosuch", CommandError, "has no 'nosuch'"),
         ("tasks:number", HandlerError, "is a int, not a dict"),
         ("tasks:plain", HandlerError, "'bad' of tasks:plain is a plain"),
@@ -40,7 +40,7 @@ def test_handlers_are_found(named: str, names: dict[str, str]) -> None:
         ("twice", HandlerError, "have one name"),
     ],
 )
-def test_each_mistake_has_its_error(tasks: Path, named: str, kind: type[BrrrError], what: str) -> None:
+def test_each_mistake_has_its_own_error(tasks: Path, named: str, kind: type[BrrrError], what: str) -> None:
     (tasks / "broken.py").write_text("1 / 0")
     (tasks / "needs.py").write_text("import nosuch")
     (tasks / "twice.py").write_text(
@@ -54,12 +54,12 @@ def test_each_mistake_has_its_error(tasks: Path, named: str, kind: type[BrrrErro
     assert refused.value.remedy
 
 
-def test_an_unknown_name_is_answered_with_those_that_are_there() -> None:
+def test_error_for_unknown_name_lists_known_handlers() -> None:
     with pytest.raises(CommandError, match="It holds the handlers fails, fib, hello"):
         load_handlers("tasks:nosuch")
 
 
-def test_a_file_is_answered_with_its_module(tasks: Path) -> None:
+def test_error_for_file_names_its_module(tasks: Path) -> None:
     (tasks / "package").mkdir()
     (tasks / "package/more.py").touch()
     files = ("tasks.py", "./tasks.py:handlers", "package/more.py", str(tasks / "tasks.py"))

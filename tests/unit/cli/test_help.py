@@ -1,4 +1,4 @@
-"""The help, the page of the reference and the exit codes say the same, and without the extra there is a hint."""
+"""The help, the reference page and the exit codes agree. Without the extra, the command prints a hint."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from brrr_core.cli.commands import COMMANDS
-from brrr_core.cli.exits import ExitCode
+from brrr_core.cli.exit_codes import ExitCode
 from brrr_core.cli.program import HELP
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,11 +27,11 @@ def options(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
 
 
-def test_the_page_has_every_command_and_no_other() -> None:
+def test_page_has_exactly_all_commands() -> None:
     assert list(SECTIONS) == NAMES
 
 
-def test_the_help_lists_every_command(command: Command) -> None:
+def test_help_lists_every_command(command: Command) -> None:
     said = command("--help")
 
     assert said.code == 0
@@ -39,7 +39,7 @@ def test_the_help_lists_every_command(command: Command) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_command_has_help_and_the_page_names_its_options(command: Command, name: str) -> None:
+def test_help_and_page_name_same_options(command: Command, name: str) -> None:
     said = command(*name.split(), "--help")
     shared = options(PAGE.split("## Commands")[0])
 
@@ -48,18 +48,18 @@ def test_a_command_has_help_and_the_page_names_its_options(command: Command, nam
     assert options(SECTIONS[name]) - options(said.out) == set()
 
 
-def test_the_exit_codes_are_in_the_help_and_on_the_page() -> None:
+def test_help_and_page_list_exit_codes() -> None:
     assert re.findall(r"\b(\d) [a-z]", HELP) == [str(int(code)) for code in ExitCode]
     assert re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE) == [str(int(code)) for code in ExitCode]
 
 
-def test_the_environment_of_the_page_is_that_of_the_help(command: Command) -> None:
+def test_help_and_page_name_same_variables(command: Command) -> None:
     said = command("worker", "--help")
 
     assert set(re.findall(r"BRRR_[A-Z]+", PAGE)) == set(re.findall(r"BRRR_[A-Z]+", said.out))
 
 
-def test_the_version_is_told(command: Command) -> None:
+def test_version_is_printed(command: Command) -> None:
     assert re.fullmatch(r"brrr-core \d+\.\d+\.\d+\n", command("--version").out)
 
 
@@ -73,7 +73,7 @@ sys.exit(main(["backends"]))
 
 
 @pytest.mark.parametrize("blocked", [["cyclopts"], ["rich"]])
-def test_without_the_extra_there_is_a_hint_of_one_line(blocked: list[str]) -> None:
+def test_missing_extra_is_one_line_hint(blocked: list[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", BLOCKED.format(blocked=blocked)], capture_output=True, text=True, check=False
     )
@@ -82,7 +82,7 @@ def test_without_the_extra_there_is_a_hint_of_one_line(blocked: list[str]) -> No
     assert ended.stderr == 'brrr: the command line is an extra; install it: pip install "brrr-core[cli]"\n'
 
 
-def test_another_missing_module_is_not_hidden_behind_the_hint() -> None:
+def test_other_missing_module_is_not_hidden_by_hint() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", BLOCKED.format(blocked=["bencode2"])], capture_output=True, text=True, check=False
     )

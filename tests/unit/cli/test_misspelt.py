@@ -1,4 +1,4 @@
-"""An option that is written wrongly becomes an argument of the task, and the command asks whether it was meant so."""
+"""A misspelt option becomes an argument of the task, and the command asks whether you meant the option."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from brrr_core.cli.misspelt import hint_of
+from brrr_core.cli.misspelt import suggest_options
 from brrr_core.cli.program import make_app
 
 Command = Callable[..., Any]
@@ -34,8 +34,8 @@ HINT = "Did you mean --wait? --wiat is an argument of the task."
         ([], ""),
     ],
 )
-def test_only_what_is_nearly_an_option_is_asked_about(tokens: list[str], hint: str) -> None:
-    assert hint_of(make_app(), tokens) == hint
+def test_only_near_options_are_questioned(tokens: list[str], hint: str) -> None:
+    assert suggest_options(make_app(), tokens) == hint
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_only_what_is_nearly_an_option_is_asked_about(tokens: list[str], hint: s
         (("schedule", "fib", "--topic", "demo", "--wiat", "11", "--timeout", "20ms"), 4),
     ],
 )
-def test_a_remedy_asks(command: Command, tasks: Path, tokens: tuple[str, ...], code: int) -> None:
+def test_remedy_asks_about_misspelt_option(command: Command, tasks: Path, tokens: tuple[str, ...], code: int) -> None:
     ended = command(*tokens, "--json")
 
     assert ended.code == code
     assert json.loads(ended.err)["error"]["remedy"].startswith(HINT)
 
 
-def test_an_argument_that_the_handler_has_is_not_asked_about(command: Command, tasks: Path) -> None:
+def test_parameter_of_handler_is_not_questioned(command: Command, tasks: Path) -> None:
     (tasks / "scores.py").write_text(
         "import brrr_core as brrr\n@brrr.handler_no_arg\nasync def rate(score: int): return score\n"
     )
@@ -65,7 +65,7 @@ def test_an_argument_that_the_handler_has_is_not_asked_about(command: Command, t
     assert "Did you mean" not in ended.err
 
 
-def test_a_call_that_is_scheduled_all_the_same_is_asked_about(command: Command) -> None:
+def test_scheduled_call_with_misspelt_option_is_questioned(command: Command) -> None:
     tokens = ("schedule", "fib", "--topic", "demo", "--wiat", "11")
 
     assert command(*tokens).err == f"{HINT}\n"

@@ -23,7 +23,7 @@ Work = Callable[[Mapping[str, Task]], None]
 
 @pytest.fixture
 def buried(command: Command, work: Work, tasks: Path) -> None:
-    """Three dead letters on `demo`."""
+    """Put three dead letters on `demo`."""
     for what in ("one", "two", "three"):
         command("schedule", "fails", what, "--topic", "demo")
         work(load_handlers("tasks"))
@@ -33,7 +33,7 @@ def rows(out: str) -> list[list[str]]:
     return [line.split() for line in out.splitlines()]
 
 
-def test_queue_counts(command: Command) -> None:
+def test_queue_counts_messages(command: Command) -> None:
     command("schedule", "fib", "11", "--topic", "demo")
 
     assert rows(command("queue", "demo", "other").out) == [
@@ -47,7 +47,7 @@ def test_queue_counts(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("buried")
-def test_dead_list_shows_whose_calls_were_given_up_and_why(command: Command) -> None:
+def test_dead_list_shows_calls_and_reasons(command: Command) -> None:
     head, *letters = rows(command("dead", "list", "demo").out)
 
     assert head == ["AGE", "ATTEMPT", "TASK", "ARGUMENTS", "REASON"]
@@ -57,7 +57,7 @@ def test_dead_list_shows_whose_calls_were_given_up_and_why(command: Command) -> 
 
 
 @pytest.mark.usefixtures("buried")
-def test_dead_list_is_json_on_ask_and_whole_when_verbose(command: Command) -> None:
+def test_dead_list_prints_json_or_whole_reasons(command: Command) -> None:
     said = command("dead", "list", "demo", "--limit", "1", "--json")
     whole = command("dead", "list", "demo", "-v")
 
@@ -74,7 +74,7 @@ def test_dead_list_is_json_on_ask_and_whole_when_verbose(command: Command) -> No
 
 
 @pytest.mark.usefixtures("buried")
-def test_wait_for_result_that_knows_topic_ends_when_call_is_given_up(command: Command) -> None:
+def test_wait_with_topic_ends_when_call_is_dead_lettered(command: Command) -> None:
     ended = command("result", "fails", "two", "--wait", "--topic", "demo", "--timeout", "30s", "-q")
 
     assert (ended.code, ended.out) == (5, "")
@@ -82,20 +82,20 @@ def test_wait_for_result_that_knows_topic_ends_when_call_is_given_up(command: Co
 
 
 @pytest.mark.usefixtures("buried")
-def test_dead_list_says_when_there_are_more(command: Command) -> None:
+def test_dead_list_notes_further_letters(command: Command) -> None:
     said = command("dead", "list", "demo", "--limit", "2")
 
     assert len(said.out.splitlines()) == 3
     assert "the oldest 2 of 3" in said.err
 
 
-async def test_dead_list_bears_letters_that_are_not_ours(command: Command, url: str) -> None:
+async def test_dead_list_shows_foreign_letters(command: Command, url: str) -> None:
     async with brrr.open_backend(url) as backend:
         await backend.queue.put("demo", [b"\xff\xfe", b"li2e1:r1:he"])
         for delivery in await backend.queue.receive("demo", limit=2, wait=0):
             await backend.queue.bury(delivery, "no reason")
 
-    # The command runs a loop of its own.
+    # The command runs its own event loop.
     listed = await asyncio.to_thread(command, "dead", "list", "demo")
 
     assert [row[2:] for row in rows(listed.out)[1:]] == [
@@ -105,7 +105,7 @@ async def test_dead_list_bears_letters_that_are_not_ours(command: Command, url: 
 
 
 @pytest.mark.usefixtures("buried")
-def test_dead_letters_are_put_back(command: Command) -> None:
+def test_redrive_puts_dead_letters_back(command: Command) -> None:
     one = command("dead", "redrive", "demo", "--limit", "1")
     rest = command("dead", "redrive", "demo", "--json")
 
@@ -115,7 +115,7 @@ def test_dead_letters_are_put_back(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("buried")
-def test_dropping_needs_a_yes(command: Command) -> None:
+def test_drop_without_terminal_needs_yes(command: Command) -> None:
     refused = command("dead", "drop", "demo")
     one = command("dead", "drop", "demo", "--limit", "1", "-y")
     rest = command("dead", "drop", "demo", "--yes", "--json")
@@ -132,7 +132,7 @@ def test_dropping_needs_a_yes(command: Command) -> None:
 @pytest.mark.parametrize(
     ("answer", "code", "left"), [("y\n", 0, 0), ("YES\n", 0, 0), ("n\n", 1, 3), ("\n", 1, 3), ("\x04", 1, 3)]
 )
-def test_on_a_terminal_dropping_asks(
+def test_drop_on_terminal_asks(
     command: Command, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
 ) -> None:
     typed, terminal = os.openpty()
@@ -163,16 +163,16 @@ def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) 
     assert "pip install brrr-later" in table
 
 
-def test_a_broken_backend_is_listed_with_its_reason(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Listed("bad", "brrr-bad", "1.0", None, BrokenPluginError("it is torn", remedy="Mend it."))
+def test_broken_backend_is_listed_with_reason(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Listed("bad", "brrr-bad", "1.0", None, BrokenPluginError("it is torn", remedy="Fix it."))
     monkeypatch.setattr("brrr_core.cli.backends.list_backends", lambda: [row])
 
     [listed] = command("backends", "--json").json["backends"]
-    assert listed["error"] == {"code": "BRRR-PLUGIN-03", "what": "it is torn", "remedy": "Mend it."}
-    assert "BROKEN [BRRR-PLUGIN-03] it is torn. Mend it." in command("backends").out
+    assert listed["error"] == {"code": "BRRR-PLUGIN-03", "what": "it is torn", "remedy": "Fix it."}
+    assert "BROKEN [BRRR-PLUGIN-03] it is torn. Fix it." in command("backends").out
 
 
-def test_setup_opens_what_it_is_given(command: Command) -> None:
+def test_setup_opens_given_backends(command: Command) -> None:
     assert command("setup", "memory:", "memory:").out == "memory: is ready\n"
     assert command("setup", "memory:x?lease=5s", "--json").json == {"url": "memory:x?lease=5s", "done": []}
     assert command("setup").out.endswith(" is ready\n")
@@ -190,7 +190,7 @@ QUEUE_ONLY = BackendManifest(
 
 
 @pytest.mark.usefixtures("buried")
-def test_a_queue_without_a_store_will_do_for_operators(command: Command, url: str) -> None:
+def test_operators_can_use_queue_without_store(command: Command, url: str) -> None:
     brrr.register(QUEUE_ONLY)
     try:
         named = ("--queue", url.replace("memory", "queueonly"))

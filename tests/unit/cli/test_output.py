@@ -1,4 +1,4 @@
-"""What is written is JSON whatever the value, whole in a pipe, and harmless on a terminal."""
+"""Any value becomes JSON, tables in a pipe are complete, and a terminal receives no control characters."""
 
 import json
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from brrr_core.cli.output import note, shown, write_json, write_line, write_tabl
         ("two\nlines", r'"two\nlines"'),
     ],
 )
-def test_any_value_is_one_line_of_json(value: object, written: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_value_becomes_one_line_of_json(value: object, written: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(value)
 
     out = capsys.readouterr().out
@@ -30,7 +30,7 @@ def test_any_value_is_one_line_of_json(value: object, written: str, capsys: pyte
     json.loads(out)
 
 
-def test_a_table_in_a_pipe_is_never_cut_or_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_in_pipe_is_never_cut_or_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     write_table(("NAME", "REASON"), [("a", "word " * 100), ("b", "[red]x[/red] :smile:")])
 
     head, first, second = capsys.readouterr().out.splitlines()
@@ -39,7 +39,7 @@ def test_a_table_in_a_pipe_is_never_cut_or_wrapped(capsys: pytest.CaptureFixture
     assert second.split() == ["b", "[red]x[/red]", ":smile:"]
 
 
-def test_what_would_control_a_terminal_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     write_line("a\x1b[2Jb")
     note("a\x1b[2Jb")
     write_table(("X",), [("a\x1b[2Jb",)])
@@ -49,5 +49,5 @@ def test_what_would_control_a_terminal_is_shown_escaped(capsys: pytest.CaptureFi
     assert said.err == "a\\x1b[2Jb\n"
 
 
-def test_bytes_are_shown_as_text_where_they_are_text() -> None:
+def test_printable_bytes_are_shown_as_text() -> None:
     assert [shown(b"[1]"), shown(b""), shown(b"\xff"), shown(b"\x1b")] == ["[1]", "", "base64:/w==", "base64:Gw=="]

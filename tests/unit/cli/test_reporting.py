@@ -1,10 +1,10 @@
-"""A failure is one line with code and remedy, or one JSON object; never a secret, a traceback only on ask."""
+"""A failure is one line with code and remedy, or one JSON object. It never shows a secret."""
 
 import json
 
 import pytest
 
-from brrr_core.cli.exits import ExitCode, exit_code_of
+from brrr_core.cli.exit_codes import ExitCode, exit_code_of
 from brrr_core.cli.reporting import first_error, report
 from brrr_core.errors import (
     BackendUnavailableError,
@@ -37,21 +37,21 @@ def reported(capsys: pytest.CaptureFixture[str], error: BaseException, *tokens: 
     return said.err
 
 
-def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert reported(capsys, failure()) == "brrr: [BRRR-BACKEND-01] the server does not answer. Start it.\n"
 
 
-def test_with_json_it_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_with_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     error = {"code": "BRRR-BACKEND-01", "what": "the server does not answer", "remedy": "Start it."}
 
     assert json.loads(reported(capsys, failure(), "queue", "--json")) == {"error": error}
 
 
-def test_the_json_of_a_task_is_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_argument_of_task_does_not_switch_to_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert reported(capsys, failure(), "schedule", "echo", "--", "--json").startswith("brrr: ")
 
 
-def test_an_unforeseen_error_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     [line] = reported(capsys, KeyError("x")).splitlines()
 
     assert "unexpected KeyError: 'x'" in line
@@ -60,7 +60,7 @@ def test_an_unforeseen_error_is_one_line_too(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("switch", ["-v", "--verbose"])
 @pytest.mark.parametrize("tokens", [("setup", URL), ("queue", f"--queue={URL}"), ("queue", "--queue", URL)])
-def test_a_traceback_comes_on_ask_and_without_secrets(
+def test_verbose_shows_traceback_without_secrets(
     capsys: pytest.CaptureFixture[str], tokens: tuple[str, ...], switch: str
 ) -> None:
     said = reported(capsys, failure(), *tokens, switch)
@@ -69,15 +69,13 @@ def test_a_traceback_comes_on_ask_and_without_secrets(
     assert SECRET not in said
 
 
-def test_secrets_of_the_environment_are_masked(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_in_environment_are_masked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRRR_STORE", URL)
 
     assert SECRET not in reported(capsys, failure(), "-v")
 
 
-def test_of_loops_that_fail_together_the_first_is_told() -> None:
+def test_first_error_of_group_is_reported() -> None:
     first, second = OSError("1"), OSError("2")
 
     assert first_error(BaseExceptionGroup("", [BaseExceptionGroup("", [first]), second])) is first
@@ -97,5 +95,5 @@ def test_of_loops_that_fail_together_the_first_is_told() -> None:
         (KeyError("x"), ExitCode.FAILURE),
     ],
 )
-def test_each_error_has_its_exit_code(error: Exception, code: ExitCode) -> None:
+def test_error_determines_exit_code(error: Exception, code: ExitCode) -> None:
     assert exit_code_of(error) is code

@@ -1,4 +1,4 @@
-"""No secret of a URL of the process passes into what it writes, however it is given or spelled."""
+"""Secrets of URLs never appear in the output, however they are passed or spelled."""
 
 import base64
 import binascii
@@ -39,7 +39,7 @@ def scheme_with_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackendMani
 
 
 @pytest.mark.usefixtures("locked")
-@pytest.mark.parametrize("scheme", ["locked", "nosuch"])  # one can be planned, the other cannot
+@pytest.mark.parametrize("scheme", ["locked", "nosuch"])  # a known scheme and an unknown one
 @pytest.mark.parametrize(
     "place",
     [
@@ -56,14 +56,14 @@ def scheme_with_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackendMani
     ],
 )
 @pytest.mark.parametrize("option", [["--queue", "{}"], ["--queue={}"], ["{}"]])
-def test_a_secret_is_masked_wherever_it_is_given(scheme: str, place: str, option: list[str]) -> None:
+def test_secret_is_masked_in_any_part_of_url(scheme: str, place: str, option: list[str]) -> None:
     secrets = Secrets(["worker", "tasks", *(word.format(f"{scheme}:{place}") for word in option)])
 
     assert secrets.mask("AUTH hunter2 / hun%74er2 failed") == "AUTH **** / **** failed"
 
 
 @pytest.mark.usefixtures("locked")
-def test_urls_of_the_environment_have_secrets_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_in_environment_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRRR_STORE", "locked://h?token=hunter2")
 
     assert Secrets([]).mask("AUTH hunter2") == "AUTH ****"
@@ -71,12 +71,12 @@ def test_urls_of_the_environment_have_secrets_too(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("url", ["locked://u:hunter2@h?token=a@b", "locked://u:hunter2@h:x", "locked://u:hunter2@h?x"])
-def test_a_url_that_cannot_be_read_gives_nothing_away(url: str) -> None:
+def test_secret_of_unreadable_url_is_masked(url: str) -> None:
     assert SECRET not in Secrets([url]).mask(f"{url} and {SECRET}")
 
 
 @pytest.mark.usefixtures("locked")
-def test_every_spelling_of_a_secret_is_masked() -> None:
+def test_every_spelling_of_secret_is_masked() -> None:
     secrets = Secrets(["locked://u:p%40s%25%22%27%5C%20%C3%A9%0As@h"])
     secret = "p@s%\"'\\ é\ns"
     spellings = [
@@ -99,9 +99,7 @@ def test_every_spelling_of_a_secret_is_masked() -> None:
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("before", ["", "u:", "me:", "admin:"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.b16encode, binascii.hexlify])
-def test_an_encoded_secret_is_masked_whatever_was_encoded_with_it(
-    before: str, encode: Callable[[bytes], bytes]
-) -> None:
+def test_encoded_secret_is_masked_with_any_neighbours(before: str, encode: Callable[[bytes], bytes]) -> None:
     secret = "h\u00fcnter2?~>"
     mask = Secrets([f"locked://u:{quote(secret)}@h"]).mask
 
@@ -113,7 +111,7 @@ def test_an_encoded_secret_is_masked_whatever_was_encoded_with_it(
 
 
 @pytest.mark.usefixtures("locked")
-def test_what_is_no_secret_is_left() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     text = "admin of localhost on main, 5s"
 
     assert Secrets(["locked://admin:hunter2@localhost?database=main"]).mask(text) == text
@@ -124,11 +122,11 @@ def test_what_is_no_secret_is_left() -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_short_secret_is_masked_as_a_word_only() -> None:
+def test_short_secret_is_masked_only_as_whole_word() -> None:
     assert Secrets(["locked://u:a@h"]).mask("AUTH a failed at 'a'") == "AUTH **** failed at '****'"
 
 
-def test_a_scheme_that_becomes_known_later_is_planned_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scheme_registered_later_narrows_masking(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = Secrets(["later://h?database=main&token=hunter2"])
     manifest = replace(MEMORY, schemes=("later",), options=Options)
 
@@ -141,7 +139,7 @@ def test_a_scheme_that_becomes_known_later_is_planned_then(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("locked")
-def test_log_records_are_masked_with_their_tracebacks() -> None:
+def test_log_records_and_tracebacks_are_masked() -> None:
     formatter = MaskingFormatter(Secrets(["worker", "tasks", "--queue", "locked://u:hunter2@h"]))
     error = RuntimeError("no answer")
     error.__cause__ = OSError(f"AUTH {SECRET} failed")

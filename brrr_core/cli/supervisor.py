@@ -1,4 +1,4 @@
-"""Several worker processes under one: started, replaced when they die, and stopped together."""
+"""A supervisor of several worker processes: start them, replace those that die, stop them together."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from brrr_core.cli.exits import ExitCode, killed_by
+from brrr_core.cli.exit_codes import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG
 from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 from brrr_core.errors import CommandError, WorkersDiedError
@@ -18,53 +18,53 @@ from brrr_core.errors import CommandError, WorkersDiedError
 __all__ = ["Supervisor"]
 
 POSIX: Final = os.name == "posix"
-"""Whether there are process groups, and signals for an event loop to listen to."""
+"""Whether the system has process groups, and signals that an event loop can handle."""
 
-STEADY: Final = 10.0
-"""A process that lived for so many seconds did not die of its start."""
+STEADY_AFTER: Final = 10.0
+"""Seconds after which a process counts as steady: its start worked."""
 
-MOST_DEATHS: Final = 5
-"""So many deaths of its start, one after the other in one place, and the supervisor gives up."""
+MAX_EARLY_DEATHS: Final = 5
+"""The supervisor gives up after this many early deaths in a row of one process and its replacements."""
 
-STOPPED: Final = (ExitCode.OK, *(code for number in STOP_SIGNALS for code in (-number, killed_by(number))))
-"""How a process may end that was asked to stop: one that did not listen yet is ended by the signal itself."""
+STOPPED_CODES: Final = (ExitCode.OK, *(code for number in STOP_SIGNALS for code in (-number, signal_exit_code(number))))
+"""Exit codes of a process that stopped on request. The signal itself ends a process that does not listen yet."""
 
 BACKOFF: Final = 0.5
 BACKOFF_LIMIT: Final = 30.0
-"""Seconds before a dead process is replaced: at first, and the most after doubling."""
+"""Seconds before a dead process is replaced: the first delay, and the limit for doubling it."""
 
 
 class Supervisor:
     """Keeps a number of processes of one command alive.
 
-    They are in process groups of their own, so that Ctrl-C reaches them through the supervisor only, and once. Each
-    holds the end of a pipe as its standard input. The supervisor writes the number of each signal that it relays, and
-    a process sees at the end of its input that the supervisor has ended.
+    Each process has its own process group, so Ctrl-C reaches it only once, through the supervisor. Its standard input
+    is a pipe. The supervisor writes the number of each signal that it relays to the pipe. When the supervisor ends, the
+    process reads the end of its input.
 
     Args:
         command: The command of one process.
-        count: How many.
+        count: The number of processes.
     """
 
     def __init__(self, command: Sequence[str], count: int) -> None:
         self._command = command
         self._count = count
-        self._processes: dict[Process, float] = {}  # by when they were started
+        self._processes: dict[Process, float] = {}  # with their start times
         self._stopping = asyncio.Event()
         self._signal: int | None = None
         self._code: int = ExitCode.OK
 
     async def run(self) -> int:
-        """Keep them alive until SIGTERM or SIGINT, and until they have ended. The exit code.
+        """Keep the processes alive until SIGTERM or SIGINT, wait until they end, and return the exit code.
 
         Raises:
-            CommandError: The system is none that this works on.
-            WorkersDiedError: They keep dying.
+            CommandError: The system is not a POSIX system.
+            WorkersDiedError: The processes keep dying.
         """
         if not POSIX:
             raise CommandError(
-                f"several processes under one command need a POSIX system, and this is {sys.platform}",
-                remedy="Leave --processes out, and start the command as many times as you want processes.",
+                f"--processes needs a POSIX system, and this is {sys.platform}",
+                remedy="Omit --processes, and start the command once for each process.",
             )
         for number in STOP_SIGNALS:
             add_handler(number, self._on_signal, number)
@@ -75,7 +75,7 @@ class Supervisor:
         finally:
             for number in STOP_SIGNALS:
                 remove_handler(number)
-        return self._code if self._signal is None else killed_by(self._signal)
+        return self._code if self._signal is None else signal_exit_code(self._signal)
 
     def _on_signal(self, number: int) -> None:
         if not self._stopping.is_set():
@@ -100,25 +100,25 @@ class Supervisor:
             started = time.monotonic()
             pid, code = await self._run_one()
             if self._stopping.is_set():
-                if code not in STOPPED:
+                if code not in STOPPED_CODES:
                     self._code = self._code or ExitCode.FAILURE
                 return
-            deaths = 1 if time.monotonic() - started >= STEADY else deaths + 1
-            if code == ExitCode.USAGE:  # the next one would read the same command line
+            deaths = 1 if time.monotonic() - started >= STEADY_AFTER else deaths + 1
+            if code == ExitCode.USAGE:  # a replacement would fail on the same command line
                 self._code = code
                 self._stop()
-            elif deaths >= MOST_DEATHS and not self._any_steady():
+            elif deaths >= MAX_EARLY_DEATHS and not self._any_steady():
                 self._stop()
                 raise WorkersDiedError(
-                    f"worker process {pid} {_death(code)}: {deaths} deaths in a row, each within {STEADY:g} s",
-                    remedy="Look at what it wrote above, or run it with --processes 1.",
+                    f"worker process {pid} {_death(code)}: {deaths} deaths in a row, each within {STEADY_AFTER:g} s",
+                    remedy="Read its output above, or run it with --processes 1.",
                 )
             else:
                 await self._pause(pid, code, min(BACKOFF * 2 ** (deaths - 1), BACKOFF_LIMIT))
 
     def _any_steady(self) -> bool:
-        """Whether a process shows that the start works: then it is a call that ends the others."""
-        return any(time.monotonic() - started >= STEADY for started in self._processes.values())
+        """Whether a process shows that the start works, so that a call must have ended the others."""
+        return any(time.monotonic() - started >= STEADY_AFTER for started in self._processes.values())
 
     async def _run_one(self) -> tuple[int, int]:
         process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, process_group=0)
@@ -144,16 +144,16 @@ class Supervisor:
 
 
 def _relay(process: Process, number: int = signal.SIGTERM) -> None:
-    """Ask a process to stop, in a way that it can tell from a signal that others send to all processes."""
+    """Ask a process to stop. The byte tells it apart from a signal that a service manager sends to all processes."""
     if process.stdin is not None:
         process.stdin.write(bytes([number]))
-    _send(process, signal.SIGTERM)  # it wakes the process, and ends one that does not listen yet
+    _send(process, signal.SIGTERM)  # wakes the process, or ends it if it does not listen yet
 
 
 def _send(process: Process, number: int) -> None:
-    # Not `process.send_signal`: it polls, and so takes the exit code from the thread in which asyncio waits for it.
+    # `process.send_signal` polls, and would take the exit code from the thread in which asyncio waits for it.
     if process.returncode is None:
-        with suppress(ProcessLookupError):  # it ended just now
+        with suppress(ProcessLookupError):  # it has just ended
             os.kill(process.pid, number)
 
 

@@ -1,4 +1,4 @@
-"""Dead letters, and the calls that they were for."""
+"""Dead letters with their calls."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ __all__ = ["Letter", "read_letters"]
 
 
 class Letter(NamedTuple):
-    """A dead letter with what is known of its call: None where its body, or the call's record, cannot be read."""
+    """A dead letter, its message (None if the body is invalid) and its call (None if the record cannot be read)."""
 
     dead: DeadLetter
     message: ScheduleMessage | None
@@ -20,7 +20,7 @@ class Letter(NamedTuple):
 
 
 async def read_letters(queue: Queue, store: Store | None, topic: str, *, limit: int) -> list[Letter]:
-    """Up to `limit` dead letters of a topic, the oldest first, with their calls where the store has them.
+    """Read up to `limit` dead letters of a topic, oldest first, with the calls that the store has.
 
     Raises:
         BackendError: The queue or the store failed.

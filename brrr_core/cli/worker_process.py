@@ -1,4 +1,4 @@
-"""One worker process: loops on its topics until it is told to stop, once gracefully and twice at once."""
+"""One worker process: loops on topics until a stop request. The first request is graceful, the second immediate."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from typing import Final
 from brrr_core.app.handlers import Task
 from brrr_core.app.serving import serve
 from brrr_core.app.worker import AppWorker
-from brrr_core.cli.exits import ExitCode, killed_by
+from brrr_core.cli.exit_codes import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_core.cli.options import Urls
 from brrr_core.engine.policy import Policy
@@ -23,12 +23,12 @@ from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handl
 __all__ = ["Stop", "Work", "leave", "run_worker"]
 
 THREADS_LEFT: Final = 1.0
-"""Seconds that threads of idle executors may take to end."""
+"""Seconds to wait for the threads of idle executors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a worker process does."""
+    """The work of a worker process."""
 
     handlers: Mapping[str, Task]
     topics: Sequence[str]
@@ -40,16 +40,16 @@ class Work:
 
 
 class Stop:
-    """Listens for requests to stop: signals, and those of a supervisor on the standard input.
+    """Listens for stop requests: signals, and bytes from a supervisor on the standard input.
 
-    A supervisor relays a signal as a byte, its number, and as SIGTERM. A service manager may send the same signal to
-    all processes, and a process gets it twice then. So relayed and other signals are counted apart: the greater number
-    is how often this process was asked.
+    A supervisor relays a signal as a byte, the signal's number, and as SIGTERM. A service manager may send the same
+    signal to all processes, so that a process receives it twice. Therefore relayed and other signals are counted
+    separately, and the larger count is the number of stop requests.
 
     Attributes:
-        asked: Whether the first request came, or the supervisor ended.
-        signal: The signal that ended the process at once, if one did: the second.
-        work: Stops the loops, once there are any. Until then, the first request ends the process.
+        asked: Whether the first request arrived, or the supervisor ended.
+        signal: The second signal, which ended the process at once, if there was one.
+        work: Stops the loops, when they run. Before that, the first request ends the process.
     """
 
     def __init__(self) -> None:
@@ -64,8 +64,8 @@ class Stop:
 
     @contextmanager
     def listening(self, *, supervised: bool = False) -> Generator[None, None, None]:
-        """Listen for SIGTERM and SIGINT; if supervised, to the standard input as well."""
-        for number in STOP_SIGNALS:  # Windows hears none: Ctrl-C cancels the main task, which is graceful too
+        """Listen for SIGTERM and SIGINT; if supervised, also on the standard input."""
+        for number in STOP_SIGNALS:  # on Windows, Ctrl-C cancels the main task instead, which is graceful too
             add_handler(number, self._on_signal, number)
         self._supervised = supervised
         if supervised:
@@ -80,7 +80,7 @@ class Stop:
 
     def _on_signal(self, number: int) -> None:
         self._signals += 1
-        self._on_input()  # the byte of a relayed signal is there before the signal
+        self._on_input()  # the byte of a relayed signal arrives before the signal
         self._heed(max(self._relayed, self._signals - self._relayed), number)
 
     def _on_input(self) -> None:
@@ -90,7 +90,7 @@ class Stop:
             received = os.read(sys.stdin.fileno(), 64)
         except BlockingIOError:
             return
-        except OSError:  # the supervisor was killed before it read what we wrote, if anything
+        except OSError:  # the supervisor was killed, and the pipe has unread data
             received = b""
         if received:
             self._relayed += len(received)
@@ -127,17 +127,17 @@ class Stop:
 
 
 async def run_worker(work: Work, *, supervised: bool = False) -> int:
-    """Work until told to stop.
+    """Work until a stop request.
 
     Args:
-        work: What to do.
-        supervised: Whether a supervisor asks on the standard input, and stops it also by ending.
+        work: The handlers, topics and settings.
+        supervised: Whether a supervisor sends stop requests on the standard input. Its end is a request too.
 
     Returns:
-        0 after a graceful stop, 128 and the signal's number after one at once.
+        0 after a graceful stop, 128 plus the signal's number after an immediate one.
 
     Raises:
-        BrrrError: A backend cannot be opened, or has not answered for longer than the policy's patience.
+        BrrrError: A backend cannot be opened, or did not answer for longer than the policy's patience.
     """
     stop = Stop()
     with stop.listening(supervised=supervised):
@@ -145,7 +145,7 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
             await _work(work, stop)
         except asyncio.CancelledError:
             if stop.signal is not None:
-                return killed_by(stop.signal)
+                return signal_exit_code(stop.signal)
             if not stop.asked:
                 raise
     return ExitCode.OK
@@ -163,10 +163,10 @@ async def _work(work: Work, stop: Stop) -> None:
 
 
 def leave(code: int) -> int:
-    """The exit code of a worker process, once no thread of it runs a handler; else the process ends here and now.
+    """Return the exit code of a worker process, or end the process at once if a thread still runs a handler.
 
-    Python waits at its end for threads, and a sync handler that outlived the grace may run for ever. Its message is on
-    its topic again.
+    Python waits for threads before it exits, and a sync handler may run forever. Its message is already back on its
+    topic.
     """
     deadline = time.monotonic() + THREADS_LEFT
     for thread in threading.enumerate():

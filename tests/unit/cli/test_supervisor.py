@@ -1,4 +1,4 @@
-"""The supervisor gives up on processes that keep dying, and on nothing else."""
+"""The supervisor gives up only if its processes keep dying."""
 
 import asyncio
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from brrr_core.cli import processes
-from brrr_core.cli.processes import Supervisor
+from brrr_core.cli import supervisor
 from brrr_core.cli.reporting import first_error
+from brrr_core.cli.supervisor import Supervisor
 from brrr_core.errors import CommandError, WorkersDiedError
 
 FIRST_LIVES = """
@@ -19,7 +19,7 @@ except FileExistsError:
     sys.exit(7)
 time.sleep(3600)
 """
-"""The first process to run lives for an hour; the other one dies, and so do those in its place."""
+"""The first process lives for an hour. The other one and its replacements die."""
 
 
 def supervised(count: int, programme: str) -> int:
@@ -32,11 +32,11 @@ def supervised(count: int, programme: str) -> int:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "BACKOFF", 0.001)
-    monkeypatch.setattr(processes, "MOST_DEATHS", 3)
+    monkeypatch.setattr(supervisor, "BACKOFF", 0.001)
+    monkeypatch.setattr(supervisor, "MAX_EARLY_DEATHS", 3)
 
 
-def test_it_gives_up_on_processes_that_keep_dying(caplog: pytest.LogCaptureFixture) -> None:
+def test_supervisor_gives_up_on_processes_that_keep_dying(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ExceptionGroup) as raised:
         supervised(1, "import os; os.kill(os.getpid(), 9)")
 
@@ -49,22 +49,20 @@ def test_it_gives_up_on_processes_that_keep_dying(caplog: pytest.LogCaptureFixtu
     ]
 
 
-def test_the_others_are_stopped_when_it_gives_up(tmp_path: Path) -> None:
+def test_supervisor_that_gives_up_stops_other_processes(tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup) as raised:
         supervised(2, FIRST_LIVES.format(path=str(tmp_path / "first")))
 
     assert isinstance(first_error(raised.value), WorkersDiedError)
 
 
-def test_processes_are_replaced_for_as_long_as_another_one_is_steady(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "STEADY", 2.0)
+def test_dead_process_is_replaced_while_another_is_steady(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STEADY_AFTER", 2.0)
     runs: list[int] = []
 
     async def counted(self: Supervisor, pid: int, code: int, seconds: float) -> None:
         runs.append(pid)
-        while not self._any_steady():  # noqa: ASYNC110 - nobody tells of it
+        while not self._any_steady():  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.01)
         if len(runs) == 10:
             self._stop()
@@ -76,10 +74,10 @@ def test_processes_are_replaced_for_as_long_as_another_one_is_steady(
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_a_process_that_ends_unasked_is_replaced_as_long_as_it_lived_a_while(
+def test_steady_process_that_ends_by_itself_is_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
-    monkeypatch.setattr(processes, "STEADY", 0.0)
+    monkeypatch.setattr(supervisor, "STEADY_AFTER", 0.0)
     runs: list[int] = []
     pause = Supervisor._pause
 
@@ -96,8 +94,8 @@ def test_a_process_that_ends_unasked_is_replaced_as_long_as_it_lived_a_while(
     assert f"worker process {runs[0]} ended with code {code}; another one starts in 0.0 s" in caplog.messages
 
 
-def test_a_command_line_that_cannot_be_run_ends_all(tmp_path: Path) -> None:
-    # One cannot read it; the other, when it is told to stop, ends with a code of its own, which says less.
+def test_usage_error_of_one_process_ends_all(tmp_path: Path) -> None:
+    # One process ends with the usage error. The other ends with a different code when it stops; the usage error wins.
     programme = """
 import pathlib, signal, sys, time
 first, ready = pathlib.Path({first!r}), pathlib.Path({ready!r})
@@ -116,10 +114,10 @@ time.sleep(3600)
     assert supervised(2, programme.format(**paths)) == 2
 
 
-def test_a_system_without_process_groups_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "POSIX", False)
+def test_system_without_process_groups_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "POSIX", False)
 
-    with pytest.raises(CommandError, match="need a POSIX system") as refused:
+    with pytest.raises(CommandError, match="needs a POSIX system") as refused:
         supervised(2, "")
 
     assert "--processes" in refused.value.remedy

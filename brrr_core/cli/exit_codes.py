@@ -1,4 +1,4 @@
-"""Exit codes, and which error ends with which."""
+"""Exit codes, and the exit code of each error."""
 
 from enum import IntEnum
 from typing import Final
@@ -19,11 +19,11 @@ from brrr_core.errors import (
     UrlError,
 )
 
-__all__ = ["ExitCode", "exit_code_of", "killed_by"]
+__all__ = ["ExitCode", "exit_code_of", "signal_exit_code"]
 
 
 class ExitCode(IntEnum):
-    """What scripts may rely on. A command that a signal ends exits with 128 and the signal's number."""
+    """Exit codes for scripts. A command that a signal ends exits with 128 plus the signal's number."""
 
     OK = 0
     FAILURE = 1
@@ -34,7 +34,7 @@ class ExitCode(IntEnum):
 
 
 KINDS: Final = (
-    (ResultTimeoutError, ExitCode.TIMEOUT),  # before NotFoundError, of which it is a kind
+    (ResultTimeoutError, ExitCode.TIMEOUT),  # before its base class NotFoundError
     (NotFoundError, ExitCode.NOT_FOUND),
     (BuriedError, ExitCode.BURIED),
     (CommandError, ExitCode.USAGE),
@@ -51,10 +51,10 @@ KINDS: Final = (
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """The code for what a command raised; `FAILURE` for all that is no fault of the command line."""
+    """Return the exit code for an error; `FAILURE` unless the command line caused it."""
     return next((code for kind, code in KINDS if isinstance(error, kind)), ExitCode.FAILURE)
 
 
-def killed_by(number: int) -> int:
-    """The exit code of a command that the signal of that number ended, as shells have it."""
+def signal_exit_code(number: int) -> int:
+    """Return the exit code of a command that this signal ended, as shells report it."""
     return 128 + number
