@@ -37,7 +37,7 @@ def wait_for_go():
 """
 
 
-class Hands:
+class ManualClocks:
     """A machine's clocks, set by hand, in seconds: the steady one, and the wall clock, which is `ahead` of it."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Processes:
             process.communicate()
 
 
-class Hold:
+class BlockedThread:
     """Keeps the backend's thread busy until it is let go, so that what is asked meanwhile waits in a known order."""
 
     def __init__(self, backend: SqliteBackend) -> None:
@@ -107,23 +107,23 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hands() -> Hands:
-    return Hands()
+def clocks() -> ManualClocks:
+    return ManualClocks()
 
 
 @pytest.fixture
 def make(path: Path) -> MakeBackend:
-    def make(where: Path = path, *, hands: Hands | None = None, **options: object) -> SqliteBackend:
-        clock = None if hands is None else hands.clock()
+    def make(where: Path = path, *, clocks: ManualClocks | None = None, **options: object) -> SqliteBackend:
+        clock = None if clocks is None else clocks.clock()
         return SqliteBackend(BackendUrl("sqlite", path=f"/{where}"), SqliteOptions(**options), clock=clock)
 
     return make
 
 
 @pytest.fixture
-async def backend(make: MakeBackend, hands: Hands) -> AsyncIterator[SqliteBackend]:
+async def backend(make: MakeBackend, clocks: ManualClocks) -> AsyncIterator[SqliteBackend]:
     """An open backend, by a clock that is set by hand."""
-    async with make(hands=hands) as backend:
+    async with make(clocks=clocks) as backend:
         yield backend
 
 
@@ -143,8 +143,8 @@ def cache(backend: SqliteBackend) -> Cache:
 
 
 @pytest.fixture
-def hold() -> type[Hold]:
-    return Hold
+def blocked_thread() -> type[BlockedThread]:
+    return BlockedThread
 
 
 @pytest.fixture

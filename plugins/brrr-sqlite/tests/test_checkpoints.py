@@ -15,7 +15,7 @@ async def write(backend, size=1000):
 
 
 def done(backend):
-    return backend._transactions._checkpoints.done
+    return backend._transactions._checkpoints.completed
 
 
 async def test_nothing_is_moved_before_its_time(make):
@@ -23,7 +23,7 @@ async def test_nothing_is_moved_before_its_time(make):
         for _ in range(20):
             await write(backend)
         assert done(backend) == 0
-        assert backend._transactions._checkpoints._mover is None
+        assert backend._transactions._checkpoints._connection is None
 
 
 async def test_the_log_stays_at_its_size(make, path):

@@ -16,10 +16,10 @@ from brrr_sqlite import schema
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
-from brrr_sqlite.failures import translated
+from brrr_sqlite.errors import translate_error
 from brrr_sqlite.location import OpenFile
 from brrr_sqlite.options import SqliteOptions
-from brrr_sqlite.transactions import Patience
+from brrr_sqlite.transactions import LockRetry
 from tests.support.polling import until
 
 A = Key("value", "a")
@@ -71,7 +71,7 @@ async def test_not_a_sqlite_file(make, path):
 async def test_another_program_s_file_is_left_as_it_is(make, path):
     run_sql(path, "CREATE TABLE theirs (x)")
     before = path.read_bytes()
-    await refused(make, CorruptBackendError, "another program")
+    await refused(make, CorruptBackendError, "belongs to another program")
     assert path.read_bytes() == before
 
 
@@ -80,9 +80,10 @@ async def test_a_file_that_was_refused_is_closed(path):
     options = SqliteOptions()
     file = OpenFile(path)
     checkpoints = Checkpoints(file, options)
-    connection = Connection(file, options, create=True, patience=Patience(1), checkpoints=checkpoints, clock=Clock())
-    with pytest.raises(CorruptBackendError):
+    connection = Connection(file, options, create=True, lock_retry=LockRetry(1), checkpoints=checkpoints, clock=Clock())
+    with pytest.raises(CorruptBackendError) as caught:
         await connection.open()
+    assert caught.value.__cause__ is not caught.value  # a chain with a cycle can trap code that follows causes
     opened = connection._opened
     await connection.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
@@ -92,7 +93,9 @@ async def test_a_file_that_was_refused_is_closed(path):
 async def test_a_newer_file_is_left_as_it_is(make, path):
     await make().setup()
     run_sql(path, f"PRAGMA user_version = {schema.VERSION + 1}")
-    error = await refused(make, CorruptBackendError, f"version {schema.VERSION + 1}.* knows version {schema.VERSION}")
+    error = await refused(
+        make, CorruptBackendError, f"version {schema.VERSION + 1}, but .* knows version {schema.VERSION}"
+    )
     assert "Install the newest brrr-sqlite" in error.remedy
 
 
@@ -220,15 +223,15 @@ async def test_a_backend_opens_again_after_it_was_closed(make):
 async def test_setup_makes_folder_and_file_and_says_so(make, tmp_path):
     path = tmp_path / "a" / "b" / "brrr.db"
     assert await make(path, create=False).setup() == [
-        f"made the folder {path.parent}",
-        f"made {path}, tables of version 1",
+        f"created the folder {path.parent}",
+        f"created {path} with tables of version 1",
     ]
-    assert await make(path).setup() == [f"{path} is there, tables of version 1"]
+    assert await make(path).setup() == [f"{path} exists and has tables of version 1"]
 
 
 async def test_setup_says_why_a_folder_cannot_be_made(make, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(BackendUnavailableError, match="cannot be made"):
+    with pytest.raises(BackendUnavailableError, match="cannot create the folder"):
         await make(tmp_path / "file" / "b" / "brrr.db").setup()
 
 
@@ -272,7 +275,7 @@ async def test_every_operation_fails_when_the_file_was(make, path, how):
         ):
             with pytest.raises(BackendClosedError, match="removed, moved or replaced while it was open") as caught:
                 await operation
-            assert "Start this process again" in caught.value.remedy
+            assert "Restart this process" in caught.value.remedy
 
 
 @pytest.mark.parametrize("how", GONE)
@@ -335,7 +338,7 @@ async def test_the_log_goes_with_the_last_backend(make, path):
 
 
 def test_an_error_of_no_known_kind_is_still_ours():
-    error = translated(ValueError("odd"), Path("f.db"))
+    error = translate_error(ValueError("odd"), Path("f.db"))
     assert type(error) is BackendError
     assert "ValueError (odd)" in str(error)
     assert isinstance(error.__cause__, ValueError)
@@ -348,4 +351,4 @@ def test_every_translation_has_a_remedy(path):
         error.sqlite_errorcode = code
         errors.append(error)
 
-    assert [str(ours) for ours in (translated(error, path) for error in errors) if not ours.remedy] == []
+    assert [str(ours) for ours in (translate_error(error, path) for error in errors) if not ours.remedy] == []

@@ -14,12 +14,12 @@ def key(n):
     return Key("value", str(n))
 
 
-async def test_everything_asked_during_a_commit_shares_the_next(backend, hold):
+async def test_everything_asked_during_a_commit_shares_the_next(backend, blocked_thread):
     queue, store, cache = backend.queue, backend.store, backend.cache
     await queue.put("t", [b"%d" % n for n in range(8)])
     held = await queue.receive("t", limit=8, wait=0)
     before = backend.transactions, backend._transactions.groups
-    async with hold(backend):
+    async with blocked_thread(backend):
         asked = [
             asyncio.ensure_future(coroutine)
             for n in range(8)
@@ -53,15 +53,15 @@ async def test_busy_callers_share_transactions(backend):
     assert backend.transactions - before <= 64 * 20 / 16
 
 
-async def test_reads_alone_take_no_lock(backend, hold):
+async def test_reads_alone_take_no_lock(backend, blocked_thread):
     before = backend.transactions
     await asyncio.gather(*(backend.store.read([key(n)]) for n in range(64)))
     assert await backend.queue.receive("t", limit=1, wait=0) == []
     assert backend.transactions == before
 
 
-async def test_a_read_sees_what_was_asked_before_it(backend, hold):
-    async with hold(backend):
+async def test_a_read_sees_what_was_asked_before_it(backend, blocked_thread):
+    async with blocked_thread(backend):
         asked = asyncio.gather(
             backend.store.write([(key(0), b"1")]),
             backend.store.read([key(0)]),
@@ -72,19 +72,19 @@ async def test_a_read_sees_what_was_asked_before_it(backend, hold):
     assert await asked == [None, [b"1"], None, [b"2"]]
 
 
-async def test_a_large_crowd_is_split(backend, hold, monkeypatch):
-    monkeypatch.setattr(group_commit, "LARGEST", 10)
+async def test_a_large_crowd_is_split(backend, blocked_thread, monkeypatch):
+    monkeypatch.setattr(group_commit, "MAX_GROUP_OPERATIONS", 10)
     before = backend.transactions
-    async with hold(backend):
+    async with blocked_thread(backend):
         asked = asyncio.gather(*(backend.store.write([(key(n), b"1")]) for n in range(35)))
         await asyncio.sleep(0)
     await asked
     assert backend.transactions - before == 4
 
 
-async def test_who_fails_fails_alone(backend, hold):
+async def test_who_fails_fails_alone(backend, blocked_thread):
     await backend.cache.increment({"full": 2**63 - 1})
-    async with hold(backend):
+    async with blocked_thread(backend):
         asked = asyncio.gather(
             backend.queue.put("t", [b"x"]),
             backend.store.swap([Swap(key(0), None, b"1")]),
@@ -113,9 +113,9 @@ async def test_an_unforeseen_error_does_not_end_the_group_commit(backend, monkey
 
 
 @pytest.mark.parametrize("taken", [False, True])
-async def test_a_cancelled_put_is_all_or_nothing(backend, hold, taken):
+async def test_a_cancelled_put_is_all_or_nothing(backend, blocked_thread, taken):
     bodies = [b"x"] * 1000
-    async with hold(backend):
+    async with blocked_thread(backend):
         if not taken:
             first = asyncio.ensure_future(backend.store.read([key(0)]))  # the group that goes first
             await asyncio.sleep(0)
@@ -130,11 +130,11 @@ async def test_a_cancelled_put_is_all_or_nothing(backend, hold, taken):
     assert (await backend.queue.stats("t")).ready == (1000 if taken else 0)
 
 
-async def test_closing_finishes_what_was_asked(make, hold):
+async def test_closing_finishes_what_was_asked(make, blocked_thread):
     backend = make()
     await backend.open()
     store = backend.store
-    async with hold(backend):
+    async with blocked_thread(backend):
         write = asyncio.ensure_future(store.write([(key(0), b"1")]))
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(backend.close())
@@ -176,12 +176,12 @@ async def test_an_open_backend_has_no_task_that_can_be_cancelled(backend):
     await asyncio.wait([receiver])
 
 
-def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(make, hold, monkeypatch):
+def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(make, blocked_thread, monkeypatch):
     def interrupted(*_, **__):
         raise SystemExit  # as a signal handler may, anywhere
 
     async def ask():
-        async with hold(backend):
+        async with blocked_thread(backend):
             running = asyncio.ensure_future(backend.queue.put("t", [b"x"]))
             await until(lambda: backend._commits._running)
             pending = asyncio.ensure_future(backend.queue.put("t", [b"x"]))
@@ -192,7 +192,7 @@ def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(ma
     with asyncio.Runner() as runner:
         runner.run(backend.open())
         with monkeypatch.context() as patch:
-            patch.setattr(group_commit.GroupCommit, "_settle", interrupted)
+            patch.setattr(group_commit.GroupCommit, "_settle_group", interrupted)
             with pytest.raises(SystemExit):
                 runner.run(ask())
         assert runner.run(asyncio.wait_for(backend.queue.stats("t"), 10)).ready == 2

@@ -9,7 +9,7 @@ import pytest
 
 from brrr_core.backend import BackendUrl, Duration, Secret, Size
 from brrr_core.errors import ForkedError, OptionError, UrlError
-from brrr_sqlite.location import path_of
+from brrr_sqlite.location import database_path
 from brrr_sqlite.manifest import MANIFEST
 from brrr_sqlite.options import SqliteOptions
 
@@ -63,7 +63,7 @@ def test_a_size_is_more_than_0(option):
     ],
 )
 def test_one_slash_belongs_to_the_url(path, file):
-    assert path_of(BackendUrl("sqlite", path=path)) == file
+    assert database_path(BackendUrl("sqlite", path=path)) == file
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_one_slash_belongs_to_the_url(path, file):
 )
 def test_a_url_without_a_file_is_refused(url, says):
     with pytest.raises(UrlError, match=says) as caught:
-        path_of(url)
+        database_path(url)
     assert "pass" not in str(caught.value)
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from brrr_sqlite import messages, records
+from brrr_sqlite import messages, store
 
 STATEMENTS = {
     f"{module.__name__}.{name}": value
-    for module in (messages, records)
+    for module in (messages, store)
     for name, value in vars(module).items()
     if name.isupper() and isinstance(value, str)
 }
@@ -28,8 +28,8 @@ async def test_no_statement_scans_or_sorts(backend, name):
 
 
 @pytest.mark.parametrize("backlog", ["ready", "leased", "delayed"])
-async def test_a_claim_costs_its_limit_and_not_the_backlog(make, hands, backlog):
-    async with make(hands=hands, synchronous="off") as backend:
+async def test_a_claim_costs_its_limit_and_not_the_backlog(make, clocks, backlog):
+    async with make(clocks=clocks, synchronous="off") as backend:
         queue = backend.queue
 
         async def steps():

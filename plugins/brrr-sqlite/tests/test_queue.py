@@ -79,10 +79,10 @@ async def test_an_empty_batch_writes_nothing(backend, queue):
     assert backend.transactions == before
 
 
-async def test_the_limit_is_kept_and_the_oldest_come_first(queue, hands):
+async def test_the_limit_is_kept_and_the_oldest_come_first(queue, clocks):
     for n in range(10):
         await queue.put("t", [b"%d" % n])
-        hands.now += 0.001
+        clocks.now += 0.001
     assert [d.body for d in await take(queue, limit=3)] == [b"0", b"1", b"2"]
     assert [d.body for d in await take(queue, limit=2**70)] == [b"%d" % n for n in range(3, 10)]
 
@@ -99,40 +99,40 @@ def test_what_sqlite_returns_in_any_order_is_put_in_order():
     assert [delivery.body for delivery in taken] == [b"a", b"b", b"c"]
 
 
-async def test_order_holds_when_the_clock_is_set_back(queue, hands):
+async def test_order_holds_when_the_clock_is_set_back(queue, clocks):
     for n in range(5):
         await queue.put("t", [b"%d" % n])
-        hands.ahead -= 3600
+        clocks.ahead -= 3600
     assert await bodies(queue) == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_a_lease_that_runs_out_makes_the_message_ready_again(queue, hands):
+async def test_a_lease_that_runs_out_makes_the_message_ready_again(queue, clocks):
     await queue.put("t", [b"x"])
     (first,) = await take(queue)
     assert first.attempt == 1
-    hands.now += 29.999
+    clocks.now += 29.999
     assert await take(queue) == []
-    hands.now += 0.001
+    clocks.now += 0.001
     (second,) = await take(queue)
     assert second.attempt == 2
 
 
-async def test_extend_starts_the_lease_anew(queue, hands):
+async def test_extend_starts_the_lease_anew(queue, clocks):
     await queue.put("t", [b"x"])
     held = await take(queue)
-    hands.now += 20
+    clocks.now += 20
     await queue.extend(held)
-    hands.now += 20
+    clocks.now += 20
     assert await take(queue) == []
-    hands.now += 10
+    clocks.now += 10
     assert len(await take(queue)) == 1
 
 
-async def test_a_delay_is_kept(queue, hands):
+async def test_a_delay_is_kept(queue, clocks):
     await queue.put("t", [b"later"], delay=5)
     await queue.put("t", [b"now"])
     assert await bodies(queue) == [b"now"]
-    hands.now += 5
+    clocks.now += 5
     assert await bodies(queue) == [b"later"]
 
 
@@ -141,23 +141,23 @@ async def test_a_delay_of_a_million_years_is_no_overflow(queue):
     assert await queue.stats("t") == QueueStats(ready=0, leased=0, delayed=1, dead=0)
 
 
-async def test_release_counts_the_attempt_and_keeps_its_delay(queue, hands):
+async def test_release_counts_the_attempt_and_keeps_its_delay(queue, clocks):
     await queue.put("t", [b"x"])
     await queue.release(await take(queue), delay=2)
     assert await take(queue) == []
-    hands.now += 2
+    clocks.now += 2
     assert [d.attempt for d in await take(queue)] == [2]
 
 
 @pytest.mark.parametrize("how", ["ack", "release", "extend", "bury"])
 @pytest.mark.parametrize("stale", ["expired", "expired and taken", "settled", "settled and its row used again"])
-async def test_a_stale_receipt_does_nothing(queue, hands, how, stale):
+async def test_a_stale_receipt_does_nothing(queue, clocks, how, stale):
     await queue.put("t", [b"x"])
     held = await take(queue)
     if stale == "settled" or "row" in stale:
         await queue.ack(held)
     else:
-        hands.now += 30
+        clocks.now += 30
     if "row" in stale:
         await queue.put("t", [b"y"])
     if "taken" in stale or "row" in stale:
@@ -167,7 +167,7 @@ async def test_a_stale_receipt_does_nothing(queue, hands, how, stale):
     before = await queue.stats("t")
     await (queue.bury(held[0], "why") if how == "bury" else getattr(queue, how)(held))
     assert await queue.stats("t") == before
-    hands.now += 29.9
+    clocks.now += 29.9
     assert (await queue.stats("t")).leased == before.leased  # nor was the lease of the other holder touched
 
 
@@ -186,18 +186,18 @@ async def test_one_stale_receipt_does_not_spoil_the_batch(queue):
     assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
 
 
-async def test_dead_letters_are_kept_redriven_and_dropped(queue, hands):
+async def test_dead_letters_are_kept_redriven_and_dropped(queue, clocks):
     await queue.put("t", [b"a", b"b", b"c"])
     await queue.release(await take(queue))
     for delivery in await take(queue):
         await queue.bury(delivery, f"reason {delivery.body.decode()} \ud800")
-        hands.now += 1
+        clocks.now += 1
     dead = await queue.dead("t", limit=2)
     assert [(d.topic, d.body, d.reason, d.attempt) for d in dead] == [
         ("t", b"a", "reason a \\ud800", 2),
         ("t", b"b", "reason b \\ud800", 2),
     ]
-    assert dead[1].buried_at == hands.now - 2
+    assert dead[1].buried_at == clocks.now - 2
     assert await queue.stats("t") == QueueStats(0, 0, 0, 3)
     assert await queue.redrive("other", limit=9) == 0
     assert await queue.redrive("t", limit=1) == 1
@@ -207,15 +207,15 @@ async def test_dead_letters_are_kept_redriven_and_dropped(queue, hands):
     assert await queue.drop("t", limit=9) == 1
 
 
-async def test_stats_tell_all_four_apart(queue, hands):
+async def test_stats_tell_all_four_apart(queue, clocks):
     await queue.put("t", [b"x"] * 6)
     leased = await take(queue, limit=3)
     await queue.bury(leased[0], "why")
     await queue.put("t", [b"x"] * 4, delay=60)
     assert await queue.stats("t") == QueueStats(ready=3, leased=2, delayed=4, dead=1)
-    hands.now += 30
+    clocks.now += 30
     assert await queue.stats("t") == QueueStats(ready=5, leased=0, delayed=4, dead=1)
-    hands.now += 30
+    clocks.now += 30
     assert await queue.stats("t") == QueueStats(ready=9, leased=0, delayed=0, dead=1)
     assert await queue.stats("other") == QueueStats(0, 0, 0, 0)
 

@@ -12,13 +12,13 @@ from brrr_sqlite import receivers
 from tests.support.polling import until
 
 NEVER = 3600.0
-DEAF = {"poll": NEVER}  # not woken by looking at the log
+NO_POLLING = {"poll": NEVER}  # not woken by looking at the log
 
 
 @pytest.fixture(autouse=True)
 def no_safety(monkeypatch):
     """Receivers do not look again of themselves: only what a test is about can wake them."""
-    monkeypatch.setattr(receivers, "SAFETY", NEVER)
+    monkeypatch.setattr(receivers, "RECHECK_SECONDS", NEVER)
 
 
 def waiting(backend):
@@ -30,7 +30,7 @@ async def receive(backend, wait=10.0, topic="t"):
 
 
 async def test_without_messages_it_ends_empty_after_its_wait(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         loop = asyncio.get_running_loop()
         start = loop.time()
         assert await receive(backend, wait=0.05) == []
@@ -39,7 +39,7 @@ async def test_without_messages_it_ends_empty_after_its_wait(make):
 
 
 async def test_without_a_wait_it_looks_once(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         before = backend._transactions.groups
         assert await receive(backend, wait=0) == []
         assert backend._transactions.groups == before + 1
@@ -52,13 +52,13 @@ async def test_an_idle_receiver_runs_no_statement(make):
         # Once for itself, and a few times until the log is old enough for its time stamp to be believed.
         assert backend._transactions.groups - groups <= 1 + 0.06 / 0.01 + 1
         assert backend.transactions == transactions
-        assert backend._commits.receivers.glances <= 31
+        assert backend._commits.receivers.log_checks <= 31
         assert backend._commits.receivers._timer is None  # nobody waits: nobody looks
 
 
 @pytest.mark.parametrize("how", ["put", "release", "redrive"])
 async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make, how):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         queue = backend.queue
         await queue.put("t", [b"x"])
         held = await receive(backend)
@@ -78,7 +78,7 @@ async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make,
 
 
 async def test_messages_of_other_topics_do_not_wake_it(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend, topic="a"))
         await until(lambda: waiting(backend))
         (claim,) = backend._commits.receivers._waiting["a"]
@@ -89,7 +89,7 @@ async def test_messages_of_other_topics_do_not_wake_it(make):
 
 
 async def test_each_waiting_receiver_gets_its_message(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         tasks = [asyncio.create_task(backend.queue.receive("t", limit=1, wait=10)) for _ in range(5)]
         await until(lambda: waiting(backend) == 5)
         for n in range(5):
@@ -99,7 +99,7 @@ async def test_each_waiting_receiver_gets_its_message(make):
 
 
 async def test_another_backend_of_the_process_wakes_it_at_once(make):
-    async with make(**DEAF) as one, make(**DEAF) as other:
+    async with make(**NO_POLLING) as one, make(**NO_POLLING) as other:
         receiver = asyncio.create_task(receive(one))
         await until(lambda: waiting(one))
         await other.queue.put("t", [b"x"])
@@ -107,12 +107,12 @@ async def test_another_backend_of_the_process_wakes_it_at_once(make):
 
 
 async def test_a_backend_of_another_loop_wakes_it_at_once(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
 
         async def put():
-            async with make(**DEAF) as other:
+            async with make(**NO_POLLING) as other:
                 await other.queue.put("t", [b"x"])
 
         thread = threading.Thread(target=lambda: asyncio.run(put()))
@@ -122,10 +122,10 @@ async def test_a_backend_of_another_loop_wakes_it_at_once(make):
 
 
 async def test_a_link_to_the_file_is_the_same_file(make, path):
-    async with make(**DEAF) as one:
+    async with make(**NO_POLLING) as one:
         link = path.with_name("link.db")
         link.symlink_to(path)
-        async with make(link, **DEAF) as other:
+        async with make(link, **NO_POLLING) as other:
             receiver = asyncio.create_task(receive(one))
             await until(lambda: waiting(one))
             await other.queue.put("t", [b"x"])
@@ -147,14 +147,14 @@ asyncio.run(main())
         receiver = asyncio.create_task(receive(backend, wait=30))
         await until(lambda: waiting(backend))
         await asyncio.to_thread(lambda: (other.stdin.write("go\n"), other.stdin.flush(), other.stdout.readline()))
-        glances = backend._commits.receivers.glances  # the message was put before this line
+        checks = backend._commits.receivers.log_checks  # the message was put before this line
         assert len(await receiver) == 1
-        assert backend._commits.receivers.glances - glances <= 2
+        assert backend._commits.receivers.log_checks - checks <= 2
 
 
 async def test_a_receiver_that_nothing_wakes_looks_again_for_safety(make, processes, monkeypatch):
-    monkeypatch.setattr(receivers, "SAFETY", 0.02)
-    async with make(**DEAF) as backend:
+    monkeypatch.setattr(receivers, "RECHECK_SECONDS", 0.02)
+    async with make(**NO_POLLING) as backend:
         processes.start("""
 async def main():
     async with backend() as b:
@@ -166,7 +166,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("how", ["put", "release"])
 async def test_it_wakes_when_a_delayed_message_falls_due(make, how):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         queue = backend.queue
         if how == "put":
             await queue.put("t", [b"x"], delay=0.05)
@@ -177,7 +177,7 @@ async def test_it_wakes_when_a_delayed_message_falls_due(make, how):
 
 
 async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
         await backend.queue.put("t", [b"x"], delay=0.05)
@@ -185,14 +185,14 @@ async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make):
 
 
 async def test_it_wakes_when_a_lease_runs_out(make):
-    async with make(lease=0.05, **DEAF) as backend:
+    async with make(lease=0.05, **NO_POLLING) as backend:
         await backend.queue.put("t", [b"x"])
         assert [d.attempt for d in await receive(backend)] == [1]
         assert [d.attempt for d in await receive(backend)] == [2]
 
 
 async def test_cancelled_while_it_waits_it_takes_nothing(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
         receiver.cancel()
@@ -204,13 +204,13 @@ async def test_cancelled_while_it_waits_it_takes_nothing(make):
         assert await backend.queue.stats("t") == QueueStats(1, 0, 0, 0)
 
 
-async def test_cancelled_while_its_claim_runs_it_gives_back_at_once(make, hold):
-    async with make(**DEAF) as backend:
+async def test_cancelled_while_its_claim_runs_it_gives_back_at_once(make, blocked_thread):
+    async with make(**NO_POLLING) as backend:
         await backend.queue.put("t", [b"x", b"y"])
-        async with hold(backend):
+        async with blocked_thread(backend):
             receiver = asyncio.create_task(receive(backend))
             await asyncio.sleep(0)
-            await asyncio.sleep(0)  # the group commit has taken the claim; it is queued behind the hold
+            await asyncio.sleep(0)  # the group commit has taken the claim; it is queued behind the blocked_thread
             receiver.cancel()
             await asyncio.wait([receiver])
         again = await receive(backend)  # waits 10 s at most, and the lease is 30
@@ -218,7 +218,7 @@ async def test_cancelled_while_its_claim_runs_it_gives_back_at_once(make, hold):
 
 
 async def test_cancelled_at_any_moment_it_loses_nothing(make):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         for turns in range(60):
             await backend.queue.put("t", [b"x"])
             receiver = asyncio.create_task(receive(backend))
@@ -231,9 +231,9 @@ async def test_cancelled_at_any_moment_it_loses_nothing(make):
             await backend.queue.ack(got)
 
 
-async def test_what_is_asked_in_one_group_with_it_it_gets(make, hold):
-    async with make(**DEAF) as backend:
-        async with hold(backend):
+async def test_what_is_asked_in_one_group_with_it_it_gets(make, blocked_thread):
+    async with make(**NO_POLLING) as backend:
+        async with blocked_thread(backend):
             receiver = asyncio.create_task(receive(backend))
             put = asyncio.create_task(backend.queue.put("t", [b"x"]))
             await asyncio.sleep(0)
@@ -242,11 +242,11 @@ async def test_what_is_asked_in_one_group_with_it_it_gets(make, hold):
         assert backend.transactions == 1
 
 
-async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, hold):
-    async with make(**DEAF) as backend:
+async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, blocked_thread):
+    async with make(**NO_POLLING) as backend:
         first, second = [asyncio.create_task(receive(backend)) for _ in range(2)]
         await until(lambda: waiting(backend) == 2)
-        async with hold(backend):
+        async with blocked_thread(backend):
             put = asyncio.create_task(backend.queue.put("t", [b"x"]))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -258,7 +258,7 @@ async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, h
 
 
 async def test_cancelled_when_it_has_its_messages_it_gives_them_back(make, monkeypatch):
-    async with make(**DEAF) as backend:
+    async with make(**NO_POLLING) as backend:
         await backend.queue.put("t", [b"x"])
         settle = backend._commits.receivers.settle
 
@@ -287,7 +287,7 @@ class Bench:
 
     def claim(self):
         return receivers.Claim(
-            self.receivers, self.loop.create_future(), read=None, write=None, wanted="t", deadline=self.loop.time() + 60
+            self.receivers, self.loop.create_future(), read=None, write=None, topic="t", deadline=self.loop.time() + 60
         )
 
     def stamp(self, age):
@@ -298,7 +298,7 @@ class Bench:
 async def test_what_happened_while_a_claim_ran_it_looks_at_again(path):
     bench = Bench(path)
     claim = bench.claim()
-    bench.receivers.mark()
+    bench.receivers.before_group()
     bench.receivers.wake(["t"])
     claim.settle(receivers.Found([]))
     assert bench.submitted == [claim]
@@ -310,21 +310,21 @@ async def test_a_log_of_long_ago_is_looked_at_once(path, age):
     bench.stamp(age=age)
     bench.claim().settle(receivers.Found([]))
     await until(lambda: len(bench.submitted) == 1)
-    bench.receivers.mark()
+    bench.receivers.before_group()
     bench.claim().settle(receivers.Found([]))
-    await until(lambda: bench.receivers.glances >= 10)
+    await until(lambda: bench.receivers.log_checks >= 10)
     assert len(bench.submitted) == 1
     bench.log.write_bytes(b"x")
     await until(lambda: len(bench.submitted) == 2)
 
 
 async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, monkeypatch):
-    monkeypatch.setattr(receivers, "FRESH", 60 * 10**9)  # still fresh however slow this machine is
+    monkeypatch.setattr(receivers, "TIMESTAMP_TICK_NS", 60 * 10**9)  # still fresh however slow this machine is
     bench = Bench(path)
     bench.stamp(age=0)
     for looks in range(1, 4):
         claim = bench.claim()
-        bench.receivers.mark()
+        bench.receivers.before_group()
         claim.settle(receivers.Found([]))
         await until(lambda: len(bench.submitted) == looks)  # noqa: B023 - awaited at once
 
@@ -332,7 +332,7 @@ async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, monk
 async def test_receivers_that_wait_end_when_the_backend_closes(make):
     from brrr_core.errors import BackendClosedError
 
-    backend = make(**DEAF)
+    backend = make(**NO_POLLING)
     await backend.open()
     receiver = asyncio.create_task(receive(backend))
     await until(lambda: waiting(backend))

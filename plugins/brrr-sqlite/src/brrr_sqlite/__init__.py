@@ -1,1 +1,1 @@
-"""brrr on one SQLite file: queue, store and cache."""
+"""A brrr backend that keeps queue, store and cache in one SQLite file."""

@@ -1,41 +1,41 @@
-"""The backend class of `sqlite:`: opens the file, and puts the roles on it."""
+"""The backend of `sqlite:`. It opens the file and builds the roles on it."""
 
 from asyncio import get_running_loop, to_thread
 from pathlib import Path
 
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_core.errors import BackendUnavailableError
-from brrr_sqlite.bells import bell_of
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.group_commit import GroupCommit
-from brrr_sqlite.location import OpenFile, path_of
+from brrr_sqlite.location import OpenFile, database_path
+from brrr_sqlite.notifier import notifier_for
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.queue import SqliteQueue
 from brrr_sqlite.schema import VERSION
 from brrr_sqlite.store import SqliteCache, SqliteStore
-from brrr_sqlite.transactions import Patience, Transactions
+from brrr_sqlite.transactions import LockRetry, Transactions
 
 __all__ = ["SqliteBackend"]
 
 
 class SqliteBackend(Backend):
-    """Queue, store and cache in one SQLite file, through one connection on one thread.
+    """Queue, store and cache in one SQLite file, through one connection on its own thread.
 
-    Any number of backends, in any number of processes of one machine, may have the file open.
+    Any number of backends and processes on one machine may open the file at the same time.
 
     Args:
         url: `sqlite:///relative.db` or `sqlite:////absolute.db`.
-        options: Durability, lease, waits and sizes.
-        clock: By what messages fall due: the machine's unless a test has its own.
+        options: Durability, durations and sizes.
+        clock: Decides when messages are ready. Only tests pass one; by default, the machine's clocks are used.
 
     Raises:
-        UrlError: The URL names no file.
+        UrlError: The URL does not name a file.
     """
 
     def __init__(self, url: BackendUrl, options: SqliteOptions | None = None, *, clock: Clock | None = None) -> None:
-        self.path: Path = path_of(url)
+        self.path: Path = database_path(url)
         self._options = SqliteOptions() if options is None else options
         self._clock = Clock() if clock is None else clock
         self._transactions: Transactions | None = None
@@ -44,24 +44,24 @@ class SqliteBackend(Backend):
 
     @property
     def transactions(self) -> int:
-        """How many write transactions were committed since the backend was opened last."""
+        """The number of write transactions that were committed since the backend was last opened."""
         return 0 if self._transactions is None else self._transactions.committed
 
     async def start(self) -> Roles:
-        """Open the file, and make it where there is none (unless `create` is off)."""
-        options, loop, patience = self._options, get_running_loop(), Patience(self._options.busy_timeout)
+        """Open the file. Create it if it does not exist, unless `create` is off."""
+        options, loop, lock_retry = self._options, get_running_loop(), LockRetry(self._options.busy_timeout)
         file, clock = OpenFile(self.path), self._clock
         checkpoints = Checkpoints(file, options)
-        self._transactions = Transactions(file, patience, checkpoints, clock)
+        self._transactions = Transactions(file, lock_retry, checkpoints, clock)
         self._connection = Connection(
-            file, options, create=options.create, patience=patience, checkpoints=checkpoints, clock=clock
+            file, options, create=options.create, lock_retry=lock_retry, checkpoints=checkpoints, clock=clock
         )
         await self._connection.open()
         self._commits = GroupCommit(
             self._connection,
             self._transactions,
             log=file.log,
-            bell=bell_of(self.path),
+            notifier=notifier_for(self.path),
             poll=options.poll,
             loop=loop,
         )
@@ -69,7 +69,7 @@ class SqliteBackend(Backend):
         return Roles(queue=queue, store=SqliteStore(self._commits), cache=SqliteCache(self._commits))
 
     async def stop(self) -> None:
-        """Finish what was asked, close the file, and end the thread."""
+        """Finish the pending operations, close the file and end the thread."""
         commits, self._commits = self._commits, None
         connection, self._connection = self._connection, None
         try:
@@ -77,14 +77,14 @@ class SqliteBackend(Backend):
                 await commits.close()
         except BaseException:
             if connection is not None:
-                connection.hurry()
+                connection.stop_waiting()
             raise
         finally:
             if connection is not None:
                 await connection.close()
 
     async def setup(self) -> list[str]:
-        """Make the folder and the file with its tables. Says what it did."""
+        """Create the folder, and the file with its tables. Return one line for each step."""
         done: list[str] = []
         folder = self.path.parent
         if not folder.is_dir():
@@ -92,22 +92,23 @@ class SqliteBackend(Backend):
                 await to_thread(folder.mkdir, parents=True, exist_ok=True)
             except OSError as error:
                 raise BackendUnavailableError(
-                    f"the folder {folder} cannot be made ({error})", remedy="Make it, or name another file."
+                    f"cannot create the folder {folder} ({error})",
+                    remedy="Create it yourself, or use a file in another folder.",
                 ) from error
-            done.append(f"made the folder {folder}")
-        options, patience = self._options, Patience(self._options.busy_timeout)
+            done.append(f"created the folder {folder}")
+        options, lock_retry = self._options, LockRetry(self._options.busy_timeout)
         file = OpenFile(self.path)
         checkpoints = Checkpoints(file, options)
         connection = Connection(
-            file, options, create=True, patience=patience, checkpoints=checkpoints, clock=self._clock
+            file, options, create=True, lock_retry=lock_retry, checkpoints=checkpoints, clock=self._clock
         )
         try:
             await connection.open()
         finally:
             await connection.close()
         done.append(
-            f"made {self.path}, tables of version {VERSION}"
+            f"created {self.path} with tables of version {VERSION}"
             if connection.created
-            else f"{self.path} is there, tables of version {VERSION}"
+            else f"{self.path} exists and has tables of version {VERSION}"
         )
         return done

@@ -1,9 +1,9 @@
-"""Moving the write-ahead log into the file, with every writer kept out meanwhile.
+"""Checkpoints: they move the write-ahead log into the file while all writers are locked out.
 
-SQLite's own automatic checkpoint runs beside other processes' commits. Up to version 3.51.2 that can, very rarely, lose
-committed pages and damage the file, when a commit starts the log anew while a checkpoint begins
-(https://www.sqlite.org/wal.html#walresetbug). Here the connection that writes holds the write lock while a second one
-checkpoints, so no commit can come between, whatever the version.
+SQLite's automatic checkpoint runs beside the commits of other processes. Up to version 3.51.2, if a commit restarts the
+log while a checkpoint begins, SQLite can, very rarely, lose committed pages and damage the file
+(https://www.sqlite.org/wal.html#walresetbug). Here the writing connection holds the write lock while a second one runs
+the checkpoint. So no commit can interfere, whichever version of SQLite is used.
 """
 
 import sqlite3
@@ -14,35 +14,35 @@ from brrr_sqlite.options import SqliteOptions
 
 __all__ = ["Checkpoints"]
 
-AGAIN: Final = 4
-"""A log that could not be started anew, because somebody reads in it, is moved again each time it has grown by a
-quarter of `wal_size`."""
+RETRIES_PER_WAL_SIZE: Final = 4
+"""A reader can keep a checkpoint from restarting the log. The next checkpoint then runs when the log has grown by
+another quarter of `wal_size`."""
 
 
 class Checkpoints:
-    """Decides when the log is moved, and moves it. Used on the connection's thread.
+    """Decide when a checkpoint is due, and run it. Only the connection's thread uses this class.
 
-    The log is cut back to `wal_size` when it starts anew (`journal_size_limit`), and grows from there only when that
-    much was written again: so its size alone says when a checkpoint is due, whichever processes have written.
+    When the log restarts, SQLite truncates it to `wal_size` (`journal_size_limit`). It grows beyond that only after as
+    much was written again. So the size alone shows whether a checkpoint is due, whichever processes wrote to the log.
 
     Args:
-        file: The file and its log.
-        options: The log's size, and how durable a checkpoint is.
+        file: The open file and its log.
+        options: The size of the log, and the durability of a checkpoint.
     """
 
     def __init__(self, file: OpenFile, options: SqliteOptions) -> None:
-        self.done = 0
-        """How many were made."""
+        self.completed = 0
+        """The number of completed checkpoints."""
         self._file = file
         self._options = options
         self._due_at = int(options.wal_size)
-        self._mover: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
 
-    def after_commit(self, connection: sqlite3.Connection) -> None:
-        """Move the log if it is time. What was committed is safe in the log, so that failing here fails nobody.
+    def after_commit(self, writer: sqlite3.Connection) -> None:
+        """Run a checkpoint if one is due. Never raises a SQLite error: the commit is already safe in the log.
 
         Raises:
-            BackendClosedError: The log is not the one that was opened: what was committed is lost.
+            BackendClosedError: The log was removed, moved or replaced, so the commit is lost.
         """
         size, limit = self._file.log_size(), int(self._options.wal_size)
         if size <= limit:
@@ -50,30 +50,30 @@ class Checkpoints:
         if size <= self._due_at:
             return
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            writer.execute("BEGIN IMMEDIATE")
             try:
                 self._open().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             finally:
-                connection.execute("ROLLBACK")
+                writer.execute("ROLLBACK")
         except sqlite3.Error:
-            return  # somebody else writes, or the disk is full: the next commit tries again
-        self.done += 1
-        self._due_at = size + limit // AGAIN
+            return  # another process is writing, or the disk is full: the next commit tries again
+        self.completed += 1
+        self._due_at = size + limit // RETRIES_PER_WAL_SIZE
 
     def close(self) -> None:
-        """Close the second connection, if there is one."""
-        mover, self._mover = self._mover, None
-        if mover is not None:
-            mover.close()
+        """Close the second connection, if it was opened."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        if self._mover is None:
-            self._mover = sqlite3.connect(
+        if self._connection is None:
+            self._connection = sqlite3.connect(
                 f"{self._file.path.as_uri()}?mode=rw",
                 uri=True,
                 timeout=0,
                 isolation_level=None,
                 check_same_thread=False,
             )
-            self._mover.execute(f"PRAGMA synchronous = {self._options.synchronous}")
-        return self._mover
+            self._connection.execute(f"PRAGMA synchronous = {self._options.synchronous}")
+        return self._connection

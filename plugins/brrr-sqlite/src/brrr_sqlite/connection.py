@@ -1,4 +1,4 @@
-"""The one connection of a backend, on a thread of its own."""
+"""The connection of a backend, on a thread of its own."""
 
 import sqlite3
 from asyncio import Future, get_running_loop
@@ -13,37 +13,37 @@ from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 from warnings import warn
 
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
 from brrr_sqlite import schema
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
-from brrr_sqlite.failures import translated
+from brrr_sqlite.errors import translate_error
 from brrr_sqlite.location import OpenFile
 from brrr_sqlite.options import SqliteOptions
-from brrr_sqlite.transactions import Patience
+from brrr_sqlite.transactions import LockRetry
 
 __all__ = ["Connection"]
 
 T = TypeVar("T")
 Job: TypeAlias = "tuple[Future[Any], Callable[[], Any]] | None"
-"""What the thread shall do, and the future of its result; None ends the thread."""
+"""A function for the thread to call, with the future of its result. None ends the thread."""
 
-OLDEST: Final = (3, 35, 0)  # UPDATE ... RETURNING
+MIN_SQLITE_VERSION: Final = (3, 35, 0)  # UPDATE ... RETURNING
 
 
 class Connection:
-    """A connection that runs whole functions on its thread, one hop each.
+    """A connection that calls functions on its thread: one thread hop for each function.
 
-    A connection that is never closed does not keep the interpreter from its end: the thread is a daemon. What it then
-    has under way is rolled back by the next process that opens the file.
+    The thread is a daemon, so a connection that was never closed does not keep the interpreter alive. The next process
+    that opens the file rolls back the interrupted transaction.
 
     Args:
-        file: The file.
-        options: How it is opened.
-        create: Whether a file is made where there is none.
-        patience: Waits for locks while opening.
-        checkpoints: Moves the log; its connection is closed with this one.
-        clock: Is given the file's time.
+        file: The file to open.
+        options: The settings of the connection.
+        create: Whether to create a missing file.
+        lock_retry: Waits for locks while the file is opened.
+        checkpoints: Its connection is closed together with this one.
+        clock: Synchronized with the file when it is opened.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Connection:
         options: SqliteOptions,
         *,
         create: bool,
-        patience: Patience,
+        lock_retry: LockRetry,
         checkpoints: Checkpoints,
         clock: Clock,
     ) -> None:
@@ -61,60 +61,60 @@ class Connection:
         self._clock = clock
         self._options = options
         self._create = create
-        self._patience = patience
+        self._lock_retry = lock_retry
         self._checkpoints = checkpoints
         self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._thread = Thread(target=_work, args=(self._jobs,), name="brrr-sqlite", daemon=True)
+        self._thread = Thread(target=_run_jobs, args=(self._jobs,), name="brrr-sqlite", daemon=True)
         self._opened: sqlite3.Connection | None = None
         self._closed = False
         self.created = False
-        """Whether the tables were made by this connection."""
+        """Whether this connection created the tables."""
 
     async def open(self) -> None:
-        """Open the file, see what it is, and make the tables where it is new.
+        """Open and check the file, and create the tables if it is new.
 
         Raises:
-            BackendUnavailableError: The file cannot be opened or written, or stays locked.
-            CorruptBackendError: It is damaged, not brrr's, or a newer brrr-sqlite's.
+            BackendUnavailableError: The file cannot be opened or written, or it stays locked.
+            CorruptBackendError: The file is damaged, or another program or a newer brrr-sqlite created it.
         """
         self._thread.start()
         try:
-            await self._hop(self._open_in_thread)
+            await self._submit(self._open_in_thread)
         except BaseException as error:
-            self.hurry()  # where it was cancelled, the thread may still wait for a lock
-            if isinstance(error, Exception):
-                raise translated(error, self._path) from error
+            self.stop_waiting()  # if the caller was cancelled, the thread may still wait for a lock
+            if isinstance(error, Exception) and not isinstance(error, BrrrError):
+                raise translate_error(error, self._path) from error
             raise
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> "Future[T]":
-        """Run `work` on the thread; the future of its result. It fails once the connection is closed."""
-        return self._hop(partial(self._run_in_thread, work))
+        """Call `work` on the thread and return the future of its result, which fails if the connection is closed."""
+        return self._submit(partial(self._run_in_thread, work))
 
-    def hurry(self) -> None:
-        """Wait for no lock any more: the file is to be closed at once."""
-        self._patience.end()
+    def stop_waiting(self) -> None:
+        """Stop waiting for locks, so that the file can be closed at once."""
+        self._lock_retry.stop()
 
     async def close(self) -> None:
-        """Close the file, and end the thread. Works after `open` failed, and if it is cancelled itself."""
+        """Close the file and end the thread, also if `open` failed or this call is cancelled."""
         try:
             if self._opened is not None:
-                await self._hop(self._close)
+                await self._submit(self._close)
         except sqlite3.Error as error:
-            raise translated(error, self._path) from error
+            raise translate_error(error, self._path) from error
         finally:
             self._closed = True
-            self.hurry()
+            self.stop_waiting()
             if self._thread.is_alive():
                 self._jobs.put(None)
                 self._thread.join()
-            self._close()  # `open` was cancelled, and the thread went on opening
+            self._close()  # if `open` was cancelled, the thread opened the file afterwards
 
     def __del__(self) -> None:
         self._jobs.put(None)
         if self._opened is not None:
             warn(f"the backend of {self._path} was never closed: use it inside `async with`", ResourceWarning, 2)
 
-    def _hop(self, work: Callable[[], T]) -> "Future[T]":
+    def _submit(self, work: Callable[[], T]) -> "Future[T]":
         future: Future[T] = get_running_loop().create_future()
         if self._closed:
             future.set_exception(BackendClosedError(f"{self._path} was closed", remedy="Use it inside `async with`."))
@@ -133,24 +133,24 @@ class Connection:
             opened.close()
 
     def _open_in_thread(self) -> None:
-        _check_place(self._path, create=self._create)
+        _check_path(self._path, create=self._create)
         self._opened = self._connect()
         self._prepare(self._opened)
-        self._file.mark()
+        self._file.remember()
 
     def _connect(self) -> sqlite3.Connection:
         if not self._create or self._path.exists():
             return self._connect_to("mode=rw")
-        # A file is made with the mode of another one, never a moment without: https://www.sqlite.org/uri.html
-        # So are -wal and -shm, with the mode of the file.
+        # SQLite copies the permissions of another file (https://www.sqlite.org/uri.html), so that the new file never
+        # has wider ones, not even for a moment. It gives -wal and -shm the permissions of the file.
         try:
             with NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}-mode-") as model:
                 Path(model.name).chmod(int(self._options.mode, 8))
                 return self._connect_to(f"mode=rwc&modeof={quote(model.name)}")
         except OSError as error:
             raise BackendUnavailableError(
-                f"{self._path} cannot be opened: no file can be made in its folder ({error})",
-                remedy="See that this user may write to the folder, and that the disk has space.",
+                f"{self._path} cannot be opened, because its folder takes no new file ({error})",
+                remedy="Check that this user may write to the folder, and that the disk has space.",
             ) from error
 
     def _connect_to(self, query: str) -> sqlite3.Connection:
@@ -164,30 +164,30 @@ class Connection:
         )
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        options, until_free = self._options, self._patience.until_free
-        if not until_free(lambda: schema.is_new(connection)):
-            until_free(lambda: schema.check(connection, self._path))  # before anything in it is changed
-        (mode,) = until_free(lambda: connection.execute("PRAGMA journal_mode = wal").fetchone())
+        options, retry = self._options, self._lock_retry.run
+        if not retry(lambda: schema.is_new(connection)):
+            retry(lambda: schema.check_file(connection, self._path))  # before the first change to the file
+        (mode,) = retry(lambda: connection.execute("PRAGMA journal_mode = wal").fetchone())
         if mode != "wal":
             raise BackendUnavailableError(
-                f"{self._path} is on a file system without shared memory (its journal stays {mode!r})",
-                remedy="Keep it on a local disk.",
+                f"the file system of {self._path} has no shared memory (SQLite's journal mode stays {mode!r})",
+                remedy="Move the file to a local disk.",
             )
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
         connection.execute(f"PRAGMA cache_size = -{max(1, options.page_cache // 1024)}")
-        # Some builds overwrite whatever is deleted with zeros: as much is written again as a large value had.
+        # Some builds overwrite deleted data with zeros, so that deleting a large value writes its whole size again.
         connection.execute("PRAGMA secure_delete = fast").fetchall()
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py does it
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py replaces it
         connection.execute(f"PRAGMA journal_size_limit = {int(options.wal_size)}")
-        # Another process may have made the tables meanwhile. That we can write is seen here too, before anything hangs
-        # on it.
-        until_free(lambda: connection.execute("BEGIN IMMEDIATE"))
+        # Check again under the write lock, as another process may have created the tables meanwhile. Taking the lock
+        # also shows now, and not at the first operation, whether the file is writable.
+        retry(lambda: connection.execute("BEGIN IMMEDIATE"))
         try:
             if schema.is_new(connection):
                 schema.create(connection)
                 self.created = True
-            schema.check(connection, self._path)
-            self._clock.join(connection)
+            schema.check_file(connection, self._path)
+            self._clock.synchronize(connection)
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -195,22 +195,25 @@ class Connection:
         connection.execute("COMMIT")
 
 
-def _work(jobs: "SimpleQueue[Job]") -> None:
-    """Do the jobs of a connection, in their order. It does not hold the connection, which can be forgotten unclosed."""
+def _run_jobs(jobs: "SimpleQueue[Job]") -> None:
+    """Run the jobs of a connection in order.
+
+    The thread holds no reference to the connection, so that a connection that was never closed can be collected.
+    """
     while (job := jobs.get()) is not None:
         future, work = job
         result, failure = None, None
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - it is the outcome
+        except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the job
             failure = error
-        with suppress(RuntimeError):  # the loop was closed with its backend open
+        with suppress(RuntimeError):  # the loop was closed while its backend was open
             future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
-        del job, future, work, result, failure  # kept alive by nobody while the next one is waited for
+        del job, future, work, result, failure  # keep nothing alive while waiting for the next job
 
 
 def _settle(future: "Future[T]", result: T, failure: BaseException | None) -> None:
-    if future.done():  # its caller was cancelled
+    if future.done():  # the caller was cancelled
         return
     if failure is None:
         future.set_result(result)
@@ -218,21 +221,23 @@ def _settle(future: "Future[T]", result: T, failure: BaseException | None) -> No
         future.set_exception(failure)
 
 
-def _check_place(path: Path, *, create: bool) -> None:
-    """Tell what SQLite would only call 'unable to open database file'."""
-    if sqlite3.sqlite_version_info < OLDEST:
+def _check_path(path: Path, *, create: bool) -> None:
+    """Report precisely the problems for which SQLite would only say 'unable to open database file'."""
+    if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
+        needed = ".".join(map(str, MIN_SQLITE_VERSION))
         raise BackendError(
-            f"this Python has SQLite {sqlite3.sqlite_version}, and brrr-sqlite needs {'.'.join(map(str, OLDEST))}",
+            f"this Python has SQLite {sqlite3.sqlite_version}, but brrr-sqlite needs {needed} or newer",
             remedy="Use a Python that is built with a newer SQLite.",
         )
     if not path.parent.is_dir():
         raise BackendUnavailableError(
             f"the folder {path.parent} of {path.name} does not exist",
-            remedy="Make the folder, or let `brrr setup` make it with the file.",
+            remedy="Create the folder, or run `brrr setup` with this URL to create the folder and the file.",
         )
     if path.is_dir():
-        raise BackendUnavailableError(f"{path} is a folder", remedy="Name a file in it.")
+        raise BackendUnavailableError(f"{path} is a folder", remedy="Name a file in that folder.")
     if not create and not path.exists():
         raise BackendUnavailableError(
-            f"{path} does not exist, and create=false", remedy="Run `brrr setup` with this URL, or see to its spelling."
+            f"{path} does not exist, and create=false",
+            remedy="Check the spelling of the URL, or run `brrr setup` with it.",
         )

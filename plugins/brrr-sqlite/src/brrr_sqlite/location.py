@@ -1,4 +1,4 @@
-"""Where a URL's file is, and whether it is still there while it is open."""
+"""The file that a URL names, and the check that it stays in place while it is open."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -6,72 +6,73 @@ from typing import NoReturn
 from brrr_core.backend import BackendUrl
 from brrr_core.errors import BackendClosedError, UrlError
 
-__all__ = ["OpenFile", "path_of"]
+__all__ = ["OpenFile", "database_path"]
 
 
-def path_of(url: BackendUrl) -> Path:
-    """The file of `sqlite:///relative.db` or `sqlite:////absolute.db`, as an absolute path.
+def database_path(url: BackendUrl) -> Path:
+    """Return the file of `sqlite:///relative.db` or `sqlite:////absolute.db`, as an absolute path.
 
-    One leading slash belongs to the URL, as in SQLAlchemy's. A relative path counts from the working directory of now.
+    As in SQLAlchemy, the first slash of the path belongs to the URL. A relative path starts at the working directory of
+    this moment.
 
     Raises:
-        UrlError: The URL names no file, or something besides a file.
+        UrlError: The URL does not name a file, or it has a host, a user or a password.
     """
     if url.hosts:
         _refuse(url, "names a host", "Write three slashes before a relative path, four before an absolute one")
     if url.username is not None or url.password is not None:
-        _refuse(url, "names a user", "A file has no login")
+        _refuse(url, "names a user", "Remove it: a file has no login")
     name = url.path.removeprefix("/")
     if name == ":memory:" or not name:
-        _refuse(url, "names no file", "Use memory: for a queue, store and cache that live in this process only")
+        _refuse(url, "does not name a file", "Use memory: if the data may live in this process only, or name a file")
     if not url.path.startswith("/"):
         _refuse(url, "lacks its slashes", "Write three slashes before a relative path, four before an absolute one")
     if name.endswith("/"):
-        _refuse(url, "names a folder", "Name the file in it")
+        _refuse(url, "names a folder", "Name a file in that folder")
     if "\0" in name:
-        _refuse(url, "holds a NUL character", "Name the file without it")
+        _refuse(url, "contains a NUL character", "Remove that character from the file name")
     return Path(name).absolute()
 
 
 class OpenFile:
-    """The file and its write-ahead log while they are open. SQLite works on in a removed file, and says nothing.
+    """An open file and its write-ahead log. SQLite itself keeps working on a removed file without an error.
 
     Args:
-        path: The file, absolute.
+        path: The absolute path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         resolved = path.resolve()
         self.path = path
         self.log = resolved.with_name(f"{resolved.name}-wal")
-        self._file = self._log = (0, 0)
+        self._file_id = self._log_id = (0, 0)
 
-    def mark(self) -> None:
-        """Remember which file was opened."""
-        self._file, _ = self._look(self.path)
-        self._log, _ = self._look(self.log)
+    def remember(self) -> None:
+        """Remember the identity of the open file and of its log."""
+        self._file_id, _ = self._stat(self.path)
+        self._log_id, _ = self._stat(self.log)
 
     def check(self) -> None:
-        """See that the path still names the file that was opened.
+        """Check that the path still names the open file.
 
         Raises:
-            BackendClosedError: It was removed, moved or replaced.
+            BackendClosedError: It does not: the file was removed, moved or replaced.
         """
-        if self._look(self.path)[0] != self._file:
+        if self._stat(self.path)[0] != self._file_id:
             raise self._gone(self.path)
 
     def log_size(self) -> int:
-        """The size of the log in bytes.
+        """Return the size of the log in bytes.
 
         Raises:
-            BackendClosedError: It was removed, moved or replaced.
+            BackendClosedError: The log was removed, moved or replaced.
         """
-        log, size = self._look(self.log)
-        if log != self._log:
+        log_id, size = self._stat(self.log)
+        if log_id != self._log_id:
             raise self._gone(self.log)
         return size
 
-    def _look(self, path: Path) -> tuple[tuple[int, int], int]:
+    def _stat(self, path: Path) -> tuple[tuple[int, int], int]:
         try:
             state = path.stat()
         except OSError:
@@ -81,8 +82,8 @@ class OpenFile:
     def _gone(self, path: Path) -> BackendClosedError:
         return BackendClosedError(
             f"{path} was removed, moved or replaced while it was open",
-            remedy="Start this process again, so that it opens the file that is there. Stop every process that uses "
-            f"{self.path.name} before you move or remove it, its -wal or its -shm.",
+            remedy="Restart this process, so that it opens the current file. Before you move or remove the file, its "
+            f"-wal or its -shm, stop every process that uses {self.path.name}.",
         )
 
 

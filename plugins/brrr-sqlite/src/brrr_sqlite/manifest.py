@@ -1,4 +1,4 @@
-"""What brrr-sqlite says of itself, without importing SQLite."""
+"""The manifest of brrr-sqlite. It does not import SQLite."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ __all__ = ["MANIFEST"]
 MANIFEST: Final = BackendManifest(
     contract=1,
     schemes=("sqlite",),
-    summary="queue, store and cache in one SQLite file, for any number of processes of one machine",
+    summary="queue, store and cache in one SQLite file, for any number of processes on one machine",
     example="sqlite:///brrr.db",
     backend="brrr_sqlite.backend:SqliteBackend",
     options=SqliteOptions,

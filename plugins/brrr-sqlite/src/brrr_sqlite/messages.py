@@ -1,4 +1,4 @@
-"""The queue's statements. All run on the connection's thread, inside a transaction where they write."""
+"""The SQL of the queue. All functions run on the connection's thread; those that write run inside a transaction."""
 
 import secrets
 import sqlite3
@@ -37,83 +37,84 @@ REDRIVE: Final = """
 INSERT INTO message (topic, due, body) SELECT topic, ?, body FROM dead WHERE topic = ? ORDER BY id LIMIT ?
 """
 DROP: Final = "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE topic = ? ORDER BY id LIMIT ?)"
-MOST: Final = 2**62  # a limit beyond SQLite's integers
+MAX_LIMIT: Final = 2**62
+"""Limits are cut to this one, because SQLite's integers have 64 bits and Python's have any size."""
 
 
 class Receipt(NamedTuple):
-    """One delivery's hold on a message: the message's row, and the token of the lease."""
+    """The receipt of a delivery: the row id of the message, and the random token of the lease."""
 
     message: int
     lease: int
 
 
 def put(connection: sqlite3.Connection, topic: str, bodies: Sequence[bytes], *, due: Microseconds) -> None:
-    """Add messages, ready from `due`."""
+    """Add messages that become ready at `due`."""
     connection.executemany(PUT, ((topic, due, body) for body in bodies))
 
 
 def claim(
     connection: sqlite3.Connection, topic: str, limit: int, *, now: Microseconds, until: Microseconds
 ) -> list[Delivery]:
-    """Lease the oldest ready messages, until `until`."""
+    """Lease the oldest ready messages until `until`."""
     lease = secrets.randbits(62) + 1
-    rows = connection.execute(CLAIM, (lease, until, topic, now, min(limit, MOST))).fetchall()
-    rows.sort(key=lambda row: row[0])  # SQLite promises no order of what it returns
+    rows = connection.execute(CLAIM, (lease, until, topic, now, min(limit, MAX_LIMIT))).fetchall()
+    rows.sort(key=lambda row: row[0])  # SQLite does not define the order of RETURNING
     return [Delivery(topic, body, Receipt(message, lease), attempt) for message, attempt, body in rows]
 
 
 def due(connection: sqlite3.Connection, topic: str) -> Microseconds | None:
-    """When the topic's first message is or was ready, None for a topic without messages."""
+    """Return when the first message of the topic becomes or became ready. None if the topic has no messages."""
     row = connection.execute(DUE, (topic,)).fetchone()
     return None if row is None else row[0]
 
 
 def ack(connection: sqlite3.Connection, receipts: Iterable[Receipt], *, now: Microseconds) -> None:
-    """Delete what is held."""
+    """Delete the messages of valid receipts. Like all functions here, ignore stale receipts."""
     connection.executemany(ACK, ((*receipt, now) for receipt in receipts))
 
 
 def release(
     connection: sqlite3.Connection, receipts: Iterable[Receipt], *, now: Microseconds, due: Microseconds
 ) -> None:
-    """Make what is held ready from `due`."""
+    """Make messages ready at `due`."""
     connection.executemany(RELEASE, ((due, *receipt, now) for receipt in receipts))
 
 
 def extend(
     connection: sqlite3.Connection, receipts: Iterable[Receipt], *, now: Microseconds, until: Microseconds
 ) -> None:
-    """Hold what is held until `until`."""
+    """Extend leases until `until`."""
     connection.executemany(EXTEND, ((until, *receipt, now) for receipt in receipts))
 
 
 def unclaim(connection: sqlite3.Connection, receipts: Iterable[Receipt]) -> None:
-    """Undo a claim that never reached its receiver: first in line again, and the attempt does not count."""
+    """Undo a claim that did not reach its receiver: the messages are first again, and the attempt does not count."""
     connection.executemany(UNCLAIM, receipts)
 
 
-def bury(connection: sqlite3.Connection, receipt: Receipt, reason: str, *, now: Microseconds, at: float) -> None:
-    """Move a message that is held to the dead letters. `at` is the wall clock, in seconds since the unix epoch."""
-    if connection.execute(BURY, (reason, at, *receipt, now)).rowcount:
+def bury(connection: sqlite3.Connection, receipt: Receipt, reason: str, *, now: Microseconds, wall: float) -> None:
+    """Move a message to the dead letters. `wall` is the wall clock, in seconds since the unix epoch."""
+    if connection.execute(BURY, (reason, wall, *receipt, now)).rowcount:
         connection.execute(ACK, (*receipt, now))
 
 
 def count(connection: sqlite3.Connection, topic: str, *, now: Microseconds) -> QueueStats:
-    """Count the topic's messages, all at one moment."""
+    """Count the messages of the topic in each state, all at one moment."""
     return QueueStats(*connection.execute(COUNT, {"topic": topic, "now": now}).fetchone())
 
 
 def dead(connection: sqlite3.Connection, topic: str, limit: int) -> list[DeadLetter]:
-    """The oldest dead letters."""
-    return [DeadLetter(*row) for row in connection.execute(DEAD, (topic, min(limit, MOST)))]
+    """Return the oldest dead letters."""
+    return [DeadLetter(*row) for row in connection.execute(DEAD, (topic, min(limit, MAX_LIMIT)))]
 
 
 def redrive(connection: sqlite3.Connection, topic: str, limit: int, *, now: Microseconds) -> int:
-    """Make new messages of the oldest dead letters."""
-    connection.execute(REDRIVE, (now, topic, min(limit, MOST)))
+    """Replace the oldest dead letters with new messages. Return their number."""
+    connection.execute(REDRIVE, (now, topic, min(limit, MAX_LIMIT)))
     return drop(connection, topic, limit)
 
 
 def drop(connection: sqlite3.Connection, topic: str, limit: int) -> int:
-    """Delete the oldest dead letters."""
-    return connection.execute(DROP, (topic, min(limit, MOST))).rowcount
+    """Delete the oldest dead letters. Return their number."""
+    return connection.execute(DROP, (topic, min(limit, MAX_LIMIT))).rowcount

@@ -1,4 +1,4 @@
-"""What a SQLite backend can be told, and the largest body and value that it takes."""
+"""The options of a SQLite backend, and the size limit of bodies and values."""
 
 import re
 from dataclasses import dataclass, fields
@@ -11,7 +11,7 @@ __all__ = ["MAX_BYTES", "SqliteOptions"]
 
 MIB: Final = 1024 * 1024
 MAX_BYTES: Final = 64 * MIB
-"""The largest message body and the largest value, in bytes. SQLite itself ends at 1,000,000,000 (SQLITE_MAX_LENGTH)."""
+"""The size limit of a message body and of a value. SQLite's own limit is 1,000,000,000 bytes (SQLITE_MAX_LENGTH)."""
 
 LEASE: Final = Duration(30)
 BUSY_TIMEOUT: Final = Duration(15)
@@ -23,19 +23,20 @@ MODE: Final = re.compile("0?6[0246][0246]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteOptions:
-    """The options of `sqlite:`. All durations are in seconds and more than 0, all sizes in bytes and more than 0.
+    """The options of `sqlite:`. Durations are in seconds and sizes in bytes; all are greater than 0.
 
     Attributes:
-        synchronous: `full`: what returned survives a power cut. `normal`: it survives the death of every process, and
-            a power cut may take the last moments. `off`: a power cut may damage the file.
-        lease: How long a delivery stays with its receiver.
-        busy_timeout: How long to wait for other processes' locks before `BackendUnavailableError`.
-        poll: How often a waiting receiver looks whether another process has written; bounds its wake-up.
-        mode: The permissions of a file that is made, and of its -wal and -shm, in octal, whatever the umask.
-        create: Whether opening makes the file where there is none. `setup` makes it anyhow.
-        page_cache: How much of the file SQLite keeps in memory.
-        wal_size: How large the write-ahead log grows before it is moved into the file. A transaction larger than that
-            is still written whole; afterwards the log is cut back to this size.
+        synchronous: `full`: completed operations survive a power cut. `normal`: they survive the death of every
+            process, but a power cut may lose the most recent ones. `off`: a power cut may damage the file.
+        lease: The time for which a delivery belongs to its receiver.
+        busy_timeout: The longest wait for the locks of other processes, before `BackendUnavailableError`.
+        poll: The interval at which a waiting receiver checks whether another process wrote to the file. It limits how
+            late the receiver wakes.
+        mode: The permissions of a new file and of its -wal and -shm files, in octal. The umask does not change them.
+        create: Whether opening creates a missing file. `setup` always creates it.
+        page_cache: The part of the file that SQLite keeps in memory.
+        wal_size: The size of the write-ahead log at which a checkpoint moves it into the file. A larger transaction is
+            still written as a whole; afterwards the log is truncated to this size.
     """
 
     synchronous: Literal["full", "normal", "off"] = "full"
@@ -51,9 +52,9 @@ class SqliteOptions:
         for option in fields(self):
             value: object = getattr(self, option.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
-                raise OptionError(f"{option.name} is {value}", remedy=f"Give {option.name} a value of more than 0.")
+                raise OptionError(f"{option.name} is {value}", remedy=f"Set {option.name} to a value greater than 0.")
         if not MODE.fullmatch(self.mode):
             raise OptionError(
                 f"mode is {self.mode!r}",
-                remedy="Give it as octal digits that let the owner read and write, such as 0600, 0640 or 0660.",
+                remedy="Use octal digits that let the owner read and write, such as 0600, 0640 or 0660.",
             )

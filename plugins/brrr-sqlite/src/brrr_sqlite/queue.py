@@ -8,43 +8,43 @@ from typing import Final
 from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_topic, check_wait
 from brrr_sqlite import messages
-from brrr_sqlite.asks import WRITE_NEEDED, WriteNeeded
-from brrr_sqlite.clock import Clock, microseconds
+from brrr_sqlite.clock import Clock, to_microseconds
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.messages import Receipt
 from brrr_sqlite.options import MAX_BYTES
 from brrr_sqlite.receivers import Claim, Found
-from brrr_sqlite.texts import check_text, storable
+from brrr_sqlite.schema import check_text, escape_surrogates
+from brrr_sqlite.transactions import WRITE_NEEDED, WriteNeeded
 
 __all__ = ["SqliteQueue"]
 
 
 class SqliteQueue(Queue):
-    """Every operation is one ask of the group commit; times are taken when it runs, not when it was asked."""
+    """Each method is one operation of the group commit, which reads the clock when it runs, not when it is called."""
 
     def __init__(self, commits: GroupCommit, *, lease: float, clock: Clock, loop: AbstractEventLoop) -> None:
         self.lease = lease
-        self._span: Final = microseconds(lease)
+        self._lease_us: Final = to_microseconds(lease)
         self._commits = commits
         self._clock = clock
         self._loop = loop
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
-        """Add messages, all or none."""
+        """Add all messages, or none."""
         _check(topic)
         check_delay(delay)
         check_bodies(topic, bodies, MAX_BYTES)
         if not bodies:
             return
-        rows, later = tuple(bodies), microseconds(delay)
+        rows, delay_us = tuple(bodies), to_microseconds(delay)
 
         def work(connection: Connection) -> None:
-            messages.put(connection, topic, rows, due=self._clock() + later)
+            messages.put(connection, topic, rows, due=self._clock() + delay_us)
 
         await self._commits.write(work, topics=(topic,))
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Take messages, oldest first. A cancelled one gives back at once what it may have taken."""
+        """Receive the oldest messages. If the caller is cancelled, undo their leases at once."""
         _check(topic)
         check_limit(limit)
         check_wait(wait)
@@ -57,33 +57,33 @@ class SqliteQueue(Queue):
 
         def work(connection: Connection) -> Found:
             now = self._clock()
-            deliveries = messages.claim(connection, topic, limit, now=now, until=now + self._span)
+            deliveries = messages.claim(connection, topic, limit, now=now, until=now + self._lease_us)
             due = None if deliveries else messages.due(connection, topic)
             return Found(deliveries, None if due is None else due - now)
 
         receivers = self._commits.receivers
         deadline = self._loop.time() + wait
-        claim = Claim(receivers, self._loop.create_future(), read=peek, write=work, wanted=topic, deadline=deadline)
+        claim = Claim(receivers, self._loop.create_future(), read=peek, write=work, topic=topic, deadline=deadline)
         try:
-            return (await self._commits.ask(claim)).deliveries
+            return (await self._commits.run(claim)).deliveries
         except CancelledError:
-            receivers.give_up(claim)
+            receivers.cancel(claim)
             raise
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Remove messages for good."""
+        """Acknowledge deliveries: remove their messages for good."""
         if receipts := _receipts(deliveries):
             await self._commits.write(lambda connection: messages.ack(connection, receipts, now=self._clock()))
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
-        """Give messages back; they queue up behind those that are ready."""
+        """Make messages ready again, behind those that are ready now."""
         check_delay(delay)
-        later = microseconds(delay)
+        delay_us = to_microseconds(delay)
         if receipts := _receipts(deliveries):
 
             def work(connection: Connection) -> None:
                 now = self._clock()
-                messages.release(connection, receipts, now=now, due=now + later)
+                messages.release(connection, receipts, now=now, due=now + delay_us)
 
             await self._commits.write(work, topics={delivery.topic for delivery in deliveries})
 
@@ -93,27 +93,27 @@ class SqliteQueue(Queue):
 
             def work(connection: Connection) -> None:
                 now = self._clock()
-                messages.extend(connection, receipts, now=now, until=now + self._span)
+                messages.extend(connection, receipts, now=now, until=now + self._lease_us)
 
             await self._commits.write(work)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move a message to the dead letters."""
-        reason = storable(reason)
+        reason = escape_surrogates(reason)
         for receipt in _receipts((delivery,)):
 
             def work(connection: Connection, receipt: Receipt = receipt) -> None:
-                messages.bury(connection, receipt, reason, now=self._clock(), at=self._clock.wall())
+                messages.bury(connection, receipt, reason, now=self._clock(), wall=self._clock.wall())
 
             await self._commits.write(work)
 
     async def stats(self, topic: str) -> QueueStats:
-        """Exact counts, of one moment."""
+        """Return exact counts, all of one moment."""
         _check(topic)
         return await self._commits.read(lambda connection: messages.count(connection, topic, now=self._clock()))
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """Return the oldest dead letters."""
         _check(topic)
         check_limit(limit)
         return await self._commits.read(lambda connection: messages.dead(connection, topic, limit))
@@ -139,5 +139,5 @@ def _check(topic: str) -> None:
 
 
 def _receipts(deliveries: Sequence[Delivery]) -> list[Receipt]:
-    # A receipt of another backend is stale here, like any that was settled before.
+    # A receipt of another kind of backend counts as stale.
     return [delivery.receipt for delivery in deliveries if isinstance(delivery.receipt, Receipt)]

@@ -1,8 +1,14 @@
-"""The receivers that wait for a topic, and what makes them look again.
+"""Receivers that wait for messages, and the events that wake them.
 
-A waiting receiver costs no statement and no lock. It looks again when this backend writes something to its topic (in
-the very transaction), when another backend of the process did, when the file's log shows that another process did, when
-a message falls due, and after `SAFETY` at the latest. Everything here runs on the backend's loop.
+A waiting receiver runs no statement and holds no lock. It looks for messages again after each of these events:
+
+- This backend may have added messages to the topic. The receiver then looks in the same transaction.
+- Another backend of the process may have added messages to the topic.
+- The write-ahead log has changed, so another process may have added messages.
+- A message becomes ready, because its delay or lease has expired.
+- `RECHECK_SECONDS` have passed.
+
+All of this module runs on the event loop of the backend.
 """
 
 import sqlite3
@@ -16,45 +22,49 @@ from typing import Final, NamedTuple
 from brrr_core.backend import Delivery
 from brrr_core.errors import BackendClosedError
 from brrr_sqlite import messages
-from brrr_sqlite.asks import Ask, Failure, Outcome, WriteNeeded
 from brrr_sqlite.clock import Microseconds
-from brrr_sqlite.transactions import AnyAsk
+from brrr_sqlite.transactions import AnyOperation, Failure, Operation, Outcome, WriteNeeded
 
 __all__ = ["Claim", "Found", "Receivers"]
 
-SAFETY: Final = 1.0
-"""Seconds after which a receiver looks anyhow: clocks are set, and some file systems keep coarse times."""
+RECHECK_SECONDS: Final = 1.0
+"""A receiver looks again after this time without an event: clocks may be set, and file systems may round times."""
 
-FRESH: Final = 50_000_000
-"""Nanoseconds within which a file can be written twice under one time stamp: kernels stamp by ticks of up to 10 ms."""
+TIMESTAMP_TICK_NS: Final = 50_000_000
+"""Two writes within this time may leave the same timestamp. Kernels update timestamps at ticks of up to 10 ms."""
 
-ROUNDING: Final = 0.001
-"""Seconds that a look is put off after a message falls due, as the loop's clock and the file's are not one."""
+DUE_MARGIN_SECONDS: Final = 0.001
+"""A receiver looks this long after a message becomes ready, because the loop's clock and the file's clock differ."""
 
 
 class Found(NamedTuple):
-    """What a claim found: messages, or in how long the first may be ready (None: there is none at all)."""
+    """The outcome of a claim: deliveries, or else the time until the first message is ready.
+
+    `due_in` is None if the topic has no messages.
+    """
 
     deliveries: list[Delivery]
     due_in: Microseconds | None = None
 
 
-class Log(NamedTuple):
-    """The write-ahead log at a glance. An unsettled one may be written again without a trace.
+class LogState(NamedTuple):
+    """The state of the write-ahead log, as its timestamp and size show it.
 
-    A glance that is older than need be is safe: it makes receivers look once more. So one is taken by the timer only,
-    and the first glance of a wait is compared with the last one of the wait before.
+    While the timestamp is recent (`settled` is false), another write can leave the same state.
+
+    An outdated state is safe: it only makes receivers look once more. So only the timer reads the state, and the first
+    state of a wait is compared with the last one of the previous wait.
     """
 
-    stamp: int
+    timestamp: int
     size: int
     settled: bool
 
 
-class Claim(Ask[Found]):
-    """What a receiver asks: settled when there are deliveries, or when its time is over."""
+class Claim(Operation[Found]):
+    """The operation of a receiver. It is settled when it has deliveries, or at its deadline."""
 
-    __slots__ = ("_receivers", "deadline", "timer", "wanted")
+    __slots__ = ("_receivers", "deadline", "timer", "topic")
 
     def __init__(
         self,
@@ -63,140 +73,143 @@ class Claim(Ask[Found]):
         *,
         read: Callable[[sqlite3.Connection], Found | WriteNeeded],
         write: Callable[[sqlite3.Connection], Found],
-        wanted: str,
+        topic: str,
         deadline: float,
     ) -> None:
         super().__init__(future, read=read, write=write)
         self._receivers = receivers
-        self.wanted = wanted
+        self.topic = topic
         self.deadline = deadline
         self.timer: TimerHandle | None = None
 
     def settle(self, outcome: Outcome[Found]) -> None:
-        """Hand over the deliveries, or wait on."""
+        """Return the deliveries to the receiver, or keep it waiting."""
         self._receivers.settle(self, outcome)
 
 
 class Receivers:
-    """The claims of one backend that found nothing and have time left.
+    """The claims of one backend that wait: they found no messages, and their deadline has not passed.
 
     Args:
-        log: The file's write-ahead log.
-        poll: Seconds between two glances at it, while anybody waits.
-        loop: The backend's loop.
-        submit: Puts an ask into the next group.
+        log: The path of the write-ahead log.
+        poll: Seconds between two checks of the log while a claim waits.
+        loop: The event loop of the backend.
+        submit: Adds an operation to the next group.
     """
 
-    def __init__(self, log: Path, *, poll: float, loop: AbstractEventLoop, submit: Callable[[AnyAsk], None]) -> None:
-        self.glances = 0
-        """How often the log was looked at while somebody waited."""
+    def __init__(
+        self, log: Path, *, poll: float, loop: AbstractEventLoop, submit: Callable[[AnyOperation], None]
+    ) -> None:
+        self.log_checks = 0
+        """The number of checks of the log so far."""
         self._log = log
         self._poll = poll
         self._loop = loop
         self._submit = submit
         self._waiting: dict[str, dict[Claim, None]] = {}
         self._wakes = 0
-        self._mark = 0
-        self._seen = Log(0, 0, settled=False)
+        self._wakes_before_group = 0
+        self._log_state = LogState(0, 0, settled=False)
         self._timer: TimerHandle | None = None
         self._closed = False
 
-    def mark(self) -> None:
-        """A group is about to run: what happens from now on, its claims may not have seen."""
-        self._mark = self._wakes
+    def before_group(self) -> None:
+        """Remember the number of wakes: the claims of this group may miss messages of later wakes."""
+        self._wakes_before_group = self._wakes
 
-    def join(self, topics: Iterable[str]) -> list[Claim]:
-        """The claims that wait for one of the topics; they wait no more."""
+    def take_waiting(self, topics: Iterable[str]) -> list[Claim]:
+        """Return the claims that wait for these topics, and end their wait."""
         claims = [claim for topic in topics for claim in self._waiting.get(topic, ())]
         for claim in claims:
-            self._leave(claim)
+            self._stop_waiting(claim)
         return claims
 
     def wake(self, topics: Collection[str]) -> None:
-        """Let the claims on these topics look again."""
+        """Make the claims that wait for these topics look again."""
         self._wakes += 1
-        for claim in self.join(topics):
+        for claim in self.take_waiting(topics):
             self._submit(claim)
 
     def settle(self, claim: Claim, outcome: Outcome[Found]) -> None:
-        """Hand over what a claim found, or let it wait."""
+        """Return the outcome of a claim to its receiver, or keep it waiting."""
         future = claim.future
         if isinstance(outcome, Failure):
             if not future.done():
                 future.set_exception(outcome.error)
         elif future.done():
-            self._give_back(claim, outcome)
+            self._undo_leases(claim, outcome)
         elif outcome.deliveries or claim.deadline <= self._loop.time():
             future.set_result(outcome)
         elif self._closed:
             future.set_exception(_closed())
-        elif self._wakes != self._mark:
+        elif self._wakes != self._wakes_before_group:
             self._submit(claim)
         else:
             self._wait(claim, outcome.due_in)
 
-    def give_up(self, claim: Claim) -> None:
-        """The receiver was cancelled: what its claim may have got goes back to the topic at once."""
+    def cancel(self, claim: Claim) -> None:
+        """End the claim of a cancelled receiver. If it has leased messages, undo the leases at once."""
         if claim.timer is not None:
-            self._leave(claim)
+            self._stop_waiting(claim)
         if claim.future.done() and not claim.future.cancelled() and claim.future.exception() is None:
-            self._give_back(claim, claim.future.result())
+            self._undo_leases(claim, claim.future.result())
 
     def close(self) -> None:
         """End every wait with `BackendClosedError`."""
         self._closed = True
-        for claim in self.join(list(self._waiting)):
+        for claim in self.take_waiting(list(self._waiting)):
             claim.settle(Failure(_closed()))
 
-    def _give_back(self, claim: Claim, found: Found) -> None:
+    def _undo_leases(self, claim: Claim, found: Found) -> None:
         if found.deliveries:
             receipts = [receipt for each in found.deliveries if isinstance(receipt := each.receipt, messages.Receipt)]
-            # Nobody waits for the outcome: if it fails, the leases run out.
+            # No caller awaits the outcome. If the operation fails, the leases expire.
             future: Future[None] = self._loop.create_future()
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._submit(Ask(future, write=partial(messages.unclaim, receipts=receipts), topics=(claim.wanted,)))
+            self._submit(Operation(future, write=partial(messages.unclaim, receipts=receipts), topics=(claim.topic,)))
 
     def _wait(self, claim: Claim, due_in: Microseconds | None) -> None:
-        longest = SAFETY if due_in is None else min(SAFETY, due_in / 1e6 + ROUNDING)
-        claim.timer = self._loop.call_at(min(claim.deadline, self._loop.time() + longest), self._look, claim)
-        self._waiting.setdefault(claim.wanted, {})[claim] = None
+        longest = RECHECK_SECONDS if due_in is None else min(RECHECK_SECONDS, due_in / 1e6 + DUE_MARGIN_SECONDS)
+        claim.timer = self._loop.call_at(min(claim.deadline, self._loop.time() + longest), self._time_out, claim)
+        self._waiting.setdefault(claim.topic, {})[claim] = None
         if self._timer is None:
-            self._timer = self._loop.call_later(self._poll, self._tick)
+            self._timer = self._loop.call_later(self._poll, self._check_log)
 
-    def _leave(self, claim: Claim) -> None:
+    def _stop_waiting(self, claim: Claim) -> None:
         if claim.timer is not None:
             claim.timer.cancel()
             claim.timer = None
-        claims = self._waiting[claim.wanted]
+        claims = self._waiting[claim.topic]
         del claims[claim]
         if not claims:
-            del self._waiting[claim.wanted]
+            del self._waiting[claim.topic]
         if not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self, claim: Claim) -> None:
-        self._leave(claim)
+    def _time_out(self, claim: Claim) -> None:
+        self._stop_waiting(claim)
         if claim.deadline <= self._loop.time():
             claim.future.set_result(Found([]))
         else:
             self._submit(claim)
 
-    def _tick(self) -> None:
-        self.glances += 1
-        before, self._seen = self._seen, self._glance()
-        self._timer = self._loop.call_later(self._poll, self._tick)
-        if self._seen[:2] != before[:2] or not before.settled:
+    def _check_log(self) -> None:
+        self.log_checks += 1
+        before, self._log_state = self._log_state, self._read_log_state()
+        self._timer = self._loop.call_later(self._poll, self._check_log)
+        if self._log_state[:2] != before[:2] or not before.settled:
             self.wake(self._waiting.keys())
 
-    def _glance(self) -> Log:
-        # Only its state is asked for: opening the file and closing it again would drop SQLite's own locks on it.
+    def _read_log_state(self) -> LogState:
+        # Do not open the log: closing it again would drop SQLite's own locks on it.
         # https://www.sqlite.org/howtocorrupt.html, section 2.2
         try:
             state = self._log.stat()
         except OSError:
-            return Log(0, 0, settled=True)
-        return Log(state.st_mtime_ns, state.st_size, settled=abs(time_ns() - state.st_mtime_ns) > FRESH)
+            return LogState(0, 0, settled=True)
+        settled = abs(time_ns() - state.st_mtime_ns) > TIMESTAMP_TICK_NS
+        return LogState(state.st_mtime_ns, state.st_size, settled=settled)
 
 
 def _closed() -> BackendClosedError:

@@ -1,23 +1,23 @@
-"""The tables of a brrr file, and the checks that a file is one."""
+"""The tables of a brrr file, the checks that a file has them, and the text that they can hold."""
 
 import sqlite3
 from pathlib import Path
 from typing import Final
 
-from brrr_core.errors import CorruptBackendError
+from brrr_core.errors import ArgumentError, CorruptBackendError
 
-__all__ = ["APPLICATION_ID", "VERSION", "check", "create", "is_new"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_file", "check_text", "create", "escape_surrogates", "is_new"]
 
 APPLICATION_ID: Final = 0x62727272  # "brrr"
 VERSION: Final = 1
-"""The version of the tables, in the file's `user_version`."""
+"""The version of the tables, as the file stores it in `user_version`."""
 
-# due:   the time (see clock.py) from which the message is ready. A lease moves it to the lease's end, so that
-#        one index finds what was put, what was delayed and whose lease has run out alike.
-# lease: 0, or the random token of the lease. Ids of acknowledged messages are used again; tokens are not, so that
-#        (id, lease) names one delivery for ever.
-# The index carries lease, so that counting reads nothing but the index.
-# Records stand by hash before kind: the records of one call share a page, and a commit writes whole pages.
+# due:   the time (see clock.py) from which the message is ready. A lease sets it to the end of the lease, so one index
+#        finds new messages, delayed messages and messages with an expired lease.
+# lease: 0, or the random token of the lease. SQLite reuses the ids of acknowledged messages, but never a token, so (id,
+#        lease) always identifies one delivery.
+# The index includes lease, so that counting reads only the index.
+# The key of a record starts with the hash: so the records of one call share a page, and a commit writes fewer pages.
 TABLES: Final = (
     """
     CREATE TABLE message (
@@ -59,36 +59,53 @@ TABLES: Final = (
 
 
 def is_new(connection: sqlite3.Connection) -> bool:
-    """Whether nothing was ever made in the file."""
+    """Whether the file is empty and has never been used."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return not tables and _pragma(connection, "application_id") == 0 and _pragma(connection, "user_version") == 0
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Make the tables, inside the caller's transaction."""
+    """Create the tables, inside the caller's transaction."""
     for table in TABLES:
         connection.execute(table)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def check(connection: sqlite3.Connection, path: Path) -> None:
-    """See that the file is brrr's, and of a version that this code knows.
+def check_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that the file belongs to brrr and has tables of a known version.
 
     Raises:
-        CorruptBackendError: It is another program's file, or a newer brrr-sqlite's.
+        CorruptBackendError: Another program or a newer brrr-sqlite created the file.
     """
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise CorruptBackendError(
-            f"{path} is a SQLite file of another program",
-            remedy="Name a file of its own for brrr; nothing in this one was changed.",
+            f"{path} belongs to another program",
+            remedy="Use a separate file for brrr. This one was not changed.",
         )
     version = _pragma(connection, "user_version")
     if version != VERSION:
         raise CorruptBackendError(
-            f"{path} has tables of version {version}, and this brrr-sqlite knows version {VERSION}",
-            remedy="Install the newest brrr-sqlite, or name another file; nothing in this one was changed.",
+            f"{path} has tables of version {version}, but this brrr-sqlite knows version {VERSION}",
+            remedy="Install the newest brrr-sqlite, or use another file. This one was not changed.",
         )
+
+
+def check_text(text: str, what: str) -> None:
+    """Raise `ArgumentError` if SQLite cannot store the text: it stores UTF-8, which cannot encode lone surrogates."""
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"{what} {text!r} contains half of a surrogate pair", remedy="Use text that UTF-8 can encode."
+        ) from error
+
+
+def escape_surrogates(text: str) -> str:
+    """Replace lone surrogates with escapes, in text that only people read."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
