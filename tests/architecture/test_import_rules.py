@@ -40,7 +40,7 @@ VIOLATIONS = [
     Violation("brrr_core/engine/__init__.py", "import brrr_core.codec.json", "The engine knows the codec contract"),
     Violation("brrr_core/plugins/urls.py", "import brrr_core.wire", "Discovery knows contracts"),
     Violation("brrr_aws/__init__.py", "import brrr_core", "A backend plugin"),
-    Violation("brrr_aws/place.py", "import brrr_core.wire", "A backend plugin"),
+    Violation("brrr_aws/location.py", "import brrr_core.wire", "A backend plugin"),
     Violation("brrr_dynamo/__init__.py", "import brrr_core", "A backend plugin"),
     Violation("brrr_dynamo/__init__.py", "import brrr_core.wire", "A backend plugin"),
     Violation("brrr_dynamo/__init__.py", "import botocore", "Only brrr-aws"),

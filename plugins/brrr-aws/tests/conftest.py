@@ -1,16 +1,16 @@
-"""An environment with credentials that open nothing, and a service that answers as a test says."""
+"""Dummy credentials, and a service that gives the responses that a test plans."""
 
 import pytest
 
 from brrr_aws.client import AwsClient
-from brrr_aws.place import AwsPlace
+from brrr_aws.location import AwsLocation
 from tests.support import aws_servers
 from tests.support.aws_proxy import proxied
 
 
 @pytest.fixture(autouse=True)
 def _environment():
-    """What answers here is never an account, whatever `BRRR_TEST_AWS` says."""
+    """Use dummy credentials, even with `BRRR_TEST_AWS=1`: these tests never reach an account."""
     with aws_servers.dummies():
         yield
 
@@ -25,7 +25,7 @@ def client_at(endpoint: str | None, **options) -> AwsClient:
     settings = {"connect_timeout": 5.0, "timeout": 5.0, "retry_for": 20.0, **options}
     return AwsClient(
         "dynamodb",
-        AwsPlace(settings.pop("region", "eu-west-1"), endpoint, settings.pop("profile", None)),
+        AwsLocation(settings.pop("region", "eu-west-1"), endpoint, settings.pop("profile", None)),
         subject="the table jobs",
         missing="Make it with `brrr setup`.",
         **settings,

@@ -1,4 +1,4 @@
-"""Waits between attempts, and running side by side."""
+"""Pauses between attempts, client scopes, and concurrent operations."""
 
 import asyncio
 
@@ -6,14 +6,14 @@ import pytest
 
 from brrr_aws import backoff
 from brrr_aws.backoff import Backoff
-from brrr_aws.lifetime import Lifetime
-from brrr_aws.spreading import spread
+from brrr_aws.client_scope import ClientScope
+from brrr_aws.concurrency import run_concurrently
 from brrr_core.errors import BackendClosedError
 
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The bounds of the waits that were drawn, which then take no time."""
+    """Record the bounds of the random pauses, and let them take no time."""
     bounds = []
 
     class Greatest:
@@ -25,16 +25,16 @@ def waits(monkeypatch):
     return bounds
 
 
-async def test_waits_are_drawn_from_0_to_twice_as_long_each_time_up_to_a_bound(waits):
-    backing = Backoff(100, Lifetime())
+async def test_limit_of_the_random_pause_doubles_up_to_5_s(waits):
+    backing = Backoff(100, ClientScope())
     for _ in range(9):
         assert await backing.pause()
 
     assert waits == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4), (0, 0.8), (0, 1.6), (0, 3.2), (0, 5.0), (0, 5.0)]
 
 
-async def test_progress_begins_anew(waits):
-    backing = Backoff(100, Lifetime())
+async def test_pauses_start_anew_after_progress(waits):
+    backing = Backoff(100, ClientScope())
     for _ in range(4):
         await backing.pause()
     backing.progressed()
@@ -43,75 +43,75 @@ async def test_progress_begins_anew(waits):
     assert waits[-1] == (0, 0.05)
 
 
-async def test_there_is_an_end():
-    backing = Backoff(0.05, Lifetime())
+async def test_pausing_ends_after_the_time_limit():
+    backing = Backoff(0.05, ClientScope())
     count = 0
     while await backing.pause():
         count += 1
     assert count >= 1
 
 
-async def test_what_waits_ends_with_its_client_and_nothing_more_waits():
-    lifetime = Lifetime()
-    waiting = [asyncio.create_task(_wait(lifetime)) for _ in range(3)]
+async def test_ended_scope_ends_its_waits_and_refuses_further_ones():
+    scope = ClientScope()
+    waiting = [asyncio.create_task(_wait(scope)) for _ in range(3)]
     await asyncio.sleep(0)
-    lifetime.end()
+    scope.end()
     for task in waiting:
         with pytest.raises(BackendClosedError):
             await task
     async with asyncio.timeout(10):
         with pytest.raises(BackendClosedError):
-            await _wait(lifetime)
+            await _wait(scope)
 
 
-async def test_a_cancellation_passes_a_lifetime_also_when_that_ends():
-    lifetime = Lifetime()
+async def test_cancellation_passes_through_a_scope_even_if_it_ends():
+    scope = ClientScope()
     for ends in (False, True):
-        task = asyncio.create_task(_wait(lifetime))
+        task = asyncio.create_task(_wait(scope))
         await asyncio.sleep(0)
         task.cancel()
         if ends:
-            lifetime.end()
+            scope.end()
         with pytest.raises(asyncio.CancelledError):
             await task
 
 
-async def test_request_under_way_ends_if_others_cancel_every_task_of_its_client():
-    lifetime = Lifetime()
-    waiting = asyncio.create_task(_wait(lifetime))
+async def test_running_request_ends_if_others_cancel_every_task_of_its_client():
+    scope = ClientScope()
+    waiting = asyncio.create_task(_wait(scope))
     await asyncio.sleep(0)
     for task in asyncio.all_tasks() - {asyncio.current_task(), waiting}:
         task.cancel()
-    later = asyncio.create_task(_wait(lifetime))
+    later = asyncio.create_task(_wait(scope))
 
     with pytest.raises(BackendClosedError, match="cancelled from outside"):
         await waiting
     for _ in range(5):
         await asyncio.sleep(0)
     assert not later.done()
-    lifetime.end()
+    scope.end()
     with pytest.raises(BackendClosedError, match="closed"):
         await later
 
 
 async def test_cancellation_that_a_client_library_passes_on_is_not_the_callers():
     with pytest.raises(BackendClosedError, match="cancelled from outside"):
-        async with Lifetime().within():
+        async with ClientScope().enter():
             raise asyncio.CancelledError
 
 
-async def test_a_timeout_of_somebody_else_passes_a_lifetime():
+async def test_timeout_of_other_code_passes_through_a_scope():
     with pytest.raises(TimeoutError, match="theirs"):
-        async with Lifetime().within():
+        async with ClientScope().enter():
             raise TimeoutError("theirs")
 
 
-async def _wait(lifetime):
-    async with lifetime.within():
+async def _wait(scope):
+    async with scope.enter():
         await asyncio.Event().wait()
 
 
-async def test_results_come_in_order_and_so_many_run_at_a_time():
+async def test_results_are_in_order_and_at_most_limit_operations_run():
     running, most = 0, 0
 
     async def double(number):
@@ -123,11 +123,11 @@ async def test_results_come_in_order_and_so_many_run_at_a_time():
         running -= 1
         return 2 * number
 
-    assert await spread(double, range(50), limit=4) == [2 * number for number in range(50)]
+    assert await run_concurrently(double, range(50), limit=4) == [2 * number for number in range(50)]
     assert most == 4
 
 
-async def test_after_an_error_what_runs_may_end_and_nothing_more_begins():
+async def test_after_a_failure_running_operations_end_and_none_begins():
     begun, ended, failed = [], [], asyncio.Event()
 
     async def run(number):
@@ -144,12 +144,12 @@ async def test_after_an_error_what_runs_may_end_and_nothing_more_begins():
             raise KeyError("two")
 
     with pytest.raises(KeyError, match="one"):
-        await spread(run, range(10), limit=3)
+        await run_concurrently(run, range(10), limit=3)
     assert begun == [0, 1, 2]
     assert sorted(ended) == [0, 2]
 
 
-async def test_all_are_run_to_the_end_where_that_is_wanted():
+async def test_keep_going_runs_all_operations_after_a_failure():
     begun = []
 
     async def run(number):
@@ -158,28 +158,28 @@ async def test_all_are_run_to_the_end_where_that_is_wanted():
             raise KeyError(number)
 
     with pytest.raises(KeyError, match="1"):
-        await spread(run, range(10), limit=2, to_the_end=True)
+        await run_concurrently(run, range(10), limit=2, keep_going=True)
     assert sorted(begun) == [*range(10)]
 
 
-@pytest.mark.parametrize("turns", [0, 1], ids=["before they begin", "under way"])
-async def test_tasks_that_others_cancel_fail_the_caller_that_nobody_cancelled(turns):
+@pytest.mark.parametrize("turns", [0, 1], ids=["before they begin", "while they run"])
+async def test_operation_cancelled_from_outside_fails_the_caller(turns):
     async def run(number):
         await asyncio.Event().wait()
 
-    spreading = asyncio.create_task(spread(run, range(3), limit=2))
+    running = asyncio.create_task(run_concurrently(run, range(3), limit=2))
     await asyncio.sleep(0)
-    others = {asyncio.current_task(), spreading}
+    others = {asyncio.current_task(), running}
     for _ in range(turns):
         await asyncio.sleep(0)
     for task in asyncio.all_tasks() - others:
         task.cancel()
 
     with pytest.raises(BackendClosedError, match="cancelled from outside"):
-        await spreading
+        await running
 
 
-async def test_cancelling_cancels_all():
+async def test_cancelling_the_caller_cancels_all_operations():
     cancelled = []
 
     async def run(number):
@@ -189,7 +189,7 @@ async def test_cancelling_cancels_all():
             cancelled.append(number)
             raise
 
-    task = asyncio.create_task(spread(run, range(5), limit=3))
+    task = asyncio.create_task(run_concurrently(run, range(5), limit=3))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()

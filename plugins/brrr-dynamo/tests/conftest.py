@@ -1,4 +1,4 @@
-"""Tables for the tests of brrr-dynamo, and backends on them."""
+"""Tables and backends for the tests of brrr-dynamo."""
 
 import asyncio
 import http.client
@@ -20,7 +20,7 @@ moto_endpoint = aws_servers.moto_endpoint
 
 @pytest.fixture(scope="session")
 def table(dynamo_endpoint, aws_prefix) -> str:
-    """A table that `brrr setup` made, for all tests: they keep apart by their keys."""
+    """A table for all tests, created by `brrr setup`. Each test uses keys of its own."""
     name = f"{aws_prefix}table"
     asyncio.run(brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup())
     return name
@@ -44,13 +44,13 @@ async def backend(url):
 
 @pytest.fixture(scope="session")
 def dynamo(dynamo_endpoint):
-    """A client of another library, as another SDK would use."""
+    """A boto3 client, in place of an SDK in another language."""
     return aws_servers.client("dynamodb", dynamo_endpoint)
 
 
 @pytest.fixture
 def item_of(dynamo, table):
-    """What stands under a primary key, None for nothing."""
+    """Read the item under a primary key, or None."""
 
     def get(pk: str, sk: str) -> dict | None:
         key = {"pk": {"S": pk}, "sk": {"S": sk}}
@@ -61,26 +61,26 @@ def item_of(dynamo, table):
 
 @pytest.fixture
 async def proxy(dynamo_endpoint):
-    """What stands between a backend and the emulator, and does harm."""
+    """A proxy between a backend and the emulator, which injects faults."""
     async with proxied(dynamo_endpoint) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def prefix() -> str:
-    """What the keys of one test begin with."""
+    """Prefix of the keys of one test."""
     return f"{token_hex(6)}-"
 
 
 @pytest.fixture
 def _not_moto(dynamo_endpoint):
-    """Skips what moto does otherwise than DynamoDB: units, items filled to the brim, numbers of 39 digits."""
+    """Skip on moto, which differs from DynamoDB in units, full items and numbers of 39 digits."""
     if dynamo_endpoint is not None and is_moto(dynamo_endpoint):
-        pytest.skip("moto stands in for DynamoDB, and does this otherwise")
+        pytest.skip("moto differs from DynamoDB here")
 
 
 def is_moto(endpoint: str) -> bool:
-    """Whether moto answers there."""
+    """Whether the server at `endpoint` is moto."""
     connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=5)
     try:
         connection.request("GET", "/moto-api/")

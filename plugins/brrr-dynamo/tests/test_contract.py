@@ -1,6 +1,6 @@
 """The contract kit on DynamoDB Local, on an account, or on the emulator that the environment names.
 
-Not on moto: it loses counts of several processes, and no rule of the kit may be skipped alone.
+It does not run on moto, which loses concurrent counts, because a single rule of the kit cannot be skipped.
 """
 
 import os
@@ -21,7 +21,7 @@ if not REAL and GIVEN_DYNAMO not in os.environ:
 
 
 class Dynamo:
-    grace = 20.0 if REAL else GRACE  # an account is farther away
+    grace = 20.0 if REAL else GRACE  # an account responds more slowly
 
     @pytest.fixture
     def url(self, shared_url):

@@ -1,4 +1,4 @@
-"""`ttl` and `counter_ttl`: what has expired counts as absent, whether DynamoDB has removed it or not."""
+"""`ttl` and `counter_ttl`: an expired item counts as absent, even if DynamoDB has not removed it yet."""
 
 import time
 
@@ -16,12 +16,12 @@ async def short(table, dynamo_endpoint):
         yield backend
 
 
-def end_of(item) -> float:
+def seconds_left(item) -> float:
     return float(item["expires_at"]["N"]) - time.time()
 
 
-def age(dynamo, table, pk, sk):
-    """Set the end of an item to a second ago."""
+def expire(dynamo, table, pk, sk):
+    """Let an item have expired a second ago."""
     dynamo.update_item(
         TableName=table,
         Key={"pk": {"S": pk}, "sk": {"S": sk}},
@@ -30,20 +30,20 @@ def age(dynamo, table, pk, sk):
     )
 
 
-async def test_records_get_their_end_however_they_are_written(short, item_of, prefix):
+async def test_every_write_sets_the_expiry_of_records(short, item_of, prefix):
     large = bytes(500_000)
     keys = [Key("call", prefix), Key("value", prefix), Key("pending_returns", prefix), Key("value", f"{prefix}-")]
     await short.store.write([(keys[0], b"x"), (keys[3], large)])
     await short.store.swap([Swap(keys[1], None, b"x"), Swap(keys[2], None, large)])
 
     for key in keys:
-        assert 3500 < end_of(item_of(key.call_hash, key.kind)) <= 3600
+        assert 3500 < seconds_left(item_of(key.call_hash, key.kind)) <= 3600
     head = item_of(keys[2].call_hash, "pending_returns")
     part = item_of(f"brrr_part/{head['parts_id']['S']}/0", "part")
-    assert end_of(part) > end_of(head) + 80_000
+    assert seconds_left(part) > seconds_left(head) + 80_000
 
 
-async def test_without_ttl_records_stay(backend, item_of, prefix):
+async def test_records_without_ttl_do_not_expire(backend, item_of, prefix):
     await backend.store.write([(Key("call", prefix), b"x")])
     await backend.store.swap([Swap(Key("value", prefix), None, b"x" * 500_000)])
 
@@ -52,11 +52,11 @@ async def test_without_ttl_records_stay(backend, item_of, prefix):
 
 
 @pytest.mark.parametrize("size", [1, 500_000])
-async def test_what_has_expired_counts_as_absent(short, backend, dynamo, table, prefix, size):
+async def test_expired_record_counts_as_absent(short, backend, dynamo, table, prefix, size):
     key, old = Key("value", prefix), b"x" * size
     for each in (short, backend):
         await short.store.swap([Swap(key, None, old)])
-        age(dynamo, table, prefix, "value")
+        expire(dynamo, table, prefix, "value")
         assert await each.store.read([key]) == [None]
         assert await each.store.swap([Swap(key, old, b"new"), Swap(key, old, None)]) == [False, False]
         assert await each.store.swap([Swap(key, None, None), Swap(key, None, b"new")]) == [True, True]
@@ -64,18 +64,18 @@ async def test_what_has_expired_counts_as_absent(short, backend, dynamo, table, 
         assert await each.store.swap([Swap(key, b"new", None)]) == [True]
 
 
-async def test_a_counter_gets_its_end_anew_each_time(short, dynamo, table, item_of, prefix):
+async def test_increment_renews_the_expiry_of_a_counter(short, dynamo, table, item_of, prefix):
     await short.cache.increment({prefix: 1})
-    age(dynamo, table, prefix, "count")
+    expire(dynamo, table, prefix, "count")
     await short.cache.increment({prefix: 1})
 
-    assert 7100 < end_of(item_of(prefix, "count")) <= 7200
+    assert 7100 < seconds_left(item_of(prefix, "count")) <= 7200
 
 
 @pytest.mark.parametrize(
     "option",
     ["ttl=0", "ttl=500ms", "ttl=54m", "ttl=9999d", "counter_ttl=0", "retry_for=0", "timeout=2h", "retry_for=2h"],
 )
-def test_durations_out_of_range(option):
+def test_duration_out_of_range_is_refused(option):
     with pytest.raises(OptionError, match=option.partition("=")[0]):
         brrr.open_backend(f"dynamo://jobs?{option}")

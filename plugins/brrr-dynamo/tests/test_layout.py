@@ -1,4 +1,4 @@
-"""The table of PROTOCOL.md, shared with other SDKs: they read ours, and ours read theirs."""
+"""The protocol's table layout: SDKs in other languages read our items, and we read theirs."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from brrr_core.errors import CorruptBackendError
 CONFLICT = "ConditionalCheckFailedException"
 
 
-async def test_another_sdk_reads_what_was_written_and_swapped(backend, item_of, prefix):
+async def test_another_sdk_reads_our_records(backend, item_of, prefix):
     await backend.store.write([(Key("call", prefix), b"a call")])
     await backend.store.swap([Swap(Key("value", prefix), None, b"a value")])
     for kind, value in (("call", b"a call"), ("value", b"a value")):
@@ -16,7 +16,7 @@ async def test_another_sdk_reads_what_was_written_and_swapped(backend, item_of, 
     assert item_of(prefix, "call") == {"pk": {"S": prefix}, "sk": {"S": "call"}, "value": {"B": b"a call"}}
 
 
-async def test_what_another_sdk_wrote_is_read_and_swapped(backend, dynamo, table, prefix):
+async def test_records_of_another_sdk_are_read_and_swapped(backend, dynamo, table, prefix):
     def put(kind, value):
         item = {"pk": {"S": prefix}, "sk": {"S": kind}, "value": {"B": value}}
         dynamo.put_item(TableName=table, Item=item)
@@ -33,7 +33,7 @@ async def test_what_another_sdk_wrote_is_read_and_swapped(backend, dynamo, table
     assert await backend.store.read([key]) == [None]
 
 
-async def test_conditions_of_another_sdk_hold_on_our_items(backend, dynamo, table, prefix):
+async def test_conditional_writes_of_another_sdk_work_on_our_items(backend, dynamo, table, prefix):
     key = {"pk": {"S": prefix}, "sk": {"S": "value"}}
     await backend.store.swap([Swap(Key("value", prefix), None, b"ours")])
     with pytest.raises(dynamo.exceptions.ConditionalCheckFailedException):
@@ -53,7 +53,7 @@ async def test_conditions_of_another_sdk_hold_on_our_items(backend, dynamo, tabl
 
 
 @pytest.mark.usefixtures("_not_moto")
-async def test_an_item_that_another_sdk_filled_to_its_brim(backend, dynamo, table, prefix):
+async def test_full_item_of_another_sdk_is_read_and_swapped(backend, dynamo, table, prefix):
     value = bytes(409_600 - len("pk" + prefix + "sk" + "value" + "value"))
     item = {"pk": {"S": prefix}, "sk": {"S": "value"}, "value": {"B": value}}
     dynamo.put_item(TableName=table, Item=item)
@@ -68,7 +68,7 @@ async def test_an_item_that_another_sdk_filled_to_its_brim(backend, dynamo, tabl
     "attributes",
     [{}, {"value": {"S": "text"}}, {"parts_id": {"S": "x"}}, {"parts_id": {"S": "x"}, "parts_count": {"N": "1"}}],
 )
-async def test_an_item_that_is_no_record_is_told(backend, dynamo, table, prefix, attributes):
+async def test_item_without_a_record_raises_corrupt_backend_error(backend, dynamo, table, prefix, attributes):
     dynamo.put_item(TableName=table, Item={"pk": {"S": prefix}, "sk": {"S": "value"}, **attributes})
 
     with pytest.raises(CorruptBackendError, match=prefix) as caught:
@@ -76,7 +76,7 @@ async def test_an_item_that_is_no_record_is_told(backend, dynamo, table, prefix,
     assert caught.value.remedy
 
 
-async def test_a_counter_is_an_item_of_its_own(backend, item_of, prefix):
+async def test_counter_and_record_of_the_same_name_are_separate_items(backend, item_of, prefix):
     name = f"brrr_count/{prefix}"
     await backend.store.write([(Key("value", name), b"not a counter")])
     assert await backend.cache.increment({name: 5}) == {name: 5}

@@ -1,14 +1,14 @@
-"""Answers that are lost: a swap never reports a conflict with itself, and never a success that was not one."""
+"""Lost responses: a swap reports neither a conflict with itself nor a success that did not happen."""
 
 import pytest
 
 import brrr_core as brrr
-from brrr_aws.failures import AnswerLostError
+from brrr_aws.errors import AnswerLostError
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
 from tests.support.aws_servers import dynamo_url
 
-HARMS = ["lose", "stall"]
+FAULTS = ["lose", "stall"]
 
 
 @pytest.fixture
@@ -22,25 +22,25 @@ def key(prefix):
     return Key("value", f"{prefix}hash")
 
 
-@pytest.mark.parametrize("harm", HARMS)
-async def test_a_create_whose_answer_is_lost_is_a_success(proxy, store, key, harm):
-    getattr(proxy, harm)("PutItem")
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_create_with_lost_response_succeeds(proxy, store, key, fault):
+    getattr(proxy, fault)("PutItem")
 
     assert await store.swap([Swap(key, None, b"mine")]) == [True]
     assert await store.read([key]) == [b"mine"]
     assert proxy.asked("PutItem") == 1
 
 
-async def test_it_is_looked_for_until_somebody_answers(proxy, store, key):
+async def test_check_for_the_token_is_retried(proxy, store, key):
     proxy.lose("PutItem")
     proxy.cut("BatchGetItem", times=3)
 
     assert await store.swap([Swap(key, None, b"mine")]) == [True]
 
 
-@pytest.mark.parametrize("harm", ["cut", "refuse"])
-async def test_a_create_that_was_never_done_cannot_be_told_from_one_that_is_late(proxy, store, key, harm):
-    if harm == "cut":
+@pytest.mark.parametrize("fault", ["cut", "refuse"])
+async def test_create_without_effect_raises_answer_lost_as_it_may_be_late(proxy, store, key, fault):
+    if fault == "cut":
         proxy.cut("PutItem")
     else:
         proxy.refuse("PutItem", "InternalServerError", status=500)
@@ -52,7 +52,7 @@ async def test_a_create_that_was_never_done_cannot_be_told_from_one_that_is_late
 
 
 @pytest.mark.parametrize("size", [4, 500_000])
-async def test_a_create_that_another_has_undone_is_not_done_again(proxy, store, key, backend, size):
+async def test_create_that_another_client_undid_is_not_repeated(proxy, store, key, backend, size):
     value = bytes(size)
 
     async def another():
@@ -65,16 +65,16 @@ async def test_a_create_that_another_has_undone_is_not_done_again(proxy, store, 
     assert await store.read([key]) == [None]
 
 
-@pytest.mark.parametrize("harm", HARMS)
-async def test_a_replace_whose_answer_is_lost_is_a_success(proxy, store, key, harm):
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_replace_with_lost_response_succeeds(proxy, store, key, fault):
     await store.write([(key, b"old")])
-    getattr(proxy, harm)("PutItem")
+    getattr(proxy, fault)("PutItem")
 
     assert await store.swap([Swap(key, b"old", b"new")]) == [True]
     assert await store.read([key]) == [b"new"]
 
 
-async def test_a_true_conflict_costs_one_request(proxy, store, key):
+async def test_conflict_takes_one_request(proxy, store, key):
     await store.write([(key, b"theirs")])
     proxy.requests.clear()
 
@@ -82,7 +82,7 @@ async def test_a_true_conflict_costs_one_request(proxy, store, key):
     assert [request.operation for request in proxy.requests] == ["PutItem"]
 
 
-async def test_what_another_changed_meanwhile_cannot_be_told(proxy, store, key, backend):
+async def test_lost_create_that_another_client_replaced_raises_answer_lost(proxy, store, key, backend):
     async def another():
         assert await backend.store.swap([Swap(key, b"mine", b"theirs")]) == [True]
 
@@ -90,11 +90,11 @@ async def test_what_another_changed_meanwhile_cannot_be_told(proxy, store, key, 
 
     with pytest.raises(AnswerLostError, match="was lost") as caught:
         await store.swap([Swap(key, None, b"mine")])
-    assert "look before you ask again" in caught.value.remedy
+    assert "Check before you repeat it" in caught.value.remedy
     assert await store.read([key]) == [b"theirs"]
 
 
-async def test_who_was_first_cannot_be_told_where_a_cut_create_meets_another(proxy, store, key, backend):
+async def test_cut_create_of_an_existing_record_raises_answer_lost(proxy, store, key, backend):
     await backend.store.write([(key, b"theirs")])
     proxy.cut("PutItem")
 
@@ -102,7 +102,7 @@ async def test_who_was_first_cannot_be_told_where_a_cut_create_meets_another(pro
         await store.swap([Swap(key, None, b"mine")])
 
 
-async def test_a_delete_whose_answer_is_lost_cannot_be_told(proxy, store, key):
+async def test_delete_with_lost_response_raises_answer_lost(proxy, store, key):
     await store.write([(key, b"old")])
     proxy.lose("DeleteItem")
 
@@ -112,14 +112,14 @@ async def test_a_delete_whose_answer_is_lost_cannot_be_told(proxy, store, key):
     assert proxy.asked("DeleteItem") == 1
 
 
-async def test_a_throttled_swap_is_done_in_the_end(proxy, store, key):
+async def test_throttled_swap_is_retried(proxy, store, key):
     proxy.refuse("PutItem", "ProvisionedThroughputExceededException", times=3)
 
     assert await store.swap([Swap(key, None, b"mine")]) == [True]
     assert proxy.asked("PutItem") == 4
 
 
-async def test_a_create_that_nobody_can_look_for_is_given_up(proxy, table, key):
+async def test_lost_create_that_cannot_be_checked_raises_answer_lost(proxy, table, key):
     async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="200ms")) as backend:
         proxy.lose("PutItem")
         proxy.cut("BatchGetItem", times=10_000)
@@ -127,7 +127,7 @@ async def test_a_create_that_nobody_can_look_for_is_given_up(proxy, table, key):
             await backend.store.swap([Swap(key, None, b"mine")])
 
 
-async def test_calls_are_written_again_and_others_are_not(proxy, store, prefix):
+async def test_lost_write_is_repeated_only_for_calls(proxy, store, prefix):
     proxy.lose("BatchWriteItem", times=2)
     await store.write([(Key("call", f"{prefix}a"), b"call")])
     assert await store.read([Key("call", f"{prefix}a")]) == [b"call"]
@@ -137,7 +137,7 @@ async def test_calls_are_written_again_and_others_are_not(proxy, store, prefix):
         await store.write([(Key("value", f"{prefix}a"), b"value")])
 
 
-async def test_reads_are_asked_again(proxy, store, key):
+async def test_reads_are_retried(proxy, store, key):
     await store.write([(key, b"x")])
     proxy.lose("BatchGetItem", times=2)
     proxy.refuse("BatchGetItem", "InternalServerError", status=500)
@@ -145,7 +145,7 @@ async def test_reads_are_asked_again(proxy, store, key):
     assert await store.read([key]) == [b"x"]
 
 
-async def test_a_large_create_whose_answer_is_lost_keeps_its_parts(proxy, store, key):
+async def test_large_create_with_lost_response_keeps_its_parts(proxy, store, key):
     value = bytes(1_000_000)
     proxy.lose("PutItem")
 
@@ -153,7 +153,7 @@ async def test_a_large_create_whose_answer_is_lost_keeps_its_parts(proxy, store,
     assert await store.read([key]) == [value]
 
 
-async def test_a_large_call_whose_answer_is_lost_keeps_its_parts(proxy, store, prefix):
+async def test_large_call_with_lost_response_keeps_its_parts(proxy, store, prefix):
     key, value = Key("call", prefix), bytes(1_000_000)
     proxy.lose("PutItem")
 
@@ -162,7 +162,7 @@ async def test_a_large_call_whose_answer_is_lost_keeps_its_parts(proxy, store, p
     assert proxy.asked("PutItem") == 1
 
 
-async def test_a_large_call_whose_answer_is_lost_is_not_put_over_anothers(proxy, store, backend, prefix):
+async def test_large_call_with_lost_response_does_not_replace_an_equal_one(proxy, store, backend, prefix):
     key, value = Key("call", prefix), bytes(1_000_000)
 
     async def another():
@@ -174,7 +174,7 @@ async def test_a_large_call_whose_answer_is_lost_is_not_put_over_anothers(proxy,
     assert await store.read([key]) == [value]
 
 
-async def test_a_large_write_that_was_never_done_is_told(proxy, store, prefix):
+async def test_large_write_without_effect_raises_answer_lost(proxy, store, prefix):
     key = Key("call", prefix)
     proxy.cut("PutItem")
 
@@ -183,7 +183,7 @@ async def test_a_large_write_that_was_never_done_is_told(proxy, store, prefix):
     assert await store.read([key]) == [None]
 
 
-async def test_an_unreachable_server_is_told_when_it_is_needed(proxy, table, key):
+async def test_unreachable_server_raises_backend_unavailable(proxy, table, key):
     async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="200ms")) as backend:
         proxy.cut("*", times=10_000)
         with pytest.raises(BackendUnavailableError):

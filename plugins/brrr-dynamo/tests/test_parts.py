@@ -1,4 +1,4 @@
-"""Values too large for one item: whole for every reader, and nothing left behind."""
+"""Values too large for one item: every reader sees them whole, and no parts stay behind."""
 
 import asyncio
 import time
@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 import brrr_core as brrr
-from brrr_aws.failures import AnswerLostError
+from brrr_aws.errors import AnswerLostError
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError, CorruptBackendError
 from brrr_dynamo import parts
-from brrr_dynamo.layout import INLINE
+from brrr_dynamo.layout import MAX_INLINE_BYTES
 from brrr_dynamo.options import MAX_VALUE
 from tests.support.aws_servers import dynamo_url
 
@@ -26,7 +26,7 @@ def key(prefix):
 
 @pytest.fixture
 def table_of_parts(dynamo_endpoint, aws_prefix, prefix):
-    """A table of its own, in which what is left can be counted."""
+    """A table for one test, in which all parts can be counted."""
     name = f"{aws_prefix}{prefix}parts"
     asyncio.run(brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup())
     return name
@@ -39,7 +39,7 @@ def own_url(table_of_parts, dynamo_endpoint):
 
 @pytest.fixture
 def left(dynamo, table_of_parts):
-    """How many parts there are, and how many entries that tell of parts."""
+    """Count the parts and the index entries in the table."""
 
     def count():
         found = []
@@ -53,8 +53,8 @@ def left(dynamo, table_of_parts):
     return count
 
 
-@pytest.mark.parametrize("size", [INLINE - 1, INLINE, INLINE + 1, 393_216 * 2, MAX_VALUE])
-async def test_values_of_every_size_are_written_swapped_and_read_whole(backend, prefix, size):
+@pytest.mark.parametrize("size", [MAX_INLINE_BYTES - 1, MAX_INLINE_BYTES, MAX_INLINE_BYTES + 1, 393_216 * 2, MAX_VALUE])
+async def test_read_items_of_every_size_are_written_swapped_and_read_whole(backend, prefix, size):
     value = RANDOM.randbytes(size)
     written, created = Key("call", prefix), Key("value", prefix)
     await backend.store.write([(written, value)])
@@ -63,7 +63,7 @@ async def test_values_of_every_size_are_written_swapped_and_read_whole(backend, 
     assert await backend.store.swap([Swap(created, value, value)]) == [True]
 
 
-async def test_large_values_go_with_their_parts(own_url, left, key):
+async def test_replaced_value_loses_its_parts(own_url, left, key):
     async with brrr.open_backend(own_url) as backend:
         store = backend.store
         steps = [(None, LARGE, 3), (LARGE, OTHER, 4), (OTHER, b"small", 0), (b"small", LARGE, 3), (LARGE, None, 0)]
@@ -73,14 +73,14 @@ async def test_large_values_go_with_their_parts(own_url, left, key):
             assert left() == (count, bool(count))
 
 
-async def test_a_swap_that_loses_leaves_no_parts(own_url, left, key):
+async def test_failed_swap_leaves_no_parts(own_url, left, key):
     async with brrr.open_backend(own_url) as backend:
         await backend.store.write([(key, b"theirs")])
         assert await backend.store.swap([Swap(key, None, LARGE), Swap(key, LARGE, OTHER)]) == [False, False]
     assert left() == (0, 0)
 
 
-async def test_a_large_value_that_is_written_again_replaces_its_parts(own_url, left, key):
+async def test_second_write_of_a_large_value_replaces_the_parts(own_url, left, key):
     async with brrr.open_backend(own_url) as backend:
         for value in (LARGE, OTHER, LARGE):
             await backend.store.write([(key, value)])
@@ -88,7 +88,7 @@ async def test_a_large_value_that_is_written_again_replaces_its_parts(own_url, l
     assert left() == (3, 1)
 
 
-async def test_one_of_many_creators_wins_and_the_others_leave_nothing(own_url, left, key):
+async def test_only_the_winning_creator_leaves_parts(own_url, left, key):
     async with brrr.open_backend(own_url) as backend:
         values = [bytes([number]) * 800_000 for number in range(4)]
         won = await asyncio.gather(*(backend.store.swap([Swap(key, None, value)]) for value in values))
@@ -97,7 +97,7 @@ async def test_one_of_many_creators_wins_and_the_others_leave_nothing(own_url, l
     assert left() == (3, 1)
 
 
-async def test_a_reader_whose_parts_are_replaced_reads_again(proxy, table, backend, key):
+async def test_reader_of_replaced_parts_reads_again(proxy, table, backend, key):
     await backend.store.swap([Swap(key, None, LARGE)])
     async with brrr.open_backend(dynamo_url(table, proxy.endpoint, retry_for="5s")) as slow:
         replaced = []
@@ -106,21 +106,21 @@ async def test_a_reader_whose_parts_are_replaced_reads_again(proxy, table, backe
             if not replaced:
                 replaced.append(await backend.store.swap([Swap(key, LARGE, OTHER)]))
 
-        before = slow.store._values
+        before = slow.store._read_items
 
         async def values(keys):
             found = await before(keys)
             await replace()
             return found
 
-        slow.store._values = values
+        slow.store._read_items = values
         assert await slow.store.read([key]) == [OTHER]
         assert replaced == [[True]]
 
 
-async def test_a_reader_whose_value_is_deleted_finds_nothing(backend, key):
+async def test_reader_of_deleted_parts_finds_no_value(backend, key):
     await backend.store.swap([Swap(key, None, LARGE)])
-    before, deleted = backend.store._values, []
+    before, deleted = backend.store._read_items, []
 
     async def values(keys):
         found = await before(keys)
@@ -129,11 +129,11 @@ async def test_a_reader_whose_value_is_deleted_finds_nothing(backend, key):
             assert await backend.store.swap([Swap(key, LARGE, None)]) == [True]
         return found
 
-    backend.store._values = values
+    backend.store._read_items = values
     assert await backend.store.read([key]) == [None]
 
 
-async def test_parts_that_somebody_removed_are_told(backend, dynamo, table, item_of, key):
+async def test_missing_part_raises_corrupt_backend_error(backend, dynamo, table, item_of, key):
     await backend.store.swap([Swap(key, None, LARGE)])
     head = item_of(key.call_hash, "value")
     part = {"pk": {"S": f"brrr_part/{head['parts_id']['S']}/1"}, "sk": {"S": "part"}}
@@ -144,7 +144,7 @@ async def test_parts_that_somebody_removed_are_told(backend, dynamo, table, item
     assert caught.value.remedy
 
 
-async def test_another_sdk_finds_no_value_in_a_head(backend, item_of, key):
+async def test_head_has_no_value_attribute(backend, item_of, key):
     await backend.store.swap([Swap(key, None, LARGE)])
 
     head = item_of(key.call_hash, "value")
@@ -152,53 +152,53 @@ async def test_another_sdk_finds_no_value_in_a_head(backend, item_of, key):
 
 
 class TestCrashes:
-    """What a crash leaves is found and removed, and nothing else."""
+    """`brrr setup` removes what a crash leaves behind, and nothing else."""
 
     @pytest.fixture(autouse=True)
-    def _young(self, monkeypatch):
-        monkeypatch.setattr(parts, "DAY", 0)
+    def _orphans_at_once(self, monkeypatch):
+        monkeypatch.setattr(parts, "ORPHAN_AGE", 0)
 
-    async def aged(self):
-        """Wait until what was begun before is older than DAY: it is noted in whole seconds."""
-        await asyncio.sleep(1.01 - time.time() % 1)  # the clock's next second, and nothing else, is waited for
+    async def age(self):
+        """Wait until earlier uploads are older than ORPHAN_AGE: their time has whole seconds."""
+        await asyncio.sleep(1.01 - time.time() % 1)  # until the clock's next second
 
-    @pytest.mark.parametrize("harm", ["BatchWriteItem", "PutItem"])
-    async def test_parts_without_a_head_are_removed(self, proxy, table_of_parts, own_url, left, key, harm):
+    @pytest.mark.parametrize("operation", ["BatchWriteItem", "PutItem"])
+    async def test_parts_without_a_head_are_removed(self, proxy, table_of_parts, own_url, left, key, operation):
         async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
-            if harm == "BatchWriteItem":
-                proxy.plans.append(_after_first(proxy, harm))
+            if operation == "BatchWriteItem":
+                proxy.plans.append(_after_first(proxy, operation))
             else:
-                proxy.cut(harm, times=10_000)
+                proxy.cut(operation, times=10_000)
             with pytest.raises(BackendUnavailableError):
                 await backend.store.swap([Swap(key, None, LARGE)])
         assert left()[1] == 1
-        await self.aged()
+        await self.age()
 
-        assert (await brrr.open_backend(own_url).setup())[-1] == "removed what crashes left of 1 large values"
+        assert (await brrr.open_backend(own_url).setup())[-1] == "removed orphaned parts of 1 large values"
         assert left() == (0, 0)
-        assert not any("crashes" in line for line in await brrr.open_backend(own_url).setup())
+        assert not any("orphaned" in line for line in await brrr.open_backend(own_url).setup())
 
-    async def test_parts_of_a_value_that_was_replaced_are_removed(self, proxy, table_of_parts, own_url, left, key):
+    async def test_parts_of_a_replaced_value_are_removed(self, proxy, table_of_parts, own_url, left, key):
         async with brrr.open_backend(own_url) as backend:
             await backend.store.swap([Swap(key, None, LARGE)])
         async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
             proxy.cut("BatchWriteItem", times=10_000)
             assert await backend.store.swap([Swap(key, LARGE, b"small")]) == [True]
         assert left() == (3, 1)
-        await self.aged()
+        await self.age()
 
         await brrr.open_backend(own_url).setup()
         assert left() == (0, 0)
 
-    async def test_parts_of_a_value_stay(self, own_url, left, key):
+    async def test_parts_of_a_current_value_stay(self, own_url, left, key):
         async with brrr.open_backend(own_url) as backend:
             await backend.store.swap([Swap(key, None, LARGE)])
-            await self.aged()
+            await self.age()
             await backend.setup()
             assert await backend.store.read([key]) == [LARGE]
         assert left() == (3, 1)
 
-    async def test_a_swap_whose_answers_are_all_lost_is_decided_by_its_head(
+    async def test_parts_of_a_swap_with_unknown_outcome_stay_if_its_head_exists(
         self, proxy, table_of_parts, own_url, left, key
     ):
         async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
@@ -206,13 +206,13 @@ class TestCrashes:
             proxy.cut("BatchGetItem", times=10_000)
             with pytest.raises(AnswerLostError):
                 await backend.store.swap([Swap(key, None, LARGE)])
-        await self.aged()
+        await self.age()
         async with brrr.open_backend(own_url) as backend:
             await backend.setup()
             assert await backend.store.read([key]) == [LARGE]
 
 
-async def test_parts_that_are_being_written_are_left_alone(own_url, left, table_of_parts, proxy, key):
+async def test_parts_younger_than_a_day_stay(own_url, left, table_of_parts, proxy, key):
     async with brrr.open_backend(dynamo_url(table_of_parts, proxy.endpoint, retry_for="100ms")) as backend:
         proxy.cut("PutItem", times=10_000)
         with pytest.raises(BackendError):
@@ -223,23 +223,23 @@ async def test_parts_that_are_being_written_are_left_alone(own_url, left, table_
 
 
 @pytest.mark.parametrize("clock", ["monotonic", "time"])
-async def test_a_writer_that_took_too_long_gives_up(backend, key, monkeypatch, clock):
-    """One that slept meanwhile, which one of the two clocks does not count, as well as one whose clock was set back."""
+async def test_upload_of_more_than_an_hour_is_given_up(backend, key, monkeypatch, clock):
+    """Test both clocks: the monotonic one may stand still during sleep, the other may be set back."""
     begun = parts.Upload(parts.Head("0", 1, 1, b""))
     now = getattr(time, clock)()
     with monkeypatch.context() as patch:
-        patch.setattr(time, clock, lambda: now + parts.HOUR + 1)
+        patch.setattr(time, clock, lambda: now + parts.UPLOAD_LIMIT + 1)
         with pytest.raises(BackendUnavailableError, match="more than an hour"):
             begun.check_age()
 
-    monkeypatch.setattr(parts, "HOUR", -1)
+    monkeypatch.setattr(parts, "UPLOAD_LIMIT", -1)
     with pytest.raises(BackendUnavailableError, match="more than an hour"):
         await backend.store.swap([Swap(key, None, LARGE)])
     assert await backend.store.read([key]) == [None]
 
 
 def _after_first(proxy, operation):
-    """Cuts every request of an operation but the first."""
+    """Cut every request of an operation except the first."""
     from tests.support.aws_proxy import Plan
 
     return Plan(lambda request: request.operation == operation and proxy.asked(operation) > 1, 10_000, before=True)

@@ -1,4 +1,4 @@
-"""What README.md promises is so."""
+"""README.md lists the options, items and permissions of the code."""
 
 import re
 from dataclasses import fields
@@ -15,18 +15,18 @@ from tests.support.readmes import options_of
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_every_option_is_in_its_table():
+def test_readme_lists_every_option():
     assert options_of(README) == {option.name for option in fields(DynamoOptions)}
 
 
-def test_the_items_are_those_of_the_layout():
+def test_readme_lists_the_items_of_the_layout():
     rows = [line for line in (layout.__doc__ or "").splitlines() if line.startswith("| ")]
 
     assert len(rows) == 7
     assert all(row in README for row in rows)
 
 
-async def test_the_permissions_that_it_lists_are_all_that_is_asked_for(dynamo_endpoint, aws_prefix, prefix):
+async def test_readme_lists_exactly_the_permissions_that_are_used(dynamo_endpoint, aws_prefix, prefix):
     policies = re.findall(r'"dynamodb:(\w+)"', README)
     setup = re.findall(r"`dynamodb:(\w+)`", README)
     large, key = bytes(500_000), Key("value", prefix)

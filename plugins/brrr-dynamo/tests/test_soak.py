@@ -1,4 +1,4 @@
-"""kill -9 of worker processes at random moments: a queue in Valkey, the store in DynamoDB."""
+"""kill -9 of worker processes at random moments, with the queue in Valkey and the store in DynamoDB."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from tests.support.redis_servers import Server, valkey_program
 from tests.support.soak import soak_part
 
 ROUNDS = 10
-DEPTH = 5  # 63 calls a round: on the emulator each takes milliseconds
+DEPTH = 5  # 63 calls per round; each takes milliseconds on the emulator
 PARTS = 2
-"""Tests that share the rounds, each with workers of its own, so that they can run side by side."""
+"""Tests that share the rounds. Each has its own workers, so that they can run in parallel."""
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def valkey(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_nothing_is_lost_however_workers_are_killed(valkey: Server, part: int, url_of_part: str) -> None:
+async def test_no_call_is_lost_if_workers_are_killed(valkey: Server, part: int, url_of_part: str) -> None:
     queue = f"{valkey.url}?lease=1s&sweep=100ms"
     await soak_part([queue, url_of_part], part=part, parts=PARTS, rounds=ROUNDS, depth=DEPTH)
 
 
 @pytest.fixture
 def url_of_part(part: int, dynamo_endpoint: str | None, aws_prefix: str) -> str:
-    """A table of this part alone: calls of the same arguments would find each other's values."""
+    """A table for each part, as calls with equal arguments would find each other's values."""
     url = dynamo_url(f"{aws_prefix}soak-{part}", dynamo_endpoint)
     asyncio.run(brrr.open_backend(url).setup())
     return url

@@ -111,7 +111,7 @@ async def test_an_entry_that_is_never_done_is_told(proxy, proxied_url, topic):
     failed = {"Successful": [], "Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": False}]}
     proxy.answer("SendMessageBatch", failed, times=1000)
     async with brrr.open_backend(proxied_url(retry_for="300ms")) as backend:
-        with pytest.raises(BackendUnavailableError, match=r"did not get done with SendMessageBatch .*InternalError"):
+        with pytest.raises(BackendUnavailableError, match=r"did not complete SendMessageBatch .*InternalError"):
             await backend.queue.put(topic, [b"x"])
 
 

@@ -1,1 +1,1 @@
-"""How brrr's backends on AWS sign in, call and fail: what brrr-dynamo shares with others."""
+"""Client of AWS services for brrr's backends: credentials, retries, errors and metering."""

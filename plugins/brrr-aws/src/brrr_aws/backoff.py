@@ -1,42 +1,42 @@
-"""Waiting between attempts: full jitter, bounded in time."""
+"""Pauses between the attempts of one operation: random (full jitter), and limited in total time."""
 
 import asyncio
 from random import SystemRandom
 from typing import Final
 
-from brrr_aws.lifetime import Lifetime
+from brrr_aws.client_scope import ClientScope
 
 __all__ = ["Backoff"]
 
-FIRST: Final = 0.05
-"""Seconds that the first wait takes at most. Each further one may take twice as long, a random part of it."""
+FIRST_PAUSE_LIMIT: Final = 0.05
+"""Longest first pause, in seconds. The limit doubles with each attempt; the pause is a random part of it."""
 
-LONGEST: Final = 5.0
-"""Seconds that any wait takes at most."""
+PAUSE_LIMIT: Final = 5.0
+"""Longest pause, in seconds."""
 
 RANDOM: Final = SystemRandom()
 
 
 class Backoff:
-    """Waits between the attempts of one operation.
+    """Pause between the attempts of one operation.
 
     Args:
-        within: Seconds after which no more attempt is made: from the first failure, or from the last progress.
-        lifetime: The client's, whose end ends a wait.
+        within: Seconds after which no attempt follows, counted from the first failure or from the last progress.
+        scope: The client's scope. Its end ends a pause.
     """
 
-    def __init__(self, within: float, lifetime: Lifetime) -> None:
+    def __init__(self, within: float, scope: ClientScope) -> None:
         self._within = within
-        self._lifetime = lifetime
+        self._scope = scope
         self._attempts = 0
         self._deadline: float | None = None
 
     def progressed(self) -> None:
-        """Part of the operation was done: time and waits count anew."""
+        """Note that a part of the operation succeeded: the time and the pauses start anew."""
         self._attempts, self._deadline = 0, None
 
     async def pause(self) -> bool:
-        """Wait, and say whether there is time for another attempt.
+        """Pause, and return whether there is time for another attempt.
 
         Raises:
             BackendClosedError: The client was closed.
@@ -47,8 +47,8 @@ class Backoff:
         left = self._deadline - now
         if left <= 0:
             return False
-        wait = RANDOM.uniform(0, min(LONGEST, FIRST * 2 ** min(self._attempts, 20)))
+        seconds = RANDOM.uniform(0, min(PAUSE_LIMIT, FIRST_PAUSE_LIMIT * 2 ** min(self._attempts, 20)))
         self._attempts += 1
-        async with self._lifetime.within():
-            await asyncio.sleep(min(wait, left))
+        async with self._scope.enter():
+            await asyncio.sleep(min(seconds, left))
         return True

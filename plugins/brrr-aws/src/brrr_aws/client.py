@@ -1,173 +1,181 @@
-"""A client of one AWS service: opened once, its requests retried where that is safe, its errors translated."""
+"""Client of one AWS service: retries requests if that is safe, and translates errors."""
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from brrr_aws.backoff import Backoff
-from brrr_aws.cleaning import clean, plain_address
-from brrr_aws.failures import AnswerLostError, Asked, AwsRefusal, closed, late, lost, translated
-from brrr_aws.fates import Fate, StrangerError, answer_of, code_of, fate_of
-from brrr_aws.lifetime import Lifetime
-from brrr_aws.making import Answer, Maker, RawClient
+from brrr_aws.client_factory import ClientFactory, RawClient, Response
+from brrr_aws.client_scope import ClientScope
+from brrr_aws.errors import (
+    AnswerLostError,
+    AwsRefusal,
+    RequestContext,
+    closed_error,
+    incomplete_error,
+    lost_error,
+    translate,
+)
+from brrr_aws.location import AwsLocation
 from brrr_aws.metering import Meter, current_meter
-from brrr_aws.place import AwsPlace
+from brrr_aws.outcome import NotAwsError, Outcome, code_of, outcome_of, response_of
+from brrr_aws.redaction import public_address, redact
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
-__all__ = ["Answer", "AwsClient"]
+__all__ = ["AwsClient", "Response"]
 
-POOL: Final = 64
-"""Connections at most; what is asked for beyond waits for one."""
+MAX_CONNECTIONS: Final = 64
+"""Most connections of a client. Further requests wait for one."""
 
 
 class AwsClient:
-    """A client of one service, at one place.
+    """Client of one service at one location.
 
     Args:
-        service: As in `dynamodb`.
-        place: Where it is, and who signs in.
-        subject: What of it is used, for errors: as in `the table jobs`.
-        missing: What to do if that is not there, as one sentence.
-        connect_timeout: Seconds that a connection may take.
-        timeout: Seconds that an answer may take.
-        retry_for: Seconds for which a request is tried again that may be.
-        pool: Connections at most.
+        service: Name of the service, such as `dynamodb`.
+        location: Region, endpoint and profile.
+        subject: The part of the service that is used, for error messages, such as `the table jobs`.
+        missing: Remedy for a missing subject, in one sentence.
+        connect_timeout: Seconds to wait for a connection.
+        timeout: Seconds to wait for a response.
+        retry_for: Seconds for which a request is retried.
+        pool: Most connections.
     """
 
     def __init__(
         self,
         service: str,
-        place: AwsPlace,
+        location: AwsLocation,
         *,
         subject: str,
         missing: str,
         connect_timeout: float,
         timeout: float,
         retry_for: float,
-        pool: int = POOL,
+        pool: int = MAX_CONNECTIONS,
     ) -> None:
         self.service = service
         self.pool = pool
-        self._maker = Maker(service, place, connect_timeout, timeout, pool)
+        self._factory = ClientFactory(service, location, connect_timeout, timeout, pool)
         self._subject = subject
         self._missing = missing
         self._retry_for = retry_for
-        self._where = place.endpoint or place.region or "AWS"
+        self._address = location.endpoint or location.region or "AWS"
         self._client: RawClient | None = None
-        self._scope: AbstractAsyncContextManager[RawClient] | None = None
-        self._lifetime = Lifetime()
+        self._closer: AbstractAsyncContextManager[RawClient] | None = None
+        self._scope = ClientScope()
         self.meter: Meter | None = None
 
     async def open(self) -> None:
-        """Read the configuration, and make the client. Nothing is asked of the service.
+        """Read the configuration and create the client. This sends no request to the service.
 
         Raises:
             BackendError: The region, the profile or the configuration is missing or wrong.
         """
         self.meter = current_meter()
         try:
-            self._client, self._scope = await self._maker.make()
+            self._client, self._closer = await self._factory.create()
         except Exception as error:
-            raise translated(error, self._asked("")) from error
-        self._where = plain_address(self._client.meta.endpoint_url)
-        self._lifetime = Lifetime()
+            raise translate(error, self._context("")) from error
+        self._address = public_address(self._client.meta.endpoint_url)
+        self._scope = ClientScope()
 
     async def close(self) -> None:
-        """End what is under way, and close every connection. Closing what is not open does nothing."""
-        scope, self._scope, self._client = self._scope, None, None
-        self._lifetime.end()
-        if scope is not None:
-            await scope.__aexit__(None, None, None)
+        """End running requests and close all connections. Closing a closed client does nothing."""
+        closer, self._closer, self._client = self._closer, None, None
+        self._scope.end()
+        if closer is not None:
+            await closer.__aexit__(None, None, None)
 
     @property
-    def where(self) -> str:
+    def address(self) -> str:
         """The address of the service."""
-        return self._where
+        return self._address
 
     @property
     def region(self) -> str:
         """The region that requests are signed for."""
-        return self._opened().meta.region_name
+        return self._open_client().meta.region_name
 
     def check_open(self) -> None:
         """Raise `BackendClosedError` if the client is not open."""
-        self._opened()
+        self._open_client()
 
     def backoff(self) -> Backoff:
-        """The waits between attempts of one operation that the caller repeats itself."""
-        return Backoff(self._retry_for, self._lifetime)
+        """Return the pauses for an operation that the caller retries itself."""
+        return Backoff(self._retry_for, self._scope)
 
     async def call(
         self,
         operation: str,
         parameters: Mapping[str, object],
         *,
-        repeat: bool,
-        told: Collection[str] = (),
-        patient: bool = True,
+        idempotent: bool,
+        expect: Collection[str] = (),
+        retry_outage: bool = True,
         backoff: Backoff | None = None,
-    ) -> Answer:
-        """Ask, and ask again with growing waits where that is safe, for `retry_for` seconds.
+    ) -> Response:
+        """Send a request. Retry it with growing pauses for `retry_for` seconds if that is safe.
 
-        What was refused for want of capacity, or was never sent, was not done, and is asked for again whatever it is.
+        A request that was throttled or never sent had no effect, so it is always safe to retry.
 
         Args:
-            operation: As in `BatchGetItem`.
-            parameters: As in AWS' own manual.
-            repeat: Whether to ask again after an answer that was lost, for what may be done twice.
-            told: The codes of refusals that are raised as `AwsRefusal`.
-            patient: Whether a service that cannot be reached is asked again.
-            backoff: The waits, where the caller goes on with them.
+            operation: Name of the operation, such as `BatchGetItem`.
+            parameters: Its parameters, as AWS' API reference lists them.
+            idempotent: Whether the request may take effect twice, so that it is retried if its response is lost.
+            expect: Error codes that are raised as `AwsRefusal`.
+            retry_outage: Whether to retry if the service cannot be reached.
+            backoff: Pauses that the caller shares between several calls.
 
         Raises:
-            AwsRefusal: One of the codes in `told`.
-            AnswerLostError: There is no answer, and `repeat` is not set.
+            AwsRefusal: The service refused with one of the codes in `expect`.
+            AnswerLostError: The response was lost, and the request is not idempotent.
             BackendClosedError: The client is not open, or was closed meanwhile.
             BackendError: Any other failure.
         """
-        waits = backoff or self.backoff()
+        pauses = backoff or self.backoff()
         while True:
             try:
-                return await self._once(operation, parameters)
+                return await self._call_once(operation, parameters)
             except BackendClosedError:
                 raise
             except Exception as error:
-                clean(error)  # whatever is raised in here has it for its context
+                redact(error)  # it becomes the context of every exception raised here
                 if self._client is None:
-                    raise closed() from error
-                code, fate = code_of(error), fate_of(error)
-                if code in told:
-                    raise AwsRefusal(code, answer_of(error)) from error
-                again = fate is Fate.REFUSED or (fate is Fate.LOST and repeat)
-                if again and (patient or code) and await waits.pause():
+                    raise closed_error() from error
+                code, outcome = code_of(error), outcome_of(error)
+                if code in expect:
+                    raise AwsRefusal(code, response_of(error)) from error
+                safe = outcome is Outcome.NO_EFFECT or (outcome is Outcome.UNKNOWN and idempotent)
+                if safe and (retry_outage or code) and await pauses.pause():
                     continue
-                ours = translated(error, self._asked(operation))
-                if fate is Fate.LOST and not isinstance(ours, AnswerLostError) and not repeat:
-                    ours = lost(self._asked(operation), ours)
+                ours = translate(error, self._context(operation))
+                if outcome is Outcome.UNKNOWN and not isinstance(ours, AnswerLostError) and not idempotent:
+                    ours = lost_error(self._context(operation), ours)
                 raise ours from error
 
-    async def _once(self, operation: str, parameters: Mapping[str, object]) -> Answer:
-        # It is what the client's methods call, each by its name.
-        ask = self._opened()._make_api_call  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    async def _call_once(self, operation: str, parameters: Mapping[str, object]) -> Response:
+        # All methods of the client, such as `batch_get_item`, call this coroutine.
+        send = self._open_client()._make_api_call  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if self.meter is not None:
             self.meter.sent(self.service, operation)
-        async with self._lifetime.within():
-            answer = await ask(operation, parameters)
-        kind: str = answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", "")
-        if "json" not in kind:
-            raise StrangerError(kind)
+        async with self._scope.enter():
+            response = await send(operation, parameters)
+        content_type: str = response["ResponseMetadata"]["HTTPHeaders"].get("content-type", "")
+        if "json" not in content_type:
+            raise NotAwsError(content_type)
         if self.meter is not None:
-            self.meter.answered(operation, answer)
-        return answer
+            self.meter.responded(operation, response)
+        return response
 
-    def late(self, operation: str, why: str) -> BackendUnavailableError:
-        """The error of an operation that the service did in part, and not wholly within `retry_for`."""
-        return late(self._asked(operation), self._retry_for, why)
+    def incomplete_error(self, operation: str, reason: str) -> BackendUnavailableError:
+        """Return the error of an operation that succeeded only in part within `retry_for`."""
+        return incomplete_error(self._context(operation), self._retry_for, reason)
 
-    def _opened(self) -> RawClient:
+    def _open_client(self) -> RawClient:
         if self._client is None:
-            raise closed()
+            raise closed_error()
         return self._client
 
-    def _asked(self, operation: str) -> Asked:
-        return Asked(self.service, operation, self._where, self._subject, self._missing)
+    def _context(self, operation: str) -> RequestContext:
+        return RequestContext(self.service, operation, self._address, self._subject, self._missing)

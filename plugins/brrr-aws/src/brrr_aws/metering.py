@@ -1,7 +1,7 @@
-"""Counting what is asked of AWS, for whoever wants to know what a workload costs.
+"""Counters of requests to AWS and of consumed capacity, to find out what a workload costs.
 
 with metering() as meter:
-    ...                      # backends that are opened here are counted, as long as they are open
+    ...                      # counts for the backends that are opened here, as long as they are open
 print(meter.requests, meter.read_units, meter.write_units)
 """
 
@@ -17,13 +17,13 @@ __all__ = ["Meter", "current_meter", "metering"]
 
 @dataclass(slots=True)
 class Meter:
-    """What was asked for.
+    """Counts of requests and capacity units.
 
     Attributes:
-        requests: How many requests were sent, by service and operation, as in `dynamodb.BatchGetItem`; each attempt
-            counts, one that was throttled too.
-        read_units: DynamoDB's read units that were consumed, as it says itself.
-        write_units: Its write units.
+        requests: Number of requests by service and operation, such as `dynamodb.BatchGetItem`. Each attempt counts,
+            throttled ones too.
+        read_units: Read units that DynamoDB reported as consumed.
+        write_units: Write units that DynamoDB reported as consumed.
     """
 
     requests: Counter[str] = field(default_factory=Counter[str])
@@ -31,15 +31,15 @@ class Meter:
     write_units: float = 0
 
     def sent(self, service: str, operation: str) -> None:
-        """One request was sent."""
+        """Count one request."""
         self.requests[f"{service}.{operation}"] += 1
 
-    def answered(self, operation: str, answer: Mapping[str, object]) -> None:
-        """An answer may say what it consumed: one table's, or a list of them.
+    def responded(self, operation: str, response: Mapping[str, object]) -> None:
+        """Count the capacity that a response reports, for one table or for a list of tables.
 
-        Where it does not say of which kind (DynamoDB tells for transactions and indexes alone), the operation does.
+        DynamoDB names the kind of the units only for transactions and indexes, so the operation decides it.
         """
-        consumed = answer.get("ConsumedCapacity")
+        consumed = response.get("ConsumedCapacity")
         if not consumed:
             return
         reads = operation in ("BatchGetItem", "GetItem", "Query", "Scan")
@@ -55,13 +55,13 @@ METER: Final[ContextVar[Meter | None]] = ContextVar("brrr_aws_meter", default=No
 
 
 def current_meter() -> Meter | None:
-    """The meter that backends opened now count with, None where nobody counts."""
+    """Return the meter for backends that are opened now, or None outside `metering`."""
     return METER.get()
 
 
 @contextmanager
 def metering() -> Generator[Meter]:
-    """Count what backends ask for that are opened inside."""
+    """Count the requests of the backends that are opened inside the block."""
     meter = Meter()
     token = METER.set(meter)
     try:

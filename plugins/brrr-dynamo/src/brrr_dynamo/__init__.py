@@ -1,1 +1,1 @@
-"""brrr on DynamoDB: store and cache."""
+"""Store and cache of brrr on DynamoDB."""

@@ -1,52 +1,52 @@
-"""The backend class: opens a client, and puts the roles on the table."""
+"""Backend class: opens the client and puts the store and the cache on the table."""
 
 import re
 from typing import Final
 
 from brrr_aws.client import AwsClient
-from brrr_aws.place import place_of
+from brrr_aws.location import parse_location
 from brrr_core.backend import Backend, BackendUrl, Roles, shown
 from brrr_core.errors import UrlError
-from brrr_dynamo.batches import Table
 from brrr_dynamo.cache import DynamoCache
+from brrr_dynamo.item_batches import Table
 from brrr_dynamo.options import DynamoOptions
 from brrr_dynamo.parts import Parts
 from brrr_dynamo.store import DynamoStore
-from brrr_dynamo.table import check_table, make_table
+from brrr_dynamo.table_setup import check_table, create_table
 
 __all__ = ["DynamoBackend"]
 
-NAME: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}")
-DEFAULT: Final = "brrr"
+TABLE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+DEFAULT_TABLE: Final = "brrr"
 
 
 class DynamoBackend(Backend):
     """Store and cache in one DynamoDB table.
 
     Args:
-        url: `dynamo://TABLE`, or `dynamo://HOST:PORT/TABLE` for an emulator; the table is `brrr` where none is named.
-        options: Region, endpoint, profile, how long things are kept, timeouts.
+        url: `dynamo://TABLE`, or `dynamo://HOST:PORT/TABLE` for an emulator. The default table is `brrr`.
+        options: Region, endpoint, profile, times to live, timeouts.
 
     Raises:
-        UrlError: The URL does not name a table as DynamoDB allows.
-        OptionError: The region or the endpoint cannot be one.
+        UrlError: The URL names a table that DynamoDB does not allow.
+        OptionError: The region, the profile or the endpoint is malformed.
     """
 
     def __init__(self, url: BackendUrl, options: DynamoOptions | None = None) -> None:
         self._options = DynamoOptions() if options is None else options
-        name, self._place = place_of(url, self._options)
-        self._name = name or DEFAULT
-        if not NAME.fullmatch(self._name):
+        name, self._location = parse_location(url, self._options)
+        self._name = name or DEFAULT_TABLE
+        if not TABLE_NAME.fullmatch(self._name):
             raise UrlError(
-                f"{shown(self._name)!r} is no name of a table",
-                remedy="Tables have names of 3 to 255 letters, digits, '_', '-' and '.'.",
+                f"{shown(self._name)!r} is not a table name",
+                remedy="Table names have 3 to 255 letters, digits, '_', '-' and '.'.",
             )
         self.retry_for = self._options.retry_for
         self._client: AwsClient | None = None
 
     async def start(self) -> Roles:
-        """Connect, and see that the table is there and has the right keys."""
-        client = self._client = self._make_client()
+        """Connect, and check that the table exists and has the right keys."""
+        client = self._client = self._create_client()
         await client.open()
         await check_table(client, self._name)
         table = Table(client, self._name)
@@ -56,29 +56,29 @@ class DynamoBackend(Backend):
         )
 
     async def stop(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
     async def setup(self) -> list[str]:
-        """Make the table unless it is there, and remove parts of large values that crashes left behind."""
-        client = self._make_client()
+        """Create the table if it is missing, and remove parts of large values that crashes left behind."""
+        client = self._create_client()
         try:
             await client.open()
-            told = await make_table(client, self._name)
-            removed = await Parts(Table(client, self._name), ttl=0).tidy()
-            return [*told, f"removed what crashes left of {removed} large values"] if removed else told
+            report = await create_table(client, self._name)
+            removed = await Parts(Table(client, self._name), ttl=0).remove_orphans()
+            return [*report, f"removed orphaned parts of {removed} large values"] if removed else report
         finally:
             await client.close()
 
-    def _make_client(self) -> AwsClient:
+    def _create_client(self) -> AwsClient:
         options = self._options
         return AwsClient(
             "dynamodb",
-            self._place,
+            self._location,
             subject=f"the table {self._name}",
-            missing="Make it with `brrr setup URL`, with the URL that you gave here, or correct its name or region.",
+            missing="Create it with `brrr setup URL`, with the same URL as here, or correct its name or region.",
             connect_timeout=options.connect_timeout,
             timeout=options.timeout,
             retry_for=options.retry_for,

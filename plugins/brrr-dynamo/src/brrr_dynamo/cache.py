@@ -1,30 +1,30 @@
-"""The cache role: counters, each an item."""
+"""Cache role: counters, one item each."""
 
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from brrr_aws.spreading import spread
+from brrr_aws.concurrency import run_concurrently
 from brrr_core.backend import Cache
 from brrr_core.errors import ArgumentError
-from brrr_dynamo.batches import Table
-from brrr_dynamo.layout import EXPIRES, LONGEST_KEY, PK, SK
+from brrr_dynamo.item_batches import Table
+from brrr_dynamo.layout import EXPIRES, MAX_KEY_BYTES, PK, SK
 
 __all__ = ["DynamoCache"]
 
 COUNT: Final = "count"
-"""The sort key of a counter, which is no kind of a record, and the attribute that counts."""
+"""Sort key of a counter, which no record has, and the attribute with its count."""
 
-MOST: Final = 10**37
-"""DynamoDB's numbers have 38 digits."""
+AMOUNT_LIMIT: Final = 10**37
+"""Amounts must be smaller, as DynamoDB's numbers have 38 digits."""
 
 
 class DynamoCache(Cache):
-    """Counters, forgotten when nobody has counted for long.
+    """Counters that expire.
 
     Args:
-        table: Where.
-        ttl: Seconds that a counter is kept after it was counted last.
+        table: The table.
+        ttl: Seconds that a counter is kept after its last increment.
     """
 
     def __init__(self, table: Table, *, ttl: float) -> None:
@@ -34,44 +34,45 @@ class DynamoCache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to counters.
 
-        An increment whose answer was lost is repeated, and may count twice: as the message that it counts, which is
-        then put twice.
+        An increment whose response is lost is repeated, and may count twice. The spawn limit tolerates that.
         """
         self._table.client.check_open()
         for name, amount in amounts.items():
-            if not -MOST < amount < MOST:
-                raise ArgumentError(f"{amount} for counter {name!r} has more than 37 digits", remedy="Count by less.")
-            if not 0 < len(name.encode()) <= LONGEST_KEY:
+            if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
                 raise ArgumentError(
-                    f"the counter {name!r:.100} cannot be a key of DynamoDB, which has 1 to {LONGEST_KEY} bytes",
-                    remedy="Give it a shorter name.",
+                    f"{amount} for counter {name!r} has more than 37 digits", remedy="Use a smaller amount."
                 )
-        counted = [name for name, amount in amounts.items() if amount]
+            if not 0 < len(name.encode()) <= MAX_KEY_BYTES:
+                raise ArgumentError(
+                    f"the counter {name!r:.100} cannot be a DynamoDB key, which has 1 to {MAX_KEY_BYTES} bytes",
+                    remedy="Use a shorter name.",
+                )
+        changed = [name for name, amount in amounts.items() if amount]
         counts = await self._read([name for name, amount in amounts.items() if not amount])
-        end = str(int(time.time() + self._ttl))
+        expires_at = str(int(time.time() + self._ttl))
 
         async def add(name: str) -> None:
-            counts[name] = await self._add(name, amounts[name], end)
+            counts[name] = await self._add(name, amounts[name], expires_at)
 
-        if counted:
-            await spread(add, counted, limit=self._table.client.pool)
+        if changed:
+            await run_concurrently(add, changed, limit=self._table.client.pool)
         return {name: counts[name] for name in amounts}
 
     async def _read(self, names: list[str]) -> dict[str, int]:
         found = await self._table.get([_key(name) for name in names])
         return {name: int(found[name, COUNT][COUNT]["N"]) if (name, COUNT) in found else 0 for name in names}
 
-    async def _add(self, name: str, amount: int, end: str) -> int:
+    async def _add(self, name: str, amount: int, expires_at: str) -> int:
         parameters: dict[str, Any] = {
             "TableName": self._table.name,
             "Key": _key(name),
             "UpdateExpression": "ADD #count :amount SET #end = :end",
             "ExpressionAttributeNames": {"#count": COUNT, "#end": EXPIRES},
-            "ExpressionAttributeValues": {":amount": {"N": str(amount)}, ":end": {"N": end}},
+            "ExpressionAttributeValues": {":amount": {"N": str(amount)}, ":end": {"N": expires_at}},
             "ReturnValues": "UPDATED_NEW",
         }
-        answer = await self._table.client.call("UpdateItem", self._table.counted(parameters), repeat=True)
-        return int(answer["Attributes"][COUNT]["N"])
+        response = await self._table.client.call("UpdateItem", self._table.metered(parameters), idempotent=True)
+        return int(response["Attributes"][COUNT]["N"])
 
 
 def _key(name: str) -> dict[str, dict[str, str]]:

@@ -1,15 +1,15 @@
-"""What stands in the table.
+"""Layout of the table.
 
-| pk | sk | attributes | what it is |
+| pk | sk | attributes | meaning |
 | --- | --- | --- | --- |
-| CALL HASH | `call`, `pending_returns`, `value` | `value` | a record, as PROTOCOL.md has it |
-| CALL HASH | the same | `parts_id`, `parts_count`, `parts_size`, `parts_sha256` | one in parts: it has no `value` |
-| `brrr_part/ID/NUMBER` | `part` | `part` | a part of such a record |
-| `brrr_parts` | ID | `head_pk`, `head_sk`, `parts_count`, `begun_at` | whose parts those are, for whoever tidies up |
+| CALL HASH | `call`, `pending_returns`, `value` | `value` | a record of the protocol |
+| CALL HASH | the same | `parts_id`, `parts_count`, `parts_size`, `parts_sha256` | head of a value in parts |
+| `brrr_part/ID/NUMBER` | `part` | `part` | a part of such a value |
+| `brrr_parts` | ID | `head_pk`, `head_sk`, `parts_count`, `begun_at` | index entry of these parts, to find orphans |
 | `brrr_count/ROOT` | `count` | `count` | the counter of a root |
 
-Any of them may have `expires_at`, in unix seconds; records that were swapped have `token`, by which a swap knows its
-own. Other SDKs know `pk`, `sk` and `value`, and need no more.
+A head has no `value`. Every item may have `expires_at`, in unix seconds. Records that were swapped have `token`, by
+which a swap recognises its own write. SDKs in other languages need only `pk`, `sk` and `value`.
 """
 
 import time
@@ -23,47 +23,47 @@ from brrr_core.errors import ArgumentError, CorruptBackendError
 
 __all__ = [
     "EXPIRES",
-    "INLINE",
-    "ITEM_LIMIT",
-    "LONGEST_KEY",
+    "MAX_INLINE_BYTES",
+    "MAX_ITEM_BYTES",
+    "MAX_KEY_BYTES",
     "PK",
     "SK",
     "Head",
     "Item",
     "check_key",
-    "decoded",
     "digest_of",
-    "expired",
-    "key_of",
-    "name_of",
+    "is_expired",
+    "primary_key_of",
+    "record_key",
+    "value_of",
 ]
 
 Item: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""An item as DynamoDB writes it: attribute to {type: value}."""
+"""Item in DynamoDB's JSON: attribute to {type: value}."""
 
 PK: Final = "pk"
 SK: Final = "sk"
 EXPIRES: Final = "expires_at"
 
-ITEM_LIMIT: Final = 400 * 1024
-"""Bytes of an item at most, its attributes' names included."""
+MAX_ITEM_BYTES: Final = 400 * 1024
+"""Largest item, including the names of its attributes."""
 
-INLINE: Final = 400_000
-"""Bytes of a value that is kept in its own item at most: the longest key and every attribute fit beside it."""
+MAX_INLINE_BYTES: Final = 400_000
+"""Largest value that is kept in its own item: the longest key and all attributes fit beside it."""
 
-LONGEST_KEY: Final = 2048
-"""Bytes of a partition key at most."""
+MAX_KEY_BYTES: Final = 2048
+"""Longest partition key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What an item says that stands for a value in parts.
+    """Content of the item that stands for a value in parts.
 
     Attributes:
-        id: The random id of the parts, in hexadecimal.
-        count: How many they are.
-        size: The bytes of all.
-        digest: Their SHA-256, by which a swap compares.
+        id: Random id of the parts, in hexadecimal.
+        count: Number of parts.
+        size: Bytes of the value.
+        digest: SHA-256 of the value, by which a swap compares.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Head:
     digest: bytes
 
     def attributes(self) -> dict[str, dict[str, Any]]:
-        """The attributes of the item."""
+        """Return the attributes of the item."""
         return {
             "parts_id": {"S": self.id},
             "parts_count": {"N": str(self.count)},
@@ -82,41 +82,41 @@ class Head:
 
 
 def digest_of(value: bytes) -> bytes:
-    """By what large values are compared."""
+    """Return the SHA-256 of a value, by which large values are compared."""
     return sha256(value).digest()
 
 
 def check_key(key: Key) -> None:
-    """A call hash has 1 to 2,048 bytes. Raises `ArgumentError`."""
+    """Raise `ArgumentError` unless the call hash has 1 to 2,048 bytes."""
     size = len(key.call_hash)
-    if not 0 < size <= LONGEST_KEY or (size * 4 > LONGEST_KEY and len(key.call_hash.encode()) > LONGEST_KEY):
+    if not 0 < size <= MAX_KEY_BYTES or (size * 4 > MAX_KEY_BYTES and len(key.call_hash.encode()) > MAX_KEY_BYTES):
         raise ArgumentError(
-            f"a call hash of {size} characters cannot be a key of DynamoDB, which has 1 to {LONGEST_KEY} bytes",
-            remedy="Use a codec with shorter hashes; brrr's own have some forty characters.",
+            f"a call hash of {size} characters cannot be a DynamoDB key, which has 1 to {MAX_KEY_BYTES} bytes",
+            remedy="Use a codec with shorter hashes; brrr's own have about 40 characters.",
         )
 
 
-def key_of(key: Key) -> dict[str, dict[str, str]]:
-    """The primary key of a record."""
+def record_key(key: Key) -> dict[str, dict[str, str]]:
+    """Return the primary key of a record."""
     return {PK: {"S": key.call_hash}, SK: {"S": key.kind}}
 
 
-def name_of(item: Item) -> tuple[str, str]:
-    """The primary key of an item, as a pair."""
+def primary_key_of(item: Item) -> tuple[str, str]:
+    """Return the primary key of an item, as a pair."""
     return item[PK]["S"], item[SK]["S"]
 
 
-def expired(item: Item) -> bool:
-    """Whether an item counts as absent, though DynamoDB has not removed it yet: that may take days."""
+def is_expired(item: Item) -> bool:
+    """Whether an item has expired. It counts as absent, although DynamoDB may remove it days later."""
     until = item.get(EXPIRES)
     return until is not None and "N" in until and float(until["N"]) <= time.time()
 
 
-def decoded(item: Item) -> bytes | Head:
-    """The value of a record's item, or where it is.
+def value_of(item: Item) -> bytes | Head:
+    """Return the value of a record's item, or its head if the value is in parts.
 
     Raises:
-        CorruptBackendError: It is neither.
+        CorruptBackendError: The item holds neither.
     """
     try:
         if "value" in item:
@@ -129,8 +129,8 @@ def decoded(item: Item) -> bytes | Head:
             item["parts_sha256"]["B"],
         )
     except (KeyError, ValueError) as error:
-        pk, sk = name_of(item)
+        pk, sk = primary_key_of(item)
         raise CorruptBackendError(
-            f"the item {sk} of {pk!r} has no binary attribute `value`, and none of a value in parts",
-            remedy="Something else writes to this table; give brrr one of its own.",
+            f"the item {sk} of {pk!r} has neither a binary `value` nor the attributes of a value in parts",
+            remedy="Another program writes to this table. Give brrr a table of its own.",
         ) from error

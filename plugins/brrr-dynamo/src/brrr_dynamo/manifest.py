@@ -1,4 +1,4 @@
-"""What brrr-dynamo says of itself, without importing a client library."""
+"""Manifest of brrr-dynamo. This module imports no client library."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a DynamoDB backend can be told, and the largest value that it takes."""
+"""Options of the DynamoDB backend, and its largest value."""
 
 from dataclasses import dataclass, fields
 from typing import Final
@@ -10,31 +10,36 @@ from brrr_core.errors import OptionError
 __all__ = ["MAX_VALUE", "DynamoOptions"]
 
 MAX_VALUE: Final = 16 * 1024 * 1024
-"""The largest value, in bytes. It is kept in some 43 items; writing it takes 16,400 write units, reading it 4,200."""
+"""Largest value, in bytes. It takes about 43 items, 16,400 write units to write and 4,200 read units to read."""
 
 COUNTER_TTL: Final = Duration(7 * 24 * 3600)
 CONNECT_TIMEOUT: Final = Duration(5)
 TIMEOUT: Final = Duration(10)
 RETRY_FOR: Final = Duration(30)
-SHORTEST_TTL: Final = 1.0
-LONGEST_WAIT: Final = 3600.0
-"""A head that waits longer for its turn could find its parts taken for what a crash left (`brrr_dynamo.parts`)."""
+MIN_TTL: Final = 1.0
+"""Shortest time to live, in seconds."""
+
+MIN_TIMEOUT: Final = 0.001
+"""Shortest timeout, in seconds."""
+
+MAX_TIMEOUT: Final = 3600.0
+"""Longest timeout, in seconds. `brrr setup` could take the parts of a value for orphans if their head came later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoOptions:
-    """The options of the scheme `dynamo`. Durations are seconds, more than 0; lives at most ten years, waits an hour.
+    """Options of the scheme `dynamo`. A time to live is at most ten years, and a timeout at most an hour.
 
     Attributes:
-        region: The region, where it is not the environment's or the profile's.
-        endpoint: The URL of DynamoDB, where it is not AWS' own.
-        profile: The profile of the user's AWS files that signs in, where it is not the environment's.
-        ttl: How long records of calls are kept after they were written last; forever unless given. Those of unfinished
-            calls end too, so it must be longer than the longest workflow.
-        counter_ttl: How long a root's counter of messages is kept after it was counted last.
+        region: The region; by default the environment's or the profile's.
+        endpoint: The URL of DynamoDB; by default AWS' own.
+        profile: The profile in the user's AWS files that signs in; by default the environment's.
+        ttl: How long the records of calls are kept after their last write; by default forever. Records of unfinished
+            calls expire too, so it must be longer than the longest workflow.
+        counter_ttl: How long the message counter of a root is kept after its last increment.
         connect_timeout: How long to wait for a connection.
-        timeout: How long to wait for an answer.
-        retry_for: How long an operation, or opening, is tried again while DynamoDB throttles, fails or is not there.
+        timeout: How long to wait for a response.
+        retry_for: How long to retry an operation, or opening, while DynamoDB throttles, fails or is unreachable.
     """
 
     region: str | None = None
@@ -49,11 +54,11 @@ class DynamoOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             value: object = getattr(self, option.name)
-            lives = option.name.endswith("ttl")
-            shortest, longest = (SHORTEST_TTL, LONGEST_DURATION) if lives else (0.001, LONGEST_WAIT)
+            is_ttl = option.name.endswith("ttl")
+            shortest, longest = (MIN_TTL, LONGEST_DURATION) if is_ttl else (MIN_TIMEOUT, MAX_TIMEOUT)
             if isinstance(value, Duration) and not shortest <= value <= longest:
-                most = "ten years (3650d)" if lives else "an hour (1h)"
+                most = "ten years (3650d)" if is_ttl else "an hour (1h)"
                 raise OptionError(
-                    f"{option.name} is {value:g} s", remedy=f"Give {option.name} from {shortest:g} s to {most}."
+                    f"{option.name} is {value:g} s", remedy=f"Set {option.name} to between {shortest:g} s and {most}."
                 )
         check_ttl(self.ttl)

@@ -1,33 +1,33 @@
-"""The store role: records, each an item, or a head with parts."""
+"""Store role: each record is an item, or a head with parts."""
 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from brrr_aws.failures import AnswerLostError
-from brrr_aws.spreading import spread
+from brrr_aws.concurrency import run_concurrently
+from brrr_aws.errors import AnswerLostError
 from brrr_core.backend import Key, Store, Swap
 from brrr_core.backend.checks import check_values
 from brrr_core.errors import BackendError
-from brrr_dynamo.batches import Table, put_request
-from brrr_dynamo.conditional import Conditional
-from brrr_dynamo.layout import EXPIRES, INLINE, Head, Item, check_key, decoded, expired, key_of
+from brrr_dynamo.conditional_write import ConditionalWrite
+from brrr_dynamo.item_batches import Table, put_request
+from brrr_dynamo.layout import EXPIRES, MAX_INLINE_BYTES, Head, Item, check_key, is_expired, record_key, value_of
 from brrr_dynamo.options import MAX_VALUE
 from brrr_dynamo.parts import Parts
 
 __all__ = ["DynamoStore"]
 
-LARGE: Final = 4
-"""Values in parts that are read or written at the same time."""
+CONCURRENT_LARGE_VALUES: Final = 4
+"""Most values in parts that are read or written at the same time."""
 
 
 class DynamoStore(Store):
-    """Reads in hundreds, writes in twenty-fives, swaps side by side.
+    """Records in one table: batched reads and writes, concurrent swaps.
 
     Args:
-        table: Where.
-        ttl: Seconds that records are kept after they were written last, 0 for ever.
+        table: The table.
+        ttl: Seconds that records are kept after their last write, or 0 for forever.
     """
 
     def __init__(self, table: Table, *, ttl: float) -> None:
@@ -36,108 +36,107 @@ class DynamoStore(Store):
         self._parts = Parts(table, ttl=ttl)
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """Look keys up, consistently."""
+        """Read records, consistently."""
         self._table.client.check_open()
         wanted = dict.fromkeys(keys)
         for key in wanted:
             check_key(key)
-        found = await self._values(list(wanted))
+        found = await self._read_items(list(wanted))
         heads = [(key, each) for key, each in found.items() if isinstance(each, Head)]
-        whole = await spread(self._whole, heads, limit=LARGE) if heads else []
+        joined = await run_concurrently(self._join_parts, heads, limit=CONCURRENT_LARGE_VALUES) if heads else []
         values: dict[Key, bytes | None] = {key: each for key, each in found.items() if isinstance(each, bytes)}
-        values.update({key: value for (key, _), value in zip(heads, whole, strict=True)})
+        values.update({key: value for (key, _), value in zip(heads, joined, strict=True)})
         return [values.get(key) for key in keys]
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
-        """Set keys.
+        """Write records.
 
-        A write whose answer was lost is repeated only where it writes nothing but calls: whoever writes the call of a
-        hash writes the same. Another record may have been changed by others meanwhile. Nor is a value in parts put
-        again.
+        Only writes of calls are repeated if their response is lost: every writer of a call hash writes the same
+        call. Another client may have changed any other record meanwhile. A value in parts is never put twice either.
         """
         self._table.client.check_open()
         check_values((value for _, value in items), MAX_VALUE)
         last = dict(items)
         for key in last:
             check_key(key)
-        end = self._end()
+        expiry = self._expiry()
         calls: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for key, value in last.items():
-            if len(value) <= INLINE:
-                fitting = calls if key.kind == "call" else others
-                fitting.append(put_request({**key_of(key), "value": {"B": value}, **end}))
-        await self._table.write(calls, repeat=True)
-        await self._table.write(others, repeat=False)
-        large = [(key, value) for key, value in last.items() if len(value) > INLINE]
+            if len(value) <= MAX_INLINE_BYTES:
+                requests = calls if key.kind == "call" else others
+                requests.append(put_request({**record_key(key), "value": {"B": value}, **expiry}))
+        await self._table.write(calls, idempotent=True)
+        await self._table.write(others, idempotent=False)
+        large = [(key, value) for key, value in last.items() if len(value) > MAX_INLINE_BYTES]
         if large:
-            await spread(self._write_large, large, limit=LARGE)
+            await run_concurrently(self._write_large, large, limit=CONCURRENT_LARGE_VALUES)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare and set, those of one key one after the other."""
+        """Swap records. Swaps of the same key run in their order."""
         self._table.client.check_open()
         check_values((new for _, _, new in swaps), MAX_VALUE)
-        places: dict[Key, list[int]] = {}
-        for place, swap in enumerate(swaps):
-            places.setdefault(swap.key, []).append(place)
-        for key in places:
+        by_key: dict[Key, list[int]] = {}
+        for index, swap in enumerate(swaps):
+            by_key.setdefault(swap.key, []).append(index)
+        for key in by_key:
             check_key(key)
         results = [False] * len(swaps)
 
-        async def run(group: list[int]) -> None:
-            for place in group:
-                results[place] = await self._swap(swaps[place])
+        async def run(indexes: list[int]) -> None:
+            for index in indexes:
+                results[index] = await self._swap(swaps[index])
 
         if swaps:
-            await spread(run, list(places.values()), limit=self._table.client.pool)
+            await run_concurrently(run, list(by_key.values()), limit=self._table.client.pool)
         return results
 
-    async def _values(self, keys: Sequence[Key]) -> dict[Key, bytes | Head]:
-        """The values of the keys that are there, or where they are."""
-        items = await self._table.get([key_of(key) for key in keys])
+    async def _read_items(self, keys: Sequence[Key]) -> dict[Key, bytes | Head]:
+        """Return the values, or heads, of the keys that have one."""
+        items = await self._table.get([record_key(key) for key in keys])
         found: dict[Key, bytes | Head] = {}
         for key in keys:
             item = items.get((key.call_hash, key.kind))
-            if item is not None and not (EXPIRES in item and expired(item)):
-                found[key] = decoded(item)
+            if item is not None and not (EXPIRES in item and is_expired(item)):
+                found[key] = value_of(item)
         return found
 
-    async def _whole(self, found: tuple[Key, Head]) -> bytes | None:
-        """The value of a head, read again where it was replaced meanwhile."""
+    async def _join_parts(self, found: tuple[Key, Head]) -> bytes | None:
+        """Return the value of a head. Read the head again if it was replaced meanwhile."""
         key, head = found
         while True:
             value = await self._parts.read(head)
             if value is not None:
                 return value
-            now = (await self._values([key])).get(key)
-            if not isinstance(now, Head):
-                return now
-            if now == head:
-                raise self._parts.vanished(key)
-            head = now
+            current = (await self._read_items([key])).get(key)
+            if not isinstance(current, Head):
+                return current
+            if current == head:
+                raise self._parts.missing_error(key)
+            head = current
 
     async def _write_large(self, item: tuple[Key, bytes]) -> None:
         key, value = item
         upload = await self._parts.upload(key, value)
         parameters: dict[str, Any] = {
             "TableName": self._table.name,
-            "Item": {**key_of(key), **upload.head.attributes(), **self._end()},
+            "Item": {**record_key(key), **upload.head.attributes(), **self._expiry()},
             "ReturnValues": "ALL_OLD",
         }
         upload.check_age()
         try:
-            answer = await self._table.client.call("PutItem", self._table.counted(parameters), repeat=False)
+            response = await self._table.client.call("PutItem", self._table.metered(parameters), idempotent=False)
         except AnswerLostError:
-            # A head is never put twice: another may have replaced it meanwhile, and removed its parts.
-            if not await self._stands(key, upload.head):
+            # Never put a head twice: another client may have replaced it meanwhile and removed its parts.
+            if not await self._holds(key, upload.head):
                 raise
             return
-        await self._remove_parts_of(answer.get("Attributes"))
+        await self._remove_parts_of(response.get("Attributes"))
 
-    async def _stands(self, key: Key, head: Head) -> bool:
-        """Whether a value is there, ours or another's that is the same. That it cannot be seen says nothing."""
+    async def _holds(self, key: Key, head: Head) -> bool:
+        """Whether the record holds an equal value, from us or another client. False if it cannot be read."""
         try:
-            found = (await self._values([key])).get(key)
+            found = (await self._read_items([key])).get(key)
         except BackendError:
             return False
         return isinstance(found, Head) and found.digest == head.digest
@@ -146,30 +145,30 @@ class DynamoStore(Store):
         key, expected, new = swap
         if expected == new:
             return await self.read([key]) == [expected]
-        upload = await self._parts.upload(key, new) if new is not None and len(new) > INLINE else None
+        upload = await self._parts.upload(key, new) if new is not None and len(new) > MAX_INLINE_BYTES else None
         attributes: Item | None = None
         if upload is not None:
-            attributes = {**upload.head.attributes(), **self._end()}
+            attributes = {**upload.head.attributes(), **self._expiry()}
             upload.check_age()
         elif new is not None:
-            attributes = {"value": {"B": new}, **self._end()}
-        done, replaced = await Conditional(self._table, key, expected, attributes).run()
-        if not done and upload is not None:
-            await self._remove(upload.head)
+            attributes = {"value": {"B": new}, **self._expiry()}
+        swapped, replaced = await ConditionalWrite(self._table, key, expected, attributes).run()
+        if not swapped and upload is not None:
+            await self._remove_parts(upload.head)
         await self._remove_parts_of(replaced)
-        return done
+        return swapped
 
     async def _remove_parts_of(self, item: Item | None) -> None:
-        """Remove the parts of an item that was replaced, if it was a head."""
+        """Remove the parts of a replaced item, if it was a head."""
         if item is not None and "parts_id" in item:
-            head = decoded(item)
+            head = value_of(item)
             if isinstance(head, Head):
-                await self._remove(head)
+                await self._remove_parts(head)
 
-    async def _remove(self, head: Head) -> None:
-        # What was asked for is done, and is told so; what stays of the parts, `brrr setup` finds.
+    async def _remove_parts(self, head: Head) -> None:
+        # The operation itself succeeded. `brrr setup` removes the parts that stay behind.
         with suppress(BackendError):
             await self._parts.remove(head)
 
-    def _end(self) -> dict[str, dict[str, str]]:
+    def _expiry(self) -> dict[str, dict[str, str]]:
         return {EXPIRES: {"N": str(int(time.time() + self._ttl))}} if self._ttl else {}

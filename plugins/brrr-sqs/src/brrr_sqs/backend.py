@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from brrr_aws.client import AwsClient
-from brrr_aws.place import place_of
+from brrr_aws.location import parse_location
 from brrr_core.backend import Backend, BackendUrl, Roles, shown
 from brrr_core.errors import UrlError
 from brrr_sqs.names import LONGEST_PREFIX, PREFIX, names_of
@@ -35,7 +35,7 @@ class SqsBackend(Backend):
 
     def __init__(self, url: BackendUrl, options: SqsOptions | None = None) -> None:
         self._options = SqsOptions() if options is None else options
-        name, self._place = place_of(url, self._options)
+        name, self._place = parse_location(url, self._options)
         self._prefix = name or DEFAULT
         if not PREFIX.fullmatch(self._prefix) or len(self._prefix) > LONGEST_PREFIX:
             raise UrlError(
@@ -85,7 +85,7 @@ class SqsBackend(Backend):
         finally:
             await client.close()
         if self._options.create:
-            return [*told, f"queues at {client.where} are made when they are used"]
+            return [*told, f"queues at {client.address} are made when they are used"]
         return told or ["no queue was made: name topics, as in topics=jobs,mail"]
 
     def _make_client(self, *, wait: float = 0, pool: int = 64) -> AwsClient:

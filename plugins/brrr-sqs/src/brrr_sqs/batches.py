@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from brrr_aws.codes import THROTTLED
-from brrr_aws.spreading import spread
+from brrr_aws.concurrency import run_concurrently
+from brrr_aws.error_codes import THROTTLED
 from brrr_core.errors import BackendError
 from brrr_sqs.bodies import size
 from brrr_sqs.queues import Queues
@@ -76,16 +76,16 @@ async def in_batches(
                 waits.progressed()
             places = left
             if places and not await waits.pause():
-                raise queues.client.late(operation, why)
+                raise queues.client.incomplete_error(operation, why)
         if refused is not None:
             raise refused
 
-    await spread(run, list(_batches(entries)), limit=SIDE_BY_SIDE, to_the_end=True)
+    await run_concurrently(run, list(_batches(entries)), limit=SIDE_BY_SIDE, keep_going=True)
 
 
 def _refused(queues: Queues, name: str, operation: str, failed: Entry) -> BackendError:
     return BackendError(
-        f"sqs at {queues.client.where} refuses one of {operation} of {name} "
+        f"sqs at {queues.client.address} refuses one of {operation} of {name} "
         f"({failed.get('Code')}: {failed.get('Message')})",
         remedy="See what it says; the others of its batch were done.",
     )

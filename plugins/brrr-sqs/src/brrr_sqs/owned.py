@@ -5,7 +5,7 @@ from asyncio import Task
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from brrr_aws.failures import closed
+from brrr_aws.errors import closed_error
 
 __all__ = ["Owned", "outcome"]
 
@@ -26,7 +26,7 @@ class Owned:
         """Run something until it is done, or the queue is closed."""
         if self._closed:
             work.close()
-            raise closed()
+            raise closed_error()
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -61,5 +61,5 @@ async def outcome(task: "Task[ResultT]") -> ResultT:
     """
     await asyncio.wait({task})
     if task.cancelled():
-        raise closed()
+        raise closed_error()
     return task.result()

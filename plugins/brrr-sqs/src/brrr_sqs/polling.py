@@ -15,7 +15,7 @@ from typing import Final
 
 from brrr_aws.backoff import Backoff
 from brrr_aws.client import AwsClient
-from brrr_aws.failures import closed
+from brrr_aws.errors import closed_error
 from brrr_core.backend import Delivery
 from brrr_core.errors import BackendError
 from brrr_sqs.messages import RECEIVED, Received, received
@@ -136,7 +136,7 @@ class Poller:
 
     def close(self) -> None:
         """End every wait with `BackendClosedError`, and the poll that is under way."""
-        self._fail(closed())
+        self._fail(closed_error())
         if self._task is not None:
             self._task.cancel()
 
@@ -148,7 +148,7 @@ class Poller:
     def _ended(self, task: "Task[None]") -> None:
         self._task = None
         if task.cancelled():
-            self._fail(closed())
+            self._fail(closed_error())
         elif self._waiting:
             self._start()  # somebody came in the turn in which it ended
 
@@ -254,7 +254,7 @@ class Pollers:
             BackendClosedError: `close` was called, before or meanwhile.
         """
         if self._closed:
-            raise closed()
+            raise closed_error()
         poller = self._pollers.get(topic)
         if poller is None:
             poller = self._pollers[topic] = Poller(

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from brrr_aws.backoff import Backoff
-from brrr_aws.client import Answer, AwsClient
-from brrr_aws.codes import MISSING
-from brrr_aws.failures import AwsRefusal
+from brrr_aws.client import AwsClient, Response
+from brrr_aws.error_codes import NOT_FOUND
+from brrr_aws.errors import AwsRefusal
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqs.bodies import MESSAGE_LIMIT
 from brrr_sqs.owned import Owned, outcome
@@ -43,16 +43,18 @@ class Queues:
             BackendError: It does not.
         """
         try:
-            await self.client.call("GetQueueUrl", {"QueueName": name}, repeat=True, patient=False, told=MISSING)
+            await self.client.call(
+                "GetQueueUrl", {"QueueName": name}, idempotent=True, retry_outage=False, expect=NOT_FOUND
+            )
         except AwsRefusal:
             return  # no topic has that queue; that it says so is what was wanted
 
     async def made(self, name: str) -> str:
         """Make a queue unless it is there, and say which of the two."""
         if await self._find(name) is not None:
-            return f"the queue {name} at {self.client.where} is there"
+            return f"the queue {name} at {self.client.address} is there"
         await self._make(name)
-        return f"made the queue {name} at {self.client.where}"
+        return f"made the queue {name} at {self.client.address}"
 
     async def ask(
         self,
@@ -63,7 +65,7 @@ class Queues:
         needed: bool = True,
         client: AwsClient | None = None,
         waits: Backoff | None = None,
-    ) -> Answer | None:
+    ) -> Response | None:
         """Ask something of a queue, twice where the answer is lost.
 
         Args:
@@ -82,7 +84,7 @@ class Queues:
         while url is not None:
             try:
                 return await asking.call(
-                    operation, {"QueueUrl": url, **parameters}, repeat=True, told=MISSING, backoff=waits
+                    operation, {"QueueUrl": url, **parameters}, idempotent=True, expect=NOT_FOUND, backoff=waits
                 )
             except AwsRefusal as refusal:
                 # It was deleted, or was made less than a second ago, and not everywhere yet.
@@ -93,7 +95,7 @@ class Queues:
                 waits = waits or self.client.backoff()
                 if not await waits.pause():
                     raise BackendUnavailableError(
-                        f"the queue {name} at {self.client.where} is there, and {operation} does not find it",
+                        f"the queue {name} at {self.client.address} is there, and {operation} does not find it",
                         remedy="See whether somebody deletes it; a queue that was made needs a second or so.",
                     ) from refusal
                 url = await self._url(name, needed=True, gone=True)
@@ -110,7 +112,7 @@ class Queues:
         url = await outcome(task)
         if url is None and needed:
             raise BackendError(
-                f"there is no queue {name} at {self.client.where}",
+                f"there is no queue {name} at {self.client.address}",
                 remedy="Make it by `brrr setup` with the option topics, or let create=true make it when it is used.",
             )
         return url
@@ -126,7 +128,7 @@ class Queues:
 
     async def _find(self, name: str) -> str | None:
         try:
-            answer = await self.client.call("GetQueueUrl", {"QueueName": name}, repeat=True, told=MISSING)
+            answer = await self.client.call("GetQueueUrl", {"QueueName": name}, idempotent=True, expect=NOT_FOUND)
         except AwsRefusal:
             return None
         return self._url_in(answer, name)
@@ -135,23 +137,26 @@ class Queues:
         attributes = {"MessageRetentionPeriod": str(RETENTION), "MaximumMessageSize": str(MESSAGE_LIMIT)}
         try:
             answer = await self.client.call(
-                "CreateQueue", {"QueueName": name, "Attributes": attributes}, repeat=True, told=(*EXISTS, *DELETED)
+                "CreateQueue",
+                {"QueueName": name, "Attributes": attributes},
+                idempotent=True,
+                expect=(*EXISTS, *DELETED),
             )
         except AwsRefusal as refusal:
             if refusal.code in DELETED:
                 raise BackendUnavailableError(
-                    f"the queue {name} at {self.client.where} was deleted a moment ago",
+                    f"the queue {name} at {self.client.address} was deleted a moment ago",
                     remedy="Wait a minute: SQS makes no queue of that name until then.",
                 ) from refusal
             # Somebody has made it meanwhile, in another way.
-            answer = await self.client.call("GetQueueUrl", {"QueueName": name}, repeat=True)
+            answer = await self.client.call("GetQueueUrl", {"QueueName": name}, idempotent=True)
         return self._url_in(answer, name)
 
-    def _url_in(self, answer: Answer, name: str) -> str:
+    def _url_in(self, answer: Response, name: str) -> str:
         url: object = answer.get("QueueUrl")
         if not isinstance(url, str):
             raise BackendError(
-                f"what answers at {self.client.where} does not say where the queue {name} is",
+                f"what answers at {self.client.address} does not say where the queue {name} is",
                 remedy="Check the endpoint of the URL: that is no SQS, or no whole one.",
             )
         return url

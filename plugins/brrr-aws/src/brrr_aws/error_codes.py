@@ -1,8 +1,16 @@
-"""What AWS' services call their refusals, by what they mean."""
+"""Error codes of AWS services, grouped by meaning."""
 
 from typing import Final
 
-__all__ = ["CLOCKS", "DENIED", "EXPIRED", "MISSING", "SIGNED_WRONG", "STRANGERS", "THROTTLED"]
+__all__ = [
+    "ACCESS_DENIED",
+    "EXPIRED_CREDENTIALS",
+    "NOT_FOUND",
+    "THROTTLED",
+    "UNKNOWN_CREDENTIALS",
+    "WRONG_CLOCK",
+    "WRONG_SIGNATURE",
+]
 
 THROTTLED: Final = frozenset(
     (
@@ -21,14 +29,14 @@ THROTTLED: Final = frozenset(
         "PriorRequestNotComplete",
         "KmsThrottled",
         "KMS.ThrottlingException",
-        # Another writes the same item: in a transaction of another programme's, or in another region.
+        # A transaction of another program, or another region, is writing the same item.
         "TransactionConflictException",
         "ReplicatedWriteConflictException",
     )
 )
-"""Answers after which nothing was done, and after which the same request may succeed."""
+"""Refusals without effect, after which the same request may succeed."""
 
-DENIED: Final = frozenset(
+ACCESS_DENIED: Final = frozenset(
     (
         "AccessDeniedException",
         "AccessDenied",
@@ -38,12 +46,12 @@ DENIED: Final = frozenset(
         "KMS.AccessDeniedException",
     )
 )
-"""Permissions are missing."""
+"""A permission is missing."""
 
-EXPIRED: Final = frozenset(("ExpiredTokenException", "ExpiredToken"))
-"""The credentials were good once."""
+EXPIRED_CREDENTIALS: Final = frozenset(("ExpiredTokenException", "ExpiredToken"))
+"""The credentials were valid, and have expired."""
 
-STRANGERS: Final = frozenset(
+UNKNOWN_CREDENTIALS: Final = frozenset(
     (
         "UnrecognizedClientException",
         "InvalidClientTokenId",
@@ -56,15 +64,15 @@ STRANGERS: Final = frozenset(
         "OptInRequired",
     )
 )
-"""Nobody knows the credentials."""
+"""AWS does not know the credentials."""
 
-SIGNED_WRONG: Final = frozenset(("InvalidSignatureException", "SignatureDoesNotMatch"))
-"""With another secret key, for another region, or long ago by the signer's clock: what it says tells."""
+WRONG_SIGNATURE: Final = frozenset(("InvalidSignatureException", "SignatureDoesNotMatch"))
+"""The signature is wrong: the secret key, the region or the clock. The message says which."""
 
-CLOCKS: Final = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"))
-"""Signed long ago, by the signer's clock."""
+WRONG_CLOCK: Final = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"))
+"""The clock of this machine differs too much from AWS' clock."""
 
-MISSING: Final = frozenset(
+NOT_FOUND: Final = frozenset(
     (
         "ResourceNotFoundException",
         "TableNotFoundException",
@@ -72,4 +80,4 @@ MISSING: Final = frozenset(
         "AWS.SimpleQueueService.NonExistentQueue",
     )
 )
-"""What it is about is not there."""
+"""The table or queue does not exist."""

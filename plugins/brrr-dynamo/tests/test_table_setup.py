@@ -1,4 +1,4 @@
-"""The table: made by `setup`, checked when a backend is opened."""
+"""Setup of the table, and its check when a backend is opened."""
 
 import asyncio
 import traceback
@@ -17,31 +17,31 @@ def name(aws_prefix, prefix):
     return f"{aws_prefix}{prefix}table"
 
 
-async def test_setup_makes_a_table_that_expires_and_is_paid_per_request(dynamo, dynamo_endpoint, name):
+async def test_setup_creates_a_table_with_expiry_and_payment_per_request(dynamo, dynamo_endpoint, name):
     url = dynamo_url(name, dynamo_endpoint)
     first = await brrr.open_backend(url).setup()
     again = await brrr.open_backend(url).setup()
 
-    assert "made the table" in first[0]
-    assert "is there" in again[0]
+    assert "created the table" in first[0]
+    assert "exists" in again[0]
     table = dynamo.describe_table(TableName=name)["Table"]
     assert {key["AttributeName"]: key["KeyType"] for key in table["KeySchema"]} == {"pk": "HASH", "sk": "RANGE"}
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    lives = dynamo.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
-    assert lives["AttributeName"] == "expires_at"
+    expiry = dynamo.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    assert expiry["AttributeName"] == "expires_at"
     async with brrr.open_backend(url) as backend:
         assert await backend.store.read([Key("call", "x")]) == [None]
 
 
-async def test_setups_at_the_same_time_make_one_table(dynamo_endpoint, name):
+async def test_concurrent_setups_create_one_table(dynamo_endpoint, name):
     url = dynamo_url(name, dynamo_endpoint)
-    told = await asyncio.gather(*(brrr.open_backend(url).setup() for _ in range(4)))
+    report = await asyncio.gather(*(brrr.open_backend(url).setup() for _ in range(4)))
 
-    assert all(len(lines) == 2 for lines in told)
+    assert all(len(lines) == 2 for lines in report)
 
 
-async def test_a_table_that_is_not_there_is_told_with_its_remedy(dynamo_endpoint, name):
-    with pytest.raises(BackendError, match=f"there is no table {name}") as caught:
+async def test_opening_a_missing_table_fails_with_a_remedy(dynamo_endpoint, name):
+    with pytest.raises(BackendError, match=f"the table {name} does not exist") as caught:
         await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).open()
     assert "brrr setup" in caught.value.remedy
 
@@ -54,7 +54,7 @@ async def test_a_table_that_is_not_there_is_told_with_its_remedy(dynamo_endpoint
         ({"HASH": "pk", "RANGE": "sk"}, {"pk": "S", "sk": "N"}, "sk (N)"),
     ],
 )
-async def test_a_table_with_other_keys_is_told(dynamo, dynamo_endpoint, name, keys, types, said):
+async def test_table_with_other_keys_is_refused(dynamo, dynamo_endpoint, name, keys, types, said):
     dynamo.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",
@@ -70,7 +70,7 @@ async def test_a_table_with_other_keys_is_told(dynamo, dynamo_endpoint, name, ke
         assert "brrr setup" in caught.value.remedy
 
 
-async def test_a_table_that_expires_by_something_else_is_told(dynamo, dynamo_endpoint, name):
+async def test_table_that_expires_by_another_attribute_is_refused(dynamo, dynamo_endpoint, name):
     await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
     if dynamo_endpoint is None:
         pytest.skip("an account takes an hour to change that")
@@ -82,7 +82,7 @@ async def test_a_table_that_expires_by_something_else_is_told(dynamo, dynamo_end
         await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
 
 
-async def test_a_table_that_is_being_made_is_waited_for(dynamo_endpoint, table):
+async def test_opening_and_setup_wait_for_a_table_that_is_being_created(dynamo_endpoint, table):
     async with proxied(dynamo_endpoint) as proxy:
         described = {
             "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
@@ -97,25 +97,25 @@ async def test_a_table_that_is_being_made_is_waited_for(dynamo_endpoint, table):
             pass
         assert proxy.asked("DescribeTable") == 1 + 3
         proxy.answer("DescribeTable", {"Table": described}, times=2)
-        told = await brrr.open_backend(dynamo_url(table, proxy.endpoint)).setup()
+        report = await brrr.open_backend(dynamo_url(table, proxy.endpoint)).setup()
         assert proxy.asked("DescribeTable") == 1 + 3 + 3
-        assert len(told) == 2
+        assert len(report) == 2
 
 
 @pytest.mark.parametrize("code", ["ValidationException", "ResourceInUseException"])
-async def test_a_setup_beside_another_finds_what_that_one_did(dynamo_endpoint, name, code):
+async def test_setup_accepts_the_work_of_a_concurrent_setup(dynamo_endpoint, name, code):
     async with proxied(dynamo_endpoint) as proxy:
 
         async def another():
             await brrr.open_backend(dynamo_url(name, dynamo_endpoint)).setup()
 
         proxy.refuse("UpdateTimeToLive", code, meanwhile=another)
-        told = await brrr.open_backend(dynamo_url(name, proxy.endpoint)).setup()
-        assert "expires_at" in told[-1]
+        report = await brrr.open_backend(dynamo_url(name, proxy.endpoint)).setup()
+        assert "expires_at" in report[-1]
         assert proxy.asked("UpdateTimeToLive") == 1
 
 
-async def test_a_setup_whose_every_answer_is_lost_once_is_done(dynamo_endpoint, name):
+async def test_setup_survives_a_lost_response_of_every_operation(dynamo_endpoint, name):
     async with proxied(dynamo_endpoint) as proxy:
         for operation in ("CreateTable", "UpdateTimeToLive", "DescribeTimeToLive", "Query"):
             proxy.lose(operation)
@@ -124,7 +124,7 @@ async def test_a_setup_whose_every_answer_is_lost_once_is_done(dynamo_endpoint, 
         assert await backend.store.read([Key("call", "x")]) == [None]
 
 
-async def test_a_table_that_is_removed_meanwhile_is_told_with_its_remedy(dynamo, dynamo_endpoint, name):
+async def test_deleted_table_raises_an_error_with_a_remedy(dynamo, dynamo_endpoint, name):
     url = dynamo_url(name, dynamo_endpoint)
     await brrr.open_backend(url).setup()
     async with brrr.open_backend(url) as backend:
@@ -139,24 +139,24 @@ async def test_a_table_that_is_removed_meanwhile_is_told_with_its_remedy(dynamo,
             ),
             *(backend.store.swap([Swap(key, None, bytes(500_000))]), backend.cache.increment({"x": 1})),
         ):
-            with pytest.raises(BackendError, match=f"there is no table {name}") as caught:
+            with pytest.raises(BackendError, match=f"the table {name} does not exist") as caught:
                 await failing
             assert "brrr setup" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["ab", "a b", "é-table", "x" * 256, "a%2Fb"])
-def test_what_is_no_table(name):
+def test_invalid_table_name_is_refused(name):
     with pytest.raises(UrlError) as caught:
         brrr.open_backend(f"dynamo://localhost:8000/{name}")
     assert caught.value.remedy
 
 
-def test_a_table_named_brrr_is_the_default():
+def test_default_table_is_brrr():
     assert brrr.open_backend("dynamo:")._name == "brrr"
     assert brrr.open_backend("dynamo://localhost:8000")._name == "brrr"
 
 
-def test_keys_in_a_url_are_refused_and_not_shown():
+def test_url_with_keys_is_refused_without_showing_them():
     for url in ("dynamo://AKIDEXAMPLE:S3cret@jobs", "dynamo://jobs?endpoint=http://x:S3cret@localhost"):
         with pytest.raises((UrlError, OptionError)) as caught:
             brrr.open_backend(url)

@@ -1,4 +1,4 @@
-"""Batches: their sizes, what DynamoDB leaves of them, and what they cost."""
+"""Batches of items: their sizes, unprocessed items, and costs."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def keys_of(prefix: str, count: int) -> list[Key]:
     return [Key("call", f"{prefix}{number}") for number in range(count)]
 
 
-async def test_reads_go_in_hundreds_and_writes_in_twenty_fives(proxy, store, prefix):
+async def test_reads_batch_100_keys_and_writes_25_items(proxy, store, prefix):
     keys = keys_of(prefix, 250)
     await store.write([(key, key.call_hash.encode()) for key in keys])
     assert await store.read([*keys, *keys]) == [key.call_hash.encode() for key in keys] * 2
@@ -29,13 +29,13 @@ async def test_reads_go_in_hundreds_and_writes_in_twenty_fives(proxy, store, pre
     assert proxy.asked("BatchGetItem") == 3
     assert all(
         request["ConsistentRead"]
-        for asked in proxy.requests
-        if asked.operation == "BatchGetItem"
-        for request in asked.parameters["RequestItems"].values()
+        for sent in proxy.requests
+        if sent.operation == "BatchGetItem"
+        for request in sent.parameters["RequestItems"].values()
     )
 
 
-async def test_more_than_one_answer_can_hold_comes_in_several(proxy, store, prefix):
+async def test_read_larger_than_one_response_takes_several(proxy, store, prefix):
     keys, value = keys_of(prefix, 60), bytes(390_000)
     await store.write([(key, value) for key in keys])
     proxy.requests.clear()
@@ -44,7 +44,7 @@ async def test_more_than_one_answer_can_hold_comes_in_several(proxy, store, pref
     assert proxy.asked("BatchGetItem") > 1
 
 
-async def test_keys_that_are_left_are_asked_for_again(proxy, store, table, prefix):
+async def test_unprocessed_keys_are_read_again(proxy, store, table, prefix):
     keys = keys_of(prefix, 10)
     await store.write([(key, b"x") for key in keys])
     left = [{"pk": {"S": key.call_hash}, "sk": {"S": "call"}} for key in keys]
@@ -54,7 +54,7 @@ async def test_keys_that_are_left_are_asked_for_again(proxy, store, table, prefi
     assert proxy.asked("BatchGetItem") == 2
 
 
-async def test_items_that_are_left_are_written_again(proxy, store, table, prefix):
+async def test_unprocessed_items_are_written_again(proxy, store, table, prefix):
     keys = keys_of(prefix, 3)
 
     def left(key):
@@ -68,20 +68,20 @@ async def test_items_that_are_left_are_written_again(proxy, store, table, prefix
 
 
 @pytest.mark.parametrize("operation", ["BatchGetItem", "BatchWriteItem"])
-async def test_a_batch_that_never_gets_done_is_given_up(proxy, store, table, prefix, operation):
+async def test_batch_that_stays_unprocessed_fails_after_retry_for(proxy, store, table, prefix, operation):
     key = Key("call", prefix)
     item = {"pk": {"S": prefix}, "sk": {"S": "call"}}
     proxy.answer("BatchGetItem", {"Responses": {}, "UnprocessedKeys": {table: {"Keys": [item]}}}, times=10_000)
     request = {"PutRequest": {"Item": {**item, "value": {"B": "eA=="}}}}
     proxy.answer("BatchWriteItem", {"UnprocessedItems": {table: [request]}}, times=10_000)
 
-    with pytest.raises(BackendUnavailableError, match=f"did not get done with {operation}") as caught:
+    with pytest.raises(BackendUnavailableError, match=f"did not complete {operation}") as caught:
         await (store.read([key]) if operation == "BatchGetItem" else store.write([(key, b"x")]))
     assert "retry_for" in caught.value.remedy
 
 
 @pytest.mark.parametrize("call_hash", ["", "x" * 2049, "é" * 1025])
-async def test_a_hash_that_is_no_key_is_refused_before_anything_is_asked(proxy, store, call_hash):
+async def test_invalid_call_hash_is_refused_without_a_request(proxy, store, call_hash):
     key = Key("value", call_hash)
     for operation in (store.read([key]), store.write([(key, b"")]), store.swap([Swap(key, None, b"")])):
         with pytest.raises(ArgumentError, match="call hash"):
@@ -89,13 +89,13 @@ async def test_a_hash_that_is_no_key_is_refused_before_anything_is_asked(proxy, 
     assert proxy.requests == []
 
 
-async def test_a_hash_of_2048_bytes_is_taken(store, prefix):
+async def test_call_hash_of_2048_bytes_is_accepted(store, prefix):
     key = Key("pending_returns", prefix.ljust(2048, "x"))
     assert await store.swap([Swap(key, None, bytes(390_000))]) == [True]
     assert await store.read([key]) == [bytes(390_000)]
 
 
-async def test_empty_batches_ask_for_nothing(proxy, store):
+async def test_empty_batches_send_no_request(proxy, store):
     assert await store.read([]) == []
     assert await store.swap([]) == []
     await store.write([])
@@ -103,7 +103,7 @@ async def test_empty_batches_ask_for_nothing(proxy, store):
 
 
 @pytest.mark.usefixtures("_not_moto")
-async def test_each_swap_is_one_request_and_one_unit_a_kilobyte(url, prefix):
+async def test_swap_takes_one_request_and_one_unit_per_kilobyte(url, prefix):
     with metering() as meter:
         async with brrr.open_backend(url) as backend:
             keys = [Key("value", f"{prefix}{number}") for number in range(20)]
@@ -121,7 +121,7 @@ async def test_each_swap_is_one_request_and_one_unit_a_kilobyte(url, prefix):
     assert meter.write_units == 26
 
 
-async def test_capacity_is_asked_for_only_where_somebody_counts(proxy, store, prefix):
+async def test_capacity_is_requested_only_while_metering(proxy, store, prefix):
     await store.swap([Swap(Key("value", prefix), None, b"x")])
     await store.read([Key("value", prefix)])
     assert not any("ReturnConsumedCapacity" in request.parameters for request in proxy.requests)
