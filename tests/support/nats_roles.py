@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from brrr_core.plugins import parse_url
 from brrr_nats.cache import NatsCache
-from brrr_nats.link import Link
+from brrr_nats.client.requests import Link
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
-from brrr_nats.store import NatsStore
+from brrr_nats.store.store import NatsStore
 from tests.support.proxy import Relay, relayed
 
 SENT = re.compile(rb"(H?PUB) (\S+) (?:\S+ )?(?:\d+ )?(\d+)\r\n")

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from brrr_nats import clock
-from brrr_nats.clock import ServerClock, read_time
+from brrr_nats.queue import clock
+from brrr_nats.queue.clock import ServerClock, read_time
 
 SERVERS = 1_800_000_000.0
 

@@ -10,7 +10,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
-from brrr_nats import orphans
+from brrr_nats.queue import orphans
 from tests.support.load import under_load
 from tests.support.nats_servers import Server, nats_program, until
 

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from brrr_core.backend import Key
-from brrr_nats.keys import Bucket
+from brrr_nats.store.keys import Bucket
 
 BUCKET = Bucket("jobs")
 

@@ -10,9 +10,9 @@ import pytest
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
-from brrr_nats import batches
-from brrr_nats.connection import Connection
-from brrr_nats.failures import api_error
+from brrr_nats.client import request_batch
+from brrr_nats.client.connection import Connection
+from brrr_nats.client.errors import api_error
 from tests.support.nats_roles import opened, proxied, until
 
 VALUE, PENDING = Key("value", "h"), Key("pending_returns", "h")
@@ -69,7 +69,7 @@ async def fault(server, bucket, **options):
 
 @pytest.fixture
 async def store(server, bucket, monkeypatch):
-    monkeypatch.setattr(batches, "FIRST_TRY", 0.1)
+    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.1)
     async with fault(server, bucket) as each:
         yield each
 
@@ -124,7 +124,7 @@ async def test_a_copy_that_arrives_late_does_nothing(store, old, new):
 @pytest.mark.parametrize("old", [None, b"1"])
 async def test_one_whose_copy_was_overtaken_did_not_take_place(store, monkeypatch, old):
     """The other one's came right after what was expected, so that this one never did, and never will."""
-    monkeypatch.setattr(batches, "FIRST_TRY", 0.5)
+    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.5)
     await store.prepare(old)
     store.proxy.drop(lambda _: True)
     swapping = asyncio.create_task(store.store.swap([Swap(PENDING, old, b"2")]))
@@ -158,7 +158,7 @@ async def test_one_that_was_done_and_overwritten_is_unknown(store, old, then):
 
 
 async def test_one_that_another_wrote_over_without_a_guard_is_unknown(store, monkeypatch):
-    monkeypatch.setattr(batches, "FIRST_TRY", 0.5)
+    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.5)
     await store.prepare(b"1")
     store.proxy.drop(lambda _: True)
     swapping = asyncio.create_task(store.store.swap([Swap(PENDING, b"1", b"2")]))

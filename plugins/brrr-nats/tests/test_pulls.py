@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from brrr_nats import pulls
-from brrr_nats.channels import Channel
-from brrr_nats.messages import Reply
-from brrr_nats.pulse import Pulse
+from brrr_nats.client.protocol import Reply
+from brrr_nats.queue import pulls
+from brrr_nats.queue.leases import Pulse
+from brrr_nats.queue.topic_pulls import Channel
 from tests.support.polling import until
 
 LEASE = 30.0

@@ -8,13 +8,13 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
-from brrr_nats.batches import MOST_AT_ONCE
-from brrr_nats.channels import Channel
-from brrr_nats.connection import Connection
-from brrr_nats.consumers import Consumers
-from brrr_nats.messages import Request
-from brrr_nats.receipts import State
-from brrr_nats.settling import ACK
+from brrr_nats.client.connection import Connection
+from brrr_nats.client.protocol import Request
+from brrr_nats.client.request_batch import MOST_AT_ONCE
+from brrr_nats.queue.acks import ACK
+from brrr_nats.queue.consumers import Consumers
+from brrr_nats.queue.leases import State
+from brrr_nats.queue.topic_pulls import Channel
 from tests.support.nats_servers import nats_program, until
 from tests.support.proxy import Bytes, relayed
 

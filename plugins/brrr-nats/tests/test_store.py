@@ -6,9 +6,9 @@ import pytest
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError, ValueTooLargeError
-from brrr_nats import batches
-from brrr_nats.messages import Request
-from brrr_nats.revisions import Revisions, Stored
+from brrr_nats.client import request_batch
+from brrr_nats.client.protocol import Request
+from brrr_nats.store.revisions import Revisions, Stored
 from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
 from tests.support.nats_servers import Server
 
@@ -132,7 +132,7 @@ async def test_a_read_whose_answer_was_lost_is_asked_again(server, bucket):
 @pytest.fixture
 async def dropping(server, bucket, monkeypatch):
     """A proxy that drops the next request, as servers do while leaders change; what may be is sent again soon."""
-    monkeypatch.setattr(batches, "FIRST_TRY", 0.1)
+    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.1)
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, timeout=1.0) as roles:
         proxy.subjects.clear()
         proxy.drop(lambda _: True)

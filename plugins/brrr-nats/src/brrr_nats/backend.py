@@ -2,11 +2,11 @@
 
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_nats.cache import NatsCache
-from brrr_nats.link import Link
+from brrr_nats.client.requests import Link
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
-from brrr_nats.queue import NatsQueue
-from brrr_nats.store import NatsStore
+from brrr_nats.queue.queue import NatsQueue
+from brrr_nats.store.store import NatsStore
 
 __all__ = ["NatsBackend"]
 

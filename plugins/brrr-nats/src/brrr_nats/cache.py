@@ -7,12 +7,12 @@ from typing import Final
 
 from brrr_core.backend import Cache
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
-from brrr_nats.failures import Lost, api_error
-from brrr_nats.link import Link
-from brrr_nats.marks import MARK, Marks
-from brrr_nats.messages import Request, told_message
+from brrr_nats.client.errors import Lost, api_error
+from brrr_nats.client.protocol import Request, told_message
+from brrr_nats.client.requests import Link
+from brrr_nats.client.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
 from brrr_nats.options import NatsOptions
-from brrr_nats.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
+from brrr_nats.store.idempotency import MARK, Marks
 from brrr_nats.tokens import token_of
 
 __all__ = ["NatsCache"]

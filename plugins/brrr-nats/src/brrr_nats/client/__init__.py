@@ -1,0 +1,1 @@
+"""The client of NATS servers: connections, logins, requests, streams."""

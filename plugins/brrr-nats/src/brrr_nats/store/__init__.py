@@ -1,0 +1,1 @@
+"""The store role in a NATS key-value bucket."""
