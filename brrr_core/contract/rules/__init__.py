@@ -1,1 +1,1 @@
-"""The rules of the contract, a family or two a module."""
+"""The rules of the contract, one or a few families in each module."""

@@ -1,4 +1,4 @@
-"""Rules BACKEND-FAIL, BACKEND-SECRET, BACKEND-OPTION, BACKEND-PROC and BACKEND-MANIFEST: the edges to the outside."""
+"""Rules BACKEND-FAIL, BACKEND-SECRET, BACKEND-OPTION, BACKEND-PROC and BACKEND-MANIFEST."""
 
 import json
 import logging
@@ -23,8 +23,8 @@ from brrr_core.plugins import BackendManifest, open_backend, parse_url
 from brrr_core.plugins.options import fields_of
 from brrr_core.plugins.registry import REGISTRY
 
-PATIENCE: Final = 9
-"""Times the grace, 45 seconds unless set: within that, a server that is not there is noticed."""
+FAIL_GRACES: Final = 9
+"""Graces within which opening must fail: 45 seconds by default."""
 
 CANARY: Final = "Sup3rS3cretCanary"
 
@@ -38,13 +38,13 @@ async def tells_unreachable(ctx: Context) -> None:
     Test: A URL behind which no server answers is opened. The error must be raised within 45 seconds.
     """
     with unreachable(ctx.target) as url:
-        async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
+        async with ctx.within(FAIL_GRACES * ctx.grace, "opening a URL behind which no server answers fails"):
             error = await raised(opening_once(open_backend(url)).open())
-        refused(error, BackendUnavailableError, "opening a URL behind which nothing answers")
+        refused(error, BackendUnavailableError, "opening a URL behind which no server answers")
         place = parse_url(url).url
         where = f"{place.hosts[0][1] or place.hosts[0][0]}" if place.hosts else place.path.rpartition("/")[2]
-        check(where in str(error), f"the error should name {where!r}, where nothing answers, and says: {error}")
-        check(bool(getattr(error, "remedy", "")), f"the error says nothing about what to do: {error}")
+        check(where in str(error), f"the error does not name the unreachable {where!r}: {error}")
+        check(bool(getattr(error, "remedy", "")), f"the error has no remedy: {error}")
 
 
 @rule("BACKEND-FAIL-02")
@@ -59,8 +59,8 @@ async def fails_cleanly(ctx: Context) -> None:
     with unreachable(ctx.target) as url:
         backend = opening_once(open_backend(url))
         for _ in range(3):
-            async with ctx.within(PATIENCE * ctx.grace, "opening a URL behind which nothing answers fails"):
-                refused(await raised(backend.open()), BackendError, "opening a URL behind which nothing answers")
+            async with ctx.within(FAIL_GRACES * ctx.grace, "opening a URL behind which no server answers fails"):
+                refused(await raised(backend.open()), BackendError, "opening a URL behind which no server answers")
             await backend.close()
 
 
@@ -75,20 +75,20 @@ async def tells_silent(ctx: Context) -> None:
     """
     with silent_server() as address:
         _, backend = backend_at(ctx.target, address)
-        async with ctx.within(PATIENCE * ctx.grace, "opening a URL whose server says nothing fails"):
+        async with ctx.within(FAIL_GRACES * ctx.grace, "opening a URL whose server is silent fails"):
             error = await raised(backend.open())
         await backend.close()
-    refused(error, BackendError, "opening a URL whose server says nothing")
+    refused(error, BackendError, "opening a URL whose server is silent")
 
 
 def _formatted(error: BaseException | None) -> str:
-    """Everything that a log would say of an error: itself, its causes, its notes."""
+    """Return all that a log shows of an error, with its causes and notes."""
     return "" if error is None else "".join(traceback.format_exception(error))
 
 
 @contextmanager
 def _listening() -> Generator[list[str]]:
-    """What is logged meanwhile, at every level."""
+    """Collect the log records of the block, at every level."""
     lines: list[str] = []
 
     class Listener(logging.Handler):
@@ -107,11 +107,11 @@ def _listening() -> Generator[list[str]]:
 
 
 async def _all_output(url: str) -> str:
-    """All that is shown of a URL: by what is made of it, by its errors, by the log."""
+    """Return all text that a URL causes: of its backend, its errors and the log."""
     with _listening() as lines:
         try:
             backend = opening_once(open_backend(url))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at
+        except Exception as error:  # noqa: BLE001 - the rule searches its text
             return "\n".join([_formatted(error), *lines])
         texts = [repr(backend), str(backend), _formatted(await raised(backend.open()))]
         await backend.close()
@@ -119,7 +119,7 @@ async def _all_output(url: str) -> str:
 
 
 def _secret_urls(url: str, manifest: BackendManifest, address: str) -> list[str]:
-    """The URL with the canary in each place where a secret may stand, and in some where it should not."""
+    """Return the URL with the canary in each place that may hold a secret, and in some that should not."""
     scheme = parse_url(url).url.scheme
     login = f"user:{CANARY}@"
     mark = "&" if "?" in url else "?"
@@ -146,13 +146,13 @@ async def keeps_secrets(ctx: Context) -> None:
     """
     url = ctx.target.url
     if url is None:
-        raise NotApplicableError("the backend is made by a function, and no URL is given")
+        raise NotApplicableError("a function makes the backend, so it has no URL")
     with closed_port() as address:
         for secret in _secret_urls(url, ctx.target.manifest, address):
-            async with ctx.within(PATIENCE * ctx.grace, "opening a URL with a wrong password fails"):
+            async with ctx.within(FAIL_GRACES * ctx.grace, "opening a URL with a wrong password fails"):
                 told = await _all_output(secret)
             where = secret.replace(CANARY, "<the secret>")
-            check(CANARY not in told, f"the secret of {where} is shown: {told.replace(CANARY, '<the secret>')[-2000:]}")
+            check(CANARY not in told, f"the secret of {where} shows: {told.replace(CANARY, '<the secret>')[-2000:]}")
 
 
 @rule("BACKEND-OPTION-01")
@@ -166,7 +166,7 @@ async def refuses_options(ctx: Context) -> None:
     """
     url = ctx.target.url
     if url is None:
-        raise NotApplicableError("the backend is made by a function, and no URL is given")
+        raise NotApplicableError("a function makes the backend, so it has no URL")
     mark = "&" if "?" in url else "?"
     given = {name for name, _ in parse_url(url).query}
     wrong, border = ["no_such_option=1"], list[str]()
@@ -175,7 +175,7 @@ async def refuses_options(ctx: Context) -> None:
             continue
         wrong.append(f"{field.name}=x&{field.name}=x")
         kind = field.kind
-        if kind is not str:  # of which every text is one
+        if kind is not str:  # every text is a str
             wrong.append(f"{field.name}=no-such-value")
         if kind is int or kind is float or kind is Duration or kind is Size:
             border.append(f"{field.name}=0")
@@ -185,13 +185,13 @@ async def refuses_options(ctx: Context) -> None:
         refused(_made(f"{url}{mark}{options}"), OptionError, f"the options {options!r}")
     for options in border:
         if (error := _made(f"{url}{mark}{options}")) is not None:
-            refused(error, OptionError, f"the option {options!r}, if it is refused,")
+            refused(error, OptionError, f"the option {options!r}")
 
 
 def _made(url: str) -> BaseException | None:
     try:
         open_backend(url)
-    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+    except Exception as error:  # noqa: BLE001 - the rule checks its type
         return error
     return None
 
@@ -213,7 +213,7 @@ async def refuses_pickling(ctx: Context) -> None:
 def _pickled(backend: Backend) -> BaseException | None:
     try:
         pickle.dumps(backend)
-    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+    except Exception as error:  # noqa: BLE001 - the rule checks its type
         return error
     return None
 
@@ -237,10 +237,10 @@ async def refuses_forking(ctx: Context) -> None:
         except ForkedError:
             status = 0
         finally:
-            os._exit(status)  # without any of this process's cleaning up
+            os._exit(status)  # skips the clean-up of the parent process
     _, status = await to_thread(os.waitpid, child, 0)
     check(os.waitstatus_to_exitcode(status) == 0, "a forked process can use the backend of its parent")
-    equal(type(backend.roles), Roles, "the type of what the backend offers after a fork")
+    equal(type(backend.roles), Roles, "the type of the roles after a fork")
 
 
 @rule("BACKEND-MANIFEST-01")
@@ -254,7 +254,7 @@ async def carries_manifest(ctx: Context) -> None:
     manifest = ctx.target.manifest
     check(ctx.target.backend().manifest == manifest, "the backend does not carry the manifest that its plugin ships")
     scheme = parse_url(manifest.example).url.scheme
-    check(scheme in manifest.schemes, f"the example {manifest.example!r} is of none of the schemes {manifest.schemes}")
+    check(scheme in manifest.schemes, f"the example {manifest.example!r} has none of the schemes {manifest.schemes}")
     check(bool(manifest.summary.strip()), "the manifest has no summary")
 
 
@@ -280,7 +280,7 @@ async def light_manifest(ctx: Context) -> None:
     """
     url = ctx.target.url
     if url is None or not REGISTRY.backends.find(parse_url(url).url.scheme).origin.distribution:
-        raise NotApplicableError("the manifest is registered, and not installed")
+        raise NotApplicableError("the manifest is registered, but not installed")
     command = [sys.executable, "-c", PROBE, parse_url(url).url.scheme]
     bare = [sys.executable, "-c", "import json, sys; print(json.dumps(sorted(sys.modules)))"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
@@ -288,6 +288,6 @@ async def light_manifest(ctx: Context) -> None:
     ran, begun = await to_thread(run, command), await to_thread(run, bare)
     if ran.returncode != 0:
         broken(f"a new process cannot load the manifest: {ran.stderr[-1000:]}")
-    # What Python starts with anyway, editable installs' finders for one, is not the manifest's.
+    # Modules that Python itself starts with, such as finders of editable installs, do not count.
     loaded: set[str] = set(json.loads(ran.stdout)) - {name.partition(".")[0] for name in json.loads(begun.stdout)}
     equal(sorted(loaded), list[str](), "the foreign modules that loading the manifest imports")

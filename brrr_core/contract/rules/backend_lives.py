@@ -1,4 +1,4 @@
-"""Rules BACKEND-OPEN and BACKEND-CLEAN: opening, closing, and leaving nothing behind."""
+"""Rules BACKEND-OPEN and BACKEND-CLEAN: opening, closing and cleaning up."""
 
 import asyncio
 from asyncio import CancelledError, Task, all_tasks, create_task, current_task, gather, sleep, to_thread, wait
@@ -14,29 +14,29 @@ from brrr_core.contract.servers import LateServer, backend_at
 from brrr_core.errors import BackendClosedError, BackendError
 
 POOL = "asyncio_"
-"""How the threads of the loop's own pool are called; they end with the loop."""
+"""Prefix of the names of threads in the loop's own pool, which end with the loop."""
 
 HEAD_START = 0.5
-"""Seconds for which a server is not there yet."""
+"""Seconds until the late server starts."""
 
 ROLES = {"queue": Queue, "store": Store, "cache": Cache}
 
 
 async def _use(ctx: Context, backend: Backend) -> None:
-    """Ask each role that the backend offers for something."""
+    """Use each role that the backend offers."""
     if backend.roles.queue is not None:
         topic = ctx.topic()
         await backend.queue.put(topic, [b"used"])
         found = await backend.queue.receive(topic, limit=1, wait=ctx.grace)
-        equal([each.body for each in found], [b"used"], "what a queue gives that was opened")
+        equal([each.body for each in found], [b"used"], "the messages of an open queue")
         await backend.queue.ack(found)
     if backend.roles.store is not None:
         key = ctx.key()
         await backend.store.write([(key, b"used")])
-        equal(await backend.store.read([key]), [b"used"], "what a store gives that was opened")
+        equal(await backend.store.read([key]), [b"used"], "the record of an open store")
     if backend.roles.cache is not None:
         name = ctx.counter()
-        equal(await backend.cache.increment({name: 1}), {name: 1}, "what a cache gives that was opened")
+        equal(await backend.cache.increment({name: 1}), {name: 1}, "the counter of an open cache")
 
 
 @rule("BACKEND-OPEN-01")
@@ -95,16 +95,16 @@ async def offers_what_it_declares(ctx: Context) -> None:
         for name, kind in ROLES.items():
             role = getattr(backend.roles, name)
             if getattr(ctx.target.manifest, name) is None:
-                check(role is None, f"a {name} is offered, and the manifest declares none")
+                check(role is None, f"the backend offers a {name}, but the manifest declares none")
             else:
-                check(isinstance(role, kind), f"the manifest declares a {name}, and what is offered is {role!r}")
+                check(isinstance(role, kind), f"the manifest declares a {name}, but the backend offers {role!r}")
     refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was closed")
 
 
 def _roles_of(backend: Backend) -> BaseException | None:
     try:
         _ = backend.roles
-    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+    except Exception as error:  # noqa: BLE001 - the rule checks its type
         return error
     return None
 
@@ -165,7 +165,7 @@ async def closing_ends_waits(ctx: Context) -> None:
     backend = ctx.target.backend()
     await backend.open()
     waiting = create_task(backend.queue.receive(ctx.topic(), limit=1, wait=600))
-    await sleep(0.05)  # whether it waits by now makes no difference to what must come
+    await sleep(0.05)  # usually enough to be waiting; the result is the same if not
     async with ctx.within(2 * ctx.grace, "closing a backend ends a receive that waits"):
         await backend.close()
         refused(await raised(waiting), BackendClosedError, "a receive that waits while its backend is closed")
@@ -201,7 +201,7 @@ async def sets_up(ctx: Context) -> None:
     """
     for _ in range(2):
         said = await ctx.target.backend().setup()
-        equal({type(each) for each in [said, *said]} - {str}, {list}, f"the types of what `setup` gives, {said!r}")
+        equal({type(each) for each in [said, *said]} - {str}, {list}, f"the types in the result of `setup`, {said!r}")
     await _use(ctx, await ctx.backend())
 
 
@@ -248,10 +248,10 @@ async def waits_for_its_server(ctx: Context) -> None:
         opening = create_task(raised(backend.open()))
         await wait({opening}, timeout=HEAD_START)
         if opening.done():
-            broken(f"opening did not wait for the server, and ended with {opening.result()!r}")
+            broken(f"opening did not wait for the server, but ended with {opening.result()!r}")
         await late.listen()
-        async with ctx.within(ctx.grace, "opening ends when the server is there"):
-            equal(await opening, None, "what opening raises when the server is there")
+        async with ctx.within(ctx.grace, "opening ends when the server is up"):
+            equal(await opening, None, "the exception of opening when the server is up")
         await _use(ctx, backend)
         await backend.close()
 
@@ -272,11 +272,11 @@ async def leaves_nothing(ctx: Context) -> None:
         await _use(ctx, backend)
     await sleep(0)
     tasks = other_tasks()
-    check(not tasks, f"tasks are pending after the backend was closed: {[each.get_name() for each in tasks]}")
+    check(not tasks, f"tasks are still pending after the backend was closed: {[each.get_name() for each in tasks]}")
     left = await to_thread(poll, lambda: {each for each in threads() - begun if not each.name.startswith(POOL)})
-    check(not left, f"threads run on after the backend was closed: {[each.name for each in left]}")
+    check(not left, f"threads still run after the backend was closed: {[each.name for each in left]}")
     opened = await to_thread(poll, lambda: open_files() - before)
-    check(not opened, f"files or sockets are open after the backend was closed: {sorted(opened)}")
+    check(not opened, f"files or sockets are still open after the backend was closed: {sorted(opened)}")
 
 
 @rule("BACKEND-CLEAN-02")
@@ -293,7 +293,7 @@ async def closes_under_use(ctx: Context) -> None:
         await backend.open()
         operations = [create_task(_use(ctx, backend)) for _ in range(10)]
         if backend.roles.queue is not None:
-            operations += [create_task(_forget(backend.queue, ctx.topic())) for _ in range(10)]
+            operations += [create_task(_wait(backend.queue, ctx.topic())) for _ in range(10)]
         for _ in range(turns):
             await sleep(0)
         async with ctx.within(2 * ctx.grace, "operations end when their backend is closed"):
@@ -304,7 +304,7 @@ async def closes_under_use(ctx: Context) -> None:
                 broken(f"an operation whose backend was closed raised {error!r}", cause=error)
 
 
-async def _forget(queue: Queue, topic: str) -> None:
+async def _wait(queue: Queue, topic: str) -> None:
     await queue.receive(topic, limit=1, wait=600)
 
 
@@ -323,9 +323,9 @@ async def closes_after_errors(ctx: Context) -> None:
                 await _use(ctx, backend)
                 raise leaving
         except (LookupError, CancelledError) as error:
-            check(error is leaving, f"{leaving!r} left the block, and {error!r} came out")
+            check(error is leaving, f"{leaving!r} left the block, but {error!r} was raised")
         else:
-            broken(f"{leaving!r} was swallowed")
+            broken(f"{leaving!r} was suppressed")
         refused(_roles_of(backend), BackendClosedError, "the roles of a backend whose block was left by an error")
         async with backend:
             pass
@@ -380,13 +380,13 @@ async def _cancel_under_use(ctx: Context, turns: int, *, operations_too: bool) -
     backend, others, topic = ctx.target.backend(), all_tasks(), ctx.topic()
     await backend.open()
     queue = backend.roles.queue
-    waiting = [] if queue is None else [create_task(_forget(queue, topic))]
+    waiting = [] if queue is None else [create_task(_wait(queue, topic))]
     working = [create_task(_work(ctx, backend)) for _ in range(20 if turns else 0)]
     for _ in range(turns):
         await sleep(0)
     _cancel_all_but(*others, *([] if operations_too else [*waiting, *working]))
-    # A client library's own task may have been lost; then the operation ends by the backend's timeout.
-    await _ended(ctx, working, "an operation under way", cancelled=operations_too, graces=3)
+    # If the task of a client library was cancelled, the timeout of the backend ends the operation.
+    await _ended(ctx, working, "a running operation", cancelled=operations_too, graces=3)
     later = [create_task(_work(ctx, backend)) for _ in range(2)]
     if queue is not None:
         later.append(create_task(queue.put(topic, [b"late"])))
@@ -403,17 +403,17 @@ def _cancel_all_but(*others: Task[Any]) -> None:
 async def _ended(
     ctx: Context, operations: Sequence[Task[Any]], what: str, *, cancelled: bool = False, graces: int = 1
 ) -> None:
-    """Each must end within so many graces, by a result or a `BackendError`; `cancelled`, by a `CancelledError` too."""
+    """Check that each ends within so many graces, with a result or a `BackendError`, or if cancelled, with that."""
     bound = graces * ctx.grace
     hanging = (await wait(operations, timeout=bound))[1] if operations else ()
     for task in hanging:
         task.cancel()
-    check(not hanging, f"the backend's tasks were cancelled, and {what} did not end within {bound:g} s")
+    check(not hanging, f"{what} did not end within {bound:g} s after others cancelled the backend's tasks")
     allowed = (BackendError, CancelledError) if cancelled else BackendError
     for task in operations:
         error = CancelledError() if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, allowed):
-            broken(f"the backend's tasks were cancelled, and {what} raised {error!r}", cause=error)
+            broken(f"{what} raised {error!r} after others cancelled the backend's tasks", cause=error)
 
 
 async def _close(ctx: Context, backend: Backend) -> None:
@@ -422,7 +422,7 @@ async def _close(ctx: Context, backend: Backend) -> None:
 
 
 async def _work(ctx: Context, backend: Backend) -> None:
-    """Ask each role for something. An operation that is asked for again, after its answer was lost, may count twice."""
+    """Use each role. Results are not checked, as an operation whose answer was lost may be executed twice."""
     roles = backend.roles
     if roles.store is not None:
         key = ctx.key()

@@ -1,4 +1,4 @@
-"""Rules CACHE-COUNT and CACHE-RACE: exact counts, whoever counts at the same time."""
+"""Rules CACHE-COUNT, CACHE-RACE, CACHE-CANCEL and CACHE-DURABLE: exact counts under concurrency."""
 
 from asyncio import gather
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ async def many_counters(ctx: Context) -> None:
     back = {name: -amount for name, amount in amounts.items()}
     zeros = dict.fromkeys(amounts, 0)
     check(await cache.increment(back) == zeros, "1,000 counters are not 0 after they were set back")
-    equal(await cache.increment({}), {}, "what an increment of no counters gives")
+    equal(await cache.increment({}), {}, "the result of an empty increment")
 
 
 @rule("CACHE-COUNT-03")
@@ -99,7 +99,7 @@ async def exact(ctx: Context) -> None:
 
 
 async def _count(caches: Sequence[Cache], name: str) -> list[int]:
-    """The numbers that ten clients get, on these backends in turn."""
+    """Return the numbers that ten clients get, spread over these backends."""
 
     async def client(number: int) -> list[int]:
         cache = caches[number % len(caches)]
@@ -152,7 +152,7 @@ async def increment_cancelled(ctx: Context) -> None:
         name = ctx.counter()
         await ctx.cancelled(partial(cache.increment, {name: 1000}), point)
         after = await cache.increment({name: 1})
-        check(after[name] in {1, 1001}, f"after a cancelled increment by 1000 and one by 1 a counter is {after[name]}")
+        check(after[name] in {1, 1001}, f"a counter is {after[name]} after a cancelled increment by 1000 and one by 1")
 
 
 @rule("CACHE-DURABLE-01", needs="cache.durable", processes=True)

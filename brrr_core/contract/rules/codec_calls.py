@@ -1,4 +1,4 @@
-"""Rules CODEC-HASH, CODEC-ROUND and CODEC-ERROR: the same bytes for the same call, and values that come back."""
+"""Rules CODEC-HASH, CODEC-ROUND and CODEC-ERROR: stable hashes, lossless values and clear errors."""
 
 import json
 import os
@@ -36,30 +36,30 @@ VALUES: Final[list[Any]] = [
     {},
     {"b": 1, "a": {"z": None, "y": [1, {"x": True}]}, "": 0, "é": "ü"},
 ]
-"""What every codec can carry: the values of JSON, of numbers that every language has."""
+"""Values that every codec can encode: JSON, with numbers that every language has."""
 
 
 class Opaque:
-    """What no codec can encode."""
+    """A class that no codec can encode."""
 
     __slots__ = ("hidden",)
 
 
 @dataclass
 class Reading:
-    """What a task takes."""
+    """A dataclass as the argument of a task."""
 
     count: int
 
 
 def _reversed(value: Any) -> Any:
-    """The same value, its dicts made in the other order."""
+    """Return an equal value whose dicts have the reverse order."""
     match value:
         case dict():
             members = cast("dict[str, Any]", value)
             return {key: _reversed(members[key]) for key in reversed(members)}
         case list():
-            return [_reversed(each) for each in value]  # pyright: ignore[reportUnknownVariableType] - of anything
+            return [_reversed(each) for each in value]  # pyright: ignore[reportUnknownVariableType] - any value
         case _:
             return value
 
@@ -78,7 +78,7 @@ async def order_free(ctx: CodecContext) -> None:
         equal(ctx.call("task", _reversed(value)), ctx.call("task", value), f"the reordered call of {shown(value)}")
     keywords = {"one": 1, "two": {"b": 1, "a": 2}, "three": None}
     one, other = (codec.encode_call("task", (), each) for each in (keywords, _reversed(keywords)))
-    equal(other, one, "a call whose keyword arguments stand in another order")
+    equal(other, one, "a call with reordered keyword arguments")
     grown: set[str] = {f"extra {number}" for number in range(100)}
     wanted = {f"{number}" for number in range(20)}
     grown |= wanted
@@ -87,7 +87,7 @@ async def order_free(ctx: CodecContext) -> None:
         one, other = ctx.call("task", wanted), ctx.call("task", grown)
     except EncodeError:
         return  # a codec may refuse sets
-    equal(other, one, "a call of a set that was made in another order")
+    equal(other, one, "a call with a set that was built in another order")
 
 
 PROBE: Final = """
@@ -115,7 +115,7 @@ async def same_everywhere(ctx: CodecContext) -> None:
     the codec is an object, they make one by calling its class.
     """
     if ctx.target.location is None:
-        raise NotApplicableError("the codec is of a class that other processes cannot import")
+        raise NotApplicableError("other processes cannot import the class of the codec")
     command = [sys.executable, "-c", PROBE, ctx.target.location, json.dumps(VALUES)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     ran = await gather(
@@ -230,7 +230,7 @@ async def results_return(ctx: CodecContext) -> None:
         equal(type(payload), bytes, "the type of an encoded result")
         for _ in range(2):
             equal(ctx.codec.decode_return("task", payload), value, "a result that was decoded")
-        equal(await ctx.result(_reversed(value)), payload, "the bytes of a result whose dicts stand in another order")
+        equal(await ctx.result(_reversed(value)), payload, "the bytes of a result with reordered dicts")
 
 
 @rule("CODEC-ROUND-03")
@@ -287,14 +287,14 @@ async def refuses_arguments(ctx: CodecContext) -> None:
     for value in (Opaque(), [1, {"deep": Opaque()}], refuses_arguments, endless):
         error = _encoded(ctx, value)
         refused(error, EncodeError, f"a call of {shown(type(value))}")
-        check("a-task" in str(error), f"the error should name the task 'a-task', and says: {error}")
+        check("a-task" in str(error), f"the error does not name the task 'a-task': {error}")
     check("Opaque" in str(_encoded(ctx, [Opaque()])), "the error does not name the type that cannot be encoded")
 
 
 def _encoded(ctx: CodecContext, value: object) -> BaseException | None:
     try:
         ctx.call("a-task", value)
-    except Exception as error:  # noqa: BLE001 - which one it is, the rule looks at
+    except Exception as error:  # noqa: BLE001 - the rule checks its type
         return error
     return None
 
@@ -314,7 +314,7 @@ async def refuses_results(ctx: CodecContext) -> None:
 
     error = await raised(ctx.codec.invoke_task(call, task))
     refused(error, EncodeError, "a result that cannot be encoded")
-    check("a-task" in str(error), f"the error should name the task 'a-task', and says: {error}")
+    check("a-task" in str(error), f"the error does not name the task 'a-task': {error}")
 
 
 @rule("CODEC-ERROR-03")
@@ -343,7 +343,7 @@ async def refuses_garbage(ctx: CodecContext) -> None:
         try:
             if ctx.codec.decode_return("task", garbage) is None and not garbage:
                 continue
-        except Exception as caught:  # noqa: BLE001 - which one it is, the rule looks at
+        except Exception as caught:  # noqa: BLE001 - the rule checks its type
             error = caught
         refused(error, DecodeError, f"the result {garbage!r}")
 
@@ -364,7 +364,7 @@ async def refuses_misfits(ctx: CodecContext) -> None:
         called.append(a)
 
     async def reader(a: Reading) -> None:
-        if isinstance(a, Reading):  # pyright: ignore[reportUnnecessaryIsInstance] - a codec may know no dataclasses
+        if isinstance(a, Reading):  # pyright: ignore[reportUnnecessaryIsInstance] - a codec may not support dataclasses
             called.append(a)
 
     await ctx.codec.invoke_task(ctx.call("task", {"count": 1}), reader)
@@ -394,11 +394,11 @@ async def passes_errors(ctx: CodecContext) -> None:
     for leaving in (ValueError("ours"), BrrrError("ours"), CancelledError("ours"), Signal("ours")):
         try:
             await ctx.codec.invoke_task(call, _raising(leaving))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is compared
+        except BaseException as error:  # noqa: BLE001 - the rule compares it
             if error is not leaving:
-                broken(f"a task raised {leaving!r}, and {error!r} came out", cause=error)
+                broken(f"a task raised {leaving!r}, but the codec raised {error!r}", cause=error)
         else:
-            broken(f"a task raised {leaving!r}, and nothing came out")
+            broken(f"a task raised {leaving!r}, but the codec raised no exception")
 
 
 def _raising(error: BaseException) -> Callable[[], Awaitable[None]]:

@@ -1,4 +1,4 @@
-"""Rules QUEUE-BATCH: batches of none, one and a thousand, limits, and arguments out of range."""
+"""Rules QUEUE-BATCH: empty and large batches, limits, and arguments out of range."""
 
 from math import inf, nan
 
@@ -60,11 +60,11 @@ async def limit_kept(ctx: Context) -> None:
     seen = 0
     for limit in (1, 3):
         found = await ctx.take(queue, topic, limit=limit, wait=ctx.grace)
-        check(1 <= len(found) <= limit, f"a receive with limit {limit} gave {len(found)} messages")
+        check(1 <= len(found) <= limit, f"a receive with limit {limit} returned {len(found)} messages")
         seen += len(found)
     async with ctx.within(ctx.grace, "a receive with limit 1,000 while a few messages are ready"):
         found = await ctx.take(queue, topic, limit=MANY, wait=10 * ctx.grace)
-    check(bool(found), "a receive with limit 1,000 gave nothing while messages were ready")
+    check(bool(found), "a receive with limit 1,000 returned no message while some were ready")
     await ctx.take_all(queue, topic, 10 - seen - len(found))
 
 
@@ -85,7 +85,7 @@ async def large_settling(ctx: Context) -> None:
     second = await ctx.take_all(queue, topic, MANY, within=4 * ctx.grace)
     same_bodies([each.body for each in second], _bodies(MANY), "1,000 released messages")
     await queue.ack(second)
-    await ctx.none_left(queue, topic, "1,000 messages were acked")
+    await ctx.none_left(queue, topic, "1,000 messages were acknowledged")
 
 
 @rule("QUEUE-BATCH-05")
@@ -101,11 +101,11 @@ async def stale_among_good(ctx: Context) -> None:
     first, second, third, fourth, fifth = await ctx.take_all(queue, topic, 5)
     await queue.ack([second, fourth])
     await queue.ack([second, first, fourth, third])
-    await queue.release([first, third])  # they were acked: nothing is left to be given back
+    await queue.release([first, third])  # these were acknowledged, so they have no effect
     await queue.release([fourth, fifth, second])
     again = await ctx.take_all(queue, topic, 1)
-    equal([each.body for each in again], [fifth.body], "what was released between stale receipts")
-    await ctx.none_left(queue, topic, "the others were acked")
+    equal([each.body for each in again], [fifth.body], "the messages released between stale receipts")
+    await ctx.none_left(queue, topic, "the others were acknowledged")
 
 
 @rule("QUEUE-BATCH-06")

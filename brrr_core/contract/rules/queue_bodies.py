@@ -1,4 +1,4 @@
-"""Rules QUEUE-BODY: what is put is what comes."""
+"""Rules QUEUE-BODY: bodies are delivered unchanged."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from brrr_core.errors import BodyTooLargeError
 
 MIB: Final = 1024 * 1024
 LARGEST_REFUSED: Final = 256 * MIB
-"""Up to here the kit makes a body of one byte more than is declared."""
+"""The largest declared size for which the kit makes a larger body, which must be refused."""
 
 HOSTILE: Final = [
     b"",
@@ -60,7 +60,7 @@ async def equal_bodies(ctx: Context) -> None:
     await queue.release(deliveries[2:])
     again = await ctx.take_all(queue, topic, 3)
     await queue.ack(again)
-    await ctx.none_left(queue, topic, "all five equal messages were acked")
+    await ctx.none_left(queue, topic, "all five equal messages were acknowledged")
 
 
 @rule("QUEUE-BODY-03")
@@ -77,7 +77,7 @@ async def largest_body(ctx: Context) -> None:
     body = ctx.random.randbytes(size)
     await queue.put(topic, [body])
     delivery = await ctx.take_one(queue, topic)
-    check(delivery.body == body, f"a body of {size} bytes came as other {len(delivery.body)} bytes")
+    check(delivery.body == body, f"a body of {size} bytes was delivered as different {len(delivery.body)} bytes")
 
 
 @rule("QUEUE-BODY-04")
@@ -93,8 +93,8 @@ async def too_large_body(ctx: Context) -> None:
     declared = ctx.target.manifest.queue
     most = declared.max_body if declared else 0
     if most > LARGEST_REFUSED:
-        raise NotApplicableError(f"a body over the declared {most} bytes is too large to be made")
+        raise NotApplicableError(f"a body larger than the declared {most} bytes is too large for the kit")
     queue, topic = await ctx.queue(), ctx.topic()
     error = await raised(queue.put(topic, [b"small", bytes(most + 1)]))
-    refused(error, BodyTooLargeError, f"a body of {most + 1} bytes, where {most} are declared,")
-    await ctx.none_left(queue, topic, "a batch that is refused puts nothing")
+    refused(error, BodyTooLargeError, f"a body of {most + 1} bytes (declared: {most})")
+    await ctx.none_left(queue, topic, "a refused batch puts no message")

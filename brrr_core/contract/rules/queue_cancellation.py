@@ -1,4 +1,4 @@
-"""Rules QUEUE-CANCEL: an operation that is cancelled at any await loses nothing, and harms nobody else."""
+"""Rules QUEUE-CANCEL: a cancelled operation loses nothing and does not affect others."""
 
 from asyncio import TaskGroup, create_task, gather, sleep
 from functools import partial
@@ -13,10 +13,10 @@ LONG = 300.0
 
 
 async def _come_back(ctx: Context, queue: Queue, topics: list[str], what: str) -> None:
-    """Each topic gives its one message, at the latest when a lease has run out."""
+    """Check that each topic delivers its one message, at the latest when a lease has expired."""
     for topic in topics:
         found = await ctx.take(queue, topic, wait=queue.lease + ctx.grace)
-        equal([each.body for each in found], [b"kept"], f"what the topic gives after {what}")
+        equal([each.body for each in found], [b"kept"], f"the messages after {what}")
         await queue.ack(found)
 
 
@@ -43,7 +43,7 @@ async def receive_ready(ctx: Context) -> None:
         ended = await ctx.cancelled(partial(ctx.take, queue, topic, wait=1), point)
         if ended.result is CANCELLED:
             pending.append(topic)
-    await _come_back(ctx, queue, pending, "a receive that was cancelled")
+    await _come_back(ctx, queue, pending, "a cancelled receive")
 
 
 @rule("QUEUE-CANCEL-02", limit=LONG)
@@ -64,7 +64,7 @@ async def receive_waiting(ctx: Context) -> None:
         await queue.put(topic, [b"kept"])
         if (await ctx.cancel(receiving, point)).result is CANCELLED:
             pending.append(topic)
-    await _come_back(ctx, queue, pending, "a waiting receive that was cancelled")
+    await _come_back(ctx, queue, pending, "a cancelled waiting receive")
 
 
 @rule("QUEUE-CANCEL-03", limit=LONG)
@@ -80,17 +80,17 @@ async def wake_up_kept(ctx: Context) -> None:
     for point in (0, 1, 2, 3, 5, 8, 20, 100):
         topic = ctx.topic()
         first = create_task(ctx.take(queue, topic, wait=600))
-        await sleep(0.01)  # it is first in line, most times
+        await sleep(0.01)  # usually enough to be first in line
         async with TaskGroup() as tasks:
             second = tasks.create_task(ctx.take(queue, topic, wait=600))
-            await sleep(0.01)  # and it is second
+            await sleep(0.01)  # usually enough to be second
             await queue.put(topic, [b"kept"])
             if (await ctx.cancel(first, point)).result is not CANCELLED:
                 second.cancel()
                 continue
             async with ctx.within(queue.lease + ctx.grace, "the message reaches the receiver that still waits"):
                 found = await second
-        equal([each.body for each in found], [b"kept"], "what the receiver that still waits gave")
+        equal([each.body for each in found], [b"kept"], "the messages of the receive that still waits")
         await queue.ack(found)
 
 
@@ -109,17 +109,17 @@ async def put_cancelled(ctx: Context) -> None:
     for topic, point in zip(topics, ctx.points(turns), strict=False):
         await ctx.cancelled(partial(queue.put, topic, [b"kept"]), point)
     for topic in topics:
-        async with ctx.within(ctx.grace, "a put after one that was cancelled"):
+        async with ctx.within(ctx.grace, "a put after a cancelled one"):
             await queue.put(topic, [b"after"])
         bodies: list[bytes] = []
         while b"after" not in bodies:
             found = await ctx.take(queue, topic, limit=10, wait=ctx.grace)
-            check(bool(found), "a message that was put after a cancelled put did not come")
+            check(bool(found), "a message that was put after a cancelled put did not arrive")
             bodies += [each.body for each in found]
         bodies += [each.body for each in await ctx.take(queue, topic, limit=10)]
         check(
             sorted(bodies) in ([b"after"], [b"after", b"kept"]),
-            f"after a cancelled put of b'kept' and a put of b'after' the topic gives {bodies!r}",
+            f"the topic delivers {bodies!r} after a cancelled put of b'kept' and a put of b'after'",
         )
 
 
@@ -139,16 +139,16 @@ async def settling_cancelled(ctx: Context) -> None:
     turns = await ctx.turns_of(partial(queue.ack, [first]))
     for point in ctx.points(turns):
         acked, released = ctx.topic(), ctx.topic()
-        async with ctx.within(ctx.grace, "puts after an operation that was cancelled"):
+        async with ctx.within(ctx.grace, "puts after a cancelled operation"):
             await queue.put(acked, [b"kept"])
             await queue.put(released, [b"kept"])
         mine, theirs = await ctx.take_one(queue, acked), await ctx.take_one(queue, released)
         await ctx.cancelled(partial(queue.ack, [mine]), point)
         await queue.ack([mine])
-        await ctx.none_left(queue, acked, "an ack was cancelled, and done again")
+        await ctx.none_left(queue, acked, "an acknowledgement was cancelled and repeated")
         await ctx.cancelled(partial(queue.release, [theirs]), point)
         await queue.release([theirs])
-        equal((await ctx.take_one(queue, released)).body, b"kept", "the body of what was released")
+        equal((await ctx.take_one(queue, released)).body, b"kept", "the body of the released message")
     await queue.ack([second])
 
 
@@ -166,10 +166,10 @@ async def neighbours_unharmed(ctx: Context) -> None:
         topic, other = ctx.topic(), ctx.topic()
         bodies = [b"%d" % number for number in range(7)]
         puts = [(topic, body) for body in bodies]
-        puts.insert(place, (other, b"cancelled"))  # the first of a batch may be the one that sends it
-        async with ctx.within(2 * ctx.grace, "puts return beside one that is cancelled"):
+        puts.insert(place, (other, b"cancelled"))  # the first of a batch may be the one that sends the batch
+        async with ctx.within(2 * ctx.grace, "puts return beside a cancelled one"):
             beside = [create_task(queue.put(name, [body])) for name, body in puts]
             await ctx.cancel(beside.pop(place), point)
             await gather(*beside)
         found = await ctx.take_all(queue, topic, len(bodies))
-        same_bodies([each.body for each in found], bodies, "what was put beside a put that was cancelled")
+        same_bodies([each.body for each in found], bodies, "the messages put beside a cancelled put")

@@ -19,14 +19,14 @@ REASONS = [
 ]
 
 CLOCKS = 60.0
-"""Seconds that a server's clock may be off from ours."""
+"""Seconds by which the clock of a server may differ from ours."""
 
 DELAY = 2.0
-"""Seconds of a delay that is counted at."""
+"""Seconds of the delay while the rule counts delayed messages."""
 
 
 async def _buried(ctx: Context, queue: Queue, topic: str, bodies: list[bytes], reason: str = "tried enough") -> None:
-    """Bury messages, one after the other."""
+    """Dead-letter messages, one after the other."""
     for body in bodies:
         await queue.put(topic, [body])
         await queue.bury(await ctx.take_one(queue, topic), reason)
@@ -44,13 +44,13 @@ async def buried(ctx: Context) -> None:
     await queue.put(topic, [b"hopeless"])
     await queue.release([await ctx.take_one(queue, topic)])
     await queue.bury(await ctx.take_one(queue, topic), "tried enough")
-    await ctx.none_left(queue, topic, "the message was buried")
+    await ctx.none_left(queue, topic, "the message was dead-lettered")
     letters = await queue.dead(topic, limit=10)
     seen = [(each.topic, each.body, each.reason, each.attempt) for each in letters]
     equal(seen, [(topic, b"hopeless", "tried enough", 2)], "topic, body, reason and attempt of the dead letters")
     at = letters[0].buried_at
-    check(abs(at - time()) < CLOCKS, f"`buried_at` should be now in unix seconds, {time():.0f}, and is {at!r}")
-    equal(await queue.dead(topic, limit=10), letters, "what a second look at the dead letters gives")
+    check(abs(at - time()) < CLOCKS, f"`buried_at`: expected now in Unix seconds, {time():.0f}, got {at!r}")
+    equal(await queue.dead(topic, limit=10), letters, "the dead letters, read a second time")
 
 
 @rule("QUEUE-DEAD-02")
@@ -97,7 +97,7 @@ async def buried_once(ctx: Context) -> None:
         [(each.body, each.reason) for each in letters], [(first.body, "first")], "body and reason of the dead letters"
     )
     await queue.release([held])
-    equal((await ctx.take_one(queue, topic)).body, held.body, "the body of what another receiver gave back")
+    equal((await ctx.take_one(queue, topic)).body, held.body, "the body that another receiver released")
 
 
 @rule("QUEUE-DEAD-04", limit=300.0)
@@ -116,8 +116,8 @@ async def buried_for_good(ctx: Context) -> None:
     await queue.bury(gone, "tried enough")
     ctx.in_time(queue, begun)
     again = await ctx.take_one(queue, topic, within=queue.lease + ctx.grace)
-    equal(again.body, left.body, "the body of what comes again")
-    await ctx.none_left(queue, topic, "the other message was buried")
+    equal(again.body, left.body, "the body of the redelivered message")
+    await ctx.none_left(queue, topic, "the other message was dead-lettered")
 
 
 @rule("QUEUE-DEAD-05")
@@ -132,16 +132,16 @@ async def redriven(ctx: Context) -> None:
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%d" % number for number in range(5)]
     await _buried(ctx, queue, topic, bodies)
-    equal(len(await queue.dead(topic, limit=3)), 3, "how many dead letters a limit of 3 gives")
-    equal(await queue.redrive(topic, limit=2), 2, "what redrive says with a limit of 2")
+    equal(len(await queue.dead(topic, limit=3)), 3, "the number of dead letters with a limit of 3")
+    equal(await queue.redrive(topic, limit=2), 2, "the result of redrive with a limit of 2")
     letters = await queue.dead(topic, limit=10)
-    equal([each.body for each in letters], bodies[2:], "the dead letters that are left")
+    equal([each.body for each in letters], bodies[2:], "the remaining dead letters")
     deliveries = await ctx.take_all(queue, topic, 2)
-    same_bodies([each.body for each in deliveries], bodies[:2], "what was redriven")
-    equal([each.attempt for each in deliveries], [1, 1], "the attempts of what was redriven")
-    equal(await queue.redrive(topic, limit=1000), 3, "what redrive says with a limit of 1,000")
-    same_bodies([each.body for each in await ctx.take_all(queue, topic, 3)], bodies[2:], "what was redriven")
-    equal(await queue.redrive(topic, limit=10), 0, "what redrive says without dead letters")
+    same_bodies([each.body for each in deliveries], bodies[:2], "the redriven messages")
+    equal([each.attempt for each in deliveries], [1, 1], "the attempts of the redriven messages")
+    equal(await queue.redrive(topic, limit=1000), 3, "the result of redrive with a limit of 1,000")
+    same_bodies([each.body for each in await ctx.take_all(queue, topic, 3)], bodies[2:], "the redriven messages")
+    equal(await queue.redrive(topic, limit=10), 0, "the result of redrive without dead letters")
     equal(await queue.dead(topic, limit=10), [], "the dead letters after all were redriven")
 
 
@@ -156,11 +156,11 @@ async def dropped(ctx: Context) -> None:
     queue, topic = await ctx.queue(), ctx.topic()
     bodies = [b"%d" % number for number in range(5)]
     await _buried(ctx, queue, topic, bodies)
-    equal(await queue.drop(topic, limit=2), 2, "what drop says with a limit of 2")
+    equal(await queue.drop(topic, limit=2), 2, "the result of drop with a limit of 2")
     letters = await queue.dead(topic, limit=10)
-    equal([each.body for each in letters], bodies[2:], "the dead letters that are left")
-    equal(await queue.drop(topic, limit=1000), 3, "what drop says with a limit of 1,000")
-    equal(await queue.drop(topic, limit=10), 0, "what drop says without dead letters")
+    equal([each.body for each in letters], bodies[2:], "the remaining dead letters")
+    equal(await queue.drop(topic, limit=1000), 3, "the result of drop with a limit of 1,000")
+    equal(await queue.drop(topic, limit=10), 0, "the result of drop without dead letters")
     await ctx.none_left(queue, topic, "the dead letters were dropped")
 
 
@@ -176,9 +176,9 @@ async def redrive_wakes(ctx: Context) -> None:
     await _buried(ctx, queue, topic, [b"again"])
     async with ctx.within(ctx.grace, "a waiting receive returns when a message is redriven"), TaskGroup() as tasks:
         receiving = tasks.create_task(ctx.take(queue, topic, wait=600))
-        await sleep(0.05)  # whether it waits by now makes no difference to what must come
+        await sleep(0.05)  # usually enough to be waiting; the result is the same if not
         await queue.redrive(topic, limit=10)
-    equal([each.body for each in receiving.result()], [b"again"], "what the waiting receive gave")
+    equal([each.body for each in receiving.result()], [b"again"], "the messages of the waiting receive")
 
 
 @rule("QUEUE-STATS-01")
@@ -195,7 +195,7 @@ async def counted(ctx: Context) -> None:
     async def counts(*wanted: int) -> bool:
         return tuple(await queue.stats(topic)) == wanted
 
-    await ctx.until(lambda: counts(0, 0, 0, 0), "a topic without messages has no counts")
+    await ctx.until(lambda: counts(0, 0, 0, 0), "an empty topic counts no messages")
     await queue.put(topic, [b"%d" % number for number in range(6)])
     await ctx.until(lambda: counts(6, 0, 0, 0), "six messages are counted as ready")
     acked, dead, _ = await ctx.take_all(queue, topic, 3)
@@ -218,12 +218,13 @@ async def delayed_counted(ctx: Context) -> None:
     if not await _delayed(ctx, queue, delay):
         delay += ctx.grace
         check(
-            await _delayed(ctx, queue, delay), f"one is ready and two are delayed: not so within {IN_TIME * delay:g} s"
+            await _delayed(ctx, queue, delay),
+            f"one is ready and two are delayed: not true within {IN_TIME * delay:g} s",
         )
 
 
 async def _delayed(ctx: Context, queue: Queue, delay: float) -> bool:
-    """Whether what is delayed is counted as such in time; what is no more must be counted as ready."""
+    """Return if delayed messages are counted in time; after the delay, check that they are counted as ready."""
     topic, begun = ctx.topic(), ctx.now()
     await queue.put(topic, [b"one", b"two"], delay=delay)
     await queue.put(topic, [b"now"])

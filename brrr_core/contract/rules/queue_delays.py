@@ -1,4 +1,4 @@
-"""Rules QUEUE-DELAY: messages that become ready later, and queues that have no such thing."""
+"""Rules QUEUE-DELAY: delayed messages, and queues that refuse delays."""
 
 from brrr_core.contract.checks import check, equal, refused
 from brrr_core.contract.context import Context, raised
@@ -23,11 +23,11 @@ async def put_later(ctx: Context) -> None:
     await queue.put(topic, [b"later"], delay=DELAY)
     await queue.put(topic, [b"now"])
     first = await ctx.take_one(queue, topic)
-    equal(first.body, b"now", "the body of what comes first")
+    equal(first.body, b"now", "the body of the first delivery")
     async with ctx.within(DELAY + ctx.grace, "a waiting receive gets a message whose delay is over"):
         (second,) = await ctx.take(queue, topic, wait=600)
     took = ctx.now() - begun
-    check(took >= EARLY * DELAY, f"a message with a delay of {DELAY:g} s came after {took:.3f} s")
+    check(took >= EARLY * DELAY, f"a message with a delay of {DELAY:g} s was delivered after {took:.3f} s")
     equal((second.body, second.attempt), (b"later", 1), "body and attempt of the delayed message")
 
 
@@ -46,8 +46,8 @@ async def release_later(ctx: Context) -> None:
     await queue.release([delivery], delay=DELAY)
     again = await ctx.take_one(queue, topic, within=DELAY + ctx.grace)
     took = ctx.now() - begun
-    check(took >= EARLY * DELAY, f"a message released with a delay of {DELAY:g} s came after {took:.3f} s")
-    equal((again.body, again.attempt), (b"failed", 2), "body and attempt of what was released")
+    check(took >= EARLY * DELAY, f"a message released with a delay of {DELAY:g} s was delivered after {took:.3f} s")
+    equal((again.body, again.attempt), (b"failed", 2), "body and attempt of the released message")
 
 
 @rule("QUEUE-DELAY-03", needs="queue.delay")
@@ -68,7 +68,7 @@ async def delay_beyond_lease(ctx: Context) -> None:
     ctx.in_time(queue, received)
     await ctx.take_one(queue, topic, within=delay + ctx.grace)
     took = ctx.now() - begun
-    check(took >= EARLY * delay, f"a message released with a delay of {delay:g} s came after {took:.3f} s")
+    check(took >= EARLY * delay, f"a message released with a delay of {delay:g} s was delivered after {took:.3f} s")
 
 
 @rule("QUEUE-DELAY-04", unless="queue.delay")

@@ -1,4 +1,4 @@
-"""Rules QUEUE-LEASE: a delivery is hidden while its lease lasts, and comes back when it has run out."""
+"""Rules QUEUE-LEASE: a lease hides a message until it expires."""
 
 from math import isfinite
 from typing import Final
@@ -9,14 +9,14 @@ from brrr_core.contract.context import Context
 from brrr_core.contract.registry import rule
 
 LONG: Final = 300.0
-"""A limit for rules that wait for leases: of a backend whose lease cannot be set, its own."""
+"""Time limit in seconds for rules that wait for leases, since the lease of some backends cannot be set."""
 
 EARLY: Final = 0.9
-"""The part of a lease that must have passed: clocks of servers tick in milliseconds or more."""
+"""The part of a lease that must have passed. It is below 1 because servers' clocks are coarse."""
 
 
 async def _leased(ctx: Context, queue: Queue, topic: str, body: bytes) -> tuple[Delivery, float]:
-    """A leased message, and a time before its lease began."""
+    """Return a leased message and a time before its lease began."""
     await queue.put(topic, [body])
     begun = ctx.now()
     return await ctx.take_one(queue, topic), begun
@@ -51,8 +51,8 @@ async def runs_out(ctx: Context) -> None:
     first, begun = await _leased(ctx, queue, topic, b"left alone")
     again = await ctx.take_one(queue, topic, within=queue.lease + ctx.grace)
     took = ctx.now() - begun
-    check(took >= EARLY * queue.lease, f"a lease of {queue.lease:g} s ran out after {took:.3f} s")
-    equal((again.body, again.attempt), (first.body, 2), "body and attempt of what came again")
+    check(took >= EARLY * queue.lease, f"a lease of {queue.lease:g} s expired after {took:.3f} s")
+    equal((again.body, again.attempt), (first.body, 2), "body and attempt of the redelivered message")
 
 
 @rule("QUEUE-LEASE-03", limit=LONG)
@@ -71,13 +71,13 @@ async def extended(ctx: Context) -> None:
         found = await ctx.take(queue, topic, wait=queue.lease / 3)
         ctx.in_time(queue, held)
         now = ctx.now()
-        check(not found, f"a message came again {now - begun:.3f} s after it was leased, though it was extended")
+        check(not found, f"an extended message was redelivered {now - begun:.3f} s after it was leased")
         await queue.extend([delivery])
         ctx.in_time(queue, held)
         held = now
     await queue.ack([delivery])
     ctx.in_time(queue, held)
-    await ctx.none_left(queue, topic, "the message was extended, and acked in time")
+    await ctx.none_left(queue, topic, "the message was extended and acknowledged in time")
 
 
 @rule("QUEUE-LEASE-04", limit=LONG)
@@ -97,8 +97,8 @@ async def extension_ends(ctx: Context) -> None:
     check(not found, "a leased message was delivered again")
     again = await ctx.take_one(queue, topic, within=queue.lease + ctx.grace)
     took = ctx.now() - extended_at
-    check(took >= EARLY * queue.lease, f"a lease of {queue.lease:g} s ended {took:.3f} s after it was extended")
-    equal((again.body, again.attempt), (delivery.body, 2), "body and attempt of what came again")
+    check(took >= EARLY * queue.lease, f"a lease of {queue.lease:g} s expired {took:.3f} s after it was extended")
+    equal((again.body, again.attempt), (delivery.body, 2), "body and attempt of the redelivered message")
 
 
 @rule("QUEUE-LEASE-05", limit=LONG)
@@ -120,9 +120,9 @@ async def extended_alone(ctx: Context) -> None:
         ctx.in_time(queue, held)
         held = now
         if found:
-            equal([each.body for each in found], [b"forgotten"], "what came while the other was extended")
+            equal([each.body for each in found], [b"forgotten"], "the messages delivered while the other was extended")
             return
-    broken("a message did not come again: extending another keeps it hidden")
+    broken("a message was not redelivered: extending another one keeps it hidden")
 
 
 @rule("QUEUE-LEASE-06")
@@ -136,9 +136,12 @@ async def lease_told(ctx: Context) -> None:
     told: list[object] = [(await ctx.queue(short_lease=short)).lease for short in (False, True)]
     for lease in told:
         positive = isinstance(lease, int | float) and isfinite(lease) and lease > 0
-        check(positive, f"`lease` should be a positive number of seconds, and is {lease!r}")
+        check(positive, f"`lease`: expected a positive number of seconds, got {lease!r}")
     if ctx.target.takes_lease:
-        check(told[1] == ctx.target.lease, f"`lease` is {told[1]!r}, and the option says {ctx.target.lease:g} s")
+        check(
+            told[1] == ctx.target.lease,
+            f"`lease`: expected {ctx.target.lease:g} s of the option, got {told[1]!r}",
+        )
 
 
 @rule("QUEUE-LEASE-07", limit=LONG)
@@ -151,9 +154,9 @@ async def expiry_wakes(ctx: Context) -> None:
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     await _leased(ctx, queue, topic, b"left alone")
-    async with ctx.within(queue.lease + ctx.grace, "a waiting receive gets a message whose lease runs out"):
+    async with ctx.within(queue.lease + ctx.grace, "a waiting receive gets a message whose lease expires"):
         found = await ctx.take(queue, topic, wait=600)
-    equal([(each.body, each.attempt) for each in found], [(b"left alone", 2)], "what the waiting receive gave")
+    equal([(each.body, each.attempt) for each in found], [(b"left alone", 2)], "the messages of the waiting receive")
 
 
 @rule("QUEUE-LEASE-08", limit=LONG)

@@ -1,4 +1,4 @@
-"""Rules QUEUE-PROC: several processes on one URL, and what their deaths leave."""
+"""Rules QUEUE-PROC and QUEUE-DURABLE: several processes on one URL, also when some are killed."""
 
 from asyncio import TaskGroup, gather
 from itertools import chain
@@ -35,10 +35,10 @@ async def produced_elsewhere(ctx: Context) -> None:
         )
     )
     found = await ctx.take_all(queue, topic, 150, within=2 * ctx.grace)
-    same_bodies([each.body for each in found], [*chain.from_iterable(sent)], "what three processes put")
+    same_bodies([each.body for each in found], [*chain.from_iterable(sent)], "the messages that three processes put")
     await queue.put(back, [b"\0back"])
     seen = await agents[0].do("receive", topic=back, limit=1, wait=ctx.grace)
-    equal(seen, [[as_text(b"\0back"), 1]], "body and attempt of what another process received")
+    equal(seen, [[as_text(b"\0back"), 1]], "body and attempt of the delivery in another process")
 
 
 @rule("QUEUE-PROC-02", needs="queue.shared", processes=True)
@@ -54,7 +54,7 @@ async def consumed_elsewhere(ctx: Context) -> None:
     agents = await gather(*(ctx.agent() for _ in range(3)))
     await queue.put(topic, _bodies(150))
     shares = await gather(*(agent.do("consume", topic=topic, idle=0.5, slowly=False) for agent in agents))
-    same_bodies([as_bytes(text) for share in shares for text in share], _bodies(150), "what three processes got")
+    same_bodies([as_bytes(text) for share in shares for text in share], _bodies(150), "the messages of three consumers")
 
 
 @rule("QUEUE-PROC-03", needs="queue.shared", processes=True, limit=LONG)
@@ -71,17 +71,17 @@ async def holder_killed(ctx: Context) -> None:
     held: list[bytes] = []
     while len(held) < 5:
         found = await agent.do("receive", topic=topic, limit=5 - len(held), wait=ctx.grace)
-        check(bool(found), "another process did not get what was put here")
+        check(bool(found), "another process did not receive a message of this process")
         held += [as_bytes(text) for text, _ in found]
     await agent.kill()
     left = await ctx.take_all(queue, topic, 10, within=queue.lease + ctx.grace, ack=True)
     same_bodies(
-        [each.body for each in left], _bodies(10), "what comes after a process that held five of ten was killed"
+        [each.body for each in left], _bodies(10), "the messages after a process with five of ten deliveries was killed"
     )
     attempts = {each.body: each.attempt for each in left}
     check(
         all(attempts[body] == 2 for body in held),
-        f"what a dead process held must come as attempt 2, and comes as {[attempts[body] for body in held]}",
+        f"attempts of the killed process's messages: expected 2, got {[attempts[body] for body in held]}",
     )
 
 
@@ -101,7 +101,7 @@ async def consumer_killed(ctx: Context) -> None:
         agent = await ctx.agent(short_lease=True)
         agent.begin("consume", topic=topic, idle=ctx.grace, slowly=True)
         for _ in range(ctx.random.randint(3, 12)):
-            async with ctx.within(2 * ctx.grace, "another process receives and acks messages"):
+            async with ctx.within(2 * ctx.grace, "another process receives and acknowledges messages"):
                 acked += [as_bytes(text) for text in await agent.answer()]
         acked += [as_bytes(text) for texts in await agent.kill() for text in texts]
     found = await ctx.take_all(queue, topic, 60 - len(acked) - KILLED, within=queue.lease + ctx.grace, ack=True)
@@ -127,7 +127,7 @@ async def woken_by_process(ctx: Context) -> None:
     async with ctx.within(2 * ctx.grace, "a receive wakes when another process puts"), TaskGroup() as tasks:
         receiving = tasks.create_task(ctx.take(queue, topic, wait=600))
         await agent.do("put", topic=topic, bodies=["awaited"])
-    equal([each.body for each in receiving.result()], [b"awaited"], "what the waiting receive gave")
+    equal([each.body for each in receiving.result()], [b"awaited"], "the messages of the waiting receive")
 
 
 @rule("QUEUE-DURABLE-01", needs="queue.durable", processes=True)
@@ -145,7 +145,7 @@ async def survives_death(ctx: Context) -> None:
     await agent.kill()
     queue = await ctx.queue()
     found = await ctx.take_all(queue, topic, 20)
-    same_bodies([each.body for each in found], _bodies(20), "what a dead process had put")
+    same_bodies([each.body for each in found], _bodies(20), "the messages that a dead process had put")
 
 
 @rule("QUEUE-DURABLE-02", needs="queue.durable", limit=LONG)
@@ -168,6 +168,6 @@ async def survives_closing(ctx: Context) -> None:
         wanted = {b"one", b"two", b"three"} - {found[0].body}
     queue = await ctx.queue(short_lease=True)
     again = await ctx.take_all(queue, topic, 2, within=queue.lease + ctx.grace, ack=True)
-    same_bodies([each.body for each in again], list(wanted), "what comes after every backend was closed")
+    same_bodies([each.body for each in again], list(wanted), "the messages after every backend was closed")
     letters = await queue.dead(topic, limit=10)
     equal([(each.body, each.reason) for each in letters], [(found[0].body, "kept")], "the dead letters")

@@ -1,4 +1,4 @@
-"""Rules QUEUE-ACK and QUEUE-RELEASE: settling a delivery, once and by its own receipt only."""
+"""Rules QUEUE-ACK and QUEUE-RELEASE: only its own receipt settles a delivery, and only once."""
 
 from asyncio import TaskGroup, sleep
 
@@ -11,26 +11,26 @@ LONG = 300.0
 
 
 async def _stale(ctx: Context, queue: Queue, topic: str) -> tuple[Delivery, Delivery]:
-    """A receipt that was settled by a release, and the receipt by which somebody else has the message now."""
+    """Return a released receipt, and the receipt of the message's new receiver."""
     await queue.put(topic, [b"handed on"])
     stale = await ctx.take_one(queue, topic)
     await queue.release([stale])
     return stale, await ctx.take_one(queue, topic)
 
 
-async def _run_out(ctx: Context, queue: Queue, topic: str) -> tuple[Delivery, Delivery]:
-    """A receipt whose lease has run out, and the receipt by which somebody else has the message now."""
+async def _expired(ctx: Context, queue: Queue, topic: str) -> tuple[Delivery, Delivery]:
+    """Return a receipt whose lease has expired, and the receipt of the message's new receiver."""
     await queue.put(topic, [b"taken over"])
     stale = await ctx.take_one(queue, topic)
     return stale, await ctx.take_one(queue, topic, within=queue.lease + ctx.grace)
 
 
 async def _still_held(ctx: Context, queue: Queue, topic: str, held: Delivery, what: str) -> None:
-    """The message is hidden by the lease of `held`, and can be given back by it."""
-    await ctx.none_left(queue, topic, f"a message is leased by another receiver, and {what} makes it ready")
+    """Check that the lease of `held` hides the message, and that `held` can release it."""
+    await ctx.none_left(queue, topic, f"{what} must not make a message ready that another receiver has leased")
     await queue.release([held])
     again = await ctx.take(queue, topic, wait=ctx.grace)
-    equal([each.body for each in again], [held.body], f"what is there after {what}")
+    equal([each.body for each in again], [held.body], f"the messages after {what}")
     await queue.ack(again)
 
 
@@ -50,8 +50,8 @@ async def final(ctx: Context) -> None:
     await queue.ack(deliveries[:-1])
     ctx.in_time(queue, begun)
     again = await ctx.take_one(queue, topic, within=queue.lease + ctx.grace)
-    equal(again.body, deliveries[-1].body, "the body of what comes again")
-    await ctx.none_left(queue, topic, "all others were acked")
+    equal(again.body, deliveries[-1].body, "the body of the redelivered message")
+    await ctx.none_left(queue, topic, "all others were acknowledged")
 
 
 @rule("QUEUE-ACK-02")
@@ -70,7 +70,11 @@ async def idempotent(ctx: Context) -> None:
     await queue.ack([one, two, two])
     await queue.bury(three, "kept")
     await queue.ack([three])
-    equal(len(await queue.dead(topic, limit=10)), 1, "how many dead letters are left by an ack of a buried message")
+    equal(
+        len(await queue.dead(topic, limit=10)),
+        1,
+        "the number of dead letters after acknowledging one",
+    )
     await ctx.none_left(queue, topic, "every message was settled")
 
 
@@ -85,12 +89,12 @@ async def stale_after_lease(ctx: Context) -> None:
     the second released. The message must be delivered again.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
-    stale, held = await _run_out(ctx, queue, topic)
+    stale, held = await _expired(ctx, queue, topic)
     await queue.extend([held])
     await queue.ack([stale])
     await queue.release([held])
     again = await ctx.take(queue, topic, wait=queue.lease + ctx.grace)
-    equal([each.body for each in again], [held.body], "what is there after an ack by a stale receipt")
+    equal([each.body for each in again], [held.body], "the messages after acknowledging with a stale receipt")
 
 
 @rule("QUEUE-ACK-04")
@@ -104,7 +108,7 @@ async def stale_after_release(ctx: Context) -> None:
     queue, topic = await ctx.queue(), ctx.topic()
     stale, held = await _stale(ctx, queue, topic)
     await queue.ack([stale])
-    await _still_held(ctx, queue, topic, held, "an ack by a stale receipt")
+    await _still_held(ctx, queue, topic, held, "acknowledging with a stale receipt")
 
 
 @rule("QUEUE-ACK-05")
@@ -121,7 +125,7 @@ async def stale_ready(ctx: Context) -> None:
     await queue.release([delivery])
     await queue.ack([delivery])
     again = await ctx.take(queue, topic, wait=ctx.grace)
-    equal([each.body for each in again], [b"given back"], "what is there after a release and an ack")
+    equal([each.body for each in again], [b"given back"], "the messages after a release and an acknowledgement")
 
 
 @rule("QUEUE-RELEASE-01")
@@ -153,9 +157,9 @@ async def release_wakes(ctx: Context) -> None:
     delivery = await ctx.take_one(queue, topic)
     async with ctx.within(ctx.grace, "a waiting receive returns when a message is released"), TaskGroup() as tasks:
         receiving = tasks.create_task(ctx.take(queue, topic, wait=600))
-        await sleep(0.05)  # whether it waits by now makes no difference to what must come
+        await sleep(0.05)  # usually enough to be waiting; the result is the same if not
         await queue.release([delivery])
-    equal([each.body for each in receiving.result()], [b"given back"], "what the waiting receive gave")
+    equal([each.body for each in receiving.result()], [b"given back"], "the messages of the waiting receive")
 
 
 @rule("QUEUE-RELEASE-03")
@@ -170,8 +174,8 @@ async def stale_release(ctx: Context) -> None:
     queue, topic = await ctx.queue(), ctx.topic()
     stale, held = await _stale(ctx, queue, topic)
     await queue.release([stale])
-    await _still_held(ctx, queue, topic, held, "a release by a stale receipt")
-    await ctx.none_left(queue, topic, "one message was put, and it was acked")
+    await _still_held(ctx, queue, topic, held, "releasing with a stale receipt")
+    await ctx.none_left(queue, topic, "the only message was acknowledged")
 
 
 @rule("QUEUE-RELEASE-04")
@@ -189,10 +193,10 @@ async def stale_extend(ctx: Context) -> None:
     await queue.release([delivery])
     await queue.extend([delivery])
     again = await ctx.take(queue, topic, wait=ctx.grace)
-    equal([each.body for each in again], [b"given back"], "what is there after a release and an extend")
+    equal([each.body for each in again], [b"given back"], "the messages after a release and an extension")
     await queue.ack(again)
     await queue.extend(again)
-    await ctx.none_left(queue, topic, "the message was acked, and then extended")
+    await ctx.none_left(queue, topic, "the message was acknowledged and then extended")
 
 
 @rule("QUEUE-RELEASE-05")
@@ -211,4 +215,4 @@ async def release_after_ack(ctx: Context) -> None:
     await queue.bury(buried, "kept")
     await queue.release([acked, buried])
     await ctx.none_left(queue, topic, "both messages were settled before they were released")
-    check(len(await queue.dead(topic, limit=10)) == 1, "the dead letter is gone after a release by a stale receipt")
+    check(len(await queue.dead(topic, limit=10)) == 1, "the dead letter is gone after releasing with a stale receipt")

@@ -1,4 +1,4 @@
-"""Rules QUEUE-TOPIC: topics never touch each other, whatever they are called."""
+"""Rules QUEUE-TOPIC: topics with any names are separate."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ HOSTILE: Final = [
     *("'", '"', "';--", "`a`", "<a>", "a\tb", "a\nb", "a\r\nb", "a\0b", "a", "A", "a ", " a", "a.dead", "a:dead"),
     *("é", "e\u0301", "É", "ß", "ss", "☃", "🦆", "日本", "\u202ea", "\ufeffa", "a\u200bb", "None", "null", "0"),
 ]
-"""Names that are changed, or mean something, in one server or another, beside what they would collide with."""
+"""Names with a special meaning in some server, beside names with which they could collide."""
 
 LONG: Final = 1000
 
@@ -36,7 +36,7 @@ async def hostile_topics(ctx: Context) -> None:
         await queue.put(topic, [topic.encode()])
     for topic in named:
         deliveries = await ctx.take(queue, topic, limit=10, wait=ctx.grace)
-        equal([each.body for each in deliveries], [topic.encode()], f"what comes from the topic {topic!r}")
+        equal([each.body for each in deliveries], [topic.encode()], f"the messages of the topic {topic!r}")
         equal(deliveries[0].topic, topic, "the topic of a delivery")
         await queue.ack(deliveries)
 
@@ -55,7 +55,7 @@ async def long_topics(ctx: Context) -> None:
         await queue.put(ctx.own_topic(begin + last), [last.encode()])
     for last in "ab":
         deliveries = await ctx.take(queue, begin + last, limit=10, wait=ctx.grace)
-        equal([each.body for each in deliveries], [last.encode()], f"what comes from the topic that ends in {last!r}")
+        equal([each.body for each in deliveries], [last.encode()], f"the messages of the topic that ends in {last!r}")
 
 
 @rule("QUEUE-TOPIC-03")
@@ -99,7 +99,7 @@ async def topics_apart(ctx: Context) -> None:
     for topic in (first, second):
         letters = await queue.dead(topic, limit=10)
         equal([(each.topic, each.body) for each in letters], [(topic, topic.encode())], "the dead letters of a topic")
-    equal(await queue.drop(first, limit=10), 1, "what drop removed from the one topic")
-    equal(await queue.redrive(first, limit=10), 0, "what redrive found in a topic without dead letters")
-    equal(len(await queue.dead(second, limit=10)), 1, "how many dead letters the other topic has")
-    await ctx.none_left(queue, first, "nothing was redriven on the one topic")
+    equal(await queue.drop(first, limit=10), 1, "the result of drop on one topic")
+    equal(await queue.redrive(first, limit=10), 0, "the result of redrive on a topic without dead letters")
+    equal(len(await queue.dead(second, limit=10)), 1, "the number of dead letters of the other topic")
+    await ctx.none_left(queue, first, "no dead letter of this topic was redriven")

@@ -1,4 +1,4 @@
-"""Rules QUEUE-WAIT and QUEUE-SHARE: when a receive returns, and how receivers share."""
+"""Rules QUEUE-WAIT and QUEUE-SHARE: the wait of a receive, and several receivers."""
 
 from asyncio import TaskGroup, get_running_loop, sleep
 from collections import Counter
@@ -9,7 +9,7 @@ from brrr_core.contract.context import Context
 from brrr_core.contract.registry import rule
 
 WAIT = 0.3
-"""A wait in seconds that is not worth shortening."""
+"""A short wait, in seconds."""
 
 
 @rule("QUEUE-WAIT-01")
@@ -38,11 +38,11 @@ async def returns_early(ctx: Context) -> None:
     """
     queue, topic = await ctx.queue(), ctx.topic()
     for wait in (600.0, inf):
-        async with ctx.within(ctx.grace, "a waiting receive returns when a message comes"), TaskGroup() as tasks:
+        async with ctx.within(ctx.grace, "a waiting receive returns when a message arrives"), TaskGroup() as tasks:
             receiving = tasks.create_task(ctx.take(queue, topic, wait=wait))
-            await sleep(0.05)  # whether it waits by now makes no difference to what must come
+            await sleep(0.05)  # usually enough to be waiting; the result is the same if not
             await queue.put(topic, [b"awaited"])
-        equal([each.body for each in receiving.result()], [b"awaited"], "what the waiting receive gave")
+        equal([each.body for each in receiving.result()], [b"awaited"], "the messages of the waiting receive")
 
 
 @rule("QUEUE-WAIT-03")
@@ -58,7 +58,7 @@ async def returns_empty(ctx: Context) -> None:
     for wait in (0.0, WAIT):
         begun = loop.time()
         async with ctx.within(wait + ctx.grace, f"a receive with wait {wait:g} s returns"):
-            equal(await queue.receive(topic, limit=10, wait=wait), [], "what an empty topic gives")
+            equal(await queue.receive(topic, limit=10, wait=wait), [], "the messages of an empty topic")
         took = loop.time() - begun
         check(took >= 0.9 * wait, f"a receive with wait {wait:g} s returned after {took:.3f} s without a message")
 
@@ -74,8 +74,8 @@ async def does_not_block(ctx: Context) -> None:
     queue, empty, topic = await ctx.queue(), ctx.topic(), ctx.topic()
     async with TaskGroup() as tasks:
         waiting = tasks.create_task(queue.receive(empty, limit=1, wait=600))
-        await sleep(0.05)  # whether it waits by now makes no difference to what must come
-        async with ctx.within(ctx.grace, "operations beside a receive that waits"):
+        await sleep(0.05)  # usually enough to be waiting; the result is the same if not
+        async with ctx.within(ctx.grace, "operations beside a waiting receive"):
             await queue.put(topic, [b"beside"])
             delivery = await ctx.take_one(queue, topic)
             await queue.ack([delivery])
@@ -115,9 +115,9 @@ async def each_gets_one(ctx: Context) -> None:
     bodies = [b"%d" % number for number in range(4)]
     async with ctx.within(2 * ctx.grace, "four receivers get one of four messages each"), TaskGroup() as tasks:
         receivers = [tasks.create_task(ctx.take(queue, topic, wait=600)) for _ in bodies]
-        await sleep(0.05)  # whether they wait by now makes no difference to what must come
+        await sleep(0.05)  # usually enough to be waiting; the result is the same if not
         await queue.put(topic, bodies)
-    same_bodies([each.body for task in receivers for each in task.result()], bodies, "what four receivers got")
+    same_bodies([each.body for task in receivers for each in task.result()], bodies, "the messages of four receivers")
 
 
 @rule("QUEUE-SHARE-02")
@@ -144,9 +144,9 @@ async def consumers_share(ctx: Context) -> None:
     async with ctx.within(4 * ctx.grace, "four consumers take 200 messages"), TaskGroup() as tasks:
         for number in range(4):
             tasks.create_task(consume(number))
-    same_bodies(seen, bodies, "what four consumers got")
+    same_bodies(seen, bodies, "the messages of four consumers")
     if len([share for share in shares.values() if share]) < 4:
-        broken(f"of four consumers that shared 200 messages some got none: {dict(shares)}")
+        broken(f"some of four consumers got none of 200 messages: {dict(shares)}")
 
 
 @rule("QUEUE-SHARE-03", pair=True)
@@ -160,9 +160,9 @@ async def woken_by_other(ctx: Context) -> None:
     one, other, topic = await ctx.queue(), await ctx.queue(), ctx.topic()
     async with ctx.within(ctx.grace, "a receive wakes when another backend puts"), TaskGroup() as tasks:
         receiving = tasks.create_task(ctx.take(one, topic, wait=600))
-        await sleep(0.05)  # whether it waits by now makes no difference to what must come
+        await sleep(0.05)  # usually enough to be waiting; the result is the same if not
         await other.put(topic, [b"from the other"])
-    equal([each.body for each in receiving.result()], [b"from the other"], "what the waiting receive gave")
+    equal([each.body for each in receiving.result()], [b"from the other"], "the messages of the waiting receive")
 
 
 @rule("QUEUE-SHARE-04", pair=True)
@@ -178,11 +178,11 @@ async def two_backends(ctx: Context) -> None:
     await one.put(topic, [b"first", b"second"])
     mine = await ctx.take_one(one, topic)
     theirs = await ctx.take_one(other, topic)
-    same_bodies([mine.body, theirs.body], [b"first", b"second"], "what two backends got")
+    same_bodies([mine.body, theirs.body], [b"first", b"second"], "the messages of two backends")
     await ctx.none_left(other, topic, "both messages are leased")
     await one.release([mine])
     again = await ctx.take_one(other, topic)
-    equal((again.body, again.attempt), (mine.body, 2), "body and attempt of what the other backend released")
+    equal((again.body, again.attempt), (mine.body, 2), "body and attempt of the released message")
 
 
 @rule("QUEUE-SHARE-05", needs="queue.ordered")
@@ -200,7 +200,7 @@ async def ordered(ctx: Context) -> None:
     seen: list[bytes] = []
     while len(seen) < len(bodies):
         found = await ctx.take(queue, topic, limit=7, wait=ctx.grace)
-        check(bool(found), f"only {len(seen)} of {len(bodies)} messages came")
+        check(bool(found), f"only {len(seen)} of {len(bodies)} messages arrived")
         seen += [each.body for each in found]
         await queue.ack(found)
-    equal(seen, bodies, "the order of what came")
+    equal(seen, bodies, "the order of the messages")

@@ -1,4 +1,4 @@
-"""Rules STORE-RACE, STORE-LINEAR, STORE-CANCEL and STORE-DURABLE: many at once, and whoever dies."""
+"""Rules STORE-RACE, STORE-LINEAR, STORE-CANCEL and STORE-DURABLE: concurrency, cancellation and killed processes."""
 
 from asyncio import Barrier, create_task, gather
 from functools import partial
@@ -15,11 +15,11 @@ from brrr_core.contract.registry import rule
 RACERS = 8
 KEYS = 10
 HEAD_START = 0.3
-"""Seconds ahead at which all processes of a race begin."""
+"""Seconds until all processes of a race begin."""
 
 
 async def _stores(ctx: Context, count: int) -> list[Store]:
-    """As many stores: of one backend where a second one would share nothing."""
+    """Return `count` stores: of two backends, or of one if two would share no records."""
     if ctx.target.shared("store"):
         pair = [await ctx.store() for _ in range(2)]
         return [pair[number % 2] for number in range(count)]
@@ -46,8 +46,8 @@ async def one_creator(ctx: Context) -> None:
                 won.append(value)
 
         await gather(*(race(number) for number in range(RACERS)))
-        equal(len(won), 1, f"the number of winners among {RACERS} that create one record")
-        equal(await stores[0].read([key]), won, "what is there after the race")
+        equal(len(won), 1, f"the winners among {RACERS} clients that create one record")
+        equal(await stores[0].read([key]), won, "the record after the race")
 
 
 @rule("STORE-RACE-02")
@@ -70,8 +70,12 @@ async def one_deleter(ctx: Context) -> None:
 
         for delete in (False, True):
             wins = await gather(*(race(number, delete) for number in range(RACERS)))
-            equal(sum(wins), 1, f"the winners among {RACERS} that {'delete' if delete else 'replace'} one record")
-        equal(await stores[0].read([key]), [None], "what is there after the race")
+            equal(
+                sum(wins),
+                1,
+                f"the winners among {RACERS} clients that {'delete' if delete else 'replace'} one record",
+            )
+        equal(await stores[0].read([key]), [None], "the record after the race")
 
 
 @rule("STORE-RACE-03")
@@ -116,7 +120,7 @@ async def one_creating_process(ctx: Context) -> None:
     )
     for key, found, won in zip(keys, await store.read(keys), zip(*results, strict=True), strict=True):
         equal(sum(won), 1, f"the number of processes that created {key.call_hash}")
-        equal(found, b"process %d" % won.index(True), "what is there after the race")
+        equal(found, b"process %d" % won.index(True), "the record after the race")
 
 
 @rule("STORE-RACE-05", needs="store.shared", processes=True)
@@ -205,7 +209,7 @@ async def swap_cancelled(ctx: Context) -> None:
         keys, written = await prepared(), ctx.key()
         ended = await ctx.cancelled(partial(store.swap, [Swap(key, old, new) for key in keys]), point)
         if ended.result is not CANCELLED:
-            equal(await store.read(keys), [new, new], "what is there after swaps that took place")
+            equal(await store.read(keys), [new, new], "the records after successful swaps")
         await ctx.cancelled(partial(store.write, [(written, new)]), point)
         for key in keys:
             await _settled(store, key, old, new)
@@ -213,16 +217,16 @@ async def swap_cancelled(ctx: Context) -> None:
 
 
 async def _settled(store: Store, key: Key, old: bytes | None, new: bytes) -> None:
-    """The record is the old one or the new one, and the next swap of what is read takes place.
+    """Check that the record is the old or the new one, and that a swap which expects the record just read succeeds.
 
-    What was cancelled may take place a little later, and only once: then one swap of the old record fails.
+    The cancelled operation may still be executed a little later, but only once; then one such swap fails.
     """
     for allowed in ((old, new), (new,)):
         (found,) = await store.read([key])
-        check(found in allowed, "after an operation that was cancelled a record is neither the old one nor the new one")
+        check(found in allowed, "a record is neither the old nor the new one after a cancelled operation")
         if (await store.swap([Swap(key, found, b"next")]))[0]:
             return
-    check(False, "a swap of the record that was just read failed twice after an operation that was cancelled")
+    check(False, "a swap that expects the record just read failed twice after a cancelled operation")
 
 
 @rule("STORE-CANCEL-02")
@@ -237,13 +241,13 @@ async def neighbours_unharmed(ctx: Context) -> None:
     store = await ctx.store()
     for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
         keys, other = [ctx.key() for _ in range(7)], ctx.key()
-        async with ctx.within(2 * ctx.grace, "swaps return beside one that is cancelled"):
+        async with ctx.within(2 * ctx.grace, "swaps return beside a cancelled one"):
             swapped = keys.copy()
-            swapped.insert(place, other)  # the first of a batch may be the one that sends it
+            swapped.insert(place, other)  # the first of a batch may be the one that sends the batch
             beside = [create_task(store.swap([Swap(key, None, b"x")])) for key in swapped]
             await ctx.cancel(beside.pop(place), point)
-            equal(await gather(*beside), [[True]] * 7, "the results of swaps beside one that was cancelled")
-        equal(await store.read(keys), [b"x"] * 7, "the records that were created beside a swap that was cancelled")
+            equal(await gather(*beside), [[True]] * 7, "the results of swaps beside a cancelled one")
+        equal(await store.read(keys), [b"x"] * 7, "the records created beside a cancelled swap")
 
 
 @rule("STORE-DURABLE-01", needs="store.durable", processes=True)
@@ -263,4 +267,4 @@ async def survives_death(ctx: Context) -> None:
     await agent.do("create", hashes=[created.call_hash], value=as_text(value), at=0)
     await agent.kill()
     store = await ctx.store()
-    equal(await store.read([written, created]), [value] * 2, "what a dead process had written")
+    equal(await store.read([written, created]), [value] * 2, "the records that a dead process had written")

@@ -1,4 +1,4 @@
-"""Rules STORE-READ, STORE-WRITE, STORE-KEY and STORE-VALUE: records are what was written, under their own keys."""
+"""Rules STORE-READ, STORE-WRITE, STORE-KEY and STORE-VALUE: each key keeps the record that was written."""
 
 from typing import Final, get_args
 
@@ -53,9 +53,9 @@ async def in_order(ctx: Context) -> None:
     store = await ctx.store()
     one, two, absent = ctx.key(), ctx.key(), ctx.key()
     await store.write([(one, b"1"), (two, b"2")])
-    equal(await store.read([two, absent, one, two, absent]), [b"2", None, b"1", b"2", None], "what a read gives")
-    equal(await store.read([absent]), [None], "what a key gives that was never written")
-    equal(await store.read([]), [], "what a read of no keys gives")
+    equal(await store.read([two, absent, one, two, absent]), [b"2", None, b"1", b"2", None], "the result of a read")
+    equal(await store.read([absent]), [None], "the record of a key that was never written")
+    equal(await store.read([]), [], "the result of an empty read")
 
 
 @rule("STORE-READ-02")
@@ -71,11 +71,11 @@ async def own_writes(ctx: Context) -> None:
     for number in range(50):
         old, new = b"old %d" % number, b"new %d" % number
         await store.write([(key, old)])
-        equal(await store.read([key]), [old], "what a read gives after a write")
-        equal(await store.swap([Swap(key, old, new)]), [True], "the result of a swap of what was just read")
-        equal(await store.read([key]), [new], "what a read gives after a swap")
-        equal(await store.swap([Swap(key, new, None)]), [True], "the result of a delete of what was just read")
-        equal(await store.read([key]), [None], "what a read gives after a delete")
+        equal(await store.read([key]), [old], "the record after a write")
+        equal(await store.swap([Swap(key, old, new)]), [True], "the result of a swap that expects the record just read")
+        equal(await store.read([key]), [new], "the record after a swap")
+        equal(await store.swap([Swap(key, new, None)]), [True], "the result of a delete of the record just read")
+        equal(await store.read([key]), [None], "the record after a delete")
 
 
 @rule("STORE-READ-03", pair=True)
@@ -90,13 +90,13 @@ async def others_writes(ctx: Context) -> None:
     for number in range(25):
         for writer, reader in ((one, other), (other, one)):
             old, new = b"old %d" % number, b"new %d" % number
-            equal(await reader.read([key]), [None], "what a read gives before the write")
+            equal(await reader.read([key]), [None], "the record before the write")
             await writer.write([(key, old)])
-            equal(await reader.read([key]), [old], "what a read gives after another backend's write")
+            equal(await reader.read([key]), [old], "the record after another backend's write")
             equal(await writer.swap([Swap(key, old, new)]), [True], "the result of a swap")
-            equal(await reader.read([key]), [new], "what a read gives after another backend's swap")
+            equal(await reader.read([key]), [new], "the record after another backend's swap")
             equal(await reader.swap([Swap(key, new, None)]), [True], "the result of a delete")
-            equal(await writer.read([key]), [None], "what a read gives after another backend's delete")
+            equal(await writer.read([key]), [None], "the record after another backend's delete")
 
 
 @rule("STORE-WRITE-01")
@@ -110,9 +110,9 @@ async def overwrites(ctx: Context) -> None:
     store, one, two = await ctx.store(), ctx.key(), ctx.key()
     await store.write([(one, b"first")])
     await store.write([(one, b"second"), (two, b"third"), (one, b"fourth")])
-    equal(await store.read([one, two]), [b"fourth", b"third"], "what is there after a key was written twice in a batch")
+    equal(await store.read([one, two]), [b"fourth", b"third"], "the records after a key was written twice in a batch")
     await store.write([])
-    equal(await store.read([one, two]), [b"fourth", b"third"], "what is there after an empty batch")
+    equal(await store.read([one, two]), [b"fourth", b"third"], "the records after an empty batch")
 
 
 @rule("STORE-WRITE-02")
@@ -127,18 +127,16 @@ async def many_items(ctx: Context) -> None:
     keys = [ctx.key("call") for _ in range(MANY)]
     values: list[bytes | None] = [b"value %d" % number for number in range(MANY)]
     await store.write([(key, value) for key, value in zip(keys, values, strict=True) if value is not None])
-    check(
-        await store.read(keys) == values, "1,000 values are not read as they were written, in the order of their keys"
-    )
+    check(await store.read(keys) == values, "1,000 values are not read in the order of their keys as they were written")
     order = ctx.random.sample(range(MANY), MANY)
     swaps = [Swap(keys[at], values[at] if at % 2 else b"other", b"new %d" % at) for at in order]
     results = await store.swap(swaps)
     check(results == [bool(at % 2) for at in order], "the results of 1,000 swaps are not in the order of the swaps")
     values = [b"new %d" % at if at % 2 else value for at, value in enumerate(values)]
-    check(await store.read(keys) == values, "1,000 values are not as 500 swaps that took place left them")
+    check(await store.read(keys) == values, "1,000 values are wrong after 500 successful swaps")
     deletes = [Swap(key, value, None) for key, value in zip(keys, values, strict=True)]
-    check(await store.swap(deletes) == [True] * MANY, "1,000 deletes did not all take place")
-    check(await store.read(keys) == [None] * MANY, "1,000 keys that were deleted are not all absent")
+    check(await store.swap(deletes) == [True] * MANY, "some of 1,000 deletes failed")
+    check(await store.read(keys) == [None] * MANY, "some of 1,000 deleted keys are not absent")
 
 
 @rule("STORE-KEY-01")
@@ -156,7 +154,7 @@ async def kinds_apart(ctx: Context) -> None:
     await store.write(list(zip(keys, values, strict=True)))
     equal(await store.read(keys), values, "the records of the three kinds of one hash")
     await store.swap([Swap(keys[0], values[0], None)])
-    equal(await store.read(keys), [None, *values[1:]], "what is left after one of the three was deleted")
+    equal(await store.read(keys), [None, *values[1:]], "the records after one of the three was deleted")
 
 
 @rule("STORE-KEY-02")
@@ -242,10 +240,10 @@ async def too_large_value(ctx: Context) -> None:
     declared = ctx.target.manifest.store
     most = declared.max_value if declared else 0
     if most > LARGEST_REFUSED:
-        raise NotApplicableError(f"a value over the declared {most} bytes is too large to be made")
+        raise NotApplicableError(f"a value larger than the declared {most} bytes is too large for the kit")
     store, one, two = await ctx.store(), ctx.key(), ctx.key()
-    large, what = bytes(most + 1), f"a value of {most + 1} bytes, where {most} are declared,"
+    large, what = bytes(most + 1), f"a value of {most + 1} bytes (declared: {most})"
     refused(await raised(store.write([(one, b"small"), (two, large)])), ValueTooLargeError, f"the write of {what}")
     swaps = [Swap(one, None, b"small"), Swap(two, None, large)]
     refused(await raised(store.swap(swaps)), ValueTooLargeError, f"the swap to {what}")
-    equal(await store.read([one, two]), [None, None], "what is there after batches that were refused")
+    equal(await store.read([one, two]), [None, None], "the records after refused batches")

@@ -1,4 +1,4 @@
-"""Rules STORE-SWAP: compare-and-set, one key at a time."""
+"""Rules STORE-SWAP: compare-and-swap, key by key."""
 
 from brrr_core.backend import Swap
 from brrr_core.contract.checks import equal
@@ -16,8 +16,8 @@ async def creates(ctx: Context) -> None:
     """
     store, key = await ctx.store(), ctx.key()
     equal(await store.swap([Swap(key, None, b"first")]), [True], "the result of creating an absent record")
-    equal(await store.swap([Swap(key, None, b"second")]), [False], "the result of creating a record that is there")
-    equal(await store.read([key]), [b"first"], "the record after a create that failed")
+    equal(await store.swap([Swap(key, None, b"second")]), [False], "the result of creating an existing record")
+    equal(await store.read([key]), [b"first"], "the record after a failed create")
 
 
 @rule("STORE-SWAP-02")
@@ -45,9 +45,9 @@ async def replaces(ctx: Context) -> None:
         None,
     ):
         equal(await store.swap([Swap(key, wrong, b"new")]), [False], f"the result of a swap that expects {wrong!r}")
-    equal(await store.read([key]), [b"01\0Ab"], "the record after swaps that failed")
-    equal(await store.swap([Swap(key, b"01\0Ab", b"new")]), [True], "the result of a swap that expects what is there")
-    equal(await store.read([key]), [b"new"], "the record after a swap that took place")
+    equal(await store.read([key]), [b"01\0Ab"], "the record after failed swaps")
+    equal(await store.swap([Swap(key, b"01\0Ab", b"new")]), [True], "the result of a swap that expects the exact bytes")
+    equal(await store.read([key]), [b"new"], "the record after a successful swap")
 
 
 @rule("STORE-SWAP-03")
@@ -61,12 +61,12 @@ async def deletes(ctx: Context) -> None:
     """
     store, key = await ctx.store(), ctx.key()
     await store.write([(key, b"there")])
-    equal(await store.swap([Swap(key, b"other", None)]), [False], "the result of a delete that expects something else")
-    equal(await store.read([key]), [b"there"], "the record after a delete that failed")
+    equal(await store.swap([Swap(key, b"other", None)]), [False], "the result of a delete that expects other bytes")
+    equal(await store.read([key]), [b"there"], "the record after a failed delete")
     equal(await store.swap([Swap(key, b"there", None)]), [True], "the result of a delete")
     equal(await store.swap([Swap(key, b"there", None)]), [False], "the result of a second delete")
     equal(await store.read([key]), [None], "the record after it was deleted")
-    equal(await store.swap([Swap(key, None, b"again")]), [True], "the result of creating what was deleted")
+    equal(await store.swap([Swap(key, None, b"again")]), [True], "the result of creating a deleted record")
     equal(await store.read([key]), [b"again"], "the record after it was created again")
 
 
@@ -85,7 +85,7 @@ async def empty_is_present(ctx: Context) -> None:
     )
     equal(await store.swap([Swap(key, None, b"")]), [True], "the result of creating an empty record")
     equal(await store.read([key]), [b""], "an empty record")
-    equal(await store.swap([Swap(key, None, b"x")]), [False], "the result of expecting nothing of an empty record")
+    equal(await store.swap([Swap(key, None, b"x")]), [False], "the result of expecting no record if it is empty")
     equal(await store.swap([Swap(key, b"", b"x")]), [True], "the result of expecting an empty value of an empty record")
     equal(await store.swap([Swap(key, b"x", b"")]), [True], "the result of setting a record to the empty value")
     equal(await store.read([key]), [b""], "a record that was set to the empty value")
