@@ -19,7 +19,7 @@ from brrr_core.wire import Call
 __all__ = ["MsgspecCodec"]
 
 
-class _Mixed(Struct, forbid_unknown_fields=True):
+class _KeywordPayload(Struct, forbid_unknown_fields=True):
     """The payload of a call with keyword arguments."""
 
     args: list[Raw]
@@ -107,7 +107,7 @@ class MsgspecCodec(Codec):
                 "the same codec. A stored value never changes.",
             ) from error
 
-    _payload_type: ClassVar[Any] = list[Raw] | _Mixed
+    _payload_type: ClassVar[Any] = list[Raw] | _KeywordPayload
 
     @abstractmethod
     def _identity(self, task_name: bytes, payload: bytes) -> bytes:
@@ -120,7 +120,7 @@ class MsgspecCodec(Codec):
 
     def _bind(self, signature: TaskSignature, call: Call, payload: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """Return the positional and the keyword arguments for the task, from the decoded payload."""
-        if type(payload) is _Mixed:
+        if type(payload) is _KeywordPayload:
             return signature.bind(call.task_name, payload.args, payload.kwargs)
         return signature.bind(call.task_name, payload, {})
 

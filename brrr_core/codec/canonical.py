@@ -96,7 +96,7 @@ class CanonicalForm(ABC):
         """Choose the rule for the values of a class, and keep it."""
         rule: Callable[[Any], object]
         if is_model(kind):
-            rule = self.model(kind)
+            rule = self.model_rule(kind)
         elif issubclass(kind, Enum):
             rule = self._member
         elif kind is float:
@@ -120,16 +120,16 @@ class CanonicalForm(ABC):
             # For attrs classes, msgspec omits private fields and writes attributes that are not fields.
             rule = partial(self._fields, names, not dataclasses.is_dataclass(kind))
         else:
-            rule = self.other(kind)
+            rule = self.other_rule(kind)
         self._rules[kind] = rule
         return rule
 
-    def model(self, kind: type[Any]) -> Callable[[Any], object]:
+    def model_rule(self, kind: type[Any]) -> Callable[[Any], object]:
         """Return the rule for a class that pydantic validates: it refuses such values."""
         del kind
         return _refuse_model
 
-    def other(self, kind: type[Any]) -> Callable[[Any], object]:
+    def other_rule(self, kind: type[Any]) -> Callable[[Any], object]:
         """Return the rule for any other class: its values pass unchanged, and msgspec accepts or refuses them."""
         del kind
         return _unchanged

@@ -27,17 +27,17 @@ class PydanticResultForm(ResultForm):
         self._in_model = in_model
         self._inside = self if in_model else type(self)(encode, in_model=True)
 
-    def model(self, kind: type[Any]) -> Callable[[Any], object]:
-        """See `CanonicalForm.model`."""
+    def model_rule(self, kind: type[Any]) -> Callable[[Any], object]:
+        """See `CanonicalForm.model_rule`."""
         adapter: TypeAdapter[Any] = TypeAdapter(kind)
         if fault := _mismatch(adapter.core_schema):
             return partial(_refuse, fault)
         return partial(self._dump, adapter)
 
-    def other(self, kind: type[Any]) -> Callable[[Any], object]:
-        """See `CanonicalForm.other`."""
+    def other_rule(self, kind: type[Any]) -> Callable[[Any], object]:
+        """See `CanonicalForm.other_rule`."""
         if issubclass(kind, NATIVE):
-            return super().other(kind)
+            return super().other_rule(kind)
         if issubclass(kind, (bytes, bytearray)):
             return _text if self._in_model else partial(_refuse, BYTES)
         if issubclass(kind, (SecretStr, SecretBytes)):
@@ -49,7 +49,7 @@ class PydanticResultForm(ResultForm):
         try:
             return partial(self._dump_leaf, TypeAdapter(kind))
         except PydanticUserError:  # pydantic does not know the type: let the encoder refuse it
-            return super().other(kind)
+            return super().other_rule(kind)
 
     def _dump(self, adapter: TypeAdapter[Any], value: object) -> object:
         return self._inside(adapter.dump_python(value, by_alias=True, round_trip=True, warnings="error"))
