@@ -7,7 +7,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendRefusedError, BackendUnavailableError
-from brrr_redis.slots import slot_of
+from brrr_redis.client.slots import slot_of
 from tests.support.polling import until
 from tests.support.redis_servers import Cluster, valkey_program
 

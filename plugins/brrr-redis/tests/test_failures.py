@@ -11,7 +11,7 @@ import redis
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError
-from brrr_redis.slots import slot_of
+from brrr_redis.client.slots import slot_of
 from tests.support.polling import until
 from tests.support.redis_servers import Server, redis_program, valkey_program
 

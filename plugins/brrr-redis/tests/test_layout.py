@@ -4,9 +4,9 @@ import pytest
 
 from brrr_core.backend import Key
 from brrr_core.errors import ArgumentError, OptionError
+from brrr_redis.client.slots import slot_of, tag_of
 from brrr_redis.layout import Layout
 from brrr_redis.options import RedisOptions
-from brrr_redis.slots import slot_of, tag_of
 
 HOSTILE = [
     *("a", "{a}", "{a}b", "{a}c", "b{a}", "{}", "{}a", "{a", "a}", "}{", "}a{", "{{a}}", "{{a}", "{a}}", "a{}b{c}"),

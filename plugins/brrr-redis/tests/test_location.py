@@ -5,30 +5,30 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BrrrError, OptionError, UrlError
 from brrr_core.plugins import parse_url
-from brrr_redis.location import Location, Shape, location_of
+from brrr_redis.location import Location, Topology, parse_location
 from brrr_redis.options import RedisOptions
 
 
 def read(url, **options):
-    return location_of(parse_url(url).url, RedisOptions(**options))
+    return parse_location(parse_url(url).url, RedisOptions(**options))
 
 
 @pytest.mark.parametrize(
     ("url", "options", "expected"),
     [
-        ("redis://localhost", {}, Location(Shape.SINGLE, (("localhost", 6379),), "", 0, False)),
-        ("redis://", {}, Location(Shape.SINGLE, (("localhost", 6379),), "", 0, False)),
-        ("redis://u:p@h:1/3", {}, Location(Shape.SINGLE, (("h", 1),), "", 3, False)),
-        ("redis://h?db=3", {"db": 3}, Location(Shape.SINGLE, (("h", 6379),), "", 3, False)),
-        ("redis://[::1]:7", {}, Location(Shape.SINGLE, (("::1", 7),), "", 0, False)),
-        ("valkey://h", {}, Location(Shape.SINGLE, (("h", 6379),), "", 0, False)),
-        ("rediss://h", {}, Location(Shape.SINGLE, (("h", 6379),), "", 0, True)),
-        ("valkey://h", {"tls": True}, Location(Shape.SINGLE, (("h", 6379),), "", 0, True)),
-        ("redis+unix:///run/r.sock", {"db": 2}, Location(Shape.SINGLE, (("/run/r.sock", 0),), "", 2, False)),
-        ("redis+cluster://a,b:2", {}, Location(Shape.CLUSTER, (("a", 6379), ("b", 2)), "", 0, False)),
-        ("redis+cluster://a", {"tls": True}, Location(Shape.CLUSTER, (("a", 6379),), "", 0, True)),
-        ("redis+sentinel://a,b:2/jobs", {}, Location(Shape.SENTINEL, (("a", 26379), ("b", 2)), "jobs", 0, False)),
-        ("redis+sentinel://a/jobs/4", {}, Location(Shape.SENTINEL, (("a", 26379),), "jobs", 4, False)),
+        ("redis://localhost", {}, Location(Topology.SINGLE, (("localhost", 6379),), "", 0, False)),
+        ("redis://", {}, Location(Topology.SINGLE, (("localhost", 6379),), "", 0, False)),
+        ("redis://u:p@h:1/3", {}, Location(Topology.SINGLE, (("h", 1),), "", 3, False)),
+        ("redis://h?db=3", {"db": 3}, Location(Topology.SINGLE, (("h", 6379),), "", 3, False)),
+        ("redis://[::1]:7", {}, Location(Topology.SINGLE, (("::1", 7),), "", 0, False)),
+        ("valkey://h", {}, Location(Topology.SINGLE, (("h", 6379),), "", 0, False)),
+        ("rediss://h", {}, Location(Topology.SINGLE, (("h", 6379),), "", 0, True)),
+        ("valkey://h", {"tls": True}, Location(Topology.SINGLE, (("h", 6379),), "", 0, True)),
+        ("redis+unix:///run/r.sock", {"db": 2}, Location(Topology.SINGLE, (("/run/r.sock", 0),), "", 2, False)),
+        ("redis+cluster://a,b:2", {}, Location(Topology.CLUSTER, (("a", 6379), ("b", 2)), "", 0, False)),
+        ("redis+cluster://a", {"tls": True}, Location(Topology.CLUSTER, (("a", 6379),), "", 0, True)),
+        ("redis+sentinel://a,b:2/jobs", {}, Location(Topology.SENTINEL, (("a", 26379), ("b", 2)), "jobs", 0, False)),
+        ("redis+sentinel://a/jobs/4", {}, Location(Topology.SENTINEL, (("a", 26379),), "jobs", 4, False)),
     ],
 )
 def test_what_urls_mean(url, options, expected):

@@ -158,11 +158,11 @@ async def test_a_receiver_that_is_cancelled_hands_its_turn_on(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as backend:
         first, second = (asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(2))
         await until(lambda: blocked(valkey) == 1)
-        watch = backend.queue._watches.get(KEYS)
-        assert len(watch._waiting) == 2
+        wait_queue = backend.queue._wait_queues.get(KEYS)
+        assert len(wait_queue._waiting) == 2
         valkey.do("RPUSH", KEYS.inbox, b"x")  # it wakes nobody
 
-        watch.wake()
+        wait_queue.wake()
         first.cancel()
 
         async with asyncio.timeout(5):
@@ -176,7 +176,7 @@ async def test_the_turn_of_a_receiver_that_is_cancelled_goes_to_another_process_
         await until(lambda: blocked(valkey) == 2)
         valkey.do("RPUSH", KEYS.inbox, b"x")  # as the wait of the first one moved it
 
-        one.queue._watches.get(KEYS).wake()
+        one.queue._wait_queues.get(KEYS).wake()
         cancelled.cancel()
 
         async with asyncio.timeout(5):
@@ -354,11 +354,11 @@ async def test_many_leases_that_run_out_together_all_come_back(url):
 async def test_receive_whose_watch_is_cancelled_from_outside_raises_and_the_next_one_waits(backend, turns):
     queue = backend.queue
     waiting = asyncio.create_task(queue.receive("jobs", limit=1, wait=600))
-    await until(lambda: queue._watches._watches)
+    await until(lambda: queue._wait_queues._wait_queues)
     for _ in range(turns):
         await asyncio.sleep(0)
-    (watch,) = queue._watches._watches.values()
-    watch._task.cancel()
+    (wait_queue,) = queue._wait_queues._wait_queues.values()
+    wait_queue._task.cancel()
 
     async with asyncio.timeout(30):
         with pytest.raises(BackendClosedError, match="cancelled from outside"):

@@ -65,7 +65,7 @@ async def test_a_sentinel_that_is_behind_is_not_believed(watched):
     """It names the primary of before, which has become a replica."""
     primary, replica, sentinel = watched
     async with brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs") as backend:
-        address = await backend._client.routes.address(b"")
+        address = await backend._client.router.address(b"")
     assert address.port == primary.port
     sentinel.kill()
     replica.do("REPLICAOF", "NO", "ONE")

@@ -6,7 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Delivery, Key
-from brrr_redis.receipts import Receipt
+from brrr_redis.queue import Receipt
 from tests.support.redis_servers import until
 
 TOPIC = "jobs"

@@ -1,16 +1,16 @@
 """The backend class of all schemes: connects, and puts the roles on the connection."""
 
 from brrr_core.backend import Backend, BackendUrl, Roles
-from brrr_redis.client import Client
-from brrr_redis.cluster import ClusterRoutes
-from brrr_redis.dialling import Dialler
+from brrr_redis.client.client import Client
+from brrr_redis.client.cluster import ClusterRouter
+from brrr_redis.client.login import Connector
+from brrr_redis.client.pool import ConnectionPool
+from brrr_redis.client.routing import Router, SentinelRouter, SingleServerRouter
+from brrr_redis.client.servers import check_servers, describe
 from brrr_redis.layout import Layout
-from brrr_redis.links import Links
-from brrr_redis.location import Shape, location_of
+from brrr_redis.location import Topology, parse_location
 from brrr_redis.options import RedisOptions
 from brrr_redis.queue import RedisQueue
-from brrr_redis.routes import Routes, SentinelRoutes, SingleRoutes
-from brrr_redis.servers import check_servers, describe
 from brrr_redis.store import RedisCache, RedisStore
 
 __all__ = ["RedisBackend"]
@@ -34,7 +34,7 @@ class RedisBackend(Backend):
         self._url = url
         self._options = RedisOptions() if options is None else options
         self.retry_for = self._options.retry_for
-        self._location = location_of(url, self._options)
+        self._location = parse_location(url, self._options)
         self._client: Client | None = None
         self._queue: RedisQueue | None = None
 
@@ -76,12 +76,12 @@ class RedisBackend(Backend):
             await client.close()
 
     def _make_client(self) -> Client:
-        return Client(self._make_routes(), str(self._location), retry_for=self._options.retry_for)
+        return Client(self._make_router(), str(self._location), retry_for=self._options.retry_for)
 
-    def _make_routes(self) -> Routes:
+    def _make_router(self) -> Router:
         url, options, location = self._url, self._options, self._location
-        links = Links(
-            Dialler(
+        pool = ConnectionPool(
+            Connector(
                 options,
                 username=url.username,
                 password=url.password,
@@ -89,15 +89,15 @@ class RedisBackend(Backend):
                 tls=location.tls,
             )
         )
-        if location.shape is Shape.CLUSTER:
-            return ClusterRoutes(links, location.addresses)
-        if location.shape is Shape.SENTINEL:
-            watchers = Dialler(
+        if location.topology is Topology.CLUSTER:
+            return ClusterRouter(pool, location.addresses)
+        if location.topology is Topology.SENTINEL:
+            sentinel_connector = Connector(
                 options,
                 username=options.sentinel_username,
                 password=options.sentinel_password,
                 database=0,
                 tls=location.tls,
             )
-            return SentinelRoutes(links, location.addresses, location.service, watchers)
-        return SingleRoutes(links, location.addresses[0])
+            return SentinelRouter(pool, location.addresses, location.service, sentinel_connector)
+        return SingleServerRouter(pool, location.addresses[0])

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from brrr_core.backend import Key
 from brrr_core.backend.checks import check_topic
 from brrr_core.errors import ArgumentError
-from brrr_redis.slots import tag_of
+from brrr_redis.client.slots import tag_of
 
 __all__ = ["Layout", "TopicKeys", "encoded"]
 

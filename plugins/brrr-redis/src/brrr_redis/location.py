@@ -8,7 +8,7 @@ from brrr_core.backend import BackendUrl
 from brrr_core.errors import OptionError, UrlError
 from brrr_redis.options import RedisOptions
 
-__all__ = ["Address", "Location", "Shape", "location_of"]
+__all__ = ["Address", "Location", "Topology", "parse_location"]
 
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
@@ -27,7 +27,7 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Shape(Enum):
+class Topology(Enum):
     """How the servers behind a URL belong together."""
 
     SINGLE = "one server"
@@ -40,14 +40,14 @@ class Location:
     """What a URL and its options say about servers.
 
     Attributes:
-        shape: How they belong together.
+        topology: How they belong together.
         addresses: The server; some of the cluster's; or the sentinels.
         service: What the sentinels call the servers.
         database: The number of the database.
         tls: Whether to use TLS.
     """
 
-    shape: Shape
+    topology: Topology
     addresses: tuple[Address, ...]
     service: str
     database: int
@@ -57,33 +57,33 @@ class Location:
         return ",".join(map(str, self.addresses))
 
 
-def location_of(url: BackendUrl, options: RedisOptions) -> Location:
+def parse_location(url: BackendUrl, options: RedisOptions) -> Location:
     """Read a URL of any of the schemes.
 
     Raises:
         UrlError: It names too much or too little.
         OptionError: An option does not fit the scheme.
     """
-    shape = {"redis+cluster": Shape.CLUSTER, "redis+sentinel": Shape.SENTINEL}.get(url.scheme, Shape.SINGLE)
+    topology = {"redis+cluster": Topology.CLUSTER, "redis+sentinel": Topology.SENTINEL}.get(url.scheme, Topology.SINGLE)
     tls = options.tls or url.scheme == "rediss"
     _check_tls(url, options, tls=tls)
     if url.scheme == "redis+unix":
         if url.hosts or len(url.path) < 2:
             _refuse(url, "names no socket", "Write three slashes before its path, as in redis+unix:///run/redis.sock")
-        return Location(shape, (Address(url.path, SOCKET),), "", options.db or 0, tls=False)
+        return Location(topology, (Address(url.path, SOCKET),), "", options.db or 0, tls=False)
     service, path = "", url.path.strip("/")
-    if shape is Shape.SENTINEL:
+    if topology is Topology.SENTINEL:
         service, _, path = path.partition("/")
         if not service or not url.hosts:
             _refuse(url, "names no service", "Write redis+sentinel://HOST,HOST/SERVICE")
-    elif len(url.hosts) > 1 and shape is Shape.SINGLE:
+    elif len(url.hosts) > 1 and topology is Topology.SINGLE:
         _refuse(url, "names several hosts", "Write redis+cluster: for a cluster, redis+sentinel: for sentinels")
-    port = SENTINEL_PORT if shape is Shape.SENTINEL else PORT
+    port = SENTINEL_PORT if topology is Topology.SENTINEL else PORT
     addresses = tuple(Address(host, given or port) for host, given in url.hosts) or (Address("localhost", port),)
     database = _database(url, path, options)
-    if shape is Shape.CLUSTER and database:
+    if topology is Topology.CLUSTER and database:
         _refuse(url, f"names database {database}", "A cluster has database 0 only")
-    return Location(shape, addresses, service, database, tls)
+    return Location(topology, addresses, service, database, tls)
 
 
 def _database(url: BackendUrl, path: str, options: RedisOptions) -> int:

@@ -6,10 +6,10 @@ from typing import Final
 from brrr_core.backend import Cache, Key, Store, Swap
 from brrr_core.backend.checks import check_values
 from brrr_core.errors import ArgumentError
-from brrr_redis.client import Client
-from brrr_redis.commands import Command, call, command
+from brrr_redis.client.client import Client
+from brrr_redis.client.commands import Command, command, script_command
+from brrr_redis.client.connection import Reply
 from brrr_redis.layout import Layout
-from brrr_redis.link import Reply
 from brrr_redis.options import MAX_VALUE
 from brrr_redis.scripts import INCREMENT, SWAP, WRITE
 
@@ -36,9 +36,9 @@ class RedisStore(Store):
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Look keys up."""
         names = [self._layout.record(key) for key in keys]
-        groups = [[names[place] for place in places] for places in self._client.routes.groups(names)] if names else []
+        groups = [[names[place] for place in places] for places in self._client.router.groups(names)] if names else []
         commands = [command(group[0], "MGET", *group, repeat=True) for group in groups]
-        return await self._gathered(names, commands)
+        return await self._in_order(names, commands)
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
         """Set keys.
@@ -49,11 +49,13 @@ class RedisStore(Store):
         check_values((value for _, value in items), MAX_VALUE)
         names = [self._layout.record(key) for key, _ in items]
         commands: list[Command] = []
-        for places in self._client.routes.groups(names) if names else ():
+        for places in self._client.router.groups(names) if names else ():
             safe = all(items[place][0].kind == "call" for place in places)
             if self._ttl and not safe:
-                marked = [mark for place in places for mark in (self._life(items[place][0]), items[place][1])]
-                commands.append(call(WRITE, [names[place] for place in places], *marked, again=None))
+                marked = [mark for place in places for mark in (self._ttl_of(items[place][0]), items[place][1])]
+                commands.append(
+                    script_command(WRITE, [names[place] for place in places], *marked, retry_arguments=None)
+                )
             else:
                 words = (word for place in places for word in (names[place], items[place][1]))
                 commands.append(command(names[places[0]], "MSET", *words, repeat=safe))
@@ -64,22 +66,22 @@ class RedisStore(Store):
         check_values((new for _, _, new in swaps), MAX_VALUE)
         names = [self._layout.record(key) for key, _, _ in swaps]
         commands: list[Command] = []
-        for places in self._client.routes.groups(names) if names else ():
+        for places in self._client.router.groups(names) if names else ():
             marked = [
                 mark
                 for key, expected, new in (swaps[place] for place in places)
-                for mark in (self._life(key), _marked(expected), _marked(new))
+                for mark in (self._ttl_of(key), _encode_optional(expected), _encode_optional(new))
             ]
-            commands.append(call(SWAP, [names[place] for place in places], *marked, again=None))
-        finished = [self._layout.record(Key("call", key.call_hash)) for key, _, _ in swaps if self._life(key)]
+            commands.append(script_command(SWAP, [names[place] for place in places], *marked, retry_arguments=None))
+        finished = [self._layout.record(Key("call", key.call_hash)) for key, _, _ in swaps if self._ttl_of(key)]
         ends = [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in finished]
-        return [done == 1 for done in await self._gathered(names, commands, ends)]
+        return [done == 1 for done in await self._in_order(names, commands, ends)]
 
-    def _life(self, key: Key) -> int:
+    def _ttl_of(self, key: Key) -> int:
         """Milliseconds after which a record expires, 0 for never."""
         return self._ttl if key.kind == "value" else 0
 
-    async def _gathered(
+    async def _in_order(
         self, names: Sequence[bytes], commands: Sequence[Command], others: Sequence[Command] = ()
     ) -> list[Reply]:
         """The answers to commands about `groups` of the names, in the order of the names. Sends `others` with them."""
@@ -87,7 +89,7 @@ class RedisStore(Store):
         if len(answers) == 1:
             return list(answers[0])
         found: list[Reply] = [None] * len(names)
-        for places, answer in zip(self._client.routes.groups(names) if names else (), answers, strict=True):
+        for places, answer in zip(self._client.router.groups(names) if names else (), answers, strict=True):
             for place, each in zip(places, answer, strict=True):
                 found[place] = each
         return found
@@ -118,9 +120,9 @@ class RedisCache(Cache):
                 raise ArgumentError(f"{amount} for counter {name!r} has more than 64 bits", remedy="Count by less.")
         counters = list(amounts)
         names = [self._layout.counter(name) for name in counters]
-        groups = list(self._client.routes.groups(names)) if names else []
+        groups = list(self._client.router.groups(names)) if names else []
         commands = [
-            call(
+            script_command(
                 INCREMENT,
                 [names[place] for place in places],
                 self._ttl,
@@ -137,6 +139,6 @@ class RedisCache(Cache):
         return {name: counts[name] for name in counters}
 
 
-def _marked(value: bytes | None) -> bytes:
+def _encode_optional(value: bytes | None) -> bytes:
     """How the script is told of a value, or of its absence."""
     return b"-" if value is None else b"+" + value

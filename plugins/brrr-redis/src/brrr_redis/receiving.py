@@ -14,32 +14,32 @@ from typing import Final
 
 from brrr_core.backend import cancelled_from_outside
 from brrr_core.errors import BackendClosedError
-from brrr_redis.client import FIRST_PAUSE, Client
-from brrr_redis.failures import closed
+from brrr_redis.client.client import FIRST_PAUSE_SECONDS, Client
+from brrr_redis.client.connection import PipelinedConnection
+from brrr_redis.client.errors import closed_error
 from brrr_redis.layout import TopicKeys
-from brrr_redis.link import Link
 
-__all__ = ["Watch", "Watches"]
+__all__ = ["WaitQueue", "WaitQueues"]
 
-BLOCK: Final = 10.0
+BLOCK_SECONDS: Final = 10.0
 """Seconds that one command blocks. A connection that is dead without a sign is noticed after this and a timeout."""
 
-LINGER: Final = 30.0
+IDLE_SECONDS: Final = 30.0
 """Seconds that a connection is kept while nobody waits."""
 
-ROUNDING: Final = 0.002
+ROUNDING_SECONDS: Final = 0.002
 """Seconds that a look is put off after something falls due: the server counts whole milliseconds."""
 
 
-class Watch:
+class WaitQueue:
     """The receivers of one topic that wait, and what wakes them.
 
     Args:
         keys: The topic's keys.
         client: Runs the commands.
         sweep: Seconds between two looks at what others know.
-        give_back: Puts what was moved for a receiver that is gone where it was.
-        idle: Called when nobody has waited for long, and the watch has ended.
+        unclaim: Puts what was moved for a receiver that is gone where it was.
+        idle: Called when nobody has waited for long, and the wait_queue has ended.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Watch:
         client: Client,
         *,
         sweep: float,
-        give_back: Callable[[TopicKeys], None],
+        unclaim: Callable[[TopicKeys], None],
         idle: Callable[[], None],
     ) -> None:
         self._keys = keys
         self._client = client
         self._sweep = sweep
-        self._give_back = give_back
+        self._unclaim = unclaim
         self._idle = idle
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._waiting: deque[Future[None]] = deque()
@@ -75,7 +75,7 @@ class Watch:
             BackendClosedError: The backend was closed.
         """
         if self._closed:
-            raise closed()
+            raise closed_error()
         turn: Future[None] = self._loop.create_future()
         self._waiting.append(turn)
         self._wanted.set()
@@ -87,12 +87,12 @@ class Watch:
             pass
         except CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None and not self.wake():
-                self._give_back(self._keys)  # the turn was this receiver's, and nobody else here can use it
+                self._unclaim(self._keys)  # the turn was this receiver's, and nobody else here can use it
             raise
         finally:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            self._rest_if_alone()
+            self._rest_if_empty()
 
     def wake(self) -> bool:
         """Give the turn to the receiver that has waited longest. Whether there is one."""
@@ -102,14 +102,14 @@ class Watch:
             if not turn.done():
                 turn.set_result(None)
                 woken = True
-        self._rest_if_alone()
+        self._rest_if_empty()
         return woken
 
     def expect(self, due_in: float | None) -> None:
         """Have a receiver look when something falls due."""
         if not self._waiting:
             return
-        seconds = self._sweep if due_in is None else min(self._sweep, due_in + ROUNDING)
+        seconds = self._sweep if due_in is None else min(self._sweep, due_in + ROUNDING_SECONDS)
         at = self._loop.time() + seconds
         if self._timer is None or at < self._timer.when():
             self._stop_timer()
@@ -117,7 +117,7 @@ class Watch:
 
     async def close(self) -> None:
         """End every wait with `BackendClosedError`, and the connection."""
-        self._fail(closed)
+        self._fail(closed_error)
         self._task.cancel()
         await asyncio.wait({self._task})
 
@@ -141,7 +141,7 @@ class Watch:
         self.wake()
         self.expect(None)  # for the others, if the one that looks takes long
 
-    def _rest_if_alone(self) -> None:
+    def _rest_if_empty(self) -> None:
         if not self._waiting:
             self._wanted.clear()
             self._stop_timer()
@@ -152,92 +152,94 @@ class Watch:
             self._timer = None
 
     async def _run(self) -> None:
-        link: Link | None = None
-        pause = FIRST_PAUSE
+        connection: PipelinedConnection | None = None
+        pause = FIRST_PAUSE_SECONDS
         try:
-            while await self._somebody_waits():
+            while await self._has_receivers():
                 try:
-                    link = link or await self._client.blocking_link(self._keys.ready, patience=BLOCK)
-                    await self._block(link)
-                    pause = FIRST_PAUSE
+                    connection = connection or await self._client.blocking_connection(
+                        self._keys.ready, extra_timeout=BLOCK_SECONDS
+                    )
+                    await self._block(connection)
+                    pause = FIRST_PAUSE_SECONDS
                 except BackendClosedError:
                     return
                 except Exception:  # noqa: BLE001 - receivers look by the timer, and tell what is wrong
-                    if link is not None:
-                        self._client.routes.links.end(link)
-                        link = None
-                    self._client.routes.doubt(None)
+                    if connection is not None:
+                        self._client.router.pool.discard(connection)
+                        connection = None
+                    self._client.router.invalidate(None)
                     pause = await self._client.pause(pause)
         except BackendClosedError:
             pass
         finally:
-            if link is not None:
-                self._client.routes.links.end(link)
+            if connection is not None:
+                self._client.router.pool.discard(connection)
             self._closed = True
             self._idle()
 
-    async def _block(self, link: Link) -> None:
-        """Wait for one message, and give somebody the turn. Raises what is wrong with the link."""
+    async def _block(self, connection: PipelinedConnection) -> None:
+        """Wait for one message, and give somebody the turn. Raises what is wrong with the connection."""
         ready, inbox = self._keys.ready, self._keys.inbox
-        moved = await link.ask(("BLMOVE", ready, inbox, "LEFT", "RIGHT", BLOCK))
+        moved = await connection.send(("BLMOVE", ready, inbox, "LEFT", "RIGHT", BLOCK_SECONDS))
         if isinstance(moved, Exception):
             raise moved
         if moved is not None and not self.wake():
             # Nobody here waits any more: put the message where it was, which wakes somebody elsewhere.
-            self._give_back(self._keys)
+            self._unclaim(self._keys)
 
-    async def _somebody_waits(self) -> bool:
+    async def _has_receivers(self) -> bool:
         """Wait until somebody waits; false when nobody has for long."""
         try:
-            async with asyncio.timeout(LINGER):
+            async with asyncio.timeout(IDLE_SECONDS):
                 await self._wanted.wait()
         except TimeoutError:
             return self._wanted.is_set()
         return True
 
 
-class Watches:
-    """The watches of one backend, a topic each.
+class WaitQueues:
+    """The wait_queues of one backend, a topic each.
 
     Args:
         client: Runs their commands.
         sweep: Seconds between two looks at what others know.
-        give_back: Puts what was moved for a receiver that is gone where it was.
+        unclaim: Puts what was moved for a receiver that is gone where it was.
     """
 
-    def __init__(self, client: Client, *, sweep: float, give_back: Callable[[TopicKeys], None]) -> None:
+    def __init__(self, client: Client, *, sweep: float, unclaim: Callable[[TopicKeys], None]) -> None:
         self._client = client
         self._sweep = sweep
-        self._give_back = give_back
-        self._watches: dict[TopicKeys, Watch] = {}
+        self._unclaim = unclaim
+        self._wait_queues: dict[TopicKeys, WaitQueue] = {}
         self._closed = False
 
-    def get(self, keys: TopicKeys) -> Watch | None:
-        """The watch of a topic, where somebody waits or has waited."""
-        return self._watches.get(keys)
+    def get(self, keys: TopicKeys) -> WaitQueue | None:
+        """The wait_queue of a topic, where somebody waits or has waited."""
+        return self._wait_queues.get(keys)
 
-    def of(self, keys: TopicKeys) -> Watch:
-        """The watch of a topic, made if need be. Raises `BackendClosedError`."""
+    def of(self, keys: TopicKeys) -> WaitQueue:
+        """The wait_queue of a topic, made if need be. Raises `BackendClosedError`."""
         if self._closed:
-            raise closed()
-        watch = self._watches.get(keys)
-        if watch is None:
-            watch = self._watches[keys] = Watch(
+            raise closed_error()
+        wait_queue = self._wait_queues.get(keys)
+        if wait_queue is None:
+            wait_queue = self._wait_queues[keys] = WaitQueue(
                 keys,
                 self._client,
                 sweep=self._sweep,
-                give_back=self._give_back,
+                unclaim=self._unclaim,
                 idle=lambda: self._forget(keys),
             )
-        return watch
+        return wait_queue
 
     async def close(self) -> tuple[TopicKeys, ...]:
         """End every wait with `BackendClosedError`. The topics for which the server may have moved something."""
         self._closed = True
-        watches = dict(self._watches)
-        for watch in watches.values():
-            await watch.close()
-        return tuple(watches)
+        wait_queues = dict(self._wait_queues)
+        for wait_queue in wait_queues.values():
+            await wait_queue.close()
+        return tuple(wait_queues)
 
     def _forget(self, keys: TopicKeys) -> None:
-        self._watches.pop(keys, None)
+        self._wait_queues.pop(keys, None)

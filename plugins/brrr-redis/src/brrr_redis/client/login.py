@@ -7,17 +7,17 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 
 from brrr_core.backend import Secret
 from brrr_core.errors import BackendError
-from brrr_redis.link import Link
+from brrr_redis.client.connection import PipelinedConnection
 from brrr_redis.location import SOCKET, Address
 from brrr_redis.options import RedisOptions
 
-__all__ = ["Dialler"]
+__all__ = ["Connector"]
 
 
-class Dialler:
-    """Opens links with one login to one database.
+class Connector:
+    """Opens pool with one login to one database.
 
-    What redis-py does by itself is switched off: a link has timeouts and retries of its own, and redis-py's five
+    What redis-py does by itself is switched off: a connection has timeouts and retries of its own, and redis-py's five
     seconds for any answer would cut every blocking command.
 
     Args:
@@ -46,26 +46,26 @@ class Dialler:
                     f"the file {path} of the option {name} cannot be read", remedy="Check its name and who may read it."
                 )
 
-    async def dial(self, address: Address, *, patience: float = 0) -> Link:
-        """Open a link.
+    async def connect(self, address: Address, *, extra_timeout: float = 0) -> PipelinedConnection:
+        """Open a connection.
 
         Args:
             address: The server.
-            patience: Seconds that an answer may take beyond the option `timeout`, for commands that block.
+            extra_timeout: Seconds that an answer may take beyond the option `timeout`, for commands that block.
 
         Raises:
             RedisError: There is no connection, or the server refuses the login.
             TimeoutError: It takes too long.
         """
         options = self._options
-        return await Link.open(
-            self._connection(address),
+        return await PipelinedConnection.open(
+            self._transport(address),
             address,
-            timeout=options.timeout + patience,
+            timeout=options.timeout + extra_timeout,
             connect_timeout=options.connect_timeout,
         )
 
-    def _connection(self, address: Address) -> AbstractConnection:
+    def _transport(self, address: Address) -> AbstractConnection:
         settings: dict[str, Any] = {
             "username": self._username,
             "password": None if self._password is None else self._password.reveal(),

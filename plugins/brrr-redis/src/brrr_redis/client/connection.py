@@ -16,31 +16,31 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
-from brrr_redis.commands import Words
-from brrr_redis.failures import LinkClosedError, Lost, clean
+from brrr_redis.client.commands import Words
+from brrr_redis.client.errors import ConnectionClosedError, NoReplyError, redact
 from brrr_redis.location import Address
 
-__all__ = ["Link", "Reply"]
+__all__ = ["PipelinedConnection", "Reply"]
 
 pack = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] - a stub for one word
 
 Reply: TypeAlias = Any
-"""What a server answers: bytes, integers, lists of these, None; or a `RedisError`; or `Lost`."""
+"""What a server answers: bytes, integers, lists of these, None; or a `RedisError`; or `NoReplyError`."""
 
 ANSWERS: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """Errors that are a server's answer to one command, after which the next answer can be read."""
 
 
-class Link:
-    """A connection with a writer and a reader of its own. Make it with `Link.open`.
+class PipelinedConnection:
+    """A connection with a writer and a reader of its own. Make it with `PipelinedConnection.open`.
 
     Attributes:
         address: Whose connection it is.
     """
 
-    def __init__(self, connection: AbstractConnection, address: Address, *, timeout: float) -> None:
+    def __init__(self, transport: AbstractConnection, address: Address, *, timeout: float) -> None:
         self.address = address
-        self._connection = connection
+        self._transport = transport
         self._timeout = timeout
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._unsent: list[tuple[Words, Future[Reply]]] = []
@@ -53,12 +53,12 @@ class Link:
 
     @classmethod
     async def open(
-        cls, connection: AbstractConnection, address: Address, *, timeout: float, connect_timeout: float
-    ) -> "Link":
+        cls, transport: AbstractConnection, address: Address, *, timeout: float, connect_timeout: float
+    ) -> "PipelinedConnection":
         """Connect, log in, and begin to read.
 
         Args:
-            connection: Not connected yet.
+            transport: Not connected yet.
             address: Where it leads.
             timeout: Seconds that an answer may take.
             connect_timeout: Seconds that connecting may take, the login included.
@@ -67,53 +67,57 @@ class Link:
             RedisError: There is no connection, or the server refuses the login.
             TimeoutError: It takes too long.
         """
-        link = cls(connection, address, timeout=timeout)
+        connection = cls(transport, address, timeout=timeout)
         scope = asyncio.timeout(connect_timeout)
         try:
             async with scope:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await transport.connect()  # type: ignore[no-untyped-call]
         except BaseException as error:
-            clean(error)  # a server that does not know AUTH repeats the password
-            await connection.disconnect(nowait=True)
+            redact(error)  # a server that does not know AUTH repeats the password
+            await transport.disconnect(nowait=True)
             if scope.expired():
                 raise TimeoutError(f"no answer within {connect_timeout:g} s") from error
             raise
-        link._reader = asyncio.create_task(link._serve(), name=f"brrr link to {address}")
-        link._reader.add_done_callback(lambda _: link._fail(LinkClosedError()))  # it may be cancelled before it begins
-        return link
+        connection._reader = asyncio.create_task(connection._serve(), name=f"brrr connection to {address}")
+        connection._reader.add_done_callback(
+            lambda _: connection._fail(ConnectionClosedError())
+        )  # it may be cancelled before it begins
+        return connection
 
     @property
     def alive(self) -> bool:
         """Whether commands can be asked for."""
         return self._failure is None
 
-    def ask(self, words: Words) -> "Future[Reply]":
+    def send(self, words: Words) -> "Future[Reply]":
         """The answer to a command. An error is a result too: nothing is raised."""
         future: Future[Reply] = self._loop.create_future()
         if self._failure is not None:
-            future.set_result(Lost(self._failure, sent=False))
+            future.set_result(NoReplyError(self._failure, sent=False))
         else:
             self._unsent.append((words, future))
             self._to_send.set()
         return future
 
-    def end(self, why: Exception) -> "Task[None]":
+    def close(self, reason: Exception) -> "Task[None]":
         """Take no more commands, and close the connection. The task that does is the caller's to wait for."""
-        self._fail(why)
+        self._fail(reason)
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name=f"brrr closes a link to {self.address}")
+            self._closing = asyncio.create_task(self._close(), name=f"brrr closes a connection to {self.address}")
         return self._closing
 
     async def _serve(self) -> None:
         """Read answers until the connection is lost or ended."""
         writer = asyncio.create_task(self._write())
-        writer.add_done_callback(lambda _: self._stop_reading(LinkClosedError()))  # it may be cancelled from outside
+        writer.add_done_callback(
+            lambda _: self._stop_reading(ConnectionClosedError())
+        )  # it may be cancelled from outside
         try:
             await self._read()
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
             self._fail(error)
         finally:
-            self._fail(LinkClosedError())
+            self._fail(ConnectionClosedError())
             writer.cancel()
             await asyncio.wait({writer})
             await self._disconnect()
@@ -126,7 +130,7 @@ class Link:
 
     async def _disconnect(self) -> None:
         with suppress(RedisError, OSError):  # it is closed as far as we are concerned
-            await self._connection.disconnect()
+            await self._transport.disconnect()
 
     async def _write(self) -> None:
         try:
@@ -141,18 +145,18 @@ class Link:
                 if batch and self._late is None:
                     self._late = self._loop.call_at(now + self._timeout, self._check_time)
                 packed = [pack(words) for words, _ in batch]
-                await self._connection.send_packed_command(packed, check_health=False)
+                await self._transport.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:
             self._stop_reading(error)
 
     async def _read(self) -> None:
-        read = cast("Callable[..., Awaitable[Reply]]", self._connection.read_response)
+        read = cast("Callable[..., Awaitable[Reply]]", self._transport.read_response)
         while True:
             reply: Reply
             try:
                 reply = await read(disable_decoding=True, disconnect_on_error=False)
             except ANSWERS as error:
-                clean(error)
+                redact(error)
                 reply = error
             if not self._unanswered:
                 raise RedisError(f"the server says what nobody asked for: {reply!r:.100}")
@@ -184,9 +188,9 @@ class Link:
             self._late = None
         for _, future in self._unanswered:
             if not future.done():
-                future.set_result(Lost(error, sent=True))
+                future.set_result(NoReplyError(error, sent=True))
         for _, future in self._unsent:
             if not future.done():
-                future.set_result(Lost(error, sent=False))
+                future.set_result(NoReplyError(error, sent=False))
         self._unanswered.clear()
         self._unsent.clear()

@@ -21,20 +21,20 @@ from redis.exceptions import (
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
-    "LinkClosedError",
-    "Lost",
+    "ConnectionClosedError",
     "NoPrimaryError",
-    "UnfitError",
-    "clean",
-    "closed",
-    "elsewhere",
-    "misplaced",
-    "no_primary",
-    "passing",
-    "translated",
+    "NoReplyError",
+    "WrongTopologyError",
+    "closed_error",
+    "cluster_member_error",
+    "is_transient",
+    "may_have_moved",
+    "no_primary_error",
+    "redact",
+    "translate",
 ]
 
-PASSING: Final = {
+TRANSIENT: Final = {
     "LOADING": ("is still loading its data", "Wait, or raise retry_for"),
     "READONLY": ("is a replica, and takes no writes", "Name the primary, or use redis+sentinel: or redis+cluster:"),
     "MASTERDOWN": ("is a replica that has lost its primary", "Wait for the failover, or raise retry_for"),
@@ -46,19 +46,19 @@ PASSING: Final = {
 }
 """Answers after which nothing was done, and after which the same command may succeed."""
 
-FINAL: Final = {
+UNAVAILABLE: Final = {
     "OOM": ("is full: its maxmemory is used up", "Raise maxmemory, or give records a ttl; nothing was stored"),
     "MISCONF": ("cannot save its data, and takes no writes", "See the server's log and its disk"),
 }
 """Answers by which the server is not available to us until somebody mends it."""
 
-LOGIN: Final = {
+LOGIN_REFUSED: Final = {
     "NOAUTH": ("asks for a login", "Give one: redis://USER@HOST?password_env=NAME"),
     "WRONGPASS": ("refuses the login", "Check the user's name and the password"),
 }
 """Answers by which the server does not let us in."""
 
-CODES: Final[dict[type[Exception], str]] = {
+CODE_BY_CLASS: Final[dict[type[Exception], str]] = {
     BusyLoadingError: "LOADING",
     ReadOnlyError: "READONLY",
     MasterDownError: "MASTERDOWN",
@@ -70,23 +70,23 @@ CODES: Final[dict[type[Exception], str]] = {
 }
 """The codes that redis-py turns into classes, and cuts from the answer's text."""
 
-MISPLACED: Final = ("READONLY", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED")
-ROOM: Final = "max number of clients"
-DENIED: Final = ("ACL failure in script: ", "The user executing the script can't ")
+WRONG_SERVER: Final = ("READONLY", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED")
+TOO_MANY_CLIENTS: Final = "max number of clients"
+DENIED_IN_SCRIPT: Final = ("ACL failure in script: ", "The user executing the script can't ")
 """What stands for NOPERM where a script's command is not permitted: since Redis 7, and before."""
 
-SECRETS: Final = re.compile(r",? with args beginning with.*|(?<=\buser )\S+(?= has )", re.IGNORECASE | re.DOTALL)
+SENT_SECRETS: Final = re.compile(r",? with args beginning with.*|(?<=\buser )\S+(?= has )", re.IGNORECASE | re.DOTALL)
 """What answers repeat of what was sent: arguments, which can be a password; a user's name, which can be a token."""
 
 
-class LinkClosedError(RedisError):
+class ConnectionClosedError(RedisError):
     """We closed the connection ourselves."""
 
     def __str__(self) -> str:
         return "the connection was closed"
 
 
-class Lost(Exception):  # noqa: N818 - it says what became of an answer
+class NoReplyError(Exception):
     """There will be no answer.
 
     Args:
@@ -104,28 +104,28 @@ class NoPrimaryError(RedisError):
     """Nobody could say which server is the primary."""
 
 
-class UnfitError(NoPrimaryError):
+class WrongTopologyError(NoPrimaryError):
     """The servers that answered are not such as the URL says."""
 
 
-REFUSALS: Final = (UnfitError, AuthenticationError, ResponseError)
+REFUSALS: Final = (WrongTopologyError, AuthenticationError, ResponseError)
 """Errors of connecting by which a server answers, and does not let us in."""
 
 
-def no_primary(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryError:
+def no_primary_error(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryError:
     """Return the error for servers that all failed: by server, why."""
     unfit = all(isinstance(error, REFUSALS) for error in failures.values())
     told = "; ".join(f"{server}: {error}" for server, error in failures.items())
-    ours = (UnfitError if unfit else NoPrimaryError)(f"{what}: {told}")
+    ours = (WrongTopologyError if unfit else NoPrimaryError)(f"{what}: {told}")
     ours.__cause__ = [*failures.values()][-1]
     return ours
 
 
-def clean(error: BaseException) -> None:
+def redact(error: BaseException) -> None:
     """Take what is not for logs from what a server says, and from all that this was raised from."""
     found: BaseException | None = error
     while found is not None:
-        found.args = tuple(SECRETS.sub(_mask, each) if isinstance(each, str) else each for each in found.args)
+        found.args = tuple(SENT_SECRETS.sub(_mask, each) if isinstance(each, str) else each for each in found.args)
         found = found.__cause__ or found.__context__
 
 
@@ -133,12 +133,12 @@ def _mask(secret: re.Match[str]) -> str:
     return "" if "with args" in secret[0].lower() else "****"
 
 
-def closed() -> BackendClosedError:
+def closed_error() -> BackendClosedError:
     """The error of a backend that is not open any more."""
     return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
-def elsewhere(where: str) -> BackendError:
+def cluster_member_error(where: str) -> BackendError:
     """The error of a server that is one of a cluster, and is not used as one."""
     return BackendError(
         f"redis at {where} is one server of a cluster, and others have some of the keys",
@@ -146,30 +146,30 @@ def elsewhere(where: str) -> BackendError:
     )
 
 
-def passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same command may succeed a little later, as far as the server is concerned."""
-    if isinstance(error, Lost):
+    if isinstance(error, NoReplyError):
         return not isinstance(error.cause, AuthenticationError)
-    return _code_in(error, PASSING) is not None
+    return _code_in(error, TRANSIENT) is not None
 
 
-def misplaced(error: Exception) -> bool:
+def may_have_moved(error: Exception) -> bool:
     """Whether another server may be the right one by now."""
-    return isinstance(error, Lost) or _code_in(error, MISPLACED) is not None
+    return isinstance(error, NoReplyError) or _code_in(error, WRONG_SERVER) is not None
 
 
-def translated(error: Exception, where: str) -> BrrrError:
+def translate(error: Exception, where: str) -> BrrrError:
     """The error for the user, with its cause. `where` names the server."""
     if isinstance(error, BrrrError):
         return error
-    ours = _translated(error, where)
+    ours = _translate(error, where)
     if ours.__cause__ is None:
-        ours.__cause__ = error.cause if isinstance(error, Lost) else error
+        ours.__cause__ = error.cause if isinstance(error, NoReplyError) else error
     return ours
 
 
-def _translated(error: Exception, where: str) -> BrrrError:
-    if not isinstance(error, Lost):
+def _translate(error: Exception, where: str) -> BrrrError:
+    if not isinstance(error, NoReplyError):
         return _refused(error, where) or BackendError(
             f"redis at {where} did not take the operation ({error})", remedy="See what it says, and the server's log."
         )
@@ -191,25 +191,25 @@ def _translated(error: Exception, where: str) -> BrrrError:
 def _refused(error: Exception, where: str) -> BrrrError | None:
     """The error of a server that answered, or of one that takes no connection; None for any other."""
     for codes, kind in (
-        (LOGIN, BackendRefusedError),
-        (FINAL, BackendUnavailableError),
-        (PASSING, BackendUnavailableError),
+        (LOGIN_REFUSED, BackendRefusedError),
+        (UNAVAILABLE, BackendUnavailableError),
+        (TRANSIENT, BackendUnavailableError),
     ):
         code = _code_in(error, codes)
         if code is not None:
             what, remedy = codes[code]
             return kind(f"redis at {where} {what}", remedy=f"{remedy}.")
-    if ROOM in str(error):
+    if TOO_MANY_CLIENTS in str(error):
         return BackendUnavailableError(
             f"redis at {where} has as many clients as it takes", remedy="Raise maxclients, or run fewer processes."
         )
-    if _code_in(error, ("NOPERM",)) or any(each in str(error) for each in DENIED):
+    if _code_in(error, ("NOPERM",)) or any(each in str(error) for each in DENIED_IN_SCRIPT):
         return BackendError(
             f"redis at {where} does not permit what brrr needs ({error})",
             remedy="Give its user the commands and keys that README.md lists.",
         )
     if _code_in(error, ("CROSSSLOT",)):
-        return elsewhere(where)
+        return cluster_member_error(where)
     if _code_in(error, ("WRONGTYPE",)):
         return BackendError(
             f"redis at {where} keeps something else under a key that brrr needs",
@@ -220,7 +220,7 @@ def _refused(error: Exception, where: str) -> BrrrError | None:
 
 def _code_in(error: Exception, codes: "dict[str, tuple[str, str]] | tuple[str, ...]") -> str | None:
     """The code of an answer, if it is one of these."""
-    given, text = CODES.get(type(error)), str(error)
+    given, text = CODE_BY_CLASS.get(type(error)), str(error)
     if isinstance(error, AuthenticationError):
         given = "NOAUTH" if "required" in text else "WRONGPASS"
     for code in codes:

@@ -5,24 +5,24 @@ from collections.abc import Iterable, Sequence
 
 from redis.exceptions import AskError, RedisError
 
-from brrr_redis.dialling import Dialler
-from brrr_redis.failures import NoPrimaryError, UnfitError, elsewhere, no_primary
-from brrr_redis.link import Link
-from brrr_redis.links import Links
+from brrr_redis.client.connection import PipelinedConnection
+from brrr_redis.client.errors import NoPrimaryError, WrongTopologyError, cluster_member_error, no_primary_error
+from brrr_redis.client.login import Connector
+from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.location import Address
 
-__all__ = ["Routes", "SentinelRoutes", "SingleRoutes"]
+__all__ = ["Router", "SentinelRouter", "SingleServerRouter"]
 
 
-class Routes(ABC):
-    """Leads from a key to the link to its server."""
+class Router(ABC):
+    """Leads from a key to the connection to its server."""
 
-    def __init__(self, links: Links) -> None:
-        self.links = links
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.pool = pool
 
     @abstractmethod
-    def ready(self, key: bytes) -> Link | None:
-        """The link for a key, where it is open and known to be the right one."""
+    def ready(self, key: bytes) -> PipelinedConnection | None:
+        """The connection for a key, where it is open and known to be the right one."""
 
     @abstractmethod
     async def address(self, key: bytes) -> Address:
@@ -33,9 +33,9 @@ class Routes(ABC):
             TimeoutError: Nobody says it in time.
         """
 
-    async def link(self, key: bytes) -> Link:
-        """The link for a key, opened if need be. Raises what `address` and `Links.get` raise."""
-        return self.ready(key) or await self.links.get(await self.address(key))
+    async def connection(self, key: bytes) -> PipelinedConnection:
+        """The connection for a key, opened if need be. Raises what `address` and `ConnectionPool.get` raise."""
+        return self.ready(key) or await self.pool.get(await self.address(key))
 
     async def primaries(self) -> Sequence[Address]:
         """Every server that takes writes. Raises what `address` raises."""
@@ -45,60 +45,60 @@ class Routes(ABC):
         """The places of the keys, those together that one command may name."""
         return (range(len(keys)),)
 
-    def doubt(self, link: Link | None) -> None:
+    def invalidate(self, connection: PipelinedConnection | None) -> None:
         """A server was not there, or was not the right one: make sure before the next command."""
-        if link is not None and link.alive:
-            self.links.end(link)
+        if connection is not None and connection.alive:
+            self.pool.discard(connection)
 
-    def moved(self, error: AskError, link: Link) -> Address:
+    def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:
         """Learn from a redirection. The server that it names.
 
         Raises:
             BackendError: There are redirections in clusters only, and this is not used as one.
         """
-        raise elsewhere(str(link.address)) from error
+        raise cluster_member_error(str(connection.address)) from error
 
     async def close(self) -> None:
-        """Close every link."""
-        await self.links.close()
+        """Close every connection."""
+        await self.pool.close()
 
 
-class SingleRoutes(Routes):
+class SingleServerRouter(Router):
     """One server has every key."""
 
-    def __init__(self, links: Links, address: Address) -> None:
-        super().__init__(links)
+    def __init__(self, pool: ConnectionPool, address: Address) -> None:
+        super().__init__(pool)
         self._address = address
 
-    def ready(self, key: bytes) -> Link | None:
-        """The link to the server."""
-        return self.links.ready(self._address)
+    def ready(self, key: bytes) -> PipelinedConnection | None:
+        """The connection to the server."""
+        return self.pool.ready(self._address)
 
     async def address(self, key: bytes) -> Address:
         """The server."""
         return self._address
 
 
-class SentinelRoutes(Routes):
+class SentinelRouter(Router):
     """The primary has every key, and sentinels know which server that is.
 
     Args:
-        links: To the servers.
+        pool: To the servers.
         sentinels: Where the sentinels are.
         service: What they call the servers.
-        dialler: Opens links to sentinels, with their login.
+        connector: Opens pool to sentinels, with their login.
     """
 
-    def __init__(self, links: Links, sentinels: Sequence[Address], service: str, dialler: Dialler) -> None:
-        super().__init__(links)
+    def __init__(self, pool: ConnectionPool, sentinels: Sequence[Address], service: str, connector: Connector) -> None:
+        super().__init__(pool)
         self._sentinels = list(sentinels)
         self._service = service
-        self._watchers = Links(dialler)
+        self._sentinel_pool = ConnectionPool(connector)
         self._primary: Address | None = None
 
-    def ready(self, key: bytes) -> Link | None:
-        """The link to the primary, until somebody doubts it."""
-        return None if self._primary is None else self.links.ready(self._primary)
+    def ready(self, key: bytes) -> PipelinedConnection | None:
+        """The connection to the primary, until somebody doubts it."""
+        return None if self._primary is None else self.pool.ready(self._primary)
 
     async def address(self, key: bytes) -> Address:
         """Ask one sentinel after the other which server is the primary, and that server whether it agrees."""
@@ -117,27 +117,27 @@ class SentinelRoutes(Routes):
             self._sentinels.insert(0, sentinel)
             self._primary = primary
             return primary
-        raise no_primary(f"no sentinel names a primary of {self._service!r}", failures)
+        raise no_primary_error(f"no sentinel names a primary of {self._service!r}", failures)
 
-    def doubt(self, link: Link | None) -> None:
+    def invalidate(self, connection: PipelinedConnection | None) -> None:
         """Ask the sentinels again."""
-        super().doubt(link)
+        super().invalidate(connection)
         self._primary = None
 
     async def close(self) -> None:
-        """Close every link, the sentinels' too."""
-        await self._watchers.close()
+        """Close every connection, the sentinels' too."""
+        await self._sentinel_pool.close()
         await super().close()
 
     async def _ask(self, sentinel: Address) -> Address:
-        watcher = await self._watchers.get(sentinel)
-        named = await watcher.ask(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
+        sentinel_connection = await self._sentinel_pool.get(sentinel)
+        named = await sentinel_connection.send(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
         if isinstance(named, Exception):
             raise NoPrimaryError(str(named)) from named
         if not named:
-            raise UnfitError(f"knows no service {self._service!r}")
+            raise WrongTopologyError(f"knows no service {self._service!r}")
         primary = Address(named[0].decode(), int(named[1]))
-        role = await (await self.links.get(primary)).ask(("ROLE",))
+        role = await (await self.pool.get(primary)).send(("ROLE",))
         if isinstance(role, list) and role[0] == b"master":
             return primary
         raise NoPrimaryError(f"names {primary}, which is not the primary now")

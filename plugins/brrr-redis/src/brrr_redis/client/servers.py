@@ -7,10 +7,10 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from brrr_core.errors import BackendError, BackendUnavailableError, BrrrError
-from brrr_redis.client import Client
-from brrr_redis.commands import command
+from brrr_redis.client.client import Client
+from brrr_redis.client.commands import command
+from brrr_redis.client.routing import SingleServerRouter
 from brrr_redis.location import Address
-from brrr_redis.routes import SingleRoutes
 
 __all__ = ["check_servers", "describe"]
 
@@ -30,10 +30,10 @@ async def check_servers(client: Client, where: str, *, evict: bool) -> None:
         BackendError: One is older than Redis 6.2, or may evict keys.
     """
     try:
-        primaries = await client.routes.primaries()
+        primaries = await client.router.primaries()
     except (RedisError, OSError):  # as after a failover: the first operation tries again, and tells
         return
-    for told in await asyncio.gather(*(_told(client, primary) for primary in primaries)):
+    for told in await asyncio.gather(*(_info_or_empty(client, primary) for primary in primaries)):
         _check_version(told, where)
         if not evict:
             _evicts(told, where)
@@ -70,14 +70,14 @@ async def describe(client: Client, *, retry_for: float, evict: bool) -> list[str
         BackendUnavailableError: One is not there.
     """
     lines: list[str] = []
-    for primary in await client.routes.primaries():
-        only = Client(SingleRoutes(client.routes.links, primary), str(primary), retry_for=retry_for)
+    for primary in await client.router.primaries():
+        only = Client(SingleServerRouter(client.router.pool, primary), str(primary), retry_for=retry_for)
         lines += await _describe(only, str(primary), evict=evict)
     return lines
 
 
-async def _told(client: Client, primary: Address) -> dict[str, str]:
-    only = Client(SingleRoutes(client.routes.links, primary), str(primary), retry_for=0)
+async def _info_or_empty(client: Client, primary: Address) -> dict[str, str]:
+    only = Client(SingleServerRouter(client.router.pool, primary), str(primary), retry_for=0)
     try:
         return await _info(only)
     except BackendUnavailableError:

@@ -10,9 +10,9 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError
-from brrr_redis.cluster import ClusterRoutes
-from brrr_redis.dialling import Dialler
-from brrr_redis.links import Links
+from brrr_redis.client.cluster import ClusterRouter
+from brrr_redis.client.login import Connector
+from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.location import Address
 from brrr_redis.options import RedisOptions
 from tests.support.certificates import certificates
@@ -170,16 +170,16 @@ async def test_setup_looks_at_every_primary(whole_cluster):
             server.do("CONFIG", "SET", "maxmemory", 0)
 
 
-@pytest.mark.parametrize("shape", ["single", "cluster"])
-async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of(valkey, shape):
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of(valkey, topology):
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     address = Address("127.0.0.1", valkey.port)
-    database = 9999 if shape == "single" else 0  # there is no such database, or no cluster
-    links = Links(Dialler(RedisOptions(), username=None, password=None, database=database, tls=False))
-    routes = ClusterRoutes(links, [address])
+    database = 9999 if topology == "single" else 0  # there is no such database, or no cluster
+    pool = ConnectionPool(Connector(RedisOptions(), username=None, password=None, database=database, tls=False))
+    router = ClusterRouter(pool, [address])
     before = asyncio.all_tasks()
-    asking = asyncio.create_task(links.get(address) if shape == "single" else routes.address(b"x"))
+    asking = asyncio.create_task(pool.get(address) if topology == "single" else router.address(b"x"))
     await asyncio.sleep(0)
     (failing,) = asyncio.all_tasks() - before - {asking}
 
@@ -189,7 +189,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of(val
     assert asking.cancelled()
     assert not failing.cancelled()
     del failing, asking  # its traceback holds the other
-    await routes.close()
+    await router.close()
     gc.collect()
     assert complaints == []
 

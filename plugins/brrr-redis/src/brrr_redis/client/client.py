@@ -1,0 +1,181 @@
+"""Runs commands: finds their server, and tries again where that is safe and may help."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from random import uniform
+from typing import Final
+
+from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
+
+from brrr_core.backend import cancelled_from_outside
+from brrr_core.errors import BrrrError
+from brrr_redis.client.commands import Command
+from brrr_redis.client.connection import PipelinedConnection, Reply
+from brrr_redis.client.errors import NoReplyError, closed_error, is_transient, may_have_moved, translate
+from brrr_redis.client.routing import Router
+from brrr_redis.location import Address
+
+__all__ = ["Client"]
+
+FIRST_PAUSE_SECONDS: Final = 0.02
+MAX_PAUSE_SECONDS: Final = 1.0
+MAX_REDIRECTIONS: Final = 8
+NOT_SENT: Final = NoReplyError(RedisError("not asked yet"), sent=False)
+"""Stands for the answer to a command whose connection is still to be opened."""
+
+
+class Client:
+    """What the roles ask for commands.
+
+    Args:
+        router: From keys to servers.
+        where: What a URL says about servers, for errors.
+        retry_for: Seconds for which a command is tried again.
+    """
+
+    def __init__(self, router: Router, where: str, *, retry_for: float) -> None:
+        self.router = router
+        self._where = where
+        self._retry_for = retry_for
+        self._closing = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def connect(self) -> None:
+        """Make the first connection.
+
+        Raises:
+            BackendUnavailableError: There is no connection.
+        """
+        try:
+            await self.router.connection(b"")
+        except (RedisError, OSError) as error:
+            raise translate(NoReplyError(error, sent=False), self._where) from error
+
+    async def run(self, command: Command) -> Reply:
+        """The answer to a command.
+
+        Raises:
+            BackendUnavailableError: There was none, and trying again did not help, or was not safe.
+            BackendError: The server refuses the command.
+            BackendClosedError: The backend was closed.
+        """
+        if self._closing.is_set():
+            raise closed_error()
+        connection = self.router.ready(command.key)
+        if connection is None:
+            return await self._retry(command, None, NOT_SENT)
+        reply = await connection.send(command.words)
+        return await self._retry(command, connection, reply) if isinstance(reply, Exception) else reply
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Reply]:
+        """The answers to commands that are independent of each other, sent together. Raises what `run` raises."""
+        if len(commands) == 1:
+            return [await self.run(commands[0])]
+        if self._closing.is_set():
+            raise closed_error()
+        connections = [self.router.ready(command.key) for command in commands]
+        if None in connections:  # the first of a cluster's connections are opened one after the other
+            for command in commands:
+                await self._open(command.key)
+            connections = [self.router.ready(command.key) for command in commands]
+        asked = [
+            None if connection is None else connection.send(command.words)
+            for command, connection in zip(commands, connections, strict=True)
+        ]
+        replies = [NOT_SENT if future is None else await future for future in asked]
+        failed = [place for place, reply in enumerate(replies) if isinstance(reply, Exception)]
+        if failed:
+            tries = (self._retry(commands[place], connections[place], replies[place]) for place in failed)
+            for place, reply in zip(failed, await asyncio.gather(*tries, return_exceptions=True), strict=True):
+                if isinstance(reply, BaseException):
+                    raise cancelled_from_outside() if isinstance(reply, asyncio.CancelledError) else reply
+                replies[place] = reply
+        return replies
+
+    async def pause(self, seconds: float) -> float:
+        """Wait for about so long, or until the backend is closed. How long to wait next time.
+
+        Raises:
+            BackendClosedError: The backend was closed.
+        """
+        try:
+            async with asyncio.timeout(uniform(seconds / 2, seconds)):  # noqa: S311 - jitter, not a secret
+                await self._closing.wait()
+        except TimeoutError:
+            return min(2 * seconds, MAX_PAUSE_SECONDS)
+        raise closed_error()
+
+    async def blocking_connection(self, key: bytes, *, extra_timeout: float) -> PipelinedConnection:
+        """Open a connection to the key's server for commands that block for `extra_timeout` seconds.
+
+        Raises:
+            BackendClosedError: The backend was closed.
+            RedisError: The server is not reachable, or refuses the login.
+            TimeoutError: The server did not answer in time.
+        """
+        return await self.router.pool.open_dedicated(await self.router.address(key), extra_timeout=extra_timeout)
+
+    async def close(self) -> None:
+        """Close every connection. What is under way ends with `BackendClosedError`."""
+        self._closing.set()
+        await self.router.close()
+
+    async def _open(self, key: bytes) -> None:
+        with suppress(RedisError, OSError):  # `_retry` tries again, and tells
+            await self.router.connection(key)
+
+    async def _retry(self, command: Command, connection: PipelinedConnection | None, reply: Reply) -> Reply:
+        """Go on from an error until there is an answer, or no more sense in trying."""
+        deadline, pause, redirections = self._loop.time() + self._retry_for, FIRST_PAUSE_SECONDS, 0
+        while isinstance(reply, Exception):
+            if isinstance(reply, NoScriptError):
+                command = command.with_source()
+            elif isinstance(reply, AskError) and connection is not None and redirections < MAX_REDIRECTIONS:
+                redirections += 1
+                address = self.router.redirected(reply, connection)
+                if not isinstance(reply, MovedError):
+                    connection, reply = await self._send_redirected(address, command)
+                    continue
+            elif reply is not NOT_SENT:
+                command = self._command_for_retry(command, connection, reply)
+                if may_have_moved(reply):
+                    self.router.invalidate(connection)
+                if self._loop.time() + pause > deadline:
+                    raise translate(reply, self._server_name(connection))
+                pause = await self.pause(pause)
+            if self._closing.is_set():
+                raise closed_error()
+            try:
+                connection = await self.router.connection(command.key)
+            except (RedisError, OSError) as error:
+                connection, reply = None, NoReplyError(error, sent=False)
+            else:
+                reply = await connection.send(command.words)
+        return reply
+
+    def _command_for_retry(self, command: Command, connection: PipelinedConnection | None, reply: Exception) -> Command:
+        """The command to try again with. Raises where that is of no use, or could do something twice."""
+        if isinstance(reply, BrrrError) or not is_transient(reply):
+            raise translate(reply, self._server_name(connection))
+        if isinstance(reply, NoReplyError):
+            if isinstance(reply.cause, BrrrError):
+                raise reply.cause
+            if reply.sent:
+                repeated = command.for_retry()
+                if repeated is None:
+                    raise translate(reply, self._server_name(connection))
+                return repeated
+        return command
+
+    async def _send_redirected(self, address: Address, command: Command) -> tuple[PipelinedConnection | None, Reply]:
+        """Send a command to the server that a slot is just being moved to."""
+        try:
+            connection = await self.router.pool.get(address)
+        except (RedisError, OSError) as error:
+            return None, NoReplyError(error, sent=False)
+        connection.send(("ASKING",))
+        return connection, await connection.send(command.words)
+
+    def _server_name(self, connection: PipelinedConnection | None) -> str:
+        return self._where if connection is None else str(connection.address)

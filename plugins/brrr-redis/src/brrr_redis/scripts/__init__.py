@@ -1,0 +1,46 @@
+"""The scripts that run on the server, from the files beside this one."""
+
+from importlib.resources import files
+from typing import Final
+
+from brrr_redis.client.commands import Script
+
+__all__ = [
+    "ACK",
+    "BURY",
+    "CLAIM",
+    "DELAY",
+    "DROP",
+    "EXTEND",
+    "INCREMENT",
+    "REDRIVE",
+    "RELEASE",
+    "STATS",
+    "SWAP",
+    "UNCLAIM",
+    "WRITE",
+]
+
+
+def _read(name: str) -> str:
+    return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _of_topic(name: str) -> Script:
+    return Script.of(f"{TOPIC}\n{_read(name)}")
+
+
+TOPIC: Final = _read("topic")
+ACK: Final = _of_topic("ack")
+BURY: Final = _of_topic("bury")
+CLAIM: Final = _of_topic("claim")
+DELAY: Final = _of_topic("delay")
+DROP: Final = _of_topic("drop")
+EXTEND: Final = _of_topic("extend")
+REDRIVE: Final = _of_topic("redrive")
+RELEASE: Final = _of_topic("release")
+STATS: Final = _of_topic("stats")
+UNCLAIM: Final = _of_topic("unclaim")
+INCREMENT: Final = Script.of(_read("increment"))
+SWAP: Final = Script.of(_read("swap"))
+WRITE: Final = Script.of(_read("write"))
