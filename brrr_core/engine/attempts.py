@@ -15,7 +15,7 @@ from brrr_core.engine.operations import Operations
 from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import decode_message
 
-__all__ = ["Attempts", "Held"]
+__all__ = ["Attempts", "HeldDelivery"]
 
 FAILED: Final = "brrr_failed"
 EXCUSED: Final = "brrr_excused"
@@ -27,7 +27,7 @@ SUSPICIOUS: Final = 3
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class HeldDelivery:
     """A delivery that a worker holds, and how the earlier ones of its message ended.
 
     Attributes:
@@ -67,12 +67,12 @@ class Attempts:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    async def look(self, held: Held) -> None:
+    async def look(self, held: HeldDelivery) -> None:
         """Read how the earlier deliveries ended, if there were any."""
         if held.delivery.attempt > 1:
             await self._count(held, 0, 0, 0)
 
-    async def fail(self, held: Held) -> int:
+    async def fail(self, held: HeldDelivery) -> int:
         """Count an attempt that the handler ended by raising. How many there are now.
 
         A handler that raised is not what killed its workers before.
@@ -80,7 +80,7 @@ class Attempts:
         await self._count(held, 1, held.unexplained, -held.alone)
         return held.failed
 
-    async def isolate(self, held: Held) -> int:
+    async def isolate(self, held: HeldDelivery) -> int:
         """Note that the message is about to run alone. How many such runs never ended.
 
         The note stays if the worker process ends. It may be counted although this raises, so it is not taken for an
@@ -90,10 +90,10 @@ class Attempts:
         (held.alone,) = await self._operations.count([(_keys(held.delivery)[2], 1)])
         return held.alone - held.marks
 
-    async def excuse(self, helds: Sequence[Held]) -> None:
+    async def excuse(self, held_deliveries: Sequence[HeldDelivery]) -> None:
         """Count deliveries that workers give back for reasons of their own. What ran alone is suspicious no more."""
         amounts: list[tuple[str, int]] = []
-        for held in helds:
+        for held in held_deliveries:
             with suppress(MalformedRecordError):  # such a message is given up in its first delivery anyway
                 _, excused, alone = _keys(held.delivery)
                 amounts.append((excused, 1 + (held.unexplained if held.marks else 0)))
@@ -101,7 +101,7 @@ class Attempts:
                     amounts.append((alone, -held.alone))
         await self._operations.count(amounts)
 
-    async def forget(self, held: Held, *, failures: bool = True) -> None:
+    async def forget(self, held: HeldDelivery, *, failures: bool = True) -> None:
         """Set the counters to 0 before the message is settled.
 
         Args:
@@ -113,7 +113,7 @@ class Attempts:
             kept = 0 if failures else held.failed
             await self._count(held, kept - held.failed, -held.excused - kept, -held.alone)
 
-    async def _count(self, held: Held, failed: int, excused: int, alone: int) -> None:
+    async def _count(self, held: HeldDelivery, failed: int, excused: int, alone: int) -> None:
         amounts = zip(_keys(held.delivery), (failed, excused, alone), strict=True)
         held.failed, held.excused, held.alone = await self._operations.count(list(amounts))
 

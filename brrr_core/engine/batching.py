@@ -1,4 +1,4 @@
-"""Gathers what many ask at once into few batches: the one layer between the engine and a backend.
+"""Gathers what many request at once into few batches: the one layer between the engine and a backend.
 
 What is asked in one turn of the event loop, or while an earlier batch is under way, shares the next batch. Backends
 stay plain, and handlers that run side by side pay for one round trip together.
@@ -21,7 +21,7 @@ BATCH_LIMIT = 1_000
 """The most items that one batch holds, so that no call graph makes a batch without bound."""
 
 
-class _Ask(NamedTuple, Generic[ItemT, ResultT]):
+class _Request(NamedTuple, Generic[ItemT, ResultT]):
     items: Sequence[ItemT]
     future: "asyncio.Future[list[ResultT]]"
 
@@ -39,18 +39,18 @@ class Batcher(Generic[ItemT, ResultT]):
     ) -> None:
         self._run = run
         self._limit = limit
-        self._asks: deque[_Ask[ItemT, ResultT]] = deque()
-        self._asked: list[_Ask[ItemT, ResultT]] = []
+        self._queued: deque[_Request[ItemT, ResultT]] = deque()
+        self._in_flight: list[_Request[ItemT, ResultT]] = []
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
-    def ask(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
+    def submit(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
         """The results of `items`, in their order; await the future. An ask that is cancelled may still take place."""
         future: asyncio.Future[list[ResultT]] = asyncio.Future(loop=self._loop)
         if not items:
             future.set_result([])
             return future
-        self._asks.append(_Ask(items, future))
+        self._queued.append(_Request(items, future))
         if self._task is None:
             self._task = start_task(self._drain())
             self._task.add_done_callback(self._ended)
@@ -62,41 +62,41 @@ class Batcher(Generic[ItemT, ResultT]):
             await asyncio.wait({self._task})
 
     async def _drain(self) -> None:
-        while self._asks:
-            self._asked = self._take()
-            await self._answer(self._asked)
-        self._asked, self._task = [], None
+        while self._queued:
+            self._in_flight = self._take()
+            await self._answer(self._in_flight)
+        self._in_flight, self._task = [], None
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """Fail the asks that a task leaves unanswered. A task that is cancelled may not even have begun."""
+        """Fail the requests that a task leaves unanswered. A task that is cancelled may not even have begun."""
         if self._task is not task:
             return
-        left, self._asked, self._task = [*self._asked, *self._asks], [], None
-        self._asks.clear()
-        for ask in left:
-            if not ask.future.done():
-                ask.future.set_exception(cancelled_from_outside())
+        left, self._in_flight, self._task = [*self._in_flight, *self._queued], [], None
+        self._queued.clear()
+        for request in left:
+            if not request.future.done():
+                request.future.set_exception(cancelled_from_outside())
 
-    def _take(self) -> list[_Ask[ItemT, ResultT]]:
-        asks = [self._asks.popleft()]
-        size = len(asks[0].items)
-        while self._asks and size + len(self._asks[0].items) <= self._limit:
-            asks.append(self._asks.popleft())
-            size += len(asks[-1].items)
-        return asks
+    def _take(self) -> list[_Request[ItemT, ResultT]]:
+        requests = [self._queued.popleft()]
+        size = len(requests[0].items)
+        while self._queued and size + len(self._queued[0].items) <= self._limit:
+            requests.append(self._queued.popleft())
+            size += len(requests[-1].items)
+        return requests
 
-    async def _answer(self, asks: list[_Ask[ItemT, ResultT]]) -> None:
+    async def _answer(self, requests: list[_Request[ItemT, ResultT]]) -> None:
         try:
-            if len(asks) == 1:
-                results = await self._run_cut(asks[0].items)
+            if len(requests) == 1:
+                results = await self._run_cut(requests[0].items)
             else:
-                results = await self._run([item for ask in asks for item in ask.items])
+                results = await self._run([item for request in requests for item in request.items])
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
-            await self._fail(asks, error)
-            del asks  # their futures hold the error, whose traceback holds this frame
+            await self._fail(requests, error)
+            del requests  # their futures hold the error, whose traceback holds this frame
             return
         start = 0
-        for items, future in asks:
+        for items, future in requests:
             end = start + len(items)
             if not future.done():
                 future.set_result(list(results[start:end]))
@@ -110,12 +110,12 @@ class Batcher(Generic[ItemT, ResultT]):
             results.extend(await self._run(items[start : start + self._limit]))
         return results
 
-    async def _fail(self, asks: list[_Ask[ItemT, ResultT]], error: Exception) -> None:
-        if len(asks) == 1 or isinstance(error, BackendUnavailableError | BackendClosedError):
-            for ask in asks:
-                if not ask.future.done():
-                    ask.future.set_exception(error)
+    async def _fail(self, requests: list[_Request[ItemT, ResultT]], error: Exception) -> None:
+        if len(requests) == 1 or isinstance(error, BackendUnavailableError | BackendClosedError):
+            for request in requests:
+                if not request.future.done():
+                    request.future.set_exception(error)
             return
         # One bad item (too large, say) must not fail its neighbours. Every operation may be repeated.
-        for ask in asks:
-            await self._answer([ask])
+        for request in requests:
+            await self._answer([request])

@@ -10,16 +10,16 @@ from typing import Final, TypeVar
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
-from brrr_core.engine.delivery import Engine, Handle
-from brrr_core.engine.floor import Floor
+from brrr_core.engine.delivery import RunHandler, Services
 from brrr_core.engine.hooks import Hooks
+from brrr_core.engine.isolation import IsolationGate
+from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
-from brrr_core.engine.recall import History, ValueCache
 from brrr_core.engine.returning import Returner
-from brrr_core.engine.roots import new_root_id
+from brrr_core.engine.root_ids import new_root_id
 from brrr_core.engine.scheduling import Scheduler
-from brrr_core.engine.spawning import SpawnBudget, check_spawn_limit
+from brrr_core.engine.spawn_limit import SpawnBudget, check_spawn_limit
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
 from brrr_core.wire import Call, ScheduleMessage, encode_call, encode_message
@@ -61,17 +61,17 @@ class Connection:
         self.policy = policy or Policy()
         self._operations = Operations(queue, store, cache)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
-        self._engine = Engine(
+        self._services = Services(
             operations=self._operations,
             scheduler=Scheduler(self._operations, self._budget),
             returner=Returner(self._operations, self._budget),
             cache=ValueCache(self.policy.cache_bytes),
-            history=History(),
+            history=RunHistory(),
             hooks=Hooks(hooks),
             policy=self.policy,
             delays=delays,
             mask=mask,
-            floor=Floor(),
+            isolation=IsolationGate(),
         )
         self._workers: set[Worker] = set()
         self._threads: ThreadPoolExecutor | None = None
@@ -115,7 +115,7 @@ class Connection:
         (value,) = await self._operations.read([Key("value", call_hash)])
         return value
 
-    async def loop(self, topic: str, handle: Handle, *, concurrency: int = 64) -> None:
+    async def loop(self, topic: str, handle: RunHandler, *, concurrency: int = 64) -> None:
         """Work on a topic until `stop`, SIGTERM, or cancellation; all three let running handlers finish.
 
         Several loops may run side by side, on several connections too. SIGTERM is listened for while a loop runs in
@@ -133,15 +133,15 @@ class Connection:
         check_topic(topic)
         if concurrency < 1:
             raise ArgumentError(f"concurrency is {concurrency}", remedy="Have at least 1 call under way at a time.")
-        worker = Worker(self._engine, topic, handle, concurrency)
+        worker = Worker(self._services, topic, handle, concurrency)
         if self._stopped:
             return
         self._workers.add(worker)
-        termination.heed(self.stop, grace=self.policy.grace)
+        termination.stop_on_sigterm(self.stop, grace=self.policy.grace)
         try:
             await worker.run()
         finally:
-            termination.ignore(self.stop)
+            termination.unregister(self.stop)
             self._workers.discard(worker)
 
     def stop(self) -> None:
@@ -161,8 +161,8 @@ class Connection:
     async def close(self) -> None:
         """Wait for what is under way. The backends stay open; they belong to whoever opened them."""
         self.stop()
-        await self._engine.scheduler.close()
-        await self._engine.returner.close()
+        await self._services.scheduler.close()
+        await self._services.returner.close()
         await self._operations.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)

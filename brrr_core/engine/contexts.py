@@ -5,13 +5,13 @@ from contextvars import Context
 from types import coroutine
 from typing import Any, TypeVar
 
-__all__ = ["within"]
+__all__ = ["run_in_context"]
 
 ResultT = TypeVar("ResultT")
 
 
 @coroutine
-def within(context: Context, running: Coroutine[Any, Any, ResultT]) -> Generator[Any, Any, ResultT]:
+def run_in_context(context: Context, running: Coroutine[Any, Any, ResultT]) -> Generator[Any, Any, ResultT]:
     """The result of `running`, each step of which sees and sets the variables of `context`.
 
     A task of its own would have its own context too, and a cancellation of its own, which a handler may ask for.

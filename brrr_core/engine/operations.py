@@ -1,4 +1,4 @@
-"""A queue, a store and a cache behind batchers: what the engine asks of its backends, in the engine's words."""
+"""A queue, a store and a cache behind batchers: what the engine requests of its backends, in the engine's words."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -41,27 +41,27 @@ class Operations:
 
     def read(self, keys: Sequence[Key]) -> "asyncio.Future[list[bytes | None]]":
         """The values of the keys, None for what is absent."""
-        return self._reads.ask(keys)
+        return self._reads.submit(keys)
 
     def write(self, items: Sequence[tuple[Key, bytes]]) -> "asyncio.Future[list[None]]":
         """Set the keys."""
-        return self._writes.ask(items)
+        return self._writes.submit(items)
 
     def swap(self, swaps: Sequence[Swap]) -> "asyncio.Future[list[bool]]":
         """Compare-and-set; True for each that took place."""
-        return self._swaps.ask(swaps)
+        return self._swaps.submit(swaps)
 
     def put(self, puts: Sequence[Put]) -> "asyncio.Future[list[None]]":
         """Put messages."""
-        return self._puts.ask(puts)
+        return self._puts.submit(puts)
 
     def count(self, amounts: Sequence[tuple[str, int]]) -> "asyncio.Future[list[int]]":
         """Add to counters; each one as it stands after this addition."""
-        return self._counts.ask(amounts)
+        return self._counts.submit(amounts)
 
     def ack(self, deliveries: Sequence[Delivery]) -> "asyncio.Future[list[None]]":
         """Acknowledge deliveries."""
-        return self._acks.ask(deliveries)
+        return self._acks.submit(deliveries)
 
     async def close(self) -> None:
         """Wait until all that was asked is done."""

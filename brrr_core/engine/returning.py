@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.spawning import SpawnBudget
+from brrr_core.engine.spawn_limit import SpawnBudget
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import (
     PendingReturn,
@@ -76,7 +76,7 @@ class Returner:
             SpawnLimitError: A parent's root is over its limit. Its return stays in the record, the others are woken.
             MalformedRecordError: The record of those who wait cannot be read.
         """
-        await self._completions.ask((completion,))
+        await self._completions.submit((completion,))
         if completion.error is not None:
             raise completion.error
 

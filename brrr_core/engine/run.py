@@ -8,8 +8,8 @@ from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child
 from brrr_core.engine.determinism import compare, merge
+from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.recall import PREFETCH_LIMIT, RECHECK_LIMIT, Past, ValueCache
 from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import Call
 
@@ -112,7 +112,7 @@ class Run:
             await self._schedule_early()
         return values
 
-    def check(self, past: Past) -> None:
+    def check(self, previous: PreviousRun) -> None:
         """Compare the calls of this run, which has ended, with those of the last one.
 
         Where tasks that the handler started make calls, and one of them aborts the run, it is a matter of chance which
@@ -123,14 +123,14 @@ class Run:
         """
         asked = self._asked or []
         if self.missing and self._side_by_side:
-            self._asked = merge(past.asked, asked)
+            self._asked = merge(previous.asked, asked)
         else:
-            compare(self.call, past.asked, asked)
+            compare(self.call, previous.asked, asked)
 
-    def past(self) -> Past:
+    def summary(self) -> PreviousRun:
         """What is worth remembering of this run when it defers."""
         missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
-        return Past(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
+        return PreviousRun(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
 
     def _miss(self, child: Child) -> None:
         if child.call.call_hash == self.call.call_hash:

@@ -16,8 +16,8 @@ from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.roots import Root, read_root
-from brrr_core.engine.spawning import SpawnBudget
+from brrr_core.engine.root_ids import RootInfo, parse_root_id
+from brrr_core.engine.spawn_limit import SpawnBudget
 from brrr_core.wire import (
     PendingReturn,
     PendingReturns,
@@ -28,7 +28,7 @@ from brrr_core.wire import (
     encode_pending,
 )
 
-__all__ = ["Outcome", "Scheduler", "Want"]
+__all__ = ["Outcome", "ScheduleRequest", "Scheduler"]
 
 MARKS_LIMIT: Final = 64
 """The most marks of redrives in one record: of more redrives within a minute, the oldest may put a call once more."""
@@ -37,7 +37,7 @@ HAND_OVER_LIMIT: Final = 10_000
 """The most calls that are left to other roots on behalf of one: no recursion without end is gone through whole."""
 
 
-class Want(NamedTuple):
+class ScheduleRequest(NamedTuple):
     """A child that must be on a queue on behalf of `root_id`, and the return to register on it, if any."""
 
     child: Child
@@ -46,7 +46,7 @@ class Want(NamedTuple):
 
 
 class Outcome(Enum):
-    """What became of a want."""
+    """What became of a request."""
 
     SCHEDULED = auto()
     """The child is on a queue, or was; the watcher, if any, will be woken."""
@@ -58,11 +58,11 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class _Group:
-    """All wants of one child in one batch, so that parents that run side by side never race for its record.
+    """All requests of one child in one batch, so that parents that run side by side never race for its record.
 
     Attributes:
         child: The child.
-        roots: The roots that want it.
+        roots: The roots that request it.
         redrives: Those of them that are redrives, each with what its id carries.
         watchers: The returns to register.
         put: The roots on whose behalf the child was put.
@@ -72,7 +72,7 @@ class _Group:
 
     child: Child
     roots: list[str] = field(default_factory=list[str])
-    redrives: dict[str, Root] = field(default_factory=dict[str, Root])
+    redrives: dict[str, RootInfo] = field(default_factory=dict[str, RootInfo])
     watchers: list[PendingReturn] = field(default_factory=list[PendingReturn])
     put: set[str] = field(default_factory=set[str])
     over: set[str] = field(default_factory=set[str])
@@ -110,17 +110,19 @@ class _Group:
         if not self.put:
             return PendingReturns(tuple(sorted(returns)), pending.scheduled_at)
         now = int(time.time())
-        marks: dict[PendingReturn, Root] = {
+        marks: dict[PendingReturn, RootInfo] = {
             self._mark(root_id): root for root_id, root in self.redrives.items() if root_id in self.put
         }
-        marks |= {entry: read_root(entry.root_id) for entry in returns if entry.call_hash == self.child.call.call_hash}
+        marks |= {
+            entry: parse_root_id(entry.root_id) for entry in returns if entry.call_hash == self.child.call.call_hash
+        }
         returns.difference_update(marks)
         needed = [mark for mark, root in marks.items() if not root.is_older_than(now, now)]
         needed.sort(key=lambda mark: marks[mark].redriven_at or 0)
         returns.update(needed[-MARKS_LIMIT:])
         return PendingReturns(tuple(sorted(returns)), now)
 
-    def _lacks(self, root_id: str, root: Root, pending: PendingReturns) -> bool:
+    def _lacks(self, root_id: str, root: RootInfo, pending: PendingReturns) -> bool:
         """Whether a redrive has not put the child yet, as far as this worker or the record knows."""
         if root_id in self.put or root_id in self.over:
             return False
@@ -137,30 +139,30 @@ class _Group:
 
 
 class Scheduler:
-    """Fulfils wants, those of all handlers of the process together."""
+    """Fulfils requests, those of all handlers of the process together."""
 
     def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
         self._operations = operations
         self._budget = budget
-        self._wants = Batcher[Want, Outcome](self._fulfil)
+        self._requests = Batcher[ScheduleRequest, Outcome](self._schedule_batch)
 
-    async def schedule(self, wants: Sequence[Want]) -> Sequence[Outcome]:
+    async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[Outcome]:
         """Put every child that is not on a queue, and register the watchers.
 
         Raises:
             SpawnLimitError: A child could not be put because its root is over the limit.
         """
-        outcomes = await self._wants.ask(wants)
-        for want, outcome in zip(wants, outcomes, strict=True):
+        outcomes = await self._requests.submit(requests)
+        for request, outcome in zip(requests, outcomes, strict=True):
             if outcome is Outcome.OVER_LIMIT:
-                raise self._budget.exceeded(want.root_id)
+                raise self._budget.exceeded(request.root_id)
         return outcomes
 
     async def hand_over(self, call_hash: str, topic: str, *, again: bool) -> None:
         """Leave a call that its root cannot afford to other roots, and likewise each call that waits for it.
 
         The call is put once more on behalf of another root that waits for it. If there is none, its record no longer
-        says that it was put: the root that wants it next puts it. Then the calls that wait for it cannot go on either.
+        says that it was put: the root that requests it next puts it. The calls that wait for it cannot go on either.
 
         Args:
             call_hash: The call.
@@ -198,10 +200,10 @@ class Scheduler:
 
     async def close(self) -> None:
         """Wait until all that was asked is done."""
-        await self._wants.close()
+        await self._requests.close()
 
-    async def _fulfil(self, wants: Sequence[Want]) -> list[Outcome]:
-        groups = _group(wants)
+    async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[Outcome]:
+        groups = _group(requests)
         unsettled = list(groups.values())
         while unsettled:
             records = await self._operations.read([group.key for group in unsettled])
@@ -215,7 +217,7 @@ class Scheduler:
                         changed.append((group, Swap(group.key, record, encode_pending(registered))))
             swapped = await self._operations.swap([swap for _, swap in changed])
             unsettled = [group for (group, _), done in zip(changed, swapped, strict=True) if not done]
-        return [_outcome(groups[want.child.call.call_hash], want) for want in wants]
+        return [_outcome(groups[request.child.call.call_hash], request) for request in requests]
 
     async def _put(self, groups: Sequence[tuple[_Group, PendingReturns]]) -> None:
         """Write the calls that are due and put their messages, but for the groups whose roots are over the limit."""
@@ -243,15 +245,15 @@ class Scheduler:
         await self._operations.put(puts)
 
 
-def _group(wants: Sequence[Want]) -> dict[str, _Group]:
+def _group(requests: Sequence[ScheduleRequest]) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
-    for child, root_id, watcher in wants:
+    for child, root_id, watcher in requests:
         group = groups.get(child.call.call_hash)
         if group is None:
             group = groups[child.call.call_hash] = _Group(child)
         if root_id not in group.roots:
             group.roots.append(root_id)
-            root = read_root(root_id)
+            root = parse_root_id(root_id)
             if root.redriven_at is not None:
                 group.redrives[root_id] = root
         if watcher is not None:
@@ -259,7 +261,7 @@ def _group(wants: Sequence[Want]) -> dict[str, _Group]:
     return groups
 
 
-def _outcome(group: _Group, want: Want) -> Outcome:
-    if want.watcher is not None and want.watcher in group.turned_away:
+def _outcome(group: _Group, request: ScheduleRequest) -> Outcome:
+    if request.watcher is not None and request.watcher in group.turned_away:
         return Outcome.FULL
     return Outcome.OVER_LIMIT if group.over_limit else Outcome.SCHEDULED

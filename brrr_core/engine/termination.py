@@ -11,21 +11,21 @@ from types import FrameType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-__all__ = ["STOP_SIGNALS", "add_handler", "exiting", "heed", "ignore", "remove_handler"]
+__all__ = ["STOP_SIGNALS", "add_handler", "exiting", "remove_handler", "stop_on_sigterm", "unregister"]
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
-LINGER: Final = 2.0
+EXIT_DELAY: Final = 2.0
 """Seconds that a program has to end by itself after SIGTERM, from the return of its last loop."""
 
-LOOK: Final = 0.2
+CHECK_INTERVAL: Final = 0.2
 """Seconds between two looks at a program that is given more time."""
 
 Stop = Callable[[], None]
 
 
 @dataclass(slots=True, eq=False)
-class _Heeding:
+class _LoopStops:
     """What SIGTERM means to one event loop.
 
     Attributes:
@@ -42,12 +42,12 @@ class _Heeding:
 
 
 # The state of this module: a signal belongs to the process, and connections that were opened apart meet here.
-_heeding: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Heeding]] = WeakKeyDictionary()
+_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopStops]] = WeakKeyDictionary()
 _masks: Final = threading.local()
 
 
-def heed(stop: Stop, *, grace: float) -> None:
-    """Call `stop` on SIGTERM, until it is ignored. After SIGTERM the program ends, as `ignore` says.
+def stop_on_sigterm(stop: Stop, *, grace: float) -> None:
+    """Call `stop` on SIGTERM, until it is ignored. After SIGTERM the program ends, as `unregister` says.
 
     This applies in the main thread of a process that has no handler of its own. A program that has one, also one that
     it installs later, decides itself.
@@ -57,59 +57,59 @@ def heed(stop: Stop, *, grace: float) -> None:
         grace: Seconds that the loop may take.
     """
     loop = asyncio.get_running_loop()
-    heeding = _heeding.get(loop)
-    if heeding is None:
-        heeding = _Heeding()
+    loop_stops = _loops.get(loop)
+    if loop_stops is None:
+        loop_stops = _LoopStops()
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or not add_handler(
-            signal.SIGTERM, _terminate, heeding
+            signal.SIGTERM, _terminate, loop_stops
         ):
             return
-        _heeding[loop] = heeding
-    heeding.stops.append((stop, grace))
-    if heeding.deadline is not None:
+        _loops[loop] = loop_stops
+    loop_stops.stops.append((stop, grace))
+    if loop_stops.deadline is not None:
         stop()
 
 
-def ignore(stop: Stop) -> None:
+def unregister(stop: Stop) -> None:
     """Stop calling `stop`. The last one gives the signal back its default.
 
-    If SIGTERM came, the program has `LINGER` seconds from now to end by itself. The task that is running now, whose
+    If SIGTERM came, the program has `EXIT_DELAY` seconds from now to end by itself. The task that is running now, whose
     loop has returned, may go on until the grace is over. Then `SystemExit` ends the event loop: `asyncio.run` cancels
     the tasks that are left and runs their `finally` blocks.
     """
     loop = asyncio.get_running_loop()
-    heeding = _heeding.get(loop)
-    entry = next((each for each in heeding.stops if each[0] == stop), None) if heeding is not None else None
-    if heeding is None or entry is None:
+    loop_stops = _loops.get(loop)
+    entry = next((each for each in loop_stops.stops if each[0] == stop), None) if loop_stops is not None else None
+    if loop_stops is None or entry is None:
         return
-    heeding.stops.remove(entry)
-    if heeding.deadline is not None:
+    loop_stops.stops.remove(entry)
+    if loop_stops.deadline is not None:
         caller = asyncio.current_task()
         if caller is not None:
-            heeding.callers.add(caller)
-        loop.call_later(LINGER, _leave, heeding)
-    elif not heeding.stops:
-        del _heeding[loop]
+            loop_stops.callers.add(caller)
+        loop.call_later(EXIT_DELAY, _leave, loop_stops)
+    elif not loop_stops.stops:
+        del _loops[loop]
         remove_handler(signal.SIGTERM)
 
 
-def _terminate(heeding: _Heeding) -> None:
+def _terminate(loop_stops: _LoopStops) -> None:
     # A second signal changes nothing: parents often relay the one that the whole process group received.
-    if heeding.deadline is not None or signal.getsignal(signal.SIGTERM) is not _heard:
+    if loop_stops.deadline is not None or signal.getsignal(signal.SIGTERM) is not _heard:
         return
-    heeding.deadline = asyncio.get_running_loop().time() + max(grace for _, grace in heeding.stops)
-    for stop, _ in list(heeding.stops):
+    loop_stops.deadline = asyncio.get_running_loop().time() + max(grace for _, grace in loop_stops.stops)
+    for stop, _ in list(loop_stops.stops):
         stop()
 
 
-def _leave(heeding: _Heeding) -> None:
-    if heeding.stops or heeding.left or heeding.deadline is None:
+def _leave(loop_stops: _LoopStops) -> None:
+    if loop_stops.stops or loop_stops.left or loop_stops.deadline is None:
         return
     loop = asyncio.get_running_loop()
-    if loop.time() < heeding.deadline and not all(caller.done() for caller in heeding.callers):
-        loop.call_later(LOOK, _leave, heeding)
+    if loop.time() < loop_stops.deadline and not all(caller.done() for caller in loop_stops.callers):
+        loop.call_later(CHECK_INTERVAL, _leave, loop_stops)
         return
-    heeding.left = True
+    loop_stops.left = True
     raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -178,7 +178,7 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     if _masks.before is None:
         return
-    _heeding.clear()
+    _loops.clear()
     signal.set_wakeup_fd(-1)
     for number in _ours():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
-from brrr_core.engine.attempts import Held
-from brrr_core.engine.delivery import Engine, Handle, Handling
+from brrr_core.engine.attempts import HeldDelivery
+from brrr_core.engine.delivery import DeliveryHandler, RunHandler, Services
 from brrr_core.engine.hooks import LeaseLost, LoopBlocked, WorkerStarted, WorkerStopped
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
@@ -26,15 +26,15 @@ class Worker:
         concurrency: The most deliveries under way, and so the bound of this worker's memory (invariant I4).
     """
 
-    def __init__(self, engine: Engine, topic: str, handle: Handle, concurrency: int) -> None:
-        self._engine = engine
-        self._queue = engine.operations.queue
+    def __init__(self, services: Services, topic: str, handle: RunHandler, concurrency: int) -> None:
+        self._services = services
+        self._queue = services.operations.queue
         self._topic = topic
-        self._handling = Handling(engine, handle)
+        self._handler = DeliveryHandler(services, handle)
         self._concurrency = concurrency
         self._time = asyncio.get_running_loop().time
-        self._running: dict[asyncio.Task[None], Held] = {}
-        self._unstarted: list[Held] = []
+        self._running: dict[asyncio.Task[None], HeldDelivery] = {}
+        self._unstarted: list[HeldDelivery] = []
         self._released = 0
         self._stopping = asyncio.Event()
         self._freed = asyncio.Event()
@@ -51,11 +51,11 @@ class Worker:
         Raises:
             BackendError: The queue has not answered for longer than the policy's patience.
         """
-        self._handling.owner = asyncio.current_task()
-        self._engine.hooks.emit(WorkerStarted(self._topic, self._concurrency))
+        self._handler.loop_task = asyncio.current_task()
+        self._services.hooks.emit(WorkerStarted(self._topic, self._concurrency))
         keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
         try:
-            grace = self._engine.policy.grace
+            grace = self._services.policy.grace
             try:
                 await self._receive_all()
             except asyncio.CancelledError:
@@ -67,12 +67,12 @@ class Worker:
         finally:
             keeper.cancel()
             await asyncio.wait({keeper})
-            self._engine.hooks.emit(WorkerStopped(self._topic, self._released))
+            self._services.hooks.emit(WorkerStopped(self._topic, self._released))
 
     async def _receive_all(self) -> None:
         while not self._stopping.is_set():
-            if self._engine.floor.claimed:
-                await self._until_floor_opens()
+            if self._services.isolation.closed:
+                await self._wait_for_isolated_run()
                 continue
             free = self._concurrency - len(self._running)
             if free == 0:
@@ -87,16 +87,19 @@ class Worker:
             for held in received:
                 self._running[start_task(self._deliver(held))] = held
 
-    async def _until_floor_opens(self) -> None:
+    async def _wait_for_isolated_run(self) -> None:
         """Wait while a handler runs alone or waits to, and until told to stop: others can take the messages."""
-        waits = {asyncio.create_task(self._engine.floor.opened()), asyncio.create_task(self._stopping.wait())}
+        waits = {
+            asyncio.create_task(self._services.isolation.wait_until_open()),
+            asyncio.create_task(self._stopping.wait()),
+        }
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
 
-    async def _receive(self, limit: int) -> Sequence[Held]:
+    async def _receive(self, limit: int) -> Sequence[HeldDelivery]:
         """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""
         receive = asyncio.create_task(self._queue.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
         stop = asyncio.create_task(self._stopping.wait())
@@ -114,59 +117,59 @@ class Worker:
             return ()
         error = receive.exception()
         if error is not None:
-            await self._bear(error)
+            await self._wait_after_failure(error)
             return ()
         self._failing_since = None
         return self._held(receive.result())
 
-    def _held(self, deliveries: Sequence[Delivery]) -> list[Held]:
+    def _held(self, deliveries: Sequence[Delivery]) -> list[HeldDelivery]:
         now = self._time()
-        return [Held(delivery, now) for delivery in deliveries]
+        return [HeldDelivery(delivery, now) for delivery in deliveries]
 
-    async def _bear(self, error: BaseException) -> None:
+    async def _wait_after_failure(self, error: BaseException) -> None:
         """Wait a little after a failed receive, or raise its error when patience is at its end."""
-        policy = self._engine.policy
+        policy = self._services.policy
         now = self._time()
         if self._failing_since is None:
             self._failing_since = now
         if isinstance(error, BackendClosedError) or now - self._failing_since > policy.patience:
             raise error
-        self._handling.tell_failed(self._topic, error)
+        self._handler.report_failure(self._topic, error)
         if not await self._stops_within(min(policy.retry_delay(1), 1.0)):
             await self._release(self._unstarted)
 
-    async def _deliver(self, held: Held) -> None:
+    async def _deliver(self, held: HeldDelivery) -> None:
         try:
-            await self._handle(held)
+            await self._handle_with_retries(held)
         finally:
             task = asyncio.current_task()
-            if task is not None and not self._handling.ending:  # from then on `_finish` releases what is cancelled
+            if task is not None and not self._handler.ending:  # from then on `_finish` releases what is cancelled
                 del self._running[task]
                 self._freed.set()
 
-    async def _handle(self, held: Held) -> None:
+    async def _handle_with_retries(self, held: HeldDelivery) -> None:
         """Handle a delivery. While a backend is away it is held and tried again, so that an outage costs no deliveries.
 
         After the policy's patience another worker may try, but only if the cache can be told that this was no crash.
         """
         began, tries = self._time(), 0
-        while (error := await self._error_of(self._handling.handle, held)) is not None:
+        while (error := await self._try(self._handler.handle, held)) is not None:
             away = isinstance(error, BackendUnavailableError)
-            if not away or self._lost(held) or self._time() - began >= self._engine.policy.patience:
-                error = await self._error_of(self._handling.give_back, held)
+            if not away or self._lost(held) or self._time() - began >= self._services.policy.patience:
+                error = await self._try(self._handler.release_interrupted, held)
                 if error is None or not away or self._lost(held):
                     return
             tries += 1
-            if await self._stops_within(self._engine.policy.retry_delay(tries)):
+            if await self._stops_within(self._services.policy.retry_delay(tries)):
                 await self._release([held])
                 return
 
-    async def _error_of(self, step: Callable[[Held], Awaitable[None]], held: Held) -> Exception | None:
+    async def _try(self, step: Callable[[HeldDelivery], Awaitable[None]], held: HeldDelivery) -> Exception | None:
         """The error that a step raised: not a handler's. The lease brings the message back."""
         try:
             await step(held)
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on
-            self._handling.tell_failed(self._topic, error)
+            self._handler.report_failure(self._topic, error)
             return error
         return None
 
@@ -179,7 +182,7 @@ class Worker:
             return False
         return True
 
-    def _lost(self, held: Held) -> bool:
+    def _lost(self, held: HeldDelivery) -> bool:
         """Whether a lease has surely run out."""
         return self._time() - held.renewed > self._queue.lease
 
@@ -191,28 +194,28 @@ class Worker:
             late = self._time() - due
             if not self._running:
                 continue
-            helds = list(self._running.values())
+            held_deliveries = list(self._running.values())
             if late > lease / 3:
-                names = {held.task_name for held in helds if held.task_name}
-                self._engine.hooks.emit(LoopBlocked(self._topic, late, lease, tuple(sorted(names))))
-            for held in helds:
-                self._notice_lost(held)
+                names = {held.task_name for held in held_deliveries if held.task_name}
+                self._services.hooks.emit(LoopBlocked(self._topic, late, lease, tuple(sorted(names))))
+            for held in held_deliveries:
+                self._report_lost(held)
             try:
-                await self._queue.extend([held.delivery for held in helds])
+                await self._queue.extend([held.delivery for held in held_deliveries])
                 now = self._time()
-                for held in helds:
+                for held in held_deliveries:
                     if not held.lost:
                         held.renewed = now
             except Exception as error:  # noqa: BLE001 - tried again long before the leases end
-                self._handling.tell_failed(self._topic, error)
+                self._handler.report_failure(self._topic, error)
 
-    def _notice_lost(self, held: Held) -> None:
+    def _report_lost(self, held: HeldDelivery) -> None:
         """Report, once, that a lease has run out."""
         if not held.lost and self._lost(held):
             held.lost = True
             delivery, seconds = held.delivery, self._time() - held.renewed
             event = LeaseLost(delivery.topic, delivery.body, held.task_name, seconds, self._queue.lease)
-            self._engine.hooks.emit(event)
+            self._services.hooks.emit(event)
 
     async def _finish(self, grace: float) -> None:
         """Let what runs finish within the grace, cancel the rest and release it."""
@@ -222,21 +225,21 @@ class Worker:
             if self._running:
                 await asyncio.wait(set(self._running), timeout=grace)
         finally:
-            self._handling.closing = True
+            self._handler.closing = True
             for task in self._running:
                 task.cancel()
             if self._running:
                 await asyncio.wait(set(self._running))
             await self._release([held for task, held in self._running.items() if task.cancelled()])
 
-    async def _release(self, helds: Sequence[Held]) -> None:
-        if not helds:
+    async def _release(self, held_deliveries: Sequence[HeldDelivery]) -> None:
+        if not held_deliveries:
             return
         try:
-            await self._handling.release_unfinished(helds)
-            self._released += len(helds)
+            await self._handler.release_unfinished(held_deliveries)
+            self._released += len(held_deliveries)
         except Exception as error:  # noqa: BLE001 - their leases bring them back
-            self._handling.tell_failed(self._topic, error)
+            self._handler.report_failure(self._topic, error)
 
 
 async def _end(receive: "asyncio.Task[list[Delivery]]") -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import brrr_core as brrr
-from brrr_core.engine.recall import ENTRY_OVERHEAD, ValueCache
+from brrr_core.engine.local_cache import ENTRY_OVERHEAD, ValueCache
 from tests.support.backends import beside
 from tests.support.fleet import BOUND, QUICK, TOPIC, over, until, until_idle, working
 from tests.support.instrumented import Instrument
@@ -229,8 +229,8 @@ async def test_the_memory_of_a_worker_does_not_grow_with_its_work(memory: str) -
                 assert await grown(work) < 200_000
             finally:
                 tracemalloc.stop()
-            assert connection._engine.cache._size <= 100_000
-            assert connection._engine.history._size < 1_000
+            assert connection._services.cache._size <= 100_000
+            assert connection._services.history._size < 1_000
         await connection.close()
 
 

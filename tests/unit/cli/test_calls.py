@@ -9,7 +9,7 @@ import pytest
 
 from brrr_core.app.handlers import Task
 from brrr_core.cli.handlers import load_handlers
-from brrr_core.engine.roots import read_root
+from brrr_core.engine.root_ids import parse_root_id
 
 Command = Callable[..., Any]
 Work = Callable[[Mapping[str, Task]], None]
@@ -83,7 +83,7 @@ def test_redrive_marks_root(command: Command) -> None:
 def test_spawn_limit_is_in_root_id(command: Command) -> None:
     said = command("schedule", "fib", "11", "--topic", "demo", "--spawn-limit", "50000", "--json")
 
-    assert read_root(said.json["root_id"]).spawn_limit == 50_000
+    assert parse_root_id(said.json["root_id"]).spawn_limit == 50_000
 
 
 @pytest.mark.parametrize("tokens", [("schedule", "fib", "11", "--topic", "demo"), ("result", "fib", "11", "--wait")])

@@ -43,7 +43,7 @@ async def test_what_is_asked_in_one_turn_shares_a_batch() -> None:
     backend = Backend()
     batcher = Batcher(backend.run)
 
-    answers = await asyncio.gather(*(batcher.ask([n, -n]) for n in range(5)))
+    answers = await asyncio.gather(*(batcher.submit([n, -n]) for n in range(5)))
 
     assert answers == [[2 * n, -2 * n] for n in range(5)]
     assert len(backend.batches) == 1
@@ -56,7 +56,7 @@ async def test_batcher_shares_batches_under_an_eager_task_factory() -> None:
     batcher = Batcher(backend.run)
 
     for start in (0, 10):
-        asked = [batcher.ask([n]) for n in range(start, start + 3)]
+        asked = [batcher.submit([n]) for n in range(start, start + 3)]
         assert await asyncio.gather(*asked) == [[2 * n] for n in range(start, start + 3)]
 
     assert backend.batches == [[0, 1, 2], [10, 11, 12]]
@@ -66,12 +66,12 @@ async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> Non
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
-    first = batcher.ask([1])
+    first = batcher.submit([1])
     await backend.begun.wait()
 
-    later = [batcher.ask([n]) for n in (2, 3)]
+    later = [batcher.submit([n]) for n in (2, 3)]
     await asyncio.sleep(0)
-    later.append(batcher.ask([4]))
+    later.append(batcher.submit([4]))
     backend.gate.set()
 
     assert await asyncio.gather(first, *later) == [[2], [4], [6], [8]]
@@ -81,7 +81,7 @@ async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> Non
 
 async def test_nothing_is_asked_of_the_backend_for_an_empty_ask() -> None:
     backend = Backend()
-    assert await Batcher(backend.run).ask([]) == []
+    assert await Batcher(backend.run).submit([]) == []
     assert backend.batches == []
 
 
@@ -89,7 +89,7 @@ async def test_asks_share_a_batch_up_to_its_limit() -> None:
     backend = Backend()
     batcher = Batcher(backend.run, limit=5)
 
-    answers = await asyncio.gather(*(batcher.ask([n] * 2) for n in range(5)))
+    answers = await asyncio.gather(*(batcher.submit([n] * 2) for n in range(5)))
 
     assert answers == [[2 * n] * 2 for n in range(5)]
     assert [len(batch) for batch in backend.batches] == [4, 4, 2]
@@ -99,7 +99,7 @@ async def test_an_ask_over_the_limit_is_cut_and_answered_whole() -> None:
     backend = Backend()
     batcher = Batcher(backend.run, limit=4)
 
-    large, small = await asyncio.gather(batcher.ask(range(10)), batcher.ask([100]))
+    large, small = await asyncio.gather(batcher.submit(range(10)), batcher.submit([100]))
 
     assert large == [2 * n for n in range(10)]
     assert small == [200]
@@ -108,7 +108,7 @@ async def test_an_ask_over_the_limit_is_cut_and_answered_whole() -> None:
 
 async def test_the_limit_as_it_comes() -> None:
     backend = Backend()
-    await Batcher(backend.run).ask(range(BATCH_LIMIT + 1))
+    await Batcher(backend.run).submit(range(BATCH_LIMIT + 1))
     assert [len(batch) for batch in backend.batches] == [BATCH_LIMIT, 1]
 
 
@@ -116,7 +116,7 @@ async def test_a_poisoned_ask_fails_alone() -> None:
     backend = Backend(poison=3)
     batcher = Batcher(backend.run)
 
-    answers = await asyncio.gather(*(batcher.ask([n]) for n in range(6)), return_exceptions=True)
+    answers = await asyncio.gather(*(batcher.submit([n]) for n in range(6)), return_exceptions=True)
 
     assert [answer for n, answer in enumerate(answers) if n != 3] == [[0], [2], [4], [8], [10]]
     assert answers[3] is backend.failure
@@ -129,11 +129,11 @@ async def test_a_backend_that_is_gone_fails_all_and_is_not_asked_again(error: Ex
     backend.failure = error
     batcher = Batcher(backend.run)
 
-    answers = await asyncio.gather(*(batcher.ask([n]) for n in range(6)), return_exceptions=True)
+    answers = await asyncio.gather(*(batcher.submit([n]) for n in range(6)), return_exceptions=True)
 
     assert answers == [error] * 6
     assert len(backend.batches) == 1
-    assert await batcher.ask([7]) == [14]  # the next batch is tried
+    assert await batcher.submit([7]) == [14]  # the next batch is tried
 
 
 async def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
@@ -142,7 +142,7 @@ async def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
     batcher = Batcher(backend.run)
 
     async def ask(n: int) -> list[int]:
-        return await batcher.ask([n])
+        return await batcher.submit([n])
 
     tasks = [asyncio.create_task(ask(n)) for n in range(3)]
     await backend.begun.wait()
@@ -158,9 +158,9 @@ async def test_closing_waits_for_all_that_was_asked() -> None:
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
-    first = batcher.ask([1])
+    first = batcher.submit([1])
     await backend.begun.wait()
-    second = batcher.ask([2])
+    second = batcher.submit([2])
     closing = asyncio.create_task(batcher.close())
     await asyncio.sleep(0)
     assert not closing.done()
@@ -177,10 +177,10 @@ async def test_task_that_is_cancelled_from_outside_fails_every_ask(turns: int) -
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
-    asks = [batcher.ask([1])]
+    asks = [batcher.submit([1])]
     for _ in range(turns):
         await asyncio.sleep(0)
-    asks.append(batcher.ask([2]))
+    asks.append(batcher.submit([2]))
 
     assert batcher._task is not None
     batcher._task.cancel()
@@ -192,11 +192,11 @@ async def test_task_that_is_cancelled_from_outside_fails_every_ask(turns: int) -
 async def test_ask_after_a_cancellation_from_outside_is_answered() -> None:
     backend = Backend()
     batcher = Batcher(backend.run)
-    first = batcher.ask([1])
+    first = batcher.submit([1])
     assert batcher._task is not None
     batcher._task.cancel()
     await asyncio.wait({first})
 
     assert isinstance(first.exception(), BackendClosedError)
-    assert await batcher.ask([3]) == [6]
+    assert await batcher.submit([3]) == [6]
     await batcher.close()

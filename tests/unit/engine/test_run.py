@@ -7,8 +7,8 @@ import brrr_core as brrr
 from brrr_core.backend import Backend, Key
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child
+from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, ValueCache
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.recall import PREFETCH_LIMIT, RECHECK_LIMIT, ValueCache
 from brrr_core.engine.run import Run
 from brrr_core.wire import Call
 from tests.support.instrumented import Instrument
@@ -81,7 +81,7 @@ async def test_what_is_remembered_of_a_run_is_bounded() -> None:
         b = Bench(backend)
         for start in range(0, 5 * BATCH_LIMIT, BATCH_LIMIT):
             await b.run.look_up([child(n) for n in range(start, start + BATCH_LIMIT)])
-        past = b.run.past()
+        past = b.run.summary()
         assert past.reads == tuple(f"h{n}" for n in range(PREFETCH_LIMIT))
         assert [each.call.call_hash for each in past.missing] == [
             f"h{n}" for n in range(5 * BATCH_LIMIT - RECHECK_LIMIT, 5 * BATCH_LIMIT)

@@ -13,9 +13,9 @@ from brrr_core.backend import Key, Swap
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.roots import new_root_id
-from brrr_core.engine.scheduling import MARKS_LIMIT, Outcome, Scheduler, Want
-from brrr_core.engine.spawning import SpawnBudget
+from brrr_core.engine.root_ids import new_root_id
+from brrr_core.engine.scheduling import MARKS_LIMIT, Outcome, Scheduler, ScheduleRequest
+from brrr_core.engine.spawn_limit import SpawnBudget
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import (
     Call,
@@ -75,7 +75,7 @@ def parent(root: str, name: str = "parent") -> PendingReturn:
 
 async def test_a_call_is_written_then_put_then_marked() -> None:
     async with bench() as b:
-        await b.scheduler.schedule([Want(child("c"), "r", parent("r"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))])
         names = [operation.name for operation in b.instrument.operations]
         assert names.index("store.write") < names.index("queue.put") < names.index("store.swap")
         assert names.index("cache.increment") < names.index("queue.put")
@@ -87,7 +87,7 @@ async def test_a_call_is_written_then_put_then_marked() -> None:
 
 async def test_what_many_want_at_once_is_put_once_and_marked_in_one_swap() -> None:
     async with bench() as b:
-        wants = [[Want(child("c"), "r", parent("r", f"p{n}"))] for n in range(20)]
+        wants = [[ScheduleRequest(child("c"), "r", parent("r", f"p{n}"))] for n in range(20)]
         outcomes = await asyncio.gather(*(b.scheduler.schedule(want) for want in wants))
         assert outcomes == [[Outcome.SCHEDULED]] * 20
         assert b.puts == {("r", "c"): 1}
@@ -97,9 +97,9 @@ async def test_what_many_want_at_once_is_put_once_and_marked_in_one_swap() -> No
 
 async def test_what_is_marked_is_not_put_again() -> None:
     async with bench() as b:
-        await b.scheduler.schedule([Want(child("c"), "r")])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "r")])
         before = dict(b.instrument.items)
-        await b.scheduler.schedule([Want(child("c"), "other")])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "other")])
         assert b.puts == {("r", "c"): 1}
         assert b.instrument.items["store.read"] == before["store.read"] + 1
         assert {**b.instrument.items, "store.read": 0} == {**before, "store.read": 0}  # a look is all that it costs
@@ -108,7 +108,7 @@ async def test_what_is_marked_is_not_put_again() -> None:
 async def test_a_record_that_nobody_is_sure_of_is_put_and_marked() -> None:
     async with bench() as b:
         await b.mark("c", PendingReturns((parent("old"),), None))
-        await b.scheduler.schedule([Want(child("c"), "r", parent("r"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))])
         assert b.puts == {("r", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -125,7 +125,7 @@ async def test_a_swap_that_loses_is_tried_again_and_puts_nothing_twice() -> None
                 await b.mark("c", PendingReturns(tuple(parent("x", f"x{m}") for m in range(n)), None))
 
         b.instrument.before = interfere
-        assert await b.scheduler.schedule([Want(child("c"), "r", parent("r"))]) == [Outcome.SCHEDULED]
+        assert await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))]) == [Outcome.SCHEDULED]
         assert b.puts == {("r", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -142,7 +142,7 @@ async def test_a_child_that_completed_while_it_was_registered_on_is_put_again() 
                 await b.store.swap([Swap(Key("pending_returns", "c"), encode_pending(PendingReturns((), 5)), None)])
 
         b.instrument.before = complete
-        await b.scheduler.schedule([Want(child("c"), "r", parent("r"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))])
         assert b.puts == {("r", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -152,12 +152,14 @@ async def test_a_child_that_completed_while_it_was_registered_on_is_put_again() 
 async def test_a_full_record_turns_away_those_that_find_no_room() -> None:
     async with bench() as b:
         watchers = [parent("r", f"p{n:04}") for n in range(RETURNS_LIMIT + 5)]
-        outcomes = await asyncio.gather(*(b.scheduler.schedule([Want(child("c"), "r", w)]) for w in watchers))
+        outcomes = await asyncio.gather(
+            *(b.scheduler.schedule([ScheduleRequest(child("c"), "r", w)]) for w in watchers)
+        )
         assert Counter(outcome for (outcome,) in outcomes) == {Outcome.SCHEDULED: RETURNS_LIMIT, Outcome.FULL: 5}
         pending = await b.pending("c")
         assert pending is not None
         assert len(pending.returns) == RETURNS_LIMIT
-        again = await b.scheduler.schedule([Want(child("c"), "r", pending.returns[0])])
+        again = await b.scheduler.schedule([ScheduleRequest(child("c"), "r", pending.returns[0])])
         assert again == [Outcome.SCHEDULED]  # who is in it already stays in it
 
 
@@ -167,7 +169,7 @@ async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_fir
         await b.cache.increment({count_key("spent"): 10})
         roots = ["spent", "rich"] if spent_first else ["rich", "spent"]
         outcomes = await asyncio.gather(
-            *(b.scheduler.schedule([Want(child("c"), root, parent(root))]) for root in roots)
+            *(b.scheduler.schedule([ScheduleRequest(child("c"), root, parent(root))]) for root in roots)
         )
         assert outcomes == [[Outcome.SCHEDULED]] * 2  # it is on a queue, and both will be woken
         assert b.puts == {("rich", "c"): 1}
@@ -180,8 +182,8 @@ async def test_a_root_over_its_limit_puts_nothing_and_hurts_no_neighbour() -> No
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         spent, rich = await asyncio.gather(
-            b.scheduler.schedule([Want(child("a"), "spent", parent("spent"))]),
-            b.scheduler.schedule([Want(child("b"), "rich", parent("rich"))]),
+            b.scheduler.schedule([ScheduleRequest(child("a"), "spent", parent("spent"))]),
+            b.scheduler.schedule([ScheduleRequest(child("b"), "rich", parent("rich"))]),
             return_exceptions=True,
         )
         assert isinstance(spent, SpawnLimitError)
@@ -193,9 +195,9 @@ async def test_a_root_over_its_limit_puts_nothing_and_hurts_no_neighbour() -> No
 
 async def test_the_last_message_within_the_limit_is_put() -> None:
     async with bench(spawn_limit=3) as b:
-        await b.scheduler.schedule([Want(child(name), "r") for name in "abc"])
+        await b.scheduler.schedule([ScheduleRequest(child(name), "r") for name in "abc"])
         with pytest.raises(SpawnLimitError, match="more than 3"):
-            await b.scheduler.schedule([Want(child("d"), "r")])
+            await b.scheduler.schedule([ScheduleRequest(child("d"), "r")])
         assert b.puts == {("r", name): 1 for name in "abc"}
 
 
@@ -207,13 +209,13 @@ def redrive(ahead: int = 0) -> str:
 @pytest.mark.parametrize("ahead", [-30, 0, 30], ids="{} s ahead".format)
 async def test_each_redrive_puts_a_child_once_more(ahead: int) -> None:
     async with bench() as b:
-        await b.scheduler.schedule([Want(child("c"), "lost", parent("lost"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "lost", parent("lost"))])
         roots = [redrive(), redrive(ahead), redrive()]
         for root in roots:
             for _ in range(3):
-                await b.scheduler.schedule([Want(child("c"), root, parent(root))])
+                await b.scheduler.schedule([ScheduleRequest(child("c"), root, parent(root))])
         for root in roots:
-            await b.scheduler.schedule([Want(child("c"), root, parent(root))])
+            await b.scheduler.schedule([ScheduleRequest(child("c"), root, parent(root))])
         assert b.puts == {("lost", "c"): 1} | {(root, "c"): 1 for root in roots}
         pending = await b.pending("c")
         assert pending is not None
@@ -222,19 +224,21 @@ async def test_each_redrive_puts_a_child_once_more(ahead: int) -> None:
 
 async def test_redrives_that_want_a_child_at_the_same_time_each_put_it_once() -> None:
     async with bench() as b:
-        await b.scheduler.schedule([Want(child("c"), "lost")])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "lost")])
         roots = [redrive(), redrive()]
         for _ in range(2):
-            await asyncio.gather(*(b.scheduler.schedule([Want(child("c"), root)]) for root in ("plain", *roots)))
+            await asyncio.gather(
+                *(b.scheduler.schedule([ScheduleRequest(child("c"), root)]) for root in ("plain", *roots))
+            )
         assert b.puts == {("lost", "c"): 1} | {(root, "c"): 1 for root in roots}
 
 
 async def test_a_redrive_puts_a_child_once_whatever_topics_it_is_wanted_on() -> None:
     async with bench() as b:
         root = redrive()
-        await b.scheduler.schedule([Want(child("c")._replace(topic="misspelt"), "lost")])
-        await b.scheduler.schedule([Want(child("c"), root)])
-        await b.scheduler.schedule([Want(child("c")._replace(topic="other"), root)])
+        await b.scheduler.schedule([ScheduleRequest(child("c")._replace(topic="misspelt"), "lost")])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), root)])
+        await b.scheduler.schedule([ScheduleRequest(child("c")._replace(topic="other"), root)])
         ready = {topic: (await b.operations.queue.stats(topic)).ready for topic in ("misspelt", "topic", "other")}
         assert ready == {"misspelt": 1, "topic": 1, "other": 0}
 
@@ -248,14 +252,14 @@ async def test_a_redrive_puts_a_child_once_if_the_swap_loses() -> None:
                 await b.mark("c", PendingReturns((parent("x"),), int(time.time())))
 
         b.instrument.before = interfere
-        await b.scheduler.schedule([Want(child("c"), root)])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), root)])
         assert b.puts == {(root, "c"): 1}
 
 
 async def test_what_was_certainly_put_since_the_redrive_is_not_put_again() -> None:
     async with bench() as b:
         await b.mark("c", PendingReturns((), int(time.time())))
-        await b.scheduler.schedule([Want(child("c"), redrive(-61))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), redrive(-61))])
         assert b.puts == {}
 
 
@@ -264,17 +268,17 @@ async def test_a_mark_far_in_the_future_does_not_hide_a_child_from_a_redrive() -
         root = redrive()
         await b.mark("c", PendingReturns((), int(time.time()) + 7_200))
         for _ in range(2):
-            await b.scheduler.schedule([Want(child("c"), root)])
+            await b.scheduler.schedule([ScheduleRequest(child("c"), root)])
         assert b.puts == {(root, "c"): 1}
 
 
 async def test_a_record_keeps_a_bounded_number_of_redrives() -> None:
     async with bench() as b:
-        await b.scheduler.schedule([Want(child("c"), "lost", parent("lost"))])
-        await b.scheduler.schedule([Want(child("c"), redrive(-61), parent("old"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "lost", parent("lost"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), redrive(-61), parent("old"))])
         roots = [redrive() for _ in range(MARKS_LIMIT + 5)]
         for root in roots:
-            await b.scheduler.schedule([Want(child("c"), root)])
+            await b.scheduler.schedule([ScheduleRequest(child("c"), root)])
         pending = await b.pending("c")
         assert pending is not None
         assert len(pending.returns) == 2 + MARKS_LIMIT
@@ -286,7 +290,7 @@ async def test_a_redrive_over_its_limit_leaves_a_child_to_the_roots_that_want_it
         root = redrive()
         await b.cache.increment({count_key(root): 10})
         await b.mark("c", PendingReturns((), int(time.time())))
-        wants = [[Want(child("c"), root)], [Want(child("c"), "rich")]]
+        wants = [[ScheduleRequest(child("c"), root)], [ScheduleRequest(child("c"), "rich")]]
         outcomes = await asyncio.gather(*map(b.scheduler.schedule, wants))
         assert outcomes == [[Outcome.SCHEDULED]] * 2
         assert b.puts == {("rich", "c"): 1}
@@ -309,7 +313,7 @@ async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next(
         await b.scheduler.hand_over("c", "topic", again=False)
         assert b.puts == {}
         assert await b.pending("c") == PendingReturns((parent("poor"), parent("spent")), None)
-        await b.scheduler.schedule([Want(child("c"), "rich", parent("rich"))])
+        await b.scheduler.schedule([ScheduleRequest(child("c"), "rich", parent("rich"))])
         assert b.puts == {("rich", "c"): 1}
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from brrr_core.engine.roots import MOST_MESSAGES, Root, new_root_id, read_root
+from brrr_core.engine.root_ids import MAX_SPAWN_LIMIT, RootInfo, new_root_id, parse_root_id
 from brrr_core.wire import ScheduleMessage, decode_message, encode_message
 
-CARRIED = [Root(), Root(redriven_at=1_700_000_000), Root(spawn_limit=MOST_MESSAGES), Root(5, 1)]
+CARRIED = [RootInfo(), RootInfo(redriven_at=1_700_000_000), RootInfo(spawn_limit=MAX_SPAWN_LIMIT), RootInfo(5, 1)]
 TOKEN = "QznKkpu2ZCPW1clieouBhQ"
 
 
@@ -17,8 +17,8 @@ def test_root_ids_are_fresh_and_fit_the_wire() -> None:
 
 
 @pytest.mark.parametrize("carried", CARRIED)
-def test_a_root_id_gives_back_what_it_carries(carried: Root) -> None:
-    assert read_root(new_root_id(**carried._asdict())) == carried
+def test_a_root_id_gives_back_what_it_carries(carried: RootInfo) -> None:
+    assert parse_root_id(new_root_id(**carried._asdict())) == carried
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_a_root_id_gives_back_what_it_carries(carried: Root) -> None:
     ],
 )
 def test_any_other_root_id_carries_nothing(foreign: str) -> None:
-    assert read_root(foreign) == Root()
+    assert parse_root_id(foreign) == RootInfo()
 
 
 def test_a_redrive_is_older_than_a_put_only_if_no_clock_can_be_the_reason() -> None:
-    redrive = Root(redriven_at=1_000)
-    assert not Root().is_older_than(2_000, 2_000)
+    redrive = RootInfo(redriven_at=1_000)
+    assert not RootInfo().is_older_than(2_000, 2_000)
     assert not redrive.is_older_than(1_060, 1_060)
     assert redrive.is_older_than(1_061, 1_061)
     assert redrive.is_older_than(2_000, 1_940)

@@ -10,7 +10,7 @@ from typing import Final
 from brrr_core.engine.calls import Child
 from brrr_core.wire import Call
 
-__all__ = ["PREFETCH_LIMIT", "RECHECK_LIMIT", "History", "Past", "ValueCache"]
+__all__ = ["PREFETCH_LIMIT", "RECHECK_LIMIT", "PreviousRun", "RunHistory", "ValueCache"]
 
 ENTRY_OVERHEAD: Final = 400
 """Bytes that an entry costs beside its value: a hash of 64 characters, two objects and a dictionary slot."""
@@ -21,7 +21,7 @@ PREFETCH_LIMIT: Final = 1_000
 RECHECK_LIMIT: Final = 128
 """The most missing children of a last run that are remembered, those asked for last."""
 
-HISTORY_LIMIT: Final = 50_000
+RUN_HISTORY_LIMIT: Final = 50_000
 """The most call hashes that the history of one worker holds."""
 
 
@@ -56,7 +56,7 @@ class ValueCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PreviousRun:
     """What the last run of a call did before it deferred.
 
     Attributes:
@@ -74,30 +74,30 @@ class Past:
     failed: int = 0
 
 
-class History:
+class RunHistory:
     """The last runs of the calls that this worker deferred, by (root id, call hash), the oldest forgotten first."""
 
-    def __init__(self, limit: int = HISTORY_LIMIT) -> None:
+    def __init__(self, limit: int = RUN_HISTORY_LIMIT) -> None:
         self._limit = limit
         self._size = 0
-        self._pasts: OrderedDict[tuple[str, str], Past] = OrderedDict()
+        self._runs: OrderedDict[tuple[str, str], PreviousRun] = OrderedDict()
 
-    def take(self, root_id: str, call_hash: str) -> Past | None:
+    def take(self, root_id: str, call_hash: str) -> PreviousRun | None:
         """The last run of the call under this root, which is forgotten with this."""
-        past = self._pasts.pop((root_id, call_hash), None)
-        if past is not None:
-            self._size -= _weight(past)
-        return past
+        previous = self._runs.pop((root_id, call_hash), None)
+        if previous is not None:
+            self._size -= _weight(previous)
+        return previous
 
-    def add(self, root_id: str, call_hash: str, past: Past) -> None:
+    def add(self, root_id: str, call_hash: str, previous: PreviousRun) -> None:
         """Remember a run that deferred."""
         self.take(root_id, call_hash)
-        self._pasts[root_id, call_hash] = past
-        self._size += _weight(past)
+        self._runs[root_id, call_hash] = previous
+        self._size += _weight(previous)
         while self._size > self._limit:
-            _, dropped = self._pasts.popitem(last=False)
+            _, dropped = self._runs.popitem(last=False)
             self._size -= _weight(dropped)
 
 
-def _weight(past: Past) -> int:
-    return 1 + len(past.reads) + len(past.missing) + len(past.asked)
+def _weight(previous: PreviousRun) -> int:
+    return 1 + len(previous.reads) + len(previous.missing) + len(previous.asked)

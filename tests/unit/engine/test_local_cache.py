@@ -1,7 +1,7 @@
 """What a worker remembers is bounded, and what it forgets is the oldest."""
 
 from brrr_core.engine.calls import Child
-from brrr_core.engine.recall import ENTRY_OVERHEAD, History, Past, ValueCache
+from brrr_core.engine.local_cache import ENTRY_OVERHEAD, PreviousRun, RunHistory, ValueCache
 from brrr_core.wire import Call
 
 
@@ -42,13 +42,13 @@ def test_an_empty_value_is_a_value() -> None:
     assert cache.get("a") == b""
 
 
-def past(reads: int, missing: int = 0) -> Past:
+def past(reads: int, missing: int = 0) -> PreviousRun:
     child = Child(Call("task", b"", "hash"), "topic")
-    return Past(tuple(map(str, range(reads))), (child,) * missing)
+    return PreviousRun(tuple(map(str, range(reads))), (child,) * missing)
 
 
 def test_a_past_is_given_once_and_to_its_own_root() -> None:
-    history = History()
+    history = RunHistory()
     history.add("root", "call", past(3))
     assert history.take("other", "call") is None
     assert history.take("root", "call") == past(3)
@@ -56,7 +56,7 @@ def test_a_past_is_given_once_and_to_its_own_root() -> None:
 
 
 def test_the_history_is_bounded_by_the_hashes_that_it_holds() -> None:
-    history = History(limit=10)
+    history = RunHistory(limit=10)
     history.add("root", "old", past(4, 1))
     history.add("root", "new", past(2, 1))  # 6 and 4
     assert history.take("root", "new") is not None
@@ -69,7 +69,7 @@ def test_the_history_is_bounded_by_the_hashes_that_it_holds() -> None:
 
 
 def test_a_past_that_is_replaced_leaves_no_weight() -> None:
-    history = History(limit=10)
+    history = RunHistory(limit=10)
     for n in range(20):
         history.add("root", "call", past(5 + n % 2))
     assert history.take("root", "call") is not None

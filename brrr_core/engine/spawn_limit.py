@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.roots import MOST_MESSAGES, read_root
+from brrr_core.engine.root_ids import MAX_SPAWN_LIMIT, parse_root_id
 from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
 
@@ -17,8 +17,8 @@ SHARED_LIMIT: Final = 10_000
 
 def check_spawn_limit(limit: int | None) -> None:
     """Check a schedule's own spawn limit. Raises `ArgumentError`."""
-    if limit is not None and not 1 <= limit <= MOST_MESSAGES:
-        raise ArgumentError(f"spawn_limit is {limit}", remedy=f"Give it a number from 1 to {MOST_MESSAGES}.")
+    if limit is not None and not 1 <= limit <= MAX_SPAWN_LIMIT:
+        raise ArgumentError(f"spawn_limit is {limit}", remedy=f"Give it a number from 1 to {MAX_SPAWN_LIMIT}.")
 
 
 class SpawnBudget:
@@ -30,7 +30,7 @@ class SpawnBudget:
 
     async def open(self, root_id: str) -> bool:
         """Count the first message of a root, from where its counter begins. True if the message may be put."""
-        own = read_root(root_id).spawn_limit
+        own = parse_root_id(root_id).spawn_limit
         start = 0 if own is None else SHARED_LIMIT - own
         return (await self._charge([(root_id, start + 1)]))[0]
 
@@ -41,13 +41,13 @@ class SpawnBudget:
     async def _charge(self, charges: Sequence[tuple[str, int]]) -> list[bool]:
         counts = await self._operations.count([(count_key(root_id), amount) for root_id, amount in charges])
         return [
-            count <= (self._limit if read_root(root_id).spawn_limit is None else SHARED_LIMIT)
+            count <= (self._limit if parse_root_id(root_id).spawn_limit is None else SHARED_LIMIT)
             for (root_id, _), count in zip(charges, counts, strict=True)
         ]
 
     def exceeded(self, root_id: str) -> SpawnLimitError:
         """Return the error of a root that has used up its messages."""
-        limit = read_root(root_id).spawn_limit or self._limit
+        limit = parse_root_id(root_id).spawn_limit or self._limit
         return SpawnLimitError(
             f"the schedule {root_id} caused more than {limit} messages",
             remedy="If its call graph is that large, schedule the call again with a higher limit: schedule(..., "

@@ -1,4 +1,4 @@
-"""Root ids: fresh tokens that also carry a schedule's own spawn limit, and the mark of a redrive."""
+"""RootInfo ids: fresh tokens that also carry a schedule's own spawn limit, and the mark of a redrive."""
 
 import base64
 import re
@@ -6,18 +6,18 @@ import secrets
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-__all__ = ["MOST_MESSAGES", "Root", "new_root_id", "read_root"]
+__all__ = ["MAX_SPAWN_LIMIT", "RootInfo", "new_root_id", "parse_root_id"]
 
 CLOCK_SKEW: Final = 60
 """Seconds by which the clocks of two machines may differ."""
 
-MOST_MESSAGES: Final = 10**15
+MAX_SPAWN_LIMIT: Final = 10**15
 """The largest spawn limit of one schedule. Every cache can count to it and back."""
 
 _ID: Final = re.compile(r"(?:redrive-([0-9]{1,12})-)?(?:limit-([0-9]{1,16})-)?[A-Za-z0-9_-]{22}")
 
 
-class Root(NamedTuple):
+class RootInfo(NamedTuple):
     """The information in a root id. The id of another SDK carries none.
 
     Attributes:
@@ -44,18 +44,18 @@ def new_root_id(*, redriven_at: int | None = None, spawn_limit: int | None = Non
     return f"{redrive}{limit}{token}"
 
 
-_PLAIN: Final = Root()
+_PLAIN: Final = RootInfo()
 
 
-def read_root(root_id: str) -> Root:
+def parse_root_id(root_id: str) -> RootInfo:
     """Return what a root id carries."""
     return _read(root_id) if root_id.startswith(("redrive-", "limit-")) else _PLAIN
 
 
 @lru_cache(maxsize=1024)
-def _read(root_id: str) -> Root:
+def _read(root_id: str) -> RootInfo:
     found = _ID.fullmatch(root_id)
     if found is None:
         return _PLAIN
     redriven_at, limit = found.groups()
-    return Root(int(redriven_at) if redriven_at else None, int(limit) if limit else None)
+    return RootInfo(int(redriven_at) if redriven_at else None, int(limit) if limit else None)
