@@ -28,16 +28,16 @@ TOPIC: Final = "demo"
 URL: Final = "sqlite:///brrr-demo.db"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 REQUEST_TIMEOUT: Final = 10.0
-"""Seconds that a client may take to send a request."""
+"""Seconds that a client has to send a request."""
 
 CONNECTIONS: Final = 200
-"""The most connections at a time; a request on a further one is answered 503."""
+"""The most connections at a time. A request on a further connection gets the status 503."""
 
 LOG: Final = logging.getLogger("brrr.demo")
 
 
 class Settings(NamedTuple):
-    """What the command line and the environment say."""
+    """Settings from the command line and the environment."""
 
     host: str
     port: int
@@ -46,20 +46,20 @@ class Settings(NamedTuple):
 
 
 class BoundedProtocol(H11Protocol):
-    """Closes a connection that has brought no whole request head for `REQUEST_TIMEOUT` seconds."""
+    """Closes a connection that sends no complete request head within `REQUEST_TIMEOUT` seconds."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in its base
-        """Begin to count."""
+        """Start the timeout."""
         super().connection_made(transport)
         self._bound = self.loop.call_later(REQUEST_TIMEOUT, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Stop the timeout."""
         self._bound.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Count anew."""
+        """Restart the timeout."""
         self._bound.cancel()
         self._bound = self.loop.call_later(REQUEST_TIMEOUT, self._check)
         super().on_response_complete()
@@ -71,36 +71,36 @@ class BoundedProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server without its handling of signals: the demo stops it, and the worker with it."""
+    """Uvicorn's server without its signal handling: the demo stops the server and the worker together."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Handle no signals."""
         yield
 
 
 class FailureLog:
-    """A hook plugin: logs what goes wrong in the worker."""
+    """A hook plugin that logs the failures of the worker."""
 
     @brrr.hookimpl
     def brrr_call_failed(self, event: CallFailed) -> None:
-        """A handler raised."""
-        next_step = "given up" if event.retry_in is None else f"again in {event.retry_in:.1f} s"
+        """Log a failed call."""
+        next_step = "dead-lettered" if event.retry_in is None else f"again in {event.retry_in:.1f} s"
         LOG.warning("%s failed (%s): %r", event.task_name, next_step, event.error)
 
     @brrr.hookimpl
     def brrr_backend_failed(self, event: BackendFailed) -> None:
-        """A backend operation failed."""
+        """Log a failed backend operation."""
         LOG.warning("The backend failed: %s", event.error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo. The exit status: 0 where it was stopped by a signal, 1 where it could not run."""
+    """Run the demo. Return the exit status: 0 if a signal stopped it, 1 if it could not run."""
     settings = parse(arguments)
     try:
         listening = listen(settings.host, settings.port)
     except OSError as error:
-        # The number of an address that cannot be looked up is none of the system's errors.
+        # If an address cannot be looked up, the number is not one of the system's errors.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         print(
             f"Cannot listen on {settings.host}:{settings.port}: {reason}. "
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> Settings:
-    """Read the command line; what it leaves out is taken from the environment."""
+    """Read the settings from the command line, or else from the environment."""
     parser = argparse.ArgumentParser(prog="make demo", description="An HTTP front and a worker over one backend.")
     environ = os.environ
     parser.add_argument("--host", default=environ.get("BRRR_DEMO_HOST", "127.0.0.1"), help="BRRR_DEMO_HOST, 127.0.0.1")
@@ -128,30 +128,30 @@ def parse(arguments: Sequence[str] | None) -> Settings:
     )
     parser.add_argument("--url", default=environ.get("BRRR_QUEUE", URL), help=f"the backend: BRRR_QUEUE, {URL}")
     parser.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="a further name that requests may address"
+        "--allow-host", action="append", default=[], metavar="NAME", help="another host name that requests may use"
     )
     return Settings(**vars(parser.parse_args(arguments)))
 
 
 def port_number(text: str) -> int:
-    """A TCP port, 0 for any that is free. Raises what argparse shows."""
+    """Read a TCP port; 0 means any free port. Raises the error that argparse shows."""
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises `OSError` where the port is in use or the host is none of this machine."""
+    """Create a listening socket. Raises `OSError` if the port is in use or the host is not on this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family)
 
 
 async def run(settings: Settings, listening: socket.socket) -> None:
-    """Serve HTTP and work, until a signal. What is under way gets the policy's grace to finish; the rest is released.
+    """Serve HTTP and work until a signal. Running handlers may finish within the policy's grace; the rest is released.
 
     Raises:
         BrrrError: The backend cannot be opened.
-        ExceptionGroup: Of a `BrrrError`: the backend has not answered for longer than the policy's patience.
+        ExceptionGroup: Contains a `BrrrError`: the backend did not answer for longer than the policy's patience.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     with set_on_signals(stop, hurry):
@@ -173,19 +173,19 @@ async def run(settings: Settings, listening: socket.socket) -> None:
             worker = group.create_task(connection.loop(TOPIC, app.handle))
             print(usage(settings, listening), flush=True)
             await stop.wait()
-            # The server closes its connections by itself, soon; only the worker may take long, and can be hurried.
+            # The server soon closes its connections. The worker may take longer; a second signal ends its grace.
             server.should_exit = True
             worker.cancel()
             hurried = asyncio.create_task(hurry.wait())
             await asyncio.wait({worker, hurried}, return_when=asyncio.FIRST_COMPLETED)
             hurried.cancel()
-            worker.cancel()  # the second cancellation cuts the grace short; a worker that has ended does not notice
+            worker.cancel()  # a second cancellation ends the grace; it does nothing to a worker that has ended
         print("Stopped.", flush=True)
 
 
 @contextmanager
 def logging_in_a_thread() -> Iterator[None]:
-    """Write warnings to stderr from a thread: if its reader is slow, the event loop must not wait."""
+    """Write warnings to stderr from a thread, so that a slow reader does not block the event loop."""
     lines: queue.SimpleQueue[object] = queue.SimpleQueue()
     handler, root = QueueHandler(lines), logging.getLogger()
     listener = QueueListener(lines, logging.StreamHandler())
@@ -200,21 +200,21 @@ def logging_in_a_thread() -> Iterator[None]:
 
 @contextmanager
 def set_on_signals(*events: asyncio.Event) -> Iterator[None]:
-    """Let each SIGINT or SIGTERM set the next of the events. Afterwards both are ignored, to the end of the process.
+    """Let each SIGINT or SIGTERM set the next event. Afterwards the process ignores both signals.
 
-    The loop's own handlers would fall back to the default when it closes, and a late signal then end a clean exit with
-    another status.
+    With the event loop's own handlers, the defaults would return when the loop closes. Then a late signal could change
+    the exit status of a clean exit.
     """
     loop = asyncio.get_running_loop()
 
-    def tell() -> None:
+    def set_next() -> None:
         for event in events:
             if not event.is_set():
                 event.set()
                 return
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(tell)
+        loop.call_soon_threadsafe(set_next)
 
     for number in SIGNALS:
         signal.signal(number, handle)
@@ -226,7 +226,7 @@ def set_on_signals(*events: asyncio.Event) -> Iterator[None]:
 
 
 def usage(settings: Settings, listening: socket.socket) -> str:
-    """What the demo says when it is ready."""
+    """Return the text that the demo prints when it is ready."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{host}:{listening.getsockname()[1]}"
     return f"""\

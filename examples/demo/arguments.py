@@ -1,4 +1,4 @@
-"""From a query string, which is all text, to the arguments that a handler's annotations ask for."""
+"""Convert a query string to arguments that match a handler's annotations."""
 
 from collections.abc import Sequence
 from inspect import Parameter
@@ -17,7 +17,7 @@ class Arguments:
 
     Args:
         name: The task's name, for errors.
-        task: The handler. Annotations of `msgspec.Meta` limit what an argument may be, and describe it.
+        task: The handler. Its `msgspec.Meta` annotations restrict and describe the arguments.
     """
 
     def __init__(self, name: str, task: brrr.Task) -> None:
@@ -28,14 +28,14 @@ class Arguments:
         self._required = [parameter.name for parameter in parameters if parameter.default is Parameter.empty]
 
     def describe(self) -> str:
-        """What a caller has to give, in words."""
+        """Describe the arguments in words."""
         return " and ".join(f"{name} ({_in_words(kind)})" for name, kind in self._kinds.items()) or "no arguments"
 
     def read(self, query: Sequence[tuple[str, str]]) -> dict[str, object]:
-        """The arguments by their names. Only what was given is among them: a default left out is another call.
+        """Return the given arguments by name. An omitted argument stays omitted: adding its default makes another call.
 
         Raises:
-            SignatureError: One is unknown, given twice, missing, or not of its type.
+            SignatureError: An argument is unknown, repeated, missing, or of the wrong type.
         """
         arguments: dict[str, object] = {}
         for name, text in query:

@@ -1,4 +1,4 @@
-"""The HTTP front: POST schedules a call, GET of the same URL gives its result."""
+"""The HTTP front: POST schedules a call, GET of the same URL returns its result."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -19,7 +19,7 @@ from examples.demo.arguments import Arguments
 __all__ = ["LOCAL_HOSTS", "make_front"]
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-"""The names by which a browser on this machine reaches it."""
+"""The host names by which a browser on this machine reaches the front."""
 
 STATUS: Final[Mapping[type[BrrrError], int]] = {
     SignatureError: 400,
@@ -28,16 +28,16 @@ STATUS: Final[Mapping[type[BrrrError], int]] = {
     NotFoundError: 404,
     BackendError: 503,
 }
-"""The HTTP status of each kind of error; of any other, 500."""
+"""The HTTP status of each error class; any other error is 500."""
 
 
 class Front:
-    """The endpoints over one application.
+    """The endpoints of one application.
 
     Args:
-        app: Schedules and reads.
-        handlers: The tasks that may be called, by name.
-        topic: Where their calls go.
+        app: Schedules and reads calls.
+        handlers: The tasks that clients may call, by name.
+        topic: The topic of their calls.
     """
 
     def __init__(self, app: brrr.AppConsumer, handlers: Mapping[str, brrr.TypedTask[Any]], topic: str) -> None:
@@ -47,11 +47,11 @@ class Front:
         self._topic = topic
 
     async def index(self, _request: Request) -> JSONResponse:
-        """Say which tasks there are, and what each takes."""
+        """List the tasks with their arguments."""
         return JSONResponse({"tasks": {name: arguments.describe() for name, arguments in self._arguments.items()}})
 
     async def schedule(self, request: Request) -> JSONResponse:
-        """Have the call run by a worker. A call that has a result already is not run again."""
+        """Schedule the call. A call that has a result does not run again."""
         name, arguments = self._call_of(request)
         scheduled = await self._app.schedule(self._handlers[name], topic=self._topic)(**arguments)
         return JSONResponse(
@@ -67,14 +67,14 @@ class Front:
         )
 
     async def read(self, request: Request) -> JSONResponse:
-        """Give the result of the call, if there is one."""
+        """Return the result of the call, if it has one."""
         name, arguments = self._call_of(request)
         try:
             result = await self._app.read(self._handlers[name])(**arguments)
         except NotFoundError as error:
             raise NotFoundError(
-                f"there is no result of {name} with {arguments} (yet)",
-                remedy="POST to the same URL schedules it; ask again a moment later.",
+                f"{name} with {arguments} has no result (yet)",
+                remedy="POST to the same URL to schedule it, then ask again.",
             ) from error
         return JSONResponse({"task": name, "arguments": arguments, "result": result})
 
@@ -82,17 +82,17 @@ class Front:
         name: str = request.path_params["task"]
         if name not in self._handlers:
             raise UnknownTaskError(
-                f"there is no task {name!r} here", remedy=f"The tasks are {', '.join(self._handlers)}."
+                f"the task {name!r} does not exist", remedy=f"The tasks are {', '.join(self._handlers)}."
             )
         return name, self._arguments[name].read(request.query_params.multi_items())
 
 
 class SameSite:
-    """Refuses requests that a foreign web page makes in a visitor's browser: by `Origin`, or by `Host` (DNS rebinding).
+    """Refuses requests of foreign web pages in a visitor's browser, by `Origin` or by `Host` (DNS rebinding).
 
     Args:
         app: The ASGI application behind it.
-        hosts: The hosts that requests may name, without ports, IPv6 addresses without brackets.
+        hosts: The hosts that requests may name, without ports; IPv6 addresses without brackets.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
@@ -100,7 +100,7 @@ class SameSite:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 to a foreign request, and pass any other on."""
+        """Answer a foreign request with 403, and pass on any other."""
         refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
 
@@ -131,12 +131,12 @@ def make_front(
     topic: str = "demo",
     hosts: Iterable[str] = LOCAL_HOSTS,
 ) -> Starlette:
-    """The ASGI application over an application's tasks.
+    """Create the ASGI application for the tasks.
 
     Args:
         app: An `AppConsumer`, or an `AppWorker`; its connection must be open while requests are served.
-        handlers: The tasks that may be called, by name; `app` must know them.
-        topic: Where their calls go.
+        handlers: The tasks that clients may call, by name; `app` must know them.
+        topic: The topic of their calls.
         hosts: The names by which clients may address this server.
     """
     front = Front(app, handlers, topic)
@@ -158,11 +158,11 @@ async def _brrr_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - likewise
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
     return _http_answer(
         error.status_code,
         f"{request.method} {request.url.path}: {error.detail}",
-        "POST /TASK?ARGUMENTS schedules a call, GET of the same URL gives its result, GET / lists the tasks.",
+        "POST /TASK?ARGUMENTS schedules a call, GET of the same URL returns its result, GET / lists the tasks.",
         error.headers,
     )
 

@@ -19,13 +19,13 @@ Name: TypeAlias = Annotated[str, Meta(description="a text")]
 
 
 async def say(text: str) -> None:
-    """Print a line in a thread: if its reader is slow, the event loop must not wait."""
+    """Print a line in a thread, so that a slow reader does not block the event loop."""
     await asyncio.to_thread(print, text, flush=True)
 
 
 @brrr.handler_no_arg
 async def hello(greetee: Name) -> str:
-    """Greet somebody."""
+    """Print and return a greeting."""
     greeting = f"Hello, {greetee}!"
     await say(greeting)
     return greeting
@@ -33,7 +33,7 @@ async def hello(greetee: Name) -> str:
 
 @brrr.handler
 async def fib(app: brrr.ActiveWorker, n: Index) -> int:
-    """The n-th Fibonacci number. Every call is kept, so each index is computed once."""
+    """Return the n-th Fibonacci number. Results are stored, so each index is computed once."""
     if n < 2:
         return n
     return sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
@@ -41,7 +41,7 @@ async def fib(app: brrr.ActiveWorker, n: Index) -> int:
 
 @brrr.handler
 async def lucas(app: brrr.ActiveWorker, n: Index) -> int:
-    """The n-th Lucas number."""
+    """Return the n-th Lucas number."""
     if n < 2:
         return 2 - n
     return sum(await app.gather(app.call(lucas)(n - 2), app.call(lucas)(n - 1)))
@@ -49,17 +49,17 @@ async def lucas(app: brrr.ActiveWorker, n: Index) -> int:
 
 @brrr.handler
 async def calc(app: brrr.ActiveWorker, op: Operation, n: Index) -> int:
-    """The n-th number of the sequence that `op` names."""
+    """Return the n-th number of the sequence that `op` names."""
     sequence = lucas if op == "lucas" else fib
     return await app.call(sequence)(n)
 
 
 @brrr.handler
 async def fib_and_print(app: brrr.ActiveWorker, n: Index) -> int:
-    """The n-th Fibonacci number, printed where it was awaited.
+    """Print and return the n-th Fibonacci number.
 
-    What stands before an `await` runs again when the handler does; what stands after the last one runs once, but for
-    a worker that dies just then.
+    Code before an `await` runs again when the handler runs again. Code after the last `await` runs once, unless the
+    worker dies just then.
     """
     number = await app.call(fib)(n)
     await say(f"fib({n}) = {number}")
@@ -68,7 +68,7 @@ async def fib_and_print(app: brrr.ActiveWorker, n: Index) -> int:
 
 @brrr.handler
 async def calc_and_print(app: brrr.ActiveWorker, op: Operation, n: Index) -> int:
-    """The n-th number of the sequence that `op` names, printed."""
+    """Print and return the n-th number of the sequence that `op` names."""
     number = await app.call(calc)(op, n)
     await say(f"{op}({n}) = {number}")
     return number
@@ -82,4 +82,4 @@ HANDLERS: Final[Mapping[str, brrr.TypedTask[Any]]] = {
     "fib_and_print": fib_and_print,
     "calc_and_print": calc_and_print,
 }
-"""The handlers by the names that calls, and the URLs of the front, carry."""
+"""The handlers by their task names, which the URLs of the front use too."""

@@ -1,4 +1,4 @@
-"""The command itself, in processes of its own, on a SQLite file."""
+"""Run commands and workers as processes, on a SQLite file."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ async def fib(app: brrr.ActiveWorker, n: int, salt=None):
 
 @brrr.handler_no_arg
 async def waits(name: str):
-    '''Says that it runs, and in which process; then waits until it may go on.'''
+    '''Write the process id to a file, then wait for the file that lets it continue.'''
     pathlib.Path(f"started-{name}").write_text(str(os.getpid()))
     while not pathlib.Path(f"go-{name}").exists():
         await asyncio.sleep(0.01)
@@ -41,7 +41,7 @@ def blocks(name: str):
 
 @brrr.handler_no_arg
 async def dies(times: int):
-    '''Ends its process, as often as it is told.'''
+    '''End the process `times` times.'''
     for number in range(times):
         died = pathlib.Path(f"died-{number}")
         if not died.exists():
@@ -69,7 +69,7 @@ async def asks(app: brrr.ActiveWorker, what: str):
 
 
 def until(true: Callable[[], object], what: Callable[[], str]) -> None:
-    """Wait until something is so; fail where it is not so in time."""
+    """Wait until a condition is true; fail if it is not true in time."""
     deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, what()
@@ -77,7 +77,7 @@ def until(true: Callable[[], object], what: Callable[[], str]) -> None:
 
 
 class Running:
-    """A worker under way."""
+    """A running worker."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self.process = process
@@ -92,17 +92,17 @@ class Running:
 
     @property
     def children(self) -> list[int]:
-        """The ids of the processes that it started and that run."""
+        """Return the ids of its running child processes."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
     def signal_all(self, number: int) -> None:
-        """What systemd does: a signal to each process of a control group."""
+        """Send a signal to each process of the control group, as systemd does."""
         for pid in (*self.children, self.process.pid):
             os.kill(pid, number)
 
     def ctrl_c(self) -> None:
-        """What a terminal does: SIGINT to the whole process group."""
+        """Send SIGINT to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def says(self, text: str, *, times: int = 1) -> None:
@@ -117,7 +117,7 @@ class Running:
 
 
 class Shell:
-    """A working directory with a module `tasks`, in which commands are run."""
+    """Runs commands in a working directory with a module `tasks`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -152,14 +152,14 @@ class Shell:
                 stdout=stderr,
                 stderr=stderr,
                 text=True,
-                start_new_session=True,  # a process group, as a shell gives to each command
+                start_new_session=True,  # a process group, as a shell creates for each command
             )
         worker = Running(process, log)
         self._workers.append(worker)
         return worker
 
     def started(self, name: str) -> int:
-        """The process in which the task that waits under that name runs, once it does."""
+        """Wait until the named task runs, and return the id of its process."""
         path = self.folder / f"started-{name}"
         until(lambda: path.exists() and path.read_text(), lambda: f"{name} runs")
         return int(path.read_text())
@@ -169,7 +169,7 @@ class Shell:
             (self.folder / f"go-{name}").touch()
 
     def stats(self) -> list[int]:
-        """Ready, leased, delayed, dead."""
+        """Return the counts of ready, leased, delayed and dead messages."""
         return [int(word) for word in self("queue", "demo").stdout.splitlines()[1].split()[1:]]
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class Shell:
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts() -> Iterator[None]:
-    """SIGINT reaches commands also where the tests run in the background of a shell: processes there ignore it."""
+    """Let SIGINT reach commands even if the tests run in the background of a shell, whose processes ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -198,14 +198,14 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.fixture
 def gone() -> Callable[[int], None]:
-    """Waits until a process is gone."""
+    """Wait until a process is gone."""
 
     def alive(pid: int) -> bool:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return False
-        # One whose parent was killed may stay as a zombie, where nobody waits for orphans.
+        # If its parent was killed and no process reaps orphans, it stays as a zombie.
         with suppress(OSError):
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
         return True
@@ -215,5 +215,5 @@ def gone() -> Callable[[int], None]:
 
 @pytest.fixture(name="until")
 def waiting() -> Callable[[Callable[[], object]], None]:
-    """Waits until something is so."""
+    """Wait until a condition is true."""
     return lambda true: until(true, lambda: "it is so in time")

@@ -1,4 +1,4 @@
-"""The commands as processes: one after the other on one file, in pipes, and without a backend that works."""
+"""Commands as processes: a workflow on one file, pipes, terminals and broken backends."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 Shell = Any
 
 
-def test_a_workflow_from_setup_to_result(shell: Shell) -> None:
+def test_workflow_from_setup_to_result(shell: Shell) -> None:
     made = shell("setup")
     scheduled = shell("schedule", "fib", "--n", "11", "--handlers", "tasks", "--topic", "demo", "--json")
     shell.worker()
@@ -26,7 +26,7 @@ def test_a_workflow_from_setup_to_result(shell: Shell) -> None:
     assert json.loads(shell("queue", "demo", "--json").stdout)["topics"][0]["ready"] == 0
 
 
-def test_waiting_tells_how_it_goes_in_plain_lines(shell: Shell) -> None:
+def test_wait_shows_progress_in_plain_lines(shell: Shell) -> None:
     ended = shell("schedule", "fib", "11", "--topic", "demo", "--timeout", "1s")
     silent = shell("schedule", "fib", "11", "--topic", "demo", "--timeout", "1s", "-q")
 
@@ -39,7 +39,7 @@ def test_waiting_tells_how_it_goes_in_plain_lines(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(("task", "which"), [("fails", "the call "), ("asks", "a call on behalf of the call")])
-def test_waiting_ends_when_the_call_or_one_that_it_waits_for_is_given_up(shell: Shell, task: str, which: str) -> None:
+def test_wait_ends_when_call_or_child_is_dead_lettered(shell: Shell, task: str, which: str) -> None:
     shell.worker("--max-attempts", "1")
 
     ended = shell("schedule", task, "x", "--topic", "demo", "--wait", "--json")
@@ -52,13 +52,13 @@ def test_waiting_ends_when_the_call_or_one_that_it_waits_for_is_given_up(shell: 
     assert "brrr dead redrive demo" in error["remedy"]
 
 
-def test_an_interrupted_wait_ends_quietly(shell: Shell) -> None:
+def test_interrupted_wait_ends_quietly(shell: Shell) -> None:
     command = [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--wait"]
     with subprocess.Popen(command, cwd=shell.folder, env=shell.environ, stderr=subprocess.PIPE, text=True) as waiting:
         try:
             assert waiting.stderr is not None
             waiting.stderr.readline()
-            said = waiting.stderr.readline()  # so it waits, and its loop has long taken over SIGINT
+            said = waiting.stderr.readline()  # it waits now, so its event loop handles SIGINT
             waiting.send_signal(signal.SIGINT)
             code = waiting.wait(60)
             rest = waiting.stderr.read()
@@ -69,7 +69,7 @@ def test_an_interrupted_wait_ends_quietly(shell: Shell) -> None:
     assert (code, rest) == (130, "")
 
 
-def test_an_earlier_dead_letter_of_the_call_does_not_count(shell: Shell) -> None:
+def test_earlier_dead_letter_does_not_end_wait(shell: Shell) -> None:
     worker = shell.worker("--max-attempts", "1")
     shell("schedule", "fails", "x", "--topic", "demo", "--wait")
     worker.signal(signal.SIGTERM)
@@ -78,7 +78,7 @@ def test_an_earlier_dead_letter_of_the_call_does_not_count(shell: Shell) -> None
     assert shell("schedule", "fails", "x", "--topic", "demo", "--timeout", "1s").returncode == 4
 
 
-def test_a_closed_pipe_ends_a_command_quietly(shell: Shell) -> None:
+def test_closed_pipe_ends_command_quietly(shell: Shell) -> None:
     shell("setup")
     reading, writing = os.pipe()
     os.close(reading)
@@ -98,7 +98,7 @@ def test_a_closed_pipe_ends_a_command_quietly(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_a_terminal_gets_colours_unless_it_wants_none(shell: Shell, no_color: str) -> None:
+def test_terminal_gets_colours_unless_no_color_is_set(shell: Shell, no_color: str) -> None:
     primary, secondary = pty.openpty()
     environ = {**shell.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
     ended = subprocess.run(
@@ -124,11 +124,11 @@ def test_a_terminal_gets_colours_unless_it_wants_none(shell: Shell, no_color: st
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # the other end is closed, and all is read
+    except OSError:  # the other end is closed, and everything was read
         return b""
 
 
-def test_a_backend_that_cannot_be_opened_is_one_line_and_no_traceback(shell: Shell) -> None:
+def test_unopenable_backend_is_one_line_without_traceback(shell: Shell) -> None:
     (shell.folder / "q.db").write_text("this is no database, " * 100)
 
     for tokens in (("queue", "demo"), ("worker", "tasks", "--topic", "demo"), ("dead", "list", "demo")):
@@ -139,7 +139,7 @@ def test_a_backend_that_cannot_be_opened_is_one_line_and_no_traceback(shell: She
     assert "Traceback" in shell("queue", "demo", "-v").stderr
 
 
-def test_a_store_that_cannot_be_opened_does_not_hide_the_dead_letters(shell: Shell) -> None:
+def test_dead_letters_are_listed_without_broken_store(shell: Shell) -> None:
     worker = shell.worker("--max-attempts", "1")
     shell("schedule", "fails", "x", "--topic", "demo")
     worker.says("a dead letter")

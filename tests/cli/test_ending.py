@@ -1,4 +1,4 @@
-"""Whatever happens to it, a process works on or ends within its grace period and five seconds, and loses no message."""
+"""After any event, a process works on or ends within its grace period plus five seconds, and loses no message."""
 
 import signal
 import sys
@@ -48,7 +48,7 @@ PROGRAMS = {
     "own": None,
 }
 
-# What happens; then how `brrr worker` ends, with one process and with two, and the program of a user's own.
+# The event, and the exit codes of `brrr worker` with one process, with two processes, and of a user's program.
 CASES = {
     "SIGTERM": (0, 0, 128 + TERM),
     "SIGTERM to all": (0, 0, 128 + TERM),
@@ -60,7 +60,7 @@ CASES = {
     "poison": (7, None, 7),
 }
 QUICK = {"SIGTERM", "SIGTERM to all twice", "poison"}
-"""The cases of a quick run, one of each kind."""
+"""The cases of a quick run: one of each kind."""
 
 _names = count()
 
@@ -75,7 +75,7 @@ def _cases() -> Iterator[Any]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, shell: Shell) -> None:
-    """The backend that the environment of the commands names."""
+    """Name the backend in the environment of the commands."""
     if request.param == "redis":
         url = request.getfixturevalue("redis_server").url
         shell.environ["BRRR_QUEUE"] = f"{url}?lease=1s&prefix=ending-{next(_names)}."
@@ -86,7 +86,7 @@ def backend(request: pytest.FixtureRequest, shell: Shell) -> None:
 
 @pytest.mark.parametrize(("backend", "program", "case"), list(_cases()), indirect=["backend"])
 @pytest.mark.usefixtures("backend")
-def test_a_process_works_on_or_ends(
+def test_process_works_on_or_ends(
     shell: Shell, until: Until, gone: Callable[[int], None], program: str, case: str
 ) -> None:
     worker = _start(shell, program)
@@ -94,7 +94,7 @@ def test_a_process_works_on_or_ends(
     processes = [worker.process.pid, *worker.children]
     code = CASES[case][list(PROGRAMS).index(program)]
 
-    _happen(shell, until, worker, case)
+    _trigger(shell, until, worker, case)
 
     if code is None:
         until(lambda: set(worker.children) - set(processes))
@@ -119,7 +119,7 @@ def _start(shell: Shell, program: str) -> Worker:
     return shell.start(sys.executable, "own.py", str(GRACE))
 
 
-def _happen(shell: Shell, until: Until, worker: Worker, case: str) -> None:
+def _trigger(shell: Shell, until: Until, worker: Worker, case: str) -> None:
     if case == "poison":
         shell("schedule", "dies", "1", "--topic", "demo")
         return

@@ -1,4 +1,4 @@
-"""Commands as the first process of a container: the kernel keeps a signal from it unless it has a handler."""
+"""Commands as the first process of a container, which receives only signals that it handles."""
 
 import os
 import pty
@@ -24,13 +24,13 @@ def _namespaces() -> None:
         subprocess.run([*UNSHARE, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         if os.name == "posix" and os.getuid() == 0:
-            missing(f"no PID namespace can be made: {error}")
-        pytest.skip("only root can make a PID namespace")
+            missing(f"cannot create a PID namespace: {error}")
+        pytest.skip("only root can create a PID namespace")
 
 
 @pytest.fixture
 def begin(shell: Shell, until: Until) -> Iterator[Callable[..., "tuple[subprocess.Popen[bytes], int]"]]:
-    """Starts a command as the first process of a PID namespace. The process to wait for, and the id of the command."""
+    """Start a command as the first process of a PID namespace. Return the process to wait for, and the command's id."""
     began: list[subprocess.Popen[bytes]] = []
 
     def begin(*tokens: str, stdin: int = subprocess.DEVNULL) -> "tuple[subprocess.Popen[bytes], int]":
@@ -65,7 +65,7 @@ def begin(shell: Shell, until: Until) -> Iterator[Callable[..., "tuple[subproces
     ],
     ids=["schedule", "result", "worker", "supervisor", "prompt"],
 )
-def test_sigterm_ends_a_command_that_waits(shell: Shell, begin: Any, until: Until, tokens: Any, said: str) -> None:
+def test_sigterm_ends_waiting_command(shell: Shell, begin: Any, until: Until, tokens: Any, said: str) -> None:
     (shell.folder / "slow.py").write_text(
         "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(600)\n"
     )

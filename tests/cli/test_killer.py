@@ -1,4 +1,4 @@
-"""A call that kills its process, among healthy calls, under the command itself."""
+"""`brrr worker` with a call that kills its process, among healthy calls."""
 
 import pytest
 

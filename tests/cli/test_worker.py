@@ -1,4 +1,4 @@
-"""`brrr worker` as a process: it ends as it should, and nothing is ever lost."""
+"""`brrr worker` as a process: how it ends, and that no message is lost."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.support.redis_servers import Server, valkey_program
 Shell = Any
 NOTHING = [0, 0, 0, 0]
 
-of_all = pytest.mark.skipif(
+needs_proc = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc"
 )
 
@@ -55,20 +55,20 @@ async def echo(text: str):
 """
 
 
-def test_no_secret_of_a_url_is_logged(shell: Shell) -> None:
+def test_log_masks_secrets_of_urls(shell: Shell) -> None:
     (shell.folder / "leaky.py").write_text(LEAKY)
 
     ended = shell("worker", "leaky", "-v", "--topic", "demo", "--queue", "leaky://u:hun%74er2@h", "--patience", "100ms")
 
     assert ended.returncode == 1
     assert "WARNING" in ended.stderr
-    assert ended.stderr.count("RuntimeError: AUTH **** failed") >= 2  # of the log, and of the report
+    assert ended.stderr.count("RuntimeError: AUTH **** failed") >= 2  # in the log and in the report
     assert "hunter2" not in ended.stderr
     assert "hun%74er2" not in ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_lets_the_running_handler_finish(shell: Shell, number: int) -> None:
+def test_first_signal_lets_running_handler_finish(shell: Shell, number: int) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")
     worker = shell.worker()
     shell.started("a")
@@ -84,7 +84,7 @@ def test_the_first_signal_lets_the_running_handler_finish(shell: Shell, number: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_signal_ends_it_at_once_and_the_message_goes_back(shell: Shell, number: int) -> None:
+def test_second_signal_ends_worker_at_once_and_releases_message(shell: Shell, number: int) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")
     worker = shell.worker("--grace", "1h")
     shell.started("a")
@@ -102,7 +102,7 @@ def test_the_second_signal_ends_it_at_once_and_the_message_goes_back(shell: Shel
     assert shell("result", "waits", "a", "--timeout", "30s").stdout == '"a"\n'
 
 
-def test_a_thread_that_outlives_the_grace_does_not_keep_the_process(shell: Shell) -> None:
+def test_thread_that_outlives_grace_does_not_keep_process(shell: Shell) -> None:
     shell("schedule", "blocks", "a", "--topic", "demo")
     worker = shell.worker("--grace", "10ms")
     shell.started("a")
@@ -113,14 +113,14 @@ def test_a_thread_that_outlives_the_grace_does_not_keep_the_process(shell: Shell
     assert shell.stats() == [1, 0, 0, 0]
 
 
-def test_it_works_on_several_topics(shell: Shell) -> None:
+def test_worker_works_on_several_topics(shell: Shell) -> None:
     shell.worker("--topic", "other")
 
     assert shell("schedule", "fib", "5", "--topic", "other", "--timeout", "30s").stdout == "5\n"
     assert shell("schedule", "fib", "6", "--topic", "demo", "--timeout", "30s").stdout == "8\n"
 
 
-def test_failures_are_logged_in_one_line(shell: Shell) -> None:
+def test_each_failure_is_logged_once_in_one_line(shell: Shell) -> None:
     worker = shell.worker("--max-attempts", "2", "--backoff", "1ms")
     shell("schedule", "fails", "two\nlines", "--topic", "demo")
     worker.says("a dead letter on demo")
@@ -128,7 +128,7 @@ def test_failures_are_logged_in_one_line(shell: Shell) -> None:
     assert "WARNING" in worker.log
     assert "fails failed in attempt 1, again in 0.0 s: ValueError: two lines (call" in worker.log
     assert "fails failed in attempt 2 and is dead-lettered: ValueError: two lines (call" in worker.log
-    assert worker.log.count("ValueError: two lines") == 2  # once for each attempt, and not again for the dead letter
+    assert worker.log.count("ValueError: two lines") == 2  # once for each attempt, not again for the dead letter
     assert "Traceback" not in worker.log
 
 
@@ -141,7 +141,7 @@ def test_verbose_logs_each_call_and_tracebacks(shell: Shell) -> None:
         assert text in worker.log
 
 
-def test_quiet_logs_failures_only(shell: Shell) -> None:
+def test_quiet_logs_only_failures(shell: Shell) -> None:
     worker = shell.worker("--max-attempts", "1", "-q")
     shell("schedule", "fails", "x", "--topic", "demo")
     worker.says("a dead letter on demo")
@@ -152,7 +152,7 @@ def test_quiet_logs_failures_only(shell: Shell) -> None:
     assert "stopping" not in worker.log
 
 
-def test_a_process_that_is_killed_is_replaced_and_its_call_ends(shell: Shell, gone: Callable[[int], None]) -> None:
+def test_killed_process_is_replaced_and_its_call_finishes(shell: Shell, gone: Callable[[int], None]) -> None:
     worker = shell.worker("--processes", "2")
     worker.says("working on demo", times=2)
     shell("schedule", "gathers", "a", "b", "c", "--topic", "demo")
@@ -174,7 +174,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_call_ends(shell: Shell, go
     assert shell.stats() == NOTHING
 
 
-def test_the_processes_let_their_handlers_finish_too(shell: Shell) -> None:
+def test_first_signal_lets_handlers_of_all_processes_finish(shell: Shell) -> None:
     worker = shell.worker("--processes", "2")
     worker.says("working on demo", times=2)
     shell("schedule", "waits", "a", "--topic", "demo")
@@ -190,9 +190,9 @@ def test_the_processes_let_their_handlers_finish_too(shell: Shell) -> None:
     assert shell.stats() == NOTHING
 
 
-def test_a_second_signal_ends_the_processes_at_once(shell: Shell, gone: Callable[[int], None]) -> None:
+def test_second_signal_ends_all_processes_at_once(shell: Shell, gone: Callable[[int], None]) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
-    worker.says("working on demo", times=2)  # before that, a signal just ends a process
+    worker.says("working on demo", times=2)  # before that, a signal ends a process at once
     shell("schedule", "waits", "a", "--topic", "demo")
     child = shell.started("a")
 
@@ -205,9 +205,9 @@ def test_a_second_signal_ends_the_processes_at_once(shell: Shell, gone: Callable
     assert shell.stats() == [1, 0, 0, 0]
 
 
-@of_all
+@needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: int) -> None:
+def test_signal_to_all_processes_counts_once(shell: Shell, number: int) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)
     shell("schedule", "waits", "a", "--topic", "demo")
@@ -216,7 +216,7 @@ def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: i
     worker.signal_all(number)
     worker.says("stopping 2 worker processes")
     worker.says("stopping; a second", times=2)
-    worker.says("stopped working on demo")  # the process that has nothing to finish
+    worker.says("stopped working on demo")  # the process without a running handler
     assert worker.process.poll() is None
     shell.go("a")
 
@@ -225,8 +225,8 @@ def test_a_signal_to_all_processes_at_once_is_one_signal(shell: Shell, number: i
     assert shell.stats() == NOTHING
 
 
-@of_all
-def test_a_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> None:
+@needs_proc
+def test_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)
     for name in "abc":
@@ -241,7 +241,7 @@ def test_a_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> Non
     assert shell.stats() == [3, 0, 0, 0]
 
 
-def test_processes_that_do_not_listen_yet_end_at_the_first_signal(
+def test_first_signal_ends_processes_that_still_import(
     shell: Shell, until: Callable[[Callable[[], object]], None]
 ) -> None:
     (shell.folder / "tasks.py").write_text(
@@ -255,7 +255,7 @@ def test_processes_that_do_not_listen_yet_end_at_the_first_signal(
     assert worker.ended() == 0
 
 
-def test_a_process_that_dies_while_the_fleet_stops_is_a_failure(shell: Shell) -> None:
+def test_process_that_dies_during_stop_is_failure(shell: Shell) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)
     shell("schedule", "waits", "a", "--topic", "demo")
@@ -268,7 +268,7 @@ def test_a_process_that_dies_while_the_fleet_stops_is_a_failure(shell: Shell) ->
     assert worker.ended() == 1
 
 
-def test_a_process_that_ends_unasked_is_replaced(shell: Shell) -> None:
+def test_process_that_ends_by_itself_is_replaced(shell: Shell) -> None:
     worker = shell.worker("--processes", "2")
     worker.says("working on demo", times=2)
     shell("schedule", "waits", "a", "--topic", "demo")
@@ -283,7 +283,7 @@ def test_a_process_that_ends_unasked_is_replaced(shell: Shell) -> None:
     assert worker.ended() == 0
 
 
-def test_the_processes_stop_when_the_one_above_them_is_killed(
+def test_processes_stop_when_supervisor_is_killed(
     shell: Shell, gone: Callable[[int], None], until: Callable[[Callable[[], object]], None]
 ) -> None:
     worker = shell.worker("--processes", "2")
@@ -301,7 +301,7 @@ def test_the_processes_stop_when_the_one_above_them_is_killed(
     assert worker.log.count("stopping, because the supervisor has ended") == 2
 
 
-def test_processes_that_cannot_read_their_command_line_are_not_started_again(shell: Shell) -> None:
+def test_processes_with_usage_error_are_not_replaced(shell: Shell) -> None:
     worker = shell.worker("--processes", "2", "--queue", "sqlit:///q.db")
 
     assert worker.ended() == 2
@@ -311,14 +311,14 @@ def test_processes_that_cannot_read_their_command_line_are_not_started_again(she
 
 @pytest.fixture
 def late(shell: Shell, tmp_path: Path) -> Iterator[Server]:
-    """A Redis server that is not there yet, and that the commands name."""
+    """Name a Redis server that is not started yet in the environment of the commands."""
     server = Server(valkey_program(), tmp_path / "redis")
     shell.environ["BRRR_QUEUE"] = f"{server.url}?retry_for=1h"
     yield server
     server.stop()
 
 
-def test_worker_that_starts_before_its_server_says_so_and_waits(shell: Shell, late: Server) -> None:
+def test_worker_logs_that_it_waits_for_its_server(shell: Shell, late: Server) -> None:
     worker = shell.worker()
     worker.says("cannot be reached")
     assert "WARNING" in worker.log
@@ -332,7 +332,7 @@ def test_worker_that_starts_before_its_server_says_so_and_waits(shell: Shell, la
 
 
 @pytest.mark.parametrize("more", [[], ["--processes", "2"]], ids=["one", "two"])
-def test_worker_that_waits_for_its_server_ends_on_sigterm(shell: Shell, late: Server, more: list[str]) -> None:
+def test_sigterm_ends_worker_that_waits_for_its_server(shell: Shell, late: Server, more: list[str]) -> None:
     worker = shell.worker(*more)
     worker.says("Waiting for it", times=int(more[1]) if more else 1)
 
@@ -344,7 +344,7 @@ def test_worker_that_waits_for_its_server_ends_on_sigterm(shell: Shell, late: Se
 @pytest.mark.parametrize(
     "command", [["queue", "demo"], ["setup"], ["dead", "list", "demo"]], ids=lambda words: words[0]
 )
-def test_command_that_waits_for_its_server_says_so(shell: Shell, late: Server, command: list[str]) -> None:
+def test_command_says_that_it_waits_for_its_server(shell: Shell, late: Server, command: list[str]) -> None:
     shell.environ["BRRR_QUEUE"] = f"{late.url}?retry_for=300ms"
 
     ended = shell(*command)

@@ -1,4 +1,4 @@
-"""The demo as a user starts it: a process of its own, in a folder of its own, spoken to over a real socket."""
+"""Start the demo as a user does: a separate process in its own folder, with a real socket."""
 
 import asyncio
 import os
@@ -13,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 30.0
-"""Seconds within which whatever is waited for must come."""
+"""The longest wait in a test, in seconds."""
 
 
 class Demo:
-    """One running demo. What it prints is in `printed`, line by line, once it was read by `line`."""
+    """One running demo. `printed` holds the lines that `line` has read."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -25,22 +25,22 @@ class Demo:
         self.http = httpx.AsyncClient(timeout=BOUND)
 
     async def line(self, pattern: str) -> str:
-        """Read what it prints up to the first line that matches."""
+        """Read the output up to the first line that matches."""
         assert self.process.stdout is not None
         async with asyncio.timeout(BOUND):
             while raw := await self.process.stdout.readline():
                 self.printed.append(raw.decode().rstrip("\n"))
                 if re.search(pattern, self.printed[-1]):
                     return self.printed[-1]
-        raise AssertionError(f"it ended before it printed {pattern!r}: {self.printed}, {await self.complaints()}")
+        raise AssertionError(f"the demo ended before it printed {pattern!r}: {self.printed}, {await self.complaints()}")
 
     async def complaints(self) -> str:
-        """All that it said on stderr, once it has ended."""
+        """Return its stderr after it has ended."""
         assert self.process.stderr is not None
         return (await self.process.stderr.read()).decode()
 
     async def ready(self) -> None:
-        """Wait until it listens."""
+        """Wait until the demo listens."""
         await self.line("^Ctrl-C stops it")
         listens = next(line for line in self.printed if "listens on" in line)
         self.http.base_url = httpx.URL(listens.split()[-1])
@@ -48,13 +48,13 @@ class Demo:
     async def result(self, url: str) -> object:
         """Poll for the result of a call."""
         async with asyncio.timeout(BOUND):
-            while (response := await self.http.get(url)).status_code == 404:  # noqa: ASYNC110 - it is polled over HTTP
+            while (response := await self.http.get(url)).status_code == 404:  # noqa: ASYNC110 - polling over HTTP
                 await asyncio.sleep(0.02)
         assert response.status_code == 200, response.text
         return response.json()["result"]
 
     async def ended(self, *signals: int) -> tuple[int, str]:
-        """Send signals, read what it still prints, and give its exit status and all that it said on stderr."""
+        """Send signals, read the rest of the output, and return the exit status and stderr."""
         for number in signals:
             self.process.send_signal(number)
         assert self.process.stdout is not None
@@ -70,7 +70,7 @@ Start = Callable[..., Awaitable[Demo]]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts demos in the test's folder, on any free port unless told otherwise; kills what is left."""
+    """Start demos in the test's folder, by default on a free port. Kill those that still run at the end."""
     demos: list[Demo] = []
 
     async def started(*arguments: str, ready: bool = True) -> Demo:

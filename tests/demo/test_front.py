@@ -1,4 +1,4 @@
-"""The front without a socket: what calls it makes, and what it answers when its backend fails."""
+"""The front without a socket: its calls, and its responses if the backend fails."""
 
 from collections.abc import AsyncIterator
 
@@ -30,9 +30,7 @@ async def http(app: brrr.AppConsumer) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_a_call_of_the_front_is_the_call_that_python_makes(
-    http: httpx.AsyncClient, app: brrr.AppConsumer
-) -> None:
+async def test_front_makes_same_call_as_python(http: httpx.AsyncClient, app: brrr.AppConsumer) -> None:
     by_front = (await http.post("/fib?n=11")).json()
     in_python = await app.schedule(fib, topic="numbers")(11)
 
@@ -40,13 +38,13 @@ async def test_a_call_of_the_front_is_the_call_that_python_makes(
     assert by_front["call_hash"] == in_python.call_hash
 
 
-async def test_the_order_of_the_query_does_not_matter(http: httpx.AsyncClient, app: brrr.AppConsumer) -> None:
+async def test_order_of_query_does_not_matter(http: httpx.AsyncClient, app: brrr.AppConsumer) -> None:
     hashes = {(await http.post(url)).json()["call_hash"] for url in ("/calc?op=fib&n=5", "/calc?n=5&op=fib")}
 
     assert hashes == {(await app.schedule(calc, topic="numbers")("fib", 5)).call_hash}
 
 
-async def test_calls_go_to_the_topic(http: httpx.AsyncClient, backend: Backend) -> None:
+async def test_calls_go_to_topic(http: httpx.AsyncClient, backend: Backend) -> None:
     accepted = await http.post("/fib?n=11")
 
     assert accepted.json()["topic"] == "numbers"
@@ -54,9 +52,7 @@ async def test_calls_go_to_the_topic(http: httpx.AsyncClient, backend: Backend) 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_backend_that_fails_is_service_unavailable(
-    http: httpx.AsyncClient, backend: Backend, method: str
-) -> None:
+async def test_backend_failure_is_service_unavailable(http: httpx.AsyncClient, backend: Backend, method: str) -> None:
     await backend.close()
 
     answer = await http.request(method, "/fib?n=11")
@@ -69,7 +65,7 @@ async def test_a_backend_that_fails_is_service_unavailable(
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example:8080", "[::2]:8080", "[::1", "", "127.0.0.1@x"]
 )
-async def test_a_request_to_a_foreign_host_is_refused(http: httpx.AsyncClient, host: str) -> None:
+async def test_request_to_foreign_host_is_refused(http: httpx.AsyncClient, host: str) -> None:
     answer = await http.post("/fib?n=11", headers={"Host": host})
 
     assert answer.status_code == 403
@@ -77,7 +73,7 @@ async def test_a_request_to_a_foreign_host_is_refused(http: httpx.AsyncClient, h
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost:8080", "http://localhost:8081", "null"])
-async def test_a_request_from_a_foreign_page_is_refused(http: httpx.AsyncClient, backend: Backend, origin: str) -> None:
+async def test_request_from_foreign_page_is_refused(http: httpx.AsyncClient, backend: Backend, origin: str) -> None:
     answer = await http.post("/fib?n=11", headers={"Origin": origin})
 
     assert answer.status_code == 403
@@ -86,7 +82,7 @@ async def test_a_request_from_a_foreign_page_is_refused(http: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080"])
-async def test_a_request_from_its_own_page_is_accepted(http: httpx.AsyncClient, host: str) -> None:
+async def test_request_from_own_page_is_accepted(http: httpx.AsyncClient, host: str) -> None:
     answer = await http.post("/fib?n=11", headers={"Host": host, "Origin": f"http://{host}"})
 
     assert answer.status_code == 202

@@ -1,4 +1,4 @@
-"""The demo as a process: how it starts, stops, starts again, and what it says when it cannot."""
+"""The demo as a process: how it starts, stops and restarts, and its errors if it cannot start."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_it_cleanly(demo: Demo, number: int) -> None:
+async def test_signal_ends_demo_cleanly(demo: Demo, number: int) -> None:
     await demo.http.post("/hello?greetee=John")
     await demo.line("Hello, John!")
 
@@ -36,7 +36,7 @@ async def test_a_signal_ends_it_cleanly(demo: Demo, number: int) -> None:
     assert demo.printed[-1] == "Stopped."
 
 
-async def test_a_signal_ends_it_although_a_client_keeps_its_connection(demo: Demo) -> None:
+async def test_signal_ends_demo_despite_open_connection(demo: Demo) -> None:
     port = demo.http.base_url.port
     assert port is not None
     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -46,7 +46,7 @@ async def test_a_signal_ends_it_although_a_client_keeps_its_connection(demo: Dem
         writer.close()
 
 
-async def test_a_client_that_sends_its_request_bit_by_bit_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_sends_slowly_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "REQUEST_TIMEOUT", 0.2)
     config = uvicorn.Config(Starlette(), http=BoundedProtocol, log_config=None, lifespan="off")
     server, listening = Server(config), socket.create_server(("127.0.0.1", 0))
@@ -57,7 +57,7 @@ async def test_a_client_that_sends_its_request_bit_by_bit_is_cut_off(monkeypatch
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
             while not reader.at_eof():
                 writer.write(b"X: y\r\n")
-                await asyncio.sleep(0.01)  # slowly: that is the point
+                await asyncio.sleep(0.01)  # slow on purpose
     finally:
         writer.close()
         server.should_exit = True
@@ -65,40 +65,40 @@ async def test_a_client_that_sends_its_request_bit_by_bit_is_cut_off(monkeypatch
         listening.close()
 
 
-async def test_the_front_answers_while_its_output_is_not_read(demo: Demo) -> None:
+async def test_front_answers_while_its_output_is_not_read(demo: Demo) -> None:
     for number in range(400):
         await demo.http.post("/hello", params={"greetee": f"{number}".zfill(1_000)})
 
     assert (await demo.http.get("/")).status_code == 200
 
 
-async def test_a_second_signal_ends_it_as_cleanly(demo: Demo) -> None:
+async def test_second_signal_ends_demo_cleanly(demo: Demo) -> None:
     await demo.http.post("/fib_and_print?n=1000")  # over a connection that stays open
 
     assert await demo.ended(signal.SIGINT, signal.SIGTERM) == (0, "")
     assert demo.printed[-1] == "Stopped."
 
 
-async def test_a_signal_to_one_that_has_stopped_does_not_change_its_exit_status(demo: Demo) -> None:
+async def test_signal_after_stop_does_not_change_exit_status(demo: Demo) -> None:
     demo.process.send_signal(signal.SIGINT)
     await demo.line("^Stopped")
 
     assert await demo.ended(signal.SIGINT, signal.SIGTERM) == (0, "")
 
 
-async def test_what_was_under_way_is_finished_after_the_next_start(start: Start) -> None:
+async def test_unfinished_calls_continue_after_restart(start: Start) -> None:
     first = await start()
     await first.http.post("/fib_and_print?n=300")
     assert await first.ended(signal.SIGTERM) == (0, "")
 
     second = await start()
-    # Nothing was lost: the new worker goes on without another POST.
+    # The new worker continues without another POST.
     result = await second.result("/fib_and_print?n=300")
 
     assert result == fib(300)
 
 
-async def test_a_second_start_finds_the_results_and_greets_nobody_again(start: Start, tmp_path: Path) -> None:
+async def test_restart_finds_results_and_greets_no_one_twice(start: Start, tmp_path: Path) -> None:
     first = await start()
     await first.http.post("/hello?greetee=John")
     await first.line("Hello, John!")
@@ -109,7 +109,7 @@ async def test_a_second_start_finds_the_results_and_greets_nobody_again(start: S
     second = await start()
     assert await second.result("/hello?greetee=John") == "Hello, John!"
     again = await second.http.post("/hello?greetee=John")
-    # The worker takes calls in their order: when this one is printed, nothing of the other can be on its way.
+    # The worker takes calls in order. After this line, the other call cannot print any more.
     await second.http.post("/hello?greetee=Jane")
     await second.line("Hello, Jane!")
     await second.ended(signal.SIGINT)
@@ -118,14 +118,14 @@ async def test_a_second_start_finds_the_results_and_greets_nobody_again(start: S
     assert [line for line in second.printed if line.startswith("Hello")] == ["Hello, Jane!"]
 
 
-async def test_it_says_how_it_is_used_and_on_what_it_works(demo: Demo, tmp_path: Path) -> None:
+async def test_demo_prints_usage_and_backend(demo: Demo, tmp_path: Path) -> None:
     text = "\n".join(demo.printed)
 
     assert f"curl -X POST '{str(demo.http.base_url).rstrip('/')}/hello?greetee=John'" in text
     assert f"sqlite:///brrr-demo.db, seen from {tmp_path}" in text
 
 
-async def test_a_port_in_use_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+async def test_port_in_use_is_one_line(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         demo = await start("--port", str(port), ready=False)
@@ -139,7 +139,7 @@ async def test_a_port_in_use_is_one_clear_line(start: Start, tmp_path: Path) -> 
     assert names(tmp_path) == []
 
 
-async def test_a_backend_that_cannot_be_opened_is_one_clear_line(start: Start) -> None:
+async def test_unopenable_backend_is_one_line(start: Start) -> None:
     demo = await start("--port", "0", "--url", "sqlite:///missing/folder.db", ready=False)
     status, complaints = await demo.ended()
 
@@ -148,7 +148,7 @@ async def test_a_backend_that_cannot_be_opened_is_one_clear_line(start: Start) -
     assert len(complaints.splitlines()) == 1
 
 
-async def test_it_works_on_any_backend_that_a_url_names(start: Start, tmp_path: Path) -> None:
+async def test_demo_works_on_any_backend_url(start: Start, tmp_path: Path) -> None:
     demo = await start("--port", "0", "--url", "memory:")
     await demo.http.post("/fib_and_print?n=11")
 
@@ -156,7 +156,7 @@ async def test_it_works_on_any_backend_that_a_url_names(start: Start, tmp_path: 
     assert names(tmp_path) == []
 
 
-async def test_the_environment_names_host_port_and_backend(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment_names_host_port_and_backend(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRRR_DEMO_HOST", "localhost")
     monkeypatch.setenv("BRRR_DEMO_PORT", "no port")
     monkeypatch.setenv("BRRR_QUEUE", "memory:")
@@ -170,7 +170,7 @@ async def test_the_environment_names_host_port_and_backend(start: Start, monkeyp
     assert (await another.ended())[0] == 1  # the port of the environment is in use
 
 
-def test_it_complains_of_failures(caplog: pytest.LogCaptureFixture) -> None:
+def test_demo_logs_failures(caplog: pytest.LogCaptureFixture) -> None:
     plugin, error = FailureLog(), ValueError("no")
     plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 1, error, 1.5, "no"))
     plugin.brrr_call_failed(CallFailed("demo", "root", "hash", "fib", 2, error, None, "no"))
@@ -178,15 +178,15 @@ def test_it_complains_of_failures(caplog: pytest.LogCaptureFixture) -> None:
 
     assert caplog.messages == [
         "fib failed (again in 1.5 s): ValueError('no')",
-        "fib failed (given up): ValueError('no')",
+        "fib failed (dead-lettered): ValueError('no')",
         "The backend failed: no",
     ]
 
 
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
-async def test_a_port_that_is_none_is_refused(start: Start, port: str) -> None:
+async def test_invalid_port_is_refused(start: Start, port: str) -> None:
     demo = await start(f"--port={port}", ready=False)
     status, complaints = await demo.ended()
 
     assert status == 2
-    assert f"'{port}' is no port from 0 to 65535" in complaints
+    assert f"'{port}' is not a port from 0 to 65535" in complaints

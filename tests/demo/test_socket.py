@@ -1,4 +1,4 @@
-"""The demo over a real socket: every route, and what a caller is told who asks for the wrong thing."""
+"""The demo over a real socket: every route, and the errors for wrong requests."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from .conftest import Demo
 NO_INDEX = "which is not a whole number from 0 to 1000"
 
 
-async def test_hello_is_accepted_printed_and_read(demo: Demo) -> None:
+async def test_greeting_is_scheduled_printed_and_read(demo: Demo) -> None:
     accepted = await demo.http.post("/hello?greetee=John")
 
     assert accepted.status_code == 202
@@ -23,14 +23,14 @@ async def test_hello_is_accepted_printed_and_read(demo: Demo) -> None:
     [("/calc_and_print?op=fib&n=11", "fib(11) = 89"), ("/calc_and_print?op=lucas&n=11", "lucas(11) = 199"),
      ("/fib_and_print?n=11", "fib(11) = 89")],
 )  # fmt: skip
-async def test_numbers_are_computed_and_printed(demo: Demo, url: str, printed: str) -> None:
+async def test_number_is_computed_and_printed(demo: Demo, url: str, printed: str) -> None:
     assert (await demo.http.post(url)).status_code == 202
 
     assert await demo.line(r" = ") == printed
     assert await demo.result(url) == int(printed.rpartition(" ")[2])
 
 
-async def test_children_are_calls_that_can_be_read_by_themselves(demo: Demo) -> None:
+async def test_result_of_child_can_be_read(demo: Demo) -> None:
     await demo.http.post("/calc_and_print?op=fib&n=11")
     await demo.result("/calc_and_print?op=fib&n=11")
 
@@ -38,19 +38,19 @@ async def test_children_are_calls_that_can_be_read_by_themselves(demo: Demo) -> 
     assert await demo.result("/fib?n=10") == 55
 
 
-async def test_an_unscheduled_call_has_no_result_and_the_caller_is_told_how_to_get_one(demo: Demo) -> None:
+async def test_unscheduled_call_is_404_with_remedy(demo: Demo) -> None:
     answer = await demo.http.get("/hello?greetee=Nobody")
 
     assert answer.status_code == 404
     assert answer.json() == {
         "code": "BRRR-CALL-01",
-        "what": "there is no result of hello with {'greetee': 'Nobody'} (yet)",
-        "remedy": "POST to the same URL schedules it; ask again a moment later.",
+        "what": "hello with {'greetee': 'Nobody'} has no result (yet)",
+        "remedy": "POST to the same URL to schedule it, then ask again.",
     }
 
 
 REFUSED = {
-    "/nope?n=1": (404, "BRRR-APP-02", "there is no task 'nope' here"),
+    "/nope?n=1": (404, "BRRR-APP-02", "the task 'nope' does not exist"),
     "/fib": (400, "BRRR-APP-04", "the task 'fib' was not given n"),
     "/fib?n=1&n=2": (400, "BRRR-APP-04", "the task 'fib' was given n twice"),
     "/fib?n=1&m=2": (400, "BRRR-APP-04", "the task 'fib' has no parameter 'm'"),
@@ -65,7 +65,7 @@ REFUSED = {
 }
 
 
-async def test_what_cannot_be_called_is_refused(demo: Demo) -> None:
+async def test_invalid_call_is_refused(demo: Demo) -> None:
     for method in ("GET", "POST"):
         for url, (status, code, what) in REFUSED.items():
             answer = await demo.http.request(method, url)
@@ -75,20 +75,20 @@ async def test_what_cannot_be_called_is_refused(demo: Demo) -> None:
             assert said["remedy"]
 
 
-async def test_another_method_is_refused(demo: Demo) -> None:
+async def test_other_method_is_refused(demo: Demo) -> None:
     answer = await demo.http.delete("/fib?n=1")
 
     assert (answer.status_code, answer.json()["code"]) == (405, "HTTP-405")
 
 
-async def test_the_index_names_every_task_and_what_it_takes(demo: Demo) -> None:
+async def test_index_lists_tasks_with_arguments(demo: Demo) -> None:
     tasks = (await demo.http.get("/")).json()["tasks"]
 
     assert set(tasks) == {"hello", "fib", "lucas", "calc", "fib_and_print", "calc_and_print"}
     assert tasks["calc"] == "op (fib or lucas) and n (a whole number from 0 to 1000)"
 
 
-async def test_any_text_can_be_greeted(demo: Demo) -> None:
+async def test_greeting_takes_any_text(demo: Demo) -> None:
     name = "Ærøskøbing & 你好\n<b>"
     await demo.http.post("/hello", params={"greetee": name})
 

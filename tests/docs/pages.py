@@ -1,7 +1,7 @@
 """The Markdown pages of the project, and the fenced blocks in them.
 
-A block ```` ```python ```` is run; a block ```` ```text ```` right after one is what it prints. A comment that begins
-with `<!-- python` holds code that runs and is not shown: what a reader has and the page need not repeat.
+A ```` ```python ```` block runs; a ```` ```text ```` block right after it is its expected output. A comment that begins
+with `<!-- python` contains hidden code that runs too.
 """
 
 import re
@@ -19,9 +19,9 @@ class Block:
     """A fenced block.
 
     Attributes:
-        language: What stands after the fence.
-        text: What it holds.
-        line: The number of lines of the page above its text.
+        language: The word after the fence.
+        text: The content.
+        line: The number of lines above the content in the page.
     """
 
     language: str
@@ -30,7 +30,7 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page, in their order."""
+    """Yield the blocks of a page in order."""
     for match in BLOCK.finditer(page):
         shown = match[1] is not None
         start = match.start(2 if shown else 4)

@@ -1,4 +1,4 @@
-"""What the documentation says of the code is what the code says of itself."""
+"""The documentation agrees with the code."""
 
 import ast
 import dataclasses
@@ -18,14 +18,14 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def headings(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     lines = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
     titles = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     broken: list[str] = []
     for link in LINK.findall(page.read_text()):
         target, _, anchor = link.partition("#")
@@ -38,7 +38,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
-def test_every_page_is_on_the_map() -> None:
+def test_index_links_every_page() -> None:
     docs = ROOT / "docs"
     maps = (docs / "index.md", docs / "contract/README.md")  # the second maps the pages of rules
     mapped = {
@@ -51,27 +51,27 @@ def test_every_page_is_on_the_map() -> None:
     assert [name_of(page) for page in sorted(missing)] == []
 
 
-def test_the_readme_holds_the_seed_programme() -> None:
+def test_readme_contains_seed_program() -> None:
     seed = (ROOT / "tests/packaging/seed.py").read_text()
     first = next(block.text for block in blocks(README) if block.language == "python")
 
     assert first.strip() == seed.replace(f'"""{ast.get_docstring(ast.parse(seed))}"""', "").strip()
 
 
-def test_the_first_screen_has_the_commands() -> None:
+def test_first_screen_of_readme_has_commands() -> None:
     first_screen = "\n".join(README.splitlines()[:40])
 
     assert all(command in first_screen for command in ("make demo", "make test", "pip install brrr-core brrr-sqlite"))
 
 
-def test_the_reference_has_every_public_name_and_no_other() -> None:
+def test_reference_has_exactly_public_names() -> None:
     page = (ROOT / "docs/reference/api.md").read_text()
     named = re.findall(r"^### `(\w+)", page, flags=re.MULTILINE)
 
     assert sorted(named) == sorted(brrr.__all__)
 
 
-def test_the_policy_table_has_every_setting_and_its_default() -> None:
+def test_policy_table_has_settings_and_defaults() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", README, flags=re.MULTILINE)
     defaults = {field.name: field.default for field in dataclasses.fields(brrr.Policy)}
     units = {"s": 1, "MiB": 1024 * 1024, "": 1}
@@ -85,7 +85,7 @@ def test_the_policy_table_has_every_setting_and_its_default() -> None:
     assert {name: value(default) for name, default in rows if name in defaults} == defaults
 
 
-def test_the_hooks_page_has_every_hook() -> None:
+def test_hooks_page_has_every_hook() -> None:
     page = (ROOT / "docs/how-to/hooks.md").read_text()
     hooks = {name for name in vars(Specifications) if name.startswith("brrr_")}
 
@@ -93,7 +93,7 @@ def test_the_hooks_page_has_every_hook() -> None:
 
 
 def commands() -> list[str]:
-    """Every call of the command `brrr` that a reader may copy."""
+    """Return every `brrr` command that a reader may copy."""
     fenced = [block.text for page in PAGES for block in blocks(page.read_text()) if block.language == "sh"]
     guides = [page.read_text() for page in PAGES if page.parent in (ROOT, ROOT / "docs/how-to")]
     lines = [*"".join(fenced).splitlines(), *(code for text in guides for code in re.findall(r"`(brrr [^`]+)`", text))]

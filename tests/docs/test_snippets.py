@@ -1,4 +1,4 @@
-"""Every Python snippet of the documentation runs, and prints what its page says that it prints."""
+"""Every Python snippet of the documentation runs, and prints the output on its page."""
 
 import ast
 import asyncio
@@ -22,12 +22,12 @@ WITH_CODE = [page for page in PAGES if any(block.language == "python" for block 
 
 
 def run_page(text: str, name: str, namespace: dict[str, Any]) -> None:
-    """Run a page's snippets in their order, in one namespace. A snippet may await, as in `python -m asyncio`."""
+    """Run a page's snippets in order, in one namespace. A snippet may await, as in `python -m asyncio`."""
     printed = None
     with asyncio.Runner() as runner:
         for block in blocks(text):
             if block.language == "text" and printed is not None:
-                assert printed == block.text, f"{name}:{block.line}: the snippet above prints something else"
+                assert printed == block.text, f"{name}:{block.line}: the output of the snippet above differs"
             printed = None
             if block.language == "python":
                 source = "\n" * block.line + block.text
@@ -47,7 +47,7 @@ async def within_limit(snippet: Coroutine[Any, Any, None]) -> None:
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("page")
-    monkeypatch.setitem(sys.modules, module.__name__, module)  # where types find the names in their annotations
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # for the lookup of annotated names
     monkeypatch.chdir(tmp_path)
     for variable in ("BRRR_QUEUE", "BRRR_STORE", "BRRR_CACHE", "BRRR_CODEC"):
         monkeypatch.delenv(variable, raising=False)
@@ -55,7 +55,7 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run_page(page.read_text(), name_of(page), vars(module))
 
 
-PROGRAMME = """\
+PAGE = """\
 ```python
 import asyncio
 x = 1
@@ -73,21 +73,21 @@ y = x + 1
 """
 
 
-def test_snippets_share_a_page_and_hidden_ones_run() -> None:
+def test_snippets_share_namespace_and_hidden_ones_run() -> None:
     namespace: dict[str, Any] = {}
 
-    run_page(PROGRAMME, "page", namespace)
+    run_page(PAGE, "page", namespace)
 
     assert namespace["y"] == 2
 
 
-def test_another_output_than_the_page_says_is_found() -> None:
-    with pytest.raises(AssertionError, match="page:7: the snippet above prints something else"):
-        run_page(PROGRAMME.replace("\na\n", "\nb\n"), "page", {})
+def test_different_output_is_found() -> None:
+    with pytest.raises(AssertionError, match="page:7: the output of the snippet above differs"):
+        run_page(PAGE.replace("\na\n", "\nb\n"), "page", {})
 
 
-def test_a_snippet_that_fails_is_found_at_its_line() -> None:
+def test_failing_snippet_is_found_at_its_line() -> None:
     with pytest.raises(ZeroDivisionError) as failure:
-        run_page(PROGRAMME.replace("x = 1", "x = 1 / 0"), "page", {})
+        run_page(PAGE.replace("x = 1", "x = 1 / 0"), "page", {})
 
     assert failure.traceback[-1].lineno == 2  # counted from 0

@@ -1,4 +1,4 @@
-"""The first programme that a user writes: two tasks, a worker, and a client that asks for their results."""
+"""The first program of a user: two tasks, a worker and a client."""
 
 import asyncio
 

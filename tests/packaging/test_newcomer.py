@@ -1,4 +1,4 @@
-"""`docs/how-to/write-a-backend.md`, done word for word by somebody who has nothing: every command, file and output.
+"""Follow `docs/how-to/write-a-backend.md` word for word in an empty environment: every command, file and output.
 
 The commands of the page's `sh` blocks run in their order, in one shell, in an empty folder; a block under a comment
 `<!-- file: NAME -->` is saved as that file; a `text` block holds lines that the commands above it print, in that order,
@@ -30,7 +30,7 @@ MINUTES = 10
 
 @dataclass(frozen=True)
 class Step:
-    """What a reader does at one place of the page.
+    """One step of the page.
 
     Attributes:
         commands: What is typed.
@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a step: its output, and the time in unix seconds when it began."""
+    """The output of a step, and its start time in unix seconds."""
 
     step: Step
     output: str
@@ -53,7 +53,7 @@ class Done:
 
 
 def steps(page: str) -> list[Step]:
-    """What the page tells its reader to do."""
+    """Return the steps of a page."""
     found: list[Step] = []
     before = None
     for block in BLOCK.finditer(page):
@@ -71,7 +71,7 @@ def steps(page: str) -> list[Step]:
 
 
 def follow(page: str, folder: Path, environment: Mapping[str, str]) -> list[Done]:
-    """Do what the page says, and look whether what it promises comes of it."""
+    """Run the steps of a page, and check that each prints the lines that the page shows."""
     todo = steps(page)
     script = "".join(f'\necho; echo "@@ {number} $(date +%s.%N)"\n{step.commands}' for number, step in enumerate(todo))
     ended = subprocess.run(
@@ -91,14 +91,12 @@ def follow(page: str, folder: Path, environment: Mapping[str, str]) -> list[Done
     assert ended.returncode == 0, f"line {done[-1].step.line} of the page fails:\n{done[-1].output[-6000:]}"
     for each in done:
         missing = not_printed(each.step.printed, each.output)
-        assert not missing, (
-            f"what line {each.step.line} of the page runs prints no line like {missing!r}:\n{each.output}"
-        )
+        assert not missing, f"line {each.step.line} of the page prints no line like {missing!r}:\n{each.output}"
     return done
 
 
 def not_printed(promised: tuple[str, ...], output: str) -> str | None:
-    """The first of the promised lines that the output lacks, or has in another order."""
+    """Return the first expected line that the output lacks, or has in another order."""
     lines = iter(" ".join(line.split()) for line in output.splitlines())
     for promise in promised:
         pattern = re.escape(" ".join(promise.split())).replace("…", ".*")
@@ -109,7 +107,7 @@ def not_printed(promised: tuple[str, ...], output: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of brrr-core, of this checkout."""
+    """Build the wheel of brrr-core from this checkout."""
     folder = tmp_path_factory.mktemp("dist")
     command = [BIN / "uv", "build", "--quiet", "--wheel", "--package", "brrr-core", "--out-dir", folder]
     subprocess.run([*command, "--python", sys.executable], cwd=ROOT, check=True, timeout=300)
@@ -124,7 +122,7 @@ def script(path: Path, *command: str) -> None:
 
 @pytest.fixture
 def newcomer(core: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of a reader who has Python, copier and a checkout, and whose index has this brrr-core."""
+    """Return the environment of a reader with Python, copier and a checkout, whose package index has this brrr-core."""
     tools = tmp_path / "tools"
     tools.mkdir()
     script(tools / "python3", getattr(sys, "_base_executable", sys.executable))
@@ -142,7 +140,7 @@ def newcomer(core: Path, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_the_page_leads_from_nothing_to_a_green_kit(
+def test_page_leads_from_empty_folder_to_green_kit(
     newcomer: dict[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     desk = tmp_path / "desk"
@@ -162,7 +160,7 @@ def test_the_page_leads_from_nothing_to_a_green_kit(
     ran = subprocess.run([desk / "theirs/bin/python", "-I", "-c", where], capture_output=True, text=True, check=True)
     packages = [Path(file).parent for file in ran.stdout.splitlines()]
     assert all(package.is_relative_to(desk / "theirs") for package in packages)
-    # An index could hold a brrr-core of the same version.
+    # Another brrr-core of the same version could come from an index.
     assert contents(packages[0]) == contents(ROOT / "brrr_core")
 
 
@@ -170,7 +168,7 @@ def contents(package: Path) -> dict[Path, bytes]:
     return {path.relative_to(package): path.read_bytes() for path in package.rglob("*.py")}
 
 
-PROGRAMME = """\
+PAGE_OF_STEPS = """\
 ```sh
 word=hello
 ```
@@ -193,8 +191,8 @@ hel… you
 """
 
 
-def test_blocks_run_in_one_shell_and_files_are_saved(tmp_path: Path) -> None:
-    done = follow(PROGRAMME, tmp_path, os.environ)
+def test_blocks_share_one_shell_and_files_are_saved(tmp_path: Path) -> None:
+    done = follow(PAGE_OF_STEPS, tmp_path, os.environ)
 
     assert done[-1].output.split() == ["first", "second", "hello", "you"]
 
@@ -202,12 +200,12 @@ def test_blocks_run_in_one_shell_and_files_are_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("hel… you", "bye…", "line 11 of the page runs prints no line like 'bye…'"),
+        ("hel… you", "bye…", "line 11 of the page prints no line like 'bye…'"),
         ("second\nhel… you", "hel… you\nsecond", "prints no line like 'second'"),
         ("cat a.txt", "cat b.txt", "line 11 of the page fails"),
         ("cat a.txt", "false | true", "line 11 of the page fails"),
     ],
 )
-def test_a_page_that_no_longer_tells_the_truth_is_found(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_outdated_page_fails(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(AssertionError, match=re.escape(message)):
-        follow(PROGRAMME.replace(old, new), tmp_path, os.environ)
+        follow(PAGE_OF_STEPS.replace(old, new), tmp_path, os.environ)

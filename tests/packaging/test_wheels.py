@@ -1,4 +1,4 @@
-"""The distributions as a user gets them: built, installed by plain pip, and run far from the checkout."""
+"""The distributions as a user receives them: built, installed by pip, and run outside the checkout."""
 
 import os
 import re
@@ -26,13 +26,13 @@ DISTRIBUTIONS = {
 
 
 def ran(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command run without what the checkout's environment sets, its output captured."""
+    """Run a command without the variables of the checkout's environment, and capture its output."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "UV_"))}
     return subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True, check=False, timeout=300)
 
 
 def output(*command: str | Path, cwd: Path) -> str:
-    """The standard output of a command that must end well."""
+    """Return the standard output of a command that must succeed."""
     ended = ran(*command, cwd=cwd)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -40,7 +40,7 @@ def output(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source archive and a wheel of every distribution; each wheel is built from its archive."""
+    """Build a source archive of every distribution and a wheel from each archive, in one folder."""
     folder = tmp_path_factory.mktemp("dist")
     output(UV, "build", "--quiet", "--all-packages", "--out-dir", folder, "--python", sys.executable, cwd=ROOT)
     return folder
@@ -48,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an empty environment into which plain pip installed the wheels, without extras."""
+    """Install the wheels without extras into an empty environment by pip, and return its interpreter."""
     home = tmp_path_factory.mktemp("user") / "venv"
     venv.create(home, with_pip=True)
     interpreter = home / "bin" / "python"
@@ -71,7 +71,7 @@ def metadata(built: Path, name: str) -> Message:
     return HeaderParser().parsestr((wheel(built, name) / path).read_text(encoding="utf-8"))
 
 
-def test_every_distribution_has_a_wheel_and_an_archive(built: Path) -> None:
+def test_every_distribution_has_wheel_and_archive(built: Path) -> None:
     stems = {f"{name.replace('-', '_')}-{project['version']}" for name, project in DISTRIBUTIONS.items()}
     made = {path.name for path in built.iterdir() if not path.name.startswith(".")}
 
@@ -79,7 +79,7 @@ def test_every_distribution_has_a_wheel_and_an_archive(built: Path) -> None:
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_wheel_holds_its_package_typed_and_licensed_and_nothing_else(built: Path, name: str) -> None:
+def test_wheel_contains_only_typed_licensed_package(built: Path, name: str) -> None:
     package = name.replace("-", "_")
     held = files(built, name)
 
@@ -90,7 +90,7 @@ def test_a_wheel_holds_its_package_typed_and_licensed_and_nothing_else(built: Pa
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_every_requirement_has_a_lower_and_an_upper_bound(built: Path, name: str) -> None:
+def test_every_requirement_has_lower_and_upper_bound(built: Path, name: str) -> None:
     required = [Requirement(text) for text in metadata(built, name).get_all("Requires-Dist", [])]
 
     assert required
@@ -103,7 +103,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound(built: Path, name: str
 
 
 @pytest.mark.parametrize("name", sorted(set(DISTRIBUTIONS) - {"brrr-core"}))
-def test_a_plugin_takes_the_core_of_this_checkout_and_not_the_next(built: Path, name: str) -> None:
+def test_plugin_accepts_this_core_and_not_the_next(built: Path, name: str) -> None:
     [core] = [
         requirement
         for requirement in map(Requirement, metadata(built, name).get_all("Requires-Dist", []))
@@ -116,7 +116,7 @@ def test_a_plugin_takes_the_core_of_this_checkout_and_not_the_next(built: Path, 
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_the_metadata_says_what_the_project_says(built: Path, name: str) -> None:
+def test_metadata_matches_project(built: Path, name: str) -> None:
     said = metadata(built, name)
 
     assert said["Requires-Python"] == ">=3.11"
@@ -124,14 +124,14 @@ def test_the_metadata_says_what_the_project_says(built: Path, name: str) -> None
     assert said["Summary"] == DISTRIBUTIONS[name]["description"]
 
 
-def test_what_runs_is_what_was_installed(python: Path, tmp_path: Path) -> None:
+def test_installed_package_runs(python: Path, tmp_path: Path) -> None:
     programme = "import brrr_core, brrr_sqlite; print(brrr_core.__file__, brrr_sqlite.__file__, sep='\\n')"
 
     for place in output(python, "-I", "-c", programme, cwd=tmp_path).splitlines():
         assert Path(place).is_relative_to(python.parent.parent)
 
 
-def test_the_first_programme_of_a_user_runs(python: Path, tmp_path: Path) -> None:
+def test_first_program_of_user_runs(python: Path, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).with_name("seed.py"), tmp_path)
 
     first = output(python, "-I", "-W", "error", "seed.py", cwd=tmp_path)
@@ -142,7 +142,7 @@ def test_the_first_programme_of_a_user_runs(python: Path, tmp_path: Path) -> Non
     assert (tmp_path / "brrr.db").exists()
 
 
-def test_the_command_without_its_extra_says_in_one_line_how_to_get_it(python: Path, tmp_path: Path) -> None:
+def test_command_without_extra_prints_one_line_hint(python: Path, tmp_path: Path) -> None:
     ended = ran(python.with_name("brrr"), "backends", cwd=tmp_path)
 
     assert ended.returncode != 0

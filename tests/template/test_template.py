@@ -1,4 +1,4 @@
-"""The template of a backend plugin: what it makes is small, clean, named as its author says, and right at its edges."""
+"""The template creates a backend plugin that is small, clean, named by its answers, and correct in edge cases."""
 
 import ast
 import importlib
@@ -41,7 +41,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def code_lines(source: str) -> int:
-    """The lines that hold code: no blank line, no comment, no docstring."""
+    """Count the lines of code, without blank lines, comments and docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
         line
@@ -54,20 +54,20 @@ def code_lines(source: str) -> int:
     return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - docstrings)
 
 
-def test_only_code_is_counted() -> None:
+def test_code_lines_counts_only_code() -> None:
     assert (
         code_lines('"""Says\n\nmuch."""\n\n# a word\nx = [\n    1,  # one\n]\n\n\ndef f():\n    """Nothing."""\n') == 4
     )
 
 
-def test_the_whole_plugin_is_under_250_lines_of_python_and_the_page_says_how_many(example: Path) -> None:
+def test_plugin_has_under_250_lines_and_page_names_count(example: Path) -> None:
     lines = sum(code_lines(path.read_text()) for path in example.rglob("*.py"))
 
     assert lines < MOST_LINES
     assert f"{lines} lines of Python" in PAGE.read_text()
 
 
-def test_it_is_a_whole_distribution(example: Path) -> None:
+def test_plugin_is_complete_distribution(example: Path) -> None:
     project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
 
     assert {str(path.relative_to(example)) for path in example.rglob("*") if path.is_file()} == {
@@ -80,19 +80,19 @@ def test_it_is_a_whole_distribution(example: Path) -> None:
     assert "brrr-core>=0.1,<0.2" in project["dependencies"]
 
 
-def test_its_code_is_as_clean_as_ours(example: Path) -> None:
+def test_plugin_passes_our_linters(example: Path) -> None:
     settings = f"--config={ROOT / 'pyproject.toml'}"
     for command in (
         [BIN / "ruff", "check", settings, "--no-cache", "--quiet", example / "src"],
         [BIN / "ruff", "format", settings, "--no-cache", "--diff", "--quiet", example],
         [BIN / "mypy", "--strict", "--config-file=", f"--cache-dir={example.parent}/mypy", example / "src"],
     ):
-        # From its own folder, where brrr_core is somebody else's package.
+        # Run in the plugin's folder, so that brrr_core counts as a third-party package.
         ended = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=300)
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_every_name_follows_from_the_distribution(tmp_path: Path) -> None:
+def test_names_follow_from_distribution(tmp_path: Path) -> None:
     folder = made(tmp_path / "mine", distribution="brrr-my-own")
 
     assert "class MyOwnBackend(Backend)" in (folder / "src/brrr_my_own/backend.py").read_text()
@@ -101,7 +101,7 @@ def test_every_name_follows_from_the_distribution(tmp_path: Path) -> None:
     assert [text for text in texts if "example:" in text or "Example" in text or "brrr_example" in text] == []
 
 
-def test_a_scheme_with_a_plus_is_quoted_where_it_must_be(tmp_path: Path) -> None:
+def test_scheme_with_plus_is_quoted(tmp_path: Path) -> None:
     folder = made(tmp_path / "mine", scheme="my+tls")
 
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
@@ -109,7 +109,7 @@ def test_a_scheme_with_a_plus_is_quoted_where_it_must_be(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("license_", "begins"), [("Apache-2.0", "Apache License"), ("MIT", "MIT License")])
-def test_the_license_is_the_one_that_was_chosen(tmp_path: Path, license_: str, begins: str) -> None:
+def test_chosen_license_is_written(tmp_path: Path, license_: str, begins: str) -> None:
     folder = made(tmp_path / "mine", license=license_, author="Ada Lovelace")
 
     assert (folder / "LICENSE").read_text().split("\n\n")[0].strip().startswith(begins)
@@ -128,7 +128,7 @@ def test_the_license_is_the_one_that_was_chosen(tmp_path: Path, license_: str, b
         ("license", "GPL"),
     ],
 )
-def test_an_answer_that_cannot_work_is_refused(tmp_path: Path, question: str, answer: str) -> None:
+def test_invalid_answer_is_refused(tmp_path: Path, question: str, answer: str) -> None:
     ended = copied(tmp_path / "mine", **{question: answer})
 
     assert ended.returncode != 0
@@ -136,7 +136,7 @@ def test_an_answer_that_cannot_work_is_refused(tmp_path: Path, question: str, an
     assert not (tmp_path / "mine/pyproject.toml").exists()
 
 
-def test_the_git_url_of_the_whole_repository_gives_the_same(tmp_path: Path, example: Path) -> None:
+def test_git_url_of_repository_gives_same_plugin(tmp_path: Path, example: Path) -> None:
     repository = tmp_path / "repository"
     (repository / "templates").mkdir(parents=True)
     for name in ("copier.yml", "templates/backend"):
@@ -153,11 +153,11 @@ def test_the_git_url_of_the_whole_repository_gives_the_same(tmp_path: Path, exam
 
 
 def files(folder: Path) -> list[Path]:
-    """What was made, but for the answers: they say where the template was."""
+    """Return the files of a plugin, without the answers, which name the path of the template."""
     return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".yml"]
 
 
-# What the kit cannot know of a plugin that keeps its state in a file.
+# The contract kit cannot test these cases of a file.
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def url(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         del sys.modules[name]
 
 
-async def test_a_damaged_file_is_told_and_left_alone(url: str, tmp_path: Path) -> None:
+async def test_damaged_file_is_reported_and_kept(url: str, tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"{")
 
     with pytest.raises(CorruptBackendError, match="state is damaged"):
@@ -180,14 +180,14 @@ async def test_a_damaged_file_is_told_and_left_alone(url: str, tmp_path: Path) -
     assert (tmp_path / "state").read_bytes() == b"{"
 
 
-async def test_a_folder_in_its_place_is_told(url: str, tmp_path: Path) -> None:
+async def test_folder_in_place_of_file_is_reported(url: str, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
 
     with pytest.raises(BackendUnavailableError, match="state cannot be used"):
         await open_backend(url).open()
 
 
-async def test_what_cannot_be_stored_is_told_and_changes_nothing(url: str, tmp_path: Path) -> None:
+async def test_unstorable_argument_is_refused_without_change(url: str, tmp_path: Path) -> None:
     async with open_backend(url) as backend:
         await backend.cache.increment({"kept": 2**63 - 1})
         before = (tmp_path / "state").read_bytes()
@@ -200,7 +200,7 @@ async def test_what_cannot_be_stored_is_told_and_changes_nothing(url: str, tmp_p
         assert (tmp_path / "state").read_bytes() == before
 
 
-async def test_looking_writes_nothing(url: str, tmp_path: Path) -> None:
+async def test_reading_does_not_write_file(url: str, tmp_path: Path) -> None:
     async with open_backend(url) as backend:
         await backend.store.write([(Key("value", "x"), b"1")])
         before = (tmp_path / "state").stat().st_ino
@@ -212,7 +212,7 @@ async def test_looking_writes_nothing(url: str, tmp_path: Path) -> None:
         assert (tmp_path / "state").stat().st_ino == before
 
 
-async def test_a_write_that_was_cut_short_leaves_what_was_there(url: str, tmp_path: Path) -> None:
+async def test_interrupted_write_keeps_old_file(url: str, tmp_path: Path) -> None:
     async with open_backend(url) as backend:
         await backend.store.write([(Key("value", "x"), b"kept")])
     (tmp_path / "state.new").write_bytes(b"half")
@@ -224,13 +224,13 @@ async def test_a_write_that_was_cut_short_leaves_what_was_there(url: str, tmp_pa
 @pytest.mark.parametrize(
     "wrong", ["example:", "example:///", "example://host/x", "example://me@/x", "example://me:pw@h/x"]
 )
-def test_a_url_that_names_no_file_is_refused(url: str, wrong: str) -> None:
+def test_url_without_file_is_refused(url: str, wrong: str) -> None:
     with pytest.raises(UrlError, match="names no file") as refusal:
         open_backend(wrong)
 
     assert "pw" not in str(refusal.value)
 
 
-def test_a_lease_that_ends_at_once_is_refused(url: str) -> None:
+def test_lease_of_zero_is_refused(url: str) -> None:
     with pytest.raises(OptionError, match="lease must be more than 0 s"):
         open_backend(f"{url}?lease=0")
