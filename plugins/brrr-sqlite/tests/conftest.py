@@ -1,4 +1,4 @@
-"""What the tests share: files, backends on them, a clock that is set by hand, and processes."""
+"""Shared fixtures: files, backends on them, clocks that tests set, and processes."""
 
 import asyncio
 import subprocess
@@ -32,13 +32,13 @@ def say(*words):
     print(*words, flush=True)
 
 def wait_for_go():
-    say("here")
+    say("ready")
     sys.stdin.readline()
 """
 
 
 class ManualClocks:
-    """A machine's clocks, set by hand, in seconds: the steady one, and the wall clock, which is `ahead` of it."""
+    """The clocks of a machine, in seconds, which tests set: the steady clock, and the wall clock `ahead` of it."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -50,7 +50,7 @@ class ManualClocks:
 
 
 class Processes:
-    """Python processes that run a script on the file; killed at the end if they are still there."""
+    """Python processes that run a script on the file. The fixture kills those that still run at the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,16 +66,16 @@ class Processes:
         self._running.append(process)
         return process
 
-    def race(self, scripts: int, script: str) -> list[str]:
-        """Start that many, let them go together, and give what each has said."""
-        racers = [self.start(script, number) for number in range(scripts)]
+    def race(self, count: int, script: str) -> list[str]:
+        """Start `count` processes, let them go at the same time, and return the output of each."""
+        racers = [self.start(script, number) for number in range(count)]
         for racer in racers:
-            assert racer.stdout.readline() == "here\n"
+            assert racer.stdout.readline() == "ready\n"
         for racer in racers:
             racer.stdin.write("go\n")
             racer.stdin.flush()
         said = [racer.communicate(timeout=60)[0] for racer in racers]
-        assert [racer.returncode for racer in racers] == [0] * scripts
+        assert [racer.returncode for racer in racers] == [0] * count
         return said
 
     def end(self) -> None:
@@ -85,7 +85,7 @@ class Processes:
 
 
 class BlockedThread:
-    """Keeps the backend's thread busy until it is let go, so that what is asked meanwhile waits in a known order."""
+    """Keep the backend's thread busy inside the `async with`, so that new operations wait in a known order."""
 
     def __init__(self, backend: SqliteBackend) -> None:
         self._backend = backend
@@ -93,7 +93,7 @@ class BlockedThread:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.ensure_future(self._backend._connection.run(lambda _: self._go.wait(30)))
-        await asyncio.sleep(0)  # it is in the thread's queue now
+        await asyncio.sleep(0)  # now it is in the queue of the thread
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,7 +122,7 @@ def make(path: Path) -> MakeBackend:
 
 @pytest.fixture
 async def backend(make: MakeBackend, clocks: ManualClocks) -> AsyncIterator[SqliteBackend]:
-    """An open backend, by a clock that is set by hand."""
+    """An open backend that uses the clocks of the test."""
     async with make(clocks=clocks) as backend:
         yield backend
 
@@ -155,7 +155,7 @@ def processes(path: Path) -> Iterator[Processes]:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_stays() -> Iterator[None]:
+def _no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     left = [t for t in set(threading.enumerate()) - before if t.name.startswith("brrr-sqlite")]

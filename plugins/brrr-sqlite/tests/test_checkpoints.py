@@ -1,4 +1,4 @@
-"""The log is moved into the file in time, and never beside another commit."""
+"""Checkpoints keep the log small, and never run beside another commit."""
 
 import os
 import sqlite3
@@ -14,30 +14,30 @@ async def write(backend, size=1000):
     await backend.store.write([(A, os.urandom(size))])  # SQLite skips a write that changes nothing
 
 
-def done(backend):
+def completed(backend):
     return backend._transactions._checkpoints.completed
 
 
-async def test_nothing_is_moved_before_its_time(make):
+async def test_small_log_needs_no_checkpoint(make):
     async with make() as backend:
         for _ in range(20):
             await write(backend)
-        assert done(backend) == 0
+        assert completed(backend) == 0
         assert backend._transactions._checkpoints._connection is None
 
 
-async def test_the_log_stays_at_its_size(make, path):
+async def test_log_stays_near_wal_size(make, path):
     async with make(wal_size=SMALL) as backend:
         sizes = []
         for _ in range(200):
             await write(backend)
             sizes.append(path.with_name("brrr.db-wal").stat().st_size)
         assert max(sizes) <= 1.5 * SMALL
-        assert 5 <= done(backend) <= 100
+        assert 5 <= completed(backend) <= 100
     assert path.stat().st_size > 0
 
 
-async def test_the_log_of_a_huge_write_is_cut_back(make, path):
+async def test_log_is_truncated_after_a_huge_write(make, path):
     async with make(wal_size=SMALL) as backend:
         await write(backend, 5_000_000)
         assert path.with_name("brrr.db-wal").stat().st_size > 5_000_000
@@ -46,12 +46,12 @@ async def test_the_log_of_a_huge_write_is_cut_back(make, path):
         assert path.stat().st_size > 5_000_000
 
 
-async def test_nobody_can_commit_while_the_log_is_moved(make, path, monkeypatch):
+async def test_no_other_process_can_commit_during_a_checkpoint(make, path, monkeypatch):
     async with make(wal_size=SMALL) as backend:
         checkpoints = backend._transactions._checkpoints
         tried = []
 
-        class Mover:
+        class CheckpointConnection:
             def execute(self, statement):
                 with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
                     try:
@@ -63,12 +63,12 @@ async def test_nobody_can_commit_while_the_log_is_moved(make, path, monkeypatch)
             def fetchall(self):
                 return []
 
-        monkeypatch.setattr(checkpoints, "_open", Mover)
+        monkeypatch.setattr(checkpoints, "_open", CheckpointConnection)
         await write(backend, 2 * SMALL)
         assert tried == [("PRAGMA wal_checkpoint(PASSIVE)", "database is locked")]
 
 
-async def test_a_log_that_somebody_reads_is_not_tried_at_every_commit(make, path):
+async def test_open_reader_does_not_cause_a_checkpoint_at_every_commit(make, path):
     async with make(wal_size=SMALL) as backend:
         await write(backend)
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -77,13 +77,13 @@ async def test_a_log_that_somebody_reads_is_not_tried_at_every_commit(make, path
             for _ in range(100):
                 await write(backend)
             grown = path.with_name("brrr.db-wal").stat().st_size
-            assert done(backend) <= 4 * grown / SMALL
+            assert completed(backend) <= 4 * grown / SMALL
         for _ in range(20):
             await write(backend)
         assert path.with_name("brrr.db-wal").stat().st_size <= 1.5 * SMALL
 
 
-async def test_a_checkpoint_that_fails_fails_nobody(make, monkeypatch):
+async def test_failed_checkpoint_fails_no_operation(make, monkeypatch):
     async with make(wal_size=SMALL) as backend:
         checkpoints = backend._transactions._checkpoints
 
@@ -93,14 +93,14 @@ async def test_a_checkpoint_that_fails_fails_nobody(make, monkeypatch):
         monkeypatch.setattr(checkpoints, "_open", full)
         await write(backend, 2 * SMALL)
         await write(backend)
-        assert done(backend) == 0
+        assert completed(backend) == 0
         monkeypatch.undo()
         await write(backend)
-        assert done(backend) == 1
+        assert completed(backend) == 1
 
 
-async def test_the_second_connection_goes_too(make, path):
+async def test_closing_also_closes_the_checkpoint_connection(make, path):
     async with make(wal_size=SMALL) as backend:
         await write(backend, 2 * SMALL)
-        assert done(backend) == 1
+        assert completed(backend) == 1
     assert list(path.parent.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""The time of a file goes on, for all its processes, whatever happens to the wall clock and to the machine."""
+"""All processes share the time of a file. It goes on when the wall clock is set and when the machine restarts."""
 
 import sqlite3
 from contextlib import closing
@@ -10,19 +10,19 @@ from brrr_sqlite import clock
 from brrr_sqlite.clock import RECORD_INTERVAL_US, boot_id, steady_ns, to_microseconds
 
 HOUR = 3600.0
-NOTE = RECORD_INTERVAL_US / 1e6
+RECORD_INTERVAL = RECORD_INTERVAL_US / 1e6
 
 
-@pytest.fixture(params=["named", "unnamed"])
+@pytest.fixture(params=["boot ids", "no boot ids"])
 def machine(request, clocks):
-    """A machine that tells its boots apart, and one that does not."""
-    if request.param == "unnamed":
+    """A machine with boot ids, and one without."""
+    if request.param == "no boot ids":
         clocks.boot = ""
     return clocks
 
 
 def restart(machine, *, down=0.0, wall=0.0):
-    """Start the machine anew after `down` seconds, with its wall clock set forward by `wall`."""
+    """Restart the machine after `down` seconds, with its wall clock set forward by `wall` seconds."""
     wall += machine.now + machine.ahead + down
     machine.now = 5.0
     machine.ahead = wall - machine.now
@@ -52,7 +52,7 @@ async def test_setting_the_wall_clock_changes_no_message(make, machine, jump):
 
 
 @pytest.mark.parametrize("jump", [-3 * HOUR, 3 * HOUR])
-async def test_a_process_that_starts_after_a_jump_has_the_time_of_the_others(make, machine, jump):
+async def test_process_started_after_a_clock_jump_shares_the_time_of_the_others(make, machine, jump):
     async with make(clocks=machine) as first:
         await first.queue.put("t", [b"old"])
         await first.queue.put("t", [b"delayed"], delay=10)
@@ -65,7 +65,7 @@ async def test_a_process_that_starts_after_a_jump_has_the_time_of_the_others(mak
             assert await receive(second) == [b"delayed"]
 
 
-async def test_the_time_goes_on_over_a_restart(make, machine):
+async def test_time_continues_over_a_restart_of_the_machine(make, machine):
     async with make(clocks=machine) as backend:
         await backend.queue.put("t", [b"delayed"], delay=HOUR)
     restart(machine, down=HOUR - 1)
@@ -75,7 +75,7 @@ async def test_the_time_goes_on_over_a_restart(make, machine):
         assert await receive(backend) == [b"delayed"]
 
 
-async def test_a_restart_is_noticed_though_the_machine_ran_for_a_shorter_time_before(make, clocks):
+async def test_boot_id_reveals_a_restart_after_a_shorter_uptime(make, clocks):
     clocks.now = 10.0
     async with make(clocks=clocks) as backend:
         await backend.queue.put("t", [b"delayed"], delay=HOUR)
@@ -85,29 +85,29 @@ async def test_a_restart_is_noticed_though_the_machine_ran_for_a_shorter_time_be
         assert await receive(backend) == [b"delayed"]
 
 
-async def test_a_restart_with_the_wall_clock_set_back_hides_nothing_for_longer_than_a_note(make, machine):
+async def test_restart_with_the_wall_clock_set_back_hides_messages_for_one_record_interval_at_most(make, machine):
     async with make(clocks=machine) as backend:
         for _ in range(20):
-            machine.now += NOTE / 2
+            machine.now += RECORD_INTERVAL / 2
             await backend.queue.put("t", [b"x"])
     restart(machine, wall=-3 * HOUR)
     async with make(clocks=machine) as backend:
-        machine.now += NOTE
+        machine.now += RECORD_INTERVAL
         assert len(await receive(backend)) == 10
         assert len(await receive(backend)) == 10
 
 
-async def test_a_restart_after_a_jump_counts_the_time_that_the_machine_was_down(make, machine):
+async def test_restart_after_a_clock_jump_counts_the_downtime(make, machine):
     async with make(clocks=machine) as backend:
         machine.ahead -= 3 * HOUR
-        machine.now += NOTE
+        machine.now += RECORD_INTERVAL
         await backend.queue.put("t", [b"delayed"], delay=HOUR)
     restart(machine, down=HOUR)
     async with make(clocks=machine) as backend:
         assert await receive(backend) == [b"delayed"]
 
 
-async def test_processes_that_start_after_a_restart_agree(make, machine):
+async def test_processes_started_after_a_restart_share_one_time(make, machine):
     async with make(clocks=machine):
         pass
     restart(machine, wall=-3 * HOUR)
@@ -117,7 +117,7 @@ async def test_processes_that_start_after_a_restart_agree(make, machine):
             assert first._clock() == second._clock()
 
 
-async def test_a_file_of_an_earlier_version_gets_its_time(make, machine, path):
+async def test_file_without_a_clock_table_gets_one(make, machine, path):
     async with make(clocks=machine) as backend:
         await backend.queue.put("t", [b"x"])
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -126,39 +126,39 @@ async def test_a_file_of_an_earlier_version_gets_its_time(make, machine, path):
         assert await receive(backend) == [b"x"]
 
 
-async def test_a_note_is_made_once_a_second_at_most(make, machine):
+async def test_time_is_recorded_once_a_second_at_most(make, machine):
     async with make(clocks=machine) as backend:
-        notes = []
+        records = []
         await backend._connection.run(
-            lambda c: c.set_trace_callback(lambda sql: sql.startswith("UPDATE clock") and notes.append(sql))
+            lambda c: c.set_trace_callback(lambda sql: sql.startswith("UPDATE clock") and records.append(sql))
         )
         for _ in range(30):
-            machine.now += NOTE / 10
+            machine.now += RECORD_INTERVAL / 10
             await backend.queue.put("t", [b"x"])
         await backend._connection.run(lambda c: c.set_trace_callback(None))
-        assert len(notes) == 3
+        assert len(records) == 3
 
 
-async def test_a_letter_has_the_time_of_the_wall_clock(make, machine):
+async def test_dead_letter_has_the_time_of_the_wall_clock(make, machine):
     async with make(clocks=machine) as backend:
         machine.ahead += HOUR
         await backend.queue.put("t", [b"x"])
         (held,) = await backend.queue.receive("t", limit=1, wait=0)
         await backend.queue.bury(held, "why")
-        (letter,) = await backend.queue.dead("t", limit=1)
-        assert letter.buried_at == machine.now + HOUR
+        (dead_letter,) = await backend.queue.dead("t", limit=1)
+        assert dead_letter.buried_at == machine.now + HOUR
 
 
-def test_the_machine_s_clocks_are_there():
+def test_clocks_of_the_machine_can_be_read():
     assert steady_ns() <= steady_ns()
     assert boot_id() == boot_id()
 
 
-def test_a_system_that_names_no_boot_is_borne(monkeypatch, tmp_path):
+def test_boot_id_is_empty_if_the_system_has_none(monkeypatch, tmp_path):
     monkeypatch.setattr(clock, "BOOT_ID", tmp_path / "nowhere")
     assert boot_id() == ""
 
 
-def test_a_span_is_cut_to_what_fits():
+def test_long_duration_is_limited_to_64_bits():
     assert to_microseconds(1.5) == 1_500_000
     assert to_microseconds(1e300) + 2**61 < 2**63

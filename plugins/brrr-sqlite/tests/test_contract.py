@@ -1,4 +1,4 @@
-"""The backend holds the whole contract: what any backend must do, and what its manifest declares."""
+"""The contract kit passes, including all capabilities that the manifest declares."""
 
 import pytest
 

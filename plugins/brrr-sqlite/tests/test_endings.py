@@ -1,4 +1,4 @@
-"""A program with an open SQLite backend ends when it is told to, and leaves its messages to the next one."""
+"""A program with an open SQLite backend ends when it should, and leaves its messages to the next program."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from tests.support.polling import until
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_a_program_ends_and_its_messages_come_back(make, path, ending):
+async def test_program_ends_and_releases_its_messages(make, path, ending):
     await asyncio.to_thread(ended, f"sqlite:///{path}?lease=1h", ending)
     async with make() as backend:
         stats = await backend.queue.stats(TOPIC)
@@ -30,7 +30,7 @@ async def main():
 
 
 @pytest.mark.parametrize("held", ["kept = asyncio.run(main())", "asyncio.run(main())"], ids=["kept", "forgotten"])
-async def test_a_backend_that_was_never_closed_lets_the_interpreter_end(make, processes, held):
+async def test_unclosed_backend_does_not_keep_the_interpreter_alive(make, processes, held):
     program = processes.start(f"import warnings; warnings.simplefilter('ignore')\n{NEVER_CLOSED}\n{held}")
     assert (await asyncio.to_thread(program.communicate, timeout=30))[0] == "put\n"
     assert program.returncode == 0
@@ -38,7 +38,7 @@ async def test_a_backend_that_was_never_closed_lets_the_interpreter_end(make, pr
         assert (await backend.queue.stats("t")).ready == 1
 
 
-async def test_a_backend_that_is_forgotten_unclosed_warns_and_ends_its_thread(make):
+async def test_garbage_collected_unclosed_backend_warns_and_ends_its_thread(make):
     before = set(threading.enumerate())
     await make().open()
     with pytest.warns(ResourceWarning, match="never closed"):

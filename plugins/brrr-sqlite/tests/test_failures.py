@@ -1,4 +1,4 @@
-"""What can be wrong with a file is told clearly, and nothing is lost or left behind."""
+"""Errors of the file are reported clearly, lose no data and leave nothing behind."""
 
 import asyncio
 import sqlite3
@@ -38,44 +38,44 @@ async def refused(make, kind, match, **options):
     return caught.value
 
 
-async def test_a_missing_folder(make, tmp_path):
+async def test_missing_folder_is_reported(make, tmp_path):
     with pytest.raises(BackendUnavailableError, match=r"folder .*nowhere.* does not exist") as caught:
         await make(tmp_path / "nowhere" / "brrr.db").open()
     assert "brrr setup" in caught.value.remedy
     assert not (tmp_path / "nowhere").exists()
 
 
-async def test_a_missing_file_that_may_not_be_made(make, path):
+async def test_missing_file_is_refused_without_create(make, path):
     await refused(make, BackendUnavailableError, "does not exist, and create=false", create=False)
     assert not path.exists()
 
 
-async def test_a_file_that_is_there_needs_no_create(make):
+async def test_existing_file_opens_without_create(make):
     await make().setup()
     async with make(create=False) as backend:
         await backend.queue.put("t", [b"x"])
 
 
-async def test_a_folder_in_its_place(make, path):
+async def test_folder_at_the_path_is_refused(make, path):
     path.mkdir()
     await refused(make, BackendUnavailableError, "is a folder")
 
 
-async def test_not_a_sqlite_file(make, path):
+async def test_file_of_another_format_is_refused_unchanged(make, path):
     path.write_bytes(b"hello, world! " * 1000)
     error = await refused(make, CorruptBackendError, "is not a SQLite file")
     assert isinstance(error.__cause__, sqlite3.DatabaseError)
     assert path.read_bytes() == b"hello, world! " * 1000
 
 
-async def test_another_program_s_file_is_left_as_it_is(make, path):
+async def test_sqlite_file_of_another_program_is_refused_unchanged(make, path):
     run_sql(path, "CREATE TABLE theirs (x)")
     before = path.read_bytes()
     await refused(make, CorruptBackendError, "belongs to another program")
     assert path.read_bytes() == before
 
 
-async def test_a_file_that_was_refused_is_closed(path):
+async def test_refused_file_is_closed(path):
     run_sql(path, "CREATE TABLE theirs (x)")
     options = SqliteOptions()
     file = OpenFile(path)
@@ -90,7 +90,7 @@ async def test_a_file_that_was_refused_is_closed(path):
         opened.execute("SELECT 1")
 
 
-async def test_a_newer_file_is_left_as_it_is(make, path):
+async def test_file_with_newer_tables_is_refused_unchanged(make, path):
     await make().setup()
     run_sql(path, f"PRAGMA user_version = {schema.VERSION + 1}")
     error = await refused(
@@ -99,7 +99,7 @@ async def test_a_newer_file_is_left_as_it_is(make, path):
     assert "Install the newest brrr-sqlite" in error.remedy
 
 
-async def test_a_damaged_page(make, path):
+async def test_damaged_page_is_reported(make, path):
     async with make() as backend:
         await backend.store.write([(Key("value", str(n)), b"x" * 1000) for n in range(100)])
     with closing(sqlite3.connect(path)) as connection:
@@ -115,8 +115,8 @@ async def test_a_damaged_page(make, path):
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_what_may_not_be_written(processes, what, tmp_path):
-    """In a process without root's rights, in a folder that it can reach."""
+def test_missing_write_permission_is_reported(processes, what, tmp_path):
+    """Run in a process without the rights of root, in a folder that it can reach."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -128,7 +128,7 @@ from brrr_core.errors import BackendUnavailableError
 
 async def refused():
     elsewhere = SqliteBackend(BackendUrl("sqlite", path="/" + args[0]))
-    async with elsewhere:  # imports all that opening needs: the interpreter may be where only root can read
+    async with elsewhere:  # import all modules first: perhaps only root can read them
         pass
     if not os.getuid():
         os.setuid(65534)
@@ -151,7 +151,7 @@ except BackendUnavailableError as error:
         assert "folder" in said
 
 
-async def test_a_full_disk_loses_nothing_and_takes_what_fits(make):
+async def test_full_disk_fails_only_the_operations_that_do_not_fit(make):
     async with make() as backend:
         queue, store = backend.queue, backend.store
         await queue.put("t", [b"x"] * 10)
@@ -169,18 +169,18 @@ async def test_a_full_disk_loses_nothing_and_takes_what_fits(make):
         await store.write([(A, b"x" * 1_000_000)])
 
 
-async def test_locked_for_too_long_while_open(make, path):
+async def test_lock_held_longer_than_busy_timeout_fails_a_write(make, path):
     async with make(busy_timeout=0.05) as backend:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(BackendUnavailableError, match="locked by another process") as caught:
                 await backend.queue.put("t", [b"x"])
             assert "busy_timeout" in caught.value.remedy
-            assert await backend.store.read([A]) == [None]  # readers need no lock
+            assert await backend.store.read([A]) == [None]  # reads need no lock
         await backend.queue.put("t", [b"x"])
 
 
-async def test_a_lock_that_ends_in_time_is_waited_for(make, path):
+async def test_write_waits_for_a_lock_that_is_released_in_time(make, path):
     async with make() as backend:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -192,14 +192,14 @@ async def test_a_lock_that_ends_in_time_is_waited_for(make, path):
         await put
 
 
-async def test_locked_for_too_long_while_opening(make, path):
+async def test_lock_held_longer_than_busy_timeout_fails_opening(make, path):
     await make().setup()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         await refused(make, BackendUnavailableError, "locked by another process", busy_timeout=0.05)
 
 
-async def test_an_opening_that_is_cancelled_leaves_nothing(make, path):
+async def test_cancelled_opening_leaves_no_lock_or_thread(make, path):
     await make().setup()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -213,14 +213,14 @@ async def test_an_opening_that_is_cancelled_leaves_nothing(make, path):
         await backend.queue.put("t", [b"x"])
 
 
-async def test_a_backend_opens_again_after_it_was_closed(make):
+async def test_closed_backend_can_be_opened_again(make):
     backend = make()
     for n in range(3):
         async with backend:
             assert await backend.cache.increment({"a": 1}) == {"a": n + 1}
 
 
-async def test_setup_makes_folder_and_file_and_says_so(make, tmp_path):
+async def test_setup_creates_folder_and_file_and_reports_them(make, tmp_path):
     path = tmp_path / "a" / "b" / "brrr.db"
     assert await make(path, create=False).setup() == [
         f"created the folder {path.parent}",
@@ -229,13 +229,13 @@ async def test_setup_makes_folder_and_file_and_says_so(make, tmp_path):
     assert await make(path).setup() == [f"{path} exists and has tables of version 1"]
 
 
-async def test_setup_says_why_a_folder_cannot_be_made(make, tmp_path):
+async def test_setup_reports_why_it_cannot_create_a_folder(make, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BackendUnavailableError, match="cannot create the folder"):
         await make(tmp_path / "file" / "b" / "brrr.db").setup()
 
 
-async def test_the_file_is_as_the_options_say(make):
+async def test_connection_has_the_settings_of_the_options(make):
     async with make(synchronous="normal", page_cache=1 << 20, wal_size=1 << 20) as backend:
         names = ("journal_mode", "synchronous", "cache_size", "wal_autocheckpoint", "journal_size_limit")
         values = [
@@ -263,7 +263,7 @@ GONE = {"removed": remove, "replaced": replace, "moved": lambda path: path.renam
 
 
 @pytest.mark.parametrize("how", GONE)
-async def test_every_operation_fails_when_the_file_was(make, path, how):
+async def test_every_operation_fails_after_the_file_was(make, path, how):
     async with make() as backend:
         await backend.queue.put("t", [b"x"])
         GONE[how](path)
@@ -279,7 +279,7 @@ async def test_every_operation_fails_when_the_file_was(make, path, how):
 
 
 @pytest.mark.parametrize("how", GONE)
-async def test_a_waiting_receiver_fails_when_the_file_was(make, path, how):
+async def test_waiting_receiver_fails_after_the_file_was(make, path, how):
     async with make() as backend:
         receiver = asyncio.create_task(backend.queue.receive("t", limit=1, wait=60))
         await until(lambda: backend._commits.receivers._waiting)
@@ -288,7 +288,7 @@ async def test_a_waiting_receiver_fails_when_the_file_was(make, path, how):
             await receiver
 
 
-async def test_a_write_fails_when_its_log_was_removed(make, path):
+async def test_write_fails_after_the_log_was_removed(make, path):
     async with make() as backend:
         await backend.queue.put("t", [b"x"])
         remove_log(path)
@@ -296,7 +296,7 @@ async def test_a_write_fails_when_its_log_was_removed(make, path):
             await backend.queue.put("t", [b"y"])
 
 
-async def test_a_file_that_comes_back_is_used_again(make, path):
+async def test_operations_succeed_again_after_the_file_is_moved_back(make, path):
     async with make() as backend:
         path.rename(path.with_name("moved.db"))
         with pytest.raises(BackendClosedError):
@@ -306,7 +306,7 @@ async def test_a_file_that_comes_back_is_used_again(make, path):
         assert (await backend.queue.stats("t")).ready == 1
 
 
-async def test_a_worker_ends_when_its_file_is_removed(path):
+async def test_worker_ends_after_its_file_was_removed(path):
     async with brrr.serve(f"sqlite:///{path}") as connection:
         app = brrr.AppWorker(handlers={}, codec="json", connection=connection)
         loop = asyncio.create_task(connection.loop("t", app.handle))
@@ -317,34 +317,34 @@ async def test_a_worker_ends_when_its_file_is_removed(path):
 
 
 @pytest.mark.parametrize(("options", "mode"), [({}, 0o600), ({"mode": "0660"}, 0o660), ({"mode": "644"}, 0o644)])
-async def test_files_are_made_with_the_mode_of_the_option(make, path, options, mode):
+async def test_new_files_have_the_permissions_of_the_mode_option(make, path, options, mode):
     async with make(**options) as backend:
         await backend.queue.put("t", [b"x"])
         files = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
     assert files == {"brrr.db": mode, "brrr.db-wal": mode, "brrr.db-shm": mode}
 
 
-async def test_a_file_that_is_there_keeps_its_mode(make, path):
+async def test_existing_file_keeps_its_permissions(make, path):
     path.touch(0o640)
     async with make() as backend:
         await backend.queue.put("t", [b"x"])
         assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o640}
 
 
-async def test_the_log_goes_with_the_last_backend(make, path):
+async def test_closing_the_last_backend_removes_the_log(make, path):
     async with make() as backend:
         await backend.queue.put("t", [b"x"])
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_an_error_of_no_known_kind_is_still_ours():
+def test_unknown_error_becomes_a_backend_error():
     error = translate_error(ValueError("odd"), Path("f.db"))
     assert type(error) is BackendError
     assert "ValueError (odd)" in str(error)
     assert isinstance(error.__cause__, ValueError)
 
 
-def test_every_translation_has_a_remedy(path):
+def test_every_translated_error_has_a_remedy(path):
     errors = [sqlite3.OperationalError("x"), RuntimeError("x")]
     for code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH):
         error = sqlite3.DatabaseError("x")

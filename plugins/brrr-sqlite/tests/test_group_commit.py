@@ -1,4 +1,4 @@
-"""All that is asked while a commit is under way shares the next one; who fails, fails alone."""
+"""Operations started during one commit share the next one. A failing operation fails alone."""
 
 import asyncio
 
@@ -14,13 +14,13 @@ def key(n):
     return Key("value", str(n))
 
 
-async def test_everything_asked_during_a_commit_shares_the_next(backend, blocked_thread):
+async def test_operations_started_during_a_commit_share_the_next_one(backend, blocked_thread):
     queue, store, cache = backend.queue, backend.store, backend.cache
     await queue.put("t", [b"%d" % n for n in range(8)])
     held = await queue.receive("t", limit=8, wait=0)
     before = backend.transactions, backend._transactions.groups
     async with blocked_thread(backend):
-        asked = [
+        operations = [
             asyncio.ensure_future(coroutine)
             for n in range(8)
             for coroutine in (
@@ -35,15 +35,15 @@ async def test_everything_asked_during_a_commit_shares_the_next(backend, blocked
             )
         ]
         await asyncio.sleep(0)
-        assert not any(task.done() for task in asked)
-    assert len(await asyncio.gather(*asked)) == 64
+        assert not any(task.done() for task in operations)
+    assert len(await asyncio.gather(*operations)) == 64
     assert backend.transactions - before[0] == 1
     assert backend._transactions.groups - before[1] == 1
     assert await store.read([key(n) for n in range(8)]) == [b"2"] * 8
     assert await cache.increment({"c": 0}) == {"c": 8}
 
 
-async def test_busy_callers_share_transactions(backend):
+async def test_concurrent_callers_share_transactions(backend):
     async def caller(n):
         for turn in range(20):
             await backend.store.write([(key(n), b"%d" % turn)])
@@ -53,39 +53,39 @@ async def test_busy_callers_share_transactions(backend):
     assert backend.transactions - before <= 64 * 20 / 16
 
 
-async def test_reads_alone_take_no_lock(backend, blocked_thread):
+async def test_group_of_reads_takes_no_lock(backend, blocked_thread):
     before = backend.transactions
     await asyncio.gather(*(backend.store.read([key(n)]) for n in range(64)))
     assert await backend.queue.receive("t", limit=1, wait=0) == []
     assert backend.transactions == before
 
 
-async def test_a_read_sees_what_was_asked_before_it(backend, blocked_thread):
+async def test_read_sees_writes_started_before_it(backend, blocked_thread):
     async with blocked_thread(backend):
-        asked = asyncio.gather(
+        operations = asyncio.gather(
             backend.store.write([(key(0), b"1")]),
             backend.store.read([key(0)]),
             backend.store.write([(key(0), b"2")]),
             backend.store.read([key(0)]),
         )
         await asyncio.sleep(0)
-    assert await asked == [None, [b"1"], None, [b"2"]]
+    assert await operations == [None, [b"1"], None, [b"2"]]
 
 
-async def test_a_large_crowd_is_split(backend, blocked_thread, monkeypatch):
+async def test_large_group_is_split(backend, blocked_thread, monkeypatch):
     monkeypatch.setattr(group_commit, "MAX_GROUP_OPERATIONS", 10)
     before = backend.transactions
     async with blocked_thread(backend):
-        asked = asyncio.gather(*(backend.store.write([(key(n), b"1")]) for n in range(35)))
+        operations = asyncio.gather(*(backend.store.write([(key(n), b"1")]) for n in range(35)))
         await asyncio.sleep(0)
-    await asked
+    await operations
     assert backend.transactions - before == 4
 
 
-async def test_who_fails_fails_alone(backend, blocked_thread):
+async def test_failing_operation_fails_alone(backend, blocked_thread):
     await backend.cache.increment({"full": 2**63 - 1})
     async with blocked_thread(backend):
-        asked = asyncio.gather(
+        operations = asyncio.gather(
             backend.queue.put("t", [b"x"]),
             backend.store.swap([Swap(key(0), None, b"1")]),
             backend.cache.increment({"other": 1, "full": 1}),
@@ -94,15 +94,15 @@ async def test_who_fails_fails_alone(backend, blocked_thread):
             return_exceptions=True,
         )
         await asyncio.sleep(0)
-    put, swapped, failed, read, received = await asked
+    put, swapped, failed, read, received = await operations
     assert (put, swapped, read, [d.attempt for d in received]) == (None, [True], [b"1"], [1])
     assert isinstance(failed, BackendError)
     assert failed.__cause__ is not None
     assert await backend.cache.increment({"other": 0}) == {"other": 0}
 
 
-async def test_an_unforeseen_error_does_not_end_the_group_commit(backend, monkeypatch):
-    def broken(*_):
+async def test_unexpected_error_does_not_stop_the_group_commit(backend, monkeypatch):
+    def broken(*_, **__):
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(backend._transactions, "run", broken)
@@ -113,11 +113,11 @@ async def test_an_unforeseen_error_does_not_end_the_group_commit(backend, monkey
 
 
 @pytest.mark.parametrize("taken", [False, True])
-async def test_a_cancelled_put_is_all_or_nothing(backend, blocked_thread, taken):
+async def test_cancelled_put_stores_all_messages_or_none(backend, blocked_thread, taken):
     bodies = [b"x"] * 1000
     async with blocked_thread(backend):
         if not taken:
-            first = asyncio.ensure_future(backend.store.read([key(0)]))  # the group that goes first
+            first = asyncio.ensure_future(backend.store.read([key(0)]))  # runs in an earlier group
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         put = asyncio.ensure_future(backend.queue.put("t", bodies))
@@ -130,7 +130,7 @@ async def test_a_cancelled_put_is_all_or_nothing(backend, blocked_thread, taken)
     assert (await backend.queue.stats("t")).ready == (1000 if taken else 0)
 
 
-async def test_closing_finishes_what_was_asked(make, blocked_thread):
+async def test_closing_finishes_pending_operations(make, blocked_thread):
     backend = make()
     await backend.open()
     store = backend.store
@@ -147,7 +147,7 @@ async def test_closing_finishes_what_was_asked(make, blocked_thread):
         assert await backend.store.read([key(0)]) == [b"1"]
 
 
-async def test_a_closing_that_is_cancelled_still_ends_the_thread(make, path):
+async def test_cancelled_close_still_ends_the_thread(make, path):
     import sqlite3
 
     backend = make(busy_timeout=3600.0)
@@ -167,7 +167,7 @@ async def test_a_closing_that_is_cancelled_still_ends_the_thread(make, path):
     other.close()
 
 
-async def test_an_open_backend_has_no_task_that_can_be_cancelled(backend):
+async def test_open_backend_runs_no_task(backend):
     await backend.queue.put("t", [b"x"])
     receiver = asyncio.ensure_future(backend.queue.receive("u", limit=1, wait=60))
     await until(lambda: backend._commits.receivers._waiting)
@@ -176,9 +176,9 @@ async def test_an_open_backend_has_no_task_that_can_be_cancelled(backend):
     await asyncio.wait([receiver])
 
 
-def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(make, blocked_thread, monkeypatch):
+def test_backend_works_after_an_error_ended_the_loop_within_a_step(make, blocked_thread, monkeypatch):
     def interrupted(*_, **__):
-        raise SystemExit  # as a signal handler may, anywhere
+        raise SystemExit  # a signal handler may do so at any point
 
     async def ask():
         async with blocked_thread(backend):
@@ -199,7 +199,7 @@ def test_an_error_that_ends_the_loop_within_a_step_leaves_the_backend_working(ma
         runner.run(backend.close())
 
 
-async def test_an_ask_takes_the_step_that_a_cancelled_one_has_lost(backend, monkeypatch):
+async def test_operation_runs_after_a_cancelled_one_lost_its_step(backend, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(group_commit.GroupCommit, "_step", lambda *_: None)
         lost = asyncio.ensure_future(backend.store.read([key(0)]))

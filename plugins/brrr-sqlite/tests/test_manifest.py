@@ -1,4 +1,4 @@
-"""What the plugin says of itself, its options, and the URLs that it takes."""
+"""The manifest, the options and the URLs of the plugin."""
 
 import subprocess
 import sys
@@ -14,26 +14,26 @@ from brrr_sqlite.manifest import MANIFEST
 from brrr_sqlite.options import SqliteOptions
 
 
-def test_the_entry_point_gives_the_manifest():
+def test_entry_point_loads_the_manifest():
     (point,) = entry_points(group="brrr.backends", name="sqlite")
     assert point.load() is MANIFEST
     assert MANIFEST.schemes == ("sqlite",)
 
 
-def test_the_manifest_imports_no_sqlite():
+def test_manifest_does_not_import_sqlite():
     script = "import brrr_sqlite.manifest, sys; print({'sqlite3'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
-def test_the_manifest_names_the_backend_and_its_options(make):
+def test_manifest_names_the_backend_and_its_options(make):
     module, _, name = MANIFEST.backend.partition(":")
     assert getattr(sys.modules[module], name) is type(make())
     assert MANIFEST.options is SqliteOptions
 
 
 @pytest.mark.parametrize("mode", ["", "600s", "0400", "0o600", "0066", "0700", "01600"])
-def test_a_mode_is_octal_and_lets_the_owner_read_and_write(mode):
+def test_mode_is_octal_and_lets_the_owner_read_and_write(mode):
     with pytest.raises(OptionError, match="mode") as caught:
         SqliteOptions(mode=mode)
     assert "0660" in caught.value.remedy
@@ -42,13 +42,13 @@ def test_a_mode_is_octal_and_lets_the_owner_read_and_write(mode):
 @pytest.mark.parametrize("option", ["lease", "busy_timeout", "poll"])
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 @pytest.mark.parametrize("kind", [Duration, float])
-def test_a_duration_is_more_than_0(option, value, kind):
+def test_duration_is_greater_than_0(option, value, kind):
     with pytest.raises(OptionError, match=option):
         SqliteOptions(**{option: kind(value)})
 
 
 @pytest.mark.parametrize("option", ["page_cache", "wal_size"])
-def test_a_size_is_more_than_0(option):
+def test_size_is_greater_than_0(option):
     with pytest.raises(OptionError, match=option):
         SqliteOptions(**{option: Size(0)})
 
@@ -62,7 +62,7 @@ def test_a_size_is_more_than_0(option):
         ("/with space?#%.db", Path.cwd() / "with space?#%.db"),
     ],
 )
-def test_one_slash_belongs_to_the_url(path, file):
+def test_first_slash_of_the_path_belongs_to_the_url(path, file):
     assert database_path(BackendUrl("sqlite", path=path)) == file
 
 
@@ -80,20 +80,20 @@ def test_one_slash_belongs_to_the_url(path, file):
         (BackendUrl("sqlite", path="/nul\0.db"), "NUL"),
     ],
 )
-def test_a_url_without_a_file_is_refused(url, says):
+def test_url_without_a_file_is_refused(url, says):
     with pytest.raises(UrlError, match=says) as caught:
         database_path(url)
     assert "pass" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["with space?#%25&.db", "ünï🦜.db"])
-async def test_a_file_of_any_name(make, tmp_path, name):
+async def test_file_may_have_any_name(make, tmp_path, name):
     async with make(tmp_path / name) as backend:
         await backend.queue.put("t", [b"x"])
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_backend_is_not_pickled(make):
+def test_backend_cannot_be_pickled(make):
     import pickle
 
     with pytest.raises(ForkedError):

@@ -1,4 +1,4 @@
-"""The SQLite backend does what the memory backend does, whatever is asked in whatever order."""
+"""The SQLite backend agrees with the memory backend on random operations in random order."""
 
 import asyncio
 import tempfile
@@ -30,13 +30,13 @@ steps = st.one_of(
 )
 
 
-class Player:
-    """Does the steps on one backend, and tells what it sees. Messages have names, as receipts differ."""
+class Runner:
+    """Run steps on one backend and return their results. It compares messages by body, as receipts differ."""
 
     def __init__(self, backend):
         self.backend = backend
         self.put = 0
-        self.held = {}  # a message and an attempt: its delivery
+        self.held = {}  # (body, attempt) -> delivery
 
     def chosen(self, places):
         names = sorted(self.held)
@@ -73,7 +73,7 @@ class Player:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(steps, min_size=5, max_size=60))
-def test_it_does_what_the_model_does(script):
+def test_sqlite_backend_agrees_with_memory_backend(script):
     async def play(folder):
         now = 1_700_000_000
         model = MemoryBackend(BackendUrl("memory"), MemoryOptions(), clock=lambda: now)
@@ -83,11 +83,11 @@ def test_it_does_what_the_model_does(script):
             clock=Clock(lambda: now * 10**9),
         )
         async with model, ours:
-            players = [Player(model), Player(ours)]
+            runners = [Runner(model), Runner(ours)]
             for step in script:
                 if step[0] == "pass":
                     now += step[1]
-                expected, seen = [await player.do(step) for player in players]
+                expected, seen = [await runner.do(step) for runner in runners]
                 assert seen == expected, step
                 for topic in "ab":
                     assert await ours.queue.stats(topic) == await model.queue.stats(topic), (step, topic)

@@ -1,4 +1,4 @@
-"""Many processes on one file: no 'database is locked', exact counts, one winner a race, nothing lost to kill -9."""
+"""Several processes on one file: no 'database is locked', exact counts, one winner per race, no loss by kill -9."""
 
 import asyncio
 import json
@@ -74,10 +74,10 @@ asyncio.run(main())
 """
 
 
-async def test_four_processes_hammer_one_file(make, processes):
+async def test_four_busy_processes_lose_and_repeat_nothing(make, processes):
     said = await asyncio.to_thread(processes.race, 4, HAMMER)
     done = [name for words in said for name in words.split()]
-    assert len(done) == len(set(done))  # nobody's message was delivered twice
+    assert len(done) == len(set(done))  # no message was delivered twice
     async with make() as backend:
         left = await backend.queue.receive("t", limit=10_000, wait=0)
         assert sorted([*done, *(d.body.decode() for d in left)]) == sorted(
@@ -88,7 +88,7 @@ async def test_four_processes_hammer_one_file(make, processes):
         assert await backend.store.read(keys) == [f"{key.call_hash}/59".encode() for key in keys]
 
 
-async def test_eight_processes_that_make_the_file_at_once(make, processes):
+async def test_eight_processes_can_create_the_file_at_once(make, processes):
     script = """
 wait_for_go()
 async def main():
@@ -101,7 +101,7 @@ asyncio.run(main())
         assert await backend.cache.increment({"count": 0}) == {"count": 8}
 
 
-async def test_of_eight_processes_that_create_a_record_one_wins(make, processes):
+async def test_one_of_eight_processes_creates_a_record(make, processes):
     said = await asyncio.to_thread(processes.race, 8, CREATE)
     won = [[int(word) for word in words.split()] for words in said]
     assert [sum(column) for column in zip(*won, strict=True)] == [1] * 50
@@ -110,13 +110,13 @@ async def test_of_eight_processes_that_create_a_record_one_wins(make, processes)
         assert [won[int(value)][n] for n, value in enumerate(values)] == [1] * 50
 
 
-async def test_compare_and_set_loses_no_update(make, processes):
+async def test_concurrent_swaps_lose_no_update(make, processes):
     await asyncio.to_thread(processes.race, 4, UPDATE)
     async with make() as backend:
         assert await backend.store.read([Key("pending_returns", "h")]) == [b"200"]
 
 
-async def test_what_a_killed_process_held_is_delivered_again(make, processes):
+async def test_messages_of_a_killed_process_are_delivered_again(make, processes):
     async with make() as backend:
         await backend.queue.put("t", [b"x"] * 3)
         holder = processes.start(HOLDER, 2)
@@ -129,8 +129,8 @@ async def test_what_a_killed_process_held_is_delivered_again(make, processes):
 
 
 @pytest.mark.parametrize("victim", range(4))
-async def test_what_returned_before_kill_9_is_there(make, processes, victim):
-    """The writers are killed in the midst of commits, at another point each time; one of two goes on."""
+async def test_completed_operations_survive_kill_9(make, processes, victim):
+    """Kill one of two writers in the middle of commits, at a different point in each run, and later the other one."""
     writers = [processes.start(WRITER, n) for n in range(2)]
     said = []
 
@@ -144,9 +144,9 @@ async def test_what_returned_before_kill_9_is_there(make, processes, victim):
     await listen(writers[1], 10)
     writers[1].send_signal(signal.SIGKILL)
     for writer in writers:
-        # `communicate` would go on behind what `readline` has read ahead, in the midst of a line.
+        # `communicate` would skip the text that `readline` has already buffered.
         said += await asyncio.to_thread(writer.stdout.readlines)
-    # A line that is whole was written after its operations had returned.
+    # A writer prints a whole line only after its operations have returned.
     names = [line.strip() for line in said if line.endswith("\n")]
     assert len(names) >= 31 + 37 * victim
     async with make() as backend:
@@ -157,10 +157,10 @@ async def test_what_returned_before_kill_9_is_there(make, processes, victim):
         assert answer == "ok"
 
 
-async def test_a_fork_is_refused(processes):
+async def test_forked_child_cannot_use_the_backend(processes):
     child = processes.start("""
 import json, os, warnings
-warnings.simplefilter("ignore")  # Python warns of forking with threads, which is what this is about
+warnings.simplefilter("ignore")  # Python warns of forking with threads, and this test does just that
 async def main():
     async with backend() as b:
         queue = b.queue
@@ -177,7 +177,7 @@ async def main():
         os.close(write)
         say(os.read(read, 1000).decode())
         os.wait()
-        await queue.put("t", [b"x"])  # the parent's works on
+        await queue.put("t", [b"x"])  # the backend of the parent still works
         say("ok")
 asyncio.run(main())
 """)

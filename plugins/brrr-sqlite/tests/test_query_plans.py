@@ -1,4 +1,4 @@
-"""Every statement finds its rows by an index, whatever the backlog."""
+"""Every statement finds its rows by an index, so its cost does not grow with the backlog."""
 
 import pytest
 
@@ -12,14 +12,14 @@ STATEMENTS = {
 }
 
 
-def marks(sql):
+def parameters(sql):
     return {"topic": "t", "now": 1} if ":topic" in sql else [1] * sql.count("?")
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 async def test_no_statement_scans_or_sorts(backend, name):
     sql = STATEMENTS[name]
-    rows = await backend._connection.run(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql}", marks(sql)).fetchall())
+    rows = await backend._connection.run(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql}", parameters(sql)).fetchall())
     plan = [row[3] for row in rows]
     assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"], plan
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
@@ -28,12 +28,12 @@ async def test_no_statement_scans_or_sorts(backend, name):
 
 
 @pytest.mark.parametrize("backlog", ["ready", "leased", "delayed"])
-async def test_a_claim_costs_its_limit_and_not_the_backlog(make, clocks, backlog):
+async def test_cost_of_a_claim_does_not_grow_with_the_backlog(make, clocks, backlog):
     async with make(clocks=clocks, synchronous="off") as backend:
         queue = backend.queue
 
         async def steps():
-            """How many steps SQLite takes for a claim of 10."""
+            """Return the number of steps that SQLite needs for a claim of 10 messages."""
             await queue.put("t", [b"x"] * 10)
             count = 0
 

@@ -1,4 +1,4 @@
-"""The queue keeps the contract: what is put comes back until it is settled."""
+"""The queue delivers each message until it is settled."""
 
 import pytest
 
@@ -35,12 +35,12 @@ async def bodies(queue, topic="t"):
     return [delivery.body for delivery in await take(queue, topic)]
 
 
-async def test_any_body_comes_back_unchanged(queue):
+async def test_body_is_delivered_unchanged(queue):
     await queue.put("t", BODIES)
     assert await bodies(queue) == BODIES
 
 
-async def test_topics_never_touch_each_other(queue):
+async def test_similar_topics_stay_separate(queue):
     for topic in HOSTILE:
         await queue.put(topic, [topic.encode()])
     for topic in HOSTILE:
@@ -49,7 +49,7 @@ async def test_topics_never_touch_each_other(queue):
 
 
 @pytest.mark.parametrize("topic", ["", "\ud800"])
-async def test_a_topic_that_cannot_be_is_refused(queue, topic):
+async def test_invalid_topic_is_refused(queue, topic):
     with pytest.raises(ArgumentError):
         await queue.put(topic, [b"x"])
     with pytest.raises(ArgumentError):
@@ -57,7 +57,7 @@ async def test_a_topic_that_cannot_be_is_refused(queue, topic):
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
-async def test_batches_of_any_size(queue, size):
+async def test_batch_may_have_any_size(queue, size):
     sent = [str(n).encode() for n in range(size)]
     await queue.put("t", sent)
     taken = await take(queue)
@@ -70,7 +70,7 @@ async def test_batches_of_any_size(queue, size):
     assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
 
 
-async def test_an_empty_batch_writes_nothing(backend, queue):
+async def test_empty_batch_writes_nothing(backend, queue):
     before = backend.transactions
     await queue.put("t", [])
     await queue.ack([])
@@ -79,7 +79,7 @@ async def test_an_empty_batch_writes_nothing(backend, queue):
     assert backend.transactions == before
 
 
-async def test_the_limit_is_kept_and_the_oldest_come_first(queue, clocks):
+async def test_receive_returns_the_oldest_messages_up_to_the_limit(queue, clocks):
     for n in range(10):
         await queue.put("t", [b"%d" % n])
         clocks.now += 0.001
@@ -87,7 +87,7 @@ async def test_the_limit_is_kept_and_the_oldest_come_first(queue, clocks):
     assert [d.body for d in await take(queue, limit=2**70)] == [b"%d" % n for n in range(3, 10)]
 
 
-def test_what_sqlite_returns_in_any_order_is_put_in_order():
+def test_claim_sorts_the_rows_of_sqlite():
     class Shuffled:
         def execute(self, *_):
             return self
@@ -99,14 +99,14 @@ def test_what_sqlite_returns_in_any_order_is_put_in_order():
     assert [delivery.body for delivery in taken] == [b"a", b"b", b"c"]
 
 
-async def test_order_holds_when_the_clock_is_set_back(queue, clocks):
+async def test_order_survives_a_wall_clock_that_is_set_back(queue, clocks):
     for n in range(5):
         await queue.put("t", [b"%d" % n])
         clocks.ahead -= 3600
     assert await bodies(queue) == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_a_lease_that_runs_out_makes_the_message_ready_again(queue, clocks):
+async def test_expired_lease_makes_message_ready_again(queue, clocks):
     await queue.put("t", [b"x"])
     (first,) = await take(queue)
     assert first.attempt == 1
@@ -128,7 +128,7 @@ async def test_extend_starts_the_lease_anew(queue, clocks):
     assert len(await take(queue)) == 1
 
 
-async def test_a_delay_is_kept(queue, clocks):
+async def test_delayed_message_is_ready_after_its_delay(queue, clocks):
     await queue.put("t", [b"later"], delay=5)
     await queue.put("t", [b"now"])
     assert await bodies(queue) == [b"now"]
@@ -136,12 +136,12 @@ async def test_a_delay_is_kept(queue, clocks):
     assert await bodies(queue) == [b"later"]
 
 
-async def test_a_delay_of_a_million_years_is_no_overflow(queue):
+async def test_delay_of_a_million_years_does_not_overflow(queue):
     await queue.put("t", [b"x"], delay=3e13)
     assert await queue.stats("t") == QueueStats(ready=0, leased=0, delayed=1, dead=0)
 
 
-async def test_release_counts_the_attempt_and_keeps_its_delay(queue, clocks):
+async def test_released_message_is_ready_after_its_delay_with_the_next_attempt(queue, clocks):
     await queue.put("t", [b"x"])
     await queue.release(await take(queue), delay=2)
     assert await take(queue) == []
@@ -151,7 +151,7 @@ async def test_release_counts_the_attempt_and_keeps_its_delay(queue, clocks):
 
 @pytest.mark.parametrize("how", ["ack", "release", "extend", "bury"])
 @pytest.mark.parametrize("stale", ["expired", "expired and taken", "settled", "settled and its row used again"])
-async def test_a_stale_receipt_does_nothing(queue, clocks, how, stale):
+async def test_stale_receipt_does_nothing(queue, clocks, how, stale):
     await queue.put("t", [b"x"])
     held = await take(queue)
     if stale == "settled" or "row" in stale:
@@ -163,22 +163,22 @@ async def test_a_stale_receipt_does_nothing(queue, clocks, how, stale):
     if "taken" in stale or "row" in stale:
         (taken,) = await take(queue)
         assert isinstance(taken.receipt, Receipt)
-        assert taken.receipt.message == held[0].receipt.message  # the same row, so only the token tells them apart
+        assert taken.receipt.message == held[0].receipt.message  # the same row: only the token differs
     before = await queue.stats("t")
     await (queue.bury(held[0], "why") if how == "bury" else getattr(queue, how)(held))
     assert await queue.stats("t") == before
     clocks.now += 29.9
-    assert (await queue.stats("t")).leased == before.leased  # nor was the lease of the other holder touched
+    assert (await queue.stats("t")).leased == before.leased  # the lease of the other receiver did not change
 
 
-async def test_a_receipt_of_another_backend_does_nothing(queue):
+async def test_receipt_of_another_backend_does_nothing(queue):
     await queue.put("t", [b"x"])
     await take(queue)
     await queue.ack([Delivery("t", b"x", object(), 1)])
     assert (await queue.stats("t")).leased == 1
 
 
-async def test_one_stale_receipt_does_not_spoil_the_batch(queue):
+async def test_stale_receipt_does_not_affect_the_rest_of_the_batch(queue):
     await queue.put("t", [b"a", b"b", b"c"])
     a, b, c = await take(queue)
     await queue.ack([b])
@@ -186,7 +186,7 @@ async def test_one_stale_receipt_does_not_spoil_the_batch(queue):
     assert await queue.stats("t") == QueueStats(0, 0, 0, 0)
 
 
-async def test_dead_letters_are_kept_redriven_and_dropped(queue, clocks):
+async def test_dead_letters_can_be_listed_redriven_and_dropped(queue, clocks):
     await queue.put("t", [b"a", b"b", b"c"])
     await queue.release(await take(queue))
     for delivery in await take(queue):
@@ -207,7 +207,7 @@ async def test_dead_letters_are_kept_redriven_and_dropped(queue, clocks):
     assert await queue.drop("t", limit=9) == 1
 
 
-async def test_stats_tell_all_four_apart(queue, clocks):
+async def test_stats_count_the_four_states_separately(queue, clocks):
     await queue.put("t", [b"x"] * 6)
     leased = await take(queue, limit=3)
     await queue.bury(leased[0], "why")
@@ -220,7 +220,7 @@ async def test_stats_tell_all_four_apart(queue, clocks):
     assert await queue.stats("other") == QueueStats(0, 0, 0, 0)
 
 
-async def test_a_body_that_is_too_large_puts_nothing(queue, monkeypatch):
+async def test_too_large_body_puts_nothing(queue, monkeypatch):
     monkeypatch.setattr(queue_module, "MAX_BYTES", 10)
     with pytest.raises(BodyTooLargeError):
         await queue.put("t", [b"x", b"y" * 11])
@@ -228,7 +228,7 @@ async def test_a_body_that_is_too_large_puts_nothing(queue, monkeypatch):
     assert await bodies(queue) == [b"z" * 10]
 
 
-async def test_a_body_as_large_as_declared_is_carried(make):
+async def test_body_of_the_declared_size_is_delivered(make):
     from brrr_sqlite.manifest import MANIFEST
 
     async with make(synchronous="off") as backend:
@@ -237,7 +237,7 @@ async def test_a_body_as_large_as_declared_is_carried(make):
         assert len(delivery.body) == MANIFEST.queue.max_body
 
 
-async def test_what_was_put_is_there_after_closing(make, backend):
+async def test_messages_survive_closing(make, backend):
     await backend.queue.put("t", [b"x"])
     await backend.close()
     async with make() as again:

@@ -1,4 +1,4 @@
-"""A waiting receiver costs next to nothing, is woken by everything that matters, and loses nothing when cancelled."""
+"""A waiting receiver costs almost nothing, wakes for every new message, and loses nothing when it is cancelled."""
 
 import asyncio
 import os
@@ -12,12 +12,12 @@ from brrr_sqlite import receivers
 from tests.support.polling import until
 
 NEVER = 3600.0
-NO_POLLING = {"poll": NEVER}  # not woken by looking at the log
+NO_POLLING = {"poll": NEVER}  # no check of the log wakes a receiver
 
 
 @pytest.fixture(autouse=True)
-def no_safety(monkeypatch):
-    """Receivers do not look again of themselves: only what a test is about can wake them."""
+def no_recheck(monkeypatch):
+    """Switch off the periodic recheck, so that only the event under test can wake a receiver."""
     monkeypatch.setattr(receivers, "RECHECK_SECONDS", NEVER)
 
 
@@ -29,7 +29,7 @@ async def receive(backend, wait=10.0, topic="t"):
     return await backend.queue.receive(topic, limit=10, wait=wait)
 
 
-async def test_without_messages_it_ends_empty_after_its_wait(make):
+async def test_receive_returns_nothing_after_its_wait(make):
     async with make(**NO_POLLING) as backend:
         loop = asyncio.get_running_loop()
         start = loop.time()
@@ -38,26 +38,26 @@ async def test_without_messages_it_ends_empty_after_its_wait(make):
         assert waiting(backend) == 0
 
 
-async def test_without_a_wait_it_looks_once(make):
+async def test_receive_without_wait_looks_once(make):
     async with make(**NO_POLLING) as backend:
         before = backend._transactions.groups
         assert await receive(backend, wait=0) == []
         assert backend._transactions.groups == before + 1
 
 
-async def test_an_idle_receiver_runs_no_statement(make):
+async def test_waiting_receiver_runs_no_statement(make):
     async with make(poll=0.01) as backend:
         groups, transactions = backend._transactions.groups, backend.transactions
         assert await receive(backend, wait=0.3) == []
-        # Once for itself, and a few times until the log is old enough for its time stamp to be believed.
+        # One group for the receive, and a few until the timestamp of the log is old enough to be reliable.
         assert backend._transactions.groups - groups <= 1 + 0.06 / 0.01 + 1
         assert backend.transactions == transactions
         assert backend._commits.receivers.log_checks <= 31
-        assert backend._commits.receivers._timer is None  # nobody waits: nobody looks
+        assert backend._commits.receivers._timer is None  # without waiting receivers, the log is not checked
 
 
 @pytest.mark.parametrize("how", ["put", "release", "redrive"])
-async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make, how):
+async def test_receiver_gets_messages_of_its_backend_in_the_same_transaction(make, how):
     async with make(**NO_POLLING) as backend:
         queue = backend.queue
         await queue.put("t", [b"x"])
@@ -77,7 +77,7 @@ async def test_it_gets_what_its_own_backend_brings_in_the_same_transaction(make,
         assert backend.transactions == before + 1
 
 
-async def test_messages_of_other_topics_do_not_wake_it(make):
+async def test_messages_of_other_topics_do_not_wake_a_receiver(make):
     async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend, topic="a"))
         await until(lambda: waiting(backend))
@@ -88,7 +88,7 @@ async def test_messages_of_other_topics_do_not_wake_it(make):
         receiver.cancel()
 
 
-async def test_each_waiting_receiver_gets_its_message(make):
+async def test_each_waiting_receiver_gets_one_message(make):
     async with make(**NO_POLLING) as backend:
         tasks = [asyncio.create_task(backend.queue.receive("t", limit=1, wait=10)) for _ in range(5)]
         await until(lambda: waiting(backend) == 5)
@@ -98,7 +98,7 @@ async def test_each_waiting_receiver_gets_its_message(make):
         assert sorted(delivery.body for (delivery,) in got) == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_another_backend_of_the_process_wakes_it_at_once(make):
+async def test_another_backend_of_the_process_wakes_a_receiver_at_once(make):
     async with make(**NO_POLLING) as one, make(**NO_POLLING) as other:
         receiver = asyncio.create_task(receive(one))
         await until(lambda: waiting(one))
@@ -106,7 +106,7 @@ async def test_another_backend_of_the_process_wakes_it_at_once(make):
         assert [d.body for d in await receiver] == [b"x"]
 
 
-async def test_a_backend_of_another_loop_wakes_it_at_once(make):
+async def test_backend_on_another_loop_wakes_a_receiver_at_once(make):
     async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
@@ -121,7 +121,7 @@ async def test_a_backend_of_another_loop_wakes_it_at_once(make):
         thread.join()
 
 
-async def test_a_link_to_the_file_is_the_same_file(make, path):
+async def test_backend_opened_through_a_link_wakes_a_receiver(make, path):
     async with make(**NO_POLLING) as one:
         link = path.with_name("link.db")
         link.symlink_to(path)
@@ -132,7 +132,7 @@ async def test_a_link_to_the_file_is_the_same_file(make, path):
             assert len(await receiver) == 1
 
 
-async def test_another_process_wakes_it_within_few_glances(make, processes):
+async def test_another_process_wakes_a_receiver_within_two_log_checks(make, processes):
     async with make(poll=0.01) as backend:
         other = processes.start("""
 async def main():
@@ -143,16 +143,16 @@ async def main():
         sys.stdin.readline()
 asyncio.run(main())
 """)
-        assert await asyncio.to_thread(other.stdout.readline) == "here\n"
+        assert await asyncio.to_thread(other.stdout.readline) == "ready\n"
         receiver = asyncio.create_task(receive(backend, wait=30))
         await until(lambda: waiting(backend))
         await asyncio.to_thread(lambda: (other.stdin.write("go\n"), other.stdin.flush(), other.stdout.readline()))
-        checks = backend._commits.receivers.log_checks  # the message was put before this line
+        checks = backend._commits.receivers.log_checks  # read after the put
         assert len(await receiver) == 1
         assert backend._commits.receivers.log_checks - checks <= 2
 
 
-async def test_a_receiver_that_nothing_wakes_looks_again_for_safety(make, processes, monkeypatch):
+async def test_receiver_looks_again_without_any_event(make, processes, monkeypatch):
     monkeypatch.setattr(receivers, "RECHECK_SECONDS", 0.02)
     async with make(**NO_POLLING) as backend:
         processes.start("""
@@ -165,7 +165,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("how", ["put", "release"])
-async def test_it_wakes_when_a_delayed_message_falls_due(make, how):
+async def test_receiver_wakes_when_a_delay_expires(make, how):
     async with make(**NO_POLLING) as backend:
         queue = backend.queue
         if how == "put":
@@ -176,7 +176,7 @@ async def test_it_wakes_when_a_delayed_message_falls_due(make, how):
         assert len(await receive(backend)) == 1
 
 
-async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make):
+async def test_receiver_wakes_for_a_delayed_message_put_while_it_waits(make):
     async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
@@ -184,14 +184,14 @@ async def test_it_wakes_when_a_message_with_a_delay_is_put_while_it_waits(make):
         assert len(await receiver) == 1
 
 
-async def test_it_wakes_when_a_lease_runs_out(make):
+async def test_receiver_wakes_when_a_lease_expires(make):
     async with make(lease=0.05, **NO_POLLING) as backend:
         await backend.queue.put("t", [b"x"])
         assert [d.attempt for d in await receive(backend)] == [1]
         assert [d.attempt for d in await receive(backend)] == [2]
 
 
-async def test_cancelled_while_it_waits_it_takes_nothing(make):
+async def test_receiver_cancelled_while_waiting_takes_nothing(make):
     async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))
@@ -204,20 +204,20 @@ async def test_cancelled_while_it_waits_it_takes_nothing(make):
         assert await backend.queue.stats("t") == QueueStats(1, 0, 0, 0)
 
 
-async def test_cancelled_while_its_claim_runs_it_gives_back_at_once(make, blocked_thread):
+async def test_receiver_cancelled_while_its_claim_runs_undoes_its_leases(make, blocked_thread):
     async with make(**NO_POLLING) as backend:
         await backend.queue.put("t", [b"x", b"y"])
         async with blocked_thread(backend):
             receiver = asyncio.create_task(receive(backend))
             await asyncio.sleep(0)
-            await asyncio.sleep(0)  # the group commit has taken the claim; it is queued behind the blocked_thread
+            await asyncio.sleep(0)  # now the claim is in a group, which waits for the blocked thread
             receiver.cancel()
             await asyncio.wait([receiver])
-        again = await receive(backend)  # waits 10 s at most, and the lease is 30
+        again = await receive(backend)  # waits for at most 10 s, and the lease is 30 s
         assert [(d.body, d.attempt) for d in again] == [(b"x", 1), (b"y", 1)]
 
 
-async def test_cancelled_at_any_moment_it_loses_nothing(make):
+async def test_receiver_cancelled_at_any_moment_loses_nothing(make):
     async with make(**NO_POLLING) as backend:
         for turns in range(60):
             await backend.queue.put("t", [b"x"])
@@ -231,7 +231,7 @@ async def test_cancelled_at_any_moment_it_loses_nothing(make):
             await backend.queue.ack(got)
 
 
-async def test_what_is_asked_in_one_group_with_it_it_gets(make, blocked_thread):
+async def test_receiver_gets_messages_put_in_its_own_group(make, blocked_thread):
     async with make(**NO_POLLING) as backend:
         async with blocked_thread(backend):
             receiver = asyncio.create_task(receive(backend))
@@ -242,7 +242,7 @@ async def test_what_is_asked_in_one_group_with_it_it_gets(make, blocked_thread):
         assert backend.transactions == 1
 
 
-async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, blocked_thread):
+async def test_messages_of_a_cancelled_receiver_wake_another_one(make, blocked_thread):
     async with make(**NO_POLLING) as backend:
         first, second = [asyncio.create_task(receive(backend)) for _ in range(2)]
         await until(lambda: waiting(backend) == 2)
@@ -250,14 +250,14 @@ async def test_what_a_cancelled_receiver_gives_back_wakes_one_that_waits(make, b
             put = asyncio.create_task(backend.queue.put("t", [b"x"]))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert waiting(backend) == 0  # both are in the group of the put, and the first would get it
+            assert waiting(backend) == 0  # both are in the group of the put, and the first one would get the message
             first.cancel()
             await asyncio.wait([first])
         await put
         assert [d.attempt for d in await second] == [1]
 
 
-async def test_cancelled_when_it_has_its_messages_it_gives_them_back(make, monkeypatch):
+async def test_receiver_cancelled_with_its_messages_undoes_their_leases(make, monkeypatch):
     async with make(**NO_POLLING) as backend:
         await backend.queue.put("t", [b"x"])
         settle = backend._commits.receivers.settle
@@ -276,7 +276,7 @@ async def test_cancelled_when_it_has_its_messages_it_gives_them_back(make, monke
 
 
 class Bench:
-    """Receivers on a log of their own, and what they submit."""
+    """Receivers on a log of their own. It records the operations that they submit."""
 
     def __init__(self, path):
         self.log = path
@@ -295,7 +295,7 @@ class Bench:
         os.utime(self.log, ns=(stamp, stamp))
 
 
-async def test_what_happened_while_a_claim_ran_it_looks_at_again(path):
+async def test_claim_runs_again_after_a_wake_during_its_group(path):
     bench = Bench(path)
     claim = bench.claim()
     bench.receivers.before_group()
@@ -304,8 +304,8 @@ async def test_what_happened_while_a_claim_ran_it_looks_at_again(path):
     assert bench.submitted == [claim]
 
 
-@pytest.mark.parametrize("age", [3600, -3600], ids=["", "before the clock was set back"])
-async def test_a_log_of_long_ago_is_looked_at_once(path, age):
+@pytest.mark.parametrize("age", [3600, -3600], ids=["old", "from before the clock was set back"])
+async def test_unchanged_old_log_causes_one_look(path, age):
     bench = Bench(path)
     bench.stamp(age=age)
     bench.claim().settle(receivers.Found([]))
@@ -318,8 +318,8 @@ async def test_a_log_of_long_ago_is_looked_at_once(path, age):
     await until(lambda: len(bench.submitted) == 2)
 
 
-async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, monkeypatch):
-    monkeypatch.setattr(receivers, "TIMESTAMP_TICK_NS", 60 * 10**9)  # still fresh however slow this machine is
+async def test_recent_log_causes_a_look_at_every_check(path, monkeypatch):
+    monkeypatch.setattr(receivers, "TIMESTAMP_TICK_NS", 60 * 10**9)  # recent even on a slow machine
     bench = Bench(path)
     bench.stamp(age=0)
     for looks in range(1, 4):
@@ -329,7 +329,7 @@ async def test_a_log_of_just_now_may_be_written_again_under_its_stamp(path, monk
         await until(lambda: len(bench.submitted) == looks)  # noqa: B023 - awaited at once
 
 
-async def test_receivers_that_wait_end_when_the_backend_closes(make):
+async def test_closing_the_backend_ends_waiting_receivers(make):
     from brrr_core.errors import BackendClosedError
 
     backend = make(**NO_POLLING)

@@ -1,4 +1,4 @@
-"""The store and the cache keep the contract: compare-and-set, and exact counters."""
+"""The store swaps atomically, and the counters of the cache are exact."""
 
 import pytest
 
@@ -10,32 +10,32 @@ KINDS = ("call", "pending_returns", "value")
 A = Key("value", "a")
 
 
-async def test_absent_is_none(store):
+async def test_absent_key_reads_as_none(store):
     assert await store.read([A, A]) == [None, None]
 
 
-async def test_any_value_comes_back_unchanged(store):
+async def test_value_is_read_unchanged(store):
     values = [b"", b"\0", bytes(range(256)), b"x" * 1_000_000]
     keys = [Key("call", str(n)) for n in range(len(values))]
     await store.write(list(zip(keys, values, strict=True)))
     assert await store.read(keys) == values
 
 
-async def test_keys_never_touch_each_other(store):
+async def test_similar_keys_stay_separate(store):
     keys = [Key(kind, name) for kind in KINDS for name in ("a", "A", "a ", "~!@#$%^&*()'\"\\", "x" * 3000)]
     await store.write([(key, f"{key}".encode()) for key in keys])
     assert await store.read(keys) == [f"{key}".encode() for key in keys]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
-async def test_batches_of_any_size(store, size):
+async def test_batch_may_have_any_size(store, size):
     keys = [Key("value", str(n)) for n in range(size)]
     await store.write([(key, b"1") for key in keys])
     assert await store.swap([Swap(key, b"1", b"2") for key in keys]) == [True] * size
     assert await store.read(keys) == [b"2"] * size
 
 
-async def test_an_empty_batch_writes_nothing(backend, store, cache):
+async def test_empty_batch_writes_nothing(backend, store, cache):
     before = backend.transactions
     await store.write([])
     assert await store.swap([]) == []
@@ -43,7 +43,7 @@ async def test_an_empty_batch_writes_nothing(backend, store, cache):
     assert backend.transactions == before
 
 
-async def test_the_last_value_of_a_batch_stays(store):
+async def test_last_value_of_a_repeated_key_counts(store):
     await store.write([(A, b"1"), (A, b"2")])
     assert await store.read([A]) == [b"2"]
 
@@ -58,29 +58,29 @@ async def test_swap_is_compare_and_set(store, now, expected, new):
     assert await store.read([A]) == [new if now == expected else now]
 
 
-async def test_swaps_of_one_key_take_place_in_their_order(store):
+async def test_swaps_of_one_key_run_in_order(store):
     swaps = [Swap(A, None, b"1"), Swap(A, None, b"2"), Swap(A, b"1", b"3"), Swap(A, b"3", None), Swap(A, None, b"4")]
     assert await store.swap(swaps) == [True, False, True, True, True]
     assert await store.read([A]) == [b"4"]
 
 
 @pytest.mark.parametrize("how", ["write", "swap"])
-async def test_a_value_that_is_too_large_writes_nothing(store, monkeypatch, how):
+async def test_too_large_value_writes_nothing(store, monkeypatch, how):
     monkeypatch.setattr(store_module, "MAX_BYTES", 10)
     b = Key("value", "b")
     items = [(A, b"1"), (b, b"x" * 11)]
-    asked = store.write(items) if how == "write" else store.swap([Swap(key, None, value) for key, value in items])
+    operation = store.write(items) if how == "write" else store.swap([Swap(key, None, value) for key, value in items])
     with pytest.raises(ValueTooLargeError):
-        await asked
+        await operation
     assert await store.read([A, b]) == [None, None]
 
 
-async def test_a_hash_that_cannot_be_kept_is_refused(store):
+async def test_call_hash_with_a_lone_surrogate_is_refused(store):
     with pytest.raises(ArgumentError, match="surrogate"):
         await store.read([Key("value", "\ud800")])
 
 
-async def test_counters_count(cache):
+async def test_counters_add_up(cache):
     assert await cache.increment({"a": 1, "b": -5, "c": 0}) == {"a": 1, "b": -5, "c": 0}
     assert await cache.increment({"a": 2, "nul\0": 1, "": 7}) == {"a": 3, "nul\0": 1, "": 7}
     assert await cache.increment({"a": 0, "b": 0}) == {"a": 3, "b": -5}
@@ -92,7 +92,7 @@ async def test_reading_a_counter_writes_nothing(backend, cache):
     assert backend.transactions == before
 
 
-async def test_a_counter_ends_at_64_bits(cache):
+async def test_counter_is_limited_to_64_bits(cache):
     most = 2**63 - 1
     assert await cache.increment({"a": most}) == {"a": most}
     with pytest.raises(BackendError):
