@@ -62,7 +62,7 @@ async def redrive(
 
     They become new messages, whose attempts count from 1.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     async with open_queue(urls) as queue:
         count = await _in_batches(queue.redrive, topic, limit or (await queue.stats(topic)).dead)
     if as_json:
@@ -85,7 +85,7 @@ async def drop(
 
     The command asks first. Without a terminal it needs --yes.
     """
-    del verbose  # read from the command line where an error is reported
+    del verbose  # `report` reads it from the command line
     async with open_queue(urls) as queue:
         total = (await queue.stats(topic)).dead
         wanted = total if limit is None else min(limit, total)

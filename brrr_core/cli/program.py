@@ -61,7 +61,7 @@ def run(tokens: Sequence[str]) -> int:
         return signal_exit_code(SIGPIPE)
     except KeyboardInterrupt:
         return signal_exit_code(signal.SIGINT)
-    except Exception as raised:  # noqa: BLE001 - the one place where errors end
+    except Exception as raised:  # noqa: BLE001 - the only place that reports errors
         error = first_error(raised)
         # With --handlers, the task accepted its arguments unless the error is about them.
         asks = isinstance(error, (CommandError, SignatureError) if _has_handlers(tokens) else BrrrError)

@@ -129,7 +129,7 @@ def _read(terminal: int) -> bytes:
 
 
 def test_unopenable_backend_is_one_line_without_traceback(shell: Shell) -> None:
-    (shell.folder / "q.db").write_text("this is no database, " * 100)
+    (shell.folder / "q.db").write_text("this is not a database, " * 100)
 
     for tokens in (("queue", "demo"), ("worker", "tasks", "--topic", "demo"), ("dead", "list", "demo")):
         ended = shell(*tokens)
@@ -143,7 +143,7 @@ def test_dead_letters_are_listed_without_broken_store(shell: Shell) -> None:
     worker = shell.worker("--max-attempts", "1")
     shell("schedule", "fails", "x", "--topic", "demo")
     worker.says("a dead letter")
-    (shell.folder / "bad.db").write_text("this is no database, " * 100)
+    (shell.folder / "bad.db").write_text("this is not a database, " * 100)
 
     listed = shell("dead", "list", "demo", "--store", "sqlite:///bad.db")
 

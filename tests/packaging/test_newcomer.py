@@ -2,7 +2,7 @@
 
 The commands of the page's `sh` blocks run in their order, in one shell, in an empty folder; a block under a comment
 `<!-- file: NAME -->` is saved as that file; a `text` block holds lines that the commands above it print, in that order,
-where `…` stands for anything.
+and `…` matches any text.
 """
 
 import os
@@ -156,8 +156,8 @@ def test_page_leads_from_empty_folder_to_green_kit(
     seconds = done[green + 1].began - done[green].began
     record_property("seconds from copier copy to a green kit", round(seconds, 1))
     print(f"from an empty folder to a green kit: {seconds:.0f} s")  # noqa: T201 - the figure that the page lives by
-    where = "import brrr_core, brrr_example; print(brrr_core.__file__, brrr_example.__file__, sep='\\n')"
-    ran = subprocess.run([desk / "theirs/bin/python", "-I", "-c", where], capture_output=True, text=True, check=True)
+    code = "import brrr_core, brrr_example; print(brrr_core.__file__, brrr_example.__file__, sep='\\n')"
+    ran = subprocess.run([desk / "theirs/bin/python", "-I", "-c", code], capture_output=True, text=True, check=True)
     packages = [Path(file).parent for file in ran.stdout.splitlines()]
     assert all(package.is_relative_to(desk / "theirs") for package in packages)
     # Another brrr-core of the same version could come from an index.

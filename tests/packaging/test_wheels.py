@@ -125,9 +125,9 @@ def test_metadata_matches_project(built: Path, name: str) -> None:
 
 
 def test_installed_package_runs(python: Path, tmp_path: Path) -> None:
-    programme = "import brrr_core, brrr_sqlite; print(brrr_core.__file__, brrr_sqlite.__file__, sep='\\n')"
+    program = "import brrr_core, brrr_sqlite; print(brrr_core.__file__, brrr_sqlite.__file__, sep='\\n')"
 
-    for place in output(python, "-I", "-c", programme, cwd=tmp_path).splitlines():
+    for place in output(python, "-I", "-c", program, cwd=tmp_path).splitlines():
         assert Path(place).is_relative_to(python.parent.parent)
 
 

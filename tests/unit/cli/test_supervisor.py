@@ -22,10 +22,10 @@ time.sleep(3600)
 """The first process lives for an hour. The other one and its replacements die."""
 
 
-def supervised(count: int, programme: str) -> int:
+def supervised(count: int, program: str) -> int:
     async def run() -> int:
         async with asyncio.timeout(60):
-            return await Supervisor([sys.executable, "-c", programme], count).run()
+            return await Supervisor([sys.executable, "-c", program], count).run()
 
     return asyncio.run(run())
 
@@ -96,7 +96,7 @@ def test_steady_process_that_ends_by_itself_is_replaced(
 
 def test_usage_error_of_one_process_ends_all(tmp_path: Path) -> None:
     # One process ends with the usage error. The other ends with a different code when it stops; the usage error wins.
-    programme = """
+    program = """
 import pathlib, signal, sys, time
 first, ready = pathlib.Path({first!r}), pathlib.Path({ready!r})
 try:
@@ -111,7 +111,7 @@ time.sleep(3600)
 """
     paths = {name: str(tmp_path / name) for name in ("first", "ready")}
 
-    assert supervised(2, programme.format(**paths)) == 2
+    assert supervised(2, program.format(**paths)) == 2
 
 
 def test_system_without_process_groups_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
