@@ -49,7 +49,7 @@ async def test_each_answer_has_its_own_time(valkey, connector):
             async with asyncio.timeout(5):
                 lost = await late
             assert asyncio.get_running_loop().time() - begun > 0.29
-            assert "no answer within 0.2 s" in str(lost)
+            assert "no reply within 0.2 s" in str(lost)
             assert not connection.alive
         finally:
             await connection.close(lost)
@@ -75,7 +75,7 @@ async def test_a_link_that_is_opened_while_all_are_closed_is_closed_too(valkey, 
     with pytest.raises(BackendClosedError):
         await opening
     assert not made[0].alive
-    await asyncio.wait(pool._ending)
+    await asyncio.wait(pool._closing)
 
 
 async def test_many_that_ask_at_once_open_one_connection(valkey):

@@ -39,18 +39,18 @@ def test_what_urls_mean(url, options, expected):
     ("url", "options", "kind", "says"),
     [
         ("redis://a,b", {}, UrlError, "several hosts"),
-        ("redis://h/x", {}, UrlError, "no number"),
-        ("redis://h/1/2", {}, UrlError, "no number"),
-        ("redis://h/1", {"db": 2}, OptionError, "database 1, and the option db 2"),
+        ("redis://h/x", {}, UrlError, "not a number"),
+        ("redis://h/1/2", {}, UrlError, "not a number"),
+        ("redis://h/1", {"db": 2}, OptionError, "database 1, and the option db names 2"),
         ("redis+unix://", {}, UrlError, "no socket"),
         ("redis+unix://h/run/r.sock", {}, UrlError, "no socket"),
-        ("redis+unix:///r.sock", {"tls": True}, OptionError, "no TLS"),
+        ("redis+unix:///r.sock", {"tls": True}, OptionError, "has no TLS"),
         ("redis+cluster://a/1", {}, UrlError, "database 1"),
         ("redis+sentinel://a", {}, UrlError, "no service"),
         ("redis+sentinel:///jobs", {}, UrlError, "no service"),
         ("redis://h", {"ca": "ca.pem"}, OptionError, "ca without TLS"),
         ("redis://h", {"verify": False}, OptionError, "verify without TLS"),
-        ("rediss://h", {"key": "key.pem"}, OptionError, "without its certificate"),
+        ("rediss://h", {"key": "key.pem"}, OptionError, "`key` without `cert`"),
     ],
 )
 def test_what_is_wrong_with_urls(url, options, kind, says):

@@ -285,7 +285,7 @@ async def test_a_redrive_whose_answer_was_lost_is_told_and_not_repeated(valkey):
         assert await queue.redrive("other", limit=1) == 0
         proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
 
-        with pytest.raises(BackendUnavailableError, match=f"127.0.0.1:{proxy.port} was lost before the answer came"):
+        with pytest.raises(BackendUnavailableError, match=f"127.0.0.1:{proxy.port} was lost before the reply came"):
             await queue.redrive(TOPIC, limit=1)
 
         assert await queue.stats(TOPIC) == (1, 0, 0, 1)
@@ -354,10 +354,10 @@ async def test_many_leases_that_run_out_together_all_come_back(url):
 async def test_receive_whose_watch_is_cancelled_from_outside_raises_and_the_next_one_waits(backend, turns):
     queue = backend.queue
     waiting = asyncio.create_task(queue.receive("jobs", limit=1, wait=600))
-    await until(lambda: queue._wait_queues._wait_queues)
+    await until(lambda: queue._wait_queues._queues)
     for _ in range(turns):
         await asyncio.sleep(0)
-    (wait_queue,) = queue._wait_queues._wait_queues.values()
+    (wait_queue,) = queue._wait_queues._queues.values()
     wait_queue._task.cancel()
 
     async with asyncio.timeout(30):

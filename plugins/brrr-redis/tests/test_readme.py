@@ -26,7 +26,7 @@ def test_the_keys_of_a_topic_are_those_of_the_layout():
 
 
 async def test_the_rights_that_it_lists_are_enough(valkey, whole_cluster):
-    rights = re.findall(r"\+[a-z|]+", README.partition("An ACL needs")[2])
+    rights = re.findall(r"\+[a-z|]+", README.partition("permissions in its ACL")[2])
     assert len(rights) > 20
     valkey.do("ACL", "SETUSER", "worker", "on", "nopass", "resetkeys", "~brrr:prefix:4:app::*", "&*", "-@all", *rights)
     try:

@@ -88,4 +88,4 @@ async def test_a_prefix_stands_before_every_key(url, valkey):
 
     keys = until(lambda: valkey.do("KEYS", "*"), "keys")
     assert len(keys) == 7
-    assert all(key.startswith(b"app:") for key in keys)
+    assert all(key.startswith(b"brrr:prefix:4:app::") for key in keys)

@@ -1,4 +1,4 @@
-"""The backend class of all schemes: connects, and puts the roles on the connection."""
+"""The backend of all schemes: it opens the client, and gives it to queue, store and cache."""
 
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_redis.client.client import Client
@@ -19,14 +19,14 @@ __all__ = ["RedisBackend"]
 class RedisBackend(Backend):
     """Queue, store and cache on one Redis or Valkey server, on a cluster, or on servers that sentinels watch.
 
-    It keeps one connection to each server, and one more for each topic that somebody waits for.
+    It keeps one connection to each server, and one more for each topic with a waiting receiver.
 
     Args:
-        url: `redis://HOST:PORT/DATABASE`, or of another of the manifest's schemes.
-        options: Prefix, lease, timeouts, TLS.
+        url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest.
+        options: Prefix, lease, timeouts, TLS and so on.
 
     Raises:
-        UrlError: The URL does not name servers as its scheme needs them.
+        UrlError: The URL does not name servers as its scheme requires.
         OptionError: An option does not fit the scheme.
     """
 
@@ -39,7 +39,7 @@ class RedisBackend(Backend):
         self._queue: RedisQueue | None = None
 
     async def start(self) -> Roles:
-        """Connect, and check that the servers are new enough and evict nothing."""
+        """Connect, and check the version and the eviction policy of the servers."""
         options, layout = self._options, Layout(self._options.prefix)
         client = self._client = self._make_client()
         await client.connect()
@@ -52,7 +52,7 @@ class RedisBackend(Backend):
         )
 
     async def stop(self) -> None:
-        """End every wait, and close every connection."""
+        """End waiting receives, and close every connection."""
         queue, self._queue = self._queue, None
         client, self._client = self._client, None
         try:
@@ -63,10 +63,10 @@ class RedisBackend(Backend):
                 await client.close()
 
     async def setup(self) -> list[str]:
-        """Nothing has to be made. Says what each primary is, and whether it keeps what it is given.
+        """Return lines about each primary: its version, and whether it keeps its data. Create nothing.
 
         Raises:
-            BackendError: One is too old, or throws data away when it is full.
+            BackendError: A server is too old, or evicts data when it is full.
         """
         client = self._make_client()
         try:

@@ -1,21 +1,20 @@
-"""Where everything is kept: the keys of topics, records and counters.
+"""The layout of keys: those of topics, records and counters.
 
 | key | type | holds |
 | --- | --- | --- |
-| `TOPIC` | list | what is ready: bodies, as PROTOCOL.md has it |
-| `brrr:{TAG}:inbox` | list | bodies that a blocked consumer moved here, and that nobody has claimed yet |
-| `brrr:{TAG}:leases` | sorted set | `ID:ATTEMPT:BODY` of each delivery, by the millisecond in which its lease ends |
-| `brrr:{TAG}:delayed` | sorted set | `ID:ATTEMPTS:BODY`, by the millisecond in which it becomes ready |
-| `brrr:{TAG}:attempts` | hash | how often bodies on the list were delivered before, of those that were |
-| `brrr:{TAG}:dead` | list | `ATTEMPT:MILLISECOND:LENGTH:REASON` and the body |
+| `TOPIC` | list | bodies of ready messages, as `docs/reference/protocol.md` defines |
+| `brrr:{TAG}:inbox` | list | bodies that a blocked consumer moved here and no consumer has claimed yet |
+| `brrr:{TAG}:leases` | sorted set | `ID:ATTEMPT:BODY` of each delivery; the score is the end of its lease, in ms |
+| `brrr:{TAG}:delayed` | sorted set | `ID:ATTEMPTS:BODY` of each delayed message; the score is its due time, in ms |
+| `brrr:{TAG}:attempts` | hash | for bodies that are ready again: how often they were delivered |
+| `brrr:{TAG}:dead` | list | `ATTEMPT:MILLISECOND:LENGTH:REASON`, then the body, of each dead letter |
 | `brrr:KIND:HASH` | string | a record of the store |
-| `brrr_count/ROOT` | integer | the counter of a root |
+| `brrr_count/ROOT` | integer | the message counter of a root id |
 | `brrr:counter:NAME` | integer | a counter with any other name |
-| `brrr:prefix:LENGTH:PREFIX:KEY` | | each of these keys, if the URL has a prefix of LENGTH characters |
+| `brrr:prefix:LENGTH:PREFIX:KEY` | | each of these keys if `prefix` is set; LENGTH counts its characters |
 
-So no two pairs of a prefix and a topic, record or counter share a key. TAG puts the keys of a topic into the topic's
-own slot of a cluster. It is the topic itself where that can be a hash tag; where it is not, the topic follows at the
-end of the key.
+So two prefixes, topics, records or counters never share a key. TAG is a hash tag that puts all keys of a topic into the
+slot of the topic. It is the topic itself, if the topic can be a hash tag. Otherwise `:TOPIC` ends the key.
 """
 
 from typing import Final, NamedTuple
@@ -25,12 +24,22 @@ from brrr_core.backend.checks import check_topic
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.slots import tag_of
 
-__all__ = ["Layout", "TopicKeys", "encoded"]
+__all__ = ["Layout", "TopicKeys"]
 
-COUNT: Final = "brrr_count/"
-COUNTER: Final = "brrr:counter:"
+COUNT_PREFIX: Final = "brrr_count/"
+COUNTER_PREFIX: Final = "brrr:counter:"
 PREFIXED: Final = "brrr:prefix:"
-RESERVED: Final = ("brrr:{", "brrr:call:", "brrr:pending_returns:", "brrr:value:", COUNT, COUNTER, PREFIXED)
+RESERVED: Final = (
+    "brrr:{",
+    "brrr:call:",
+    "brrr:pending_returns:",
+    "brrr:value:",
+    COUNT_PREFIX,
+    COUNTER_PREFIX,
+    PREFIXED,
+)
+
+MAX_CACHED_TOPICS: Final = 1024
 
 
 class TopicKeys(NamedTuple):
@@ -45,40 +54,41 @@ class TopicKeys(NamedTuple):
 
 
 class Layout:
-    """Names keys, all behind one prefix."""
+    """Makes the names of keys, with one prefix."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{PREFIXED}{len(prefix)}:{prefix}:".encode() if prefix else b""
         self._topics: dict[str, TopicKeys] = {}
 
     def topic(self, topic: str) -> TopicKeys:
-        """The keys of a topic.
+        """Return the keys of a topic.
 
         Raises:
-            ArgumentError: The topic is empty, has no UTF-8 form, or is the name of a key of brrr's own.
+            ArgumentError: The topic is empty, is not valid UTF-8, or begins like a key of brrr.
         """
         keys = self._topics.get(topic)
         if keys is None:
-            if len(self._topics) >= 1024:
+            if len(self._topics) >= MAX_CACHED_TOPICS:
                 self._topics.clear()
             keys = self._topics[topic] = self._keys_of(topic)
         return keys
 
     def record(self, key: Key) -> bytes:
-        """The key of a record."""
-        return self._prefix + encoded(f"brrr:{key.kind}:{key.call_hash}", "the call hash")
+        """Return the key of a record."""
+        return self._prefix + _encode(f"brrr:{key.kind}:{key.call_hash}", "the call hash")
 
     def counter(self, name: str) -> bytes:
-        """The key of a counter."""
-        return self._prefix + encoded(name if name.startswith(COUNT) else COUNTER + name, "the counter")
+        """Return the key of a counter."""
+        return self._prefix + _encode(name if name.startswith(COUNT_PREFIX) else COUNTER_PREFIX + name, "the counter")
 
     def _keys_of(self, topic: str) -> TopicKeys:
         check_topic(topic)
         if topic.startswith(RESERVED):
             raise ArgumentError(
-                f"the topic {topic!r} begins as brrr's own keys do", remedy=f"Begin it unlike {', '.join(RESERVED)}."
+                f"the topic {topic!r} begins like a key of brrr",
+                remedy=f"Choose a topic that does not begin with {', '.join(RESERVED)}.",
             )
-        ready = self._prefix + encoded(topic, "the topic")
+        ready = self._prefix + _encode(topic, "the topic")
         tag = tag_of(ready)
         begin, end = self._prefix + b"brrr:{" + tag + b"}:", b"" if tag == ready else b":" + ready
         return TopicKeys(
@@ -86,11 +96,11 @@ class Layout:
         )
 
 
-def encoded(text: str, what: str) -> bytes:
-    """The text as UTF-8. Raises `ArgumentError` where it has no such form."""
+def _encode(text: str, what: str) -> bytes:
+    """Return the text as UTF-8. Raises `ArgumentError` if it has an unpaired surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
         raise ArgumentError(
-            f"{what} {text!r} holds half a surrogate pair", remedy="Give it as text that UTF-8 can carry."
+            f"{what} {text!r} contains an unpaired surrogate", remedy="Pass text that UTF-8 can encode."
         ) from error

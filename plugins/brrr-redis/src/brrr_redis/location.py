@@ -1,4 +1,4 @@
-"""Where a URL's servers are: one, a socket of this machine, a cluster, or what sentinels tell."""
+"""Parses a URL: one server, a Unix socket, a cluster, or servers that sentinels watch."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -16,7 +16,7 @@ SOCKET: Final = 0
 
 
 class Address(NamedTuple):
-    """A server: a host and a port, or the path of a socket and port 0."""
+    """Address of a server: a host and a port, or the path of a Unix socket and port 0."""
 
     host: str
     port: int
@@ -28,7 +28,7 @@ class Address(NamedTuple):
 
 
 class Topology(Enum):
-    """How the servers behind a URL belong together."""
+    """How the servers of a URL work together."""
 
     SINGLE = "one server"
     CLUSTER = "a cluster"
@@ -37,13 +37,13 @@ class Topology(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What a URL and its options say about servers.
+    """The servers that a URL and its options name.
 
     Attributes:
-        topology: How they belong together.
-        addresses: The server; some of the cluster's; or the sentinels.
-        service: What the sentinels call the servers.
-        database: The number of the database.
+        topology: How the servers work together.
+        addresses: The server, some servers of the cluster, or the sentinels.
+        service: Name of the service at the sentinels.
+        database: Number of the database.
         tls: Whether to use TLS.
     """
 
@@ -58,10 +58,10 @@ class Location:
 
 
 def parse_location(url: BackendUrl, options: RedisOptions) -> Location:
-    """Read a URL of any of the schemes.
+    """Parse a URL of any scheme.
 
     Raises:
-        UrlError: It names too much or too little.
+        UrlError: The URL lacks a part, or has one that its scheme does not allow.
         OptionError: An option does not fit the scheme.
     """
     topology = {"redis+cluster": Topology.CLUSTER, "redis+sentinel": Topology.SENTINEL}.get(url.scheme, Topology.SINGLE)
@@ -69,7 +69,7 @@ def parse_location(url: BackendUrl, options: RedisOptions) -> Location:
     _check_tls(url, options, tls=tls)
     if url.scheme == "redis+unix":
         if url.hosts or len(url.path) < 2:
-            _refuse(url, "names no socket", "Write three slashes before its path, as in redis+unix:///run/redis.sock")
+            _refuse(url, "names no socket", "Write three slashes before the path: redis+unix:///run/redis.sock")
         return Location(topology, (Address(url.path, SOCKET),), "", options.db or 0, tls=False)
     service, path = "", url.path.strip("/")
     if topology is Topology.SENTINEL:
@@ -77,12 +77,12 @@ def parse_location(url: BackendUrl, options: RedisOptions) -> Location:
         if not service or not url.hosts:
             _refuse(url, "names no service", "Write redis+sentinel://HOST,HOST/SERVICE")
     elif len(url.hosts) > 1 and topology is Topology.SINGLE:
-        _refuse(url, "names several hosts", "Write redis+cluster: for a cluster, redis+sentinel: for sentinels")
+        _refuse(url, "names several hosts", "Use redis+cluster: for a cluster, or redis+sentinel: for sentinels")
     port = SENTINEL_PORT if topology is Topology.SENTINEL else PORT
     addresses = tuple(Address(host, given or port) for host, given in url.hosts) or (Address("localhost", port),)
     database = _database(url, path, options)
     if topology is Topology.CLUSTER and database:
-        _refuse(url, f"names database {database}", "A cluster has database 0 only")
+        _refuse(url, f"names database {database}", "A cluster has only database 0")
     return Location(topology, addresses, service, database, tls)
 
 
@@ -90,23 +90,23 @@ def _database(url: BackendUrl, path: str, options: RedisOptions) -> int:
     if not path:
         return options.db or 0
     if not (path.isascii() and path.isdecimal() and len(path) < 6):
-        _refuse(url, "names a database that is no number", "Write redis://HOST/0")
+        _refuse(url, "names a database that is not a number", "Write redis://HOST/0")
     if options.db is not None and options.db != int(path):
-        raise OptionError(f"the URL names database {path}, and the option db {options.db}", remedy="Name it once.")
+        raise OptionError(
+            f"the URL names database {path}, and the option db names {options.db}", remedy="Name one database."
+        )
     return int(path)
 
 
 def _check_tls(url: BackendUrl, options: RedisOptions, *, tls: bool) -> None:
     if url.scheme == "redis+unix" and tls:
-        raise OptionError("a socket of this machine has no TLS", remedy="Leave tls out.")
+        raise OptionError("a Unix socket has no TLS", remedy="Remove `tls`.")
     given = [name for name in ("ca", "cert", "key") if getattr(options, name) is not None]
     given += [] if options.verify else ["verify"]
     if given and not tls:
-        raise OptionError(
-            f"{', '.join(given)} without TLS", remedy="Write rediss: for redis:, or add tls=true to the options."
-        )
+        raise OptionError(f"{', '.join(given)} without TLS", remedy="Begin the URL with rediss:, or add tls=true.")
     if options.key is not None and options.cert is None:
-        raise OptionError("a key without its certificate", remedy="Give cert as well.")
+        raise OptionError("`key` without `cert`", remedy="Set `cert` to the certificate of the key.")
 
 
 def _refuse(url: BackendUrl, why: str, remedy: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What brrr-redis says of itself, without importing redis."""
+"""The manifest of brrr-redis. This module imports no client library."""
 
 from typing import Final
 

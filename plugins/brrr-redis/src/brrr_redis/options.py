@@ -1,4 +1,4 @@
-"""What a Redis backend can be told, and the largest body and value that it takes."""
+"""Options of the backend, and its largest body and value."""
 
 import re
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ __all__ = ["MAX_BODY", "MAX_VALUE", "RedisOptions"]
 
 MIB: Final = 1024 * 1024
 MAX_BODY: Final = 16 * MIB
-"""The largest message body, in bytes. A body travels back with its acknowledgement: it is meant to be small."""
+"""Largest message body, in bytes. Keep bodies small: an acknowledgement sends the body again."""
 
 MAX_VALUE: Final = 64 * MIB
-"""The largest value, in bytes: a server does nothing else while it copies one. Redis ends at 512 MiB."""
+"""Largest value, in bytes. The limit of Redis is 512 MiB, but a server does nothing else while it copies a value."""
 
 LEASE: Final = Duration(30)
 COUNTER_TTL: Final = Duration(7 * 24 * 3600)
@@ -29,27 +29,28 @@ HASH_TAG: Final = re.compile(r"[^{]*\{[^}]+\}.*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisOptions:
-    """The options of all schemes of brrr-redis. Durations are in seconds, more than 0, and at most ten years.
+    """Options of all schemes. Durations are in seconds, greater than 0 and at most ten years.
 
     Attributes:
-        prefix: Keeps a fleet's keys apart from those of every other prefix. Workers in other languages know only keys
+        prefix: Text in all keys of a fleet, which separates them from other fleets. Workers in other languages use keys
             without a prefix.
-        db: The database's number, where the URL's path does not give it.
-        lease: How long a delivery stays with its receiver.
-        ttl: How long a call and its value are kept after the call finished; forever unless given.
-        counter_ttl: How long a root's counter of messages is kept after it was counted last.
-        sweep: How often a consumer that waits looks for what others delayed, left or lost. It bounds how late that is.
+        db: Number of the database, if the path of the URL does not name it.
+        lease: How long a delivery belongs to its receiver.
+        ttl: How long a call and its value stay after the call has its value; without `ttl`, forever.
+        counter_ttl: How long a message counter stays after its last increment.
+        sweep: How often a waiting receiver looks for messages that other processes delayed or lost. Such a message is
+            late by at most this time.
         connect_timeout: How long to wait for a connection.
-        eviction: Whether a server may evict keys when it is full: `refuse` refuses to open such a server.
-        timeout: How long to wait for an answer.
-        retry_for: How long an operation, or opening, is tried again while the server restarts, loads or fails over.
-        tls: Use TLS. `rediss:` does so by itself.
-        ca: A file of the certificates to trust, instead of the system's.
-        cert: A file with this client's certificate.
-        key: A file with the key of `cert`, where `cert` does not hold it.
-        verify: Whether the server's certificate and name are checked.
-        sentinel_username: The login for the sentinels, where they have one.
-        sentinel_password: Its password.
+        eviction: `refuse` does not open a server that evicts keys when it is full; `allow` does.
+        timeout: How long to wait for a reply.
+        retry_for: How long to retry an operation, or opening, while the server restarts, loads data or fails over.
+        tls: Whether to use TLS. `rediss:` always does.
+        ca: File with the certificates to trust, instead of those of the system.
+        cert: File with the certificate of this client.
+        key: File with the key of `cert`, if `cert` does not contain it.
+        verify: Whether to check the certificate and the name of the server.
+        sentinel_username: Name of the login at the sentinels, if they have one.
+        sentinel_password: Password of the login at the sentinels.
     """
 
     prefix: str = ""
@@ -74,11 +75,11 @@ class RedisOptions:
         check_durations(self)
         check_ttl(self.ttl, self.lease)
         if self.db is not None and self.db < 0:
-            raise OptionError(f"db is {self.db}", remedy="Databases are numbered from 0.")
+            raise OptionError(f"db is {self.db}", remedy="Database numbers begin at 0.")
         if "{" in self.prefix and not HASH_TAG.fullmatch(self.prefix):
             raise OptionError(
-                f"the prefix {self.prefix!r} has half a hash tag",
-                remedy="Close it, as in {fleet}: (all keys are then on one server), or leave braces out.",
+                f"the prefix {self.prefix!r} has an incomplete hash tag",
+                remedy="Close it, as in {fleet}:, which puts all keys on one server; or remove the braces.",
             )
         if not self.prefix.isascii() or not (self.prefix == "" or self.prefix.isprintable()):
             raise OptionError(f"the prefix {self.prefix!r} is not printable US-ASCII", remedy="Use letters and colons.")

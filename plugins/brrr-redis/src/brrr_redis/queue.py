@@ -1,4 +1,4 @@
-"""The queue role: messages of topics, with leases, delays and dead letters. `layout` says where they are."""
+"""The queue: topics with leases, delays and dead letters. `layout` has their keys, `scripts` the Lua scripts."""
 
 import asyncio
 from asyncio import CancelledError, Task
@@ -21,43 +21,44 @@ from brrr_redis.scripts import ACK, BURY, CLAIM, DELAY, DROP, EXTEND, REDRIVE, R
 __all__ = ["Receipt", "RedisQueue"]
 
 MAX_CLAIMED_MESSAGES: Final = 1_000
-"""Messages that one claim takes at most: a server does nothing else meanwhile."""
+"""Most messages that one script leases. A server does nothing else while a script runs."""
 
 MAX_MOVED_DEAD_LETTERS: Final = 1_000
-"""Dead letters that one command moves or deletes at most, for the same reason."""
+"""Most dead letters that one script moves or deletes, for the same reason."""
 
 MAX_LIMIT: Final = 2**31 - 1
+"""Most dead letters of one operation."""
 
 CLOSE_TIMEOUT_SECONDS: Final = 1.0
-"""Seconds that closing gives to what is still being given back. A server that is away finds it when leases run out."""
+"""Seconds that `close` waits for claims to be undone. The others become ready when their leases expire."""
 
 
 class Receipt(NamedTuple):
-    """The member of the topic's leases that is this delivery: `ID:ATTEMPT:BODY`."""
+    """The receipt of a delivery: its member in the sorted set of leases, `ID:ATTEMPT:BODY`."""
 
     member: bytes
 
 
 class _Tokens:
-    """Makes tokens of claims, never twice: a random part for this backend, and a number."""
+    """Makes unique tokens for claims: a random part of this backend, and a number."""
 
     def __init__(self) -> None:
-        self._own = token_urlsafe(9)
+        self._random = token_urlsafe(9)
         self._numbers = count()
 
     def __call__(self) -> str:
-        """A token that nobody else has. It holds neither a colon nor a full stop, which end it in an id."""
-        return f"{self._own}{next(self._numbers):x}"
+        """Return a unique token. It has no colon and no full stop, which separate the parts of an id."""
+        return f"{self._random}{next(self._numbers):x}"
 
 
 class RedisQueue(Queue):
-    """Every operation is one command or one script, for as many messages as it is asked for.
+    """A queue whose every operation is one command or one script, for any number of messages.
 
     Args:
         client: Runs the commands.
-        layout: Names the keys.
-        lease: Seconds that a delivery stays with its receiver.
-        sweep: Seconds between two looks of a waiting receiver.
+        layout: Makes the names of keys.
+        lease: Lease in seconds.
+        sweep: Seconds between two claims of a waiting receiver.
     """
 
     def __init__(self, client: Client, layout: Layout, *, lease: float, sweep: float) -> None:
@@ -69,7 +70,7 @@ class RedisQueue(Queue):
         self._unclaiming: set[Task[None]] = set()
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
-        """Add messages, all or none. A put whose answer was lost is repeated: a message more is harmless."""
+        """Add all messages or none. If the reply is lost, put them again: a duplicate is harmless."""
         keys = self._layout.topic(topic)
         check_delay(delay)
         check_bodies(topic, bodies, MAX_BODY)
@@ -82,7 +83,7 @@ class RedisQueue(Queue):
             await self._client.run(command(keys.ready, "RPUSH", keys.ready, *bodies, repeat=True))
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Take messages, the oldest first. A cancelled one gives back at once what it may have taken."""
+        """Lease messages, the oldest first. A cancelled receive releases at once what it may have leased."""
         keys = self._layout.topic(topic)
         check_limit(limit)
         check_wait(wait)
@@ -102,7 +103,7 @@ class RedisQueue(Queue):
             await self._wait_queues.of(keys).wait(deadline, None if due_in < 0 else due_in / 1000)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Remove messages for good."""
+        """Acknowledge deliveries: remove their messages."""
         await self._client.run_all(
             [
                 script_command(ACK, self._layout.topic(topic), *each)
@@ -111,7 +112,7 @@ class RedisQueue(Queue):
         )
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
-        """Give messages back; they queue up behind those that are ready."""
+        """Release deliveries. Their messages follow those that are ready."""
         check_delay(delay)
         members = {self._layout.topic(topic): each for topic, each in _receipts_by_topic(deliveries).items()}
         await self._client.run_all(
@@ -131,7 +132,7 @@ class RedisQueue(Queue):
         )
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Move a message to the dead letters."""
+        """Move the message of a delivery to the dead letters."""
         if isinstance(delivery.receipt, Receipt):
             text = reason.encode(errors="backslashreplace")
             await self._client.run(
@@ -139,18 +140,18 @@ class RedisQueue(Queue):
             )
 
     async def stats(self, topic: str) -> QueueStats:
-        """Exact counts, of one moment."""
+        """Return exact counts of one moment."""
         return QueueStats(*await self._client.run(script_command(STATS, self._layout.topic(topic))))
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """Return the oldest dead letters."""
         keys = self._layout.topic(topic)
         check_limit(limit)
         oldest = command(keys.dead, "LRANGE", keys.dead, 0, min(limit, MAX_LIMIT) - 1, repeat=True)
         return [_dead_letter(topic, letter) for letter in await self._client.run(oldest)]
 
     async def redrive(self, topic: str, *, limit: int) -> int:
-        """Put the oldest dead letters back as new messages."""
+        """Put the oldest dead letters back on the topic as new messages."""
         return await self._in_rounds(REDRIVE, topic, limit)
 
     async def drop(self, topic: str, *, limit: int) -> int:
@@ -158,22 +159,22 @@ class RedisQueue(Queue):
         return await self._in_rounds(DROP, topic, limit)
 
     async def close(self) -> None:
-        """End every wait with `BackendClosedError`, and give back what nobody here takes any more."""
+        """End waiting receives with `BackendClosedError`, and release messages that they did not receive."""
         for keys in await self._wait_queues.close():
             self._start_unclaim(keys)
-        under_way = set(self._unclaiming)
-        if not under_way:
+        unclaiming = set(self._unclaiming)
+        if not unclaiming:
             return
         try:
-            _, late = await asyncio.wait(under_way, timeout=CLOSE_TIMEOUT_SECONDS)
+            _, late = await asyncio.wait(unclaiming, timeout=CLOSE_TIMEOUT_SECONDS)
         finally:
-            for task in under_way:
+            for task in unclaiming:
                 task.cancel()
         if late:
             await asyncio.wait(late)
 
     async def _in_rounds(self, script: Script, topic: str, limit: int) -> int:
-        """Work through dead letters in rounds; those that come meanwhile are not waited for."""
+        """Run a script on dead letters until `limit` is reached or those of the start are done. Return the count."""
         keys = self._layout.topic(topic)
         check_limit(limit)
         done, rest = 0, min(limit, MAX_LIMIT)
@@ -198,8 +199,11 @@ class RedisQueue(Queue):
         return left, due_in, members
 
     def _start_unclaim(self, keys: TopicKeys, token: str = "") -> None:
-        """Undo a claim that nobody waits for, and put back what a wait has moved. If that fails, its lease runs out."""
-        task = asyncio.create_task(self._unclaim(keys, token), name="brrr gives back what nobody waits for")
+        """Undo a claim in the background: make its messages ready, and those that a wait has moved to the inbox.
+
+        If that fails, the messages become ready when the lease expires, or at the next claim.
+        """
+        task = asyncio.create_task(self._unclaim(keys, token), name="brrr releases the messages of a cancelled receive")
         self._unclaiming.add(task)
         task.add_done_callback(self._unclaiming.discard)
 
@@ -214,18 +218,18 @@ class RedisQueue(Queue):
 
 
 def _milliseconds(seconds: float) -> int:
-    """A span as scripts take it. One that is not 0 does not become 0."""
+    """Return whole milliseconds, rounded up: a positive duration never becomes 0."""
     return -int(-min(seconds, LONGEST_DURATION) * 1000 // 1)
 
 
 def _delivery(topic: str, member: bytes) -> Delivery:
-    """The delivery that a member is."""
+    """Return the delivery of a member of the leases."""
     _, attempt, body = member.split(b":", 2)
     return Delivery(topic, body, Receipt(member), int(attempt))
 
 
 def _receipts_by_topic(deliveries: Iterable[Delivery]) -> dict[str, list[bytes]]:
-    """The members of deliveries, by topic. A receipt of another backend is stale here, like one that was settled."""
+    """Return the members of deliveries, by topic. Skip receipts of other backends, which are stale here."""
     members: dict[str, list[bytes]] = {}
     for each in deliveries:
         if isinstance(each.receipt, Receipt):
@@ -234,7 +238,7 @@ def _receipts_by_topic(deliveries: Iterable[Delivery]) -> dict[str, list[bytes]]
 
 
 def _dead_letter(topic: str, letter: bytes) -> DeadLetter:
-    """The dead letter that is kept as `ATTEMPT:MILLISECOND:LENGTH:REASON` and the body."""
+    """Decode a dead letter: `ATTEMPT:MILLISECOND:LENGTH:REASON` and the body."""
     attempt, millisecond, length, rest = letter.split(b":", 3)
     reason, body = rest[: int(length)], rest[int(length) :]
     return DeadLetter(topic, body, reason.decode(), int(attempt), int(millisecond) / 1000)

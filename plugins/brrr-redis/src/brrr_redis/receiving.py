@@ -1,9 +1,11 @@
-"""How receivers wait: all those of one topic and process together, on one connection that blocks.
+"""Waiting receivers: all receivers of one topic in this process share one connection that blocks.
 
-`BLMOVE TOPIC INBOX` moves the message that ends the wait to a list that all consumers look at. No message is ever in
-the memory of a client alone: if this one dies now, the next claim of any other finds it. The server wakes one blocked
-client for each message. What is due later is made ready by a claim, and so wakes a blocked client too: a receiver
-claims when the next thing falls due that this process knows of, and every `sweep` seconds for what others know.
+`BLMOVE TOPIC INBOX` waits for a message and moves it to the inbox, a list that every claim reads. So no message is ever
+only in the memory of a client: if this process dies, the next claim of any consumer finds the message. The server wakes
+one blocked client for each message.
+
+A delayed or expired message becomes ready only by a claim. So a receiver claims when the next message that this process
+knows of becomes due, and every `sweep` seconds for messages that only other processes know of.
 """
 
 import asyncio
@@ -22,24 +24,24 @@ from brrr_redis.layout import TopicKeys
 __all__ = ["WaitQueue", "WaitQueues"]
 
 BLOCK_SECONDS: Final = 10.0
-"""Seconds that one command blocks. A connection that is dead without a sign is noticed after this and a timeout."""
+"""Seconds that one command blocks. This plus `timeout` bounds how long a dead connection goes unnoticed."""
 
 IDLE_SECONDS: Final = 30.0
-"""Seconds that a connection is kept while nobody waits."""
+"""Seconds that a connection stays open without a waiting receiver."""
 
 ROUNDING_SECONDS: Final = 0.002
-"""Seconds that a look is put off after something falls due: the server counts whole milliseconds."""
+"""Seconds to add to the time when a message becomes due: the server counts whole milliseconds."""
 
 
 class WaitQueue:
-    """The receivers of one topic that wait, and what wakes them.
+    """The waiting receivers of one topic. A wake-up gives one of them the turn to claim.
 
     Args:
-        keys: The topic's keys.
+        keys: The keys of the topic.
         client: Runs the commands.
-        sweep: Seconds between two looks at what others know.
-        unclaim: Puts what was moved for a receiver that is gone where it was.
-        idle: Called when nobody has waited for long, and the wait_queue has ended.
+        sweep: Seconds between two claims for messages that only other processes know of.
+        unclaim: Puts messages of the inbox back on the topic if no receiver here will claim them.
+        idle: Called when the wait queue has ended, because no receiver has waited for long.
     """
 
     def __init__(
@@ -58,18 +60,18 @@ class WaitQueue:
         self._idle = idle
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._waiting: deque[Future[None]] = deque()
-        self._wanted = asyncio.Event()
+        self._has_waiting = asyncio.Event()
         self._timer: TimerHandle | None = None
         self._closed = False
-        self._task: Task[None] = asyncio.create_task(self._run(), name="brrr waits for a topic")
+        self._task: Task[None] = asyncio.create_task(self._run(), name="brrr waits for messages of a topic")
         self._task.add_done_callback(self._on_end)
 
     async def wait(self, deadline: float, due_in: float | None) -> None:
-        """Wait until it is this receiver's turn to look, or until `deadline`, by the loop's clock.
+        """Wait until it is this receiver's turn to claim, or until `deadline`.
 
         Args:
-            deadline: When to stop waiting; may be infinite.
-            due_in: Seconds until something falls due, as a claim has just found; None for nothing.
+            deadline: When to stop waiting, by the clock of the event loop; may be infinite.
+            due_in: Seconds until the next message becomes due, as the last claim reported, or None.
 
         Raises:
             BackendClosedError: The backend was closed.
@@ -78,7 +80,7 @@ class WaitQueue:
             raise closed_error()
         turn: Future[None] = self._loop.create_future()
         self._waiting.append(turn)
-        self._wanted.set()
+        self._has_waiting.set()
         self.expect(due_in)
         try:
             async with asyncio.timeout_at(None if deadline == float("inf") else deadline):
@@ -87,7 +89,7 @@ class WaitQueue:
             pass
         except CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None and not self.wake():
-                self._unclaim(self._keys)  # the turn was this receiver's, and nobody else here can use it
+                self._unclaim(self._keys)  # this receiver had the turn, and no other waits here
             raise
         finally:
             if turn in self._waiting:
@@ -95,7 +97,7 @@ class WaitQueue:
             self._rest_if_empty()
 
     def wake(self) -> bool:
-        """Give the turn to the receiver that has waited longest. Whether there is one."""
+        """Give the turn to the receiver that has waited longest. Return whether one waits."""
         woken = False
         while self._waiting and not woken:
             turn = self._waiting.popleft()
@@ -106,23 +108,23 @@ class WaitQueue:
         return woken
 
     def expect(self, due_in: float | None) -> None:
-        """Have a receiver look when something falls due."""
+        """Wake a receiver when a message becomes due, at the latest after `sweep`."""
         if not self._waiting:
             return
         seconds = self._sweep if due_in is None else min(self._sweep, due_in + ROUNDING_SECONDS)
         at = self._loop.time() + seconds
         if self._timer is None or at < self._timer.when():
             self._stop_timer()
-            self._timer = self._loop.call_at(at, self._look)
+            self._timer = self._loop.call_at(at, self._on_due)
 
     async def close(self) -> None:
-        """End every wait with `BackendClosedError`, and the connection."""
+        """End every wait with `BackendClosedError`, and close the connection."""
         self._fail(closed_error)
         self._task.cancel()
         await asyncio.wait({self._task})
 
     def _fail(self, error: Callable[[], BackendClosedError]) -> None:
-        """Take no more receivers, and end those that wait."""
+        """End the waits, and take no more receivers."""
         self._closed = True
         self._stop_timer()
         for turn in self._waiting:
@@ -132,18 +134,18 @@ class WaitQueue:
 
     def _on_end(self, task: Task[None]) -> None:
         if task.cancelled():
-            if not self._closed:  # it was cancelled before it began
+            if not self._closed:  # cancelled before `_run` started
                 self._idle()
             self._fail(cancelled_from_outside)
 
-    def _look(self) -> None:
+    def _on_due(self) -> None:
         self._timer = None
         self.wake()
-        self.expect(None)  # for the others, if the one that looks takes long
+        self.expect(None)  # for the other receivers, if the one that claims takes long
 
     def _rest_if_empty(self) -> None:
         if not self._waiting:
-            self._wanted.clear()
+            self._has_waiting.clear()
             self._stop_timer()
 
     def _stop_timer(self) -> None:
@@ -164,7 +166,7 @@ class WaitQueue:
                     pause = FIRST_PAUSE_SECONDS
                 except BackendClosedError:
                     return
-                except Exception:  # noqa: BLE001 - receivers look by the timer, and tell what is wrong
+                except Exception:  # noqa: BLE001 - receivers claim by the timer and raise the error
                     if connection is not None:
                         self._client.router.pool.discard(connection)
                         connection = None
@@ -179,67 +181,67 @@ class WaitQueue:
             self._idle()
 
     async def _block(self, connection: PipelinedConnection) -> None:
-        """Wait for one message, and give somebody the turn. Raises what is wrong with the connection."""
+        """Wait for one message, and give a receiver the turn. Raises the error of the connection."""
         ready, inbox = self._keys.ready, self._keys.inbox
         moved = await connection.send(("BLMOVE", ready, inbox, "LEFT", "RIGHT", BLOCK_SECONDS))
         if isinstance(moved, Exception):
             raise moved
         if moved is not None and not self.wake():
-            # Nobody here waits any more: put the message where it was, which wakes somebody elsewhere.
+            # No receiver waits here any more. To put the message back wakes a receiver of another process.
             self._unclaim(self._keys)
 
     async def _has_receivers(self) -> bool:
-        """Wait until somebody waits; false when nobody has for long."""
+        """Wait for a receiver. Return False if none has come for `IDLE_SECONDS`."""
         try:
             async with asyncio.timeout(IDLE_SECONDS):
-                await self._wanted.wait()
+                await self._has_waiting.wait()
         except TimeoutError:
-            return self._wanted.is_set()
+            return self._has_waiting.is_set()
         return True
 
 
 class WaitQueues:
-    """The wait_queues of one backend, a topic each.
+    """The wait queues of one backend, one for each topic.
 
     Args:
         client: Runs their commands.
-        sweep: Seconds between two looks at what others know.
-        unclaim: Puts what was moved for a receiver that is gone where it was.
+        sweep: Seconds between two claims for messages that only other processes know of.
+        unclaim: Puts messages of the inbox back on the topic if no receiver here will claim them.
     """
 
     def __init__(self, client: Client, *, sweep: float, unclaim: Callable[[TopicKeys], None]) -> None:
         self._client = client
         self._sweep = sweep
         self._unclaim = unclaim
-        self._wait_queues: dict[TopicKeys, WaitQueue] = {}
+        self._queues: dict[TopicKeys, WaitQueue] = {}
         self._closed = False
 
     def get(self, keys: TopicKeys) -> WaitQueue | None:
-        """The wait_queue of a topic, where somebody waits or has waited."""
-        return self._wait_queues.get(keys)
+        """Return the wait queue of a topic, or None if it has none."""
+        return self._queues.get(keys)
 
     def of(self, keys: TopicKeys) -> WaitQueue:
-        """The wait_queue of a topic, made if need be. Raises `BackendClosedError`."""
+        """Return the wait queue of a topic, created if necessary. Raises `BackendClosedError`."""
         if self._closed:
             raise closed_error()
-        wait_queue = self._wait_queues.get(keys)
-        if wait_queue is None:
-            wait_queue = self._wait_queues[keys] = WaitQueue(
+        queue = self._queues.get(keys)
+        if queue is None:
+            queue = self._queues[keys] = WaitQueue(
                 keys,
                 self._client,
                 sweep=self._sweep,
                 unclaim=self._unclaim,
                 idle=lambda: self._forget(keys),
             )
-        return wait_queue
+        return queue
 
     async def close(self) -> tuple[TopicKeys, ...]:
-        """End every wait with `BackendClosedError`. The topics for which the server may have moved something."""
+        """End every wait with `BackendClosedError`. Return the topics whose inbox may hold a message."""
         self._closed = True
-        wait_queues = dict(self._wait_queues)
-        for wait_queue in wait_queues.values():
-            await wait_queue.close()
-        return tuple(wait_queues)
+        queues = dict(self._queues)
+        for queue in queues.values():
+            await queue.close()
+        return tuple(queues)
 
     def _forget(self, keys: TopicKeys) -> None:
-        self._wait_queues.pop(keys, None)
+        self._queues.pop(keys, None)

@@ -1,4 +1,4 @@
-"""The store role and the cache role: records under keys, and counters."""
+"""The store and the cache: records under keys, and counters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -19,13 +19,13 @@ INT64: Final = range(-(2**63), 2**63)
 
 
 class RedisStore(Store):
-    """One command a batch; in a cluster one for each slot, all sent together.
+    """A store whose every operation is one command; in a cluster, one for each slot, all sent together.
 
     Args:
         client: Runs the commands.
-        layout: Names the keys.
-        ttl: Milliseconds that a call and its value are kept after the value was written, 0 forever. The records of a
-            call without a value do not expire: another call may wait for it.
+        layout: Makes the names of keys.
+        ttl: Milliseconds that a call and its value stay after the value is written; 0 for no limit. The records of a
+            call without a value do not expire, because another call may wait for it.
     """
 
     def __init__(self, client: Client, layout: Layout, *, ttl: int) -> None:
@@ -34,74 +34,76 @@ class RedisStore(Store):
         self._ttl = ttl
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """Look keys up."""
+        """Read records."""
         names = [self._layout.record(key) for key in keys]
-        groups = [[names[place] for place in places] for places in self._client.router.groups(names)] if names else []
+        groups = [[names[index] for index in indexes] for indexes in self._client.router.groups(names)] if names else []
         commands = [command(group[0], "MGET", *group, repeat=True) for group in groups]
         return await self._in_order(names, commands)
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
-        """Set keys.
+        """Write records.
 
-        A write whose answer was lost is repeated only where it writes nothing but calls: whoever writes the call of a
-        hash writes the same. Another record may have been changed by others meanwhile.
+        If the reply is lost, repeat the write only if all its records are calls: every writer of a call hash writes
+        the same bytes. Another worker may have changed records of other kinds in the meantime.
         """
         check_values((value for _, value in items), MAX_VALUE)
         names = [self._layout.record(key) for key, _ in items]
         commands: list[Command] = []
-        for places in self._client.router.groups(names) if names else ():
-            safe = all(items[place][0].kind == "call" for place in places)
+        for indexes in self._client.router.groups(names) if names else ():
+            safe = all(items[index][0].kind == "call" for index in indexes)
             if self._ttl and not safe:
-                marked = [mark for place in places for mark in (self._ttl_of(items[place][0]), items[place][1])]
+                arguments = [
+                    argument for index in indexes for argument in (self._ttl_of(items[index][0]), items[index][1])
+                ]
                 commands.append(
-                    script_command(WRITE, [names[place] for place in places], *marked, retry_arguments=None)
+                    script_command(WRITE, [names[index] for index in indexes], *arguments, retry_arguments=None)
                 )
             else:
-                words = (word for place in places for word in (names[place], items[place][1]))
-                commands.append(command(names[places[0]], "MSET", *words, repeat=safe))
+                words = (word for index in indexes for word in (names[index], items[index][1]))
+                commands.append(command(names[indexes[0]], "MSET", *words, repeat=safe))
         await self._client.run_all(commands)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare and set, one after the other. Never repeated: a second try would find the first one's work."""
+        """Compare and set records, one after the other. Never repeat: a repeat would compare with its own result."""
         check_values((new for _, _, new in swaps), MAX_VALUE)
         names = [self._layout.record(key) for key, _, _ in swaps]
         commands: list[Command] = []
-        for places in self._client.router.groups(names) if names else ():
-            marked = [
-                mark
-                for key, expected, new in (swaps[place] for place in places)
-                for mark in (self._ttl_of(key), _encode_optional(expected), _encode_optional(new))
+        for indexes in self._client.router.groups(names) if names else ():
+            arguments = [
+                argument
+                for key, expected, new in (swaps[index] for index in indexes)
+                for argument in (self._ttl_of(key), _encode_optional(expected), _encode_optional(new))
             ]
-            commands.append(script_command(SWAP, [names[place] for place in places], *marked, retry_arguments=None))
-        finished = [self._layout.record(Key("call", key.call_hash)) for key, _, _ in swaps if self._ttl_of(key)]
-        ends = [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in finished]
-        return [done == 1 for done in await self._in_order(names, commands, ends)]
+            commands.append(script_command(SWAP, [names[index] for index in indexes], *arguments, retry_arguments=None))
+        calls = [self._layout.record(Key("call", key.call_hash)) for key, _, _ in swaps if self._ttl_of(key)]
+        expirations = [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in calls]
+        return [done == 1 for done in await self._in_order(names, commands, expirations)]
 
     def _ttl_of(self, key: Key) -> int:
-        """Milliseconds after which a record expires, 0 for never."""
+        """Return the milliseconds after which a record expires, 0 for never."""
         return self._ttl if key.kind == "value" else 0
 
     async def _in_order(
         self, names: Sequence[bytes], commands: Sequence[Command], others: Sequence[Command] = ()
     ) -> list[Reply]:
-        """The answers to commands about `groups` of the names, in the order of the names. Sends `others` with them."""
-        answers = (await self._client.run_all([*commands, *others]))[: len(commands)]
-        if len(answers) == 1:
-            return list(answers[0])
+        """Run one command for each group of names, and `others` with them. Return the replies in the order of names."""
+        replies = (await self._client.run_all([*commands, *others]))[: len(commands)]
+        if len(replies) == 1:
+            return list(replies[0])
         found: list[Reply] = [None] * len(names)
-        for places, answer in zip(self._client.router.groups(names) if names else (), answers, strict=True):
-            for place, each in zip(places, answer, strict=True):
-                found[place] = each
+        for indexes, reply in zip(self._client.router.groups(names) if names else (), replies, strict=True):
+            for index, each in zip(indexes, reply, strict=True):
+                found[index] = each
         return found
 
 
 class RedisCache(Cache):
-    """Counters of 64 bits, forgotten when nobody has counted for long.
+    """Counters of 64 bits, which expire after their last increment.
 
     Args:
         client: Runs the commands.
-        layout: Names the keys.
-        ttl: Milliseconds that a counter is kept after it was counted last.
+        layout: Makes the names of keys.
+        ttl: Milliseconds that a counter stays after its last increment.
     """
 
     def __init__(self, client: Client, layout: Layout, *, ttl: int) -> None:
@@ -112,33 +114,36 @@ class RedisCache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to counters.
 
-        An increment whose answer was lost is repeated, and may count twice: as the message that it counts, which is
-        then put twice.
+        If the reply is lost, repeat the increment. It may then count twice, like the message that it counts, which may
+        be put twice.
         """
         for name, amount in amounts.items():
             if amount not in INT64:
-                raise ArgumentError(f"{amount} for counter {name!r} has more than 64 bits", remedy="Count by less.")
+                raise ArgumentError(
+                    f"the amount {amount} for counter {name!r} has more than 64 bits",
+                    remedy="Use an amount of 64 bits.",
+                )
         counters = list(amounts)
         names = [self._layout.counter(name) for name in counters]
         groups = list(self._client.router.groups(names)) if names else []
         commands = [
             script_command(
                 INCREMENT,
-                [names[place] for place in places],
+                [names[index] for index in indexes],
                 self._ttl,
-                *(amounts[counters[place]] for place in places),
+                *(amounts[counters[index]] for index in indexes),
             )
-            for places in groups
+            for indexes in groups
         ]
-        answers = await self._client.run_all(commands)
+        replies = await self._client.run_all(commands)
         counts = {
-            counters[place]: int(count)
-            for places, answer in zip(groups, answers, strict=True)
-            for place, count in zip(places, answer, strict=True)
+            counters[index]: int(count)
+            for indexes, reply in zip(groups, replies, strict=True)
+            for index, count in zip(indexes, reply, strict=True)
         }
         return {name: counts[name] for name in counters}
 
 
 def _encode_optional(value: bytes | None) -> bytes:
-    """How the script is told of a value, or of its absence."""
+    """Encode a value for the script: `+` and the value, or `-` for no value."""
     return b"-" if value is None else b"+" + value

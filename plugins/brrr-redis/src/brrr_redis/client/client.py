@@ -1,10 +1,10 @@
-"""Runs commands: finds their server, and tries again where that is safe and may help."""
+"""Runs commands: finds the server of each one, and retries if that is safe and can help."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from random import uniform
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 
@@ -16,22 +16,24 @@ from brrr_redis.client.errors import NoReplyError, closed_error, is_transient, m
 from brrr_redis.client.routing import Router
 from brrr_redis.location import Address
 
-__all__ = ["Client"]
+__all__ = ["Client", "gather"]
+
+ResultT = TypeVar("ResultT")
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 MAX_PAUSE_SECONDS: Final = 1.0
 MAX_REDIRECTIONS: Final = 8
-NOT_SENT: Final = NoReplyError(RedisError("not asked yet"), sent=False)
-"""Stands for the answer to a command whose connection is still to be opened."""
+NOT_SENT: Final = NoReplyError(RedisError("not sent yet"), sent=False)
+"""The reply to a command whose connection is not open yet."""
 
 
 class Client:
-    """What the roles ask for commands.
+    """Runs the commands of the queue, the store and the cache.
 
     Args:
-        router: From keys to servers.
-        where: What a URL says about servers, for errors.
-        retry_for: Seconds for which a command is tried again.
+        router: Finds the server of a key.
+        where: The servers that the URL names, for error messages.
+        retry_for: Seconds for which a command is retried.
     """
 
     def __init__(self, router: Router, where: str, *, retry_for: float) -> None:
@@ -42,10 +44,11 @@ class Client:
         self._loop = asyncio.get_running_loop()
 
     async def connect(self) -> None:
-        """Make the first connection.
+        """Open the first connection.
 
         Raises:
-            BackendUnavailableError: There is no connection.
+            BackendUnavailableError: The server is not reachable.
+            BackendRefusedError: The server answers, and refuses the connection.
         """
         try:
             await self.router.connection(b"")
@@ -53,10 +56,10 @@ class Client:
             raise translate(NoReplyError(error, sent=False), self._where) from error
 
     async def run(self, command: Command) -> Reply:
-        """The answer to a command.
+        """Run a command and return its reply.
 
         Raises:
-            BackendUnavailableError: There was none, and trying again did not help, or was not safe.
+            BackendUnavailableError: No reply came. Retries did not help, or were not safe.
             BackendError: The server refuses the command.
             BackendClosedError: The backend was closed.
         """
@@ -69,32 +72,30 @@ class Client:
         return await self._retry(command, connection, reply) if isinstance(reply, Exception) else reply
 
     async def run_all(self, commands: Sequence[Command]) -> list[Reply]:
-        """The answers to commands that are independent of each other, sent together. Raises what `run` raises."""
+        """Send independent commands together and return their replies. Raises the same errors as `run`."""
         if len(commands) == 1:
             return [await self.run(commands[0])]
         if self._closing.is_set():
             raise closed_error()
         connections = [self.router.ready(command.key) for command in commands]
-        if None in connections:  # the first of a cluster's connections are opened one after the other
+        if None in connections:  # open the connections to a cluster's servers one after the other
             for command in commands:
                 await self._open(command.key)
             connections = [self.router.ready(command.key) for command in commands]
-        asked = [
+        futures = [
             None if connection is None else connection.send(command.words)
             for command, connection in zip(commands, connections, strict=True)
         ]
-        replies = [NOT_SENT if future is None else await future for future in asked]
+        replies = [NOT_SENT if future is None else await future for future in futures]
         failed = [place for place, reply in enumerate(replies) if isinstance(reply, Exception)]
         if failed:
-            tries = (self._retry(commands[place], connections[place], replies[place]) for place in failed)
-            for place, reply in zip(failed, await asyncio.gather(*tries, return_exceptions=True), strict=True):
-                if isinstance(reply, BaseException):
-                    raise cancelled_from_outside() if isinstance(reply, asyncio.CancelledError) else reply
+            retries = (self._retry(commands[place], connections[place], replies[place]) for place in failed)
+            for place, reply in zip(failed, await gather(retries), strict=True):
                 replies[place] = reply
         return replies
 
     async def pause(self, seconds: float) -> float:
-        """Wait for about so long, or until the backend is closed. How long to wait next time.
+        """Wait for at most `seconds`, with jitter, and return the seconds of the next pause.
 
         Raises:
             BackendClosedError: The backend was closed.
@@ -117,16 +118,16 @@ class Client:
         return await self.router.pool.open_dedicated(await self.router.address(key), extra_timeout=extra_timeout)
 
     async def close(self) -> None:
-        """Close every connection. What is under way ends with `BackendClosedError`."""
+        """Close every connection. Running commands end with `BackendClosedError`."""
         self._closing.set()
         await self.router.close()
 
     async def _open(self, key: bytes) -> None:
-        with suppress(RedisError, OSError):  # `_retry` tries again, and tells
+        with suppress(RedisError, OSError):  # `_retry` tries again, and raises the error
             await self.router.connection(key)
 
     async def _retry(self, command: Command, connection: PipelinedConnection | None, reply: Reply) -> Reply:
-        """Go on from an error until there is an answer, or no more sense in trying."""
+        """Retry after an error until a reply comes, a retry is not safe, or `retry_for` is over."""
         deadline, pause, redirections = self._loop.time() + self._retry_for, FIRST_PAUSE_SECONDS, 0
         while isinstance(reply, Exception):
             if isinstance(reply, NoScriptError):
@@ -155,7 +156,7 @@ class Client:
         return reply
 
     def _command_for_retry(self, command: Command, connection: PipelinedConnection | None, reply: Exception) -> Command:
-        """The command to try again with. Raises where that is of no use, or could do something twice."""
+        """Return the command to send again. Raises if a retry cannot help, or could do something twice."""
         if isinstance(reply, BrrrError) or not is_transient(reply):
             raise translate(reply, self._server_name(connection))
         if isinstance(reply, NoReplyError):
@@ -169,7 +170,7 @@ class Client:
         return command
 
     async def _send_redirected(self, address: Address, command: Command) -> tuple[PipelinedConnection | None, Reply]:
-        """Send a command to the server that a slot is just being moved to."""
+        """Send a command to the server that imports the slot (ASK)."""
         try:
             connection = await self.router.pool.get(address)
         except (RedisError, OSError) as error:
@@ -179,3 +180,19 @@ class Client:
 
     def _server_name(self, connection: PipelinedConnection | None) -> str:
         return self._where if connection is None else str(connection.address)
+
+
+async def gather(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """Run operations concurrently and return their results in order. Raises the error of the first that failed.
+
+    Raises:
+        BackendClosedError: Other code cancelled the task of an operation.
+    """
+    results: list[ResultT] = []
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, asyncio.CancelledError):
+            raise cancelled_from_outside()
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results

@@ -1,4 +1,4 @@
-"""The router of a cluster: a map from slots to servers, learnt from any of them and mended by redirections."""
+"""Routing in a cluster: a map from slots to servers, read from any server and corrected by redirections."""
 
 from asyncio import Task, wait
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ CLUSTER_DISABLED: Final = "cluster support disabled"
 
 
 class ClusterRouter(Router):
-    """The server that has a key's slot has the key.
+    """Routes a key to the server that has its slot.
 
     Args:
-        pool: To the servers.
-        seeds: Some of the servers, to ask first.
+        pool: The connections to the servers.
+        seeds: Servers to ask for the first map.
     """
 
     def __init__(self, pool: ConnectionPool, seeds: Sequence[Address]) -> None:
@@ -36,41 +36,41 @@ class ClusterRouter(Router):
         self._closed = False
 
     def ready(self, key: bytes) -> PipelinedConnection | None:
-        """The connection for the key's slot, while the map is trusted."""
+        """Return the connection for the slot of the key if the map is valid."""
         if self._stale:
             return None
         server = self._servers[slot_of(key)]
         return None if server is None else self.pool.ready(server)
 
     async def address(self, key: bytes) -> Address:
-        """The server that has the slot, from a new map where the old one is doubted."""
+        """Return the server of the slot, from a new map if the old one was invalidated."""
         if self._stale:
             await self._refresh_slots()
         server = self._servers[slot_of(key)]
         if server is None:
             self._stale = True
-            raise NoPrimaryError(f"no server has the slot {slot_of(key)}")
+            raise NoPrimaryError(f"no server has slot {slot_of(key)}")
         return server
 
     def groups(self, keys: Sequence[bytes]) -> Iterable[Sequence[int]]:
-        """Keys of one slot together."""
+        """Return the indexes of the keys, in groups of one slot."""
         groups: dict[int, list[int]] = {}
         for place, key in enumerate(keys):
             groups.setdefault(slot_of(key), []).append(place)
         return groups.values()
 
     async def primaries(self) -> Sequence[Address]:
-        """Each server that has a slot, from a new map where the old one is doubted."""
+        """Return every server that has a slot, from a new map if the old one was invalidated."""
         if self._stale:
             await self._refresh_slots()
         return tuple(dict.fromkeys(each for each in self._servers if each is not None))
 
     def invalidate(self, connection: PipelinedConnection | None) -> None:
-        """Ask for the map again. The connection is kept: a server that lost one slot has others."""
+        """Read the map again before the next command. Keep the connection: the server may have other slots."""
         self._stale = True
 
     def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:
-        """Mend the map where a slot has moved for good."""
+        """Return the address that a redirection names. Correct the map if the slot has moved (MOVED)."""
         host: str = error.host  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - redis-py does not say
         address = Address(host or connection.address.host, error.port)
         if isinstance(error, MovedError):
@@ -86,9 +86,9 @@ class ClusterRouter(Router):
         await super().close()
 
     async def _refresh_slots(self) -> None:
-        """One of those who need the map asks for it; the others wait for the same answer."""
+        """Read the map once for all concurrent callers."""
         if self._refreshing is None:
-            self._refreshing = start_task(self._load_slots(), name="brrr learns a cluster's slots")
+            self._refreshing = start_task(self._load_slots(), name="brrr reads the slots of a cluster")
             self._refreshing.add_done_callback(self._on_refreshed)
         task = self._refreshing
         await wait({task})
@@ -110,17 +110,17 @@ class ClusterRouter(Router):
             else:
                 self._stale = False
                 return
-        raise no_primary_error("no server of the cluster can be asked for its slots", failures)
+        raise no_primary_error("no server of the cluster reports its slots", failures)
 
-    def _store_slots(self, answer: Reply, server: Address) -> None:
-        if isinstance(answer, Exception):
-            raise (WrongTopologyError if CLUSTER_DISABLED in str(answer) else NoPrimaryError)(str(answer)) from answer
-        if not answer:
-            raise NoPrimaryError("it has no slots to tell of")
+    def _store_slots(self, reply: Reply, server: Address) -> None:
+        if isinstance(reply, Exception):
+            raise (WrongTopologyError if CLUSTER_DISABLED in str(reply) else NoPrimaryError)(str(reply)) from reply
+        if not reply:
+            raise NoPrimaryError("it reports no slots")
         servers: list[Address | None] = [None] * SLOTS
         # https://redis.io/docs/latest/commands/cluster-slots/
-        for first, last, (host, port, *_), *_ in answer:
-            # An empty host means the one that was asked.
+        for first, last, (host, port, *_), *_ in reply:
+            # An empty host stands for the server that replied.
             primary = Address(host.decode() if host else server.host, port)
             servers[first : last + 1] = [primary] * (last + 1 - first)
         self._servers = servers

@@ -1,4 +1,4 @@
-"""Commands as they are sent: their words, where they belong, and whether they may be sent twice."""
+"""Commands and scripts: the words to send, the key that decides the server, and whether to repeat them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ Words: TypeAlias = tuple[Word, ...]
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, and the name by which servers know it once they have seen it."""
+    """A script, and its SHA-1 digest, by which a server that has seen the script runs it."""
 
     source: str = field(repr=False)
     digest: str
@@ -26,13 +26,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command.
+    """One command for one server.
 
     Attributes:
-        key: A key that it is about: it goes to the server that has it.
+        key: One of its keys. The command goes to the server that has this key.
         words: The command and its arguments.
         retry_words: Words to send if the reply was lost and the command may have run; None if a repeat is not safe.
-        script: The script that it calls, if any.
+        script: The script that it runs, if any.
     """
 
     key: bytes
@@ -41,30 +41,30 @@ class Command:
     script: Script | None = None
 
     def for_retry(self) -> "Command | None":
-        """The command to send once the answer to this one was lost."""
+        """Return the command to send if the reply to this one was lost, or None if a repeat is not safe."""
         return None if self.retry_words is None else replace(self, words=self.retry_words)
 
     def with_source(self) -> "Command":
-        """The same command with the script's source, for a server that does not know the script yet."""
+        """Return the command with the source of its script, for a server that has not seen the script."""
         if self.script is None:
             return self
         return replace(self, words=("EVAL", self.script.source, *self.words[2:]))
 
 
 def command(key: bytes, *words: Word, repeat: bool) -> Command:
-    """A command without a script; `repeat` says whether it may be sent again when its answer was lost."""
+    """Return a command without a script. `repeat`: whether to send it again if the reply was lost."""
     return Command(key, words, words if repeat else None)
 
 
 def script_command(
     script: Script, keys: Sequence[bytes], *arguments: Word, retry_arguments: Sequence[Word] | None = ()
 ) -> Command:
-    """A call of a script.
+    """Return a command that runs a script.
 
     Args:
         script: The script.
-        keys: Its keys, all in one slot.
-        arguments: Its arguments.
+        keys: The keys of the script, all in one slot.
+        arguments: The arguments of the script.
         retry_arguments: Arguments to send if the reply was lost; empty for the same arguments, None if a
             repeat is not safe.
     """

@@ -1,8 +1,7 @@
-"""One connection to a server, used by many at once.
+"""One connection to a server, shared by concurrent callers.
 
-Commands that are asked for in one turn of the loop, or while earlier ones are on their way, travel together, and the
-answers come back in order: a pipeline without anybody building one. Whoever is cancelled leaves the connection as it
-is; the answer is read, and dropped.
+Commands of one turn of the event loop are sent together, and replies come back in order: callers share a pipeline
+without building one. If a caller is cancelled, the connection stays usable: it reads the reply and drops it.
 """
 
 import asyncio
@@ -25,17 +24,17 @@ __all__ = ["PipelinedConnection", "Reply"]
 pack = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] - a stub for one word
 
 Reply: TypeAlias = Any
-"""What a server answers: bytes, integers, lists of these, None; or a `RedisError`; or `NoReplyError`."""
+"""A reply: bytes, integers, lists of these, or None. Also an error: a `RedisError` or a `NoReplyError`."""
 
-ANSWERS: Final = (ResponseError, AuthenticationError, BusyLoadingError)
-"""Errors that are a server's answer to one command, after which the next answer can be read."""
+ERROR_REPLIES: Final = (ResponseError, AuthenticationError, BusyLoadingError)
+"""Errors that are the reply to one command. The connection can read the next reply."""
 
 
 class PipelinedConnection:
-    """A connection with a writer and a reader of its own. Make it with `PipelinedConnection.open`.
+    """A connection with a writer task and a reader task. Create it with `PipelinedConnection.open`.
 
     Attributes:
-        address: Whose connection it is.
+        address: The server.
     """
 
     def __init__(self, transport: AbstractConnection, address: Address, *, timeout: float) -> None:
@@ -44,9 +43,9 @@ class PipelinedConnection:
         self._timeout = timeout
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._unsent: list[tuple[Words, Future[Reply]]] = []
-        self._unanswered: deque[tuple[float, Future[Reply]]] = deque()
+        self._awaiting_reply: deque[tuple[float, Future[Reply]]] = deque()
         self._to_send = asyncio.Event()
-        self._late: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
         self._reader: Task[None] | None = None
         self._closing: Task[None] | None = None
@@ -55,17 +54,17 @@ class PipelinedConnection:
     async def open(
         cls, transport: AbstractConnection, address: Address, *, timeout: float, connect_timeout: float
     ) -> "PipelinedConnection":
-        """Connect, log in, and begin to read.
+        """Connect, log in, and start the tasks.
 
         Args:
-            transport: Not connected yet.
-            address: Where it leads.
-            timeout: Seconds that an answer may take.
-            connect_timeout: Seconds that connecting may take, the login included.
+            transport: Connection of redis-py, not connected yet.
+            address: The server.
+            timeout: Seconds to wait for a reply.
+            connect_timeout: Seconds to wait for the connection and the login.
 
         Raises:
-            RedisError: There is no connection, or the server refuses the login.
-            TimeoutError: It takes too long.
+            RedisError: The server is not reachable, or refuses the login.
+            TimeoutError: The server did not answer in time.
         """
         connection = cls(transport, address, timeout=timeout)
         scope = asyncio.timeout(connect_timeout)
@@ -73,24 +72,24 @@ class PipelinedConnection:
             async with scope:
                 await transport.connect()  # type: ignore[no-untyped-call]
         except BaseException as error:
-            redact(error)  # a server that does not know AUTH repeats the password
+            redact(error)  # a server without AUTH repeats the password in its error
             await transport.disconnect(nowait=True)
             if scope.expired():
-                raise TimeoutError(f"no answer within {connect_timeout:g} s") from error
+                raise TimeoutError(f"no reply within {connect_timeout:g} s") from error
             raise
         connection._reader = asyncio.create_task(connection._serve(), name=f"brrr connection to {address}")
         connection._reader.add_done_callback(
             lambda _: connection._fail(ConnectionClosedError())
-        )  # it may be cancelled before it begins
+        )  # the reader may be cancelled before it starts
         return connection
 
     @property
     def alive(self) -> bool:
-        """Whether commands can be asked for."""
+        """Whether the connection takes commands."""
         return self._failure is None
 
     def send(self, words: Words) -> "Future[Reply]":
-        """The answer to a command. An error is a result too: nothing is raised."""
+        """Send a command and return a future of its reply. An error is a result too: the future never raises one."""
         future: Future[Reply] = self._loop.create_future()
         if self._failure is not None:
             future.set_result(NoReplyError(self._failure, sent=False))
@@ -100,21 +99,21 @@ class PipelinedConnection:
         return future
 
     def close(self, reason: Exception) -> "Task[None]":
-        """Take no more commands, and close the connection. The task that does is the caller's to wait for."""
+        """Take no more commands, and close the connection in a task. The caller waits for the task."""
         self._fail(reason)
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name=f"brrr closes a connection to {self.address}")
         return self._closing
 
     async def _serve(self) -> None:
-        """Read answers until the connection is lost or ended."""
+        """Read replies until the connection is lost or closed."""
         writer = asyncio.create_task(self._write())
         writer.add_done_callback(
             lambda _: self._stop_reading(ConnectionClosedError())
-        )  # it may be cancelled from outside
+        )  # other code may cancel the writer
         try:
             await self._read()
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
+        except Exception as error:  # noqa: BLE001 - every error goes to the waiting callers
             self._fail(error)
         finally:
             self._fail(ConnectionClosedError())
@@ -126,10 +125,10 @@ class PipelinedConnection:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait({self._reader})
-        await self._disconnect()  # for a reader that was cancelled before it began
+        await self._disconnect()  # the reader may have been cancelled before it started
 
     async def _disconnect(self) -> None:
-        with suppress(RedisError, OSError):  # it is closed as far as we are concerned
+        with suppress(RedisError, OSError):  # the connection is closed either way
             await self._transport.disconnect()
 
     async def _write(self) -> None:
@@ -137,13 +136,13 @@ class PipelinedConnection:
             while True:
                 await self._to_send.wait()
                 self._to_send.clear()
-                # What is cancelled by now is not sent.
+                # Do not send cancelled commands.
                 batch = [each for each in self._unsent if not each[1].done()]
                 self._unsent.clear()
                 now = self._loop.time()
-                self._unanswered.extend((now, future) for _, future in batch)
-                if batch and self._late is None:
-                    self._late = self._loop.call_at(now + self._timeout, self._check_time)
+                self._awaiting_reply.extend((now, future) for _, future in batch)
+                if batch and self._timer is None:
+                    self._timer = self._loop.call_at(now + self._timeout, self._check_timeout)
                 packed = [pack(words) for words, _ in batch]
                 await self._transport.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:
@@ -155,24 +154,24 @@ class PipelinedConnection:
             reply: Reply
             try:
                 reply = await read(disable_decoding=True, disconnect_on_error=False)
-            except ANSWERS as error:
+            except ERROR_REPLIES as error:
                 redact(error)
                 reply = error
-            if not self._unanswered:
-                raise RedisError(f"the server says what nobody asked for: {reply!r:.100}")
-            _, future = self._unanswered.popleft()
+            if not self._awaiting_reply:
+                raise RedisError(f"the server sent a reply without a command: {reply!r:.100}")
+            _, future = self._awaiting_reply.popleft()
             if not future.done():
                 future.set_result(reply)
 
-    def _check_time(self) -> None:
-        self._late = None
-        if not self._unanswered:
+    def _check_timeout(self) -> None:
+        self._timer = None
+        if not self._awaiting_reply:
             return
-        due = self._unanswered[0][0] + self._timeout
+        due = self._awaiting_reply[0][0] + self._timeout
         if due > self._loop.time():
-            self._late = self._loop.call_at(due, self._check_time)
+            self._timer = self._loop.call_at(due, self._check_timeout)
         else:
-            self._stop_reading(TimeoutError(f"no answer within {self._timeout:g} s"))
+            self._stop_reading(TimeoutError(f"no reply within {self._timeout:g} s"))
 
     def _stop_reading(self, error: Exception) -> None:
         self._fail(error)
@@ -183,14 +182,14 @@ class PipelinedConnection:
         if self._failure is not None:
             return
         self._failure = error
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-        for _, future in self._unanswered:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for _, future in self._awaiting_reply:
             if not future.done():
                 future.set_result(NoReplyError(error, sent=True))
         for _, future in self._unsent:
             if not future.done():
                 future.set_result(NoReplyError(error, sent=False))
-        self._unanswered.clear()
+        self._awaiting_reply.clear()
         self._unsent.clear()

@@ -1,4 +1,4 @@
-"""How connections are made: the address, the login, TLS."""
+"""Opens connections: address, login and TLS."""
 
 import os
 from typing import Any
@@ -15,20 +15,20 @@ __all__ = ["Connector"]
 
 
 class Connector:
-    """Opens pool with one login to one database.
+    """Opens connections to one database with one login.
 
-    What redis-py does by itself is switched off: a connection has timeouts and retries of its own, and redis-py's five
-    seconds for any answer would cut every blocking command.
+    The timeouts and retries of redis-py are switched off. `PipelinedConnection` and `Client` have their own, and the
+    timeout of redis-py, five seconds for every reply, would end blocking commands.
 
     Args:
         options: Timeouts and TLS.
-        username: The login's name, if any.
-        password: Its password, if any.
-        database: The database's number.
+        username: Name of the login, if any.
+        password: Password of the login, if any.
+        database: Number of the database.
         tls: Whether to use TLS.
 
     Raises:
-        BackendError: A file of the options cannot be read.
+        BackendError: A file that the options name is not readable.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Connector:
             path: str | None = getattr(options, name)
             if path is not None and not os.access(path, os.R_OK):
                 raise BackendError(
-                    f"the file {path} of the option {name} cannot be read", remedy="Check its name and who may read it."
+                    f"the file {path} of the option {name} cannot be read", remedy="Check the path and its permissions."
                 )
 
     async def connect(self, address: Address, *, extra_timeout: float = 0) -> PipelinedConnection:
@@ -51,11 +51,11 @@ class Connector:
 
         Args:
             address: The server.
-            extra_timeout: Seconds that an answer may take beyond the option `timeout`, for commands that block.
+            extra_timeout: Seconds to wait for a reply beyond the option `timeout`, for blocking commands.
 
         Raises:
-            RedisError: There is no connection, or the server refuses the login.
-            TimeoutError: It takes too long.
+            RedisError: The server is not reachable, or refuses the login.
+            TimeoutError: The server did not answer in time.
         """
         options = self._options
         return await PipelinedConnection.open(

@@ -1,4 +1,4 @@
-"""The pool of one backend: one to each server, shared, and those that block."""
+"""The connections of one backend: a shared one to each server, and dedicated ones for blocking commands."""
 
 from asyncio import Task, wait
 from typing import Any
@@ -13,39 +13,39 @@ __all__ = ["ConnectionPool", "retrieve_exception"]
 
 
 def retrieve_exception(task: Task[Any]) -> None:
-    """Look at how a task ended: those who would were cancelled, it may be, and asyncio complains of what nobody saw."""
+    """Retrieve the exception of a task whose waiters may all be cancelled, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
 
 class ConnectionPool:
-    """Opens pool, keeps them, and closes them all."""
+    """Opens, keeps and closes connections."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._shared: dict[Address, PipelinedConnection] = {}
         self._opening: dict[Address, Task[PipelinedConnection]] = {}
         self._dedicated: set[PipelinedConnection] = set()
-        self._ending: set[Task[None]] = set()
+        self._closing: set[Task[None]] = set()
         self._closed = False
 
     def ready(self, address: Address) -> PipelinedConnection | None:
-        """The shared connection to a server, if there is one."""
+        """Return the shared connection to a server, or None if it is not open."""
         connection = self._shared.get(address)
         return connection if connection is not None and connection.alive else None
 
     async def get(self, address: Address) -> PipelinedConnection:
-        """The shared connection to a server, opened by the first who asks.
+        """Return the shared connection to a server. The first caller opens it.
 
         Raises:
-            BackendClosedError: The pool were closed.
-            RedisError: There is no connection, or the server refuses the login.
-            TimeoutError: It takes too long.
+            BackendClosedError: The pool was closed.
+            RedisError: The server is not reachable, or refuses the login.
+            TimeoutError: The server did not answer in time.
         """
         connection = self.ready(address)
         if connection is not None:
             return connection
-        if self._ended():
+        if self._is_closed():
             raise closed_error()
         task = self._opening.get(address)
         if task is None:
@@ -56,31 +56,31 @@ class ConnectionPool:
             task.add_done_callback(lambda _: self._opening.pop(address))
         await wait({task})
         if task.cancelled():
-            raise closed_error() if self._ended() else cancelled_from_outside()
+            raise closed_error() if self._is_closed() else cancelled_from_outside()
         return task.result()
 
     async def open_dedicated(self, address: Address, *, extra_timeout: float) -> PipelinedConnection:
-        """A connection of the caller's own, to be given to `end`. Raises what `get` raises."""
-        if self._ended():
+        """Open a connection for one caller, who passes it to `discard`. Raises the same errors as `get`."""
+        if self._is_closed():
             raise closed_error()
         connection = await self._connector.connect(address, extra_timeout=extra_timeout)
         self._dedicated.add(connection)
-        if self._ended():
+        if self._is_closed():
             self.discard(connection)
             raise closed_error()
         return connection
 
     def discard(self, connection: PipelinedConnection, reason: Exception | None = None) -> None:
-        """Close a connection; `close` waits until that is done."""
+        """Start to close a connection. `close` waits until it is closed."""
         self._dedicated.discard(connection)
         if self._shared.get(connection.address) is connection:
             del self._shared[connection.address]
         task = connection.close(reason or ConnectionClosedError())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Close all pool. What waits for an answer gets `BackendClosedError`."""
+        """Close all connections. Commands without a reply end with `BackendClosedError`."""
         self._closed = True
         for task in self._opening.values():
             task.cancel()
@@ -88,10 +88,10 @@ class ConnectionPool:
             await wait(set(self._opening.values()))
         for connection in [*self._shared.values(), *self._dedicated]:
             self.discard(connection, closed_error())
-        if self._ending:
-            await wait(set(self._ending))
+        if self._closing:
+            await wait(set(self._closing))
 
-    def _ended(self) -> bool:
+    def _is_closed(self) -> bool:
         return self._closed
 
     async def _open(self, address: Address) -> PipelinedConnection:

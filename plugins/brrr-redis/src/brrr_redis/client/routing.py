@@ -1,4 +1,4 @@
-"""Which server has a key: the only one, the primary that sentinels name, or the one that has the key's slot."""
+"""Finds the server of a key: the only server, or the primary that sentinels name. `cluster` has the third way."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -15,46 +15,49 @@ __all__ = ["Router", "SentinelRouter", "SingleServerRouter"]
 
 
 class Router(ABC):
-    """Leads from a key to the connection to its server."""
+    """Finds the server of a key, and the connection to it."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self.pool = pool
 
     @abstractmethod
     def ready(self, key: bytes) -> PipelinedConnection | None:
-        """The connection for a key, where it is open and known to be the right one."""
+        """Return the connection for a key if it is open and known to be the right one, else None."""
 
     @abstractmethod
     async def address(self, key: bytes) -> Address:
-        """The server that has the key.
+        """Return the address of the server that has the key.
 
         Raises:
-            RedisError: Nobody says which it is.
-            TimeoutError: Nobody says it in time.
+            RedisError: No server reports it.
+            TimeoutError: No server reported it in time.
         """
 
     async def connection(self, key: bytes) -> PipelinedConnection:
-        """The connection for a key, opened if need be. Raises what `address` and `ConnectionPool.get` raise."""
+        """Return the connection for a key, opened if necessary.
+
+        Raises the same errors as `address` and `ConnectionPool.get`.
+        """
         return self.ready(key) or await self.pool.get(await self.address(key))
 
     async def primaries(self) -> Sequence[Address]:
-        """Every server that takes writes. Raises what `address` raises."""
+        """Return every server that takes writes. Raises the same errors as `address`."""
         return (await self.address(b""),)
 
     def groups(self, keys: Sequence[bytes]) -> Iterable[Sequence[int]]:
-        """The places of the keys, those together that one command may name."""
+        """Return the indexes of the keys, in groups of keys that one command may name."""
         return (range(len(keys)),)
 
     def invalidate(self, connection: PipelinedConnection | None) -> None:
-        """A server was not there, or was not the right one: make sure before the next command."""
+        """Find the server anew before the next command: this one failed, or is not the right one."""
         if connection is not None and connection.alive:
             self.pool.discard(connection)
 
     def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:
-        """Learn from a redirection. The server that it names.
+        """Learn from a redirection, and return the address that it names.
 
         Raises:
-            BackendError: There are redirections in clusters only, and this is not used as one.
+            BackendError: The server belongs to a cluster, and the URL does not say so.
         """
         raise cluster_member_error(str(connection.address)) from error
 
@@ -64,29 +67,29 @@ class Router(ABC):
 
 
 class SingleServerRouter(Router):
-    """One server has every key."""
+    """Routes every key to one server."""
 
     def __init__(self, pool: ConnectionPool, address: Address) -> None:
         super().__init__(pool)
         self._address = address
 
     def ready(self, key: bytes) -> PipelinedConnection | None:
-        """The connection to the server."""
+        """Return the connection to the server if it is open."""
         return self.pool.ready(self._address)
 
     async def address(self, key: bytes) -> Address:
-        """The server."""
+        """Return the address of the server."""
         return self._address
 
 
 class SentinelRouter(Router):
-    """The primary has every key, and sentinels know which server that is.
+    """Routes every key to the primary that sentinels name.
 
     Args:
-        pool: To the servers.
-        sentinels: Where the sentinels are.
-        service: What they call the servers.
-        connector: Opens pool to sentinels, with their login.
+        pool: The connections to the servers.
+        sentinels: Addresses of the sentinels.
+        service: Name of the service at the sentinels.
+        connector: Opens connections to the sentinels, with their login.
     """
 
     def __init__(self, pool: ConnectionPool, sentinels: Sequence[Address], service: str, connector: Connector) -> None:
@@ -97,21 +100,21 @@ class SentinelRouter(Router):
         self._primary: Address | None = None
 
     def ready(self, key: bytes) -> PipelinedConnection | None:
-        """The connection to the primary, until somebody doubts it."""
+        """Return the connection to the primary if it is open and was not invalidated."""
         return None if self._primary is None else self.pool.ready(self._primary)
 
     async def address(self, key: bytes) -> Address:
-        """Ask one sentinel after the other which server is the primary, and that server whether it agrees."""
+        """Ask one sentinel after the other for the primary, and ask that server whether it agrees."""
         if self._primary is not None:
             return self._primary
         failures: dict[Address, Exception] = {}
         for sentinel in tuple(self._sentinels):
             try:
-                primary = await self._ask(sentinel)
+                primary = await self._ask_for_primary(sentinel)
             except (RedisError, OSError) as error:
                 failures[sentinel] = error
                 continue
-            # The one that answered is asked first next time, as Redis' guide for clients has it:
+            # Ask the sentinel that answered first next time, as the guide for clients demands:
             # https://redis.io/docs/latest/develop/reference/sentinel-clients/
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
@@ -120,16 +123,16 @@ class SentinelRouter(Router):
         raise no_primary_error(f"no sentinel names a primary of {self._service!r}", failures)
 
     def invalidate(self, connection: PipelinedConnection | None) -> None:
-        """Ask the sentinels again."""
+        """Ask the sentinels again before the next command."""
         super().invalidate(connection)
         self._primary = None
 
     async def close(self) -> None:
-        """Close every connection, the sentinels' too."""
+        """Close every connection, also those to the sentinels."""
         await self._sentinel_pool.close()
         await super().close()
 
-    async def _ask(self, sentinel: Address) -> Address:
+    async def _ask_for_primary(self, sentinel: Address) -> Address:
         sentinel_connection = await self._sentinel_pool.get(sentinel)
         named = await sentinel_connection.send(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
         if isinstance(named, Exception):

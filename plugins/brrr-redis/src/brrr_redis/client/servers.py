@@ -1,13 +1,12 @@
-"""What a server says of itself, and whether brrr's data is safe with it."""
+"""Checks of a server: its version, and whether it keeps the data of brrr."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from brrr_core.errors import BackendError, BackendUnavailableError, BrrrError
-from brrr_redis.client.client import Client
+from brrr_redis.client.client import Client, gather
 from brrr_redis.client.commands import command
 from brrr_redis.client.routing import SingleServerRouter
 from brrr_redis.location import Address
@@ -15,59 +14,61 @@ from brrr_redis.location import Address
 __all__ = ["check_servers", "describe"]
 
 OLDEST: Final = (6, 2)
-"""BLMOVE, LMOVE and LPOP with a count came with Redis 6.2. Valkey began as 7.2, and calls itself Redis 7.2."""
+"""Redis 6.2 has BLMOVE, LMOVE and LPOP with a count. The first Valkey, 7.2, reports itself as Redis 7.2."""
 
 
 async def check_servers(client: Client, where: str, *, evict: bool) -> None:
-    """Check each primary's version, and that it evicts nothing. A server that is not there or does not tell is let be.
+    """Check the version of each primary, and that it evicts nothing.
+
+    Accept a server that is unavailable or that does not answer INFO.
 
     Args:
         client: Connected to the servers.
-        where: The URL's servers, for errors.
+        where: The servers that the URL names, for error messages.
         evict: Whether a server may evict.
 
     Raises:
-        BackendError: One is older than Redis 6.2, or may evict keys.
+        BackendError: A server is older than Redis 6.2, or may evict keys.
     """
     try:
         primaries = await client.router.primaries()
-    except (RedisError, OSError):  # as after a failover: the first operation tries again, and tells
+    except (RedisError, OSError):  # during a failover, for example: the first operation retries and raises the error
         return
-    for told in await asyncio.gather(*(_info_or_empty(client, primary) for primary in primaries)):
-        _check_version(told, where)
+    for info in await gather(_info_or_empty(client, primary) for primary in primaries):
+        _check_version(info, where)
         if not evict:
-            _evicts(told, where)
+            _check_eviction(info, where)
 
 
-def _check_version(told: Mapping[str, str], where: str) -> str:
-    """Return the server's name and version, empty if it does not tell.
+def _check_version(info: Mapping[str, str], where: str) -> str:
+    """Return the server's name and version, empty if INFO does not contain them.
 
     Raises:
-        BackendError: It is older than Redis 6.2.
+        BackendError: The server is older than Redis 6.2.
     """
-    version = told.get("redis_version", "")
+    version = info.get("redis_version", "")
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if parts and parts < OLDEST:
         raise BackendError(
-            f"redis at {where} has version {version}, which lacks BLMOVE",
+            f"redis at {where} has version {version}, which has no BLMOVE",
             remedy="Use Redis 6.2 or newer, or Valkey 7.2 or newer.",
         )
-    if "valkey_version" in told:
-        return f"Valkey {told['valkey_version']}"
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
     return f"Redis {version}" if version else ""
 
 
 async def describe(client: Client, *, retry_for: float, evict: bool) -> list[str]:
-    """Return each primary's version, how it keeps data, and what that means, a line each.
+    """Return lines about each primary: its version, its eviction, and its persistence.
 
     Args:
         client: Connected to the servers.
-        retry_for: Seconds for which each of them is asked again.
+        retry_for: Seconds for which a command to a server is retried.
         evict: Whether a server may evict.
 
     Raises:
-        BackendError: One is too old, or may evict keys.
-        BackendUnavailableError: One is not there.
+        BackendError: A server is too old, or may evict keys.
+        BackendUnavailableError: A server is not reachable.
     """
     lines: list[str] = []
     for primary in await client.router.primaries():
@@ -85,65 +86,66 @@ async def _info_or_empty(client: Client, primary: Address) -> dict[str, str]:
 
 
 async def _describe(client: Client, where: str, *, evict: bool) -> list[str]:
-    told = await _info(client)
-    lines = [f"{_check_version(told, where) or 'a server that does not tell its version'} at {where}"]
+    info = await _info(client)
+    version = _check_version(info, where)
+    lines = [f"{version or 'a server that does not report its version'} at {where}"]
     try:
-        lines.append(_evicts(told, where))
+        lines.append(_check_eviction(info, where))
     except BackendError as error:
         if not evict:
             raise
-        lines.append(f"warning: {error.what}; eviction=allow allows it")
-    lines.append(_persists(told, await _save(client)))
+        lines.append(f"warning: {error.what}; eviction=allow permits it")
+    lines.append(_persistence(info, await _save(client)))
     return lines
 
 
-def _evicts(told: Mapping[str, str], where: str) -> str:
-    policy, limit = told.get("maxmemory_policy", ""), told.get("maxmemory", "")
+def _check_eviction(info: Mapping[str, str], where: str) -> str:
+    policy, limit = info.get("maxmemory_policy", ""), info.get("maxmemory", "")
     if not policy:
-        return "warning: it does not tell its maxmemory-policy; only noeviction keeps what was stored"
+        return "warning: the server does not report its maxmemory-policy; only noeviction keeps all data"
     if policy == "noeviction":
-        return "maxmemory-policy noeviction: what was stored stays; a full server refuses instead"
+        return "maxmemory-policy noeviction: a full server refuses new data and keeps what it has"
     if limit not in ("", "0"):
         raise BackendError(
-            f"redis at {where} has maxmemory-policy {policy}: when it is full, it throws away messages and values",
-            remedy="Set maxmemory-policy noeviction (CONFIG SET, and in its configuration file), or allow the loss with"
-            " eviction=allow in the URL.",
+            f"redis at {where} has maxmemory-policy {policy}: when it is full, it evicts messages and values",
+            remedy="Set maxmemory-policy noeviction with CONFIG SET and in the configuration file, or accept"
+            " the loss with eviction=allow in the URL.",
         )
     return (
-        f"warning: maxmemory-policy {policy} throws data away when the server is full; set noeviction"
-        f" (maxmemory is {limit or 'not told'})"
+        f"warning: maxmemory-policy {policy} evicts data when the server is full; set noeviction"
+        f" (maxmemory is {limit or 'not reported'})"
     )
 
 
-def _persists(told: dict[str, str], save: str | None) -> str:
-    if told.get("aof_enabled") == "1":
+def _persistence(info: dict[str, str], save: str | None) -> str:
+    if info.get("aof_enabled") == "1":
         return (
-            "appendonly yes: what was answered survives a crash of the server, with appendfsync always; with everysec,"
-            " as it comes, a power cut takes the last second"
+            "appendonly yes: with appendfsync always, acknowledged writes survive a power failure; with everysec,"
+            " the default, it loses the last second"
         )
     if save or save is None:
         return (
-            "warning: appendonly no: a crash of the server takes all since its last snapshot"
-            f" ({'save ' + save if save else 'when that is, it does not tell'}); set appendonly yes"
+            "warning: appendonly no: a crash of the server loses all data since the last snapshot"
+            f" ({'save ' + save if save else 'the server does not report when'}); set appendonly yes"
         )
-    return "warning: appendonly no and no save: a restart of the server takes everything; set appendonly yes"
+    return "warning: appendonly no and no save: a restart of the server loses all data; set appendonly yes"
 
 
 async def _save(client: Client) -> str | None:
-    """When snapshots are made; None where the server does not tell."""
+    """Return the schedule of snapshots, or None if the server does not report it."""
     try:
         found = await client.run(command(b"", "CONFIG", "GET", "save", repeat=True))
-    except BrrrError:  # managed servers have no CONFIG
+    except BrrrError:  # managed services forbid CONFIG
         return None
     return found[1].decode() if found else None
 
 
 async def _info(client: Client) -> dict[str, str]:
-    """Return what a server tells of itself; nothing if this client may not ask."""
+    """Return the fields of INFO, or none if the login may not run it."""
     try:
         text: bytes = await client.run(command(b"", "INFO", repeat=True))
     except BackendError as error:
-        if type(error) is not BackendError:  # the server is not there: that is another matter than not being allowed to
+        if type(error) is not BackendError:  # a subclass: the server is unavailable, which is not a missing permission
             raise
         return {}
     pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)

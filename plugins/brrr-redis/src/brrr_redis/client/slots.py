@@ -1,6 +1,6 @@
-"""The slots of a cluster: which one a key is in, and a hash tag for a slot.
+"""Hash slots of a cluster: the slot of a key, and a hash tag for a slot.
 
-Redis hashes what stands between a key's first `{` and the next `}`, where that is not empty, and else the whole key:
+Redis hashes the text between the first `{` of a key and the next `}`. If that is empty or missing, it hashes the key:
 https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags
 """
 
@@ -15,14 +15,14 @@ SLOTS: Final = 16384
 
 
 def slot_of(key: bytes) -> int:
-    """The slot of a key."""
-    return crc_hqx(_own_tag(key) or key, 0) % SLOTS  # CRC-16/XMODEM, as the cluster specification has it
+    """Return the slot of a key."""
+    return crc_hqx(_own_tag(key) or key, 0) % SLOTS  # CRC-16/XMODEM, by the cluster specification
 
 
 def tag_of(key: bytes) -> bytes:
-    """A text without `}` that, as a hash tag, puts another key into the slot of this one.
+    """Return a hash tag that puts other keys into the slot of this one. It contains no `}`.
 
-    It is the key's own tag; or the key, where it can be one; or else a number that was searched for.
+    It is the hash tag of the key, or the key if that can be a tag, or else a number with the same slot.
     """
     tag = _own_tag(key)
     if tag:
@@ -40,5 +40,5 @@ def _own_tag(key: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _number_in(slot: int) -> bytes:
-    # One number in 16,384 fits, so that this takes a few milliseconds.
+    # One number in 16,384 fits: the search takes a few milliseconds.
     return next(text for number in count() if slot_of(text := b"%d" % number) == slot)

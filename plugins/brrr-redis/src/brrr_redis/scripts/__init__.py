@@ -1,4 +1,4 @@
-"""The scripts that run on the server, from the files beside this one."""
+"""The Lua scripts that run on the server, read from the files of this folder."""
 
 from importlib.resources import files
 from typing import Final

@@ -1,4 +1,4 @@
--- Removes what is leased, for good. ARGV: members.
+-- Acknowledges: removes leased messages. ARGV: members.
 
-sweep() -- a lease that has run out is over, whether somebody looked since or not
-chunked('ZREM', LEASES, ARGV)
+sweep() -- an expired lease has ended, even if no claim has moved its message yet
+call_in_chunks('ZREM', LEASES, ARGV)

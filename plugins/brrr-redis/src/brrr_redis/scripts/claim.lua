@@ -1,21 +1,23 @@
--- Leases up to LIMIT ready messages. ARGV: limit, lease, token, and '1' where the claim is asked for once more.
--- Gives how many are left ready, in how many milliseconds something is due (where nothing was leased), the members.
+-- Leases up to LIMIT ready messages. ARGV: limit, lease, token, and '1' if this repeats a claim.
+-- Returns the number of ready messages left, the milliseconds until the next message is due (-1 if any was leased),
+-- and the leased members.
 
 local limit, lease, token = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 sweep()
 if ARGV[4] == '1' then
-  -- The answer was lost, and the claim may have taken place. What it leased is what it gives, with a lease anew.
-  local mine = claimed_by(token)
-  if #mine > 0 then
-    mine = {unpack(mine, 1, math.min(limit, #mine))} -- twice as many, where the lost claim took place after this one
-    lease_anew(lease, mine, 1)
-    return {redis.call('LLEN', READY), -1, mine}
+  -- The reply was lost, and the first claim may have run. Return what it leased, with renewed leases.
+  local members = claimed_by(token)
+  if #members > 0 then
+    -- If the lost claim ran after an earlier repeat, the token has up to twice as many members.
+    members = {unpack(members, 1, math.min(limit, #members))}
+    renew_leases(lease, members, 1)
+    return {redis.call('LLEN', READY), -1, members}
   end
 end
 
-forget_strangers(0)
--- What a blocked consumer moved is older than what is on the list; whoever comes first takes it.
+delete_stale_attempts(0)
+-- Messages of the inbox, which blocked consumers moved there, are older than those of the list.
 local bodies = redis.call('LRANGE', INBOX, 0, limit - 1)
 local moved = #bodies
 if moved < limit then
@@ -24,16 +26,16 @@ if moved < limit then
   end
 end
 
--- The instant tells this claim from one with the same token that the server reads later, off a connection given up.
+-- The time distinguishes this claim from one with the same token that the server reads later, from a lost connection.
 local id = token .. '.' .. clock[1] .. string.format('%06d', clock[2])
 local known = redis.call('EXISTS', ATTEMPTS) == 1
-local members, scored = {}, {}
-for place, body in ipairs(bodies) do
-  members[place] = join(id, place, known and recall(body) + 1 or 1, body)
-  scored[2 * place - 1] = now + lease
-  scored[2 * place] = members[place]
+local members, scores_and_members = {}, {}
+for index, body in ipairs(bodies) do
+  members[index] = join_member(id, index, known and take_attempt(body) + 1 or 1, body)
+  scores_and_members[2 * index - 1] = now + lease
+  scores_and_members[2 * index] = members[index]
 end
-chunked('ZADD', LEASES, scored)
+call_in_chunks('ZADD', LEASES, scores_and_members)
 if moved > 0 then
   redis.call('LTRIM', INBOX, moved, -1)
 end
@@ -41,7 +43,7 @@ if #bodies > moved then
   redis.call('LTRIM', READY, #bodies - moved, -1)
 end
 if known then
-  forget_strangers(0)
+  delete_stale_attempts(0)
 end
 
 local left = redis.call('LLEN', READY) + redis.call('LLEN', INBOX)

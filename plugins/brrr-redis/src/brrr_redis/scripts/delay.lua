@@ -1,8 +1,8 @@
--- Puts messages that become ready later. ARGV: delay, token, bodies.
+-- Puts messages that become ready after a delay. ARGV: delay, token, bodies.
 
-local scored = {}
-for place = 3, #ARGV do
-  scored[#scored + 1] = now + tonumber(ARGV[1])
-  scored[#scored + 1] = join(ARGV[2], place, 0, ARGV[place])
+local scores_and_members = {}
+for index = 3, #ARGV do
+  scores_and_members[#scores_and_members + 1] = now + tonumber(ARGV[1])
+  scores_and_members[#scores_and_members + 1] = join_member(ARGV[2], index, 0, ARGV[index])
 end
-chunked('ZADD', DELAYED, scored)
+call_in_chunks('ZADD', DELAYED, scores_and_members)

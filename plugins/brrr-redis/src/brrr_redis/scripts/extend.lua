@@ -1,4 +1,4 @@
--- Starts leases anew. ARGV: lease, members.
+-- Extends leases. ARGV: lease, members.
 
 sweep()
-lease_anew(tonumber(ARGV[1]), ARGV, 2)
+renew_leases(tonumber(ARGV[1]), ARGV, 2)

@@ -1,19 +1,19 @@
--- Gives back what is leased, ready after a delay. ARGV: delay, members.
+-- Releases leased messages, ready after a delay. ARGV: delay, members.
 
 sweep()
-local delay, given, scored, seen = tonumber(ARGV[1]), {}, {}, {}
-for place = 2, #ARGV do
-  local member = ARGV[place]
+local delay, released, scores_and_members, seen = tonumber(ARGV[1]), {}, {}, {}
+for index = 2, #ARGV do
+  local member = ARGV[index]
   if not seen[member] and redis.call('ZSCORE', LEASES, member) then
     seen[member] = true
-    given[#given + 1] = member
-    scored[#scored + 1] = now + delay
-    scored[#scored + 1] = member
+    released[#released + 1] = member
+    scores_and_members[#scores_and_members + 1] = now + delay
+    scores_and_members[#scores_and_members + 1] = member
   end
 end
 if delay > 0 then
-  chunked('ZADD', DELAYED, scored)
+  call_in_chunks('ZADD', DELAYED, scores_and_members)
 else
-  relist(given)
+  make_ready(released)
 end
-chunked('ZREM', LEASES, given)
+call_in_chunks('ZREM', LEASES, released)

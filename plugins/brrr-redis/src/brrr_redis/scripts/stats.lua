@@ -1,4 +1,4 @@
--- Counts, of one moment: ready, leased, delayed, dead.
+-- Returns the numbers of ready, leased, delayed and dead messages of one moment.
 
 local ended, due = redis.call('ZCOUNT', LEASES, '-inf', now), redis.call('ZCOUNT', DELAYED, '-inf', now)
 return {

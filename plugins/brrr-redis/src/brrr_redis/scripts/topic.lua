@@ -1,44 +1,45 @@
--- What all scripts of a topic begin with. Times are milliseconds by the server's clock, which all consumers share.
--- What a script has written stays where a later command of it fails. So a message is added to its new place before it
--- is removed from the old one: an error costs a duplicate, never a message.
+-- The beginning of every script of a topic. Times are milliseconds of the server's clock, which all consumers share.
+-- If a command of a script fails, its earlier writes stay. So a script adds a message to its new place before it
+-- removes it from the old one: an error causes a duplicate, and never loses a message.
 
 local READY, INBOX, LEASES, DELAYED, ATTEMPTS, DEAD = unpack(KEYS)
-local CHUNK = 1000 -- arguments of one command: Lua's stack holds 8,000
-local FORGET = 604800000 -- a week: attempts of what lies on a list for longer count anew
+local CHUNK_SIZE = 1000 -- arguments of one command: Lua's stack holds 8,000
+local ATTEMPTS_TTL = 604800000 -- a week in milliseconds; after it, a message on the list is attempt 1 again
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
--- Calls a command with many arguments, in as many calls as it takes. Gives the sum of what they give.
-local function chunked(command, first, arguments)
+-- Calls a command with many arguments in chunks, and returns the sum of the results.
+local function call_in_chunks(command, first, arguments)
   local sum = 0
-  for begin = 1, #arguments, CHUNK do
-    local last = math.min(begin + CHUNK - 1, #arguments)
+  for begin = 1, #arguments, CHUNK_SIZE do
+    local last = math.min(begin + CHUNK_SIZE - 1, #arguments)
     sum = sum + redis.call(command, first, unpack(arguments, begin, last))
   end
   return sum
 end
 
--- Has what follows done by a full server too: it refuses what may grow, but not after a script's first write. And who
--- may not remove what was moved, or whose leases are no sorted set, fails here, before anything is moved.
-local function insist()
+-- Writes first, so that a full server runs the rest: it refuses commands that may grow, but not after the first write
+-- of a script. If the login may not remove messages, or LEASES has another type, the script fails here, before it moves
+-- a message.
+local function write_first()
   redis.call('ZREM', LEASES, '')
 end
 
--- `ID:ATTEMPT:BODY`. Sorted sets order what has one score by its bytes, so that the places of a batch have one length.
-local function join(batch, place, attempt, body)
-  return string.format('%s.%06d:%d:', batch, place, attempt) .. body
+-- Returns `ID:ATTEMPT:BODY`. A sorted set orders members of one score by their bytes, so the index has a fixed length.
+local function join_member(batch, index, attempt, body)
+  return string.format('%s.%06d:%d:', batch, index, attempt) .. body
 end
 
--- The members of a claim, in the order in which they were claimed.
+-- Returns the members of a claim, in the order of the claim.
 local function claimed_by(token)
   local members, seen, cursor = {}, {}, '0'
   repeat
-    local page = redis.call('ZSCAN', LEASES, cursor, 'MATCH', token .. '.*', 'COUNT', CHUNK)
+    local page = redis.call('ZSCAN', LEASES, cursor, 'MATCH', token .. '.*', 'COUNT', CHUNK_SIZE)
     cursor = page[1]
-    for place = 1, #page[2], 2 do -- the scores stand between
-      local member = page[2][place]
-      if not seen[member] then -- a scan may give one twice
+    for index = 1, #page[2], 2 do -- every second element is a score
+      local member = page[2][index]
+      if not seen[member] then -- a scan may return a member twice
         seen[member] = true
         members[#members + 1] = member
       end
@@ -48,53 +49,53 @@ local function claimed_by(token)
   return members
 end
 
--- Starts leases anew, of those that have not ended. FIRST: the place of the first member.
-local function lease_anew(lease, members, first)
-  for begin = first, #members, CHUNK / 2 do
-    local scored = {}
-    for place = begin, math.min(begin + CHUNK / 2 - 1, #members) do
-      scored[#scored + 1] = now + lease
-      scored[#scored + 1] = members[place]
+-- Renews the leases that have not expired. FIRST: the index of the first member.
+local function renew_leases(lease, members, first)
+  for begin = first, #members, CHUNK_SIZE / 2 do
+    local scores_and_members = {}
+    for index = begin, math.min(begin + CHUNK_SIZE / 2 - 1, #members) do
+      scores_and_members[#scores_and_members + 1] = now + lease
+      scores_and_members[#scores_and_members + 1] = members[index]
     end
-    redis.call('ZADD', LEASES, 'XX', unpack(scored))
+    redis.call('ZADD', LEASES, 'XX', unpack(scores_and_members))
   end
 end
 
 -- Splits `ID:ATTEMPT:BODY`.
-local function split(member)
+local function split_member(member)
   local first = string.find(member, ':', 1, true)
   local second = string.find(member, ':', first + 1, true)
   return tonumber(string.sub(member, first + 1, second - 1)), string.sub(member, second + 1)
 end
 
--- What is on the list are plain bodies, which consumers of other languages take too. How often a body was delivered
--- before stands aside, by the body; for equal bodies, a number for each. The field 'n' counts these numbers.
-local function aside(body)
+-- The list has plain bodies, because consumers in other languages take them too. A hash has the attempts of a body, as
+-- one number for each of equal bodies. Its field 'n' counts these numbers.
+local function attempts_field(body)
   if #body > 128 then
     return 's' .. redis.sha1hex(body)
   end
   return 'b' .. body
 end
 
-local function remember(body, attempt)
+local function add_attempt(body, attempt)
   if attempt > 0 then
-    local known = redis.call('HGET', ATTEMPTS, aside(body))
-    redis.call('HSET', ATTEMPTS, aside(body), known and known .. ',' .. attempt or attempt)
+    local known = redis.call('HGET', ATTEMPTS, attempts_field(body))
+    redis.call('HSET', ATTEMPTS, attempts_field(body), known and known .. ',' .. attempt or attempt)
     redis.call('HINCRBY', ATTEMPTS, 'n', 1)
-    redis.call('PEXPIRE', ATTEMPTS, FORGET)
+    redis.call('PEXPIRE', ATTEMPTS, ATTEMPTS_TTL)
   end
 end
 
-local function recall(body)
-  local known = redis.call('HGET', ATTEMPTS, aside(body))
+local function take_attempt(body)
+  local known = redis.call('HGET', ATTEMPTS, attempts_field(body))
   if not known then
     return 0
   end
   local comma = string.find(known, ',', 1, true)
   if comma then
-    redis.call('HSET', ATTEMPTS, aside(body), string.sub(known, comma + 1))
+    redis.call('HSET', ATTEMPTS, attempts_field(body), string.sub(known, comma + 1))
   else
-    redis.call('HDEL', ATTEMPTS, aside(body))
+    redis.call('HDEL', ATTEMPTS, attempts_field(body))
   end
   if redis.call('HINCRBY', ATTEMPTS, 'n', -1) <= 0 then
     redis.call('DEL', ATTEMPTS)
@@ -102,40 +103,40 @@ local function recall(body)
   return tonumber(comma and string.sub(known, 1, comma - 1) or known)
 end
 
--- Consumers of other languages take bodies and leave the attempts. More of these than bodies are surely theirs; which
--- ones nobody knows, so that all count anew. COMING: how many bodies are just being put on the list.
-local function forget_strangers(coming)
-  local noted = tonumber(redis.call('HGET', ATTEMPTS, 'n') or 0)
-  if noted > 0 and noted > redis.call('LLEN', READY) + redis.call('LLEN', INBOX) + coming then
+-- Consumers in other languages take bodies and leave their attempts in the hash. If it has more attempts than there are
+-- bodies, some are stale. Which ones is unknown, so all are deleted. ADDED: the bodies that the script will add.
+local function delete_stale_attempts(added)
+  local stored = tonumber(redis.call('HGET', ATTEMPTS, 'n') or 0)
+  if stored > 0 and stored > redis.call('LLEN', READY) + redis.call('LLEN', INBOX) + added then
     redis.call('DEL', ATTEMPTS)
   end
 end
 
--- Puts members of a sorted set back on the list, behind what is ready.
-local function relist(members)
+-- Puts members of a sorted set at the end of the list.
+local function make_ready(members)
   local bodies = {}
-  for place, member in ipairs(members) do
-    local attempt, body = split(member)
-    remember(body, attempt)
-    bodies[place] = body
+  for index, member in ipairs(members) do
+    local attempt, body = split_member(member)
+    add_attempt(body, attempt)
+    bodies[index] = body
   end
-  forget_strangers(#bodies)
-  chunked('RPUSH', READY, bodies)
+  delete_stale_attempts(#bodies)
+  call_in_chunks('RPUSH', READY, bodies)
 end
 
--- Makes ready what is due. A blocked consumer is woken by it as by any message.
+-- Makes due messages ready: expired leases and ended delays. This wakes blocked consumers.
 local function sweep()
-  insist()
+  write_first()
   for _, zset in ipairs({LEASES, DELAYED}) do
-    local members = redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, CHUNK)
+    local members = redis.call('ZRANGEBYSCORE', zset, '-inf', now, 'LIMIT', 0, CHUNK_SIZE)
     if #members > 0 then
-      relist(members)
+      make_ready(members)
       redis.call('ZREM', zset, unpack(members))
     end
   end
 end
 
--- In how many milliseconds something is due, -1 where nothing is.
+-- Returns the milliseconds until the next message is due, or -1 if there is none.
 local function due_in()
   local soonest = -1
   for _, zset in ipairs({LEASES, DELAYED}) do

@@ -1,7 +1,7 @@
 -- Sets keys, some of which expire. KEYS: keys. ARGV: for each key its ttl in milliseconds or 0, and its value.
 
-for place, key in ipairs(KEYS) do
-  local ttl, value = ARGV[2 * place - 1], ARGV[2 * place]
+for index, key in ipairs(KEYS) do
+  local ttl, value = ARGV[2 * index - 1], ARGV[2 * index]
   if ttl == '0' then
     redis.call('SET', key, value)
   else
