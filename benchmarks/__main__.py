@@ -1,7 +1,7 @@
-"""`make bench`: every workload on every backend, each measured in a process of its own.
+"""`make bench`: run every workload on every backend, each in its own process.
 
-Figures of different runs compare badly on a shared machine. Compare within one run: the ratios to the first line of a
-workload are printed beside the figures.
+On a shared machine, do not compare figures of different runs. Compare within one run: each line shows the ratio to the
+first line of its workload.
 """
 
 import argparse
@@ -28,8 +28,8 @@ BACKENDS: Final = {
     "sqs+dynamo": "{sqs} {dynamo}",
 }
 DEFAULT: Final = ("memory", "sqlite", "redis", "nats")
-"""Those with DynamoDB Local and moto take minutes, and show the client's cost more than a service's: only where asked
-for, as is `nats-sync`, a server with `sync_interval: always`."""
+"""The others run only on request. Those with DynamoDB Local and moto take minutes, and measure the cost of the client
+rather than of the service. `nats-sync` is a server with `sync_interval: always`."""
 WIDTHS: Final = (1_000, 50_000)
 HEAD: Final = (
     f"{'workload':<14}{'backend':<14}{'calls/s':>9}{'ratio':>7}{'cpu µs':>8}{'trips':>7}{'items':>7}{'MiB':>6}"
@@ -37,15 +37,15 @@ HEAD: Final = (
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the benchmarks that the command line selects."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument(
         "--backend", action="append", choices=BACKENDS, help=f"only this one; may be repeated ({', '.join(DEFAULT)})"
     )
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
-    parser.add_argument("--concurrency", type=int, default=64, help="calls under way at a time (64)")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each, of which the fastest counts (5)")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory of a wide fan-out")
+    parser.add_argument("--concurrency", type=int, default=64, help="calls that run at the same time (64)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each workload; the fastest counts (5)")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure the memory of a wide fan-out")
     chosen = parser.parse_args()
     backends = chosen.backend or list(DEFAULT)
     with tempfile.TemporaryDirectory(prefix="brrr-bench-") as folder, ExitStack() as servers:

@@ -1,4 +1,4 @@
-"""A backend that counts what is asked of another: round trips and items."""
+"""A backend that counts the round trips and items of another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +20,10 @@ __all__ = ["CountingBackend", "Counts"]
 
 
 class Counts:
-    """What was asked since the last `clear`.
+    """The counts since the last `clear`.
 
     Attributes:
-        round_trips: Calls of an operation of the contracts, a receive that brought nothing left out.
+        round_trips: Calls of backend operations, without empty receives.
         items: Keys, values, messages and counters in them.
     """
 
@@ -32,20 +32,20 @@ class Counts:
         self.items = 0
 
     def add(self, items: int) -> None:
-        """One more round trip with so many items; none where there are none."""
+        """Count a round trip with so many items, unless there are none."""
         if items:
             self.round_trips += 1
             self.items += items
 
     def clear(self) -> None:
-        """Begin again at nothing."""
+        """Set both counts to 0."""
         self.round_trips = self.items = 0
 
 
 class CountingBackend(Backend):
-    """Stands before another backend, or before one for the queue and one for the store. Opens and closes them.
+    """Wraps a backend, or one for the queue and one for the store; opens and closes them.
 
-    The cache is the queue's backend's, or else the store's, as where `brrr.serve` is told nothing of it.
+    The cache comes from the queue's backend if that has one, and otherwise from the store's, as in `brrr.serve`.
     """
 
     def __init__(self, queue: Backend, store: Backend | None = None) -> None:
@@ -62,7 +62,7 @@ class CountingBackend(Backend):
         self.counts = Counts()
 
     async def start(self) -> Roles:
-        """Open what is behind it."""
+        """Open the wrapped backends."""
         await self._queue.open()
         if self._store is not self._queue:
             await self._store.open()
@@ -73,7 +73,7 @@ class CountingBackend(Backend):
         )
 
     async def stop(self) -> None:
-        """Close what is behind it."""
+        """Close the wrapped backends."""
         await self._queue.close()
         await self._store.close()
 

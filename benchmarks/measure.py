@@ -1,4 +1,4 @@
-"""Measures one workload on one backend, in this process: run as `python -m benchmarks.measure`, it prints JSON."""
+"""Measure one workload on one backend in this process. `python -m benchmarks.measure` prints the result as JSON."""
 
 import asyncio
 import json
@@ -20,15 +20,15 @@ TOPIC = "bench"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The best of several runs.
+    """The fastest of several runs.
 
     Attributes:
-        calls: Calls in a run.
-        seconds: How long the fastest run took.
-        cpu_seconds: The processor time of that run, all threads of the worker's process.
+        calls: Number of calls in a run.
+        seconds: Duration of the fastest run.
+        cpu_seconds: Processor time of that run, for all threads of the process.
         round_trips: Backend operations in that run.
         items: Items of these operations.
-        peak_mib: The most memory that the process ever held.
+        peak_mib: Peak memory of the process, in MiB.
     """
 
     calls: int
@@ -40,9 +40,9 @@ class Measured:
 
 
 async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Measured:
-    """Run a workload `rounds` times with one worker, and keep the fastest run.
+    """Run a workload `rounds` times with one worker, and return the fastest run.
 
-    `url` may be two, of a queue and a store, with a blank between them.
+    `url` may also hold two URLs, of a queue and a store, separated by a space.
     """
     workload = WORKLOADS[name]
     backend = CountingBackend(*(brrr.open_backend(each) for each in url.split()))
@@ -55,7 +55,7 @@ async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Meas
             backend.counts.clear()
             started, cpu = time.perf_counter(), time.process_time()
             await asyncio.gather(*(app.schedule(workload.task, topic=TOPIC)(*args) for args in arguments))
-            while any(await connection.queue.stats(TOPIC)):  # noqa: ASYNC110 - a queue tells nobody that it is empty
+            while any(await connection.queue.stats(TOPIC)):  # noqa: ASYNC110 - a queue has no event for being empty
                 await asyncio.sleep(0.002)
             await app.read(workload.task)(*arguments[-1])
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -69,9 +69,9 @@ async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Meas
 
 
 def peak_mib() -> float:
-    """The most memory that this process ever held.
+    """Return the peak memory of this process, in MiB.
 
-    Linux tells it as VmHWM. Its `ru_maxrss` begins at what the process held that started this one.
+    On Linux this is VmHWM, because `ru_maxrss` starts with the peak of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,6 +1,6 @@
-"""Is a worker's memory flat however wide its call graph? Run as `python -m benchmarks.memory URL WIDTH`, it prints MiB.
+"""Measure the peak memory of a worker for a fan-out: `python -m benchmarks.memory URL WIDTH` prints MiB.
 
-The worker is alone in this process: another one schedules, and the backend must not keep its data in memory.
+The memory should not grow with the width. Use a backend that does not keep its data in the memory of this process.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ __all__ = ["peak_of_worker"]
 
 
 async def peak_of_worker(url: str, width: int, run: str) -> float:
-    """The most memory, in MiB, that a worker holds until a fan-out of `width` calls is done."""
+    """Return the peak memory in MiB of a process whose worker runs a fan-out of `width` calls."""
     async with brrr.serve(url, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
         loop = asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=64))

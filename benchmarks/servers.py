@@ -1,4 +1,4 @@
-"""Servers that the benchmarks start for themselves, on free ports: Valkey, NATS, DynamoDB Local, moto."""
+"""Servers that the benchmarks start on free ports: Valkey, NATS, DynamoDB Local, moto."""
 
 import asyncio
 import os
@@ -27,21 +27,21 @@ _Server = TypeVar("_Server", bound=_Startable)
 
 @contextmanager
 def valkey(folder: str) -> Iterator[str]:
-    """A running Valkey server's URL; it keeps no data on the disk. `folder` is its own, with its log."""
+    """Run a Valkey server without persistence, and yield its URL. Its log is in `folder`."""
     with _running(lambda: redis_servers.Server(redis_servers.valkey_program(), Path(folder, "valkey"))) as server:
         yield server.url
 
 
 @contextmanager
 def nats(folder: str, *, sync: bool) -> Iterator[str]:
-    """The URL of one NATS server. `sync` has it flush each write to the disk before it answers."""
+    """Run a NATS server, and yield its URL. With `sync` it flushes each write to disk before it answers."""
     with _running(lambda: nats_servers.Server(Path(folder, "nats-sync" if sync else "nats"), sync=sync)) as server:
         yield server.url
 
 
 @contextmanager
 def dynamo(folder: str) -> Iterator[str]:
-    """The URL of a table in DynamoDB Local, and dummy credentials for it in the environment."""
+    """Run DynamoDB Local, set dummy credentials in the environment, and yield the URL of a table."""
     os.environ.update(DUMMY)
     with _running(lambda: DynamoLocal(Path(folder, "dynamo"))) as server:
         url = dynamo_url("brrr-bench", server.endpoint)
@@ -51,7 +51,7 @@ def dynamo(folder: str) -> Iterator[str]:
 
 @contextmanager
 def sqs(folder: str) -> Iterator[str]:
-    """The URL of queues in moto, and dummy credentials for them in the environment."""
+    """Run moto, set dummy credentials in the environment, and yield the URL of its queues."""
     os.environ.update(DUMMY)
     with _running(lambda: Moto(Path(folder, "moto"))) as server:
         yield sqs_url("bench", server.endpoint)
@@ -59,7 +59,7 @@ def sqs(folder: str) -> Iterator[str]:
 
 @contextmanager
 def _running(make: Callable[[], _Server]) -> Iterator[_Server]:
-    """The server, running, until the block ends. One that is missing, or does not start, ends the benchmark."""
+    """Run a server inside the block. End the benchmark if the server is missing or does not start."""
     try:
         server = make()
     except (pytest.skip.Exception, pytest.fail.Exception) as error:

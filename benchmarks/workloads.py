@@ -1,4 +1,4 @@
-"""What is measured: five shapes of call graphs, each at a size that runs for a second or more."""
+"""The workloads: five shapes of call graphs, each large enough to run for a second or more."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ __all__ = ["HANDLERS", "WORKLOADS", "Workload"]
 
 @brrr.handler_no_arg
 async def leaf(index: int, run: str) -> int:
-    """The smallest task: nothing but what the engine does for it. `run` makes the calls of each run its own."""
+    """Do nothing, so that only the engine is measured. `run` makes the calls of each run different."""
     del run
     return index
 
 
 @brrr.handler
 async def fan_out(app: brrr.ActiveWorker, width: int, run: str) -> int:
-    """One parent, `width` children."""
+    """Call `width` children from one parent."""
     return sum(await app.gather(*(app.call(leaf)(index, run) for index in range(width))))
 
 
 @brrr.handler
 async def chain(app: brrr.ActiveWorker, length: int, run: str) -> int:
-    """Each call waits for the next."""
+    """Call the next of `length` calls, and wait for it."""
     return 0 if length == 0 else 1 + await app.call(chain)(length - 1, run)
 
 
 @brrr.handler
 async def tree(app: brrr.ActiveWorker, depth: int, index: int, run: str) -> int:
-    """A binary tree: 2 ** (depth + 1) - 1 calls."""
+    """Call a binary tree of 2 ** (depth + 1) - 1 calls."""
     if depth == 0:
         return 1
     left, right = app.call(tree)(depth - 1, 2 * index, run), app.call(tree)(depth - 1, 2 * index + 1, run)
@@ -39,13 +39,13 @@ async def tree(app: brrr.ActiveWorker, depth: int, index: int, run: str) -> int:
 
 @brrr.handler
 async def sharer(app: brrr.ActiveWorker, index: int, run: str) -> int:
-    """One of many parents on one child."""
+    """Call the child that all sharers share."""
     return index + await app.call(leaf)(0, run)
 
 
 @brrr.handler
 async def shared_child(app: brrr.ActiveWorker, parents: int, run: str) -> int:
-    """Many parents that all call the same child."""
+    """Call many parents that all call the same child."""
     return sum(await app.gather(*(app.call(sharer)(index, run) for index in range(parents))))
 
 
@@ -61,13 +61,13 @@ HANDLERS: Final[Mapping[str, brrr.Task]] = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One shape at one size.
+    """One shape with a size.
 
     Attributes:
-        name: How it is named on the command line.
-        task: The name of the handler that is scheduled.
-        arguments: Its arguments, from the name of the run; several where the roots are independent of each other.
-        calls: How many calls one run makes.
+        name: Its name on the command line.
+        task: The name of the scheduled handler.
+        arguments: Makes the arguments from the name of the run; one tuple for each independent root.
+        calls: The number of calls in one run.
     """
 
     name: str

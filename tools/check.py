@@ -1,4 +1,4 @@
-"""Run every check of the code, whichever fails, and say at the end which did: `make check`."""
+"""Run all checks of the code and report those that failed at the end: `make check`."""
 
 import os
 import subprocess
@@ -19,8 +19,8 @@ CHECKS: Final = {
     "lock file": ("uv", "lock", "--check", "--quiet"),
 }
 
-# Pyright's version is pinned with its package, which holds the program and, by the extra, a node to run it: nothing is
-# fetched, and no newer version is asked for.
+# The pinned package of pyright contains the program, and its extra a node to run it. Nothing is downloaded, and the
+# warning about newer versions is off.
 ENVIRONMENT: Final = {
     "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
     "UV_PROJECT_ENVIRONMENT": str(BIN.parent),
@@ -29,7 +29,7 @@ ENVIRONMENT: Final = {
 
 
 def main() -> int:
-    """The number of checks that failed."""
+    """Run the checks and return the number of failed ones."""
     failed: list[str] = []
     for name, (tool, *arguments) in CHECKS.items():
         begin = time.perf_counter()

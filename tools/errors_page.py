@@ -11,14 +11,14 @@ PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 HEAD: Final = """\
 # Errors
 
-Every error of brrr is a `brrr_core.errors.BrrrError`. It shows its code, what happened with the values, and what to do
-about it. A code never changes its meaning; programs may match on the class or on `error.code`. The error of a client
-library, where there was one, is its `__cause__`.
+Every error of brrr is a `brrr_core.errors.BrrrError`. Its message shows a code, what happened with the values, and a
+remedy. A code never changes its meaning; programs may match on the class or on `error.code`. If a client library
+raised an error, it is the `__cause__`.
 
-A message is _buried at once_, among the dead letters of its topic, when running its call again cannot help. After any
-other error the call is run again, with a growing delay, until its attempts are used up.
+If running a call again cannot help, the engine dead-letters its message at once. After any other error it runs the call
+again, with a growing delay, until the attempts are used up.
 
-This page is made from the code, by `make docs`.
+`make docs` writes this page from the code.
 """
 
 
@@ -29,12 +29,12 @@ def main() -> None:
 
 
 def page() -> str:
-    """The page's text: the classes in the order of their module, each with its code as its heading."""
+    """Return the text of the page: the classes in the order of the module, each with its code as the heading."""
     return "\n".join([HEAD, *(section(kind) for kind in classes())])
 
 
 def classes() -> list[type[errors.BrrrError]]:
-    """The error classes as they stand in their module. The common base is what they share, and has no section."""
+    """Return the error classes in the order of the module, without the common base."""
     return [
         kind
         for _, kind in vars(errors).items()
@@ -43,9 +43,9 @@ def classes() -> list[type[errors.BrrrError]]:
 
 
 def section(kind: type[errors.BrrrError]) -> str:
-    """One class: code and name, what its docstring says, its bases, and what the engine does with a call after it."""
+    """Return the section of a class: code, name, docstring, bases, and how a worker treats a call after the error."""
     bases = ", ".join(f"`{base.__name__}`" for base in kind.__bases__)
-    after = "the call is run again" if kind.retry else "the message is buried at once"
+    after = "the call is run again" if kind.retry else "the message is dead-lettered at once"
     return f"## {kind.code} {kind.__name__}\n\n{inspect.getdoc(kind)}\n\nA kind of {bases}. In a worker: {after}.\n"
 
 

@@ -1,4 +1,4 @@
-"""The backends that a test of workflows runs on: memory, a SQLite file, Redis, NATS, queues beside DynamoDB."""
+"""The backends for tests of workflows: memory, a SQLite file, Redis, NATS, and queues combined with DynamoDB."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _names = count()
 
 @contextmanager
 def memory_url() -> Iterator[str]:
-    """The URL of a space that is new, forgotten afterwards with all that `beside` made of it."""
+    """Yield the URL of a new memory space; afterwards forget it and all spaces that `beside` derived from it."""
     name = f"tests-{next(_names)}."
     yield f"memory:{name}"
     for each in [each for each in space._spaces if each.startswith(name)]:
@@ -26,7 +26,7 @@ def memory_url() -> Iterator[str]:
 
 
 def beside(url: str) -> str:
-    """A second backend of the same kind, that shares nothing with the first."""
+    """Return the URL of a second backend of the same kind, which shares nothing with the first."""
     if url.startswith("sqlite"):
         return url.replace("brrr.db", "beside.db")
     if url.startswith("nats"):
@@ -36,7 +36,7 @@ def beside(url: str) -> str:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Valkey server, which tests share by prefixes of their own."""
+    """Run a Valkey server that all tests share; each uses its own prefix."""
     server = Server(valkey_program(), tmp_path_factory.mktemp("redis")).start()
     yield server
     server.stop()
@@ -44,7 +44,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats_servers.Server]:
-    """A NATS server, which tests share by streams of their own."""
+    """Run a NATS server that all tests share; each uses its own streams."""
     server = nats_servers.Server(tmp_path_factory.mktemp("nats"), sync=False).start()
     yield server
     server.stop()
@@ -52,7 +52,7 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats_serve
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "nats"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """One backend that nobody else uses. Several connections of a test may open it."""
+    """Yield the URL of a backend for one test. The test may open it several times."""
     if request.param == "memory":
         with memory_url() as address:
             yield address
@@ -71,7 +71,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def dynamo_url(request: pytest.FixtureRequest) -> str:
-    """A DynamoDB table of its own: calls of the same arguments would find each other's values."""
+    """Return the URL of a new DynamoDB table, since tests that make equal calls would see each other's values."""
     endpoint, prefix = request.getfixturevalue("dynamo_endpoint"), request.getfixturevalue("aws_prefix")
     address = aws_servers.dynamo_url(f"{prefix}{next(_names)}", endpoint)
     asyncio.run(brrr.open_backend(address).setup())
@@ -80,7 +80,7 @@ def dynamo_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["sqlite+dynamo", "redis+dynamo", "sqs+dynamo"])
 def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> list[str]:
-    """The URLs of a queue that nobody else uses, and of a store of another kind."""
+    """Return the URLs of a queue for one test, and of a store of another kind."""
     if request.param.startswith("redis"):
         server = request.getfixturevalue("redis_server")
         queue = f"{server.url}?lease=5s&prefix={next(_names)}."
@@ -94,6 +94,6 @@ def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> l
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """A space of memory alone, for what does not depend on the backend."""
+    """Yield the URL of a memory space, for tests that do not depend on the backend."""
     with memory_url() as address:
         yield address

@@ -1,4 +1,4 @@
-"""Certificates for a test: an authority, what it has signed for this machine, and what nobody should trust."""
+"""Certificates for tests: an authority, certificates that it has signed, and ones that must be refused."""
 
 import shutil
 import subprocess
@@ -10,14 +10,14 @@ from tests.support.processes import missing
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files in one folder.
+    """Certificate files in one folder.
 
     Attributes:
         ca: The authority.
-        cert: Its certificate for 127.0.0.1, that serves servers and clients.
-        key: The key of `cert`.
-        named: One of it for localhost by name alone, with the same key.
-        expired: A certificate of it that has ended, with the same key.
+        cert: Signed by `ca` for 127.0.0.1; servers and clients use it.
+        key: The key of `cert`, `named` and `expired`.
+        named: Signed by `ca` for the name localhost only.
+        expired: Signed by `ca`, but expired.
         stranger: Another authority.
     """
 
@@ -30,9 +30,9 @@ class Certificates:
 
 
 def certificates(folder: Path) -> Certificates:
-    """Make them."""
+    """Make the certificates in a folder."""
     if shutil.which("openssl") is None:
-        missing("no openssl on PATH, which makes the certificates")
+        missing("openssl, which makes the certificates, is not on PATH")
 
     def run(words: str) -> None:
         subprocess.run(["openssl", *words.split()], cwd=folder, check=True, capture_output=True)

@@ -1,7 +1,7 @@
-"""A worker inside a program of the user's own, and the ways in which such a program comes to its end.
+"""A worker inside a user's program, and the ways in which such a program can end.
 
-`ended` starts this module as a program on a URL, lets it end in one of `ENDINGS`, and tells how it ended. The program
-runs `HELD` calls that never return, so every ending meets handlers, leases and a receiver.
+`ended` starts this module as a program, ends it in one of `ENDINGS`, and returns its exit code and errors. The program
+runs `HELD` calls that never return, so each ending interrupts running handlers, leases and a receive.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ __all__ = ["ENDINGS", "GRACE", "HELD", "TOPIC", "Ended", "ended"]
 
 TOPIC: Final = "endings"
 HELD: Final = 4
-"""Messages that the program holds when it ends."""
+"""Messages that the program has leased when it ends."""
 GRACE: Final = 1.0
-"""The policy's grace, in seconds."""
+"""Grace of the policy, in seconds."""
 BOUND: Final = 5.0
 """Seconds beyond the grace within which the program must have ended."""
 
@@ -35,20 +35,20 @@ ENDINGS: Final[dict[str, tuple[signal.Signals, ...]]] = {
     "loop_stop": (),
     "cancel_all_tasks": (),
 }
-"""Each ending, with the signals that are sent to the program for it."""
+"""Each ending, with the signals that cause it."""
 
 ROOT: Final = Path(__file__).parents[2]
 
 
 class Ended(NamedTuple):
-    """How a program ended: its exit code, and the text of its standard error."""
+    """The exit code and the standard error of a program."""
 
     code: int
     errors: str
 
 
 def ended(url: str, ending: str) -> Ended:
-    """Run the program on `url` and end it. Fails where it has not ended within the grace and `BOUND`."""
+    """Run the program on `url` and end it. Fail if it does not end within the grace plus `BOUND`."""
     program = subprocess.Popen(
         [sys.executable, "-m", "tests.support.endings", url, ending],
         cwd=ROOT,
@@ -60,20 +60,20 @@ def ended(url: str, ending: str) -> Ended:
         assert program.stdout is not None
         assert program.stdout.readline() == "works\n", program.communicate()[1]
         for place, number in enumerate(ENDINGS[ending]):
-            if place:  # a second signal is sent when the first one was noticed
+            if place:  # send the second signal only after the program has noticed the first
                 assert program.stdout.readline() == "stopping\n", program.communicate()[1]
             program.send_signal(number)
         _, errors = program.communicate(timeout=GRACE + BOUND)
         return Ended(program.returncode, errors)
     except subprocess.TimeoutExpired:
-        raise AssertionError(f"the program works no more and did not end after {ending}") from None
+        raise AssertionError(f"the program did not end within {GRACE + BOUND:g} s after {ending}") from None
     finally:
         program.kill()
         program.communicate()
 
 
 def main(url: str, ending: str) -> None:
-    """The program."""
+    """Run the program."""
     if ending == "exit_on_sigterm":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(_work(url, ending))
@@ -99,8 +99,8 @@ async def _work(url: str, ending: str) -> None:
 
         async def conduct(main: "asyncio.Task[None] | None") -> None:
             assert main is not None
-            while len(running) < HELD:  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.002)  # between looks
+            while len(running) < HELD:  # noqa: ASYNC110 - no event signals this
+                await asyncio.sleep(0.002)
             _say("works")
             if ending == "loop_stop":
                 asyncio.get_running_loop().stop()
@@ -109,8 +109,8 @@ async def _work(url: str, ending: str) -> None:
                     task.cancel()
             elif not ENDINGS[ending]:
                 await app.schedule("end", topic=TOPIC)()
-            while not main.cancelling():  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.002)  # between looks
+            while not main.cancelling():  # noqa: ASYNC110 - no event signals this
+                await asyncio.sleep(0.002)
             _say("stopping")
 
         app = brrr.AppWorker(handlers={"hold": hold, "end": end}, codec="json", connection=connection)

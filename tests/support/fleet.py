@@ -1,4 +1,4 @@
-"""Workers for a test: opened from a URL or over given roles, stopped when the test is done with them."""
+"""Workers for a test, on a URL or on given roles. They stop at the end of the block."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -11,20 +11,20 @@ from brrr_core.backend import Queue, QueueStats
 
 TOPIC = "work"
 BOUND = 30.0
-"""Seconds within which whatever a test waits for must have come."""
+"""Seconds that a test waits for a condition before it fails."""
 
 QUICK = brrr.Policy(backoff=0.01, backoff_limit=0.05, grace=1.0, patience=5.0)
-"""A policy for tests: it waits little between attempts."""
+"""A policy for tests, with short backoffs."""
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """An application whose workers run.
+    """An application with running workers.
 
     Attributes:
         app: The application.
         connection: Its connection.
-        topics: Where its workers receive.
+        topics: The topics of its workers.
     """
 
     app: brrr.AppWorker
@@ -32,21 +32,21 @@ class Fleet:
     topics: Sequence[str]
 
     async def run(self, task: Any, *args: Any, **kwargs: Any) -> Any:
-        """Schedule a call, and wait for its result."""
+        """Schedule a call and wait for its result."""
         await self.app.schedule(task, topic=self.topics[0])(*args, **kwargs)
         return await self.app.result(task, timeout=BOUND)(*args, **kwargs)
 
     async def stats(self) -> QueueStats:
-        """The sums of what all topics hold."""
+        """Return the sums of the stats of all topics."""
         each = [await self.connection.queue.stats(topic) for topic in self.topics]
         return QueueStats(*map(sum, zip(*each, strict=True)))
 
     async def idle(self) -> QueueStats:
-        """Wait until no message is ready, leased or delayed; the stats then."""
+        """Wait until no message is ready, leased or delayed, and return the stats."""
         return await until_idle(self.connection.queue, self.topics)
 
     async def settled(self, leased: int) -> None:
-        """Wait until nothing is ready and only `leased` messages are held: the others wait for these."""
+        """Wait until no message is ready and at most `leased` are leased, because all other calls wait for these."""
 
         async def still() -> bool:
             stats = await self.stats()
@@ -55,7 +55,7 @@ class Fleet:
         await until(still)
 
     async def dead(self, number: int) -> list[str]:
-        """Wait until `number` messages are dead; their reasons."""
+        """Wait until `number` messages are dead, and return their reasons."""
 
         async def there() -> bool:
             return (await self.stats()).dead >= number
@@ -66,8 +66,7 @@ class Fleet:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds that nobody tells of, up to the bound: it is a backend's state, often another
-    process's. Looks grow rarer, as they take from the workers' time."""
+    """Poll until a condition holds, for `BOUND` seconds at most. The pauses grow, so that the workers get more time."""
     pause = 0.002
     async with asyncio.timeout(BOUND):
         while not await condition():
@@ -76,7 +75,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def until_idle(queue: Queue, topics: Iterable[str]) -> QueueStats:
-    """Wait until the topics hold no message that is ready, leased or delayed; the stats then."""
+    """Wait until the topics have no ready, leased or delayed message, and return the stats."""
     names = list(topics)
 
     async def total() -> QueueStats:
@@ -99,7 +98,7 @@ async def working(
     codec: Any = "json",
     concurrency: int = 64,
 ) -> AsyncIterator[Fleet]:
-    """Run a worker for each topic while the block lasts."""
+    """Run a worker for each topic inside the block."""
     app = brrr.AppWorker(handlers=handlers, codec=codec, connection=connection)
     async with asyncio.TaskGroup() as loops:
         for topic in topics:
@@ -120,7 +119,7 @@ async def serving(
     hooks: Sequence[object] = (),
     **how: Any,
 ) -> AsyncIterator[Fleet]:
-    """The same over a URL, or over one each for queue, store and cache, as many as are given."""
+    """Run workers as `working` does, on one URL or on separate URLs of queue, store and cache."""
     async with (
         brrr.serve(*urls_of(url), policy=policy, hooks=hooks) as connection,
         working(connection, handlers, **how) as fleet,
@@ -129,10 +128,10 @@ async def serving(
 
 
 def urls_of(place: str | Sequence[str]) -> Sequence[str]:
-    """The URLs of queue, store and cache, as `brrr.serve` takes them."""
+    """Return the URLs as the arguments of `brrr.serve`."""
     return [place] if isinstance(place, str) else place
 
 
 def over(roles: Any, *, policy: brrr.Policy = QUICK, hooks: Sequence[object] = ()) -> brrr.Connection:
-    """A connection over roles that a test made, instrumented ones for instance."""
+    """Return a connection over roles that the test made, for example instrumented ones."""
     return brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy, hooks=hooks)

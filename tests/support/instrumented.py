@@ -1,4 +1,4 @@
-"""Queue, store and cache that count what is asked of them, and that fail, wait or die where a test says so."""
+"""Queue, store and cache that count operations, and that fail, wait or die when a test demands it."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ class Operation(NamedTuple):
 
 
 async def nothing(operation: Operation) -> None:
-    """What happens before and after an operation as it comes."""
+    """Do nothing before or after an operation: the default."""
 
 
 def unseen(operation: Operation, result: Any) -> None:
-    """Who looks at an operation's effect as it comes."""
+    """Ignore the effect of an operation: the default."""
 
 
 @dataclass
@@ -33,10 +33,10 @@ class Instrument:
     """Stands between one worker and its backends.
 
     Attributes:
-        before: Awaited before each operation; what it raises is raised instead of the effect.
-        after: Awaited after each effect; what it raises is raised as the answer.
-        effect: Told of each effect in the same turn, by all workers that share it.
-        dead: From now on nothing has any effect, as if the worker's process had been killed.
+        before: Awaited before each operation. If it raises, the operation has no effect.
+        after: Awaited after each effect. If it raises, the answer is lost.
+        effect: Called with each effect in the same turn of the loop; workers may share it.
+        dead: If true, operations have no effect, as if the process of the worker had been killed.
     """
 
     before: Callable[[Operation], Awaitable[None]] = nothing
@@ -48,11 +48,11 @@ class Instrument:
     items: Counter[str] = field(default_factory=Counter)
 
     def wrap(self, roles: Any) -> Roles:
-        """The roles of a backend (or of `Roles`) behind this instrument."""
+        """Return the roles of a backend (or of `Roles`) behind this instrument."""
         return Roles(_Queue(roles.queue, self), _Store(roles.store, self), _Cache(roles.cache, self))
 
     async def run(self, name: str, items: Sequence[Any], effect: Callable[[], Awaitable[T]]) -> T:
-        """One operation."""
+        """Run one operation."""
         self._live()
         operation = Operation(len(self.operations) + 1, name, items)
         self.operations.append(operation)
@@ -69,7 +69,7 @@ class Instrument:
         return result
 
     def total(self, role: str) -> int:
-        """The items of all operations of `queue`, `store` or `cache`."""
+        """Return the number of items in all operations of `queue`, `store` or `cache`."""
         return sum(number for name, number in self.items.items() if name.startswith(f"{role}."))
 
     def _live(self) -> None:

@@ -1,7 +1,6 @@
-"""Work that goes on while something breaks: workflows, and ledgers of what a backend has said that it took.
+"""Load on a backend while a test breaks it: workflows, and a record of the operations that have returned.
 
-Whatever a backend raises meanwhile is counted and tried again, as a caller would; what it returned for must be there in
-the end.
+Operations that raise are counted and retried, as a caller would do. Operations that returned must have taken effect.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from tests.support.fleet import TOPIC, Fleet, serving
 
 POLICY = brrr.Policy(backoff=0.01, backoff_limit=0.2, grace=1.0, patience=120.0, max_attempts=1000)
 BOUND = 90.0
-"""Seconds within which all must be over, once what broke is whole again."""
+"""Seconds within which the load must end after the fault is over."""
 
 WIDTH = 8
 RESULT = sum(range(WIDTH * 3))
@@ -29,19 +28,19 @@ Fault = Callable[[], Awaitable[object]]
 
 @brrr.handler_no_arg
 async def leaf(number: int, at: int) -> int:
-    """A grandchild."""
+    """Return a number, as a grandchild."""
     return at
 
 
 @brrr.handler
 async def branch(app: brrr.ActiveWorker, number: int, at: int) -> int:
-    """A child, with three of its own."""
+    """Call three leaves, as a child."""
     return sum(await app.gather(*(app.call(leaf)(number, 3 * at + which) for which in range(3))))
 
 
 @brrr.handler
 async def fan_out(app: brrr.ActiveWorker, number: int) -> int:
-    """A workflow, different by its number."""
+    """Call the branches of a workflow; `number` makes its calls unique."""
     return sum(await app.gather(*(app.call(branch)(number, at) for at in range(WIDTH))))
 
 
@@ -50,16 +49,16 @@ HANDLERS = {"fan_out": fan_out, "branch": branch, "leaf": leaf}
 
 @dataclass
 class Load:
-    """What went on.
+    """The load and its counts.
 
     Attributes:
-        rounds: Workflows that ended, each with the right result.
+        rounds: Number of finished workflows, each with the right result.
         put: Messages whose put returned.
-        refused: How often an operation raised that it was not done, or may not have been, by operation.
-        received: How often each message was received.
-        counted: Swaps of one counter that took place.
-        tried: Swaps of it that may have.
-        stood_still: The longest time, in seconds, in which nothing came through, by operation.
+        refused: Number of operations that raised, by name.
+        received: Number of deliveries of each message.
+        counted: Swaps of one counter that succeeded.
+        tried: Swaps of it that may have succeeded.
+        stood_still: Longest time in seconds between two successes of an operation, by name.
     """
 
     backend: Backend
@@ -74,14 +73,14 @@ class Load:
     _last: dict[str, float] = field(default_factory=dict)
 
     def came_through(self, name: str) -> None:
-        """Something was done: note how long it had not been."""
+        """Record a success of an operation, and the time since the last one."""
         now = time.monotonic()
         since = now - self._last.get(name, now)
         self.stood_still[name] = max(self.stood_still.get(name, 0.0), since)
         self._last[name] = now
 
     async def workflows(self, fleet: Fleet) -> None:
-        """Run one after the other, until what breaks is over, and one more."""
+        """Run workflows one after the other until the fault is over, and then one more."""
         last = False
         while not last:
             last = self.over.is_set()
@@ -92,7 +91,7 @@ class Load:
             self.rounds += 1
 
     async def until_taken(self, name: str, operation: Callable[[], Awaitable[object]]) -> object:
-        """Do something that may be done twice until it is done."""
+        """Retry an idempotent operation until it succeeds."""
         while True:
             try:
                 return await operation()
@@ -114,7 +113,7 @@ class Load:
             await asyncio.sleep(0.005)
 
     async def consume(self) -> None:
-        """Receive and acknowledge, until everything that was put was received."""
+        """Receive and acknowledge until every message that was put is received."""
         while not self.over.is_set() or self.put - self.received.keys():
             try:
                 found = await self.backend.queue.receive(LEDGER, limit=50, wait=1)
@@ -126,7 +125,7 @@ class Load:
                 self.refused["receive"] += 1
 
     async def count(self) -> None:
-        """Count up in one record, by compare-and-swap."""
+        """Count up one record by compare-and-swap."""
         now: bytes | None = None
         while not self.over.is_set():
             self.tried += 1
@@ -142,12 +141,12 @@ class Load:
             (now,) = await self.until_taken("read", lambda: self.backend.store.read([COUNTED]))  # type: ignore[misc]
 
     def told(self) -> str:
-        """What is missing."""
+        """Return the missing messages, for a failure."""
         lost = sorted(self.put - self.received.keys(), key=int)
         return f"{self.rounds} rounds; not received of {len(self.put)}: {lost[:10]} of {len(lost)}; {self.refused}"
 
     def figures(self) -> str:
-        """How much went on, and how long it stood still."""
+        """Return the counts of the load and its longest pauses."""
         still = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stood_still.items())
         return (
             f"{self.rounds} workflows, {len(self.put)} messages, {self.counted} swaps; "
@@ -155,18 +154,18 @@ class Load:
         )
 
     async def begun(self) -> None:
-        """Wait until everything has been done once."""
+        """Wait until each kind of work has succeeded once."""
         while not (self.rounds and self.put and self.received and self.counted):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 async def under_load(url: str, fault: Fault, *, workers: int = 2) -> Load:
-    """Break something under load, and see that nothing is lost.
+    """Break a backend under load, and check that nothing is lost.
 
     Args:
-        url: The backend of all workers and clients; each has connections of its own.
-        fault: Breaks it, and ends when it is whole again.
-        workers: How many there are.
+        url: The backend of all workers and clients; each opens its own connections.
+        fault: Breaks the backend, and returns when it works again.
+        workers: The number of workers.
     """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(brrr.open_backend(url))
@@ -188,14 +187,16 @@ async def under_load(url: str, fault: Fault, *, workers: int = 2) -> Load:
         assert load.counted <= int(now or 0)
         async with asyncio.timeout(BOUND):
             await _nothing_left(load)
-        print(load.figures())  # noqa: T201 - shown with -s, and where a test fails
+        print(load.figures())  # noqa: T201 - shown with -s and if a test fails
         return load
 
 
 async def _nothing_left(load: Load) -> None:
     for topic in (TOPIC, LEDGER):
         while (stats := await load.backend.queue.stats(topic))[:3] != (0, 0, 0):
-            for each in await load.backend.queue.receive(LEDGER, limit=50, wait=0):  # a put that raised was done
+            for each in await load.backend.queue.receive(
+                LEDGER, limit=50, wait=0
+            ):  # a put that raised may have been executed
                 await load.backend.queue.ack([each])
             await asyncio.sleep(0.02)
         assert stats.dead == 0, await load.backend.queue.dead(topic, limit=5)

@@ -1,4 +1,4 @@
-"""Ways to log in to NATS servers, made for a test: NKeys, and the credentials of an operator's accounts and users."""
+"""Logins for NATS servers, made for a test: NKeys, and credentials of an operator's users."""
 
 import base64
 import hashlib
@@ -29,13 +29,13 @@ UNLIMITED: Final = dict.fromkeys(
 
 
 def fresh(prefix: int) -> tuple[str, nkeys.KeyPair]:
-    """A seed of a kind of key, and the key."""
+    """Return the seed of a new key of the given kind, and the key."""
     seed = nkeys.encode_seed(secrets.token_bytes(32), prefix)
     return seed.decode(), nkeys.from_seed(bytearray(seed))
 
 
 def user_nkey() -> tuple[str, str]:
-    """A user's seed, and the public key that a server's configuration names."""
+    """Return the seed of a new user, and the public key for the configuration of a server."""
     seed, key = fresh(nkeys.PREFIX_BYTE_USER)
     return seed, key.public_key.decode()
 
@@ -45,14 +45,14 @@ class Operator:
     """An operator with one account.
 
     Attributes:
-        config: What a server's configuration says of them.
+        config: Their part of a server's configuration.
     """
 
     config: str
     _account: nkeys.KeyPair
 
     def creds(self, *, expires: float | None = None, **claims: Any) -> str:
-        """The credentials file of a new user of the account. `expires` in unix seconds."""
+        """Return the credentials file of a new user of the account. `expires` is in Unix seconds."""
         seed, user = fresh(nkeys.PREFIX_BYTE_USER)
         limits = {"subs": -1, "data": -1, "payload": -1}
         token = _signed(self._account, user, "user", {**limits, **claims}, expires=expires)
@@ -63,7 +63,7 @@ class Operator:
 
 
 def operator() -> Operator:
-    """A new operator, and an account with JetStream without limits."""
+    """Return a new operator, with an account that has JetStream without limits."""
     _, root = fresh(nkeys.PREFIX_BYTE_OPERATOR)
     _, account = fresh(nkeys.PREFIX_BYTE_ACCOUNT)
     name = account.public_key.decode()

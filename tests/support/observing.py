@@ -1,4 +1,4 @@
-"""Watches every effect on a memory space, and notes where an invariant of DESIGN.md section 4 does not hold."""
+"""Watch every effect on a memory space, and record violations of the invariants in docs/explanation/engine.md."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ __all__ = ["Observer"]
 
 
 class Observer:
-    """Told of each effect in the turn in which it took place, by all that work on one space.
+    """Checks each effect of all workers on one space, in the turn of the loop in which it took place.
 
     Attributes:
-        violations: What did not hold, as text. Empty is good.
-        puts: How often a message of each call was put.
+        violations: The violated invariants as text; empty if all hold.
+        puts: Number of messages that were put for each call.
     """
 
     def __init__(self, space: Space) -> None:
@@ -37,10 +37,10 @@ class Observer:
             for swap, done in zip(operation.items, result, strict=True):
                 if done:
                     self._swapped(swap)
-        self._nobody_is_forgotten(operation)
+        self._check_unfinished_calls(operation)
 
     def forget(self) -> None:
-        """Somebody lost messages on purpose: what was put until now need not be anywhere."""
+        """Forget earlier puts, after the test lost messages on purpose."""
         self.puts.clear()
 
     def _swapped(self, swap: Swap) -> None:
@@ -49,9 +49,9 @@ class Observer:
         if swap.key.kind == "pending_returns" and swap.new is not None:
             marked = decode_pending(swap.new).scheduled_at is not None
             if marked and swap.key.call_hash not in self._ever_put:
-                self.violations.append(f"I1: {swap.key.call_hash} is marked as scheduled, and was never put")
+                self.violations.append(f"I1: {swap.key.call_hash} is marked as scheduled, but was never put")
 
-    def _nobody_is_forgotten(self, operation: Operation) -> None:
+    def _check_unfinished_calls(self, operation: Operation) -> None:
         records = self._space.records
         unfinished = {h for h in self.puts if Key("value", h) not in records}
         queued = set(self._messages())
@@ -62,7 +62,7 @@ class Observer:
             alive = key.call_hash in queued or Key("value", key.call_hash) not in records
             if key.kind == "pending_returns" and alive:
                 waiting = {entry.call_hash for entry in decode_pending(record).returns}
-                lost -= waiting - {key.call_hash}  # a call's return to itself wakes nothing
+                lost -= waiting - {key.call_hash}  # a return to the call itself wakes nothing
         self.violations += [f"I2: {h} is nowhere after {operation.number}, {operation.name}" for h in lost]
 
     def _messages(self) -> Iterator[str]:

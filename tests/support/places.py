@@ -1,4 +1,4 @@
-"""A place in virtual time for tests of workers: backends that fail at will, and workers that come, go and crash."""
+"""Backends in virtual time that fail on demand, and workers that start, stop and crash, for tests of workers."""
 
 import asyncio
 import inspect
@@ -27,11 +27,11 @@ class Place:
 
     Attributes:
         away: The operations that fail, by how their names begin.
-        seen: The values of `app.attempt`, in order.
+        seen: Values of `app.attempt`, in order.
         failures: What the hooks were told of handlers that raised.
         isolated: What they were told of calls that ran alone.
         leases: What they were told of lost leases and blocked event loops.
-        crashes: How often a process died.
+        crashes: Number of crashed processes.
     """
 
     def __init__(self, backend: MemoryBackend) -> None:
@@ -67,7 +67,7 @@ class Place:
 
     @asynccontextmanager
     async def worker(self, handlers: Mapping[str, Any], **policy: Any) -> AsyncIterator[brrr.Connection]:
-        """A worker for as long as the block lasts."""
+        """Run a worker inside the block."""
         connection = over(self.instrument.wrap(self.backend), policy=brrr.Policy(**policy), hooks=[self])
         app = brrr.AppWorker(handlers=handlers, codec="json", connection=connection)
         loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
@@ -81,7 +81,7 @@ class Place:
     async def process(
         self, handlers: Callable[[Callable[[], Awaitable[None]]], Mapping[str, Any]], **policy: Any
     ) -> None:
-        """A worker process that is started anew whenever a handler ends it, by what `handlers` is given."""
+        """Run a worker process, and restart it when a handler ends it with the function that `handlers` gets."""
         while True:
             died = asyncio.Event()
             instrument = Instrument()
@@ -102,20 +102,20 @@ class Place:
             loop.cancelled() or loop.exception()
 
     async def dead(self) -> str:
-        """The reason of the only dead letter, once there is one."""
-        while not (await self.backend.queue.stats(TOPIC)).dead:  # noqa: ASYNC110 - nobody tells of it
+        """Wait for a dead letter, and return the reason of the only one."""
+        while not (await self.backend.queue.stats(TOPIC)).dead:  # noqa: ASYNC110 - no event signals this
             await asyncio.sleep(1)
         (letter,) = await self.backend.queue.dead(TOPIC, limit=2)
         return letter.reason
 
     async def deliver(self, times: int) -> None:
-        """Deliver every message so many times to receivers that give it back."""
+        """Deliver every message so many times to receivers that release it."""
         for _ in range(times):
             await self.backend.queue.release(await self.backend.queue.receive(TOPIC, limit=1000, wait=0))
 
 
 def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in virtual time, with a place of its own as its first argument."""
+    """Run a test in virtual time, with a new place as its first argument."""
 
     def run(**parameters: Any) -> None:
         async def main() -> None:
@@ -134,5 +134,5 @@ def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait, in virtual time, until a condition holds."""
-    while not condition():  # noqa: ASYNC110 - nobody tells of it
+    while not condition():  # noqa: ASYNC110 - no event signals this
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Waiting, in a coroutine, for what nobody tells of."""
+"""Polling in a coroutine, for conditions without an event."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ __all__ = ["until"]
 
 
 async def until(condition: Callable[[], object], *, bound: float = 10.0) -> None:
-    """Look whether something is so, again and again, for `bound` seconds at most."""
+    """Poll until a condition holds, for `bound` seconds at most."""
     async with asyncio.timeout(bound):
-        while not condition():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.002)  # between looks
+        while not condition():  # noqa: ASYNC110 - no event signals this
+            await asyncio.sleep(0.002)

@@ -1,4 +1,4 @@
-"""What every server of the tests needs: a port, a wait until it answers, an end, and a word where there is none."""
+"""Common parts of all servers of the tests: free ports, polling, ending, and skipping if a server is missing."""
 
 import os
 import signal
@@ -13,19 +13,19 @@ from typing import Any, Final, NoReturn
 import pytest
 
 PORTS: Final = range(12000, 22000)
-"""Ports of servers. A cluster's servers also use the port 10,000 above. Connections get theirs from 32,768 on: one of
-those might have taken a server's port while it is down."""
+"""Ports of servers. A server of a cluster also uses the port 10,000 higher. All are below 32,768, where the ports of
+outgoing connections begin: one of those could take the port of a server that is down."""
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test for want of a server; on CI, fail."""
+    """Skip the test because a program is missing; on CI, fail."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{what}: on CI every server must be there")
+        pytest.fail(f"{what}: on CI every program must be installed")
     pytest.skip(what, allow_module_level=True)
 
 
 def _own_ports() -> Iterator[int]:
-    """The ports of this process in any order, each once. Processes that share a run's tests have different ones."""
+    """Yield each port of this process once, in random order. Parallel test processes have different ports."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     own = PORTS[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     return iter(SystemRandom().sample(own, len(own)))
@@ -35,20 +35,20 @@ _left: Final = _own_ports()
 
 
 def free_port() -> int:
-    """A port that is free, and whose cluster port is free too. None is given twice: it may not be listened on yet."""
+    """Return a free port whose cluster port is free, too. It is never returned again, as it may not listen yet."""
     for port in _left:
         with suppress(OSError):
             for each in (port, port + 10000):
                 with socket.create_server(("127.0.0.1", each)):
                     pass
             return port
-    raise AssertionError(f"no port of {PORTS} is left")
+    raise AssertionError(f"all ports of {PORTS} are used")
 
 
 def until(
     condition: Callable[[], Any], what: str, *, bound: float, failures: tuple[type[Exception], ...] = (OSError,)
 ) -> Any:
-    """Poll until the condition gives something, for `bound` seconds. Its `failures` count as nothing."""
+    """Poll until the condition returns a true value, for `bound` seconds, and return it. Ignore its `failures`."""
     deadline = time.monotonic() + bound
     while True:
         try:
@@ -65,25 +65,25 @@ class ServerProcess:
     """A process that a test starts and ends.
 
     Attributes:
-        process: It, while it runs.
+        process: The process while it runs, otherwise None.
     """
 
     process: "subprocess.Popen[bytes] | None" = None
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         assert self.process is not None
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End the process like a crash."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def stop(self) -> None:
-        """End it as an operator would; kill it if it does not."""
+        """End the process gracefully; kill it if it does not end."""
         if self.process is not None:
             self.signal(signal.SIGTERM)
             try:

@@ -1,4 +1,4 @@
-"""A proxy in front of a server: it loses answers on purpose, cuts connections, and refuses new ones."""
+"""A proxy in front of a server, which loses answers, cuts connections and refuses new ones on demand."""
 
 import asyncio
 import ssl
@@ -9,15 +9,15 @@ from typing import Generic, TypeVar
 import hiredis
 
 Asked = TypeVar("Asked")
-"""What a client has sent: bytes as they come, or the commands that they are."""
+"""Requests of a client: raw bytes, or parsed commands."""
 
 
 class Relay(Generic[Asked]):
-    """Forwards bytes both ways.
+    """Forwards bytes in both directions.
 
     Args:
-        target: The server's port on this machine.
-        scheme: What the URL of the proxy begins with.
+        target: The port of the server on this machine.
+        scheme: The scheme of the proxy's URL.
     """
 
     def __init__(self, target: int, *, scheme: str) -> None:
@@ -38,11 +38,11 @@ class Relay(Generic[Asked]):
         return f"{self.scheme}://{self.place}"
 
     def lose_answer_to(self, match: Callable[[Asked], bool]) -> None:
-        """Let the server do the next thing that matches, and cut the connection instead of passing the answer on."""
+        """Forward the next matching request, and cut the connection instead of forwarding the answer."""
         self._lose = match
 
     def drop(self, match: Callable[[Asked], bool]) -> None:
-        """Keep the next thing that matches from the server, with what came together with it, and say nothing."""
+        """Discard the next matching request, with all requests in the same chunk."""
         self._drop = match
 
     def cut(self) -> None:
@@ -51,7 +51,7 @@ class Relay(Generic[Asked]):
             writer.close()
 
     def reader(self) -> Callable[[bytes], list[Asked]]:
-        """What reads the bytes of one connection."""
+        """Return a function that parses the bytes of one connection."""
         raise NotImplementedError
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +91,7 @@ class Relay(Generic[Asked]):
             back.write(data)
             await back.drain()
             if lost:
-                await there.read(1)  # the server has done it
+                await there.read(1)  # the answer shows that the server has executed the request
                 writer.close()
                 return
 
@@ -106,18 +106,18 @@ class Relay(Generic[Asked]):
 
 
 class Bytes(Relay[bytes]):
-    """One that does not know what it forwards."""
+    """A relay that does not parse the bytes."""
 
     def reader(self) -> Callable[[bytes], list[bytes]]:
         return lambda data: [data]
 
 
 class Proxy(Relay[list[bytes]]):
-    """One in front of Redis, that records the commands that pass.
+    """A relay in front of Redis, which records commands.
 
     Attributes:
-        commands: What clients have sent since the last `clear`, handshakes left out.
-        trips: How often a client has sent something, as far as the proxy can tell: pipelined commands come together.
+        commands: The commands since the last `clear`, without handshakes.
+        trips: The number of chunks with commands; pipelined commands usually arrive in one chunk.
     """
 
     def __init__(self, target: int) -> None:
@@ -154,7 +154,7 @@ RelayT = TypeVar("RelayT", bound=Relay)
 
 @asynccontextmanager
 async def relayed(proxy: RelayT, *, context: ssl.SSLContext | None = None) -> AsyncIterator[RelayT]:
-    """Run a proxy, with TLS in front where a context is given."""
+    """Run a proxy; clients use TLS if a context is given."""
     server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0, ssl=context)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
@@ -167,6 +167,6 @@ async def relayed(proxy: RelayT, *, context: ssl.SSLContext | None = None) -> As
 
 @asynccontextmanager
 async def proxied(target: int, *, context: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
-    """A proxy before a Redis server on a port of this machine."""
+    """Run a proxy in front of a Redis server on a port of this machine."""
     async with relayed(Proxy(target), context=context) as proxy:
         yield proxy

@@ -1,10 +1,10 @@
-"""What the README of a plugin says, for the tests that hold it to that."""
+"""Read facts from the README of a plugin, for tests that check them."""
 
 import re
 
 
 def options_of(readme: str) -> set[str]:
-    """The options in its table; of one that is read from the environment the name without `_env`."""
+    """Return the options in the table of a README, without the suffix `_env`."""
     table = readme.partition("## Options")[2].partition("##")[0]
     return {
         name.removesuffix("_env")

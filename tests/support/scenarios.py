@@ -1,4 +1,4 @@
-"""One workflow that goes through every step of the engine, its result, and a space in virtual time to run it on."""
+"""A workflow that uses every step of the engine, its result, and a memory space in virtual time for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +17,7 @@ from tests.support.observing import Observer
 LEASE = 30.0
 TOPIC = "work"
 VIRTUAL_BOUND = 24 * 3600.0
-"""Virtual seconds after which a workflow that has not ended is stuck."""
+"""Virtual seconds after which an unfinished workflow is stuck."""
 
 POLICY = brrr.Policy(backoff=1.0, backoff_limit=10.0, grace=0.0, patience=1e9)
 
@@ -26,13 +26,13 @@ _names = count()
 
 @dataclass
 class World:
-    """What lies outside of all workers, and survives them."""
+    """State outside of all workers, which survives them."""
 
     failed: set[str] = field(default_factory=set)
 
 
 def everything(world: World) -> Mapping[str, Any]:
-    """A tree, a diamond, a chain, a call that fails once, and one that outlasts its lease."""
+    """Return handlers for a tree, a diamond, a chain, a call that fails once, and one that outlasts its lease."""
 
     @brrr.handler
     async def tree(app: brrr.ActiveWorker, depth: int, path: str = "") -> int:
@@ -91,7 +91,7 @@ class Stage:
         concurrency: int = 4,
         policy: brrr.Policy = POLICY,
     ) -> tuple["asyncio.Task[None]", brrr.Connection]:
-        """Start a worker; the task that it runs as, and its connection."""
+        """Start a worker, and return its task and its connection."""
         instrument = instrument or Instrument()
         instrument.effect = self.observer
         connection = over(instrument.wrap(self.backend), policy=policy)
@@ -99,7 +99,7 @@ class Stage:
         return asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=concurrency)), connection
 
     async def kill(self, worker: "asyncio.Task[None]", instrument: Instrument) -> None:
-        """End a worker as if its process were killed: from now on nothing that it does has an effect."""
+        """End a worker as if its process were killed: its operations have no effect any more."""
         instrument.dead = True
         while not worker.done():
             worker.cancel()
@@ -113,7 +113,7 @@ class Stage:
         await connection.close()
 
     async def idle(self) -> None:
-        """Wait until no message is left that is not dead."""
+        """Wait until all remaining messages are dead letters."""
         while True:
             stats = await self.backend.queue.stats(TOPIC)
             if not (stats.ready or stats.leased or stats.delayed):
@@ -121,7 +121,7 @@ class Stage:
             await asyncio.sleep(1.0)
 
     async def verify(self, result: Any) -> None:
-        """The result is right, no message is left, nothing was given up, and the invariants held throughout."""
+        """Check that the result is right, no message or dead letter is left, and no invariant was violated."""
         assert await self.client.result("top")() == result
         await self.idle()
         letters = await self.backend.queue.dead(TOPIC, limit=10)
@@ -131,7 +131,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    """A stage of its own, within the virtual bound."""
+    """Yield a new stage, which must be left within the virtual bound."""
     name = f"stage-{next(_names)}"
     clock = asyncio.get_running_loop().time
     backend = MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(LEASE)), clock=clock)

@@ -1,6 +1,6 @@
-"""Rounds of a workflow while its worker processes are killed: run by tests, with any URL of a backend that is durable.
+"""Rounds of a workflow whose worker processes are killed, on any durable backend.
 
-`python -m tests.support.soak URL` is one worker; so is `python -m tests.support.soak QUEUE_URL STORE_URL`.
+`python -m tests.support.soak URL` and `python -m tests.support.soak QUEUE_URL STORE_URL` run one worker.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from tests.support.fleet import until_idle, urls_of
 TOPIC = "soak"
 DEPTH = 7
 BOUND = 60.0
-"""Seconds within which a round must end, whatever is killed."""
+"""Seconds within which a round must end."""
 
 NURSERY = multiprocessing.get_context("forkserver")
-"""Workers are forked from a process that has imported what they need: kills find them at work, not importing."""
+"""Workers are forked from a process that has imported their modules, so that kills meet working workers."""
 NURSERY.set_forkserver_preload(
     [__name__, *(f"brrr_{plugin}.backend" for plugin in ("dynamo", "nats", "redis", "sqlite", "sqs"))]
 )
@@ -32,7 +32,7 @@ NURSERY.set_forkserver_preload(
 
 @brrr.handler
 async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") -> int:
-    """A binary tree of its own for each round: how many calls there are in it."""
+    """Return the number of calls in a binary tree. `number`, that of the round, makes its calls unique."""
     if not depth:
         return 1
     children = [app.call(tree)(number, depth - 1, path + letter) for letter in "lr"]
@@ -40,7 +40,7 @@ async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") 
 
 
 async def work(*urls: str, ready: Callable[[], object]) -> None:
-    """Be a worker, until killed or told to stop; `ready` is called once it is connected."""
+    """Run a worker until it is killed or stopped. Call `ready` when it is connected."""
     async with brrr.serve(*urls, policy=brrr.Policy(backoff=0.05)) as connection:
         app = brrr.AppWorker(handlers={"tree": tree}, codec="json", connection=connection)
         ready()
@@ -49,7 +49,7 @@ async def work(*urls: str, ready: Callable[[], object]) -> None:
 
 @dataclass
 class Report:
-    """What a soak went through."""
+    """Counts and times of a soak."""
 
     rounds: int = 0
     kills: int = 0
@@ -57,7 +57,7 @@ class Report:
 
 
 class Workers:
-    """Worker processes; one that is killed is replaced at once."""
+    """Worker processes. A killed one is replaced at once."""
 
     def __init__(self, urls: Sequence[str], number: int, dice: random.Random) -> None:
         self.urls = urls
@@ -66,26 +66,26 @@ class Workers:
         self.processes: list[BaseProcess] = []
 
     async def start(self) -> None:
-        """Start them, and wait until each is connected."""
+        """Start the workers and wait until each is connected."""
         pipes = [NURSERY.Pipe(duplex=False) for _ in range(self.number)]
         self.processes = [self._spawn(end) for _, end in pipes]
         for process, (connected, end) in zip(self.processes, pipes, strict=True):
             came = await asyncio.to_thread(wait, [connected, process.sentinel], BOUND)
-            assert came == [connected], f"a worker does not start: {process.exitcode}"
+            assert came == [connected], f"a worker did not start: {process.exitcode}"
             connected.close()
             end.close()
 
     def kill(self, victims: int) -> None:
-        """Kill some with SIGKILL, and start as many."""
+        """Kill some workers with SIGKILL and start as many."""
         for at in self.dice.sample(range(self.number), victims):
             process = self.processes[at]
-            assert process.exitcode is None, f"a worker ended by itself, with {process.exitcode}"
+            assert process.exitcode is None, f"a worker ended unexpectedly, with {process.exitcode}"
             process.kill()
             process.join()
             self.processes[at] = self._spawn(None)
 
     def stop(self) -> None:
-        """Kill all of them."""
+        """Kill all workers."""
         for process in self.processes:
             process.kill()
             process.join()
@@ -97,13 +97,13 @@ class Workers:
 
 
 def _forked(urls: Sequence[str], environ: Mapping[str, str], connected: Connection | None) -> None:
-    os.environ.update(environ)  # the nursery has that of the moment when it began
+    os.environ.update(environ)  # the nursery still has the environment of its start
     asyncio.run(work(*urls, ready=lambda: connected and connected.send(True)))
 
 
 @asynccontextmanager
 async def workers(urls: Sequence[str], number: int, dice: random.Random) -> AsyncIterator[Workers]:
-    """Worker processes that end with the block."""
+    """Run worker processes inside the block."""
     crew = Workers(urls, number, dice)
     try:
         await crew.start()
@@ -113,10 +113,10 @@ async def workers(urls: Sequence[str], number: int, dice: random.Random) -> Asyn
 
 
 async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int = 2, depth: int = DEPTH) -> Report:
-    """Run rounds of the tree, killing workers at random moments of each.
+    """Run rounds of the tree, and kill workers at random moments of each.
 
-    `url` may be one, or one each for queue, store and cache. Every round must end with the right value, and afterwards
-    no message may be left, dead ones included.
+    `url` may be one URL, or separate URLs of queue, store and cache. Every round must end with the right value and
+    without remaining messages or dead letters.
     """
     dice = random.Random(seed)
     report = Report()
@@ -139,14 +139,13 @@ async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int 
 
 
 async def soak_part(url: str | Sequence[str], *, part: int, parts: int, rounds: int, depth: int = DEPTH) -> None:
-    """A test's part of so many rounds: tests that share them run side by side, each with workers of its own.
+    """Run one part of all rounds, so that several tests can share the rounds and run in parallel.
 
-    `BRRR_SOAK_ROUNDS` in the environment is how many rounds there are instead, `BRRR_SEED` which moments are the bad
-    ones.
+    `BRRR_SOAK_ROUNDS` in the environment replaces the number of rounds, and `BRRR_SEED` the random seed.
     """
     seed = int(os.environ.get("BRRR_SEED", random.randrange(10**6)))
     own = len(range(part, int(os.environ.get("BRRR_SOAK_ROUNDS", rounds)), parts))
-    print(f"BRRR_SEED={seed}")  # noqa: T201 - shown where the test fails
+    print(f"BRRR_SEED={seed}")  # noqa: T201 - shown if the test fails
     report = await soak(url, rounds=own, seed=seed, depth=depth)
     assert report.rounds == own
     assert report.kills >= own
@@ -160,4 +159,4 @@ async def _nothing_left(connection: brrr.Connection, at: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(*sys.argv[1:], ready=lambda: print("ready", flush=True)))  # noqa: T201 - what the test waits for
+    asyncio.run(work(*sys.argv[1:], ready=lambda: print("ready", flush=True)))  # noqa: T201 - the test waits for this line

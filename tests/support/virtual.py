@@ -1,4 +1,4 @@
-"""An event loop whose time is virtual: a wait of hours takes no time, and ends at its very instant."""
+"""An event loop with virtual time: a wait of hours takes no time, and ends at the exact instant."""
 
 import asyncio
 import selectors
@@ -9,18 +9,18 @@ T = TypeVar("T")
 
 
 class _Time(selectors.DefaultSelector):
-    """Instead of sleeping until the next timer, moves the time there."""
+    """Advances the time to the next timer instead of sleeping."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "everybody waits, and no timer is left to wake anybody"
+        assert timeout is not None, "all tasks wait, and no timer is set"
         self.now += max(0.0, timeout)
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs in its own time. No threads: what comes from outside of the loop never comes."""
+    """Runs in virtual time. Do not use threads: the loop does not notice events from outside."""
 
     def __init__(self) -> None:
         self.virtual = _Time()
@@ -31,11 +31,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @property
     def timers(self) -> int:
-        """How many timers are set."""
+        """Number of active timers."""
         return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in virtual time."""
+    """Run a coroutine in virtual time until it ends."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
