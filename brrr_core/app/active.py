@@ -127,6 +127,8 @@ class ActiveWorker:
         """
         check_awaitables("wait", [awaitable])
         if _on_loop(self._loop):
+            if isinstance(awaitable, PendingCall):
+                awaitable.taken_by(self)  # so that this error alone reports the call
             raise NotInTaskError("`wait` was called on the event loop", remedy="Write `await` in an async handler.")
         return _result(asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result())
 

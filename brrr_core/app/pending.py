@@ -93,8 +93,8 @@ def check_result(result: object) -> None:
             item.close()
     where = "" if found is result else f", a {kind.__name__} with"
     raise AwaitError(
-        f"the handler returned{where} {found!r}: did you forget `await`?",
-        remedy="Return `await app.call(...)(...)`, or `await app.gather(...)` for several calls.",
+        f"the handler returned{where} {found!r} without awaiting it",
+        remedy="Did you forget `await`? Return `await app.call(...)(...)`, or `await app.gather(...)` for several.",
     )
 
 

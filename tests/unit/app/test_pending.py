@@ -178,7 +178,7 @@ async def test_handler_that_returns_call_is_asked_for_await(wrapped: Callable[[A
         return wrapped(call if made == "call" else app.gather(call))
 
     brrr_policy = brrr.Policy(max_attempts=5, backoff=0)
-    with pytest.raises(AwaitError, match=r"did you forget `await`\?"):
+    with pytest.raises(AwaitError, match=r"Did you forget `await`\?"):
         await brrr.LocalBrrr(handlers={"top": top, "inc": inc}, policy=brrr_policy).run(top)()
     assert runs == [1]  # another attempt cannot help
 
