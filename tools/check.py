@@ -16,6 +16,7 @@ CHECKS: Final = {
     "mypy": ("mypy",),
     "pyright": ("pyright",),
     "import rules": ("lint-imports", "--no-cache", "--no-logo"),
+    "spelling": ("codespell",),
     "lock file": ("uv", "lock", "--check", "--quiet"),
 }
 
