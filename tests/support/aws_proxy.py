@@ -1,4 +1,4 @@
-"""A proxy in front of an emulator of AWS: it records what is asked for, refuses, and loses answers on purpose."""
+"""Proxy in front of an AWS emulator. It records requests, refuses them, and loses responses, as a test plans."""
 
 import asyncio
 import json
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 NOWHERE = 1
-"""The port of a proxy's target that has none: it answers by itself, with nothing."""
+"""Target port of a proxy without a target. It responds itself, with an empty object."""
 
 Match = Callable[["Request"], bool]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for: as in `PutItem`, and its parameters."""
+    """Request of a client: its operation, such as `PutItem`, and its parameters."""
 
     operation: str
     parameters: dict[str, Any]
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass
 class Plan:
-    """What happens to the next requests that match."""
+    """Fault for the next requests that match."""
 
     match: Match
     times: int
@@ -42,10 +42,10 @@ class Plan:
 
 @dataclass
 class Proxy:
-    """Forwards one request after the other to a port of this machine.
+    """Proxy that forwards requests to a port of this machine.
 
     Attributes:
-        requests: What clients have asked for.
+        requests: Requests of the clients.
     """
 
     target: int
@@ -55,7 +55,7 @@ class Proxy:
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until_asked(self) -> None:
-        """Wait until anything has been asked for."""
+        """Wait until a request has arrived."""
         await self._asked.wait()
 
     @property
@@ -63,23 +63,23 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def asked(self, operation: str) -> int:
-        """How often an operation was asked for."""
+        """Return the number of requests of an operation."""
         return sum(request.operation == operation for request in self.requests)
 
     def lose(self, operation: str, *, times: int = 1, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Let it be done, and cut the connection instead of passing the answer on; `meanwhile` something happens."""
+        """Forward the request, await `meanwhile`, and cut the connection instead of passing the response on."""
         self.plans.append(Plan(_named(operation), times, meanwhile=meanwhile or _nothing))
 
     def delay(self, operation: str, meanwhile: Callable[[], Awaitable[None]], *, times: int = 1) -> None:
-        """Let it be done, and pass the answer on after something else."""
+        """Forward the request, await `meanwhile`, and then pass the response on."""
         self.plans.append(Plan(_named(operation), times, meanwhile=meanwhile, late=True))
 
     def cut(self, operation: str, *, times: int = 1) -> None:
-        """Cut the connection before it is done."""
+        """Cut the connection without forwarding the request."""
         self.plans.append(Plan(_named(operation), times, before=True))
 
     def stall(self, operation: str, *, times: int = 1, half: bool = False) -> None:
-        """Let it be done, and say nothing, or half of the answer."""
+        """Forward the request, and pass on nothing, or only half of the response."""
         self.plans.append(Plan(_named(operation), times, stall=True, half=half))
 
     def refuse(
@@ -92,21 +92,24 @@ class Proxy:
         times: int = 1,
         meanwhile: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Answer with an error, and let nothing be done; `meanwhile` something happens."""
-        body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message or f"{code}, says the test"}
+        """Await `meanwhile`, and respond with an error without forwarding the request."""
+        body = {
+            "__type": f"com.amazonaws.dynamodb.v20120810#{code}",
+            "message": message or f"{code}, planned by the test",
+        }
         self.plans.append(Plan(_named(operation), times, refusal=(status, body), meanwhile=meanwhile))
 
     def change(self, operation: str, changed: Callable[[dict[str, Any]], dict[str, Any]], *, times: int = 1) -> None:
-        """Let something else be done than what was asked for."""
+        """Forward a changed request."""
         self.plans.append(Plan(_named(operation), times, changed=changed))
 
     def fail_entries(self, operation: str, code: str, *, done: int = 1, sender: bool = False, times: int = 1) -> None:
-        """Let the first entries of a batch be done, and say of the others that they failed."""
-        failing = {"Code": code, "SenderFault": sender, "Message": f"{code}, says the test"}
+        """Forward the first entries of a batch, and report the others as failed."""
+        failing = {"Code": code, "SenderFault": sender, "Message": f"{code}, planned by the test"}
         self.plans.append(Plan(_named(operation), times, changed=lambda asked: _first(asked, done), failing=failing))
 
     def answer(self, operation: str, body: dict[str, Any], *, times: int = 1) -> None:
-        """Answer by oneself."""
+        """Respond without forwarding the request."""
         self.plans.append(Plan(_named(operation), times, refusal=(200, body)))
 
     def _plan_for(self, request: Request) -> Plan | None:
@@ -141,8 +144,8 @@ class Proxy:
         if plan is not None and plan.refusal is not None:
             if plan.meanwhile is not None:
                 await plan.meanwhile()
-            status, told = plan.refusal
-            writer.write(_written(status, json.dumps(told).encode()))
+            status, response = plan.refusal
+            writer.write(_written(status, json.dumps(response).encode()))
             return True
         if plan is not None and plan.changed is not None:
             changed = json.dumps(plan.changed(request.parameters)).encode()
@@ -194,15 +197,15 @@ def _written(status: int, body: bytes) -> bytes:
 
 
 def _first(asked: dict[str, Any], number: int) -> dict[str, Any]:
-    """The request, for so many of its entries."""
+    """Return the request with its first `number` entries."""
     return {**asked, "Entries": asked["Entries"][:number]}
 
 
 def _with_failed(answer: bytes, failing: dict[str, Any], entries: list[dict[str, Any]]) -> bytes:
-    told = json.loads(answer)
-    done = {each["Id"] for each in told.get("Successful", ())}
-    told["Failed"] = [{**failing, "Id": each["Id"]} for each in entries if each["Id"] not in done]
-    return json.dumps(told).encode()
+    response = json.loads(answer)
+    done = {each["Id"] for each in response.get("Successful", ())}
+    response["Failed"] = [{**failing, "Id": each["Id"]} for each in entries if each["Id"] not in done]
+    return json.dumps(response).encode()
 
 
 def _named(operation: str) -> Match:
@@ -210,14 +213,14 @@ def _named(operation: str) -> Match:
 
 
 async def _nothing() -> None:
-    """Nothing happens meanwhile."""
+    """Do nothing."""
 
 
 @asynccontextmanager
 async def proxied(endpoint: str | None) -> AsyncIterator[Proxy]:
-    """A proxy before an endpoint of this machine. Where that is None, for an account, the test is skipped."""
+    """Run a proxy in front of a local endpoint. Skip the test if the endpoint is None, for an account."""
     if endpoint is None:
-        pytest.skip("a proxy stands before emulators alone")
+        pytest.skip("needs an emulator: a proxy cannot stand in front of an account")
     proxy = Proxy(int(endpoint.rpartition(":")[2]))
     served: set[asyncio.Task[None]] = set()
 

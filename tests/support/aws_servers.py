@@ -1,13 +1,13 @@
-"""Emulated AWS for tests: DynamoDB Local, and moto for SQS (and for DynamoDB where DynamoDB Local is not to be had).
+"""Emulated AWS for tests: DynamoDB Local, and moto for SQS (and for DynamoDB if DynamoDB Local is not available).
 
-One server of each serves a whole run, all xdist workers together; tests keep apart by names of their own. What
-replaces them:
+One server of each kind serves a whole run with all xdist workers; tests use names of their own. These variables
+replace the servers:
 
-- `BRRR_TEST_DYNAMO_ENDPOINT`, `BRRR_TEST_SQS_ENDPOINT`: the endpoints of emulators that run already.
-- `BRRR_TEST_AWS=1`: an AWS account, with the ordinary credentials and region of the environment. Tables and queues get
-  a prefix of the run's own and are deleted after it, whatever failed. CONTRIBUTING.md says what that costs.
+- `BRRR_TEST_DYNAMO_ENDPOINT`, `BRRR_TEST_SQS_ENDPOINT`: endpoints of running emulators.
+- `BRRR_TEST_AWS=1`: an AWS account, with the credentials and region of the environment. Tables and queues get a prefix
+  of their own and are always deleted after the run. CONTRIBUTING.md lists the costs.
 
-With emulators the environment holds dummy credentials while tests run, and no file of the user is read.
+With emulators, the environment holds dummy credentials while tests run, and the user's AWS files are not read.
 """
 
 import fcntl
@@ -47,17 +47,17 @@ NEVER: Final = (
     *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"),
 )
-"""What must not be set while emulators are used."""
+"""Variables that must not be set while emulators are used."""
 
 DELETING: Final = 300.0
-"""Seconds within which a table must be such that it can be deleted."""
+"""Seconds to wait until a table can be deleted."""
 
 STARTING: Final = 120.0
-"""Seconds within which a server answers. It takes one or two, and many times that where the machine is busy."""
+"""Seconds to wait until a server responds. It takes one or two, and many times that on a busy machine."""
 
 
 class Emulator(ServerProcess, ABC):
-    """One server process on a port of this machine, with a folder for its log."""
+    """Server process on a port of this machine, with a folder for its log."""
 
     name: str
 
@@ -68,20 +68,20 @@ class Emulator(ServerProcess, ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What starts it."""
+        """Return the command that starts the server."""
 
     @property
     def endpoint(self) -> str:
-        """Where a client finds it."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """Path of the server's log."""
         return self.folder / "log"
 
     def start(self) -> "Emulator":
-        """Start it as a child of this process, and wait until it answers."""
+        """Start the server as a child of this process, and wait until it responds."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
         try:
@@ -92,7 +92,7 @@ class Emulator(ServerProcess, ABC):
         return self
 
     def start_shared(self) -> int:
-        """Start it as nobody's child, so that it may outlive this process; its id."""
+        """Start the server detached, so that it may outlive this process, and return its process id."""
         script = '"$@" >>log 2>&1 </dev/null & echo $!'
         done = subprocess.run(
             ["sh", "-c", script, "sh", *self.command()], cwd=self.folder, check=True, stdout=subprocess.PIPE
@@ -107,10 +107,10 @@ class Emulator(ServerProcess, ABC):
         return pid
 
     def ready(self, pid: int | None = None) -> None:
-        """Wait until it answers.
+        """Wait until the server responds.
 
         Raises:
-            AssertionError: It ended, or does not answer; with what it said.
+            AssertionError: The server ended or does not respond. The error contains its log.
         """
 
         def answers() -> bool:
@@ -154,7 +154,7 @@ def alive(pid: int) -> bool:
 
 
 def answering(port: int) -> bool:
-    """Whether an HTTP server answers on a port of this machine, whatever it says."""
+    """Whether an HTTP server responds on a port of this machine, with any status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/")
@@ -168,7 +168,7 @@ def answering(port: int) -> bool:
 
 @contextmanager
 def shared(kind: type[Emulator], run: Path) -> Iterator[str]:
-    """The endpoint of one server for all processes that use the folder `run`: the last that leaves ends it."""
+    """Share one server between all processes with the same folder `run`. The last one to leave ends it."""
     folder = run / kind.__name__.lower()
     folder.mkdir(parents=True, exist_ok=True)
     with _state(folder) as state:
@@ -184,13 +184,13 @@ def shared(kind: type[Emulator], run: Path) -> Iterator[str]:
             state["users"] -= 1
             if not state["users"]:
                 with suppress(ProcessLookupError):
-                    os.kill(state["pid"], signal.SIGKILL)  # it keeps nothing that a graceful end would save
+                    os.kill(state["pid"], signal.SIGKILL)  # it has no data to save
                 state.clear()
 
 
 @contextmanager
 def _state(folder: Path) -> Iterator[dict[str, int]]:
-    """What is known of a shared server; changes are kept for the next process."""
+    """Lock and yield the state of a shared server. Changes are saved for the next process."""
     with (folder / "state").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -201,12 +201,12 @@ def _state(folder: Path) -> Iterator[dict[str, int]]:
 
 
 def dynamo_url(table: str, endpoint: str | None, **options: str) -> str:
-    """The URL of a table: behind an endpoint of http, or on AWS."""
+    """Return the URL of a table behind an http endpoint, or on AWS."""
     return _url("dynamo", table, endpoint, options)
 
 
 def sqs_url(prefix: str, endpoint: str | None, **options: str) -> str:
-    """The URL of a queue: behind an endpoint of http, or on AWS."""
+    """Return the URL of a queue behind an http endpoint, or on AWS."""
     return _url("sqs", prefix, endpoint, options)
 
 
@@ -217,16 +217,16 @@ def _url(scheme: str, name: str, endpoint: str | None, options: dict[str, str]) 
 
 
 def client(service: str, endpoint: str | None) -> Any:
-    """A boto3 client for what a test does behind the plugins' backs."""
+    """Return a boto3 client, for a test that bypasses the plugins."""
     import boto3
 
-    region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not look at it
+    region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not read it
     return boto3.client(service, endpoint_url=endpoint, region_name=region or None)
 
 
 @contextmanager
 def dummies() -> Iterator[None]:
-    """Credentials that open nothing, which other processes inherit: no file and no variable of the user counts."""
+    """Set dummy credentials, also for child processes, instead of the user's AWS files and variables."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in DUMMY.items():
             patch.setenv(name, value)
@@ -237,40 +237,40 @@ def dummies() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def aws_environment() -> Iterator[None]:
-    """Such credentials for emulators; the user's own for an account."""
+    """Dummy credentials for emulators; the user's own for an account."""
     with nullcontext() if REAL else dummies():
         yield
 
 
 @pytest.fixture(scope="session")
 def aws_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of this run, the same for all xdist workers."""
+    """Folder of this run, shared by all xdist workers."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "aws"
 
 
 @pytest.fixture(scope="session")
 def moto_endpoint(aws_environment: None, aws_run: Path) -> Iterator[str]:
-    """moto's server."""
+    """Endpoint of moto's server."""
     with shared(Moto, aws_run) as endpoint:
         yield endpoint
 
 
 def has_dynamo_local() -> bool:
-    """Whether DynamoDB Local can be had. On CI it must; elsewhere moto stands in for it, and that is said."""
+    """Whether DynamoDB Local is available. If not, fail on CI, and print elsewhere that moto replaces it."""
     try:
         dynamodb_local.command(0)
     except dynamodb_local.UnavailableError as error:
         if os.environ.get("CI") == "true":
             missing(f"no DynamoDB Local: {error}")
-        print(f"DynamoDB Local is not to be had ({error}): moto stands in for it", file=sys.__stderr__)
+        print(f"DynamoDB Local is not available ({error}): moto replaces it", file=sys.__stderr__)
         return False
     return True
 
 
 @pytest.fixture(scope="session")
 def dynamo_endpoint(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """DynamoDB: DynamoDB Local, what the environment names, moto where there is neither; None is an account."""
+    """Endpoint of DynamoDB: the environment's, DynamoDB Local's or moto's; None for an account."""
     request.getfixturevalue("aws_environment")
     given = os.environ.get(GIVEN_DYNAMO)
     if REAL or given:
@@ -285,7 +285,7 @@ def dynamo_endpoint(request: pytest.FixtureRequest) -> Iterator[str | None]:
 
 @pytest.fixture(scope="session")
 def sqs_endpoint(request: pytest.FixtureRequest) -> str | None:
-    """SQS: moto, or what the environment names; None is an account."""
+    """Endpoint of SQS: the environment's or moto's; None for an account."""
     request.getfixturevalue("aws_environment")
     given = os.environ.get(GIVEN_SQS)
     return given if REAL or given else request.getfixturevalue("moto_endpoint")
@@ -293,7 +293,7 @@ def sqs_endpoint(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def aws_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
-    """What the names of this process' tables and queues begin with. On an account all of them are deleted after it."""
+    """Prefix of this process' tables and queues. On an account, all of them are deleted after the run."""
     prefix = f"brrr-test-{token_hex(4)}-"
     yield prefix
     if REAL:
@@ -301,12 +301,12 @@ def aws_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _delete(prefix: str) -> None:
-    """Delete the run's tables and queues, all that can be, and say what cannot."""
+    """Delete the run's tables and queues, and fail with a list of those that cannot be deleted."""
     left: list[str] = []
     for deleting in (_delete_tables, _delete_queues):
         try:
             deleting(prefix, left)
-        except Exception as error:  # noqa: BLE001 - whichever it is, the other service's are deleted
+        except Exception as error:  # noqa: BLE001 - still delete those of the other service
             left.append(f"{deleting.__name__}: {error}")
     if left:
         pytest.fail(f"not all of {prefix}* was deleted, which costs money: {left}")
@@ -317,14 +317,14 @@ def _delete_tables(prefix: str, left: list[str]) -> None:
     for page in dynamo.get_paginator("list_tables").paginate():
         for table in filter(lambda name: name.startswith(prefix), page["TableNames"]):
             try:
-                # One that is still being made, or given its expiry, refuses to be deleted.
+                # A table cannot be deleted while it is being created or its expiry is being enabled.
                 until(lambda table=table: _gone(dynamo, table), f"{table} is deleted", bound=DELETING)
             except AssertionError as error:
                 left.append(str(error))
 
 
 def _gone(dynamo: Any, table: str) -> bool:
-    """Whether a table is being deleted by now, or is not there."""
+    """Delete a table, and return whether it is being deleted or is gone."""
     try:
         dynamo.delete_table(TableName=table)
     except dynamo.exceptions.ResourceNotFoundException:
@@ -343,5 +343,5 @@ def _delete_queues(prefix: str, left: list[str]) -> None:
         for url in page.get("QueueUrls", []):
             try:
                 sqs.delete_queue(QueueUrl=url)
-            except Exception as error:  # noqa: BLE001 - whichever it is, the others are deleted
+            except Exception as error:  # noqa: BLE001 - still delete the others
                 left.append(f"{url}: {error}")

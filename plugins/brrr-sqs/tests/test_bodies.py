@@ -1,99 +1,102 @@
-"""Bodies and reasons on their way through SQS, which carries some texts alone."""
+"""Encoding of bodies and reasons for SQS, which transmits only some texts unchanged."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brrr_sqs.bodies import (
-    FOREIGN,
     MAX_BODY,
-    MESSAGE_LIMIT,
-    carried,
-    number,
-    read_body,
-    read_number,
-    read_text,
-    size,
-    text,
+    MAX_MESSAGE_BYTES,
+    UNSAFE,
+    decode_body,
+    encode_body,
+    message_size,
+    number_attribute,
+    number_of,
+    text_attribute,
+    text_of,
 )
-from brrr_sqs.messages import letter, message, received
+from brrr_sqs.messages import dead_letter_entry, message_entry, parse_message
 
 PLAIN = [b"x", b"l1:ae", "snow ☃, 🦆".encode(), b"tab\tline\nend"]
-STRANGE = [b"", b"\0", b"\r\n", b"\xff", b"\xed\xa0\x80", "\ufffe".encode(), b"=", bytes(range(256))]
+UNUSUAL = [b"", b"\0", b"\r\n", b"\xff", b"\xed\xa0\x80", "\ufffe".encode(), b"=", bytes(range(256))]
 
 
 @given(st.one_of(st.binary(), st.text(st.characters(exclude_categories=["Cs"])).map(str.encode)))
-def test_any_body_survives_in_a_text_that_sqs_takes(body):
-    as_text, attributes = carried(body)
+def test_every_body_is_encoded_as_a_text_that_sqs_transmits_unchanged(body):
+    encoded, attributes = encode_body(body)
 
-    assert as_text
-    assert not FOREIGN.search(as_text)
-    assert read_body(as_text, attributes) == body
+    assert encoded
+    assert not UNSAFE.search(encoded)
+    assert decode_body(encoded, attributes) == body
 
 
 @pytest.mark.parametrize("body", PLAIN)
-def test_what_is_such_a_text_is_sent_as_it_is(body):
-    assert carried(body) == (body.decode(), {})
+def test_safe_text_is_sent_unencoded(body):
+    assert encode_body(body) == (body.decode(), {})
 
 
-@pytest.mark.parametrize("body", [each for each in STRANGE if each != b"="])
-def test_what_is_none_is_base64(body):
-    assert "brrr.encoding" in carried(body)[1]
+@pytest.mark.parametrize("body", [each for each in UNUSUAL if each != b"="])
+def test_other_bodies_are_sent_as_base64(body):
+    assert "brrr.encoding" in encode_body(body)[1]
 
 
-def test_the_largest_body_fits_with_attributes_and_room_for_a_reason():
-    as_text, attributes = carried(b"\xff" * MAX_BODY)
-    assert size(as_text, attributes) < MESSAGE_LIMIT - 15_000
+def test_largest_body_leaves_space_for_attributes_and_a_reason():
+    encoded, attributes = encode_body(b"\xff" * MAX_BODY)
+    assert message_size(encoded, attributes) < MAX_MESSAGE_BYTES - 15_000
 
 
-@pytest.mark.parametrize("said", ["no base64 at all!", "abc"])
-def test_a_body_that_says_wrongly_that_it_is_base64_is_its_text(said):
-    assert read_body(said, {"brrr.encoding": {"DataType": "String", "StringValue": "base64"}}) == said.encode()
+@pytest.mark.parametrize("said", ["not base64 at all!", "abc"])
+def test_text_falsely_marked_as_base64_is_its_own_body(said):
+    assert decode_body(said, {"brrr.encoding": {"DataType": "String", "StringValue": "base64"}}) == said.encode()
 
 
 @given(st.text())
-def test_any_reason_survives(reason):
-    found = text(reason)
+def test_every_reason_is_kept(reason):
+    found = text_attribute(reason)
     kept = reason.encode(errors="backslashreplace").decode()
     assert (found is None) == (reason == "")
-    assert read_text({} if found is None else {"x": found}, "x") == kept
+    assert text_of({} if found is None else {"x": found}, "x") == kept
 
 
 @pytest.mark.parametrize("value", [0, 1, 1767225600.123456, 1e9])
-def test_numbers_survive(value):
-    assert read_number({"x": number(value)}, "x") == value
+def test_number_attribute_is_read_back(value):
+    assert number_of({"x": number_attribute(value)}, "x") == value
 
 
-def test_a_number_that_is_none_counts_as_0():
-    assert read_number({"x": {"DataType": "String", "StringValue": "soon"}}, "x") == 0
+def test_malformed_number_is_read_as_0():
+    assert number_of({"x": {"DataType": "String", "StringValue": "soon"}}, "x") == 0
 
 
 @pytest.mark.parametrize("body", [b"x", b"\xff" * MAX_BODY])
-async def test_a_reason_is_cut_to_what_a_message_has_room_for(body):
-    found = received(
-        "t", {"Body": carried(body)[0], "MessageAttributes": carried(body)[1], "ReceiptHandle": ""}, begun=0, lease=1
+async def test_reason_is_cut_to_fit_into_the_message(body):
+    found = parse_message(
+        "t",
+        {"Body": encode_body(body)[0], "MessageAttributes": encode_body(body)[1], "ReceiptHandle": ""},
+        begun=0,
+        lease=1,
     )
-    entry = letter(found.delivery, "é" * MESSAGE_LIMIT)
-    reason = read_text(entry["MessageAttributes"], "brrr.reason")
+    entry = dead_letter_entry(found.delivery, "é" * MAX_MESSAGE_BYTES)
+    reason = text_of(entry["MessageAttributes"], "brrr.reason")
 
-    assert size(entry["MessageBody"], entry["MessageAttributes"]) <= MESSAGE_LIMIT
+    assert message_size(entry["MessageBody"], entry["MessageAttributes"]) <= MAX_MESSAGE_BYTES
     assert reason.startswith("ééé")
-    assert reason.endswith("bytes more, which the message had no room for")
+    assert reason.endswith("more bytes, which did not fit into the message")
 
 
 @pytest.mark.parametrize(("delay", "seconds"), [(0, 0), (0.01, 1), (1, 1), (899.5, 900), (900, 900), (10_000, 900)])
-def test_a_delay_is_whole_seconds_and_never_shorter(delay, seconds):
-    assert message(b"x", delay=delay)["DelaySeconds"] == seconds
+def test_delay_is_rounded_up_to_whole_seconds(delay, seconds):
+    assert message_entry(b"x", delay=delay)["DelaySeconds"] == seconds
 
 
-@pytest.mark.parametrize("body", STRANGE + PLAIN)
-async def test_hostile_bodies_come_as_they_were_put(queue, topic, body):
+@pytest.mark.parametrize("body", UNUSUAL + PLAIN)
+async def test_unusual_bodies_are_received_unchanged(queue, topic, body):
     await queue.put(topic, [body])
     (found,) = await queue.receive(topic, limit=1, wait=5)
     assert found.body == body
 
 
-async def test_what_others_send_is_its_text(queue, topic, sqs, aws_prefix, drained):
+async def test_body_of_another_programs_message_is_its_text(queue, topic, sqs, aws_prefix, drained):
     await queue.put(topic, [b"ours"])
     url = sqs.get_queue_url(QueueName=f"{aws_prefix}__{topic}")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="theirs ☃")

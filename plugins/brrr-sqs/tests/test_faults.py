@@ -1,4 +1,4 @@
-"""What goes wrong between a queue and SQS: lost answers, batches done in part, throttling, queues that are deleted."""
+"""Faults between the queue and SQS: lost responses, incomplete batches, throttling, deleted queues."""
 
 import asyncio
 
@@ -15,21 +15,21 @@ OPERATIONS = [
     *("ChangeMessageVisibilityBatch", "DeleteMessageBatch"),
 ]
 LEASES = {operation: "3s" if operation == "ReceiveMessage" else "30s" for operation in OPERATIONS}
-"""Those that are waited for are over soon, the others not before what is leased is settled."""
-HARMS = ["cut", "lose", "refuse"]
+"""Leases. The tests that wait for one need a short lease; the others settle within a long one."""
+FAULTS = ["cut", "lose", "refuse"]
 BODIES = [b"%02d" % number for number in range(25)]
 
 
-def harm(proxy, how, operation, *, times=1):
-    """One that is throttled is refused; the others lose their connection, before or after it was done."""
-    if how == "refuse":
+def inject(proxy, fault, operation, *, times=1):
+    """Refuse the operation, or cut its connection before or after it takes effect."""
+    if fault == "refuse":
         proxy.refuse(operation, "RequestThrottled", times=times)
     else:
-        getattr(proxy, how)(operation, times=times)
+        getattr(proxy, fault)(operation, times=times)
 
 
 async def take(queue, topic, count):
-    """So many messages, as they come."""
+    """Receive `count` messages."""
     found = []
     async with asyncio.timeout(20):
         while len(found) < count:
@@ -37,77 +37,75 @@ async def take(queue, topic, count):
     return found
 
 
-@pytest.mark.parametrize("how", HARMS)
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("operation", "lease"), LEASES.items(), ids=LEASES)
-async def test_nothing_is_lost_and_nothing_fails_whichever_answer_is_lost(
-    proxy, harmed, topic, drained, operation, lease, how
-):
-    harm(proxy, how, operation, times=2)
+async def test_lost_response_of_any_operation_loses_no_message(proxy, faulty, topic, drained, operation, lease, fault):
+    inject(proxy, fault, operation, times=2)
 
-    await harmed.put(topic, BODIES)
-    held = await take(harmed, topic, 4)
-    await harmed.extend(held)
+    await faulty.put(topic, BODIES)
+    held = await take(faulty, topic, 4)
+    await faulty.extend(held)
     acked, released, buried, delayed = held
-    await harmed.ack([acked])
-    await harmed.release([released])
-    await harmed.release([delayed], delay=1)
-    await harmed.bury(buried, "enough")
-    await harmed.stats(topic)
-    letters = await harmed.dead(topic, limit=10)
+    await faulty.ack([acked])
+    await faulty.release([released])
+    await faulty.release([delayed], delay=1)
+    await faulty.bury(buried, "enough")
+    await faulty.stats(topic)
+    letters = await faulty.dead(topic, limit=10)
     assert {(each.body, each.reason) for each in letters} == {(buried.body, "enough")}
-    assert await harmed.redrive(topic, limit=10) == len(letters)
+    assert await faulty.redrive(topic, limit=10) == len(letters)
 
-    # A message that was sent twice comes twice; one whose receive was not answered comes when its lease is over.
-    left = await drained(harmed, topic, wait=4 if operation == "ReceiveMessage" else 1.5)
+    # A message that was sent twice comes twice. One in a lost response comes after its lease.
+    left = await drained(faulty, topic, wait=4 if operation == "ReceiveMessage" else 1.5)
     assert set(left) == set(BODIES) - {acked.body} or operation == "SendMessageBatch"
     assert set(left) >= set(BODIES) - {acked.body}
     assert proxy.plans[0].times == 0
 
 
 @pytest.mark.parametrize("code", ["InternalError", "ServiceUnavailable", "RequestThrottled"])
-async def test_entries_that_fail_for_now_are_sent_again_alone(proxy, harmed, topic, drained, code):
+async def test_only_temporarily_failed_messages_are_sent_again(proxy, faulty, topic, drained, code):
     proxy.fail_entries("SendMessageBatch", code, done=3, sender=code == "RequestThrottled")
 
-    await harmed.put(topic, BODIES[:10])
+    await faulty.put(topic, BODIES[:10])
 
     sizes = [len(each.parameters["Entries"]) for each in proxy.requests if each.operation == "SendMessageBatch"]
     assert sizes == [10, 7]
-    assert await drained(harmed, topic) == BODIES[:10]
+    assert await drained(faulty, topic) == BODIES[:10]
 
 
-async def test_acks_that_fail_for_now_are_asked_for_again_alone(proxy, harmed, topic):
-    await harmed.put(topic, BODIES[:10])
-    held = await take(harmed, topic, 10)
+async def test_only_temporarily_failed_acks_are_repeated(proxy, faulty, topic):
+    await faulty.put(topic, BODIES[:10])
+    held = await take(faulty, topic, 10)
     proxy.fail_entries("DeleteMessageBatch", "InternalError", done=4, times=2)
 
-    await harmed.ack(held)
+    await faulty.ack(held)
 
     sizes = [len(each.parameters["Entries"]) for each in proxy.requests if each.operation == "DeleteMessageBatch"]
     assert sizes == [10, 6, 2]
-    assert await harmed.stats(topic) == (0, 0, 0, 0)
+    assert await faulty.stats(topic) == (0, 0, 0, 0)
 
 
-async def test_releases_that_fail_for_now_are_asked_for_again_alone(proxy, harmed, topic):
-    await harmed.put(topic, BODIES[:5])
-    held = await take(harmed, topic, 5)
+async def test_only_temporarily_failed_releases_are_repeated(proxy, faulty, topic):
+    await faulty.put(topic, BODIES[:5])
+    held = await take(faulty, topic, 5)
     proxy.fail_entries("ChangeMessageVisibilityBatch", "InternalError", done=2)
 
-    await harmed.release(held)
+    await faulty.release(held)
 
-    assert sorted(each.body for each in await take(harmed, topic, 5)) == BODIES[:5]
+    assert sorted(each.body for each in await take(faulty, topic, 5)) == BODIES[:5]
 
 
-async def test_a_message_that_sqs_refuses_is_told_and_the_others_are_put(proxy, harmed, topic, drained):
+async def test_refused_message_raises_an_error_and_the_others_are_put(proxy, faulty, topic, drained):
     proxy.fail_entries("SendMessageBatch", "InvalidMessageContents", done=9, sender=True)
 
     with pytest.raises(BackendError, match=r"refuses one of SendMessageBatch .*InvalidMessageContents"):
-        await harmed.put(topic, BODIES)
+        await faulty.put(topic, BODIES)
 
-    assert await drained(harmed, topic) == [*BODIES[:9], *BODIES[10:]]
+    assert await drained(faulty, topic) == [*BODIES[:9], *BODIES[10:]]
     assert proxy.asked("SendMessageBatch") == 3
 
 
-async def test_an_entry_that_is_never_done_is_told(proxy, proxied_url, topic):
+async def test_entry_that_keeps_failing_raises_an_error(proxy, proxied_url, topic):
     failed = {"Successful": [], "Failed": [{"Id": "0", "Code": "InternalError", "SenderFault": False}]}
     proxy.answer("SendMessageBatch", failed, times=1000)
     async with brrr.open_backend(proxied_url(retry_for="300ms")) as backend:
@@ -115,7 +113,7 @@ async def test_an_entry_that_is_never_done_is_told(proxy, proxied_url, topic):
             await backend.queue.put(topic, [b"x"])
 
 
-async def test_a_queue_that_is_throttled_for_longer_than_is_borne_is_told(proxy, proxied_url, topic):
+async def test_throttling_for_longer_than_retry_for_raises_an_error(proxy, proxied_url, topic):
     async with brrr.open_backend(proxied_url(retry_for="300ms")) as backend:
         await backend.queue.put(topic, [b"x"])
         proxy.refuse("*", "RequestThrottled", times=1000)
@@ -127,7 +125,7 @@ async def test_a_queue_that_is_throttled_for_longer_than_is_borne_is_told(proxy,
             await backend.queue.receive(topic, limit=1, wait=0.1)
 
 
-async def test_a_failure_reaches_every_receiver_that_waits_and_the_next_ones_wait_anew(proxy, proxied_url, topic):
+async def test_failure_reaches_all_waiting_receivers_and_later_ones_succeed(proxy, proxied_url, topic):
     async with brrr.open_backend(proxied_url(retry_for="300ms", lease="3s")) as backend:
         queue = backend.queue
         await queue.put(topic, [b"x"])
@@ -144,9 +142,7 @@ async def test_a_failure_reaches_every_receiver_that_waits_and_the_next_ones_wai
 
 
 @pytest.mark.parametrize("create", ["true", "false"])
-async def test_a_queue_that_is_deleted_meanwhile_is_made_again_where_that_is_wanted(
-    url, sqs, aws_prefix, topic, drained, create
-):
+async def test_deleted_queue_is_created_again_only_with_create(url, sqs, aws_prefix, topic, drained, create):
     async with brrr.open_backend(url) as maker:
         await maker.queue.put(topic, [b"before"])
     async with brrr.open_backend(f"{url}?create={create}&retry_for=5s") as backend:
@@ -154,77 +150,77 @@ async def test_a_queue_that_is_deleted_meanwhile_is_made_again_where_that_is_wan
         (held,) = await queue.receive(topic, limit=1, wait=5)
         sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=f"{aws_prefix}__{topic}")["QueueUrl"])
 
-        await queue.ack([held])  # nothing is left of it: that is what an ack wants
+        await queue.ack([held])  # succeeds, as the message is gone
         assert await queue.stats(topic) == (0, 0, 0, 0)
         if create == "false":
-            with pytest.raises(BackendError, match=r"there is no queue .*__topic-.*brrr setup"):
+            with pytest.raises(BackendError, match=r"the queue .*__topic-.* does not exist .*brrr setup"):
                 await queue.put(topic, [b"after"])
-            with pytest.raises(BackendError, match="there is no queue"):
+            with pytest.raises(BackendError, match=r"the queue .* does not exist"):
                 await queue.receive(topic, limit=1, wait=20)
         else:
             await queue.put(topic, [b"after"])
             assert await drained(queue, topic) == [b"after"]
 
 
-async def test_a_waiting_receive_survives_that_its_queue_is_deleted(harmed, sqs, aws_prefix, topic):
-    await harmed.put(topic, [b"x"])
-    await harmed.ack(await harmed.receive(topic, limit=1, wait=5))
-    waiting = asyncio.create_task(harmed.receive(topic, limit=1, wait=30))
+async def test_waiting_receive_survives_the_deletion_of_its_queue(faulty, sqs, aws_prefix, topic):
+    await faulty.put(topic, [b"x"])
+    await faulty.ack(await faulty.receive(topic, limit=1, wait=5))
+    waiting = asyncio.create_task(faulty.receive(topic, limit=1, wait=30))
     await asyncio.sleep(0.01)
     sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=f"{aws_prefix}__{topic}")["QueueUrl"])
-    await harmed.put(topic, [b"after"])
+    await faulty.put(topic, [b"after"])
     async with asyncio.timeout(10):
         assert [each.body for each in await waiting] == [b"after"]
 
 
-async def test_a_queue_that_was_deleted_a_moment_ago_is_told_as_that(proxy, proxied_url, topic):
+async def test_recently_deleted_queue_raises_its_own_error(proxy, proxied_url, topic):
     proxy.refuse("CreateQueue", "QueueDeletedRecently", times=1000)
     async with brrr.open_backend(proxied_url()) as backend:
-        with pytest.raises(BackendUnavailableError, match=r"was deleted a moment ago\. Wait a minute"):
+        with pytest.raises(BackendUnavailableError, match=r"was just deleted\. Wait a minute"):
             await backend.queue.put(topic, [b"x"])
 
 
-async def test_a_queue_that_was_made_and_is_not_everywhere_yet_is_asked_again(proxy, harmed, topic, drained):
+async def test_new_queue_that_some_servers_do_not_know_yet_is_retried(proxy, faulty, topic, drained):
     proxy.refuse("SendMessageBatch", "QueueDoesNotExist", times=3)
 
-    await harmed.put(topic, [b"x"])
+    await faulty.put(topic, [b"x"])
 
-    assert await drained(harmed, topic) == [b"x"]
+    assert await drained(faulty, topic) == [b"x"]
 
 
-async def test_a_queue_that_is_never_found_is_told(proxy, proxied_url, topic):
+async def test_existing_queue_that_is_never_found_raises_an_error(proxy, proxied_url, topic):
     async with brrr.open_backend(proxied_url(retry_for="300ms")) as backend:
         proxy.refuse("SendMessageBatch", "AWS.SimpleQueueService.NonExistentQueue", times=1000)
-        with pytest.raises(BackendUnavailableError, match="is there, and SendMessageBatch does not find it"):
+        with pytest.raises(BackendUnavailableError, match="exists, but SendMessageBatch does not find it"):
             await backend.queue.put(topic, [b"x"])
 
 
-async def test_a_queue_that_others_made_in_another_way_is_used_as_it_is(queue, sqs, aws_prefix, topic, drained):
+async def test_queue_with_other_attributes_is_used(queue, sqs, aws_prefix, topic, drained):
     sqs.create_queue(QueueName=f"{aws_prefix}__{topic}", Attributes={"VisibilityTimeout": "1", "DelaySeconds": "2"})
 
     await queue.put(topic, [b"x"])
 
-    (found,) = await queue.receive(topic, limit=1, wait=0)  # put without a delay, whatever the queue's own is
+    (found,) = await queue.receive(topic, limit=1, wait=0)  # the put overrides the queue's own delay
     await queue.release([found])
     assert await drained(queue, topic, wait=2) == [b"x"]
 
 
-async def test_a_queue_that_another_makes_in_the_same_moment_is_used(proxy, harmed, sqs, aws_prefix, topic, drained):
+async def test_queue_that_another_program_creates_meanwhile_is_used(proxy, faulty, sqs, aws_prefix, topic, drained):
     sqs.create_queue(QueueName=f"{aws_prefix}__{topic}", Attributes={"DelaySeconds": "1"})
-    proxy.refuse("GetQueueUrl", "QueueDoesNotExist")  # it was not there when it was looked for
+    proxy.refuse("GetQueueUrl", "QueueDoesNotExist")  # as if it did not exist yet
 
-    await harmed.put(topic, [b"x"])
+    await faulty.put(topic, [b"x"])
 
     assert proxy.asked("CreateQueue") == 1
-    assert await drained(harmed, topic) == [b"x"]
+    assert await drained(faulty, topic) == [b"x"]
 
 
-async def test_many_that_need_a_new_queue_make_it_once(proxy, harmed, topic, drained):
-    await asyncio.gather(*(harmed.put(topic, [body]) for body in BODIES))
+async def test_concurrent_puts_create_a_new_queue_once(proxy, faulty, topic, drained):
+    await asyncio.gather(*(faulty.put(topic, [body]) for body in BODIES))
 
-    assert proxy.asked("GetQueueUrl") == 2  # the other was asked for when the backend was opened
+    assert proxy.asked("GetQueueUrl") == 2  # one of them when the backend was opened
     assert proxy.asked("CreateQueue") == 1
-    assert await drained(harmed, topic) == BODIES
+    assert await drained(faulty, topic) == BODIES
 
 
 @pytest.mark.parametrize(
@@ -236,11 +232,11 @@ async def test_many_that_need_a_new_queue_make_it_once(proxy, harmed, topic, dra
         ("InvalidAddress", "refuses SendMessageBatch"),
     ],
 )
-async def test_refusals_are_told_without_what_is_secret(proxy, harmed, topic, code, says):
+async def test_refusals_raise_errors_without_secrets(proxy, faulty, topic, code, says):
     proxy.refuse("SendMessageBatch", code, message="The key AKIAVERYSECRET is wrong", times=1000)
 
     with pytest.raises(BackendError, match=says) as caught:
-        await harmed.put(topic, [b"x"])
+        await faulty.put(topic, [b"x"])
 
     assert caught.value.remedy
     text, cause = str(caught.value), caught.value.__cause__
@@ -248,14 +244,14 @@ async def test_refusals_are_told_without_what_is_secret(proxy, harmed, topic, co
 
 
 @pytest.mark.parametrize("code", ["KmsAccessDenied", "AccessDeniedException"])
-async def test_an_opening_that_is_not_permitted_says_so(proxy, proxied_url, code):
+async def test_opening_without_permission_raises_an_error(proxy, proxied_url, code):
     proxy.refuse("GetQueueUrl", code, times=1000)
     with pytest.raises(BackendError, match="does not permit GetQueueUrl"):
         async with brrr.open_backend(proxied_url()):
             pass
 
 
-async def test_no_output_holds_the_credentials(proxied_url, monkeypatch, topic, caplog):
+async def test_credentials_appear_in_no_log_or_repr(proxied_url, monkeypatch, topic, caplog):
     caplog.set_level("DEBUG")
     for name, value in {"AWS_SECRET_ACCESS_KEY": "verysecretkey", "AWS_SESSION_TOKEN": "verysecrettoken"}.items():
         monkeypatch.setenv(name, value)
@@ -268,14 +264,14 @@ async def test_no_output_holds_the_credentials(proxied_url, monkeypatch, topic, 
     assert "verysecret" not in shown + "".join(record.getMessage() for record in ours)
 
 
-async def test_nothing_that_answers_is_told_with_its_address(topic):
-    async with proxied("http://127.0.0.1:1") as stranger:
-        url = sqs_url("jobs", stranger.endpoint, retry_for="200ms")
-        stranger.answer("*", {}, times=1000)
-        with pytest.raises(BackendError, match=f"what answers at .*{stranger.port} does not say where the queue"):
+async def test_response_without_a_queue_url_raises_an_error_with_the_address(topic):
+    async with proxied("http://127.0.0.1:1") as server:
+        url = sqs_url("jobs", server.endpoint, retry_for="200ms")
+        server.answer("*", {}, times=1000)
+        with pytest.raises(BackendError, match=f"response of .*{server.port} does not contain the URL of the queue"):
             async with brrr.open_backend(url) as backend:
                 await backend.queue.put(topic, [b"x"])
 
 
-def test_the_names_are_those_that_the_tests_use(aws_prefix, topic):
+def test_queue_name_is_the_one_that_these_tests_use(aws_prefix, topic):
     assert names_of(aws_prefix, topic).main == f"{aws_prefix}__{topic}"

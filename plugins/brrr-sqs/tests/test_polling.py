@@ -1,4 +1,4 @@
-"""Receivers of a topic: how often they ask, who gets what, and what becomes of what nobody takes."""
+"""Receivers of a topic: their polls, the distribution of messages, and messages without a receiver."""
 
 import asyncio
 
@@ -12,9 +12,9 @@ BODIES = [b"%03d" % number for number in range(100)]
 
 
 def polls(proxy):
-    """Seconds waited and messages wanted of each poll."""
-    asked = [each.parameters for each in proxy.requests if each.operation == "ReceiveMessage"]
-    return [(each["WaitTimeSeconds"], each["MaxNumberOfMessages"]) for each in asked]
+    """Return the wait in seconds and the message limit of each poll."""
+    requests = [each.parameters for each in proxy.requests if each.operation == "ReceiveMessage"]
+    return [(each["WaitTimeSeconds"], each["MaxNumberOfMessages"]) for each in requests]
 
 
 async def until_asked(proxy, operation="ReceiveMessage"):
@@ -27,17 +27,17 @@ def bodies_of(*deliveries):
 
 @pytest.fixture
 async def patient(proxied_url):
-    """A queue behind the proxy, with leases as they come."""
+    """A queue behind the proxy, with the default lease."""
     async with brrr.open_backend(proxied_url()) as backend:
         yield backend.queue
 
 
-async def test_an_idle_receiver_asks_once_in_twenty_seconds(proxy, patient, topic):
+async def test_idle_receiver_polls_once_in_20_seconds(proxy, patient, topic):
     assert await patient.receive(topic, limit=100, wait=20.0) == []
     assert polls(proxy) == [(20, 10)]
 
 
-async def test_many_receivers_share_one_poll(proxy, patient, topic):
+async def test_receivers_of_a_topic_share_one_poll(proxy, patient, topic):
     receivers = [asyncio.create_task(patient.receive(topic, limit=1, wait=20)) for _ in range(5)]
     await until_asked(proxy)
     await patient.put(topic, BODIES[:5])
@@ -49,7 +49,7 @@ async def test_many_receivers_share_one_poll(proxy, patient, topic):
     assert polls(proxy)[0][0] == 20
 
 
-async def test_a_hundred_messages_are_ten_requests_of_each_kind(proxy, patient, topic):
+async def test_100_messages_take_ten_requests_of_each_kind(proxy, patient, topic):
     await patient.put(topic, BODIES)
     found = await patient.receive(topic, limit=100, wait=20)
     await patient.extend(found)
@@ -60,7 +60,7 @@ async def test_a_hundred_messages_are_ten_requests_of_each_kind(proxy, patient, 
         assert proxy.asked(operation) == 10, operation
 
 
-async def test_no_more_is_taken_than_the_limit(proxy, patient, topic):
+async def test_receive_takes_at_most_its_limit(proxy, patient, topic):
     await patient.put(topic, BODIES[:50])
 
     found = await patient.receive(topic, limit=33, wait=20)
@@ -70,7 +70,7 @@ async def test_no_more_is_taken_than_the_limit(proxy, patient, topic):
 
 
 @pytest.mark.parametrize(("lease", "longest"), [("60s", 20), ("30s", 10), ("10s", 3), ("2s", 0)])
-async def test_a_poll_waits_for_a_third_of_a_lease_at_most(proxy, proxied_url, topic, lease, longest):
+async def test_poll_waits_for_at_most_a_third_of_a_lease(proxy, proxied_url, topic, lease, longest):
     async with brrr.open_backend(proxied_url(lease=lease)) as backend:
         waiting = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=float("inf")))
         await until_asked(proxy)
@@ -79,7 +79,7 @@ async def test_a_poll_waits_for_a_third_of_a_lease_at_most(proxy, proxied_url, t
     assert polls(proxy)[0] == (longest, 1)
 
 
-async def test_a_look_asks_once_and_beside_a_poll(proxy, patient, topic):
+async def test_receive_without_wait_polls_once_beside_a_running_poll(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
     await until_asked(proxy)
 
@@ -90,7 +90,7 @@ async def test_a_look_asks_once_and_beside_a_poll(proxy, patient, topic):
     waiting.cancel()
 
 
-async def test_a_short_wait_beside_a_long_one_ends_in_time_and_asks_nothing(proxy, patient, topic):
+async def test_short_wait_beside_a_long_one_ends_in_time_without_a_poll(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
     await until_asked(proxy)
 
@@ -102,84 +102,84 @@ async def test_a_short_wait_beside_a_long_one_ends_in_time_and_asks_nothing(prox
     assert bodies_of(await waiting) == [b"x"]
 
 
-async def test_what_was_taken_for_a_receiver_that_is_gone_is_given_back_at_once(proxy, patient, topic):
+async def test_message_for_a_cancelled_receiver_is_released_at_once(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=5, wait=20))
     await until_asked(proxy)
     waiting.cancel()
     await asyncio.wait({waiting})
 
-    await patient.put(topic, [b"x"])  # the poll is still under way, and takes it
+    await patient.put(topic, [b"x"])  # the running poll receives it
 
-    async with asyncio.timeout(15):  # and not the minute of a lease
+    async with asyncio.timeout(15):  # not after the lease of a minute
         assert bodies_of(await patient.receive(topic, limit=1, wait=20)) == [b"x"]
 
 
-async def test_a_look_that_is_cancelled_at_any_moment_holds_nothing(proxy, patient, topic):
+async def test_receive_cancelled_at_any_moment_holds_no_message(proxy, patient, topic):
     await patient.put(topic, [b"x"])
     for turns in (0, 1, 2, 3, 5, 8, 13, 30, 100, 300, 1000):
-        looking = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
+        receiving = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
         for _ in range(turns):
             await asyncio.sleep(0)
-        looking.cancel()
-        await asyncio.wait({looking})
+        receiving.cancel()
+        await asyncio.wait({receiving})
         async with asyncio.timeout(15):
-            if looking.cancelled():
+            if receiving.cancelled():
                 (found,) = await patient.receive(topic, limit=1, wait=20)
             else:
-                (found,) = looking.result() or await patient.receive(topic, limit=1, wait=20)
+                (found,) = receiving.result() or await patient.receive(topic, limit=1, wait=20)
         await patient.release([found])
 
 
-async def test_a_look_that_is_cancelled_before_the_backend_is_closed_holds_nothing(proxied_url, queue, topic):
+async def test_receive_cancelled_before_closing_holds_no_message(proxied_url, queue, topic):
     await queue.put(topic, [b"x"])
     async with brrr.open_backend(proxied_url()) as backend:
-        looking = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=0))
+        receiving = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=0))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        looking.cancel()
-        await asyncio.wait({looking})
+        receiving.cancel()
+        await asyncio.wait({receiving})
 
-    async with asyncio.timeout(10):  # and not the minute of a lease
+    async with asyncio.timeout(10):  # not after the lease of a minute
         (found,) = await queue.receive(topic, limit=1, wait=9)
     assert found.attempt == 2
 
 
-async def test_what_a_cancelled_look_took_goes_to_who_waits(proxy, patient, topic):
+async def test_message_of_a_cancelled_receive_goes_to_a_waiting_receiver(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
     await until_asked(proxy)
     proxy.answer("ReceiveMessage", {"Messages": [{"ReceiptHandle": "h", "Body": "x"}]})
-    looking = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
+    receiving = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
     await asyncio.sleep(0)
-    looking.cancel()
+    receiving.cancel()
 
     async with asyncio.timeout(5):
         assert bodies_of(await waiting) == [b"x"]
 
 
 async def a_lease():
-    await asyncio.sleep(3)  # what `harmed` has: an answer is under way for as long
+    await asyncio.sleep(3)  # as long as the lease of `faulty`
 
 
-async def test_an_answer_that_comes_after_the_lease_is_left_to_others(proxy, harmed, topic):
-    await harmed.put(topic, [b"x"])
+async def test_message_received_after_its_lease_is_left_to_the_next_receiver(proxy, faulty, topic):
+    await faulty.put(topic, [b"x"])
     proxy.delay("ReceiveMessage", a_lease)
 
     async with asyncio.timeout(20):
-        (found,) = await harmed.receive(topic, limit=1, wait=20)
+        (found,) = await faulty.receive(topic, limit=1, wait=20)
 
     assert found.attempt == 2
 
 
-async def test_a_poll_that_is_repeated_has_leases_of_its_own(proxy, harmed, topic):
-    await harmed.put(topic, [b"x"])
+async def test_leases_of_a_repeated_poll_start_with_the_repetition(proxy, faulty, topic):
+    await faulty.put(topic, [b"x"])
     proxy.lose("ReceiveMessage", meanwhile=a_lease)
 
     async with asyncio.timeout(20):
-        (found,) = await harmed.receive(topic, limit=1, wait=20)
+        (found,) = await faulty.receive(topic, limit=1, wait=20)
 
-    assert found.attempt == 2  # the first was in the answer that was lost
-    await harmed.ack([found])
-    assert await harmed.stats(topic) == (0, 0, 0, 0)
+    assert found.attempt == 2  # the first attempt was in the lost response
+    await faulty.ack([found])
+    assert await faulty.stats(topic) == (0, 0, 0, 0)
 
 
 async def test_closing_ends_waits_and_leaves_no_task(proxied_url, proxy, topic):
@@ -193,7 +193,7 @@ async def test_closing_ends_waits_and_leaves_no_task(proxied_url, proxy, topic):
     assert {each for each in asyncio.all_tasks() - before if each.get_name().startswith("brrr")} == set()
 
 
-async def test_who_comes_while_a_backend_is_closed_is_refused_at_once(proxied_url, proxy, topic):
+async def test_receive_on_a_closing_backend_is_refused_at_once(proxied_url, proxy, topic):
     backend = brrr.open_backend(proxied_url())
     await backend.open()
     queue = backend.queue
@@ -215,7 +215,7 @@ async def test_who_comes_while_a_backend_is_closed_is_refused_at_once(proxied_ur
     assert polls(proxy) == polled
 
 
-async def test_every_client_is_closed_where_closing_one_fails(url):
+async def test_all_clients_are_closed_if_closing_one_fails(url):
     backend = brrr.open_backend(url)
     await backend.open()
     clients = list(backend._clients)
@@ -233,7 +233,7 @@ async def test_every_client_is_closed_where_closing_one_fails(url):
             client.check_open()
 
 
-async def test_a_topic_that_nobody_waits_on_is_forgotten(queue, topic):
+async def test_topic_without_receivers_is_forgotten(queue, topic):
     assert await queue.receive(topic, limit=1, wait=0) == []
     assert await queue.receive(topic, limit=1, wait=0.1) == []
     while queue._pollers._pollers:

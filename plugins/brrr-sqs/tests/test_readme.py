@@ -1,4 +1,4 @@
-"""What README.md promises is so."""
+"""README.md lists the options and permissions of the code."""
 
 import re
 from dataclasses import fields
@@ -11,11 +11,11 @@ from tests.support.readmes import options_of
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_every_option_is_in_its_table():
+def test_readme_lists_every_option():
     assert options_of(README) == {option.name for option in fields(SqsOptions)}
 
 
-async def test_the_permissions_that_it_lists_are_all_that_is_asked_for(proxy, proxied_url, topic):
+async def test_readme_lists_exactly_the_permissions_that_are_used(proxy, proxied_url, topic):
     policy = set(re.findall(r'"sqs:(\w+)"', README))
     await brrr.open_backend(proxied_url(topics=topic)).setup()
     async with brrr.open_backend(proxied_url()) as backend:
@@ -28,5 +28,5 @@ async def test_the_permissions_that_it_lists_are_all_that_is_asked_for(proxy, pr
         await queue.stats(topic)
         assert await queue.redrive(topic, limit=1) == 1
 
-    asked = {request.operation.removesuffix("Batch") for request in proxy.requests}
-    assert asked == policy
+    used = {request.operation.removesuffix("Batch") for request in proxy.requests}
+    assert used == policy

@@ -1,4 +1,4 @@
-"""Settling: whole where it is cancelled, not twice, by the holder alone, and as long as SQS lets a message be held."""
+"""Settling: completed despite cancellation, done once, only by the holder, and within SQS' limit on leases."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ TURNS = (0, 1, 2, 3, 4, 6, 9, 15, 40, 100)
 
 
 async def one(queue, topic, body=b"x"):
-    """A message that was put and received."""
+    """Put and receive a message."""
     await queue.put(topic, [body])
     async with asyncio.timeout(10):
         (found,) = await queue.receive(topic, limit=1, wait=8)
@@ -27,40 +27,40 @@ async def cancelled(settling, turns):
 
 
 @pytest.mark.parametrize("turns", TURNS)
-async def test_a_release_that_is_cancelled_and_done_again_is_asked_for_once(proxy, harmed, topic, turns):
-    held = await one(harmed, topic)
+async def test_cancelled_and_repeated_release_sends_one_request(proxy, faulty, topic, turns):
+    held = await one(faulty, topic)
 
-    await cancelled(harmed.release([held]), turns)
-    await harmed.release([held])
+    await cancelled(faulty.release([held]), turns)
+    await faulty.release([held])
 
     assert proxy.asked("ChangeMessageVisibilityBatch") == 1
-    async with asyncio.timeout(2.5):  # at once, and not when the lease is over
-        assert [each.attempt for each in await harmed.receive(topic, limit=1, wait=8)] == [2]
+    async with asyncio.timeout(2.5):  # at once, not after the lease
+        assert [each.attempt for each in await faulty.receive(topic, limit=1, wait=8)] == [2]
 
 
 @pytest.mark.parametrize("turns", TURNS)
-async def test_an_ack_that_is_cancelled_and_done_again_is_asked_for_once(proxy, harmed, topic, turns):
-    held = await one(harmed, topic)
+async def test_cancelled_and_repeated_ack_sends_one_request(proxy, faulty, topic, turns):
+    held = await one(faulty, topic)
 
-    await cancelled(harmed.ack([held]), turns)
-    await harmed.ack([held])
+    await cancelled(faulty.ack([held]), turns)
+    await faulty.ack([held])
 
     assert proxy.asked("DeleteMessageBatch") == 1
-    assert await harmed.stats(topic) == (0, 0, 0, 0)
+    assert await faulty.stats(topic) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("turns", TURNS)
-async def test_a_bury_that_is_cancelled_and_done_again_leaves_one_letter(harmed, topic, turns):
-    held = await one(harmed, topic)
+async def test_cancelled_and_repeated_bury_leaves_one_letter(faulty, topic, turns):
+    held = await one(faulty, topic)
 
-    await cancelled(harmed.bury(held, "enough"), turns)
-    await harmed.bury(held, "enough")
+    await cancelled(faulty.bury(held, "enough"), turns)
+    await faulty.bury(held, "enough")
 
-    assert [each.reason for each in await harmed.dead(topic, limit=9)] == ["enough"]
-    assert await harmed.stats(topic) == (0, 0, 0, 1)
+    assert [each.reason for each in await faulty.dead(topic, limit=9)] == ["enough"]
+    assert await faulty.stats(topic) == (0, 0, 0, 1)
 
 
-async def test_a_bury_whose_delete_failed_is_done_again_without_a_second_letter(proxy, proxied_url, topic):
+async def test_repeated_bury_after_a_failed_delete_sends_no_second_letter(proxy, proxied_url, topic):
     async with brrr.open_backend(proxied_url(retry_for="300ms")) as backend:
         held = await one(backend.queue, topic)
         proxy.refuse("DeleteMessageBatch", "AccessDenied")
@@ -72,22 +72,22 @@ async def test_a_bury_whose_delete_failed_is_done_again_without_a_second_letter(
         assert await backend.queue.stats(topic) == (0, 0, 0, 1)
 
 
-async def test_a_bury_whose_letter_is_refused_keeps_the_message(proxy, harmed, topic):
-    held = await one(harmed, topic)
+async def test_bury_with_a_refused_letter_keeps_the_message(proxy, faulty, topic):
+    held = await one(faulty, topic)
     proxy.refuse("SendMessageBatch", "AccessDenied")
     with pytest.raises(BackendError, match="does not permit"):
-        await harmed.bury(held, "enough")
+        await faulty.bury(held, "enough")
 
     assert proxy.asked("DeleteMessageBatch") == 0
-    await harmed.release([held])
-    assert (await harmed.stats(topic)).dead == 0
+    await faulty.release([held])
+    assert (await faulty.stats(topic)).dead == 0
 
 
-async def test_a_release_waits_for_an_extension_that_would_hide_the_message_again(proxy, harmed, topic):
-    held = await one(harmed, topic)
-    extending = asyncio.create_task(harmed.extend([held]))
+async def test_release_waits_for_a_running_extension(proxy, faulty, topic):
+    held = await one(faulty, topic)
+    extending = asyncio.create_task(faulty.extend([held]))
     await asyncio.sleep(0)
-    await harmed.release([held])
+    await faulty.release([held])
     await extending
 
     seconds = [
@@ -99,16 +99,16 @@ async def test_a_release_waits_for_an_extension_that_would_hide_the_message_agai
     assert seconds == [3, 0]
 
 
-async def test_what_is_being_settled_is_not_extended(proxy, harmed, topic):
-    held = await one(harmed, topic)
-    acking = asyncio.create_task(harmed.ack([held]))
+async def test_delivery_that_is_being_settled_is_not_extended(proxy, faulty, topic):
+    held = await one(faulty, topic)
+    acking = asyncio.create_task(faulty.ack([held]))
     await asyncio.sleep(0)
-    await harmed.extend([held])
+    await faulty.extend([held])
     await acking
     assert proxy.asked("ChangeMessageVisibilityBatch") == 0
 
 
-async def test_a_lease_that_has_run_out_settles_nothing(proxied_url, proxy, topic):
+async def test_expired_lease_settles_nothing(proxied_url, proxy, topic):
     async with brrr.open_backend(proxied_url(lease="1s")) as backend:
         queue = backend.queue
         stale = await one(queue, topic)
@@ -124,33 +124,33 @@ async def test_a_lease_that_has_run_out_settles_nothing(proxied_url, proxy, topi
 
 
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "AWS.SimpleQueueService.MessageNotInflight"])
-async def test_a_receipt_that_sqs_does_not_know_any_more_is_no_error(proxy, harmed, topic, code):
-    one_held, other = await one(harmed, topic), await one(harmed, topic)
+async def test_receipt_that_sqs_no_longer_knows_is_ignored(proxy, faulty, topic, code):
+    one_held, other = await one(faulty, topic), await one(faulty, topic)
     proxy.fail_entries("ChangeMessageVisibilityBatch", code, sender=True)
     proxy.fail_entries("DeleteMessageBatch", code, sender=True)
 
-    await harmed.extend([one_held, other])
-    await harmed.ack([one_held, other])
+    await faulty.extend([one_held, other])
+    await faulty.ack([one_held, other])
 
     assert proxy.asked("DeleteMessageBatch") == 1
 
 
-async def test_deliveries_that_stand_twice_in_a_batch_are_settled_once(harmed, topic):
-    held = await one(harmed, topic)
-    await harmed.ack([held, held, held])
-    assert await harmed.stats(topic) == (0, 0, 0, 0)
+async def test_repeated_delivery_in_a_batch_is_settled_once(faulty, topic):
+    held = await one(faulty, topic)
+    await faulty.ack([held, held, held])
+    assert await faulty.stats(topic) == (0, 0, 0, 0)
 
 
-async def test_topics_of_one_batch_are_settled_each_and_one_that_fails_does_not_keep_the_others(proxy, harmed, topic):
-    mine, theirs = await one(harmed, topic), await one(harmed, f"{topic}-other")
+async def test_failure_of_one_topic_does_not_stop_the_others(proxy, faulty, topic):
+    mine, theirs = await one(faulty, topic), await one(faulty, f"{topic}-other")
     proxy.refuse("DeleteMessageBatch", "AccessDenied")
 
     with pytest.raises(BackendError, match="does not permit"):
-        await harmed.ack([mine, theirs])
+        await faulty.ack([mine, theirs])
 
-    assert await harmed.stats(f"{topic}-other") == (0, 0, 0, 0)
-    await harmed.ack([mine])
-    assert await harmed.stats(topic) == (0, 0, 0, 0)
+    assert await faulty.stats(f"{topic}-other") == (0, 0, 0, 0)
+    await faulty.ack([mine])
+    assert await faulty.stats(topic) == (0, 0, 0, 0)
 
 
 async def test_receipts_of_another_backend_are_stale(queue, topic):
@@ -161,23 +161,23 @@ async def test_receipts_of_another_backend_are_stale(queue, topic):
     assert await queue.stats(topic) == (0, 0, 0, 0)
 
 
-async def test_a_message_is_held_for_twelve_hours_at_most_and_that_is_told(proxy, harmed, topic):
-    held, other = await one(harmed, topic), await one(harmed, topic)
-    held.receipt.begun -= 12 * 3600 - 2  # so long ago it was received
+async def test_extending_beyond_12_hours_raises_an_error(proxy, faulty, topic):
+    held, other = await one(faulty, topic), await one(faulty, topic)
+    held.receipt.begun -= 12 * 3600 - 2  # as if it was received so long ago
 
     with pytest.raises(BackendError, match="held for almost twelve hours"):
-        await harmed.extend([held, other])
+        await faulty.extend([held, other])
 
     (asked,) = [each for each in proxy.requests if each.operation == "ChangeMessageVisibilityBatch"]
     assert sorted(entry["VisibilityTimeout"] for entry in asked.parameters["Entries"]) == [1, 3]
 
 
-async def test_what_is_being_settled_when_the_backend_is_closed_is_settled(proxied_url, proxy, topic, queue, url):
+async def test_closing_completes_a_cancelled_settlement(proxied_url, proxy, topic, queue, url):
     async with brrr.open_backend(url) as backend:
         held = await one(backend.queue, topic)
         task = asyncio.create_task(backend.queue.release([held]))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
-    async with asyncio.timeout(10):  # a lease is a minute
+    async with asyncio.timeout(10):  # the lease is a minute
         assert [each.attempt for each in await queue.receive(topic, limit=1, wait=9)] == [2]

@@ -1,1 +1,1 @@
-"""brrr's queue on Amazon SQS."""
+"""Queue of brrr on Amazon SQS."""

@@ -1,8 +1,7 @@
-"""Bodies as SQS carries them: text where it is text that survives, base64 with an attribute where it is not.
+"""Encoding of message bodies: as text if SQS transmits it unchanged, otherwise as base64 with an attribute.
 
-A message of SQS is text of the characters of XML 1.0, of at least one. What else it is sent it refuses, or replaces by
-U+FFFD without a word. A carriage return is allowed, and becomes a line feed on its way through XML to clients of the
-older protocol.
+An SQS message is a non-empty text of XML 1.0 characters. SQS refuses other characters, or silently replaces them by
+U+FFFD. It allows a carriage return, but turns it into a line feed for clients of its older XML protocol.
 """
 
 import re
@@ -13,54 +12,54 @@ from typing import Any, Final, TypeAlias
 
 __all__ = [
     "MAX_BODY",
-    "MESSAGE_LIMIT",
+    "MAX_MESSAGE_BYTES",
     "Attributes",
-    "carried",
-    "number",
-    "read_body",
-    "read_number",
-    "read_text",
-    "size",
-    "text",
+    "decode_body",
+    "encode_body",
+    "message_size",
+    "number_attribute",
+    "number_of",
+    "text_attribute",
+    "text_of",
 ]
 
 Attributes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Message attributes, as SQS has them: a name, and a dict with `DataType` and the value."""
+"""Message attributes of SQS: for each name, a dict with `DataType` and the value."""
 
-MESSAGE_LIMIT: Final = 1024 * 1024
-"""Bytes of a message, its attributes' names, types and values included (SQS since August 2025)."""
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""Largest message, with the names, types and values of its attributes (SQS since August 2025)."""
 
-OWN_ROOM: Final = 16 * 1024
-"""Bytes that are kept for attributes: of a dead letter, its reason."""
+ATTRIBUTES_BYTES: Final = 16 * 1024
+"""Bytes reserved for attributes, such as the reason of a dead letter."""
 
-MAX_BODY: Final = (MESSAGE_LIMIT - OWN_ROOM) // 4 * 3
-"""The largest body, in bytes: 756 KiB, which are 1,008 KiB in base64."""
+MAX_BODY: Final = (MAX_MESSAGE_BYTES - ATTRIBUTES_BYTES) // 4 * 3
+"""Largest body, in bytes: 756 KiB, which take 1,008 KiB as base64."""
 
 ENCODING: Final = "brrr.encoding"
 BASE64: Final = "base64"
 
-FOREIGN: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What is not in a text that survives."""
+UNSAFE: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that SQS does not transmit unchanged."""
 
 
-def carried(body: bytes) -> tuple[str, dict[str, dict[str, Any]]]:
-    """A body as a message's text, and the attributes that say how to read it."""
+def encode_body(body: bytes) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Return the text of a message for a body, and the attributes that say how to decode it."""
     try:
-        as_text = body.decode()
+        encoded = body.decode()
     except UnicodeDecodeError:
-        as_text = ""
-    if as_text and not FOREIGN.search(as_text):
-        return as_text, {}
-    # An empty text is refused, and the base64 of nothing is empty: that is written as padding alone.
+        encoded = ""
+    if encoded and not UNSAFE.search(encoded):
+        return encoded, {}
+    # SQS refuses an empty text, and the base64 of an empty body is empty. It is written as a single `=`.
     return b64encode(body).decode() or "=", {ENCODING: {"DataType": "String", "StringValue": BASE64}}
 
 
-def read_body(as_text: str, attributes: Attributes) -> bytes:
-    """The body of a message. One that others put, and that says wrongly that it is base64, is its text."""
-    plain = as_text.encode(errors="surrogatepass")
-    if read_text(attributes, ENCODING) != BASE64:
+def decode_body(encoded: str, attributes: Attributes) -> bytes:
+    """Return the body of a message, or its text if it claims to be base64 but is not."""
+    plain = encoded.encode(errors="surrogatepass")
+    if text_of(attributes, ENCODING) != BASE64:
         return plain
-    if as_text == "=":
+    if encoded == "=":
         return b""
     try:
         return b64decode(plain, validate=True)
@@ -68,22 +67,22 @@ def read_body(as_text: str, attributes: Attributes) -> bytes:
         return plain
 
 
-def number(value: float) -> dict[str, Any]:
-    """An attribute that is a number."""
+def number_attribute(value: float) -> dict[str, Any]:
+    """Return an attribute with a number."""
     return {"DataType": "Number", "StringValue": f"{value:.6f}".rstrip("0").rstrip(".")}
 
 
-def text(value: str) -> dict[str, Any] | None:
-    """An attribute that is any text but the empty one, which SQS has no attribute for."""
+def text_attribute(value: str) -> dict[str, Any] | None:
+    """Return an attribute with a text, or None for an empty text, which SQS does not allow."""
     if not value:
         return None
-    if FOREIGN.search(value):
+    if UNSAFE.search(value):
         return {"DataType": "Binary", "BinaryValue": value.encode(errors="backslashreplace")}
     return {"DataType": "String", "StringValue": value}
 
 
-def read_text(attributes: Attributes, name: str) -> str:
-    """The text of an attribute, empty where there is none."""
+def text_of(attributes: Attributes, name: str) -> str:
+    """Return the text of an attribute, or an empty text if it is missing."""
     found = attributes.get(name)
     if found is None:
         return ""
@@ -91,17 +90,17 @@ def read_text(attributes: Attributes, name: str) -> str:
     return str(found.get("StringValue", "")) if binary is None else bytes(binary).decode(errors="replace")
 
 
-def read_number(attributes: Attributes, name: str) -> float:
-    """The number of an attribute, 0 where there is none, or something else."""
+def number_of(attributes: Attributes, name: str) -> float:
+    """Return the number of an attribute, or 0 if it is missing or not a number."""
     try:
-        return float(read_text(attributes, name) or 0)
+        return float(text_of(attributes, name) or 0)
     except ValueError:
         return 0.0
 
 
-def size(as_text: str, attributes: Attributes) -> int:
-    """The bytes that SQS counts of a message."""
-    total = len(as_text.encode(errors="surrogatepass"))
+def message_size(encoded: str, attributes: Attributes) -> int:
+    """Return the bytes that SQS counts for a message."""
+    total = len(encoded.encode(errors="surrogatepass"))
     for name, value in attributes.items():
         total += len(name) + len(value["DataType"])
         total += len(value.get("BinaryValue") or value["StringValue"].encode())

@@ -1,4 +1,4 @@
-"""What brrr-sqs says of itself, without importing a client library."""
+"""Manifest of brrr-sqs. This module imports no client library."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ __all__ = ["MANIFEST"]
 MANIFEST: Final = BackendManifest(
     contract=1,
     schemes=("sqs",),
-    summary="queue on Amazon SQS, two queues a topic",
+    summary="queue on Amazon SQS, two queues per topic",
     example="sqs://brrr?region=eu-west-1",
     backend="brrr_sqs.backend:SqsBackend",
     options=SqsOptions,

@@ -1,11 +1,11 @@
-"""Messages as this queue sends and receives them, and the receipts of those that it holds.
+"""Messages that this queue sends and receives, and the receipts of its deliveries.
 
-Beside its body a message has attributes, all of them brrr's own:
+A message has its body and these attributes:
 
-    brrr.encoding   how the body is written (`bodies`)
-    brrr.due        unix seconds before which it is not to be run, where SQS cannot delay it for so long
-    brrr.attempts   its deliveries before it was sent anew
-    brrr.attempt, brrr.buried, brrr.reason    of a dead letter: in which attempt, when (unix seconds), and why
+    brrr.encoding   encoding of the body (`bodies`)
+    brrr.due        end of a delay that is longer than SQS can delay a message, in unix seconds
+    brrr.attempts   number of deliveries before the message was sent again
+    brrr.attempt, brrr.buried, brrr.reason    attempt, time (unix seconds) and reason of a dead letter
 """
 
 import asyncio
@@ -16,13 +16,32 @@ from math import ceil
 from typing import Any, Final, NamedTuple
 
 from brrr_core.backend import DeadLetter, Delivery
-from brrr_sqs.batches import Entry
-from brrr_sqs.bodies import MESSAGE_LIMIT, Attributes, carried, number, read_body, read_number, read_text, size, text
+from brrr_sqs.bodies import (
+    MAX_MESSAGE_BYTES,
+    Attributes,
+    decode_body,
+    encode_body,
+    message_size,
+    number_attribute,
+    number_of,
+    text_attribute,
+    text_of,
+)
+from brrr_sqs.entry_batches import Entry
 
-__all__ = ["LONGEST_DELAY", "RECEIVED", "Receipt", "Received", "dead_letter", "letter", "message", "received"]
+__all__ = [
+    "MAX_DELAY_SECONDS",
+    "RECEIVE_PARAMETERS",
+    "Receipt",
+    "Received",
+    "dead_letter_entry",
+    "message_entry",
+    "parse_dead_letter",
+    "parse_message",
+]
 
-LONGEST_DELAY: Final = 900
-"""Seconds that SQS delays a new message at most."""
+MAX_DELAY_SECONDS: Final = 900
+"""Longest delay that SQS supports for a new message."""
 
 DUE: Final = "brrr.due"
 ATTEMPTS: Final = "brrr.attempts"
@@ -30,26 +49,26 @@ ATTEMPT: Final = "brrr.attempt"
 BURIED: Final = "brrr.buried"
 REASON: Final = "brrr.reason"
 
-RECEIVED: Final[Mapping[str, object]] = {
+RECEIVE_PARAMETERS: Final[Mapping[str, object]] = {
     "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
     "MessageAttributeNames": ["brrr.*"],
 }
-"""What a receive asks for."""
+"""Parameters of every receive."""
 
-ROOM: Final = 256
-"""Bytes of a dead letter's attributes but for the text of its reason."""
+OVERHEAD_BYTES: Final = 256
+"""Bytes of a dead letter's attributes, without the text of its reason."""
 
 
 class Receipt:
-    """One delivery, as this process knows it.
+    """Receipt of one delivery, with its state in this process.
 
     Attributes:
-        handle: SQS' name of it.
-        begun: When it was received or a little before, by the loop's clock.
-        until: When its lease ends, or a little before.
-        settled: Whether it was acked, given back or buried.
-        moved: Whether what takes its place was sent, so that it has only to be deleted.
-        busy: What is being done with it, if anything.
+        handle: SQS' receipt handle.
+        begun: Loop time at or shortly before the receipt.
+        until: Loop time at or shortly before the end of its lease.
+        settled: Whether it was acknowledged, released or buried.
+        moved: Whether its replacement was sent, so that only its deletion is left.
+        busy: The task that settles or extends it, if any.
     """
 
     __slots__ = ("begun", "busy", "handle", "moved", "settled", "until")
@@ -63,72 +82,72 @@ class Receipt:
         self.busy: Task[None] | None = None
 
     def held(self) -> bool:
-        """Whether the message is its holder's now, and to be settled."""
+        """Whether the lease is still valid and the delivery is not settled."""
         return not self.settled and asyncio.get_running_loop().time() < self.until
 
 
 class Received(NamedTuple):
-    """A delivery, and when it is due, in unix seconds; 0 where it is due anyway."""
+    """Delivery, its receipt, and the end of its delay in unix seconds (0 without a delay)."""
 
     delivery: Delivery
     receipt: Receipt
     due: float
 
 
-def received(topic: str, found: Mapping[str, Any], *, begun: float, lease: float) -> Received:
-    """What a receive gave that was asked for at `begun`."""
+def parse_message(topic: str, found: Mapping[str, Any], *, begun: float, lease: float) -> Received:
+    """Return the delivery in a message that was received by a request of time `begun`."""
     attributes: Attributes = found.get("MessageAttributes", {})
-    before = int(read_number(attributes, ATTEMPTS))
+    before = int(number_of(attributes, ATTEMPTS))
     attempt = before + int(found.get("Attributes", {}).get("ApproximateReceiveCount", 1))
     receipt = Receipt(found["ReceiptHandle"], begun=begun, until=begun + lease)
-    delivery = Delivery(topic, read_body(found["Body"], attributes), receipt, attempt)
-    return Received(delivery, receipt, read_number(attributes, DUE))
+    delivery = Delivery(topic, decode_body(found["Body"], attributes), receipt, attempt)
+    return Received(delivery, receipt, number_of(attributes, DUE))
 
 
-def message(body: bytes, *, delay: float = 0, attempts: int = 0) -> Entry:
-    """A message to be sent, that is due after `delay` seconds."""
-    as_text, attributes = carried(body)
-    if delay > LONGEST_DELAY:
-        attributes[DUE] = number(time.time() + delay)
+def message_entry(body: bytes, *, delay: float = 0, attempts: int = 0) -> Entry:
+    """Return the entry that sends a message, due after `delay` seconds."""
+    encoded, attributes = encode_body(body)
+    if delay > MAX_DELAY_SECONDS:
+        attributes[DUE] = number_attribute(time.time() + delay)
     if attempts:
-        attributes[ATTEMPTS] = number(attempts)
-    # Always said, as a queue of the user's own may delay what says nothing.
-    return _entry(as_text, attributes, min(LONGEST_DELAY, ceil(delay)))
+        attributes[ATTEMPTS] = number_attribute(attempts)
+    # Always set the delay: a queue of the user's own may have another default.
+    return _entry(encoded, attributes, min(MAX_DELAY_SECONDS, ceil(delay)))
 
 
-def letter(delivery: Delivery, reason: str) -> Entry:
-    """The dead letter of a message. What a message has no room for of the reason is cut off."""
-    as_text, attributes = carried(delivery.body)
-    attributes[ATTEMPT] = number(delivery.attempt)
-    attributes[BURIED] = number(time.time())
-    why = text(_cut(reason, MESSAGE_LIMIT - size(as_text, attributes) - ROOM))
+def dead_letter_entry(delivery: Delivery, reason: str) -> Entry:
+    """Return the entry that sends a dead letter. The reason is cut to the space that the body leaves."""
+    encoded, attributes = encode_body(delivery.body)
+    attributes[ATTEMPT] = number_attribute(delivery.attempt)
+    attributes[BURIED] = number_attribute(time.time())
+    why = text_attribute(_cut(reason, MAX_MESSAGE_BYTES - message_size(encoded, attributes) - OVERHEAD_BYTES))
     if why is not None:
         attributes[REASON] = why
-    return _entry(as_text, attributes, 0)
+    return _entry(encoded, attributes, 0)
 
 
-def dead_letter(topic: str, found: Mapping[str, Any]) -> DeadLetter:
-    """The dead letter that a message is."""
+def parse_dead_letter(topic: str, found: Mapping[str, Any]) -> DeadLetter:
+    """Return the dead letter in a message."""
     attributes: Attributes = found.get("MessageAttributes", {})
     return DeadLetter(
         topic,
-        read_body(found["Body"], attributes),
-        read_text(attributes, REASON),
-        int(read_number(attributes, ATTEMPT)),
-        read_number(attributes, BURIED),
+        decode_body(found["Body"], attributes),
+        text_of(attributes, REASON),
+        int(number_of(attributes, ATTEMPT)),
+        number_of(attributes, BURIED),
     )
 
 
-def _entry(as_text: str, attributes: dict[str, dict[str, Any]], delay: int) -> Entry:
-    entry: dict[str, Any] = {"MessageBody": as_text, "DelaySeconds": delay}
+def _entry(encoded: str, attributes: dict[str, dict[str, Any]], delay: int) -> Entry:
+    entry: dict[str, Any] = {"MessageBody": encoded, "DelaySeconds": delay}
     if attributes:
         entry["MessageAttributes"] = attributes
     return entry
 
 
-def _cut(reason: str, room: int) -> str:
+def _cut(reason: str, max_bytes: int) -> str:
     whole = reason.encode(errors="backslashreplace")
-    if len(whole) <= room:
+    if len(whole) <= max_bytes:
         return reason
-    told = f"\n… and {len(whole) - room} bytes more, which the message had no room for"
-    return whole[: room - len(told.encode())].decode(errors="ignore") + told
+    note = f"\n… and {len(whole) - max_bytes} more bytes, which did not fit into the message"
+    return whole[: max_bytes - len(note.encode())].decode(errors="ignore") + note

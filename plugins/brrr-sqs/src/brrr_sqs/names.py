@@ -1,8 +1,8 @@
-"""Names of queues: which two a topic has, so that no two topics of no two prefixes share one.
+"""Names of the two queues of a topic. Different topics, or prefixes, never share a queue.
 
-SQS takes 80 letters, digits, hyphens and underscores. A name is `PREFIX__TOPIC`, and `PREFIX__TOPIC__dead` for the dead
-letters. What a name cannot hold of a topic is escaped as `_xHH` for each byte; an underscore stays one where it begins
-no escape. Two underscores in a row stand in no prefix and in no escaped topic: they are what separates the parts.
+SQS allows 80 letters, digits, hyphens and underscores. A name is `PREFIX__TOPIC`, and `PREFIX__TOPIC__dead` for the
+dead letters. Other characters of a topic are escaped as `_xHH` per byte; an underscore stays as it is unless it looks
+like the start of an escape. Prefixes and escaped topics never contain `__`, which separates the parts.
 """
 
 import re
@@ -12,20 +12,20 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.checks import check_topic
 
-__all__ = ["LONGEST_PREFIX", "PREFIX", "Names", "names_of"]
+__all__ = ["MAX_PREFIX_CHARS", "PREFIX", "Names", "names_of"]
 
-LONGEST: Final = 80
-"""Characters of a queue's name (SQS' limits)."""
+MAX_NAME_CHARS: Final = 80
+"""Longest name that SQS allows."""
 
-LONGEST_PREFIX: Final = 30
-"""Characters of a prefix, so that what follows can be told apart."""
+MAX_PREFIX_CHARS: Final = 30
+"""Longest prefix. It leaves room for the topic."""
 
 PREFIX: Final = re.compile(r"(?!.*__)[A-Za-z0-9-](?:[A-Za-z0-9_-]*[A-Za-z0-9-])?")
-"""A prefix: what a queue's name may hold, without two underscores in a row, or one at an end."""
+"""Valid prefixes: the characters of a queue name, without `__`, and without `_` at either end."""
 
 DEAD: Final = "__dead"
-HASH_LENGTH: Final = 26
-"""Characters of the hash of a topic that is too long: 130 bits."""
+HASH_CHARS: Final = 26
+"""Length of the hash in the name of a long topic: 130 bits."""
 
 UNSAFE: Final = re.compile(r"_(?![A-Za-wyz0-9-])|[^A-Za-z0-9_-]")
 
@@ -38,19 +38,17 @@ class Names(NamedTuple):
 
 
 def names_of(prefix: str, topic: str) -> Names:
-    """The queues of a topic.
-
-    A topic whose name would be too long has its beginning, and a hash of all of it.
+    """Return the names of a topic's queues. A long topic is cut, and gets a hash of the whole topic.
 
     Raises:
         ArgumentError: The topic is empty.
     """
     check_topic(topic)
-    room = LONGEST - len(prefix) - len("__") - len(DEAD)
+    max_topic_chars = MAX_NAME_CHARS - len(prefix) - len("__") - len(DEAD)
     escaped = UNSAFE.sub(_escape, topic)
-    if len(escaped) > room:
-        digest = b32encode(sha256(topic.encode(errors="surrogatepass")).digest()).decode().lower()[:HASH_LENGTH]
-        escaped = f"{escaped[: room - HASH_LENGTH - 2].rstrip('_')}__{digest}"
+    if len(escaped) > max_topic_chars:
+        digest = b32encode(sha256(topic.encode(errors="surrogatepass")).digest()).decode().lower()[:HASH_CHARS]
+        escaped = f"{escaped[: max_topic_chars - HASH_CHARS - 2].rstrip('_')}__{digest}"
     main = f"{prefix}__{escaped}"
     return Names(main, main + DEAD)
 

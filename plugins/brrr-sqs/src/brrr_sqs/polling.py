@@ -1,8 +1,8 @@
-"""How receivers wait: all those of one topic and process together, by one long poll after the other.
+"""Receiving: all receivers of one topic in a process share one long poll after the other.
 
-SQS hides a message from when it answers a poll, and the answer may be on its way for as long as the poll waits. A
-lease is therefore counted here from before the poll was sent, and a poll waits for a third of a lease at most. What an
-answer holds for a receiver that is gone goes to the next one, or is given back.
+SQS hides a message from the moment it responds, and the response may take as long as the poll waits. So the lease is
+counted from before the poll was sent, and a poll waits for at most a third of a lease. Messages for a receiver that
+has gone are passed to the next one, or released.
 """
 
 import asyncio
@@ -18,39 +18,39 @@ from brrr_aws.client import AwsClient
 from brrr_aws.errors import closed_error
 from brrr_core.backend import Delivery
 from brrr_core.errors import BackendError
-from brrr_sqs.messages import RECEIVED, Received, received
+from brrr_sqs.messages import RECEIVE_PARAMETERS, Received, parse_message
 from brrr_sqs.names import names_of
-from brrr_sqs.owned import outcome
 from brrr_sqs.queues import Queues
 from brrr_sqs.settling import Settling
+from brrr_sqs.task_registry import result_of
 
-__all__ = ["LONGEST_POLL", "Poller", "Pollers"]
+__all__ = ["MAX_POLL_SECONDS", "Poller", "Pollers"]
 
-LONGEST_POLL: Final = 20
-"""Seconds that one request of SQS waits at most."""
+MAX_POLL_SECONDS: Final = 20
+"""Longest wait of one SQS request."""
 
-MOST: Final = 10
-"""Messages that one request gives at most."""
+MESSAGES_PER_REQUEST: Final = 10
+"""Most messages in one response."""
 
-WIDEST: Final = 9
-"""Polls that follow a full one side by side at most."""
+MAX_PARALLEL_POLLS: Final = 9
+"""Most concurrent polls after a full one."""
 
-SHORT: Final = 0.25
-"""Seconds between polls that do not wait, at most: SQS waits whole seconds only."""
+SHORT_POLL_INTERVAL: Final = 0.25
+"""Most seconds between polls that do not wait. SQS waits only for whole seconds."""
 
 SLACK: Final = 0.1
-"""Seconds by which a poll may end after its receiver's wait: a wait of 20 s is one poll of 20 s, and not of 19."""
+"""Seconds by which a poll may outlast its receiver's wait, so that a wait of 20 s is one poll of 20 s, not 19 s."""
 
 
-class _Attempts(Backoff):
-    """The waits between attempts of one poll, which say when the last one began: its leases are counted from then."""
+class _PollBackoff(Backoff):
+    """Pauses between the attempts of one poll, with the start of the last attempt, from which leases count."""
 
-    def __init__(self, waits: Backoff) -> None:
-        self._waits = waits
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
         self.begun = asyncio.get_running_loop().time()
 
     async def pause(self) -> bool:
-        again = await self._waits.pause()
+        again = await self._backoff.pause()
         self.begun = asyncio.get_running_loop().time()
         return again
 
@@ -63,15 +63,15 @@ class _Waiter:
 
 
 class Poller:
-    """The receivers of one topic.
+    """Receivers of one topic.
 
     Args:
         topic: The topic.
-        queues: Asks SQS.
-        polls: The client for polls, whose answers take long.
-        settling: Gives back what nobody takes.
-        prefix: What the queues' names begin with.
-        lease: Seconds of a lease.
+        queues: Sends requests to SQS.
+        polls: The client for polls, whose responses take long.
+        settling: Releases messages without a receiver.
+        prefix: Prefix of the queues' names.
+        lease: Lease in seconds.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Poller:
         self._polls = polls
         self._settling = settling
         self._lease = lease
-        self._longest = min(LONGEST_POLL, int(lease / 3))
-        self._pace = min(SHORT, lease / 10)
+        self._longest = min(MAX_POLL_SECONDS, int(lease / 3))
+        self._pace = min(SHORT_POLL_INTERVAL, lease / 10)
         self._width = 1
         self._waiting: deque[_Waiter] = deque()
         self._task: Task[None] | None = None
@@ -93,20 +93,20 @@ class Poller:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits, and no poll is under way."""
+        """Whether no receiver waits and no poll is running."""
         return not self._waiting and self._task is None
 
-    async def look(self, limit: int) -> list[Delivery]:
-        """What is there now."""
-        task = self._queues.owned.start(self._fetch(limit, 0), "brrr looks at a topic")
+    async def poll_once(self, limit: int) -> list[Delivery]:
+        """Return the messages that are ready now."""
+        task = self._queues.tasks.start(self._fetch(limit, 0), "brrr polls a topic once")
         try:
-            return await outcome(task)
+            return await result_of(task)
         except CancelledError:
             task.add_done_callback(self._hand_on_result)
             raise
 
     async def wait(self, limit: int, wait: float) -> list[Delivery]:
-        """What is there within `wait` seconds."""
+        """Return the messages that become ready within `wait` seconds."""
         now = self._loop.time()
         waiter = _Waiter(limit, now + wait, self._loop.create_future())
         self._waiting.append(waiter)
@@ -125,24 +125,24 @@ class Poller:
                 self._waiting.remove(waiter)
 
     def hand_on(self, deliveries: Sequence[Delivery]) -> None:
-        """Give deliveries to those who wait, and back to the queue what is left over."""
+        """Pass deliveries to the waiting receivers, and release the rest."""
         rest = list(deliveries)
         while rest and self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.result.done():
                 waiter.result.set_result(rest[: waiter.limit])
                 rest = rest[waiter.limit :]
-        self._settling.give_back(rest)
+        self._settling.release_later(rest)
 
     def close(self) -> None:
-        """End every wait with `BackendClosedError`, and the poll that is under way."""
+        """End all waits with `BackendClosedError`, and cancel the running poll."""
         self._fail(closed_error())
         if self._task is not None:
             self._task.cancel()
 
     def _start(self) -> None:
         if self._task is None:
-            self._task = self._queues.owned.start(self._run(), "brrr waits for a topic")
+            self._task = self._queues.tasks.start(self._run(), "brrr waits for a topic")
             self._task.add_done_callback(self._ended)
 
     def _ended(self, task: "Task[None]") -> None:
@@ -150,10 +150,10 @@ class Poller:
         if task.cancelled():
             self._fail(closed_error())
         elif self._waiting:
-            self._start()  # somebody came in the turn in which it ended
+            self._start()  # a receiver came in the turn in which the task ended
 
     async def _run(self) -> None:
-        """Poll as long as somebody waits."""
+        """Poll as long as a receiver waits."""
         while self._waiting:
             now = self._loop.time()
             left = max(each.deadline for each in self._waiting) - now
@@ -175,7 +175,7 @@ class Poller:
                 await asyncio.sleep(min(self._pace, min(each.deadline for each in self._waiting) - now))
 
     def _give_up(self, waiter: _Waiter) -> None:
-        """A receiver's wait is over. It still waits for a poll that ends as late as that."""
+        """End a receiver's wait, unless the running poll ends at about the same time."""
         if self._task is not None and self._ends and self._ends <= waiter.deadline + 2 * SLACK:
             return
         if not waiter.result.done():
@@ -194,49 +194,52 @@ class Poller:
             self.hand_on(task.result())
 
     async def _fetch(self, wanted: int, seconds: int) -> list[Delivery]:
-        """One poll, and where it gives as many as it can, more of them that do not wait."""
-        found = await self._poll(min(wanted, MOST), seconds)
-        full = len(found) == MOST
+        """Poll once. If the response is full, poll more without waiting, up to `wanted` messages."""
+        found = await self._poll(min(wanted, MESSAGES_PER_REQUEST), seconds)
+        full = len(found) == MESSAGES_PER_REQUEST
         while full and len(found) < wanted:
-            asked = min(self._width, -(-(wanted - len(found)) // MOST))
-            sizes = [min(MOST, wanted - len(found) - MOST * place) for place in range(asked)]
-            tasks = [self._queues.owned.start(self._poll(each, 0), "brrr takes more of a topic") for each in sizes]
+            count = min(self._width, -(-(wanted - len(found)) // MESSAGES_PER_REQUEST))
+            sizes = [
+                min(MESSAGES_PER_REQUEST, wanted - len(found) - MESSAGES_PER_REQUEST * number)
+                for number in range(count)
+            ]
+            tasks = [self._queues.tasks.start(self._poll(each, 0), "brrr polls more of a topic") for each in sizes]
             try:
                 await asyncio.wait(tasks)
             except CancelledError:
                 for task in tasks:
                     task.cancel()
                 raise
-            # One that failed is not told: what the others gave is worth more, and the next poll tells.
+            # Ignore a failed poll: return what the others received. The next poll raises the error.
             more = [task.result() for task in tasks if not task.cancelled() and task.exception() is None]
             for each in more:
                 found += each
-            full = len(more) == asked and all(len(each) == size for each, size in zip(more, sizes, strict=True))
-            self._width = min(WIDEST, 2 * self._width) if full else max(1, self._width // 2)
+            full = len(more) == count and all(len(each) == size for each, size in zip(more, sizes, strict=True))
+            self._width = min(MAX_PARALLEL_POLLS, 2 * self._width) if full else max(1, self._width // 2)
         return self._ready(found)
 
     async def _poll(self, limit: int, seconds: int) -> list[Received]:
-        attempts = _Attempts(self._polls.backoff())
+        backoff = _PollBackoff(self._polls.backoff())
         request = {
-            **RECEIVED,
+            **RECEIVE_PARAMETERS,
             "MaxNumberOfMessages": limit,
             "WaitTimeSeconds": seconds,
             "VisibilityTimeout": int(self._lease),
         }
-        answer = await self._queues.ask(self._name, "ReceiveMessage", request, client=self._polls, waits=attempts)
-        found = (answer or {}).get("Messages") or ()
-        return [received(self._topic, each, begun=attempts.begun, lease=self._lease) for each in found]
+        response = await self._queues.call(self._name, "ReceiveMessage", request, client=self._polls, backoff=backoff)
+        found = (response or {}).get("Messages") or ()
+        return [parse_message(self._topic, each, begun=backoff.begun, lease=self._lease) for each in found]
 
     def _ready(self, found: Sequence[Received]) -> list[Delivery]:
-        """What may be handed out: whose lease has not run out on the way, and which is due."""
+        """Return the deliveries whose lease has not expired on the way and which are due. Resend early messages."""
         now = time.time()
         held = [each for each in found if each.receipt.held()]
-        self._settling.put_off([each for each in held if each.due > now])
+        self._settling.resend_early([each for each in held if each.due > now])
         return [each.delivery for each in held if each.due <= now]
 
 
 class Pollers:
-    """The pollers of one backend, a topic each."""
+    """Pollers of one backend, one per topic."""
 
     def __init__(self, queues: Queues, polls: AwsClient, settling: Settling, *, prefix: str, lease: float) -> None:
         self._queues = queues
@@ -248,10 +251,10 @@ class Pollers:
         self._closed = False
 
     async def receive(self, topic: str, limit: int, wait: float) -> list[Delivery]:
-        """Take messages of a topic.
+        """Receive messages of a topic.
 
         Raises:
-            BackendClosedError: `close` was called, before or meanwhile.
+            BackendClosedError: The backend was closed.
         """
         if self._closed:
             raise closed_error()
@@ -261,13 +264,13 @@ class Pollers:
                 topic, self._queues, self._polls, self._settling, prefix=self._prefix, lease=self._lease
             )
         try:
-            return await (poller.wait(limit, wait) if wait else poller.look(limit))
+            return await (poller.wait(limit, wait) if wait else poller.poll_once(limit))
         finally:
             if poller.idle and self._pollers.get(topic) is poller:
                 del self._pollers[topic]
 
     def close(self) -> None:
-        """End every wait, and begin no more."""
+        """End all waits, and refuse new ones."""
         self._closed = True
         for poller in self._pollers.values():
             poller.close()

@@ -1,4 +1,4 @@
-"""The queue role: each topic is a queue of SQS, with a second one for its dead letters."""
+"""Queue role: each topic is an SQS queue, with a second one for its dead letters."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 from brrr_aws.client import AwsClient
 from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_wait
-from brrr_sqs.batches import in_batches
 from brrr_sqs.bodies import MAX_BODY
-from brrr_sqs.graveyard import Graveyard
-from brrr_sqs.messages import message
+from brrr_sqs.dead_letters import DeadLetters
+from brrr_sqs.entry_batches import run_in_batches
+from brrr_sqs.messages import message_entry
 from brrr_sqs.names import names_of
 from brrr_sqs.polling import Pollers
 from brrr_sqs.queues import Queues
@@ -25,13 +25,13 @@ COUNTS: Final = (
 
 
 class SqsQueue(Queue):
-    """Sends, receives and settles ten messages a request.
+    """Queue that sends, receives and settles ten messages per request.
 
     Args:
-        queues: Asks SQS.
-        polls: The client for polls, whose answers take long.
-        prefix: What the queues' names begin with.
-        lease: Seconds that a delivery stays with its receiver.
+        queues: Sends requests to SQS.
+        polls: The client for polls, whose responses take long.
+        prefix: Prefix of the queues' names.
+        lease: Lease in seconds.
     """
 
     def __init__(self, queues: Queues, polls: AwsClient, *, prefix: str, lease: float) -> None:
@@ -40,18 +40,20 @@ class SqsQueue(Queue):
         self._prefix = prefix
         self._settling = Settling(queues, prefix=prefix, lease=lease)
         self._pollers = Pollers(queues, polls, self._settling, prefix=prefix, lease=lease)
-        self._graveyard = Graveyard(queues, polls, prefix=prefix)
+        self._dead_letters = DeadLetters(queues, polls, prefix=prefix)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
-        """Send messages. What SQS took is not taken back where it refuses others of the batch."""
+        """Send messages. If SQS refuses some of them, the others stay sent."""
         name = names_of(self._prefix, topic).main
         check_delay(delay)
         check_bodies(topic, bodies, MAX_BODY)
         self._queues.client.check_open()
-        await in_batches(self._queues, name, "SendMessageBatch", [message(body, delay=delay) for body in bodies])
+        await run_in_batches(
+            self._queues, name, "SendMessageBatch", [message_entry(body, delay=delay) for body in bodies]
+        )
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Take messages, in about the order in which they were put."""
+        """Receive messages, roughly in the order in which they were put."""
         names_of(self._prefix, topic)
         check_limit(limit)
         check_wait(wait)
@@ -63,44 +65,44 @@ class SqsQueue(Queue):
         await self._settling.ack(deliveries)
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
-        """Let messages be seen again."""
+        """Make messages ready again."""
         check_delay(delay)
         await self._settling.release(deliveries, delay)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start leases anew, up to the twelve hours that SQS lets a message be held."""
+        """Start leases anew. SQS lets a message be held for twelve hours in all."""
         await self._settling.extend(deliveries)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Move a message to the topic's other queue."""
+        """Move a message to the topic's dead letters."""
         await self._settling.bury(delivery, reason)
 
     async def stats(self, topic: str) -> QueueStats:
-        """Counts as SQS has them, up to a minute late. What was released with a delay counts as leased."""
+        """Return SQS' counts, up to a minute late. A message released with a delay counts as leased."""
         names = names_of(self._prefix, topic)
         self._queues.client.check_open()
         ready, leased, delayed = await self._counts(names.main)
         return QueueStats(ready, leased, delayed, sum(await self._counts(names.dead)))
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters, of those that SQS gives."""
+        """Return the oldest of the dead letters that SQS returns."""
         self._check(topic, limit)
-        return await self._graveyard.dead(topic, limit)
+        return await self._dead_letters.oldest(topic, limit)
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put dead letters back as new messages."""
         self._check(topic, limit)
-        return await self._graveyard.redrive(topic, limit)
+        return await self._dead_letters.redrive(topic, limit)
 
     async def drop(self, topic: str, *, limit: int) -> int:
         """Delete dead letters."""
         self._check(topic, limit)
-        return await self._graveyard.drop(topic, limit)
+        return await self._dead_letters.drop(topic, limit)
 
     async def close(self) -> None:
-        """End every wait with `BackendClosedError`, and let what is being settled be settled for a moment."""
+        """End all waits with `BackendClosedError`, and give running settlements a moment to finish."""
         self._pollers.close()
-        await self._queues.owned.close()
+        await self._queues.tasks.close()
 
     def _check(self, topic: str, limit: int) -> None:
         names_of(self._prefix, topic)
@@ -108,6 +110,6 @@ class SqsQueue(Queue):
         self._queues.client.check_open()
 
     async def _counts(self, name: str) -> list[int]:
-        answer = await self._queues.ask(name, "GetQueueAttributes", {"AttributeNames": COUNTS}, needed=False)
-        found = (answer or {}).get("Attributes", {})
+        response = await self._queues.call(name, "GetQueueAttributes", {"AttributeNames": COUNTS}, required=False)
+        found = (response or {}).get("Attributes", {})
         return [int(found.get(each, 0)) for each in COUNTS]

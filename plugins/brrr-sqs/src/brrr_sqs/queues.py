@@ -1,4 +1,4 @@
-"""The queues of SQS themselves: where they are, making them, and asking something of them."""
+"""SQS queues: finding their URLs, creating them, and sending requests to them."""
 
 from asyncio import Task
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from brrr_aws.client import AwsClient, Response
 from brrr_aws.error_codes import NOT_FOUND
 from brrr_aws.errors import AwsRefusal
 from brrr_core.errors import BackendError, BackendUnavailableError
-from brrr_sqs.bodies import MESSAGE_LIMIT
-from brrr_sqs.owned import Owned, outcome
+from brrr_sqs.bodies import MAX_MESSAGE_BYTES
+from brrr_sqs.task_registry import TaskRegistry, result_of
 
 __all__ = ["Queues"]
 
@@ -18,125 +18,127 @@ EXISTS: Final = ("QueueAlreadyExists", "QueueNameExists")
 DELETED: Final = ("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently")
 
 RETENTION: Final = 14 * 24 * 3600
-"""Seconds that SQS keeps a message, at most; four days unless it is told."""
+"""Seconds that SQS keeps a message: its maximum. Its default is four days."""
 
 
 class Queues:
-    """Finds queues by their names, makes them where that is wanted, and asks.
+    """SQS queues by name. Creates missing queues if that is allowed.
 
     Args:
-        client: Asks SQS.
-        create: Whether queues are made that are not there.
+        client: The SQS client.
+        create: Whether to create missing queues.
     """
 
     def __init__(self, client: AwsClient, *, create: bool) -> None:
         self.client = client
-        self.owned = Owned()
+        self.tasks = TaskRegistry()
         self._create = create
         self._urls: dict[str, str] = {}
         self._finding: dict[str, Task[str | None]] = {}
 
     async def check(self, name: str) -> None:
-        """See that SQS answers and knows who asks.
+        """Check that SQS responds and accepts the credentials.
 
         Raises:
-            BackendError: It does not.
+            BackendError: SQS does not respond, or refuses.
         """
         try:
             await self.client.call(
                 "GetQueueUrl", {"QueueName": name}, idempotent=True, retry_outage=False, expect=NOT_FOUND
             )
         except AwsRefusal:
-            return  # no topic has that queue; that it says so is what was wanted
+            return  # the expected response, as no topic has that queue
 
-    async def made(self, name: str) -> str:
-        """Make a queue unless it is there, and say which of the two."""
+    async def create(self, name: str) -> str:
+        """Create a queue if it is missing, and return a report."""
         if await self._find(name) is not None:
-            return f"the queue {name} at {self.client.address} is there"
-        await self._make(name)
-        return f"made the queue {name} at {self.client.address}"
+            return f"the queue {name} at {self.client.address} exists"
+        await self._create_queue(name)
+        return f"created the queue {name} at {self.client.address}"
 
-    async def ask(
+    async def call(
         self,
         name: str,
         operation: str,
         parameters: Mapping[str, object],
         *,
-        needed: bool = True,
+        required: bool = True,
         client: AwsClient | None = None,
-        waits: Backoff | None = None,
+        backoff: Backoff | None = None,
     ) -> Response | None:
-        """Ask something of a queue, twice where the answer is lost.
+        """Send a request to a queue. Repeat it if the response is lost.
 
         Args:
-            name: The queue's name.
-            operation: As in `SendMessageBatch`.
-            parameters: All but the queue's URL.
-            needed: Whether the queue is made if it is not there; otherwise the answer is None then.
-            client: Who asks, where it is another.
-            waits: The waits between attempts, where the caller wants to know of them.
+            name: Name of the queue.
+            operation: Name of the operation, such as `SendMessageBatch`.
+            parameters: Its parameters, without the queue's URL.
+            required: Whether to create a missing queue. Otherwise the result is None if it is missing.
+            client: The client to use instead of the usual one.
+            backoff: Pauses between attempts, for a caller that shares them.
 
         Raises:
-            BackendError: It is needed and may not be made, or SQS refuses or does not answer.
+            BackendError: A required queue is missing and may not be created, or SQS refuses or does not respond.
         """
-        asking = client or self.client
-        url = self._urls.get(name) or await self._url(name, needed=needed)
+        sender = client or self.client
+        url = self._urls.get(name) or await self._url(name, required=required)
         while url is not None:
             try:
-                return await asking.call(
-                    operation, {"QueueUrl": url, **parameters}, idempotent=True, expect=NOT_FOUND, backoff=waits
+                return await sender.call(
+                    operation, {"QueueUrl": url, **parameters}, idempotent=True, expect=NOT_FOUND, backoff=backoff
                 )
             except AwsRefusal as refusal:
-                # It was deleted, or was made less than a second ago, and not everywhere yet.
+                # The queue was deleted, or it was created less than a second ago and not all servers know it yet.
                 if self._urls.get(name) == url:
                     del self._urls[name]
-                if not needed:
+                if not required:
                     return None
-                waits = waits or self.client.backoff()
-                if not await waits.pause():
+                backoff = backoff or self.client.backoff()
+                if not await backoff.pause():
                     raise BackendUnavailableError(
-                        f"the queue {name} at {self.client.address} is there, and {operation} does not find it",
-                        remedy="See whether somebody deletes it; a queue that was made needs a second or so.",
+                        f"the queue {name} at {self.client.address} exists, but {operation} does not find it",
+                        remedy="Check whether another program deletes it. A new queue needs about a second.",
                     ) from refusal
-                url = await self._url(name, needed=True, gone=True)
+                url = await self._url(name, required=True, gone=True)
         return None
 
-    async def _url(self, name: str, *, needed: bool, gone: bool = False) -> str | None:
-        """Where a queue is. Those who ask at the same time ask once."""
-        key = f"{name} {needed and self._create} {gone}"
+    async def _url(self, name: str, *, required: bool, gone: bool = False) -> str | None:
+        """Return the URL of a queue. Concurrent callers share one request."""
+        key = f"{name} {required and self._create} {gone}"
         task = self._finding.get(key)
         if task is None:
-            task = self.owned.start(self._found(name, make=needed and self._create, gone=gone), f"brrr finds {name}")
+            task = self.tasks.start(
+                self._find_or_create(name, create=required and self._create, gone=gone), f"brrr finds {name}"
+            )
             self._finding[key] = task
             task.add_done_callback(lambda _: self._finding.pop(key))
-        url = await outcome(task)
-        if url is None and needed:
+        url = await result_of(task)
+        if url is None and required:
             raise BackendError(
-                f"there is no queue {name} at {self.client.address}",
-                remedy="Make it by `brrr setup` with the option topics, or let create=true make it when it is used.",
+                f"the queue {name} does not exist at {self.client.address}",
+                remedy="Create it with `brrr setup` and the option topics, or set create=true.",
             )
         return url
 
-    async def _found(self, name: str, *, make: bool, gone: bool) -> str | None:
-        """Where a queue is, made if need be. Of one that is gone, what SQS says of its address may be old."""
-        url = None if gone and make else await self._find(name)
-        if url is None and make:
-            url = await self._make(name)
+    async def _find_or_create(self, name: str, *, create: bool, gone: bool) -> str | None:
+        """Return the URL of a queue. Do not look up a queue that is gone: SQS may still return its old URL."""
+        url = None if gone and create else await self._find(name)
+        if url is None and create:
+            url = await self._create_queue(name)
         if url is not None:
             self._urls[name] = url
         return url
 
     async def _find(self, name: str) -> str | None:
         try:
-            answer = await self.client.call("GetQueueUrl", {"QueueName": name}, idempotent=True, expect=NOT_FOUND)
+            response = await self.client.call("GetQueueUrl", {"QueueName": name}, idempotent=True, expect=NOT_FOUND)
         except AwsRefusal:
             return None
-        return self._url_in(answer, name)
+        return self._url_in(response, name)
 
-    async def _make(self, name: str) -> str:
-        attributes = {"MessageRetentionPeriod": str(RETENTION), "MaximumMessageSize": str(MESSAGE_LIMIT)}
+    async def _create_queue(self, name: str) -> str:
+        attributes = {"MessageRetentionPeriod": str(RETENTION), "MaximumMessageSize": str(MAX_MESSAGE_BYTES)}
         try:
-            answer = await self.client.call(
+            response = await self.client.call(
                 "CreateQueue",
                 {"QueueName": name, "Attributes": attributes},
                 idempotent=True,
@@ -145,18 +147,18 @@ class Queues:
         except AwsRefusal as refusal:
             if refusal.code in DELETED:
                 raise BackendUnavailableError(
-                    f"the queue {name} at {self.client.address} was deleted a moment ago",
-                    remedy="Wait a minute: SQS makes no queue of that name until then.",
+                    f"the queue {name} at {self.client.address} was just deleted",
+                    remedy="Wait a minute; SQS refuses to create a queue of that name until then.",
                 ) from refusal
-            # Somebody has made it meanwhile, in another way.
-            answer = await self.client.call("GetQueueUrl", {"QueueName": name}, idempotent=True)
-        return self._url_in(answer, name)
+            # Another program has created it meanwhile, with other attributes.
+            response = await self.client.call("GetQueueUrl", {"QueueName": name}, idempotent=True)
+        return self._url_in(response, name)
 
-    def _url_in(self, answer: Response, name: str) -> str:
-        url: object = answer.get("QueueUrl")
+    def _url_in(self, response: Response, name: str) -> str:
+        url: object = response.get("QueueUrl")
         if not isinstance(url, str):
             raise BackendError(
-                f"what answers at {self.client.address} does not say where the queue {name} is",
-                remedy="Check the endpoint of the URL: that is no SQS, or no whole one.",
+                f"the response of {self.client.address} does not contain the URL of the queue {name}",
+                remedy="Check the endpoint of the URL: it does not lead to SQS or to a complete emulator.",
             )
         return url

@@ -1,4 +1,4 @@
-"""Tasks that go on where whoever asked for them is cancelled, owned by the queue until it is closed."""
+"""Tasks that go on if their caller is cancelled. The queue owns them until it is closed."""
 
 import asyncio
 from asyncio import Task
@@ -7,23 +7,23 @@ from typing import Any, Final, TypeVar
 
 from brrr_aws.errors import closed_error
 
-__all__ = ["Owned", "outcome"]
+__all__ = ["TaskRegistry", "result_of"]
 
 ResultT = TypeVar("ResultT")
 
-PARTING: Final = 2.0
-"""Seconds that closing gives to what is being settled or given back. What is not, comes back when leases run out."""
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that closing waits for running tasks. Deliveries that are not settled by then come back after their lease."""
 
 
-class Owned:
-    """The tasks of one queue."""
+class TaskRegistry:
+    """Tasks of one queue."""
 
     def __init__(self) -> None:
         self._tasks: set[Task[Any]] = set()
         self._closed = False
 
     def start(self, work: Coroutine[Any, Any, ResultT], name: str) -> "Task[ResultT]":
-        """Run something until it is done, or the queue is closed."""
+        """Start a task that runs to its end, or until the queue is closed."""
         if self._closed:
             work.close()
             raise closed_error()
@@ -33,31 +33,32 @@ class Owned:
         return task
 
     async def close(self) -> None:
-        """Let what is under way end for a moment, and what follows from it, as giving back; then cancel it."""
+        """Wait a moment for running tasks, and for those that they start, such as releases; then cancel them."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PARTING
+        deadline = loop.time() + CLOSE_TIMEOUT
         try:
             while self._tasks and loop.time() < deadline:
                 await asyncio.wait(set(self._tasks), timeout=deadline - loop.time())
         finally:
             self._closed = True
-            late = set(self._tasks)
-            for task in late:
+            unfinished = set(self._tasks)
+            for task in unfinished:
                 task.cancel()
-        if late:
-            await asyncio.wait(late)
+        if unfinished:
+            await asyncio.wait(unfinished)
 
     def _ended(self, task: "Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # who waits for it is told; where nobody does, the lease brings the message back
+            # Mark the exception as retrieved. A waiting caller gets it; otherwise the lease brings the message back.
+            task.exception()
 
 
-async def outcome(task: "Task[ResultT]") -> ResultT:
-    """What a task gives or raises. Being cancelled here leaves the task alone.
+async def result_of(task: "Task[ResultT]") -> ResultT:
+    """Return the result of a task, or raise its exception. Cancelling the caller does not cancel the task.
 
     Raises:
-        BackendClosedError: It was ended by the queue's closing.
+        BackendClosedError: The task was cancelled because the queue was closed.
     """
     await asyncio.wait({task})
     if task.cancelled():
