@@ -1,1 +1,1 @@
-"""What the tests of the engine and the application share."""
+"""Shared helpers for the tests of the engine, the application and the plugins."""
