@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
     from brrr_core.app.consumer import AppConsumer, Scheduled
-    from brrr_core.app.handlers import Handler, PlainHandler, Task, TypedTask, handler, handler_no_arg, only
+    from brrr_core.app.handlers import Handler, PlainHandler, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
     from brrr_core.app.pending import PendingCall
     from brrr_core.app.serving import connect, serve
+    from brrr_core.app.tasks import Task, TypedTask
     from brrr_core.app.worker import AppWorker
     from brrr_core.engine.calls import Defer
     from brrr_core.engine.connection import Connection
@@ -55,10 +56,11 @@ __all__ = [
 _HOMES: Final = {
     "app.active": ("ActiveWorker",),
     "app.consumer": ("AppConsumer", "Scheduled"),
-    "app.handlers": ("Handler", "PlainHandler", "Task", "TypedTask", "handler", "handler_no_arg", "only"),
+    "app.handlers": ("Handler", "PlainHandler", "handler", "handler_no_arg", "only"),
     "app.local": ("LocalBrrr",),
     "app.pending": ("PendingCall",),
     "app.serving": ("connect", "serve"),
+    "app.tasks": ("Task", "TypedTask"),
     "app.worker": ("AppWorker",),
     "engine.calls": ("Defer",),
     "engine.connection": ("Connection",),

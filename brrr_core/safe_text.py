@@ -19,7 +19,7 @@ EXCEPTIONS_LIMIT: Final = 200
 
 CUT: Final = "\n…\n"
 
-ENTRY: Final = "brrr_core.app.handlers"
+ENTRY: Final = "brrr_core.app.tasks"
 """The module whose frame calls a handler."""
 
 BETWEEN: Final = ("brrr_core", "concurrent")

@@ -4,19 +4,17 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, overload
 
-from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
+from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.run import Run
 from brrr_core.errors import NotInTaskError
-
-if TYPE_CHECKING:
-    from brrr_core.app.consumer import Catalogue
 
 __all__ = ["ActiveWorker"]
 
@@ -39,7 +37,7 @@ class ActiveWorker:
 
     __slots__ = ("_callers", "_catalogue", "_dropped", "_loop", "_returned", "_run", "attempt", "topic")
 
-    def __init__(self, run: Run, catalogue: "Catalogue") -> None:
+    def __init__(self, run: Run, catalogue: Catalogue) -> None:
         self._run = run
         self._catalogue = catalogue
         self._callers: dict[tuple[Task | str, str | None], Callable[..., PendingCall[Any]]] = {}

@@ -1,28 +1,24 @@
 """Clients of an application: they schedule calls and read results, and run nothing themselves."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, overload
 from weakref import WeakValueDictionary
 
-from brrr_core.app.handlers import Task, TypedTask
+from brrr_core.app.catalogue import Catalogue
+from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec.contracts import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
-from brrr_core.errors import DecodeError, HandlerError, NotFoundError, ResultDecodeError, UnknownTaskError
-from brrr_core.plugins import load_codec
-from brrr_core.safe_text import safe_repr
+from brrr_core.errors import NotFoundError
 from brrr_core.wire import Call
 
-__all__ = ["AppConsumer", "Catalogue", "Scheduled"]
+__all__ = ["AppConsumer", "Scheduled"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Arguments: TypeAlias = tuple[Sequence[object], Mapping[str, object]]
-Arrange: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], Arguments]
 
 REMEMBERED: Final = 10_000
 """The most calls of which a client remembers their topic and the root id of its schedule."""
@@ -40,109 +36,6 @@ class Scheduled(NamedTuple):
     call_hash: str
     root_id: str | None
     topic: str
-
-
-class Catalogue:
-    """The tasks of an application, their names, and its codec.
-
-    Args:
-        handlers: The handlers by the names that their calls carry.
-        codec: A codec, or the name of one.
-        connection: Where calls go.
-        closed: Whether a handler that is not among `handlers` is an error. If not, its own name is its task's.
-
-    Raises:
-        HandlerError: A handler was not made by `brrr.handler` or `brrr.handler_no_arg`.
-        PluginError: There is no such codec.
-    """
-
-    def __init__(
-        self,
-        handlers: Mapping[str, Task],
-        codec: str | Codec,
-        connection: Connection,
-        *,
-        closed: bool,
-    ) -> None:
-        if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise HandlerError(
-                f"the handlers are a {type(handlers).__name__}",
-                remedy="Give a dict of names and handlers: dict(fib=fib).",
-            )
-        for name, task in handlers.items():
-            if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-                raise HandlerError(
-                    f"the handler {name!r} is a plain {type(task).__name__}",
-                    remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
-                )
-        self.codec = load_codec(codec)
-        self.tasks = dict(handlers)
-        self.connection = connection
-        self._closed = closed
-        self._names: dict[Task, list[str]] = {}
-        for name, task in handlers.items():
-            self._names.setdefault(task, []).append(name)
-
-    def resolve(self, task: Task | str, returns: Any = Any) -> tuple[str, Arrange, Any]:
-        """The name of a task, what arranges arguments for it, and the type of its result.
-
-        The name of a handler of this application means that handler, so that both ways of calling it are one call.
-
-        Raises:
-            UnknownTaskError: The handler has no name here, or several.
-        """
-        if isinstance(task, str):
-            known = self.tasks.get(task)
-            if known is None:
-                return task, _as_given, returns
-            return task, self._arranging(known), known.returns if returns is Any else returns
-        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-            raise HandlerError(
-                f"{safe_repr(task)} is neither a handler nor a name",
-                remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
-            )
-        names = self._names.get(task, [])
-        if len(names) > 1 or (not names and self._closed):
-            raise UnknownTaskError(
-                f"the handler {task.name!r} is registered as {names}" if names else f"{task.name!r} is no handler here",
-                remedy="Call it by its name, as a string."
-                if names
-                else "Add it to `handlers`, or call it by its name.",
-            )
-        return names[0] if names else task.name, self._arranging(task), task.returns
-
-    def encode(self, task: Task | str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
-        """The call of a task with these arguments.
-
-        Raises:
-            SignatureError: The arguments do not fit the handler.
-            EncodeError: An argument cannot be encoded.
-        """
-        name, arrange, _ = self.resolve(task)
-        return self.codec.encode_call(name, *arrange(args, kwargs))
-
-    def decode(self, task_name: str, value: bytes, returns: Any) -> Any:
-        """The result of a call, from its stored value.
-
-        Raises:
-            ResultDecodeError: The value is not of the type `returns`.
-        """
-        try:
-            return self.codec.decode_return(task_name, value, returns=returns)
-        except DecodeError as error:
-            raise ResultDecodeError(error.what, remedy=error.remedy) from error
-
-    def _arranging(self, task: Task) -> Arrange:
-        keyword_only = self.codec.keyword_only
-
-        def arrange(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
-            return task.arrange(args, kwargs, keyword_only=keyword_only)
-
-        return arrange
-
-    async def in_thread(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in a thread of the connection."""
-        return await self.connection.in_thread(function)
 
 
 class AppConsumer:
@@ -325,7 +218,3 @@ class AppConsumer:
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
         _, _, kind = self._catalogue.resolve(task, returns)
         return self._catalogue.decode(call.task_name, value, kind)
-
-
-def _as_given(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
-    return args, kwargs

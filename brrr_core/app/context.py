@@ -1,12 +1,21 @@
-"""What runs now: the task whose handler the current context belongs to."""
+"""The active worker of the handler that the current context belongs to."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from brrr_core.app.active import ActiveWorker
+from typing import Final, Protocol, TypeVar
 
 __all__ = ["current"]
 
-current: Final["ContextVar[ActiveWorker]"] = ContextVar("brrr_active_worker")
-"""The active worker of the handler that runs; unset outside of handlers."""
+T = TypeVar("T")
+
+
+class HandlerThreads(Protocol):
+    """The active worker, as the runner of a handler sees it."""
+
+    async def run_handler(self, function: Callable[[], T]) -> T:
+        """Run a sync handler in a thread."""
+        ...
+
+
+current: Final[ContextVar[HandlerThreads]] = ContextVar("brrr_active_worker")
+"""The active worker of the running handler; unset outside of handlers."""

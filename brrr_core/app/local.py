@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from brrr_core.app.functions import takes_worker
-from brrr_core.app.handlers import Task, TypedTask, handler, handler_no_arg
+from brrr_core.app.handlers import handler, handler_no_arg
+from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.app.worker import AppWorker
 from brrr_core.backend.checks import check_topic
 from brrr_core.backend.memory.queue import MemoryQueue

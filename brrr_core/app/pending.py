@@ -4,22 +4,31 @@ import asyncio
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from brrr_core.errors import AwaitError
-
-if TYPE_CHECKING:
-    from brrr_core.app.active import ActiveWorker
 
 __all__ = ["PendingCall", "Target", "check_awaitables", "check_result"]
 
 T = TypeVar("T")
 
 
-class Target(NamedTuple):
-    """What all calls of one task to one topic share."""
+class CallMaker(Protocol):
+    """The active worker, as the calls that it makes see it."""
 
-    active: "ActiveWorker"
+    async def results(self, calls: "Sequence[PendingCall[Any]]") -> list[Any]:
+        """Return the results of calls that this worker made."""
+        ...
+
+    def dropped(self, task_name: str) -> None:
+        """Note a call that was deleted and never awaited."""
+        ...
+
+
+class Target(NamedTuple):
+    """The worker, task, topic and result type that all calls of one task to one topic share."""
+
+    active: CallMaker
     task_name: str
     topic: str
     returns: Any
@@ -45,7 +54,7 @@ class PendingCall(Generic[T]):
         results: list[T] = yield from self.target.active.results((self,)).__await__()
         return results[0]
 
-    def taken_by(self, active: "ActiveWorker") -> bool:
+    def taken_by(self, active: CallMaker) -> bool:
         """Whether this worker's handler made the call; if so, the worker looks it up now."""
         if self.target.active is not active:
             return False
@@ -91,9 +100,9 @@ def check_result(result: object) -> None:
             item.taken_by(item.target.active)  # it is told of here
         elif isinstance(item, CoroutineType):
             item.close()
-    where = "" if found is result else f", a {kind.__name__} with"
+    container = "" if found is result else f" a {kind.__name__} with"
     raise AwaitError(
-        f"the handler returned{where} {found!r} without awaiting it",
+        f"the handler returned{container} {found!r} without awaiting it",
         remedy="Did you forget `await`? Return `await app.call(...)(...)`, or `await app.gather(...)` for several.",
     )
 

@@ -27,7 +27,7 @@ async def serve(
         queue: A URL, an open backend, or an open queue; the environment's BRRR_QUEUE where it is left out.
         store: The same, BRRR_STORE; where nothing names one, the queue's backend.
         cache: The same, BRRR_CACHE; where nothing names one, the queue's backend, or else the store's.
-        policy: Limits, retries, patience.
+        policy: Limits, retries and timeouts.
         hooks: Hook plugins, besides those that are installed.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias, cast
 
 from cyclopts import Parameter
 
-from brrr_core.app.handlers import Task
+from brrr_core.app.tasks import Task
 from brrr_core.errors import BrrrError, CommandError, HandlerError
 from brrr_core.safe_text import describe
 

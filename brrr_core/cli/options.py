@@ -96,7 +96,7 @@ class Limits:
         backoff: The delay before the second attempt; it doubles with each attempt.
         backoff_limit: The longest delay between two attempts.
         grace: The time that running handlers have to finish when the worker stops.
-        patience: How long to retry a backend that does not answer.
+        unavailable_timeout: How long to retry a backend that does not answer.
         cache_bytes: The most bytes of values to keep in memory.
         check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
     """
@@ -108,7 +108,7 @@ class Limits:
     backoff: DurationOption = Duration(Policy().backoff)
     backoff_limit: DurationOption = Duration(Policy().backoff_limit)
     grace: DurationOption = Duration(Policy().grace)
-    patience: DurationOption = Duration(Policy().patience)
+    unavailable_timeout: DurationOption = Duration(Policy().unavailable_timeout)
     cache_bytes: SizeOption = _CACHE_BYTES
     check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
 

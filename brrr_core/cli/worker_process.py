@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from brrr_core.app.handlers import Task
 from brrr_core.app.serving import serve
+from brrr_core.app.tasks import Task
 from brrr_core.app.worker import AppWorker
 from brrr_core.cli.exit_codes import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
@@ -137,7 +137,7 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
         0 after a graceful stop, 128 plus the signal's number after an immediate one.
 
     Raises:
-        BrrrError: A backend cannot be opened, or did not answer for longer than the policy's patience.
+        BrrrError: A backend cannot be opened, or did not answer for longer than the policy's `unavailable_timeout`.
     """
     stop = Stop()
     with stop.listening(supervised=supervised):

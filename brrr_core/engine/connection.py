@@ -128,7 +128,7 @@ class Connection:
 
         Raises:
             ArgumentError: The topic is empty, or `concurrency` is less than 1.
-            BackendError: The queue has not answered for longer than the policy's patience.
+            BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
         """
         check_topic(topic)
         if concurrency < 1:

@@ -49,7 +49,7 @@ class Worker:
         """Work until `stop`, or until cancelled; both are graceful. A cancellation after either cuts the grace short.
 
         Raises:
-            BackendError: The queue has not answered for longer than the policy's patience.
+            BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
         """
         self._handler.loop_task = asyncio.current_task()
         self._services.hooks.emit(WorkerStarted(self._topic, self._concurrency))
@@ -127,12 +127,12 @@ class Worker:
         return [HeldDelivery(delivery, now) for delivery in deliveries]
 
     async def _wait_after_failure(self, error: BaseException) -> None:
-        """Wait a little after a failed receive, or raise its error when patience is at its end."""
+        """Wait a little after a failed receive, or raise its error if the queue has not answered for too long."""
         policy = self._services.policy
         now = self._time()
         if self._failing_since is None:
             self._failing_since = now
-        if isinstance(error, BackendClosedError) or now - self._failing_since > policy.patience:
+        if isinstance(error, BackendClosedError) or now - self._failing_since > policy.unavailable_timeout:
             raise error
         self._handler.report_failure(self._topic, error)
         if not await self._stops_within(min(policy.retry_delay(1), 1.0)):
@@ -148,14 +148,15 @@ class Worker:
                 self._freed.set()
 
     async def _handle_with_retries(self, held: HeldDelivery) -> None:
-        """Handle a delivery. While a backend is away it is held and tried again, so that an outage costs no deliveries.
+        """Handle a delivery. Keep it and retry while a backend is unavailable, so that an outage uses up no deliveries.
 
-        After the policy's patience another worker may try, but only if the cache can be told that this was no crash.
+        After the policy's `unavailable_timeout`, release the message for another worker. This needs the cache: it must
+        record that the delivery did not end in a crash.
         """
         began, tries = self._time(), 0
         while (error := await self._try(self._handler.handle, held)) is not None:
             away = isinstance(error, BackendUnavailableError)
-            if not away or self._lost(held) or self._time() - began >= self._services.policy.patience:
+            if not away or self._lost(held) or self._time() - began >= self._services.policy.unavailable_timeout:
                 error = await self._try(self._handler.release_interrupted, held)
                 if error is None or not away or self._lost(held):
                     return

@@ -151,7 +151,7 @@ async def run(settings: Settings, listening: socket.socket) -> None:
 
     Raises:
         BrrrError: The backend cannot be opened.
-        ExceptionGroup: Contains a `BrrrError`: the backend did not answer for longer than the policy's patience.
+        ExceptionGroup: Contains a `BrrrError`: the backend did not answer for the policy's `unavailable_timeout`.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     with set_on_signals(stop, hurry):

@@ -33,6 +33,7 @@ VIOLATIONS = [
     Violation("brrr_core/engine/__init__.py", "import brrr_core.plugins", LAYERS),
     Violation("brrr_core/plugins/urls.py", "import brrr_core.engine", LAYERS),
     Violation("brrr_core/unplaced.py", "", LAYERS),
+    Violation("brrr_core/app/catalogue.py", "import brrr_core.app.active", "The modules of the application"),
     Violation("brrr_core/plugins/urls.py", "import brrr_core as brrr", "No module of the core imports the public"),
     Violation("brrr_core/codec/contracts.py", "import brrr_core.backend", "A codec knows no backend"),
     Violation("brrr_core/plugins/urls.py", "import brrr_core.backend.memory", "The memory backend"),

@@ -58,7 +58,9 @@ async def echo(text: str):
 def test_log_masks_secrets_of_urls(shell: Shell) -> None:
     (shell.folder / "leaky.py").write_text(LEAKY)
 
-    ended = shell("worker", "leaky", "-v", "--topic", "demo", "--queue", "leaky://u:hun%74er2@h", "--patience", "100ms")
+    ended = shell(
+        "worker", "leaky", "-v", "--topic", "demo", "--queue", "leaky://u:hun%74er2@h", "--unavailable-timeout", "100ms"
+    )
 
     assert ended.returncode == 1
     assert "WARNING" in ended.stderr

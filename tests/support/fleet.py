@@ -13,7 +13,7 @@ TOPIC = "work"
 BOUND = 30.0
 """Seconds that a test waits for a condition before it fails."""
 
-QUICK = brrr.Policy(backoff=0.01, backoff_limit=0.05, grace=1.0, patience=5.0)
+QUICK = brrr.Policy(backoff=0.01, backoff_limit=0.05, grace=1.0, unavailable_timeout=5.0)
 """A policy for tests, with short backoffs."""
 
 

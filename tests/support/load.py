@@ -15,7 +15,7 @@ from brrr_core.backend import Backend, Key, Swap
 from brrr_core.errors import BackendUnavailableError
 from tests.support.fleet import TOPIC, Fleet, serving
 
-POLICY = brrr.Policy(backoff=0.01, backoff_limit=0.2, grace=1.0, patience=120.0, max_attempts=1000)
+POLICY = brrr.Policy(backoff=0.01, backoff_limit=0.2, grace=1.0, unavailable_timeout=120.0, max_attempts=1000)
 BOUND = 90.0
 """Seconds within which the load must end after the fault is over."""
 

@@ -19,7 +19,7 @@ TOPIC = "work"
 VIRTUAL_BOUND = 24 * 3600.0
 """Virtual seconds after which an unfinished workflow is stuck."""
 
-POLICY = brrr.Policy(backoff=1.0, backoff_limit=10.0, grace=0.0, patience=1e9)
+POLICY = brrr.Policy(backoff=1.0, backoff_limit=10.0, grace=0.0, unavailable_timeout=1e9)
 
 _names = count()
 

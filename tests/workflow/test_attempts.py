@@ -57,11 +57,11 @@ async def test_worker_that_waits_for_its_store_stops_at_once(place: Place) -> No
 
 
 @virtually
-async def test_message_goes_to_another_worker_when_patience_ends(place: Place) -> None:
+async def test_message_goes_to_another_worker_after_the_unavailable_timeout(place: Place) -> None:
     flaky = failing(place, 0)
     await place.client.schedule(flaky, topic=TOPIC)()
     place.away = ("store",)
-    async with place.worker({"flaky": flaky}, patience=60, backoff=20):
+    async with place.worker({"flaky": flaky}, unavailable_timeout=60, backoff=20):
         await asyncio.sleep(50)
         assert (await place.backend.queue.stats(TOPIC)).leased == 1
         while (await place.backend.queue.stats(TOPIC)).leased:  # noqa: ASYNC110 - nobody tells of it
@@ -195,7 +195,7 @@ async def test_dead_letter_of_too_many_deliveries_says_what_the_worker_saw(place
     flaky = failing(place, 1000)
     await place.client.schedule(flaky, topic=TOPIC)()
     place.away = ("store",)
-    async with place.worker({"flaky": flaky}, max_deliveries=4, patience=1):
+    async with place.worker({"flaky": flaky}, max_deliveries=4, unavailable_timeout=1):
         reason = await place.dead()
     assert "delivered 5 times" in reason
     assert "its handler raised 0 times" in reason

@@ -131,7 +131,7 @@ async def test_outage_while_a_call_runs_alone_is_no_crash(place: Place) -> None:
     calls = Calls()
     await place.client.schedule("sleeps", topic=TOPIC)(0)
     await place.deliver(SUSPICIOUS)
-    async with place.worker(calls(), patience=1e6):
+    async with place.worker(calls(), unavailable_timeout=1e6):
         for _ in range(5):
             await until(lambda: calls.running)
             place.away = ("store", "cache")

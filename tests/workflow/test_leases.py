@@ -77,7 +77,7 @@ async def test_long_handler_that_does_not_block_is_not_told_of(place: Place) -> 
 async def test_worker_that_waits_for_its_store_lets_go_of_what_it_lost(place: Place) -> None:
     await place.client.schedule(sleeps, topic=TOPIC)(1)
     place.away = ("store", "cache", "queue.extend")
-    async with place.worker(HANDLERS, patience=1e9) as connection:
+    async with place.worker(HANDLERS, unavailable_timeout=1e9) as connection:
         await asyncio.sleep(10 * LEASE)  # the message has come about ten times by now
         (worker,) = connection._workers
         assert len(worker._running) <= 3

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import brrr_core as brrr
-from brrr_core.app.handlers import Task
+from brrr_core.app.tasks import Task
 from brrr_core.backend.memory import forget
 from brrr_core.cli import main
 

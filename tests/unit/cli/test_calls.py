@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from brrr_core.app.handlers import Task
+from brrr_core.app.tasks import Task
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.engine.root_ids import parse_root_id
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from brrr_core.app.handlers import Task
+from brrr_core.app.tasks import Task
 from brrr_core.backend.memory import MemoryOptions
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.errors import BrokenPluginError

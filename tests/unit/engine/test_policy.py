@@ -26,7 +26,7 @@ def test_a_limit_is_at_least_one(name: str) -> None:
     assert getattr(Policy(**{name: 1}), name) == 1
 
 
-@pytest.mark.parametrize("name", ["backoff", "backoff_limit", "grace", "patience", "cache_bytes"])
+@pytest.mark.parametrize("name", ["backoff", "backoff_limit", "grace", "unavailable_timeout", "cache_bytes"])
 @pytest.mark.parametrize("value", [-1, float("nan"), "30s"])
 def test_times_and_sizes_are_numbers_and_not_negative(name: str, value: float) -> None:
     with pytest.raises(PolicyError, match=name):

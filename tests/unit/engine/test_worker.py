@@ -299,7 +299,7 @@ async def test_a_release_that_fails_leaves_it_to_the_lease() -> None:
 
 @virtually
 async def test_a_queue_that_fails_for_a_while_is_borne() -> None:
-    async with bench(patience=60, backoff=1) as b:
+    async with bench(unavailable_timeout=60, backoff=1) as b:
         broken = BackendUnavailableError("gone")
         b.instrument.before = failing("queue.receive", broken, range(1, 6))(b.instrument)
         await b.put(1)
@@ -313,7 +313,7 @@ async def test_a_queue_that_fails_for_a_while_is_borne() -> None:
 
 @virtually
 async def test_a_worker_that_bears_a_failing_queue_hears_a_stop() -> None:
-    async with bench(patience=1e9, backoff=1) as b:
+    async with bench(unavailable_timeout=1e9, backoff=1) as b:
         b.instrument.before = failing("queue.receive", BackendUnavailableError("gone"), range(1, 10**6))(b.instrument)
         loop = b.start()
         await asyncio.sleep(20)
@@ -323,11 +323,11 @@ async def test_a_worker_that_bears_a_failing_queue_hears_a_stop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "patience"), [(BackendUnavailableError("gone"), 0), (BackendClosedError("closed"), 1e9)], ids=str
+    ("error", "timeout"), [(BackendUnavailableError("gone"), 0), (BackendClosedError("closed"), 1e9)], ids=str
 )
-def test_patience_ends_and_what_runs_still_finishes(error: BackendError, patience: float) -> None:
+def test_unavailable_queue_ends_the_loop_and_running_calls_still_finish(error: BackendError, timeout: float) -> None:
     async def main() -> None:
-        async with bench(patience=patience, backoff=0.5) as b:
+        async with bench(unavailable_timeout=timeout, backoff=0.5) as b:
             b.instrument.before = failing("queue.receive", error, range(2, 10**6))(b.instrument)
             await b.put(10)
             loop = b.start()
@@ -353,9 +353,9 @@ async def test_message_is_held_and_handled_again_while_a_backend_is_away() -> No
         await loop
 
 
-def test_patience_begins_anew_with_each_receive_that_succeeds() -> None:
+def test_successful_receive_restarts_the_unavailable_timeout() -> None:
     async def main() -> None:
-        async with bench(patience=60, backoff=1) as b:
+        async with bench(unavailable_timeout=60, backoff=1) as b:
             b.instrument.before = sometimes
             instruments.append(b.instrument)
             loop = b.start()

@@ -1,0 +1,169 @@
+"""Tasks: functions that workers can run, and how callers and codecs see them."""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from copy import copy
+from typing import Any, Final, Generic, Never, NoReturn, TypeVar, cast, get_args, get_origin
+
+from brrr_core.app.context import current
+from brrr_core.app.functions import accepted, inner_function, is_async, name_of, takes_worker, visible_signature
+from brrr_core.app.pending import check_result
+from brrr_core.errors import HandlerError, SignatureError
+
+__all__ = ["Task", "TypedTask"]
+
+F_co = TypeVar("F_co", covariant=True)
+
+_BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Task:
+    """A function that a worker can run. Made by the decorators.
+
+    Attributes:
+        function: The decorated function.
+        takes_app: Whether the function takes the active worker first.
+        signature: Its parameters as callers see them, without the worker.
+        run: The async callable that a codec invokes; the same object for every call, so that codecs can cache by it.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, takes_app: bool) -> None:
+        if isinstance(function, Task):
+            raise HandlerError(f"{function.name} is a handler already", remedy="Decorate it once.")
+        self.function = function
+        self.signature = visible_signature(function, takes_app=takes_app)
+        functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
+        self.takes_app = takes_app
+        self.run = self._shown(_runner(function, takes_app=takes_app))
+        parameters = self.signature.parameters.values()
+        positional = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
+        self._most = len(positional) if len(positional) == len(parameters) else -1
+        self._least = sum(parameter.default is parameter.empty for parameter in positional)
+
+    @property
+    def name(self) -> str:
+        """The function's own name."""
+        return name_of(self.function)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file and the first line of the function; of what has none, where brrr runs it."""
+        code = getattr(inner_function(self.function), "__code__", self.run.__code__)
+        return code.co_filename, code.co_firstlineno
+
+    @functools.cached_property
+    def returns(self) -> Any:
+        """The annotated type of the result; `Any` where there is none, or where the handler never returns.
+
+        Raises:
+            HandlerError: The annotation does not resolve.
+        """
+        from brrr_core.codec.signatures import resolve_annotation  # for msgspec, which decorating must not load
+
+        returns = resolve_annotation(self.run, "return", self.signature.return_annotation)
+        if get_origin(returns) in (Awaitable, Coroutine) and not is_async(self.function):
+            returns = get_args(returns)[-1]  # a `def` whose awaitable is awaited for it
+        return Any if returns in (NoReturn, Never) else returns
+
+    def arrange(
+        self, args: Sequence[object], kwargs: Mapping[str, object], *, keyword_only: bool = False
+    ) -> tuple[Sequence[object], Mapping[str, object]]:
+        """The arguments in their one canonical form, so that `f(1)` and `f(n=1)` are one call.
+
+        Args:
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            keyword_only: Name all arguments; else all that can go by position do.
+
+        Raises:
+            SignatureError: The arguments do not fit the parameters.
+        """
+        if not kwargs and not keyword_only and self._least <= len(args) <= self._most:
+            return args, kwargs
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise SignatureError(
+                f"the arguments do not fit the handler {self.name!r}: {error}",
+                remedy=f"Its parameters are {self.signature}.",
+            ) from error
+        if not keyword_only:
+            return bound.args, bound.kwargs
+        return (), self._named(bound)
+
+    def replaced_by(self, fake: "Callable[..., Any] | Task") -> "Task":
+        """Return this task, as callers and codecs see it, with another function that runs: for unit tests.
+
+        Args:
+            fake: A handler, or a function. A function gets the arguments alone, unless its first parameter is annotated
+                with the active worker.
+
+        Raises:
+            HandlerError: It cannot be called.
+        """
+        if isinstance(fake, Task):
+            inner = _runner(fake.function, takes_app=fake.takes_app)
+        else:
+            inner = _runner(accepted(fake, "handler_no_arg"), takes_app=takes_worker(fake))
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            bound = self.signature.bind(*args, **kwargs)  # the names of the fake's parameters may be others
+            return await inner(*bound.args, **bound.kwargs)
+
+        stand_in = copy(self)
+        stand_in.run = self._shown(run)
+        return stand_in
+
+    def _shown(self, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Give what runs the name, the annotations and the parameters of this task."""
+        functools.update_wrapper(run, self.function, updated=())
+        run.__signature__ = self.signature  # type: ignore[attr-defined] # what inspect.signature reads
+        return run
+
+    def _named(self, bound: inspect.BoundArguments) -> dict[str, object]:
+        named: dict[str, object] = {}
+        for name, value in bound.arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            elif kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
+                raise SignatureError(
+                    f"the parameter {name!r} of the handler {self.name!r} takes no keyword, and this codec needs one",
+                    remedy="Give it a parameter with a name, or use the codec `json`.",
+                )
+            else:
+                named[name] = value
+        return named
+
+    def __repr__(self) -> str:
+        return f"<brrr handler {self.name}{self.signature}>"
+
+
+class TypedTask(Task, Generic[F_co]):
+    """A task whose parameters and result type checkers know: what `call`, `schedule`, `read` and `result` take.
+
+    `TypedTask[Callable[[int], str]]` is called with an int and has a result of type str. It is covariant, so that
+    handlers of several types can stand in one dict.
+    """
+
+
+def _runner(function: Callable[..., Any], *, takes_app: bool) -> Callable[..., Awaitable[Any]]:
+    if is_async(function):
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            result = await (function(current.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
+            check_result(result)
+            return result
+    else:
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            active = current.get()
+            given = (active, *args) if takes_app else args
+            result = await active.run_handler(functools.partial(function, *given, **kwargs))
+            if inspect.isawaitable(result):  # an async function behind a plain one
+                result = await result
+            check_result(result)
+            return result
+
+    return run
