@@ -28,7 +28,6 @@ ENDINGS: Final[dict[str, tuple[signal.Signals, ...]]] = {
     "one_interrupt": (signal.SIGINT,),
     "two_interrupts": (signal.SIGINT, signal.SIGINT),
     "exit_on_sigterm": (signal.SIGTERM,),
-    "exit_in_a_gathered_helper": (),
     "interrupt_in_a_gathered_helper": (),
     "exit_in_a_task": (),
     "interrupt_in_a_task": (),
