@@ -17,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def valkey_server(folder: Path) -> Iterator[Server]:
-    """A Valkey server of the tests' own."""
+    """A Valkey server for the tests."""
     server = Server(valkey_program(), folder / "valkey").start()
     yield server
     server.stop()
@@ -64,6 +64,6 @@ async def backend(url: str):
 
 @pytest.fixture(scope="session")
 def any_valkey_url(request: pytest.FixtureRequest) -> str:
-    """The server that `BRRR_TEST_REDIS_URL` names, or Valkey of the package index."""
+    """The URL of the server that `BRRR_TEST_REDIS_URL` names, or of a Valkey server for the tests."""
     given = os.environ.get(GIVEN)
     return given or request.getfixturevalue("valkey_server").url

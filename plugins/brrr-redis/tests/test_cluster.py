@@ -1,4 +1,4 @@
-"""A cluster whose slots move and whose servers die."""
+"""Clusters with moving slots and failing servers."""
 
 import asyncio
 
@@ -24,12 +24,12 @@ def replicated(tmp_path):
 
 
 def of_server(cluster, number):
-    """A name whose slot is with that server."""
+    """A name with a slot of that server."""
     low, high = 16384 * number // 3, 16384 * (number + 1) // 3
     return next(name for name in map(str, range(10000)) if low <= slot_of(name.encode()) < high)
 
 
-async def test_a_failover_is_sat_out_and_nothing_that_was_replicated_is_lost(replicated):
+async def test_failover_loses_no_replicated_data(replicated):
     first, replica = replicated.servers[0], replicated.servers[3]
     topic = of_server(replicated, 0)
     async with brrr.open_backend(replicated.url, lease=1, retry_for=30) as backend:
@@ -54,7 +54,7 @@ async def test_a_failover_is_sat_out_and_nothing_that_was_replicated_is_lost(rep
         assert not seen & {each.body for each in held[:5]}
 
 
-async def test_a_receive_that_waits_outlives_a_failover(replicated):
+async def test_waiting_receive_continues_after_a_failover(replicated):
     first = replicated.servers[0]
     topic = of_server(replicated, 0)
     async with brrr.open_backend(replicated.url, retry_for=30) as backend:
@@ -66,8 +66,8 @@ async def test_a_receive_that_waits_outlives_a_failover(replicated):
             assert [each.body for each in await waiting] == [b"after"]
 
 
-async def test_a_slot_that_moves_is_followed(whole_cluster):
-    """Both redirections: ASK while it moves, MOVED when it has."""
+async def test_commands_follow_a_slot_that_moves(whole_cluster):
+    """Both redirections: ASK during the move, MOVED after it."""
     whole_cluster.flush()
     here, there, _ = whole_cluster.servers
     call_hash = next(str(number) for number in range(10000) if slot_of(b"brrr:value:%d" % number) < 16384 // 3)
@@ -95,11 +95,11 @@ async def test_a_slot_that_moves_is_followed(whole_cluster):
                 server.do("CLUSTER", "SETSLOT", slot, "NODE", from_)
 
 
-async def test_a_server_that_is_no_cluster_is_told(valkey):
+async def test_single_server_used_as_a_cluster_raises(valkey):
     with pytest.raises(BackendRefusedError, match="cluster support disabled"):
         await brrr.open_backend(f"redis+cluster://127.0.0.1:{valkey.port}").open()
 
 
-async def test_a_cluster_that_is_not_there_is_told():
+async def test_unreachable_cluster_raises():
     with pytest.raises(BackendUnavailableError, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2 cannot be reached"):
         await brrr.open_backend("redis+cluster://127.0.0.1:1,127.0.0.1:2", retry_for=0.1).open()

@@ -1,4 +1,4 @@
-"""One connection that many use: what is cancelled, what is late, what is closed while it opens."""
+"""A connection that concurrent callers share: cancelled commands, late replies, closing while it opens."""
 
 import asyncio
 
@@ -19,32 +19,32 @@ def connector():
     return Connector(RedisOptions(timeout=0.2), username=None, password=None, database=0, tls=False)
 
 
-async def test_what_is_cancelled_before_it_is_sent_is_not_sent(backend):
+async def test_cancelled_command_is_not_sent(backend):
     connection = backend._client.router.ready(b"")
     connection.send(("SET", "x", "1")).cancel()
 
     assert await connection.send(("GET", "x")) is None
 
 
-async def test_answers_to_what_was_cancelled_go_to_nobody_else(backend):
+async def test_replies_to_cancelled_commands_are_dropped(backend):
     connection = backend._client.router.ready(b"")
-    asked = [connection.send(("ECHO", str(number))) for number in range(100)]
-    await asyncio.sleep(0)  # they are sent now
-    for future in asked[::3]:
+    replies = [connection.send(("ECHO", str(number))) for number in range(100)]
+    await asyncio.sleep(0)  # the commands are sent now
+    for future in replies[::3]:
         future.cancel()
 
-    for number, future in enumerate(asked):
+    for number, future in enumerate(replies):
         if not future.cancelled():
             assert await future == str(number).encode()
 
 
-async def test_each_answer_has_its_own_time(valkey, connector):
+async def test_each_reply_has_its_own_timeout(valkey, connector):
     async with proxied(valkey.port) as proxy:
         connection = await connector.connect(Address("127.0.0.1", proxy.port))
         try:
             begun = asyncio.get_running_loop().time()
             assert await connection.send(("PING",)) == b"PONG"
-            await asyncio.sleep(0.1)  # half the time of a later one, and of a timer that the first one set
+            await asyncio.sleep(0.1)  # half the timeout of the next command, and of the timer that this one started
             late = connection.send(("BLPOP", "nothing", 5))
             async with asyncio.timeout(5):
                 lost = await late
@@ -55,30 +55,30 @@ async def test_each_answer_has_its_own_time(valkey, connector):
             await connection.close(lost)
 
 
-async def test_a_link_that_is_opened_while_all_are_closed_is_closed_too(valkey, connector):
-    opened, go_on = asyncio.Event(), asyncio.Event()
-    made = []
+async def test_connection_that_opens_while_the_pool_closes_is_closed(valkey, connector):
+    connected, proceed = asyncio.Event(), asyncio.Event()
+    opened = []
 
     class Slow(Connector):
         async def connect(self, address, *, extra_timeout=0):
-            made.append(await connector.connect(address, extra_timeout=extra_timeout))
-            opened.set()
-            await go_on.wait()
-            return made[0]
+            opened.append(await connector.connect(address, extra_timeout=extra_timeout))
+            connected.set()
+            await proceed.wait()
+            return opened[0]
 
     pool = ConnectionPool(Slow.__new__(Slow))
     opening = asyncio.create_task(pool.open_dedicated(Address("127.0.0.1", valkey.port), extra_timeout=1))
-    await opened.wait()
+    await connected.wait()
     await pool.close()
-    go_on.set()
+    proceed.set()
 
     with pytest.raises(BackendClosedError):
         await opening
-    assert not made[0].alive
+    assert not opened[0].alive
     await asyncio.wait(pool._closing)
 
 
-async def test_many_that_ask_at_once_open_one_connection(valkey):
+async def test_concurrent_operations_open_one_connection(valkey):
     async with brrr.open_backend(valkey.url) as backend:
         before = int(valkey.do("INFO", "clients")["connected_clients"])
         backend._client.router.invalidate(backend._client.router.ready(b""))
@@ -88,21 +88,21 @@ async def test_many_that_ask_at_once_open_one_connection(valkey):
         assert int(valkey.do("INFO", "clients")["connected_clients"]) <= before
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2], ids=["before they begin", "as they begin", "at rest"])
+@pytest.mark.parametrize("turns", [0, 1, 2], ids=["before they start", "as they start", "at rest"])
 @pytest.mark.parametrize("which", ["reader", "writer"])
-async def test_command_whose_link_loses_a_task_to_others_ends_at_once(valkey, connector, turns, which):
+async def test_command_ends_if_other_code_cancels_a_task_of_its_connection(valkey, connector, turns, which):
     before = asyncio.all_tasks()
     connection = await connector.connect(Address("127.0.0.1", valkey.port), extra_timeout=300)
     for _ in range(turns):
         await asyncio.sleep(0)
-    asked = connection.send(("BLPOP", "nothing", 0))
+    reply = connection.send(("BLPOP", "nothing", 0))
     tasks = asyncio.all_tasks() - before
     for task in tasks & {connection._reader} if which == "reader" else tasks - {connection._reader}:
         task.cancel()
-    if which == "writer" and not turns:  # there is none yet
+    if which == "writer" and not turns:  # the writer does not exist yet
         connection._reader.cancel()
 
     async with asyncio.timeout(30):
-        assert isinstance(await asked, NoReplyError)
+        assert isinstance(await reply, NoReplyError)
     assert not connection.alive
     await connection.close(ConnectionClosedError())

@@ -8,7 +8,7 @@ from brrr_core.contract import BackendContract, CacheContract, QueueContract, St
 from tests.support.redis_servers import GIVEN, valkey_program
 
 if GIVEN not in os.environ:
-    valkey_program()  # skips the module where there is none: no rule of the kit may be skipped alone
+    valkey_program()  # skips the module if there is no server: no rule of the kit may be skipped alone
 
 
 class Valkey:

@@ -5,7 +5,7 @@ import pytest
 from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
 from tests.support.redis_servers import redis_program
 
-redis_program()  # skips the module where there is none: no rule of the kit may be skipped alone
+redis_program()  # skips the module if there is no server: no rule of the kit may be skipped alone
 
 
 class Redis62:

@@ -1,4 +1,4 @@
-"""Servers that restart, load, fill up, refuse or forget: tried again where that is safe, else told clearly."""
+"""Servers that restart, load data, are full, or refuse commands: retried if that is safe, else a clear error."""
 
 import asyncio
 import traceback
@@ -21,13 +21,13 @@ VALUE = Key("value", "h")
 
 @pytest.fixture
 def server(tmp_path):
-    """A server of the test's own, with an append-only file that is synced with every answer."""
+    """A server for one test, whose append-only file is synced with every reply."""
     server = Server(valkey_program(), tmp_path / "own", "--appendonly", "yes", "--appendfsync", "always").start()
     yield server
     server.stop()
 
 
-async def test_a_restart_is_sat_out_and_nothing_is_lost(server):
+async def test_restarts_of_the_server_lose_no_message(server):
     put: list[bytes] = []
     seen: set[bytes] = set()
 
@@ -60,7 +60,7 @@ async def test_a_restart_is_sat_out_and_nothing_is_lost(server):
     assert set(put) <= seen
 
 
-async def test_a_receive_that_waits_outlives_a_restart(server):
+async def test_waiting_receive_continues_after_a_restart(server):
     async with brrr.open_backend(server.url) as backend, brrr.open_backend(server.url) as other:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await blocked(server)
@@ -75,7 +75,7 @@ async def blocked(server, number=1):
     await until(lambda: int(server.do("INFO", "clients")["blocked_clients"]) == number)
 
 
-async def test_a_server_that_stays_away_is_told_when_patience_ends(server):
+async def test_unavailable_server_raises_after_retry_for(server):
     async with brrr.open_backend(server.url, retry_for=0.3) as backend:
         await asyncio.to_thread(server.kill)
         with pytest.raises(BackendUnavailableError, match=f"127.0.0.1:{server.port} cannot be reached") as caught:
@@ -84,7 +84,7 @@ async def test_a_server_that_stays_away_is_told_when_patience_ends(server):
         assert caught.value.__cause__ is not None
 
 
-async def test_scripts_that_a_server_forgot_are_sent_again(backend, valkey):
+async def test_flushed_scripts_are_sent_again(backend, valkey):
     queue = backend.queue
     for number in range(3):
         await queue.put(TOPIC, [b"%d" % number])
@@ -94,7 +94,7 @@ async def test_scripts_that_a_server_forgot_are_sent_again(backend, valkey):
         assert await queue.stats(TOPIC) == (0, 0, 0, 0)
 
 
-async def test_connections_that_are_killed_under_load_lose_nothing(backend, valkey):
+async def test_killed_connections_under_load_lose_no_message(backend, valkey):
     async def work(number):
         key = Key("value", f"h{number}")
         for turn in range(50):
@@ -103,7 +103,7 @@ async def test_connections_that_are_killed_under_load_lose_nothing(backend, valk
 
     async def kill():
         for _ in range(10):
-            await asyncio.sleep(0.01)  # some moment
+            await asyncio.sleep(0.01)  # any moment
             await asyncio.to_thread(valkey.do, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
@@ -115,7 +115,7 @@ async def test_connections_that_are_killed_under_load_lose_nothing(backend, valk
     assert set(bodies) == {b"%d/%d" % (number, turn) for number in range(20) for turn in range(50)}
 
 
-async def test_a_blocked_connection_that_is_killed_is_replaced(backend, valkey):
+async def test_killed_blocking_connection_is_replaced(backend, valkey):
     waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
     await blocked(valkey)
     valkey.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -127,14 +127,14 @@ async def test_a_blocked_connection_that_is_killed_is_replaced(backend, valkey):
         await waiting
 
 
-async def test_a_full_server_is_waited_for(server):
+async def test_opening_waits_for_a_server_without_free_connections(server):
     with redis.Redis(port=server.port) as only:
         only.config_set("maxclients", 1)
         with pytest.raises(BackendUnavailableError, match="has no connection left"):
             await brrr.open_backend(server.url, retry_for=0.1).open()
         backend = brrr.open_backend(server.url)
         opening = asyncio.create_task(backend.open())
-        await asyncio.sleep(0.1)  # it is refused meanwhile
+        await asyncio.sleep(0.1)  # it is refused in the meantime
         assert not opening.done()
         only.config_set("maxclients", 100)
         async with asyncio.timeout(10):
@@ -142,12 +142,12 @@ async def test_a_full_server_is_waited_for(server):
         await backend.close()
 
 
-async def test_a_replica_is_sat_out_until_it_is_a_primary(backend, valkey):
+async def test_operations_wait_until_a_replica_becomes_the_primary(backend, valkey):
     await backend.queue.put(TOPIC, [b"x"])
     valkey.do("REPLICAOF", "127.0.0.1", 1)
     putting = asyncio.create_task(backend.queue.put(TOPIC, [b"x"]))
     claiming = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=0))
-    await asyncio.sleep(0.1)  # they are refused meanwhile
+    await asyncio.sleep(0.1)  # they are refused in the meantime
     assert not putting.done()
     assert not claiming.done()
     valkey.do("REPLICAOF", "NO", "ONE")
@@ -157,7 +157,7 @@ async def test_a_replica_is_sat_out_until_it_is_a_primary(backend, valkey):
 
 
 @pytest.mark.parametrize("name", ["valkey", "old_server"])
-async def test_a_replica_that_stays_one_is_told(request, name):
+async def test_replica_that_stays_a_replica_raises(request, name):
     server = request.getfixturevalue(name)
     async with brrr.open_backend(server.url, retry_for=0.1) as backend:
         server.do("REPLICAOF", "127.0.0.1", 1)
@@ -174,14 +174,14 @@ async def test_a_replica_that_stays_one_is_told(request, name):
 
 
 @pytest.mark.parametrize("name", ["valkey", "old_server"])
-async def test_a_server_without_memory_is_told(request, name):
+async def test_server_at_maxmemory_refuses_new_data_and_can_be_emptied(request, name):
     server = request.getfixturevalue(name)
     server.do("FLUSHALL")
     async with brrr.open_backend(server.url) as backend:
         await backend.queue.put(TOPIC, [b"1", b"2", b"3", b"4"])
         server.do("CONFIG", "SET", "maxmemory", 1)
         try:
-            # What is there can still be worked off.
+            # Existing messages can still be processed.
             one, two, three, four = await backend.queue.receive(TOPIC, limit=4, wait=0)
             await backend.queue.extend([one])
             await backend.queue.ack([two])
@@ -200,7 +200,7 @@ async def test_a_server_without_memory_is_told(request, name):
             server.do("CONFIG", "SET", "maxmemory", 0)
 
 
-async def test_logins_are_told_without_them(valkey, monkeypatch):
+async def test_login_errors_contain_no_credentials(valkey, monkeypatch):
     monkeypatch.setenv("RIGHT", "s3cret")
     monkeypatch.setenv("WRONG", "wr0ng")
     valkey.do("ACL", "SETUSER", "worker", "on", ">s3cret", "~*", "&*", "+@all")
@@ -218,7 +218,7 @@ async def test_logins_are_told_without_them(valkey, monkeypatch):
         assert await backend.store.read([VALUE]) == [None]
 
 
-async def test_a_server_that_asks_for_a_login_is_told(tmp_path):
+async def test_missing_login_raises(tmp_path):
     server = Server(valkey_program(), tmp_path / "locked", "--requirepass", "s3cret").start()
     try:
         with pytest.raises(BackendUnavailableError, match="requires a login"):
@@ -228,12 +228,12 @@ async def test_a_server_that_asks_for_a_login_is_told(tmp_path):
 
 
 def printed(error: BaseException) -> str:
-    """All that a log may show of an error."""
+    """All text of an error that a log can contain."""
     return "".join([str(error), repr(error), *traceback.format_exception(error)])
 
 
 @pytest.mark.parametrize("program", [valkey_program, redis_program])
-async def test_a_server_without_auth_does_not_make_us_tell_the_password(tmp_path, monkeypatch, program):
+async def test_error_of_a_server_without_auth_contains_no_password(tmp_path, monkeypatch, program):
     monkeypatch.setenv("RIGHT", "s3cret")
     server = Server(program(), tmp_path / "own", "--rename-command", "AUTH", "").start()
     place = f"127.0.0.1:{server.port}"
@@ -247,7 +247,7 @@ async def test_a_server_without_auth_does_not_make_us_tell_the_password(tmp_path
         server.stop()
 
 
-async def test_a_server_without_scripts_does_not_make_us_tell_bodies(tmp_path):
+async def test_error_of_a_server_without_scripts_contains_no_body(tmp_path):
     body = b"s3cret"
     server = Server(valkey_program(), tmp_path / "own", "--rename-command", "EVALSHA", "").start()
     try:
@@ -261,7 +261,7 @@ async def test_a_server_without_scripts_does_not_make_us_tell_bodies(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["valkey", "old_server"])
-async def test_what_a_user_may_not_do_in_a_script_is_told_without_the_user(request, name):
+async def test_error_of_a_forbidden_script_command_contains_no_username(request, name):
     server = request.getfixturevalue(name)
     server.do("SCRIPT", "FLUSH")
     server.do("ACL", "SETUSER", "t0ken", "on", "nopass", "~*", "&*", "+@all", "-zadd")
@@ -276,7 +276,7 @@ async def test_what_a_user_may_not_do_in_a_script_is_told_without_the_user(reque
     assert "t0ken" not in printed(caught.value)
 
 
-async def test_a_clusters_server_that_is_used_alone_is_told(whole_cluster):
+async def test_server_of_a_cluster_used_as_a_single_server_raises(whole_cluster):
     whole_cluster.flush()
     here = whole_cluster.servers[0]
     keys = [Key("value", str(number)) for number in range(20)]
@@ -290,7 +290,7 @@ async def test_a_clusters_server_that_is_used_alone_is_told(whole_cluster):
 
 @asynccontextmanager
 async def scripted(answer) -> AsyncIterator[str]:
-    """A server that answers each command by a function of its first word."""
+    """A server that replies to each command with `answer(first word)`."""
 
     async def serve(reader, writer):
         import hiredis
@@ -310,7 +310,7 @@ async def scripted(answer) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     "says", ["LOADING Redis is loading", "BUSY Redis is busy", "TRYAGAIN x", "NOREPLICAS x", "MASTERDOWN x"]
 )
-async def test_what_passes_is_sat_out(says):
+async def test_transient_errors_are_retried(says):
     answers = iter([b"-%s\r\n" % says.encode()] * 3)
     info = b"$20\r\nredis_version:7.0.0\n\r\n"
 
@@ -321,7 +321,7 @@ async def test_what_passes_is_sat_out(says):
         await backend.queue.put(TOPIC, [b"x"])
 
 
-async def test_a_server_that_loads_while_it_is_opened_is_waited_for():
+async def test_opening_waits_while_the_server_loads_its_data():
     answers = iter([b"-LOADING Redis is loading the dataset in memory\r\n"] * 3)
 
     def answer(word):
@@ -331,14 +331,14 @@ async def test_a_server_that_loads_while_it_is_opened_is_waited_for():
         pass
 
 
-async def test_an_old_server_is_refused():
+async def test_server_older_than_6_2_is_refused():
     async with scripted(lambda word: b"$20\r\nredis_version:6.0.9\n\r\n") as url:
         with pytest.raises(BackendError, match=r"6\.0\.9") as caught:
             await brrr.open_backend(url).open()
     assert "6.2" in caught.value.remedy
 
 
-async def test_a_server_that_stops_answering_is_noticed(tmp_path):
+async def test_silent_server_raises_after_the_timeout(tmp_path):
     def answer(word):
         return b"$20\r\nredis_version:7.0.0\n\r\n" if word == b"INFO" else b""
 
@@ -349,7 +349,7 @@ async def test_a_server_that_stops_answering_is_noticed(tmp_path):
             await backend.store.swap([Swap(VALUE, None, b"x")])
 
 
-async def test_nonsense_from_a_server_is_told():
+async def test_invalid_replies_raise():
     def answer(word):
         return b"$20\r\nredis_version:7.0.0\n\r\n" if word == b"INFO" else b"HTTP/1.1 400 Bad Request\r\n"
 
@@ -358,7 +358,7 @@ async def test_nonsense_from_a_server_is_told():
             await backend.store.read([VALUE])
 
 
-async def test_opening_whose_check_of_the_server_is_cancelled_from_outside_raises():
+async def test_opening_raises_if_other_code_cancels_its_check_of_the_server():
     asked = asyncio.Event()
 
     def answer(word):

@@ -1,4 +1,4 @@
-"""Keys: those of a topic share its slot of a cluster, and no two topics share a key."""
+"""Keys: all keys of a topic have one slot, and no two topics share a key."""
 
 import pytest
 
@@ -52,7 +52,7 @@ PREFIXES = ["", "a", "ab", "a:", "a:b", ":", "1:a", "brrr:", "brrr:prefix:1:a:",
 
 
 def test_no_two_prefixes_share_a_key():
-    """Prefix `a` with topic `bX` and prefix `ab` with topic `X` are two lists."""
+    """Prefix `a` with topic `bX`, and prefix `ab` with topic `X`, have different lists."""
     names = [*HOSTILE, "bX", "X", "1:a:X", "b:X", ":b:X"]
     keys = []
     for layout in map(Layout, PREFIXES):
@@ -63,7 +63,7 @@ def test_no_two_prefixes_share_a_key():
     assert len(set(keys)) == len(keys)
 
 
-def test_without_a_prefix_the_keys_are_those_of_the_protocol():
+def test_keys_without_a_prefix_are_those_of_the_protocol():
     layout = Layout("")
 
     assert layout.topic("jobs").ready == b"jobs"
@@ -71,7 +71,7 @@ def test_without_a_prefix_the_keys_are_those_of_the_protocol():
     assert layout.counter("brrr_count/root") == b"brrr_count/root"
 
 
-def test_a_tag_ends_where_the_server_says():
+def test_hash_tag_has_the_slot_of_the_topic():
     for topic in HOSTILE:
         key = topic.encode()
         assert b"}" not in tag_of(key)
@@ -85,12 +85,12 @@ def test_a_tag_ends_where_the_server_says():
         *("brrr_count/x", "brrr:counter:x", "brrr:prefix:1:a:x"),
     ],
 )
-def test_names_of_brrr_s_own_keys_are_no_topics(topic):
+def test_topic_that_begins_like_a_key_of_brrr_is_refused(topic):
     with pytest.raises(ArgumentError, match="like a key of brrr"):
         Layout("").topic(topic)
 
 
-def test_half_a_surrogate_pair_is_told():
+def test_unpaired_surrogate_is_refused():
     layout = Layout("")
     for make in (lambda: layout.topic("\ud800"), lambda: layout.record(Key("call", "\ud800"))):
         with pytest.raises(ArgumentError, match="surrogate"):
@@ -98,12 +98,12 @@ def test_half_a_surrogate_pair_is_told():
 
 
 @pytest.mark.parametrize("prefix", ["{", "{}", "a{b", "{}x{y"])
-def test_a_prefix_with_half_a_hash_tag_is_refused(prefix):
+def test_prefix_with_an_incomplete_hash_tag_is_refused(prefix):
     with pytest.raises(OptionError, match="incomplete hash tag"):
         RedisOptions(prefix=prefix)
 
 
-def test_many_topics_are_not_kept_for_ever():
+def test_cache_of_topic_keys_is_bounded():
     layout = Layout("")
     for number in range(3000):
         layout.topic(f"t{number}")

@@ -1,4 +1,4 @@
-"""URLs: what each form means, and what is wrong with the others."""
+"""URLs and options: valid and invalid forms."""
 
 import pytest
 
@@ -31,12 +31,12 @@ def read(url, **options):
         ("redis+sentinel://a/jobs/4", {}, Location(Topology.SENTINEL, (("a", 26379),), "jobs", 4, False)),
     ],
 )
-def test_what_urls_mean(url, options, expected):
+def test_url_names_its_servers(url, options, expected):
     assert read(url, **options) == expected
 
 
 @pytest.mark.parametrize(
-    ("url", "options", "kind", "says"),
+    ("url", "options", "kind", "message"),
     [
         ("redis://a,b", {}, UrlError, "several hosts"),
         ("redis://h/x", {}, UrlError, "not a number"),
@@ -53,8 +53,8 @@ def test_what_urls_mean(url, options, expected):
         ("rediss://h", {"key": "key.pem"}, OptionError, "`key` without `cert`"),
     ],
 )
-def test_what_is_wrong_with_urls(url, options, kind, says):
-    with pytest.raises(kind, match=says) as caught:
+def test_invalid_url_is_refused(url, options, kind, message):
+    with pytest.raises(kind, match=message) as caught:
         read(url, **options)
     assert caught.value.remedy
 
@@ -72,6 +72,6 @@ def test_what_is_wrong_with_urls(url, options, kind, says):
         {"prefix": "ä"},
     ],
 )
-def test_what_is_wrong_with_options(options):
+def test_invalid_option_is_refused(options):
     with pytest.raises(BrrrError, match=next(iter(options))):
         brrr.open_backend("redis://localhost", **options)

@@ -1,4 +1,4 @@
-"""Ways to a server: a socket of this machine, TLS, a database; and what `setup` says of it."""
+"""Opening a backend: Unix socket, TLS, database, checks of the server; and the report of `setup`."""
 
 import asyncio
 import gc
@@ -22,7 +22,7 @@ from tests.support.redis_servers import Server, valkey_program
 VALUE = Key("value", "h")
 
 
-async def test_a_socket_of_this_machine(tmp_path):
+async def test_unix_socket_carries_operations(tmp_path):
     server = Server(valkey_program(), tmp_path, "--unixsocket", str(tmp_path / "r.sock")).start()
     try:
         async with brrr.open_backend(f"redis+unix://{tmp_path}/r.sock?db=2") as backend:
@@ -30,30 +30,30 @@ async def test_a_socket_of_this_machine(tmp_path):
             await backend.queue.put("jobs", [b"x"])
             assert len(await backend.queue.receive("jobs", limit=1, wait=1)) == 1
         assert server.do("INFO", "keyspace").keys() == {"db2"}
-        with pytest.raises(BackendUnavailableError, match=r"nowhere\.sock cannot be reached"):
-            await brrr.open_backend(f"redis+unix://{tmp_path}/nowhere.sock", retry_for=0.1).open()
+        with pytest.raises(BackendUnavailableError, match=r"missing\.sock cannot be reached"):
+            await brrr.open_backend(f"redis+unix://{tmp_path}/missing.sock", retry_for=0.1).open()
     finally:
         server.stop()
 
 
-async def test_databases_are_apart(valkey):
-    place = f"redis://127.0.0.1:{valkey.port}"
-    async with brrr.open_backend(f"{place}/1") as one, brrr.open_backend(f"{place}/2") as other:
+async def test_databases_are_separate(valkey):
+    base = f"redis://127.0.0.1:{valkey.port}"
+    async with brrr.open_backend(f"{base}/1") as one, brrr.open_backend(f"{base}/2") as other:
         await one.store.write([(VALUE, b"x")])
         assert await other.store.read([VALUE]) == [None]
     with pytest.raises(BackendRefusedError, match="cannot be reached"):
-        await brrr.open_backend(f"{place}/9999").open()
+        await brrr.open_backend(f"{base}/9999").open()
 
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    """An authority, and a certificate of it for 127.0.0.1 that serves servers and clients."""
+    """An authority, and its certificate for 127.0.0.1, which servers and clients use."""
     return certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 async def tls_port(tls, valkey):
-    """TLS before a real server: those of the package index are built without."""
+    """A TLS proxy in front of a real server: the test servers are built without TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
     context.load_cert_chain(tls.cert, tls.key)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -61,30 +61,30 @@ async def tls_port(tls, valkey):
         yield proxy.port
 
 
-async def test_tls_checks_both_sides(tls, tls_port):
-    place = f"rediss://127.0.0.1:{tls_port}/0"
+async def test_tls_checks_the_server_and_the_client(tls, tls_port):
+    base = f"rediss://127.0.0.1:{tls_port}/0"
     files = {"ca": str(tls.ca), "cert": str(tls.cert), "key": str(tls.key)}
-    async with brrr.open_backend(place, **files) as backend:
+    async with brrr.open_backend(base, **files) as backend:
         await backend.queue.put("jobs", [b"x" * 100_000])
         (found,) = await backend.queue.receive("jobs", limit=1, wait=1)
         assert len(found.body) == 100_000
         assert await backend.queue.receive("jobs", limit=1, wait=0.05) == []
-    async with brrr.open_backend(place, cert=files["cert"], key=files["key"], verify=False) as backend:
+    async with brrr.open_backend(base, cert=files["cert"], key=files["key"], verify=False) as backend:
         await backend.queue.stats("jobs")
     for wrong, says in (
         ({"cert": files["cert"], "key": files["key"]}, "certificate verify failed"),
         ({"ca": files["ca"], "retry_for": 0.1}, None),
-        ({"ca": "nowhere.pem"}, r"nowhere\.pem of the option ca cannot be read"),
+        ({"ca": "missing.pem"}, r"missing\.pem of the option ca cannot be read"),
     ):
         with pytest.raises(BackendError, match=says):
-            await brrr.open_backend(place, **wrong).open()
+            await brrr.open_backend(base, **wrong).open()
     with pytest.raises(BackendUnavailableError):
         await brrr.open_backend(f"redis://127.0.0.1:{tls_port}", retry_for=0.1).open()
 
 
 @contextmanager
 def evicting(server, policy, *, limit=10**9):
-    """A server that evicts when it holds more than `limit` bytes; 0 is no limit."""
+    """Make a server evict when it has more than `limit` bytes; 0 means no limit."""
     server.do("CONFIG", "SET", "maxmemory-policy", policy)
     server.do("CONFIG", "SET", "maxmemory", limit)
     try:
@@ -95,7 +95,7 @@ def evicting(server, policy, *, limit=10**9):
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-async def test_a_server_that_evicts_is_refused(valkey, policy):
+async def test_server_that_evicts_is_refused(valkey, policy):
     with evicting(valkey, policy):
         for begin in (brrr.open_backend(valkey.url).open, brrr.open_backend(valkey.url).setup):
             with pytest.raises(BackendError, match=f"maxmemory-policy {policy}.* evicts") as caught:
@@ -111,7 +111,7 @@ async def test_a_server_that_evicts_is_refused(valkey, policy):
             await backend.queue.put("jobs", [b"x"])
 
 
-async def test_every_server_of_a_cluster_is_checked_for_eviction(whole_cluster):
+async def test_eviction_is_checked_on_every_server_of_a_cluster(whole_cluster):
     for server in whole_cluster.servers:
         with evicting(server, "allkeys-lfu"):
             with pytest.raises(BackendError, match="maxmemory-policy allkeys-lfu"):
@@ -120,7 +120,7 @@ async def test_every_server_of_a_cluster_is_checked_for_eviction(whole_cluster):
                 pass
 
 
-async def test_a_server_that_does_not_tell_is_opened(valkey):
+async def test_server_that_forbids_info_is_opened(valkey):
     valkey.do("ACL", "SETUSER", "quiet", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
     try:
         with evicting(valkey, "allkeys-lru"):
@@ -132,12 +132,12 @@ async def test_a_server_that_does_not_tell_is_opened(valkey):
         valkey.do("ACL", "DELUSER", "quiet")
 
 
-async def test_opening_asks_a_server_once_about_itself(valkey):
+async def test_opening_sends_info_once(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url):
         assert [words[0] for words in proxy.commands].count(b"INFO") == 1
 
 
-async def test_setup_tells_what_a_server_keeps(valkey):
+async def test_setup_reports_eviction_and_persistence(valkey):
     lines = await brrr.open_backend(valkey.url).setup()
 
     assert [line.split()[0] for line in lines] == ["Valkey", "maxmemory-policy", "warning:"]
@@ -153,7 +153,7 @@ async def test_setup_tells_what_a_server_keeps(valkey):
     valkey.do("CONFIG", "SET", "appendonly", "no")
 
 
-async def test_setup_looks_at_every_primary(whole_cluster):
+async def test_setup_reports_every_primary(whole_cluster):
     lines = await brrr.open_backend(whole_cluster.url).setup()
 
     heads = [line.split()[-1] for line in lines if line.startswith("Valkey")]
@@ -171,7 +171,7 @@ async def test_setup_looks_at_every_primary(whole_cluster):
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"])
-async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of(valkey, topology):
+async def test_failure_after_its_caller_was_cancelled_is_not_logged(valkey, topology):
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     address = Address("127.0.0.1", valkey.port)
@@ -179,22 +179,22 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_not_complained_of(val
     pool = ConnectionPool(Connector(RedisOptions(), username=None, password=None, database=database, tls=False))
     router = ClusterRouter(pool, [address])
     before = asyncio.all_tasks()
-    asking = asyncio.create_task(pool.get(address) if topology == "single" else router.address(b"x"))
+    opening = asyncio.create_task(pool.get(address) if topology == "single" else router.address(b"x"))
     await asyncio.sleep(0)
-    (failing,) = asyncio.all_tasks() - before - {asking}
+    (failing,) = asyncio.all_tasks() - before - {opening}
 
-    asking.cancel()
-    await asyncio.wait({failing, asking})
+    opening.cancel()
+    await asyncio.wait({failing, opening})
 
-    assert asking.cancelled()
+    assert opening.cancelled()
     assert not failing.cancelled()
-    del failing, asking  # its traceback holds the other
+    del failing, opening  # the traceback of one refers to the other
     await router.close()
     gc.collect()
     assert complaints == []
 
 
-async def test_setup_of_a_server_that_does_not_tell(valkey):
+async def test_setup_reports_that_a_server_forbids_info_and_config(valkey):
     valkey.do("ACL", "SETUSER", "quiet", "on", "nopass", "~*", "&*", "+@all", "-config", "-info")
     try:
         lines = await brrr.open_backend(f"redis://quiet:x@127.0.0.1:{valkey.port}").setup()

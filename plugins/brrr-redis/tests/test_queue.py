@@ -1,4 +1,4 @@
-"""The queue beyond the contract kit: what becomes of a message when clients die or wait, and what that costs."""
+"""The queue beyond the contract kit: clients that die or wait, lost replies, and the cost of waiting."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ def blocked(server):
     return int(server.do("INFO", "clients")["blocked_clients"])
 
 
-async def test_a_message_that_a_dead_consumer_moved_is_found(backend, valkey):
+async def test_message_in_the_inbox_is_received(backend, valkey):
     valkey.do("RPUSH", KEYS.inbox, b"moved")
 
     found = await backend.queue.receive(TOPIC, limit=5, wait=0)
@@ -29,7 +29,7 @@ async def test_a_message_that_a_dead_consumer_moved_is_found(backend, valkey):
     assert [each.body for each in found] == [b"moved"]
 
 
-async def test_a_consumer_that_waits_finds_what_a_dead_one_moved(url, valkey):
+async def test_waiting_receiver_finds_a_message_that_a_dead_one_moved(url, valkey):
     async with brrr.open_backend(url, sweep=0.05) as backend:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=5, wait=60))
         await until(lambda: blocked(valkey) == 1)
@@ -40,7 +40,7 @@ async def test_a_consumer_that_waits_finds_what_a_dead_one_moved(url, valkey):
             assert [each.body for each in await waiting] == [b"moved"]
 
 
-async def test_a_consumer_that_waits_finds_what_another_process_delayed(url, valkey):
+async def test_waiting_receiver_finds_a_message_that_another_process_delayed(url, valkey):
     async with brrr.open_backend(url, sweep=0.05) as one, brrr.open_backend(url) as other:
         waiting = asyncio.create_task(one.queue.receive(TOPIC, limit=5, wait=60))
         await until(lambda: blocked(valkey) == 1)
@@ -51,7 +51,7 @@ async def test_a_consumer_that_waits_finds_what_another_process_delayed(url, val
             assert [each.body for each in await waiting] == [b"later"]
 
 
-async def test_its_own_delays_wake_a_process_before_the_next_sweep(url, valkey):
+async def test_delay_of_the_same_process_wakes_a_receiver_before_the_next_sweep(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as backend:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=5, wait=60))
         await until(lambda: blocked(valkey) == 1)
@@ -62,7 +62,7 @@ async def test_its_own_delays_wake_a_process_before_the_next_sweep(url, valkey):
             await waiting
 
 
-async def test_a_lease_that_its_own_process_lets_run_out_wakes_it_before_the_next_sweep(url, valkey):
+async def test_expired_lease_of_the_same_process_wakes_a_receiver_before_the_next_sweep(url, valkey):
     async with brrr.open_backend(url, sweep=3600, lease=0.2) as backend:
         waiting = [asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(2)]
         await until(lambda: blocked(valkey) == 1)
@@ -74,7 +74,7 @@ async def test_a_lease_that_its_own_process_lets_run_out_wakes_it_before_the_nex
         assert sorted((each.body, each.attempt) for each in found) == [(b"x", 1), (b"x", 2)]
 
 
-async def test_a_message_wakes_one_of_ten_consumers(url, valkey):
+async def test_message_wakes_one_of_ten_receivers(url, valkey):
     async with asyncio.TaskGroup() as tasks, brrr.open_backend(url) as producer:
         backends = [brrr.open_backend(url, sweep=3600) for _ in range(10)]
         for each in backends:
@@ -95,7 +95,7 @@ async def test_a_message_wakes_one_of_ten_consumers(url, valkey):
             await each.close()
 
 
-async def test_ten_idle_consumers_cost_next_to_nothing(url, valkey):
+async def test_ten_idle_receivers_use_less_than_a_hundredth_of_a_core(url, valkey):
     seconds = 4
     backends = [brrr.open_backend(url) for _ in range(10)]
     for each in backends:
@@ -103,7 +103,7 @@ async def test_ten_idle_consumers_cost_next_to_nothing(url, valkey):
     waiting = [asyncio.create_task(each.queue.receive(TOPIC, limit=5, wait=60)) for each in backends]
     await until(lambda: blocked(valkey) == 10)
     valkey.do("CONFIG", "RESETSTAT")
-    await asyncio.sleep(seconds)  # what is counted is what happens in a span of time
+    await asyncio.sleep(seconds)  # the test counts the commands of this time
     stats = valkey.do("INFO", "commandstats")
     used = sum(each["usec"] for name, each in stats.items() if name in ("cmdstat_evalsha", "cmdstat_blmove"))
     claims = stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
@@ -112,15 +112,15 @@ async def test_ten_idle_consumers_cost_next_to_nothing(url, valkey):
     for each in backends:
         await each.close()
 
-    assert claims <= 10 * seconds / 2 + 10, "each looks every two seconds"
-    assert used / 1e6 < 0.01 * seconds, "the server spends less than a hundredth of a core"
+    assert claims <= 10 * seconds / 2 + 10, "each claims every two seconds"
+    assert used / 1e6 < 0.01 * seconds, "the server uses less than a hundredth of a core"
 
 
-async def test_a_message_that_comes_when_nobody_waits_any_more_is_handed_on(url, valkey):
+async def test_message_without_a_waiting_receiver_wakes_another_process(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as gone, brrr.open_backend(url, sweep=3600) as there:
         assert await gone.queue.receive(TOPIC, limit=1, wait=0.05) == []
         waiting = asyncio.create_task(there.queue.receive(TOPIC, limit=1, wait=60))
-        await until(lambda: blocked(valkey) == 2)  # the first one still blocks, before the second
+        await until(lambda: blocked(valkey) == 2)  # the first one still blocks, and is ahead of the second
 
         await there.queue.put(TOPIC, [b"passed on"])
 
@@ -129,10 +129,10 @@ async def test_a_message_that_comes_when_nobody_waits_any_more_is_handed_on(url,
         assert valkey.do("LLEN", KEYS.inbox) == 0
 
 
-async def test_receivers_of_one_process_share_one_connection_that_blocks(backend, valkey):
+async def test_receivers_of_one_process_share_one_blocking_connection(backend, valkey):
     waiting = [asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(5)]
     await until(lambda: blocked(valkey) == 1)
-    await asyncio.sleep(0.05)  # for another connection to come, if there were one
+    await asyncio.sleep(0.05)  # time for a second connection to appear
     assert blocked(valkey) == 1
 
     await backend.queue.put(TOPIC, [b"%d" % number for number in range(5)])
@@ -142,11 +142,11 @@ async def test_receivers_of_one_process_share_one_connection_that_blocks(backend
     assert sorted(found) == [b"%d" % number for number in range(5)]
 
 
-async def test_a_receiver_that_leaves_messages_behind_wakes_the_next_one(url, valkey):
+async def test_receiver_that_leaves_messages_wakes_the_next_one(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as backend:
         waiting = [asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(3)]
         await until(lambda: blocked(valkey) == 1)
-        valkey.do("RPUSH", KEYS.inbox, b"1", b"2")  # as others did who are dead: it wakes nobody
+        valkey.do("RPUSH", KEYS.inbox, b"1", b"2")  # as a dead receiver did: this wakes no receiver
 
         valkey.do("RPUSH", TOPIC, b"3")
 
@@ -154,13 +154,13 @@ async def test_a_receiver_that_leaves_messages_behind_wakes_the_next_one(url, va
             assert sorted([each.body for task in waiting for each in await task]) == [b"1", b"2", b"3"]
 
 
-async def test_a_receiver_that_is_cancelled_hands_its_turn_on(url, valkey):
+async def test_cancelled_receiver_gives_its_turn_to_the_next_one(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as backend:
         first, second = (asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(2))
         await until(lambda: blocked(valkey) == 1)
         wait_queue = backend.queue._wait_queues.get(KEYS)
         assert len(wait_queue._waiting) == 2
-        valkey.do("RPUSH", KEYS.inbox, b"x")  # it wakes nobody
+        valkey.do("RPUSH", KEYS.inbox, b"x")  # this wakes no receiver
 
         wait_queue.wake()
         first.cancel()
@@ -169,12 +169,12 @@ async def test_a_receiver_that_is_cancelled_hands_its_turn_on(url, valkey):
             assert [each.body for each in await second] == [b"x"]
 
 
-async def test_the_turn_of_a_receiver_that_is_cancelled_goes_to_another_process_if_need_be(url, valkey):
+async def test_turn_of_a_cancelled_receiver_goes_to_another_process(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as one, brrr.open_backend(url, sweep=3600) as other:
         cancelled = asyncio.create_task(one.queue.receive(TOPIC, limit=1, wait=60))
         waiting = asyncio.create_task(other.queue.receive(TOPIC, limit=1, wait=60))
         await until(lambda: blocked(valkey) == 2)
-        valkey.do("RPUSH", KEYS.inbox, b"x")  # as the wait of the first one moved it
+        valkey.do("RPUSH", KEYS.inbox, b"x")  # as the wait of the first one would move it
 
         one.queue._wait_queues.get(KEYS).wake()
         cancelled.cancel()
@@ -183,7 +183,7 @@ async def test_the_turn_of_a_receiver_that_is_cancelled_goes_to_another_process_
             assert [each.body for each in await waiting] == [b"x"]
 
 
-async def test_closing_leaves_nothing_where_only_a_look_finds_it(url, valkey):
+async def test_closing_empties_the_inbox(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as backend:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await until(lambda: blocked(valkey) == 1)
@@ -195,7 +195,7 @@ async def test_closing_leaves_nothing_where_only_a_look_finds_it(url, valkey):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
-async def test_closing_does_not_wait_for_a_server_that_is_away(tmp_path, how):
+async def test_closing_does_not_wait_for_an_unavailable_server(tmp_path, how):
     server = Server(valkey_program(), tmp_path / "own").start()
     try:
         backend = brrr.open_backend(server.url)
@@ -204,7 +204,7 @@ async def test_closing_does_not_wait_for_a_server_that_is_away(tmp_path, how):
         await until(lambda: blocked(server) == 1)
         server.process.send_signal(how)
         receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=0))
-        await asyncio.sleep(0.05)  # it is on its way, or tries again
+        await asyncio.sleep(0.05)  # it is sent, or retried
         receiving.cancel()
         idle.cancel()
         async with asyncio.timeout(5):
@@ -215,7 +215,7 @@ async def test_closing_does_not_wait_for_a_server_that_is_away(tmp_path, how):
         server.kill()
 
 
-async def test_many_dead_letters_are_worked_through_in_rounds(valkey):
+async def test_dead_letters_are_moved_in_rounds_of_1000(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         queue = backend.queue
         valkey.do("RPUSH", KEYS.dead, *(b"1:1:0:%d" % number for number in range(2500)))
@@ -230,7 +230,7 @@ async def test_many_dead_letters_are_worked_through_in_rounds(valkey):
     assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(2200)]
 
 
-async def test_nobody_blocks_while_nobody_waits(backend, valkey):
+async def test_no_connection_blocks_without_a_waiting_receiver(backend, valkey):
     for number in range(3):
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await until(lambda: blocked(valkey) == 1)
@@ -240,7 +240,7 @@ async def test_nobody_blocks_while_nobody_waits(backend, valkey):
         assert blocked(valkey) == 0
 
 
-async def test_a_consumer_that_dies_with_a_message_on_its_way_loses_nothing(valkey):
+async def test_message_is_received_if_the_reply_of_the_wait_is_lost(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(f"{proxy.url}?sweep=50ms") as backend:
         proxy.lose_answer_to(lambda words: words[0] == b"BLMOVE")
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
@@ -252,7 +252,7 @@ async def test_a_consumer_that_dies_with_a_message_on_its_way_loses_nothing(valk
             assert [(each.body, each.attempt) for each in await waiting] == [(b"x", 1)]
 
 
-async def test_a_claim_whose_answer_was_lost_gives_what_it_took(valkey):
+async def test_repeated_claim_returns_the_messages_that_the_lost_one_leased(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"%d" % number for number in range(30)])
@@ -267,7 +267,7 @@ async def test_a_claim_whose_answer_was_lost_gives_what_it_took(valkey):
         assert await queue.stats(TOPIC) == (9, 1, 0, 0)
 
 
-async def test_a_put_whose_answer_was_lost_is_repeated(valkey):
+async def test_put_is_repeated_if_its_reply_is_lost(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         proxy.lose_answer_to(lambda words: words[0] == b"RPUSH")
 
@@ -276,7 +276,7 @@ async def test_a_put_whose_answer_was_lost_is_repeated(valkey):
         assert (await backend.queue.stats(TOPIC)).ready == 2
 
 
-async def test_a_redrive_whose_answer_was_lost_is_told_and_not_repeated(valkey):
+async def test_redrive_raises_and_is_not_repeated_if_its_reply_is_lost(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"1", b"2"])
@@ -291,7 +291,7 @@ async def test_a_redrive_whose_answer_was_lost_is_told_and_not_repeated(valkey):
         assert await queue.stats(TOPIC) == (1, 0, 0, 1)
 
 
-async def test_a_cancelled_receive_gives_back_at_once_and_counts_no_attempt(backend, valkey):
+async def test_cancelled_receive_releases_its_messages_and_counts_no_attempt(backend, valkey):
     queue = backend.queue
     await queue.put(TOPIC, [b"%d" % number for number in range(12)])
     for turns in range(8):
@@ -304,13 +304,13 @@ async def test_a_cancelled_receive_gives_back_at_once_and_counts_no_attempt(back
             await queue.release(receiving.result())
             break
         async with asyncio.timeout(5):
-            while (await queue.stats(TOPIC)).ready < 12:  # noqa: ASYNC110 - nobody tells
+            while (await queue.stats(TOPIC)).ready < 12:  # noqa: ASYNC110 - the release has no event
                 await asyncio.sleep(0.002)
         assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(12)]
         assert valkey.do("EXISTS", KEYS.attempts) == 0
 
 
-async def test_equal_bodies_keep_an_attempt_each(backend):
+async def test_equal_bodies_have_separate_attempts(backend):
     queue = backend.queue
     await queue.put(TOPIC, [b"same"] * 3)
     held = await queue.receive(TOPIC, limit=3, wait=0)
@@ -323,7 +323,7 @@ async def test_equal_bodies_keep_an_attempt_each(backend):
     assert attempts == [1, 2, 2]
 
 
-async def test_a_lease_that_ran_out_is_over_even_if_nobody_looked(url, valkey):
+async def test_expired_lease_has_ended_before_any_claim(url, valkey):
     async with brrr.open_backend(url, lease=0.05) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"late"])
@@ -336,7 +336,7 @@ async def test_a_lease_that_ran_out_is_over_even_if_nobody_looked(url, valkey):
         assert await queue.stats(TOPIC) == (1, 0, 0, 0)
 
 
-async def test_many_leases_that_run_out_together_all_come_back(url):
+async def test_2500_leases_that_expire_together_all_become_ready(url):
     async with brrr.open_backend(url, lease=0.2) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"%d" % number for number in range(2500)])
@@ -350,8 +350,8 @@ async def test_many_leases_that_run_out_together_all_come_back(url):
                 await queue.ack(found)
 
 
-@pytest.mark.parametrize("turns", [0, 1], ids=["before it begins", "at rest"])
-async def test_receive_whose_watch_is_cancelled_from_outside_raises_and_the_next_one_waits(backend, turns):
+@pytest.mark.parametrize("turns", [0, 1], ids=["before it starts", "at rest"])
+async def test_receive_raises_if_other_code_cancels_its_wait_queue_and_the_next_one_waits(backend, turns):
     queue = backend.queue
     waiting = asyncio.create_task(queue.receive("jobs", limit=1, wait=600))
     await until(lambda: queue._wait_queues._queues)

@@ -1,4 +1,4 @@
-"""What README.md promises is so."""
+"""The README.md: its tables and permissions are correct."""
 
 import re
 from dataclasses import fields
@@ -14,18 +14,18 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 TOPIC = "jobs"
 
 
-def test_every_option_is_in_its_table():
+def test_table_of_options_is_complete():
     assert options_of(README) == {option.name for option in fields(RedisOptions)}
 
 
-def test_the_keys_of_a_topic_are_those_of_the_layout():
+def test_table_of_keys_matches_the_layout():
     rows = [line for line in (layout.__doc__ or "").splitlines() if line.startswith("| `brrr:{")]
 
     assert len(rows) == 5
     assert all(row in README for row in rows)
 
 
-async def test_the_rights_that_it_lists_are_enough(valkey, whole_cluster):
+async def test_listed_permissions_are_sufficient(valkey, whole_cluster):
     rights = re.findall(r"\+[a-z|]+", README.partition("permissions in its ACL")[2])
     assert len(rights) > 20
     valkey.do("ACL", "SETUSER", "worker", "on", "nopass", "resetkeys", "~brrr:prefix:4:app::*", "&*", "-@all", *rights)
@@ -57,7 +57,7 @@ async def _everything(url, ttl):
         assert await queue.redrive(TOPIC, limit=1) == 1
         assert await queue.drop(TOPIC, limit=1) == 1
         await queue.ack(await queue.receive(TOPIC, limit=9, wait=1))
-        await queue._unclaim(queue._layout.topic(TOPIC), "nobody")
+        await queue._unclaim(queue._layout.topic(TOPIC), "none")
         await queue.stats(TOPIC)
         await store.write([(Key("call", "h"), b"x")])
         await store.read([Key("call", "h")])

@@ -1,4 +1,4 @@
-"""Every operation of the contracts is one command, however many items it has; counted at a proxy."""
+"""Every operation is one command, for any number of items; a proxy counts them."""
 
 import pytest
 
@@ -19,7 +19,7 @@ async def nothing(queue):
     return None
 
 
-async def letters(queue):
+async def dead_letters(queue):
     for each in (await held(queue))[:3]:
         await queue.bury(each, "x")
 
@@ -35,9 +35,9 @@ OPERATIONS = {
     "extend": (held, lambda b, found: b.queue.extend(found)),
     "bury": (held, lambda b, found: b.queue.bury(found[0], "x")),
     "stats": (nothing, lambda b, _: b.queue.stats(TOPIC)),
-    "dead": (letters, lambda b, _: b.queue.dead(TOPIC, limit=MANY)),
-    "redrive": (letters, lambda b, _: b.queue.redrive(TOPIC, limit=MANY)),
-    "drop": (letters, lambda b, _: b.queue.drop(TOPIC, limit=MANY)),
+    "dead": (dead_letters, lambda b, _: b.queue.dead(TOPIC, limit=MANY)),
+    "redrive": (dead_letters, lambda b, _: b.queue.redrive(TOPIC, limit=MANY)),
+    "drop": (dead_letters, lambda b, _: b.queue.drop(TOPIC, limit=MANY)),
     "read": (nothing, lambda b, _: b.store.read(KEYS)),
     "write": (nothing, lambda b, _: b.store.write([(key, b"v") for key in KEYS])),
     "swap": (nothing, lambda b, _: b.store.swap([Swap(key, None, b"v") for key in KEYS])),
@@ -47,22 +47,22 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("ttl", ["", "?ttl=1h"])
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_an_operation_is_one_command(valkey, name, ttl):
+async def test_every_operation_is_one_command(valkey, name, ttl):
     prepare, operate = OPERATIONS[name]
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url + ttl) as backend:
-        await operate(backend, await prepare(backend.queue))  # now the server knows the script
+        await operate(backend, await prepare(backend.queue))  # now the server has seen the script
         prepared = await prepare(backend.queue)
         proxy.clear()
 
         await operate(backend, prepared)
 
         names = [words[0] for words in proxy.commands]
-        others = MANY if ttl and name == "swap" else 0  # the calls that have a value now begin to expire
+        others = MANY if ttl and name == "swap" else 0  # each call that has its value now begins to expire
         assert len(names) == 1 + names.count(b"PEXPIRE") == 1 + others, names
         assert proxy.trips == 1
 
 
-async def test_nothing_is_asked_for_an_empty_batch(valkey):
+async def test_empty_batches_send_no_command(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         proxy.clear()
 
@@ -78,7 +78,7 @@ async def test_nothing_is_asked_for_an_empty_batch(valkey):
         assert proxy.commands == []
 
 
-async def test_what_is_asked_at_once_travels_together(valkey):
+async def test_concurrent_operations_share_a_round_trip(valkey):
     import asyncio
 
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
@@ -91,7 +91,7 @@ async def test_what_is_asked_at_once_travels_together(valkey):
         assert proxy.trips <= 2
 
 
-async def test_a_cluster_is_asked_once_for_each_slot_and_all_at_once(whole_cluster):
+async def test_cluster_gets_one_command_for_each_slot(whole_cluster):
     whole_cluster.flush()
     async with brrr.open_backend(whole_cluster.url) as backend:
         keys = [Key("value", f"{{{number % 5}}}{number}") for number in range(100)]

@@ -1,4 +1,4 @@
-"""The scripts by themselves: what a failure half way, a repeat or a stranger does to messages. On both servers."""
+"""The Lua scripts alone, on both servers: failures half way, repeated claims, and other programs on the list."""
 
 import pytest
 import redis
@@ -23,7 +23,7 @@ CALLS = {
     "release": (RELEASE, (0, HELD, OTHER)),
     "release later": (RELEASE, (1000, HELD, OTHER)),
     "unclaim": (UNCLAIM, ("claim",)),
-    "give back": (UNCLAIM, ("",)),
+    "unclaim inbox": (UNCLAIM, ("",)),
 }
 COMMANDS = (
     *("del", "hdel", "hincrby", "hset", "lmove", "lpop", "lpush", "ltrim", "pexpire", "rpush", "zadd", "zrem"),
@@ -33,7 +33,7 @@ COMMANDS = (
 
 @pytest.fixture(params=["valkey_server", "old_server"])
 def server(request):
-    """Valkey, and the oldest Redis that is supported; empty."""
+    """Valkey and the oldest supported Redis, empty."""
     server = request.getfixturevalue(request.param)
     server.do("FLUSHALL")
     return server
@@ -44,7 +44,7 @@ def run(client, script, *arguments):
 
 
 def fill(client):
-    """A topic with a message in every place, and attempts noted for two."""
+    """Fill every key of the topic, with stored attempts for two bodies."""
     client.flushall()
     client.rpush(KEYS.ready, b"ready", b"same", b"same")
     client.rpush(KEYS.inbox, b"moved")
@@ -54,24 +54,24 @@ def fill(client):
     client.rpush(KEYS.dead, b"1:1:3:whydead")
 
 
-def list_or_not(client, key):
+def list_members(client, key):
     return client.lrange(key, 0, -1) if client.type(key) == b"list" else []
 
 
-def set_or_not(client, key):
+def zset_members(client, key):
     return client.zrange(key, 0, -1) if client.type(key) == b"zset" else []
 
 
-def there(client):
-    """The bodies that are in any place."""
-    found = set(list_or_not(client, KEYS.ready)) | set(list_or_not(client, KEYS.inbox))
+def all_bodies(client):
+    """The bodies under all keys."""
+    found = set(list_members(client, KEYS.ready)) | set(list_members(client, KEYS.inbox))
     for key in (KEYS.leases, KEYS.delayed):
-        found |= {member.split(b":", 2)[2] for member in set_or_not(client, key)}
-    return found | {letter.split(b":", 3)[3].removeprefix(b"why") for letter in list_or_not(client, KEYS.dead)}
+        found |= {member.split(b":", 2)[2] for member in zset_members(client, key)}
+    return found | {letter.split(b":", 3)[3].removeprefix(b"why") for letter in list_members(client, KEYS.dead)}
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_command_that_is_refused_half_way_costs_no_message(server, name):
+def test_script_that_fails_half_way_loses_no_message(server, name):
     script, arguments = CALLS[name]
     refused = 0
     with redis.Redis(port=server.port) as client:
@@ -85,35 +85,35 @@ def test_a_command_that_is_refused_half_way_costs_no_message(server, name):
                     run(limited, script, *arguments)
                 except redis.RedisError:
                     refused += 1
-            assert there(client) == BODIES, f"without {denied}"
+            assert all_bodies(client) == BODIES, f"without {denied}"
         client.execute_command("ACL", "DELUSER", "limited")
-    assert refused >= 2, "some of them are what the script calls"
+    assert refused >= 2, "the script calls some of these commands"
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("place", KEYS._fields)
-def test_a_key_of_another_type_costs_no_message_of_the_others(server, name, place):
+def test_key_of_another_type_loses_no_message_of_other_keys(server, name, place):
     script, arguments = CALLS[name]
     with redis.Redis(port=server.port) as client:
         fill(client)
         client.set(getattr(KEYS, place), "not ours")
-        before, failures = there(client), list[str]()
+        before, failures = all_bodies(client), list[str]()
         for _ in range(3):
             try:
                 run(client, script, *arguments)
             except redis.ResponseError as error:
                 failures.append(str(error))
         assert all("WRONGTYPE" in failure for failure in failures)
-        assert there(client) == before
+        assert all_bodies(client) == before
 
 
-def test_every_script_does_what_it_should_with_a_topic_that_is_whole(server):
+def test_scripts_put_the_expected_messages_on_the_list(server):
     expected = {
         "ack": {b"ready": 1, b"same": 2, b"moved": 1, b"ended": 1, b"due": 1},
         "claim": {},
         "release": {b"ready": 1, b"same": 2, b"moved": 1, b"ended": 1, b"due": 1, b"held": 1, b"other": 1},
         "unclaim": {b"ready": 1, b"same": 2, b"moved": 1, b"held": 1, b"other": 1},
-        "give back": {b"ready": 1, b"same": 2, b"moved": 1},
+        "unclaim inbox": {b"ready": 1, b"same": 2, b"moved": 1},
         "redrive": {b"ready": 1, b"same": 2, b"moved": 1, b"dead": 1},
     }
     with redis.Redis(port=server.port) as client:
@@ -123,10 +123,10 @@ def test_every_script_does_what_it_should_with_a_topic_that_is_whole(server):
             run(client, script, *arguments)
             listed = client.lrange(KEYS.ready, 0, -1) + client.lrange(KEYS.inbox, 0, -1)
             assert {body: listed.count(body) for body in listed} == counts, name
-            assert there(client) == BODIES, name
+            assert all_bodies(client) == BODIES, name
 
 
-def test_what_is_given_back_is_first_in_line_and_in_order(server):
+def test_unclaimed_messages_are_first_and_in_order(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, *(b"%d" % number for number in range(6)))
         run(client, CLAIM, 2, 60_000, "gone")
@@ -139,7 +139,7 @@ def test_what_is_given_back_is_first_in_line_and_in_order(server):
         assert client.exists(KEYS.inbox, KEYS.leases, KEYS.attempts) == 0
 
 
-def test_a_repeated_claim_that_overtakes_the_first_leases_each_message_once(server):
+def test_repeated_claim_that_runs_before_the_first_one_leases_each_message_once(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, b"same", b"same", b"same")
 
@@ -149,10 +149,10 @@ def test_a_repeated_claim_that_overtakes_the_first_leases_each_message_once(serv
         assert client.zcard(KEYS.leases) == 2
         assert client.llen(KEYS.ready) == 1
         _, _, again = run(client, CLAIM, 1, 60_000, "token", 1)
-        assert again == given, "no more than was asked for, and the same as before"
+        assert again == given, "at most the limit, and the same as before"
 
 
-def test_the_members_of_a_claim_come_in_order_and_are_found_among_others(server):
+def test_repeated_claim_returns_only_its_members_in_order(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, *(b"%d" % number for number in range(3000)))
         run(client, CLAIM, 1000, 60_000, "a")
@@ -165,7 +165,7 @@ def test_the_members_of_a_claim_come_in_order_and_are_found_among_others(server)
         assert [member.split(b":", 2)[2] for member in again] == [b"%d" % number for number in range(1000, 2000)]
 
 
-def test_a_repeated_claim_gives_leases_that_last(server):
+def test_repeated_claim_renews_its_leases_that_have_not_expired(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, b"ran out", b"still held")
         run(client, CLAIM, 2, 60_000, "token")
@@ -181,7 +181,7 @@ def test_a_repeated_claim_gives_leases_that_last(server):
         assert client.lrange(KEYS.ready, 0, -1) == [b"ran out"]
 
 
-def test_attempts_of_what_strangers_took_are_forgotten(server):
+def test_stale_attempts_are_deleted_at_the_next_claim(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, *[b"same"] * 6)
         _, _, held = run(client, CLAIM, 6, 60_000, "a")
@@ -197,24 +197,24 @@ def test_attempts_of_what_strangers_took_are_forgotten(server):
         assert {member.split(b":")[1] for member in found} == {b"1"}
 
 
-def test_attempts_that_strangers_leave_behind_do_not_grow_without_bound(server):
+def test_stale_attempts_are_bounded(server):
     with redis.Redis(port=server.port) as client:
         for number in range(50):
             client.rpush(KEYS.ready, b"%d" % number)
             _, _, held = run(client, CLAIM, 1, 60_000, f"t{number}")
-            client.rpush(KEYS.ready, b"another", b"and another")  # the list is never empty when a message is released
+            client.rpush(KEYS.ready, b"another", b"and another")  # a release never finds the list empty
             run(client, RELEASE, 0, *held)
             assert int(client.hget(KEYS.attempts, "n")) <= 3
             client.lpop(KEYS.ready, 3)
 
 
-def test_stats_count_what_is_everywhere(server):
+def test_stats_count_messages_of_all_states(server):
     with redis.Redis(port=server.port) as client:
         fill(client)
         assert run(client, STATS) == [6, 2, 1, 1]
 
 
-def test_dead_letters_that_are_dropped_are_counted_and_so_is_the_rest(server):
+def test_drop_and_redrive_return_their_count_and_the_rest(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.dead, *(b"1:1:0:%d" % number for number in range(5)))
         assert run(client, DROP, 2) == [2, 3]

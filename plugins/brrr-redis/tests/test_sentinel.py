@@ -1,4 +1,4 @@
-"""Servers that sentinels watch: the primary is found, and found again after a failover."""
+"""Servers that sentinels watch: the client finds the primary, also after a failover."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def watched(tmp_path):
         server.kill()
 
 
-async def test_a_failover_is_sat_out_and_nothing_that_was_replicated_is_lost(watched):
+async def test_failover_loses_no_replicated_data(watched):
     primary, replica, sentinel = watched
     url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/jobs?lease=1s&retry_for=30s"
     async with brrr.open_backend(url) as backend:
@@ -48,7 +48,7 @@ async def test_a_failover_is_sat_out_and_nothing_that_was_replicated_is_lost(wat
         assert not seen & {each.body for each in held[:5]}
 
 
-async def test_a_receive_that_only_waits_finds_the_new_primary(watched):
+async def test_waiting_receive_finds_the_new_primary(watched):
     primary, replica, sentinel = watched
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs?sweep=1h"
     async with brrr.open_backend(url) as backend:
@@ -61,8 +61,8 @@ async def test_a_receive_that_only_waits_finds_the_new_primary(watched):
             assert [each.body for each in await waiting] == [b"after"]
 
 
-async def test_a_sentinel_that_is_behind_is_not_believed(watched):
-    """It names the primary of before, which has become a replica."""
+async def test_primary_of_an_outdated_sentinel_is_refused(watched):
+    """The sentinel names the former primary, which is now a replica."""
     primary, replica, sentinel = watched
     async with brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs") as backend:
         address = await backend._client.router.address(b"")
@@ -75,18 +75,18 @@ async def test_a_sentinel_that_is_behind_is_not_believed(watched):
         await brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs", retry_for=0.1).open()
 
 
-async def test_what_sentinels_do_not_know_is_told(watched):
+async def test_unknown_service_raises(watched):
     _, _, sentinel = watched
-    with pytest.raises(BackendRefusedError, match="knows no service 'nobody'"):
-        await brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/nobody").open()
+    with pytest.raises(BackendRefusedError, match="knows no service 'unknown'"):
+        await brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/unknown").open()
 
 
-async def test_sentinels_that_are_not_there_are_told():
+async def test_unreachable_sentinels_raise():
     with pytest.raises(BackendUnavailableError, match=r"no sentinel names a primary.*127\.0\.0\.1:1"):
         await brrr.open_backend("redis+sentinel://127.0.0.1:1/jobs", retry_for=0.1).open()
 
 
-async def test_opening_waits_for_a_sentinel_that_comes_later(watched, caplog):
+async def test_opening_waits_for_a_sentinel_that_starts_later(watched, caplog):
     _, _, sentinel = watched
     sentinel.kill()
     backend = brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs", retry_for=60)

@@ -1,4 +1,4 @@
-"""Where a server for tests is missing, the test is skipped with the reason; on CI it fails."""
+"""Missing test servers: the test is skipped with the reason; on CI it fails."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from benchmarks import servers
 from tests.support import redis_servers
 
 
-def test_a_missing_server_is_a_skip_here_and_a_failure_on_ci(monkeypatch):
+def test_missing_server_skips_a_test_and_fails_it_on_ci(monkeypatch):
     monkeypatch.setattr(redis_servers.shutil, "which", lambda name: None)
     monkeypatch.setattr(redis_servers.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("CI", raising=False)
@@ -20,8 +20,8 @@ def test_a_missing_server_is_a_skip_here_and_a_failure_on_ci(monkeypatch):
         redis_servers.valkey_program()
 
 
-def test_a_benchmarks_server_that_ends_by_itself_is_told_with_its_log(monkeypatch, tmp_path):
-    monkeypatch.setattr(redis_servers, "valkey_program", lambda: Path(sys.executable))  # it knows no --port
+def test_benchmark_shows_the_log_of_a_server_that_did_not_start(monkeypatch, tmp_path):
+    monkeypatch.setattr(redis_servers, "valkey_program", lambda: Path(sys.executable))  # Python has no option --port
 
     with (
         pytest.raises(SystemExit, match=r"ended unexpectedly\s+unknown option --port"),
@@ -30,7 +30,7 @@ def test_a_benchmarks_server_that_ends_by_itself_is_told_with_its_log(monkeypatc
         pass
 
 
-def test_a_benchmarks_server_runs(tmp_path):
+def test_benchmark_starts_a_server(tmp_path):
     redis_servers.valkey_program()
     with servers.valkey(str(tmp_path)) as url:
         assert url.startswith("redis://127.0.0.1:")

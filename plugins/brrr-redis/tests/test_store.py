@@ -1,4 +1,4 @@
-"""The store and the cache beyond the contract kit: layout, expiry, and answers that are lost."""
+"""The store and the cache beyond the contract kit: layout, expiry, and lost replies."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from tests.support.proxy import proxied
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 
 
-async def test_records_are_plain_strings_that_others_can_read_and_write(backend, valkey):
+async def test_records_are_plain_strings_for_other_programs(backend, valkey):
     await backend.store.write([(CALL, b"a\0b")])
     valkey.do("SET", "brrr:value:h", b"theirs")
 
@@ -23,14 +23,14 @@ async def test_records_are_plain_strings_that_others_can_read_and_write(backend,
     assert valkey.do("EXISTS", "brrr:value:h") == 0
 
 
-async def test_records_stay_unless_a_ttl_is_given(backend, valkey):
+async def test_records_without_a_ttl_do_not_expire(backend, valkey):
     await backend.store.write([(CALL, b"x")])
     await backend.store.swap([Swap(VALUE, None, b"x")])
 
     assert valkey.do("PTTL", "brrr:call:h") == valkey.do("PTTL", "brrr:value:h") == -1
 
 
-async def test_a_ttl_begins_when_a_call_has_its_value(url, valkey):
+async def test_ttl_begins_when_a_call_has_its_value(url, valkey):
     async with brrr.open_backend(url, ttl="1h") as backend:
         await backend.store.write([(CALL, b"x")])
         await backend.store.swap([Swap(PENDING, None, b"x")])
@@ -50,7 +50,7 @@ async def test_a_ttl_begins_when_a_call_has_its_value(url, valkey):
             assert valkey.do("PTTL", key) > 3_590_000
 
 
-async def test_a_call_that_runs_again_keeps_its_record(url, valkey):
+async def test_call_scheduled_again_does_not_expire(url, valkey):
     async with brrr.open_backend(url, ttl="1h") as backend:
         await backend.store.write([(CALL, b"x")])
         await backend.store.swap([Swap(VALUE, None, b"x")])
@@ -61,7 +61,7 @@ async def test_a_call_that_runs_again_keeps_its_record(url, valkey):
         assert valkey.do("PTTL", "brrr:call:h") == -1
 
 
-async def test_a_written_value_expires_and_its_neighbours_stay(url, valkey):
+async def test_written_value_expires_and_other_records_of_the_batch_stay(url, valkey):
     async with brrr.open_backend(url, ttl="1h") as backend:
         await backend.store.write([(CALL, b"x"), (VALUE, b"y"), (PENDING, b"z")])
 
@@ -73,8 +73,8 @@ async def test_a_written_value_expires_and_its_neighbours_stay(url, valkey):
         ]
 
 
-async def test_a_parent_waits_for_longer_than_the_ttl(url, valkey):
-    """Each pair of records is as old as the ttl when the child completes: the parent is woken all the same."""
+async def test_parent_that_waits_longer_than_the_ttl_is_woken(url, valkey):
+    """Every record that expires has expired when the child completes. The parent is woken anyway."""
     running, gate = asyncio.Event(), asyncio.Event()
 
     @brrr.handler_no_arg
@@ -107,7 +107,7 @@ async def test_a_parent_waits_for_longer_than_the_ttl(url, valkey):
 
 
 @pytest.mark.parametrize("ttl", ["", "?ttl=1h"])
-async def test_calls_whose_write_was_lost_are_written_again(valkey, ttl):
+async def test_write_of_calls_is_repeated_if_its_reply_is_lost(valkey, ttl):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url + ttl) as backend:
         await backend.store.write([(CALL, b"x")])
         proxy.lose_answer_to(lambda words: words[0] == b"MSET")
@@ -118,7 +118,7 @@ async def test_calls_whose_write_was_lost_are_written_again(valkey, ttl):
         assert [words[0] for words in proxy.commands].count(b"MSET") == 2
 
 
-async def test_another_write_that_was_lost_is_told(valkey):
+async def test_write_of_other_records_raises_if_its_reply_is_lost(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         proxy.lose_answer_to(lambda words: words[0] == b"MSET")
 
@@ -128,7 +128,7 @@ async def test_another_write_that_was_lost_is_told(valkey):
         assert await backend.store.read([PENDING]) == [b"y"]
 
 
-async def test_a_swap_that_was_lost_is_told_and_never_repeated(valkey):
+async def test_swap_raises_and_is_not_repeated_if_its_reply_is_lost(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         await backend.store.swap([Swap(CALL, None, b"x")])
         proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
@@ -142,7 +142,7 @@ async def test_a_swap_that_was_lost_is_told_and_never_repeated(valkey):
         assert await backend.store.read([VALUE]) == [b"x"]
 
 
-async def test_a_count_that_was_lost_counts_again(valkey):
+async def test_increment_is_repeated_if_its_reply_is_lost(valkey):
     async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
         await backend.cache.increment({"brrr_count/r": 1})
         proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
@@ -160,7 +160,7 @@ async def test_counters_have_64_bits(backend):
         await cache.increment({"brrr_count/r": 2**63})
 
 
-async def test_a_key_of_another_programme_is_told(backend, valkey):
+async def test_key_with_a_value_of_another_type_raises(backend, valkey):
     valkey.do("HSET", "jobs", "a", "b")
 
     with pytest.raises(BackendError, match="a value of another type") as caught:

@@ -32,13 +32,13 @@ class Client:
 
     Args:
         router: Finds the server of a key.
-        where: The servers that the URL names, for error messages.
+        servers: The servers that the URL names, for error messages.
         retry_for: Seconds for which a command is retried.
     """
 
-    def __init__(self, router: Router, where: str, *, retry_for: float) -> None:
+    def __init__(self, router: Router, servers: str, *, retry_for: float) -> None:
         self.router = router
-        self._where = where
+        self._servers = servers
         self._retry_for = retry_for
         self._closing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ class Client:
         try:
             await self.router.connection(b"")
         except (RedisError, OSError) as error:
-            raise translate(NoReplyError(error, sent=False), self._where) from error
+            raise translate(NoReplyError(error, sent=False), self._servers) from error
 
     async def run(self, command: Command) -> Reply:
         """Run a command and return its reply.
@@ -87,11 +87,11 @@ class Client:
             for command, connection in zip(commands, connections, strict=True)
         ]
         replies = [NOT_SENT if future is None else await future for future in futures]
-        failed = [place for place, reply in enumerate(replies) if isinstance(reply, Exception)]
+        failed = [index for index, reply in enumerate(replies) if isinstance(reply, Exception)]
         if failed:
-            retries = (self._retry(commands[place], connections[place], replies[place]) for place in failed)
-            for place, reply in zip(failed, await gather(retries), strict=True):
-                replies[place] = reply
+            retries = (self._retry(commands[index], connections[index], replies[index]) for index in failed)
+            for index, reply in zip(failed, await gather(retries), strict=True):
+                replies[index] = reply
         return replies
 
     async def pause(self, seconds: float) -> float:
@@ -179,7 +179,7 @@ class Client:
         return connection, await connection.send(command.words)
 
     def _server_name(self, connection: PipelinedConnection | None) -> str:
-        return self._where if connection is None else str(connection.address)
+        return self._servers if connection is None else str(connection.address)
 
 
 async def gather(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:

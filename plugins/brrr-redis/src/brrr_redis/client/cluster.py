@@ -55,8 +55,8 @@ class ClusterRouter(Router):
     def groups(self, keys: Sequence[bytes]) -> Iterable[Sequence[int]]:
         """Return the indexes of the keys, in groups of one slot."""
         groups: dict[int, list[int]] = {}
-        for place, key in enumerate(keys):
-            groups.setdefault(slot_of(key), []).append(place)
+        for index, key in enumerate(keys):
+            groups.setdefault(slot_of(key), []).append(index)
         return groups.values()
 
     async def primaries(self) -> Sequence[Address]:
@@ -71,7 +71,7 @@ class ClusterRouter(Router):
 
     def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:
         """Return the address that a redirection names. Correct the map if the slot has moved (MOVED)."""
-        host: str = error.host  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - redis-py does not say
+        host: str = error.host  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - redis-py has no type for it
         address = Address(host or connection.address.host, error.port)
         if isinstance(error, MovedError):
             self._servers[error.slot_id] = address

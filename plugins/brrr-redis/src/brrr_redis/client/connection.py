@@ -78,9 +78,8 @@ class PipelinedConnection:
                 raise TimeoutError(f"no reply within {connect_timeout:g} s") from error
             raise
         connection._reader = asyncio.create_task(connection._serve(), name=f"brrr connection to {address}")
-        connection._reader.add_done_callback(
-            lambda _: connection._fail(ConnectionClosedError())
-        )  # the reader may be cancelled before it starts
+        # The reader may be cancelled before it starts.
+        connection._reader.add_done_callback(lambda _: connection._fail(ConnectionClosedError()))
         return connection
 
     @property
@@ -108,9 +107,8 @@ class PipelinedConnection:
     async def _serve(self) -> None:
         """Read replies until the connection is lost or closed."""
         writer = asyncio.create_task(self._write())
-        writer.add_done_callback(
-            lambda _: self._stop_reading(ConnectionClosedError())
-        )  # other code may cancel the writer
+        # Other code may cancel the writer.
+        writer.add_done_callback(lambda _: self._stop_reading(ConnectionClosedError()))
         try:
             await self._read()
         except Exception as error:  # noqa: BLE001 - every error goes to the waiting callers

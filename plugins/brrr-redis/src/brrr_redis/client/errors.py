@@ -142,10 +142,10 @@ def closed_error() -> BackendClosedError:
     return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
-def cluster_member_error(where: str) -> BackendError:
+def cluster_member_error(server: str) -> BackendError:
     """Return the error of a server that belongs to a cluster, if the URL does not say so."""
     return BackendError(
-        f"redis at {where} is one server of a cluster, and other servers have some of the keys",
+        f"redis at {server} is one server of a cluster, and other servers have some of the keys",
         remedy="Begin the URL with redis+cluster:.",
     )
 
@@ -162,20 +162,20 @@ def may_have_moved(error: Exception) -> bool:
     return isinstance(error, NoReplyError) or _code_in(error, WRONG_SERVER) is not None
 
 
-def translate(error: Exception, where: str) -> BrrrError:
-    """Return the error that the user sees, with its cause. `where` names the server."""
+def translate(error: Exception, server: str) -> BrrrError:
+    """Return the error that the user sees, with its cause. `server` names the server."""
     if isinstance(error, BrrrError):
         return error
-    ours = _translate(error, where)
+    ours = _translate(error, server)
     if ours.__cause__ is None:
         ours.__cause__ = error.cause if isinstance(error, NoReplyError) else error
     return ours
 
 
-def _translate(error: Exception, where: str) -> BrrrError:
+def _translate(error: Exception, server: str) -> BrrrError:
     if not isinstance(error, NoReplyError):
-        return _refused(error, where) or BackendError(
-            f"redis at {where} refused the operation ({error})", remedy="Read its reply, and the server's log."
+        return _refused(error, server) or BackendError(
+            f"redis at {server} refused the operation ({error})", remedy="Read its reply, and the server's log."
         )
     cause = error.cause
     if isinstance(cause, BrrrError):
@@ -183,16 +183,17 @@ def _translate(error: Exception, where: str) -> BrrrError:
     reason = str(cause) or type(cause).__name__
     if error.sent:
         return BackendUnavailableError(
-            f"the connection to redis at {where} was lost before the reply came ({reason})",
+            f"the connection to redis at {server} was lost before the reply came ({reason})",
             remedy="The operation may have taken effect. Check before you repeat it.",
         )
     kind = BackendRefusedError if isinstance(cause, REFUSALS) else BackendUnavailableError
-    return _refused(cause, where) or kind(
-        f"redis at {where} cannot be reached ({reason})", remedy="Check that the server runs and that the URL names it."
+    return _refused(cause, server) or kind(
+        f"redis at {server} cannot be reached ({reason})",
+        remedy="Check that the server runs and that the URL names it.",
     )
 
 
-def _refused(error: Exception, where: str) -> BrrrError | None:
+def _refused(error: Exception, server: str) -> BrrrError | None:
     """Return the error of a server that refuses a command or a connection, or None for another error."""
     for codes, kind in (
         (LOGIN_REFUSED, BackendRefusedError),
@@ -202,22 +203,22 @@ def _refused(error: Exception, where: str) -> BrrrError | None:
         code = _code_in(error, codes)
         if code is not None:
             what, remedy = codes[code]
-            return kind(f"redis at {where} {what}", remedy=f"{remedy}.")
+            return kind(f"redis at {server} {what}", remedy=f"{remedy}.")
     if TOO_MANY_CLIENTS in str(error):
         return BackendUnavailableError(
-            f"redis at {where} has no connection left: its maxclients are in use",
+            f"redis at {server} has no connection left: its maxclients are in use",
             remedy="Raise maxclients, or run fewer processes.",
         )
     if _code_in(error, ("NOPERM",)) or any(each in str(error) for each in DENIED_IN_SCRIPT):
         return BackendError(
-            f"redis at {where} does not permit a command that brrr needs ({error})",
+            f"redis at {server} does not permit a command that brrr needs ({error})",
             remedy="Grant the user the commands and keys that the README.md of brrr-redis lists.",
         )
     if _code_in(error, ("CROSSSLOT",)):
-        return cluster_member_error(where)
+        return cluster_member_error(server)
     if _code_in(error, ("WRONGTYPE",)):
         return BackendError(
-            f"redis at {where} has a value of another type under a key that brrr needs",
+            f"redis at {server} has a value of another type under a key that brrr needs",
             remedy="Another program uses the name of this topic or record. Set `prefix`, or use another database.",
         )
     return None

@@ -1,4 +1,4 @@
-"""Finds the server of a key: the only server, or the primary that sentinels name. `cluster` has the third way."""
+"""Finds the server of a key: the only server, or the primary that sentinels name. `cluster` routes in a cluster."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence

@@ -17,14 +17,14 @@ OLDEST: Final = (6, 2)
 """Redis 6.2 has BLMOVE, LMOVE and LPOP with a count. The first Valkey, 7.2, reports itself as Redis 7.2."""
 
 
-async def check_servers(client: Client, where: str, *, evict: bool) -> None:
+async def check_servers(client: Client, server: str, *, evict: bool) -> None:
     """Check the version of each primary, and that it evicts nothing.
 
     Accept a server that is unavailable or that does not answer INFO.
 
     Args:
         client: Connected to the servers.
-        where: The servers that the URL names, for error messages.
+        server: The servers that the URL names, for error messages.
         evict: Whether a server may evict.
 
     Raises:
@@ -35,12 +35,12 @@ async def check_servers(client: Client, where: str, *, evict: bool) -> None:
     except (RedisError, OSError):  # during a failover, for example: the first operation retries and raises the error
         return
     for info in await gather(_info_or_empty(client, primary) for primary in primaries):
-        _check_version(info, where)
+        _check_version(info, server)
         if not evict:
-            _check_eviction(info, where)
+            _check_eviction(info, server)
 
 
-def _check_version(info: Mapping[str, str], where: str) -> str:
+def _check_version(info: Mapping[str, str], server: str) -> str:
     """Return the server's name and version, empty if INFO does not contain them.
 
     Raises:
@@ -50,7 +50,7 @@ def _check_version(info: Mapping[str, str], where: str) -> str:
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if parts and parts < OLDEST:
         raise BackendError(
-            f"redis at {where} has version {version}, which has no BLMOVE",
+            f"redis at {server} has version {version}, which has no BLMOVE",
             remedy="Use Redis 6.2 or newer, or Valkey 7.2 or newer.",
         )
     if "valkey_version" in info:
@@ -85,12 +85,12 @@ async def _info_or_empty(client: Client, primary: Address) -> dict[str, str]:
         return {}
 
 
-async def _describe(client: Client, where: str, *, evict: bool) -> list[str]:
+async def _describe(client: Client, server: str, *, evict: bool) -> list[str]:
     info = await _info(client)
-    version = _check_version(info, where)
-    lines = [f"{version or 'a server that does not report its version'} at {where}"]
+    version = _check_version(info, server)
+    lines = [f"{version or 'a server that does not report its version'} at {server}"]
     try:
-        lines.append(_check_eviction(info, where))
+        lines.append(_check_eviction(info, server))
     except BackendError as error:
         if not evict:
             raise
@@ -99,7 +99,7 @@ async def _describe(client: Client, where: str, *, evict: bool) -> list[str]:
     return lines
 
 
-def _check_eviction(info: Mapping[str, str], where: str) -> str:
+def _check_eviction(info: Mapping[str, str], server: str) -> str:
     policy, limit = info.get("maxmemory_policy", ""), info.get("maxmemory", "")
     if not policy:
         return "warning: the server does not report its maxmemory-policy; only noeviction keeps all data"
@@ -107,7 +107,7 @@ def _check_eviction(info: Mapping[str, str], where: str) -> str:
         return "maxmemory-policy noeviction: a full server refuses new data and keeps what it has"
     if limit not in ("", "0"):
         raise BackendError(
-            f"redis at {where} has maxmemory-policy {policy}: when it is full, it evicts messages and values",
+            f"redis at {server} has maxmemory-policy {policy}: when it is full, it evicts messages and values",
             remedy="Set maxmemory-policy noeviction with CONFIG SET and in the configuration file, or accept"
             " the loss with eviction=allow in the URL.",
         )
