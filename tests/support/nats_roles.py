@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from brrr_core.plugins import parse_url
 from brrr_nats.cache import NatsCache
-from brrr_nats.client.requests import Link
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from brrr_nats.store.store import NatsStore
@@ -18,7 +18,7 @@ SENT = re.compile(rb"(H?PUB) (\S+) (?:\S+ )?(?:\d+ )?(\d+)\r\n")
 
 
 class Roles(NamedTuple):
-    link: Link
+    client: RequestClient
     store: NatsStore
     cache: NatsCache
 
@@ -28,8 +28,8 @@ async def opened(
     url: str,
     *,
     marker_ttl: int = 1,
-    known: int = 1 << 20,
-    patience: float = 30,
+    cache_bytes: int = 1 << 20,
+    stale_timeout: float = 30,
     setup: bool = False,
     ttl: float | None = None,
     **options: Any,
@@ -37,17 +37,19 @@ async def opened(
     """Connect, see that the streams are there, and give the roles. `ttl` may be shorter than a user's."""
     given = NatsOptions(**options)
     object.__setattr__(given, "ttl", ttl)
-    link = Link(location_of(parse_url(url).url, given), given)
+    client = RequestClient(location_of(parse_url(url).url, given), given)
     try:
-        await link.connect()
+        await client.connect()
         roles = Roles(
-            link, NatsStore(link, given, marker_ttl=marker_ttl, known=known, patience=patience), NatsCache(link, given)
+            client,
+            NatsStore(client, given, marker_ttl=marker_ttl, cache_bytes=cache_bytes, stale_timeout=stale_timeout),
+            NatsCache(client, given),
         )
         await roles.store.prepare(change=setup)
         await roles.cache.prepare(change=setup)
         yield roles
     finally:
-        await link.close()
+        await client.close()
 
 
 class NatsProxy(Relay[bytes]):
@@ -85,16 +87,16 @@ async def proxied(port: int) -> AsyncIterator[NatsProxy]:
         yield proxy
 
 
-async def messages(link: Link, stream: str) -> dict[str, int]:
+async def messages(client: RequestClient, stream: str) -> dict[str, int]:
     """Return the number of messages of each subject of a stream."""
-    state = (await link.ask(f"STREAM.INFO.{stream}", {"subjects_filter": ">"}))["state"]
+    state = (await client.call_api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"}))["state"]
     return state.get("subjects") or {}
 
 
-async def forbid_direct(link: Link, bucket: str) -> None:
+async def forbid_direct(client: RequestClient, bucket: str) -> None:
     """Let a bucket be read only from its leader, like a bucket on several servers."""
-    config = (await link.ask(f"STREAM.INFO.KV_{bucket}"))["config"]
-    await link.ask(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
+    config = (await client.call_api(f"STREAM.INFO.KV_{bucket}"))["config"]
+    await client.call_api(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, *, bound: float = 15.0) -> None:

@@ -1,4 +1,4 @@
-"""Servers for the tests of brrr-nats, and backends on them: each test has streams of its own."""
+"""Servers for the tests of brrr-nats, and backends on them. Each test has its own streams."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_server(folder: Path) -> Iterator[Server]:
-    """One server for all tests that do it no harm."""
+    """One server for all tests that do not disturb it."""
     server = Server(folder / "alone").start()
     yield server
     server.stop()
@@ -29,7 +29,7 @@ def shared_server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server(folder: Path) -> Iterator[Server]:
-    """One that is quick, as it does not wait for the disk: for stores and counters by themselves."""
+    """A fast server that does not wait for the disk, for tests of stores and counters alone."""
     server = Server(folder / "quick", sync=False).start()
     yield server
     server.stop()
@@ -37,13 +37,13 @@ def server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def bucket(request: pytest.FixtureRequest) -> str:
-    """A bucket of the test's own, on `server`."""
+    """A bucket for one test, on `server`."""
     return str(abs(hash(request.node.nodeid)))
 
 
 @pytest.fixture(scope="session")
 def shared_cluster(folder: Path) -> Iterator[Cluster]:
-    """Three servers for all tests that do them no harm."""
+    """Three servers for all tests that do not disturb them."""
     cluster = Cluster(folder / "cluster")
     try:
         yield cluster.start()
@@ -71,20 +71,20 @@ def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def names() -> str:
-    """What the names of this test's streams begin with, as options of a URL."""
+    """The prefix of this test's streams."""
     return f"test{next(_names)}"
 
 
 @pytest.fixture
 def url(shared_server: Server, names: str) -> Iterator[str]:
-    """The URL of a server, with streams that nobody else uses; they are deleted afterwards."""
+    """The URL of a server, with streams of this test only; they are deleted afterwards."""
     yield f"{shared_server.url}?stream={names}-q&bucket={names}-s"
     shared_server.forget(f"{names}-")
 
 
 @pytest.fixture
 async def backend(url: str):
-    """An open backend on streams of its own."""
+    """An open backend with its own streams."""
     async with brrr.open_backend(url) as backend:
         yield backend
 
@@ -98,5 +98,5 @@ def any_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority, and certificates of it."""
+    """A certificate authority, and certificates that it signed."""
     return certificates(tmp_path_factory.mktemp("tls"))

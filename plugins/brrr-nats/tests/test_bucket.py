@@ -1,4 +1,4 @@
-"""The store's bucket: other clients of it, other configurations, and what becomes of a stream under running stores."""
+"""The store's bucket: other clients, other configurations, and changes of the stream under a running store."""
 
 import asyncio
 import json
@@ -15,8 +15,8 @@ CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns
 MARKER = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
 
 
-async def stream(link, bucket, **config):
-    """Make a stream by hand, as another tool does."""
+async def stream(client, bucket, **config):
+    """Create a stream, as another tool does."""
     made = {
         "name": f"KV_{bucket}",
         "subjects": [f"$KV.{bucket}.>"],
@@ -26,16 +26,16 @@ async def stream(link, bucket, **config):
         "deny_delete": True,
         "allow_direct": True,
     }
-    await link.ask(f"STREAM.CREATE.KV_{bucket}", {**made, **config})
+    await client.call_api(f"STREAM.CREATE.KV_{bucket}", {**made, **config})
 
 
-async def put(link, bucket, key, value=b"", headers=None):
-    """Put as `nats kv put` does, or remove with a marker as `nats kv purge` and `nats kv del` do."""
-    (reply,) = await link.request_many([Request(f"$KV.{bucket}.{key}", value, headers)])
+async def put(client, bucket, key, value=b"", headers=None):
+    """Put as `nats kv put` does, or write a marker as `nats kv purge` and `nats kv del` do."""
+    (reply,) = await client.request_many([Request(f"$KV.{bucket}.{key}", value, headers)])
     assert "error" not in json.loads(reply.payload)
 
 
-async def test_streams_that_are_there_are_looked_at_once(server, bucket):
+async def test_opening_reads_each_existing_stream_once(server, bucket):
     async with opened(server.url, bucket=bucket):
         pass
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket):
@@ -43,23 +43,23 @@ async def test_streams_that_are_there_are_looked_at_once(server, bucket):
 
 
 @pytest.mark.parametrize("operation", ["PURGE", "DEL"])
-async def test_what_other_clients_put_and_remove_is_seen(server, bucket, operation):
+async def test_changes_by_other_clients_are_seen(server, bucket, operation):
     async with opened(server.url, bucket=bucket) as roles:
-        await put(roles.link, bucket, "pending_returns.h", b"theirs")
+        await put(roles.client, bucket, "pending_returns.h", b"theirs")
         assert await roles.store.read([PENDING]) == [b"theirs"]
 
         headers = MARKER if operation == "PURGE" else {"KV-Operation": "DEL"}
-        await put(roles.link, bucket, "pending_returns.h", headers=headers)
+        await put(roles.client, bucket, "pending_returns.h", headers=headers)
 
         assert await roles.store.swap([Swap(PENDING, b"theirs", b"x")]) == [False]
         assert await roles.store.read([PENDING]) == [None]
         assert await roles.store.swap([Swap(PENDING, None, b"ours")]) == [True]
 
 
-async def test_a_bucket_without_markers_that_end_is_changed_by_setup_alone(server, bucket):
+async def test_bucket_without_expiring_markers_is_changed_only_by_setup(server, bucket):
     async with opened(server.url, bucket=f"{bucket}x") as other:
-        await stream(other.link, bucket)
-        await put(other.link, bucket, "value.h", b"there")
+        await stream(other.client, bucket)
+        await put(other.client, bucket, "value.h", b"there")
 
     with pytest.raises(BackendError, match="allow_msg_ttl") as caught:
         async with opened(server.url, bucket=bucket):
@@ -80,9 +80,9 @@ async def test_a_bucket_without_markers_that_end_is_changed_by_setup_alone(serve
     ],
 )
 @pytest.mark.parametrize("setup", [False, True])
-async def test_a_bucket_that_would_lose_records_is_refused(server, bucket, config, said, setup):
+async def test_bucket_that_would_lose_records_is_refused(server, bucket, config, said, setup):
     async with opened(server.url, bucket=f"{bucket}x") as other:
-        await stream(other.link, bucket, **config)
+        await stream(other.client, bucket, **config)
 
     with pytest.raises(BackendError, match=said) as caught:
         async with opened(server.url, bucket=bucket, setup=setup):
@@ -90,7 +90,7 @@ async def test_a_bucket_that_would_lose_records_is_refused(server, bucket, confi
     assert caught.value.remedy
 
 
-async def test_records_end_with_their_ttl(server, bucket):
+async def test_records_expire_with_their_ttl(server, bucket):
     async with opened(server.url, bucket=bucket, ttl=1.0) as roles:
         await roles.store.write([(VALUE, b"x"), (CALL, b"y" * 1_500_000)])
 
@@ -101,7 +101,7 @@ async def test_records_end_with_their_ttl(server, bucket):
         assert await roles.store.swap([Swap(VALUE, None, b"again")]) == [True]
 
 
-async def test_another_ttl_than_the_buckets_is_told(server, bucket):
+async def test_ttl_that_differs_from_the_bucket_is_refused(server, bucket):
     async with opened(server.url, bucket=bucket, ttl=3600.0):
         pass
     with pytest.raises(BackendError, match="max_age"):
@@ -109,29 +109,29 @@ async def test_another_ttl_than_the_buckets_is_told(server, bucket):
             pass
 
 
-async def test_a_full_bucket_says_so(server, bucket):
+async def test_full_bucket_raises(server, bucket):
     async with opened(server.url, bucket=f"{bucket}x") as other:
-        await stream(other.link, bucket, max_bytes=10_000, allow_msg_ttl=True, allow_atomic=True)
+        await stream(other.client, bucket, max_bytes=10_000, allow_msg_ttl=True, allow_atomic=True)
     async with opened(server.url, bucket=bucket) as roles:
         with pytest.raises(BackendUnavailableError, match="no room"):
             await roles.store.write([(VALUE, b"x" * 20_000)])
 
 
-async def test_reads_go_to_the_leader_when_direct_gets_are_forbidden_meanwhile(server, bucket):
+async def test_reads_go_to_the_leader_after_direct_gets_are_disabled(server, bucket):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, retry_for=0.2) as roles:
         await roles.store.write([(VALUE, b"x")])
-        await forbid_direct(roles.link, bucket)
+        await forbid_direct(roles.client, bucket)
 
         assert await roles.store.read([VALUE, CALL]) == [b"x", None]
 
         proxy.subjects.clear()
         assert await roles.store.read([VALUE, CALL]) == [b"x", None]
-        assert proxy.subjects == [f"$JS.API.STREAM.MSG.GET.KV_{bucket}"] * 3  # and the stream's last message
+        assert proxy.subjects == [f"$JS.API.STREAM.MSG.GET.KV_{bucket}"] * 3  # two keys and the stream's last message
         assert await roles.store.swap([Swap(VALUE, b"x", b"y"), Swap(VALUE, b"y", b"z" * 1_500_000)]) == [True, True]
         assert await roles.store.read([VALUE]) == [b"z" * 1_500_000]
 
 
-async def test_records_outlive_the_server(tmp_path):
+async def test_records_survive_a_server_restart(tmp_path):
     server = Server(tmp_path / "own").start()
     try:
         async with opened(server.url) as roles:
@@ -145,22 +145,22 @@ async def test_records_outlive_the_server(tmp_path):
         server.kill()
 
 
-async def made_anew(link, bucket):
-    """Empty a bucket that is read from its leader: its revisions begin again, as if that had gone back in time."""
-    await link.ask(f"STREAM.DELETE.KV_{bucket}")
-    await stream(link, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
+async def made_anew(client, bucket):
+    """Recreate an empty bucket that is read from its leader: its revisions begin again."""
+    await client.call_api(f"STREAM.DELETE.KV_{bucket}")
+    await stream(client, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
 
 
-async def test_answers_older_than_an_own_change_are_asked_for_again(server, bucket):
+async def test_read_is_repeated_while_older_than_own_changes(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
-        await forbid_direct(roles.link, bucket)
+        await forbid_direct(roles.client, bucket)
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
         for number in range(5):
             await roles.store.write([(PENDING, b"%d" % number)])
-        # As a leader that does not know of the last three messages: it has only two.
-        await made_anew(roles.link, bucket)
+        # Like a leader that has only two messages and lacks the last three.
+        await made_anew(roles.client, bucket)
         for number in range(2):
-            await put(roles.link, bucket, "pending_returns.h", b"old %d" % number)
+            await put(roles.client, bucket, "pending_returns.h", b"old %d" % number)
         proxy.subjects.clear()
         reading = asyncio.create_task(roles.store.read([PENDING]))
 
@@ -170,18 +170,18 @@ async def test_answers_older_than_an_own_change_are_asked_for_again(server, buck
         await until(asked_again, "the read asks again")
         assert not reading.done()
         for number in range(3):
-            await put(roles.link, bucket, "pending_returns.h", b"new %d" % number)
+            await put(roles.client, bucket, "pending_returns.h", b"new %d" % number)
         assert await reading == [b"new 2"]
 
 
-async def test_a_swap_is_not_failed_by_a_refusal_that_is_older_than_an_own_change(server, bucket):
+async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
-        await forbid_direct(roles.link, bucket)
+        await forbid_direct(roles.client, bucket)
     async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
         for number in range(3):
             await roles.store.write([(PENDING, b"%d" % number)])
-        # As a leader that does not know of any message.
-        await made_anew(roles.link, bucket)
+        # Like a leader that has no message.
+        await made_anew(roles.client, bucket)
         proxy.subjects.clear()
         swapping = asyncio.create_task(roles.store.swap([Swap(PENDING, b"2", b"new")]))
 
@@ -191,16 +191,16 @@ async def test_a_swap_is_not_failed_by_a_refusal_that_is_older_than_an_own_chang
         await until(asked_again, "what is there is looked up again")
         assert not swapping.done()
         for number in range(3):
-            await put(roles.link, bucket, "pending_returns.h", b"%d" % number)
+            await put(roles.client, bucket, "pending_returns.h", b"%d" % number)
         assert await swapping == [True]
 
 
-async def test_a_bucket_that_was_made_anew_is_believed_in_the_end(server, bucket):
+async def test_recreated_bucket_is_accepted_after_the_stale_timeout(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
-        await forbid_direct(roles.link, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, patience=0.3) as roles:
+        await forbid_direct(roles.client, bucket)
+    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, stale_timeout=0.3) as roles:
         await roles.store.write([(PENDING, b"1")])
-        await made_anew(roles.link, bucket)
+        await made_anew(roles.client, bucket)
 
         assert await roles.store.read([PENDING]) == [None]
         proxy.subjects.clear()

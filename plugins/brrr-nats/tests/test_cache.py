@@ -1,4 +1,4 @@
-"""The counters beyond the contract kit."""
+"""Counters, beyond the contract kit."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.support.nats_roles import messages, opened, proxied, until
 from tests.support.nats_servers import Server
 
 
-async def test_an_increment_is_one_request_a_counter_and_all_travel_together(server):
+async def test_increment_sends_one_request_per_counter_in_one_batch(server):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket="counted") as roles:
         proxy.subjects.clear()
 
@@ -19,7 +19,7 @@ async def test_an_increment_is_one_request_a_counter_and_all_travel_together(ser
         assert len(proxy.subjects) == 2000
 
 
-async def test_nothing_is_asked_for_no_counters(server):
+async def test_increment_without_counters_sends_nothing(server):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket="none") as roles:
         proxy.subjects.clear()
 
@@ -28,7 +28,7 @@ async def test_nothing_is_asked_for_no_counters(server):
         assert proxy.subjects == []
 
 
-async def test_counters_have_any_size_and_sign(server):
+async def test_counters_may_be_of_any_size_and_sign(server):
     async with opened(server.url, bucket="sizes") as roles:
         seen = [(await roles.cache.increment({"a": by}))["a"] for by in (0, 2**64, 2**200, -(2**201), 0, 1)]
 
@@ -38,7 +38,7 @@ async def test_counters_have_any_size_and_sign(server):
         assert await roles.cache.increment({"b": 0}) == {"b": 0}
 
 
-async def test_a_count_whose_answer_was_lost_is_found_and_was_sent_once(server):
+async def test_increment_whose_reply_was_lost_is_looked_up_and_not_sent_again(server):
     async with proxied(server.port) as proxy, opened(proxy.url, bucket="lost") as roles:
         await roles.cache.increment({"a": 1, "b": 2**70})
         proxy.subjects.clear()
@@ -50,7 +50,7 @@ async def test_a_count_whose_answer_was_lost_is_found_and_was_sent_once(server):
         assert proxy.subjects == ["lost-counters.a", "lost-counters.b", get, get]
 
 
-async def test_a_count_whose_answer_was_lost_and_that_others_counted_after_is_unknown(server):
+async def test_increment_whose_reply_was_lost_raises_if_another_followed(server):
     async with (
         proxied(server.port) as proxy,
         opened(proxy.url, bucket="after") as roles,
@@ -65,7 +65,7 @@ async def test_a_count_whose_answer_was_lost_and_that_others_counted_after_is_un
         counting = asyncio.create_task(roles.cache.increment({"a": 1}))
 
         async def counted() -> bool:
-            return bool(await messages(other.link, "after-counters"))
+            return bool(await messages(other.client, "after-counters"))
 
         await until(counted, "it has counted")
         assert await other.cache.increment({"a": 1}) == {"a": 2}
@@ -76,26 +76,26 @@ async def test_a_count_whose_answer_was_lost_and_that_others_counted_after_is_un
         assert await other.cache.increment({"a": 0}) == {"a": 2}
 
 
-async def test_one_message_a_counter_is_kept(server):
+async def test_stream_keeps_one_message_per_counter(server):
     async with opened(server.url, bucket="kept") as roles:
         for _ in range(20):
             await roles.cache.increment({"a": 1, "b": 1})
 
-        assert await messages(roles.link, "kept-counters") == {"kept-counters.a": 1, "kept-counters.b": 1}
+        assert await messages(roles.client, "kept-counters") == {"kept-counters.a": 1, "kept-counters.b": 1}
 
 
-async def test_counters_are_forgotten_when_nobody_counts_for_long(server):
+async def test_counter_expires_after_its_ttl(server):
     async with opened(server.url, bucket="short", counter_ttl=1.0) as roles:
         await roles.cache.increment({"a": 5})
 
         async def gone() -> bool:
-            return not await messages(roles.link, "short-counters")
+            return not await messages(roles.client, "short-counters")
 
         await until(gone, "the counter is gone")
         assert await roles.cache.increment({"a": 1}) == {"a": 1}
 
 
-async def test_counts_outlive_the_server(tmp_path):
+async def test_counters_survive_a_server_restart(tmp_path):
     server = Server(tmp_path / "own").start()
     try:
         async with opened(server.url) as roles:
@@ -107,9 +107,9 @@ async def test_counts_outlive_the_server(tmp_path):
         server.kill()
 
 
-async def test_a_stream_without_counters_is_refused(server):
+async def test_stream_without_counters_is_refused(server):
     async with opened(server.url, bucket="first") as roles:
-        await roles.link.ask(
+        await roles.client.call_api(
             "STREAM.CREATE.plain-counters", {"name": "plain-counters", "subjects": ["plain-counters.*"]}
         )
 

@@ -1,6 +1,6 @@
-"""Three servers that keep everything, under load, while they die, stand still, restart, and change their leaders.
+"""Three servers with three replicas under load, while they die, pause, restart and change leaders.
 
-Every test ends with the right results, empty queues, no dead letter, and everything that a put has returned for.
+Every test ends with the right results, empty queues, no dead letter, and every message whose put returned.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ nats_program()
 
 OPTIONS = "replicas=3&lease=3s&retry_for=30s&timeout=5s&connect_timeout=2s"
 PAUSE = 11.0
-"""Seconds that a server stands still: followers wait 9 at most before they elect another leader."""
+"""Seconds that a server is paused: followers wait at most 9 before they elect another leader."""
 
 QUEUE, RECORDS = "brrr", "KV_brrr"
 
@@ -27,7 +27,7 @@ def at(cluster: Cluster) -> str:
     return f"{cluster.url}?{OPTIONS}"
 
 
-async def test_nothing_that_a_pull_brings_is_dropped(shared_cluster, names):
+async def test_every_message_of_a_pull_is_delivered_once(shared_cluster, names):
     """A replicated consumer sends the end of a pull at once, and the messages when a majority knows of them."""
     url = f"{shared_cluster.url}?replicas=3&lease=300s&stream={names}-q&bucket={names}-s"
     number = 2000
@@ -53,7 +53,7 @@ async def test_nothing_that_a_pull_brings_is_dropped(shared_cluster, names):
 
 
 @pytest.mark.parametrize("stream", [QUEUE, RECORDS])
-async def test_a_leader_is_killed_and_comes_back(own_cluster, stream):
+async def test_load_survives_a_killed_leader(own_cluster, stream):
     def kill() -> None:
         leader = own_cluster.leader(stream)
         leader.kill()
@@ -66,7 +66,7 @@ async def test_a_leader_is_killed_and_comes_back(own_cluster, stream):
     assert load.rounds > 1
 
 
-async def test_a_leader_stands_still_and_goes_on(own_cluster):
+async def test_load_survives_a_paused_leader(own_cluster):
     def pause() -> None:
         leader = own_cluster.leader(QUEUE)
         leader.pause()
@@ -85,7 +85,7 @@ async def test_a_leader_stands_still_and_goes_on(own_cluster):
     await under_load(at(own_cluster), lambda: asyncio.to_thread(pause))
 
 
-async def test_the_leader_retires_in_lame_duck_mode_and_comes_back(own_cluster):
+async def test_load_survives_a_leader_in_lame_duck_mode(own_cluster):
     def retire() -> None:
         leader = own_cluster.leader(QUEUE)
         leader.signal(signal.SIGUSR2)
@@ -96,7 +96,7 @@ async def test_the_leader_retires_in_lame_duck_mode_and_comes_back(own_cluster):
     await under_load(at(own_cluster), lambda: asyncio.to_thread(retire))
 
 
-async def test_every_server_restarts_in_turn(own_cluster):
+async def test_load_survives_a_rolling_restart(own_cluster):
     def roll() -> None:
         for server in own_cluster.servers:
             server.stop()
@@ -106,7 +106,7 @@ async def test_every_server_restarts_in_turn(own_cluster):
     await under_load(at(own_cluster), lambda: asyncio.to_thread(roll))
 
 
-async def test_all_servers_die_at_once_and_come_back(own_cluster):
+async def test_load_survives_the_death_of_all_servers(own_cluster):
     def outage() -> None:
         own_cluster.stop()
         own_cluster.start()
@@ -114,7 +114,7 @@ async def test_all_servers_die_at_once_and_come_back(own_cluster):
     await under_load(at(own_cluster), lambda: asyncio.to_thread(outage))
 
 
-async def test_leaders_step_down(own_cluster):
+async def test_load_survives_leaders_that_step_down(own_cluster):
     def step_down() -> None:
         first = own_cluster.servers[0]
         for _ in range(3):
@@ -129,7 +129,7 @@ async def test_leaders_step_down(own_cluster):
     await under_load(at(own_cluster), lambda: asyncio.to_thread(step_down))
 
 
-async def test_connections_are_cut_again_and_again(own_cluster):
+async def test_load_survives_repeated_cuts(own_cluster):
     async with (
         relayed(Bytes(own_cluster.servers[0].port, scheme="nats")) as one,
         relayed(Bytes(own_cluster.servers[1].port, scheme="nats")) as other,
@@ -144,9 +144,9 @@ async def test_connections_are_cut_again_and_again(own_cluster):
         await under_load(f"nats://{one.place},{other.place}?{OPTIONS}", cut)
 
 
-async def test_without_a_majority_everything_says_so_and_goes_on_when_there_is_one(own_cluster):
+async def test_operations_raise_without_a_majority_and_recover_with_one(own_cluster):
     url = f"{own_cluster.url}?replicas=3"
-    # The new streams have time to find their leaders here, those of the counters too: below it is 1 s.
+    # Here the new streams, also the counters', have time to elect leaders. Below, it is 1 s.
     async with brrr.open_backend(url) as backend:
         await backend.queue.put("jobs", [b"before"])
     await asyncio.to_thread(own_cluster.ready)

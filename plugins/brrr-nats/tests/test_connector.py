@@ -1,4 +1,4 @@
-"""Logins and TLS, as NATS itself does them; what is refused says so, and tells no secret."""
+"""Logins and TLS on real servers; errors name the cause and no secret."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError, BodyTooLargeError
 from brrr_core.plugins import parse_url
-from brrr_nats.client.connector import Line
+from brrr_nats.client.connector import Connector
 from brrr_nats.location import Address, location_of
 from brrr_nats.options import NatsOptions
 from tests.support.nats_logins import operator, user_nkey
@@ -25,13 +25,13 @@ VALUE = Key("value", "h")
 
 
 def printed(error: BaseException) -> str:
-    """All that a log may show of an error."""
+    """Return everything that a log may show of an error."""
     return "".join([str(error), repr(error), *traceback.format_exception(error)])
 
 
 @pytest.fixture
 def locked(tmp_path):
-    """A server with a configuration of the test's, for its login."""
+    """A function that starts servers with a given configuration."""
     servers = []
 
     def start(config, **how):
@@ -44,7 +44,7 @@ def locked(tmp_path):
 
 
 async def works(url, **options):
-    """Go once through each role."""
+    """Use each role once."""
     async with brrr.open_backend(url, **options) as backend:
         await backend.queue.put("jobs", [b"x"])
         (found,) = await backend.queue.receive("jobs", limit=1, wait=5)
@@ -55,14 +55,14 @@ async def works(url, **options):
 
 
 async def forever(operation):
-    """Do something until it raises."""
+    """Repeat an operation until it raises."""
     async with asyncio.timeout(30):
         while True:
             await operation()
 
 
 async def refused(url, *secrets, match, **options):
-    """See that it cannot be opened, and that no output of it holds a secret."""
+    """Check that opening fails, and that the error shows no secret."""
     with pytest.raises(BackendError, match=match) as caught:
         await brrr.open_backend(url, **options).open()
     assert caught.value.remedy
@@ -71,7 +71,7 @@ async def refused(url, *secrets, match, **options):
     return caught.value
 
 
-async def test_a_user_and_a_password(locked, monkeypatch):
+async def test_login_with_user_and_password(locked, monkeypatch):
     monkeypatch.setenv("RIGHT", PASSWORD)
     monkeypatch.setenv("WRONG", WRONG)
     server = locked(f"authorization {{ user: worker, password: {PASSWORD} }}")
@@ -84,7 +84,7 @@ async def test_a_user_and_a_password(locked, monkeypatch):
     await refused(server.url, match="refuses the login")
 
 
-async def test_a_token(locked):
+async def test_login_with_token(locked):
     server = locked(f"authorization {{ token: {PASSWORD} }}")
 
     await works(server.url, token=PASSWORD)
@@ -95,7 +95,7 @@ async def test_a_token(locked):
     await refused(server.url, match="refuses the login")
 
 
-async def test_an_nkey(locked, tmp_path):
+async def test_login_with_nkey(locked, tmp_path):
     seed, public = user_nkey()
     other, _ = user_nkey()
     server = locked(f"authorization {{ users: [{{ nkey: {public} }}] }}")
@@ -108,7 +108,7 @@ async def test_an_nkey(locked, tmp_path):
     await refused(server.url, nkey_seed_file=str(tmp_path / "nowhere"), match="nowhere of the option nkey_seed_file")
 
 
-async def test_credentials_of_an_operator(locked, tmp_path):
+async def test_login_with_operator_credentials(locked, tmp_path):
     one, other = operator(), operator()
     server = locked(one.config)
     ended = one.creds(expires=time.time() - 60)
@@ -130,7 +130,7 @@ def tls_server(locked, tls):
     return locked(f'tls {{ cert_file: "{tls.cert}", key_file: "{tls.key}", timeout: 2 }}')
 
 
-async def test_tls(tls_server, tls):
+async def test_tls_with_a_trusted_certificate(tls_server, tls):
     await works(tls_server.url, tls=True, ca=str(tls.ca))
     await works(tls_server.url, tls=True, verify=False)
     await refused(tls_server.url, tls=True, match="certificate")
@@ -139,21 +139,21 @@ async def test_tls(tls_server, tls):
     await refused(tls_server.url, match="certificate")
 
 
-async def test_tls_that_the_server_does_not_speak(shared_server, tls):
+async def test_server_without_tls_is_refused(shared_server, tls):
     await refused(shared_server.url, tls=True, ca=str(tls.ca), match="TLS|tls")
     await refused(
         shared_server.url, tls_first=True, ca=str(tls.ca), connect_timeout=1, retry_for=0.1, match="TLS|tls|SSL"
     )
 
 
-async def test_a_certificate_that_has_ended(locked, tls):
+async def test_expired_certificate_is_refused(locked, tls):
     server = locked(f'tls {{ cert_file: "{tls.expired}", key_file: "{tls.key}", timeout: 2 }}')
 
     await refused(server.url, tls=True, ca=str(tls.ca), match="expired")
     await works(server.url, tls=True, verify=False)
 
 
-async def test_tls_that_checks_both_sides(locked, tls):
+async def test_mutual_tls(locked, tls):
     server = locked(
         f'tls {{ cert_file: "{tls.cert}", key_file: "{tls.key}", ca_file: "{tls.ca}", verify: true, timeout: 2 }}'
     )
@@ -164,14 +164,14 @@ async def test_tls_that_checks_both_sides(locked, tls):
     await refused(server.url, tls=True, ca=str(tls.ca), cert=str(tls.expired), key=str(tls.key), match="127")
 
 
-async def test_tls_before_anything_is_said(locked, tls):
+async def test_tls_handshake_first(locked, tls):
     server = locked(f'tls {{ cert_file: "{tls.cert}", key_file: "{tls.key}", handshake_first: true, timeout: 2 }}')
 
     await works(server.url, tls_first=True, ca=str(tls.ca))
     await refused(server.url, tls=True, ca=str(tls.ca), connect_timeout=1, retry_for=0.1, match="127")
 
 
-async def test_a_login_over_tls(locked, tls):
+async def test_login_over_tls(locked, tls):
     server = locked(
         f'tls {{ cert_file: "{tls.cert}", key_file: "{tls.key}", timeout: 2 }}\n'
         f"authorization {{ user: worker, password: {PASSWORD} }}"
@@ -183,7 +183,7 @@ async def test_a_login_over_tls(locked, tls):
     await refused(f"nats://worker:{PASSWORD}@{server.place}", PASSWORD, tls=True, match="certificate")
 
 
-async def test_a_password_that_is_changed_while_a_backend_is_open(locked):
+async def test_changed_password_raises_on_an_open_backend(locked):
     server = locked(f"authorization {{ user: worker, password: {PASSWORD} }}")
     async with brrr.open_backend(f"nats://worker:{PASSWORD}@{server.place}", retry_for=0.5) as backend:
         server.reload(f"authorization {{ user: worker, password: {WRONG} }}")
@@ -192,16 +192,16 @@ async def test_a_password_that_is_changed_while_a_backend_is_open(locked):
         assert PASSWORD not in printed(caught.value)
 
 
-async def test_servers_that_are_not_there_are_told():
+async def test_unreachable_servers_are_named():
     with pytest.raises(BackendUnavailableError, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2 cannot be reached"):
         await brrr.open_backend("nats://127.0.0.1:1,127.0.0.1:2", retry_for=0.1).open()
 
 
-async def test_one_server_of_those_that_the_url_names_is_enough(shared_server, url):
+async def test_one_reachable_server_of_the_url_is_enough(shared_server, url):
     await works(url.replace("nats://", "nats://127.0.0.1:1,"))
 
 
-async def test_the_limit_of_an_account_counts_from_the_first_message(locked, tmp_path):
+async def test_account_limit_counts_from_the_first_message(locked, tmp_path):
     one = operator()
     server = locked(one.config)
     (tmp_path / "small.creds").write_text(one.creds(payload=70_000))
@@ -213,7 +213,7 @@ async def test_the_limit_of_an_account_counts_from_the_first_message(locked, tmp
         assert await backend.store.read([VALUE]) == [b"x" * 500_000]
 
 
-async def test_servers_that_are_known_by_number_are_checked_by_the_name_of_who_told_of_them(tmp_path, tls):
+async def test_advertised_addresses_are_verified_by_the_advertisers_name(tmp_path, tls):
     secure = f'tls {{ cert_file: "{tls.named}", key_file: "{tls.key}", timeout: 2 }}'
     routes = [free_port(), free_port()]
     known = ", ".join(f"nats-route://127.0.0.1:{port}" for port in routes)
@@ -228,17 +228,17 @@ async def test_servers_that_are_known_by_number_are_checked_by_the_name_of_who_t
     ]
     try:
         options = NatsOptions(tls=True, ca=str(tls.ca))
-        line = Line(location_of(parse_url(f"nats://localhost:{servers[0].port}").url, options), options)
+        connector = Connector(location_of(parse_url(f"nats://localhost:{servers[0].port}").url, options), options)
         try:
-            await line.connect()
+            await connector.connect()
             other = Address("127.0.0.1", servers[1].port)
-            await until(lambda: other in line._known, bound=40)
+            await until(lambda: other in connector._known_servers, bound=40)
             servers[0].kill()
-            await until(lambda: line.current is None, bound=20)
-            connection = await line.connection(asyncio.get_running_loop().time() + 20)
+            await until(lambda: connector.current is None, bound=20)
+            connection = await connector.connection(asyncio.get_running_loop().time() + 20)
             assert connection.info["server_name"] == "n1"
         finally:
-            await line.close()
+            await connector.close()
     finally:
         for server in servers:
             server.kill()

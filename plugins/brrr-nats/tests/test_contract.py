@@ -1,4 +1,4 @@
-"""The contract kit on one NATS server, or on what `BRRR_TEST_NATS_URL` names."""
+"""The contract kit on one NATS server, or on the one that `BRRR_TEST_NATS_URL` names."""
 
 import os
 
@@ -8,7 +8,7 @@ from brrr_core.contract import BackendContract, CacheContract, QueueContract, St
 from tests.support.nats_servers import GIVEN, nats_program
 
 if GIVEN not in os.environ:
-    nats_program()  # skips the module where there is none: no rule of the kit may be skipped alone
+    nats_program()  # skips the whole module without a server, as no single rule may be skipped
 
 
 class Nats:

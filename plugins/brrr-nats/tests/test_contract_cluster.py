@@ -1,16 +1,16 @@
-"""The contract kit on a cluster of three servers, each of which keeps everything."""
+"""The contract kit on a cluster of three servers, with three replicas of each stream."""
 
 import pytest
 
 from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
 from tests.support.nats_servers import nats_program
 
-nats_program()  # skips the module where there is none: no rule of the kit may be skipped alone
+nats_program()  # skips the whole module without a server, as no single rule may be skipped
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten(shared_cluster):
-    """Hundreds of topics are left, whose replicas ask after each other for as long as they are there."""
+    """Delete the streams: hundreds of replicated topics would keep exchanging messages."""
     yield
     shared_cluster.servers[0].forget("")
 

@@ -1,4 +1,4 @@
-"""What errors mean: whether to try again, and what a user is told."""
+"""Errors: whether to try again, and the message for a user."""
 
 import json
 
@@ -6,21 +6,30 @@ import pytest
 from nats import errors as nats_errors
 
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError
-from brrr_nats.client.errors import ApiError, DeniedError, Lost, NoResponders, api_error, closed, is_passing, translated
+from brrr_nats.client.errors import (
+    ApiError,
+    DeniedError,
+    NoReplyError,
+    NoRespondersError,
+    api_error,
+    closed_error,
+    is_transient,
+    to_brrr_error,
+)
 
-WHERE = "n1.example:4222"
+SERVERS = "n1.example:4222"
 
 
 def answer(status, code, text):
     return json.dumps({"error": {"code": status, "err_code": code, "description": text}}).encode()
 
 
-def test_an_answer_that_is_no_error_is_none():
+def test_reply_without_an_error_gives_none():
     assert api_error(b'{"stream":"brrr","seq":1}') is None
     assert api_error(b'{"stream":"brrr","note":"\\"error\\" is only said"}') is None
 
 
-def test_an_answer_that_is_an_error_keeps_its_codes():
+def test_error_reply_keeps_its_codes():
     error = api_error(answer(404, 10059, "stream not found"))
 
     assert (error.status, error.code, error.missing) == (404, 10059, True)
@@ -36,28 +45,28 @@ def test_an_answer_that_is_an_error_keeps_its_codes():
         (ApiError(10077, 503, "maximum bytes exceeded"), False),
         (ApiError(10071, 400, "wrong last sequence: 7"), False),
         (ApiError(10059, 404, "stream not found"), False),
-        (NoResponders("a"), True),
-        (Lost(OSError("x"), sent=False), True),
-        (Lost(OSError("x"), sent=True), False),
+        (NoRespondersError("a"), True),
+        (NoReplyError(OSError("x"), sent=False), True),
+        (NoReplyError(OSError("x"), sent=True), False),
         (DeniedError("a"), False),
     ],
 )
-def test_what_was_not_done_and_may_pass_is_tried_again(error, passing):
-    assert is_passing(error) is passing
+def test_only_undone_requests_with_a_passing_cause_are_transient(error, passing):
+    assert is_transient(error) is passing
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (Lost(OSError("refused"), sent=False), BackendUnavailableError, "cannot be reached"),
-        (Lost(OSError("reset"), sent=True), BackendUnavailableError, "may have been done"),
-        (Lost(nats_errors.Error("nats: 'Authorization Violation'"), sent=False), BackendRefusedError, "login"),
-        (Lost(nats_errors.NoServersError(), sent=False), BackendUnavailableError, "no server took"),
-        (Lost(closed(), sent=True), BackendClosedError, "closed"),
-        (Lost(DeniedError("_INBOX.x"), sent=True), BackendError, "README"),
+        (NoReplyError(OSError("refused"), sent=False), BackendUnavailableError, "cannot be reached"),
+        (NoReplyError(OSError("reset"), sent=True), BackendUnavailableError, "may have been done"),
+        (NoReplyError(nats_errors.Error("nats: 'Authorization Violation'"), sent=False), BackendRefusedError, "login"),
+        (NoReplyError(nats_errors.NoServersError(), sent=False), BackendUnavailableError, "no server took"),
+        (NoReplyError(closed_error(), sent=True), BackendClosedError, "closed"),
+        (NoReplyError(DeniedError("_INBOX.x"), sent=True), BackendError, "README"),
         (DeniedError("brrr.ready.a"), BackendError, r"brrr\.ready\.a"),
-        (NoResponders("$JS.API.STREAM.INFO.brrr"), BackendUnavailableError, "JetStream"),
-        (NoResponders("brrr.ready.a"), BackendUnavailableError, "setup"),
+        (NoRespondersError("$JS.API.STREAM.INFO.brrr"), BackendUnavailableError, "JetStream"),
+        (NoRespondersError("brrr.ready.a"), BackendUnavailableError, "setup"),
         (ApiError(10059, 404, "stream not found"), BackendUnavailableError, "setup"),
         (ApiError(10047, 503, "insufficient storage resources available"), BackendUnavailableError, "no room"),
         (ApiError(10077, 503, "maximum bytes exceeded"), BackendUnavailableError, "no room"),
@@ -65,21 +74,21 @@ def test_what_was_not_done_and_may_pass_is_tried_again(error, passing):
         (ApiError(10052, 500, "something new"), BackendError, "something new"),
     ],
 )
-def test_a_user_is_told_where_and_what_to_do(error, kind, said):
-    ours = translated(error, WHERE)
+def test_error_names_the_servers_and_a_remedy(error, kind, said):
+    ours = to_brrr_error(error, SERVERS)
 
     assert type(ours) is kind
     assert ours.remedy
     with pytest.raises(kind, match=said):
         raise ours
-    assert kind is BackendClosedError or WHERE in str(ours)
+    assert kind is BackendClosedError or SERVERS in str(ours)
 
 
-def test_a_cause_is_chained():
+def test_cause_is_chained():
     cause = OSError("refused")
 
-    assert translated(Lost(cause, sent=False), WHERE).__cause__ is cause
+    assert to_brrr_error(NoReplyError(cause, sent=False), SERVERS).__cause__ is cause
 
 
-def test_the_login_of_a_url_is_masked():
-    assert "pw" not in str(translated(Lost(OSError("cannot open nats://me:pw@n1"), sent=False), WHERE))
+def test_login_of_a_url_is_masked():
+    assert "pw" not in str(to_brrr_error(NoReplyError(OSError("cannot open nats://me:pw@n1"), sent=False), SERVERS))

@@ -1,4 +1,4 @@
-"""One server that dies, fills up, refuses, or is changed by an operator: sat out where it passes, told where not."""
+"""One server that dies, fills up, refuses, or is changed by an operator: the client waits, or raises in time."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ KIB = 1024
 
 
 async def take(queue, number, *, topic=TOPIC, within=30.0):
-    """Receive and acknowledge that many messages. Their bodies, sorted."""
+    """Receive and acknowledge messages. Return their bodies, sorted."""
     bodies = []
     async with asyncio.timeout(within):
         while len(bodies) < number:
@@ -34,7 +34,7 @@ async def take(queue, number, *, topic=TOPIC, within=30.0):
 
 
 def consumers(server):
-    """The names of the queue stream's consumers, with how many pulls wait at each."""
+    """Return the names of the queue stream's consumers, and how many pulls wait at each."""
     return {each["name"]: each["num_waiting"] for each in server.streams()[QUEUE].get("consumer_detail") or ()}
 
 
@@ -43,7 +43,7 @@ async def waits(server, number=1):
     await asyncio.to_thread(until, lambda: sum(consumers(server).values()) >= number, "a pull waits")
 
 
-async def test_a_server_is_killed_under_load_and_comes_back(own_server):
+async def test_load_survives_a_killed_server(own_server):
     def kill():
         for _ in range(3):
             own_server.kill()
@@ -52,7 +52,7 @@ async def test_a_server_is_killed_under_load_and_comes_back(own_server):
     await under_load(f"{own_server.url}?lease=2s", lambda: asyncio.to_thread(kill))
 
 
-async def test_a_lame_duck_is_left_and_found_again(own_server):
+async def test_load_survives_a_server_in_lame_duck_mode(own_server):
     def retire():
         own_server.signal(signal.SIGUSR2)
         own_server.process.wait(30)
@@ -61,7 +61,7 @@ async def test_a_lame_duck_is_left_and_found_again(own_server):
     await under_load(f"{own_server.url}?lease=2s", lambda: asyncio.to_thread(retire))
 
 
-async def test_a_receive_that_waits_outlives_a_restart(own_server):
+async def test_waiting_receive_survives_a_restart(own_server):
     async with brrr.open_backend(own_server.url) as backend, brrr.open_backend(own_server.url) as other:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await waits(own_server)
@@ -72,8 +72,8 @@ async def test_a_receive_that_waits_outlives_a_restart(own_server):
             assert [each.body for each in await waiting] == [b"after"]
 
 
-async def test_what_a_killed_server_had_not_noted_that_it_delivered_is_delivered_again(own_server):
-    """It does not answer to the acknowledgement of such a message, which holds up nobody for as long as its lease."""
+async def test_ack_returns_for_a_delivery_that_a_killed_server_forgot(own_server):
+    """A killed server does not reply for such a delivery, but nothing waits for the end of its lease."""
     async with brrr.open_backend(own_server.url, lease=300) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"%d" % number for number in range(20)])
@@ -86,7 +86,7 @@ async def test_what_a_killed_server_had_not_noted_that_it_delivered_is_delivered
                 await queue.ack(await queue.receive(TOPIC, limit=20, wait=0.1))
 
 
-async def test_a_server_that_stays_away_is_told_in_bounded_time(own_server):
+async def test_absent_server_raises_in_bounded_time(own_server):
     async with brrr.open_backend(own_server.url, retry_for=0.3, connect_timeout=1) as backend:
         queue, store = backend.queue, backend.store
         await queue.put(TOPIC, [b"x"])
@@ -114,7 +114,7 @@ async def test_a_server_that_stays_away_is_told_in_bounded_time(own_server):
     assert time.monotonic() - begun < 5
 
 
-async def test_a_server_that_stands_still_is_told_in_bounded_time(own_server):
+async def test_paused_server_raises_in_bounded_time(own_server):
     async with brrr.open_backend(own_server.url, timeout=0.5, retry_for=0.5, connect_timeout=0.5) as backend:
         await backend.queue.put(TOPIC, [b"x"])
         own_server.pause()
@@ -133,7 +133,7 @@ async def test_a_server_that_stands_still_is_told_in_bounded_time(own_server):
             assert b"x" in await take(backend.queue, 1)
 
 
-async def test_a_worker_whose_server_is_gone_ends_when_it_is_told_to(own_server):
+async def test_worker_without_a_server_stops_on_sigterm(own_server):
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.soak", own_server.url, stdout=asyncio.subprocess.PIPE
     )
@@ -150,8 +150,8 @@ async def test_a_worker_whose_server_is_gone_ends_when_it_is_told_to(own_server)
             await worker.wait()
 
 
-async def test_a_client_that_does_not_read_is_dropped_and_loses_nothing(tmp_path):
-    """What NATS calls a slow consumer: the server ends the connection of whoever leaves too much unread."""
+async def test_slow_consumer_is_disconnected_and_loses_nothing(tmp_path):
+    """A slow consumer: the server closes the connection of a client that leaves too much unread."""
     server = Server(tmp_path, config='write_deadline: "100ms"\nmax_pending: 10MB').start()
     topics = [f"topic{number}" for number in range(6)]
     bodies = [b"%04d" % number + bytes(500 * KIB) for number in range(16)]
@@ -162,8 +162,8 @@ async def test_a_client_that_does_not_read_is_dropped_and_loses_nothing(tmp_path
                 assert await backend.queue.receive(topic, limit=1, wait=5)
             taking = [asyncio.create_task(take(backend.queue, len(bodies), topic=topic)) for topic in topics]
             while "Slow Consumer" not in server.log:
-                await asyncio.sleep(0)  # they are sent now
-                time.sleep(0.5)  # noqa: ASYNC251 - a handler that blocks the loop is what this is about
+                await asyncio.sleep(0)  # the requests are sent now
+                time.sleep(0.5)  # noqa: ASYNC251 - the blocked loop is the subject of the test
             async with asyncio.timeout(30):
                 assert {tuple(each) for each in await asyncio.gather(*taking)} == {tuple(bodies)}
     finally:
@@ -171,7 +171,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_loses_nothing(tmp_path
 
 
 @pytest.mark.parametrize("how", ["server", "account"])
-async def test_a_server_without_jetstream_is_told(tmp_path, how):
+async def test_server_without_jetstream_raises(tmp_path, how):
     accounts = "accounts { A { users: [{ user: w, password: p }] } }\nno_auth_user: w"
     server = Server(tmp_path, jetstream=how == "account", config=accounts if how == "account" else "").start()
     try:
@@ -183,7 +183,7 @@ async def test_a_server_without_jetstream_is_told(tmp_path, how):
         server.kill()
 
 
-async def test_a_user_who_may_not_make_streams_is_told_to_have_them_set_up(tmp_path):
+async def test_user_who_may_not_create_streams_is_told_to_run_setup(tmp_path):
     config = """
     authorization {
       users: [
@@ -212,7 +212,7 @@ async def test_a_user_who_may_not_make_streams_is_told_to_have_them_set_up(tmp_p
         server.kill()
 
 
-async def test_what_a_user_may_not_use_is_told_at_once(tmp_path):
+async def test_denied_subject_raises_at_once(tmp_path):
     config = """
     authorization { users: [{ user: worker, password: s3cret }] }
     """
@@ -233,7 +233,7 @@ async def test_what_a_user_may_not_use_is_told_at_once(tmp_path):
         server.kill()
 
 
-async def test_a_user_who_may_not_acknowledge_is_told_at_once(tmp_path):
+async def test_denied_acknowledgement_raises_at_once(tmp_path):
     config = """
     authorization { users: [{ user: worker, password: s3cret, permissions: { publish: { deny: ["$JS.ACK.>"] } } }] }
     """
@@ -250,7 +250,7 @@ async def test_a_user_who_may_not_acknowledge_is_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["reload", "restart"])
-async def test_a_payload_limit_that_is_lowered_is_told(own_server, how):
+async def test_lowered_max_payload_raises_for_larger_messages(own_server, how):
     async with brrr.open_backend(own_server.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [bytes(900 * KIB)])
@@ -270,7 +270,7 @@ async def test_a_payload_limit_that_is_lowered_is_told(own_server, how):
         assert await take(queue, 1, topic="last") == [b"small"]
 
 
-async def test_a_server_that_is_full_takes_nothing_and_loses_nothing(tmp_path):
+async def test_full_server_refuses_new_messages_and_loses_none(tmp_path):
     server = Server(tmp_path, room=f"{400 * KIB}").start()
     try:
         async with brrr.open_backend(server.url, retry_for=0.3) as backend:
@@ -298,7 +298,7 @@ async def test_a_server_that_is_full_takes_nothing_and_loses_nothing(tmp_path):
             assert await backend.store.read([VALUE]) == [None]
             held = await queue.receive(TOPIC, limit=5, wait=5)
             await queue.extend(held)
-            await queue.release(held)  # what is there can still be worked off
+            await queue.release(held)  # stored messages can still be processed
             bodies = await take(queue, taken)
             assert sorted(int(body.rstrip(b"\0")) for body in bodies) == list(range(taken))
             await queue.put(TOPIC, [b"after"])
@@ -307,7 +307,7 @@ async def test_a_server_that_is_full_takes_nothing_and_loses_nothing(tmp_path):
         server.kill()
 
 
-async def test_a_stream_that_would_throw_messages_away_is_refused(own_server):
+async def test_stream_that_would_discard_messages_is_refused(own_server):
     async with brrr.open_backend(own_server.url):
         pass
     config = own_server.streams()[QUEUE]["config"]
@@ -317,7 +317,7 @@ async def test_a_stream_that_would_throw_messages_away_is_refused(own_server):
         await brrr.open_backend(own_server.url).open()
 
 
-async def test_a_consumer_that_an_operator_deletes_while_a_worker_waits_is_made_anew(own_server):
+async def test_deleted_consumer_is_recreated_for_a_waiting_receive(own_server):
     async with brrr.open_backend(own_server.url) as backend, brrr.open_backend(own_server.url) as other:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await waits(own_server)
@@ -331,7 +331,7 @@ async def test_a_consumer_that_an_operator_deletes_while_a_worker_waits_is_made_
         assert (await backend.queue.stats(TOPIC))[:3] == (0, 0, 0)
 
 
-async def test_what_a_deleted_consumer_had_leased_comes_back(own_server):
+async def test_messages_leased_by_a_deleted_consumer_are_delivered_again(own_server):
     async with brrr.open_backend(own_server.url, lease=1) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"1", b"2", b"3"])
@@ -339,7 +339,7 @@ async def test_what_a_deleted_consumer_had_leased_comes_back(own_server):
         await queue.ack([done])
         for name in consumers(own_server):
             own_server.do(f"CONSUMER.DELETE.{QUEUE}.{name}")
-        await queue.ack([held])  # its lease is gone with the consumer: this may do nothing, and may not raise
+        await queue.ack([held])  # its lease is gone with the consumer: the ack may do nothing, but not raise
         left = {b"1", b"2", b"3"} - {done.body}
         seen = set()
         async with asyncio.timeout(20):
@@ -348,7 +348,7 @@ async def test_what_a_deleted_consumer_had_leased_comes_back(own_server):
         assert seen <= left
 
 
-async def test_a_consumer_that_an_operator_limits_is_mended_by_the_next_worker(own_server):
+async def test_limits_on_a_consumer_are_removed_by_the_next_worker(own_server):
     async with brrr.open_backend(own_server.url, lease=1) as backend:
         await backend.queue.receive(TOPIC, limit=1, wait=0)
     (consumer,) = own_server.streams()[QUEUE]["consumer_detail"]
@@ -370,7 +370,7 @@ async def test_a_consumer_that_an_operator_limits_is_mended_by_the_next_worker(o
             assert await take(queue, 2) == [b"1", b"2"]
 
 
-async def test_an_account_that_allows_few_consumers_is_told_when_there_are_more_topics(tmp_path):
+async def test_topic_beyond_the_accounts_consumers_raises(tmp_path):
     config = """
     accounts { A { users: [{ user: w, password: p }], jetstream: { max_consumers: 2 } } }
     no_auth_user: w
@@ -380,22 +380,22 @@ async def test_an_account_that_allows_few_consumers_is_told_when_there_are_more_
         async with brrr.open_backend(server.url, retry_for=0.5) as backend:
             for topic in ("one", "two"):
                 await backend.queue.receive(topic, limit=1, wait=0)
-            with pytest.raises(BackendError, match="takes no consumer for the topic 'three'") as caught:
+            with pytest.raises(BackendError, match="accepts no consumer for the topic 'three'") as caught:
                 await backend.queue.receive("three", limit=1, wait=0)
             assert "max_consumers" in caught.value.remedy
     finally:
         server.kill()
 
 
-async def test_what_a_server_has_acknowledged_by_half_comes_once_more(own_server, monkeypatch):
-    """A server that is shut down may note an acknowledgement with the consumer alone: the message would stay there."""
+async def test_half_acknowledged_message_is_delivered_again(own_server, monkeypatch):
+    """A server that shuts down may record an acknowledgement with the consumer, and keep the message."""
     monkeypatch.setattr(orphans, "SETTLED", 0.1)
     async with brrr.open_backend(own_server.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"done"])
         await take(queue, 1)
         await queue.put(TOPIC, [b"1", b"2"])
-        answer = own_server.do(f"CONSUMER.RESET.{QUEUE}.{TOPIC}", {"seq": 4})  # takes all for done
+        answer = own_server.do(f"CONSUMER.RESET.{QUEUE}.{TOPIC}", {"seq": 4})  # the consumer counts all as acknowledged
         assert "error" not in answer, answer
     async with brrr.open_backend(own_server.url) as backend:
         queue = backend.queue
@@ -405,7 +405,7 @@ async def test_what_a_server_has_acknowledged_by_half_comes_once_more(own_server
         assert (await queue.stats(TOPIC))[:3] == (0, 0, 0)
 
 
-async def test_a_queue_that_an_operator_purges_is_empty_and_works(own_server):
+async def test_purged_queue_is_empty_and_works(own_server):
     async with brrr.open_backend(own_server.url, lease=1) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"1", b"2", b"3"])
@@ -421,7 +421,7 @@ async def test_a_queue_that_an_operator_purges_is_empty_and_works(own_server):
 
 
 @pytest.mark.parametrize("stream", [QUEUE, "KV_brrr"])
-async def test_a_stream_that_an_operator_deletes_is_told_and_works_when_it_is_made_again(own_server, stream):
+async def test_deleted_stream_raises_until_setup_recreates_it(own_server, stream):
     async with brrr.open_backend(own_server.url, retry_for=0.5) as backend:
         queue, store = backend.queue, backend.store
         await queue.put(TOPIC, [b"x"])

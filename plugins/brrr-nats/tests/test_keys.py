@@ -1,4 +1,4 @@
-"""The names of records in a bucket."""
+"""Names of records in a bucket."""
 
 import re
 import string
@@ -11,7 +11,7 @@ from brrr_nats.store.keys import Bucket
 BUCKET = Bucket("jobs")
 
 
-def test_a_record_is_a_key_that_nats_tools_take():
+def test_record_key_is_valid_for_nats_tools():
     subject = BUCKET.subject(Key("value", string.printable[:95] * 3))
 
     assert subject.startswith("$KV.jobs.value.")
@@ -29,16 +29,16 @@ def test_every_hash_is_one_token_of_a_subject(call_hash):
     assert len(token) < 200
 
 
-def test_hashes_have_subjects_of_their_own():
+def test_different_hashes_have_different_subjects():
     hashes = [*string.printable, "", "a=b", "a=3db", "a=3Db", "==", *("x" * 119 + each for each in "ab=."), "x" * 999]
     hashes += ["x" * 1000, "x" * 999 + "y"]
 
     assert len({BUCKET.subject(Key("call", each)) for each in hashes}) == len(hashes)
 
 
-def test_a_part_tells_its_record():
+def test_part_subject_names_its_record():
     subject = BUCKET.subject(Key("pending_returns", "a.b"))
     part = BUCKET.part(subject, "c0ffee", 17)
 
     assert part.startswith("$KV.jobs.part.")
-    assert BUCKET.whole(part) == (subject, "c0ffee")
+    assert BUCKET.record_of(part) == (subject, "c0ffee")

@@ -1,4 +1,4 @@
-"""What is gone leaves nothing behind at the server; and thousands of leases at a time."""
+"""Clients that are gone leave nothing at the server; thousands of leases at a time."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ def consumers(server):
 
 
 def left(server):
-    """Connections and their subscriptions, consumers, and pulls that wait, as the server tells."""
+    """Return the server's counts of connections, subscriptions, consumers and waiting pulls."""
     connections = server.connections()
     return (
         len(connections),
@@ -31,7 +31,7 @@ def left(server):
     )
 
 
-async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_server):
+async def test_killed_workers_leave_only_one_consumer_per_topic(own_server):
     async with brrr.open_backend(own_server.url) as backend:
         await backend.queue.put("once", [b"x"])
         (found,) = await backend.queue.receive("once", limit=1, wait=5)
@@ -50,7 +50,7 @@ async def test_workers_that_are_killed_leave_one_consumer_and_nothing_else(own_s
         assert all(each["config"].get("durable_name") for each in consumers(own_server))
 
 
-async def test_clients_that_close_leave_one_consumer_and_nothing_else(own_server):
+async def test_closed_clients_leave_only_one_consumer(own_server):
     for _ in range(5):
         async with brrr.open_backend(own_server.url) as backend:
             assert await backend.queue.receive(TOPIC, limit=10, wait=0) == []
@@ -68,7 +68,7 @@ def cluster_url(shared_cluster, names):
 
 
 @pytest.mark.parametrize("kind", ["url", "cluster_url"])
-async def test_thousands_of_leases_at_a_time(request, kind):
+async def test_thousands_of_leases_are_held_at_a_time(request, kind):
     url = f"{request.getfixturevalue(kind)}&lease=60s"
     opened = [brrr.open_backend(url) for _ in range(CLIENTS)]
     try:
@@ -98,7 +98,7 @@ async def test_thousands_of_leases_at_a_time(request, kind):
         async def empty():
             return await opened[0].queue.stats(TOPIC) == (0, 0, 0, 0)
 
-        # Replicas remove what was acknowledged a little later.
+        # Replicas remove acknowledged messages a little later.
         await nats_roles.until(empty, "the queue is empty", bound=60)
     finally:
         for each in opened:

@@ -1,4 +1,4 @@
-"""URLs and options: where servers are, and how to log in."""
+"""URLs and options: servers and logins."""
 
 import pytest
 
@@ -21,11 +21,11 @@ def read(url, **options):
         ("nats://", "localhost:4222"),
     ],
 )
-def test_servers_are_named_by_hosts(url, servers):
+def test_hosts_name_the_servers(url, servers):
     assert str(read(url)) == servers
 
 
-def test_a_user_and_a_password_are_a_login():
+def test_user_and_password_are_a_login():
     location = read("nats://me:pw@localhost")
 
     assert (location.username, location.password.reveal(), location.token) == ("me", "pw", None)
@@ -33,7 +33,7 @@ def test_a_user_and_a_password_are_a_login():
     assert "me" not in str(location)
 
 
-def test_a_user_alone_is_a_token():
+def test_user_without_password_is_a_token():
     location = read("nats://s3cret@localhost")
 
     assert (location.username, location.token.reveal()) == (None, "s3cret")
@@ -59,16 +59,16 @@ def test_a_user_alone_is_a_token():
         ("nats://localhost?inbox=_INBOX.%3E", OptionError),
         ("nats://localhost?ttl=10ms", OptionError),
         ("nats://localhost?ttl=10m", OptionError),
-        ("nats://localhost?stream=a-dead", OptionError),  # the dead letters of the stream `a`
-        ("nats://localhost?stream=a-counters", OptionError),  # the counters of the bucket `a`
-        ("nats://localhost?stream=KV_a", OptionError),  # the records of the bucket `a`
+        ("nats://localhost?stream=a-dead", OptionError),  # is the stream for dead letters of `a`
+        ("nats://localhost?stream=a-counters", OptionError),  # is the stream for counters of the bucket `a`
+        ("nats://localhost?stream=KV_a", OptionError),  # is the stream of the bucket `a`
         (
             "nats://localhost?bucket=KV_a",
             OptionError,
         ),  # `KV_a-counters` would be the records of the bucket `a-counters`
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_remedy(url, error):
+def test_invalid_url_or_option_is_refused_with_a_remedy(url, error):
     with pytest.raises(error) as caught:
         open_backend(url)
 
@@ -76,5 +76,5 @@ def test_what_does_not_fit_is_refused_with_a_remedy(url, error):
 
 
 @pytest.mark.parametrize("option", ["ca=ca.pem", "cert=me.pem&key=me.key", "verify=false", "tls_first=true"])
-def test_options_of_tls_go_with_tls(option):
+def test_tls_options_are_accepted_with_tls(option):
     open_backend(f"nats://localhost?tls=true&{option}")

@@ -1,6 +1,6 @@
-"""Swaps that are dropped, or whose answers are lost: made once, or told to be unknown.
+"""Swaps that are dropped, or whose replies are lost: done once, or reported as unknown.
 
-Every test counts what the bucket has stored: a change that is made twice is stored twice.
+Every test counts the messages that the bucket has stored, so a change that was done twice is seen.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ LARGE = b"x" * 2_000_000
 
 
 class Fault:
-    """A store behind a proxy, another beside it, and what the bucket has stored since the record was prepared."""
+    """A store behind a proxy, another store without it, and the count of stored messages."""
 
     def __init__(self, proxy, roles, other, bucket):
         self.proxy, self.roles, self.store, self.other = proxy, roles, roles.store, other.store
-        self._link, self._bucket, self.before = other.link, bucket, 0
+        self._client, self._bucket, self.before = other.client, bucket, 0
 
     async def last(self):
-        return (await self._link.ask(f"STREAM.INFO.KV_{self._bucket}"))["state"]["last_seq"]
+        return (await self._client.call_api(f"STREAM.INFO.KV_{self._bucket}"))["state"]["last_seq"]
 
     async def prepare(self, value):
-        """Have the pending returns be that, as both know."""
+        """Set the pending returns, so that both stores know them."""
         if value is not None:
             await self.store.write([(PENDING, value)])
         assert await self.other.read([PENDING]) == [value]
@@ -41,7 +41,7 @@ class Fault:
         return await self.last() - self.before
 
     def lose(self, end=b".h", *, away=False):
-        """Lose the answer to the next request for such a subject; with `away` no connection is made for now."""
+        """Lose the reply to the next request for a subject with this end; with `away`, also refuse new connections."""
 
         def match(subject):
             self.proxy.refusing = away
@@ -69,7 +69,7 @@ async def fault(server, bucket, **options):
 
 @pytest.fixture
 async def store(server, bucket, monkeypatch):
-    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.1)
+    monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.1)
     async with fault(server, bucket) as each:
         yield each
 
@@ -77,10 +77,10 @@ async def store(server, bucket, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "direct"), [(None, b"2", True), (b"1", b"2", False), (b"1", b"1", True), (b"1", None, False)]
 )
-async def test_one_that_was_done_and_whose_answer_was_lost_took_place_once(store, old, new, direct):
+async def test_swap_whose_reply_was_lost_takes_place_once(store, old, new, direct):
     await store.prepare(old)
     if not direct:
-        store.store._records.learn({})  # its leader is asked, as that of a bucket on several servers
+        store.store._records.configure({})  # read from the leader, as with replicas
     store.lose()
 
     assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
@@ -90,41 +90,41 @@ async def test_one_that_was_done_and_whose_answer_was_lost_took_place_once(store
 
 
 @pytest.mark.parametrize(("old", "new"), [(None, b"2"), (b"1", b"2"), (b"1", None)])
-async def test_one_that_was_dropped_is_sent_again(store, old, new):
+async def test_dropped_swap_is_sent_again(store, old, new):
     await store.prepare(old)
-    connection = store.roles.link.line.current
+    connection = store.roles.client.connector.current
     store.proxy.drop(lambda _: True)
 
     assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
 
     assert (store.sent, await store.stored()) == (2, 1)
-    assert store.roles.link.line.current is connection
+    assert store.roles.client.connector.current is connection
 
 
 @pytest.mark.parametrize(("old", "new"), [(None, b"2"), (b"1", None)])
-async def test_a_copy_that_arrives_late_does_nothing(store, old, new):
+async def test_late_copy_of_a_swap_is_refused(store, old, new):
     await store.prepare(old)
-    connection, sent = store.roles.link.line.current, []
+    connection, sent = store.roles.client.connector.current, []
     send = connection.send
 
-    def noted(owner, requests):
+    def noted(handler, requests):
         sent.extend(requests)
-        return send(owner, requests)
+        return send(handler, requests)
 
     connection.send = noted
     store.proxy.drop(lambda _: True)
     assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
 
-    (late,) = await store.roles.link.request_many(sent[:1])
+    (late,) = await store.roles.client.request_many(sent[:1])
 
     assert api_error(late.payload).code == 10071
     assert await store.stored() == 1
 
 
 @pytest.mark.parametrize("old", [None, b"1"])
-async def test_one_whose_copy_was_overtaken_did_not_take_place(store, monkeypatch, old):
-    """The other one's came right after what was expected, so that this one never did, and never will."""
-    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.5)
+async def test_dropped_swap_fails_if_another_came_first(store, monkeypatch, old):
+    """The other change has the same guard, so the dropped one never takes place."""
+    monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.5)
     await store.prepare(old)
     store.proxy.drop(lambda _: True)
     swapping = asyncio.create_task(store.store.swap([Swap(PENDING, old, b"2")]))
@@ -140,7 +140,7 @@ async def _true(value):
 
 
 @pytest.mark.parametrize(("old", "then"), [(None, b"3"), (b"1", b"1"), (b"1", None)])
-async def test_one_that_was_done_and_overwritten_is_unknown(store, old, then):
+async def test_swap_that_was_done_and_overwritten_is_unknown(store, old, then):
     await store.prepare(old)
     store.lose(away=True)
     swapping = asyncio.create_task(store.store.swap([Swap(PENDING, old, b"2")]))
@@ -157,8 +157,8 @@ async def test_one_that_was_done_and_overwritten_is_unknown(store, old, then):
     assert await store.store.swap([Swap(PENDING, then, b"4")]) == [True]
 
 
-async def test_one_that_another_wrote_over_without_a_guard_is_unknown(store, monkeypatch):
-    monkeypatch.setattr(request_batch, "FIRST_TRY", 0.5)
+async def test_swap_followed_by_a_plain_write_is_unknown(store, monkeypatch):
+    monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.5)
     await store.prepare(b"1")
     store.proxy.drop(lambda _: True)
     swapping = asyncio.create_task(store.store.swap([Swap(PENDING, b"1", b"2")]))
@@ -169,8 +169,8 @@ async def test_one_that_another_wrote_over_without_a_guard_is_unknown(store, mon
         await swapping
 
 
-async def test_one_that_was_created_and_deleted_is_not_created_again(server, bucket):
-    """Absent is the one revision that comes back, when a marker has ended: no copy is sent as late as that."""
+async def test_create_that_was_deleted_since_is_not_repeated(server, bucket):
+    """The revision 0 comes back when a marker expires, so no copy is sent that late."""
     async with fault(server, bucket, marker_ttl=1) as store:
         await store.prepare(None)
         store.lose(away=True)
@@ -178,13 +178,13 @@ async def test_one_that_was_created_and_deleted_is_not_created_again(server, buc
         await store.until_stored()
         assert await store.other.swap([Swap(PENDING, b"2", None)]) == [True]
 
-        with pytest.raises(BackendUnavailableError, match="lost"):  # not that it cannot be reached
+        with pytest.raises(BackendUnavailableError, match="lost"):  # and not "cannot be reached"
             await swapping
         assert (store.sent, await store.stored()) == (1, 2)
 
 
-async def test_without_an_answer_to_any_copy_it_raises_within_the_timeout(server, bucket, monkeypatch):
-    monkeypatch.setattr(Connection, "send_again", lambda *_: None)
+async def test_swap_without_any_reply_raises_within_the_timeout(server, bucket, monkeypatch):
+    monkeypatch.setattr(Connection, "resend", lambda *_: None)
     async with fault(server, bucket, timeout=0.3) as store:
         await store.prepare(b"1")
         store.proxy.drop(lambda _: True)
@@ -195,7 +195,7 @@ async def test_without_an_answer_to_any_copy_it_raises_within_the_timeout(server
         assert (store.sent, await store.stored()) == (1, 0)
 
 
-async def test_of_a_batch_only_what_was_lost_is_looked_up(store):
+async def test_only_the_lost_swaps_of_a_batch_are_read(store):
     keys = [Key("pending_returns", f"{number}h") for number in range(3)]
     await store.other.write([(keys[1], b"there")])
     await store.prepare(b"1")
@@ -205,7 +205,7 @@ async def test_of_a_batch_only_what_was_lost_is_looked_up(store):
     assert await store.stored() == 2
 
 
-async def test_a_large_value_whose_commit_was_lost_took_place_once(store):
+async def test_large_value_whose_commit_reply_was_lost_is_stored_once(store):
     await store.prepare(None)
     store.lose(b".value.h")
 
@@ -215,7 +215,7 @@ async def test_a_large_value_whose_commit_was_lost_took_place_once(store):
     assert await store.other.read([VALUE]) == [LARGE]
 
 
-async def test_a_large_value_that_was_cut_off_is_put_again_and_leaves_nothing(store):
+async def test_interrupted_large_value_is_put_again_and_leaves_no_parts(store):
     await store.prepare(None)
     store.lose(b".2")  # the third of four parts
 
@@ -225,7 +225,7 @@ async def test_a_large_value_that_was_cut_off_is_put_again_and_leaves_nothing(st
     assert await store.other.read([VALUE]) == [LARGE]
 
 
-async def test_a_large_value_that_was_cut_off_and_overtaken_did_not_take_place(store):
+async def test_interrupted_large_value_fails_if_another_change_came_first(store):
     await store.prepare(None)
     store.lose(b".2", away=True)
     swapping = asyncio.create_task(store.store.swap([Swap(VALUE, None, LARGE)]))
@@ -237,7 +237,7 @@ async def test_a_large_value_that_was_cut_off_and_overtaken_did_not_take_place(s
     assert await store.stored() == 1
 
 
-async def test_one_that_is_cancelled_meanwhile_is_not_sent_again(store):
+async def test_cancelled_swap_is_not_sent_again(store):
     await store.prepare(b"1")
     store.proxy.drop(lambda _: True)
     swapping = asyncio.create_task(store.store.swap([Swap(PENDING, b"1", b"2")]))

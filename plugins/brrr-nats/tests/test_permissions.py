@@ -1,4 +1,4 @@
-"""The permissions that README.md lists are enough, and each of them is needed."""
+"""The permissions in README.md are sufficient, and each of them is needed."""
 
 import re
 from pathlib import Path
@@ -23,13 +23,13 @@ STREAMS = ("brrr", "brrr-dead", "KV_brrr", "brrr-counters")
 
 
 def published(role):
-    """The subjects that a role may publish to."""
+    """Return the subjects that a role may publish to."""
     listed = BLOCK.partition(f"{role}: {{")[2].partition("publish: [")[2].partition("]")[0]
     return re.findall(r'"(\S+)"', listed)
 
 
 def matches(pattern, subject):
-    """Whether a subject is one of a pattern's."""
+    """Whether a subject matches a pattern."""
     words, tokens = pattern.split("."), subject.split(".")
     if words[-1] == ">":
         words.pop()
@@ -40,13 +40,13 @@ def matches(pattern, subject):
 
 
 def unused(role, subjects):
-    """What a role may do, and did not do."""
+    """Return the permissions of a role that were not used."""
     return [pattern for pattern in published(role) if not any(matches(pattern, subject) for subject in subjects)]
 
 
 @pytest.fixture
 async def guarded(tmp_path, monkeypatch):
-    """A proxy before a server that lets users do what README.md lists."""
+    """A proxy before a server with the users and permissions of README.md."""
     monkeypatch.setenv("WORKER_PASSWORD", "w0rk")
     monkeypatch.setenv("SETUP_PASSWORD", "s3t")
     monkeypatch.setenv("ADMIN", "adm")
@@ -60,7 +60,7 @@ async def guarded(tmp_path, monkeypatch):
 
 
 def do(server, subject, body=None):
-    """What an operator may do."""
+    """Call JetStream's API as an administrator."""
     return server.do(subject, body, user="admin", **{"pass": "adm"})
 
 
@@ -93,7 +93,7 @@ async def use_the_store(store):
     assert await store.swap([Swap(PENDING, b"x", None), Swap(VALUE, b"x", None)]) == [True, True]
 
 
-async def test_a_worker_can_do_all_with_what_is_listed(guarded):
+async def test_worker_needs_exactly_the_listed_permissions(guarded):
     server, proxy = guarded
     worker = f"nats://worker:w0rk@{proxy.place}"
     await brrr.open_backend(f"nats://setup:s3t@{server.place}").setup()
@@ -101,28 +101,28 @@ async def test_a_worker_can_do_all_with_what_is_listed(guarded):
     async with brrr.open_backend(worker) as backend:
         await use_the_queue(backend.queue)
         await use_the_store(backend.store)
-        proxy.lose_answer_to(lambda subject: subject == b"brrr-counters.a")  # it is looked for
+        proxy.lose_answer_to(lambda subject: subject == b"brrr-counters.a")  # it is looked up
         assert await backend.cache.increment({"a": 2}) == {"a": 2}
     async with serving(worker, HANDLERS) as fleet:
         assert await fleet.run(fan_out, 1) == RESULT
     config = do(server, "STREAM.INFO.KV_brrr")["config"]
-    do(server, "STREAM.UPDATE.KV_brrr", {**config, "allow_direct": False})  # as a bucket on several servers
+    do(server, "STREAM.UPDATE.KV_brrr", {**config, "allow_direct": False})  # like a bucket with replicas
     async with brrr.open_backend(worker) as backend:
         await use_the_store(backend.store)
 
     assert unused("BRRR_WORKER", proxy.subjects) == []
 
 
-async def test_a_worker_may_make_no_streams_and_is_told_who_may(guarded):
+async def test_worker_may_not_create_streams_and_is_told_to_run_setup(guarded):
     server, _ = guarded
 
-    with pytest.raises(BackendError, match="does not permit that this user makes it") as caught:
+    with pytest.raises(BackendError, match="does not permit this user to create it") as caught:
         await brrr.open_backend(f"nats://worker:w0rk@{server.place}").open()
     assert "brrr setup" in caught.value.remedy
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_setup_can_do_all_with_what_is_listed(guarded, direct):
+async def test_setup_needs_exactly_the_listed_permissions(guarded, direct):
     server, proxy = guarded
     setup = f"nats://setup:s3t@{proxy.place}"
     assert len(await brrr.open_backend(setup).setup()) == len(STREAMS)
@@ -146,7 +146,7 @@ async def test_setup_can_do_all_with_what_is_listed(guarded, direct):
     assert unused("BRRR_SETUP", proxy.subjects) == [other]
 
 
-async def test_a_pull_that_is_not_permitted_is_told(guarded):
+async def test_denied_pull_raises(guarded):
     server, _ = guarded
     await brrr.open_backend(f"nats://setup:s3t@{server.place}").setup()
     server.reload(server.config.replace('"$JS.API.CONSUMER.MSG.NEXT.brrr.*", ', ""))

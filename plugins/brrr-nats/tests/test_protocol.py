@@ -1,4 +1,4 @@
-"""What a server sends is taken apart alike, however the network has cut it."""
+"""The parser gives the same messages for any split of the input."""
 
 from itertools import pairwise
 
@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brrr_nats.client.protocol import Frames, Message
+from brrr_nats.client.protocol import FrameParser, Message
 
 
 def whole(*parts):
-    frames = Frames()
+    frames = FrameParser()
     return [frame for part in parts for frame in frames.feed(part)]
 
 
@@ -33,11 +33,11 @@ SENT = [
 ]
 
 
-def test_messages_and_lines_come_in_their_order():
+def test_messages_and_lines_are_parsed_in_order():
     assert whole(b"".join(sent for sent, _ in SENT)) == [frame for _, frame in SENT]
 
 
-def test_byte_by_byte_it_is_the_same():
+def test_input_byte_by_byte_is_parsed_alike():
     few = [each for each in SENT if len(each[0]) < 1000]
     sent = b"".join(sent for sent, _ in few)
 
@@ -45,7 +45,7 @@ def test_byte_by_byte_it_is_the_same():
 
 
 @given(st.lists(st.sampled_from(SENT), max_size=6), st.lists(st.integers(1, 100_000), max_size=8))
-def test_however_it_is_cut_it_is_the_same(each, cuts):
+def test_input_in_any_pieces_is_parsed_alike(each, cuts):
     sent = b"".join(sent for sent, _ in each)
     places = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
 
@@ -53,13 +53,13 @@ def test_however_it_is_cut_it_is_the_same(each, cuts):
 
 
 @pytest.mark.parametrize("sent", [b"MSG a b c\r\n", b"x" * 300_000])
-def test_what_is_no_protocol_is_refused(sent):
+def test_invalid_protocol_is_refused(sent):
     with pytest.raises(ValueError):
         whole(sent)
 
 
 class Piece(bytes):
-    """Tells how many bytes are copied when it is added to others."""
+    """Bytes that count how much is copied when they are appended to others."""
 
     copied = 0
 
@@ -68,7 +68,7 @@ class Piece(bytes):
         return bytes(others) + bytes(self)
 
 
-def test_what_comes_in_many_pieces_is_not_copied_for_each():
+def test_message_in_many_pieces_is_copied_once():
     sent = message(b"in.1", 1, bytes(1_000_000))
 
     (found,) = whole(*(Piece(sent[at : at + 1000]) for at in range(0, len(sent), 1000)))

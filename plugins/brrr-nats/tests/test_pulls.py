@@ -1,4 +1,4 @@
-"""Pulls by themselves: what a server's answer, in whatever order it comes, means to who waits for it."""
+"""Pulls without a server: what the parts of its answer, in any order, mean for the receiver."""
 
 import asyncio
 
@@ -6,54 +6,54 @@ import pytest
 
 from brrr_nats.client.protocol import Reply
 from brrr_nats.queue import pulls
-from brrr_nats.queue.leases import Pulse
-from brrr_nats.queue.topic_pulls import Channel
+from brrr_nats.queue.leases import StallDetector
+from brrr_nats.queue.topic_pulls import TopicPulls
 from tests.support.polling import until
 
 LEASE = 30.0
 
 
 class FakeConnection:
-    """Notes what is asked for, on which lane; the test answers."""
+    """A connection that records the requests and their subscriptions; the test replies."""
 
     def __init__(self):
-        self.lanes = 0
+        self.subscriptions = 0
         self.asked = []
         self.closed = []
 
-    def open_lane(self):
-        self.lanes += 1
-        return self.lanes
+    def open_subscription(self):
+        self.subscriptions += 1
+        return self.subscriptions
 
-    def pull(self, lane, owner, request):
-        self.asked.append((lane, owner, request.payload))
+    def pull(self, subscription, handler, request):
+        self.asked.append((subscription, handler, request.payload))
 
-    def close_lane(self, lane):
-        self.closed.append(lane)
+    def close_subscription(self, subscription):
+        self.closed.append(subscription)
 
 
 class Given:
-    """A channel, its connection, and what it gave back."""
+    """The pulls of a topic, their connection, and the released messages."""
 
     def __init__(self):
         loop = asyncio.get_running_loop()
-        self.given_back = []
-        self.pulse = Pulse(loop, LEASE)
-        self.channel = Channel("jobs", "next", LEASE, self.pulse, self.given_back.append)
+        self.released = []
+        self.stall_detector = StallDetector(loop, LEASE)
+        self.topic_pulls = TopicPulls("jobs", "next", LEASE, self.stall_detector, self.released.append)
         self.connection = FakeConnection()
 
     def ask(self, limit=1, wait=60.0):
-        return self.channel.ask(self.connection, limit, asyncio.get_running_loop().time() + wait)
+        return self.topic_pulls.request(self.connection, limit, asyncio.get_running_loop().time() + wait)
 
     def waiting(self, pull):
-        return asyncio.create_task(self.channel.wait(pull, pull.expires))
+        return asyncio.create_task(self.topic_pulls.wait(pull, pull.expires))
 
 
 @pytest.fixture
 async def given():
     given = Given()
     yield given
-    given.pulse.end()
+    given.stall_detector.close()
 
 
 def message(body, *, more=0):
@@ -75,7 +75,7 @@ async def turns():
 
 
 @pytest.mark.parametrize(("status", "text", "pending"), [(409, "Batch Completed", 0), (408, "Request Timeout", 1)])
-async def test_messages_that_an_end_overtakes_are_waited_for(given, status, text, pending):
+async def test_messages_after_the_end_of_a_pull_are_waited_for(given, status, text, pending):
     pull = given.ask(limit=2 + pending)
     waiting = given.waiting(pull)
     await turns()
@@ -86,10 +86,10 @@ async def test_messages_that_an_end_overtakes_are_waited_for(given, status, text
     pull.take(0, message(b"y", more=1))
     assert bodies(await waiting) == [b"x", b"y"]
     assert pull.failure is None
-    assert given.channel.idle
+    assert given.topic_pulls.idle
 
 
-async def test_no_other_pull_uses_a_lane_on_which_messages_are_to_come(given):
+async def test_subscription_with_outstanding_messages_is_not_reused(given):
     pull = given.ask()
     waiting = given.waiting(pull)
     await turns()
@@ -97,12 +97,16 @@ async def test_no_other_pull_uses_a_lane_on_which_messages_are_to_come(given):
     other = given.ask()
     pull.take(0, message(b"x"))
     third = given.ask()
-    assert [(lane, owner) for lane, owner, _ in given.connection.asked] == [(1, pull), (2, other), (1, third)]
+    assert [(subscription, handler) for subscription, handler, _ in given.connection.asked] == [
+        (1, pull),
+        (2, other),
+        (1, third),
+    ]
     assert bodies(await waiting) == [b"x"]
 
 
-async def test_messages_that_died_with_their_leader_are_not_waited_for(given, monkeypatch):
-    monkeypatch.setattr(pulls, "LATE", 0.02)
+async def test_messages_lost_with_their_leader_time_out(given, monkeypatch):
+    monkeypatch.setattr(pulls, "OVERDUE_SECONDS", 0.02)
     pull = given.ask()
     waiting = given.waiting(pull)
     await turns()
@@ -112,24 +116,24 @@ async def test_messages_that_died_with_their_leader_are_not_waited_for(given, mo
     assert isinstance(pull.failure, TimeoutError)
 
 
-async def test_a_pull_that_nobody_waits_for_and_that_never_ends_is_given_up(given, monkeypatch):
-    monkeypatch.setattr(pulls, "LATE", 0.01)
-    monkeypatch.setattr(pulls, "FORGOTTEN", 0.01)
+async def test_abandoned_pull_that_never_ends_is_given_up(given, monkeypatch):
+    monkeypatch.setattr(pulls, "OVERDUE_SECONDS", 0.01)
+    monkeypatch.setattr(pulls, "ABANDON_SECONDS", 0.01)
     left = given.ask(limit=2, wait=0.01)
     waiting = given.waiting(left)
     left.take(0, message(b"x"))
-    assert bodies(await waiting) == [b"x"]  # its other message, and its end, were lost
-    await asyncio.sleep(0.03)  # longer than FORGOTTEN: the next pull looks at the clock, and nothing tells before
+    assert bodies(await waiting) == [b"x"]  # its second message and its end are lost
+    await asyncio.sleep(0.03)  # longer than ABANDON_SECONDS: only the next pull checks the clock
     pull = given.ask()
     waiting = given.waiting(pull)
     await turns()
     pull.take(0, message(b"y"))
     assert bodies(await waiting) == [b"y"]
-    await until(lambda: given.channel.idle, bound=5)
+    await until(lambda: given.topic_pulls.idle, bound=5)
     assert given.connection.closed == [1]
 
 
-async def test_a_pull_whose_receiver_was_cancelled_is_used_again_until_it_expires(given):
+async def test_pull_of_a_cancelled_receiver_is_reused_until_it_expires(given):
     pull = given.ask(wait=0.05)
     for _ in range(2):
         waiting = given.waiting(pull)
@@ -145,8 +149,8 @@ async def test_a_pull_whose_receiver_was_cancelled_is_used_again_until_it_expire
     assert given.ask(wait=60) is not pull
 
 
-async def test_a_look_ends_at_once_and_has_no_end_of_its_own(given):
-    pull = given.channel.look(given.connection, 1)
+async def test_pull_without_wait_ends_at_once_and_has_no_expiry(given):
+    pull = given.topic_pulls.request_now(given.connection, 1)
     waiting = given.waiting(pull)
     await turns()
     assert b"expires" not in given.connection.asked[0][2]
@@ -156,11 +160,11 @@ async def test_a_look_ends_at_once_and_has_no_end_of_its_own(given):
     assert pull.status == 404
 
 
-async def test_what_a_cancelled_receiver_was_given_goes_to_another_that_waits(given):
+async def test_message_of_a_cancelled_receiver_goes_to_another_receiver(given):
     first, second = given.ask(), given.ask()
     taking, waiting = given.waiting(first), given.waiting(second)
     await turns()
     first.take(0, message(b"x"))
-    taking.cancel()  # the message is there, and the receiver has not seen it
+    taking.cancel()  # the message has arrived, but the receiver has not run
     assert bodies(await waiting) == [b"x"]
-    assert given.given_back == []
+    assert given.released == []

@@ -1,4 +1,4 @@
-"""The queue where NATS has its own ideas: consumers, pulls, late acknowledgements, duplicates, schedules."""
+"""NATS specifics of the queue: consumers, pulls, late acknowledgements, duplicates, schedules."""
 
 import asyncio
 import time
@@ -10,11 +10,11 @@ import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.protocol import Request
-from brrr_nats.client.request_batch import MOST_AT_ONCE
+from brrr_nats.client.request_batch import MAX_REQUESTS_IN_FLIGHT
 from brrr_nats.queue.acks import ACK
 from brrr_nats.queue.consumers import Consumers
-from brrr_nats.queue.leases import State
-from brrr_nats.queue.topic_pulls import Channel
+from brrr_nats.queue.leases import ReceiptState
+from brrr_nats.queue.topic_pulls import TopicPulls
 from tests.support.nats_servers import nats_program, until
 from tests.support.proxy import Bytes, relayed
 
@@ -31,7 +31,7 @@ def stream(names):
 
 @pytest.fixture
 async def losing(url, shared_server):
-    """A proxy that loses answers, and a backend behind it whose leases do not end."""
+    """A proxy that loses replies, and a queue behind it with long leases."""
     async with (
         relayed(Bytes(shared_server.port, scheme="nats")) as proxy,
         brrr.open_backend(f"{url.replace(shared_server.place, proxy.place)}&{LONG}") as backend,
@@ -56,7 +56,7 @@ async def take(queue, number, *, topic=TOPIC, within=10.0):
 
 
 async def come_to(queue, *stats, within=10.0):
-    """Wait for counts: replicated streams remove what was acknowledged a little later."""
+    """Wait for counts: replicated streams remove acknowledged messages a little later."""
     async with asyncio.timeout(within):
         while await queue.stats(TOPIC) != stats:  # noqa: ASYNC110 - it is the server's state
             await asyncio.sleep(0.01)
@@ -69,7 +69,7 @@ async def bury(queue, number):
 
 
 def counting(counts, function):
-    """The function, counted by its name."""
+    """Return the function, with its calls counted under its name."""
 
     def counted(*args):
         counts[function.__name__] += 1
@@ -81,7 +81,7 @@ def counting(counts, function):
 # -- pulls -----------------------------------------------------------------------------------------------------------
 
 
-async def test_cancelled_receives_leave_one_pull_for_the_next(url, stream, shared_server):
+async def test_cancelled_receives_leave_one_pull_for_the_next_receive(url, stream, shared_server):
     async with brrr.open_backend(url) as backend:
         for _ in range(5):
             waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=3, wait=60))
@@ -92,7 +92,7 @@ async def test_cancelled_receives_leave_one_pull_for_the_next(url, stream, share
     await pulls(shared_server, stream, 0)
 
 
-async def test_a_pull_for_more_than_a_receiver_takes_is_not_used(url, stream, shared_server):
+async def test_pull_with_a_larger_limit_is_not_reused(url, stream, shared_server):
     async with brrr.open_backend(url) as backend, brrr.open_backend(url) as other:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
         await pulls(shared_server, stream, 1)
@@ -105,7 +105,7 @@ async def test_a_pull_for_more_than_a_receiver_takes_is_not_used(url, stream, sh
         assert len(await take(backend.queue, 2)) == 2
 
 
-async def test_what_comes_for_a_cancelled_receive_goes_to_another_that_waits(url, stream, shared_server):
+async def test_message_for_a_cancelled_receive_goes_to_another_receiver(url, stream, shared_server):
     async with brrr.open_backend(f"{url}&{LONG}") as backend:
         first = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await pulls(shared_server, stream, 1)
@@ -119,7 +119,7 @@ async def test_what_comes_for_a_cancelled_receive_goes_to_another_that_waits(url
         assert found.attempt == 1
 
 
-async def test_what_nobody_here_takes_goes_back_long_before_its_lease_ends(url, stream, shared_server):
+async def test_message_without_receiver_is_released_before_its_lease_ends(url, stream, shared_server):
     async with brrr.open_backend(f"{url}&{LONG}") as backend, brrr.open_backend(f"{url}&{LONG}") as other:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=5, wait=60))
         await pulls(shared_server, stream, 1)
@@ -129,8 +129,8 @@ async def test_what_nobody_here_takes_goes_back_long_before_its_lease_ends(url, 
         assert len(await take(other.queue, 5)) == 5
 
 
-async def test_closing_gives_back_what_is_on_its_way(url):
-    """Closed at any moment between a put and what it brings, a backend leaves no message to its lease."""
+async def test_close_releases_messages_on_their_way(url):
+    """A backend that is closed at any moment after a put leaves no message leased."""
     async with brrr.open_backend(f"{url}&{LONG}") as other:
         for turns in (0, 1, 2, 3, 5, 8, 13, 30):
             backend = brrr.open_backend(f"{url}&{LONG}")
@@ -148,7 +148,7 @@ async def test_closing_gives_back_what_is_on_its_way(url):
             await other.queue.ack(await take(other.queue, 5 - held))
 
 
-async def test_a_receive_that_does_not_wait_does_not_wait_for_the_pull_of_another(url, stream, shared_server):
+async def test_receive_without_wait_ignores_the_pull_of_another(url, stream, shared_server):
     async with brrr.open_backend(url) as backend:
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await pulls(shared_server, stream, 1)
@@ -158,18 +158,18 @@ async def test_a_receive_that_does_not_wait_does_not_wait_for_the_pull_of_anothe
             assert await backend.queue.receive(TOPIC, limit=1, wait=0) == []
 
 
-async def test_a_receive_that_does_not_wait_looks_before_it_sets_a_time(url, monkeypatch):
-    """A busy server may need longer for a message than a pull lasts that expires within milliseconds."""
+async def test_receive_without_wait_first_pulls_without_expiry(url, monkeypatch):
+    """A pull that expires within milliseconds may find nothing on a busy server."""
     async with brrr.open_backend(url) as backend:
         await backend.queue.put(TOPIC, [b"x"])
-        monkeypatch.setattr(Channel, "ask", None)
+        monkeypatch.setattr(TopicPulls, "request", None)
         (found,) = await backend.queue.receive(TOPIC, limit=1, wait=0)
         assert found.body == b"x"
 
 
-async def test_a_consumer_that_an_operator_pauses_is_not_asked_all_the_time(url, stream, shared_server, monkeypatch):
+async def test_paused_consumer_is_pulled_with_pauses(url, stream, shared_server, monkeypatch):
     asked = Counter()
-    monkeypatch.setattr(Channel, "ask", counting(asked, Channel.ask))
+    monkeypatch.setattr(TopicPulls, "request", counting(asked, TopicPulls.request))
     async with brrr.open_backend(url) as backend:
         await backend.queue.receive(TOPIC, limit=1, wait=0)
         shared_server.do(f"CONSUMER.PAUSE.{stream}.{TOPIC}", {"pause_until": "2999-01-01T00:00:00Z"})
@@ -178,19 +178,19 @@ async def test_a_consumer_that_an_operator_pauses_is_not_asked_all_the_time(url,
         await backend.queue.put(TOPIC, [b"x"])
         asked.clear()
         assert await backend.queue.receive(TOPIC, limit=10, wait=1) == []
-        assert asked["ask"] < 40
+        assert asked["request"] < 40
         waiting.cancel()
         await asyncio.wait({waiting})
 
 
-async def test_full_answers_of_three_servers_are_answers(shared_cluster, names, monkeypatch):
-    """There the end of a full answer comes before its messages: it is no reason to look for the consumer again."""
+async def test_full_pull_of_a_replicated_stream_does_not_recheck_the_consumer(shared_cluster, names, monkeypatch):
+    """The end of a full pull comes before its messages, which is not a failure."""
     looks = Counter()
-    monkeypatch.setattr(Consumers, "_look", counting(looks, Consumers._look))
+    monkeypatch.setattr(Consumers, "_check", counting(looks, Consumers._check))
     url = f"{shared_cluster.url}?replicas=3&timeout=30s&stream={names}-q&bucket={names}-s"
     try:
         async with brrr.open_backend(url) as backend:
-            await backend.queue.receive(TOPIC, limit=1, wait=1)  # its leader is found
+            await backend.queue.receive(TOPIC, limit=1, wait=1)  # now it has a leader
             looks.clear()
             await backend.queue.put(TOPIC, [b"%d" % each for each in range(50)])
             for _ in range(50):
@@ -200,30 +200,30 @@ async def test_full_answers_of_three_servers_are_answers(shared_cluster, names, 
         shared_cluster.servers[0].forget(f"{names}-")
 
 
-async def test_there_may_be_more_topics_than_a_stream_has_consumers_by_itself(url, stream, shared_server):
-    """Servers from 2.15 on allow a stream 1,000 consumers unless it says otherwise."""
+async def test_stream_allows_a_million_topics(url, stream, shared_server):
+    """By default, servers from 2.15 on allow a stream 1,000 consumers."""
     async with brrr.open_backend(url):
         assert shared_server.streams()[stream]["config"]["max_consumers"] >= 1_000_000
 
 
-async def test_many_receivers_of_one_topic_use_few_lanes(url):
+async def test_many_receivers_of_one_topic_share_subscriptions(url):
     async with brrr.open_backend(url) as backend:
         for _ in range(20):
             await asyncio.gather(*(backend.queue.receive(TOPIC, limit=1, wait=0) for _ in range(10)))
-        assert len(backend._link.line.current._waiters.lanes) <= 10
+        assert len(backend._client.connector.current._router.subscriptions) <= 10
 
 
 # -- receipts --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_process_that_stood_still_does_not_settle_what_its_lease_no_longer_covers(url):
-    """A message lay unread while the loop was blocked: its lease began when it was sent, and not when it was read."""
+async def test_stalled_process_does_not_settle_an_expired_lease(url):
+    """A lease begins when the message is sent, not when a blocked loop reads it."""
     async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
         receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await asyncio.sleep(0.2)  # it waits: nobody tells that a server has taken a request for messages
         putting = asyncio.create_task(other.queue.put(TOPIC, [b"x"]))
         await asyncio.sleep(0)
-        time.sleep(1.3)  # noqa: ASYNC251 - that is what this is about
+        time.sleep(1.3)  # noqa: ASYNC251 - the blocked loop is the subject of the test
         (late,) = await receiving
         await putting
         await backend.queue.ack([late])
@@ -232,19 +232,19 @@ async def test_a_process_that_stood_still_does_not_settle_what_its_lease_no_long
         assert again.attempt > late.attempt
 
 
-async def test_settling_waits_for_what_is_under_way_of_the_same_receipt(backend):
+async def test_settling_waits_for_a_running_settling_of_the_same_receipt(backend):
     await backend.queue.put(TOPIC, [b"x"])
     (held,) = await take(backend.queue, 1)
     acking = asyncio.create_task(backend.queue.ack([held]))
     await asyncio.sleep(0)
     acking.cancel()
-    await backend.queue.release([held])  # the ack was sent: there is nothing to release
-    assert held.receipt.state is State.SETTLED
+    await backend.queue.release([held])  # the ack was sent, so the release does nothing
+    assert held.receipt.state is ReceiptState.SETTLED
     assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
     await come_to(backend.queue, 0, 0, 0, 0)
 
 
-async def test_the_longest_lease_that_a_worker_asks_for_counts(url, stream, shared_server):
+async def test_longest_requested_lease_counts(url, stream, shared_server):
     def lease():
         (consumer,) = shared_server.streams()[stream]["consumer_detail"]
         return consumer["config"]["ack_wait"] / 1e9
@@ -256,7 +256,7 @@ async def test_the_longest_lease_that_a_worker_asks_for_counts(url, stream, shar
         assert lease() == counts
 
 
-async def test_an_ack_whose_answer_was_lost_is_repeated(losing):
+async def test_ack_whose_reply_was_lost_is_repeated(losing):
     proxy, queue = losing
     await queue.put(TOPIC, [b"x", b"y"])
     held = await take(queue, 2)
@@ -265,7 +265,7 @@ async def test_an_ack_whose_answer_was_lost_is_repeated(losing):
     await come_to(queue, 0, 0, 0, 0)
 
 
-async def test_acks_that_are_never_answered_are_told_in_bounded_time(url, monkeypatch):
+async def test_unanswered_ack_raises_in_bounded_time(url, monkeypatch):
     encode = Request.encode
     tries = Counter()
 
@@ -286,39 +286,39 @@ async def test_acks_that_are_never_answered_are_told_in_bounded_time(url, monkey
         await come_to(backend.queue, 0, 0, 0, 0)
 
 
-async def test_more_deliveries_than_servers_take_at_once_are_settled_in_parts(url, monkeypatch):
+async def test_many_deliveries_are_settled_in_several_batches(url, monkeypatch):
     most, send = 0, Connection.send
 
-    def noted(connection, owner, requests):
+    def noted(connection, handler, requests):
         nonlocal most
         most = max(most, len(requests))
-        return send(connection, owner, requests)
+        return send(connection, handler, requests)
 
     async with brrr.open_backend(f"{url}&{LONG}") as backend:
-        number = MOST_AT_ONCE + 100
+        number = MAX_REQUESTS_IN_FLIGHT + 100
         await backend.queue.put(TOPIC, [b"%d" % each for each in range(number)])
         held = await take(backend.queue, number, within=30)
         monkeypatch.setattr(Connection, "send", noted)
         await backend.queue.extend(held)
         await backend.queue.ack(held)
         await come_to(backend.queue, 0, 0, 0, 0)
-        assert most == MOST_AT_ONCE
+        assert most == MAX_REQUESTS_IN_FLIGHT
 
 
-async def test_what_is_given_back_too_late_is_left_to_who_has_it_by_then(url, stream, shared_server):
+async def test_release_with_a_stale_receipt_does_nothing(url, stream, shared_server):
     async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
         await backend.queue.put(TOPIC, [b"x"])
         (late,) = await take(backend.queue, 1)
         (held,) = await take(other.queue, 1)
         await other.queue.extend([held])
-        backend.queue._settler.give_back(late)
-        await backend.queue.stats(TOPIC)  # the server has read it by now
+        backend.queue._settler.release_unseen(late)
+        await backend.queue.stats(TOPIC)  # the server has processed the release by now
         assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
         await other.queue.ack([held])
         await come_to(backend.queue, 0, 0, 0, 0)
 
 
-async def test_a_release_whose_answer_was_lost_raises_and_the_receipt_is_used_up(losing):
+async def test_release_whose_reply_was_lost_raises_and_uses_up_the_receipt(losing):
     proxy, queue = losing
     await queue.put(TOPIC, [b"x"])
     (held,) = await take(queue, 1)
@@ -336,22 +336,22 @@ async def test_a_release_whose_answer_was_lost_raises_and_the_receipt_is_used_up
 # -- putting ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_put_whose_answer_was_lost_is_repeated(losing):
+async def test_put_whose_reply_was_lost_is_repeated(losing):
     proxy, queue = losing
     proxy.lose_answer_to(lambda sent: b"once" in sent)
     await queue.put(TOPIC, [b"once"])
     assert {each.body for each in await take(queue, 2)} == {b"once"}
 
 
-async def test_a_delayed_put_whose_answer_was_lost_puts_one_message(losing):
+async def test_delayed_put_whose_reply_was_lost_puts_one_message(losing):
     proxy, queue = losing
-    await queue.put(TOPIC, [b"first"], delay=60)  # the time is known now
+    await queue.put(TOPIC, [b"first"], delay=60)  # now the servers' time is known
     proxy.lose_answer_to(lambda sent: b"second" in sent)
     await queue.put(TOPIC, [b"second"], delay=60)
     assert (await queue.stats(TOPIC)).delayed == 2
 
 
-async def test_delayed_messages_outlive_a_restart(own_server):
+async def test_delayed_messages_survive_a_server_restart(own_server):
     async with brrr.open_backend(own_server.url) as backend:
         await backend.queue.put(TOPIC, [b"later"], delay=2)
         await asyncio.to_thread(own_server.kill)
@@ -362,7 +362,7 @@ async def test_delayed_messages_outlive_a_restart(own_server):
         await come_to(backend.queue, 0, 0, 0, 0)
 
 
-async def test_delayed_messages_outlive_their_leader(own_cluster):
+async def test_delayed_messages_survive_their_leader(own_cluster):
     async with brrr.open_backend(f"{own_cluster.url}?replicas=3&retry_for=30s") as backend:
         await backend.queue.put(TOPIC, [b"%03d" % each for each in range(100)], delay=3)
         leader = await asyncio.to_thread(own_cluster.leader, "brrr")
@@ -373,7 +373,7 @@ async def test_delayed_messages_outlive_their_leader(own_cluster):
         await come_to(backend.queue, 0, 0, 0, 0)
 
 
-async def test_many_delayed_messages_are_counted_and_come(backend):
+async def test_many_delayed_messages_are_counted_and_delivered(backend):
     bodies = [b"%d" % each for each in range(2000)]
     await backend.queue.put("later", bodies, delay=600)
     await backend.queue.put(TOPIC, bodies, delay=1)
@@ -384,7 +384,7 @@ async def test_many_delayed_messages_are_counted_and_come(backend):
 # -- dead letters ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_bury_whose_answer_was_lost_keeps_one_letter(losing):
+async def test_bury_whose_reply_was_lost_stores_one_dead_letter(losing):
     proxy, queue = losing
     await queue.put(TOPIC, [b"x"])
     (held,) = await take(queue, 1)
@@ -393,7 +393,7 @@ async def test_a_bury_whose_answer_was_lost_keeps_one_letter(losing):
     await come_to(queue, 0, 0, 0, 1)
 
 
-async def test_a_bury_that_is_cancelled_at_any_moment_loses_nothing(url):
+async def test_bury_cancelled_at_any_moment_loses_nothing(url):
     async with brrr.open_backend(f"{url}&lease=1s") as backend:
         for turns in (0, 1, 2, 3, 4, 6, 8, 12, 20):
             topic = f"{TOPIC}-{turns}"
@@ -411,7 +411,7 @@ async def test_a_bury_that_is_cancelled_at_any_moment_loses_nothing(url):
             assert stats.dead == 1
 
 
-async def test_redrives_at_the_same_time_put_each_letter_once(url):
+async def test_concurrent_redrives_put_each_dead_letter_once(url):
     async with brrr.open_backend(url) as backend, brrr.open_backend(url) as other:
         await bury(backend.queue, 50)
         counts = await asyncio.gather(*(each.queue.redrive(TOPIC, limit=1000) for each in (backend, other) * 3))
@@ -419,7 +419,7 @@ async def test_redrives_at_the_same_time_put_each_letter_once(url):
         await come_to(backend.queue, 50, 0, 0, 0)
 
 
-async def test_a_redrive_whose_answer_was_lost_puts_each_letter_once(losing):
+async def test_redrive_whose_reply_was_lost_puts_each_dead_letter_once(losing):
     proxy, queue = losing
     await bury(queue, 5)
     proxy.lose_answer_to(lambda sent: b"redriven." in sent)
@@ -427,7 +427,7 @@ async def test_a_redrive_whose_answer_was_lost_puts_each_letter_once(losing):
     await come_to(queue, 5, 0, 0, 0)
 
 
-async def test_more_letters_than_are_moved_together(backend):
+async def test_redrive_and_drop_handle_more_than_one_batch(backend):
     await bury(backend.queue, 230)
     assert await backend.queue.redrive(TOPIC, limit=205) == 205
     assert [each.body for each in await backend.queue.dead(TOPIC, limit=100)] == [b"%03d" % n for n in range(205, 230)]
@@ -435,7 +435,7 @@ async def test_more_letters_than_are_moved_together(backend):
     assert await backend.queue.drop(TOPIC, limit=20) == 5
 
 
-async def test_the_largest_body_is_buried_with_a_reason_that_is_cut_in_its_middle(backend):
+async def test_largest_body_is_buried_with_a_shortened_reason(backend):
     body = bytes(range(256)) * 4 * 960
     await backend.queue.put(TOPIC, [body])
     (held,) = await take(backend.queue, 1)

@@ -1,73 +1,79 @@
-"""What reads have under way together stays within what a connection carries."""
+"""Reads in flight stay within the limit of a connection."""
 
 import asyncio
 
 import pytest
 
-from brrr_nats.store.read_limiter import LARGEST, MOST, ROOM, SAFE, Flights
+from brrr_nats.store.read_limiter import (
+    MAX_BYTES_IN_FLIGHT,
+    MAX_REPLY_BYTES,
+    MAX_REQUESTS_IN_FLIGHT,
+    SAFE_REQUESTS,
+    ReadLimiter,
+)
 
 
 @pytest.fixture
-async def flights():
-    return Flights()
+async def limiter():
+    return ReadLimiter()
 
 
-async def test_at_first_no_more_is_sent_than_has_room_whatever_comes(flights):
-    assert await flights.begin(2000, least=1, each=0) == (SAFE, ROOM)
+async def test_first_permit_fits_replies_of_any_size(limiter):
+    assert await limiter.acquire(2000, minimum=1, reply_bytes=0) == (SAFE_REQUESTS, MAX_BYTES_IN_FLIGHT)
 
 
-async def test_more_is_sent_when_answers_are_small_and_less_as_soon_as_one_is_not(flights):
+async def test_permit_grows_with_small_replies_and_shrinks_after_a_large_one(limiter):
     for _ in range(200):
-        flight = await flights.begin(2000, least=1, each=0)
-        flights.learn(200)
-        flights.end(flight)
-    assert flight.requests == MOST
-    flights.learn(LARGEST)
-    assert (await flights.begin(2000, least=1, each=0)).requests == SAFE
+        permit = await limiter.acquire(2000, minimum=1, reply_bytes=0)
+        limiter.note_largest(200)
+        limiter.release(permit)
+    assert permit.requests == MAX_REQUESTS_IN_FLIGHT
+    limiter.note_largest(MAX_REPLY_BYTES)
+    assert (await limiter.acquire(2000, minimum=1, reply_bytes=0)).requests == SAFE_REQUESTS
 
 
-async def test_what_has_no_room_waits_in_turn(flights):
+async def test_reads_without_room_wait_in_line(limiter):
     order = []
 
-    async def fly(number, size):
-        flight = await flights.begin(1, least=1, each=size)
+    async def acquire_one(number, size):
+        permit = await limiter.acquire(1, minimum=1, reply_bytes=size)
         order.append(number)
-        return flight
+        return permit
 
-    first = await flights.begin(1, least=1, each=ROOM)
-    others = [asyncio.create_task(fly(number, ROOM // 2)) for number in range(3)]
+    first = await limiter.acquire(1, minimum=1, reply_bytes=MAX_BYTES_IN_FLIGHT)
+    others = [asyncio.create_task(acquire_one(number, MAX_BYTES_IN_FLIGHT // 2)) for number in range(3)]
     await asyncio.sleep(0)
     assert order == []
-    flights.end(first)
+    limiter.release(first)
     await asyncio.wait(others[:2])
     assert order == [0, 1]
-    flights.end(others[0].result())
-    flights.end(others[1].result())
-    flights.end(await others[2])
-    assert (await flights.begin(2000, least=1, each=0)) == (SAFE, ROOM)
+    limiter.release(others[0].result())
+    limiter.release(others[1].result())
+    limiter.release(await others[2])
+    assert (await limiter.acquire(2000, minimum=1, reply_bytes=0)) == (SAFE_REQUESTS, MAX_BYTES_IN_FLIGHT)
 
 
-async def test_what_never_has_room_goes_alone(flights):
-    alone = await flights.begin(1, least=2, each=ROOM)
-    waiting = asyncio.create_task(flights.begin(1, least=1, each=1))
+async def test_read_larger_than_the_limit_runs_alone(limiter):
+    alone = await limiter.acquire(1, minimum=2, reply_bytes=MAX_BYTES_IN_FLIGHT)
+    waiting = asyncio.create_task(limiter.acquire(1, minimum=1, reply_bytes=1))
     await asyncio.sleep(0)
     assert alone.requests == 2
     assert not waiting.done()
-    flights.end(alone)
+    limiter.release(alone)
     assert (await waiting).requests == 1
 
 
 @pytest.mark.parametrize("given", [False, True])
-async def test_whoever_is_cancelled_keeps_no_room(flights, given):
-    first = await flights.begin(1, least=1, each=ROOM)
-    waiting = asyncio.create_task(flights.begin(1, least=1, each=ROOM))
-    after = asyncio.create_task(flights.begin(1, least=1, each=ROOM))
+async def test_cancelled_read_keeps_no_room(limiter, given):
+    first = await limiter.acquire(1, minimum=1, reply_bytes=MAX_BYTES_IN_FLIGHT)
+    waiting = asyncio.create_task(limiter.acquire(1, minimum=1, reply_bytes=MAX_BYTES_IN_FLIGHT))
+    after = asyncio.create_task(limiter.acquire(1, minimum=1, reply_bytes=MAX_BYTES_IN_FLIGHT))
     await asyncio.sleep(0)
     if given:
-        flights.end(first)
+        limiter.release(first)
     waiting.cancel()
     await asyncio.wait({waiting})
     assert waiting.cancelled()
     if not given:
-        flights.end(first)
+        limiter.release(first)
     assert (await after).requests == 1

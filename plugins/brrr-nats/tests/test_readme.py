@@ -1,4 +1,4 @@
-"""What README.md promises is so."""
+"""README.md agrees with the code."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -9,5 +9,5 @@ from tests.support.readmes import options_of
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_every_option_is_in_its_table():
+def test_readme_lists_every_option():
     assert options_of(README) == {option.name for option in fields(NatsOptions)}

@@ -1,4 +1,4 @@
-"""Streams: made when they are missing, changed by setup alone, refused where they would lose what they are given."""
+"""Streams: created if missing, changed only by setup, refused if they could lose data."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ def config_of(server, name):
     return server.streams()[name]["config"]
 
 
-async def test_opening_makes_what_is_missing(url, shared_server):
+async def test_opening_creates_missing_streams(url, shared_server):
     async with brrr.open_backend(url):
         pass
     name = stream_of(url)
@@ -27,14 +27,14 @@ async def test_opening_makes_what_is_missing(url, shared_server):
     assert config_of(shared_server, f"{name}-dead")["retention"] == "limits"
 
 
-async def test_setup_says_what_it_made_and_then_that_all_is_there(url):
+async def test_setup_reports_created_streams_and_then_existing_ones(url):
     said = await brrr.open_backend(url).setup()
     assert any(f"made the stream {stream_of(url)}," in line for line in said)
     (line,) = await brrr.open_backend(url).setup()
-    assert "there already" in line
+    assert "exist already" in line
 
 
-async def test_several_that_open_at_the_same_time_make_one_stream(url):
+async def test_concurrent_opens_create_one_stream(url):
     backends = [brrr.open_backend(url) for _ in range(8)]
     await asyncio.gather(*(backend.open() for backend in backends))
     await asyncio.gather(*(backend.close() for backend in backends))
@@ -51,7 +51,7 @@ async def test_several_that_open_at_the_same_time_make_one_stream(url):
         ({"max_msgs_per_subject": 1}, "max_msgs_per_subject"),
     ],
 )
-async def test_a_stream_that_would_lose_messages_is_refused(url, shared_server, config, said):
+async def test_stream_that_would_lose_messages_is_refused(url, shared_server, config, said):
     name = stream_of(url)
     subjects = [f"{name}.ready.*", f"{name}.delayed.*.*"]
     wanted = {"retention": "workqueue", "storage": "file", "allow_msg_schedules": True, "allow_direct": True}
@@ -62,7 +62,7 @@ async def test_a_stream_that_would_lose_messages_is_refused(url, shared_server, 
         assert caught.value.remedy
 
 
-async def test_what_can_be_changed_without_a_loss_is_changed_by_setup_alone(url, shared_server):
+async def test_only_setup_makes_lossless_changes(url, shared_server):
     name = stream_of(url)
     config = {"name": name, "subjects": [f"{name}.other"], "retention": "workqueue", "storage": "file"}
     shared_server.do(f"STREAM.CREATE.{name}", config)
@@ -77,7 +77,7 @@ async def test_what_can_be_changed_without_a_loss_is_changed_by_setup_alone(url,
     assert f"{name}.other" in config_of(shared_server, name)["subjects"]
 
 
-async def test_replicas_are_raised_by_setup_alone(shared_cluster, names):
+async def test_only_setup_raises_replicas(shared_cluster, names):
     url = f"{shared_cluster.url}?stream={names}-q&bucket={names}-s"
     try:
         async with brrr.open_backend(url):
@@ -86,7 +86,10 @@ async def test_replicas_are_raised_by_setup_alone(shared_cluster, names):
             await brrr.open_backend(f"{url}&replicas=3").open()
         await brrr.open_backend(f"{url}&replicas=3").setup()
         await asyncio.to_thread(shared_cluster.ready)
-        async with brrr.open_backend(f"{url}&replicas=3"), brrr.open_backend(url):  # more than asked for is no less
+        async with (
+            brrr.open_backend(f"{url}&replicas=3"),
+            brrr.open_backend(url),
+        ):  # more replicas than required are accepted
             pass
     finally:
         shared_cluster.servers[0].forget(f"{names}-")

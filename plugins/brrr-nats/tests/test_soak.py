@@ -1,4 +1,4 @@
-"""kill -9 of worker processes at random moments, on one server, for twenty rounds of a workflow."""
+"""`kill -9` of worker processes at random moments, on one server, for twenty rounds of a workflow."""
 
 import pytest
 
@@ -6,10 +6,10 @@ from tests.support.soak import soak_part
 
 ROUNDS = 20
 PARTS = 2
-"""Tests that share the rounds, each with workers of its own, so that they can run side by side."""
+"""Tests that share the rounds, each with its own workers, so that they can run side by side."""
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_nothing_is_lost_however_workers_are_killed(url, part: int) -> None:
+async def test_killed_workers_lose_nothing(url, part: int) -> None:
     await soak_part(f"{url}&lease=1s", part=part, parts=PARTS, rounds=ROUNDS)

@@ -1,8 +1,8 @@
-"""The backend class: connects, sees that the streams are there, and puts the roles on the connection."""
+"""The backend class: connects, checks the streams, and creates the roles on one connection."""
 
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_nats.cache import NatsCache
-from brrr_nats.client.requests import Link
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from brrr_nats.queue.queue import NatsQueue
@@ -27,46 +27,46 @@ class NatsBackend(Backend):
         self._options = NatsOptions() if options is None else options
         self.retry_for = self._options.retry_for
         self._location = location_of(url, self._options)
-        self._link: Link | None = None
+        self._client: RequestClient | None = None
         self._queue: NatsQueue | None = None
 
     async def start(self) -> Roles:
-        """Connect, and make the streams that are missing."""
-        link = self._link = Link(self._location, self._options)
-        await link.connect()
-        queue = self._queue = NatsQueue(link, self._options)
-        store, cache = NatsStore(link, self._options), NatsCache(link, self._options)
+        """Connect, and create missing streams."""
+        client = self._client = RequestClient(self._location, self._options)
+        await client.connect()
+        queue = self._queue = NatsQueue(client, self._options)
+        store, cache = NatsStore(client, self._options), NatsCache(client, self._options)
         for role in (queue, store, cache):
             await role.prepare()
         return Roles(queue=queue, store=store, cache=cache)
 
     async def stop(self) -> None:
-        """End every wait, give back what nobody has taken, and close the connection."""
+        """End all waits, release messages that no caller has, and close the connection."""
         queue, self._queue = self._queue, None
-        link, self._link = self._link, None
+        client, self._client = self._client, None
         try:
             if queue is not None:
                 await queue.close()
         finally:
-            if link is not None:
-                await link.close()
+            if client is not None:
+                await client.close()
 
     async def setup(self) -> list[str]:
-        """Make the streams that are missing, and change those that can be mended. Says what it did.
+        """Create missing streams, and correct existing ones. Return the changes.
 
         Raises:
-            BackendError: A stream is made for something else, or the user may not make or change it.
+            BackendError: A stream has another purpose, or the user may not create or change it.
         """
-        link = Link(self._location, self._options)
+        client = RequestClient(self._location, self._options)
         try:
-            await link.connect()
-            said: list[str] = []
+            await client.connect()
+            report: list[str] = []
             for role in (
-                NatsQueue(link, self._options),
-                NatsStore(link, self._options),
-                NatsCache(link, self._options),
+                NatsQueue(client, self._options),
+                NatsStore(client, self._options),
+                NatsCache(client, self._options),
             ):
-                said += await role.prepare(change=True)
-            return said or [f"nats at {link.where}: every stream is there already"]
+                report += await role.prepare(change=True)
+            return report or [f"nats at {client.servers}: all streams exist already"]
         finally:
-            await link.close()
+            await client.close()

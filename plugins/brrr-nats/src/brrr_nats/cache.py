@@ -1,4 +1,4 @@
-"""The cache role: counters, which the servers themselves add up (ADR-49; NATS 2.12)."""
+"""The cache role: counters that the servers add up (ADR-49; NATS 2.12)."""
 
 import asyncio
 import json
@@ -7,45 +7,45 @@ from typing import Final
 
 from brrr_core.backend import Cache
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
-from brrr_nats.client.errors import Lost, api_error
-from brrr_nats.client.protocol import Request, told_message
-from brrr_nats.client.requests import Link
-from brrr_nats.client.streams import DUPLICATES, SECOND, Wanted, ensure_stream, find_stream
+from brrr_nats.client.errors import NoReplyError, api_error
+from brrr_nats.client.protocol import Request, stored_message
+from brrr_nats.client.requests import RequestClient
+from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec, ensure_stream, find_stream
 from brrr_nats.options import NatsOptions
-from brrr_nats.store.idempotency import MARK, Marks
+from brrr_nats.store.idempotency import MARK_HEADER, Marks
 from brrr_nats.tokens import token_of
 
 __all__ = ["NatsCache"]
 
-SHORTEST: Final = 0.1
-"""Seconds: the least age that a stream can have."""
+MIN_AGE_SECONDS: Final = 0.1
+"""Shortest age limit of a stream in seconds."""
 
-MOST_BITS: Final = 8192
-"""Of an amount. Counters have no bound of their own; headers have one."""
+MAX_AMOUNT_BITS: Final = 8192
+"""Most bits of an amount. Counters have no limit, but headers do."""
 
 
 class NatsCache(Cache):
-    """Counters of any size, forgotten when nobody has counted for long.
+    """Counters of any size, which expire a while after the last increment.
 
     Args:
-        link: Asks the servers.
-        options: The name that the stream begins with, its replicas, how long counters stay.
+        client: The client.
+        options: Name and replicas of the stream, life of counters.
     """
 
-    def __init__(self, link: Link, options: NatsOptions) -> None:
-        self._link = link
+    def __init__(self, client: RequestClient, options: NatsOptions) -> None:
+        self._client = client
         self._options = options
         self._stream = f"{options.bucket}-counters"
         self._marks = Marks.new(options.counter_ttl, options.timeout)
 
     async def prepare(self, *, change: bool = False) -> list[str]:
-        """See that the counters' stream is there, and is as it has to be. What was done, a line each.
+        """Check the counters' stream; create it if it is missing. Return the changes, one line each.
 
         Raises:
-            BackendError: It is made for something else, or cannot be made.
-            BackendUnavailableError: JetStream does not answer.
+            BackendError: The stream has another purpose, or cannot be created.
+            BackendUnavailableError: JetStream does not reply.
         """
-        age = int(max(SHORTEST, self._options.counter_ttl) * SECOND)
+        age = int(max(MIN_AGE_SECONDS, self._options.counter_ttl) * NS_PER_SECOND)
         config = {
             "name": self._stream,
             "subjects": [f"{self._stream}.*"],
@@ -55,36 +55,38 @@ class NatsCache(Cache):
             "allow_msg_counter": True,
             "max_msgs_per_subject": 1,
             "max_age": age,
-            "duplicate_window": min(age, DUPLICATES),
-            # A limit would throw counters away that are in use, and a count that is too low lets a recursion run on.
+            "duplicate_window": min(age, DUPLICATE_WINDOW_NS),
+            # A limit would discard counters in use, and a count that is too low lets a recursion run on.
             "max_msgs": -1,
             "max_bytes": -1,
         }
-        found = await find_stream(self._link, self._stream)
-        return await ensure_stream(self._link, Wanted(config, unbounded=False), found, change=change)
+        found = await find_stream(self._client, self._stream)
+        return await ensure_stream(self._client, StreamSpec(config, unbounded=False), found, change=change)
 
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        """Add to counters: one message each, all together; the acknowledgement has the sum.
+        """Add to counters: one message per counter, all together. Each acknowledgement has the sum.
 
-        An increment whose answer was lost is looked for, and is not sent again: it could count twice. It raises if the
-        counter's last message is not its own, as does whoever repeats it at the risk of that.
+        An increment whose reply was lost is not sent again, as it could count twice. It is looked up instead, and
+        raises if the counter's last message is another one. A caller that repeats it then risks counting twice.
         """
         for name, amount in amounts.items():
-            if amount.bit_length() > MOST_BITS:
+            if amount.bit_length() > MAX_AMOUNT_BITS:
                 raise ArgumentError(
-                    f"an amount for counter {name!r} has over {MOST_BITS} bits", remedy="Count by less."
+                    f"an amount for counter {name!r} has over {MAX_AMOUNT_BITS} bits", remedy="Count by less."
                 )
         mark = self._marks.next()
         messages = [
-            Request(f"{self._stream}.{token_of(name, 'the counter')}", b"", {"Nats-Incr": f"{amount:+d}", MARK: mark})
+            Request(
+                f"{self._stream}.{token_of(name, 'the counter')}", b"", {"Nats-Incr": f"{amount:+d}", MARK_HEADER: mark}
+            )
             for name, amount in amounts.items()
         ]
         try:
-            replies = await self._link.request_many(messages)
+            replies = await self._client.request_many(messages)
         except BackendUnavailableError as lost:
-            if not isinstance(lost.__cause__, Lost) or not lost.__cause__.sent:
+            if not isinstance(lost.__cause__, NoReplyError) or not lost.__cause__.sent:
                 raise
-            found = await self._look([message.subject for message in messages], mark)
+            found = await self._find_counts([message.subject for message in messages], mark)
             if found is None:
                 raise
             return dict(zip(amounts, found, strict=True))
@@ -92,23 +94,23 @@ class NatsCache(Cache):
         for name, reply in zip(amounts, replies, strict=True):
             error = api_error(reply.payload)
             if error is not None:
-                raise self._link.translated(error) from error
+                raise self._client.to_brrr_error(error) from error
             counts[name] = int(json.loads(reply.payload)["val"])
         return counts
 
-    async def _look(self, subjects: Sequence[str], mark: str) -> list[int] | None:
-        """What counters were counted up to by the increment of that mark, by its leader; None unless each tells."""
-        where = self._link.api(f"STREAM.MSG.GET.{self._stream}")
-        requests = [Request(where, b'{"last_by_subj":"%b"}' % subject.encode()) for subject in subjects]
+    async def _find_counts(self, subjects: Sequence[str], mark: str) -> list[int] | None:
+        """Return the sums of the increment with this mark, as the leader has them; None unless all are found."""
+        subject_of_get = self._client.api_subject(f"STREAM.MSG.GET.{self._stream}")
+        requests = [Request(subject_of_get, b'{"last_by_subj":"%b"}' % subject.encode()) for subject in subjects]
         try:
             async with asyncio.timeout(self._options.timeout):
-                replies = await self._link.request_many(requests, repeat=True)
+                replies = await self._client.request_many(requests, idempotent=True)
         except (BackendError, TimeoutError):
-            return None  # what was lost is told
+            return None  # the caller raises the first error
         counts: list[int] = []
         for reply in replies:
             message = json.loads(reply.payload).get("message")
-            if message is None or (told := told_message(message)).headers.get(MARK) != mark:
+            if message is None or (stored := stored_message(message)).headers.get(MARK_HEADER) != mark:
                 return None
-            counts.append(int(json.loads(told.payload)["val"]))
+            counts.append(int(json.loads(stored.payload)["val"]))
         return counts

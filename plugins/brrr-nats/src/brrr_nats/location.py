@@ -1,4 +1,4 @@
-"""Where a URL's servers are, and how to log in to them."""
+"""The servers of a URL, and the login."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -9,7 +9,7 @@ from brrr_nats.options import NatsOptions
 
 __all__ = ["Address", "Location", "location_of"]
 
-PORT: Final = 4222
+DEFAULT_PORT: Final = 4222
 
 
 class Address(NamedTuple):
@@ -24,14 +24,14 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What a URL and its options say about servers.
+    """The servers and the login in a URL and its options.
 
     Attributes:
-        addresses: The servers to ask first; they tell of the others of their cluster.
-        username: The login, None where there is none.
-        password: Its password.
-        token: What servers that know no users ask for.
-        tls: Whether TLS is asked for by us.
+        addresses: The servers to ask first; they name the others of their cluster.
+        username: The user, if there is one.
+        password: The password.
+        token: The token of servers without users.
+        tls: Whether TLS is required.
     """
 
     addresses: tuple[Address, ...]
@@ -48,7 +48,7 @@ def location_of(url: BackendUrl, options: NatsOptions) -> Location:
     """Read a URL.
 
     Raises:
-        UrlError: It has a path.
+        UrlError: The URL has a path.
         OptionError: The options do not fit each other, or the URL.
     """
     if url.path.strip("/"):
@@ -61,19 +61,21 @@ def location_of(url: BackendUrl, options: NatsOptions) -> Location:
         raise OptionError(f"{', '.join(given)} without TLS", remedy="Add tls=true to the options.")
     if options.key is not None and options.cert is None:
         raise OptionError("a key without its certificate", remedy="Give cert as well.")
-    addresses = tuple(Address(host, port or PORT) for host, port in url.hosts) or (Address("localhost", PORT),)
+    addresses = tuple(Address(host, port or DEFAULT_PORT) for host, port in url.hosts) or (
+        Address("localhost", DEFAULT_PORT),
+    )
     token = options.token
     if url.username is not None and url.password is None:
-        return Location(addresses, token=Secret(url.username), tls=tls)  # as NATS reads it: nats://TOKEN@HOST
+        return Location(addresses, token=Secret(url.username), tls=tls)  # NATS' own meaning: nats://TOKEN@HOST
     return Location(addresses, url.username, url.password, token, tls)
 
 
 def _check_login(url: BackendUrl, options: NatsOptions) -> None:
-    """There is one login at most."""
+    """Check that at most one login is given."""
     ways = ["creds", "nkey_seed_file", "nkey_seed", "token"]
     given = [name for name in ways if getattr(options, name) is not None]
     given += ["the login of the URL"] if url.username or url.password else []
     if len(given) > 1:
-        raise OptionError(f"{' and '.join(given)} are given", remedy="Log in by one of them.")
+        raise OptionError(f"{' and '.join(given)} are given", remedy="Give only one login.")
     if url.password and not url.username:
         raise UrlError(f"{url} has a password without a user", remedy="Write nats://USER@HOST?password_env=NAME.")

@@ -1,4 +1,4 @@
-"""What brrr-nats says of itself, without importing nats."""
+"""The manifest of brrr-nats, which does not import nats."""
 
 from typing import Final
 

@@ -1,9 +1,10 @@
-"""Any text as one token of a subject, which is the name of a consumer or a stream as well.
+"""Encoding of any text as one token of a subject, which is also the name of a consumer or a stream.
 
-Subjects have tokens between full stops; `*`, `>` and white space mean something in them, and names of consumers become
-names of files. ASCII letters, digits, `_` and `-` stand for themselves; any other byte of the text's UTF-8 is `=` and
-two hexadecimal digits; the empty text is `=` alone. Beyond a bound the token is `==` and the text's SHA-256, since
-subjects have to fit into the servers' control lines (4 KiB) and names into 255 bytes. No two texts have one token.
+Full stops separate the tokens of a subject; `*`, `>` and white space have a meaning in it, and names of consumers
+become file names. So ASCII letters, digits, `_` and `-` stay as they are. Any other byte of the text's UTF-8 form
+becomes `=` and two hexadecimal digits, and the empty text becomes `=`. A longer token is `==` and the text's SHA-256,
+since subjects must fit into the servers' control lines (4 KiB) and names into 255 bytes. Different texts have different
+tokens.
 """
 
 import re
@@ -12,17 +13,17 @@ from typing import Final
 
 from brrr_core.errors import ArgumentError
 
-__all__ = ["MOST", "token_of"]
+__all__ = ["MAX_TOKEN_BYTES", "token_of"]
 
-MOST: Final = 120
-"""The longest token that is not a digest, in bytes."""
+MAX_TOKEN_BYTES: Final = 120
+"""The longest token in bytes that is not a digest."""
 
-PLAIN: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MOST}}}")
-OTHER: Final = re.compile(rb"[^A-Za-z0-9_-]")
+PLAIN: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN_BYTES}}}")
+ESCAPED: Final = re.compile(rb"[^A-Za-z0-9_-]")
 
 
 def token_of(text: str, what: str) -> str:
-    """The token of a text. `what` names it in errors, as in `the topic`.
+    """Return the token of a text. `what` names the text in errors, such as `the topic`.
 
     Raises:
         ArgumentError: The text has no UTF-8 form.
@@ -35,8 +36,8 @@ def token_of(text: str, what: str) -> str:
         raise ArgumentError(
             f"{what} {text!r} holds half a surrogate pair", remedy="Give it as text that UTF-8 can carry."
         ) from error
-    if len(encoded) <= MOST:
-        token = OTHER.sub(lambda found: b"=%02x" % found[0][0], encoded).decode() or "="
-        if len(token) <= MOST:
+    if len(encoded) <= MAX_TOKEN_BYTES:
+        token = ESCAPED.sub(lambda found: b"=%02x" % found[0][0], encoded).decode() or "="
+        if len(token) <= MAX_TOKEN_BYTES:
             return token
     return f"=={sha256(encoded).hexdigest()}"

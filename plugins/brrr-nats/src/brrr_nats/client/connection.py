@@ -1,8 +1,8 @@
 """One connection to one server, from its login to its end.
 
-nats-py connects, logs in, speaks TLS and takes the protocol apart. What it does with messages, and when a connection is
-lost, is replaced: each reply goes to who asked, at once and without a task or a queue between; and nothing that was
-sent on a connection is ever sent again on another, by which a request that was given up would be done later.
+nats-py connects, logs in and speaks TLS. This class replaces its handling of messages and of lost connections: each
+reply goes to its handler at once, without a task or a queue in between; and a request that was sent on a connection is
+never sent again on another by nats-py, since its caller may have given up by then.
 """
 
 import asyncio
@@ -16,68 +16,74 @@ from typing import Any, Final, Protocol
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
-from brrr_nats.client.errors import DeniedError, Lost
-from brrr_nats.client.protocol import Frames, Message, Request
-from brrr_nats.client.replies import REPLIES, Owner, Waiters
+from brrr_nats.client.errors import DeniedError, NoReplyError
+from brrr_nats.client.protocol import FrameParser, Message, Request
+from brrr_nats.client.replies import REPLIES, ReplyHandler, ReplyRouter
 
-__all__ = ["Connection", "Keeper"]
+__all__ = ["Connection", "ConnectionObserver"]
 
-PARTING: Final = 1.0
-"""Seconds that closing gives to what is still being sent."""
+CLOSE_TIMEOUT_SECONDS: Final = 1.0
+"""Seconds that closing waits for bytes that are still being sent."""
 
-READ: Final = 256 * 1024
-TASKS: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
-"""Where nats-py keeps the tasks of a connection."""
+READ_BYTES: Final = 256 * 1024
+TASK_ATTRIBUTES: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
+"""Attributes in which nats-py keeps the tasks of a connection."""
 
-DENIED: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
+PERMISSION_ERROR: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
 
-class Keeper(Protocol):
-    """Who looks after connections."""
+class ConnectionObserver(Protocol):
+    """The owner of connections."""
 
-    def told(self, connection: "Connection") -> None:
-        """The server has said something of itself: how large messages may be now, which others there are."""
+    def info_changed(self, connection: "Connection") -> None:
+        """Handle a new INFO of the server, such as another `max_payload` or other servers of the cluster."""
         ...
 
-    def ended(self, connection: "Connection") -> None:
-        """The connection is lost."""
+    def connection_lost(self, connection: "Connection") -> None:
+        """Handle the loss of the connection."""
         ...
 
 
 class Connection(Client):
-    """A client of nats-py that serves requests, and does not connect again.
+    """A client of nats-py that sends requests, and never reconnects.
 
     Args:
-        keeper: Looks after it.
-        name: What the server's certificate has to be for.
-        patience: Seconds of silence after which a server is not waited for any longer.
-        tls: Whether not to go on without TLS.
-        tls_first: Whether it begins with TLS.
+        observer: The owner of the connection.
+        name: The host name that the server's certificate must have.
+        silence_timeout: Seconds without a byte from the server after which a late reply ends the connection.
+        tls: Whether TLS is required.
+        tls_first: Whether the connection begins with the TLS handshake.
     """
 
     def __init__(
-        self, keeper: Keeper, name: str, *, patience: float, tls: bool = False, tls_first: bool = False
+        self,
+        observer: ConnectionObserver,
+        name: str,
+        *,
+        silence_timeout: float,
+        tls: bool = False,
+        tls_first: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
-        self.patience = patience
-        self._keeper = keeper
+        self.silence_timeout = silence_timeout
+        self._observer = observer
         self._needs_tls = tls and not tls_first
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._waiters = Waiters()
+        self._router = ReplyRouter()
         self._prefix = b""
-        self._answered: Future[None] | None = None
+        self._pong: Future[None] | None = None
         self.cause: Exception | None = None
         self.is_orphaned = False
-        """Whether others have cancelled a task of it, and so, it may be, every task of a loop that is ending."""
+        """Whether other code cancelled one of its tasks, for example when the event loop shuts down."""
         self.last_read = self._loop.time()
         self.inbox = ""
 
-    # -- asking --------------------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------------------
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the server has said of itself."""
+        """The server's INFO."""
         return self._server_info
 
     @property
@@ -87,139 +93,141 @@ class Connection(Client):
 
     @property
     def is_broken(self) -> bool:
-        """Whether the system has given it up, and whoever reads from it does not know yet."""
+        """Whether the socket is closed, though the reading task has not noticed yet."""
         return self._writer is None or self._writer.transport.is_closing()
 
-    def send(self, owner: Owner, requests: Sequence[Request]) -> list[bytes]:
-        """Send requests; the owner gets each reply with the place of its request. Their tokens, for `forget`.
+    def send(self, handler: ReplyHandler, requests: Sequence[Request]) -> list[bytes]:
+        """Send requests. The handler gets each reply with the index of its request. Return the tokens, for `forget`.
 
         Raises:
-            Lost: The connection is lost; nothing was sent.
+            NoReplyError: The connection is lost; nothing was sent.
         """
         if self.cause is not None:
-            raise Lost(self.cause, sent=False)
-        tokens = self._waiters.add(owner, requests)
+            raise NoReplyError(self.cause, sent=False)
+        tokens = self._router.add(handler, requests)
         try:
             self._write(zip(tokens, requests, strict=True))
         except ValueError:
             for token in tokens:
-                self._waiters.forget(token)
+                self._router.forget(token)
             raise
         return tokens
 
-    def send_again(self, requests: Iterable[tuple[bytes, Request]]) -> None:
-        """Send requests again under their tokens: whichever answer comes first counts.
+    def resend(self, requests: Iterable[tuple[bytes, Request]]) -> None:
+        """Send requests again under their tokens; the first reply counts.
 
-        Nothing is sent while the first ones are still on their way out.
+        Does nothing while earlier bytes are still waiting for the socket.
         """
         writer = self._writer
         if self.cause is None and writer is not None and not writer.transport.get_write_buffer_size():
             self._write(requests)
 
-    def open_lane(self) -> int:
-        """A subscription for the messages of pulls, which come with subjects of their own: its number tells them.
+    def open_subscription(self) -> int:
+        """Subscribe to a new subject for the messages of pulls. Return the subscription's number.
+
+        The server sends such messages with their own subjects, so only the number identifies the pull.
 
         Raises:
-            Lost: The connection is lost.
+            NoReplyError: The connection is lost.
         """
         if self.cause is not None:
-            raise Lost(self.cause, sent=False)
-        lane = self._waiters.new_lane()
-        self._transport.write(b"SUB %blane.%d %d\r\n" % (self._prefix, lane, lane))  # type: ignore[union-attr]
-        return lane
+            raise NoReplyError(self.cause, sent=False)
+        subscription = self._router.new_subscription()
+        self._transport.write(b"SUB %bpull.%d %d\r\n" % (self._prefix, subscription, subscription))  # type: ignore[union-attr]
+        return subscription
 
-    def pull(self, lane: int, owner: Owner, request: Request) -> None:
-        """Ask for messages on a lane. They go to the owner, until another asks on it."""
-        self._waiters.put_on(lane, owner, request.subject)
-        self._transport.write(b"".join(request.encode(b"%blane.%d" % (self._prefix, lane))))  # type: ignore[union-attr]
+    def pull(self, subscription: int, handler: ReplyHandler, request: Request) -> None:
+        """Request messages on a subscription. They go to this handler until another pull uses the subscription."""
+        self._router.attach(subscription, handler, request.subject)
+        self._transport.write(b"".join(request.encode(b"%bpull.%d" % (self._prefix, subscription))))  # type: ignore[union-attr]
 
-    def close_lane(self, lane: int) -> None:
-        """Have nothing more come on a lane."""
-        if self._waiters.close(lane) and self.cause is None:
-            self._transport.write(b"UNSUB %d\r\n" % lane)  # type: ignore[union-attr]
+    def close_subscription(self, subscription: int) -> None:
+        """End a subscription."""
+        if self._router.remove(subscription) and self.cause is None:
+            self._transport.write(b"UNSUB %d\r\n" % subscription)  # type: ignore[union-attr]
 
-    def post(self, request: Request) -> None:
-        """Send a message that nobody answers."""
+    def send_only(self, request: Request) -> None:
+        """Send a message that has no reply."""
         self._transport.write(b"".join(request.encode(b"")))  # type: ignore[union-attr]
 
-    async def hush(self) -> None:
-        """Have the server send no messages any more, and take those that it has sent before."""
+    async def unsubscribe_all(self) -> None:
+        """End the subscriptions of pulls, and receive the messages that the server sent before."""
         if self.cause is not None:
             return
-        lanes = b"".join(b"UNSUB %d\r\n" % lane for lane in self._waiters.lanes)
-        self._transport.write(lanes)  # type: ignore[union-attr]
-        with suppress(TimeoutError, Lost):
-            async with asyncio.timeout(PARTING):
-                await self._until_answered()
+        subscriptions = b"".join(b"UNSUB %d\r\n" % subscription for subscription in self._router.subscriptions)
+        self._transport.write(subscriptions)  # type: ignore[union-attr]
+        with suppress(TimeoutError, NoReplyError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await self._wait_for_pong()
 
     def forget(self, token: bytes) -> None:
-        """Nobody waits for the reply any more."""
-        self._waiters.forget(token)
+        """Stop waiting for the reply with this token."""
+        self._router.forget(token)
 
     async def drain_writes(self) -> None:
-        """Wait while more is on its way out than the socket takes."""
-        with suppress(OSError):  # the reading side tells
+        """Wait while more bytes are waiting than the socket takes."""
+        with suppress(OSError):  # the reading task reports it
             await self._transport.drain()  # type: ignore[union-attr]
 
-    async def listen(self, inbox: str) -> None:
-        """Have the server send replies to subjects that begin so, and see that it does.
+    async def open_inbox(self, inbox: str) -> None:
+        """Subscribe to the replies, and wait until the server confirms it.
 
-        What it says of itself after the login, the account's limit of messages for one, has come by then as well.
+        By then, the server has also sent its INFO after the login, with the account's limit for messages.
 
         Raises:
-            Lost: The connection is lost, or the subjects are not permitted.
+            NoReplyError: The connection is lost, or the inbox is not permitted.
         """
         self.inbox = f"{inbox}.{self._nuid.next().decode()}"
         self._prefix = f"{self.inbox}.".encode()
         for task in self._tasks:
             task.add_done_callback(self._on_task_end)
         self._transport.write(b"SUB %b* %d\r\n" % (self._prefix, REPLIES))  # type: ignore[union-attr]
-        await self._until_answered()
+        await self._wait_for_pong()
 
     def end(self, cause: Exception) -> None:
-        """The connection is lost: everybody who waits for a reply is told."""
+        """Mark the connection as lost, and fail everything that waits on it."""
         if self.cause is not None:
             return
         self.cause = cause
-        self._waiters.end(cause)
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
-        self._keeper.ended(self)
+        self._router.fail_all(cause)
+        if self._pong is not None and not self._pong.done():
+            self._pong.set_result(None)
+        self._observer.connection_lost(self)
 
     def _write(self, requests: Iterable[tuple[bytes, Request]]) -> None:
         parts = [part for token, request in requests for part in request.encode(self._prefix + token)]
         self._transport.write(b"".join(parts))  # type: ignore[union-attr]
 
-    async def _until_answered(self) -> None:
-        """Wait until the server is through with what it was sent before. Raises `Lost`."""
-        answered = self._answered = self._loop.create_future()
-        with suppress(OSError):  # the reading side tells
-            await self._send_ping(answered)  # pyright: ignore[reportUnknownMemberType] - of a bare `Future`
-            await answered
+    async def _wait_for_pong(self) -> None:
+        """Wait until the server has processed everything that was sent before. Raises `NoReplyError`."""
+        pong = self._pong = self._loop.create_future()
+        with suppress(OSError):  # the reading task reports it
+            await self._send_ping(pong)  # pyright: ignore[reportUnknownMemberType] - of a bare `Future`
+            await pong
         if self.cause is not None:
-            raise Lost(self.cause, sent=False)
+            raise NoReplyError(self.cause, sent=False)
 
-    async def shut(self) -> None:
-        """Close the socket, and leave no task behind. What was sent is still given to the system, if it takes it."""
+    async def shut_down(self) -> None:
+        """Close the socket and end all tasks. Bytes that were sent already still go out, if the system takes them."""
         self.end(nats_errors.ConnectionClosedError())
         tasks = self._tasks
-        closing = asyncio.create_task(self._shut(), name="brrr closes a connection")
+        closing = asyncio.create_task(self._shut_down(), name="brrr closes a connection")
         try:
-            await asyncio.wait({closing}, timeout=PARTING)
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
         finally:
             self.abort()
             closing.cancel()
         await asyncio.wait({closing, *tasks})
         if not closing.cancelled():
-            closing.exception()  # whatever it was, the socket is gone
+            closing.exception()  # retrieve the error; the socket is closed anyway
 
-    async def _shut(self) -> None:
-        if self._flush_queue is None:  # it was not begun to connect
+    async def _shut_down(self) -> None:
+        if self._flush_queue is None:  # connecting has not begun
             return
         await self._close(Client.CLOSED, do_cbs=False)
 
     def abort(self) -> None:
-        """Close the socket at once, and cancel every task."""
+        """Close the socket at once, and cancel all tasks."""
         if self._writer is not None:
             self._writer.transport.abort()
         for task in self._tasks:
@@ -227,7 +235,7 @@ class Connection(Client):
 
     @property
     def _tasks(self) -> list[Task[None]]:
-        return [task for name in TASKS if (task := getattr(self, name)) is not None]
+        return [task for name in TASK_ATTRIBUTES if (task := getattr(self, name)) is not None]
 
     def _on_task_end(self, task: Task[None]) -> None:
         if task.cancelled() and self.cause is None:
@@ -238,42 +246,42 @@ class Connection(Client):
     def _writer(self) -> StreamWriter | None:
         return getattr(self._transport, "_io_writer", None)
 
-    # -- what nats-py calls --------------------------------------------------------------------------------------
+    # -- callbacks of nats-py --------------------------------------------------------------------------------------
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._needs_tls:
-            # nats-py would go on without TLS, and send the login, where the server does not insist on it.
+            # Without this, nats-py would send the login in clear text if the server does not require TLS.
             if not (info.get("tls_required") or info.get("tls_available")):
                 raise ssl.SSLError("the server does not speak TLS")
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
         if not initial_connection:
             self._server_info = {**self._server_info, **info}
-            self._keeper.told(self)
+            self._observer.info_changed(self)
 
     async def _process_err(self, err_msg: str) -> None:
-        denied = DENIED.search(err_msg)
+        denied = PERMISSION_ERROR.search(err_msg)
         if denied is None:
             self.end(nats_errors.Error(err_msg))
             return
         if denied[1].lower() == "subscription":
-            self.end(DeniedError(f"{self.inbox}.*"))  # there are no others, and no answer can come
+            self.end(DeniedError(f"{self.inbox}.*"))  # the inbox is denied, so no reply can come
             return
-        self._waiters.deny(denied[2])  # the server names no request
+        self._router.deny(denied[2])  # the server names the subject, not the request
 
     async def _process_op_err(self, e: Exception) -> None:
         self.end(e)
 
     async def _read_loop(self) -> None:
-        frames = Frames()
+        frames = FrameParser()
         try:
-            while data := await self._transport.read(READ):  # type: ignore[union-attr]
+            while data := await self._transport.read(READ_BYTES):  # type: ignore[union-attr]
                 self.last_read = self._loop.time()
                 for frame in frames.feed(data):
                     if isinstance(frame, Message):
-                        self._waiters.take(frame, frame.subject[len(self._prefix) :])
+                        self._router.take(frame, frame.subject[len(self._prefix) :])
                     else:
                         await self._ps.parse(frame)
             self.end(nats_errors.UnexpectedEOF())
-        except Exception as error:  # noqa: BLE001 - whatever it is, this connection is of no more use
+        except Exception as error:  # noqa: BLE001 - after any error the connection is unusable
             self.end(error)

@@ -1,4 +1,4 @@
-"""Keeps a connection: the first, and another whenever it is lost."""
+"""The connector keeps one connection: it opens the first, and another whenever one is lost."""
 
 import asyncio
 from asyncio import Task
@@ -9,52 +9,53 @@ from typing import Final
 from brrr_core.backend import cancelled_from_outside, start_task
 from brrr_core.errors import BackendError
 from brrr_nats.client.connection import Connection
-from brrr_nats.client.errors import FAILURES, Lost, closed, translated
-from brrr_nats.client.login import dial
+from brrr_nats.client.errors import FAILURES, NoReplyError, closed_error, to_brrr_error
+from brrr_nats.client.login import open_connection
 from brrr_nats.location import Address, Location
 from brrr_nats.options import NatsOptions
 
-__all__ = ["FIRST_PAUSE", "Line"]
+__all__ = ["FIRST_PAUSE_SECONDS", "Connector"]
 
-FIRST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 1.0
+FIRST_PAUSE_SECONDS: Final = 0.02
+MAX_PAUSE_SECONDS: Final = 1.0
 
-BEFORE_DIALLING: Final = 0.1
-"""Seconds, at most, before a connection is made anew: all clients of a server lose theirs at the same moment."""
+RECONNECT_PAUSE_SECONDS: Final = 0.1
+"""Longest pause before the first attempt to reconnect. All clients of a server lose their connections at the same
+moment, so the pause is random."""
 
-STEADY: Final = 5.0
-"""Seconds after which a connection counts as one that lasts. The pauses grow as long as none does."""
+STABLE_AFTER_SECONDS: Final = 5.0
+"""Seconds after which a connection counts as stable. Until then, the pauses between attempts grow."""
 
-OLDEST: Final = (2, 12)
+MIN_SERVER_VERSION: Final = (2, 12)
 
 
-class Line:
-    """The way to the servers.
+class Connector:
+    """The current connection to the servers.
 
     Args:
-        location: The servers to ask first.
-        options: How to log in, and how long to wait.
+        location: The servers to try first.
+        options: Logins and timeouts.
     """
 
     def __init__(self, location: Location, options: NatsOptions) -> None:
-        self.where = str(location)
+        self.servers = str(location)
         self.max_payload = 0
-        """Bytes that a message may have, headers included, as the server of the last connection says."""
+        """Largest message in bytes, headers included, as the server of the last connection states it."""
         self._current: Connection | None = None
         self._location = location
         self._options = options
         self._loop = asyncio.get_running_loop()
-        self._known = {address: address.host for address in location.addresses}
-        self._pause = BEFORE_DIALLING
-        self._since = 0.0
-        self._dialling: Task[None] | None = None
-        self._shutting: set[Task[None]] = set()
-        self._error: Exception = Lost(TimeoutError("not connected yet"), sent=False)
+        self._known_servers = {address: address.host for address in location.addresses}
+        self._next_pause = RECONNECT_PAUSE_SECONDS
+        self._connected_at = 0.0
+        self._connecting: Task[None] | None = None
+        self._shutdowns: set[Task[None]] = set()
+        self._error: Exception = NoReplyError(TimeoutError("not connected yet"), sent=False)
         self._closing = asyncio.Event()
 
     @property
     def current(self) -> Connection | None:
-        """The connection, if there is one."""
+        """The current connection, if there is one."""
         if self._current is not None and self._current.is_broken:
             self._current.end(ConnectionResetError("it closed the connection"))
         return self._current
@@ -65,61 +66,61 @@ class Line:
         return self._closing.is_set()
 
     async def connect(self) -> None:
-        """Make the first connection. A server that is not there is not waited for.
+        """Open the first connection. Each server is tried once.
 
         Raises:
-            BackendUnavailableError: No server can be reached, or none takes the login.
+            BackendUnavailableError: No server can be reached, or none accepts the login.
             BackendError: The servers are too old, or have no JetStream.
-            BackendClosedError: The backend was closed, or the task that connects was cancelled from outside.
+            BackendClosedError: The backend was closed, or the connecting task was cancelled from outside.
         """
-        dialling = self._dialling = asyncio.create_task(self._dial_once(), name="brrr connects")
-        await asyncio.wait({dialling})
-        if dialling.cancelled():
-            raise closed() if self._closing.is_set() else cancelled_from_outside()
+        connecting = self._connecting = asyncio.create_task(self._connect_once(), name="brrr connects")
+        await asyncio.wait({connecting})
+        if connecting.cancelled():
+            raise closed_error() if self._closing.is_set() else cancelled_from_outside()
         try:
-            dialling.result()
+            connecting.result()
         except FAILURES as error:
-            raise translated(error, self.where) from error
+            raise to_brrr_error(error, self.servers) from error
 
     async def connection(self, deadline: float) -> Connection:
-        """The connection; waits for it until `deadline`, by the loop's clock.
+        """Return the connection. Wait for it until `deadline`, by the loop's clock.
 
         Raises:
-            Lost: There is none.
+            NoReplyError: There is no connection.
             BackendClosedError: The backend was closed.
         """
         while True:
             if self._closing.is_set():
-                raise closed()
+                raise closed_error()
             current = self.current
             if current is not None:
                 return current
             left = deadline - self._loop.time()
             if left <= 0:
-                raise self._error.with_traceback(None)  # the same one is raised for everybody who waits
-            if self._dialling is None or self._dialling.done():  # it was cancelled from outside
-                self._dialling = start_task(self._dial_on(), name="brrr connects again")
-            await asyncio.wait({self._dialling}, timeout=left)
+                raise self._error.with_traceback(None)  # every waiter raises this same object
+            if self._connecting is None or self._connecting.done():  # the last attempt was cancelled from outside
+                self._connecting = start_task(self._reconnect(), name="brrr connects again")
+            await asyncio.wait({self._connecting}, timeout=left)
 
     async def close(self) -> None:
-        """Close the connection. Whatever waits for an answer raises `BackendClosedError`."""
+        """Close the connection. Waiting requests raise `BackendClosedError`."""
         self._closing.set()
         try:
-            if self._dialling is not None:
-                self._dialling.cancel()
-                await asyncio.wait({self._dialling})
-                if not self._dialling.cancelled():
-                    self._dialling.exception()  # it was told to whoever waited, if anybody did
-        finally:  # who is cancelled while he closes leaves no connection behind either
+            if self._connecting is not None:
+                self._connecting.cancel()
+                await asyncio.wait({self._connecting})
+                if not self._connecting.cancelled():
+                    self._connecting.exception()  # retrieve it; waiters have raised it already
+        finally:  # also if closing is cancelled
             connection, self._current = self._current, None
             if connection is not None:
-                connection.end(closed())
-                await connection.shut()
-            while self._shutting:
-                await asyncio.wait(self._shutting)
+                connection.end(closed_error())
+                await connection.shut_down()
+            while self._shutdowns:
+                await asyncio.wait(self._shutdowns)
 
     async def pause(self, seconds: float) -> float:
-        """Wait before another try; less if the backend is closed. How long to wait the next time.
+        """Wait a random part of `seconds`, or until the backend is closed. Return the next, longer pause.
 
         Raises:
             BackendClosedError: The backend was closed.
@@ -128,85 +129,88 @@ class Line:
             async with asyncio.timeout(uniform(seconds / 2, seconds)):  # noqa: S311 - jitter, not a secret
                 await self._closing.wait()
         except TimeoutError:
-            return min(2 * seconds, LONGEST_PAUSE)
-        raise closed()
+            return min(2 * seconds, MAX_PAUSE_SECONDS)
+        raise closed_error()
 
-    def told(self, connection: Connection) -> None:
-        """Note what the server says of itself, and of the others; it may say so at any time."""
+    def info_changed(self, connection: Connection) -> None:
+        """Take over the server's limits and the addresses of other servers."""
         self.max_payload = int(connection.info.get("max_payload", 0))
         told = [each.rpartition(":") for each in connection.info.get("connect_urls") or ()]
         others = [Address(host.strip("[]"), int(port)) for host, _, port in told if port.isdecimal()]
-        # Servers tell of each other by numbers, and certificates are for names: those of one cluster share theirs.
+        # Servers advertise IP addresses, and certificates name hosts. The servers of a cluster share a name.
         named = {other: connection.name if _is_number(other.host) else other.host for other in others}
-        self._known = {**named, **{address: address.host for address in self._location.addresses}}
+        self._known_servers = {**named, **{address: address.host for address in self._location.addresses}}
 
-    def ended(self, connection: Connection) -> None:
-        """A connection is lost: clear it away, and make another."""
+    def connection_lost(self, connection: Connection) -> None:
+        """Clear a lost connection away, and open another."""
         if connection is not self._current:
             return
         self._current = None
         if self._closing.is_set():
             return
-        if self._loop.time() - self._since >= STEADY:
-            self._pause = BEFORE_DIALLING
-        self._error = _lost(connection)
+        if self._loop.time() - self._connected_at >= STABLE_AFTER_SECONDS:
+            self._next_pause = RECONNECT_PAUSE_SECONDS
+        self._error = _lost_error(connection)
         if connection.is_orphaned:
-            connection.abort()  # a loop that is ending does not wait for tasks that begin now, unless somebody does
+            connection.abort()  # a loop that shuts down does not wait for new tasks
             return
-        shutting = start_task(connection.shut(), name="brrr closes a connection that was lost")
-        self._shutting.add(shutting)
-        shutting.add_done_callback(self._shutting.discard)
-        shutting.add_done_callback(lambda _: connection.abort())  # it may be cancelled before it begins
-        self._dialling = start_task(self._dial_on(), name="brrr connects again")
+        shutdown = start_task(connection.shut_down(), name="brrr closes a connection that was lost")
+        self._shutdowns.add(shutdown)
+        shutdown.add_done_callback(self._shutdowns.discard)
+        shutdown.add_done_callback(lambda _: connection.abort())  # the task may be cancelled before it starts
+        self._connecting = start_task(self._reconnect(), name="brrr connects again")
 
-    async def _dial_once(self) -> None:
-        """Try each server that is known, those that the URL names among the first. Raises what the last said."""
-        known = list(self._known.items())
+    async def _connect_once(self) -> None:
+        """Try each known server once, in random order. Raise the last error."""
+        known = list(self._known_servers.items())
         shuffle(known)
         for address, name in known:
             try:
-                connection = await dial(address, name, self._location, self._options, self)
-            except Exception as error:  # noqa: BLE001 - another server may be there
+                connection = await open_connection(address, name, self._location, self._options, self)
+            except Exception as error:  # noqa: BLE001 - another server may accept
                 self._error = error
                 continue
-            self.told(connection)
-            unfit = self._unfit(connection)
-            if unfit is None:
-                self._current, self._since = connection, self._loop.time()
+            self.info_changed(connection)
+            unusable = self._unusable_reason(connection)
+            if unusable is None:
+                self._current, self._connected_at = connection, self._loop.time()
                 return
-            self._error = unfit
-            await connection.shut()
+            self._error = unusable
+            await connection.shut_down()
         raise self._error
 
-    async def _dial_on(self) -> None:
+    async def _reconnect(self) -> None:
         """Try until there is a connection."""
         while True:
-            self._pause = await self.pause(self._pause)
+            self._next_pause = await self.pause(self._next_pause)
             try:
-                await self._dial_once()
-            except Exception as error:  # noqa: BLE001 - those who wait for a connection tell it
+                await self._connect_once()
+            except Exception as error:  # noqa: BLE001 - requests that wait for a connection raise it
                 self._error = error
             else:
                 return
 
-    def _unfit(self, connection: Connection) -> Exception | None:
-        """Why a connection is of no use."""
+    def _unusable_reason(self, connection: Connection) -> Exception | None:
+        """Return why a connection cannot be used, or None."""
         if not connection.is_open:
-            return _lost(connection)
+            return _lost_error(connection)
         version = str(connection.info.get("version", ""))
         numbers = tuple(int(each) for each in version.split("-", maxsplit=1)[0].split(".")[:2] if each.isdecimal())
-        if numbers < OLDEST:
+        if numbers < MIN_SERVER_VERSION:
             return BackendError(
-                f"nats at {self.where} is version {version or 'unknown'}",
-                remedy="brrr needs 2.12 or newer, which delays messages and counts.",
+                f"nats at {self.servers} is version {version or 'unknown'}",
+                remedy="Upgrade it: brrr needs 2.12 or newer, for delayed messages and counters.",
             )
         if not connection.info.get("headers"):
-            return BackendError(f"nats at {self.where} takes no headers", remedy="Do not set no_header_support.")
+            return BackendError(
+                f"nats at {self.servers} does not support headers",
+                remedy="Remove no_header_support from its configuration.",
+            )
         return None
 
 
-def _lost(connection: Connection) -> Lost:
-    return Lost(connection.cause or TimeoutError("it closed the connection"), sent=False)
+def _lost_error(connection: Connection) -> NoReplyError:
+    return NoReplyError(connection.cause or TimeoutError("it closed the connection"), sent=False)
 
 
 def _is_number(host: str) -> bool:

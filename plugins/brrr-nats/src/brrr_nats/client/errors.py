@@ -1,4 +1,4 @@
-"""What the errors of servers and connections mean: to whoever tries again, and to a user."""
+"""Failures inside this package, and the errors that a user sees for them."""
 
 import json
 import re
@@ -12,27 +12,27 @@ __all__ = [
     "FAILURES",
     "ApiError",
     "DeniedError",
-    "Lost",
-    "NoResponders",
+    "NoReplyError",
+    "NoRespondersError",
     "api_error",
-    "closed",
-    "is_passing",
-    "translated",
+    "closed_error",
+    "is_transient",
+    "to_brrr_error",
 ]
 
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 
-DISABLED: Final = (10039, 10076)
-"""Codes by which an account, or a server, has no JetStream."""
+JETSTREAM_DISABLED_CODES: Final = (10039, 10076)
+"""Error codes of an account or a server without JetStream."""
 
-FULL: Final = (10002, 10023, 10028, 10047, 10064)
-"""Codes by which there is no room: storage or memory, or what the account is allowed."""
+STORAGE_FULL_CODES: Final = (10002, 10023, 10028, 10047, 10064)
+"""Error codes of a full disk, full memory or an exhausted account limit."""
 
-AGAIN: Final = (429, 503)
-"""The statuses of answers after which nothing was done: a leader is missing, or too much is under way."""
+RETRY_STATUSES: Final = (429, 503)
+"""Statuses of replies after which nothing was done: a leader is missing, or too many requests are in flight."""
 
-ROOM: Final = (
+STORAGE_FULL_TEXTS: Final = (
     "maximum messages exceeded",
     "maximum bytes exceeded",
     "insufficient",
@@ -41,17 +41,17 @@ ROOM: Final = (
 )
 
 
-SECRET: Final = re.compile(r"(?<=//)[^/@\s]+@")
-"""The login of a URL, in what a client library or a server says."""
+URL_LOGIN: Final = re.compile(r"(?<=//)[^/@\s]+@")
+"""The login of a URL in the text of a client library or a server."""
 
 
 class ApiError(Exception):
-    """What JetStream answered in place of a result.
+    """An error reply of JetStream.
 
     Args:
-        code: JetStream's own code, like 10059 for a stream that is not there; 0 where it names none.
-        status: The status that goes with it, like 404.
-        text: What it says.
+        code: JetStream's own code, such as 10059 for an unknown stream; 0 if the reply names none.
+        status: The status, such as 404.
+        text: The server's description.
     """
 
     def __init__(self, code: int, status: int, text: str) -> None:
@@ -62,15 +62,15 @@ class ApiError(Exception):
 
     @property
     def missing(self) -> bool:
-        """Whether the stream, the consumer or the message that was named is not there."""
+        """Whether the named stream, consumer or message does not exist."""
         return self.status == 404
 
 
-class Lost(Exception):  # noqa: N818 - it says what became of an answer
-    """There will be no answer.
+class NoReplyError(Exception):
+    """No reply will come.
 
     Args:
-        cause: Why.
+        cause: Why not.
         sent: Whether the request may have reached a server, and may have been done.
     """
 
@@ -80,11 +80,11 @@ class Lost(Exception):  # noqa: N818 - it says what became of an answer
         self.sent = sent
 
 
-class NoResponders(Exception):  # noqa: N818 - NATS' own word for it
-    """Nobody listens to the subject: no stream, no consumer, no leader at the moment, or no JetStream."""
+class NoRespondersError(Exception):
+    """Nothing listens on the subject: no stream, no consumer, no leader at the moment, or no JetStream."""
 
     def __init__(self, subject: str) -> None:
-        super().__init__(f"nobody answers to {subject}")
+        super().__init__(f"no responder for {subject}")
         self.subject = subject
 
 
@@ -92,7 +92,7 @@ class DeniedError(Exception):
     """The account may not use the subject.
 
     Args:
-        subject: Which one.
+        subject: The refused subject.
     """
 
     def __init__(self, subject: str) -> None:
@@ -100,15 +100,15 @@ class DeniedError(Exception):
         self.subject = subject
 
 
-AWAY: Final = (nats_errors.Error, OSError, EOFError)
-"""What connecting raises if a server is not there. Others come of what it says, or of a key that is none."""
+CONNECT_ERRORS: Final = (nats_errors.Error, OSError, EOFError)
+"""Exceptions of a connection attempt to a server that is away. Others mean a refusal or an unusable key."""
 
-FAILURES: Final = (ApiError, DeniedError, Lost, NoResponders)
-"""All that stands for a failure inside this package; none of them leaves it."""
+FAILURES: Final = (ApiError, DeniedError, NoReplyError, NoRespondersError)
+"""The internal failures of this package. None of them leaves it."""
 
 
 def api_error(payload: bytes) -> ApiError | None:
-    """The error that a JSON answer of JetStream's is; None where it is a result."""
+    """Return the error in a JSON reply of JetStream, or None for a result."""
     if b'"error"' not in payload:
         return None
     answer: dict[str, Any] = json.loads(payload)
@@ -118,105 +118,108 @@ def api_error(payload: bytes) -> ApiError | None:
     return ApiError(int(error.get("err_code", 0)), int(error.get("code", 0)), str(error.get("description", "")))
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether nothing was done, and the same request may succeed a little later."""
     if isinstance(error, ApiError):
-        return error.status in AGAIN and error.code not in DISABLED and not _is_full(error)
-    return isinstance(error, NoResponders) or (isinstance(error, Lost) and not error.sent)
+        return error.status in RETRY_STATUSES and error.code not in JETSTREAM_DISABLED_CODES and not _is_full(error)
+    return isinstance(error, NoRespondersError) or (isinstance(error, NoReplyError) and not error.sent)
 
 
-def closed() -> BackendClosedError:
-    """The error of a backend that is not open any more."""
+def closed_error() -> BackendClosedError:
+    """Return the error of an operation on a closed backend."""
     return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
-def translated(error: Exception, where: str) -> BrrrError:
-    """The error for the user, with its cause. `where` names the servers."""
+def to_brrr_error(error: Exception, servers: str) -> BrrrError:
+    """Return the error for the user, with its cause. `servers` names the servers."""
     if isinstance(error, BrrrError):
         return error
-    ours = _translated(error, where)
-    if ours.__cause__ is None and not isinstance(error, Lost):
-        ours.__cause__ = error
-    return ours
+    error_for_user = _describe(error, servers)
+    if error_for_user.__cause__ is None and not isinstance(error, NoReplyError):
+        error_for_user.__cause__ = error
+    return error_for_user
 
 
-def _translated(error: Exception, where: str) -> BrrrError:
-    if isinstance(error, Lost):
-        return _lost(error, where)
-    if isinstance(error, NoResponders) and ".API." in error.subject and ".STREAM." in error.subject:
+def _describe(error: Exception, servers: str) -> BrrrError:
+    if isinstance(error, NoReplyError):
+        return _describe_no_reply(error, servers)
+    if isinstance(error, NoRespondersError) and ".API." in error.subject and ".STREAM." in error.subject:
         return BackendUnavailableError(
-            f"nats at {where} has no JetStream that answers",
-            remedy="Enable it, for this account too; in a cluster a majority of the servers has to be up.",
+            f"JetStream of nats at {servers} does not reply",
+            remedy="Enable JetStream, also for this account. A cluster needs a majority of its servers.",
         )
-    if isinstance(error, NoResponders):
+    if isinstance(error, NoRespondersError):
         return BackendUnavailableError(
-            f"nats at {where} has nobody that answers to {error.subject}",
-            remedy="Its stream or consumer is gone or has no leader: see `nats stream report`, and run brrr setup.",
+            f"nats at {servers} has no responder for {error.subject}",
+            remedy="Its stream or consumer is missing or has no leader: see `nats stream report`, and run brrr setup.",
         )
     if isinstance(error, DeniedError):
         return BackendError(
-            f"nats at {where} does not permit the subject {error.subject}",
-            remedy="Give its user the permissions that README.md lists.",
+            f"nats at {servers} does not permit the subject {error.subject}",
+            remedy="Give the user the permissions that the README.md of brrr-nats lists.",
         )
     if isinstance(error, ApiError):
-        return _refused(error, where)
-    return BackendError(f"nats at {where} failed ({_said(error)})", remedy="See what it says, and the servers' log.")
+        return _describe_api_error(error, servers)
+    return BackendError(f"nats at {servers} failed ({_text_of(error)})", remedy="Check the servers' log for the cause.")
 
 
-def _lost(error: Lost, where: str) -> BrrrError:
+def _describe_no_reply(error: NoReplyError, servers: str) -> BrrrError:
     cause = error.cause
     if isinstance(cause, BackendClosedError):
-        return closed()
+        return closed_error()
     if isinstance(cause, DeniedError):
-        return translated(cause, where)
-    said = _said(cause)
-    lower = said.lower()
+        return to_brrr_error(cause, servers)
+    text = _text_of(cause)
+    lower = text.lower()
     if "authorization" in lower or "authentication" in lower:
-        ours: BrrrError = BackendRefusedError(
-            f"nats at {where} refuses the login ({said})",
+        error_for_user: BrrrError = BackendRefusedError(
+            f"nats at {servers} refuses the login ({text})",
             remedy="Check the user and the password, the token, the NKey or the credentials file.",
         )
     elif error.sent:
-        ours = BackendUnavailableError(
-            f"the answer of nats at {where} was lost ({said})",
-            remedy="What was asked for may have been done; look before you ask again.",
+        error_for_user = BackendUnavailableError(
+            f"the reply of nats at {servers} was lost ({text})",
+            remedy="The operation may have been done: check before you repeat it.",
         )
     else:
-        kind = BackendUnavailableError if isinstance(cause, AWAY) else BackendRefusedError
-        ours = kind(
-            f"nats at {where} cannot be reached ({said})", remedy="Check that it runs, and that the URL names it."
+        kind = BackendUnavailableError if isinstance(cause, CONNECT_ERRORS) else BackendRefusedError
+        error_for_user = kind(
+            f"nats at {servers} cannot be reached ({text})", remedy="Check that it runs and that the URL is right."
         )
-    ours.__cause__ = cause
-    return ours
+    error_for_user.__cause__ = cause
+    return error_for_user
 
 
-def _refused(error: ApiError, where: str) -> BrrrError:
+def _describe_api_error(error: ApiError, servers: str) -> BrrrError:
     if _is_full(error):
         return BackendUnavailableError(
-            f"nats at {where} has no room ({error})", remedy="Raise the limits of its JetStream, account or stream."
+            f"nats at {servers} has no room ({error})", remedy="Raise the limits of its JetStream, account or stream."
         )
-    if error.code in DISABLED:
-        return BackendError(f"nats at {where} has no JetStream ({error})", remedy="Enable it, for this account too.")
+    if error.code in JETSTREAM_DISABLED_CODES:
+        return BackendError(
+            f"nats at {servers} has no JetStream ({error})", remedy="Enable JetStream, also for this account."
+        )
     if error.code == STREAM_NOT_FOUND:
         return BackendUnavailableError(
-            f"nats at {where} does not have a stream any more ({error})",
-            remedy="What it held is lost. Run brrr setup with this URL to make it again, empty.",
+            f"a stream of nats at {servers} no longer exists ({error})",
+            remedy="Its messages are lost. Run brrr setup with this URL to create it again, empty.",
         )
-    if is_passing(error) or error.missing:
+    if is_transient(error) or error.missing:
         return BackendUnavailableError(
-            f"nats at {where} cannot do it now ({error})", remedy="See `nats stream report` and `nats server report`."
+            f"nats at {servers} is unavailable at the moment ({error})",
+            remedy="See `nats stream report` and `nats server report`.",
         )
     return BackendError(
-        f"nats at {where} did not take the operation ({error})", remedy="See what it says, and the servers' log."
+        f"nats at {servers} refused the operation ({error})", remedy="Check the servers' log for the cause."
     )
 
 
 def _is_full(error: ApiError) -> bool:
-    return error.code in FULL or any(text in error.text for text in ROOM)
+    return error.code in STORAGE_FULL_CODES or any(text in error.text for text in STORAGE_FULL_TEXTS)
 
 
-def _said(error: Exception) -> str:
-    """What an error says, without the login of a URL."""
+def _text_of(error: Exception) -> str:
+    """Return the text of an error, without the login of a URL."""
     if isinstance(error, nats_errors.NoServersError):
         return "no server took the connection"
-    return SECRET.sub("****@", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__
+    return URL_LOGIN.sub("****@", str(error).removeprefix("nats: ").strip("'")) or type(error).__name__

@@ -1,31 +1,31 @@
-"""What is sent and received: requests, replies, and their bytes on the wire.
+"""Requests, replies and their bytes on the wire.
 
-nats-py's own parser tries six patterns on the head of each line, and waits between messages. Messages are most of what
-comes, and `Frames` finds them by their lengths.
+nats-py's own parser tries six patterns on the head of each line and awaits between messages. Most of the traffic is
+messages, and `FrameParser` finds them by their lengths.
 """
 
 from binascii import a2b_base64
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Frames", "Message", "Reply", "Request", "told_message"]
+__all__ = ["FrameParser", "Message", "Reply", "Request", "stored_message"]
 
 VERSION: Final = b"NATS/1.0"
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
-END: Final = b"\r\n"
-LONGEST_LINE: Final = 256 * 1024
-"""A line that is longer is none: what servers say of themselves is the longest."""
+LINE_END: Final = b"\r\n"
+MAX_LINE_BYTES: Final = 256 * 1024
+"""Longest line that is accepted. The longest valid line is the server's INFO."""
 
 
 class Request(NamedTuple):
     """A message that asks for a reply.
 
     Attributes:
-        subject: Where it goes; made of tokens that hold no white space.
+        subject: The subject; its tokens hold no white space.
         payload: Any bytes.
-        headers: Names and values. Values are one line of text each.
+        headers: Names and values. A value is one line of text.
     """
 
     subject: str
@@ -35,57 +35,59 @@ class Request(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes that count towards a server's `max_payload`: headers and payload."""
-        return len(self.payload) + (len(_header_lines(self.headers)) if self.headers else 0)
+        return len(self.payload) + (len(_encode_headers(self.headers)) if self.headers else 0)
 
     def encode(self, reply_to: bytes) -> tuple[bytes, bytes]:
-        """The protocol's line (with headers), and the payload with its end."""
+        """Return the command line (with headers), and the payload with its line end."""
         if not self.headers:
             return b"PUB %b %b %d\r\n" % (self.subject.encode(), reply_to, len(self.payload)), self.payload + b"\r\n"
-        lines = _header_lines(self.headers)
-        size = len(lines)
+        raw_headers = _encode_headers(self.headers)
+        size = len(raw_headers)
         command = b"HPUB %b %b %d %d\r\n" % (self.subject.encode(), reply_to, size, size + len(self.payload))
-        return command + lines, self.payload + b"\r\n"
+        return command + raw_headers, self.payload + b"\r\n"
 
 
 class Reply(NamedTuple):
-    """A message that came.
+    """A message that arrived for a request or a pull.
 
     Attributes:
-        payload: Its bytes.
-        lines: Its headers as they came; `headers` has them by name.
-        reply_to: Where an answer to it goes, as an acknowledgement does.
+        payload: The payload.
+        raw_headers: The headers, as bytes; `headers` has them by name.
+        reply_to: The subject for a reply to it, such as an acknowledgement.
     """
 
     payload: bytes
-    lines: bytes = b""
+    raw_headers: bytes = b""
     reply_to: str = ""
 
     @property
     def status(self) -> int:
-        """The status that servers give in place of a message, like 404; 0 for a message."""
-        code = self.lines[9:12]
+        """The status that a server sends in place of a message, such as 404; 0 for a message."""
+        code = self.raw_headers[9:12]
         return int(code) if code.isdigit() else 0
 
     @property
     def description(self) -> str:
-        """What is said with the status."""
-        return self.lines.partition(b"\r\n")[0][13:].decode(errors="replace")
+        """The text beside the status."""
+        return self.raw_headers.partition(b"\r\n")[0][13:].decode(errors="replace")
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers by name. Of one that is repeated the last counts."""
-        if not self.lines:
+        """The headers by name. The last of repeated headers counts."""
+        if not self.raw_headers:
             return NO_HEADERS
-        pairs = (line.split(":", 1) for line in self.lines.decode(errors="replace").split("\r\n")[1:] if ":" in line)
+        pairs = (
+            line.split(":", 1) for line in self.raw_headers.decode(errors="replace").split("\r\n")[1:] if ":" in line
+        )
         return {name: value.strip() for name, value in pairs}
 
 
-def told_message(message: Mapping[str, Any]) -> Reply:
-    """A message of a stream as `STREAM.MSG.GET` tells it, in JSON."""
+def stored_message(message: Mapping[str, Any]) -> Reply:
+    """Return the message that `STREAM.MSG.GET` gives as JSON."""
     return Reply(a2b_base64(message.get("data", "")), a2b_base64(message.get("hdrs", "")))
 
 
-def _header_lines(headers: Mapping[str, str]) -> bytes:
+def _encode_headers(headers: Mapping[str, str]) -> bytes:
     text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if text.count("\r") != len(headers) or text.count("\n") != len(headers):
         raise ValueError("a header holds the end of a line")
@@ -93,25 +95,25 @@ def _header_lines(headers: Mapping[str, str]) -> bytes:
 
 
 class Message(NamedTuple):
-    """A message as it came.
+    """A message as it arrived.
 
     Attributes:
-        subject: Its subject.
-        number: Of the subscription.
-        reply_to: Where an answer goes, empty for nowhere.
-        lines: Its headers.
-        payload: Its bytes.
+        subject: The subject.
+        subscription_id: The number of the subscription.
+        reply_to: The subject for a reply; empty if there is none.
+        raw_headers: The headers, as bytes.
+        payload: The payload.
     """
 
     subject: bytes
     number: int
     reply_to: bytes
-    lines: bytes
+    raw_headers: bytes
     payload: bytes
 
 
-class Frames:
-    """What has come of a connection, and was not whole yet."""
+class FrameParser:
+    """Incremental parser of the server's bytes."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -119,17 +121,21 @@ class Frames:
         self._needed = 0
 
     def feed(self, data: bytes) -> Iterator[Message | bytes]:
-        """The messages, and the lines with their ends, that are whole by now. Raises `ValueError` for anything else."""
+        """Yield the messages and lines (with line end) that are complete by now.
+
+        Raises:
+            ValueError: The bytes are not NATS protocol.
+        """
         self._pieces.append(data)
         self._size += len(data)
-        if self._size < self._needed:  # not copied for each piece that comes
+        if self._size < self._needed:  # do not copy the buffer for each piece
             return
         buffer = b"".join(self._pieces) if len(self._pieces) > 1 else data
         at, size = 0, len(buffer)
         while at < size:
-            end = buffer.find(END, at)
+            end = buffer.find(LINE_END, at)
             if end < 0:
-                if size - at > LONGEST_LINE:
+                if size - at > MAX_LINE_BYTES:
                     raise ValueError("a line without an end")
                 self._needed = 0
                 break

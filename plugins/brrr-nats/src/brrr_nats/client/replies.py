@@ -1,102 +1,102 @@
-"""Who waits for what a connection brings: replies to requests, and messages on lanes."""
+"""Routing of messages on one connection to the requests and pulls that wait for them."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from brrr_nats.client.errors import DeniedError, Lost
+from brrr_nats.client.errors import DeniedError, NoReplyError
 from brrr_nats.client.protocol import Message, Reply, Request
 
-__all__ = ["REPLIES", "Owner", "Waiters"]
+__all__ = ["REPLIES", "ReplyHandler", "ReplyRouter"]
 
 REPLIES: Final = 1
-"""The number of the subscription that replies come on. Those of lanes are higher."""
+"""The number of the subscription for replies. Subscriptions for pulls have higher numbers."""
 
 
-class Owner(Protocol):
-    """Who asked."""
+class ReplyHandler(Protocol):
+    """A receiver of replies, such as a batch of requests or a pull."""
 
     def take(self, index: int, reply: Reply) -> None:
-        """A reply came, to the request of that index."""
+        """Handle the reply to the request at this index."""
         ...
 
     def fail(self, index: int, error: Exception) -> None:
-        """There will be no (other) reply to the request of that index."""
+        """Handle the failure of the request at this index: no (further) reply will come."""
         ...
 
 
-class _Waiter(NamedTuple):
-    owner: Owner
-    place: int
+class _Pending(NamedTuple):
+    handler: ReplyHandler
+    position: int
     subject: str
 
     def take(self, message: Message) -> None:
-        self.owner.take(self.place, Reply(message.payload, message.lines, message.reply_to.decode()))
+        self.handler.take(self.position, Reply(message.payload, message.raw_headers, message.reply_to.decode()))
 
     def fail(self, error: Exception) -> None:
-        self.owner.fail(self.place, error)
+        self.handler.fail(self.position, error)
 
 
-class Waiters:
-    """All that wait on one connection."""
+class ReplyRouter:
+    """The waiting requests and pulls of one connection."""
 
     def __init__(self) -> None:
-        self._replies: dict[bytes, _Waiter] = {}
-        self._lanes: dict[int, _Waiter] = {}
+        self._replies: dict[bytes, _Pending] = {}
+        self._subscriptions: dict[int, _Pending] = {}
         self._next = 0
-        self._last_lane = REPLIES
+        self._last_subscription = REPLIES
 
     def __len__(self) -> int:
         return len(self._replies)
 
     @property
-    def lanes(self) -> list[int]:
-        """The lanes that somebody has asked on."""
-        return list(self._lanes)
+    def subscriptions(self) -> list[int]:
+        """The subscriptions that pulls use."""
+        return list(self._subscriptions)
 
-    def add(self, owner: Owner, requests: Sequence[Request]) -> list[bytes]:
-        """Note who waits for replies. Their tokens, which the subjects of the replies end with."""
+    def add(self, handler: ReplyHandler, requests: Sequence[Request]) -> list[bytes]:
+        """Register a handler for the replies to requests. Return their tokens, the last part of the reply subjects."""
         first = self._next + 1
         self._next += len(requests)
-        added = {b"%x" % (first + at): _Waiter(owner, at, request.subject) for at, request in enumerate(requests)}
+        added = {b"%x" % (first + at): _Pending(handler, at, request.subject) for at, request in enumerate(requests)}
         self._replies |= added
         return list(added)
 
     def forget(self, token: bytes) -> None:
-        """Nobody waits for the reply any more."""
+        """Stop waiting for the reply with this token."""
         self._replies.pop(token, None)
 
-    def new_lane(self) -> int:
-        """The number of a lane that there was not before."""
-        self._last_lane += 1
-        return self._last_lane
+    def new_subscription(self) -> int:
+        """Return an unused subscription number."""
+        self._last_subscription += 1
+        return self._last_subscription
 
-    def put_on(self, lane: int, owner: Owner, subject: str) -> None:
-        """Note who waits for messages on a lane, and by what subject he asked."""
-        self._lanes[lane] = _Waiter(owner, 0, subject)
+    def attach(self, subscription: int, handler: ReplyHandler, subject: str) -> None:
+        """Register a handler for the messages of a subscription. `subject` is the subject of its request."""
+        self._subscriptions[subscription] = _Pending(handler, 0, subject)
 
-    def close(self, lane: int) -> bool:
-        """Forget a lane; whether anybody had asked on it."""
-        return self._lanes.pop(lane, None) is not None
+    def remove(self, subscription: int) -> bool:
+        """Remove a subscription. Return whether a handler was attached to it."""
+        return self._subscriptions.pop(subscription, None) is not None
 
     def take(self, message: Message, token: bytes) -> None:
-        """Give a message to whoever waits for it."""
-        waiter = self._replies.get(token) if message.number == REPLIES else self._lanes.get(message.number)
-        if waiter is not None:
-            waiter.take(message)
+        """Pass a message to its handler, if one still waits."""
+        pending = self._replies.get(token) if message.number == REPLIES else self._subscriptions.get(message.number)
+        if pending is not None:
+            pending.take(message)
 
     def deny(self, subject: str) -> None:
-        """Tell everybody who has asked by a subject that it is not permitted. It may be in lower case."""
-        for token, waiter in list(self._replies.items()):
-            if waiter.subject.lower() == subject.lower():
+        """Fail all requests for a subject that is not permitted. The server may name it in lower case."""
+        for token, pending in list(self._replies.items()):
+            if pending.subject.lower() == subject.lower():
                 del self._replies[token]
-                waiter.fail(DeniedError(waiter.subject))
-        for waiter in list(self._lanes.values()):
-            if waiter.subject.lower() == subject.lower():
-                waiter.fail(DeniedError(waiter.subject))
+                pending.fail(DeniedError(pending.subject))
+        for pending in list(self._subscriptions.values()):
+            if pending.subject.lower() == subject.lower():
+                pending.fail(DeniedError(pending.subject))
 
-    def end(self, cause: Exception) -> None:
-        """Tell everybody that nothing will come any more."""
-        waiting = [*self._replies.values(), *self._lanes.values()]
-        self._replies, self._lanes = {}, {}
-        for waiter in waiting:
-            waiter.fail(Lost(cause, sent=True))
+    def fail_all(self, cause: Exception) -> None:
+        """Fail everything that waits: the connection is lost."""
+        all_pending = [*self._replies.values(), *self._subscriptions.values()]
+        self._replies, self._subscriptions = {}, {}
+        for pending in all_pending:
+            pending.fail(NoReplyError(cause, sent=True))

@@ -1,4 +1,4 @@
-"""Requests that are under way together."""
+"""A batch of requests on one connection, and the rules for sending some of them again."""
 
 import asyncio
 from asyncio import Future, TimerHandle
@@ -7,50 +7,67 @@ from math import inf
 from typing import Final
 
 from brrr_nats.client.connection import Connection
-from brrr_nats.client.errors import Lost, NoResponders
+from brrr_nats.client.errors import NoReplyError, NoRespondersError
 from brrr_nats.client.protocol import Reply, Request
 
-__all__ = ["LARGE", "MOST_AT_ONCE", "Batch", "Copies", "largest_first", "portions"]
+__all__ = [
+    "LARGE_PAYLOAD_BYTES",
+    "MAX_REQUESTS_IN_FLIGHT",
+    "GuardedResends",
+    "RequestBatch",
+    "largest_first",
+    "split_batch",
+]
 
 NO_RESPONDERS: Final = b"NATS/1.0 503"
 
-FIRST_TRY: Final = 2.0
-"""Seconds after which requests are sent again that may be done twice; each next try waits for twice as long. Servers
-drop requests without a word while leaders change."""
+FIRST_RESEND_SECONDS: Final = 2.0
+"""Seconds without a reply after which idempotent requests are sent again; doubled each time. Servers silently drop
+requests while leaders change."""
 
-MOST_AT_ONCE: Final = 500
-"""Requests that are under way at a time: servers refuse, or drop, beyond thousands."""
+MAX_REQUESTS_IN_FLIGHT: Final = 500
+"""Most requests in flight at a time. Servers refuse or drop requests beyond thousands."""
 
-MOST_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of them."""
+MAX_BYTES_IN_FLIGHT: Final = 4 * 1024 * 1024
+"""Most bytes of payload in flight at a time."""
 
-LARGE: Final = 64 * 1024
-"""Bytes of a payload that is large. No message has as many of headers, and no server takes as little."""
+LARGE_PAYLOAD_BYTES: Final = 64 * 1024
+"""Size from which a payload counts as large. Headers are smaller, and every server accepts more."""
 
-LAST_LOOK: Final = 0.05
-"""Seconds in which what has come is read, before a batch is said to be late: this process may have stood still."""
+LATE_REPLY_GRACE_SECONDS: Final = 0.05
+"""Seconds in which replies are still read before a batch times out, as this process may have been stalled."""
 
 
-class Batch:
-    """Requests that are under way together.
+class RequestBatch:
+    """Requests that are in flight together.
 
-    `done` is done when each has a reply or a failure, which is after `timeout` seconds at the latest. Nobody has to
-    wait for it.
+    The future `done` completes when each request has a reply or a failure, at the latest after `timeout` seconds.
+    Waiting for it is optional.
 
     Args:
-        connection: Carries them.
-        requests: What is asked.
+        connection: The connection.
+        requests: The requests.
         timeout: Seconds.
-        again: Whether they may be done twice, and are sent again where no answer comes.
-        until: When not to send them again any more, by the loop's clock.
+        resend: Whether requests without a reply are sent again.
+        until: The time after which nothing is sent again, by the loop's clock.
 
     Attributes:
-        repeated: Which were sent again.
+        resent: The indices that were sent again.
     """
 
     __slots__ = (
-        *("_connection", "_due", "_left", "_left_before", "_requests", "_timer", "_tokens", "_try", "_until"),
-        *("done", "failures", "repeated", "replies", "timeout"),
+        *(
+            "_connection",
+            "_due",
+            "_missing",
+            "_missing_before",
+            "_requests",
+            "_timer",
+            "_tokens",
+            "_resend_after",
+            "_until",
+        ),
+        *("done", "failures", "resent", "replies", "timeout"),
     )
 
     def __init__(
@@ -59,7 +76,7 @@ class Batch:
         requests: Sequence[Request],
         timeout: float,
         *,
-        again: bool = False,
+        resend: bool = False,
         until: float = inf,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -67,88 +84,88 @@ class Batch:
         self.failures: dict[int, Exception] = {}
         self.done: Future[None] = loop.create_future()
         self.timeout = timeout
-        self.repeated: set[int] = set()
+        self.resent: set[int] = set()
         self._connection = connection
         self._requests = requests
-        self._left = len(requests)
+        self._missing = len(requests)
         self._tokens = connection.send(self, requests)
-        self._left_before = self._left
+        self._missing_before = self._missing
         self._due = loop.time() + timeout
         self._until = until
-        self._try = FIRST_TRY if again else timeout
-        self._timer: TimerHandle = loop.call_later(min(self._try, timeout), self._look)
+        self._resend_after = FIRST_RESEND_SECONDS if resend else timeout
+        self._timer: TimerHandle = loop.call_later(min(self._resend_after, timeout), self._check)
 
     async def wait(self) -> None:
-        """Wait until it is done. Whoever is cancelled meanwhile leaves it as it is."""
+        """Wait until the batch is done. Cancelling the caller does not cancel the batch."""
         if not self.done.done():
             await self._connection.drain_writes()
             await asyncio.shield(self.done)
 
     def take(self, index: int, reply: Reply) -> None:
-        """A reply came."""
+        """Handle a reply."""
         if self.replies[index] is None and index not in self.failures:
-            if reply.lines.startswith(NO_RESPONDERS) and not reply.payload:
-                self.failures[index] = NoResponders(self._requests[index].subject)
+            if reply.raw_headers.startswith(NO_RESPONDERS) and not reply.payload:
+                self.failures[index] = NoRespondersError(self._requests[index].subject)
             else:
                 self.replies[index] = reply
-            self._count(index)
+            self._count_down(index)
 
     def fail(self, index: int, error: Exception) -> None:
-        """There will be no reply."""
+        """Handle a failure: no reply will come."""
         if self.replies[index] is None and index not in self.failures:
             self.failures[index] = error
-            self._count(index)
+            self._count_down(index)
 
     def forget(self) -> None:
-        """Nobody is interested any more."""
+        """Abandon the batch."""
         self._timer.cancel()
         for token in self._tokens:
             self._connection.forget(token)
         if not self.done.done():
             self.done.set_result(None)
 
-    def _count(self, index: int) -> None:
+    def _count_down(self, index: int) -> None:
         self._connection.forget(self._tokens[index])
-        self._left -= 1
-        if not self._left:
+        self._missing -= 1
+        if not self._missing:
             self._timer.cancel()
             if not self.done.done():
                 self.done.set_result(None)
 
-    def _look(self) -> None:
-        """See what has not come."""
+    def _check(self) -> None:
+        """Send requests again if no reply came since the last check."""
         loop = asyncio.get_running_loop()
         left = self._due - loop.time()
         if left <= 0:
-            self._timer = loop.call_later(LAST_LOOK, self._expire)
+            self._timer = loop.call_later(LATE_REPLY_GRACE_SECONDS, self._expire)
             return
-        if self._left == self._left_before and loop.time() < self._until:  # or they come, slowly
+        if self._missing == self._missing_before and loop.time() < self._until:  # otherwise replies are coming, slowly
             missing = [
                 index for index, reply in enumerate(self.replies) if reply is None and index not in self.failures
             ]
-            self.repeated.update(missing)
-            self._connection.send_again([(self._tokens[index], self._requests[index]) for index in missing])
-        self._left_before = self._left
-        self._try *= 2
-        self._timer = loop.call_later(min(self._try, left), self._look)
+            self.resent.update(missing)
+            self._connection.resend([(self._tokens[index], self._requests[index]) for index in missing])
+        self._missing_before = self._missing
+        self._resend_after *= 2
+        self._timer = loop.call_later(min(self._resend_after, left), self._check)
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
-        late = TimeoutError(f"no answer within {self.timeout:g} s")
-        if loop.time() - self._connection.last_read >= self._connection.patience:
-            self._connection.end(late)  # it is silent altogether: another server may be there
+        late = TimeoutError(f"no reply within {self.timeout:g} s")
+        if loop.time() - self._connection.last_read >= self._connection.silence_timeout:
+            self._connection.end(late)  # the server is silent: another may be up
         for index, reply in enumerate(self.replies):
             if reply is None:
-                self.fail(index, Lost(late, sent=True))
+                self.fail(index, NoReplyError(late, sent=True))
 
 
-def portions(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
-    """Cut a batch, so that a bounded part of it is under way at a time."""
+def split_batch(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
+    """Split indices into parts that may be in flight together."""
     parts: list[list[int]] = []
     size = 0
     for index in indices:
         length = len(messages[index].payload)
-        if not parts or size + length > MOST_BYTES or len(parts[-1]) >= MOST_AT_ONCE:
+        if not parts or size + length > MAX_BYTES_IN_FLIGHT or len(parts[-1]) >= MAX_REQUESTS_IN_FLIGHT:
             parts.append([])
             size = 0
         parts[-1].append(index)
@@ -157,44 +174,45 @@ def portions(messages: Sequence[Request], indices: Sequence[int]) -> list[list[i
 
 
 def largest_first(messages: Sequence[Request]) -> Sequence[Request]:
-    """Put the largest message before the others, where it is large at all.
+    """Move the largest message to the front, if it is large.
 
-    A server does not tell clients that are connected of a smaller `max_payload`: it refuses what is larger, and closes
-    the connection. Of a batch that has such a message nothing is stored then.
+    A server does not announce a smaller `max_payload` to connected clients: it refuses a larger message and closes the
+    connection. If that message comes first, nothing of the batch is stored.
     """
     if len(messages) < 2:
         return messages
     largest = max(range(len(messages)), key=lambda index: len(messages[index].payload))
-    if len(messages[largest].payload) <= LARGE:
+    if len(messages[largest].payload) <= LARGE_PAYLOAD_BYTES:
         return messages
     return [messages[largest], *messages[:largest], *messages[largest + 1 :]]
 
 
-class Copies:
-    """What became of guarded requests that were sent together.
+class GuardedResends:
+    """State of guarded requests: a guard prevents a second execution, so they may be sent again.
 
     Args:
-        patience: Seconds after the first of a request in which copies of it are sent.
-        limit: When to send no more of them, by the loop's clock; given where some are copies themselves.
+        window: Seconds after the first copy of a request in which further copies are sent.
+        limit: The time after which no more copies are sent, by the loop's clock; given if some requests are copies
+            themselves.
 
     Attributes:
-        since: When the first one of a request was sent, by the loop's clock, for each that may have been done by a
-            copy that is not the one that was answered.
+        since: For each request that may have been done by an unanswered copy, the time of its first copy, by the loop's
+            clock.
     """
 
-    __slots__ = ("_limit", "patience", "since")
+    __slots__ = ("_limit", "since", "window")
 
-    def __init__(self, patience: float, limit: float = inf) -> None:
-        self.patience = patience
+    def __init__(self, window: float, limit: float = inf) -> None:
+        self.window = window
         self._limit = limit
         self.since: dict[int, float] = {}
 
     @property
     def until(self) -> float:
-        """When to send no more copies."""
-        return min(self._limit, min(self.since.values(), default=inf) + self.patience)
+        """The time after which no more copies are sent."""
+        return min(self._limit, min(self.since.values(), default=inf) + self.window)
 
     @property
-    def doubtful(self) -> bool:
-        """Whether some may have been done by a copy that was not answered."""
+    def in_doubt(self) -> bool:
+        """Whether a request may have been done by a copy that was not answered."""
         return self.until < inf

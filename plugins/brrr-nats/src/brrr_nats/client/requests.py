@@ -1,4 +1,4 @@
-"""Asks the servers: many requests at a time, on one connection, which is made anew whenever it is lost."""
+"""The request client: sends many requests at a time on one connection, which it replaces when it is lost."""
 
 import asyncio
 import json
@@ -7,240 +7,255 @@ from math import inf
 from typing import Any, Final
 
 from brrr_core.errors import BackendError, BrrrError
-from brrr_nats.client.connector import FIRST_PAUSE, Line
-from brrr_nats.client.errors import FAILURES, ApiError, Lost, api_error, closed, is_passing, translated
+from brrr_nats.client.connector import FIRST_PAUSE_SECONDS, Connector
+from brrr_nats.client.errors import (
+    FAILURES,
+    ApiError,
+    NoReplyError,
+    api_error,
+    closed_error,
+    is_transient,
+    to_brrr_error,
+)
 from brrr_nats.client.protocol import Reply, Request
-from brrr_nats.client.request_batch import LARGE, Batch, Copies, largest_first, portions
+from brrr_nats.client.request_batch import LARGE_PAYLOAD_BYTES, GuardedResends, RequestBatch, largest_first, split_batch
 from brrr_nats.location import Location
 from brrr_nats.options import NatsOptions
 
-__all__ = ["Link"]
+__all__ = ["RequestClient"]
 
-SHORTEST: Final = 0.1
-"""Seconds that the last copy of a request is waited for at least."""
+MIN_RESEND_TIMEOUT_SECONDS: Final = 0.1
+"""Seconds that the last copy of a request waits for a reply, at least."""
 
 
-class Link:
-    """What the roles ask.
+class RequestClient:
+    """The client that the queue, the store and the cache share.
 
     Args:
-        location: The servers to ask first.
-        options: How to log in, and how long to wait.
+        location: The servers to try first.
+        options: Logins and timeouts.
     """
 
     def __init__(self, location: Location, options: NatsOptions) -> None:
-        self.line = Line(location, options)
-        self.where = self.line.where
+        self.connector = Connector(location, options)
+        self.servers = self.connector.servers
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._prefix = f"$JS.{options.domain}.API." if options.domain else "$JS.API."
 
     @property
     def max_payload(self) -> int:
-        """The largest message that the server takes, headers included, in bytes."""
-        return self.line.max_payload
+        """Largest message that the server accepts, headers included, in bytes."""
+        return self.connector.max_payload
 
     async def connect(self) -> None:
-        """Make the first connection. Raises `BackendError`."""
-        await self.line.connect()
+        """Open the first connection. Raises `BackendError`."""
+        await self.connector.connect()
 
     async def close(self) -> None:
-        """Close the connection. Whatever waits for an answer raises `BackendClosedError`."""
-        await self.line.close()
+        """Close the connection. Waiting requests raise `BackendClosedError`."""
+        await self.connector.close()
 
     async def pause(self, seconds: float) -> float:
-        """Wait before another try. How long to wait the next time. Raises `BackendClosedError`."""
-        return await self.line.pause(seconds)
+        """Wait before another attempt. Return the next pause. Raises `BackendClosedError`."""
+        return await self.connector.pause(seconds)
 
     async def request_many(
         self,
         messages: Sequence[Request],
         *,
-        repeat: bool = False,
-        again: bool | None = None,
-        copies: Copies | None = None,
+        idempotent: bool = False,
+        resend: bool | None = None,
+        resends: GuardedResends | None = None,
     ) -> list[Reply]:
-        """Send requests, all together, and give their replies in that order.
+        """Send requests together, and return their replies in the same order.
 
-        What nobody took (no connection, no leader, too much under way) is sent again, for `retry_for`. A reply can be
-        an error of JetStream's all the same: `failures.api_error` reads it.
+        Requests that no server accepted (no connection, no leader, too many in flight) are sent again for `retry_for`.
+        A reply can be an error of JetStream: `api_error` reads it.
 
         Args:
-            messages: What to send. Their subjects are made of tokens.
-            repeat: Whether requests may be done twice: those whose answers were lost are then sent again too.
-            again: Whether those that are not answered soon are sent again on the same connection; as `repeat` says
-                unless given.
-            copies: Given for requests that a guard keeps from being done twice: those that are not answered soon are
-                sent again, as those whose answers were lost are, while it says so; it is told of which.
+            messages: The requests. Their subjects consist of tokens.
+            idempotent: Whether requests may be done twice. If so, they are also sent again after their replies are
+                lost.
+            resend: Whether unanswered requests are sent again on the same connection; `idempotent` by default.
+            resends: Given for requests that a guard keeps from being done twice. They are sent again within its window,
+                and it records the ones in doubt.
 
         Raises:
-            BackendUnavailableError: An answer was lost, or there was no connection for `retry_for`.
-            BackendError: A message is larger than the servers take, or a subject is not permitted.
+            BackendUnavailableError: A reply was lost, or there was no connection for `retry_for`.
+            BackendError: A message is too large for the servers, or a subject is not permitted.
             BackendClosedError: The backend was closed.
         """
         replies: list[Reply | None] = [None] * len(messages)
         left = list(range(len(messages)))
-        deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE
-        again = (repeat or copies is not None) if again is None else again
+        deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE_SECONDS
+        resend = (idempotent or resends is not None) if resend is None else resend
         while left:
-            if copies is not None:
-                deadline = min(deadline, copies.until)
+            if resends is not None:
+                deadline = min(deadline, resends.until)
             try:
-                self._check_sizes(messages, copies)  # each time: another server may take less
-                left, error = await self._round(messages, left, replies, deadline, copies, repeat=repeat, again=again)
+                self._check_sizes(messages, resends)  # in each round: the next server may accept less
+                left, error = await self._send_round(
+                    messages, left, replies, deadline, resends, idempotent=idempotent, resend=resend
+                )
             except FAILURES as failed:
-                told = _of_copies(failed, copies)
-                raise translated(told, self.where) from told
+                failure = _doubt(failed, resends)
+                raise to_brrr_error(failure, self.servers) from failure
             if error is not None:
-                if self._loop.time() + pause > (deadline if copies is None else min(deadline, copies.until)):
+                if self._loop.time() + pause > (deadline if resends is None else min(deadline, resends.until)):
                     if any(replies[index] is None for index in left):
-                        error = _of_copies(error, copies)
-                        raise translated(error, self.where) from error
+                        error = _doubt(error, resends)
+                        raise to_brrr_error(error, self.servers) from error
                     break
                 pause = await self.pause(pause)
         return [reply for reply in replies if reply is not None]
 
-    async def ask(self, subject: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask JetStream's API something that may be done twice, and give the JSON of its answer.
+    async def call_api(self, subject: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Call JetStream's API with a request that may be done twice, and return the JSON of the reply.
 
         Args:
-            subject: Without the API's prefix, as `STREAM.INFO.name`.
-            body: What goes with it.
+            subject: The subject without the API's prefix, such as `STREAM.INFO.name`.
+            body: The body, as JSON.
 
         Raises:
-            ApiError: It answers with an error.
-            BackendUnavailableError: It does not answer.
+            ApiError: The reply is an error.
+            BackendUnavailableError: No reply came.
         """
         payload = b"" if body is None else json.dumps(body).encode()
-        (reply,) = await self.request_many([Request(self.api(subject), payload)], repeat=True)
+        (reply,) = await self.request_many([Request(self.api_subject(subject), payload)], idempotent=True)
         error = api_error(reply.payload)
         if error is not None:
             raise error
         return json.loads(reply.payload)
 
-    def api(self, subject: str) -> str:
-        """A subject of JetStream's API, in the domain that the options name."""
+    def api_subject(self, subject: str) -> str:
+        """Return a subject of JetStream's API, in the configured domain."""
         return self._prefix + subject
 
-    async def ready(self) -> None:
+    async def wait_connected(self) -> None:
         """Wait for a connection.
 
         Raises:
-            BackendUnavailableError: There is none for `retry_for`.
+            BackendUnavailableError: There was no connection for `retry_for`.
             BackendClosedError: The backend was closed.
         """
         try:
-            await self.line.connection(self._loop.time() + self._options.retry_for)
-        except Lost as error:
-            raise translated(error, self.where) from error
+            await self.connector.connection(self._loop.time() + self._options.retry_for)
+        except NoReplyError as error:
+            raise to_brrr_error(error, self.servers) from error
 
-    async def store(self, messages: Sequence[Request]) -> None:
-        """Have streams store messages, again where the answer was lost.
+    async def publish(self, messages: Sequence[Request]) -> None:
+        """Publish messages to streams, and wait for the acknowledgements. Messages without a reply are sent again.
 
         Raises:
-            BackendUnavailableError: They were not stored, or not all; nobody answers, or there is no room.
-            BackendError: They are refused.
+            BackendUnavailableError: Not all messages were stored: no server replies, or storage is full.
+            BackendError: The servers refuse them.
         """
-        for reply in await self.request_many(largest_first(messages), repeat=True):
+        for reply in await self.request_many(largest_first(messages), idempotent=True):
             error = api_error(reply.payload)
             if error is not None:
-                raise self.translated(error) from error
+                raise self.to_brrr_error(error) from error
 
-    def post(self, message: Request) -> None:
-        """Send a message that has no answer, if there is a connection."""
-        if self.line.current is not None:
-            self.line.current.post(message)
+    def send_only(self, message: Request) -> None:
+        """Send a message that has no reply, if there is a connection."""
+        if self.connector.current is not None:
+            self.connector.current.send_only(message)
 
     def check_open(self) -> None:
-        """Raise `BackendClosedError` once the backend was closed."""
-        if self.line.is_closed:
-            raise closed()
+        """Raise `BackendClosedError` if the backend was closed."""
+        if self.connector.is_closed:
+            raise closed_error()
 
-    async def hush(self) -> None:
-        """Have the server send no messages any more, and take those that it has sent."""
-        if self.line.current is not None:
-            await self.line.current.hush()
+    async def unsubscribe_all(self) -> None:
+        """End the subscriptions of pulls, and receive the messages that the server sent before."""
+        if self.connector.current is not None:
+            await self.connector.current.unsubscribe_all()
 
-    def translated(self, error: Exception) -> BrrrError:
-        """The error for the user."""
-        return translated(error, self.where)
+    def to_brrr_error(self, error: Exception) -> BrrrError:
+        """Return the error for the user."""
+        return to_brrr_error(error, self.servers)
 
-    async def _round(
+    async def _send_round(
         self,
         messages: Sequence[Request],
         left: list[int],
         replies: list[Reply | None],
         deadline: float,
-        copies: Copies | None,
+        resends: GuardedResends | None,
         *,
-        repeat: bool,
-        again: bool,
+        idempotent: bool,
+        resend: bool,
     ) -> tuple[list[int], Exception | None]:
-        """Send what is left once. What is to be sent again, and why. Raises what sending again does not mend."""
-        left_over: list[int] = []
-        why: Exception | None = None
-        for part in portions(messages, left):
-            connection = await self.line.connection(deadline)
+        """Send the remaining requests once. Return those to send again, and why; raise permanent failures."""
+        remaining: list[int] = []
+        cause: Exception | None = None
+        for part in split_batch(messages, left):
+            connection = await self.connector.connection(deadline)
             begun = self._loop.time()
             timeout: float = self._options.timeout
             until = inf
-            if copies is not None:
-                until = min(begun + copies.patience, copies.until)
-                timeout = max(SHORTEST, min(timeout, deadline - begun)) if copies.doubtful else timeout
+            if resends is not None:
+                until = min(begun + resends.window, resends.until)
+                timeout = (
+                    max(MIN_RESEND_TIMEOUT_SECONDS, min(timeout, deadline - begun)) if resends.in_doubt else timeout
+                )
             requests = [messages[index] for index in part]
-            batch = Batch(connection, requests, timeout, again=again, until=until)
+            batch = RequestBatch(connection, requests, timeout, resend=resend, until=until)
             try:
                 await batch.wait()
             except BaseException:
                 batch.forget()
                 raise
-            if copies is not None and (batch.repeated or batch.failures):
+            if resends is not None and (batch.resent or batch.failures):
                 for place, index in enumerate(part):
-                    if place in batch.repeated or _may_be_done(batch.failures.get(place)):
-                        copies.since.setdefault(index, begun)
+                    if place in batch.resent or _may_be_done(batch.failures.get(place)):
+                        resends.since.setdefault(index, begun)
             for place, index in enumerate(part):
                 reply = batch.replies[place]
                 if reply is not None:
                     replies[index] = reply
-                    refused = _refused_for_now(reply)
+                    refused = _transient_refusal(reply)
                     if refused is not None:
-                        left_over.append(index)
-                        why = refused
+                        remaining.append(index)
+                        cause = refused
                     continue
                 failure = batch.failures[place]
-                again_now = repeat or (copies is not None and self._loop.time() < copies.until)
-                if not (is_passing(failure) or (again_now and isinstance(failure, Lost))) or self.line.is_closed:
+                may_resend = idempotent or (resends is not None and self._loop.time() < resends.until)
+                if (
+                    not (is_transient(failure) or (may_resend and isinstance(failure, NoReplyError)))
+                    or self.connector.is_closed
+                ):
                     raise failure
-                left_over.append(index)
-                why = failure
-        return left_over, why
+                remaining.append(index)
+                cause = failure
+        return remaining, cause
 
-    def _check_sizes(self, messages: Sequence[Request], copies: Copies | None) -> None:
+    def _check_sizes(self, messages: Sequence[Request], resends: GuardedResends | None) -> None:
         most = self.max_payload
-        surely = most - LARGE
+        surely = most - LARGE_PAYLOAD_BYTES
         for message in messages:
             if len(message.payload) > surely and message.size > most > 0:
                 error = BackendError(
-                    f"a message of {message.size} bytes is over the {most} that nats at {self.where} takes",
-                    remedy="Raise the servers' max_payload, or make it smaller; it was not sent.",
+                    f"a message of {message.size} bytes is over the {most} bytes that nats at {self.servers} takes",
+                    remedy="It was not sent. Make it smaller, or raise the servers' max_payload.",
                 )
-                raise Lost(error, sent=True) if copies is not None and copies.doubtful else error
+                raise NoReplyError(error, sent=True) if resends is not None and resends.in_doubt else error
 
 
 def _may_be_done(failure: Exception | None) -> bool:
-    return isinstance(failure, Lost) and failure.sent
+    return isinstance(failure, NoReplyError) and failure.sent
 
 
-def _of_copies(failure: Exception, copies: Copies | None) -> Exception:
-    """A failure that the last copy of a request had, where an earlier one may have been done."""
-    if copies is None or not copies.doubtful or isinstance(failure, BrrrError) or _may_be_done(failure):
+def _doubt(failure: Exception, resends: GuardedResends | None) -> Exception:
+    """Return the failure of a copy; as a lost reply if an earlier copy may have been done."""
+    if resends is None or not resends.in_doubt or isinstance(failure, BrrrError) or _may_be_done(failure):
         return failure
-    return Lost(failure, sent=True)
+    return NoReplyError(failure, sent=True)
 
 
-def _refused_for_now(reply: Reply) -> ApiError | None:
-    """The error of a request that was not done, and may be done a little later."""
-    if reply.lines or not reply.payload.startswith(b"{"):
+def _transient_refusal(reply: Reply) -> ApiError | None:
+    """Return the error of a request that was not done, but may succeed a little later."""
+    if reply.raw_headers or not reply.payload.startswith(b"{"):
         return None
     error = api_error(reply.payload)
-    return error if error is not None and is_passing(error) else None
+    return error if error is not None and is_transient(error) else None

@@ -1,4 +1,4 @@
-"""Streams: looked for, made where they are missing, and refused where they would lose what they are given."""
+"""Streams: found, created if missing, and refused if their configuration could lose data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,31 +6,31 @@ from typing import Any, Final
 
 from brrr_core.errors import BackendError
 from brrr_nats.client.errors import STREAM_NOT_FOUND, ApiError, DeniedError
-from brrr_nats.client.requests import Link
+from brrr_nats.client.requests import RequestClient
 
-__all__ = ["DUPLICATES", "SECOND", "Wanted", "ensure_stream", "find_stream"]
+__all__ = ["DUPLICATE_WINDOW_NS", "NS_PER_SECOND", "StreamSpec", "ensure_stream", "find_stream"]
 
-SECOND: Final = 1_000_000_000
-"""JetStream's configurations have nanoseconds."""
+NS_PER_SECOND: Final = 1_000_000_000
+"""JetStream's configurations count nanoseconds."""
 
-DUPLICATES: Final = 120 * SECOND
-"""For how long a stream knows the id of a message again, unless it keeps messages for less."""
+DUPLICATE_WINDOW_NS: Final = 120 * NS_PER_SECOND
+"""Time for which a stream recognises a message id, unless it keeps messages for less."""
 
 NAME_IN_USE: Final = 10058
 TOO_MANY_CONSUMERS: Final = 10026
 MAX_CONSUMERS: Final = "max_consumers"
-PERMANENT: Final = ("retention", "storage", "allow_msg_counter")
-"""What no server changes on a stream that exists."""
+UNCHANGEABLE: Final = ("retention", "storage", "allow_msg_counter")
+"""Settings that a server does not change on an existing stream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A stream as it has to be.
+class StreamSpec:
+    """The required configuration of a stream.
 
     Attributes:
-        config: Its configuration, by JetStream's names; `name` and `subjects` among them. What it does not name is left
-            to the server, and to whoever has made the stream; so is `max_consumers` of one that exists.
-        unbounded: Whether nothing may be thrown away by age, number or size.
+        config: The settings, by JetStream's names, with `name` and `subjects`. The server, or the operator who made the
+            stream, chooses all others, and also `max_consumers` of an existing stream.
+        unbounded: Whether nothing may be discarded by age, number or size.
     """
 
     config: Mapping[str, Any]
@@ -42,110 +42,110 @@ class Wanted:
         return str(self.config["name"])
 
 
-async def find_stream(link: Link, name: str) -> Mapping[str, Any] | None:
-    """The configuration of a stream, None where there is none.
+async def find_stream(client: RequestClient, name: str) -> Mapping[str, Any] | None:
+    """Return the configuration of a stream, or None if it does not exist.
 
     Raises:
-        BackendError: JetStream refuses to tell.
-        BackendUnavailableError: It does not answer.
+        BackendError: JetStream refuses the request.
+        BackendUnavailableError: JetStream does not reply.
     """
     try:
-        found: Mapping[str, Any] = (await link.ask(f"STREAM.INFO.{name}"))["config"]
+        found: Mapping[str, Any] = (await client.call_api(f"STREAM.INFO.{name}"))["config"]
     except ApiError as error:
         if error.code != STREAM_NOT_FOUND:
-            raise link.translated(error) from error
+            raise client.to_brrr_error(error) from error
         return None
     return found
 
 
 async def ensure_stream(
-    link: Link, wanted: Wanted, config: Mapping[str, Any] | None, *, change: bool = False
+    client: RequestClient, spec: StreamSpec, config: Mapping[str, Any] | None, *, change: bool = False
 ) -> list[str]:
-    """See that a stream is there, and is as it has to be; make it where it is missing.
+    """Check a stream against its specification; create it if it is missing.
 
     Args:
-        link: To ask.
-        wanted: What has to be.
-        config: What `find_stream` has found.
-        change: Whether to change what can be changed without a loss, as `setup` does.
+        client: The client.
+        spec: The required configuration.
+        config: The result of `find_stream`.
+        change: Whether to change settings that can be changed without a loss, as `setup` does.
 
     Returns:
-        What was done, a line each.
+        The changes, one line each.
 
     Raises:
-        BackendError: It cannot be made or changed, or is made for something else.
-        BackendUnavailableError: JetStream does not answer.
+        BackendError: The stream cannot be created or changed, or has another purpose.
+        BackendUnavailableError: JetStream does not reply.
     """
-    name = wanted.name
+    name = spec.name
     if config is None:
-        return await _create(link, wanted)
-    _refuse_others(link, wanted, config)
-    different = _differences(wanted, config)
-    if not different:
+        return await _create(client, spec)
+    _refuse_unfit(client, spec, config)
+    differences = _differences(spec, config)
+    if not differences:
         return []
     if not change:
         raise BackendError(
-            f"the stream {name} of nats at {link.where} has {_shown(different, config)}",
-            remedy=f"It needs {_shown(different, wanted.config)}: run brrr setup with this URL.",
+            f"the stream {name} of nats at {client.servers} has {_shown(differences, config)}",
+            remedy=f"It needs {_shown(differences, spec.config)}: run brrr setup with this URL.",
         )
     try:
-        await link.ask(f"STREAM.UPDATE.{name}", {**config, **different})
+        await client.call_api(f"STREAM.UPDATE.{name}", {**config, **differences})
     except ApiError as error:
-        raise link.translated(error) from error
-    return [f"changed the stream {name}: {_shown(different, different)}"]
+        raise client.to_brrr_error(error) from error
+    return [f"changed the stream {name}: {_shown(differences, differences)}"]
 
 
-async def _create(link: Link, wanted: Wanted) -> list[str]:
+async def _create(client: RequestClient, spec: StreamSpec) -> list[str]:
     try:
-        await link.ask(f"STREAM.CREATE.{wanted.name}", wanted.config)
+        await client.call_api(f"STREAM.CREATE.{spec.name}", spec.config)
     except ApiError as error:
-        if error.code == TOO_MANY_CONSUMERS and MAX_CONSUMERS in wanted.config:  # the account allows fewer
-            fewer = {name: value for name, value in wanted.config.items() if name != MAX_CONSUMERS}
-            return await _create(link, Wanted(fewer, wanted.unbounded))
-        if error.code == NAME_IN_USE:  # somebody was quicker, with a configuration of their own
-            return await ensure_stream(link, wanted, await find_stream(link, wanted.name))
-        raise link.translated(error) from error
+        if error.code == TOO_MANY_CONSUMERS and MAX_CONSUMERS in spec.config:  # the account's limit is lower
+            fewer = {name: value for name, value in spec.config.items() if name != MAX_CONSUMERS}
+            return await _create(client, StreamSpec(fewer, spec.unbounded))
+        if error.code == NAME_IN_USE:  # another client has just created it, perhaps differently
+            return await ensure_stream(client, spec, await find_stream(client, spec.name))
+        raise client.to_brrr_error(error) from error
     except BackendError as error:
         if isinstance(error.__cause__, DeniedError):
             raise BackendError(
-                f"nats at {link.where} has no stream {wanted.name}, and does not permit that this user makes it",
-                remedy="Run brrr setup with this URL, as a user who may.",
+                f"nats at {client.servers} has no stream {spec.name}, and does not permit this user to create it",
+                remedy="Run brrr setup with this URL as a user with that permission.",
             ) from error
         raise
-    return [f"made the stream {wanted.name}, kept on {wanted.config.get('num_replicas', 1)} server(s)"]
+    return [f"made the stream {spec.name}, kept on {spec.config.get('num_replicas', 1)} server(s)"]
 
 
-def _refuse_others(link: Link, wanted: Wanted, config: Mapping[str, Any]) -> None:
-    """Refuse what cannot be mended by a change that loses nothing."""
-    wrong = [name for name in PERMANENT if name in wanted.config and config.get(name, False) != wanted.config[name]]
-    if wanted.unbounded:
+def _refuse_unfit(client: RequestClient, spec: StreamSpec, config: Mapping[str, Any]) -> None:
+    """Refuse a stream that cannot be corrected without a loss."""
+    wrong = [name for name in UNCHANGEABLE if name in spec.config and config.get(name, False) != spec.config[name]]
+    if spec.unbounded:
         wrong += [name for name in ("max_age", "max_msgs_per_subject") if config.get(name, 0) > 0]
-        # With `discard: new` a limit refuses what is new, and says so; with `old` it throws away what was accepted.
+        # With `discard: new`, a full stream refuses new messages; with `old`, it discards stored ones.
         if config.get("discard") == "old":
             wrong += [name for name in ("max_msgs", "max_bytes") if config.get(name, -1) > 0]
     if wrong:
         raise BackendError(
-            f"the stream {wanted.name} of nats at {link.where} is not made for this: it has {_shown(wrong, config)}",
-            remedy="Give another name in the URL, or move what it holds and have brrr setup make it.",
+            f"the stream {spec.name} of nats at {client.servers} is unsuitable: it has {_shown(wrong, config)}",
+            remedy="Give another name in the URL, or move its messages, delete it and run brrr setup.",
         )
 
 
-def _differences(wanted: Wanted, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to be changed: subjects that are missing, features that are off, replicas that are too few."""
-    different: dict[str, Any] = {}
-    for name, value in wanted.config.items():
-        if name in {"name", "discard", MAX_CONSUMERS, *PERMANENT}:
+def _differences(spec: StreamSpec, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings to change: missing subjects, disabled features, too few replicas."""
+    differences: dict[str, Any] = {}
+    for name, value in spec.config.items():
+        if name in {"name", "discard", MAX_CONSUMERS, *UNCHANGEABLE}:
             continue
         present = config.get(name)
         if name == "subjects":
             if set(value) - set(present or ()):
-                different[name] = sorted({*value, *(present or ())})
+                differences[name] = sorted({*value, *(present or ())})
         elif name == "num_replicas":
             if (present or 1) < value:
-                different[name] = value
+                differences[name] = value
         elif present != value and (value or present):
-            different[name] = value
-    return different
+            differences[name] = value
+    return differences
 
 
 def _shown(names: Any, config: Mapping[str, Any]) -> str:

@@ -1,17 +1,17 @@
-"""Settling: deliveries are acknowledged, given back or extended, each by its own receipt, while that is good."""
+"""Settling of deliveries: acknowledge, release or extend each one by its receipt, while the receipt is valid."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from brrr_core.backend import Delivery
-from brrr_nats.client.connector import FIRST_PAUSE
-from brrr_nats.client.errors import ApiError, Lost, NoResponders, is_passing
+from brrr_nats.client.connector import FIRST_PAUSE_SECONDS
+from brrr_nats.client.errors import ApiError, NoReplyError, NoRespondersError, is_transient
 from brrr_nats.client.protocol import Request
-from brrr_nats.client.request_batch import MOST_AT_ONCE, Batch
-from brrr_nats.client.requests import Link
+from brrr_nats.client.request_batch import MAX_REQUESTS_IN_FLIGHT, RequestBatch
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.options import NatsOptions
-from brrr_nats.queue.leases import HELD, Receipt, State
+from brrr_nats.queue.leases import USABLE_LEASE_FRACTION, Receipt, ReceiptState
 
 __all__ = ["ACK", "EXTEND", "RELEASE", "Settler"]
 
@@ -19,124 +19,127 @@ ACK: Final = b"+ACK"
 EXTEND: Final = b"+WPI"
 RELEASE: Final = b"-NAK"
 
-FIRST_ANSWER: Final = 1.0
-"""Seconds to wait for the first answer to what may be repeated, twice as many each time: a server that was killed does
-not answer for what it had not yet noted that it had delivered."""
+FIRST_TIMEOUT_SECONDS: Final = 1.0
+"""Seconds to wait for the first reply to a repeatable settling; doubled each time. A server that was killed does not
+reply for a message whose delivery it had not recorded."""
 
-EACH: Final = 0.01
-"""Seconds more for each of them: a server may write each to its disk."""
+TIMEOUT_PER_MESSAGE_SECONDS: Final = 0.01
+"""Additional seconds for each message, as a server may write each to its disk."""
 
 
 class Settler:
-    """Settles deliveries of one backend.
+    """The settling of one backend's deliveries.
 
-    What is under way when its caller is cancelled goes on, and the receipts learn what became of it: whoever settles
-    them again waits for that first.
+    Settling goes on when its caller is cancelled, and updates the receipts. A later settling of the same receipts waits
+    for it first.
 
     Args:
-        link: Asks the servers.
-        options: The lease, and how long to try.
+        client: The client.
+        options: The lease and `retry_for`.
     """
 
-    def __init__(self, link: Link, options: NatsOptions) -> None:
-        self._link = link
+    def __init__(self, client: RequestClient, options: NatsOptions) -> None:
+        self._client = client
         self._options = options
         self._loop = asyncio.get_running_loop()
 
-    async def holds(self, delivery: Delivery) -> Receipt | None:
-        """The receipt of a delivery, if it is good."""
-        held = await self._good(_receipts_of([delivery]))
-        return held[0] if held else None
+    async def valid_receipt(self, delivery: Delivery) -> Receipt | None:
+        """Return the receipt of a delivery, or None if it is stale."""
+        valid = await self._valid_receipts(_receipts_of([delivery]))
+        return valid[0] if valid else None
 
     async def settle(self, deliveries: Sequence[Delivery], payload: bytes) -> None:
-        """Tell the servers what becomes of deliveries, and have it confirmed.
+        """Settle deliveries, and wait for the server's confirmation.
 
-        Acknowledgements and extensions whose answers were lost are repeated, for `retry_for`, while the receipts are
-        good. A release is not: somebody else may have the message by now. If it was lost too, the lease runs out.
+        An acknowledgement or extension whose reply is lost is repeated for `retry_for`, while the receipts are valid. A
+        release is not repeated, since another receiver may hold the message by now. If the release itself was lost, the
+        lease expires.
 
         Raises:
-            BackendUnavailableError: An answer was lost, or nobody answers; some may be settled.
-            BackendError: The servers refuse.
+            BackendUnavailableError: A reply was lost, or no server replies; some deliveries may be settled.
+            BackendError: The servers refuse the operation.
             BackendClosedError: The backend was closed.
         """
-        self._link.check_open()
+        self._client.check_open()
         receipts = _receipts_of(deliveries)
-        for at in range(0, len(receipts), MOST_AT_ONCE):
-            await self._settle(receipts[at : at + MOST_AT_ONCE], payload)
+        for at in range(0, len(receipts), MAX_REQUESTS_IN_FLIGHT):
+            await self._settle(receipts[at : at + MAX_REQUESTS_IN_FLIGHT], payload)
 
     async def _settle(self, receipts: list[Receipt], payload: bytes) -> None:
         error: Exception | None = None
-        give_up, pause = 0.0, FIRST_PAUSE
-        patience: float = self._options.timeout
+        give_up, pause = 0.0, FIRST_PAUSE_SECONDS
+        timeout: float = self._options.timeout
         if not payload.startswith(RELEASE):
-            patience = min(patience, FIRST_ANSWER + len(receipts) * EACH)
+            timeout = min(timeout, FIRST_TIMEOUT_SECONDS + len(receipts) * TIMEOUT_PER_MESSAGE_SECONDS)
         while True:
-            held = await self._good(receipts)
-            if error is not None and receipts and (len(held) < len(receipts) or self._loop.time() > give_up):
-                raise self._link.translated(error) from error
-            if not held:
+            valid = await self._valid_receipts(receipts)
+            if error is not None and receipts and (len(valid) < len(receipts) or self._loop.time() > give_up):
+                raise self._client.to_brrr_error(error) from error
+            if not valid:
                 return
             sent = self._loop.time()
-            connection = self._link.line.current
+            connection = self._client.connector.current
             if connection is None:
-                await self._link.ready()
+                await self._client.wait_connected()
                 continue
-            batch = Batch(connection, [Request(receipt.reply_to, payload) for receipt in held], patience)
-            self._follow(batch, held, payload, sent)
+            batch = RequestBatch(connection, [Request(receipt.reply_to, payload) for receipt in valid], timeout)
+            self._track(batch, valid, payload, sent)
             await batch.wait()
             if not batch.failures:
                 return
-            self._link.check_open()
+            self._client.check_open()
             if error is None:
                 give_up = sent + self._options.retry_for
-            receipts = [held[place] for place in batch.failures]
-            error = _worst(batch.failures.values())
-            if not _passes(error):
-                raise self._link.translated(error) from error
-            if isinstance(error, NoResponders) or (isinstance(error, Lost) and isinstance(error.cause, TimeoutError)):
+            receipts = [valid[place] for place in batch.failures]
+            error = _most_serious(batch.failures.values())
+            if not _is_retryable(error):
+                raise self._client.to_brrr_error(error) from error
+            if isinstance(error, NoRespondersError) or (
+                isinstance(error, NoReplyError) and isinstance(error.cause, TimeoutError)
+            ):
                 receipts = await self._still_leased(receipts)
-            pause = await self._link.pause(pause)
-            patience = min(2 * patience, self._options.timeout)
+            pause = await self._client.pause(pause)
+            timeout = min(2 * timeout, self._options.timeout)
 
-    def give_back(self, delivery: Delivery) -> None:
-        """Give a message back that nobody has seen, without waiting. If that is lost, its lease runs out."""
+    def release_unseen(self, delivery: Delivery) -> None:
+        """Release a message that no caller has seen, without waiting. If the release is lost, the lease expires."""
         receipt = delivery.receipt
-        if isinstance(receipt, Receipt) and receipt.holds(self._loop.time()):
-            receipt.state = State.SETTLED
-            self._link.post(Request(receipt.reply_to, RELEASE))
+        if isinstance(receipt, Receipt) and receipt.is_valid(self._loop.time()):
+            receipt.state = ReceiptState.SETTLED
+            self._client.send_only(Request(receipt.reply_to, RELEASE))
 
-    def _follow(self, batch: Batch, receipts: list[Receipt], payload: bytes, sent: float) -> None:
-        """Have the receipts learn what becomes of them, also if nobody waits for it."""
+    def _track(self, batch: RequestBatch, receipts: list[Receipt], payload: bytes, sent: float) -> None:
+        """Update the receipts when the batch is done, even if no caller waits for it."""
         for receipt in receipts:
-            receipt.under_way = batch
+            receipt.settling = batch
 
         def learn(_: object) -> None:
             for place, receipt in enumerate(receipts):
-                receipt.under_way = None
+                receipt.settling = None
                 failure = batch.failures.get(place)
                 if failure is None:
                     if payload == EXTEND:
-                        receipt.until = max(receipt.until, sent + HELD * self._options.lease)
+                        receipt.until = max(receipt.until, sent + USABLE_LEASE_FRACTION * self._options.lease)
                     else:
-                        receipt.state = State.SETTLED
-                elif payload.startswith(RELEASE) and isinstance(failure, Lost):
-                    receipt.state = State.SETTLED
+                        receipt.state = ReceiptState.SETTLED
+                elif payload.startswith(RELEASE) and isinstance(failure, NoReplyError):
+                    receipt.state = ReceiptState.SETTLED
 
         batch.done.add_done_callback(learn)
 
     async def _still_leased(self, receipts: list[Receipt]) -> list[Receipt]:
-        """What is left of receipts that nobody answers for: without those whose leases the servers do not have.
+        """Return the unanswered receipts whose leases the servers still have.
 
-        They are gone with a consumer that was deleted, and with a server that was killed before it had noted the
-        delivery: it does not answer for such a message, and delivers it as if it never had.
+        A lease is lost with a deleted consumer, or with a server that was killed before it recorded the delivery. Such
+        a server does not reply for the message, and delivers it as if for the first time.
         """
         delivered: dict[str, int] = {}
         for consumer in {receipt.consumer for receipt in receipts}:
             try:
-                told = await self._link.ask(f"CONSUMER.INFO.{consumer}")
+                told = await self._client.call_api(f"CONSUMER.INFO.{consumer}")
             except ApiError as error:
                 if not error.missing:
-                    raise self._link.translated(error) from error
+                    raise self._client.to_brrr_error(error) from error
             else:
                 delivered[consumer] = told["delivered"]["stream_seq"]
         left: list[Receipt] = []
@@ -144,30 +147,30 @@ class Settler:
             if receipt.sequence <= delivered.get(receipt.consumer, 0):
                 left.append(receipt)
             else:
-                receipt.state = State.SETTLED
+                receipt.state = ReceiptState.SETTLED
         return left
 
-    async def _good(self, receipts: Sequence[Receipt]) -> list[Receipt]:
-        """The receipts that are good, after what is under way for them has ended."""
+    async def _valid_receipts(self, receipts: Sequence[Receipt]) -> list[Receipt]:
+        """Return the valid receipts, after waiting for settlings that are running."""
         for receipt in receipts:
-            while receipt.under_way is not None:
-                await receipt.under_way.wait()
+            while receipt.settling is not None:
+                await receipt.settling.wait()
                 await asyncio.sleep(0)
         now = self._loop.time()
-        return [receipt for receipt in receipts if receipt.under_way is None and receipt.holds(now)]
+        return [receipt for receipt in receipts if receipt.settling is None and receipt.is_valid(now)]
 
 
-def _worst(failures: Iterable[Exception]) -> Exception:
-    """The failure that counts: one that trying again does not mend, if there is any."""
-    return min(failures, key=_passes)
+def _most_serious(failures: Iterable[Exception]) -> Exception:
+    """Return a permanent failure if there is one, or else a retryable one."""
+    return min(failures, key=_is_retryable)
 
 
-def _passes(failure: Exception) -> bool:
-    return is_passing(failure) or isinstance(failure, Lost)
+def _is_retryable(failure: Exception) -> bool:
+    return is_transient(failure) or isinstance(failure, NoReplyError)
 
 
 def _receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:
-    """The receipts of deliveries, each once. One of another backend is as stale here as one that was settled."""
+    """Return the receipts of deliveries, each once. Receipts of other backends count as stale."""
     receipts: dict[Receipt, None] = {}
     for delivery in deliveries:
         if isinstance(delivery.receipt, Receipt):

@@ -1,4 +1,7 @@
-"""The dead letters of topics: buried, looked at, put back, dropped. Whatever is moved is added before it is removed."""
+"""Dead letters: messages in a stream of their own, with reason, time and attempt in their headers.
+
+A message is always added at its new place before it is removed from the old one.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -7,37 +10,44 @@ from urllib.parse import quote, unquote
 
 from brrr_core.backend import DeadLetter, Delivery
 from brrr_nats.client.errors import ApiError, api_error
-from brrr_nats.client.protocol import Reply, Request, told_message
-from brrr_nats.client.requests import Link
+from brrr_nats.client.protocol import Reply, Request, stored_message
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.queue.clock import read_time
 from brrr_nats.queue.layout import Layout, TopicNames
 from brrr_nats.queue.leases import Receipt
 
-__all__ = ["MESSAGE_ID", "Graveyard", "Kept", "kept_letter", "letter_request", "shortened"]
+__all__ = [
+    "MESSAGE_ID_HEADER",
+    "DeadLetters",
+    "StoredDeadLetter",
+    "dead_letter_request",
+    "parse_dead_letter",
+    "shorten_reason",
+]
 
-MOST_MOVED: Final = 100
+MAX_MOVED_AT_ONCE: Final = 100
 """Dead letters that are put back or deleted together."""
 
 DELETE_FAILED: Final = 10057
 NO_MESSAGE: Final = "no message found"
 
 
-CUT: Final = " … "
-ATTEMPT: Final = "Brrr-Attempt"
-REASON: Final = "Brrr-Reason"
-BURIED: Final = "Brrr-Buried-At"
-MESSAGE_ID: Final = "Nats-Msg-Id"
-PLAIN: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
-"""What stands for itself in a reason, beside letters, digits and `_.-~`."""
+ELLIPSIS: Final = " … "
+ATTEMPT_HEADER: Final = "Brrr-Attempt"
+REASON_HEADER: Final = "Brrr-Reason"
+BURIED_AT_HEADER: Final = "Brrr-Buried-At"
+MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
+UNQUOTED: Final = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
+"""Characters that stay as they are in a reason, beside letters, digits and `_.-~`."""
 
 
-class Kept(NamedTuple):
-    """A dead letter, and what names it.
+class StoredDeadLetter(NamedTuple):
+    """A dead letter with its place in the stream.
 
     Attributes:
-        letter: The letter.
+        letter: The dead letter.
         sequence: Its number in the stream.
-        name: What names it in this stream, and in any that is made under its name later.
+        name: A name that also differs from those in a later stream of the same name.
     """
 
     letter: DeadLetter
@@ -45,60 +55,63 @@ class Kept(NamedTuple):
     name: str
 
 
-class Graveyard:
+class DeadLetters:
     """The stream of dead letters.
 
     Args:
-        link: Asks the servers.
-        layout: Names streams and subjects.
+        client: The client.
+        layout: Names of streams and subjects.
     """
 
-    def __init__(self, link: Link, layout: Layout) -> None:
-        self._link = link
+    def __init__(self, client: RequestClient, layout: Layout) -> None:
+        self._client = client
         self._layout = layout
 
-    async def look(self, names: TopicNames, limit: int) -> list[DeadLetter]:
-        """The oldest letters. Raises `ApiError`."""
-        return [kept.letter async for kept in self._oldest(names, limit, 1)]
+    async def read(self, names: TopicNames, limit: int) -> list[DeadLetter]:
+        """Return the oldest dead letters. Raises `ApiError`."""
+        return [stored.letter async for stored in self._oldest(names, limit, 1)]
 
-    async def take(self, names: TopicNames, limit: int, *, again: bool) -> int:
-        """Delete the oldest letters, after they were put on their topic where `again` says so. How many it deleted.
+    async def remove(self, names: TopicNames, limit: int, *, put_back: bool) -> int:
+        """Delete the oldest dead letters; first put them on their topic if `put_back`. Return how many were deleted.
 
-        Whoever puts the same letters back at the same time, or again after a failure, within two minutes, puts no
-        second message: the server knows it by the letter's name. Raises `ApiError`.
+        The server recognises a dead letter by its name for two minutes. So concurrent or repeated calls within that
+        time put no second message. Raises `ApiError`.
         """
         done, begin = 0, 1
         while done < limit:
-            letters = [kept async for kept in self._oldest(names, min(MOST_MOVED, limit - done), begin)]
+            letters = [stored async for stored in self._oldest(names, min(MAX_MOVED_AT_ONCE, limit - done), begin)]
             if not letters:
                 break
-            if again:
-                await self._link.store(
-                    [Request(names.ready, kept.letter.body, {MESSAGE_ID: f"redriven.{kept.name}"}) for kept in letters]
+            if put_back:
+                await self._client.publish(
+                    [
+                        Request(names.ready, stored.letter.body, {MESSAGE_ID_HEADER: f"redriven.{stored.name}"})
+                        for stored in letters
+                    ]
                 )
             done += await self._delete(letters)
             begin = letters[-1].sequence + 1
         return done
 
-    async def _oldest(self, names: TopicNames, limit: int, begin: int) -> AsyncIterator[Kept]:
-        # One after the other: each answer says where the next one is. The leader answers, so that what was buried the
-        # moment before is there; several in one answer are given by any replica.
-        subject = self._link.api(f"STREAM.MSG.GET.{self._layout.dead_stream}")
+    async def _oldest(self, names: TopicNames, limit: int, begin: int) -> AsyncIterator[StoredDeadLetter]:
+        # One request per dead letter, since each reply gives the place of the next. This request goes to the leader,
+        # which knows the newest ones; a request for several goes to any replica.
+        subject = self._client.api_subject(f"STREAM.MSG.GET.{self._layout.dead_stream}")
         for _ in range(limit):
             request = Request(subject, b'{"seq":%d,"next_by_subj":"%b"}' % (begin, names.dead.encode()))
-            (reply,) = await self._link.request_many([request], repeat=True)
-            kept = kept_letter(names.topic, reply)
-            if kept is None:
+            (reply,) = await self._client.request_many([request], idempotent=True)
+            stored = parse_dead_letter(names.topic, reply)
+            if stored is None:
                 return
-            yield kept
-            begin = kept.sequence + 1
+            yield stored
+            begin = stored.sequence + 1
 
-    async def _delete(self, letters: list[Kept]) -> int:
-        """Delete letters. How many of them were there."""
-        subject = self._link.api(f"STREAM.MSG.DELETE.{self._layout.dead_stream}")
-        requests = [Request(subject, b'{"seq":%d,"no_erase":true}' % kept.sequence) for kept in letters]
+    async def _delete(self, letters: list[StoredDeadLetter]) -> int:
+        """Delete dead letters. Return how many of them existed."""
+        subject = self._client.api_subject(f"STREAM.MSG.DELETE.{self._layout.dead_stream}")
+        requests = [Request(subject, b'{"seq":%d,"no_erase":true}' % stored.sequence) for stored in letters]
         deleted = 0
-        for reply in await self._link.request_many(requests):
+        for reply in await self._client.request_many(requests):
             error = api_error(reply.payload)
             if error is None:
                 deleted += 1
@@ -108,58 +121,58 @@ class Graveyard:
 
 
 def _is_gone(error: ApiError) -> bool:
-    """Whether a letter cannot be deleted because somebody else has."""
+    """Whether the dead letter was deleted already."""
     return error.missing or NO_MESSAGE in error.text or (error.code == DELETE_FAILED and "not found" in error.text)
 
 
-def letter_request(names: TopicNames, delivery: Delivery, receipt: Receipt, now: float, *, reason: str) -> Request:
-    """What keeps a message as a dead letter. Once more within two minutes, and the server takes it for a duplicate.
+def dead_letter_request(names: TopicNames, delivery: Delivery, receipt: Receipt, now: float, *, reason: str) -> Request:
+    """Return the request that stores a message as a dead letter. The server recognises a repetition for two minutes.
 
     Args:
-        names: Of the topic.
+        names: The topic's names.
         delivery: The message.
         receipt: Its receipt.
-        now: In unix seconds.
-        reason: Why, as `shortened` gives it.
+        now: Unix seconds.
+        reason: The result of `shorten_reason`.
     """
     headers = {
-        ATTEMPT: str(delivery.attempt),
-        BURIED: repr(now),
-        REASON: reason,
-        MESSAGE_ID: f"dead.{receipt.message}",
+        ATTEMPT_HEADER: str(delivery.attempt),
+        BURIED_AT_HEADER: repr(now),
+        REASON_HEADER: reason,
+        MESSAGE_ID_HEADER: f"dead.{receipt.message_id}",
     }
     return Request(names.dead, delivery.body, headers)
 
 
-def shortened(reason: str, room: int) -> str:
-    """A reason as one line of at most so many bytes. The middle of one that is too long is left out."""
+def shorten_reason(reason: str, max_bytes: int) -> str:
+    """Encode a reason as one line of at most `max_bytes`; leave out its middle if it is too long."""
     keep, text = len(reason), reason
-    while len(encoded := quote(text.encode(errors="backslashreplace"), safe=PLAIN)) > room:
-        keep = int(keep * 0.9 * room / len(encoded))
-        text = f"{reason[: keep // 2]}{CUT}{reason[-(keep // 2) :]}" if keep > 1 else ""
+    while len(encoded := quote(text.encode(errors="backslashreplace"), safe=UNQUOTED)) > max_bytes:
+        keep = int(keep * 0.9 * max_bytes / len(encoded))
+        text = f"{reason[: keep // 2]}{ELLIPSIS}{reason[-(keep // 2) :]}" if keep > 1 else ""
         if not text:
             return ""
-    # A header's value loses the space around it.
+    # Servers strip the spaces around a header's value.
     return encoded if encoded == encoded.strip() else encoded.replace(" ", "%20")
 
 
-def kept_letter(topic: str, reply: Reply) -> Kept | None:
-    """The letter of an answer to `STREAM.MSG.GET`; None where there is none. Raises `ApiError`."""
+def parse_dead_letter(topic: str, reply: Reply) -> StoredDeadLetter | None:
+    """Return the dead letter in a reply to `STREAM.MSG.GET`, or None. Raises `ApiError`."""
     error = api_error(reply.payload)
     if error is not None:
         if error.missing:
             return None
         raise error
-    message: dict[str, Any] = json.loads(reply.payload)["message"]
-    told = told_message(message)
-    headers = told.headers
-    sequence, stored = int(message["seq"]), str(message["time"])
-    buried = float(headers[BURIED]) if BURIED in headers else read_time(stored)
+    message_json: dict[str, Any] = json.loads(reply.payload)["message"]
+    message_read = stored_message(message_json)
+    headers = message_read.headers
+    sequence, stored = int(message_json["seq"]), str(message_json["time"])
+    buried = float(headers[BURIED_AT_HEADER]) if BURIED_AT_HEADER in headers else read_time(stored)
     letter = DeadLetter(
         topic,
-        told.payload,
-        unquote(headers.get(REASON, "")),
-        int(headers.get(ATTEMPT, "1")),
+        message_read.payload,
+        unquote(headers.get(REASON_HEADER, "")),
+        int(headers.get(ATTEMPT_HEADER, "1")),
         buried,
     )
-    return Kept(letter, sequence, f"{stored}.{sequence}")
+    return StoredDeadLetter(letter, sequence, f"{stored}.{sequence}")

@@ -1,29 +1,29 @@
-"""Where the queue is kept: its two streams, their subjects, and the consumers.
+"""Names and configuration of the queue's two streams, their subjects, and the consumers.
 
 | stream | subject | holds |
 | --- | --- | --- |
-| `STREAM` | `STREAM.ready.TOPIC` | what is ready or leased |
-| `STREAM` | `STREAM.delayed.TOPIC.ID` | what was put with a delay, a subject each: the server moves it when it is due |
+| `STREAM` | `STREAM.ready.TOPIC` | ready and leased messages |
+| `STREAM` | `STREAM.delayed.TOPIC.ID` | one delayed message per subject; the server moves it when it is due |
 | `STREAM-dead` | `STREAM.dead.TOPIC` | dead letters |
 
-TOPIC is the topic's token (`tokens`). It is also the name of the one consumer of the topic, which has its leases.
+TOPIC is the topic's token (see `tokens`). It is also the name of the topic's one consumer, which holds the leases.
 """
 
 from typing import Any, Final, NamedTuple
 
 from brrr_core.backend.checks import check_topic
-from brrr_nats.client.streams import DUPLICATES, SECOND, Wanted
+from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec
 from brrr_nats.options import NatsOptions
 from brrr_nats.tokens import token_of
 
 __all__ = ["Layout", "TopicNames"]
 
 UNLIMITED: Final = -1
-MOST_TOPICS: Final = 1_000_000
-"""Consumers that the stream may have, where servers from 2.15 allow 1,000 by themselves."""
+MAX_TOPICS: Final = 1_000_000
+"""Most consumers of the stream. By default, servers from 2.15 on allow 1,000."""
 
-MOST_WAITING: Final = 100_000
-"""Pulls that may wait at a consumer: one for each receiver of the fleet, where a server allows 512 by itself."""
+MAX_WAITING_PULLS: Final = 100_000
+"""Most pulls that may wait at a consumer, one for each receiver of the fleet. By default, a server allows 512."""
 
 
 class TopicNames(NamedTuple):
@@ -37,17 +37,17 @@ class TopicNames(NamedTuple):
 
 
 class Layout:
-    """Names streams, subjects and consumers."""
+    """Names of streams, subjects and consumers."""
 
     def __init__(self, options: NatsOptions) -> None:
         self.stream = options.stream
         self.dead_stream = f"{options.stream}-dead"
         self._replicas = options.replicas
-        self._lease = int(options.lease * SECOND)
+        self._lease = int(options.lease * NS_PER_SECOND)
         self._topics: dict[str, TopicNames] = {}
 
     def topic(self, topic: str) -> TopicNames:
-        """The names of a topic. Raises `ArgumentError` where it is empty, or has no UTF-8 form."""
+        """Return the names of a topic. Raises `ArgumentError` if it is empty or has no UTF-8 form."""
         names = self._topics.get(topic)
         if names is None:
             check_topic(topic)
@@ -59,17 +59,17 @@ class Layout:
             )
         return names
 
-    def streams(self) -> tuple[Wanted, Wanted]:
-        """The streams as they have to be."""
-        # Only redriven and buried messages have an id; ordinary ones are never taken for duplicates.
-        shared = {"storage": "file", "num_replicas": self._replicas, "duplicate_window": DUPLICATES}
+    def streams(self) -> tuple[StreamSpec, StreamSpec]:
+        """Return the specifications of the two streams."""
+        # Only dead letters, redriven messages and orphans have an id. Other messages are never duplicates.
+        shared = {"storage": "file", "num_replicas": self._replicas, "duplicate_window": DUPLICATE_WINDOW_NS}
         queue = {
             "name": self.stream,
             "subjects": [f"{self.stream}.ready.*", f"{self.stream}.delayed.*.*"],
             "retention": "workqueue",
             "allow_msg_schedules": True,
             "allow_direct": True,
-            "max_consumers": MOST_TOPICS,
+            "max_consumers": MAX_TOPICS,
             **shared,
         }
         dead = {
@@ -78,10 +78,10 @@ class Layout:
             "retention": "limits",
             **shared,
         }
-        return Wanted(queue), Wanted(dead)
+        return StreamSpec(queue), StreamSpec(dead)
 
     def consumer(self, names: TopicNames) -> dict[str, Any]:
-        """The configuration of a topic's consumer."""
+        """Return the configuration of a topic's consumer."""
         return {
             "name": names.consumer,
             "durable_name": names.consumer,
@@ -90,6 +90,6 @@ class Layout:
             "ack_wait": self._lease,
             "max_deliver": UNLIMITED,
             "max_ack_pending": UNLIMITED,
-            "max_waiting": MOST_WAITING,
+            "max_waiting": MAX_WAITING_PULLS,
             "num_replicas": 0,  # as the stream
         }

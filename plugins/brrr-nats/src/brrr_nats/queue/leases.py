@@ -1,9 +1,9 @@
-"""Receipts: what a delivery is settled by, and for how long.
+"""Receipts of deliveries, and the detector of stalls that tells when a lease began.
 
-A server takes an acknowledgement for the message, whichever of its deliveries it names: one that comes late would
-settle what somebody else has by now. So a receipt knows by itself until when it is good, and that it was used. Its
-lease began no earlier than the last tick of the queue's pulse before the message was read, however long this process
-stood still in between.
+A server accepts any acknowledgement for a message, whichever of its deliveries it names: a late one would settle the
+delivery of another receiver. So a receipt itself knows until when it is valid, and whether it was used. Its lease began
+no earlier than the detector's `not_before` at the time when the message was read, even if this process was stalled in
+between.
 """
 
 from asyncio import AbstractEventLoop, TimerHandle
@@ -12,124 +12,125 @@ from typing import Final
 
 from brrr_core.backend import Delivery
 from brrr_nats.client.protocol import Reply
-from brrr_nats.client.request_batch import Batch
+from brrr_nats.client.request_batch import RequestBatch
 
-__all__ = ["Pulse", "Receipt", "State", "delivery_of"]
+__all__ = ["Receipt", "ReceiptState", "StallDetector", "parse_delivery"]
 
-HELD: Final = 0.96
-"""The part of a lease for which a receipt is good: the rest is for what a message and its settling travel."""
+USABLE_LEASE_FRACTION: Final = 0.96
+"""Fraction of a lease for which a receipt is valid. The rest is for the travel of the message and its settling."""
 
-SHORT: Final = 9
-"""Words of an acknowledgement's subject without a domain: `$JS.ACK.STREAM.CONSUMER.TIMES.SEQUENCE.…`."""
-
-
-TICKS: Final = 60
-"""Ticks of the pulse in a lease."""
-
-STOOD_STILL: Final = 3
-"""Steps between two ticks after which this process must have stood still."""
-
-CATCHING_UP: Final = 4
-"""Ticks after that, in which what is read may have lain there meanwhile."""
+ACK_SUBJECT_TOKENS: Final = 9
+"""Tokens of an acknowledgement's subject without a domain: `$JS.ACK.STREAM.CONSUMER.TIMES.SEQUENCE.…`."""
 
 
-class State(Enum):
-    """What became of a delivery."""
+TICKS_PER_LEASE: Final = 60
+"""Ticks of the stall detector in one lease."""
+
+STALL_STEPS: Final = 3
+"""Steps between two ticks from which the process counts as stalled."""
+
+CATCH_UP_TICKS: Final = 4
+"""Ticks after a stall in which messages may have arrived during the stall."""
+
+
+class ReceiptState(Enum):
+    """State of a delivery."""
 
     HELD = "held"
     SETTLED = "settled"
 
 
 class Receipt:
-    """One delivery of one message.
+    """The receipt of one delivery.
 
     Attributes:
-        reply_to: The subject by which it is settled.
-        until: Until when it is good, by the loop's clock.
+        reply_to: The subject for settling.
+        until: The time until which it is valid, by the loop's clock.
         state: Whether it was used.
-        under_way: What settles it at the moment.
-        consumer: Its stream and consumer.
+        settling: The batch that settles it at the moment.
+        consumer: The stream and the consumer.
         sequence: The message's number in the stream.
-        message: What names the message, in this stream and in any that is made under the name later.
+        message_id: A name of the message that also differs from those in a later stream of the same name.
     """
 
-    __slots__ = ("consumer", "message", "reply_to", "sequence", "state", "under_way", "until")
+    __slots__ = ("consumer", "message_id", "reply_to", "sequence", "settling", "state", "until")
 
     def __init__(self, reply_to: str, consumer: str, sequence: int, stored: str, until: float) -> None:
         self.reply_to = reply_to
         self.consumer = consumer
         self.sequence = sequence
-        self.message = f"{stored}.{sequence}"
+        self.message_id = f"{stored}.{sequence}"
         self.until = until
-        self.state = State.HELD
-        self.under_way: Batch | None = None
+        self.state = ReceiptState.HELD
+        self.settling: RequestBatch | None = None
 
-    def holds(self, now: float) -> bool:
-        """Whether it is still good."""
-        return self.state is State.HELD and now < self.until
+    def is_valid(self, now: float) -> bool:
+        """Whether it is unused and its lease lasts."""
+        return self.state is ReceiptState.HELD and now < self.until
 
 
-def delivery_of(topic: str, reply: Reply, begun: float, lease: float) -> tuple[Delivery, bool]:
-    """The delivery that a message is, and whether more are ready that were never delivered.
+def parse_delivery(topic: str, reply: Reply, lease_started: float, lease: float) -> tuple[Delivery, bool]:
+    """Return the delivery in a message, and whether more messages are ready that were never delivered.
 
     Args:
-        topic: Its topic.
-        reply: The message, as it came.
-        begun: A time before which its lease did not begin, by the loop's clock.
-        lease: In seconds.
+        topic: The topic.
+        reply: The message.
+        lease_started: A time before which its lease did not begin, by the loop's clock.
+        lease: Seconds.
     """
     words = reply.reply_to.split(".")
-    place = 4 if len(words) == SHORT else 6
+    place = 4 if len(words) == ACK_SUBJECT_TOKENS else 6
     times, sequence, stored = words[place], words[place + 1], words[place + 3]
     consumer = f"{words[place - 2]}.{words[place - 1]}"
-    receipt = Receipt(reply.reply_to, consumer, int(sequence), stored, begun + HELD * lease)
+    receipt = Receipt(reply.reply_to, consumer, int(sequence), stored, lease_started + USABLE_LEASE_FRACTION * lease)
     return Delivery(topic, reply.payload, receipt, int(times)), words[place + 4] != "0"
 
 
-class Pulse:
-    """Ticks while messages may come, so that the time for which this process stood still is known.
+class StallDetector:
+    """A timer that ticks while messages may arrive, and so notices when this process was stalled.
 
     Attributes:
-        tick: A time, by the loop's clock, before which nothing was sent that is read now. It is the last tick but one:
-            the last may come between the end of a standstill and the reading of what came in it.
+        not_before: A time, by the loop's clock, before which no message was sent that is read now. It is the last tick
+            but one, as the last tick may come between the end of a stall and the reading of messages that arrived in
+            it.
     """
 
     def __init__(self, loop: AbstractEventLoop, lease: float) -> None:
-        self.tick = 0.0
+        self.not_before = 0.0
         self._last = 0.0
         self._loop = loop
-        self._step = lease / TICKS
+        self._step = lease / TICKS_PER_LEASE
         self._users = 0
-        self._rest = 0
+        self._ticks_left = 0
         self._catching_up = 0
         self._timer: TimerHandle | None = None
 
     def start(self) -> None:
-        """A message may come from now on."""
+        """Begin to tick for one pull."""
         self._users += 1
         if self._timer is None:
-            self.tick = self._last = self._loop.time()
+            self.not_before = self._last = self._loop.time()
             self._catching_up = 0
-            self._beat()
+            self._tick()
 
     def stop(self) -> None:
-        """For one `start`: it will not come any more, but for a little while."""
+        """End one `start`. The ticks go on for one lease."""
         self._users -= 1
 
-    def end(self) -> None:
-        """Do not tick any more."""
+    def close(self) -> None:
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         now = self._loop.time()
-        if now - self._last > STOOD_STILL * self._step:
-            self._catching_up = CATCHING_UP
+        if now - self._last > STALL_STEPS * self._step:
+            self._catching_up = CATCH_UP_TICKS
         if self._catching_up:
             self._catching_up -= 1
         else:
-            self.tick = self._last
+            self.not_before = self._last
         self._last = now
-        self._rest = TICKS if self._users else self._rest - 1
-        self._timer = self._loop.call_later(self._step, self._beat) if self._rest > 0 else None
+        self._ticks_left = TICKS_PER_LEASE if self._users else self._ticks_left - 1
+        self._timer = self._loop.call_later(self._step, self._tick) if self._ticks_left > 0 else None

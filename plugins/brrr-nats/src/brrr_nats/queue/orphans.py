@@ -1,8 +1,8 @@
-"""Orphans: messages that a topic's consumer takes for done, and that the stream still has. They are put again.
+"""Orphans: messages that the consumer counts as acknowledged, but that the stream still has. They are put again.
 
-A server that is shut down may have noted an acknowledgement with the consumer, and not yet have removed the message.
-When it is back, nobody is given that message, and it counts as ready for ever. Whether it was worked off nobody can
-tell, so it is treated like one whose acknowledgement was lost: it comes once more.
+A server that shuts down may record an acknowledgement with the consumer without removing the message. After its
+restart, the message counts as ready but is never delivered. Whether its work was done is unknown, so it is treated like
+a message whose acknowledgement was lost: it is delivered once more.
 """
 
 import asyncio
@@ -12,27 +12,27 @@ from brrr_core.errors import BackendClosedError, BackendError
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import FAILURES
 from brrr_nats.client.protocol import Request
-from brrr_nats.client.requests import Link
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.options import NatsOptions
 from brrr_nats.queue.acks import ACK
-from brrr_nats.queue.dead_letters import MESSAGE_ID
+from brrr_nats.queue.dead_letters import MESSAGE_ID_HEADER
 from brrr_nats.queue.layout import Layout, TopicNames
 
 __all__ = ["Orphans"]
 
-SETTLED: Final = 10.0
-"""Seconds after which what a consumer takes for done must be gone from the stream: replicas remove it a bit later."""
+SETTLE_SECONDS: Final = 10.0
+"""Seconds after which an acknowledged message must be gone from the stream. Replicas remove it a little later."""
 
-MOST_KNOWN: Final = 4096
+MAX_KNOWN_TOPICS: Final = 4096
 
 
-class Seen:
-    """What was seen of a topic on one connection.
+class _CheckState:
+    """Result of a check of one topic on one connection.
 
     Attributes:
-        connection: Which one: a server that was restarted has ended those before.
-        since: When it was seen, by the loop's clock.
-        floor: The number of the last message up to which the consumer took all for done; 0 where nothing is to be done.
+        connection: The connection. A server that restarted has ended the earlier ones.
+        since: The time of the check, by the loop's clock.
+        floor: The number up to which the consumer counts all messages as acknowledged; 0 if nothing is left to do.
     """
 
     __slots__ = ("connection", "floor", "since")
@@ -44,64 +44,64 @@ class Seen:
 
 
 class Orphans:
-    """Looks for orphans when a topic gives nothing: twice on each connection, and after each failure.
+    """Search for orphans when a topic has no messages: twice on each connection, and after each failure.
 
     Args:
-        link: Asks the servers.
-        options: The JetStream domain. Of another than the servers' own it does nothing: only a delivery tells how a
-            message there is acknowledged.
-        layout: Names streams and subjects.
+        client: The client.
+        options: The JetStream domain. With a domain, nothing is done, as only a delivery names the subject for
+            acknowledgements there.
+        layout: Names of streams and subjects.
     """
 
-    def __init__(self, link: Link, options: NatsOptions, layout: Layout) -> None:
-        self._link = link
+    def __init__(self, client: RequestClient, options: NatsOptions, layout: Layout) -> None:
+        self._client = client
         self._layout = layout
         self._reachable = options.domain is None
         self._loop = asyncio.get_running_loop()
-        self._seen: dict[str, Seen] = {}
+        self._states: dict[str, _CheckState] = {}
 
-    async def look(self, names: TopicNames) -> None:
-        """Look whether there are any, and put them again. What fails is told to whoever receives next, if it lasts.
+    async def check(self, names: TopicNames) -> None:
+        """Look for orphans, and put them again. A failure is left to the next receive, which raises it if it persists.
 
         Raises:
             BackendClosedError: The backend was closed.
         """
-        connection, now = self._link.line.current, self._loop.time()
-        seen = self._seen.get(names.topic)
+        connection, now = self._client.connector.current, self._loop.time()
+        state = self._states.get(names.topic)
         if not self._reachable or connection is None:
             return
-        if seen is not None and seen.connection is connection and not seen.floor:
+        if state is not None and state.connection is connection and not state.floor:
             return
         try:
-            if seen is None or seen.connection is not connection:
-                if len(self._seen) >= MOST_KNOWN:
-                    self._seen.clear()
-                seen = self._seen[names.topic] = Seen(connection, now)
-                told = await self._link.ask(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
-                seen.floor, seen.since = told["ack_floor"]["stream_seq"], self._loop.time()
-            elif now >= seen.since + SETTLED:
-                floor, seen.floor = seen.floor, 0  # one receiver sees to it
-                await self._put_again(names, floor)
+            if state is None or state.connection is not connection:
+                if len(self._states) >= MAX_KNOWN_TOPICS:
+                    self._states.clear()
+                state = self._states[names.topic] = _CheckState(connection, now)
+                consumer = await self._client.call_api(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
+                state.floor, state.since = consumer["ack_floor"]["stream_seq"], self._loop.time()
+            elif now >= state.since + SETTLE_SECONDS:
+                floor, state.floor = state.floor, 0  # only one receiver does it
+                await self._republish(names, floor)
         except BackendClosedError:
             raise
         except (*FAILURES, BackendError):
             return
 
     def forget(self, names: TopicNames) -> None:
-        """Look again: a server may have been restarted."""
-        self._seen.pop(names.topic, None)
+        """Check again: a server may have restarted."""
+        self._states.pop(names.topic, None)
 
-    async def _put_again(self, names: TopicNames, floor: int) -> None:
-        """Put what is there up to a number again, and have it removed as if it were acknowledged once more."""
-        subject, begin = self._link.api(f"DIRECT.GET.{self._layout.stream}"), 1
+    async def _republish(self, names: TopicNames, floor: int) -> None:
+        """Put messages up to a sequence number again, and acknowledge the old ones so that they are removed."""
+        subject, begin = self._client.api_subject(f"DIRECT.GET.{self._layout.stream}"), 1
         while True:
             request = Request(subject, b'{"seq":%d,"next_by_subj":"%b"}' % (begin, names.ready.encode()))
-            (found,) = await self._link.request_many([request], repeat=True)
+            (found,) = await self._client.request_many([request], idempotent=True)
             if found.status or int(found.headers["Nats-Sequence"]) > floor:
                 return
             sequence = int(found.headers["Nats-Sequence"])
             name = f"orphan.{found.headers['Nats-Time-Stamp']}.{sequence}"
-            await self._link.store([Request(names.ready, found.payload, {MESSAGE_ID: name})])
+            await self._client.publish([Request(names.ready, found.payload, {MESSAGE_ID_HEADER: name})])
             place = f"{self._layout.stream}.{names.consumer}.1.{sequence}.1.1.0"
-            await self._link.request_many([Request(f"$JS.ACK.{place}", ACK)], repeat=True)
+            await self._client.request_many([Request(f"$JS.ACK.{place}", ACK)], idempotent=True)
             begin = sequence + 1

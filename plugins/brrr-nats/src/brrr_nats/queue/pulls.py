@@ -1,8 +1,9 @@
-"""Pulls: what a receiver asks the topic's consumer for, and what comes of it.
+"""Pulls: the requests of a receiver for messages, and their results.
 
-A pull is answered once: with what is there, up to its limit, or with the first messages that come before it expires; a
-look with what is there alone. Of a stream with replicas the end of the answer may come first, at once, and the messages
-when a majority knows of them. So an end says whether there are messages, and what comes after it is still taken.
+The server answers a pull once: with the ready messages up to its limit, or with the first messages that come before it
+expires. A pull with `no_wait` gets only the ready messages. With a replicated stream, the end of the answer may arrive
+at once, and the messages only when a majority knows of them. So the end says how many messages to expect, and later
+messages still count.
 """
 
 import asyncio
@@ -14,72 +15,72 @@ from brrr_nats.client.protocol import Reply
 
 __all__ = ["Pull"]
 
-STATUS: Final = b"NATS/1.0 "
-HEARTBEAT: Final = 100
+STATUS_PREFIX: Final = b"NATS/1.0 "
+HEARTBEAT_STATUS: Final = 100
 EXPIRED: Final = 408
-NO_MORE: Final = 404
-"""The end of an answer, as far as there were messages. A pull that may wait and found none expires instead."""
+NO_MORE_STATUS: Final = 404
+"""End of an answer that was cut short. A pull that may wait and found no message expires instead."""
 
-PENDING: Final = "Nats-Pending-Messages"
-"""With an end: how many of the messages that were asked for were not sent."""
+PENDING_HEADER: Final = "Nats-Pending-Messages"
+"""Header of an end: how many of the requested messages were not sent."""
 
-REST: Final = 0.1
-"""Seconds that a receiver waits for the rest of an answer of which messages have come."""
+REMAINDER_SECONDS: Final = 0.1
+"""Seconds that a receiver waits for the rest of an answer after its first messages."""
 
-LATE: Final = 2.0
-"""Seconds after which a pull that should have expired is not waited for any longer: its leader may have died."""
+OVERDUE_SECONDS: Final = 2.0
+"""Seconds after its expiry at which a pull is given up: its leader may have died."""
 
-FORGOTTEN: Final = 60.0
-"""Seconds after which nothing is expected any more from a pull that is late."""
+ABANDON_SECONDS: Final = 60.0
+"""Seconds after which an overdue pull is expected to bring nothing more."""
 
 
 class Sender(Protocol):
-    """Where pulls are sent from."""
+    """The owner of pulls."""
 
     def delivery(self, reply: Reply) -> tuple[Delivery, bool]:
-        """The delivery that a message is, and whether more are ready beside it."""
+        """Return the delivery in a message, and whether more messages are ready."""
         ...
 
-    def stray(self, delivery: Delivery) -> None:
-        """A message came that the pull's receiver does not take."""
+    def reassign(self, delivery: Delivery) -> None:
+        """Pass on a message that the pull's receiver does not take."""
         ...
 
-    def ended(self, pull: "Pull") -> None:
-        """Nothing more comes of a pull."""
+    def pull_ended(self, pull: "Pull") -> None:
+        """Handle the end of a pull."""
         ...
 
 
 class Pull:
-    """One request for messages, and what it brings.
+    """One request for messages, and its result.
 
     Attributes:
-        limit: How many messages it brings at most.
-        expires: When the server ends it, by the loop's clock. A look is ended at once, with what is there.
-        came: Messages for its receiver, its own and others.
-        look: Whether it is one.
-        turn: Done when its receiver is to look; None where nobody waits for it.
+        limit: The most messages that it brings.
+        expires: The time when the server ends it, by the loop's clock. A pull with `no_wait` is ended at once.
+        received: Messages for its receiver, also those of other pulls.
+        no_wait: Whether it gets only ready messages.
+        waiter: A future that wakes its receiver; None if no receiver waits.
         ended: Whether the server has ended it. Messages may still come.
-        late: Whether it should have ended.
-        status: How it ended: a status of the server's, 0 for a full answer.
-        description: What the server said with it.
-        failure: What it failed by.
+        late: Whether it is overdue.
+        status: The server's status at its end; 0 for a full answer.
+        description: The server's text with the status.
+        failure: The failure that ended it.
     """
 
     __slots__ = (
-        *("_channel", "_left", "_loop", "_timer", "came", "description", "ended", "expires", "failure", "late"),
-        *("limit", "look", "status", "turn"),
+        *("_sender", "_missing", "_loop", "_timer", "received", "description", "ended", "expires", "failure", "late"),
+        *("limit", "no_wait", "status", "waiter"),
     )
 
-    def __init__(self, channel: Sender, limit: int, expires: float, *, look: bool = False) -> None:
-        self._channel = channel
+    def __init__(self, sender: Sender, limit: int, expires: float, *, no_wait: bool = False) -> None:
+        self._sender = sender
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._left = limit
+        self._missing = limit
         self._timer: TimerHandle | None = None
         self.limit = limit
         self.expires = expires
-        self.look = look
-        self.came: list[Delivery] = []
-        self.turn: Future[None] | None = None
+        self.no_wait = no_wait
+        self.received: list[Delivery] = []
+        self.waiter: Future[None] | None = None
         self.ended = False
         self.late = False
         self.status = 0
@@ -87,82 +88,82 @@ class Pull:
         self.failure: Exception | None = None
 
     @property
-    def untouched(self) -> bool:
-        """Whether it has brought nothing yet, and is still to bring something."""
-        return not self.ended and self._left == self.limit and self._loop.time() < self.expires
+    def reusable(self) -> bool:
+        """Whether it has brought nothing yet and is still running."""
+        return not self.ended and self._missing == self.limit and self._loop.time() < self.expires
 
     @property
-    def lost_at(self) -> float:
-        """When it is not waited for any longer, by the loop's clock."""
-        return self.expires + LATE
+    def times_out_at(self) -> float:
+        """The time when it is given up, by the loop's clock."""
+        return self.expires + OVERDUE_SECONDS
 
     def take(self, index: int, reply: Reply) -> None:
-        """A message came, or how it ends."""
-        if reply.lines.startswith(STATUS):
-            if reply.status != HEARTBEAT and not self.ended:
-                self._learn(reply)
+        """Handle a message, or the end of the pull."""
+        if reply.raw_headers.startswith(STATUS_PREFIX):
+            if reply.status != HEARTBEAT_STATUS and not self.ended:
+                self._on_status(reply)
             return
-        delivery, more = self._channel.delivery(reply)
-        self._left -= 1
-        if not self._left:
+        delivery, more = self._sender.delivery(reply)
+        self._missing -= 1
+        if not self._missing:
             self._end(wake=False)
-        if self.turn is None or len(self.came) >= self.limit:
-            self._channel.stray(delivery)
+        if self.waiter is None or len(self.received) >= self.limit:
+            self._sender.reassign(delivery)
             return
-        self.came.append(delivery)
-        if more and self._left > 0:
-            self._wake_in(REST)
+        self.received.append(delivery)
+        if more and self._missing > 0:
+            self._wake_in(REMAINDER_SECONDS)
         else:
             self.wake()
 
     def fail(self, index: int, error: Exception) -> None:
-        """The connection is lost."""
+        """Handle the loss of the connection."""
         self.failure = error
         self._end(wake=True)
 
     def wake(self) -> None:
-        """Have its receiver look."""
-        self.rest()
-        if self.turn is not None and not self.turn.done():
-            self.turn.set_result(None)
+        """Wake the receiver."""
+        self.stop_timer()
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
-    def rest(self) -> None:
-        """Do not wake anybody for what has come so far."""
+    def stop_timer(self) -> None:
+        """Cancel the pending wake-up."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def lose(self) -> None:
-        """Have its receiver look without it: it may be lost. What it brings later goes to others."""
+    def time_out(self) -> None:
+        """Give the pull up, and wake its receiver. Messages that it still brings go to other receivers."""
         self.late = True
         self.failure = TimeoutError("the server did not end a request for messages")
         self.wake()
         if not self.ended:
-            self._loop.call_later(FORGOTTEN, self._end)
+            self._loop.call_later(ABANDON_SECONDS, self._end)
 
-    def _learn(self, reply: Reply) -> None:
-        """The server says that it has ended it, why, and mostly how many messages it has sent."""
-        missing = self._left - int(reply.headers.get(PENDING, self._left))
+    def _on_status(self, reply: Reply) -> None:
+        """Handle the server's end of the pull: its reason and, mostly, how many messages were sent."""
+        missing = self._missing - int(reply.headers.get(PENDING_HEADER, self._missing))
         if missing <= 0:
             self.status, self.description = reply.status, reply.description
-            self._end(wake=self.status != NO_MORE or self.look)
+            self._end(wake=self.status != NO_MORE_STATUS or self.no_wait)
             return
-        # They are on their way, and end it when they are here; unless the leader dies meanwhile.
-        self._left = missing
+        # The messages are on their way, and end the pull when they arrive, unless the leader dies.
+        self._missing = missing
         self.expires = self._loop.time()
-        if self.turn is not None and not self.came:
-            self.rest()
-            self._timer = self._loop.call_later(LATE, self.lose)
+        if self.waiter is not None and not self.received:
+            self.stop_timer()
+            self._timer = self._loop.call_later(OVERDUE_SECONDS, self.time_out)
 
     def _end(self, *, wake: bool = False) -> None:
         if not self.ended:
             self.ended = True
-            self._channel.ended(self)
+            self._sender.pull_ended(self)
         if wake:
             self.wake()
-        elif not self.came and self.turn is not None:
-            self._wake_in(LATE)  # messages are to come
+        elif not self.received and self.waiter is not None:
+            self._wake_in(OVERDUE_SECONDS)  # messages will come
 
     def _wake_in(self, seconds: float) -> None:
-        self.rest()
+        self.stop_timer()
         self._timer = self._loop.call_later(seconds, self.wake)

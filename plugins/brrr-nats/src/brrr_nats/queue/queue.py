@@ -1,7 +1,7 @@
-"""The queue role: messages of topics in a work-queue stream, with leases, delays and dead letters.
+"""The queue role: a work-queue stream with leases, delays and dead letters.
 
-`layout` says where they are. A message is leased by the topic's one consumer, and settled by the subject that it came
-with; each settling is confirmed by the server.
+`layout` describes the subjects. The topic's one consumer leases messages. A delivery is settled by the subject that it
+came with, and the server confirms it.
 """
 
 import json
@@ -15,90 +15,90 @@ from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
 from brrr_core.backend.checks import LONGEST_DURATION, check_bodies, check_delay, check_limit, check_wait
 from brrr_nats.client.errors import CONSUMER_NOT_FOUND, FAILURES, ApiError, api_error
 from brrr_nats.client.protocol import Reply, Request
-from brrr_nats.client.requests import Link
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.client.streams import ensure_stream, find_stream
 from brrr_nats.options import MAX_BODY, NatsOptions
 from brrr_nats.queue.acks import ACK, EXTEND, RELEASE, Settler
 from brrr_nats.queue.clock import ServerClock
-from brrr_nats.queue.dead_letters import Graveyard, letter_request, shortened
+from brrr_nats.queue.dead_letters import DeadLetters, dead_letter_request, shorten_reason
 from brrr_nats.queue.layout import Layout
-from brrr_nats.queue.receiving import Receivers
+from brrr_nats.queue.receiving import MessageReceiver
 
 __all__ = ["NatsQueue"]
 
-ROOM: Final = 60 * 1024
-"""Bytes of a message that are kept free for why it was buried; a quarter of it where messages must be small."""
+DEAD_LETTER_RESERVE_BYTES: Final = 60 * 1024
+"""Bytes of a message that are reserved for the headers of a dead letter; at most a quarter of `max_payload`."""
 
-NAMES: Final = 2048
+HEADER_NAMES_BYTES: Final = 2048
 """Bytes for the names in a message's headers."""
 
-MANY: Final = 2**31
-NONE_THERE: Final = 404
+MAX_LISTED: Final = 2**31
+NOT_FOUND_STATUS: Final = 404
 
 
 class NatsQueue(Queue):
-    """Every operation is a batch of requests, for as many messages as it is asked for.
+    """The queue. Each operation sends its messages in batches of requests.
 
     Args:
-        link: Asks the servers.
-        options: The streams' name and replicas, the lease, how long to try.
+        client: The client.
+        options: Name and replicas of the streams, lease, `retry_for`.
     """
 
-    def __init__(self, link: Link, options: NatsOptions) -> None:
+    def __init__(self, client: RequestClient, options: NatsOptions) -> None:
         self.lease: float = options.lease
-        self._link = link
+        self._client = client
         self._layout = Layout(options)
-        self._settler = Settler(link, options)
-        self._receivers = Receivers(link, options, self._layout, self._settler.give_back)
-        self._graveyard = Graveyard(link, self._layout)
-        self._clock = ServerClock(link, self._layout.stream)
+        self._settler = Settler(client, options)
+        self._receiver = MessageReceiver(client, options, self._layout, self._settler.release_unseen)
+        self._dead_letters = DeadLetters(client, self._layout)
+        self._clock = ServerClock(client, self._layout.stream)
         self._ids = NUID()
 
     async def prepare(self, *, change: bool = False) -> list[str]:
-        """See that the streams are there, and are as they have to be. What was done, a line each.
+        """Check the streams; create missing ones. Return the changes, one line each.
 
         Raises:
-            BackendError: One is made for something else, or cannot be made.
-            BackendUnavailableError: JetStream does not answer.
+            BackendError: A stream has another purpose, or cannot be created.
+            BackendUnavailableError: JetStream does not reply.
         """
-        said: list[str] = []
+        report: list[str] = []
         for wanted in self._layout.streams():
-            found = await find_stream(self._link, wanted.name)
-            said += await ensure_stream(self._link, wanted, found, change=change)
-        return said
+            found = await find_stream(self._client, wanted.name)
+            report += await ensure_stream(self._client, wanted, found, change=change)
+        return report
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
-        """Add messages. One whose answer was lost is put again: a message more is harmless."""
+        """Add messages. If the reply for a message is lost, it is put again: a duplicate message is harmless."""
         names = self._layout.topic(topic)
         check_delay(delay)
-        await self._link.ready()  # another server may take less
-        check_bodies(topic, bodies, min(MAX_BODY, self._link.max_payload - self._room))
+        await self._client.wait_connected()  # its `max_payload` counts
+        check_bodies(topic, bodies, min(MAX_BODY, self._client.max_payload - self._dead_letter_reserve))
         if not delay:
-            await self._link.store([Request(names.ready, body) for body in bodies])
+            await self._client.publish([Request(names.ready, body) for body in bodies])
         elif bodies:
             try:
                 due = await self._clock.after(min(delay, LONGEST_DURATION))
             except FAILURES as error:
-                raise self._link.translated(error) from error
+                raise self._client.to_brrr_error(error) from error
             headers = {"Nats-Schedule": f"@at {due}", "Nats-Schedule-Target": names.ready}
-            # A subject holds one message that is to be moved later: one that is put again takes its own place.
-            await self._link.store(
+            # Each subject holds one delayed message, so a repeated put replaces the message.
+            await self._client.publish(
                 [Request(f"{names.delayed}.{self._ids.next().decode()}", body, headers) for body in bodies]
             )
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Take messages, the oldest first. What a cancelled one was given goes to others at once."""
+        """Receive messages, the oldest first. If a receive is cancelled, its messages go to others at once."""
         names = self._layout.topic(topic)
         check_limit(limit)
         check_wait(wait)
-        return await self._receivers.receive(names, limit, wait)
+        return await self._receiver.receive(names, limit, wait)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages for good."""
         await self._settler.settle(deliveries, ACK)
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
-        """Give messages back."""
+        """Make messages ready again."""
         check_delay(delay)
         rest = b' {"delay":%d}' % int(min(delay, LONGEST_DURATION) * 1e9) if delay else b""
         await self._settler.settle(deliveries, RELEASE + rest)
@@ -108,96 +108,100 @@ class NatsQueue(Queue):
         await self._settler.settle(deliveries, EXTEND)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Keep a message as a dead letter, and then remove it from its topic."""
+        """Store the message as a dead letter, then remove it from its topic."""
         names = self._layout.topic(delivery.topic)
-        self._link.check_open()
-        receipt = await self._settler.holds(delivery)
+        self._client.check_open()
+        receipt = await self._settler.valid_receipt(delivery)
         if receipt is not None:
-            free = max(0, min(ROOM, self._link.max_payload - len(delivery.body)) - NAMES)
-            await self._link.store([letter_request(names, delivery, receipt, time(), reason=shortened(reason, free))])
+            reason_bytes = max(
+                0, min(DEAD_LETTER_RESERVE_BYTES, self._client.max_payload - len(delivery.body)) - HEADER_NAMES_BYTES
+            )
+            await self._client.publish(
+                [dead_letter_request(names, delivery, receipt, time(), reason=shorten_reason(reason, reason_bytes))]
+            )
             await self._settler.settle([delivery], ACK)
 
     async def stats(self, topic: str) -> QueueStats:
-        """Counts of about one moment. What was released and not received since counts as leased.
+        """Count messages at about one moment. A released message counts as leased until it is delivered again.
 
-        They are asked for in the order in which messages move, so that one that moves is counted twice, and not missed.
+        The counts are read in the order in which messages move: a moving message is counted twice rather than missed.
         """
-        names, link, layout = self._layout.topic(topic), self._link, self._layout
-        link.check_open()
+        names, client, layout = self._layout.topic(topic), self._client, self._layout
+        client.check_open()
         delayed = Request(
-            link.api(f"DIRECT.GET.{layout.stream}"),
+            client.api_subject(f"DIRECT.GET.{layout.stream}"),
             b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode(),
         )
-        consumer = Request(link.api(f"CONSUMER.INFO.{layout.stream}.{names.consumer}"))
-        # The stream counts a message from the moment that it is stored, its consumer from a little later.
-        ready = Request(link.api(f"STREAM.INFO.{layout.stream}"), _filter(names.ready))
-        dead = Request(link.api(f"STREAM.INFO.{layout.dead_stream}"), _filter(names.dead))
-        first, leases, stored, letters = [
-            (await link.request_many([request], repeat=True))[0] for request in (delayed, consumer, ready, dead)
+        consumer = Request(client.api_subject(f"CONSUMER.INFO.{layout.stream}.{names.consumer}"))
+        # The stream counts a stored message at once, its consumer a little later.
+        ready = Request(client.api_subject(f"STREAM.INFO.{layout.stream}"), _filter(names.ready))
+        dead = Request(client.api_subject(f"STREAM.INFO.{layout.dead_stream}"), _filter(names.dead))
+        first_delayed, consumer_info, ready_info, dead_info = [
+            (await client.request_many([request], idempotent=True))[0] for request in (delayed, consumer, ready, dead)
         ]
-        present = self._count(stored, names.ready)
-        leased = min(present, self._result(leases).get("num_ack_pending", 0))
+        present = self._count(ready_info, names.ready)
+        leased = min(present, self._result(consumer_info).get("num_ack_pending", 0))
         return QueueStats(
             ready=present - leased,
             leased=leased,
-            delayed=self._count_from(first),
-            dead=self._count(letters, names.dead),
+            delayed=self._count_from(first_delayed),
+            dead=self._count(dead_info, names.dead),
         )
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters."""
+        """Return the oldest dead letters."""
         names = self._layout.topic(topic)
         check_limit(limit)
-        self._link.check_open()
+        self._client.check_open()
         try:
-            return await self._graveyard.look(names, min(limit, MANY))
+            return await self._dead_letters.read(names, min(limit, MAX_LISTED))
         except FAILURES as error:
-            raise self._link.translated(error) from error
+            raise self._client.to_brrr_error(error) from error
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back as new messages."""
-        return await self._take_dead(topic, limit, again=True)
+        return await self._remove_dead(topic, limit, put_back=True)
 
     async def drop(self, topic: str, *, limit: int) -> int:
         """Delete the oldest dead letters."""
-        return await self._take_dead(topic, limit, again=False)
+        return await self._remove_dead(topic, limit, put_back=False)
 
     async def close(self) -> None:
-        """End every wait with `BackendClosedError`, and give back what is on its way here."""
-        self._receivers.close()
-        if self._receivers.expecting:
-            await self._link.hush()
+        """End all waits with `BackendClosedError`, and release messages that are on their way."""
+        self._receiver.close()
+        if self._receiver.expects_messages:
+            await self._client.unsubscribe_all()
 
     @property
-    def _room(self) -> int:
-        return min(ROOM, self._link.max_payload // 4)
+    def _dead_letter_reserve(self) -> int:
+        return min(DEAD_LETTER_RESERVE_BYTES, self._client.max_payload // 4)
 
-    async def _take_dead(self, topic: str, limit: int, *, again: bool) -> int:
+    async def _remove_dead(self, topic: str, limit: int, *, put_back: bool) -> int:
         names = self._layout.topic(topic)
         check_limit(limit)
-        self._link.check_open()
+        self._client.check_open()
         try:
-            return await self._graveyard.take(names, limit, again=again)
+            return await self._dead_letters.remove(names, limit, put_back=put_back)
         except FAILURES as error:
-            raise self._link.translated(error) from error
+            raise self._client.to_brrr_error(error) from error
 
     def _result(self, reply: Reply) -> dict[str, Any]:
-        """What an answer of the API says; nothing of a consumer that is not there."""
+        """Return the JSON of an API reply; an empty object if the consumer is missing."""
         error = api_error(reply.payload)
         if error is None:
             result: dict[str, Any] = json.loads(reply.payload)
             return result
         if error.code == CONSUMER_NOT_FOUND:
             return {}
-        raise self._link.translated(error) from error
+        raise self._client.to_brrr_error(error) from error
 
-    def _count_from(self, first: Reply) -> int:
-        """How many messages there are, by what comes with the first."""
-        if first.status == NONE_THERE:
+    def _count_from(self, first_delayed: Reply) -> int:
+        """Return the number of messages, from a reply with the first one."""
+        if first_delayed.status == NOT_FOUND_STATUS:
             return 0
-        if first.status:
-            raise self._link.translated(ApiError(0, first.status, first.description))
-        return int(first.headers["Nats-Num-Pending"]) + 1
+        if first_delayed.status:
+            raise self._client.to_brrr_error(ApiError(0, first_delayed.status, first_delayed.description))
+        return int(first_delayed.headers["Nats-Num-Pending"]) + 1
 
     def _count(self, reply: Reply, subject: str) -> int:
         subjects: dict[str, int] = self._result(reply).get("state", {}).get("subjects") or {}

@@ -1,7 +1,7 @@
-"""How receivers get messages: each sends a pull to its topic's consumer, and waits for what it brings.
+"""The pulls of one topic: receivers send them to the topic's consumer and wait for the messages.
 
-A pull cannot be taken back. One whose receiver is gone, cancelled say, is kept for the next receiver of the topic. What
-comes while nobody waits for it goes to another receiver, now or within a moment, or else back to the server.
+A pull cannot be withdrawn. If its receiver is gone (cancelled, for example), the next receiver of the topic reuses it.
+A message that arrives without a receiver goes to another receiver within a moment, or back to the server.
 """
 
 import asyncio
@@ -12,182 +12,187 @@ from typing import Final
 from brrr_core.backend import Delivery
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.protocol import Reply, Request
-from brrr_nats.queue.leases import Pulse, delivery_of
+from brrr_nats.queue.leases import StallDetector, parse_delivery
 from brrr_nats.queue.pulls import Pull
 
-__all__ = ["Channel"]
+__all__ = ["TopicPulls"]
 
-SHELF: Final = 0.25
-"""Seconds for which a message that nobody waits for is kept for the next receiver here."""
+BUFFER_SECONDS: Final = 0.25
+"""Seconds that a message without a receiver is kept for the next receiver in this process."""
 
-MOST_LANES: Final = 64
-"""Lanes of a topic that are kept while nobody uses them."""
+MAX_IDLE_SUBSCRIPTIONS: Final = 64
+"""Most unused subscriptions that are kept for a topic."""
 
-MOST_BYTES: Final = 8 * 1024 * 1024
-"""Bytes that one pull brings at most, and more than any message has: a server gives up on clients that fall behind."""
+MAX_PULL_BYTES: Final = 8 * 1024 * 1024
+"""Most bytes that one pull brings; more than any message has. A server drops clients that fall behind."""
 
 
-class Channel:
-    """The pulls of one topic, and the lanes that they come on.
+class TopicPulls:
+    """The pulls of one topic, with their subscriptions.
 
     Args:
-        topic: Its name.
-        subject: Where its consumer is asked.
-        lease: Seconds that a message is leased for.
-        pulse: Knows what a message's lease did not begin before.
-        give_back: Gives back what nobody here takes.
+        topic: The topic.
+        subject: The subject for requests to its consumer.
+        lease: Seconds.
+        stall_detector: Tells the earliest start of a lease.
+        release_unseen: Releases a message that no receiver takes.
     """
 
     def __init__(
-        self, topic: str, subject: str, lease: float, pulse: Pulse, give_back: Callable[[Delivery], None]
+        self,
+        topic: str,
+        subject: str,
+        lease: float,
+        stall_detector: StallDetector,
+        release_unseen: Callable[[Delivery], None],
     ) -> None:
         self._topic = topic
         self._subject = subject
         self._lease = lease
-        self._pulse = pulse
-        self._give_back = give_back
+        self._stall_detector = stall_detector
+        self._release_unseen = release_unseen
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
-        self._lanes: list[int] = []
+        self._idle_subscriptions: list[int] = []
         self._pulls: dict[Pull, tuple[Connection, int]] = {}
         self._waiting: dict[Pull, None] = {}
-        self._left: dict[Pull, None] = {}
-        self._shelf: list[Delivery] = []
-        self._clearing: TimerHandle | None = None
+        self._abandoned: dict[Pull, None] = {}
+        self._buffer: list[Delivery] = []
+        self._flush_timer: TimerHandle | None = None
         self._closed = False
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way."""
-        return not (self._pulls or self._waiting or self._shelf)
+        """Whether no pull is running and no message is buffered."""
+        return not (self._pulls or self._waiting or self._buffer)
 
-    def from_shelf(self, limit: int) -> list[Delivery]:
-        """What has come and waits for a receiver."""
-        taken, self._shelf = self._shelf[:limit], self._shelf[limit:]
-        if not self._shelf:
-            self._clear()
+    def take_buffered(self, limit: int) -> list[Delivery]:
+        """Return buffered messages."""
+        taken, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        if not self._buffer:
+            self._flush_buffer()
         return taken
 
-    def ask(self, connection: Connection, limit: int, until: float) -> Pull:
-        """Ask for messages that come until then: by a pull that nobody waits for any more, or a new one."""
+    def request(self, connection: Connection, limit: int, until: float) -> Pull:
+        """Request messages that come until `until`: reuse an abandoned pull, or send a new one."""
         now = self._loop.time()
-        for each in [each for each in self._left if each.lost_at < now]:
-            del self._left[each]
-            each.lose()
-        pull = next((each for each in self._left if each.untouched and each.limit <= limit), None)
+        for each in [each for each in self._abandoned if each.times_out_at < now]:
+            del self._abandoned[each]
+            each.time_out()
+        pull = next((each for each in self._abandoned if each.reusable and each.limit <= limit), None)
         if pull is None:
             pull = Pull(self, limit, until)
             expires = max(1, int((until - now) * 1e9))
-            asked = b'{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d}' % (limit, MOST_BYTES, expires)
-            self._send(connection, pull, asked)
-        self._expect(pull)
+            body = b'{"batch":%d,"max_bytes":%d,"no_wait":true,"expires":%d}' % (limit, MAX_PULL_BYTES, expires)
+            self._send(connection, pull, body)
+        self._attach(pull)
         return pull
 
-    def look(self, connection: Connection, limit: int) -> Pull:
-        """Ask for messages that are there, however long the server takes to say so."""
-        pull = Pull(self, limit, self._loop.time(), look=True)
-        self._send(connection, pull, b'{"batch":%d,"max_bytes":%d,"no_wait":true}' % (limit, MOST_BYTES))
-        self._expect(pull)
+    def request_now(self, connection: Connection, limit: int) -> Pull:
+        """Request only messages that are ready, however long the server takes to reply."""
+        pull = Pull(self, limit, self._loop.time(), no_wait=True)
+        self._send(connection, pull, b'{"batch":%d,"max_bytes":%d,"no_wait":true}' % (limit, MAX_PULL_BYTES))
+        self._attach(pull)
         return pull
 
     async def wait(self, pull: Pull, until: float) -> list[Delivery]:
-        """What a pull brings its receiver. Whatever a receiver that is cancelled had got goes to others.
+        """Wait for the messages of a pull. If the receiver is cancelled, its messages go to others.
 
         Args:
-            pull: From `ask` or `look`.
-            until: When not to wait any longer for a pull that expires later, by the loop's clock.
+            pull: The result of `request` or `request_now`.
+            until: The end of waiting, by the loop's clock, for a pull that expires later.
         """
-        turn = pull.turn
-        assert turn is not None  # noqa: S101 - it is the caller's, from `ask`
+        waiter = pull.waiter
+        assert waiter is not None  # noqa: S101 - `request` has set it for this caller
         if pull.expires <= until:
-            timer = self._loop.call_at(pull.lost_at, pull.lose)
+            timer = self._loop.call_at(pull.times_out_at, pull.time_out)
         else:
             timer = self._loop.call_at(until, pull.wake)
         try:
-            await turn
+            await waiter
         except BaseException:
-            for delivery in self._leave(pull):
-                self.stray(delivery)
+            for delivery in self._detach(pull):
+                self.reassign(delivery)
             raise
         finally:
             timer.cancel()
-        return self._leave(pull)
+        return self._detach(pull)
 
     def delivery(self, reply: Reply) -> tuple[Delivery, bool]:
-        """The delivery that a message is, and whether more are ready beside it."""
-        return delivery_of(self._topic, reply, self._pulse.tick, self._lease)
+        """Return the delivery in a message, and whether more messages are ready."""
+        return parse_delivery(self._topic, reply, self._stall_detector.not_before, self._lease)
 
-    def stray(self, delivery: Delivery) -> None:
-        """Give a message to a receiver that waits for another, or keep it for a moment."""
+    def reassign(self, delivery: Delivery) -> None:
+        """Give a message to another waiting receiver, or buffer it for a moment."""
         if self._closed:
-            self._give_back(delivery)
+            self._release_unseen(delivery)
             return
         for pull in self._waiting:
-            if pull.turn is not None and not pull.turn.done() and not pull.came:
-                pull.came.append(delivery)
+            if pull.waiter is not None and not pull.waiter.done() and not pull.received:
+                pull.received.append(delivery)
                 pull.wake()
                 return
-        self._shelf.append(delivery)
-        if self._clearing is None:
-            self._clearing = self._loop.call_later(SHELF, self._clear)
+        self._buffer.append(delivery)
+        if self._flush_timer is None:
+            self._flush_timer = self._loop.call_later(BUFFER_SECONDS, self._flush_buffer)
 
-    def ended(self, pull: Pull) -> None:
-        """The server has ended a pull."""
+    def pull_ended(self, pull: Pull) -> None:
+        """Handle the end of a pull: keep its subscription for the next one."""
         if pull not in self._pulls:
             return
-        connection, lane = self._pulls.pop(pull)
-        self._left.pop(pull, None)
-        self._pulse.stop()
-        if pull.late or connection is not self._connection or len(self._lanes) >= MOST_LANES:
-            connection.close_lane(lane)
+        connection, subscription = self._pulls.pop(pull)
+        self._abandoned.pop(pull, None)
+        self._stall_detector.stop()
+        if pull.late or connection is not self._connection or len(self._idle_subscriptions) >= MAX_IDLE_SUBSCRIPTIONS:
+            connection.close_subscription(subscription)
         else:
-            self._lanes.append(lane)
+            self._idle_subscriptions.append(subscription)
 
     def close(self, error: Exception) -> None:
-        """End every wait by an error. What is here, and what still comes, is given back."""
+        """End all waits with an error. Release buffered and later messages."""
         self._closed = True
-        self._clear()
+        self._flush_buffer()
         for pull in self._waiting:
             pull.failure = error
             pull.wake()
 
-    def forget(self) -> None:
-        """Nobody receives from the topic any more."""
-        lanes, self._lanes = self._lanes, []
-        for lane in lanes:
+    def close_subscriptions(self) -> None:
+        """Close the unused subscriptions: no one receives from the topic now."""
+        subscriptions, self._idle_subscriptions = self._idle_subscriptions, []
+        for subscription in subscriptions:
             if self._connection is not None:
-                self._connection.close_lane(lane)
+                self._connection.close_subscription(subscription)
 
-    def _lane(self, connection: Connection) -> int:
+    def _take_subscription(self, connection: Connection) -> int:
         if connection is not self._connection:
-            self._connection, self._lanes = connection, []
-        return self._lanes.pop() if self._lanes else connection.open_lane()
+            self._connection, self._idle_subscriptions = connection, []
+        return self._idle_subscriptions.pop() if self._idle_subscriptions else connection.open_subscription()
 
     def _send(self, connection: Connection, pull: Pull, body: bytes) -> None:
-        lane = self._lane(connection)
-        connection.pull(lane, pull, Request(self._subject, body))
-        self._pulls[pull] = (connection, lane)
-        self._pulse.start()
+        subscription = self._take_subscription(connection)
+        connection.pull(subscription, pull, Request(self._subject, body))
+        self._pulls[pull] = (connection, subscription)
+        self._stall_detector.start()
 
-    def _expect(self, pull: Pull) -> None:
-        pull.turn = self._loop.create_future()
-        self._left.pop(pull, None)
+    def _attach(self, pull: Pull) -> None:
+        pull.waiter = self._loop.create_future()
+        self._abandoned.pop(pull, None)
         self._waiting[pull] = None
 
-    def _leave(self, pull: Pull) -> list[Delivery]:
-        """Nobody waits for the pull from now on. What it has brought."""
+    def _detach(self, pull: Pull) -> list[Delivery]:
+        """Return the messages of a pull that its receiver no longer waits for."""
         self._waiting.pop(pull, None)
         if not (pull.ended or pull.late):
-            self._left[pull] = None
-        pull.turn = None
-        pull.rest()
-        came, pull.came = pull.came, []
-        return came
+            self._abandoned[pull] = None
+        pull.waiter = None
+        pull.stop_timer()
+        received, pull.received = pull.received, []
+        return received
 
-    def _clear(self) -> None:
-        if self._clearing is not None:
-            self._clearing.cancel()
-            self._clearing = None
-        shelf, self._shelf = self._shelf, []
-        for delivery in shelf:
-            self._give_back(delivery)
+    def _flush_buffer(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        buffered, self._buffer = self._buffer, []
+        for delivery in buffered:
+            self._release_unseen(delivery)

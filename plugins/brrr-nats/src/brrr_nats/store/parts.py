@@ -1,87 +1,92 @@
-"""Values that are larger than a message: read from their parts, and swept of those that nobody needs."""
+"""Values that are larger than a message: reading of their parts, and removal of unused ones."""
 
 from typing import Final
 
 from brrr_core.errors import CorruptBackendError
 from brrr_nats.client.errors import api_error
-from brrr_nats.client.requests import Link
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.store.keys import Bucket
-from brrr_nats.store.reads import Records
-from brrr_nats.store.revisions import Stored
-from brrr_nats.store.writes import PART, Changes, digest
+from brrr_nats.store.reads import RecordReader
+from brrr_nats.store.revisions import StoredRecord
+from brrr_nats.store.writes import MAX_PART_BYTES, ChangeBuilder, digest
 
-__all__ = ["Whole", "sweep"]
+__all__ = ["PartReader", "remove_unused_parts"]
 
-TRIES: Final = 6
-FIRST_PAUSE: Final = 0.05
-"""Seconds, doubled each time: 1.6 to 3.2 in all. A server removes what has ended four times a second at most."""
+MAX_TRIES: Final = 6
+FIRST_PAUSE_SECONDS: Final = 0.05
+"""First pause between attempts, doubled each time: 1.6 to 3.2 s in all. A server removes expired messages at most four
+times a second."""
 
 
-class Whole:
-    """Reads values from their parts.
+class PartReader:
+    """Reader of values in parts.
 
     Args:
-        link: Waits between tries.
-        bucket: Names the parts.
+        client: Waits between attempts.
+        bucket: Names of the parts.
         records: Reads them.
     """
 
-    def __init__(self, link: Link, bucket: Bucket, records: Records) -> None:
-        self._link = link
+    def __init__(self, client: RequestClient, bucket: Bucket, records: RecordReader) -> None:
+        self._client = client
         self._bucket = bucket
         self._records = records
 
-    async def read(self, subject: str, stored: Stored) -> bytes | None:
-        """The value of a record that is in parts.
+    async def read(self, subject: str, stored: StoredRecord) -> bytes | None:
+        """Return the value of a record that is in parts.
 
-        Parts go with the record that they were made for. Where one is missing, the record is another one by now.
+        Parts are removed with their record. If a part is missing, the record has probably changed, and is read again.
 
         Raises:
-            CorruptBackendError: The record stays, and its parts are not there.
+            CorruptBackendError: The record stays, but its parts are missing or wrong.
         """
-        missing, pause = 0, FIRST_PAUSE
+        missing, pause = 0, FIRST_PAUSE_SECONDS
         while stored.parts is not None:
             content, count, size = stored.parts
-            found = await self._records.find([self._bucket.part(subject, content, n) for n in range(count)], each=PART)
+            found = await self._records.find(
+                [self._bucket.part(subject, content, n) for n in range(count)], reply_bytes=MAX_PART_BYTES
+            )
             value = b"".join(each.value or b"" for each in found)
             if len(value) == size and digest(value) == content:
                 return value
             (again,) = await self._records.find([subject])
             missing = missing + 1 if again.revision == stored.revision else 0
-            if missing > TRIES:
+            if missing > MAX_TRIES:
                 raise CorruptBackendError(
-                    f"{subject} of nats at {self._link.where} should have {size} bytes, and has {len(value)} of them, "
-                    "or others",
-                    remedy="Somebody has changed messages of the bucket: purge that key, and have the call run again.",
+                    f"{subject} of nats at {self._client.servers} should have {size} bytes with a known digest, "
+                    f"but its parts have {len(value)} bytes",
+                    remedy="Another client changed the bucket's messages: purge that key, and run the call again.",
                 )
             if missing:
-                pause = await self._link.pause(pause)  # with a ttl, the parts end a little before the record
+                pause = await self._client.pause(pause)  # with a ttl, the parts expire a little before the record
             stored = again
         return stored.value
 
 
-async def sweep(link: Link, bucket: Bucket, records: Records, changes: Changes) -> int:
-    """Remove parts that belong to no record: a plain write over a large value leaves them. How many there were.
+async def remove_unused_parts(
+    client: RequestClient, bucket: Bucket, records: RecordReader, builder: ChangeBuilder
+) -> int:
+    """Remove parts that no record uses: a plain write over a large value leaves them. Return how many there were.
 
     Raises:
-        BackendUnavailableError: JetStream does not answer.
+        BackendUnavailableError: JetStream does not reply.
     """
     removed, offset = 0, 0
     while True:
-        state = (await records.info({"subjects_filter": bucket.parts, "offset": offset}))["state"]
+        state = (await records.stream_info({"subjects_filter": bucket.parts, "offset": offset}))["state"]
         parts = [*(state.get("subjects") or ())]
         if not parts:
             return removed
         offset += len(parts)
-        # First the parts, then their records: a part that is written again meanwhile has another revision.
-        found = await records.find(parts, each=PART)
-        wholes = [bucket.whole(part) for part in parts]
-        names = [*dict.fromkeys(name for name, _ in wholes)]
+        # Parts are read before their records: a part that is written again meanwhile has another revision.
+        found = await records.find(parts, reply_bytes=MAX_PART_BYTES)
+        owners = [bucket.record_of(part) for part in parts]
+        names = [*dict.fromkeys(name for name, _ in owners)]
         stored = dict(zip(names, await records.find(names), strict=True))
-        orphans = [
-            changes.remove_part(part, here.revision)
-            for part, here, (name, content) in zip(parts, found, wholes, strict=True)
+        removals = [
+            builder.remove_part(part, here.revision)
+            for part, here, (name, content) in zip(parts, found, owners, strict=True)
             if here.value is not None and content != getattr(stored[name].parts, "content", None)
         ]
-        replies = await link.request_many(orphans)
+        replies = await client.request_many(removals)
         removed += sum(api_error(reply.payload) is None for reply in replies)

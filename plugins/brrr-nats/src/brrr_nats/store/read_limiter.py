@@ -1,7 +1,7 @@
-"""Bounds what reads have under way together, by the bytes that are expected to come.
+"""The read limiter bounds the bytes of replies in flight.
 
-A server ends a connection that is 64 MiB behind, and with it every request that waits on it. So a read is sent when
-there is room for its answers; how large they will be is judged by those that came before.
+A server closes a connection that is 64 MiB behind, and with it every waiting request. So a read is sent only when there
+is room for its replies. Their size is estimated from earlier replies.
 """
 
 import asyncio
@@ -9,92 +9,92 @@ from asyncio import Future
 from collections import deque
 from typing import Final, NamedTuple
 
-__all__ = ["LARGEST", "SAFE", "Flight", "Flights"]
+__all__ = ["MAX_REPLY_BYTES", "SAFE_REQUESTS", "ReadLimiter", "ReadPermit"]
 
-LARGEST: Final = 1024 * 1024
-"""Bytes that an answer may have, where nothing is known."""
+MAX_REPLY_BYTES: Final = 1024 * 1024
+"""Bytes of the largest possible reply; the estimate at the beginning."""
 
-ROOM: Final = 24 * LARGEST
-"""Bytes of answers that are under way together. A leader's answers are a third longer, and other messages come too."""
+MAX_BYTES_IN_FLIGHT: Final = 24 * MAX_REPLY_BYTES
+"""Bytes of replies in flight. Replies of a leader are a third longer, and other messages use the connection too."""
 
-MOST: Final = 512
-"""Requests that are sent at a time: servers refuse, or drop, beyond thousands."""
+MAX_REQUESTS_IN_FLIGHT: Final = 512
+"""Requests that are sent at a time. Servers refuse or drop requests beyond thousands."""
 
-SAFE: Final = ROOM // LARGEST
-"""Requests whose answers have room, whatever they are."""
+SAFE_REQUESTS: Final = MAX_BYTES_IN_FLIGHT // MAX_REPLY_BYTES
+"""Requests whose replies fit, whatever their size."""
 
-SLOWLY: Final = 16
-"""After each flight with smaller answers, the size that is expected is less by one part of so many."""
+DECAY_DIVISOR: Final = 16
+"""After smaller replies, the estimated size shrinks by this fraction."""
 
 
-class Flight(NamedTuple):
-    """What may be sent now.
+class ReadPermit(NamedTuple):
+    """Permission to send requests.
 
     Attributes:
-        requests: How many.
-        size: Bytes of answers that are expected.
+        requests: The number of requests.
+        size: Expected bytes of their replies.
     """
 
     requests: int
     size: int
 
 
-class Flights:
-    """What the reads of one connection have under way."""
+class ReadLimiter:
+    """The reads in flight on one connection."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._room = ROOM
-        self._largest = LARGEST
-        self._waiting: deque[tuple[Future[Flight], int, int, int]] = deque()
+        self._free_bytes = MAX_BYTES_IN_FLIGHT
+        self._largest = MAX_REPLY_BYTES
+        self._waiting: deque[tuple[Future[ReadPermit], int, int, int]] = deque()
 
-    async def begin(self, wanted: int, *, least: int, each: int) -> Flight:
-        """Wait for room, in turn. Whoever begins ends it as well.
+    async def acquire(self, wanted: int, *, minimum: int, reply_bytes: int) -> ReadPermit:
+        """Wait in line for room. The caller releases the permit.
 
         Args:
-            wanted: How many requests there are.
-            least: How many have to go together.
-            each: Bytes that an answer has; 0 where nobody knows.
+            wanted: The number of requests.
+            minimum: The number that must be sent together.
+            reply_bytes: Expected bytes of a reply; 0 if unknown.
         """
         if not self._waiting:
-            flight = self._take(wanted, least, each)
-            if flight is not None:
-                return flight
-        turn: Future[Flight] = self._loop.create_future()
-        self._waiting.append((turn, wanted, least, each))
+            permit = self._try_acquire(wanted, minimum, reply_bytes)
+            if permit is not None:
+                return permit
+        waiter: Future[ReadPermit] = self._loop.create_future()
+        self._waiting.append((waiter, wanted, minimum, reply_bytes))
         try:
-            return await turn
+            return await waiter
         except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.end(turn.result())
+            if waiter.done() and not waiter.cancelled():
+                self.release(waiter.result())
             raise
 
-    def end(self, flight: Flight) -> None:
-        """The answers have come, or will not come."""
-        self._room += flight.size
+    def release(self, permit: ReadPermit) -> None:
+        """Return a permit: its replies have come, or will not come."""
+        self._free_bytes += permit.size
         while self._waiting:
-            turn, wanted, least, each = self._waiting[0]
-            if not turn.done():
-                next_one = self._take(wanted, least, each)
-                if next_one is None:
+            waiter, wanted, minimum, reply_bytes = self._waiting[0]
+            if not waiter.done():
+                next_permit = self._try_acquire(wanted, minimum, reply_bytes)
+                if next_permit is None:
                     return
-                turn.set_result(next_one)
+                waiter.set_result(next_permit)
             self._waiting.popleft()
 
-    def learn(self, largest: int) -> None:
-        """Note how large the largest answer of a flight was."""
-        self._largest = max(1, largest, self._largest - self._largest // SLOWLY)
+    def note_largest(self, largest: int) -> None:
+        """Note the size of the largest reply."""
+        self._largest = max(1, largest, self._largest - self._largest // DECAY_DIVISOR)
 
-    def forget(self) -> None:
-        """Expect the largest answers: they were more than the connection carries."""
-        self._largest = LARGEST
+    def reset(self) -> None:
+        """Expect the largest replies again, after a connection was overloaded."""
+        self._largest = MAX_REPLY_BYTES
 
-    def _take(self, wanted: int, least: int, each: int) -> Flight | None:
-        expected = each or self._largest
-        requests = min(wanted, MOST, self._room // expected)
-        if requests < least:
-            if self._room < ROOM:
+    def _try_acquire(self, wanted: int, minimum: int, reply_bytes: int) -> ReadPermit | None:
+        expected = reply_bytes or self._largest
+        requests = min(wanted, MAX_REQUESTS_IN_FLIGHT, self._free_bytes // expected)
+        if requests < minimum:
+            if self._free_bytes < MAX_BYTES_IN_FLIGHT:
                 return None
-            requests = least  # there is never more room
-        self._room -= requests * expected
-        return Flight(requests, requests * expected)
+            requests = minimum  # there will never be more room
+        self._free_bytes -= requests * expected
+        return ReadPermit(requests, requests * expected)

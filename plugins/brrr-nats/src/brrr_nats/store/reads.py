@@ -1,12 +1,12 @@
-"""Reads the messages of a bucket, each key's last.
+"""Reading of records: the last message under each key of a bucket.
 
-Which server answers decides whether a read is stale. A stream on one server is read by direct gets, which that server
-answers; of a stream on several, any of them (and mirrors) would answer those, late or not, so it is read by
-`STREAM.MSG.GET`, which its leader alone answers. That takes a server three times the work (25 µs a key, not 8).
+A direct get is answered by any replica, and may be late. So direct gets are used only if a stream has one server. A
+stream with replicas is read by `STREAM.MSG.GET`, which only its leader answers. That costs a server three times as much
+(25 µs a key instead of 8).
 
-A leader that was cut off from the others leads on, as far as it knows, for 10 to 20 seconds: every 10 it looks whether
-it has heard of a majority in the last 10. Each batch of reads therefore asks it for the last message of the stream as
-well: who does not know of a message that this process was told of is not believed, for longer than that.
+A leader that was cut off believes for 10 to 20 seconds that it still leads: it checks every 10 seconds whether it has
+heard from a majority in the last 10. Therefore each batch of reads also asks for the last message of the stream. If the
+leader does not know a message that this process knows, its answers are not used.
 """
 
 import asyncio
@@ -15,171 +15,177 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brrr_core.errors import BackendUnavailableError, BrrrError
-from brrr_nats.client.connector import FIRST_PAUSE
-from brrr_nats.client.errors import ApiError, Lost, NoResponders, api_error
-from brrr_nats.client.protocol import Reply, Request, told_message
-from brrr_nats.client.requests import Link
+from brrr_nats.client.connector import FIRST_PAUSE_SECONDS
+from brrr_nats.client.errors import ApiError, NoReplyError, NoRespondersError, api_error
+from brrr_nats.client.protocol import Reply, Request, stored_message
+from brrr_nats.client.requests import RequestClient
 from brrr_nats.store.keys import Bucket
-from brrr_nats.store.read_limiter import LARGEST, SAFE, Flights
-from brrr_nats.store.revisions import Parts, Stored
+from brrr_nats.store.read_limiter import MAX_REPLY_BYTES, SAFE_REQUESTS, ReadLimiter
+from brrr_nats.store.revisions import Parts, StoredRecord
 
-__all__ = ["PARTS_HEADER", "PATIENCE", "Records"]
+__all__ = ["PARTS_HEADER", "STALE_READ_TIMEOUT_SECONDS", "RecordReader"]
 
 PARTS_HEADER: Final = "Brrr-Parts"
-"""On a record whose value is in parts: their content's digest, their number, the value's bytes."""
+"""Header of a record whose value is in parts: digest of the value, number of parts, bytes of the value."""
 
-NO_MESSAGE: Final = 10037
-NOTHING: Final = Stored(None, 0)
-SEQUENCE: Final = b"\r\nNats-Sequence: "
-REMOVED: Final = (b"\r\nKV-Operation:", b"\r\nNats-Marker-Reason:")
-"""Headers of a message that says that there is no value: a client's, or a server's own (ADR-8, ADR-48)."""
+NO_MESSAGE_CODE: Final = 10037
+ABSENT: Final = StoredRecord(None, 0)
+SEQUENCE_HEADER: Final = b"\r\nNats-Sequence: "
+REMOVAL_HEADERS: Final = (b"\r\nKV-Operation:", b"\r\nNats-Marker-Reason:")
+"""Headers of a message that marks a deleted record: a client's, or the server's own (ADR-8, ADR-48)."""
 
-PATIENCE: Final = 25.0
-"""Seconds for which answers are asked for again that are older than what was told before."""
+STALE_READ_TIMEOUT_SECONDS: Final = 25.0
+"""Seconds for which a read is repeated that is older than what this process knows."""
 
-EVERYTHING: Final = ">"
+ALL_SUBJECTS: Final = ">"
 
 
-class Records:
-    """The last messages of a bucket's subjects.
+class RecordReader:
+    """Reader of a bucket's records.
 
     Args:
-        link: Asks the servers.
-        bucket: Names the subjects.
-        patience: Seconds for which answers are asked for again that are older than what was told before.
+        client: The client.
+        bucket: Names of subjects.
+        stale_timeout: Seconds for which a read is repeated that is older than what this process knows.
     """
 
-    def __init__(self, link: Link, bucket: Bucket, *, patience: float) -> None:
-        self._patience = patience
-        self._link = link
+    def __init__(self, client: RequestClient, bucket: Bucket, *, stale_timeout: float) -> None:
+        self._stale_timeout = stale_timeout
+        self._client = client
         self._bucket = bucket
-        self._direct = link.api(f"DIRECT.GET.{bucket.stream}.")
-        self._by_leader = link.api(f"STREAM.MSG.GET.{bucket.stream}")
-        self._alone = False
-        self._flights = Flights()
-        self._seen = 0
+        self._direct = client.api_subject(f"DIRECT.GET.{bucket.stream}.")
+        self._by_leader = client.api_subject(f"STREAM.MSG.GET.{bucket.stream}")
+        self._direct_reads = False
+        self._limiter = ReadLimiter()
+        self._last_sequence = 0
 
-    def learn(self, config: Mapping[str, Any]) -> None:
-        """Note by a stream's configuration how it is to be read."""
-        self._alone = config.get("num_replicas", 1) == 1 and bool(config.get("allow_direct"))
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Choose the way of reading by the stream's configuration."""
+        self._direct_reads = config.get("num_replicas", 1) == 1 and bool(config.get("allow_direct"))
 
     @property
-    def seen(self) -> int:
-        """The highest sequence number of the stream that is known."""
-        return self._seen
+    def last_sequence(self) -> int:
+        """The highest known sequence number of the stream."""
+        return self._last_sequence
 
-    def saw(self, revision: int) -> None:
-        """Note that the stream has a message of this sequence number, or had one."""
-        self._seen = max(self._seen, revision)
+    def note_sequence(self, revision: int) -> None:
+        """Note a sequence number that the stream has or had."""
+        self._last_sequence = max(self._last_sequence, revision)
 
-    async def find(self, subjects: Sequence[str], *, each: int = 0) -> list[Stored]:
-        """What stands under each subject.
+    async def find(self, subjects: Sequence[str], *, reply_bytes: int = 0) -> list[StoredRecord]:
+        """Read records.
 
         Args:
-            subjects: Which ones.
-            each: Bytes that an answer has, where one knows.
+            subjects: Their subjects.
+            reply_bytes: Expected bytes of a reply; 0 if unknown.
 
         Raises:
-            BackendUnavailableError: An answer did not come.
+            BackendUnavailableError: A reply is missing.
         """
-        found: list[Stored] = []
+        found: list[StoredRecord] = []
         while len(found) < len(subjects):
-            beside = 0 if self._alone else 1  # the last message
-            flight = await self._flights.begin(len(subjects) - len(found) + beside, least=1 + beside, each=each)
-            wave = subjects[len(found) : len(found) + flight.requests - beside]
+            extra = 0 if self._direct_reads else 1  # the last message
+            permit = await self._limiter.acquire(
+                len(subjects) - len(found) + extra, minimum=1 + extra, reply_bytes=reply_bytes
+            )
+            batch = subjects[len(found) : len(found) + permit.requests - extra]
             try:
-                found += await self._current(wave, repeat=flight.requests <= SAFE)
+                found += await self._find_current(batch, idempotent=permit.requests <= SAFE_REQUESTS)
             except BackendUnavailableError as error:
                 cause = error.__cause__
-                if flight.requests <= SAFE or not (isinstance(cause, Lost) and cause.sent):
+                if permit.requests <= SAFE_REQUESTS or not (isinstance(cause, NoReplyError) and cause.sent):
                     raise
-                self._flights.forget()
-                each = LARGEST  # it may have been more than the connection carries: once more, in small portions
+                self._limiter.reset()
+                reply_bytes = MAX_REPLY_BYTES  # the replies may have been too large: retry in small portions
             finally:
-                self._flights.end(flight)
+                self._limiter.release(permit)
         return found
 
-    async def _current(self, subjects: Sequence[str], *, repeat: bool) -> list[Stored]:
-        """Ask, again if the answers are older than what was told before."""
-        deadline, pause = asyncio.get_running_loop().time() + self._patience, FIRST_PAUSE
+    async def _find_current(self, subjects: Sequence[str], *, idempotent: bool) -> list[StoredRecord]:
+        """Read records; repeat while the answers are older than what this process knows."""
+        deadline, pause = asyncio.get_running_loop().time() + self._stale_timeout, FIRST_PAUSE_SECONDS
         while True:
-            seen = self._seen
-            answers, last = await self._ask(subjects, repeat=repeat)
-            if last < seen and (await self.info())["state"]["last_seq"] < seen:
+            known = self._last_sequence
+            answers, last = await self._fetch(subjects, idempotent=idempotent)
+            if last < known and (await self.stream_info())["state"]["last_seq"] < known:
                 if asyncio.get_running_loop().time() < deadline:
-                    pause = await self._link.pause(pause)
+                    pause = await self._client.pause(pause)
                     continue
-                self._seen = 0  # no deposed leader goes on for so long: the stream was made anew, or was restored
-            self.saw(last)
+                self._last_sequence = 0  # no deposed leader lasts so long: the stream was recreated
+            self.note_sequence(last)
             return answers
 
-    async def _ask(self, subjects: Sequence[str], *, repeat: bool) -> tuple[list[Stored], int]:
-        """The answers, and a sequence number that the server knows; the last one, if that message is still there."""
+    async def _fetch(self, subjects: Sequence[str], *, idempotent: bool) -> tuple[list[StoredRecord], int]:
+        """Return the records, and a sequence number of the server: its last one, if that message still exists."""
         try:
-            replies = await self._link.request_many(self._requests(subjects), repeat=repeat, again=True)
+            replies = await self._client.request_many(self._requests(subjects), idempotent=idempotent, resend=True)
         except BackendUnavailableError as error:
-            if not self._alone or not isinstance(error.__cause__, NoResponders):
+            if not self._direct_reads or not isinstance(error.__cause__, NoRespondersError):
                 raise
-            # Direct gets were forbidden meanwhile, as is done before a stream is kept on more servers.
-            self.learn((await self.info())["config"])
-            replies = await self._link.request_many(self._requests(subjects), repeat=True)
-        self._flights.learn(max(len(reply.payload) for reply in replies))
-        answers = [self._stored(reply) for reply in replies]
+            # Direct gets were disabled meanwhile, as happens before a stream gets replicas.
+            self.configure((await self.stream_info())["config"])
+            replies = await self._client.request_many(self._requests(subjects), idempotent=True)
+        self._limiter.note_largest(max(len(reply.payload) for reply in replies))
+        answers = [self._parse(reply) for reply in replies]
         last = max(answer.revision for answer in answers)
-        return answers[: len(subjects)], max(self._seen, last) if self._alone else last
+        return answers[: len(subjects)], max(self._last_sequence, last) if self._direct_reads else last
 
-    async def info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What JetStream says of the stream.
+    async def stream_info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return JetStream's information on the stream.
 
         Raises:
-            BackendUnavailableError: It does not answer, or there is no such stream.
+            BackendUnavailableError: JetStream does not reply, or the stream does not exist.
         """
         try:
-            answer: dict[str, Any] = await self._link.ask(f"STREAM.INFO.{self._bucket.stream}", body)
+            answer: dict[str, Any] = await self._client.call_api(f"STREAM.INFO.{self._bucket.stream}", body)
         except ApiError as error:
-            raise self._link.translated(error) from error
+            raise self._client.to_brrr_error(error) from error
         return answer
 
     def _requests(self, subjects: Sequence[str]) -> list[Request]:
-        if self._alone:
+        if self._direct_reads:
             return [Request(self._direct + subject) for subject in subjects]
-        bodies = [b'{"last_by_subj":"%b"}' % subject.encode() for subject in (*subjects, EVERYTHING)]
+        bodies = [b'{"last_by_subj":"%b"}' % subject.encode() for subject in (*subjects, ALL_SUBJECTS)]
         return [Request(self._by_leader, body) for body in bodies]
 
-    def _stored(self, reply: Reply) -> Stored:
-        """Read an answer, of either kind."""
-        if not reply.lines:
-            return self._told(reply.payload)
-        at = reply.lines.rfind(SEQUENCE)  # the server's own headers are the last
+    def _parse(self, reply: Reply) -> StoredRecord:
+        """Return the record in a reply of either kind."""
+        if not reply.raw_headers:
+            return self._parse_json(reply.payload)
+        at = reply.raw_headers.rfind(SEQUENCE_HEADER)  # the server's own headers come last
         if at < 0:
             if reply.status == 404:
-                return NOTHING
-            raise self._link.translated(ApiError(0, reply.status, reply.description))
-        begin = at + len(SEQUENCE)
-        return _read(reply.payload, int(reply.lines[begin : reply.lines.index(b"\r", begin)]), reply.lines)
+                return ABSENT
+            raise self._client.to_brrr_error(ApiError(0, reply.status, reply.description))
+        begin = at + len(SEQUENCE_HEADER)
+        return _record_of(
+            reply.payload, int(reply.raw_headers[begin : reply.raw_headers.index(b"\r", begin)]), reply.raw_headers
+        )
 
-    def _told(self, payload: bytes) -> Stored:
+    def _parse_json(self, payload: bytes) -> StoredRecord:
         answer = json.loads(payload)
         message = answer.get("message")
         if message is None:
             error = api_error(payload)
-            if error is not None and error.code == NO_MESSAGE:
-                return NOTHING
+            if error is not None and error.code == NO_MESSAGE_CODE:
+                return ABSENT
             raise self._unknown(error)
-        told = told_message(message)
-        return _read(told.payload, message["seq"], told.lines)
+        message_read = stored_message(message)
+        return _record_of(message_read.payload, message["seq"], message_read.raw_headers)
 
     def _unknown(self, error: ApiError | None) -> BrrrError:
-        return self._link.translated(error or ApiError(0, 0, "it answers a read with neither a message nor an error"))
+        return self._client.to_brrr_error(
+            error or ApiError(0, 0, "the reply to a read has neither a message nor an error")
+        )
 
 
-def _read(payload: bytes, revision: int, lines: bytes) -> Stored:
-    """A message, by its headers."""
-    if any(each in lines for each in REMOVED):
-        return Stored(None, revision, None, lines)
+def _record_of(payload: bytes, revision: int, raw_headers: bytes) -> StoredRecord:
+    """Return the record of a message, by its headers."""
+    if any(each in raw_headers for each in REMOVAL_HEADERS):
+        return StoredRecord(None, revision, None, raw_headers)
     name = f"\r\n{PARTS_HEADER}: ".encode()
-    at = lines.find(name)
+    at = raw_headers.find(name)
     if at < 0:
-        return Stored(payload, revision, None, lines)
-    content, count, size = lines[at + len(name) : lines.index(b"\r", at + len(name))].decode().split(" ")
-    return Stored(b"", revision, Parts(content, int(count), int(size)), lines)
+        return StoredRecord(payload, revision, None, raw_headers)
+    content, count, size = raw_headers[at + len(name) : raw_headers.index(b"\r", at + len(name))].decode().split(" ")
+    return StoredRecord(b"", revision, Parts(content, int(count), int(size)), raw_headers)

@@ -1,8 +1,8 @@
-"""Compare-and-set by revisions: what is there is compared, and the change is published under its revision's guard.
+"""Compare-and-set by revisions: compare the record, then publish the change with its revision as the guard.
 
-Each key of a batch takes its swaps in turn; all keys go on together, so that a batch is as many round trips as its most
-contended key needs. What is known from before saves the read. It is a guess until a server has confirmed it: a guess
-that does not fit, and a guard that does not hold, are looked up before a swap is said to have failed.
+The swaps of one key run in turn, and all keys run together, so a batch takes as many round trips as its most contended
+key. A cached state saves the read. It is a guess until a server confirms it: before a swap is reported as failed, a
+wrong guess or a failed guard is checked by a read.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ from math import inf
 from typing import Final, NamedTuple
 
 from brrr_core.errors import BackendUnavailableError
-from brrr_nats.client.errors import ApiError, Lost, api_error
+from brrr_nats.client.errors import ApiError, NoReplyError, api_error
 from brrr_nats.client.protocol import Reply, Request
-from brrr_nats.client.request_batch import Copies
-from brrr_nats.client.requests import Link
-from brrr_nats.store.idempotency import Attempt
-from brrr_nats.store.reads import Records
-from brrr_nats.store.revisions import Stored
-from brrr_nats.store.writes import WRONG_LAST, Changes, is_value, not_taken, sequence
+from brrr_nats.client.request_batch import GuardedResends
+from brrr_nats.client.requests import RequestClient
+from brrr_nats.store.idempotency import SwapAttempt
+from brrr_nats.store.reads import RecordReader
+from brrr_nats.store.revisions import StoredRecord
+from brrr_nats.store.writes import WRONG_REVISION_CODES, ChangeBuilder, acked_revision, is_value, write_error
 
-__all__ = ["ANY", "Chain", "Change", "perform"]
+__all__ = ["ANY", "PendingSwap", "SwapChain", "perform_swaps"]
 
-ABSENT: Final = Stored(None, 0)
-FIRST_PAUSE: Final = 0.002
-MOST_REFUSALS: Final = 100
-"""Guards in turn that fail although nothing has changed: with their pauses, more than a minute."""
+ABSENT: Final = StoredRecord(None, 0)
+FIRST_PAUSE_SECONDS: Final = 0.002
+MAX_REFUSALS: Final = 100
+"""Failed guards in turn although the record did not change; with the pauses, more than a minute."""
 
 
 class _Any(Enum):
@@ -34,13 +34,13 @@ class _Any(Enum):
 
 
 ANY: Final = _Any.ANY
-"""Expected where a value is written over whatever there is."""
+"""Expected value of a plain write over any state."""
 
 
-class Change(NamedTuple):
-    """A swap, and where its result goes."""
+class PendingSwap(NamedTuple):
+    """A swap, and the position of its result."""
 
-    place: int
+    position: int
     expected: bytes | _Any | None
     new: bytes | None
 
@@ -51,124 +51,134 @@ class _Step(Enum):
     PUBLISH = 2
 
 
-class Chain:
-    """The swaps of one key, and how far they are.
+class SwapChain:
+    """The swaps of one key, and their progress.
 
     Args:
-        subject: The key's.
-        known: What is known of it from before.
+        subject: The key's subject.
+        known: The cached state, if any.
 
     Attributes:
-        attempt: The change that is under way, or was, and may have been done.
+        attempt: The current change if an earlier copy of it may have been done.
     """
 
-    __slots__ = ("_at", "_look", "attempt", "changes", "known", "refusals", "subject", "sure")
+    __slots__ = ("_at", "_must_read", "attempt", "changes", "confirmed", "known", "refusals", "subject")
 
-    def __init__(self, subject: str, known: Stored | None) -> None:
+    def __init__(self, subject: str, known: StoredRecord | None) -> None:
         self.subject = subject
-        self.changes: list[Change] = []
+        self.changes: list[PendingSwap] = []
         self.known = known
-        self.sure = False
+        self.confirmed = False
         self.refusals = 0
-        self.attempt: Attempt | None = None
+        self.attempt: SwapAttempt | None = None
         self._at = 0
-        self._look = False
+        self._must_read = False
 
     @property
-    def change(self) -> Change:
-        """The one that is next."""
+    def change(self) -> PendingSwap:
+        """The next swap."""
         return self.changes[self._at]
 
     def step(self, results: list[bool]) -> _Step:
-        """What to do next; swaps that are decided by what is known for sure are decided first."""
+        """Return the next step, after deciding the swaps that the confirmed state decides."""
         while self._at < len(self.changes):
-            if self._look:
+            if self._must_read:
                 return _Step.READ
-            place, expected, new = self.change
+            position, expected, new = self.change
             known = self.known
             if known is None:
                 if expected is not None or new is None:
                     return _Step.READ
-                known = self.known = ABSENT  # most records that are created were never there
+                known = self.known = ABSENT  # most creates are of new records
             fits = expected is ANY or is_value(known, expected)
             if fits and not (is_value(known, None) and new is None):
-                return _Step.PUBLISH if self.sure or expected is not ANY else _Step.READ
-            if not self.sure:
+                return _Step.PUBLISH if self.confirmed or expected is not ANY else _Step.READ
+            if not self.confirmed:
                 return _Step.READ
-            results[place] = fits
+            results[position] = fits
             self._at += 1
         return _Step.DONE
 
-    def read(self, found: Stored, results: list[bool]) -> None:
-        """The servers have said what is there. Raises `Lost` where that does not tell whether the change took place."""
-        self._look = False
+    def on_read(self, found: StoredRecord, results: list[bool]) -> None:
+        """Handle a record that was read. Raises `NoReplyError` if it cannot tell whether the change took place."""
+        self._must_read = False
         if self.attempt is not None:
             if self.attempt.is_done(found):
-                self.changed(found, results)
+                self.on_changed(found, results)
                 return
             if self.attempt.is_over(found):
                 self.attempt = None
         if self.known is not None and self.known.revision != found.revision:
             self.refusals = 0
-        self.known, self.sure = found, True
+        self.known, self.confirmed = found, True
 
-    def changed(self, new: Stored, results: list[bool]) -> None:
-        """The change took place."""
-        results[self.change.place] = True
-        self.known, self.sure, self.refusals, self.attempt = new, True, 0, None
+    def on_changed(self, new: StoredRecord, results: list[bool]) -> None:
+        """Handle success."""
+        results[self.change.position] = True
+        self.known, self.confirmed, self.refusals, self.attempt = new, True, 0, None
         self._at += 1
 
-    def doubt(self, mark: str, before: int, since: float, changes: Changes) -> None:
-        """The change may have been done, whatever a copy of it is answered."""
+    def note_doubt(self, mark: str, before: int, since: float, changes: ChangeBuilder) -> None:
+        """Note that the change may have been done by an unanswered copy."""
         if self.attempt is None and self.known is not None:
-            self.attempt = Attempt(mark, self.known.revision, before, since, changes.marks)
+            self.attempt = SwapAttempt(mark, self.known.revision, before, since, changes.marks)
 
-    def look(self) -> None:
-        """Ask what is there, before anything else."""
-        self._look, self.sure = True, False
+    def require_read(self) -> None:
+        """Read the record before the next step."""
+        self._must_read, self.confirmed = True, False
 
-    def refused(self, error: ApiError) -> None:
-        """The guard did not hold."""
+    def on_refused(self, error: ApiError) -> None:
+        """Handle a failed guard."""
         if self.attempt is None and error.text.endswith(": 0") and self.known != ABSENT:
-            self.known, self.sure = ABSENT, False  # it says what the last one is; a deposed leader says so too
+            self.known, self.confirmed = (
+                ABSENT,
+                False,
+            )  # the error names the last revision, but so does a deposed leader's
             return
-        self.refusals += self.sure
-        self._look = True
-        if not self.sure:
+        self.refusals += self.confirmed
+        self._must_read = True
+        if not self.confirmed:
             self.known = None
-        self.sure = False
+        self.confirmed = False
 
 
-async def perform(
-    chains: Sequence[Chain], results: list[bool], *, link: Link, records: Records, changes: Callable[[], Changes]
+async def perform_swaps(
+    chains: Sequence[SwapChain],
+    results: list[bool],
+    *,
+    client: RequestClient,
+    records: RecordReader,
+    changes: Callable[[], ChangeBuilder],
 ) -> None:
-    """Do swaps. `results` is told of each; `changes` says how messages are made at the moment.
+    """Run swaps. `results` gets each result; `changes` returns the current builder.
 
     Raises:
-        BackendUnavailableError: An answer was lost, and nobody can tell whether that swap took place.
+        BackendUnavailableError: A reply was lost, and it is unknown whether that swap took place.
     """
-    left, pause = [*chains], FIRST_PAUSE
+    left, pause = [*chains], FIRST_PAUSE_SECONDS
     while left:
         steps = [(chain, chain.step(results)) for chain in left]
         unread = [chain for chain, step in steps if step is _Step.READ]
         if any(chain.refusals for chain in unread):
-            _check_refusals(unread, link)
-            pause = await link.pause(pause)
+            _check_refusals(unread, client)
+            pause = await client.pause(pause)
         for chain, found in zip(unread, await records.find([each.subject for each in unread]), strict=True):
             try:
-                chain.read(found, results)
-            except Lost as error:
-                raise link.translated(error) from error
+                chain.on_read(found, results)
+            except NoReplyError as error:
+                raise client.to_brrr_error(error) from error
         left = [chain for chain, step in steps if step is not _Step.DONE]
-        ready = [chain for chain in left if chain.step(results) is _Step.PUBLISH]
-        if ready:
-            await _publish(ready, results, records.seen, link=link, changes=changes())
+        publishable = [chain for chain in left if chain.step(results) is _Step.PUBLISH]
+        if publishable:
+            await _publish(publishable, results, records.last_sequence, client=client, changes=changes())
 
 
-async def _publish(chains: Sequence[Chain], results: list[bool], before: int, *, link: Link, changes: Changes) -> None:
-    """Publish the next change of each, all together; but batches one by one. `before` is a number of the stream now."""
-    mark = changes.marks.next()  # one for them all: no two are of one record
-    single: list[Chain] = []
+async def _publish(
+    chains: Sequence[SwapChain], results: list[bool], before: int, *, client: RequestClient, changes: ChangeBuilder
+) -> None:
+    """Publish the next change of each chain, all together; values in parts one by one."""
+    mark = changes.marks.next()  # one mark for all: each change is of another record
+    single: list[SwapChain] = []
     requests: list[Request] = []
     for chain in chains:
         its = mark if chain.attempt is None else chain.attempt.mark
@@ -177,69 +187,71 @@ async def _publish(chains: Sequence[Chain], results: list[bool], before: int, *,
             single.append(chain)
             requests += messages
         else:
-            await _publish_batch(chain, messages, mark, results, before, link=link, changes=changes)
+            await _publish_batch(chain, messages, mark, results, before, client=client, changes=changes)
     untils = [chain.attempt.until for chain in single if chain.attempt is not None]
-    copies = Copies(changes.marks.patience, min(untils, default=inf))
-    replies = await link.request_many(requests, copies=copies)
-    for place, since in copies.since.items():
-        single[place].doubt(mark, before, since, changes)
+    resends = GuardedResends(changes.marks.resend_window, min(untils, default=inf))
+    replies = await client.request_many(requests, resends=resends)
+    for position, since in resends.since.items():
+        single[position].note_doubt(mark, before, since, changes)
     failed: Exception | None = None
     for chain, reply in zip(single, replies, strict=True):
         try:
-            _take(chain, reply, results, link=link, changes=changes)
-        except Exception as error:  # noqa: BLE001 - raised below, when the others are noted
+            _handle_reply(chain, reply, results, client=client, changes=changes)
+        except Exception as error:  # noqa: BLE001 - raised below, after the other replies
             failed = error
     if failed is not None:
         raise failed
 
 
 async def _publish_batch(
-    chain: Chain,
+    chain: SwapChain,
     messages: Sequence[Request],
     mark: str,
     results: list[bool],
     before: int,
     *,
-    link: Link,
-    changes: Changes,
+    client: RequestClient,
+    changes: ChangeBuilder,
 ) -> None:
-    """Publish a change of several messages. If its answer is lost it is looked up, and made anew if it was not done."""
-    begun = asyncio.get_running_loop().time()
+    """Publish a value in parts. If the reply is lost, read the record, and repeat the change if it was not done."""
+    started = asyncio.get_running_loop().time()
     try:
-        # A stream takes 50 batches at a time. The first message is sent again by itself until this is one of them.
-        await link.request_many(messages[:1])
+        # A stream takes 50 batches at a time: repeat the first message until this batch is one of them.
+        await client.request_many(messages[:1])
         if chain.attempt is not None and asyncio.get_running_loop().time() >= chain.attempt.until:
-            chain.look()  # there is no more time for copies: what stands there decides
+            chain.require_read()  # no time is left for copies: the stored record decides
             return
-        reply = (await link.request_many(messages[1:]))[-1]
+        reply = (await client.request_many(messages[1:]))[-1]
     except BackendUnavailableError as error:
-        if not isinstance(error.__cause__, Lost) or not error.__cause__.sent:
+        if not isinstance(error.__cause__, NoReplyError) or not error.__cause__.sent:
             raise
-        chain.doubt(mark, before, begun, changes)
-        chain.look()
+        chain.note_doubt(mark, before, started, changes)
+        chain.require_read()
     else:
-        _take(chain, reply, results, link=link, changes=changes)
+        _handle_reply(chain, reply, results, client=client, changes=changes)
 
 
-def _take(chain: Chain, reply: Reply, results: list[bool], *, link: Link, changes: Changes) -> None:
-    """Take the answer to a change."""
+def _handle_reply(
+    chain: SwapChain, reply: Reply, results: list[bool], *, client: RequestClient, changes: ChangeBuilder
+) -> None:
+    """Handle the reply to a change."""
     error = api_error(reply.payload)
     attempt = chain.attempt
-    if attempt is not None and (attempt.late if error is None else error.code not in WRONG_LAST):
-        lost = Lost(error or TimeoutError("a copy of it was answered too late"), sent=True)
-        raise link.translated(lost) from lost
+    if attempt is not None and (attempt.late if error is None else error.code not in WRONG_REVISION_CODES):
+        lost = NoReplyError(error or TimeoutError("a copy was answered too late"), sent=True)
+        raise client.to_brrr_error(lost) from lost
     if error is None:
-        chain.changed(changes.new(chain.change.new, sequence(reply)), results)
-    elif error.code in WRONG_LAST:
-        chain.refused(error)
+        chain.on_changed(changes.record_for(chain.change.new, acked_revision(reply)), results)
+    elif error.code in WRONG_REVISION_CODES:
+        chain.on_refused(error)
     else:
-        raise not_taken(error, link) from error
+        raise write_error(error, client) from error
 
 
-def _check_refusals(chains: Sequence[Chain], link: Link) -> None:
+def _check_refusals(chains: Sequence[SwapChain], client: RequestClient) -> None:
     for chain in chains:
-        if chain.refusals > MOST_REFUSALS:
+        if chain.refusals > MAX_REFUSALS:
             raise BackendUnavailableError(
-                f"nats at {link.where} refuses every change of {chain.subject}, and shows none",
-                remedy="Its leader may have lost the others: see `nats stream report`.",
+                f"nats at {client.servers} refuses every change of {chain.subject}, but the record does not change",
+                remedy="The stream's leader may be cut off: see `nats stream report`.",
             )

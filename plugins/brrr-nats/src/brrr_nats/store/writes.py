@@ -1,7 +1,7 @@
-"""Messages that change records: values, markers, and values in parts, which a batch makes one change of.
+"""Messages that change records: values, markers of deletion, and values in parts.
 
-A value that does not fit into a message is cut up. Its parts and its record are published as one atomic batch (ADR-50;
-NATS 2.12): all of it is there, or nothing. The batch also removes the parts of the value that it replaces.
+A value that does not fit into a message is split into parts. Its parts and its record are published as one atomic batch
+(ADR-50; NATS 2.12): all of it is stored, or nothing. The batch also removes the parts of the value that it replaces.
 """
 
 from collections.abc import Sequence
@@ -12,107 +12,122 @@ from uuid import uuid4
 from brrr_core.errors import BackendUnavailableError
 from brrr_nats.client.errors import ApiError
 from brrr_nats.client.protocol import Reply, Request
-from brrr_nats.client.requests import Link
-from brrr_nats.store.idempotency import GUARD, MARK, Marks
+from brrr_nats.client.requests import RequestClient
+from brrr_nats.store.idempotency import GUARD_HEADER, MARK_HEADER, Marks
 from brrr_nats.store.keys import Bucket
 from brrr_nats.store.reads import PARTS_HEADER
-from brrr_nats.store.revisions import Parts, Stored
+from brrr_nats.store.revisions import Parts, StoredRecord
 
-__all__ = ["MARKER_TTL", "MOST_PARTS", "WRONG_LAST", "Changes", "digest", "is_value", "not_taken", "sequence"]
+__all__ = [
+    "MARKER_TTL_SECONDS",
+    "MAX_PARTS",
+    "WRONG_REVISION_CODES",
+    "ChangeBuilder",
+    "acked_revision",
+    "digest",
+    "is_value",
+    "write_error",
+]
 
-MARKER_TTL: Final = 20
-"""Seconds that a marker stays, which says that a record was deleted. What was created and deleted within half of that
-is told from what was never there, so that creates whose answers are lost can be sent again."""
+MARKER_TTL_SECONDS: Final = 20
+"""Seconds that the marker of a deleted record stays. In the first half of this time, a create whose reply was lost can
+be sent again, as a deleted record still differs from one that never existed."""
 
-ROOM: Final = 4096
-"""Bytes of a message that are left for its headers."""
+HEADER_RESERVE_BYTES: Final = 4096
+"""Bytes of a message that are reserved for its headers."""
 
-PART: Final = 512 * 1024
-"""The largest part: a leader answers with it in base64, and other things travel on the connection too."""
+MAX_PART_BYTES: Final = 512 * 1024
+"""The largest part in bytes. A leader sends it in base64, and other messages use the connection too."""
 
-MOST_PARTS: Final = 480
-"""Parts of a value; a batch has 1,000 messages at most, which may remove as many as they write."""
-
-
-WRONG_LAST: Final = {10071, 10164}
-"""Codes by which another message stands under the subject, or another is being stored at the moment."""
-
-GIVEN_UP: Final = 10176
-"""The code by which nothing of a batch was stored, because some of it did not arrive."""
+MAX_PARTS: Final = 480
+"""Most parts of a value. A batch has at most 1,000 messages, and may remove as many parts as it writes."""
 
 
-class Changes:
-    """Makes the messages of changes.
+WRONG_REVISION_CODES: Final = {10071, 10164}
+"""Error codes for a failed guard: another message is stored, or is being stored at the moment."""
+
+BATCH_ABANDONED_CODE: Final = 10176
+"""Error code of a batch of which nothing was stored because a part of it did not arrive."""
+
+
+class ChangeBuilder:
+    """Builder of messages that change records.
 
     Args:
-        bucket: Names the subjects.
-        room: Bytes that a message may have, headers included.
-        marks: What guarded changes are marked with.
+        bucket: Names of subjects.
+        max_message_bytes: The largest message, headers included.
+        marks: Marks for guarded changes.
         marker_ttl: Seconds that markers stay.
     """
 
-    def __init__(self, bucket: Bucket, *, room: int, marks: Marks, marker_ttl: int = MARKER_TTL) -> None:
+    def __init__(
+        self, bucket: Bucket, *, max_message_bytes: int, marks: Marks, marker_ttl: int = MARKER_TTL_SECONDS
+    ) -> None:
         self.marks = marks
         self._bucket = bucket
-        self._whole = max(1, room - ROOM)
+        self._max_single_bytes = max(1, max_message_bytes - HEADER_RESERVE_BYTES)
         self._marker = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": f"{marker_ttl}s"}
 
     @property
-    def most(self) -> int:
-        """The largest value, in bytes, that can be cut up."""
-        return MOST_PARTS * min(PART, self._whole)
+    def max_value_bytes(self) -> int:
+        """The largest value in bytes that can be split."""
+        return MAX_PARTS * min(MAX_PART_BYTES, self._max_single_bytes)
 
     def fits(self, value: bytes | None) -> bool:
-        """Whether a value is one message."""
-        return value is None or len(value) <= self._whole
+        """Whether a value fits into one message."""
+        return value is None or len(value) <= self._max_single_bytes
 
-    def new(self, value: bytes | None, revision: int = 0) -> Stored:
-        """What will stand there; its revision is 0 while it is not known."""
+    def record_for(self, value: bytes | None, revision: int = 0) -> StoredRecord:
+        """Return the record that a value becomes; its revision is 0 while it is unknown."""
         if value is None or self.fits(value):
-            return Stored(value, revision)
-        return Stored(b"", revision, Parts(digest(value), -(-len(value) // min(PART, self._whole)), len(value)))
+            return StoredRecord(value, revision)
+        return StoredRecord(
+            b"",
+            revision,
+            Parts(digest(value), -(-len(value) // min(MAX_PART_BYTES, self._max_single_bytes)), len(value)),
+        )
 
     def messages(
-        self, subject: str, value: bytes | None, *, old: Stored | None = None, mark: str = ""
+        self, subject: str, value: bytes | None, *, old: StoredRecord | None = None, mark: str = ""
     ) -> list[Request]:
-        """The messages that make a record a value; several of them are one batch, and the last one's answer counts.
+        """Return the messages that set a record. Several messages form one batch, and the reply to the last one counts.
 
         Args:
-            subject: The record's.
-            value: What it becomes; None deletes it.
-            old: What it has to be now, by its revision; None for whatever it is.
-            mark: What the change is marked with, where `old` is given.
+            subject: The record's subject.
+            value: The new value; None deletes the record.
+            old: The record that must be there now, by its revision; None for any.
+            mark: The mark of the change, if `old` is given.
         """
-        new = self.new(value)
+        record_for = self.record_for(value)
         headers = dict(self._marker) if value is None else {}
         if old is not None:
-            headers[GUARD] = str(old.revision)
-            headers[MARK] = mark
-        if new.parts is None and (old is None or old.parts is None):
+            headers[GUARD_HEADER] = str(old.revision)
+            headers[MARK_HEADER] = mark
+        if record_for.parts is None and (old is None or old.parts is None):
             return [Request(subject, value or b"", headers or None)]
         parts: list[Request] = []
-        if new.parts is not None and value is not None:
-            content, number, size = new.parts
+        if record_for.parts is not None and value is not None:
+            content, number, size = record_for.parts
             headers[PARTS_HEADER] = f"{content} {number} {size}"
-            step = min(PART, self._whole)
-            # Also where they are there already: with a ttl they would end before the record that needs them.
+            step = min(MAX_PART_BYTES, self._max_single_bytes)
+            # Also if they exist already: with a ttl, they would expire before the new record.
             parts = [
                 Request(self._bucket.part(subject, content, number), value[begin : begin + step])
                 for number, begin in enumerate(range(0, size, step))
             ]
         if old is not None and old.parts is not None:
             content, number, _ = old.parts
-            kept = len(parts) if new.parts is not None and new.parts.content == content else 0
+            kept = len(parts) if record_for.parts is not None and record_for.parts.content == content else 0
             parts += [Request(self._bucket.part(subject, content, n), b"", self._marker) for n in range(kept, number)]
-        return _batch([*parts, Request(subject, b"" if new.parts else value or b"", headers)])
+        return _batch([*parts, Request(subject, b"" if record_for.parts else value or b"", headers)])
 
     def remove_part(self, subject: str, revision: int) -> Request:
-        """The message that removes a part, if it is still that one."""
-        return Request(subject, b"", {**self._marker, GUARD: str(revision)})
+        """Return the message that removes a part if it has this revision."""
+        return Request(subject, b"", {**self._marker, GUARD_HEADER: str(revision)})
 
 
-def is_value(stored: Stored, value: bytes | None) -> bool:
-    """Whether what stands there is that value."""
+def is_value(stored: StoredRecord, value: bytes | None) -> bool:
+    """Whether a record has this value."""
     parts = stored.parts
     if parts is None:
         return stored.value == value
@@ -120,12 +135,12 @@ def is_value(stored: Stored, value: bytes | None) -> bool:
 
 
 def digest(value: bytes) -> str:
-    """What names the content of a value."""
+    """Return the digest that names a value's content."""
     return sha256(value).hexdigest()
 
 
 def _batch(messages: Sequence[Request]) -> list[Request]:
-    """Make one change of several messages."""
+    """Combine messages into one atomic batch."""
     if len(messages) == 1:
         return [*messages]
     batch = uuid4().hex
@@ -138,8 +153,8 @@ def _batch(messages: Sequence[Request]) -> list[Request]:
     return made
 
 
-def sequence(reply: Reply) -> int:
-    """The revision that an acknowledgement names."""
+def acked_revision(reply: Reply) -> int:
+    """Return the revision in an acknowledgement."""
     payload = reply.payload
     at = payload.index(b'"seq":') + 6
     end = at
@@ -148,11 +163,11 @@ def sequence(reply: Reply) -> int:
     return int(payload[at:end])
 
 
-def not_taken(error: ApiError, link: Link) -> Exception:
-    """The error of a change that was not made."""
-    if error.code == GIVEN_UP:
+def write_error(error: ApiError, client: RequestClient) -> Exception:
+    """Return the error of a refused change."""
+    if error.code == BATCH_ABANDONED_CODE:
         return BackendUnavailableError(
-            f"nats at {link.where} gave up a batch of messages, and stored none of them ({error})",
-            remedy="Try again: the stream's leader changed meanwhile, or the network stood still for 10 s.",
+            f"nats at {client.servers} abandoned a batch of messages and stored none of them ({error})",
+            remedy="Try again: the stream's leader has changed, or the network was down for 10 s.",
         )
-    return link.translated(error)
+    return client.to_brrr_error(error)
