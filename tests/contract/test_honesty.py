@@ -156,7 +156,7 @@ def test_expected_failure_is_reported_with_its_reason(run: Run) -> None:
 
     assert ran.returncode == 0, ran.stdout
     assert "1 xfailed" in ran.stdout
-    assert "known (the types of what `setup` gives" in ran.stdout
+    assert "known (the types in the result of `setup`" in ran.stdout
 
 
 @pytest.mark.parametrize(
