@@ -82,7 +82,7 @@ def test_first_signal_lets_running_handler_finish(shell: Shell, number: int) -> 
     assert worker.ended() == 0
     assert shell("result", "waits", "a").stdout == '"a"\n'
     assert shell.stats() == NOTHING
-    assert "stopped working on demo, 0 unfinished calls" in worker.log
+    assert "stopped working on demo; 0 unfinished calls" in worker.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
