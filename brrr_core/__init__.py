@@ -3,9 +3,9 @@
     import brrr_core as brrr
 
 Write plain functions, decorate them with `handler`, and let any number of workers run them over a queue and a store
-that you already own. README.md has the whole programme.
+that you already own. README.md has the whole program.
 
-Each public name is loaded when it is first used: whoever only looks up an error, or defines handlers, loads no engine.
+Each public name is imported when it is first used. So a program that only defines handlers does not load the engine.
 """
 
 from importlib import import_module
@@ -69,7 +69,7 @@ _HOMES: Final = {
     "errors": ("BrrrError", "NotFoundError"),
     "plugins": ("open_backend", "register"),
 }
-"""Where the public names live; as the imports above, which type checkers read."""
+"""The modules of the public names. They repeat the imports above, which only type checkers read."""
 
 _HOME_OF: Final = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

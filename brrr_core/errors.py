@@ -1,7 +1,7 @@
-"""Every error of brrr: one base, a stable code, what happened, what to do.
+"""All errors of brrr. Each has a stable code, says what happened, and gives a remedy.
 
-The codes are part of the public interface: a code never changes its meaning. The message of an error never holds a
-secret; the error of a client library is chained as its cause.
+The codes are public: a code never changes its meaning. An error message contains no secrets. The error of a client
+library is chained as the cause.
 """
 
 from typing import ClassVar
@@ -57,13 +57,13 @@ class BrrrError(Exception):
     """The base of every error that brrr raises.
 
     Args:
-        what: What happened, with the values, in one sentence without its full stop.
-        remedy: What the reader can do about it, as one sentence.
+        what: The event, with its values, as a sentence without its full stop.
+        remedy: The action that fixes it, as a sentence.
     """
 
     code: ClassVar[str] = "BRRR-00"
     retry: ClassVar[bool] = True
-    """Whether running the call again can help; where it cannot, the engine buries its message at once."""
+    """Whether a retry of the call can help. If not, the engine dead-letters its message at once."""
 
     def __init__(self, what: str, *, remedy: str = "") -> None:
         super().__init__(what, remedy)
@@ -78,7 +78,7 @@ class BrrrError(Exception):
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, unless it ends with one already: `what` often ends with another error's text."""
+    """Return the text with a full stop, unless the text of another error at its end already has one."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
@@ -87,157 +87,157 @@ def _rebuild(kind: type[BrrrError], what: str, remedy: str) -> BrrrError:
 
 
 class MalformedRecordError(BrrrError):
-    """Bytes from a queue or a store that are not the record of PROTOCOL.md that they should be."""
+    """Bytes from a queue or a store that are not a valid protocol record."""
 
     code = "BRRR-WIRE-01"
     retry = False
 
 
 class UrlError(BrrrError):
-    """A backend URL that cannot be read."""
+    """A backend URL that is not valid."""
 
     code = "BRRR-URL-01"
 
 
 class OptionError(BrrrError):
-    """An option of a URL that is unknown, repeated, missing or of the wrong type."""
+    """A URL option that is unknown, repeated, missing or of the wrong type."""
 
     code = "BRRR-URL-02"
 
 
 class PluginError(BrrrError):
-    """The base of what can be wrong with finding a plugin."""
+    """The base of all errors of finding and loading plugins."""
 
     code = "BRRR-PLUGIN-00"
 
 
 class UnknownSchemeError(PluginError):
-    """No plugin, installed or known, claims this scheme or codec name."""
+    """A scheme or codec name that no installed or known plugin provides."""
 
     code = "BRRR-PLUGIN-01"
 
 
 class NotInstalledError(PluginError):
-    """A known plugin claims this scheme, and it is not installed."""
+    """The plugin for this scheme is known, but it is not installed."""
 
     code = "BRRR-PLUGIN-02"
 
 
 class BrokenPluginError(PluginError):
-    """An installed plugin cannot be loaded, or what it ships is not a manifest."""
+    """An installed plugin that cannot be loaded, or that has no valid manifest."""
 
     code = "BRRR-PLUGIN-03"
 
 
 class RoleError(PluginError):
-    """The backend does not offer the role that it was named for."""
+    """A backend does not have the role that it was given."""
 
     code = "BRRR-PLUGIN-04"
 
 
 class ClashError(PluginError):
-    """Two distributions claim one scheme or codec name."""
+    """Two distributions provide the same scheme or codec name."""
 
     code = "BRRR-PLUGIN-05"
 
 
 class ContractVersionError(PluginError):
-    """The plugin was written for another version of the contracts."""
+    """A plugin was written for another version of the contracts."""
 
     code = "BRRR-PLUGIN-06"
 
 
 class AlreadyRegisteredError(PluginError):
-    """`register` was called with a scheme or name that is taken."""
+    """`register` was called with a scheme or name that is already registered."""
 
     code = "BRRR-PLUGIN-07"
 
 
 class BackendError(BrrrError):
-    """The base of what a backend can raise."""
+    """The base of all errors that a backend raises."""
 
     code = "BRRR-BACKEND-00"
 
 
 class BackendUnavailableError(BackendError):
-    """The server, file or network behind a backend does not answer: trying again later can help."""
+    """The server, file or network of a backend does not answer. A later retry can help."""
 
     code = "BRRR-BACKEND-01"
 
 
 class BackendRefusedError(BackendUnavailableError):
-    """The server answers, and does not let this client in: a login, a certificate or an account has to be mended."""
+    """The server refuses this client. Fix its login, certificate or account."""
 
     code = "BRRR-BACKEND-09"
 
 
 class BackendClosedError(BackendError):
-    """The backend is not open (any more)."""
+    """The backend is not open yet, or is closed."""
 
     code = "BRRR-BACKEND-02"
 
 
 class CapabilityError(BackendError):
-    """The operation needs a capability that the backend's manifest does not declare."""
+    """An operation needs a capability that the backend does not declare in its manifest."""
 
     code = "BRRR-BACKEND-03"
     retry = False
 
 
 class BodyTooLargeError(BackendError):
-    """A message body is larger than the queue declares that it can carry."""
+    """A message body is larger than the declared limit of the queue."""
 
     code = "BRRR-BACKEND-04"
     retry = False
 
 
 class ValueTooLargeError(BackendError):
-    """A record is larger than the store declares that it can hold."""
+    """A record is larger than the declared limit of the store."""
 
     code = "BRRR-BACKEND-05"
     retry = False
 
 
 class CorruptBackendError(BackendError):
-    """What is stored is damaged, or was written by a newer version of the backend."""
+    """The stored data is damaged, or a newer version of the backend wrote it."""
 
     code = "BRRR-BACKEND-06"
 
 
 class ForkedError(BackendError):
-    """An open backend was carried into another process, by forking or by pickling."""
+    """An open backend was used in another process, after a fork or by pickling."""
 
     code = "BRRR-BACKEND-07"
 
 
 class ArgumentError(BackendError, ValueError):
-    """An argument that the contract does not allow: a limit under 1, a negative wait or delay, an empty topic."""
+    """An argument that the contract does not allow, such as a limit below 1, a negative delay or an empty topic."""
 
     code = "BRRR-BACKEND-08"
     retry = False
 
 
 class CodecError(BrrrError):
-    """The base of what can go wrong between Python values and bytes."""
+    """The base of all errors of encoding and decoding."""
 
     code = "BRRR-CODEC-00"
 
 
 class EncodeError(CodecError):
-    """An argument or a result that the codec cannot turn into bytes."""
+    """An argument or result that the codec cannot encode."""
 
     code = "BRRR-CODEC-01"
     retry = False
 
 
 class DecodeError(CodecError):
-    """Bytes that the codec cannot turn into what the handler or the caller asks for."""
+    """Bytes that the codec cannot decode to the type that the handler or the caller expects."""
 
     code = "BRRR-CODEC-02"
 
 
 class ResultDecodeError(DecodeError):
-    """A stored result that is not of the type that its reader asks for; a stored result never changes."""
+    """A stored result that is not of the type that its reader expects. A stored result never changes."""
 
     code = "BRRR-CODEC-03"
     retry = False
@@ -250,52 +250,52 @@ class HandlerError(BrrrError):
 
 
 class UnknownTaskError(BrrrError):
-    """A call of a task that this application has no handler for."""
+    """A call of a task for which this application has no handler."""
 
     code = "BRRR-APP-02"
 
 
 class NotInTaskError(BrrrError):
-    """Something that works only inside a running task was called outside of one."""
+    """A function that works only inside a running handler was called outside one."""
 
     code = "BRRR-APP-03"
 
 
 class SignatureError(BrrrError):
-    """Arguments that do not fit the handler that they are for."""
+    """Arguments that do not match the parameters of the handler."""
 
     code = "BRRR-APP-04"
     retry = False
 
 
 class AwaitError(BrrrError, TypeError):
-    """A handler returned a call that it did not await, lost one, or gave `gather` or `wait` what cannot be awaited."""
+    """A handler did not await a call, or passed an argument that is not awaitable to `gather` or `wait`."""
 
     code = "BRRR-APP-05"
     retry = False
 
 
 class NotFoundError(BrrrError):
-    """There is no value for this call (yet)."""
+    """The call has no value yet."""
 
     code = "BRRR-CALL-01"
 
 
 class ResultTimeoutError(NotFoundError, TimeoutError):
-    """The call had no value within the time that was given."""
+    """The call had no value within the timeout."""
 
     code = "BRRR-CALL-02"
 
 
 class RecordMissingError(BrrrError):
-    """A message names a call whose record is not in the store."""
+    """The store has no record of the call of a message."""
 
     code = "BRRR-CALL-03"
     retry = False
 
 
 class BuriedError(BrrrError):
-    """The call was given up: its message is among the dead letters."""
+    """The call was dead-lettered."""
 
     code = "BRRR-CALL-04"
     retry = False
@@ -309,27 +309,27 @@ class SpawnLimitError(BrrrError):
 
 
 class CycleError(BrrrError):
-    """A call that waits for itself."""
+    """A call waits for itself."""
 
     code = "BRRR-ENGINE-04"
     retry = False
 
 
 class PolicyError(BrrrError):
-    """A setting of a policy that no worker could work by."""
+    """A setting of a policy that is not valid."""
 
     code = "BRRR-ENGINE-03"
 
 
 class NondeterminismError(BrrrError):
-    """A handler that was run again did not make the calls that it made before."""
+    """A re-run of a handler did not make the same calls as the run before."""
 
     code = "BRRR-ENGINE-02"
     retry = False
 
 
 class ContractError(BrrrError):
-    """The contract kit is given something that it cannot test, or is told to leave out what it must test."""
+    """The contract kit was given a target that it cannot test, or was told to skip a rule that it must test."""
 
     code = "BRRR-CONTRACT-01"
 
@@ -341,12 +341,12 @@ class RuleBrokenError(BrrrError, AssertionError):
 
 
 class CommandError(BrrrError):
-    """A command line that cannot be run as it is written."""
+    """A command line that is not valid."""
 
     code = "BRRR-CLI-01"
 
 
 class WorkersDiedError(BrrrError):
-    """The processes of `brrr worker --processes` die again and again, as soon as they are started."""
+    """The processes of `brrr worker --processes` die again and again, soon after their start."""
 
     code = "BRRR-CLI-02"

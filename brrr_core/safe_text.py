@@ -1,7 +1,7 @@
-"""Texts of objects that others wrote: `str`, `repr` and tracebacks that never raise, and that have a bound.
+"""Bounded `str`, `repr` and tracebacks of foreign objects. They never raise.
 
-An exception may carry anything: a `__str__` that raises, a message of a gigabyte, half a surrogate pair, a thousand
-causes. A dead letter, a log line or an error that quotes it must be written all the same.
+An exception can have a `__str__` that raises, a message of a gigabyte, half a surrogate pair or a thousand causes.
+Dead letters, log lines and errors must still be able to quote it.
 """
 
 import traceback
@@ -15,7 +15,7 @@ TEXT_LIMIT: Final = 16 * 1024
 """The most characters of a text that are kept."""
 
 EXCEPTIONS_LIMIT: Final = 200
-"""The most exceptions, with causes, contexts and members of groups, that the standard library is left to format."""
+"""The most exceptions that the standard library may format: causes, contexts and group members included."""
 
 CUT: Final = "\n…\n"
 
@@ -23,7 +23,7 @@ ENTRY: Final = "brrr_core.app.tasks"
 """The module whose frame calls a handler."""
 
 BETWEEN: Final = ("brrr_core", "concurrent")
-"""The packages of the frames between that and the handler: a sync one runs in a thread."""
+"""The packages of the frames between `ENTRY` and the handler: a sync handler runs in a thread."""
 
 
 def safe_str(value: object, *, limit: int = TEXT_LIMIT) -> str:
@@ -43,15 +43,15 @@ def describe(error: BaseException, *, limit: int = TEXT_LIMIT) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Return what Python writes last of an error: its class, message and notes, cut at `TEXT_LIMIT` characters."""
+    """Return the class, the message and the notes of an error, cut at `TEXT_LIMIT` characters."""
     text = _standard(error, lambda: "".join(traceback.format_exception_only(error)))
     return describe(error) if text is None else text[:TEXT_LIMIT].strip()
 
 
 def format_traceback(error: BaseException) -> str:
-    """Return the error's traceback, at most `TEXT_LIMIT` characters of it: the middle of a longer one is left out.
+    """Return the traceback of an error. If it is longer than `TEXT_LIMIT` characters, its middle is left out.
 
-    It begins at the handler's code, without the frames of the worker that lead there.
+    It begins at the code of the handler, without the frames of the worker.
     """
     trace = _from_handler(error.__traceback__)
     text = _standard(error, lambda: "".join(traceback.format_exception(type(error), error, trace)))
@@ -70,12 +70,12 @@ def _text(make: Callable[[], str], value: object, limit: int) -> str:
 
 
 def _standard(error: BaseException, make: Callable[[], str]) -> str | None:
-    """What the standard library makes of an error; None if it cannot, or if it would take too long."""
+    """Return the standard library's text of an error; None if that raises or would take too long."""
     return _guarded(make) if _guarded(lambda: "" if _is_small(error) else None) is not None else None
 
 
 def _guarded(make: Callable[[], str | None]) -> str | None:
-    """The text without lone surrogates and without tricks of a subclass; None if it cannot be made."""
+    """Return the text as a plain `str` without lone surrogates; None if making it raises."""
     try:
         text = make()
         return None if text is None else str.encode(text, errors="backslashreplace").decode()
@@ -86,7 +86,7 @@ def _guarded(make: Callable[[], str | None]) -> str | None:
 
 
 def _is_small(error: BaseException) -> bool:
-    """Whether an error has few causes, contexts and members, so that Python's formatting neither recurses nor lasts."""
+    """Whether an error has few causes, contexts and members, so that Python can format it quickly."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left and len(seen) + len(left) <= EXCEPTIONS_LIMIT:
@@ -105,7 +105,7 @@ def _class_name(value: object) -> str:
 
 
 def _from_handler(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the handler's own frame on; the whole of it if it does not lead to a handler."""
+    """Return the traceback from the frame of the handler on; the whole traceback if it has no such frame."""
     start = trace
     while start is not None and _module(start) != ENTRY:
         start = start.tb_next

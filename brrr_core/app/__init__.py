@@ -1,1 +1,1 @@
-"""What a user's code touches: handlers, applications, the active worker, connections by URL."""
+"""The public side of brrr: handlers, applications, the active worker, and connections by URL."""

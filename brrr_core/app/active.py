@@ -1,4 +1,4 @@
-"""What a handler's code touches while it runs: the active worker, which makes its calls and looks them up."""
+"""The active worker: a running handler makes its calls and awaits their results through it."""
 
 import asyncio
 import warnings
@@ -28,11 +28,11 @@ T5 = TypeVar("T5")
 
 
 class ActiveWorker:
-    """A handler's way to call others. Each run of a handler gets one of its own.
+    """The object by which a handler calls other tasks. Each run of a handler gets its own.
 
     Attributes:
-        topic: The topic that this run came from, and that its calls go to where none is named.
-        attempt: The number of this attempt, from 1: one more than the handler has raised for this message.
+        topic: The topic of this run, and the default topic of its calls.
+        attempt: The number of this attempt: 1 plus the failed attempts of this message.
     """
 
     __slots__ = ("_callers", "_catalogue", "_dropped", "_loop", "_returned", "_run", "attempt", "topic")
@@ -42,13 +42,13 @@ class ActiveWorker:
         self._catalogue = catalogue
         self._callers: dict[tuple[Task | str, str | None], Callable[..., PendingCall[Any]]] = {}
         self._loop = asyncio.get_running_loop()
-        self._dropped: dict[str, None] = {}  # in their order, each once
+        self._dropped: dict[str, None] = {}  # ordered, each name once
         self._returned: bool | None = None
         self.topic = run.topic
         self.attempt = run.attempt
 
     def __call__(self) -> Self:
-        """The worker itself: programmes of other SDKs write `app().gather`."""
+        """Return the worker itself: programs for other SDKs write `app().gather`."""
         return self
 
     @overload
@@ -57,25 +57,26 @@ class ActiveWorker:
     def call(self, task: str, *, topic: str | None = None) -> Callable[..., PendingCall[Any]]: ...
     @overload
     def call(self, task: str, *, topic: str | None = None, returns: type[T]) -> Callable[..., PendingCall[T]]: ...
-    @overload  # a union is no `type`
+    @overload  # a union is not a `type`
     def call(self, task: str, *, topic: str | None = None, returns: object) -> Callable[..., PendingCall[Any]]: ...
     def call(
         self, task: Task | str, *, topic: str | None = None, returns: Any = Any
     ) -> Callable[..., PendingCall[Any]]:
         """Call a task durably: `await app.call(fib)(11)`.
 
-        Where the call has no value yet, the handler is aborted here, and run again from its start once there is one.
+        If the call has no value yet, the handler is aborted here. When the value exists, the handler runs again from
+        its start.
 
         Args:
             task: A handler, or the name of a task of any worker in any language.
-            topic: Where its message goes; this run's own topic where none is named.
-            returns: The type that the result of a task called by its name is decoded to.
+            topic: The topic of its message; the topic of this run by default.
+            returns: The type of the result, if the task is called by its name.
 
         Raises:
             UnknownTaskError: The handler is not among this worker's handlers.
-            ArgumentError: The topic is no text, or empty.
-            SignatureError: By the call: the arguments do not fit the handler's parameters.
-            EncodeError: By awaiting it: an argument cannot be encoded.
+            ArgumentError: The topic is empty or not a string.
+            SignatureError: Raised by the call: the arguments do not match the parameters.
+            EncodeError: Raised by `await`: an argument cannot be encoded.
         """
         if returns is not Any:
             return self._caller(task, topic, returns)
@@ -99,29 +100,29 @@ class ActiveWorker:
     @overload
     async def gather(self, *awaitables: Awaitable[T]) -> tuple[T, ...]: ...
     async def gather(self, *awaitables: Awaitable[Any]) -> Any:
-        """Return a list of the results of several calls, in their order.
+        """Return a list of the results of several calls, in order.
 
-        All that have no value yet are put on their queues at once. Type checkers see a tuple, which can tell the types
-        of the results apart.
+        All calls without a value are put on their queues at once. Type checkers see a tuple, so that each result has
+        its own type.
 
-        Other awaitables may stand among them (helpers that make calls of their own); they run side by side to their
-        end. If one raises, the first error is raised once all have ended.
+        The arguments may include other awaitables, for example helpers that make calls. They run concurrently, and all
+        of them run to their end. Then the first error, if any, is raised.
 
         Raises:
-            AwaitError: An argument is no awaitable, a list of calls for example.
+            AwaitError: An argument is not awaitable, for example a list of calls.
         """
         calls = [call for call in awaitables if isinstance(call, PendingCall) and call.taken_by(self)]
         if len(calls) == len(awaitables):
             return await self.results(calls)
         check_awaitables("gather", awaitables)
-        return await self._side_by_side(awaitables)
+        return await self._gather_any(awaitables)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """The result of a call, or of a `gather`, from a sync handler: `app.wait(app.call(fib)(11))`.
+        """Return the result of a call or a `gather` in a sync handler: `app.wait(app.call(fib)(11))`.
 
         Raises:
-            NotInTaskError: It was called from the event loop, where `await` belongs.
-            AwaitError: The argument is no awaitable.
+            NotInTaskError: It was called on the event loop. Use `await` there.
+            AwaitError: The argument is not awaitable.
         """
         check_awaitables("wait", [awaitable])
         if _on_loop(self._loop):
@@ -131,9 +132,9 @@ class ActiveWorker:
         return _result(asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result())
 
     async def run_handler(self, function: Callable[[], T]) -> T:
-        """Run a sync handler in a thread of its own kind: a blocking helper belongs into `asyncio.to_thread`.
+        """Run a sync handler in a thread for handlers. Run a blocking helper with `asyncio.to_thread` instead.
 
-        All of the handlers' threads may be taken by handlers that wait for helpers.
+        Otherwise handlers that wait for helpers could occupy all threads.
         """
         return await self._catalogue.in_thread(function)
 
@@ -149,7 +150,7 @@ class ActiveWorker:
         return pending
 
     async def results(self, calls: Sequence[PendingCall[Any]]) -> list[Any]:
-        """Look the calls up a batch at a time, so that a wide gather is never held encoded as a whole."""
+        """Return the results of calls. Look them up in batches, so that a wide gather is never encoded as a whole."""
         codec = self._catalogue.codec
         results: list[Any] = []
         missing = False
@@ -168,26 +169,26 @@ class ActiveWorker:
         return results
 
     def dropped(self, task_name: str) -> None:
-        """Note a call that is gone and was never awaited.
+        """Note a call that was deleted and never awaited.
 
-        It is told of if the run returns. An aborted run, or one that raised, may have been stopped before its `await`.
+        It is reported only if the run returns: an aborted or failed run may have ended before its `await`.
         """
         if self._returned is None:
             self._dropped[task_name] = None
-        elif self._returned:  # it was in a cycle, or kept beyond the run
+        elif self._returned:  # it was part of a reference cycle, or outlived the run
             warnings.warn(f"PendingCall of task {task_name!r} was never awaited", RuntimeWarning, stacklevel=2)
 
     def end(self, *, returned: bool) -> list[str]:
-        """End the run. The task names of calls that were never awaited, none if the handler did not return."""
+        """End the run. Return the task names of calls that were never awaited, if the handler returned."""
         self._returned = returned
-        self._callers.clear()  # they refer to the worker
+        self._callers.clear()  # they refer to this worker
         return list(self._dropped) if returned else []
 
     async def _awaited(self, awaitable: Awaitable[T]) -> "T | _Exit":
         self._run.adopt()
         return await _without_exit(awaitable)
 
-    async def _side_by_side(self, awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
+    async def _gather_any(self, awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
         futures = [
             each if asyncio.isfuture(each) else asyncio.ensure_future(_without_exit(each)) for each in awaitables
         ]
@@ -199,12 +200,12 @@ class ActiveWorker:
                 raise aborted
             return list(map(_result, map(methodcaller("result"), futures)))
         finally:
-            aborted = None  # what is raised must not be held here: its traceback holds this frame
+            aborted = None  # this frame must not keep the error, whose traceback holds this frame
             futures.clear()
 
 
 class _Exit(NamedTuple):
-    """What a helper gives that raised SystemExit, which asyncio lets out of the event loop if a task ends with it."""
+    """The SystemExit of a helper. A task that raised it would end the event loop."""
 
     error: SystemExit
 

@@ -23,14 +23,15 @@ class Catalogue:
     """The tasks of an application, their names, and its codec.
 
     Args:
-        handlers: The handlers by the names that their calls carry.
+        handlers: The handlers by task name.
         codec: A codec, or the name of one.
-        connection: Where calls go.
-        closed: Whether a handler that is not among `handlers` is an error. If not, its own name is its task's.
+        connection: The connection for calls.
+        closed: Whether a handler that is not among `handlers` is an error. If not, the function's name is the task
+            name.
 
     Raises:
         HandlerError: A handler was not made by `brrr.handler` or `brrr.handler_no_arg`.
-        PluginError: There is no such codec.
+        PluginError: The codec is not known.
     """
 
     def __init__(
@@ -43,8 +44,8 @@ class Catalogue:
     ) -> None:
         if not isinstance(handlers, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise HandlerError(
-                f"the handlers are a {type(handlers).__name__}",
-                remedy="Give a dict of names and handlers: dict(fib=fib).",
+                f"the handlers are a {type(handlers).__name__}, not a dict",
+                remedy="Pass a dict of names and handlers: dict(fib=fib).",
             )
         for name, task in handlers.items():
             if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
@@ -61,12 +62,12 @@ class Catalogue:
             self._names.setdefault(task, []).append(name)
 
     def resolve(self, task: Task | str, returns: Any = Any) -> tuple[str, Arrange, Any]:
-        """The name of a task, what arranges arguments for it, and the type of its result.
+        """Return the name of a task, the function that arranges its arguments, and the type of its result.
 
-        The name of a handler of this application means that handler, so that both ways of calling it are one call.
+        If the name belongs to a handler of this application, it means that handler. So both ways make the same call.
 
         Raises:
-            UnknownTaskError: The handler has no name here, or several.
+            UnknownTaskError: The handler has no name here, or several names.
         """
         if isinstance(task, str):
             known = self.tasks.get(task)
@@ -81,25 +82,27 @@ class Catalogue:
         names = self._names.get(task, [])
         if len(names) > 1 or (not names and self._closed):
             raise UnknownTaskError(
-                f"the handler {task.name!r} is registered as {names}" if names else f"{task.name!r} is no handler here",
-                remedy="Call it by its name, as a string."
+                f"the handler {task.name!r} is registered as {names}"
+                if names
+                else f"the handler {task.name!r} is not registered",
+                remedy="Call it by one of these names, as a string."
                 if names
                 else "Add it to `handlers`, or call it by its name.",
             )
         return names[0] if names else task.name, self._arranging(task), task.returns
 
     def encode(self, task: Task | str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
-        """The call of a task with these arguments.
+        """Return the call of a task with these arguments.
 
         Raises:
-            SignatureError: The arguments do not fit the handler.
+            SignatureError: The arguments do not match the handler.
             EncodeError: An argument cannot be encoded.
         """
         name, arrange, _ = self.resolve(task)
         return self.codec.encode_call(name, *arrange(args, kwargs))
 
     def decode(self, task_name: str, value: bytes, returns: Any) -> Any:
-        """The result of a call, from its stored value.
+        """Return the result of a call, decoded from its value.
 
         Raises:
             ResultDecodeError: The value is not of the type `returns`.

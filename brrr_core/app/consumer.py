@@ -1,4 +1,4 @@
-"""Clients of an application: they schedule calls and read results, and run nothing themselves."""
+"""Clients of an application: they schedule calls and read results, and run no handlers."""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -21,16 +21,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REMEMBERED: Final = 10_000
-"""The most calls of which a client remembers their topic and the root id of its schedule."""
+"""The most calls whose topic and root id a client remembers."""
 
 
 class Scheduled(NamedTuple):
-    """What `schedule` did.
+    """The result of `schedule`.
 
     Attributes:
         call_hash: The identity of the call.
-        root_id: The token that all messages of this schedule carry; None where nothing was put, the result being there.
-        topic: Where it was put.
+        root_id: The root id of the schedule; None if the call already had a value, and nothing was put.
+        topic: The topic of the call.
     """
 
     call_hash: str
@@ -44,11 +44,11 @@ class AppConsumer:
     Args:
         codec: A codec or the name of one; the workers must use the same.
         connection: From `brrr.connect` or `brrr.serve`.
-        handlers: Handlers by name, where their tasks are not named as the functions are.
+        handlers: Handlers by task name. You need them only for tasks whose name is not the function's name.
 
     Raises:
         HandlerError: A handler was not made by a decorator of brrr.
-        PluginError: There is no such codec.
+        PluginError: The codec is not known.
     """
 
     _closed = False
@@ -78,23 +78,23 @@ class AppConsumer:
     def schedule(
         self, task: Task | str, *, topic: str, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
     ) -> Callable[..., Coroutine[Any, Any, Scheduled]]:
-        """Have a call run by the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
+        """Schedule a call for the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
 
         A call that has a value is not put again. Scheduling twice is safe.
 
         Args:
             task: A handler, or the name of a task in any language.
-            topic: Whose workers run it.
+            topic: The topic of its workers.
             delay: Seconds before it may run.
-            redrive: Put every child that is missing once more: for a queue that lost messages.
-            spawn_limit: The most messages that this schedule may cause, all calls and wake-ups included; the policy's
-                limit if it is left out. Workers of every SDK honour it.
+            redrive: Put every missing child again, because the queue lost messages.
+            spawn_limit: The most messages that this schedule may cause, including all calls and wake-ups; the policy's
+                limit by default. Workers of every SDK honour it.
 
         Raises:
-            SignatureError: The arguments do not fit the handler.
+            SignatureError: The arguments do not match the handler.
             EncodeError: An argument cannot be encoded.
             UnknownTaskError: The handler is not among the application's handlers.
-            ArgumentError: The topic is empty, the delay no number of seconds, or the spawn limit less than 1.
+            ArgumentError: The topic is empty, the delay is not a number of seconds, or the spawn limit is less than 1.
             BackendError: A backend failed; scheduling again is safe.
         """
 
@@ -115,15 +115,15 @@ class AppConsumer:
     def read(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     @overload
     def read(self, task: str, *, returns: type[T]) -> Callable[..., Coroutine[Any, Any, T]]: ...
-    @overload  # a union is no `type`
+    @overload  # a union is not a `type`
     def read(self, task: str, *, returns: object) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def read(self, task: Task | str, *, returns: Any = Any) -> Callable[..., Awaitable[Any]]:
-        """The result of a call, now: `await app.read(fib)(11)`.
+        """Return the result of a call without waiting: `await app.read(fib)(11)`.
 
         Raises:
-            NotFoundError: There is no value (yet).
-            ResultDecodeError: The value is not of the type that is asked for.
-            SignatureError: The arguments do not fit the handler.
+            NotFoundError: The call has no value yet.
+            ResultDecodeError: The value is not of the type `returns`.
+            SignatureError: The arguments do not match the handler.
             BackendError: The store failed.
         """
 
@@ -133,7 +133,7 @@ class AppConsumer:
             if value is None:
                 raise NotFoundError(
                     f"the call {call.call_hash} of {call.task_name!r} has no value",
-                    remedy="Schedule it, wait for it with `result`, or look for it among the dead letters.",
+                    remedy="Schedule it, wait for it with `result`, or look for it with `brrr dead list`.",
                 )
             return self._decode(task, call, value, returns)
 
@@ -163,26 +163,26 @@ class AppConsumer:
         timeout: float | None = None,
         returns: Any = Any,
     ) -> Callable[..., Awaitable[Any]]:
-        """Return the result of a call, once it is there: `await app.result(fib, timeout=30)(11)`.
+        """Wait for the result of a call, and return it: `await app.result(fib, timeout=30)(11)`.
 
         If the topic is known, the wait also ends when the call is dead-lettered there. A client knows the topics of
-        the last 10,000 calls that it scheduled itself; another one must be told. A dead letter of another call of the
-        same schedule ends the wait too, if the client scheduled the call or is given its `Scheduled`. Without a topic
-        the wait for a call that was given up ends at the timeout only, and so it does if the given up call is on
-        another topic or was put on its queue by another schedule.
+        the last 10,000 calls that it scheduled itself. For other calls, pass `topic`. If the client scheduled the call,
+        or you pass its `Scheduled`, a dead letter of another call of the same schedule ends the wait too. In all other
+        cases the wait for a dead-lettered call ends only at the timeout: without a topic, and if the dead letter is on
+        another topic or belongs to another schedule.
 
         Args:
             task: A handler, or the name of a task.
-            topic: The topic of the call, or what `schedule` returned for it.
-            timeout: The most seconds to wait; without it, for ever.
-            returns: The type that the result of a task called by its name is decoded to.
+            topic: The topic of the call, or the `Scheduled` that `schedule` returned.
+            timeout: The most seconds to wait; None waits forever.
+            returns: The type of the result, if the task is given by its name.
 
         Raises:
-            BuriedError: The call, or another call of its schedule, was dead-lettered; with the reason.
-            ResultTimeoutError: There was no value in time.
-            ResultDecodeError: The value is not of the type that is asked for.
-            SignatureError: The arguments do not fit the handler.
-            ArgumentError: The topic is no text, or empty.
+            BuriedError: The call, or another call of its schedule, was dead-lettered. The error gives the reason.
+            ResultTimeoutError: The call had no value in time.
+            ResultDecodeError: The value is not of the type `returns`.
+            SignatureError: The arguments do not match the handler.
+            ArgumentError: The topic is empty or not a string.
             BackendError: The store or the queue failed.
         """
         if topic is not None and not isinstance(topic, Scheduled):

@@ -1,4 +1,4 @@
-"""What can become a handler: looks into callables of every kind, and explains the mistakes of their decorators."""
+"""Inspect callables of every kind, and explain why one cannot become a handler."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ _WORKER: Final = "ActiveWorker"
 
 
 def accepted(function: Any, decorator: str) -> Callable[..., Any]:
-    """Return the callable that a decorator was given, without `staticmethod` around it.
+    """Return the callable given to a decorator, without a `staticmethod` around it.
 
     Raises:
         HandlerError: It cannot be a handler.
@@ -42,7 +42,7 @@ def accepted(function: Any, decorator: str) -> Callable[..., Any]:
 
 
 def inner_function(function: Any) -> Any:
-    """Return the function within partials, handlers and other wrappers; for an object with `__call__`, that."""
+    """Return the function inside partials, handlers and other wrappers, or the `__call__` of an object."""
     while True:
         function = _within_partials(function)
         wrapped = None if inspect.isroutine(function) else getattr(function, "__wrapped__", None)
@@ -52,12 +52,12 @@ def inner_function(function: Any) -> Any:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine."""
+    """Whether calling the function returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_called(function))
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function, of the function within a partial, or of an object's class."""
+    """Return the name of a function, of the function inside a partial, or of the class of an object."""
     function = _within_partials(function)
     return str(getattr(function, "__name__", type(function).__name__))
 
@@ -75,7 +75,7 @@ def visible_signature(function: Callable[..., Any], *, takes_app: bool) -> inspe
     """Return the parameters that callers see.
 
     Raises:
-        HandlerError: They cannot be read, or show that another decorator is meant.
+        HandlerError: The parameters cannot be read, or do not match the decorator.
     """
     name = name_of(function)
     try:
@@ -93,8 +93,8 @@ def visible_signature(function: Callable[..., Any], *, takes_app: bool) -> inspe
         and not _is_worker(first.annotation)
     ):
         raise HandlerError(
-            f"{name} is a method, and its parameter {first.name!r} would be taken for an argument",
-            remedy="Decorate an object's method, `brrr.handler(thing.method)`, or a function outside of the class.",
+            f"{name} is a method, so callers would have to pass its parameter {first.name!r} as an argument",
+            remedy="Decorate a bound method, `brrr.handler(thing.method)`, or a function outside the class.",
         )
     if not takes_app:
         for parameter in parameters:
@@ -121,7 +121,7 @@ def _within_partials(function: Any) -> Any:
 
 
 def _called(function: Any) -> Any:
-    """The function that runs when this one is called."""
+    """Return the function that runs when this one is called."""
     function = _within_partials(function)
     plain = inspect.isroutine(function) or isinstance(function, type) or not callable(function)
     return function if plain else type(function).__call__
@@ -139,7 +139,7 @@ def _is_worker(annotation: object) -> bool:
 
 
 def _cannot_be_worker(function: Callable[..., Any], annotation: Any) -> bool:
-    """Whether a parameter is annotated with a class that has nothing of the active worker. What is unsure passes."""
+    """Whether the annotation certainly rules out the active worker. An unclear annotation does not."""
     if _is_worker(annotation) or annotation is inspect.Parameter.empty:
         return False
     holder = SimpleNamespace(__annotations__={"first": annotation})

@@ -23,15 +23,15 @@ class Handler(TypedTask[F_co]):
     """A handler whose function takes the active worker first. Called directly, it is that function."""
 
     def __call__(self: "Handler[Callable[P, Any]]", app: "ActiveWorker", *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function itself, for tests and for helpers; nothing of this is durable."""
+        """Call the function itself, for tests and helpers. This is not a durable call."""
         return self.function(app, *args, **kwargs)
 
 
 class PlainHandler(TypedTask[F_co]):
-    """A handler whose function knows nothing of brrr. Called directly, it is that function."""
+    """A handler whose function does not take the active worker. Called directly, it is that function."""
 
     def __call__(self: "PlainHandler[Callable[P, Any]]", *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Call the function itself; nothing of this is durable."""
+        """Call the function itself. This is not a durable call."""
         return self.function(*args, **kwargs)
 
 
@@ -44,8 +44,8 @@ def handler(function: "Callable[Concatenate[ActiveWorker, P], T]") -> Handler[Ca
 def handler(function: Callable[..., Any] | None = None) -> Handler[Callable[..., Any]]:
     """Make a handler of a function whose first parameter is the active worker.
 
-    An `async def` runs on the worker's event loop, a `def` in a thread of its own. A partial, a method of an object and
-    an object with `__call__` are functions too.
+    An `async def` runs on the event loop of the worker, a `def` in a thread. The function may also be a partial, a
+    bound method, or an object with `__call__`.
 
     Raises:
         HandlerError: The function cannot be a handler.
@@ -72,15 +72,15 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
     """Make a helper that may run only inside a running handler.
 
     Raises:
-        NotInTaskError: By the helper, where it is called outside of one.
+        NotInTaskError: Raised by the helper if it is called outside a running handler.
     """
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         if current.get(None) is None:
             raise NotInTaskError(
-                f"{getattr(function, '__qualname__', function)} was called outside of a running handler",
-                remedy="Call it from a handler, or from what a handler calls.",
+                f"{getattr(function, '__qualname__', function)} was called outside a running handler",
+                remedy="Call it from a handler, or from a function that a handler calls.",
             )
         return function(*args, **kwargs)
 

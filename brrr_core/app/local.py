@@ -1,4 +1,4 @@
-"""Runs whole workflows in one process and one call, for unit tests: no backend, no worker to start."""
+"""Run whole workflows in one process, for unit tests. You need no backend and no worker."""
 
 import asyncio
 import time
@@ -28,25 +28,25 @@ T = TypeVar("T")
 TOPIC: Final = "local"
 LEASE: Final = 3_600.0
 POLL: Final = 0.002
-"""Seconds between two looks for the result."""
+"""Seconds between two reads of the result."""
 
 
 class LocalBrrr:
     """An application in memory: `await LocalBrrr(handlers=dict(fib=fib), codec="json").run(fib)(11)`.
 
-    The real engine runs, with deferring, encoding and re-running, and on every topic that is called. Each run starts
-    from nothing. An error that a handler raises is not tried again: it is raised where the run is awaited.
+    It uses the real engine: it encodes, defers and re-runs calls on all topics. Each run starts with an empty store. If
+    a handler raises, there is no other attempt: `await` raises the error.
 
     Args:
         handlers: The handlers by name.
-        replace: What runs in place of a task, `replace={pay: fake_pay}`, whether it is called by its handler or by its
-            name: a handler, a function, or a mock. A function gets the arguments alone, unless its first parameter is
-            annotated with the active worker. The task's own annotations say what arguments are decoded to, and what the
-            result must be. A name that is not among `handlers` stands for a task of another programme.
-        topic: The topic that runs begin on.
+        replace: Handlers, functions or mocks to run in place of tasks: `replace={pay: fake_pay}`. They also replace
+            calls by name. A function gets the active worker only if its first parameter is annotated with it. The
+            annotations of the task, not of the replacement, say how arguments are decoded and which results are valid.
+            A name that is not among `handlers` stands for a task of another program.
+        topic: The topic of the first call.
         codec: A codec or the name of one.
-        policy: Limits; as it comes, one attempt a call, determinism is checked, and a run that ends waits for nobody.
-        concurrency: The most calls under way at a time, a topic.
+        policy: Limits. The default is one attempt for each call, `check` on, and no grace at the end of a run.
+        concurrency: The most calls that run at the same time on one topic.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class LocalBrrr:
     @overload
     def run(self, task: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
     def run(self, task: Task | str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """The result of a call, all that it calls included.
+        """Run a call with all its children, and return its result.
 
         Raises:
-            Exception: What a handler raised, as it was raised.
-            BrrrError: What the engine gave up on: a spawn limit, a handler that is not deterministic, calls that wait
-                for each other.
+            Exception: The error of a handler, unchanged.
+            BrrrError: The engine dead-lettered a call: the spawn limit was reached, a handler is not deterministic, or
+                calls wait for each other.
         """
 
         async def result(*args: Any, **kwargs: Any) -> Any:
@@ -94,14 +94,14 @@ class LocalBrrr:
                 loops.create_task(connection.loop(topic, app.handle, concurrency=self._concurrency))
 
             queue.on_new_topic = work_on
-            # None of the loops: what it raises is raised by itself, and not in a group.
+            # Not a task of the group, so that its error is raised by itself and not in an ExceptionGroup.
             waiting = failure.waiting = start_task(_scheduled_result(app, queue, task, args, kwargs, topic=self._topic))
             try:
                 async with loops:
                     await asyncio.wait({waiting})
                     connection.stop()
             finally:
-                waiting.cancel()  # where this run itself was cancelled
+                waiting.cancel()  # if this run was cancelled
                 await asyncio.wait({waiting})
                 queue.close()
                 await connection.close()
@@ -111,13 +111,13 @@ class LocalBrrr:
                 return waiting.result()
             finally:
                 failure.error = failure.waiting = None
-                del waiting  # what they hold raises, and the traceback holds this frame
+                del waiting  # they keep the error, whose traceback holds this frame
 
         return result
 
 
 class _LocalWorker(AppWorker):
-    """Raises what other workers warn of, and runs what tasks are replaced by."""
+    """Raises the warnings of other workers as errors, and runs the replacements of tasks."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ def _task_of(fake: Any) -> Task:
 
 
 class _FirstFailure:
-    """Ends the wait for a result that will not come."""
+    """Ends the wait for the result when a call is dead-lettered, and keeps the error."""
 
     error: BaseException | None = None
     waiting: "asyncio.Task[Any] | None" = None
@@ -159,7 +159,7 @@ class _FirstFailure:
 
 
 class _WatchedQueue(MemoryQueue):
-    """A queue that tells of each new topic, so that somebody works on it."""
+    """A queue that reports each new topic, so that a loop is started for it."""
 
     def __init__(self, session: Session, lease: float) -> None:
         super().__init__(session, lease)
@@ -189,13 +189,13 @@ async def _scheduled_result(
     known = cast("TypedTask[Callable[..., Any]] | str", task)
     await app.schedule(known, topic=topic)(*args, **kwargs)
     while True:
-        idle = await queue.idle()  # before the value is looked for: it is written before its message is acknowledged
+        idle = await queue.idle()  # read this before the value: a value is written before its message is acknowledged
         try:
             return await app.read(known)(*args, **kwargs)
         except NotFoundError:
             if idle:
                 raise CycleError(
-                    "nothing is left to run, and the call has no value: its calls wait for each other",
+                    "no message is left, but the call has no value: its calls wait for each other",
                     remedy="Look for a call that leads back to itself with the same arguments.",
                 ) from None
         await asyncio.sleep(POLL)

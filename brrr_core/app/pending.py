@@ -1,4 +1,4 @@
-"""The calls that a handler makes, before they are awaited, and what is told of those that never are."""
+"""The calls of a handler before they are awaited, and the errors for calls that never are."""
 
 import asyncio
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -37,8 +37,8 @@ class Target(NamedTuple):
 class PendingCall(Generic[T]):
     """A call that a handler makes. Await it, alone or in a `gather`, for its result.
 
-    It is small until it is awaited, so that a handler may make many thousands for one `gather`. One that is never
-    awaited does nothing, and the run that made it says so.
+    It is small until it is awaited, so that a handler can make many thousands for one `gather`. A call that is never
+    awaited does nothing, and brrr warns about it.
     """
 
     __slots__ = ("_taken", "args", "kwargs", "target")
@@ -55,7 +55,7 @@ class PendingCall(Generic[T]):
         return results[0]
 
     def taken_by(self, active: CallMaker) -> bool:
-        """Whether this worker's handler made the call; if so, the worker looks it up now."""
+        """Whether the handler of this worker made the call. If so, the call counts as awaited from now on."""
         if self.target.active is not active:
             return False
         self._taken = True
@@ -68,7 +68,7 @@ class PendingCall(Generic[T]):
     def __repr__(self) -> str:
         return f"<brrr PendingCall of task {self.target.task_name!r}>"
 
-    if not TYPE_CHECKING:  # checkers know what it has
+    if not TYPE_CHECKING:  # type checkers know its attributes
 
         def __getattr__(self, name: str) -> Any:
             what = self if name not in self.__slots__ else "a PendingCall that was not made by `app.call`"
@@ -79,10 +79,10 @@ _UNAWAITED: Final = frozenset({PendingCall, CoroutineType, asyncio.Future, async
 
 
 def check_result(result: object) -> None:
-    """Refuse a handler's result that is a call, or another awaitable, or has one among its items.
+    """Refuse a result that is a call or another awaitable, or that has one among its items.
 
     Raises:
-        AwaitError: It is or has one.
+        AwaitError: The result contains an awaitable.
     """
     kind = type(result)
     items: Iterable[object] = (result,)
@@ -92,12 +92,12 @@ def check_result(result: object) -> None:
         items = cast("dict[object, object]", result).values()
     elif kind not in _UNAWAITED:
         return
-    if _UNAWAITED.isdisjoint(map(type, items)):  # no loop in Python, as results can be long
+    if _UNAWAITED.isdisjoint(map(type, items)):  # no Python loop, because results can be long
         return
     found = next(item for item in items if type(item) in _UNAWAITED)
     for item in items:
         if isinstance(item, PendingCall):
-            item.taken_by(item.target.active)  # it is told of here
+            item.taken_by(item.target.active)  # this error reports it
         elif isinstance(item, CoroutineType):
             item.close()
     container = "" if found is result else f" a {kind.__name__} with"
@@ -111,11 +111,11 @@ def check_awaitables(method: str, awaitables: Sequence[object]) -> None:
     """Refuse arguments of `gather` or `wait` that cannot be awaited.
 
     Raises:
-        AwaitError: One cannot.
+        AwaitError: An argument is not awaitable.
     """
     for place, item in enumerate(awaitables, 1):
         if not isawaitable(item):
             raise AwaitError(
                 f"argument {place} of `{method}` is a {type(item).__name__}, which cannot be awaited",
-                remedy="Give calls, `app.call(task)(arguments)`; several of them one by one: `app.gather(*calls)`.",
+                remedy="Pass calls, `app.call(task)(arguments)`. Unpack a list of calls: `app.gather(*calls)`.",
             )

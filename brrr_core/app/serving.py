@@ -1,4 +1,4 @@
-"""From URLs to a connection: `serve` for workers, `connect` for clients that run nothing."""
+"""Open a connection from URLs: `serve` for workers, `connect` for clients."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,17 +21,17 @@ async def serve(
     policy: Policy | None = None,
     hooks: Iterable[object] = (),
 ) -> AsyncGenerator[Connection, None]:
-    """Open the backends of a fleet, for workers: `async with brrr.serve("sqlite:///brrr.db") as conn`.
+    """Open the backends of a fleet for a worker: `async with brrr.serve("sqlite:///brrr.db") as conn`.
 
     Args:
-        queue: A URL, an open backend, or an open queue; the environment's BRRR_QUEUE where it is left out.
-        store: The same, BRRR_STORE; where nothing names one, the queue's backend.
-        cache: The same, BRRR_CACHE; where nothing names one, the queue's backend, or else the store's.
+        queue: A URL, an open backend or an open queue; by default the environment variable BRRR_QUEUE.
+        store: The same for the store; by default BRRR_STORE, or else the backend of the queue.
+        cache: The same for the cache; by default BRRR_CACHE, or else the backend of the queue, or else of the store.
         policy: Limits, retries and timeouts.
-        hooks: Hook plugins, besides those that are installed.
+        hooks: Hook plugins, in addition to the installed ones.
 
     Raises:
-        UrlError: A URL cannot be read, or none is named.
+        UrlError: A URL is not valid, or none is given.
         OptionError: An option of a URL is wrong.
         PluginError: A plugin is missing, broken, or does not offer the role.
         BackendError: A backend cannot be opened.
@@ -49,9 +49,9 @@ async def connect(
     *,
     policy: Policy | None = None,
 ) -> AsyncGenerator[Connection, None]:
-    """Open the backends of a fleet for a client that schedules and reads, and runs nothing.
+    """Open the backends of a fleet for a client, which schedules calls and reads results.
 
-    As `serve`, but for the hooks.
+    The arguments and errors are those of `serve`, without hooks.
     """
     async with _opened(queue, store, cache, policy, ()) as connection:
         yield connection

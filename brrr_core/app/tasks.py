@@ -19,13 +19,13 @@ _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSI
 
 
 class Task:
-    """A function that a worker can run. Made by the decorators.
+    """A function that a worker can run. The decorators make it.
 
     Attributes:
         function: The decorated function.
-        takes_app: Whether the function takes the active worker first.
-        signature: Its parameters as callers see them, without the worker.
-        run: The async callable that a codec invokes; the same object for every call, so that codecs can cache by it.
+        takes_app: Whether the first parameter of the function is the active worker.
+        signature: The parameters that callers see, without the active worker.
+        run: The async callable that a codec invokes. It is one object for all calls, so that codecs can cache by it.
     """
 
     def __init__(self, function: Callable[..., Any], *, takes_app: bool) -> None:
@@ -43,41 +43,41 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The function's own name."""
+        """Name of the function."""
         return name_of(self.function)
 
     @property
     def place(self) -> tuple[str, int]:
-        """The file and the first line of the function; of what has none, where brrr runs it."""
+        """File and first line of the function, or of the code that runs it if it has none."""
         code = getattr(inner_function(self.function), "__code__", self.run.__code__)
         return code.co_filename, code.co_firstlineno
 
     @functools.cached_property
     def returns(self) -> Any:
-        """The annotated type of the result; `Any` where there is none, or where the handler never returns.
+        """Annotated type of the result; `Any` without an annotation, or if the handler never returns.
 
         Raises:
             HandlerError: The annotation does not resolve.
         """
-        from brrr_core.codec.signatures import resolve_annotation  # for msgspec, which decorating must not load
+        from brrr_core.codec.signatures import resolve_annotation  # here, so that decorating does not load msgspec
 
         returns = resolve_annotation(self.run, "return", self.signature.return_annotation)
         if get_origin(returns) in (Awaitable, Coroutine) and not is_async(self.function):
-            returns = get_args(returns)[-1]  # a `def` whose awaitable is awaited for it
+            returns = get_args(returns)[-1]  # a `def` that returns an awaitable, which brrr awaits
         return Any if returns in (NoReturn, Never) else returns
 
     def arrange(
         self, args: Sequence[object], kwargs: Mapping[str, object], *, keyword_only: bool = False
     ) -> tuple[Sequence[object], Mapping[str, object]]:
-        """The arguments in their one canonical form, so that `f(1)` and `f(n=1)` are one call.
+        """Return the arguments in canonical form, so that `f(1)` and `f(n=1)` are one call.
 
         Args:
             args: The positional arguments.
             kwargs: The keyword arguments.
-            keyword_only: Name all arguments; else all that can go by position do.
+            keyword_only: Pass all arguments by name. Otherwise pass as many as possible by position.
 
         Raises:
-            SignatureError: The arguments do not fit the parameters.
+            SignatureError: The arguments do not match the parameters.
         """
         if not kwargs and not keyword_only and self._least <= len(args) <= self._most:
             return args, kwargs
@@ -93,11 +93,11 @@ class Task:
         return (), self._named(bound)
 
     def replaced_by(self, fake: "Callable[..., Any] | Task") -> "Task":
-        """Return this task, as callers and codecs see it, with another function that runs: for unit tests.
+        """Return a copy of this task that runs another function, for unit tests. Callers and codecs see no difference.
 
         Args:
-            fake: A handler, or a function. A function gets the arguments alone, unless its first parameter is annotated
-                with the active worker.
+            fake: A handler, or a function. A function gets the active worker only if its first parameter is annotated
+                with it.
 
         Raises:
             HandlerError: It cannot be called.
@@ -108,7 +108,7 @@ class Task:
             inner = _runner(accepted(fake, "handler_no_arg"), takes_app=takes_worker(fake))
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            bound = self.signature.bind(*args, **kwargs)  # the names of the fake's parameters may be others
+            bound = self.signature.bind(*args, **kwargs)  # the parameters of the fake may have other names
             return await inner(*bound.args, **bound.kwargs)
 
         stand_in = copy(self)
@@ -116,7 +116,7 @@ class Task:
         return stand_in
 
     def _shown(self, run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Give what runs the name, the annotations and the parameters of this task."""
+        """Give a runner the name, the annotations and the parameters of this task."""
         functools.update_wrapper(run, self.function, updated=())
         run.__signature__ = self.signature  # type: ignore[attr-defined] # what inspect.signature reads
         return run
@@ -129,8 +129,8 @@ class Task:
                 named.update(value)
             elif kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL):
                 raise SignatureError(
-                    f"the parameter {name!r} of the handler {self.name!r} takes no keyword, and this codec needs one",
-                    remedy="Give it a parameter with a name, or use the codec `json`.",
+                    f"the parameter {name!r} of the handler {self.name!r} takes no keyword, but this codec needs one",
+                    remedy="Use a parameter that can be passed by name, or the codec `json`.",
                 )
             else:
                 named[name] = value
@@ -141,10 +141,10 @@ class Task:
 
 
 class TypedTask(Task, Generic[F_co]):
-    """A task whose parameters and result type checkers know: what `call`, `schedule`, `read` and `result` take.
+    """A task with types, so that type checkers know the parameters and results of calls.
 
-    `TypedTask[Callable[[int], str]]` is called with an int and has a result of type str. It is covariant, so that
-    handlers of several types can stand in one dict.
+    `TypedTask[Callable[[int], str]]` takes an int and returns a str. The type is covariant, so that one dict can hold
+    handlers of several types.
     """
 
 

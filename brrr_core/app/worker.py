@@ -1,4 +1,4 @@
-"""The application that a worker runs: handlers by name, a codec, and the function that the loop calls."""
+"""The application of a worker: its handlers, its codec, and the `handle` that the loop calls."""
 
 import asyncio
 import warnings
@@ -21,16 +21,16 @@ __all__ = ["AppWorker"]
 
 
 class AppWorker(AppConsumer):
-    """Runs the calls of its handlers: `await conn.loop("demo", app.handle)`. It schedules and reads as a consumer does.
+    """Runs the calls of its handlers: `await conn.loop("demo", app.handle)`. It is also an `AppConsumer`.
 
     Args:
-        handlers: The handlers by the names that their calls carry.
+        handlers: The handlers by task name.
         codec: A codec or the name of one.
         connection: From `brrr.serve`.
 
     Raises:
         HandlerError: A handler was not made by a decorator of brrr, or has an annotation that the codec cannot decode.
-        PluginError: There is no such codec.
+        PluginError: The codec is not known.
     """
 
     _closed = True
@@ -40,23 +40,23 @@ class AppWorker(AppConsumer):
         for task in self._catalogue.tasks.values():
             self._catalogue.codec.check_task(task.run, returns=task.returns)
         self._runs = self._catalogue.tasks
-        """What runs for each name."""
+        """The task that runs for each name."""
         self._warned: dict[str | tuple[str, type[Warning], int], int] = {}
 
     async def handle(self, run: Run, call: Call) -> bytes:
-        """Run the handler of a call, and encode its result: what a loop calls.
+        """Run the handler of a call, and return its encoded result. The loop calls this.
 
         Raises:
-            UnknownTaskError: There is no handler of that name.
-            DecodeError: The arguments do not fit the handler.
-            EncodeError: The result cannot be encoded, or does not fit the handler's annotation.
-            BaseException: What the handler raises, `Defer` included.
+            UnknownTaskError: The worker has no handler for the task.
+            DecodeError: The arguments do not match the handler.
+            EncodeError: The result cannot be encoded, or does not match the annotation of the handler.
+            BaseException: The error of the handler, including `Defer`.
         """
         task = self._runs.get(call.task_name)
         if task is None:
             raise UnknownTaskError(
-                f"this worker has no handler {call.task_name!r}; it has {', '.join(sorted(self._catalogue.tasks))}",
-                remedy=f"Add it, or send its calls to another topic than {run.topic!r}.",
+                f"this worker has no handler {call.task_name!r}, only {', '.join(sorted(self._catalogue.tasks))}",
+                remedy=f"Add the handler, or schedule its calls on another topic than {run.topic!r}.",
             )
         active = ActiveWorker(run, self._catalogue)
         token = current.set(active)
@@ -83,7 +83,7 @@ class AppWorker(AppConsumer):
         return payload
 
     def _check_result(self, call: Call, returns: Any, payload: bytes) -> None:
-        """Refuse a result that its readers could not decode: once stored, it never changes."""
+        """Refuse a result that readers could not decode, because a stored result never changes."""
         if returns is Any:
             return
         try:
@@ -107,11 +107,11 @@ class AppWorker(AppConsumer):
                 "wait in a client, with `result(..., timeout=...)`.",
             )
         except Warning:
-            run.missing.clear()  # a filter makes errors of warnings: the run fails, and is not deferred
+            run.missing.clear()  # a filter turns warnings into errors: the run fails and is not deferred
             raise
 
     def _warn(self, task: Task, text: str) -> None:
-        """Warn at the handler's first line, once per process and text unless filters say otherwise."""
+        """Warn at the first line of the handler, once per process and text unless filters say otherwise."""
         filename, line = task.place
         warnings.warn_explicit(text, RuntimeWarning, filename, line, registry=self._warned)
 

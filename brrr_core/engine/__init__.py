@@ -1,1 +1,4 @@
-"""The worker: deliveries in, calls run, defers and returns out (DESIGN.md section 4)."""
+"""The engine of a worker: it receives messages, runs calls, and defers, returns or retries them.
+
+`docs/explanation/engine.md` describes it.
+"""

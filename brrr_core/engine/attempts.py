@@ -1,8 +1,9 @@
-"""How the deliveries of a message ended, so that no delivery is taken for an attempt of its handler.
+"""Count attempts and releases, so that a delivery is not mistaken for an attempt.
 
-A queue counts deliveries. It does not know whether one ended because the handler raised, because a worker gave the
-message back, or because the worker died. The first two are counted in the cache, by root id and call hash; what they
-do not explain is a crash or a lost lease. A call that succeeds in its first delivery counts nothing.
+A queue counts deliveries. It cannot tell whether a delivery ended because the handler raised, because the worker
+released the message, or because the worker died. So workers count attempts and releases in the cache, by root id and
+call hash. A delivery that neither counter explains ended in a crash or with a lost lease. A call that succeeds in its
+first delivery touches no counter.
 """
 
 from collections.abc import Sequence
@@ -18,107 +19,107 @@ from brrr_core.wire import decode_message
 __all__ = ["Attempts", "HeldDelivery"]
 
 FAILED: Final = "brrr_failed"
-EXCUSED: Final = "brrr_excused"
+RELEASED: Final = "brrr_excused"
 ALONE: Final = "brrr_alone"
-"""The first parts of the counters' keys. They are ours: workers of other SDKs neither read nor write them."""
+"""Prefixes of the counters' keys. Workers of other SDKs neither read nor write these counters."""
 
 SUSPICIOUS: Final = 3
-"""A message runs alone after so many deliveries that nothing explains."""
+"""Number of unexplained deliveries after which a message runs alone."""
 
 
 @dataclass(slots=True, eq=False)
 class HeldDelivery:
-    """A delivery that a worker holds, and how the earlier ones of its message ended.
+    """A delivery that a worker holds, and how earlier deliveries of its message ended.
 
     Attributes:
         delivery: The delivery.
-        renewed: When its lease last began, by the loop's clock.
-        failed: How many attempts the handler ended by raising, as the cache has it.
-        excused: How many deliveries ended for another reason that is known, as the cache has it.
-        alone: How many runs alone began and have not ended in order, as the cache has it.
-        marks: How many of these this delivery began.
-        task_name: The handler that runs, or that ran last; empty where none did.
-        lost: Whether it was reported that the lease ran out.
+        lease_began: Time at which its lease last began, by the clock of the event loop.
+        failed: Failed attempts, according to the cache.
+        released: Deliveries that workers released, according to the cache.
+        unfinished_alone: Isolated runs that began and did not end properly, according to the cache.
+        begun_alone: Isolated runs that this delivery began.
+        task_name: The task that runs, or that ran last; empty if none ran yet.
+        lost: Whether the expired lease was reported.
     """
 
     delivery: Delivery
-    renewed: float
+    lease_began: float
     failed: int = 0
-    excused: int = 0
-    alone: int = 0
-    marks: int = 0
+    released: int = 0
+    unfinished_alone: int = 0
+    begun_alone: int = 0
     task_name: str = ""
     lost: bool = False
 
     @property
     def unexplained(self) -> int:
-        """How many earlier deliveries ended with their worker's death or with a lost lease."""
-        return max(0, self.delivery.attempt - 1 - self.failed - self.excused)
+        """Number of earlier deliveries that ended in a crash or with a lost lease."""
+        return max(0, self.delivery.attempt - 1 - self.failed - self.released)
 
     @property
     def suspicious(self) -> bool:
-        """Whether the message may be what ends its workers."""
+        """Whether the message may be the one that crashes its workers."""
         return self.unexplained >= SUSPICIOUS
 
 
 class Attempts:
-    """The counters of all messages of a connection."""
+    """The attempt counters of all messages of a connection."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    async def look(self, held: HeldDelivery) -> None:
-        """Read how the earlier deliveries ended, if there were any."""
+    async def load(self, held: HeldDelivery) -> None:
+        """Read the counters, if there were earlier deliveries."""
         if held.delivery.attempt > 1:
             await self._count(held, 0, 0, 0)
 
-    async def fail(self, held: HeldDelivery) -> int:
-        """Count an attempt that the handler ended by raising. How many there are now.
+    async def count_failure(self, held: HeldDelivery) -> int:
+        """Count a failed attempt, and return the number of failed attempts.
 
-        A handler that raised is not what killed its workers before.
+        A handler that raised did not crash its earlier workers, so this also clears the suspicion.
         """
-        await self._count(held, 1, held.unexplained, -held.alone)
+        await self._count(held, 1, held.unexplained, -held.unfinished_alone)
         return held.failed
 
-    async def isolate(self, held: HeldDelivery) -> int:
-        """Note that the message is about to run alone. How many such runs never ended.
+    async def begin_alone(self, held: HeldDelivery) -> int:
+        """Count an isolated run that is about to begin, and return the number of earlier ones that never ended.
 
-        The note stays if the worker process ends. It may be counted although this raises, so it is not taken for an
-        earlier one when it is made again.
+        The count stays if the worker process dies. An increment that raised may have happened, so the runs that this
+        delivery itself began are not counted as earlier ones.
         """
-        held.marks += 1
-        (held.alone,) = await self._operations.count([(_keys(held.delivery)[2], 1)])
-        return held.alone - held.marks
+        held.begun_alone += 1
+        (held.unfinished_alone,) = await self._operations.count([(_keys(held.delivery)[2], 1)])
+        return held.unfinished_alone - held.begun_alone
 
-    async def excuse(self, held_deliveries: Sequence[HeldDelivery]) -> None:
-        """Count deliveries that workers give back for reasons of their own. What ran alone is suspicious no more."""
+    async def count_releases(self, held_deliveries: Sequence[HeldDelivery]) -> None:
+        """Count deliveries that the worker releases. Messages that ran alone are not suspicious any more."""
         amounts: list[tuple[str, int]] = []
         for held in held_deliveries:
-            with suppress(MalformedRecordError):  # such a message is given up in its first delivery anyway
-                _, excused, alone = _keys(held.delivery)
-                amounts.append((excused, 1 + (held.unexplained if held.marks else 0)))
-                if held.marks:
-                    amounts.append((alone, -held.alone))
+            with suppress(MalformedRecordError):  # such a message is dead-lettered in its first delivery anyway
+                _, released, alone = _keys(held.delivery)
+                amounts.append((released, 1 + (held.unexplained if held.begun_alone else 0)))
+                if held.begun_alone:
+                    amounts.append((alone, -held.unfinished_alone))
         await self._operations.count(amounts)
 
-    async def forget(self, held: HeldDelivery, *, failures: bool = True) -> None:
-        """Set the counters to 0 before the message is settled.
+    async def reset(self, held: HeldDelivery, *, failures: bool = True) -> None:
+        """Reset the counters to 0 before the message is settled.
 
         Args:
             held: The delivery.
-            failures: Whether the failed attempts are forgotten too. They are not for a message that is put anew: it
-                counts its deliveries from 1 again.
+            failures: Whether to reset the failed attempts too. Keep them for a message that is put again: the queue
+                counts its deliveries from 1.
         """
-        if held.failed or held.excused or held.alone:
+        if held.failed or held.released or held.unfinished_alone:
             kept = 0 if failures else held.failed
-            await self._count(held, kept - held.failed, -held.excused - kept, -held.alone)
+            await self._count(held, kept - held.failed, -held.released - kept, -held.unfinished_alone)
 
-    async def _count(self, held: HeldDelivery, failed: int, excused: int, alone: int) -> None:
-        amounts = zip(_keys(held.delivery), (failed, excused, alone), strict=True)
-        held.failed, held.excused, held.alone = await self._operations.count(list(amounts))
+    async def _count(self, held: HeldDelivery, failed: int, released: int, alone: int) -> None:
+        amounts = zip(_keys(held.delivery), (failed, released, alone), strict=True)
+        held.failed, held.released, held.unfinished_alone = await self._operations.count(list(amounts))
 
 
 def _keys(delivery: Delivery) -> tuple[str, str, str]:
     message = decode_message(delivery.body)
-    of = f"{message.root_id}/{message.call_hash}"
-    return f"{FAILED}/{of}", f"{EXCUSED}/{of}", f"{ALONE}/{of}"
+    identity = f"{message.root_id}/{message.call_hash}"
+    return f"{FAILED}/{identity}", f"{RELEASED}/{identity}", f"{ALONE}/{identity}"

@@ -1,7 +1,7 @@
-"""Gathers what many request at once into few batches: the one layer between the engine and a backend.
+"""Batch concurrent backend operations: the one layer between the engine and a backend.
 
-What is asked in one turn of the event loop, or while an earlier batch is under way, shares the next batch. Backends
-stay plain, and handlers that run side by side pay for one round trip together.
+Operations that are submitted in one turn of the event loop, or while an earlier batch runs, share the next batch. So
+concurrent handlers share round trips, and backends need no batching of their own.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 BATCH_LIMIT = 1_000
-"""The most items that one batch holds, so that no call graph makes a batch without bound."""
+"""The most items in one batch. It bounds the batches of a large call graph."""
 
 
 class _Request(NamedTuple, Generic[ItemT, ResultT]):
@@ -27,11 +27,11 @@ class _Request(NamedTuple, Generic[ItemT, ResultT]):
 
 
 class Batcher(Generic[ItemT, ResultT]):
-    """One kind of backend operation, with at most one batch of it under way. It belongs to the loop that it is made on.
+    """The batches of one backend operation. At most one batch runs at a time, on the event loop of the caller.
 
     Args:
-        run: Runs one batch of 1 to `limit` items; its results are in the items' order.
-        limit: The most items of a batch. A larger ask is cut.
+        run: Runs one batch of 1 to `limit` items, and returns one result for each item, in order.
+        limit: The most items in a batch. A request with more items is split.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._loop = asyncio.get_running_loop()
 
     def submit(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
-        """The results of `items`, in their order; await the future. An ask that is cancelled may still take place."""
+        """Return a future with the results of `items`, in order. A cancelled operation may still take place."""
         future: asyncio.Future[list[ResultT]] = asyncio.Future(loop=self._loop)
         if not items:
             future.set_result([])
@@ -57,18 +57,18 @@ class Batcher(Generic[ItemT, ResultT]):
         return future
 
     async def close(self) -> None:
-        """Wait until what was asked is done."""
+        """Wait until all submitted operations are done."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
     async def _drain(self) -> None:
         while self._queued:
-            self._in_flight = self._take()
-            await self._answer(self._in_flight)
+            self._in_flight = self._take_batch()
+            await self._complete(self._in_flight)
         self._in_flight, self._task = [], None
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """Fail the requests that a task leaves unanswered. A task that is cancelled may not even have begun."""
+        """Fail the requests that a cancelled task left open. The task may have been cancelled before its first step."""
         if self._task is not task:
             return
         left, self._in_flight, self._task = [*self._in_flight, *self._queued], [], None
@@ -77,7 +77,7 @@ class Batcher(Generic[ItemT, ResultT]):
             if not request.future.done():
                 request.future.set_exception(cancelled_from_outside())
 
-    def _take(self) -> list[_Request[ItemT, ResultT]]:
+    def _take_batch(self) -> list[_Request[ItemT, ResultT]]:
         requests = [self._queued.popleft()]
         size = len(requests[0].items)
         while self._queued and size + len(self._queued[0].items) <= self._limit:
@@ -85,13 +85,13 @@ class Batcher(Generic[ItemT, ResultT]):
             size += len(requests[-1].items)
         return requests
 
-    async def _answer(self, requests: list[_Request[ItemT, ResultT]]) -> None:
+    async def _complete(self, requests: list[_Request[ItemT, ResultT]]) -> None:
         try:
             if len(requests) == 1:
-                results = await self._run_cut(requests[0].items)
+                results = await self._run_split(requests[0].items)
             else:
                 results = await self._run([item for request in requests for item in request.items])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to those who asked
+        except Exception as error:  # noqa: BLE001 - the callers get it
             await self._fail(requests, error)
             del requests  # their futures hold the error, whose traceback holds this frame
             return
@@ -102,7 +102,7 @@ class Batcher(Generic[ItemT, ResultT]):
                 future.set_result(list(results[start:end]))
             start = end
 
-    async def _run_cut(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
+    async def _run_split(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
         if len(items) <= self._limit:
             return await self._run(items)
         results: list[ResultT] = []
@@ -116,6 +116,6 @@ class Batcher(Generic[ItemT, ResultT]):
                 if not request.future.done():
                     request.future.set_exception(error)
             return
-        # One bad item (too large, say) must not fail its neighbours. Every operation may be repeated.
+        # One bad item, for example one that is too large, must not fail the others. Every operation may be repeated.
         for request in requests:
-            await self._answer([request])
+            await self._complete([request])

@@ -1,4 +1,4 @@
-"""The words that engine and application share: a child call, and the signal that aborts a parent."""
+"""A child call, and the exception that defers its parent."""
 
 from typing import NamedTuple
 
@@ -8,15 +8,15 @@ __all__ = ["Child", "Defer"]
 
 
 class Child(NamedTuple):
-    """A call that a handler waits for, and the topic to put it on."""
+    """A call that a handler waits for, and the topic of its messages."""
 
     call: Call
     topic: str
 
 
 class Defer(BaseException):
-    """Aborts a handler that reached a call without a value; the handler is run again once there is one.
+    """Raised in a handler that reached a call without a value. The handler runs again when the value exists.
 
-    A BaseException, so that a handler's `except Exception` does not swallow it. A handler that swallows it all the same
-    is deferred nevertheless: the run itself knows what it missed.
+    It is a BaseException, so that `except Exception` in a handler does not swallow it. If a handler swallows it anyway,
+    the run is still deferred, because the run records its missing calls.
     """

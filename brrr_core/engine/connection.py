@@ -1,4 +1,4 @@
-"""A connection: the backends of one fleet, and what can be done with them."""
+"""A connection: schedules calls, reads values and runs workers on the backends of one fleet."""
 
 import asyncio
 import time
@@ -29,19 +29,19 @@ __all__ = ["Connection"]
 ResultT = TypeVar("ResultT")
 
 THREADS: Final = 32
-"""The most threads that run sync handlers of one connection."""
+"""The most threads that run the sync handlers of one connection."""
 
 
 class Connection:
-    """Schedules calls, reads values and runs workers over one queue, one store and one cache.
+    """Schedules calls, reads values and runs workers on one queue, one store and one cache.
 
     `brrr_core.serve` and `brrr_core.connect` make one from URLs.
 
     Attributes:
-        queue: The queue, for operators' tools.
+        queue: The queue, for tools of operators.
         store: The store.
-        cache: The counters.
-        policy: Its settings.
+        cache: The cache.
+        policy: The settings.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class Connection:
     async def schedule(
         self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
     ) -> str | None:
-        """Put a call on a topic, to be run by whoever works there. Its root id, or None where it has a value already.
+        """Put a call on a topic, and return its root id; None if the call already has a value.
 
         Args:
             call: The call.
             topic: The topic.
             delay: Seconds before it may run.
-            redrive: Put every child that is missing once more, for a queue that lost messages.
-            spawn_limit: The most messages that this schedule may cause; the policy's limit if it is left out. Workers
-                of every SDK honour it.
+            redrive: Put every missing child again, because the queue lost messages.
+            spawn_limit: The most messages that this schedule may cause; the policy's limit by default. Workers of every
+                SDK honour it.
 
         Raises:
-            ArgumentError: The topic is empty, the delay no number of seconds, or the spawn limit less than 1.
-            BackendError: A backend failed. The call may have been put all the same; scheduling it again is safe.
+            ArgumentError: The topic is empty, the delay is not a number of seconds, or the spawn limit is less than 1.
+            BackendError: A backend failed. The call may have been put anyway; scheduling it again is safe.
         """
         check_topic(topic)
         check_delay(delay)
@@ -111,20 +111,20 @@ class Connection:
         return root_id
 
     async def value(self, call_hash: str) -> bytes | None:
-        """The encoded value of the call, or None while there is none."""
+        """Return the encoded value of the call; None if it has no value yet."""
         (value,) = await self._operations.read([Key("value", call_hash)])
         return value
 
     async def loop(self, topic: str, handle: RunHandler, *, concurrency: int = 64) -> None:
-        """Work on a topic until `stop`, SIGTERM, or cancellation; all three let running handlers finish.
+        """Work on a topic until `stop`, SIGTERM or cancellation. All three let running handlers finish.
 
-        Several loops may run side by side, on several connections too. SIGTERM is listened for while a loop runs in
-        the main thread of a process that has not set a handler of its own.
+        Several loops may run at the same time, also on several connections. The loop reacts to SIGTERM if it runs in
+        the main thread of a process that has no SIGTERM handler of its own.
 
         Args:
-            topic: Where to receive from. The handlers must know every call that is put there.
+            topic: The topic to receive from. The worker must have a handler for every call on it.
             handle: `AppWorker.handle`.
-            concurrency: The most calls under way at a time.
+            concurrency: The most calls that run at the same time.
 
         Raises:
             ArgumentError: The topic is empty, or `concurrency` is less than 1.
@@ -132,7 +132,7 @@ class Connection:
         """
         check_topic(topic)
         if concurrency < 1:
-            raise ArgumentError(f"concurrency is {concurrency}", remedy="Have at least 1 call under way at a time.")
+            raise ArgumentError(f"concurrency is {concurrency}", remedy="Set it to 1 or more.")
         worker = Worker(self._services, topic, handle, concurrency)
         if self._stopped:
             return
@@ -145,21 +145,21 @@ class Connection:
             self._workers.discard(worker)
 
     def stop(self) -> None:
-        """Tell all loops of this connection to stop gracefully, also those that have not begun."""
+        """Stop all loops of this connection gracefully, and those that have not begun yet."""
         self._stopped = True
         for worker in self._workers:
             worker.stop()
 
     async def in_thread(self, function: Callable[[], ResultT]) -> ResultT:
-        """Run a blocking function in a thread of this connection, with the caller's context variables."""
+        """Run a blocking function in a thread of this connection, with the context variables of the caller."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="brrr")
         context = copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(_carried, function))
+        return await loop.run_in_executor(self._threads, lambda: context.run(_without_stop_iteration, function))
 
     async def close(self) -> None:
-        """Wait for what is under way. The backends stay open; they belong to whoever opened them."""
+        """Stop the loops, and wait for running operations. The backends stay open for the caller to close."""
         self.stop()
         await self._services.scheduler.close()
         await self._services.returner.close()
@@ -169,8 +169,8 @@ class Connection:
             self._threads = None
 
 
-def _carried(function: Callable[[], ResultT]) -> ResultT:
+def _without_stop_iteration(function: Callable[[], ResultT]) -> ResultT:
     try:
         return function()
-    except (StopIteration, GeneratorExit) as error:  # a future cannot carry them: it would hang, or close its task
+    except (StopIteration, GeneratorExit) as error:  # a future cannot carry them: the task would hang or end
         raise RuntimeError(f"the function raised {type(error).__name__}") from error

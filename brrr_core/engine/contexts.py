@@ -1,4 +1,4 @@
-"""Runs a coroutine with context variables of its own, in the task that awaits it."""
+"""Run a coroutine with its own context variables, in the task that awaits it."""
 
 from collections.abc import Coroutine, Generator
 from contextvars import Context
@@ -12,9 +12,9 @@ ResultT = TypeVar("ResultT")
 
 @coroutine
 def run_in_context(context: Context, running: Coroutine[Any, Any, ResultT]) -> Generator[Any, Any, ResultT]:
-    """The result of `running`, each step of which sees and sets the variables of `context`.
+    """Return the result of `running`. Each of its steps reads and sets the variables of `context`.
 
-    A task of its own would have its own context too, and a cancellation of its own, which a handler may ask for.
+    A new task would also have its own context. But a handler that cancels its current task must cancel this one.
     """
     given: Any = None
     step = running.send
@@ -25,10 +25,10 @@ def run_in_context(context: Context, running: Coroutine[Any, Any, ResultT]) -> G
             result: ResultT = ended.value
             return result
         finally:
-            given = None  # an error that passes through this frame must not be held by it, nor the future that gave it
+            given = None  # this frame must not keep an error that passes through it, nor the future that raised it
         try:
             given, step = (yield waited), running.send
-        except BaseException as error:  # noqa: BLE001 - whatever comes, a cancellation too, is for what runs
+        except BaseException as error:  # noqa: BLE001 - the coroutine gets every exception, also a cancellation
             given, step = error, running.throw
         finally:
             del waited

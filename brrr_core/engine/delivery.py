@@ -1,7 +1,7 @@
-"""Handles one delivery: runs its call, and returns, defers or fails it (DESIGN.md section 4).
+"""Handle one delivery: run its call, then return, defer or fail it.
 
-Every step is a batch. A crash between any two leaves only repeated work: nothing is acknowledged before all that it
-stands for is written.
+Each step is one batch. A worker acknowledges a message only after it has written all results of the delivery, so a
+crash between two steps only repeats work. `docs/explanation/engine.md` describes the steps.
 """
 
 import asyncio
@@ -47,12 +47,12 @@ from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, de
 __all__ = ["DeliveryHandler", "RunHandler", "Services"]
 
 RunHandler: TypeAlias = Callable[[Run, Call], Awaitable[bytes]]
-"""Runs the handler of a call and gives its encoded result; raises `Defer` where a value is missing."""
+"""Runs the handler of a call and returns its encoded result. Raises `Defer` if a child has no value yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What all deliveries of one connection share."""
+    """The services that all deliveries of one connection share."""
 
     operations: Operations
     scheduler: Scheduler
@@ -62,16 +62,16 @@ class Services:
     hooks: Hooks
     policy: Policy
     delays: bool
-    """Whether the queue can delay; where it cannot, a worker holds what is to wait."""
+    """Whether the queue can delay messages. If not, the worker holds a message during its delay."""
     mask: Callable[[str], str]
-    """Masks the backends' secrets in the traceback that a dead letter keeps."""
+    """Masks the secrets of the backends in the reasons of dead letters and hooks."""
     isolation: IsolationGate
-    """Where the handlers run."""
+    """Admits handlers, one at a time if it may crash the worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One delivery with what was read for it."""
+    """A delivery and its call."""
 
     held: HeldDelivery
     root_id: str
@@ -83,7 +83,7 @@ class _Job:
 
 
 class DeliveryHandler:
-    """Handles deliveries of one loop, many side by side."""
+    """Handles the deliveries of one worker, many at the same time."""
 
     def __init__(self, services: Services, run_handler: RunHandler) -> None:
         self._services = services
@@ -93,10 +93,10 @@ class DeliveryHandler:
         self._attempts = Attempts(services.operations)
         self._run_handler = run_handler
         self.loop_task: asyncio.Task[Any] | None = None
-        """The task of the worker's loop."""
+        """The task of the worker loop."""
         self.closing = False
-        """Set by the worker before it cancels what has not finished in time."""
-        self._under_way: dict[str, asyncio.Task[Any] | None] = {}
+        """Set by the worker before it cancels the deliveries that did not finish in time."""
+        self._handling: dict[str, asyncio.Task[Any] | None] = {}
         self._last_failure = ""
 
     def report_failure(self, topic: str, error: BaseException) -> None:
@@ -113,18 +113,18 @@ class DeliveryHandler:
 
     @property
     def ending(self) -> bool:
-        """Whether the worker's loop was cancelled, perhaps with every task of the program, or is closing."""
+        """Whether the worker loop is closing or was cancelled, perhaps with every task of the program."""
         return self.closing or (self.loop_task is not None and self.loop_task.cancelling() > 0)
 
     async def handle(self, held: HeldDelivery) -> None:
-        """Handle one delivery until it is acked, released or buried.
+        """Handle one delivery until it is acknowledged, released or dead-lettered.
 
         Raises:
             Exception: A backend failed; the delivery is still leased.
         """
         try:
             message = decode_message(held.delivery.body)
-            await self._attempts.look(held)
+            await self._attempts.load(held)
             if held.delivery.attempt > self._policy.max_deliveries:
                 raise self._never_finished(held)
             await self._handle_in_turn(held, message)
@@ -132,53 +132,54 @@ class DeliveryHandler:
             if error.retry:
                 raise
             await self._bury(held, error)
-        except Exception as error:  # noqa: BLE001 - no backend's: as for a handler's, some tries, and then its traceback
+        except Exception as error:  # noqa: BLE001 - not a backend's error: retry it as a handler's
             await self._settle(held, error, (await self._count_failure(held, error))[1])
 
     async def release_interrupted(self, held: HeldDelivery) -> None:
-        """Release a delivery that a backend failure interrupted, to be tried again later; not as a failed attempt.
+        """Release a delivery that a backend failure interrupted, for a retry later. It is not a failed attempt.
 
         Raises:
             Exception: A backend failed; the delivery is still leased, or its lease brings it back.
         """
-        await self._attempts.excuse([held])
+        await self._attempts.count_releases([held])
         await self._release(held, self._policy.retry_delay(held.delivery.attempt))
 
     async def release_unfinished(self, held_deliveries: Sequence[HeldDelivery]) -> None:
-        """Release deliveries because their worker stops.
+        """Release deliveries because the worker stops.
 
         Raises:
             Exception: The queue failed; their leases bring them back.
         """
-        excused, released = await asyncio.gather(
-            self._attempts.excuse(held_deliveries),
+        counted, released = await asyncio.gather(
+            self._attempts.count_releases(held_deliveries),
             self._operations.queue.release([held.delivery for held in held_deliveries]),
             return_exceptions=True,
         )
-        if excused is not None and held_deliveries:
-            self.report_failure(held_deliveries[0].delivery.topic, excused)
+        if counted is not None and held_deliveries:
+            self.report_failure(held_deliveries[0].delivery.topic, counted)
         if released is not None:
             raise released
 
     def _never_finished(self, held: HeldDelivery) -> BuriedError:
         what = (
             f"the message was delivered {held.delivery.attempt} times and never finished: its handler raised "
-            f"{held.failed} times, and the other workers stopped, died, lost the lease or lost a backend"
+            f"{held.failed} times, and the other deliveries ended because a worker stopped, died, lost the lease or "
+            "lost a backend"
         )
         if self._last_failure:
-            what += f"; the last failure of a backend that this worker saw was {self._last_failure}"
-        return BuriedError(what, remedy="Look for what keeps it from finishing, then redrive it.")
+            what += f"; the last backend failure that this worker saw was {self._last_failure}"
+        return BuriedError(what, remedy="Fix what keeps it from finishing, then redrive it.")
 
     async def _handle_in_turn(self, held: HeldDelivery, message: ScheduleMessage) -> None:
-        """One message of a call after the other: side by side both would run it, and wake its parents twice."""
+        """Handle the messages of one call one by one, so that the call runs once and wakes its parents once."""
         call_hash = message.call_hash
-        while (earlier := self._under_way.get(call_hash)) is not None:
+        while (earlier := self._handling.get(call_hash)) is not None:
             await asyncio.wait({earlier})
-        self._under_way[call_hash] = asyncio.current_task()
+        self._handling[call_hash] = asyncio.current_task()
         try:
             await self._read_and_run(held, message)
         finally:
-            del self._under_way[call_hash]
+            del self._handling[call_hash]
 
     async def _read_and_run(self, held: HeldDelivery, message: ScheduleMessage) -> None:
         call_hash = message.call_hash
@@ -191,7 +192,7 @@ class DeliveryHandler:
             held.failed = max(held.failed, previous.failed)
             (value, record), absent = await self._read_ahead(keys, previous)
         if value is not None:
-            await self._forget(held)
+            await self._reset_counters(held)
             await self._services.returner.complete(Completion(held.delivery, call_hash))
             return
         if record is None:
@@ -205,9 +206,9 @@ class DeliveryHandler:
             await self._run_until_settled(job, previous)
 
     async def _read_ahead(self, keys: list[Key], previous: PreviousRun) -> tuple[list[bytes | None], list[Child]]:
-        """Read `keys`, and with them what the last run asked for, so that a re-run finds it remembered.
+        """Read `keys`, and in the same batch the values that the previous run read, so that the re-run has them.
 
-        Also gives what the last run missed and has no value yet, which a cache that is too small could not tell.
+        Also return the children that the previous run missed and that still have no value.
         """
         hashes = dict.fromkeys(previous.reads)
         hashes.update(dict.fromkeys(child.call.call_hash for child in previous.missing))
@@ -222,7 +223,10 @@ class DeliveryHandler:
         return values[: len(keys)], [child for child in previous.missing if child.call.call_hash in absent]
 
     async def _run_until_settled(self, job: _Job, previous: PreviousRun | None) -> None:
-        """Run the call, again and again while all that it missed turns up at once; no run sees another's context."""
+        """Run the call until its delivery is settled. Re-run at once if all missing values exist by then.
+
+        Each run has its own copy of the context variables.
+        """
         again, context = True, copy_context()
         while again:
             if not await self._wait_for_turn(job):
@@ -235,7 +239,7 @@ class DeliveryHandler:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                of_backend, run.failure = error is run.failure, None  # whose traceback holds this frame
+                of_backend, run.failure = error is run.failure, None  # its traceback holds this frame
                 if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
                     raise
                 self._services.isolation.leave(job.held)
@@ -250,10 +254,10 @@ class DeliveryHandler:
             again = await self._defer(job, list(run.missing.values()), previous)
 
     async def _wait_for_turn(self, job: _Job) -> bool:
-        """Wait until the handler may run. False where another runs alone for so long that the message had better go.
+        """Wait until the handler may run. False if an isolated call kept it waiting for longer than a lease.
 
         Raises:
-            BuriedError: The call ended too many workers while it ran alone.
+            BuriedError: The call ended its worker process too often while it ran alone.
         """
         held, gate, call = job.held, self._services.isolation, job.call
         if held.suspicious:
@@ -262,12 +266,12 @@ class DeliveryHandler:
                 self._hooks.emit(CallIsolated(job.topic, job.root_id, call.call_hash, call.task_name, deliveries))
             await gate.enter_alone(held)
             try:
-                crashes = await self._attempts.isolate(held)
+                crashes = await self._attempts.begin_alone(held)
                 if crashes >= self._policy.max_crashes:
                     raise BuriedError(
                         f"a call of {call.task_name!r} ended its worker process {crashes} times while it ran alone "
                         "(or blocked it for longer than the lease)",
-                        remedy="Look for what kills it: memory, native code, os._exit. Then redrive it.",
+                        remedy="Check its memory use, native code and calls of os._exit. Then redrive it.",
                     )
             except BaseException:
                 gate.leave(held)
@@ -298,15 +302,15 @@ class DeliveryHandler:
         )
 
     async def _execute(self, run: Run, previous: PreviousRun | None) -> bytes | None:
-        """The handler's encoded result, or None where it misses a value.
+        """Run the handler and return its encoded result; None if a child has no value yet.
 
-        Whatever a handler that misses a value makes of that (it may catch `Defer`, wrap it, or fail while it is
-        aborted), the run is deferred: an error that is its own comes again in the run that finds all values. A run
-        that a backend failed is tried again in the same way, whatever the handler makes of the error.
+        A run that misses a value is deferred, even if the handler catches `Defer`, wraps it, or raises another error
+        while it is aborted. An error of its own comes again in the run that finds all values. If a backend failed, the
+        run is retried, even if the handler catches that error.
 
         Raises:
-            BackendError: `run.failure`, the backend's.
-            BaseException: What the handler raised.
+            BackendError: The backend's error, `run.failure`.
+            BaseException: The handler's error.
         """
         payload: bytes | None = None
         try:
@@ -315,12 +319,12 @@ class DeliveryHandler:
             raise
         except BaseException as error:
             if self.closing or (self.ending and isinstance(error, asyncio.CancelledError)):
-                raise asyncio.CancelledError from error  # it may have made another error of its cancellation
+                raise asyncio.CancelledError from error  # a cancelled handler may raise another error
             _uncancel()
             if run.failure is None and not run.missing:
                 if isinstance(error, Defer):
                     raise HandlerError(
-                        "the handler raised Defer, and misses no value", remedy="Leave it to brrr."
+                        "the handler raised Defer although no value is missing", remedy="Leave raising Defer to brrr."
                     ) from None
                 raise
         if run.failure is not None:
@@ -333,13 +337,14 @@ class DeliveryHandler:
         await self._services.scheduler.schedule([ScheduleRequest(child, root_id) for child in children])
 
     async def _defer(self, job: _Job, missing: list[Child], previous: PreviousRun) -> bool:
-        """Put the missing children on their queues, watch the last, and settle the delivery.
+        """Schedule the missing children, register the call on the last one, and settle the delivery.
 
-        Only one child is watched: by the time it completes most others have, so a fan-out costs its parent two or
-        three runs, not one a child. Values are read after registering, so a child that completes meanwhile is seen.
+        The call registers on one child only. When that child returns, most others have returned too. So a parent of
+        many children runs two or three times, not once for each child. The values are read after registering, so a
+        child that returns meanwhile is noticed.
 
         Returns:
-            Whether all have a value by now, and the call can run again at once; its delivery is then still leased.
+            True if all children have values by now. Then the delivery is still leased, and the call can run again.
         """
         mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
         while missing:
@@ -355,7 +360,7 @@ class DeliveryHandler:
                 if outcome is Outcome.FULL:
                     await self._put_again_later(job.held, previous.waits)
                 else:
-                    await self._forget(job.held)
+                    await self._reset_counters(job.held)
                     await self._operations.ack([job.held.delivery])
                 return False
             missing = await self._still_missing(missing[:-1])
@@ -373,7 +378,7 @@ class DeliveryHandler:
         return missing
 
     async def _return(self, job: _Job, payload: bytes) -> None:
-        await self._forget(job.held)
+        await self._reset_counters(job.held)
         completion = Completion(job.held.delivery, job.call.call_hash, payload)
         try:
             await self._services.returner.complete(completion)
@@ -396,14 +401,14 @@ class DeliveryHandler:
         await self._settle(job.held, error, retry_in)
 
     async def _count_failure(self, held: HeldDelivery, error: BaseException) -> tuple[int, float | None]:
-        """Which attempt failed, and the seconds until the next; None where this was the last.
+        """Count a failed attempt. Return its number and the seconds until the next attempt; None if it was the last.
 
-        The last one is not counted: the counter is about to be set to 0. One that cannot be counted is tried again.
+        The last attempt is not counted, because the counter is about to be reset. If counting fails, retry the call.
         """
         attempt = held.failed + 1
         if attempt < self._policy.max_attempts and (not isinstance(error, BrrrError) or error.retry):
             try:
-                attempt = await self._attempts.fail(held)
+                attempt = await self._attempts.count_failure(held)
             except BackendError as failure:
                 self.report_failure(held.delivery.topic, failure)
             if attempt < self._policy.max_attempts:
@@ -417,25 +422,28 @@ class DeliveryHandler:
             await self._release(held, retry_in)
 
     async def _put_again_later(self, held: HeldDelivery, waits: int) -> None:
-        """Let a parent that found no room wait: neither a failure nor a delivery, so its message is put anew."""
-        await self._forget(held, failures=False)
+        """Put the message of a parent that found a full record again, after a delay.
+
+        The wait counts neither as a failed attempt nor as a delivery.
+        """
+        await self._reset_counters(held, failures=False)
         delay = await self._delay_in_queue(self._policy.retry_delay(waits))
         await self._operations.put([Put(held.delivery.topic, held.delivery.body, delay)])
         await self._operations.ack([held.delivery])
 
-    async def _forget(self, held: HeldDelivery, *, failures: bool = True) -> None:
-        """Set the message's counters to 0. Where that fails its next messages are given up a little sooner."""
+    async def _reset_counters(self, held: HeldDelivery, *, failures: bool = True) -> None:
+        """Reset the counters of the message. If that fails, its next messages have fewer attempts left."""
         try:
-            await self._attempts.forget(held, failures=failures)
+            await self._attempts.reset(held, failures=failures)
         except BackendError as error:
             self.report_failure(held.delivery.topic, error)
 
     async def _release(self, held: HeldDelivery, delay: float) -> None:
-        """Give the delivery back, to come again after `delay` seconds."""
+        """Release the delivery, ready again after `delay` seconds."""
         await self._operations.queue.release([held.delivery], delay=await self._delay_in_queue(delay))
 
     async def _delay_in_queue(self, delay: float) -> float:
-        """What of a delay the queue is left with: one that cannot delay is waited for here, under the lease."""
+        """Return the delay to give to the queue. If the queue cannot delay, wait here instead, under the lease."""
         if self._services.delays:
             return delay
         await asyncio.sleep(delay)
@@ -445,9 +453,9 @@ class DeliveryHandler:
         delivery, reason = held.delivery, self._reason(error)
         if isinstance(error, SpawnLimitError):
             call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
-            with suppress(MalformedRecordError):  # then nobody can be read who waits
+            with suppress(MalformedRecordError):  # then its parents cannot be read
                 await self._services.scheduler.hand_over(call_hash, delivery.topic, again=again)
-        await self._forget(held)
+        await self._reset_counters(held)
         await self._operations.queue.bury(delivery, reason)
         if self._hooks.wants(CallBuried):
             self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))
@@ -460,7 +468,7 @@ class DeliveryHandler:
 
 
 def _uncancel() -> None:
-    """Undo what a handler did that cancelled its own task: that is its failure, and not the worker's end."""
+    """Undo the cancellation of a handler that cancelled its own task: only the call fails, and the worker goes on."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()

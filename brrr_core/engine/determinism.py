@@ -1,4 +1,4 @@
-"""Determinism is checked, not hoped for: a re-run must make the calls that the run before it made."""
+"""Check that handlers are deterministic: a re-run must make the calls of the run before it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from brrr_core.wire import Call
 __all__ = ["compare", "merge"]
 
 SHOWN: Final = 200
-"""The most bytes of a payload that an error shows."""
+"""The most bytes of a payload in an error message."""
 
 
 def compare(call: Call, before: Sequence[Call], now: Sequence[Call]) -> None:
-    """Check that every call of the run before was made again.
+    """Check that the re-run made every call of the run before.
 
-    Their order may differ: what runs side by side in a handler may meet its values in another order.
+    The order may differ, because concurrent parts of a handler may get their values in another order.
 
     Raises:
-        NondeterminismError: Shows the first call that was not made again, and the one that was made in its place.
+        NondeterminismError: Shows the first call that was not made again, and the call that was made in its place.
     """
     again = Counter(made.call_hash for made in now)
     for index, made in enumerate(before):
@@ -28,15 +28,15 @@ def compare(call: Call, before: Sequence[Call], now: Sequence[Call]) -> None:
             raise NondeterminismError(
                 f"the handler {call.task_name!r} called {_show(made)} as its call {index + 1}, and when it was run "
                 f"again {instead} in its place",
-                remedy="Take time, randomness and outside state into calls of their own, whose values are kept.",
+                remedy="Read time, randomness and outside state in calls of their own: their values are stored.",
             )
         again[made.call_hash] -= 1
 
 
 def merge(before: Sequence[Call], now: Sequence[Call]) -> list[Call]:
-    """The calls of a run that was aborted too early to be compared, and those that the runs before it made besides.
+    """Return the calls of an aborted run, followed by the calls that only the runs before it made.
 
-    The run that is not aborted must make them all.
+    The first run that is not aborted must make them all.
     """
     again = Counter(made.call_hash for made in now)
     merged = list(now)

@@ -1,11 +1,11 @@
-"""What a worker tells of itself: pluggy hook specifications, and the events that they carry.
+"""The hooks of a worker: pluggy hook specifications, and the events that they receive.
 
-Logging, metrics, tracing and alerts are brought by plugins (entry points of the group `brrr.hooks`, or objects handed
-to `serve`); the core prints nothing. A hook that raises is reported once, through the logger `brrr.hooks`, and never
-breaks a call or another plugin's hook. Where no plugin listens to an event, it is not even made.
+Plugins add logging, metrics, tracing and alerts. They are entry points of the group `brrr.hooks`, or objects given to
+`serve`. The core itself prints nothing. A hook that raises is reported once, by the logger `brrr.hooks`. It never
+breaks a call or the hook of another plugin. An event is created only if a plugin listens to it.
 
-An event's `error` is the exception as it was raised. Its `reason` is the message and the traceback of that exception,
-with the secrets of the backends' URLs masked: write this one to logs.
+An event's `error` is the raised exception. Its `reason` is the message and the traceback of that exception, without
+the secrets of the backends' URLs: write the reason to logs.
 """
 
 import logging
@@ -40,7 +40,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CallStarted(NamedTuple):
-    """A handler is about to run. `attempt` counts from 1: one more than the handler raised before."""
+    """A handler is about to run. `attempt` is 1 plus the number of failed attempts."""
 
     topic: str
     root_id: str
@@ -50,7 +50,7 @@ class CallStarted(NamedTuple):
 
 
 class CallDeferred(NamedTuple):
-    """A handler was aborted because `missing` children have no value yet; `watched` will wake it."""
+    """A handler was aborted because `missing` children have no value yet. The child `watched` will wake it."""
 
     topic: str
     root_id: str
@@ -61,7 +61,7 @@ class CallDeferred(NamedTuple):
 
 
 class CallReturned(NamedTuple):
-    """A handler returned, and its value of `size` bytes is in the store. `first` tells whether it is the first one."""
+    """A handler returned, and the store has a value. `size`: its bytes. `first`: whether this run wrote the value."""
 
     topic: str
     root_id: str
@@ -72,7 +72,7 @@ class CallReturned(NamedTuple):
 
 
 class CallFailed(NamedTuple):
-    """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; None: it is given up."""
+    """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; never if that is None."""
 
     topic: str
     root_id: str
@@ -85,7 +85,7 @@ class CallFailed(NamedTuple):
 
 
 class CallIsolated(NamedTuple):
-    """A call waits to run alone in its process: `deliveries` of its message ended with their worker or their lease."""
+    """A call waits to run alone in its process: `deliveries` of its message ended in a crash or with a lost lease."""
 
     topic: str
     root_id: str
@@ -95,7 +95,7 @@ class CallIsolated(NamedTuple):
 
 
 class CallBuried(NamedTuple):
-    """A message went to the dead letters of its topic. `error` is why; `attempt` is the number of its deliveries."""
+    """A message was dead-lettered because of `error`. `attempt` is the number of its deliveries."""
 
     topic: str
     body: bytes
@@ -112,14 +112,14 @@ class WorkerStarted(NamedTuple):
 
 
 class WorkerStopped(NamedTuple):
-    """A worker has stopped; `released` deliveries that it had not finished went back to the topic."""
+    """A worker stopped. It released `released` unfinished deliveries to the topic."""
 
     topic: str
     released: int
 
 
 class BackendFailed(NamedTuple):
-    """A backend did not do what it was asked; the worker tries again."""
+    """A backend operation failed. The worker retries it."""
 
     topic: str
     error: BaseException
@@ -127,9 +127,9 @@ class BackendFailed(NamedTuple):
 
 
 class LeaseLost(NamedTuple):
-    """A worker holds a delivery whose lease surely ran out: another worker may have the message by now.
+    """A worker holds a delivery whose lease has certainly expired. Another worker may have the message by now.
 
-    `task_name` is its handler, empty where none has run yet. `seconds` have passed since the lease was last extended.
+    `task_name` is empty if no handler has run yet. The lease was last extended `seconds` ago.
     """
 
     topic: str
@@ -140,9 +140,9 @@ class LeaseLost(NamedTuple):
 
 
 class LoopBlocked(NamedTuple):
-    """The event loop stood still for at least `seconds`, more than a third of the `lease`. `task_names` ran then.
+    """The event loop was blocked for at least `seconds`, more than a third of the `lease`, while `task_names` ran.
 
-    Leases are extended at each third. So at two thirds of a lease and more, messages lose theirs.
+    A worker extends leases at each third. So messages lose their leases when this reaches two thirds.
     """
 
     topic: str
@@ -167,7 +167,7 @@ Event = (
 
 
 def hookimpl(function: FunctionT) -> FunctionT:
-    """Mark a method or function as the implementation of the hook whose name it bears."""
+    """Mark a method or function as the implementation of the hook of the same name."""
     import pluggy
 
     marked: FunctionT = pluggy.HookimplMarker(_PROJECT)(function)
@@ -175,19 +175,19 @@ def hookimpl(function: FunctionT) -> FunctionT:
 
 
 class Specifications:
-    """The hooks. Each takes one argument, `event`, and what it returns is ignored."""
+    """The hooks. Each takes one argument, `event`. Its return value is ignored."""
 
     def brrr_worker_started(self, event: WorkerStarted) -> None:
         """A worker begins to receive."""
 
     def brrr_worker_stopped(self, event: WorkerStopped) -> None:
-        """A worker has stopped."""
+        """A worker stopped."""
 
     def brrr_call_started(self, event: CallStarted) -> None:
         """A handler is about to run."""
 
     def brrr_call_deferred(self, event: CallDeferred) -> None:
-        """A handler was aborted, to be run again."""
+        """A handler was aborted, and will run again."""
 
     def brrr_call_returned(self, event: CallReturned) -> None:
         """A handler returned."""
@@ -196,16 +196,16 @@ class Specifications:
         """A handler raised."""
 
     def brrr_call_isolated(self, event: CallIsolated) -> None:
-        """A call is to run alone, as it may be what ends its workers."""
+        """A call waits to run alone, because it may crash its workers."""
 
     def brrr_call_buried(self, event: CallBuried) -> None:
-        """A message was given up."""
+        """A message was dead-lettered."""
 
     def brrr_lease_lost(self, event: LeaseLost) -> None:
-        """A lease ran out while its worker still held the delivery."""
+        """A lease expired while its worker still held the delivery."""
 
     def brrr_loop_blocked(self, event: LoopBlocked) -> None:
-        """The event loop stood still for a large part of the lease."""
+        """The event loop was blocked for a large part of the lease."""
 
     def brrr_backend_failed(self, event: BackendFailed) -> None:
         """A backend operation failed."""
@@ -227,13 +227,13 @@ _NAMES: Final[dict[type, str]] = {
 
 
 class Hooks:
-    """The plugins of one connection, each behind a manager of its own so that one that raises stops no other.
+    """The plugins of one connection. Each has its own manager, so that a plugin that raises does not stop the others.
 
     Args:
         plugins: Objects or modules with functions marked by `hookimpl`.
 
     Raises:
-        BrokenPluginError: A plugin implements a hook that does not exist, or asks for other arguments.
+        BrokenPluginError: A plugin implements an unknown hook, or a hook with other arguments.
     """
 
     def __init__(self, plugins: Iterable[object] = ()) -> None:
@@ -247,21 +247,23 @@ class Hooks:
         self._reported: set[int] = set()
 
     def wants(self, kind: type) -> bool:
-        """Whether anybody listens to this kind of event; if not, do not make it."""
+        """Whether a plugin listens to this kind of event. Create the event only then."""
         return kind in self._listeners
 
     def emit(self, event: Event) -> None:
-        """Tell every plugin that listens."""
+        """Call every hook that listens to this kind of event."""
         for listener in self._listeners.get(type(event), ()):
             try:
                 listener(event=event)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - a plugin's, and never a call's
+            except BaseException as error:  # noqa: BLE001 - a plugin must not break a call
                 if id(listener) not in self._reported:
                     self._reported.add(id(listener))
                     name, trace = _NAMES[type(event)], format_traceback(error)
-                    _log.error("a plugin's %s raised; reported once, its calls go on\n%s", name, trace)
+                    _log.error(
+                        "the hook %s of a plugin raised; further errors of this hook are not logged\n%s", name, trace
+                    )
 
 
 def _manager(plugin: object) -> "pluggy.PluginManager":
@@ -277,7 +279,7 @@ def _manager(plugin: object) -> "pluggy.PluginManager":
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise BrokenPluginError(
-            f"the hook plugin {safe_repr(plugin)} does not fit: {safe_str(error)}",
+            f"the hook plugin {safe_repr(plugin)} does not match the hooks: {safe_str(error)}",
             remedy=f"The hooks are {', '.join(_NAMES.values())}, each with the one argument `event`.",
         ) from error
     return manager

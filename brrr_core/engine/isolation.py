@@ -1,4 +1,4 @@
-"""Where the handlers of a connection run: many side by side, or one alone that may be what ends its worker process."""
+"""The gate that admits handlers: many at the same time, or one alone that may crash its worker process."""
 
 import asyncio
 
@@ -6,50 +6,50 @@ __all__ = ["IsolationGate"]
 
 
 class IsolationGate:
-    """Lets in handlers, each on behalf of a holder. One that is to run alone waits until the floor is empty.
+    """Admits handlers, each for a holder. An isolated handler enters when no other handler is inside.
 
-    While one waits so, no other is let in: otherwise it would wait for ever on a busy worker.
+    While an isolated handler waits, no other handler enters. Otherwise it would wait forever on a busy worker.
     """
 
     def __init__(self) -> None:
-        self._inside: set[object] = set()
+        self._running: set[object] = set()
         self._isolated: list[object] = []
         self._changed = asyncio.Event()
 
     @property
     def closed(self) -> bool:
-        """Whether a handler runs alone or waits to."""
+        """Whether an isolated handler runs or waits."""
         return bool(self._isolated)
 
     async def wait_until_open(self) -> None:
-        """Wait until no handler runs alone or waits to."""
+        """Wait until no isolated handler runs or waits."""
         while self._isolated:
-            await self._change()
+            await self._wait_for_change()
 
     async def enter(self, holder: object) -> None:
-        """Let in a handler beside others."""
+        """Enter beside other handlers, when the gate is open."""
         await self.wait_until_open()
-        self._inside.add(holder)
+        self._running.add(holder)
 
     async def enter_alone(self, holder: object) -> None:
-        """Let in a handler that runs alone, after those that asked before."""
+        """Enter alone. Isolated handlers enter in the order of their arrival."""
         self._isolated.append(holder)
         try:
-            while self._inside or self._isolated[0] is not holder:
-                await self._change()
-            self._inside.add(holder)
+            while self._running or self._isolated[0] is not holder:
+                await self._wait_for_change()
+            self._running.add(holder)
         finally:
-            if holder not in self._inside:
+            if holder not in self._running:
                 self.leave(holder)
 
     def leave(self, holder: object) -> None:
-        """Let out a handler, if it is in. The next may come."""
-        self._inside.discard(holder)
+        """Leave, if the holder is inside, and admit the next."""
+        self._running.discard(holder)
         if self._isolated:
             if holder in self._isolated:
                 self._isolated.remove(holder)
             self._changed.set()
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         self._changed.clear()
         await self._changed.wait()

@@ -1,6 +1,6 @@
-"""What a worker remembers between runs: values, and what the last run of a call asked for. Bounded, and never needed.
+"""The bounded memory of a worker: values, and the reads of the last run of each deferred call.
 
-Losing any of it costs a read or a run, never a result.
+It only saves work. If an entry is dropped, the worker repeats a read or a run.
 """
 
 from collections import OrderedDict
@@ -13,23 +13,23 @@ from brrr_core.wire import Call
 __all__ = ["PREFETCH_LIMIT", "RECHECK_LIMIT", "PreviousRun", "RunHistory", "ValueCache"]
 
 ENTRY_OVERHEAD: Final = 400
-"""Bytes that an entry costs beside its value: a hash of 64 characters, two objects and a dictionary slot."""
+"""Bytes of an entry besides its value: a hash of 64 characters, two objects and a dictionary slot."""
 
 PREFETCH_LIMIT: Final = 1_000
-"""The most values that a re-run reads ahead: one batch."""
+"""The most values that a re-run reads in advance: one batch."""
 
 RECHECK_LIMIT: Final = 128
-"""The most missing children of a last run that are remembered, those asked for last."""
+"""The most missing children of a run that are kept: those that it called last."""
 
 RUN_HISTORY_LIMIT: Final = 50_000
-"""The most call hashes that the history of one worker holds."""
+"""The most call hashes in the run history of one worker."""
 
 
 class ValueCache:
-    """The values that were read or made last. They never change, so they are never stale (invariant I3).
+    """The values that were read or written last. Values never change, so they are never stale (invariant I3).
 
     Args:
-        limit: The most bytes that it holds, overhead included.
+        limit: The most bytes that it holds, including overhead.
     """
 
     def __init__(self, limit: int) -> None:
@@ -38,14 +38,14 @@ class ValueCache:
         self._values: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, call_hash: str) -> bytes | None:
-        """The value of the call, if it is remembered."""
+        """Return the value of the call, if the cache has it."""
         value = self._values.get(call_hash)
         if value is not None:
             self._values.move_to_end(call_hash)
         return value
 
     def add(self, call_hash: str, value: bytes) -> None:
-        """Remember a value that is in the store."""
+        """Add a value that is in the store."""
         if call_hash in self._values:
             return
         self._values[call_hash] = value
@@ -57,14 +57,14 @@ class ValueCache:
 
 @dataclass(frozen=True, slots=True)
 class PreviousRun:
-    """What the last run of a call did before it deferred.
+    """The previous run of a call: what it read and missed before it deferred.
 
     Attributes:
-        reads: The call hashes whose values it had or missed, in the order it asked; at most PREFETCH_LIMIT.
-        missing: The children that it missed; the RECHECK_LIMIT that it asked for last.
-        asked: All calls that it asked for, in order; only where determinism is checked.
-        waits: How many times since then the record of a missing child had no room for this call.
-        failed: How many failed attempts are counted for a call that waits so, and whose message was put anew.
+        reads: The call hashes whose values it read, in order, found or not; at most PREFETCH_LIMIT.
+        missing: The children without a value; the last RECHECK_LIMIT of them.
+        asked: All calls that it made, in order; only if determinism is checked.
+        waits: How many times since then the record of a missing child was full.
+        failed: The failed attempts of a call that waits for a full record, because its message was put again.
     """
 
     reads: tuple[str, ...]
@@ -75,7 +75,7 @@ class PreviousRun:
 
 
 class RunHistory:
-    """The last runs of the calls that this worker deferred, by (root id, call hash), the oldest forgotten first."""
+    """The previous runs of deferred calls, by root id and call hash. The oldest are dropped first."""
 
     def __init__(self, limit: int = RUN_HISTORY_LIMIT) -> None:
         self._limit = limit
@@ -83,14 +83,14 @@ class RunHistory:
         self._runs: OrderedDict[tuple[str, str], PreviousRun] = OrderedDict()
 
     def take(self, root_id: str, call_hash: str) -> PreviousRun | None:
-        """The last run of the call under this root, which is forgotten with this."""
+        """Remove and return the previous run of the call under this root."""
         previous = self._runs.pop((root_id, call_hash), None)
         if previous is not None:
             self._size -= _weight(previous)
         return previous
 
     def add(self, root_id: str, call_hash: str, previous: PreviousRun) -> None:
-        """Remember a run that deferred."""
+        """Add a run that deferred."""
         self.take(root_id, call_hash)
         self._runs[root_id, call_hash] = previous
         self._size += _weight(previous)

@@ -1,4 +1,4 @@
-"""A queue, a store and a cache behind batchers: what the engine requests of its backends, in the engine's words."""
+"""The batched operations of the engine on its queue, store and cache."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ ValueT = TypeVar("ValueT")
 
 
 class Put(NamedTuple):
-    """A message to be put on a topic, ready after `delay` seconds."""
+    """A message to put on a topic, ready after `delay` seconds."""
 
     topic: str
     body: bytes
@@ -22,10 +22,10 @@ class Put(NamedTuple):
 
 
 class Operations:
-    """The batched operations of one connection. Each gives a future; ask for several, then await them.
+    """The batched operations of one connection. Each returns a future: start several, then await them.
 
     Attributes:
-        queue: The queue itself, for what is not worth batching.
+        queue: The queue itself, for operations that need no batching.
     """
 
     def __init__(self, queue: Queue, store: Store, cache: Cache) -> None:
@@ -40,15 +40,15 @@ class Operations:
         self._acks = Batcher[Delivery, None](self._ack)
 
     def read(self, keys: Sequence[Key]) -> "asyncio.Future[list[bytes | None]]":
-        """The values of the keys, None for what is absent."""
+        """Return the records of the keys; None for each that is absent."""
         return self._reads.submit(keys)
 
     def write(self, items: Sequence[tuple[Key, bytes]]) -> "asyncio.Future[list[None]]":
-        """Set the keys."""
+        """Set the records."""
         return self._writes.submit(items)
 
     def swap(self, swaps: Sequence[Swap]) -> "asyncio.Future[list[bool]]":
-        """Compare-and-set; True for each that took place."""
+        """Swap the records; True for each swap that took place."""
         return self._swaps.submit(swaps)
 
     def put(self, puts: Sequence[Put]) -> "asyncio.Future[list[None]]":
@@ -56,7 +56,7 @@ class Operations:
         return self._puts.submit(puts)
 
     def count(self, amounts: Sequence[tuple[str, int]]) -> "asyncio.Future[list[int]]":
-        """Add to counters; each one as it stands after this addition."""
+        """Add to counters, and return each counter after its addition."""
         return self._counts.submit(amounts)
 
     def ack(self, deliveries: Sequence[Delivery]) -> "asyncio.Future[list[None]]":
@@ -64,7 +64,7 @@ class Operations:
         return self._acks.submit(deliveries)
 
     async def close(self) -> None:
-        """Wait until all that was asked is done."""
+        """Wait until all operations are done."""
         for batcher in (self._reads, self._writes, self._swaps, self._puts, self._counts, self._acks):
             await batcher.close()
 

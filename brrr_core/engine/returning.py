@@ -1,7 +1,7 @@
-"""Writes values and wakes those who wait for them (DESIGN.md section 4, step 3).
+"""Write values and wake the parents that wait for them.
 
-The value first, then the wake-ups, then the record of them is removed, then the delivery is acknowledged: a crash
-between any two leaves a message that does the rest again, and parents that are woken once too often at worst.
+The order is: write the value, put the wake-ups, delete the pending record, acknowledge the delivery. After a crash
+between two steps the message is delivered again and repeats the rest. At worst, a parent wakes twice.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ __all__ = ["Completion", "Returner"]
 
 @dataclass(slots=True)
 class Completion:
-    """A call that has a value, and the delivery that is done with it.
+    """A call with a value, and the delivery to acknowledge for it.
 
     Attributes:
-        delivery: What is acknowledged at the end.
+        delivery: The delivery.
         call_hash: The call.
-        payload: Its value, or None where the store has it already.
-        first: Whether `payload` became the value; if not, another one was there before.
-        error: Why the delivery was not acknowledged.
+        payload: Its value; None if the store has it already.
+        first: Whether `payload` became the value. Otherwise the call already had one.
+        error: The reason why the delivery was not acknowledged.
     """
 
     delivery: Delivery
@@ -45,24 +45,24 @@ class Completion:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Who waits for one call, and who of them was woken."""
+    """The parents that wait for one call, and those of them that were woken."""
 
     key: Key
     woken: set[PendingReturn] = field(default_factory=set[PendingReturn])
-    over: list[PendingReturn] = field(default_factory=list[PendingReturn])
+    over_limit: list[PendingReturn] = field(default_factory=list[PendingReturn])
     error: BrrrError | None = None
 
-    def fresh(self, pending: PendingReturns) -> list[PendingReturn]:
-        """The returns to wake: a call's return to itself is the mark of a redrive."""
+    def to_wake(self, pending: PendingReturns) -> list[PendingReturn]:
+        """Return the parents to wake. A return of the call to itself is the mark of a redrive, and wakes nothing."""
         return [e for e in pending.returns if e not in self.woken and e.call_hash != self.key.call_hash]
 
-    def rest(self, pending: PendingReturns) -> bytes | None:
-        """What must stay in the record: the returns that could not be woken."""
-        return encode_pending(PendingReturns(tuple(self.over), pending.scheduled_at)) if self.over else None
+    def remaining_record(self, pending: PendingReturns) -> bytes | None:
+        """Return the record without the woken parents; None if nothing is left."""
+        return encode_pending(PendingReturns(tuple(self.over_limit), pending.scheduled_at)) if self.over_limit else None
 
 
 class Returner:
-    """Completes calls, those of all handlers of the process together."""
+    """Completes the calls of all handlers of a connection, in batches."""
 
     def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
         self._operations = operations
@@ -70,18 +70,18 @@ class Returner:
         self._completions = Batcher[Completion, None](self._complete)
 
     async def complete(self, completion: Completion) -> None:
-        """Write the value, first writer wins; wake each parent that waits; acknowledge the delivery.
+        """Write the value (the first writer wins), wake each waiting parent, and acknowledge the delivery.
 
         Raises:
-            SpawnLimitError: A parent's root is over its limit. Its return stays in the record, the others are woken.
-            MalformedRecordError: The record of those who wait cannot be read.
+            SpawnLimitError: The root of a parent is over its limit. That parent stays registered, the others wake.
+            MalformedRecordError: The pending record is not valid.
         """
         await self._completions.submit((completion,))
         if completion.error is not None:
             raise completion.error
 
     async def close(self) -> None:
-        """Wait until all that was asked is done."""
+        """Wait until all completions are done."""
         await self._completions.close()
 
     async def _complete(self, completions: Sequence[Completion]) -> list[None]:
@@ -102,25 +102,25 @@ class Returner:
             completion.first = first
 
     async def _wake(self, unsettled: list[_Waiting]) -> None:
-        """Put one wake-up for each return, and compare-and-delete the records; those that changed are read again."""
+        """Put a wake-up for each parent, and compare-and-delete the records. Repeat for records that changed."""
         while unsettled:
             records = await self._operations.read([waiting.key for waiting in unsettled])
             found: list[tuple[_Waiting, bytes, PendingReturns]] = []
             for waiting, record in zip(unsettled, records, strict=True):
-                waiting.over.clear()
+                waiting.over_limit.clear()
                 if record is not None:
                     try:
                         found.append((waiting, record, decode_pending(record)))
                     except MalformedRecordError as error:
                         waiting.error = error
-            await self._put([(waiting, entry) for waiting, _, pending in found for entry in waiting.fresh(pending)])
-            swaps = [Swap(waiting.key, record, waiting.rest(pending)) for waiting, record, pending in found]
+            await self._put([(waiting, entry) for waiting, _, pending in found for entry in waiting.to_wake(pending)])
+            swaps = [Swap(waiting.key, record, waiting.remaining_record(pending)) for waiting, record, pending in found]
             unsettled = []
             for (waiting, _, _), removed in zip(found, await self._operations.swap(swaps), strict=True):
                 if not removed:
                     unsettled.append(waiting)
-                elif waiting.over:
-                    waiting.error = self._budget.exceeded(waiting.over[0].root_id)
+                elif waiting.over_limit:
+                    waiting.error = self._budget.exceeded(waiting.over_limit[0].root_id)
 
     async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]]) -> None:
         charged = await self._budget.charge([entry.root_id for _, entry in entries])
@@ -130,5 +130,5 @@ class Returner:
                 waiting.woken.add(entry)
                 puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash))))
             else:
-                waiting.over.append(entry)
+                waiting.over_limit.append(entry)
         await self._operations.put(puts)

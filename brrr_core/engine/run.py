@@ -1,4 +1,4 @@
-"""One run of a handler: the values that it finds, and the children that it misses."""
+"""One run of a handler: the values that it read, and the children that have no value yet."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,25 +17,25 @@ __all__ = ["Run"]
 
 
 class Run:
-    """What a handler sees of the engine while it runs.
+    """One run of a call. The active worker looks up children through it.
 
     Attributes:
-        root_id: The schedule on whose behalf it runs.
-        call: The call that is run.
-        topic: The topic that its message came from, and that its children go to where none is named.
-        attempt: The number of this attempt, from 1: one more than the handler raised before, as far as that is counted.
-        missing: The children that have no value yet, by their call hashes; not all of a very wide gather.
-        failure: What a backend raised while it was asked for the handler; the run is then worth nothing.
+        root_id: The root id of the message.
+        call: The call.
+        topic: The topic of the message, and the default topic of the children.
+        attempt: The number of this attempt: 1 plus the failed attempts that were counted.
+        missing: The children that have no value yet, by call hash; not all of them if a gather is very wide.
+        failure: The error of a backend operation of this run. If there is one, the run does not count.
     """
 
     __slots__ = (
         "_asked",
         "_cache",
+        "_concurrent",
         "_operations",
         "_own",
         "_reads",
         "_schedule",
-        "_side_by_side",
         "attempt",
         "call",
         "failure",
@@ -68,21 +68,21 @@ class Run:
         self._reads: list[str] = []
         self._asked: list[Call] | None = [] if check else None
         self._own: asyncio.Task[Any] | None = None
-        self._side_by_side = False
+        self._concurrent = False
         self.adopt()
 
     def adopt(self) -> None:
-        """Take the current task for the handler's own: a sync handler's calls come from one task after the other."""
+        """Treat the current task as the handler's own. The calls of a sync handler come from several tasks in turn."""
         if self._asked is not None:
             self._own = asyncio.current_task()
 
     async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
-        """The values of the children, in their order; None for those that have none yet: this run will defer for them.
+        """Return the values of the children, in order; None for each that has no value yet.
 
-        The caller that gets a None must raise `Defer` once it has looked up all that it knows of.
+        If one is None, this run will defer. The caller must raise `Defer` when it has looked up all its children.
 
         Raises:
-            CycleError: One of the children is this very call.
+            CycleError: A child is the call itself.
         """
         try:
             return await self._look_up(children)
@@ -107,28 +107,28 @@ class Run:
             self._reads.extend(child.call.call_hash for child in children)
         if self._asked is not None:
             self._asked.extend(child.call for child in children)
-            self._side_by_side = self._side_by_side or asyncio.current_task() is not self._own
+            self._concurrent = self._concurrent or asyncio.current_task() is not self._own
         if len(self.missing) > BATCH_LIMIT:
             await self._schedule_early()
         return values
 
     def check(self, previous: PreviousRun) -> None:
-        """Compare the calls of this run, which has ended, with those of the last one.
+        """Compare the calls of this run, which has ended, with those of the previous run.
 
-        Where tasks that the handler started make calls, and one of them aborts the run, it is a matter of chance which
-        calls the others have come to: these are compared once a run is not aborted.
+        If concurrent tasks of a handler make calls, and one of them aborts the run, the others may have made any number
+        of their calls. Then the calls are compared in the first run that is not aborted.
 
         Raises:
-            NondeterminismError: A call was not made again.
+            NondeterminismError: The run did not make a call that the previous run made.
         """
         asked = self._asked or []
-        if self.missing and self._side_by_side:
+        if self.missing and self._concurrent:
             self._asked = merge(previous.asked, asked)
         else:
             compare(self.call, previous.asked, asked)
 
     def summary(self) -> PreviousRun:
-        """What is worth remembering of this run when it defers."""
+        """Return what the run history keeps of this run."""
         missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
         return PreviousRun(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
 
@@ -136,12 +136,12 @@ class Run:
         if child.call.call_hash == self.call.call_hash:
             raise CycleError(
                 f"the handler {self.call.task_name!r} called itself with its own arguments",
-                remedy="Its call would wait for itself for ever; end the recursion, or call it with other arguments.",
+                remedy="The call would wait for itself forever. End the recursion, or call it with other arguments.",
             )
         self.missing[child.call.call_hash] = child
 
     async def _schedule_early(self) -> None:
-        """Put all but the last missing children now, so that a wide fan-out is never held whole (invariant I4)."""
+        """Schedule all but the last missing children now, so that memory does not hold all of a wide gather (I4)."""
         early = list(self.missing.values())[:-RECHECK_LIMIT]
         for child in early:
             del self.missing[child.call.call_hash]

@@ -1,7 +1,7 @@
-"""Puts missing children on their queues and registers who waits for them (DESIGN.md section 4, step 4a and 4b).
+"""Put missing children on their queues, and register the parents that wait for them.
 
-Enqueue before mark: a child's call record is written, then its message put, and only then does its pending record say
-so. A crash between any two costs a duplicate message, never a call that nobody runs (invariant I1).
+The order is: write the child's call record, put its message, mark its pending record. A crash between two steps costs
+a duplicate message. It never leaves a marked call without a message (invariant I1).
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from brrr_core.wire import (
 __all__ = ["Outcome", "ScheduleRequest", "Scheduler"]
 
 MARKS_LIMIT: Final = 64
-"""The most marks of redrives in one record: of more redrives within a minute, the oldest may put a call once more."""
+"""The most redrive marks in one record. Of more redrives within a minute, the oldest may put a call again."""
 
 HAND_OVER_LIMIT: Final = 10_000
-"""The most calls that are left to other roots on behalf of one: no recursion without end is gone through whole."""
+"""The most calls that one call hands over to other roots. It bounds the work for an endless recursion."""
 
 
 class ScheduleRequest(NamedTuple):
-    """A child that must be on a queue on behalf of `root_id`, and the return to register on it, if any."""
+    """A child to schedule for `root_id`, and the return of the parent to register on it, if any."""
 
     child: Child
     root_id: str
@@ -46,28 +46,28 @@ class ScheduleRequest(NamedTuple):
 
 
 class Outcome(Enum):
-    """What became of a request."""
+    """The result of a schedule request."""
 
     SCHEDULED = auto()
-    """The child is on a queue, or was; the watcher, if any, will be woken."""
+    """The child was put, now or before. The watcher, if any, will be woken."""
     FULL = auto()
-    """The child is on a queue, and its record has no room for the watcher."""
+    """The child was put, but its record has no room for the watcher."""
     OVER_LIMIT = auto()
-    """The root has used up its messages: the child was not put."""
+    """The root is over its spawn limit. The child was not put."""
 
 
 @dataclass(slots=True)
 class _Group:
-    """All requests of one child in one batch, so that parents that run side by side never race for its record.
+    """All requests for one child in one batch, so that concurrent parents do not race for its record.
 
     Attributes:
         child: The child.
         roots: The roots that request it.
-        redrives: Those of them that are redrives, each with what its id carries.
+        redrives: The roots that are redrives, with the information of their ids.
         watchers: The returns to register.
-        put: The roots on whose behalf the child was put.
-        over: The roots that could not afford it.
-        turned_away: The watchers that its record has no room for.
+        put: The roots for which the child was put.
+        over: The roots that are over their spawn limit.
+        turned_away: The watchers for which its record has no room.
     """
 
     child: Child
@@ -84,14 +84,14 @@ class _Group:
 
     @property
     def over_limit(self) -> bool:
-        """Whether the child had to be put, and none of its roots could afford it."""
+        """Whether the child had to be put, and all its roots are over their limits."""
         return bool(self.over) and not self.put
 
     def due(self, pending: PendingReturns) -> list[str]:
-        """The roots on whose behalf the child must be put now.
+        """Return the roots for which the child must be put now.
 
-        Each redrive puts it once, whoever put it before. Any one root puts a child that nobody is sure of, or that no
-        redrive can afford.
+        Each redrive puts it once, even if another root put it before. If the child is not marked, or no redrive can
+        afford it, one other root puts it.
         """
         due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
         if due or self.put or (pending.scheduled_at is not None and not self.over):
@@ -99,7 +99,7 @@ class _Group:
         return [root_id for root_id in self.roots if root_id not in self.over][:1]
 
     def registered(self, pending: PendingReturns) -> PendingReturns:
-        """The record with this group's marks and as many of its watchers as there is room for."""
+        """Return the record with the marks of this group, and with as many of its watchers as fit."""
         returns = set(pending.returns)
         self.turned_away.clear()
         for watcher in self.watchers:
@@ -123,7 +123,7 @@ class _Group:
         return PendingReturns(tuple(sorted(returns)), now)
 
     def _lacks(self, root_id: str, root: RootInfo, pending: PendingReturns) -> bool:
-        """Whether a redrive has not put the child yet, as far as this worker or the record knows."""
+        """Whether neither this worker nor the record knows that a redrive put the child."""
         if root_id in self.put or root_id in self.over:
             return False
         at = pending.scheduled_at
@@ -134,12 +134,12 @@ class _Group:
         )
 
     def _mark(self, root_id: str) -> PendingReturn:
-        """The return by which a record says that a redrive has put its call: the call's own, which wakes nothing."""
+        """Return the mark of a redrive that put the child: a return of the child to itself, which wakes nothing."""
         return PendingReturn(root_id, self.child.call.call_hash, self.child.topic)
 
 
 class Scheduler:
-    """Fulfils requests, those of all handlers of the process together."""
+    """Schedules the children of all handlers of a connection, in batches."""
 
     def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
         self._operations = operations
@@ -147,10 +147,10 @@ class Scheduler:
         self._requests = Batcher[ScheduleRequest, Outcome](self._schedule_batch)
 
     async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[Outcome]:
-        """Put every child that is not on a queue, and register the watchers.
+        """Put every child that was not put yet, and register the watchers.
 
         Raises:
-            SpawnLimitError: A child could not be put because its root is over the limit.
+            SpawnLimitError: A child was not put because its root is over its spawn limit.
         """
         outcomes = await self._requests.submit(requests)
         for request, outcome in zip(requests, outcomes, strict=True):
@@ -159,26 +159,27 @@ class Scheduler:
         return outcomes
 
     async def hand_over(self, call_hash: str, topic: str, *, again: bool) -> None:
-        """Leave a call that its root cannot afford to other roots, and likewise each call that waits for it.
+        """Hand over a call to other roots, because its own root is over its spawn limit.
 
-        The call is put once more on behalf of another root that waits for it. If there is none, its record no longer
-        says that it was put: the root that requests it next puts it. The calls that wait for it cannot go on either.
+        If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
+        the next root that requests the call puts it. The parents of the call cannot continue either, so hand them over
+        in the same way.
 
         Args:
             call_hash: The call.
             topic: Its topic.
-            again: Whether this was begun before: calls that have been left already are then gone through as well.
+            again: Whether this may have begun before. If so, go on at calls that have no mark any more.
         """
         left, seen = [PendingReturn("", call_hash, topic)], {call_hash}
         over: set[str] = set()
         while left and len(seen) <= HAND_OVER_LIMIT:
             entry = left.pop()
-            parents = await self._leave(entry, over, go_on=again or entry.call_hash == call_hash)
+            parents = await self._hand_over_one(entry, over, go_on=again or entry.call_hash == call_hash)
             left.extend(parent for parent in parents if parent.call_hash not in seen)
             seen.update(parent.call_hash for parent in parents)
 
-    async def _leave(self, entry: PendingReturn, over: set[str], *, go_on: bool) -> Sequence[PendingReturn]:
-        """Leave one call to other roots. Gives those that wait for it in vain."""
+    async def _hand_over_one(self, entry: PendingReturn, over: set[str], *, go_on: bool) -> Sequence[PendingReturn]:
+        """Hand over one call. Return its parents if no other root can run it."""
         key = Key("pending_returns", entry.call_hash)
         while True:
             (record,) = await self._operations.read([key])
@@ -199,7 +200,7 @@ class Scheduler:
                 return pending.returns
 
     async def close(self) -> None:
-        """Wait until all that was asked is done."""
+        """Wait until all requests are done."""
         await self._requests.close()
 
     async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[Outcome]:
@@ -220,7 +221,7 @@ class Scheduler:
         return [_outcome(groups[request.child.call.call_hash], request) for request in requests]
 
     async def _put(self, groups: Sequence[tuple[_Group, PendingReturns]]) -> None:
-        """Write the calls that are due and put their messages, but for the groups whose roots are over the limit."""
+        """Write the due calls and put their messages, except for the groups whose roots are over their limits."""
         charges = [(group, root_id) for group, pending in groups for root_id in group.due(pending)]
         if not charges:
             return

@@ -1,4 +1,4 @@
-"""The spawn limit: every message is charged to its root before it is put (PROTOCOL.md, Cache)."""
+"""The spawn limit: each message is counted for its root before it is put (`docs/reference/protocol.md`, Cache)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,25 +11,29 @@ from brrr_core.wire import count_key
 __all__ = ["SpawnBudget", "check_spawn_limit"]
 
 SHARED_LIMIT: Final = 10_000
-"""The count at which workers of every SDK refuse. The counter of a root with a limit of its own ends here: it begins at
-`SHARED_LIMIT` less that limit, so that workers which know nothing of it honour it too."""
+"""The count above which workers of every SDK refuse a root. The counter of a root with its own limit starts at
+`SHARED_LIMIT` minus that limit, so that workers that do not know the limit honour it too."""
 
 
 def check_spawn_limit(limit: int | None) -> None:
-    """Check a schedule's own spawn limit. Raises `ArgumentError`."""
+    """Check the spawn limit of one schedule.
+
+    Raises:
+        ArgumentError: The limit is less than 1 or too large.
+    """
     if limit is not None and not 1 <= limit <= MAX_SPAWN_LIMIT:
-        raise ArgumentError(f"spawn_limit is {limit}", remedy=f"Give it a number from 1 to {MAX_SPAWN_LIMIT}.")
+        raise ArgumentError(f"spawn_limit is {limit}", remedy=f"Set it to a number from 1 to {MAX_SPAWN_LIMIT}.")
 
 
 class SpawnBudget:
-    """The counters of all roots, and the limit of those that have none of their own."""
+    """The message counters of all roots, and the limit of the roots that have no limit of their own."""
 
     def __init__(self, operations: Operations, limit: int) -> None:
         self._operations = operations
         self._limit = limit
 
     async def open(self, root_id: str) -> bool:
-        """Count the first message of a root, from where its counter begins. True if the message may be put."""
+        """Start the counter of a root and count its first message. True if the message may be put."""
         own = parse_root_id(root_id).spawn_limit
         start = 0 if own is None else SHARED_LIMIT - own
         return (await self._charge([(root_id, start + 1)]))[0]
@@ -51,6 +55,6 @@ class SpawnBudget:
         return SpawnLimitError(
             f"the schedule {root_id} caused more than {limit} messages",
             remedy="If its call graph is that large, schedule the call again with a higher limit: schedule(..., "
-            "spawn_limit=N) or brrr schedule --spawn-limit N. What is done stays done. If not, look for a recursion "
-            "without end or a handler that is not deterministic.",
+            "spawn_limit=N) or brrr schedule --spawn-limit N. Finished calls do not run again. Otherwise look for an "
+            "endless recursion or a handler that is not deterministic.",
         )

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: heard by its event loop, and by no child that it forks."""
+"""Stop signals: the event loop of a process handles them, and forked children do not inherit the handlers."""
 
 import asyncio
 import os
@@ -16,23 +16,23 @@ __all__ = ["STOP_SIGNALS", "add_handler", "exiting", "remove_handler", "stop_on_
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 EXIT_DELAY: Final = 2.0
-"""Seconds that a program has to end by itself after SIGTERM, from the return of its last loop."""
+"""Seconds that a program has to end by itself after SIGTERM, counted from the return of its last loop."""
 
 CHECK_INTERVAL: Final = 0.2
-"""Seconds between two looks at a program that is given more time."""
+"""Seconds between two checks of a program that may take more time."""
 
 Stop = Callable[[], None]
 
 
 @dataclass(slots=True, eq=False)
 class _LoopStops:
-    """What SIGTERM means to one event loop.
+    """The functions that SIGTERM calls on one event loop.
 
     Attributes:
-        stops: What it stops, each with its grace in seconds.
-        callers: The tasks whose loops have returned since SIGTERM.
-        deadline: When the grace is over, by the event loop's clock; None before SIGTERM.
-        left: Whether the program was told to exit.
+        stops: The functions, each with its grace in seconds.
+        callers: The tasks whose worker loops have returned since SIGTERM.
+        deadline: The end of the grace, by the clock of the event loop; None before SIGTERM.
+        left: Whether `SystemExit` was raised.
     """
 
     stops: list[tuple[Stop, float]] = field(default_factory=list[tuple[Stop, float]])
@@ -41,16 +41,16 @@ class _LoopStops:
     left: bool = False
 
 
-# The state of this module: a signal belongs to the process, and connections that were opened apart meet here.
+# Module state, because a signal belongs to the process, and all its connections share the handler.
 _loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopStops]] = WeakKeyDictionary()
 _masks: Final = threading.local()
 
 
 def stop_on_sigterm(stop: Stop, *, grace: float) -> None:
-    """Call `stop` on SIGTERM, until it is ignored. After SIGTERM the program ends, as `unregister` says.
+    """Call `stop` on SIGTERM, until `unregister(stop)`. After SIGTERM the program ends as `unregister` describes.
 
-    This applies in the main thread of a process that has no handler of its own. A program that has one, also one that
-    it installs later, decides itself.
+    This works only in the main thread of a process that has no SIGTERM handler of its own. A handler that the program
+    installs later takes precedence.
 
     Args:
         stop: Stops a loop gracefully.
@@ -71,11 +71,11 @@ def stop_on_sigterm(stop: Stop, *, grace: float) -> None:
 
 
 def unregister(stop: Stop) -> None:
-    """Stop calling `stop`. The last one gives the signal back its default.
+    """Do not call `stop` on SIGTERM any more. When the last function is removed, the signal gets its default again.
 
-    If SIGTERM came, the program has `EXIT_DELAY` seconds from now to end by itself. The task that is running now, whose
-    loop has returned, may go on until the grace is over. Then `SystemExit` ends the event loop: `asyncio.run` cancels
-    the tasks that are left and runs their `finally` blocks.
+    If SIGTERM came, the program has `EXIT_DELAY` seconds from now to end by itself. The current task, whose worker loop
+    has returned, may continue until the grace is over. Then `SystemExit` ends the event loop: `asyncio.run` cancels the
+    remaining tasks and runs their `finally` blocks.
     """
     loop = asyncio.get_running_loop()
     loop_stops = _loops.get(loop)
@@ -94,7 +94,7 @@ def unregister(stop: Stop) -> None:
 
 
 def _terminate(loop_stops: _LoopStops) -> None:
-    # A second signal changes nothing: parents often relay the one that the whole process group received.
+    # Ignore a second signal: parents often relay a signal that the whole process group received.
     if loop_stops.deadline is not None or signal.getsignal(signal.SIGTERM) is not _heard:
         return
     loop_stops.deadline = asyncio.get_running_loop().time() + max(grace for _, grace in loop_stops.stops)
@@ -114,33 +114,33 @@ def _leave(loop_stops: _LoopStops) -> None:
 
 
 def add_handler(number: int, callback: Callable[..., object], *args: Any) -> bool:
-    """Have the running event loop call `callback` on a signal, in this process but not in its forked children.
+    """Call `callback` on the running event loop on a signal, in this process but not in its forked children.
 
     Returns:
-        Whether it does. Only the main thread hears signals, and event loops of Windows hear none.
+        Whether that works. Only the main thread can handle signals, and event loops on Windows cannot.
     """
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(number, callback, *args)
     except (NotImplementedError, RuntimeError, ValueError):
         return False
-    # Python's handler only marks the signal as ours: the wake-up file descriptor tells the event loop of it.
+    # Python's handler only marks the signal as ours: the event loop learns of it by its wake-up file descriptor.
     signal.signal(number, _heard)
     signal.siginterrupt(number, False)
     return True
 
 
 def remove_handler(number: int) -> None:
-    """Undo `add_handler`: the signal has its default again. A handler that has replaced ours stays."""
+    """Undo `add_handler`: the signal gets its default again. A handler that replaced ours stays."""
     if signal.getsignal(number) is _heard:
         asyncio.get_running_loop().remove_signal_handler(number)
 
 
 @contextmanager
 def exiting(number: int) -> Generator[None, None, None]:
-    """Raise `SystemExit` on a signal in this block, wherever no event loop hears it.
+    """Raise `SystemExit` on a signal in this block, except while an event loop handles it.
 
-    Without a handler, the kernel keeps the signal from the first process of a container.
+    Without a handler, the kernel does not deliver the signal to the first process of a container.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is not signal.SIG_DFL:
         yield
@@ -165,7 +165,7 @@ def _ours() -> list[signal.Signals]:
 
 
 # A forked child has the handlers of its parent and the file descriptor that wakes the parent's event loop: a signal to
-# the child would stop the parent. The signals are blocked until the child has given them up.
+# the child would stop the parent. The signals are blocked until the child has removed the handlers.
 def _before_fork() -> None:
     _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS) if _ours() else None
 

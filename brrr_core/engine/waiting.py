@@ -1,4 +1,4 @@
-"""Waits for the value of a call, and notices when the call is dead-lettered instead."""
+"""Wait for the value of a call, and notice if the call is dead-lettered instead."""
 
 import asyncio
 import time
@@ -13,16 +13,16 @@ from brrr_core.wire import Call, ScheduleMessage, decode_message
 __all__ = ["LOOKED_AT", "DeadLetters", "Watch", "message_of", "wait_for_value"]
 
 LOOKED_AT: Final = 10_000
-"""The most dead letters of a topic that are searched for one call; queues give the oldest first."""
+"""The most dead letters of a topic that are searched for a call; queues return the oldest first."""
 POLL_FIRST: Final = 0.005
 POLL_LAST: Final = 0.5
-"""Seconds between two looks for a value: the first, and the most after doubling. From then on the topic is watched."""
+"""Seconds between two reads of the value. They double from the first to the last; then the topic is checked too."""
 READ_AGAIN: Final = 10.0
 """Seconds after which dead letters are read again although their number has not changed."""
 
 
 class _GivenUp(NamedTuple):
-    """What is kept of a dead letter."""
+    """The part of a dead letter that is kept in memory."""
 
     call_hash: str
     attempt: int
@@ -30,7 +30,7 @@ class _GivenUp(NamedTuple):
 
 
 class DeadLetters:
-    """The dead letters of one topic. All that wait for its calls share them, and ask the queue twice a second at most.
+    """The dead letters of one topic. All waits share them, so the queue is read at most twice a second.
 
     Args:
         queue: The queue.
@@ -47,12 +47,12 @@ class DeadLetters:
         self._looking = asyncio.Lock()
 
     async def look(self) -> QueueStats:
-        """Return what the topic holds, at most half a second ago.
+        """Return the statistics of the topic, at most half a second old.
 
         Raises:
             BackendError: The queue failed.
         """
-        async with self._looking:  # held while the queue is asked, so that all waiters share one answer
+        async with self._looking:  # held over the reads, so that all waits share them
             now = time.monotonic()
             if self._stats is not None and now - self._looked_at < POLL_LAST:
                 return self._stats
@@ -64,12 +64,12 @@ class DeadLetters:
             return stats
 
     def find(self, call_hash: str, root_id: str | None) -> Sequence[_GivenUp]:
-        """Return the dead letters that may keep a call from its value, as of the last look.
+        """Return the dead letters that may keep a call from its value, as of the last `look`.
 
         Args:
             call_hash: The call.
-            root_id: Its schedule, if known: then all dead letters of the schedule count, and only those. Else every
-                dead letter of the call counts.
+            root_id: Its schedule. If it is known, all dead letters of this schedule count, and no others. If not,
+                every dead letter of the call counts.
         """
         return self._by_call.get(call_hash, ()) if root_id is None else self._by_root.get(root_id, ())
 
@@ -85,7 +85,7 @@ class DeadLetters:
 
 
 class Watch(NamedTuple):
-    """Where to look for a call that may be dead-lettered.
+    """The place to look for the dead letter of a call.
 
     Attributes:
         letters: The dead letters of its topic.
@@ -104,18 +104,18 @@ async def wait_for_value(
     watch: Callable[[], Watch | None],
     show: Callable[[float, QueueStats | None], None] | None = None,
 ) -> bytes:
-    """Return the encoded value of a call, once it is there.
+    """Wait until a call has a value, and return the encoded value.
 
     Args:
-        connection: Where it is read.
+        connection: The connection.
         call: The call.
-        timeout: The most seconds to wait; None waits for ever.
-        watch: Tells where to look for its dead letter, None if its topic is not known; asked each time, as the call
-            may be scheduled, or scheduled anew, during the wait.
-        show: Told twice a second how long it has been, and what the topic holds if that is known.
+        timeout: The most seconds to wait; None waits forever.
+        watch: Returns the place to look for its dead letter; None if its topic is not known. It is called each time,
+            because the call may be scheduled, or scheduled again, during the wait.
+        show: Called twice a second with the seconds so far, and the statistics of the topic if it is known.
 
     Raises:
-        ResultTimeoutError: There was no value in time.
+        ResultTimeoutError: The call had no value in time.
         BuriedError: The call, or another call of its schedule, was dead-lettered.
         BackendError: A backend failed.
     """
@@ -130,7 +130,7 @@ async def wait_for_value(
         if left <= 0:
             raise ResultTimeoutError(
                 f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout:g} seconds",
-                remedy="Wait longer, check that workers run on its topic, or look at its dead letters: brrr dead list.",
+                remedy="Check that workers run on its topic, look for it with `brrr dead list`, or raise the timeout.",
             )
         if pause == POLL_LAST:
             watched = watch()
@@ -144,7 +144,7 @@ async def wait_for_value(
 
 
 def message_of(letter: DeadLetter) -> ScheduleMessage | None:
-    """Return the message of a dead letter, None if its body is none."""
+    """Return the message of a dead letter; None if its body is not a valid message."""
     try:
         return decode_message(letter.body)
     except MalformedRecordError:
@@ -153,12 +153,12 @@ def message_of(letter: DeadLetter) -> ScheduleMessage | None:
 
 async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> None:
     for letter in watch.letters.find(call.call_hash, watch.root_id):
-        # A call that was scheduled anew may have got its value since.
+        # A call that was scheduled again may have a value by now.
         if await connection.value(letter.call_hash) is None and await connection.value(call.call_hash) is None:
             what = (
                 f"the call {call.call_hash}" if letter.call_hash == call.call_hash else "a call on behalf of the call"
             )
             raise BuriedError(
                 f"{what} of {call.task_name!r} was given up in delivery {letter.attempt}: {letter.reason.rstrip('.')}",
-                remedy=f"Mend the cause, then put it back: brrr dead redrive {watch.letters.topic}.",
+                remedy=f"Fix the cause, then run: brrr dead redrive {watch.letters.topic}.",
             )

@@ -1,4 +1,4 @@
-"""The loop of one worker on one topic: receives, keeps leases, and stops without leaving anything half done."""
+"""The loop of one worker on one topic: it receives messages, extends their leases, and stops gracefully."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,17 +13,17 @@ from brrr_core.errors import BackendClosedError, BackendUnavailableError
 __all__ = ["Worker"]
 
 RECEIVE_WAIT = 20.0
-"""Seconds that one receive waits for a message: the longest that queues of the field offer."""
+"""Seconds that one receive waits for a message. Common queues, such as SQS, allow no longer wait."""
 
 
 class Worker:
-    """Receives from one topic and handles up to `concurrency` deliveries side by side.
+    """Receives from one topic and handles up to `concurrency` deliveries at the same time.
 
     Args:
-        engine: What the workers of one connection share.
-        topic: Where to receive from.
+        services: The services of the connection.
+        topic: The topic.
         handle: Runs the handler of a call.
-        concurrency: The most deliveries under way, and so the bound of this worker's memory (invariant I4).
+        concurrency: The most deliveries at the same time. It also bounds the memory of the worker (invariant I4).
     """
 
     def __init__(self, services: Services, topic: str, handle: RunHandler, concurrency: int) -> None:
@@ -41,12 +41,12 @@ class Worker:
         self._failing_since: float | None = None
 
     def stop(self) -> None:
-        """Stop receiving; what runs gets the policy's grace to finish."""
+        """Stop receiving. Running handlers have the policy's grace to finish."""
         self._stopping.set()
-        self._freed.set()  # also where all places are taken and nothing is received until one is free
+        self._freed.set()  # the loop may wait for a free place
 
     async def run(self) -> None:
-        """Work until `stop`, or until cancelled; both are graceful. A cancellation after either cuts the grace short.
+        """Work until `stop` or a cancellation; both are graceful. A later cancellation ends the grace.
 
         Raises:
             BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
@@ -78,7 +78,7 @@ class Worker:
             if free == 0:
                 self._freed.clear()
                 await self._freed.wait()
-                await asyncio.sleep(0)  # let those that end in the same turn free their places too
+                await asyncio.sleep(0)  # deliveries that end in the same turn free their places too
                 continue
             received = await self._receive(free)
             if self._stopping.is_set():
@@ -88,7 +88,7 @@ class Worker:
                 self._running[start_task(self._deliver(held))] = held
 
     async def _wait_for_isolated_run(self) -> None:
-        """Wait while a handler runs alone or waits to, and until told to stop: others can take the messages."""
+        """Wait until the isolated handler has ended, or until `stop`. Other workers can take the messages meanwhile."""
         waits = {
             asyncio.create_task(self._services.isolation.wait_until_open()),
             asyncio.create_task(self._stopping.wait()),
@@ -100,14 +100,14 @@ class Worker:
                 wait.cancel()
 
     async def _receive(self, limit: int) -> Sequence[HeldDelivery]:
-        """What one receive brings; nothing where it is told to stop, or where the queue fails for now."""
+        """Receive once. Return nothing if the worker stops meanwhile or the queue fails."""
         receive = asyncio.create_task(self._queue.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({receive, stop}, return_when=asyncio.FIRST_COMPLETED)
-            await _end(receive)
+            await _cancel_and_wait(receive)
         except asyncio.CancelledError:
-            await _end(receive)
+            await _cancel_and_wait(receive)
             if not receive.cancelled() and receive.exception() is None:
                 self._unstarted.extend(self._held(receive.result()))
             raise
@@ -127,7 +127,7 @@ class Worker:
         return [HeldDelivery(delivery, now) for delivery in deliveries]
 
     async def _wait_after_failure(self, error: BaseException) -> None:
-        """Wait a little after a failed receive, or raise its error if the queue has not answered for too long."""
+        """Wait after a failed receive. Raise its error if the queue has not answered for the policy's timeout."""
         policy = self._services.policy
         now = self._time()
         if self._failing_since is None:
@@ -143,7 +143,7 @@ class Worker:
             await self._handle_with_retries(held)
         finally:
             task = asyncio.current_task()
-            if task is not None and not self._handler.ending:  # from then on `_finish` releases what is cancelled
+            if task is not None and not self._handler.ending:  # then `_finish` releases cancelled deliveries
                 del self._running[task]
                 self._freed.set()
 
@@ -166,16 +166,16 @@ class Worker:
                 return
 
     async def _try(self, step: Callable[[HeldDelivery], Awaitable[None]], held: HeldDelivery) -> Exception | None:
-        """The error that a step raised: not a handler's. The lease brings the message back."""
+        """Run a step and return its error. The message comes back when its lease expires."""
         try:
             await step(held)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on
+        except Exception as error:  # noqa: BLE001 - the worker continues after any error
             self._handler.report_failure(self._topic, error)
             return error
         return None
 
     async def _stops_within(self, seconds: float) -> bool:
-        """Whether the worker is told to stop within so many seconds."""
+        """Wait for some seconds. True if the worker is told to stop meanwhile."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -184,8 +184,8 @@ class Worker:
         return True
 
     def _lost(self, held: HeldDelivery) -> bool:
-        """Whether a lease has surely run out."""
-        return self._time() - held.renewed > self._queue.lease
+        """Whether the lease has certainly expired."""
+        return self._time() - held.lease_began > self._queue.lease
 
     async def _keep_leases(self) -> None:
         lease = self._queue.lease
@@ -206,21 +206,21 @@ class Worker:
                 now = self._time()
                 for held in held_deliveries:
                     if not held.lost:
-                        held.renewed = now
-            except Exception as error:  # noqa: BLE001 - tried again long before the leases end
+                        held.lease_began = now
+            except Exception as error:  # noqa: BLE001 - retried before the leases expire
                 self._handler.report_failure(self._topic, error)
 
     def _report_lost(self, held: HeldDelivery) -> None:
-        """Report, once, that a lease has run out."""
+        """Report an expired lease once."""
         if not held.lost and self._lost(held):
             held.lost = True
-            delivery, seconds = held.delivery, self._time() - held.renewed
+            delivery, seconds = held.delivery, self._time() - held.lease_began
             event = LeaseLost(delivery.topic, delivery.body, held.task_name, seconds, self._queue.lease)
             self._services.hooks.emit(event)
 
     async def _finish(self, grace: float) -> None:
-        """Let what runs finish within the grace, cancel the rest and release it."""
-        self._stopping.set()  # for what waits for a backend
+        """Let running deliveries finish within the grace. Cancel and release the others."""
+        self._stopping.set()  # deliveries that wait for a backend stop waiting
         try:
             await self._release(self._unstarted)
             if self._running:
@@ -239,11 +239,11 @@ class Worker:
         try:
             await self._handler.release_unfinished(held_deliveries)
             self._released += len(held_deliveries)
-        except Exception as error:  # noqa: BLE001 - their leases bring them back
+        except Exception as error:  # noqa: BLE001 - when the leases expire, the messages come back
             self._handler.report_failure(self._topic, error)
 
 
-async def _end(receive: "asyncio.Task[list[Delivery]]") -> None:
+async def _cancel_and_wait(receive: "asyncio.Task[list[Delivery]]") -> None:
     """Cancel a receive if it is still waiting, and wait until it has ended."""
     if not receive.done():
         receive.cancel()

@@ -33,7 +33,7 @@ async def test_wait_for_dead_lettered_call_ends_with_reason(url: str) -> None:
     async with serving(url, HANDLERS, policy=ONCE) as fleet:
         await fleet.app.schedule(fails, topic=TOPIC)(1)
         with pytest.raises(
-            BuriedError, match=r"the call \w+ of 'fails' was given up in delivery 1: ValueError: not 1\. M"
+            BuriedError, match=r"the call \w+ of 'fails' was given up in delivery 1: ValueError: not 1\. F"
         ):
             await fleet.app.result(fails, timeout=BOUND)(1)
 

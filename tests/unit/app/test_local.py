@@ -282,7 +282,7 @@ async def test_replacement_leaves_handlers_as_they_are() -> None:
 
 
 async def test_replacement_of_unknown_handler_or_by_no_function_is_refused() -> None:
-    with pytest.raises(UnknownTaskError, match="'pay' is no handler here"):
+    with pytest.raises(UnknownTaskError, match="the handler 'pay' is not registered"):
         await brrr.LocalBrrr(handlers={"shop": shop}, replace={pay: fake_pay}).run(shop)("tea")
     with pytest.raises(HandlerError, match="str cannot be called"):
         await brrr.LocalBrrr(handlers=SHOP, replace={pay: "paid"}).run(shop)("tea")  # type: ignore[dict-item]
