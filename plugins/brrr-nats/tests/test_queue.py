@@ -136,7 +136,7 @@ async def test_close_releases_messages_on_their_way(url):
             backend = brrr.open_backend(f"{url}&{LONG}")
             await backend.open()
             receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=10, wait=60))
-            await asyncio.sleep(0.02)  # it waits: nobody tells that a server has taken a request for messages
+            await asyncio.sleep(0.02)  # now the pull waits; nothing signals that the server has it
             await other.queue.put(TOPIC, [b"%d" % each for each in range(5)])
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -220,7 +220,7 @@ async def test_stalled_process_does_not_settle_an_expired_lease(url):
     """A lease begins when the message is sent, not when a blocked loop reads it."""
     async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
         receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
-        await asyncio.sleep(0.2)  # it waits: nobody tells that a server has taken a request for messages
+        await asyncio.sleep(0.2)  # now the pull waits; nothing signals that the server has it
         putting = asyncio.create_task(other.queue.put(TOPIC, [b"x"]))
         await asyncio.sleep(0)
         time.sleep(1.3)  # noqa: ASYNC251 - the blocked loop is the subject of the test

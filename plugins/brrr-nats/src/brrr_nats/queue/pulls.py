@@ -17,7 +17,6 @@ __all__ = ["Pull"]
 
 STATUS_PREFIX: Final = b"NATS/1.0 "
 HEARTBEAT_STATUS: Final = 100
-EXPIRED: Final = 408
 NO_MORE_STATUS: Final = 404
 """End of an answer that was cut short. A pull that may wait and found no message expires instead."""
 
