@@ -37,7 +37,7 @@ def test_every_error_is_public_and_says_what_it_means() -> None:
     assert [kind.__name__ for kind in KINDS if not vars(kind).get("__doc__")] == []
 
 
-def test_the_page_of_errors_is_what_the_code_makes_it() -> None:
+def test_page_of_errors_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("errors_page", ROOT / "tools" / "errors_page.py")
     assert spec is not None
     assert spec.loader is not None

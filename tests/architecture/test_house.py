@@ -1,4 +1,4 @@
-"""What every file of the house holds to: sizes, docstrings, and nothing of the machine that it was written on."""
+"""House rules for every file: size, docstring, and no path of a developer's machine."""
 
 import ast
 import re
@@ -58,7 +58,7 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def test_no_file_names_a_path_of_somebodys_machine() -> None:
+def test_no_file_contains_an_absolute_path_of_a_machine() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
         for path in tracked_files()
@@ -70,7 +70,7 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
 
 
 @pytest.mark.parametrize("path", ["/work" + "/main/x.py", '"/root' + "/.cache", "file:///home" + "/me/wheels"])
-def test_a_path_of_somebodys_machine_is_recognised(path: str) -> None:
+def test_absolute_path_of_a_machine_is_recognised(path: str) -> None:
     assert FOREIGN_PATHS.search(path)
 
 

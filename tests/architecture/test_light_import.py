@@ -15,9 +15,9 @@ HEAVY = {
     *("brrr_aws", "brrr_dynamo", "brrr_sqs", "brrr_pydantic", "pydantic", "aiobotocore", "botocore", "aiohttp"),
 }
 
-MOST_MODULES = 80  # of all public names, beside those of asyncio, which a programme that uses brrr loads anyway
+MOST_MODULES = 80  # of all public names, beside those of asyncio, which a program that uses brrr loads anyway
 
-PROGRAMME = """
+PROGRAM = """
 import asyncio, json, sys
 before = set(sys.modules)
 opened = []
@@ -35,10 +35,8 @@ print(json.dumps({"lazy": lazy, "modules": sorted(set(sys.modules) - before), "o
 
 
 def after_import(folder: Path) -> dict[str, list[str]]:
-    """What a fresh interpreter has loaded after the import, and after all names were used; the files it opened."""
-    ran = subprocess.run(
-        [sys.executable, "-I", "-c", PROGRAMME], cwd=folder, capture_output=True, text=True, check=True
-    )
+    """Return the modules and files that a fresh interpreter loads for the import, and then for all public names."""
+    ran = subprocess.run([sys.executable, "-I", "-c", PROGRAM], cwd=folder, capture_output=True, text=True, check=True)
     result: dict[str, list[str]] = json.loads(ran.stdout)
     return result
 

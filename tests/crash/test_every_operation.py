@@ -1,4 +1,4 @@
-"""A fault at any backend operation of any step: the workflow still ends right, whoever died and whatever was lost.
+"""A fault at any backend operation of any step: the workflow still ends right after any crash or loss.
 
 All operations are enumerated: a clean run counts them, and then each one is the one at which the worker is killed, cut
 off or cancelled, before its effect and after it.
@@ -32,7 +32,7 @@ class Scenario:
 
 
 class Redriven(Scenario):
-    """All messages of a workflow under way are lost, and it is redriven."""
+    """Lose all messages of a running workflow, and redrive it."""
 
     async def begin(self, on: Stage) -> None:
         await super().begin(on)
@@ -88,12 +88,14 @@ def with_room_for(returns: int) -> None:
 def scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     import brrr_core.engine.scheduling as module
 
-    monkeypatch.setattr(module, "RETURNS_LIMIT", module.RETURNS_LIMIT)  # restored, whatever a scenario makes of it
+    monkeypatch.setattr(
+        module, "RETURNS_LIMIT", module.RETURNS_LIMIT
+    )  # so that monkeypatch restores it after the scenario
     return request.param()
 
 
 def operations_of(scenario: Scenario) -> list[Operation]:
-    """What a run without faults does."""
+    """Return the operations of a run without faults."""
 
     async def main() -> list[Operation]:
         async with stage() as on:

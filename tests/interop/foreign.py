@@ -1,4 +1,4 @@
-"""A worker as PROTOCOL.md describes those of the other SDKs: run as `python foreign.py PORT TOPIC`.
+"""A worker of another SDK, as `docs/reference/protocol.md` describes it: run as `python foreign.py PORT TOPIC`.
 
 It handles one message at a time, takes it with BLPOP, and so loses it if it dies.
 """
@@ -42,7 +42,7 @@ class Worker:
             assert tag == 2
             self.handle(root_id.decode(), call_hash.decode())
 
-    # A worker's three steps, as PROTOCOL.md numbers them.
+    # The three steps of a worker, as the protocol numbers them.
 
     def handle(self, root_id, call_hash):
         record = bdecode(self.client.get(f"brrr:call:{call_hash}"))
@@ -78,7 +78,7 @@ class Worker:
             record = self.client.get(key)
             pending = {b"returns": [], b"scheduled_at": int(time.time())} if record is None else bdecode(record)
             returns = pending[b"returns"]
-            # Somebody who waits for this child under another root id is driving the workflow anew.
+            # A parent with another root id shows that the workflow was scheduled again.
             redriven = any(entry[2:] == mine[2:] and entry[1] != mine[1] for entry in returns)
             if mine not in returns:
                 pending[b"returns"] = sorted([*returns, mine])

@@ -54,17 +54,17 @@ async def our_worker(server, topic: str) -> AsyncIterator[tuple[brrr.AppWorker, 
 
 
 async def none_left(queue, server, *topics):
-    """Every message was taken, none is dead, and nobody waits for a call that has no value."""
+    """Assert that all messages were handled, none is dead, and no parent waits for a call without a value."""
     async with asyncio.timeout(BOUND):
         for topic in topics:
-            while any((await queue.stats(topic))[:3]):  # noqa: ASYNC110 - nobody tells when a queue is empty
+            while any((await queue.stats(topic))[:3]):  # noqa: ASYNC110 - polling is the only way
                 await asyncio.sleep(0.01)
             assert await queue.dead(topic, limit=1) == []
     waited_for = {key.rpartition(b":")[2] for key in server.do("KEYS", "brrr:pending_returns:*")}
     assert waited_for <= {key.rpartition(b":")[2] for key in server.do("KEYS", "brrr:value:*")}
 
 
-async def test_ours_and_theirs_share_one_topic(foreign_worker, server):
+async def test_workers_of_two_sdks_share_one_topic(foreign_worker, server):
     async with foreign_worker(SHARED), foreign_worker(SHARED), our_worker(server, SHARED) as (app, queue):
         for n in range(2, 30):
             await app.schedule(fib, topic=SHARED)(n)
@@ -97,11 +97,11 @@ async def test_a_parent_on_one_side_has_its_children_on_the_other(foreign_worker
         await none_left(queue, server, OURS, THEIRS)
 
 
-async def test_what_a_foreign_worker_lost_is_found_by_a_redrive(foreign_worker, server):
+async def test_redrive_finds_calls_that_a_foreign_worker_lost(foreign_worker, server):
     async with our_worker(server, OURS) as (app, _):
         await app.schedule(fan, topic=OURS)(5, THEIRS)
         async with asyncio.timeout(BOUND):
-            while server.do("LLEN", THEIRS) < 5:  # noqa: ASYNC110 - nobody tells
+            while server.do("LLEN", THEIRS) < 5:  # noqa: ASYNC110 - polling is the only way
                 await asyncio.sleep(0.01)
         server.do("DEL", THEIRS)  # as if a plain consumer had taken them and died
         async with foreign_worker(THEIRS):
@@ -114,7 +114,7 @@ async def test_a_second_redrive_at_once_finds_what_a_foreign_worker_lost_again(f
         for redrive in (False, True):
             await app.schedule(fan, topic=OURS, redrive=redrive)(5, THEIRS)
             async with asyncio.timeout(BOUND):
-                while server.do("LLEN", THEIRS) < 5:  # noqa: ASYNC110 - nobody tells
+                while server.do("LLEN", THEIRS) < 5:  # noqa: ASYNC110 - polling is the only way
                     await asyncio.sleep(0.01)
             server.do("DEL", THEIRS)
         async with foreign_worker(THEIRS):

@@ -27,7 +27,7 @@ PATIENT = replace(POLICY, max_attempts=10_000, max_deliveries=100_000, spawn_lim
 
 
 class Chaos:
-    """What goes wrong, decided by one seed."""
+    """The faults of one simulation, decided by one seed."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)

@@ -28,9 +28,9 @@ class Place:
     Attributes:
         away: The operations that fail, by how their names begin.
         seen: Values of `app.attempt`, in order.
-        failures: What the hooks were told of handlers that raised.
-        isolated: What they were told of calls that ran alone.
-        leases: What they were told of lost leases and blocked event loops.
+        failures: Events of handlers that raised.
+        isolated: Events of calls that ran alone.
+        leases: Events of lost leases and blocked event loops.
         crashes: Number of crashed processes.
     """
 

@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""What type checkers know of scheduling and reading: read by mypy and pyright, never run."""
+"""Types of scheduling and reading: mypy and pyright check this file, and nothing runs it."""
 
 from typing import Any, assert_type
 

@@ -1,5 +1,5 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
-"""What type checkers know of handlers and of calls: read by mypy and pyright, never run.
+"""Types of handlers and calls: mypy and pyright check this file, and nothing runs it.
 
 A `type: ignore` marks what must be an error: both checkers complain about one that is not needed.
 """
@@ -54,14 +54,14 @@ async def calls(app: brrr.ActiveWorker) -> None:
     app.call(in_a_thread)([])  # type: ignore[arg-type]
     app.call(plain)(b"")  # type: ignore[arg-type]
     app.call(nothing)(1)  # type: ignore[call-arg]
-    app.call(len)([])  # type: ignore[call-overload] # a function that is no handler
+    app.call(len)([])  # type: ignore[call-overload] # a function that is not a handler
     app.call(fib, returns=int)(1)  # type: ignore[call-overload] # the handler says it itself
 
 
 @brrr.handler
 async def calls_by_name(app: brrr.ActiveWorker) -> None:
     assert_type(await app.call("fib", returns=int)(11), int)
-    assert_type(await app.call("fib", returns=Optional[int])(11), Any)  # noqa: UP045 - a union is no type to checkers
+    assert_type(await app.call("fib", returns=Optional[int])(11), Any)  # noqa: UP045 - a union is not a type to checkers
     assert_type(await app.call("fib", topic="other", returns=list[str])("anything", goes=True), list[str])
     assert_type(await app.call("fib")(11), Any)
 

@@ -1,4 +1,4 @@
-"""However a handler makes its calls, and whatever it does with being aborted, it is run again and ends right."""
+"""A handler runs again and ends right, however it makes its calls and reacts to being aborted."""
 
 import asyncio
 from collections import Counter
@@ -99,7 +99,7 @@ async def under_a_timeout(app: brrr.ActiveWorker) -> int:
 
 
 @brrr.handler
-async def as_older_programmes_write(app: brrr.ActiveWorker) -> int:
+async def as_older_programs_write(app: brrr.ActiveWorker) -> int:
     return sum(await app().gather(*(app().call(inc)(n + 1) for n in range(5))))
 
 
@@ -131,7 +131,7 @@ HANDLERS: list[brrr.Handler[Callable[[], int]]] = [
     swallowing_exceptions,
     failing_while_aborted,
     under_a_timeout,
-    as_older_programmes_write,
+    as_older_programs_write,
     in_a_thread,
     in_a_thread_swallowing_everything,
 ]
@@ -139,7 +139,7 @@ TOTAL = sum(n + 2 for n in range(5))
 
 
 @pytest.mark.parametrize("task", HANDLERS, ids=[task.name for task in HANDLERS])
-async def test_ends_right_and_says_nothing(
+async def test_program_ends_with_the_right_code_and_no_output(
     task: brrr.Handler[Callable[[], int]], url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(url, {"task": task, "inc": inc}) as fleet:
@@ -204,7 +204,7 @@ async def test_nothing_runs_twice_where_a_mixed_gather_misses_nothing(url: str) 
 
 
 @pytest.mark.parametrize("kind", [brrr.Defer, asyncio.CancelledError, KeyError])
-async def test_raising_what_it_did_not_get_is_a_failure(url: str, kind: type[BaseException]) -> None:
+async def test_raising_defer_without_a_missing_value_is_a_failure(url: str, kind: type[BaseException]) -> None:
     @brrr.handler_no_arg
     async def pretends() -> None:
         raise kind("of its own")

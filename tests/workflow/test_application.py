@@ -1,4 +1,4 @@
-"""What an application offers beside running: codecs, delays, reads, time limits, `only`, several loops and contexts."""
+"""Features of an application: codecs, delays, reads, time limits, `only`, several loops and contexts."""
 
 import asyncio
 import threading
@@ -146,7 +146,7 @@ async def test_a_handler_of_two_names_must_be_called_by_name(memory: str) -> Non
         assert await fleet.run("spiegel", Point(1, 2)) == Point(2, 1)
 
 
-async def test_a_plain_function_is_no_handler(memory: str) -> None:
+async def test_plain_function_is_not_accepted_as_handler(memory: str) -> None:
     async def plain() -> None: ...
 
     async with brrr.connect(memory) as connection:
@@ -203,7 +203,7 @@ async def test_sync_handlers_run_in_threads_side_by_side(url: str) -> None:
 
     @brrr.handler_no_arg
     def meet(n: int) -> bool:
-        meeting.wait()  # nobody passes unless all four are here
+        meeting.wait()  # passes when all four threads have arrived
         return threading.current_thread() is not here
 
     @brrr.handler
@@ -298,7 +298,7 @@ async def test_several_loops_of_two_applications_in_one_process(url: str) -> Non
 
 
 async def test_one_at_a_time_is_enough_for_any_workflow(url: str) -> None:
-    """Nobody holds a place while it waits for its children."""
+    """A parent that waits for its children does not occupy a place."""
 
     @brrr.handler
     async def tree(app: brrr.ActiveWorker, depth: int, path: str = "") -> int:

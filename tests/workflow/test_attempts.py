@@ -64,7 +64,7 @@ async def test_message_goes_to_another_worker_after_the_unavailable_timeout(plac
     async with place.worker({"flaky": flaky}, unavailable_timeout=60, backoff=20):
         await asyncio.sleep(50)
         assert (await place.backend.queue.stats(TOPIC)).leased == 1
-        while (await place.backend.queue.stats(TOPIC)).leased:  # noqa: ASYNC110 - nobody tells of it
+        while (await place.backend.queue.stats(TOPIC)).leased:  # noqa: ASYNC110 - polling is the only way
             await asyncio.sleep(1)
     (delivery,) = await place.backend.queue.receive(TOPIC, limit=1, wait=1000)
     assert delivery.attempt == 2
@@ -96,7 +96,7 @@ async def test_failed_attempts_are_counted_across_workers(place: Place) -> None:
 
 
 @virtually
-async def test_call_that_got_further_has_all_its_attempts_again(place: Place) -> None:
+async def test_call_that_made_progress_has_all_its_attempts_again(place: Place) -> None:
     @brrr.handler_no_arg
     async def leaf(n: int) -> int:
         return n

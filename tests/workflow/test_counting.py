@@ -19,7 +19,7 @@ POLICY = replace(QUICK, spawn_limit=1_000_000)
 
 
 class Cost(NamedTuple):
-    """What a workflow cost its worker, the client's own operations left out."""
+    """Cost of a workflow for its worker, without the operations of the client."""
 
     store: int
     queue: int
@@ -126,13 +126,13 @@ def within(share: float, small: Cost, small_calls: int, large: Cost, large_calls
 
 
 def at_most(share: float, small: Cost, small_calls: int, large: Cost, large_calls: int) -> None:
-    """Assert that the items per call grow by no more than this share; where batches are fuller they shrink."""
+    """Assert that the items per call grow by no more than this share; with fuller batches they shrink."""
     for kind in ("store", "queue", "counted"):
         one, other = getattr(small, kind) / small_calls, getattr(large, kind) / large_calls
         assert other <= one * (1 + share), f"{kind} items per call: {one:.3f} and {other:.3f}"
 
 
-async def test_a_wide_fan_out_costs_what_a_narrow_one_does(url: str) -> None:
+async def test_wide_fan_out_costs_the_same_per_call_as_a_narrow_one(url: str) -> None:
     small = await cost(url, fan_out, "top", 1_000)
     large = await cost(beside(url), fan_out, "top", 10_000)
 
@@ -173,7 +173,7 @@ async def test_a_chain_runs_its_parent_once_a_link_and_reads_each_link_a_constan
     assert much.runs["top"] <= 401 + 2
 
 
-async def test_a_cache_that_holds_nothing_costs_reads_and_no_messages(memory: str) -> None:
+async def test_value_cache_of_zero_bytes_costs_reads_but_no_messages(memory: str) -> None:
     with_cache = await cost(memory, tree, "top", 6)
     without = await cost(beside(memory), tree, "top", 6, policy=replace(POLICY, cache_bytes=0))
     assert without.puts <= with_cache.puts * 1.05

@@ -1,4 +1,4 @@
-"""A queue of one kind and a store of another: the shapes, the limits and the ways out of trouble hold all the same."""
+"""Shapes, limits and recovery with a queue of one kind and a store of another."""
 
 import asyncio
 from collections import Counter
@@ -44,7 +44,7 @@ async def test_a_child_that_many_parents_share_runs_once(places: Sequence[str]) 
     assert runs["child"] == 1
 
 
-async def test_infinite_recursion_is_buried(places: Sequence[str]) -> None:
+async def test_infinite_recursion_is_dead_lettered(places: Sequence[str]) -> None:
     await bury_infinite_recursion(places, 30)
 
 

@@ -130,7 +130,7 @@ async def test_helpers_that_come_to_their_calls_in_any_order_raise_no_alarm(memo
 
 
 @pytest.mark.parametrize("how", ["app.gather", "asyncio.gather", "TaskGroup"])
-async def test_a_fickle_call_among_helpers_is_found_in_the_end(memory: str, how: str) -> None:
+async def test_changing_call_of_a_concurrent_helper_is_detected_eventually(memory: str, how: str) -> None:
     numbers = itertools.chain([100, 200], itertools.repeat(200))
 
     @brrr.handler

@@ -1,4 +1,4 @@
-"""What fails is tried again, and given up where that cannot help: with the reason, and never a worker with it."""
+"""Failed calls are retried, or dead-lettered with the reason if a retry cannot help. The worker survives."""
 
 import asyncio
 import sys
@@ -60,7 +60,7 @@ async def test_a_handler_that_fails_twice_succeeds_the_third_time(url: str) -> N
     assert 0.01 <= delays[1] <= 0.02  # type: ignore[operator]
 
 
-async def test_a_handler_that_keeps_failing_is_given_up_with_its_traceback(url: str) -> None:
+async def test_handler_that_keeps_failing_is_dead_lettered_with_its_traceback(url: str) -> None:
     attempts: list[int] = []
 
     @brrr.handler
@@ -113,7 +113,7 @@ async def test_a_dead_letter_that_is_redriven_resumes_its_parents(url: str) -> N
         assert await fleet.idle() == (0, 0, 0, 0)
 
 
-async def test_a_call_of_an_unknown_task_is_given_up_and_names_what_there_is(url: str) -> None:
+async def test_call_of_unknown_task_is_dead_lettered_with_the_known_tasks(url: str) -> None:
     async with serving(url, {"fine": fine}, policy=replace(QUICK, max_attempts=2)) as fleet:
         await fleet.app.schedule("finne", topic=TOPIC)()
         (reason,) = await fleet.dead(1)
@@ -144,7 +144,7 @@ async def test_arguments_that_cannot_be_decoded(url: str, call: Call, said: str)
 @pytest.mark.parametrize(
     "body", [b"", b"junk", b"l1:ae", b"i2e", b"li1e1:r1:he", b"li2e1:re", b"li2e1:r0:e", b"\x00" * 1000]
 )
-async def test_a_message_that_is_no_message_is_given_up_at_once(url: str, body: bytes) -> None:
+async def test_malformed_message_is_dead_lettered_at_once(url: str, body: bytes) -> None:
     async with serving(url, {"fine": fine}) as fleet:
         await fleet.connection.queue.put(TOPIC, [body])
         (reason,) = await fleet.dead(1)
@@ -154,7 +154,7 @@ async def test_a_message_that_is_no_message_is_given_up_at_once(url: str, body: 
     assert "BRRR-WIRE-01" in reason
 
 
-async def test_a_message_without_its_call_record_is_given_up_at_once(url: str) -> None:
+async def test_message_without_a_call_record_is_dead_lettered_at_once(url: str) -> None:
     async with serving(url, {"fine": fine}) as fleet:
         await fleet.connection.queue.put(TOPIC, [encode_message(ScheduleMessage("root", "nowhere"))])
         (reason,) = await fleet.dead(1)
@@ -166,7 +166,7 @@ async def test_a_message_without_its_call_record_is_given_up_at_once(url: str) -
     assert "nowhere" in reason
 
 
-async def test_a_malformed_call_record_is_given_up_at_once(url: str) -> None:
+async def test_malformed_call_record_is_dead_lettered_at_once(url: str) -> None:
     async with serving(url, {"fine": fine}) as fleet:
         await fleet.connection.store.write([(Key("call", "odd"), b"d1:ai1ee")])
         await fleet.connection.queue.put(TOPIC, [encode_message(ScheduleMessage("root", "odd"))])
@@ -174,7 +174,7 @@ async def test_a_malformed_call_record_is_given_up_at_once(url: str) -> None:
     assert "BRRR-WIRE-01" in reason
 
 
-async def test_a_malformed_pending_record_hurts_its_own_parents_only(url: str) -> None:
+async def test_malformed_pending_record_affects_only_its_own_parents(url: str) -> None:
     @brrr.handler_no_arg
     async def leaf(n: int) -> int:
         return n
@@ -224,7 +224,7 @@ async def test_an_argument_that_cannot_be_encoded_fails_its_caller_at_once(url: 
     assert "BRRR-CODEC-01" in reason
 
 
-async def test_a_call_to_a_topic_that_cannot_be_fails_its_caller_at_once(url: str) -> None:
+async def test_call_to_an_invalid_topic_fails_its_caller_at_once(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler
@@ -249,7 +249,7 @@ class MuteError(Exception):
 
 
 class EndlessError(Exception):
-    """Its texts recurse for ever."""
+    """An error whose texts recurse endlessly."""
 
     def __str__(self) -> str:
         return str(self)
@@ -287,7 +287,7 @@ class Abrupt(BaseException):
 
 @pytest.mark.parametrize("error", [Abrupt("abrupt"), SystemExit(3), GeneratorExit(), StopIteration(1)], ids=repr)
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
-async def test_whatever_a_handler_raises_is_its_failure(url: str, error: BaseException, sync: bool) -> None:
+async def test_any_exception_of_a_handler_is_a_failed_attempt(url: str, error: BaseException, sync: bool) -> None:
     async def in_the_loop() -> None:
         raise error
 
@@ -393,7 +393,7 @@ async def test_a_handler_that_cancels_itself_has_failed(url: str) -> None:
     assert "CancelledError" in reason
 
 
-async def test_a_message_that_never_finishes_is_given_up_unseen(url: str) -> None:
+async def test_message_over_max_deliveries_is_dead_lettered_without_running(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler_no_arg
@@ -409,7 +409,7 @@ async def test_a_message_that_never_finishes_is_given_up_unseen(url: str) -> Non
     assert "delivered 4 times" in reason
 
 
-async def test_a_call_that_waits_for_itself_is_given_up_at_once(url: str) -> None:
+async def test_call_that_waits_for_itself_is_dead_lettered_at_once(url: str) -> None:
     @brrr.handler
     async def narcissus(app: brrr.ActiveWorker, n: int) -> object:
         return await app.gather(app.call(fine)(), app.call(narcissus)(n))
@@ -421,7 +421,7 @@ async def test_a_call_that_waits_for_itself_is_given_up_at_once(url: str) -> Non
     assert "called itself with its own arguments" in reason
 
 
-async def test_a_backend_of_the_handlers_own_that_fails_is_the_handlers_failure(url: str) -> None:
+async def test_backend_error_of_the_handlers_own_code_is_a_failed_attempt(url: str) -> None:
     @brrr.handler_no_arg
     async def elsewhere() -> None:
         raise BackendUnavailableError("their own store is down", remedy="Wait.")
@@ -435,7 +435,7 @@ async def test_a_backend_of_the_handlers_own_that_fails_is_the_handlers_failure(
     assert [event.attempt for event in failures.seen] == [1, 2]
 
 
-async def test_a_handler_that_makes_a_value_of_the_workers_backend_failing_is_run_again(memory: str) -> None:
+async def test_handler_that_catches_the_workers_backend_error_runs_again(memory: str) -> None:
     values: list[str] = []
 
     @brrr.handler
@@ -465,7 +465,7 @@ async def test_a_handler_that_makes_a_value_of_the_workers_backend_failing_is_ru
 
 
 @pytest.mark.parametrize("topic", [5, ""])
-async def test_a_topic_that_is_none_is_refused_where_it_is_named(memory: str, topic: str) -> None:
+async def test_invalid_topic_is_refused_by_call(memory: str, topic: str) -> None:
     @brrr.handler
     async def lost(app: brrr.ActiveWorker) -> str:
         return await app.call(fine, topic=topic)()

@@ -1,4 +1,4 @@
-"""Hooks are told of everything that happens to a call, in order, and break nothing."""
+"""Hooks receive every event of a call, in order, and break nothing."""
 
 import logging
 from collections.abc import Callable
@@ -119,7 +119,7 @@ async def test_the_events_of_a_call_that_fails(memory: str) -> None:
     assert buried.reason.startswith("ValueError: bad")
 
 
-async def test_a_backend_that_fails_is_told_of(memory: str) -> None:
+async def test_backend_failure_is_reported_to_hooks(memory: str) -> None:
     diary = Diary()
     broken = BackendUnavailableError("it is gone")
 
@@ -160,7 +160,7 @@ async def test_a_hook_that_raises_is_reported_once_and_breaks_nothing(
     (record,) = caplog.records
     assert bad.__name__ in record.getMessage()
     assert "LookupError: a bad hook" in record.getMessage()
-    assert len(diary.events) >= 8  # another plugin's hooks are called all the same
+    assert len(diary.events) >= 8  # the hooks of the other plugin were still called
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ async def test_a_hook_that_raises_is_reported_once_and_breaks_nothing(
     ],
     ids=["misspelt", "other arguments"],
 )
-async def test_a_hook_that_does_not_fit_is_refused(memory: str, made: Callable[[], object]) -> None:
+async def test_hook_with_an_unknown_name_or_other_arguments_is_refused(memory: str, made: Callable[[], object]) -> None:
     plugin = made()
     for name in ("brrr_call_retruned", "brrr_call_returned"):
         if hasattr(plugin, name):
@@ -186,7 +186,7 @@ async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.M
     import brrr_core.engine.delivery as module
 
     def refuse(*args: object) -> None:
-        raise AssertionError("an event was made for nobody")
+        raise AssertionError("an event was created although no plugin listens")
 
     for name in ("CallStarted", "CallDeferred", "CallReturned", "CallFailed", "CallBuried"):
         monkeypatch.setattr(module, name, refuse)

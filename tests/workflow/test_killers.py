@@ -64,7 +64,7 @@ async def test_killers_are_dead_lettered_and_their_neighbours_return(place: Plac
     fleet = [asyncio.create_task(place.process(calls)) for _ in range(workers)]
     for n in range(HEALTHY):
         assert await place.client.result("sleeps")(n) == n
-    while (await place.backend.queue.stats(TOPIC)).dead < killers:  # noqa: ASYNC110 - nobody tells of it
+    while (await place.backend.queue.stats(TOPIC)).dead < killers:  # noqa: ASYNC110 - polling is the only way
         await asyncio.sleep(1)
     letters = await place.backend.queue.dead(TOPIC, limit=100)
     for letter in letters:
@@ -88,7 +88,7 @@ async def test_suspicious_call_runs_alone_and_nothing_is_received_meanwhile(plac
             await place.client.schedule("sleeps", topic=TOPIC)(n)
         await asyncio.sleep(50)
         assert calls.running == 1
-        assert (await place.backend.queue.stats(TOPIC)).ready >= 3  # one receive was under way
+        assert (await place.backend.queue.stats(TOPIC)).ready >= 3  # one receive was running
         for n in range(1, 5):
             assert await place.client.result("sleeps")(n) == n
     assert calls.most == 4
@@ -96,7 +96,7 @@ async def test_suspicious_call_runs_alone_and_nothing_is_received_meanwhile(plac
 
 
 @virtually
-async def test_messages_that_workers_gave_back_run_beside_others(place: Place) -> None:
+async def test_released_messages_do_not_run_alone(place: Place) -> None:
     calls = Calls()
     for n in range(3):
         await place.client.schedule("sleeps", topic=TOPIC)(n, 100.0)
@@ -143,7 +143,7 @@ async def test_outage_while_a_call_runs_alone_is_no_crash(place: Place) -> None:
 
 
 @virtually
-async def test_call_that_raised_is_suspicious_no_more(place: Place) -> None:
+async def test_call_that_raised_is_not_suspicious_any_more(place: Place) -> None:
     calls = Calls()
     await place.client.schedule("raises", topic=TOPIC)()
     await place.deliver(SUSPICIOUS)
@@ -162,7 +162,7 @@ async def test_message_that_would_wait_for_long_goes_to_another_worker(place: Pl
     async with place.worker(calls()):
         await until(lambda: calls.running)
         await place.client.schedule("sleeps", topic=TOPIC)(1)
-        assert (await place.backend.queue.stats(TOPIC)).ready == 0  # the receive that was under way took it
+        assert (await place.backend.queue.stats(TOPIC)).ready == 0  # the running receive took it
         async with place.worker(others()):
             assert await place.client.result("sleeps")(1) == 1
             assert asyncio.get_running_loop().time() < 3 * LEASE

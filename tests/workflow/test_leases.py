@@ -32,7 +32,7 @@ HANDLERS = {"blocks": blocks, "sleeps": sleeps}
 async def told(
     place: Place, task: object, seconds: float, *, away: tuple[str, ...] = ()
 ) -> list[LeaseLost | LoopBlocked]:
-    """What the hooks are told while a call runs."""
+    """Return the lease events that the hooks receive while a call runs."""
     await place.client.schedule(task, topic=TOPIC)(seconds)  # type: ignore[arg-type]
     async with place.worker(HANDLERS):
         await asyncio.sleep(0.5)
@@ -44,7 +44,7 @@ async def told(
 
 
 @virtually
-async def test_loop_that_is_blocked_for_a_large_part_of_the_lease_is_told_of(place: Place) -> None:
+async def test_loop_blocked_for_a_large_part_of_the_lease_is_reported(place: Place) -> None:
     (event,) = await told(place, blocks, 0.5 * LEASE + LEASE / 3)
     assert isinstance(event, LoopBlocked)
     assert (event.topic, event.lease, event.task_names) == (TOPIC, LEASE, ("blocks",))
@@ -52,7 +52,7 @@ async def test_loop_that_is_blocked_for_a_large_part_of_the_lease_is_told_of(pla
 
 
 @virtually
-async def test_lease_that_runs_out_while_the_loop_is_blocked_is_told_of(place: Place) -> None:
+async def test_lease_that_expires_while_the_loop_is_blocked_is_reported(place: Place) -> None:
     blocked, lost = await told(place, blocks, 2 * LEASE)
     assert isinstance(blocked, LoopBlocked)
     assert isinstance(lost, LeaseLost)
@@ -61,7 +61,7 @@ async def test_lease_that_runs_out_while_the_loop_is_blocked_is_told_of(place: P
 
 
 @virtually
-async def test_lease_that_cannot_be_extended_is_told_of_once(place: Place) -> None:
+async def test_lost_lease_is_reported_once(place: Place) -> None:
     (lost,) = await told(place, sleeps, 1.9 * LEASE, away=("queue.extend",))
     assert isinstance(lost, LeaseLost)
     assert lost.task_name == "sleeps"
@@ -69,12 +69,12 @@ async def test_lease_that_cannot_be_extended_is_told_of_once(place: Place) -> No
 
 
 @virtually
-async def test_long_handler_that_does_not_block_is_not_told_of(place: Place) -> None:
+async def test_long_handler_that_does_not_block_is_not_reported(place: Place) -> None:
     assert await told(place, sleeps, 10 * LEASE) == []
 
 
 @virtually
-async def test_worker_that_waits_for_its_store_lets_go_of_what_it_lost(place: Place) -> None:
+async def test_worker_that_waits_for_its_store_drops_deliveries_with_lost_leases(place: Place) -> None:
     await place.client.schedule(sleeps, topic=TOPIC)(1)
     place.away = ("store", "cache", "queue.extend")
     async with place.worker(HANDLERS, unavailable_timeout=1e9) as connection:

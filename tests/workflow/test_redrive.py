@@ -31,7 +31,7 @@ async def schedule_and_lose(roles: Any, fib: Callable[..., Any], reached: asynci
         await fleet.app.schedule(fib, topic=TOPIC)(12)
         async with asyncio.timeout(BOUND):
             await reached.wait()
-        await fleet.settled(1)  # everybody waits for the one that is stuck
+        await fleet.settled(1)  # all others wait for the stuck call
     await abrupt.close()
     assert await lose_everything(roles.queue) >= 1
 

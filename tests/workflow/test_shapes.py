@@ -168,7 +168,7 @@ async def test_two_workers_on_one_topic_share_the_work(url: str) -> None:
             ran[worker] += 1
             if len(ran) == 2:
                 both.set()
-            await both.wait()  # nobody can do it all alone
+            await both.wait()  # one worker alone cannot pass
             return n
 
         return brrr.handler_no_arg(leaf)
@@ -203,7 +203,7 @@ async def test_a_child_that_is_called_again_and_again_runs_once(url: str) -> Non
     assert runs["leaf"] == 1
 
 
-async def test_a_value_that_is_there_is_not_computed_again(url: str) -> None:
+async def test_finished_call_does_not_run_again(url: str) -> None:
     runs: Counter[int] = Counter()
 
     @brrr.handler_no_arg

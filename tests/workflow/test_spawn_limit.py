@@ -1,4 +1,4 @@
-"""The spawn limit: infinite recursion ends among the dead letters, and hurts nobody else."""
+"""The spawn limit: infinite recursion is dead-lettered, and affects no other schedule."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
 
 
 async def bury_infinite_recursion(place: str | Sequence[str], limit: int) -> None:
-    """Run what calls itself for ever, until its root is over the limit."""
+    """Run an endless recursion until its root is over the limit."""
     runs: Counter[str] = Counter()
 
     @brrr.handler
@@ -34,11 +34,11 @@ async def bury_infinite_recursion(place: str | Sequence[str], limit: int) -> Non
     assert runs["forever"] == limit
 
 
-async def test_infinite_recursion_is_buried(url: str) -> None:
+async def test_infinite_recursion_is_dead_lettered(url: str) -> None:
     await bury_infinite_recursion(url, 50)
 
 
-async def test_a_recursion_that_grows_in_width_is_buried_too(url: str) -> None:
+async def test_infinite_recursion_that_grows_in_width_is_dead_lettered(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler
@@ -54,7 +54,7 @@ async def test_a_recursion_that_grows_in_width_is_buried_too(url: str) -> None:
     assert runs["forever"] <= 100
 
 
-async def test_a_handler_that_never_makes_the_same_call_twice_is_buried(url: str) -> None:
+async def test_handler_that_never_makes_the_same_call_twice_is_dead_lettered(url: str) -> None:
     numbers = iter(range(10_000))
 
     @brrr.handler_no_arg
@@ -236,7 +236,7 @@ async def test_a_schedule_has_its_own_limit(url: str) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, -5, 10**15 + 1])
-async def test_an_impossible_limit_is_refused(memory: str, limit: int) -> None:
+async def test_spawn_limit_out_of_range_is_refused(memory: str, limit: int) -> None:
     async with brrr.connect(memory) as connection:
         app = brrr.AppConsumer(codec="json", connection=connection)
         with pytest.raises(ArgumentError, match="spawn_limit"):

@@ -133,7 +133,7 @@ PLAIN_HANDLER = OWN_HANDLER.format(
 
 @contextmanager
 def program(text: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program under way, with the handlers."""
+    """A running program with the handlers."""
     # Python 3.12 warns of a fork beside threads, which is what these handlers do.
     quiet = ["-W", "ignore:This process:DeprecationWarning"]
     command = [sys.executable, *quiet, "-c", BEGIN + text, *arguments]
@@ -157,7 +157,7 @@ def test_a_signal_to_a_forked_child_ends_the_child_and_not_the_loop_of_its_paren
 @pytest.mark.parametrize(
     ("text", "said", "code"),
     [
-        pytest.param(WAITS, ["loop ended", "cleaned up"], 128 + signal.SIGTERM, id="waits for ever"),
+        pytest.param(WAITS, ["loop ended", "cleaned up"], 128 + signal.SIGTERM, id="waits forever"),
         pytest.param(BUSY, ["loop ended"], 128 + signal.SIGTERM, id="waits for a result"),
         pytest.param(CLEANS_UP, ["loop ended", "cleaned up"], 0, id="cleans up"),
         pytest.param(CLEANS_UP_TOO_LONG, ["loop ended"], 128 + signal.SIGTERM, id="cleans up too long"),

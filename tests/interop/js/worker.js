@@ -1,4 +1,4 @@
-// A worker as PROTOCOL.md describes those of the other SDKs: run as `node worker.js PORT TOPIC`.
+// A worker of another SDK, as docs/reference/protocol.md describes it: run as `node worker.js PORT TOPIC`.
 // It handles one message at a time, takes it with BLPOP, and so loses it if it dies.
 
 import bencode from "bencode";
@@ -47,7 +47,7 @@ const tasks = {
   leaf: async n => n,
 };
 
-// -- a worker's three steps, as PROTOCOL.md numbers them -------------------------------------------------------------
+// -- a worker's three steps, as the protocol numbers them -------------------------------------------------------------
 
 async function handle(rootId, callHash) {
   const record = bencode.decode(await client.get(`brrr:call:${callHash}`));

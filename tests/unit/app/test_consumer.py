@@ -1,4 +1,4 @@
-"""What a client may be made of, and how it says what is wrong."""
+"""The arguments of a client, and its errors for wrong ones."""
 
 import pytest
 

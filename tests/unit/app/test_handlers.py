@@ -1,4 +1,4 @@
-"""What the decorators take, and how they explain what they do not take."""
+"""Functions that the decorators accept, and the errors for those that they refuse."""
 
 import functools
 import math

@@ -39,7 +39,7 @@ async def test_a_workflow(codec: str) -> None:
     assert await local.run("fib")(n=12) == 144
 
 
-async def test_each_run_starts_from_nothing() -> None:
+async def test_each_local_run_starts_with_an_empty_store() -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler_no_arg
@@ -51,7 +51,7 @@ async def test_each_run_starts_from_nothing() -> None:
     assert [await local.run(leaf)(), await local.run(leaf)()] == [1, 2]
 
 
-async def test_all_topics_that_are_called_are_worked_on() -> None:
+async def test_local_run_works_on_every_called_topic() -> None:
     @brrr.handler
     async def hop(app: brrr.ActiveWorker, n: int) -> list[str]:
         return [app.topic, *(await app.call(hop, topic=f"topic {n}")(n - 1) if n else [])]
@@ -60,7 +60,7 @@ async def test_all_topics_that_are_called_are_worked_on() -> None:
         assert await brrr.LocalBrrr(handlers={"hop": hop}).run(hop)(3) == ["local", "topic 3", "topic 2", "topic 1"]
 
 
-async def test_what_a_handler_raises_is_raised_at_once_and_as_it_was() -> None:
+async def test_error_of_a_handler_is_raised_at_once_and_unchanged() -> None:
     class OddError(Exception):
         pass
 
@@ -80,7 +80,7 @@ async def test_what_a_handler_raises_is_raised_at_once_and_as_it_was() -> None:
     assert caught.value is odd
 
 
-async def test_a_failure_does_not_wait_for_what_runs_beside_it() -> None:
+async def test_failed_call_is_settled_before_concurrent_calls_end() -> None:
     begun = asyncio.Event()
 
     @brrr.handler_no_arg
@@ -152,7 +152,7 @@ async def test_its_handlers_are_checked_for_determinism() -> None:
         await brrr.LocalBrrr(handlers={"fickle": fickle, "fib": fib}).run(fickle)()
 
 
-async def test_what_the_engine_gives_up_on_is_raised() -> None:
+async def test_local_run_raises_when_the_engine_dead_letters() -> None:
     @brrr.handler
     async def forever(app: brrr.ActiveWorker, n: int) -> None:
         await app.call(forever)(n + 1)
@@ -187,7 +187,7 @@ async def test_arguments_that_are_refused_are_refused_by_one_error_and_not_by_a_
         await brrr.LocalBrrr(handlers={"fib": fib}).run("fib")(*arguments)
 
 
-async def test_calls_that_wait_for_each_other_are_an_error_and_not_a_wait() -> None:
+async def test_calls_that_wait_for_each_other_raise_instead_of_waiting_forever() -> None:
     @brrr.handler
     async def ping(app: brrr.ActiveWorker, n: int) -> object:
         return await app.call(pong, topic="other")(n)
@@ -261,7 +261,7 @@ async def test_replacement_runs_for_calls_by_handler_and_by_name(replaced: Any, 
     assert await local.run(shop)("tea") == PAID
 
 
-async def test_replacement_of_name_without_handler_stands_for_other_programme() -> None:
+async def test_replacement_of_name_without_handler_stands_for_another_program() -> None:
     @brrr.handler
     async def asks(app: brrr.ActiveWorker, n: int) -> int:
         return await app.call("far away", topic="other", returns=int)(n)

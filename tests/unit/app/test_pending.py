@@ -1,4 +1,4 @@
-"""Calls that a handler does not await, or awaits where that does not do what it seems to."""
+"""Calls that a handler does not await, or awaits in a way that does not do what it seems to do."""
 
 import asyncio
 import gc
@@ -280,7 +280,7 @@ async def test_wait_for_without_timeout_or_durable_call_is_not_warned_of(memory:
     assert await told(memory, top) == (3, [])
 
 
-async def test_call_with_wrong_arguments_beside_other_is_told_as_such() -> None:
+async def test_call_with_wrong_arguments_in_a_gather_raises_its_own_error() -> None:
     @brrr.handler
     async def top(app: brrr.ActiveWorker) -> Any:
         return await app.gather(app.call(inc)(1), app.call("inc")(1, 2))

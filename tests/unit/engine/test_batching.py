@@ -39,7 +39,7 @@ class Backend:
             self.under_way -= 1
 
 
-async def test_what_is_asked_in_one_turn_shares_a_batch() -> None:
+async def test_requests_of_one_turn_share_a_batch() -> None:
     backend = Backend()
     batcher = Batcher(backend.run)
 
@@ -62,7 +62,7 @@ async def test_batcher_shares_batches_under_an_eager_task_factory() -> None:
     assert backend.batches == [[0, 1, 2], [10, 11, 12]]
 
 
-async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> None:
+async def test_requests_during_a_batch_share_the_next_one() -> None:
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
@@ -79,13 +79,13 @@ async def test_what_is_asked_while_a_batch_is_under_way_shares_the_next() -> Non
     assert backend.most == 1
 
 
-async def test_nothing_is_asked_of_the_backend_for_an_empty_ask() -> None:
+async def test_empty_request_does_not_reach_the_backend() -> None:
     backend = Backend()
     assert await Batcher(backend.run).submit([]) == []
     assert backend.batches == []
 
 
-async def test_asks_share_a_batch_up_to_its_limit() -> None:
+async def test_requests_share_a_batch_up_to_its_limit() -> None:
     backend = Backend()
     batcher = Batcher(backend.run, limit=5)
 
@@ -95,7 +95,7 @@ async def test_asks_share_a_batch_up_to_its_limit() -> None:
     assert [len(batch) for batch in backend.batches] == [4, 4, 2]
 
 
-async def test_an_ask_over_the_limit_is_cut_and_answered_whole() -> None:
+async def test_request_over_the_limit_is_split_and_gets_all_its_results() -> None:
     backend = Backend()
     batcher = Batcher(backend.run, limit=4)
 
@@ -106,13 +106,13 @@ async def test_an_ask_over_the_limit_is_cut_and_answered_whole() -> None:
     assert [len(batch) for batch in backend.batches] == [4, 4, 2, 1]
 
 
-async def test_the_limit_as_it_comes() -> None:
+async def test_default_spawn_limit() -> None:
     backend = Backend()
     await Batcher(backend.run).submit(range(BATCH_LIMIT + 1))
     assert [len(batch) for batch in backend.batches] == [BATCH_LIMIT, 1]
 
 
-async def test_a_poisoned_ask_fails_alone() -> None:
+async def test_only_the_request_with_the_bad_item_fails() -> None:
     backend = Backend(poison=3)
     batcher = Batcher(backend.run)
 
@@ -124,7 +124,7 @@ async def test_a_poisoned_ask_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("error", [BackendUnavailableError("gone"), BackendClosedError("closed")], ids=repr)
-async def test_a_backend_that_is_gone_fails_all_and_is_not_asked_again(error: Exception) -> None:
+async def test_unavailable_backend_fails_all_requests_of_the_batch_without_a_retry(error: Exception) -> None:
     backend = Backend(poison=3)
     backend.failure = error
     batcher = Batcher(backend.run)
@@ -136,7 +136,7 @@ async def test_a_backend_that_is_gone_fails_all_and_is_not_asked_again(error: Ex
     assert await batcher.submit([7]) == [14]  # the next batch is tried
 
 
-async def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
+async def test_cancelled_request_does_not_affect_the_others_of_its_batch() -> None:
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
@@ -154,7 +154,7 @@ async def test_an_asker_that_is_cancelled_takes_nobody_with_it() -> None:
     assert tasks[1].cancelled()
 
 
-async def test_closing_waits_for_all_that_was_asked() -> None:
+async def test_close_waits_for_all_requests() -> None:
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
@@ -173,7 +173,7 @@ async def test_closing_waits_for_all_that_was_asked() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2], ids=["before it begins", "as it begins", "under way"])
-async def test_task_that_is_cancelled_from_outside_fails_every_ask(turns: int) -> None:
+async def test_cancelled_batch_task_fails_every_request(turns: int) -> None:
     backend = Backend()
     backend.gate.clear()
     batcher = Batcher(backend.run)
@@ -189,7 +189,7 @@ async def test_task_that_is_cancelled_from_outside_fails_every_ask(turns: int) -
     assert [type(ask.exception()) for ask in asks] == [BackendClosedError] * 2
 
 
-async def test_ask_after_a_cancellation_from_outside_is_answered() -> None:
+async def test_request_after_a_cancellation_from_outside_succeeds() -> None:
     backend = Backend()
     batcher = Batcher(backend.run)
     first = batcher.submit([1])

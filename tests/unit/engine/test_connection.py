@@ -142,7 +142,7 @@ async def test_a_process_that_handles_sigterm_itself_keeps_its_handler() -> None
         signal.signal(signal.SIGTERM, before)
 
 
-PROGRAMME = """
+PROGRAM = """
 import asyncio, sys
 import brrr_core as brrr
 
@@ -173,7 +173,7 @@ asyncio.run(main())
     ids=["finishes", "released"],
 )
 def test_sigterm_ends_a_process_gracefully(seconds: float, grace: float, said: list[str]) -> None:
-    command = [sys.executable, "-c", PROGRAMME, str(seconds), str(grace)]
+    command = [sys.executable, "-c", PROGRAM, str(seconds), str(grace)]
     # Without a buffer, so that `readline` reads nothing ahead that `communicate` would miss.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
         try:
@@ -189,7 +189,7 @@ def test_sigterm_ends_a_process_gracefully(seconds: float, grace: float, said: l
 
 
 @pytest.mark.parametrize(("topic", "concurrency"), [("", 1), (TOPIC, 0), (TOPIC, -1)])
-async def test_a_loop_that_could_never_receive_is_refused_at_once(topic: str, concurrency: int) -> None:
+async def test_loop_without_concurrency_or_topic_is_refused_at_once(topic: str, concurrency: int) -> None:
     async def handle(run: object, call: Call) -> bytes:
         return b""
 

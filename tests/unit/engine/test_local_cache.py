@@ -1,4 +1,4 @@
-"""What a worker remembers is bounded, and what it forgets is the oldest."""
+"""The memory of a worker is bounded, and drops the oldest entries first."""
 
 from brrr_core.engine.calls import Child
 from brrr_core.engine.local_cache import ENTRY_OVERHEAD, PreviousRun, RunHistory, ValueCache
@@ -30,7 +30,7 @@ def test_a_value_larger_than_the_cache_is_not_kept() -> None:
     assert cache.get("small") is not None
 
 
-def test_a_cache_of_nothing() -> None:
+def test_value_cache_of_zero_bytes() -> None:
     cache = ValueCache(0)
     cache.add("a", b"")
     assert cache.get("a") is None
@@ -47,7 +47,7 @@ def past(reads: int, missing: int = 0) -> PreviousRun:
     return PreviousRun(tuple(map(str, range(reads))), (child,) * missing)
 
 
-def test_a_past_is_given_once_and_to_its_own_root() -> None:
+def test_previous_run_is_returned_once_and_only_to_its_own_root() -> None:
     history = RunHistory()
     history.add("root", "call", past(3))
     assert history.take("other", "call") is None
@@ -68,7 +68,7 @@ def test_the_history_is_bounded_by_the_hashes_that_it_holds() -> None:
     assert history._size == 0
 
 
-def test_a_past_that_is_replaced_leaves_no_weight() -> None:
+def test_replaced_previous_run_frees_its_space() -> None:
     history = RunHistory(limit=10)
     for n in range(20):
         history.add("root", "call", past(5 + n % 2))

@@ -34,5 +34,5 @@ def test_times_and_sizes_are_numbers_and_not_negative(name: str, value: float) -
     assert getattr(Policy(**{name: 0}), name) == 0
 
 
-def test_what_comes_of_itself() -> None:
+def test_call_that_returns_by_itself() -> None:
     assert Policy().spawn_limit == 1_000_000  # 2,500 documents of three steps each need 12,500 messages

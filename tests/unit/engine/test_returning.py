@@ -61,7 +61,7 @@ async def bench(spawn_limit: int = 10_000) -> AsyncIterator[Bench]:
         yield Bench(backend, instrument, Returner(operations, SpawnBudget(operations, spawn_limit)))
 
 
-async def test_the_value_is_written_then_the_parents_are_woken_then_all_is_settled() -> None:
+async def test_value_is_written_before_parents_wake_and_the_delivery_is_settled() -> None:
     async with bench() as b:
         await b.wait_for("c", "r1", "r2")
         completion = await b.completion("c")
@@ -94,7 +94,7 @@ async def test_of_two_that_complete_at_once_one_is_first_and_parents_are_woken_o
         assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
 
 
-async def test_a_parent_that_comes_meanwhile_is_woken_and_the_others_not_again() -> None:
+async def test_parent_that_registers_meanwhile_wakes_and_the_others_wake_once() -> None:
     async with bench() as b:
         await b.wait_for("c", "r1")
 
@@ -118,10 +118,10 @@ async def test_a_parent_whose_root_is_over_its_limit_stays_in_the_record() -> No
         record = await b.record("pending_returns", "c")
         assert record is not None
         assert [entry.root_id for entry in decode_pending(record).returns] == ["spent"]
-        assert (await b.backend.queue.stats(TOPIC)).leased == 1  # whoever called has still to bury it
+        assert (await b.backend.queue.stats(TOPIC)).leased == 1  # the caller still has to bury it
 
 
-async def test_what_goes_wrong_with_one_call_is_not_its_neighbours_affair() -> None:
+async def test_failed_call_does_not_affect_other_calls_of_the_batch() -> None:
     async with bench(spawn_limit=10) as b:
         await b.backend.cache.increment({count_key("spent"): 10})
         await b.wait_for("limit", "spent")
@@ -135,12 +135,12 @@ async def test_what_goes_wrong_with_one_call_is_not_its_neighbours_affair() -> N
         assert len([o for o in b.instrument.operations if o.name == "store.read"]) == 1  # all in one batch
 
 
-async def test_a_call_that_has_its_value_already_wakes_those_who_came_since() -> None:
+async def test_message_of_a_finished_call_wakes_parents_that_registered_since() -> None:
     async with bench() as b:
         await b.wait_for("c", "r1")
         await b.returner.complete(await b.completion("c", None))
         assert b.woken == {"r1": 1}
-        assert await b.record("value", "c") is None  # nothing is written where nothing is given
+        assert await b.record("value", "c") is None  # no payload, so no value is written
         assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
 
 

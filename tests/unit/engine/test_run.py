@@ -55,7 +55,7 @@ async def test_values_come_in_order_and_what_is_known_is_not_read_again() -> Non
         assert [len(operation.items) for operation in b.instrument.operations] == [4, 1]
 
 
-async def test_what_is_missing_is_remembered_once() -> None:
+async def test_missing_child_is_recorded_once() -> None:
     async with brrr.open_backend("memory:") as backend:
         await backend.store.write([(Key("value", "h1"), b"1")])
         b = Bench(backend)
@@ -64,7 +64,7 @@ async def test_what_is_missing_is_remembered_once() -> None:
         assert b.early == {}
 
 
-async def test_a_wide_fan_out_is_put_early_and_never_held_whole() -> None:
+async def test_wide_fan_out_is_put_in_parts_and_never_in_memory_as_a_whole() -> None:
     width = 10 * BATCH_LIMIT
     async with brrr.open_backend("memory:") as backend:
         b = Bench(backend)
@@ -76,7 +76,7 @@ async def test_a_wide_fan_out_is_put_early_and_never_held_whole() -> None:
         assert list(b.run.missing)[-1] == f"h{width - 1}"  # the last is the one to watch
 
 
-async def test_what_is_remembered_of_a_run_is_bounded() -> None:
+async def test_summary_of_a_run_is_bounded() -> None:
     async with brrr.open_backend("memory:") as backend:
         b = Bench(backend)
         for start in range(0, 5 * BATCH_LIMIT, BATCH_LIMIT):

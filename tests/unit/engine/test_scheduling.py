@@ -85,7 +85,7 @@ async def test_a_call_is_written_then_put_then_marked() -> None:
         assert pending.scheduled_at is not None
 
 
-async def test_what_many_want_at_once_is_put_once_and_marked_in_one_swap() -> None:
+async def test_child_of_many_parents_is_put_once_and_marked_in_one_swap() -> None:
     async with bench() as b:
         wants = [[ScheduleRequest(child("c"), "r", parent("r", f"p{n}"))] for n in range(20)]
         outcomes = await asyncio.gather(*(b.scheduler.schedule(want) for want in wants))
@@ -95,7 +95,7 @@ async def test_what_many_want_at_once_is_put_once_and_marked_in_one_swap() -> No
         assert len((await b.pending("c")).returns) == 20  # type: ignore[union-attr]
 
 
-async def test_what_is_marked_is_not_put_again() -> None:
+async def test_marked_child_is_not_put_again() -> None:
     async with bench() as b:
         await b.scheduler.schedule([ScheduleRequest(child("c"), "r")])
         before = dict(b.instrument.items)
@@ -105,7 +105,7 @@ async def test_what_is_marked_is_not_put_again() -> None:
         assert {**b.instrument.items, "store.read": 0} == {**before, "store.read": 0}  # a look is all that it costs
 
 
-async def test_a_record_that_nobody_is_sure_of_is_put_and_marked() -> None:
+async def test_child_without_a_mark_is_put_and_marked() -> None:
     async with bench() as b:
         await b.mark("c", PendingReturns((parent("old"),), None))
         await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))])
@@ -129,11 +129,11 @@ async def test_a_swap_that_loses_is_tried_again_and_puts_nothing_twice() -> None
         assert b.puts == {("r", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
-        assert set(pending.returns) == {parent("r"), parent("x", "x0"), parent("x", "x1")}  # nobody is forgotten
+        assert set(pending.returns) == {parent("r"), parent("x", "x0"), parent("x", "x1")}  # no parent is lost
 
 
 async def test_a_child_that_completed_while_it_was_registered_on_is_put_again() -> None:
-    """Its record is gone, so nobody can tell whether anybody will wake the parent: a message more is harmless."""
+    """Its record is gone, so it is unknown whether the parent will wake. A second message is harmless."""
     async with bench() as b:
         await b.mark("c", PendingReturns((), 5))
 
@@ -149,7 +149,7 @@ async def test_a_child_that_completed_while_it_was_registered_on_is_put_again() 
         assert pending.returns == (parent("r"),)
 
 
-async def test_a_full_record_turns_away_those_that_find_no_room() -> None:
+async def test_full_record_turns_away_further_parents() -> None:
     async with bench() as b:
         watchers = [parent("r", f"p{n:04}") for n in range(RETURNS_LIMIT + 5)]
         outcomes = await asyncio.gather(
@@ -178,7 +178,7 @@ async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_fir
         assert set(pending.returns) == {parent("rich"), parent("spent")}
 
 
-async def test_a_root_over_its_limit_puts_nothing_and_hurts_no_neighbour() -> None:
+async def test_root_over_its_limit_puts_nothing_and_does_not_affect_other_roots() -> None:
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         spent, rich = await asyncio.gather(
@@ -233,7 +233,7 @@ async def test_redrives_that_want_a_child_at_the_same_time_each_put_it_once() ->
         assert b.puts == {("lost", "c"): 1} | {(root, "c"): 1 for root in roots}
 
 
-async def test_a_redrive_puts_a_child_once_whatever_topics_it_is_wanted_on() -> None:
+async def test_redrive_puts_a_child_once_even_if_it_is_requested_on_two_topics() -> None:
     async with bench() as b:
         root = redrive()
         await b.scheduler.schedule([ScheduleRequest(child("c")._replace(topic="misspelt"), "lost")])
@@ -256,7 +256,7 @@ async def test_a_redrive_puts_a_child_once_if_the_swap_loses() -> None:
         assert b.puts == {(root, "c"): 1}
 
 
-async def test_what_was_certainly_put_since_the_redrive_is_not_put_again() -> None:
+async def test_child_put_certainly_after_the_redrive_is_not_put_again() -> None:
     async with bench() as b:
         await b.mark("c", PendingReturns((), int(time.time())))
         await b.scheduler.schedule([ScheduleRequest(child("c"), redrive(-61))])
@@ -306,7 +306,7 @@ async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
         assert await b.pending("c") == PendingReturns(returns, 5)
 
 
-async def test_a_call_that_nobody_else_can_afford_is_left_to_whoever_comes_next() -> None:
+async def test_call_that_no_root_can_afford_loses_its_mark_for_the_next_root() -> None:
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         await b.mark("c", PendingReturns((parent("poor"), parent("spent")), 5))
@@ -332,7 +332,7 @@ async def test_a_parent_that_comes_while_a_call_is_handed_over_is_seen() -> None
 
 
 @pytest.mark.parametrize("again", [False, True])
-async def test_calls_that_wait_in_vain_are_left_as_well(again: bool) -> None:
+async def test_parents_of_a_handed_over_call_are_handed_over_too(again: bool) -> None:
     """c was left, and its parent p and grandparent g wait with roots that are all over their limits."""
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
@@ -346,7 +346,7 @@ async def test_calls_that_wait_in_vain_are_left_as_well(again: bool) -> None:
         assert b.puts == {}
 
 
-async def test_a_call_that_waits_in_vain_goes_on_for_another_root_that_waits_for_it() -> None:
+async def test_parent_of_a_stuck_call_continues_for_another_waiting_root() -> None:
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         await b.mark("c", PendingReturns((parent("spent", "p"),), 5))

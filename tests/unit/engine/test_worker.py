@@ -161,7 +161,7 @@ async def test_a_lease_that_is_lost_brings_the_message_to_another_worker() -> No
 
 
 @virtually
-async def test_as_many_run_side_by_side_as_there_are_places() -> None:
+async def test_worker_runs_as_many_calls_as_its_concurrency() -> None:
     async with bench() as b:
         await b.put(*([5.0] * 1 + [6.0] * 1 + [float(n) for n in range(7, 17)]))
         loop = b.start(concurrency=4)
@@ -174,7 +174,7 @@ async def test_as_many_run_side_by_side_as_there_are_places() -> None:
 
 
 @virtually
-async def test_a_graceful_stop_lets_what_runs_finish_and_leaves_the_rest() -> None:
+async def test_graceful_stop_finishes_running_calls_and_receives_no_more() -> None:
     async with bench(grace=30) as b:
         await b.put(10, 11, 12)
         loop = b.start(concurrency=2)
@@ -188,7 +188,7 @@ async def test_a_graceful_stop_lets_what_runs_finish_and_leaves_the_rest() -> No
 
 
 @virtually
-async def test_a_stop_is_heard_where_all_places_are_taken() -> None:
+async def test_stop_works_when_all_places_are_taken() -> None:
     async with bench(grace=5) as b:
         await b.put(3600)
         loop = b.start(concurrency=1)
@@ -200,7 +200,7 @@ async def test_a_stop_is_heard_where_all_places_are_taken() -> None:
 
 
 @virtually
-async def test_what_outlasts_the_grace_is_released_at_once() -> None:
+async def test_deliveries_that_outlast_the_grace_are_released_at_once() -> None:
     async with bench(grace=5) as b:
         await b.put(2, 3600)
         loop = b.start()
@@ -245,14 +245,16 @@ async def test_a_second_cancellation_cuts_the_grace_short() -> None:
 
 
 @virtually
-async def test_what_a_receive_brings_while_the_worker_is_cancelled_is_released() -> None:
+async def test_deliveries_received_during_a_cancellation_are_released() -> None:
     async with bench(grace=0) as b:
         loop: asyncio.Task[None] | None = None
 
         async def cancel(operation: Operation) -> None:
             if operation.name == "queue.receive":
                 assert loop is not None
-                asyncio.get_running_loop().call_soon(loop.cancel)  # when the receive has ended, and nobody has looked
+                asyncio.get_running_loop().call_soon(
+                    loop.cancel
+                )  # after the receive ended, before the loop sees its result
 
         b.instrument.after = cancel
         await b.put(1, 2)
@@ -264,7 +266,7 @@ async def test_what_a_receive_brings_while_the_worker_is_cancelled_is_released()
 
 
 @virtually
-async def test_what_comes_just_as_it_stops_goes_back_at_once_and_not_after_the_grace() -> None:
+async def test_deliveries_received_during_a_stop_are_released_before_the_grace_ends() -> None:
     async with bench(grace=600) as b:
         await b.put(500)
         loop = b.start()
@@ -298,7 +300,7 @@ async def test_a_release_that_fails_leaves_it_to_the_lease() -> None:
 
 
 @virtually
-async def test_a_queue_that_fails_for_a_while_is_borne() -> None:
+async def test_worker_retries_a_queue_that_fails_for_a_while() -> None:
     async with bench(unavailable_timeout=60, backoff=1) as b:
         broken = BackendUnavailableError("gone")
         b.instrument.before = failing("queue.receive", broken, range(1, 6))(b.instrument)
@@ -312,7 +314,7 @@ async def test_a_queue_that_fails_for_a_while_is_borne() -> None:
 
 
 @virtually
-async def test_a_worker_that_bears_a_failing_queue_hears_a_stop() -> None:
+async def test_stop_works_while_the_queue_fails() -> None:
     async with bench(unavailable_timeout=1e9, backoff=1) as b:
         b.instrument.before = failing("queue.receive", BackendUnavailableError("gone"), range(1, 10**6))(b.instrument)
         loop = b.start()
