@@ -389,7 +389,7 @@ async def test_topic_beyond_the_accounts_consumers_raises(tmp_path):
 
 async def test_half_acknowledged_message_is_delivered_again(own_server, monkeypatch):
     """A server that shuts down may record an acknowledgement with the consumer, and keep the message."""
-    monkeypatch.setattr(orphans, "SETTLED", 0.1)
+    monkeypatch.setattr(orphans, "SETTLE_SECONDS", 0.1)
     async with brrr.open_backend(own_server.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"done"])
