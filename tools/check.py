@@ -17,6 +17,7 @@ CHECKS: Final = {
     "pyright": ("pyright",),
     "import rules": ("lint-imports", "--no-cache", "--no-logo"),
     "spelling": ("codespell",),
+    "words": ("python", "tools/words.py"),
     "lock file": ("uv", "lock", "--check", "--quiet"),
 }
 

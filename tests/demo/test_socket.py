@@ -39,12 +39,12 @@ async def test_result_of_child_can_be_read(demo: Demo) -> None:
 
 
 async def test_unscheduled_call_is_404_with_remedy(demo: Demo) -> None:
-    answer = await demo.http.get("/hello?greetee=Nobody")
+    answer = await demo.http.get("/hello?greetee=Jane")
 
     assert answer.status_code == 404
     assert answer.json() == {
         "code": "BRRR-CALL-01",
-        "what": "hello with {'greetee': 'Nobody'} has no result (yet)",
+        "what": "hello with {'greetee': 'Jane'} has no result (yet)",
         "remedy": "POST to the same URL to schedule it, then ask again.",
     }
 

@@ -35,7 +35,7 @@ def java(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What was run to fetch something; nothing comes of it but an empty folder."""
+    """Commands that were run to fetch something. Each only makes an empty folder."""
     ran: list[list[str]] = []
 
     def run(command: list[str], folder: Path, what: str, *, path: str = "") -> None:

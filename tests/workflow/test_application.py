@@ -215,7 +215,7 @@ async def test_sync_handlers_run_in_threads_side_by_side(url: str) -> None:
 
 
 async def test_each_call_has_a_context_of_its_own(url: str) -> None:
-    who: ContextVar[str] = ContextVar("who", default="nobody")
+    who: ContextVar[str] = ContextVar("who", default="unset")
     found: list[str] = []
 
     @brrr.handler
@@ -238,11 +238,11 @@ async def test_each_call_has_a_context_of_its_own(url: str) -> None:
         assert await fleet.run(call, 3) == "call 3"
         assert await fleet.run(in_a_thread) == "thread"
         assert await fleet.run(call, 4) == "call 4"
-    assert set(found) == {"nobody"}
+    assert set(found) == {"unset"}
 
 
 async def test_a_call_that_can_run_again_at_once_has_another_context(memory: str) -> None:
-    who: ContextVar[str] = ContextVar("who", default="nobody")
+    who: ContextVar[str] = ContextVar("who", default="unset")
     found: list[str] = []
     ended = asyncio.Event()
 
@@ -269,7 +269,7 @@ async def test_a_call_that_can_run_again_at_once_has_another_context(memory: str
         connection = over(instrument.wrap(backend))
         async with asyncio.timeout(BOUND), working(connection, {"parent": parent, "child": child}) as fleet:
             assert await fleet.run(parent) == 7
-    assert found == ["nobody", "nobody"]
+    assert found == ["unset", "unset"]
 
 
 async def test_several_loops_of_two_applications_in_one_process(url: str) -> None:

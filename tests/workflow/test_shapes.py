@@ -213,6 +213,7 @@ async def test_finished_call_does_not_run_again(url: str) -> None:
 
     async with serving(url, {"leaf": leaf}) as fleet:
         assert await fleet.run(leaf, 1) == 1
+        await fleet.idle()  # the result is there before its message is acknowledged
         again = await fleet.app.schedule(leaf, topic=TOPIC)(1)
         assert again.root_id is None
         assert (await fleet.stats()) == (0, 0, 0, 0)

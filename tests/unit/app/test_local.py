@@ -161,7 +161,7 @@ async def test_local_run_raises_when_the_engine_dead_letters() -> None:
     with pytest.raises(SpawnLimitError):
         await brrr.LocalBrrr(handlers={"forever": forever}, policy=policy).run(forever)(0)
     with pytest.raises(UnknownTaskError):
-        await brrr.LocalBrrr(handlers={"fib": fib}).run("nobody")()
+        await brrr.LocalBrrr(handlers={"fib": fib}).run("missing")()
 
 
 async def test_sync_handlers_and_their_threads_end_with_the_run() -> None:

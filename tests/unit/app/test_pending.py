@@ -292,7 +292,7 @@ async def test_call_with_wrong_arguments_in_a_gather_raises_its_own_error() -> N
 async def test_calls_of_topic_without_worker_are_not_warned_of(memory: str) -> None:
     @brrr.handler
     async def top(app: brrr.ActiveWorker) -> Any:
-        return await app.gather(app.call(inc, topic="nobody")(1), app.call(inc, topic="nobody")(2))
+        return await app.gather(app.call(inc, topic="idle")(1), app.call(inc, topic="idle")(2))
 
     async with serving(memory, {"top": top, "inc": inc}) as fleet:
         await fleet.app.schedule(top, topic=TOPIC)()
