@@ -9,10 +9,10 @@ RUN := $(BIN)/python
 UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/python" $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check packaging bench dist docs format clean
+.PHONY: help setup demo test test-all check packaging bench dist docs format clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 	@echo
 	@echo '  PYTHON=python3.12   the interpreter for .venv (3.11 or newer)'
 	@echo '  ARGS="..."          further arguments for the command: make test ARGS="-k fib"'
@@ -23,7 +23,10 @@ setup: $(STAMP) ## create the environment in .venv; every command below does thi
 demo: $(STAMP) ## run an HTTP front and workers on 127.0.0.1:8080; Ctrl-C stops them
 	@exec $(RUN) -m examples.demo $(ARGS)
 
-test: $(STAMP) ## run every test
+test: $(STAMP) ## run the tests
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not exhaustive" $(ARGS)
+
+test-all: $(STAMP) ## run the tests with every case of their longest tables
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## check format, lint, types, import rules and the lock file; go on when one fails

@@ -42,11 +42,8 @@ async def amain():
 asyncio.run(amain())
 """
 
-PROGRAMS = {
-    "worker": ["--grace", f"{GRACE}s"],
-    "fleet": ["--grace", f"{GRACE}s", "--processes", "2"],
-    "own": None,
-}
+PROGRAMS: dict[str, list[str] | None] = {"worker": [], "fleet": ["--processes", "2"], "own": None}
+"""Each program, with its options of `brrr worker`."""
 
 # The event, and the exit codes of `brrr worker` with one process, with two processes, and of a user's program.
 CASES = {
@@ -69,7 +66,7 @@ def _cases() -> Iterator[Any]:
     for backend in ("sqlite", "redis", "nats"):
         for case in CASES:
             for program in PROGRAMS:
-                marks = () if case in QUICK else (pytest.mark.soak,)
+                marks = () if case in QUICK else (pytest.mark.exhaustive,)
                 yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
 
 
@@ -89,7 +86,7 @@ def backend(request: pytest.FixtureRequest, shell: Shell) -> None:
 def test_process_works_on_or_ends(
     shell: Shell, until: Until, gone: Callable[[int], None], program: str, case: str
 ) -> None:
-    worker = _start(shell, program)
+    worker = _start(shell, program, case)
     handler = shell.started("a")
     processes = [worker.process.pid, *worker.children]
     code = CASES[case][list(PROGRAMS).index(program)]
@@ -108,10 +105,11 @@ def test_process_works_on_or_ends(
     assert messages[3] == 0
 
 
-def _start(shell: Shell, program: str) -> Worker:
+def _start(shell: Shell, program: str, case: str) -> Worker:
     options = PROGRAMS[program]
     if options is not None:
-        worker = shell.worker(*options)
+        # A second signal cuts the grace short. It must arrive before the grace is over, also on a slow machine.
+        worker = shell.worker("--grace", "60s" if "twice" in case else f"{GRACE}s", *options)
         worker.says("working on demo", times=2 if program == "fleet" else 1)
         shell("schedule", "waits", "a", "--topic", "demo")
         return worker
