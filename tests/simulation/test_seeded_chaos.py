@@ -23,7 +23,7 @@ SEEDS = int(os.environ.get("BRRR_SEEDS", "300"))
 PARTS = 6
 """Tests that share the seeds, so that several processes can take them."""
 
-PATIENT = replace(POLICY, max_attempts=10_000, max_deliveries=100_000, spawn_limit=100_000)
+PATIENT = replace(POLICY, max_attempts=10_000, max_deliveries=100_000, max_crashes=100_000, spawn_limit=100_000)
 
 
 class Chaos:
