@@ -12,9 +12,9 @@ from brrr_core.backend.contracts import (
     Store,
     Swap,
 )
-from brrr_core.backend.lifecycle import Backend, Roles
+from brrr_core.backend.lifecycle import Backend, Roles, check_process
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
-from brrr_core.backend.tasks import cancelled_from_outside, start_task
+from brrr_core.backend.tasks import cancelled_from_outside, closed_error, pause, start_task
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -34,6 +34,9 @@ __all__ = [
     "Store",
     "Swap",
     "cancelled_from_outside",
+    "check_process",
+    "closed_error",
+    "pause",
     "shown",
     "start_task",
 ]

@@ -7,12 +7,12 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from random import uniform
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
 
 from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.manifests import BackendManifest
+from brrr_core.backend.tasks import pause
 from brrr_core.errors import (
     BackendClosedError,
     BackendRefusedError,
@@ -21,14 +21,14 @@ from brrr_core.errors import (
     RoleError,
 )
 
-__all__ = ["Backend", "Roles", "retry_while_unavailable"]
+__all__ = ["Backend", "Roles", "check_process", "retry_while_unavailable"]
 
 ResultT = TypeVar("ResultT")
 RoleT = TypeVar("RoleT", Queue, Store, Cache)
 
 FIRST_PAUSE: Final = 0.1
 MAX_PAUSE: Final = 2.0
-"""The first and the longest pause between two attempts to open a backend, in seconds. Up to half is cut at random."""
+"""The first and the longest pause between two attempts to open a backend, in seconds."""
 
 CONNECTION_LOST: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 """TLS errors that mean that the server went away, or is not ready yet."""
@@ -49,7 +49,7 @@ async def retry_while_unavailable(attempt: Callable[[], Awaitable[ResultT]], sec
         BackendUnavailableError: The error of the last attempt, with the number of attempts and the time that they took.
     """
     loop = asyncio.get_running_loop()
-    begun, attempts, pause = loop.time(), 0, FIRST_PAUSE
+    begun, attempts, next_pause = loop.time(), 0, FIRST_PAUSE
     while True:
         try:
             return await attempt()
@@ -61,8 +61,7 @@ async def retry_while_unavailable(attempt: Callable[[], Awaitable[ResultT]], sec
                 raise
             if attempts == 1:
                 _log.warning("%s Waiting for it, for up to %g s.", error, seconds)
-        await asyncio.sleep(min(uniform(pause / 2, pause), begun + seconds - loop.time()))  # noqa: S311 - jitter
-        pause = min(2 * pause, MAX_PAUSE)
+        next_pause = await pause(next_pause, longest=MAX_PAUSE, left=begun + seconds - loop.time())
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -168,11 +167,7 @@ class Backend(ABC):
         """
         if self._roles is None:
             raise BackendClosedError("this backend is not open", remedy="Use it inside `async with`.")
-        if self._pid != os.getpid():
-            raise ForkedError(
-                f"this backend was opened in process {self._pid}, but is used in process {os.getpid()}",
-                remedy="Open a separate backend in each process.",
-            )
+        check_process(self._pid)
         return self._roles
 
     @property
@@ -194,6 +189,19 @@ class Backend(ABC):
         raise ForkedError(
             f"a {type(self).__name__} cannot be pickled",
             remedy="Send its URL, and open a new backend in the other process.",
+        )
+
+
+def check_process(opened_in: int) -> None:
+    """Check that a backend is used in the process that opened it, whose id is `opened_in`.
+
+    Raises:
+        ForkedError: This is another process.
+    """
+    if opened_in != os.getpid():
+        raise ForkedError(
+            f"this backend was opened in process {opened_in}, but is used in process {os.getpid()}",
+            remedy="Open a separate backend in each process.",
         )
 
 

@@ -1,12 +1,14 @@
-"""The asyncio tasks of a backend: they start in a later turn of the event loop, and other code may cancel them."""
+"""The tasks and pauses of a backend, and the errors of operations that end with them."""
 
 import asyncio
 from collections.abc import Coroutine
+from math import inf
+from random import uniform
 from typing import Any, TypeVar
 
 from brrr_core.errors import BackendClosedError
 
-__all__ = ["cancelled_from_outside", "start_task"]
+__all__ = ["cancelled_from_outside", "closed_error", "pause", "start_task"]
 
 ResultT = TypeVar("ResultT")
 
@@ -19,6 +21,33 @@ def start_task(work: Coroutine[Any, Any, ResultT], *, name: str | None = None) -
     """
     loop = asyncio.get_running_loop()
     return loop.create_task(work if loop.get_task_factory() is None else _in_next_turn(work), name=name)
+
+
+async def pause(seconds: float, *, longest: float, closing: asyncio.Event | None = None, left: float = inf) -> float:
+    """Wait before another attempt. Return the seconds of the next pause.
+
+    Part of the time is random, so that the clients of a server that restarts do not all return at once.
+
+    Args:
+        seconds: The most seconds to wait. Up to half of them are cut at random.
+        longest: The most seconds of the next pause, which is twice as long otherwise.
+        closing: Is set when the backend closes.
+        left: Seconds after which the pause ends in any case.
+
+    Raises:
+        BackendClosedError: `closing` is set.
+    """
+    try:
+        async with asyncio.timeout(min(uniform(seconds / 2, seconds), left)):  # noqa: S311 - jitter, not a secret
+            await (closing or asyncio.Event()).wait()
+    except TimeoutError:
+        return min(2 * seconds, longest)
+    raise closed_error()
+
+
+def closed_error() -> BackendClosedError:
+    """Return the error for operations of a backend that was closed."""
+    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
 def cancelled_from_outside() -> BackendClosedError:

@@ -7,7 +7,8 @@ from typing import Final, TypeAlias
 
 from brrr_core.backend.contracts import Key
 from brrr_core.backend.memory.topic import Topic
-from brrr_core.errors import BackendClosedError, BackendError
+from brrr_core.backend.tasks import closed_error
+from brrr_core.errors import BackendError
 
 __all__ = ["Clock", "Session", "Space", "forget", "named"]
 
@@ -56,7 +57,7 @@ class Session:
     def check(self) -> None:
         """Raise `BackendClosedError` if the backend was closed."""
         if self.closed:
-            raise BackendClosedError("this memory backend is closed", remedy="Use it inside its `async with`.")
+            raise closed_error()
 
 
 # Module state, because a name must mean the same space everywhere in the process.

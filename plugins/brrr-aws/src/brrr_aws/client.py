@@ -11,7 +11,6 @@ from brrr_aws.errors import (
     AnswerLostError,
     AwsRefusal,
     RequestContext,
-    closed_error,
     incomplete_error,
     lost_error,
     translate,
@@ -20,6 +19,7 @@ from brrr_aws.location import AwsLocation
 from brrr_aws.metering import Meter, current_meter
 from brrr_aws.outcome import NotAwsError, Outcome, code_of, outcome_of, response_of
 from brrr_aws.redaction import public_address, redact
+from brrr_core.backend import closed_error
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 __all__ = ["AwsClient", "Response"]

@@ -8,8 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from brrr_aws.errors import closed_error
-from brrr_core.backend import cancelled_from_outside
+from brrr_core.backend import cancelled_from_outside, closed_error
 from brrr_core.errors import BackendClosedError
 
 __all__ = ["ClientScope"]

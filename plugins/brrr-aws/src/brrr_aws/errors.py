@@ -16,13 +16,12 @@ from brrr_aws.error_codes import (
 )
 from brrr_aws.outcome import TOO_MANY_REQUESTS, Outcome, code_of, outcome_of, response_of, status_of
 from brrr_aws.redaction import redact
-from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
     "AnswerLostError",
     "AwsRefusal",
     "RequestContext",
-    "closed_error",
     "incomplete_error",
     "lost_error",
     "translate",
@@ -88,11 +87,6 @@ def translate(error: Exception, context: RequestContext) -> BrrrError:
     ours = _with_response(error, context) if response_of(error) else _without_response(error, context)
     ours.__cause__ = error
     return ours
-
-
-def closed_error() -> BackendClosedError:
-    """Return the error of using a closed backend."""
-    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
 def incomplete_error(context: RequestContext, within: float, reason: str) -> BackendUnavailableError:

@@ -14,11 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from brrr_core.backend import cancelled_from_outside
+from brrr_core.backend import cancelled_from_outside, closed_error
 from brrr_core.errors import BackendClosedError
 from brrr_redis.client.client import FIRST_PAUSE_SECONDS, Client
 from brrr_redis.client.connection import PipelinedConnection
-from brrr_redis.client.errors import closed_error
 from brrr_redis.layout import TopicKeys
 
 __all__ = ["WaitQueue", "WaitQueues"]

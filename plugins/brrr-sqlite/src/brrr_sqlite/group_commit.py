@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from brrr_core.errors import BackendClosedError, BackendError, ForkedError
+from brrr_core.backend import check_process, closed_error
+from brrr_core.errors import BackendError
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.notifier import Notifier
 from brrr_sqlite.receivers import Claim, Receivers
@@ -85,12 +86,8 @@ class GroupCommit:
             BackendError: The operation failed.
         """
         if self._closing:
-            raise _closed()
-        if self._pid != os.getpid():
-            raise ForkedError(
-                f"this backend was opened in process {self._pid} and is used in process {os.getpid()}",
-                remedy="Open a separate backend in each process.",
-            )
+            raise closed_error()
+        check_process(self._pid)
         self._submit(operation)
         return await operation.future
 
@@ -155,7 +152,3 @@ class GroupCommit:
             group += self.receivers.take_waiting(topics)
         group += [operation for operation in taken if isinstance(operation, Claim)]
         return group, topics
-
-
-def _closed() -> BackendClosedError:
-    return BackendClosedError("this SQLite backend was closed", remedy="Use it inside `async with`.")

@@ -19,8 +19,7 @@ from pathlib import Path
 from time import time_ns
 from typing import Final, NamedTuple
 
-from brrr_core.backend import Delivery
-from brrr_core.errors import BackendClosedError
+from brrr_core.backend import Delivery, closed_error
 from brrr_sqlite import messages
 from brrr_sqlite.clock import Microseconds
 from brrr_sqlite.transactions import AnyOperation, Failure, Operation, Outcome, WriteNeeded
@@ -141,7 +140,7 @@ class Receivers:
         elif outcome.deliveries or claim.deadline <= self._loop.time():
             future.set_result(outcome)
         elif self._closed:
-            future.set_exception(_closed())
+            future.set_exception(closed_error())
         elif self._wakes != self._wakes_before_group:
             self._submit(claim)
         else:
@@ -158,7 +157,7 @@ class Receivers:
         """End every wait with `BackendClosedError`."""
         self._closed = True
         for claim in self.take_waiting(list(self._waiting)):
-            claim.settle(Failure(_closed()))
+            claim.settle(Failure(closed_error()))
 
     def _undo_leases(self, claim: Claim, found: Found) -> None:
         if found.deliveries:
@@ -210,7 +209,3 @@ class Receivers:
             return LogState(0, 0, settled=True)
         settled = abs(time_ns() - state.st_mtime_ns) > TIMESTAMP_TICK_NS
         return LogState(state.st_mtime_ns, state.st_size, settled=settled)
-
-
-def _closed() -> BackendClosedError:
-    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")

@@ -15,8 +15,7 @@ from typing import Final
 
 from brrr_aws.backoff import Backoff
 from brrr_aws.client import AwsClient
-from brrr_aws.errors import closed_error
-from brrr_core.backend import Delivery
+from brrr_core.backend import Delivery, closed_error
 from brrr_core.errors import BackendError
 from brrr_sqs.messages import RECEIVE_PARAMETERS, Received, parse_message
 from brrr_sqs.names import names_of

@@ -5,7 +5,7 @@ from asyncio import Task
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from brrr_aws.errors import closed_error
+from brrr_core.backend import closed_error
 
 __all__ = ["TaskRegistry", "result_of"]
 

@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from random import uniform
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 
-from brrr_core.backend import cancelled_from_outside
+from brrr_core.backend import cancelled_from_outside, closed_error, pause
 from brrr_core.errors import BrrrError
 from brrr_redis.client.commands import Command
 from brrr_redis.client.connection import PipelinedConnection, Reply
-from brrr_redis.client.errors import NoReplyError, closed_error, is_transient, may_have_moved, translate
+from brrr_redis.client.errors import NoReplyError, is_transient, may_have_moved, translate
 from brrr_redis.client.routing import Router
 from brrr_redis.location import Address
 
@@ -95,17 +94,12 @@ class Client:
         return replies
 
     async def pause(self, seconds: float) -> float:
-        """Wait for at most `seconds`, with jitter, and return the seconds of the next pause.
+        """Wait before another attempt, for at most `seconds`. Return the seconds of the next pause.
 
         Raises:
             BackendClosedError: The backend was closed.
         """
-        try:
-            async with asyncio.timeout(uniform(seconds / 2, seconds)):  # noqa: S311 - jitter, not a secret
-                await self._closing.wait()
-        except TimeoutError:
-            return min(2 * seconds, MAX_PAUSE_SECONDS)
-        raise closed_error()
+        return await pause(seconds, longest=MAX_PAUSE_SECONDS, closing=self._closing)
 
     async def blocking_connection(self, key: bytes, *, extra_timeout: float) -> PipelinedConnection:
         """Open a connection to the key's server for commands that block for `extra_timeout` seconds.
@@ -128,7 +122,7 @@ class Client:
 
     async def _retry(self, command: Command, connection: PipelinedConnection | None, reply: Reply) -> Reply:
         """Retry after an error until a reply comes, a retry is not safe, or `retry_for` is over."""
-        deadline, pause, redirections = self._loop.time() + self._retry_for, FIRST_PAUSE_SECONDS, 0
+        deadline, next_pause, redirections = self._loop.time() + self._retry_for, FIRST_PAUSE_SECONDS, 0
         while isinstance(reply, Exception):
             if isinstance(reply, NoScriptError):
                 command = command.with_source()
@@ -142,9 +136,9 @@ class Client:
                 command = self._command_for_retry(command, connection, reply)
                 if may_have_moved(reply):
                     self.router.invalidate(connection)
-                if self._loop.time() + pause > deadline:
+                if self._loop.time() + next_pause > deadline:
                     raise translate(reply, self._server_name(connection))
-                pause = await self.pause(pause)
+                next_pause = await self.pause(next_pause)
             if self._closing.is_set():
                 raise closed_error()
             try:

@@ -6,9 +6,9 @@ from typing import Final
 
 from redis.exceptions import AskError, MovedError, RedisError
 
-from brrr_core.backend import cancelled_from_outside, start_task
+from brrr_core.backend import cancelled_from_outside, closed_error, start_task
 from brrr_redis.client.connection import PipelinedConnection, Reply
-from brrr_redis.client.errors import NoPrimaryError, WrongTopologyError, closed_error, no_primary_error
+from brrr_redis.client.errors import NoPrimaryError, WrongTopologyError, no_primary_error
 from brrr_redis.client.pool import ConnectionPool, retrieve_exception
 from brrr_redis.client.routing import Router
 from brrr_redis.client.slots import SLOTS, slot_of

@@ -18,14 +18,13 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
     "ConnectionClosedError",
     "NoPrimaryError",
     "NoReplyError",
     "WrongTopologyError",
-    "closed_error",
     "cluster_member_error",
     "is_transient",
     "may_have_moved",
@@ -135,11 +134,6 @@ def redact(error: BaseException) -> None:
 
 def _mask(secret: re.Match[str]) -> str:
     return "" if "with args" in secret[0].lower() else "****"
-
-
-def closed_error() -> BackendClosedError:
-    """Return the error of a backend that is closed."""
-    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
 
 
 def cluster_member_error(server: str) -> BackendError:

@@ -3,9 +3,9 @@
 from asyncio import Task, wait
 from typing import Any
 
-from brrr_core.backend import cancelled_from_outside, start_task
+from brrr_core.backend import cancelled_from_outside, closed_error, start_task
 from brrr_redis.client.connection import PipelinedConnection
-from brrr_redis.client.errors import ConnectionClosedError, closed_error
+from brrr_redis.client.errors import ConnectionClosedError
 from brrr_redis.client.login import Connector
 from brrr_redis.location import Address
 
