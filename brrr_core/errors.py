@@ -118,13 +118,13 @@ class UnknownSchemeError(PluginError):
 
 
 class NotInstalledError(PluginError):
-    """The plugin for this scheme is known, but it is not installed."""
+    """The plugin of this scheme, codec or command is known, but it is not installed."""
 
     code = "BRRR-PLUGIN-02"
 
 
 class BrokenPluginError(PluginError):
-    """An installed plugin that cannot be loaded, or that has no valid manifest."""
+    """An installed plugin or command that cannot be loaded, or that has no valid manifest or function."""
 
     code = "BRRR-PLUGIN-03"
 
@@ -136,7 +136,7 @@ class RoleError(PluginError):
 
 
 class ClashError(PluginError):
-    """Two distributions provide the same scheme or codec name."""
+    """Two distributions provide the same scheme, codec or command."""
 
     code = "BRRR-PLUGIN-05"
 

@@ -1,10 +1,9 @@
-"""The commands with their functions. Add a new command here and in docs/reference/cli.md."""
+"""The built-in commands with their functions. Add a new command here and in docs/reference/cli.md."""
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from brrr_core.cli.backends import backends
-from brrr_core.cli.contract import contract
 from brrr_core.cli.dead import drop, list_dead, redrive
 from brrr_core.cli.queue import queue
 from brrr_core.cli.result import result
@@ -37,7 +36,6 @@ COMMANDS: Final = (
     Command("dead drop", drop),
     Command("backends", backends),
     Command("setup", setup),
-    Command("contract", contract),
 )
 
 GROUPS: Final = {"dead": "Show, redrive or drop dead letters: messages that are not delivered any more."}

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from cyclopts import Parameter
 
 from brrr_core.backend.options import Duration
-from brrr_core.cli.exit_codes import ExitCode
-from brrr_core.cli.options import DurationOption, Verbose
-from brrr_core.cli.output import note, write_line
+from brrr_core.cli.api import DurationOption, ExitCode, Verbose, note, write_line
 from brrr_core.errors import CommandError
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ __all__ = [
     "Limit",
     "Limits",
     "Quiet",
+    "SizeOption",
     "Timeout",
     "Tokens",
     "Topic",

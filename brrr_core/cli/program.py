@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from brrr_core.cli.commands import COMMANDS, GROUPS
 from brrr_core.cli.exit_codes import ExitCode, exit_code_of, signal_exit_code
+from brrr_core.cli.installed import installed_commands, unusable_commands
 from brrr_core.cli.misspelt import suggest_options
 from brrr_core.cli.output import note
 from brrr_core.cli.reporting import first_error, has_switch, report
@@ -30,9 +31,17 @@ Exit codes: 0 success; 1 a failure, for example of a backend; 2 a command line t
 """
 
 
-def make_app() -> App:
-    """Create the app with all commands, from their functions' signatures and docstrings."""
-    app = App(name="brrr", help=HELP, version=_version)
+def make_app(tokens: Sequence[str] = ()) -> App:
+    """Create the app with all commands, from their functions' signatures and docstrings.
+
+    Args:
+        tokens: The command line. An installed command is imported only if the command line calls it.
+
+    Raises:
+        PluginError: The installed command that the command line calls cannot be used.
+    """
+    built_in = {command.name.split()[0] for command in COMMANDS}
+    app = App(name="brrr", help="\n\n".join([HELP, *unusable_commands(built_in)]), version=_version)
     groups = {name: App(name=name, help=summary) for name, summary in GROUPS.items()}
     for group in groups.values():
         app.command(group)
@@ -40,6 +49,15 @@ def make_app() -> App:
         words = command.name.split()
         name, parent = words[-1], groups[words[0]] if len(words) > 1 else app
         parent.command(command.function, name=name)
+    installed = {each.name: each for each in installed_commands(built_in)}
+    for each in installed.values():
+        app.command(App(name=each.name, help=each.summary, show=bool(each.claims)))
+    called, _, _ = app.parse_commands([token for token in tokens if token not in app.help_flags])
+    for name in called:
+        if name in installed:
+            function = installed[name].load()
+            del app[name]
+            app.command(function, name=name)
     return app
 
 
@@ -49,9 +67,10 @@ def run(tokens: Sequence[str]) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # escapes characters that the terminal's encoding lacks
             reconfigure(errors="backslashreplace")
-    app = make_app()
+    app = App()
     try:
         with exiting(signal.SIGTERM):
+            app = make_app(tokens)
             code = _run(app, tokens)
         _note_misspelt(app, tokens)
         sys.stdout.flush()
@@ -74,7 +93,7 @@ def _run(app: App, tokens: Sequence[str]) -> int:
     try:
         command, bound, unparsed = app.parse_args(list(tokens), print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        raise _usage(error, tokens) from error
+        raise _usage(error) from error
     known: dict[str, object] = {"tokens": tuple(tokens)}
     given = {name: known[name] for name in unparsed}
     return _finished(command, bound, given)
@@ -116,13 +135,11 @@ def _has_handlers(tokens: Sequence[str]) -> bool:
     return has_switch([token.partition("=")[0] for token in tokens], "--handlers")
 
 
-def _usage(error: CycloptsError, tokens: Sequence[str]) -> CommandError:
-    words: list[str] = []
-    for token in tokens[:2]:
-        if any(command.name.split()[: len(words) + 1] == [*words, token] for command in COMMANDS):
-            words.append(token)
+def _usage(error: CycloptsError) -> CommandError:
     what = str(error).strip().rstrip(".?")
-    return CommandError(what[:1].lower() + what[1:], remedy=f"See {' '.join(['brrr', *words, '--help'])}.")
+    return CommandError(
+        what[:1].lower() + what[1:], remedy=f"See {' '.join(['brrr', *(error.command_chain or ()), '--help'])}."
+    )
 
 
 def _version() -> str:

@@ -1,8 +1,8 @@
-"""The plugins that the project ships. If no installed plugin claims a scheme, errors say what to install."""
+"""The plugins that the project ships. If no installed plugin claims a name, errors say what to install."""
 
 from typing import Final
 
-__all__ = ["KNOWN_BACKENDS", "KNOWN_CODECS"]
+__all__ = ["KNOWN_BACKENDS", "KNOWN_CODECS", "KNOWN_COMMANDS"]
 
 KNOWN_BACKENDS: Final = {
     "memory": "brrr-core",
@@ -26,3 +26,8 @@ KNOWN_CODECS: Final = {
     "pydantic": "brrr-pydantic",
 }
 """Codec name to distribution."""
+
+KNOWN_COMMANDS: Final = {
+    "contract": "brrr-core",
+}
+"""Command to distribution."""

@@ -33,7 +33,7 @@ def load_claim(claim: Claim) -> object:
     """
     try:
         return claim.entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _cannot_load(claim.origin, claim.entry.value, error) from error
 
 
@@ -103,7 +103,7 @@ def _contradiction_in(manifest: BackendManifest | CodecManifest) -> str:
     return ""
 
 
-def _cannot_load(origin: Origin, target: str, error: Exception) -> PluginError:
+def _cannot_load(origin: Origin, target: str, error: BaseException) -> PluginError:
     return BrokenPluginError(
         f"{origin} is installed, but its {target} cannot be loaded: {describe(error)}",
         remedy="Reinstall it with its dependencies, or uninstall it.",

@@ -1,4 +1,4 @@
-"""Reads the metadata of installed distributions: the schemes, codec names and hooks that each one claims."""
+"""Reads the metadata of installed distributions: the schemes, codec names, hooks and commands that each one claims."""
 
 import re
 from collections.abc import Iterator
@@ -10,19 +10,21 @@ from brrr_core.safe_text import describe
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ["BACKENDS", "CODECS", "HOOKS", "Claim", "Metadata", "Origin", "scan"]
+__all__ = ["BACKENDS", "CODECS", "COMMANDS", "HOOKS", "Claim", "Metadata", "Origin", "scan"]
 
 BACKENDS: Final = "brrr.backends"
 CODECS: Final = "brrr.codecs"
 HOOKS: Final = "brrr.hooks"
+COMMANDS: Final = "brrr.commands"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The distribution of a plugin, by name and version. The name is empty if the plugin was registered."""
+    """The distribution of a plugin: its name, version and summary. The name is empty if the plugin was registered."""
 
     distribution: str = ""
     version: str = ""
+    summary: str = ""
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}" if self.distribution else "a registered plugin"
@@ -33,7 +35,7 @@ class Claim:
     """An entry point of one of brrr's groups.
 
     Attributes:
-        name: The URL scheme, the name of the codec, or the name of the hook plugin.
+        name: The URL scheme, or the name of the codec, the hook plugin or the command.
         origin: The distribution that claims the name.
         entry: The entry point; it can load the object that it names.
     """
@@ -69,7 +71,7 @@ def scan() -> Metadata:
     # Imported here, so that a program that names no backend by URL does not pay for it.
     from importlib.metadata import distributions
 
-    claims: dict[str, list[Claim]] = {BACKENDS: [], CODECS: [], HOOKS: []}
+    claims: dict[str, list[Claim]] = {BACKENDS: [], CODECS: [], HOOKS: [], COMMANDS: []}
     unreadable: list[str] = []
     seen: set[str] = set()
     for distribution in distributions():
@@ -90,7 +92,9 @@ def scan() -> Metadata:
 
 
 def _claims_of(distribution: "Distribution", groups: dict[str, list[Claim]]) -> Iterator[tuple[str, Claim]]:
-    origin = Origin(distribution.metadata["Name"], distribution.version)
+    metadata = distribution.metadata
+    summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - `get` is no part of its protocol
+    origin = Origin(metadata["Name"], distribution.version, summary)
     if not origin.distribution:
         raise ValueError("its metadata names no distribution")
     for entry in dict.fromkeys(distribution.entry_points):

@@ -104,4 +104,5 @@ def commands() -> list[str]:
 def test_commands_can_be_parsed(command: str) -> None:
     from brrr_core.cli.program import make_app
 
-    make_app().parse_args(shlex.split(command, comments=True)[1:], print_error=False, exit_on_error=False)
+    tokens = shlex.split(command, comments=True)[1:]
+    make_app(tokens).parse_args(tokens, print_error=False, exit_on_error=False)

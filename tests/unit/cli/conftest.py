@@ -14,6 +14,9 @@ import brrr_core as brrr
 from brrr_core.app.tasks import Task
 from brrr_core.backend.memory import forget
 from brrr_core.cli import main
+from tests.support.sites import site, sites
+
+__all__ = ["command", "site", "sites", "tasks", "url", "work"]
 
 NUMBERS = itertools.count()
 
@@ -71,7 +74,8 @@ def command(capsys: pytest.CaptureFixture[str], url: str) -> Callable[..., Ended
 
     def run(*tokens: str) -> Ended:
         code = main(tokens)
-        return Ended(code, *capsys.readouterr())
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
 
     return run
 

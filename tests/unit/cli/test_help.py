@@ -12,13 +12,14 @@ import pytest
 from brrr_core.cli.commands import COMMANDS
 from brrr_core.cli.exit_codes import ExitCode
 from brrr_core.cli.program import HELP
+from brrr_core.plugins.known import KNOWN_COMMANDS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 SECTIONS = dict(
     re.findall(r"^### `brrr ([\w ]+?)(?: [A-Z\[][^\n]*)?`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
 )
-NAMES = [command.name for command in COMMANDS]
+NAMES = [*(command.name for command in COMMANDS), *(name for name, who in KNOWN_COMMANDS.items() if who == "brrr-core")]
 
 Command = Callable[..., Any]
 

@@ -165,14 +165,15 @@ def test_error_for_unloadable_manifest_names_distribution_version_and_cause(site
     assert isinstance(caught.value.__cause__, cause)
 
 
-def test_unused_broken_plugin_disturbs_no_other_and_is_listed_with_its_reason(site):
-    site.module("brrr_foo", "raise RuntimeError('boom')")
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+def test_unused_broken_plugin_disturbs_no_other_and_is_listed_with_its_reason(site, error):
+    site.module("brrr_foo", f"raise {error}('boom')")
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n[brrr.codecs]\nbar = brrr_foo:BAR\n")
     site.backend("brrr-good", "good")
     assert backend_manifest("good").schemes == ("good",)
     assert isinstance(open_backend("memory:").manifest, type(MEMORY))
     assert (row_of("foo").manifest, row_of("foo").distribution) == (None, "brrr-foo")
-    assert "boom" in str(row_of("foo").error)
+    assert f"{error}: boom" in str(row_of("foo").error)
     assert "boom" in str(row_of("bar", list_codecs).error)
     assert row_of("good").error is None
 

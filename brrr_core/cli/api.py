@@ -1,0 +1,45 @@
+"""The public names for commands of other distributions: common options, opening, output and exit codes.
+
+docs/how-to/add-a-command.md shows a command that uses them. These names stay when modules of `brrr_core.cli` change.
+"""
+
+from brrr_core.cli.exit_codes import ExitCode
+from brrr_core.cli.handlers import HandlersOption, load_handlers
+from brrr_core.cli.opening import named_urls, open_queue, open_queue_and_store
+from brrr_core.cli.options import (
+    NO_URLS,
+    AsJson,
+    CodecName,
+    Count,
+    DurationOption,
+    Quiet,
+    SizeOption,
+    Topic,
+    Urls,
+    Verbose,
+)
+from brrr_core.cli.output import note, shown, write_json, write_line, write_table
+
+__all__ = [
+    "NO_URLS",
+    "AsJson",
+    "CodecName",
+    "Count",
+    "DurationOption",
+    "ExitCode",
+    "HandlersOption",
+    "Quiet",
+    "SizeOption",
+    "Topic",
+    "Urls",
+    "Verbose",
+    "load_handlers",
+    "named_urls",
+    "note",
+    "open_queue",
+    "open_queue_and_store",
+    "shown",
+    "write_json",
+    "write_line",
+    "write_table",
+]
