@@ -33,7 +33,7 @@ check: $(STAMP) ## check format, lint, types, import rules and the lock file; go
 	@$(RUN) tools/check.py
 
 packaging: $(STAMP) ## build the wheels, install them into an empty environment, and run a program there
-	$(RUN) -m pytest -m packaging tests/packaging $(ARGS)
+	$(RUN) -m pytest -m packaging tests/system/packaging $(ARGS)
 
 bench: $(STAMP) ## run the workloads of benchmarks/ on memory, sqlite, redis and nats
 	@exec $(RUN) -m benchmarks $(ARGS)

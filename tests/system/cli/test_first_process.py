@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import BRRR
 from tests.support.processes import missing
+from tests.system.cli.conftest import BRRR
 
 Shell = Any
 Until = Callable[[Callable[[], object]], None]

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.packaging
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 UV = Path(sys.executable).with_name("uv")
 DISTRIBUTIONS = {
     tomllib.loads(project.read_text())["project"]["name"]: tomllib.loads(project.read_text())["project"]

@@ -12,7 +12,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Queue
 from brrr_core.codec.json import JsonCodec
-from tests.interop import foreign as foreign_python
+from tests.system.interop import foreign as foreign_python
 
 OURS, THEIRS, SHARED = "ours", "theirs", "shared"
 BOUND = 60.0

@@ -35,7 +35,7 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         [*npm, "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        missing(f"npm cannot install the packages of tests/interop/js: {done.stderr[-500:]}")
+        missing(f"npm cannot install the packages of tests/system/interop/js: {done.stderr[-500:]}")
     return [node, str(folder / "worker.js")]
 
 

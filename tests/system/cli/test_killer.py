@@ -3,8 +3,8 @@
 import pytest
 
 import brrr_core as brrr
-from tests.cli.conftest import PATIENCE, Shell
 from tests.support.backends import redis_server
+from tests.system.cli.conftest import PATIENCE, Shell
 
 __all__ = ["redis_server"]
 

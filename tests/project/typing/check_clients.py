@@ -4,7 +4,7 @@
 from typing import Any, assert_type
 
 import brrr_core as brrr
-from tests.typing.check_handlers import fib, hello, in_a_thread, nothing, plain
+from tests.project.typing.check_handlers import fib, hello, in_a_thread, nothing, plain
 
 
 async def client(app: brrr.AppConsumer) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.packaging
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs/how-to/write-a-backend.md"
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(

@@ -52,7 +52,7 @@ def test_index_links_every_page() -> None:
 
 
 def test_readme_contains_seed_program() -> None:
-    seed = (ROOT / "tests/packaging/seed.py").read_text()
+    seed = (ROOT / "tests/system/packaging/seed.py").read_text()
     first = next(block.text for block in blocks(README) if block.language == "python")
 
     assert first.strip() == seed.replace(f'"""{ast.get_docstring(ast.parse(seed))}"""', "").strip()

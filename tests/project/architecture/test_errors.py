@@ -12,7 +12,7 @@ import pytest
 
 from brrr_core import errors
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"BRRR-[A-Z]+-\d\d")
 KINDS: list[type[errors.BrrrError]] = [
     kind

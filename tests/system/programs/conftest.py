@@ -1,4 +1,4 @@
-"""The backends of these tests."""
+"""The backends that each program runs on."""
 
 from tests.support.backends import memory, nats_server, redis_server, url
 

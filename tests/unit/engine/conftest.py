@@ -1,5 +1,0 @@
-"""The backends of these tests."""
-
-from tests.support.backends import memory, nats_server, redis_server, url
-
-__all__ = ["memory", "nats_server", "redis_server", "url"]
