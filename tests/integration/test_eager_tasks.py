@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has 
 @pytest_asyncio.fixture(autouse=True)
 async def _eager() -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
     yield
     loop.set_task_factory(None)
 

@@ -258,7 +258,7 @@ class EndlessError(Exception):
 def _nested(depth: int) -> Exception:
     error: Exception = ValueError("innermost")
     for _ in range(depth):
-        error = ExceptionGroup("group", [error])
+        error = ExceptionGroup[Exception]("group", [error])
     return error
 
 
@@ -270,7 +270,7 @@ def _chained(length: int) -> Exception:
 
 
 HOSTILE: dict[str, Callable[[], BaseException]] = {
-    "odd syntax error": lambda: SyntaxError("hello", "abcdef"),
+    "odd syntax error": lambda: SyntaxError("hello", "abcdef"),  # type: ignore[call-overload, arg-type]
     "text that ends the program": MuteError,
     "text that recurses": EndlessError,
     "half a surrogate pair": lambda: ValueError("\ud800"),

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +23,7 @@ async def lose_everything(queue: Queue, topic: str = TOPIC) -> int:
     return lost
 
 
-async def schedule_and_lose(roles: Any, fib: Callable[..., Any], reached: asyncio.Event) -> None:
+async def schedule_and_lose(roles: Any, fib: brrr.TypedTask[Any], reached: asyncio.Event) -> None:
     """Run fib(12) until it is stuck in one call, which is `reached`; then stop its worker, and lose its messages."""
     abrupt = over(roles, policy=replace(QUICK, grace=0))
     async with working(abrupt, {"fib": fib}) as fleet:
@@ -56,7 +55,7 @@ async def test_a_workflow_whose_messages_are_all_lost(url: str, stuck: int) -> N
 
         gate.set()
         runs.clear()
-        puts: Counter[tuple[str, str]] = Counter()
+        puts: Counter[tuple[str, ...]] = Counter()
 
         def note(operation: Operation, result: object) -> None:
             if operation.name == "queue.put":
@@ -153,7 +152,7 @@ async def test_redrives_within_one_second_each_find_what_was_lost(url: str) -> N
 
     handlers = {"top": top, "leaf": leaf}
     async with brrr.open_backend(url) as backend:
-        puts: Counter[tuple[str, str]] = Counter()
+        puts: Counter[tuple[str, ...]] = Counter()
 
         def note(operation: Operation, result: object) -> None:
             if operation.name == "queue.put":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,14 +23,14 @@ MOST_LINES = 250
 PAGE = ROOT / "docs/how-to/write-a-backend.md"
 
 
-def copied(folder: Path, *, template: Path = TEMPLATE, **answers: str) -> subprocess.CompletedProcess[str]:
+def copied(folder: Path, answers: Mapping[str, str], *, template: Path = TEMPLATE) -> subprocess.CompletedProcess[str]:
     given = [f"--data={name}={answer}" for name, answer in answers.items()]
     command = [sys.executable, "-m", "copier", "copy", "--defaults", *given, str(template), str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def made(folder: Path, **answers: str) -> Path:
-    ended = copied(folder, **answers)
+    ended = copied(folder, answers)
     assert ended.returncode == 0, ended.stderr
     return folder
 
@@ -129,7 +129,7 @@ def test_chosen_license_is_written(tmp_path: Path, license_: str, begins: str) -
     ],
 )
 def test_invalid_answer_is_refused(tmp_path: Path, question: str, answer: str) -> None:
-    ended = copied(tmp_path / "mine", **{question: answer})
+    ended = copied(tmp_path / "mine", {question: answer})
 
     assert ended.returncode != 0
     assert question in ended.stderr
@@ -144,7 +144,7 @@ def test_git_url_of_repository_gives_same_plugin(tmp_path: Path, example: Path) 
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=repository, check=True)
 
-    ended = copied(tmp_path / "mine", template=repository)
+    ended = copied(tmp_path / "mine", {}, template=repository)
 
     assert ended.returncode == 0, ended.stderr
     assert {path.relative_to(example): path.read_bytes() for path in files(example)} == {

@@ -77,7 +77,7 @@ class Foreign:
             assert await self._process.stdout.readline() == b"ready\n"
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *details: object) -> None:
         process = self._process
         assert process is not None
         ended = process.returncode

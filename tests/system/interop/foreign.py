@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import time
+from typing import Any
 
 import redis
 from bencode2 import bdecode, bencode
@@ -31,7 +32,7 @@ class Defer(BaseException):
 
 class Worker:
     def __init__(self, port, topic):
-        self.client = redis.Redis(port=port, socket_timeout=None)
+        self.client: Any = redis.Redis(port=port, socket_timeout=None)
         self.topic = topic
 
     def run(self):

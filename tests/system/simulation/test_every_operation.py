@@ -144,7 +144,7 @@ async def cut_off(scenario: Scenario, number: int, *, after: bool) -> None:
                 failed.set()
                 raise BackendUnavailableError("the line is cut")
 
-        instrument = Instrument(**{"after" if after else "before": fail})
+        instrument = Instrument(after=fail) if after else Instrument(before=fail)
         worker, connection = on.worker(instrument, handlers=scenario.handlers)
         await on.verify(scenario.result)
         await failed.wait()  # the last receive waits long for nothing
@@ -162,7 +162,7 @@ async def cancelled(scenario: Scenario, number: int, *, after: bool) -> None:
                 tasks[0].cancel()
                 await asyncio.sleep(0)
 
-        instrument = Instrument(**{"after" if after else "before": cancel})
+        instrument = Instrument(after=cancel) if after else Instrument(before=cancel)
         worker, connection = on.worker(instrument, handlers=scenario.handlers)
         tasks.append(worker)
         await asyncio.wait({worker})
