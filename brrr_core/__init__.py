@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from brrr_core.app.worker import AppWorker
     from brrr_core.engine.calls import Defer
     from brrr_core.engine.connection import Connection
-    from brrr_core.engine.hooks import hookimpl
     from brrr_core.engine.policy import Policy
     from brrr_core.errors import BrrrError, NotFoundError
+    from brrr_core.hooks import hookimpl
     from brrr_core.plugins import open_backend, register
 
 __all__ = [
@@ -64,7 +64,7 @@ _HOMES: Final = {
     "app.worker": ("AppWorker",),
     "engine.calls": ("Defer",),
     "engine.connection": ("Connection",),
-    "engine.hooks": ("hookimpl",),
+    "hooks": ("hookimpl",),
     "engine.policy": ("Policy",),
     "errors": ("BrrrError", "NotFoundError"),
     "plugins": ("open_backend", "register"),

@@ -6,6 +6,8 @@ library is chained as the cause.
 
 from typing import ClassVar
 
+from brrr_core.safe_text import sentence
+
 __all__ = [
     "AlreadyRegisteredError",
     "ArgumentError",
@@ -75,11 +77,6 @@ class BrrrError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.remedy))
-
-
-def sentence(text: str) -> str:
-    """Return the text with a full stop, unless the text of another error at its end already has one."""
-    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _rebuild(kind: type[BrrrError], what: str, remedy: str) -> BrrrError:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, cast
 
-__all__ = ["TEXT_LIMIT", "describe", "format_error", "format_traceback", "safe_repr", "safe_str"]
+__all__ = ["TEXT_LIMIT", "describe", "format_error", "format_traceback", "safe_repr", "safe_str", "sentence"]
 
 TEXT_LIMIT: Final = 16 * 1024
 """The most characters of a text that are kept."""
@@ -60,6 +60,11 @@ def format_traceback(error: BaseException) -> str:
         text = f"Traceback (most recent call last):\n{frames}{describe(error)}\n"
     half = (TEXT_LIMIT - len(CUT)) // 2
     return text if len(text) <= TEXT_LIMIT else f"{text[:half]}{CUT}{text[-half:]}"
+
+
+def sentence(text: str) -> str:
+    """Return the text with a full stop, unless the text of another error at its end already has one."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _text(make: Callable[[], str], value: object, limit: int) -> str:

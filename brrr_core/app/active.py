@@ -10,7 +10,7 @@ from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
-from brrr_core.codec.contracts import Codec
+from brrr_core.codec import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.run import Run

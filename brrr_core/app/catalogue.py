@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from brrr_core.app.tasks import Task
-from brrr_core.codec.contracts import Codec
+from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.errors import DecodeError, HandlerError, ResultDecodeError, UnknownTaskError
 from brrr_core.plugins import load_codec

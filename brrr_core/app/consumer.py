@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
-from brrr_core.codec.contracts import Codec
+from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError

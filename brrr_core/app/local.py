@@ -14,11 +14,11 @@ from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import Session, Space
 from brrr_core.backend.memory.store import MemoryCache, MemoryStore
 from brrr_core.backend.tasks import start_task
-from brrr_core.codec.contracts import Codec
+from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.hooks import CallBuried, hookimpl
 from brrr_core.engine.policy import Policy
 from brrr_core.errors import AwaitError, CycleError, NotFoundError
+from brrr_core.hooks import CallBuried, hookimpl
 
 __all__ = ["LocalBrrr"]
 

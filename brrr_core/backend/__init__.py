@@ -1,5 +1,19 @@
-"""The contracts of queue, store, cache and backend, for users and plugin authors."""
+"""All that the author of a backend needs: contracts, manifests, options, checks, URLs and tasks.
 
+The contract kit tests every rule of the contracts. `docs/how-to/write-a-backend.md` is the guide.
+"""
+
+from brrr_core.backend.checks import (
+    LONGEST_DURATION,
+    check_bodies,
+    check_delay,
+    check_durations,
+    check_limit,
+    check_topic,
+    check_ttl,
+    check_values,
+    check_wait,
+)
 from brrr_core.backend.contracts import (
     CONTRACT_VERSION,
     Cache,
@@ -13,29 +27,54 @@ from brrr_core.backend.contracts import (
     Swap,
 )
 from brrr_core.backend.lifecycle import Backend, Roles, check_process
+from brrr_core.backend.manifests import (
+    BackendManifest,
+    CacheCapabilities,
+    NoOptions,
+    QueueCapabilities,
+    StoreCapabilities,
+)
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
 from brrr_core.backend.tasks import cancelled_from_outside, closed_error, pause, start_task
+from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
 
 __all__ = [
     "CONTRACT_VERSION",
+    "LONGEST_DURATION",
     "Backend",
+    "BackendManifest",
     "BackendUrl",
     "Cache",
+    "CacheCapabilities",
     "DeadLetter",
     "Delivery",
     "Duration",
     "Key",
     "Kind",
+    "NoOptions",
+    "ParsedUrl",
     "Queue",
+    "QueueCapabilities",
     "QueueStats",
     "Roles",
     "Secret",
     "Size",
     "Store",
+    "StoreCapabilities",
     "Swap",
     "cancelled_from_outside",
+    "check_bodies",
+    "check_delay",
+    "check_durations",
+    "check_limit",
     "check_process",
+    "check_topic",
+    "check_ttl",
+    "check_values",
+    "check_wait",
     "closed_error",
+    "mask_url",
+    "parse_url",
     "pause",
     "shown",
     "start_task",

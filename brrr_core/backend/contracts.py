@@ -4,9 +4,9 @@ Operations take batches, because round trips dominate the cost. The items of a b
 transaction. Results have the order of the arguments, and an empty batch does nothing.
 
 Before it begins, every operation raises `ArgumentError` for an invalid argument: an empty topic, a `limit` under 1, a
-negative or NaN `wait`, or a `delay` that is negative or not finite (see `brrr_core.backend.checks`). `wait` can be
-infinite. An operation on a closed backend raises `BackendClosedError`. So does a waiting `receive` when its backend is
-closed.
+negative or NaN `wait`, or a `delay` that is negative or not finite. The checks of
+`brrr_core.backend` do that. `wait` can be infinite. An operation on a closed backend raises `BackendClosedError`. So
+does a waiting `receive` when its backend is closed.
 """
 
 from abc import ABC, abstractmethod

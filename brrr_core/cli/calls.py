@@ -6,7 +6,7 @@ from typing import NamedTuple
 from brrr_core.cli.arguments import read_arguments
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.cli.output import write_json
-from brrr_core.codec.contracts import Codec
+from brrr_core.codec import Codec
 from brrr_core.errors import UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.wire import Call

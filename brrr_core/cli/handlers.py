@@ -22,6 +22,7 @@ HandlersOption: TypeAlias = Annotated[
         help="MODULE or MODULE:HANDLERS with the task's function, to arrange the arguments as its parameters.",
     ),
 ]
+"""The option `--handlers`: the module with the function of a task."""
 
 
 def load_handlers(named: str) -> dict[str, Task]:

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 from brrr_core.cli.reporting import one_line
 from brrr_core.cli.secrets import Secrets
-from brrr_core.engine.hooks import (
+from brrr_core.errors import BrrrError, MalformedRecordError
+from brrr_core.hooks import (
     BackendFailed,
     CallBuried,
     CallDeferred,
@@ -23,7 +24,6 @@ from brrr_core.engine.hooks import (
     WorkerStopped,
     hookimpl,
 )
-from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.safe_text import describe, format_traceback, safe_str
 from brrr_core.wire import decode_message
 

@@ -42,25 +42,33 @@ def _with_unit(kind: Any, tokens: Sequence[Token]) -> object:
 AsJson: TypeAlias = Annotated[
     bool, Parameter(name="--json", negative=(), show_default=False, help="Write JSON for machines, errors included.")
 ]
+"""The option `--json`: write JSON for machines, errors included."""
 Verbose: TypeAlias = Annotated[
     bool,
     Parameter(name=("--verbose", "-v"), negative=(), show_default=False, help="Show more details and tracebacks."),
 ]
+"""The option `-v`: show more details and tracebacks."""
 Quiet: TypeAlias = Annotated[
     bool, Parameter(name=("--quiet", "-q"), negative=(), show_default=False, help="Show only failures.")
 ]
+"""The option `-q`: show only failures."""
 CodecName: TypeAlias = Annotated[
     str, Parameter(name="--codec", env_var="BRRR_CODEC", help="The encoding of arguments and results.")
 ]
+"""The option `--codec`: the name of a codec, or `BRRR_CODEC`."""
 Topic: TypeAlias = Annotated[str, Parameter(help="The name of the queue.")]
+"""The name of a topic."""
 Limit: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="The most dead letters.")]
 DurationOption: TypeAlias = Annotated[Duration, Parameter(converter=_with_unit, show_default=lambda it: f"{it:g}s")]
+"""A time in seconds, like `30s`."""
 Timeout: TypeAlias = Annotated[
     Duration | None,
     Parameter(converter=_with_unit, show_default=False, help="The longest wait, like 30s; implies --wait."),
 ]
 SizeOption: TypeAlias = Annotated[Size, Parameter(converter=_with_unit, show_default=lambda it: f"{it / 1024:g}KiB")]
+"""A number of bytes, like `64KiB`."""
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
+"""An integer from 1."""
 Tokens: TypeAlias = Annotated[tuple[str, ...], Parameter(parse=False)]
 """The whole command line, passed to a command that needs it."""
 
@@ -119,4 +127,5 @@ class Limits:
 
 
 NO_URLS: Final = Urls()
+"""No URL on the command line: the default of a parameter of type `Urls`."""
 NO_LIMITS: Final = Limits()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from brrr_core.cli.secrets import Secrets
-from brrr_core.errors import BrrrError, sentence
-from brrr_core.safe_text import describe, format_traceback
+from brrr_core.errors import BrrrError
+from brrr_core.safe_text import describe, format_traceback, sentence
 
 __all__ = ["first_error", "has_switch", "one_line", "report"]
 

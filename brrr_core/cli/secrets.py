@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
+from brrr_core.backend.urls import ENV
 from brrr_core.plugins import backend_manifest, mask_url
 from brrr_core.plugins.masking import masking
 from brrr_core.plugins.opening import plan_backend
-from brrr_core.plugins.options import ENV, VARIABLE, Field, fields_of
+from brrr_core.plugins.options import VARIABLE, Field, fields_of
 from brrr_core.plugins.roles import VARIABLES
 
 __all__ = ["Secrets"]

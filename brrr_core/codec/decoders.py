@@ -16,6 +16,7 @@ from brrr_core.safe_text import safe_str
 __all__ = ["Decode", "Decoders", "UnsupportedTypeError"]
 
 Decode: TypeAlias = Callable[[bytes | Raw], Any]
+"""A function that decodes a text of the format, whole or a part of one."""
 
 
 class UnsupportedTypeError(TypeError):

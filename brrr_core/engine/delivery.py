@@ -15,16 +15,7 @@ from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts, HeldDelivery
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.contexts import run_in_context
-from brrr_core.engine.hooks import (
-    BackendFailed,
-    CallBuried,
-    CallDeferred,
-    CallFailed,
-    CallIsolated,
-    CallReturned,
-    CallStarted,
-    Hooks,
-)
+from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.isolation import IsolationGate
 from brrr_core.engine.local_cache import PreviousRun, RunHistory, ValueCache
 from brrr_core.engine.operations import Operations, Put
@@ -40,6 +31,15 @@ from brrr_core.errors import (
     MalformedRecordError,
     RecordMissingError,
     SpawnLimitError,
+)
+from brrr_core.hooks import (
+    BackendFailed,
+    CallBuried,
+    CallDeferred,
+    CallFailed,
+    CallIsolated,
+    CallReturned,
+    CallStarted,
 )
 from brrr_core.safe_text import describe, format_error, format_traceback
 from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message

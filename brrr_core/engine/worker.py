@@ -7,8 +7,8 @@ from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
 from brrr_core.engine.attempts import HeldDelivery
 from brrr_core.engine.delivery import DeliveryHandler, RunHandler, Services
-from brrr_core.engine.hooks import LeaseLost, LoopBlocked, WorkerStarted, WorkerStopped
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from brrr_core.hooks import LeaseLost, LoopBlocked, WorkerStarted, WorkerStopped
 
 __all__ = ["Worker"]
 

@@ -11,11 +11,11 @@ from brrr_core.backend.manifests import (
     QueueCapabilities,
     StoreCapabilities,
 )
-from brrr_core.codec.manifests import CodecManifest
+from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
+from brrr_core.codec import CodecManifest
 from brrr_core.plugins.opening import HookPlugin, load_codec, load_hooks, open_backend
 from brrr_core.plugins.registry import REGISTRY, Listed
 from brrr_core.plugins.roles import ResolvedRoles, resolve_roles
-from brrr_core.plugins.urls import ParsedUrl, mask_url, parse_url
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -44,9 +44,21 @@ __all__ = [
     "unregister",
 ]
 
-register = REGISTRY.register
 unregister = REGISTRY.unregister
 rescan = REGISTRY.rescan
+
+
+def register(manifest: BackendManifest | CodecManifest) -> None:
+    """Register a plugin without installing it, for frozen applications and tests.
+
+    The manifest is registered under all of its names, or under none. Registering it twice changes nothing.
+
+    Raises:
+        AlreadyRegisteredError: Another manifest, registered or installed, claims one of its names.
+        ContractVersionError: The manifest was written for another contract version.
+        BrokenPluginError: The argument is not a manifest, or it contradicts itself.
+    """
+    REGISTRY.register(manifest)
 
 
 def backend_manifest(scheme: str) -> BackendManifest:

@@ -9,7 +9,7 @@ from brrr_core.backend.manifests import (
     StoreCapabilities,
 )
 from brrr_core.backend.memory import MAX_BYTES, MemoryOptions
-from brrr_core.codec.manifests import CodecManifest
+from brrr_core.codec import CodecManifest
 
 __all__ = ["JSON", "JSON_OBJECT", "MEMORY", "MSGPACK"]
 

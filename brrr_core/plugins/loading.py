@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from brrr_core.backend.contracts import CONTRACT_VERSION
 from brrr_core.backend.manifests import BackendManifest
-from brrr_core.codec.manifests import CodecManifest
+from brrr_core.codec import CodecManifest
 from brrr_core.errors import BrokenPluginError, ContractVersionError, PluginError
 from brrr_core.plugins.options import fields_of
 from brrr_core.plugins.scanning import Claim, Origin

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from brrr_core.backend.lifecycle import Backend
 from brrr_core.backend.manifests import BackendManifest
 from brrr_core.backend.options import BackendUrl, Secret
-from brrr_core.codec.contracts import Codec
+from brrr_core.backend.urls import parse_url
+from brrr_core.codec import Codec
 from brrr_core.errors import BrokenPluginError, BrrrError, CodecError, OptionError
 from brrr_core.plugins.loading import import_object, load_claim
 from brrr_core.plugins.options import fields_of, read_options
 from brrr_core.plugins.registry import REGISTRY, Plugin
 from brrr_core.plugins.scanning import HOOKS, Origin
-from brrr_core.plugins.urls import parse_url
 
 __all__ = ["BackendPlan", "HookPlugin", "load_codec", "load_hooks", "open_backend", "plan_backend"]
 

@@ -13,14 +13,11 @@ from functools import cache
 from typing import Final, NamedTuple, NoReturn, get_type_hints
 
 from brrr_core.backend.options import MASK, Secret
+from brrr_core.backend.urls import ENV, PASSWORD
 from brrr_core.errors import BrrrError, OptionError
 from brrr_core.plugins.values import convert, describe, is_supported, split_optional
 
 __all__ = ["Field", "ReadOptions", "fields_of", "read_options"]
-
-ENV: Final = "_env"
-PASSWORD: Final = "password"  # noqa: S105 - the name of a field, not a password
-"""The secret that is a part of the URL. If the schema has no option of this name, `password_env` sets that part."""
 
 VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 MAX_SHOWN_CHARACTERS: Final = 60

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Final, Generic
 
 from brrr_core.backend.manifests import BackendManifest
-from brrr_core.codec.manifests import CodecManifest
+from brrr_core.codec import CodecManifest
 from brrr_core.errors import (
     AlreadyRegisteredError,
     BrokenPluginError,
@@ -201,15 +201,7 @@ class Registry:
             self.codecs.forget()
 
     def register(self, manifest: BackendManifest | CodecManifest) -> None:
-        """Register a plugin without installing it, for frozen applications and tests.
-
-        The manifest is registered under all of its names, or under none. Registering it twice changes nothing.
-
-        Raises:
-            AlreadyRegisteredError: Another manifest, registered or installed, claims one of its names.
-            ContractVersionError: The manifest was written for another contract version.
-            BrokenPluginError: The argument is not a manifest, or it contradicts itself.
-        """
+        """Register a manifest, as `brrr_core.register` describes."""
         with self._lock:
             if isinstance(manifest, BackendManifest):
                 self.backends.register(manifest)

@@ -19,8 +19,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 import brrr_core as brrr
-from brrr_core.engine.hooks import BackendFailed, CallFailed
-from brrr_core.plugins import mask_url
+from brrr_core.backend import mask_url
+from brrr_core.hooks import BackendFailed, CallFailed
 from examples.demo.front import LOCAL_HOSTS, make_front
 from examples.demo.handlers import HANDLERS
 

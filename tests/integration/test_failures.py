@@ -11,8 +11,8 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.engine.hooks import CallFailed
 from brrr_core.errors import ArgumentError, BackendUnavailableError
+from brrr_core.hooks import CallFailed
 from brrr_core.safe_text import TEXT_LIMIT
 from brrr_core.wire import Call, ScheduleMessage, encode_message
 from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, until_idle, working

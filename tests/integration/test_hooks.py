@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from brrr_core.engine.hooks import (
+from brrr_core.errors import BackendUnavailableError, BrokenPluginError
+from brrr_core.hooks import (
     BackendFailed,
     CallBuried,
     CallDeferred,
@@ -18,7 +19,6 @@ from brrr_core.engine.hooks import (
     WorkerStarted,
     WorkerStopped,
 )
-from brrr_core.errors import BackendUnavailableError, BrokenPluginError
 from tests.support.fleet import QUICK, TOPIC, over, serving, working
 from tests.support.instrumented import Instrument, Operation
 

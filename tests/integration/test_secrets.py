@@ -9,7 +9,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Backend, BackendUrl, Secret
 from brrr_core.backend.memory import MemoryBackend
-from brrr_core.engine.hooks import CallFailed
+from brrr_core.hooks import CallFailed
 from brrr_core.plugins import BackendManifest, unregister
 from brrr_core.plugins.builtin import MEMORY
 from tests.support.fleet import QUICK, TOPIC, serving

@@ -11,8 +11,8 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.engine.hooks import CallFailed
 from brrr_core.errors import DecodeError, EncodeError, HandlerError, NotFoundError, ResultDecodeError
+from brrr_core.hooks import CallFailed
 from tests.support.fleet import BOUND, TOPIC, serving, until
 
 if TYPE_CHECKING:

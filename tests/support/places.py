@@ -9,8 +9,8 @@ from typing import Any
 import brrr_core as brrr
 from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions
-from brrr_core.engine.hooks import CallFailed, CallIsolated, LeaseLost, LoopBlocked
 from brrr_core.errors import BackendUnavailableError
+from brrr_core.hooks import CallFailed, CallIsolated, LeaseLost, LoopBlocked
 from tests.support.fleet import TOPIC, over
 from tests.support.instrumented import Instrument, Operation
 from tests.support.virtual import run_virtually

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from brrr_aws.location import AwsLocation, parse_location
+from brrr_core.backend import parse_url
 from brrr_core.errors import OptionError, UrlError
-from brrr_core.plugins import parse_url
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import traceback
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Key
+from brrr_core.backend import Key, parse_url
 from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError, BodyTooLargeError
-from brrr_core.plugins import parse_url
 from brrr_nats.client.connector import Connector
 from brrr_nats.location import Address, location_of
 from brrr_nats.options import NatsOptions

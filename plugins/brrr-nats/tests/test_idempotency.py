@@ -8,8 +8,8 @@ from itertools import count
 
 import pytest
 
+from brrr_core.backend import parse_url
 from brrr_core.errors import BackendError, BackendUnavailableError
-from brrr_core.plugins import parse_url
 from brrr_nats.client.errors import NoReplyError
 from brrr_nats.client.protocol import Reply, Request
 from brrr_nats.client.request_batch import GuardedResends

@@ -2,8 +2,9 @@
 
 import pytest
 
+from brrr_core import open_backend
+from brrr_core.backend import Secret, parse_url
 from brrr_core.errors import OptionError, UrlError
-from brrr_core.plugins import open_backend, parse_url
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 
@@ -28,7 +29,7 @@ def test_hosts_name_the_servers(url, servers):
 def test_user_and_password_are_a_login():
     location = read("nats://me:pw@localhost")
 
-    assert (location.username, location.password.reveal(), location.token) == ("me", "pw", None)
+    assert (location.username, location.password, location.token) == ("me", Secret("pw"), None)
     assert "pw" not in repr(location)
     assert "me" not in str(location)
 
@@ -36,7 +37,7 @@ def test_user_and_password_are_a_login():
 def test_user_without_password_is_a_token():
     location = read("nats://s3cret@localhost")
 
-    assert (location.username, location.token.reveal()) == (None, "s3cret")
+    assert (location.username, location.token) == (None, Secret("s3cret"))
     assert "s3cret" not in repr(location)
 
 

@@ -1,5 +1,8 @@
 """The request client: many requests at a time on one connection, and its faults."""
 
+# pyright: reportOptionalMemberAccess=false
+# The tests look at parts that only an open client has.
+
 import asyncio
 import json
 import time
@@ -9,9 +12,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Key, Swap
+from brrr_core.backend import Key, Swap, parse_url
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BodyTooLargeError
-from brrr_core.plugins import parse_url
 from brrr_nats.client import request_batch
 from brrr_nats.client.connection import TASK_ATTRIBUTES
 from brrr_nats.client.protocol import Request

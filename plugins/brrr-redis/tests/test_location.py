@@ -3,9 +3,9 @@
 import pytest
 
 import brrr_core as brrr
+from brrr_core.backend import parse_url
 from brrr_core.errors import BrrrError, OptionError, UrlError
-from brrr_core.plugins import parse_url
-from brrr_redis.location import Location, Topology, parse_location
+from brrr_redis.location import Address, Location, Topology, parse_location
 from brrr_redis.options import RedisOptions
 
 
@@ -16,19 +16,23 @@ def read(url, **options):
 @pytest.mark.parametrize(
     ("url", "options", "expected"),
     [
-        ("redis://localhost", {}, Location(Topology.SINGLE, (("localhost", 6379),), "", 0, False)),
-        ("redis://", {}, Location(Topology.SINGLE, (("localhost", 6379),), "", 0, False)),
-        ("redis://u:p@h:1/3", {}, Location(Topology.SINGLE, (("h", 1),), "", 3, False)),
-        ("redis://h?db=3", {"db": 3}, Location(Topology.SINGLE, (("h", 6379),), "", 3, False)),
-        ("redis://[::1]:7", {}, Location(Topology.SINGLE, (("::1", 7),), "", 0, False)),
-        ("valkey://h", {}, Location(Topology.SINGLE, (("h", 6379),), "", 0, False)),
-        ("rediss://h", {}, Location(Topology.SINGLE, (("h", 6379),), "", 0, True)),
-        ("valkey://h", {"tls": True}, Location(Topology.SINGLE, (("h", 6379),), "", 0, True)),
-        ("redis+unix:///run/r.sock", {"db": 2}, Location(Topology.SINGLE, (("/run/r.sock", 0),), "", 2, False)),
-        ("redis+cluster://a,b:2", {}, Location(Topology.CLUSTER, (("a", 6379), ("b", 2)), "", 0, False)),
-        ("redis+cluster://a", {"tls": True}, Location(Topology.CLUSTER, (("a", 6379),), "", 0, True)),
-        ("redis+sentinel://a,b:2/jobs", {}, Location(Topology.SENTINEL, (("a", 26379), ("b", 2)), "jobs", 0, False)),
-        ("redis+sentinel://a/jobs/4", {}, Location(Topology.SENTINEL, (("a", 26379),), "jobs", 4, False)),
+        ("redis://localhost", {}, Location(Topology.SINGLE, (Address("localhost", 6379),), "", 0, False)),
+        ("redis://", {}, Location(Topology.SINGLE, (Address("localhost", 6379),), "", 0, False)),
+        ("redis://u:p@h:1/3", {}, Location(Topology.SINGLE, (Address("h", 1),), "", 3, False)),
+        ("redis://h?db=3", {"db": 3}, Location(Topology.SINGLE, (Address("h", 6379),), "", 3, False)),
+        ("redis://[::1]:7", {}, Location(Topology.SINGLE, (Address("::1", 7),), "", 0, False)),
+        ("valkey://h", {}, Location(Topology.SINGLE, (Address("h", 6379),), "", 0, False)),
+        ("rediss://h", {}, Location(Topology.SINGLE, (Address("h", 6379),), "", 0, True)),
+        ("valkey://h", {"tls": True}, Location(Topology.SINGLE, (Address("h", 6379),), "", 0, True)),
+        ("redis+unix:///run/r.sock", {"db": 2}, Location(Topology.SINGLE, (Address("/run/r.sock", 0),), "", 2, False)),
+        ("redis+cluster://a,b:2", {}, Location(Topology.CLUSTER, (Address("a", 6379), Address("b", 2)), "", 0, False)),
+        ("redis+cluster://a", {"tls": True}, Location(Topology.CLUSTER, (Address("a", 6379),), "", 0, True)),
+        (
+            "redis+sentinel://a,b:2/jobs",
+            {},
+            Location(Topology.SENTINEL, (Address("a", 26379), Address("b", 2)), "jobs", 0, False),
+        ),
+        ("redis+sentinel://a/jobs/4", {}, Location(Topology.SENTINEL, (Address("a", 26379),), "jobs", 4, False)),
     ],
 )
 def test_url_names_its_servers(url, options, expected):

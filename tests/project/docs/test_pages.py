@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
-from brrr_core.engine.hooks import Specifications
+from brrr_core.hooks import Specifications
 
 from .pages import PAGES, ROOT, blocks, name_of
 

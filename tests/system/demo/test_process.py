@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from brrr_core.engine.hooks import BackendFailed, CallFailed
+from brrr_core.hooks import BackendFailed, CallFailed
 from examples.demo import __main__ as main
 from examples.demo.__main__ import BoundedProtocol, FailureLog, Server
 

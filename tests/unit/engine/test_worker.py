@@ -11,9 +11,9 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions
-from brrr_core.engine.hooks import BackendFailed, CallStarted, WorkerStopped
 from brrr_core.engine.run import Run
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_core.hooks import BackendFailed, CallStarted, WorkerStopped
 from brrr_core.wire import Call
 from tests.support.fleet import over
 from tests.support.instrumented import Instrument, Operation

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from brrr_core.plugins import BackendManifest, CacheCapabilities, StoreCapabilities
+from brrr_core.backend import BackendManifest, CacheCapabilities, StoreCapabilities
 from brrr_dynamo.options import MAX_VALUE, DynamoOptions
 
 __all__ = ["MANIFEST"]

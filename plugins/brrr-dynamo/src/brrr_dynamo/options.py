@@ -3,8 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Final
 
-from brrr_core.backend import Duration
-from brrr_core.backend.checks import LONGEST_DURATION, check_ttl
+from brrr_core.backend import LONGEST_DURATION, Duration, check_ttl
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_VALUE", "DynamoOptions"]

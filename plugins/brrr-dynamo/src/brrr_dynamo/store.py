@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from brrr_aws.concurrency import run_concurrently
 from brrr_aws.errors import AnswerLostError
-from brrr_core.backend import Key, Store, Swap
-from brrr_core.backend.checks import check_values
+from brrr_core.backend import Key, Store, Swap, check_values
 from brrr_core.errors import BackendError
 from brrr_dynamo.conditional_write import ConditionalWrite
 from brrr_dynamo.item_batches import Table, put_request

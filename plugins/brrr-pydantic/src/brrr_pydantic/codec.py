@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from brrr_core.codec.json import JsonCodec
+from brrr_core.codec import JsonCodec
 from brrr_pydantic.decoding import PydanticDecoders
 from brrr_pydantic.forms import PydanticCallForm, PydanticResultForm
 

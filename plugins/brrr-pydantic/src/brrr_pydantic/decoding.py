@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from brrr_core.codec.decoders import Decode, Decoders, UnsupportedTypeError
+from brrr_core.codec import Decode, Decoders, UnsupportedTypeError
 
 __all__ = ["PydanticDecoders"]
 

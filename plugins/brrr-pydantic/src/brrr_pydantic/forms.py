@@ -10,8 +10,7 @@ from uuid import UUID
 
 from pydantic import PydanticUserError, SecretBytes, SecretStr, TypeAdapter
 
-from brrr_core.codec.canonical import NotCanonicalError
-from brrr_core.codec.json import CallForm, ResultForm
+from brrr_core.codec import CallForm, NotCanonicalError, ResultForm
 
 __all__ = ["PydanticCallForm", "PydanticResultForm"]
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from brrr_core.plugins import CodecManifest
+from brrr_core.codec import CodecManifest
 
 __all__ = ["MANIFEST"]
 

@@ -19,8 +19,7 @@ slot of the topic. It is the topic itself, if the topic can be a hash tag. Other
 
 from typing import Final, NamedTuple
 
-from brrr_core.backend import Key
-from brrr_core.backend.checks import check_topic
+from brrr_core.backend import Key, check_topic
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.slots import tag_of
 

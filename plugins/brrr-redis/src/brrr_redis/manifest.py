@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from brrr_core.plugins import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
+from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 from brrr_redis.options import MAX_BODY, MAX_VALUE, RedisOptions
 
 __all__ = ["MANIFEST"]

@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from brrr_core.backend import Duration, Secret
-from brrr_core.backend.checks import check_durations, check_ttl
+from brrr_core.backend import Duration, Secret, check_durations, check_ttl
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_BODY", "MAX_VALUE", "RedisOptions"]

@@ -8,8 +8,17 @@ from itertools import count
 from secrets import token_urlsafe
 from typing import Final, NamedTuple
 
-from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.checks import LONGEST_DURATION, check_bodies, check_delay, check_limit, check_wait
+from brrr_core.backend import (
+    LONGEST_DURATION,
+    DeadLetter,
+    Delivery,
+    Queue,
+    QueueStats,
+    check_bodies,
+    check_delay,
+    check_limit,
+    check_wait,
+)
 from brrr_core.errors import BrrrError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Script, command, script_command

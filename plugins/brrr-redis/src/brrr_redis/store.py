@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from brrr_core.backend import Cache, Key, Store, Swap
-from brrr_core.backend.checks import check_values
+from brrr_core.backend import Cache, Key, Store, Swap, check_values
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Command, command, script_command

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from brrr_core.plugins import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
+from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 from brrr_sqlite.options import MAX_BYTES, SqliteOptions
 
 __all__ = ["MANIFEST"]

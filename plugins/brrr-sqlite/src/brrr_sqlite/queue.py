@@ -5,8 +5,17 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Final
 
-from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_topic, check_wait
+from brrr_core.backend import (
+    DeadLetter,
+    Delivery,
+    Queue,
+    QueueStats,
+    check_bodies,
+    check_delay,
+    check_limit,
+    check_topic,
+    check_wait,
+)
 from brrr_sqlite import messages
 from brrr_sqlite.clock import Clock, to_microseconds
 from brrr_sqlite.group_commit import GroupCommit

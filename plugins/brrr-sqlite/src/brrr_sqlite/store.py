@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 from typing import Final
 
-from brrr_core.backend import Cache, Key, Kind, Store, Swap
-from brrr_core.backend.checks import check_values
+from brrr_core.backend import Cache, Key, Kind, Store, Swap, check_values
 from brrr_core.errors import ArgumentError
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.options import MAX_BYTES

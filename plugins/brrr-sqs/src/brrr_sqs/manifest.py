@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from brrr_core.plugins import BackendManifest, QueueCapabilities
+from brrr_core.backend import BackendManifest, QueueCapabilities
 from brrr_sqs.bodies import MAX_BODY
 from brrr_sqs.options import SqsOptions
 

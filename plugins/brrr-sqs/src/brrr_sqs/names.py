@@ -10,7 +10,7 @@ from base64 import b32encode
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from brrr_core.backend.checks import check_topic
+from brrr_core.backend import check_topic
 
 __all__ = ["MAX_PREFIX_CHARS", "PREFIX", "Names", "names_of"]
 

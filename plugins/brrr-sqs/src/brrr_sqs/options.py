@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from brrr_core.backend import Duration
-from brrr_core.backend.checks import check_durations
+from brrr_core.backend import Duration, check_durations
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_LEASE_SECONDS", "SqsOptions"]

@@ -4,8 +4,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from brrr_aws.client import AwsClient
-from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_wait
+from brrr_core.backend import (
+    DeadLetter,
+    Delivery,
+    Queue,
+    QueueStats,
+    check_bodies,
+    check_delay,
+    check_limit,
+    check_wait,
+)
 from brrr_sqs.bodies import MAX_BODY
 from brrr_sqs.dead_letters import DeadLetters
 from brrr_sqs.entry_batches import run_in_batches

@@ -11,7 +11,7 @@ TOPIC is the topic's token (see `tokens`). It is also the name of the topic's on
 
 from typing import Any, Final, NamedTuple
 
-from brrr_core.backend.checks import check_topic
+from brrr_core.backend import check_topic
 from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec
 from brrr_nats.options import NatsOptions
 from brrr_nats.tokens import token_of

@@ -11,8 +11,17 @@ from typing import Any, Final
 
 from nats.nuid import NUID
 
-from brrr_core.backend import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.checks import LONGEST_DURATION, check_bodies, check_delay, check_limit, check_wait
+from brrr_core.backend import (
+    LONGEST_DURATION,
+    DeadLetter,
+    Delivery,
+    Queue,
+    QueueStats,
+    check_bodies,
+    check_delay,
+    check_limit,
+    check_wait,
+)
 from brrr_nats.client.errors import CONSUMER_NOT_FOUND, FAILURES, ApiError, api_error
 from brrr_nats.client.protocol import Reply, Request
 from brrr_nats.client.requests import RequestClient

@@ -14,8 +14,7 @@ Calls are also written again, because every writer of a call hash writes the sam
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brrr_core.backend import Key, Store, Swap
-from brrr_core.backend.checks import check_values
+from brrr_core.backend import Key, Store, Swap, check_values
 from brrr_core.errors import BackendError, ValueTooLargeError
 from brrr_nats.client.errors import api_error
 from brrr_nats.client.requests import RequestClient

@@ -8,15 +8,20 @@ meaning of its path.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple, NoReturn
+from dataclasses import fields
+from typing import Final, NamedTuple, NoReturn, get_args, get_type_hints
 from urllib.parse import quote, unquote
 
 from brrr_core.backend.options import MASK, BackendUrl, Secret, shown
 from brrr_core.errors import UrlError
-from brrr_core.plugins.options import ENV, PASSWORD, Field, fields_of
 
-__all__ = ["ParsedUrl", "mask_url", "parse_url"]
+__all__ = ["ENV", "PASSWORD", "ParsedUrl", "mask_url", "parse_url"]
+
+ENV: Final = "_env"
+"""The end of an option's name whose value is the name of an environment variable with a secret."""
+
+PASSWORD: Final = "password"  # noqa: S105 - the name of a field, not a password
+"""The secret that is a part of the URL. If the schema has no option of this name, `password_env` sets that part."""
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -217,12 +222,17 @@ def _mask_path(path: str) -> str:
 def _mask_pair(pair: str, options: type | None) -> str:
     written, equals, value = pair.partition("=")
     name = unquote(written).replace("-", "_")
-    known: Mapping[str, Field] = fields_of(options) if options else {}
+    secrets = _secrets(options) if options else {}
     if not equals:
         return MASK if pair else ""
-    if name in known:
-        shown = not known[name].secret and PLAIN_VALUE.fullmatch(value)
+    if name in secrets:
+        shown = not secrets[name] and PLAIN_VALUE.fullmatch(value)
         return f"{name}={value if shown else MASK}"
     target = name.removesuffix(ENV)
-    is_secret = target in known and known[target].secret
-    return f"{name}={MASK}" if name.endswith(ENV) and (is_secret or target == PASSWORD) else MASK
+    return f"{name}={MASK}" if name.endswith(ENV) and (secrets.get(target) or target == PASSWORD) else MASK
+
+
+def _secrets(options: type) -> dict[str, bool]:
+    """Return whether each option of a schema is secret."""
+    hints = get_type_hints(options)
+    return {field.name: Secret in (hints[field.name], *get_args(hints[field.name])) for field in fields(options)}

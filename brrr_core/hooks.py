@@ -1,0 +1,207 @@
+"""The hooks of a worker: pluggy hook specifications, and the events that they receive.
+
+Plugins add logging, metrics, tracing and alerts. They are entry points of the group `brrr.hooks`, or objects given to
+`serve`. The core itself prints nothing. A hook that raises is reported once, by the logger `brrr.hooks`. It never
+breaks a call or the hook of another plugin. An event is created only if a plugin listens to it.
+
+An event's `error` is the raised exception. Its `reason` is the message and the traceback of that exception, without
+the secrets of the backends' URLs: write the reason to logs.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+__all__ = [
+    "BackendFailed",
+    "CallBuried",
+    "CallDeferred",
+    "CallFailed",
+    "CallIsolated",
+    "CallReturned",
+    "CallStarted",
+    "Event",
+    "LeaseLost",
+    "LoopBlocked",
+    "Specifications",
+    "WorkerStarted",
+    "WorkerStopped",
+    "hookimpl",
+]
+
+PROJECT: Final = "brrr"
+"""The name that pluggy gives to the hooks of brrr."""
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+class CallStarted(NamedTuple):
+    """A handler is about to run. `attempt` is 1 plus the number of failed attempts."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    attempt: int
+
+
+class CallDeferred(NamedTuple):
+    """A handler was aborted because `missing` children have no value yet. The child `watched` will wake it."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    missing: int
+    watched: str
+
+
+class CallReturned(NamedTuple):
+    """A handler returned, and the store has a value. `size`: its bytes. `first`: whether this run wrote the value."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    size: int
+    first: bool
+
+
+class CallFailed(NamedTuple):
+    """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; never if that is None."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    attempt: int
+    error: BaseException
+    retry_in: float | None
+    reason: str
+
+
+class CallIsolated(NamedTuple):
+    """A call waits to run alone in its process: `deliveries` of its message ended in a crash or with a lost lease."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    deliveries: int
+
+
+class CallBuried(NamedTuple):
+    """A message was dead-lettered because of `error`. `attempt` is the number of its deliveries."""
+
+    topic: str
+    body: bytes
+    attempt: int
+    reason: str
+    error: BaseException
+
+
+class WorkerStarted(NamedTuple):
+    """A worker begins to receive from a topic."""
+
+    topic: str
+    concurrency: int
+
+
+class WorkerStopped(NamedTuple):
+    """A worker stopped. It released `released` unfinished deliveries to the topic."""
+
+    topic: str
+    released: int
+
+
+class BackendFailed(NamedTuple):
+    """A backend operation failed. The worker retries it."""
+
+    topic: str
+    error: BaseException
+    reason: str
+
+
+class LeaseLost(NamedTuple):
+    """A worker holds a delivery whose lease has certainly expired. Another worker may have the message by now.
+
+    `task_name` is empty if no handler has run yet. The lease was last extended `seconds` ago.
+    """
+
+    topic: str
+    body: bytes
+    task_name: str
+    seconds: float
+    lease: float
+
+
+class LoopBlocked(NamedTuple):
+    """The event loop was blocked for at least `seconds`, more than a third of the `lease`, while `task_names` ran.
+
+    A worker extends leases at each third. So messages lose their leases when this reaches two thirds.
+    """
+
+    topic: str
+    seconds: float
+    lease: float
+    task_names: tuple[str, ...]
+
+
+Event: TypeAlias = (
+    CallStarted
+    | CallDeferred
+    | CallReturned
+    | CallFailed
+    | CallIsolated
+    | CallBuried
+    | WorkerStarted
+    | WorkerStopped
+    | BackendFailed
+    | LeaseLost
+    | LoopBlocked
+)
+"""An event of a worker."""
+
+
+def hookimpl(function: FunctionT) -> FunctionT:
+    """Mark a method or function as the implementation of the hook of the same name."""
+    import pluggy
+
+    marked: FunctionT = pluggy.HookimplMarker(PROJECT)(function)
+    return marked
+
+
+class Specifications:
+    """The hooks. Each takes one argument, `event`. Its return value is ignored."""
+
+    def brrr_worker_started(self, event: WorkerStarted) -> None:
+        """A worker begins to receive."""
+
+    def brrr_worker_stopped(self, event: WorkerStopped) -> None:
+        """A worker stopped."""
+
+    def brrr_call_started(self, event: CallStarted) -> None:
+        """A handler is about to run."""
+
+    def brrr_call_deferred(self, event: CallDeferred) -> None:
+        """A handler was aborted, and will run again."""
+
+    def brrr_call_returned(self, event: CallReturned) -> None:
+        """A handler returned."""
+
+    def brrr_call_failed(self, event: CallFailed) -> None:
+        """A handler raised."""
+
+    def brrr_call_isolated(self, event: CallIsolated) -> None:
+        """A call waits to run alone, because it may crash its workers."""
+
+    def brrr_call_buried(self, event: CallBuried) -> None:
+        """A message was dead-lettered."""
+
+    def brrr_lease_lost(self, event: LeaseLost) -> None:
+        """A lease expired while its worker still held the delivery."""
+
+    def brrr_loop_blocked(self, event: LoopBlocked) -> None:
+        """The event loop was blocked for a large part of the lease."""
+
+    def brrr_backend_failed(self, event: BackendFailed) -> None:
+        """A backend operation failed."""
