@@ -43,9 +43,13 @@ def describe(error: BaseException, *, limit: int = TEXT_LIMIT) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Return the class, the message and the notes of an error, cut at `TEXT_LIMIT` characters."""
+    """Return the class, the message and the notes of an error, in this order, cut at `TEXT_LIMIT` characters."""
     text = _standard(error, lambda: "".join(traceback.format_exception_only(error)))
-    return describe(error) if text is None else text[:TEXT_LIMIT].strip()
+    if text is None:
+        return describe(error)
+    if isinstance(error, SyntaxError):
+        text = f"{describe(error)}\n{text}"  # Python's text begins with the file and the line
+    return text[:TEXT_LIMIT].strip()
 
 
 def format_traceback(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,11 @@ def test_every_text_is_bounded_and_encodable(make: Callable[[BaseException], str
     assert "\\ud800" in text.encode().decode()
 
 
+def test_text_of_syntax_error_begins_with_its_class() -> None:
+    error = SyntaxError("invalid syntax", ("tasks.py", 3, 5, "x = = 1"))
+    assert format_error(error).startswith('SyntaxError: invalid syntax (tasks.py, line 3)\n  File "tasks.py", line 3\n')
+
+
 def test_long_traceback_keeps_its_beginning_and_its_end() -> None:
     text = format_traceback(ValueError("x" * 100_000 + "last"))
     assert text.startswith("ValueError: x")
@@ -75,7 +81,8 @@ def test_log_formats_any_traceback() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(MaskingFormatter(Secrets([])))
-    error = SyntaxError("hello", "abcdef")
+    odd: Any = "abcdef"
+    error = SyntaxError("hello", odd)
     handler.emit(logging.LogRecord("brrr", logging.ERROR, "", 0, "failed", (), (SyntaxError, error, None)))
     assert "SyntaxError" in stream.getvalue()
 
