@@ -38,9 +38,8 @@ packaging: $(STAMP) ## build the wheels, install them into an empty environment,
 bench: $(STAMP) ## run the workloads of benchmarks/ on memory, sqlite, redis and nats
 	@exec $(RUN) -m benchmarks $(ARGS)
 
-dist: $(STAMP) ## build a wheel and a source archive of every distribution into dist/
-	rm -rf dist
-	$(UV) build --all-packages --out-dir dist $(ARGS)
+dist: $(STAMP) ## build a wheel and a source archive of every distribution into dist/, and check them
+	$(RUN) -m tools.dist $(ARGS)
 
 docs: $(STAMP) ## write the pages of docs/ that are generated from the code
 	$(RUN) tools/errors_page.py

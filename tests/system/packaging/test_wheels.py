@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 import venv
 import zipfile
@@ -18,7 +17,6 @@ from packaging.requirements import Requirement
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).resolve().parents[3]
-UV = Path(sys.executable).with_name("uv")
 DISTRIBUTIONS = {
     tomllib.loads(project.read_text())["project"]["name"]: tomllib.loads(project.read_text())["project"]
     for project in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
@@ -36,14 +34,6 @@ def output(*command: str | Path, cwd: Path) -> str:
     ended = ran(*command, cwd=cwd)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a source archive of every distribution and a wheel from each archive, in one folder."""
-    folder = tmp_path_factory.mktemp("dist")
-    output(UV, "build", "--quiet", "--all-packages", "--out-dir", folder, "--python", sys.executable, cwd=ROOT)
-    return folder
 
 
 @pytest.fixture(scope="session")
