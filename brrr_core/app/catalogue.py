@@ -11,7 +11,7 @@ from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
-__all__ = ["Catalogue"]
+__all__ = ["Catalogue", "checked_tasks"]
 
 T = TypeVar("T")
 
@@ -47,14 +47,8 @@ class Catalogue:
                 f"the handlers are a {type(handlers).__name__}, not a dict",
                 remedy="Pass a dict of names and handlers: dict(fib=fib).",
             )
-        for name, task in handlers.items():
-            if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
-                raise HandlerError(
-                    f"the handler {name!r} is a plain {type(task).__name__}",
-                    remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
-                )
+        self.tasks = checked_tasks(handlers)
         self.codec = load_codec(codec)
-        self.tasks = dict(handlers)
         self.connection = connection
         self._closed = closed
         self._names: dict[Task, list[str]] = {}
@@ -123,6 +117,25 @@ class Catalogue:
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a thread of the connection."""
         return await self.connection.in_thread(function)
+
+
+def checked_tasks(handlers: Mapping[str, Task], of: str = "") -> dict[str, Task]:
+    """Return a copy of the handlers by name.
+
+    Args:
+        handlers: The handlers.
+        of: Their origin, for the error: ` of tasks:handlers`.
+
+    Raises:
+        HandlerError: A handler was not made by `brrr.handler` or `brrr.handler_no_arg`.
+    """
+    for name, task in handlers.items():
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
+            raise HandlerError(
+                f"the handler {name!r}{of} is a plain {type(task).__name__}",
+                remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
+            )
+    return dict(handlers)
 
 
 def _as_given(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:

@@ -20,7 +20,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         tokens: The arguments after `brrr`; by default those of this process.
 
     Returns:
-        The exit code, one of `brrr_core.cli.exit_codes.ExitCode`.
+        The exit code, one of `brrr_core.cli.errors.ExitCode`.
     """
     try:
         from brrr_core.cli.program import run

@@ -3,9 +3,8 @@
 docs/how-to/add-a-command.md shows a command that uses them. These names stay when modules of `brrr_core.cli` change.
 """
 
-from brrr_core.cli.exit_codes import ExitCode
+from brrr_core.cli.errors import ExitCode
 from brrr_core.cli.handlers import HandlersOption, load_handlers
-from brrr_core.cli.opening import named_urls, open_queue, open_queue_and_store
 from brrr_core.cli.options import (
     NO_URLS,
     AsJson,
@@ -17,6 +16,9 @@ from brrr_core.cli.options import (
     Topic,
     Urls,
     Verbose,
+    named_urls,
+    open_queue,
+    open_queue_and_store,
 )
 from brrr_core.cli.output import note, shown, write_json, write_line, write_table
 

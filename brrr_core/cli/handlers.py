@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeAlias, cast
 
 from cyclopts import Parameter
 
+from brrr_core.app.catalogue import checked_tasks
 from brrr_core.app.tasks import Task
 from brrr_core.errors import BrrrError, CommandError, HandlerError
 from brrr_core.safe_text import describe
@@ -52,7 +53,11 @@ def load_handlers(named: str) -> dict[str, Task]:
         found = found()
     if isinstance(found, Task):
         return {found.name: found}
-    return _checked(named, found)
+    if not isinstance(found, Mapping):
+        raise HandlerError(
+            f"{named} is a {type(found).__name__}, not a dict of handlers by name", remedy="Name a dict, or a module."
+        )
+    return checked_tasks(cast("Mapping[str, Task]", found), of=f" of {named}")
 
 
 def _import(name: str) -> ModuleType:
@@ -100,21 +105,6 @@ def _collect(module: ModuleType) -> dict[str, Task]:
             remedy="Name a dict of handlers by name: MODULE:HANDLERS.",
         )
     return handlers
-
-
-def _checked(named: str, found: object) -> dict[str, Task]:
-    if not isinstance(found, Mapping):
-        raise HandlerError(
-            f"{named} is a {type(found).__name__}, not a dict of handlers by name", remedy="Name a dict, or a module."
-        )
-    handlers = cast("Mapping[str, Task]", found)
-    for name, task in handlers.items():
-        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's module may hold any object
-            raise HandlerError(
-                f"the handler {name!r} of {named} is a plain {type(task).__name__}",
-                remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
-            )
-    return dict(handlers)
 
 
 def _tasks(module: ModuleType) -> list[Task]:

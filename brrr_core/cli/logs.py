@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from brrr_core.cli.reporting import one_line
+from brrr_core.cli.errors import one_line
 from brrr_core.cli.secrets import Secrets
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.hooks import (

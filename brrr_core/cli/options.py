@@ -1,25 +1,31 @@
-"""The options that commands share, and the types of their values."""
+"""The options that commands share, the types of their values, and the backends that they open.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+Operators can work without a store.
+"""
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
+from brrr_core.backend.contracts import Queue, Store
 from brrr_core.backend.options import Duration, Size
-from brrr_core.engine.policy import Policy
+from brrr_core.cli.output import note
+from brrr_core.errors import BackendError, RoleError, UrlError
+from brrr_core.plugins import open_backend, resolve_roles
+from brrr_core.plugins.roles import VARIABLES
 from brrr_core.plugins.values import convert, describe, split_optional
 
 __all__ = [
-    "NO_LIMITS",
     "NO_URLS",
     "AsJson",
     "CodecName",
     "Count",
     "DurationOption",
-    "Limit",
-    "Limits",
     "Quiet",
     "SizeOption",
     "Timeout",
@@ -27,6 +33,9 @@ __all__ = [
     "Topic",
     "Urls",
     "Verbose",
+    "named_urls",
+    "open_queue",
+    "open_queue_and_store",
 ]
 
 
@@ -58,7 +67,6 @@ CodecName: TypeAlias = Annotated[
 """The option `--codec`: the name of a codec, or `BRRR_CODEC`."""
 Topic: TypeAlias = Annotated[str, Parameter(help="The name of the queue.")]
 """The name of a topic."""
-Limit: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="The most dead letters.")]
 DurationOption: TypeAlias = Annotated[Duration, Parameter(converter=_with_unit, show_default=lambda it: f"{it:g}s")]
 """A time in seconds, like `30s`."""
 Timeout: TypeAlias = Annotated[
@@ -89,43 +97,56 @@ class Urls:
     cache: Annotated[str | None, Parameter(env_var="BRRR_CACHE")] = None
 
 
-_CACHE_BYTES: Final = Size(Policy().cache_bytes)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The settings of a worker: `Policy` as command-line options.
-
-    Attributes:
-        max_attempts: A call whose handler raised this many times is dead-lettered.
-        max_deliveries: Messages delivered more often than this are dead-lettered without running.
-        max_crashes: A call that ended its worker process this many times while it ran alone is dead-lettered.
-        spawn_limit: The most messages that one schedule may cause.
-        backoff: The delay before the second attempt; it doubles with each attempt.
-        backoff_limit: The longest delay between two attempts.
-        grace: The time that running handlers have to finish when the worker stops.
-        unavailable_timeout: How long to retry a backend that does not answer.
-        cache_bytes: The most bytes of values to keep in memory.
-        check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
-    """
-
-    max_attempts: Count = Policy().max_attempts
-    max_deliveries: Count = Policy().max_deliveries
-    max_crashes: Count = Policy().max_crashes
-    spawn_limit: Count = Policy().spawn_limit
-    backoff: DurationOption = Duration(Policy().backoff)
-    backoff_limit: DurationOption = Duration(Policy().backoff_limit)
-    grace: DurationOption = Duration(Policy().grace)
-    unavailable_timeout: DurationOption = Duration(Policy().unavailable_timeout)
-    cache_bytes: SizeOption = _CACHE_BYTES
-    check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-
-    def policy(self) -> Policy:
-        """Return the policy with these limits."""
-        return Policy(**asdict(self))
-
-
 NO_URLS: Final = Urls()
 """No URL on the command line: the default of a parameter of type `Urls`."""
-NO_LIMITS: Final = Limits()
+
+
+def named_urls(urls: Urls) -> list[str]:
+    """Return the distinct URLs of the command line and the environment: queue, store, cache."""
+    named = [urls.queue, urls.store, urls.cache]
+    found = [url or os.environ.get(variable) for url, variable in zip(named, VARIABLES.values(), strict=True)]
+    return list(dict.fromkeys(url for url in found if url))
+
+
+@asynccontextmanager
+async def open_queue(urls: Urls) -> AsyncGenerator[Queue, None]:
+    """Open only the queue.
+
+    Raises:
+        UrlError: No queue is named, or its URL is invalid.
+        RoleError: The backend is not a queue.
+        BackendError: The backend cannot be opened.
+    """
+    url = urls.queue or os.environ.get(VARIABLES["queue"])
+    if not url:
+        raise UrlError("no queue is named", remedy="Pass --queue with a URL like sqlite:///brrr.db, or set BRRR_QUEUE.")
+    async with open_backend(url) as backend:
+        yield backend.queue
+
+
+@asynccontextmanager
+async def open_queue_and_store(urls: Urls) -> AsyncGenerator[tuple[Queue, Store | None], None]:
+    """Open the queue, and the store if it answers. If it does not, write a note with the reason.
+
+    Raises:
+        BrrrError: As `open_queue` does.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            roles = resolve_roles(urls.queue, urls.store, urls.cache)
+        except RoleError as error:
+            queue = await stack.enter_async_context(open_queue(urls))
+            note(f"without the store: {error}")
+            yield queue, None
+            return
+        opened = await stack.enter_async_context(roles.queue)
+        store: Store | None = None
+        if roles.store is roles.queue:
+            store = roles.store.store
+        else:
+            roles.store.retry_for = 0  # the command works without the store
+            try:
+                store = (await stack.enter_async_context(roles.store)).store
+            except BackendError as error:
+                note(f"without the store: {error}")
+        yield opened.queue, store

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from brrr_core.cli.exit_codes import ExitCode, signal_exit_code
+from brrr_core.cli.errors import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG
 from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 from brrr_core.errors import CommandError, WorkersDiedError

@@ -14,7 +14,7 @@ from typing import Final
 from brrr_core.app.serving import serve
 from brrr_core.app.tasks import Task
 from brrr_core.app.worker import AppWorker
-from brrr_core.cli.exit_codes import ExitCode, signal_exit_code
+from brrr_core.cli.errors import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_core.cli.options import Urls
 from brrr_core.engine.policy import Policy

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from brrr_core.cli.errors import report
 from brrr_core.cli.logs import MaskingFormatter
-from brrr_core.cli.reporting import report
 from brrr_core.cli.secrets import Secrets
 from brrr_core.codec.json import JsonCodec
 from brrr_core.errors import DecodeError

@@ -34,6 +34,7 @@ VIOLATIONS = [
     Violation("brrr_core/plugins/registry.py", "import brrr_core.engine", LAYERS),
     Violation("brrr_core/unplaced.py", "", LAYERS),
     Violation("brrr_core/app/catalogue.py", "import brrr_core.app.active", "The modules of the application"),
+    Violation("brrr_core/cli/output.py", "import brrr_core.cli.options", "The modules of the command line"),
     Violation("brrr_core/plugins/registry.py", "import brrr_core as brrr", "No module of the core imports the public"),
     Violation("brrr_core/codec/contracts.py", "import brrr_core.backend", "A codec knows no backend"),
     Violation("brrr_core/plugins/registry.py", "import brrr_core.backend.memory", "The memory backend"),

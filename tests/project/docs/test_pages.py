@@ -102,7 +102,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_can_be_parsed(command: str) -> None:
-    from brrr_core.cli.program import make_app
+    from brrr_core.cli.program import make_app, parse
 
     tokens = shlex.split(command, comments=True)[1:]
-    make_app(tokens).parse_args(tokens, print_error=False, exit_on_error=False)
+    parse(make_app(), tokens)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from brrr_core.cli.commands import COMMANDS
-from brrr_core.cli.exit_codes import ExitCode
+from brrr_core.cli.commands import BUILT_IN
+from brrr_core.cli.errors import ExitCode
 from brrr_core.cli.program import HELP
 from brrr_core.plugins.known import KNOWN_COMMANDS
 
@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 SECTIONS = dict(
     re.findall(r"^### `brrr ([\w ]+?)(?: [A-Z\[][^\n]*)?`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
 )
-NAMES = [*(command.name for command in COMMANDS), *(name for name, who in KNOWN_COMMANDS.items() if who == "brrr-core")]
+NAMES = [*(command.name for command in BUILT_IN), *(name for name, who in KNOWN_COMMANDS.items() if who == "brrr-core")]
 
 Command = Callable[..., Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from brrr_core.cli import api
-from brrr_core.cli.commands import COMMANDS
+from brrr_core.cli.commands import BUILT_IN
 from brrr_core.plugins import REGISTRY
 from brrr_core.plugins.known import KNOWN_COMMANDS
 from tests.support.sites import Site
@@ -132,7 +132,7 @@ def test_broken_command_fails_alone(command: Command, site: Site, source: str, c
     assert command("queue", "demo").code == 0
 
 
-@pytest.mark.parametrize("name", sorted({each.name.split()[0] for each in COMMANDS}))
+@pytest.mark.parametrize("name", sorted({each.name.split()[0] for each in BUILT_IN}))
 def test_built_in_command_keeps_its_name(command: Command, site: Site, name: str) -> None:
     install(site, "acme", GREET, f"{name} = acme:greet")
     said = command("--help")

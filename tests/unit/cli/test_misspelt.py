@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from brrr_core.cli.misspelt import suggest_options
+from brrr_core.cli.errors import suggest_options
 from brrr_core.cli.program import make_app
 
 Command = Callable[..., Any]

@@ -165,7 +165,7 @@ def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) 
 
 def test_broken_backend_is_listed_with_reason(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     row = Listed("bad", "brrr-bad", "1.0", None, BrokenPluginError("it is torn", remedy="Fix it."))
-    monkeypatch.setattr("brrr_core.cli.backends.list_backends", lambda: [row])
+    monkeypatch.setattr("brrr_core.cli.commands.backends.list_backends", lambda: [row])
 
     [listed] = command("backends", "--json").json["backends"]
     assert listed["error"] == {"code": "BRRR-PLUGIN-03", "what": "it is torn", "remedy": "Fix it."}

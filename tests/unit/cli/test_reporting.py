@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from brrr_core.cli.exit_codes import ExitCode, exit_code_of
-from brrr_core.cli.reporting import first_error, report
+from brrr_core.cli.errors import ExitCode, exit_code_of, first_error, report
 from brrr_core.errors import (
     BackendUnavailableError,
     BuriedError,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from brrr_core.cli import supervisor
-from brrr_core.cli.reporting import first_error
+from brrr_core.cli.errors import first_error
 from brrr_core.cli.supervisor import Supervisor
 from brrr_core.errors import CommandError, WorkersDiedError
 

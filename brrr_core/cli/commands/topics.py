@@ -1,25 +1,59 @@
-"""`brrr dead`: show dead letters, put them back on their topic, or delete them."""
+"""`brrr queue` and `brrr dead`: count the messages of topics; show, redrive or drop their dead letters."""
 
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from brrr_core.cli.dead_letters import Letter, read_letters
-from brrr_core.cli.exit_codes import ExitCode
-from brrr_core.cli.opening import open_queue, open_queue_and_store
-from brrr_core.cli.options import NO_URLS, AsJson, Limit, Topic, Urls, Verbose
+from brrr_core.backend.contracts import DeadLetter, Key, Queue, Store
+from brrr_core.cli.errors import ExitCode
+from brrr_core.cli.options import NO_URLS, AsJson, Topic, Urls, Verbose, open_queue, open_queue_and_store
 from brrr_core.cli.output import note, shown, write_json, write_line, write_table
-from brrr_core.errors import CommandError
+from brrr_core.engine.waiting import message_of
+from brrr_core.errors import CommandError, MalformedRecordError
+from brrr_core.wire import Call, ScheduleMessage, decode_call
 
-__all__ = ["drop", "list_dead", "redrive"]
+__all__ = ["drop", "list_dead", "queue", "redrive"]
 
 DEFAULT_LIMIT: Final = 20
 BATCH: Final = 1_000
 UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
+
+Limit: TypeAlias = Annotated[int | None, Parameter(validator=Number(gte=1), help="The most dead letters.")]
+
+
+class _Letter(NamedTuple):
+    """A dead letter, its message (None if the body is invalid) and its call (None if the record cannot be read)."""
+
+    dead: DeadLetter
+    message: ScheduleMessage | None
+    call: Call | None
+
+
+async def queue(
+    *topics: Annotated[str, Parameter(help="The names of the queues.")],
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show how many messages topics hold.
+
+    The table shows ready, leased, delayed and dead messages. The figures are approximate if the backend's are.
+    """
+    del verbose  # `report` reads it from the command line
+    if not topics:
+        raise CommandError("no topic is named", remedy="Name one or more topics. A queue cannot list them.")
+    async with open_queue(urls) as opened:
+        found = {topic: await opened.stats(topic) for topic in topics}
+    if as_json:
+        write_json({"topics": [{"topic": topic, **stats._asdict()} for topic, stats in found.items()]})
+    else:
+        rows = [(topic, *map(str, stats)) for topic, stats in found.items()]
+        write_table(("TOPIC", "READY", "LEASED", "DELAYED", "DEAD"), rows)
 
 
 async def list_dead(
@@ -36,7 +70,7 @@ async def list_dead(
     The list shows the task and its arguments if the store can be read, and the reason. -v shows the whole reason.
     """
     async with open_queue_and_store(urls) as (queue, store):
-        letters = await read_letters(queue, store, topic, limit=limit or (await queue.stats(topic)).dead or 1)
+        letters = await _read_letters(queue, store, topic, limit=limit or (await queue.stats(topic)).dead or 1)
         total = (await queue.stats(topic)).dead
     if as_json:
         write_json({"topic": topic, "total": total, "dead": [_as_json(letter) for letter in letters]})
@@ -100,6 +134,34 @@ async def drop(
     return ExitCode.OK
 
 
+async def _read_letters(queue: Queue, store: Store | None, topic: str, *, limit: int) -> list[_Letter]:
+    """Read up to `limit` dead letters of a topic, oldest first, with the calls that the store has.
+
+    Raises:
+        BackendError: The queue or the store failed.
+    """
+    letters = [_Letter(dead, message_of(dead), None) for dead in await queue.dead(topic, limit=limit)]
+    if store is None:
+        return letters
+    hashes = list(dict.fromkeys(letter.message.call_hash for letter in letters if letter.message is not None))
+    calls = await _read_calls(store, hashes)
+    return [letter._replace(call=calls.get(letter.message.call_hash)) if letter.message else letter
+            for letter in letters]  # fmt: skip
+
+
+async def _read_calls(store: Store, hashes: Sequence[str]) -> dict[str, Call]:
+    calls: dict[str, Call] = {}
+    records = await store.read([Key("call", call_hash) for call_hash in hashes])
+    for call_hash, record in zip(hashes, records, strict=True):
+        if record is None:
+            continue
+        try:
+            calls[call_hash] = decode_call(call_hash, record)
+        except MalformedRecordError:
+            continue
+    return calls
+
+
 async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: int) -> int:
     """Act on exactly `wanted` letters. Redriven messages may become dead letters again meanwhile; leave those alone."""
     done = 0
@@ -142,13 +204,13 @@ def _letters(count: int) -> str:
     return "1 dead letter" if count == 1 else f"{count} dead letters"
 
 
-def _row(letter: Letter) -> tuple[str, ...]:
+def _row(letter: _Letter) -> tuple[str, ...]:
     task, arguments = _call_of(letter)
     reason = letter.dead.reason.partition("\n")[0]
     return (_age(letter), str(letter.dead.attempt), task, arguments, reason)
 
 
-def _write_whole(letter: Letter) -> None:
+def _write_whole(letter: _Letter) -> None:
     task, arguments = _call_of(letter)
     write_line(f"{task} {arguments}: attempt {letter.dead.attempt}, {_age(letter)} ago")
     if letter.message is not None:
@@ -156,13 +218,13 @@ def _write_whole(letter: Letter) -> None:
     write_line(f"{letter.dead.reason.rstrip()}\n")
 
 
-def _call_of(letter: Letter) -> tuple[str, str]:
+def _call_of(letter: _Letter) -> tuple[str, str]:
     if letter.call is not None:
         return letter.call.task_name, shown(letter.call.payload)
     return "?", f"call {letter.message.call_hash}" if letter.message else f"body {shown(letter.dead.body)}"
 
 
-def _as_json(letter: Letter) -> dict[str, object]:
+def _as_json(letter: _Letter) -> dict[str, object]:
     dead, message, call = letter
     return {
         "call_hash": message.call_hash if message else None,
@@ -176,7 +238,7 @@ def _as_json(letter: Letter) -> dict[str, object]:
     }
 
 
-def _age(letter: Letter) -> str:
+def _age(letter: _Letter) -> str:
     seconds = max(0, int(time.time() - letter.dead.buried_at))
     for unit, length in UNITS:
         if seconds >= length:

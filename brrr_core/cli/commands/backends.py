@@ -1,16 +1,30 @@
-"""`brrr backends`: list installed, broken and available backends and codecs."""
+"""`brrr backends` and `brrr setup`: list backends and codecs; create what backends need, and check that they open."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from brrr_core.cli.options import AsJson, Verbose
+from cyclopts import Parameter
+
+from brrr_core.backend.lifecycle import retry_while_unavailable
+from brrr_core.cli.options import NO_URLS, AsJson, Verbose, named_urls
 from brrr_core.cli.output import write_json, write_line, write_table
-from brrr_core.plugins import BackendManifest, CodecManifest, Listed, list_backends, list_codecs
+from brrr_core.errors import UrlError
+from brrr_core.plugins import (
+    BackendManifest,
+    CodecManifest,
+    Listed,
+    backend_manifest,
+    list_backends,
+    list_codecs,
+    mask_url,
+    open_backend,
+    parse_url,
+)
 from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
 from brrr_core.plugins.roles import ROLES
 
-__all__ = ["backends"]
+__all__ = ["backends", "setup"]
 
 ManifestT = TypeVar("ManifestT", BackendManifest, CodecManifest)
 
@@ -44,6 +58,33 @@ def backends(*, as_json: AsJson = False, verbose: Verbose = False) -> None:
     if missing:
         write_line("")
         write_table(("NOT INSTALLED", "INSTALL WITH"), [(name, _install(wanted)) for name, wanted in missing.items()])
+
+
+async def setup(
+    *urls: Annotated[str, Parameter(help="Backend URLs; by default those of BRRR_QUEUE, BRRR_STORE and BRRR_CACHE.")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Create what backends need, and check that they open.
+
+    The command creates tables, streams and folders. Existing ones stay as they are.
+    """
+    del verbose  # `report` reads it from the command line
+    named = list(dict.fromkeys(urls)) or named_urls(NO_URLS)
+    if not named:
+        raise UrlError("no backend is named", remedy="Pass URLs like sqlite:///brrr.db, or set BRRR_QUEUE.")
+    for url in named:
+        backend = open_backend(url)
+        done = await retry_while_unavailable(backend.setup, backend.retry_for)
+        async with backend:
+            pass
+        shown = mask_url(url, backend_manifest(parse_url(url).url.scheme).options)
+        if as_json:
+            write_json({"url": shown, "done": done})
+            continue
+        for line in done:
+            write_line(line)
+        write_line(f"{shown} is ready")
 
 
 def _backend(row: Listed[BackendManifest]) -> dict[str, object]:

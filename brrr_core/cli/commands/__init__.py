@@ -1,12 +1,16 @@
-"""Commands of installed distributions, from the entry-point group `brrr.commands`. Each is imported when called."""
+"""The commands: those built in, and those of installed distributions, from the entry-point group `brrr.commands`.
+
+Add a new built-in command here and in docs/reference/cli.md. An installed command is imported only when it is called.
+"""
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from cyclopts import App
 
+from brrr_core.cli.commands import backends, calls, topics, worker
 from brrr_core.errors import BrokenPluginError, ClashError, NotInstalledError
 from brrr_core.plugins.known import KNOWN_COMMANDS
 from brrr_core.plugins.loading import load_claim
@@ -14,7 +18,38 @@ from brrr_core.plugins.registry import REGISTRY
 from brrr_core.plugins.scanning import COMMANDS, Claim
 from brrr_core.safe_text import describe
 
-__all__ = ["InstalledCommand", "installed_commands", "unusable_commands"]
+__all__ = ["BUILT_IN", "GROUPS", "Command", "InstalledCommand", "installed_commands", "unusable_commands"]
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        name: The words to type; a command in a group begins with the group's name.
+        function: Runs the command. Its signature gives the options, its docstring the help.
+    """
+
+    name: str
+    function: Callable[..., Any]
+
+
+BUILT_IN: Final = (
+    Command("worker", worker.worker),
+    Command("schedule", calls.schedule),
+    Command("result", calls.result),
+    Command("queue", topics.queue),
+    Command("dead list", topics.list_dead),
+    Command("dead redrive", topics.redrive),
+    Command("dead drop", topics.drop),
+    Command("backends", backends.backends),
+    Command("setup", backends.setup),
+)
+
+GROUPS: Final = {"dead": "Show, redrive or drop dead letters: messages that are not delivered any more."}
+"""The help of each command group, by its name."""
+
+TAKEN: Final = {command.name.split()[0] for command in BUILT_IN}
+"""The names that no distribution can claim."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -63,21 +98,17 @@ class InstalledCommand(NamedTuple):
         return function
 
 
-def installed_commands(built_in: Collection[str]) -> list[InstalledCommand]:
-    """Return the installed commands, and those of this project that are not installed, sorted by name.
-
-    Args:
-        built_in: The names of the built-in commands, which no distribution can claim.
-    """
-    usable = [claim for claim in _claims() if NAME.fullmatch(claim.name) and claim.name not in built_in]
+def installed_commands() -> list[InstalledCommand]:
+    """Return the installed commands, and those of this project that are not installed, sorted by name."""
+    usable = [claim for claim in _claims() if NAME.fullmatch(claim.name) and claim.name not in TAKEN]
     names = sorted({claim.name for claim in usable} | KNOWN_COMMANDS.keys())
     return [InstalledCommand(name, [claim for claim in usable if claim.name == name]) for name in names]
 
 
-def unusable_commands(built_in: Collection[str]) -> Iterator[str]:
+def unusable_commands() -> Iterator[str]:
     """Yield a sentence for each claim whose name is built in or cannot be typed."""
     for claim in _claims():
-        if claim.name in built_in:
+        if claim.name in TAKEN:
             yield f"The command {claim.name!r} of {claim.origin} is not used: brrr has its own."
         elif not NAME.fullmatch(claim.name):
             yield f"The command {claim.name!r} of {claim.origin} is not used: its name is not of the form a-b-1."

@@ -2,17 +2,69 @@
 
 import asyncio
 import sys
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from brrr_core.backend.options import Duration, Size
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.cli.logs import log_to_stderr
-from brrr_core.cli.options import NO_LIMITS, NO_URLS, CodecName, Count, Limits, Quiet, Tokens, Urls, Verbose
+from brrr_core.cli.options import (
+    NO_URLS,
+    CodecName,
+    Count,
+    DurationOption,
+    Quiet,
+    SizeOption,
+    Tokens,
+    Urls,
+    Verbose,
+)
 from brrr_core.cli.supervisor import Supervisor
 from brrr_core.cli.worker_process import Work, leave, run_worker
+from brrr_core.engine.policy import Policy
 
-__all__ = ["worker"]
+__all__ = ["Limits", "worker"]
+
+_CACHE_BYTES: Final = Size(Policy().cache_bytes)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The settings of a worker: `Policy` as command-line options.
+
+    Attributes:
+        max_attempts: A call whose handler raised this many times is dead-lettered.
+        max_deliveries: Messages delivered more often than this are dead-lettered without running.
+        max_crashes: A call that ended its worker process this many times while it ran alone is dead-lettered.
+        spawn_limit: The most messages that one schedule may cause.
+        backoff: The delay before the second attempt; it doubles with each attempt.
+        backoff_limit: The longest delay between two attempts.
+        grace: The time that running handlers have to finish when the worker stops.
+        unavailable_timeout: How long to retry a backend that does not answer.
+        cache_bytes: The most bytes of values to keep in memory.
+        check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
+    """
+
+    max_attempts: Count = Policy().max_attempts
+    max_deliveries: Count = Policy().max_deliveries
+    max_crashes: Count = Policy().max_crashes
+    spawn_limit: Count = Policy().spawn_limit
+    backoff: DurationOption = Duration(Policy().backoff)
+    backoff_limit: DurationOption = Duration(Policy().backoff_limit)
+    grace: DurationOption = Duration(Policy().grace)
+    unavailable_timeout: DurationOption = Duration(Policy().unavailable_timeout)
+    cache_bytes: SizeOption = _CACHE_BYTES
+    check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+
+    def policy(self) -> Policy:
+        """Return the policy with these limits."""
+        return Policy(**asdict(self))
+
+
+NO_LIMITS: Final = Limits()
 
 
 def worker(
