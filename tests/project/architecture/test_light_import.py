@@ -69,3 +69,14 @@ def test_it_loads_few_modules(imported: dict[str, list[str]]) -> None:
 
 def test_it_reads_no_metadata(imported: dict[str, list[str]]) -> None:
     assert [path for path in imported["opened"] if ".dist-info" in path] == []
+
+
+def test_import_of_command_line_loads_neither_its_extra_nor_rest_of_core(tmp_path: Path) -> None:
+    program = "import sys, brrr_core.cli; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    loaded = set(ran.stdout.split())
+
+    assert HEAVY & loaded == set()
+    assert {name for name in loaded if name.startswith("brrr_core")} == {"brrr_core", "brrr_core.cli"}
