@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.lifecycle import Backend
+from brrr_core.engine import termination
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.policy import Policy
 from brrr_core.plugins import load_hooks, resolve_roles
@@ -67,6 +68,7 @@ async def _opened(
 ) -> AsyncGenerator[Connection, None]:
     roles = resolve_roles(queue, store, cache)
     async with AsyncExitStack() as stack:
+        stack.enter_context(termination.interruptible())
         for backend in roles.owned:
             await stack.enter_async_context(backend)
         manifest = roles.queue.manifest

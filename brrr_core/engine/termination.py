@@ -1,17 +1,27 @@
 """Stop signals: the event loop of a process handles them, and forked children do not inherit the handlers."""
 
 import asyncio
+import inspect
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-__all__ = ["STOP_SIGNALS", "add_handler", "exiting", "remove_handler", "stop_on_sigterm", "unregister"]
+__all__ = [
+    "STOP_SIGNALS",
+    "add_handler",
+    "exiting",
+    "interruptible",
+    "remove_handler",
+    "stop_on_sigterm",
+    "unregister",
+]
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -21,7 +31,11 @@ EXIT_DELAY: Final = 2.0
 CHECK_INTERVAL: Final = 0.2
 """Seconds between two checks of a program that may take more time."""
 
+TASK_CODE: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+"""Flags of code that only a task runs."""
+
 Stop = Callable[[], None]
+_Handler = Callable[[int, FrameType | None], object]
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +58,8 @@ class _LoopStops:
 # Module state, because a signal belongs to the process, and all its connections share the handler.
 _loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopStops]] = WeakKeyDictionary()
 _masks: Final = threading.local()
+_interrupted: "list[_Handler]" = []
+"""SIGINT's handlers of the program, one for each open `interruptible` block; only the first one counts."""
 
 
 def stop_on_sigterm(stop: Stop, *, grace: float) -> None:
@@ -150,6 +166,58 @@ def exiting(number: int) -> Generator[None, None, None]:
         yield
     finally:
         signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def interruptible() -> Generator[None, None, None]:
+    """Make a second SIGINT safe in this block: let it interrupt tasks, but not the event loop or its callbacks.
+
+    `asyncio.run` cancels the main task at the first SIGINT, and raises `KeyboardInterrupt` at the second one, at the
+    very line that runs. If that line belongs to the event loop, a callback can be lost that the loop has just taken
+    from its queue. The task that waits for this callback never continues, and the program never ends.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    if not _interrupted:
+        signal.signal(signal.SIGINT, _interrupt)
+    _interrupted.append(handler)
+    try:
+        yield
+    finally:
+        first = _interrupted[0]
+        _interrupted.pop()
+        if not _interrupted and signal.getsignal(signal.SIGINT) is _interrupt:
+            signal.signal(signal.SIGINT, first)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    handler = _interrupted[0]
+    try:
+        handler(number, frame)
+    except KeyboardInterrupt as interrupt:
+        if isinstance(handler, partial) and isinstance(getattr(handler.func, "__self__", None), asyncio.Runner):
+            _interrupted[0] = signal.default_int_handler  # as `asyncio.run` does when the interrupt leaves the loop
+        if _in_task(frame):
+            raise
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise interrupt from None
+        loop.call_soon_threadsafe(_raise, interrupt)
+
+
+def _in_task(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_flags & TASK_CODE:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _heard(_number: int, _frame: FrameType | None) -> None:

@@ -103,11 +103,11 @@ class GroupCommit:
 
     def _submit(self, operation: AnyOperation) -> None:
         # A pending operation has scheduled a step. If it was cancelled, its step may have been interrupted: schedule
-        # another one.
+        # another one. Schedule it first: KeyboardInterrupt between these lines must not leave an operation without one.
         needs_step = not self._pending or self._pending[0].future.done()
-        self._pending.append(operation)
         if needs_step and (self._running is None or self._running.done()):
             self._loop.call_soon(self._step)
+        self._pending.append(operation)
 
     # Steps are callbacks, not a task: `asyncio.run` cancels all tasks together, but their clean-up needs the file.
     def _step(self, _: object = None) -> None:

@@ -1,0 +1,75 @@
+"""A second SIGINT ends a program wherever it arrives, also between two lines of the event loop."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import asyncio, signal, sys
+from collections import deque
+
+import brrr_core as brrr
+
+class Ready(deque):
+    '''The callbacks of an event loop. SIGINT arrives when the loop has taken the given one.'''
+
+    left = 0
+    over = False
+
+    def popleft(self):
+        taken = super().popleft()
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
+        return taken
+
+async def work(url, place):
+    loop = asyncio.get_running_loop()
+    loop._ready = ready
+    try:
+        async with brrr.serve(url, policy=brrr.Policy(grace=0.1)) as connection:
+            held = asyncio.Event()
+
+            @brrr.handler_no_arg
+            async def hold():
+                held.set()
+                await asyncio.Event().wait()
+
+            async def interrupt():
+                await held.wait()
+                ready.left = place
+                signal.raise_signal(signal.SIGINT)
+
+            app = brrr.AppWorker(handlers={"hold": hold}, codec="json", connection=connection)
+            await app.schedule("hold", topic="topic")()
+            loop.create_task(interrupt())
+            await connection.loop("topic", app.handle)
+    finally:
+        if ready.left > 0:
+            ready.left, ready.over = 0, True
+
+ready = Ready()
+place = 0
+while not ready.over:
+    place += 1
+    try:
+        asyncio.run(work(sys.argv[1], place))
+    except KeyboardInterrupt:
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+print(place)
+"""
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
+def test_program_ends_wherever_second_interrupt_arrives(scheme: str, tmp_path: Path) -> None:
+    url = "memory:" if scheme == "memory" else f"sqlite:///{tmp_path}/brrr.db"
+
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, url], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 10
