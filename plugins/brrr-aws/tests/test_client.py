@@ -10,7 +10,8 @@ import pytest
 from botocore.loaders import JSONFileLoader
 
 from brrr_aws import backoff
-from brrr_aws.client_factory import STREAMED_BYTES
+from brrr_aws.client import AwsClient
+from brrr_aws.client_factory import STREAMED_BYTES, ClientFactory
 from brrr_aws.errors import AnswerLostError, AwsRefusal
 from brrr_aws.metering import metering
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError
@@ -137,6 +138,20 @@ async def test_expected_code_raises_aws_refusal(service, client):
     with pytest.raises(AwsRefusal) as caught:
         await client.call("PutItem", PARAMETERS, idempotent=False, expect=("ConditionalCheckFailedException",))
     assert caught.value.code == "ConditionalCheckFailedException"
+
+
+@pytest.mark.parametrize("broken", ["create", "_call_once"])
+async def test_error_of_brrr_is_raised_unchanged_and_is_not_its_own_cause(client, monkeypatch, broken):
+    ours = BackendError("refused", remedy="Ask.")
+
+    async def refuse(*_: object) -> None:
+        raise ours
+
+    monkeypatch.setattr(ClientFactory if broken == "create" else AwsClient, broken, refuse)
+    with pytest.raises(BackendError) as caught:
+        await (client.open() if broken == "create" else client.call("PutItem", PARAMETERS, idempotent=False))
+    assert caught.value is ours
+    assert ours.__cause__ is None
 
 
 async def test_incomplete_error_names_subject_time_and_reason(client):

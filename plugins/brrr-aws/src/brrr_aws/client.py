@@ -20,7 +20,7 @@ from brrr_aws.metering import Meter, current_meter
 from brrr_aws.outcome import NotAwsError, Outcome, code_of, outcome_of, response_of
 from brrr_aws.redaction import public_address, redact
 from brrr_core.backend import closed_error
-from brrr_core.errors import BackendClosedError, BackendUnavailableError
+from brrr_core.errors import BackendUnavailableError, BrrrError
 
 __all__ = ["AwsClient", "Response"]
 
@@ -75,6 +75,8 @@ class AwsClient:
         self.meter = current_meter()
         try:
             self._client, self._closer = await self._factory.create()
+        except BrrrError:  # `raise … from` would make it its own cause
+            raise
         except Exception as error:
             raise translate(error, self._context("")) from error
         self._address = public_address(self._client.meta.endpoint_url)
@@ -137,7 +139,7 @@ class AwsClient:
         while True:
             try:
                 return await self._call_once(operation, parameters)
-            except BackendClosedError:
+            except BrrrError:
                 raise
             except Exception as error:
                 redact(error)  # it becomes the context of every exception raised here

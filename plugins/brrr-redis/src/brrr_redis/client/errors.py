@@ -127,7 +127,9 @@ def no_primary_error(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryE
 def redact(error: BaseException) -> None:
     """Remove what may be secret from the text of a server's error, and of its causes."""
     found: BaseException | None = error
-    while found is not None:
+    seen: set[int] = set()  # a chain of causes and contexts can be a ring
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
         found.args = tuple(SENT_SECRETS.sub(_mask, each) if isinstance(each, str) else each for each in found.args)
         found = found.__cause__ or found.__context__
 
@@ -158,11 +160,12 @@ def may_have_moved(error: Exception) -> bool:
 
 def translate(error: Exception, server: str) -> BrrrError:
     """Return the error that the user sees, with its cause. `server` names the server."""
-    if isinstance(error, BrrrError):
-        return error
+    cause = error.cause if isinstance(error, NoReplyError) else error
+    if isinstance(cause, BrrrError):
+        return cause
     ours = _translate(error, server)
     if ours.__cause__ is None:
-        ours.__cause__ = error.cause if isinstance(error, NoReplyError) else error
+        ours.__cause__ = cause
     return ours
 
 
@@ -172,8 +175,6 @@ def _translate(error: Exception, server: str) -> BrrrError:
             f"redis at {server} refused the operation ({error})", remedy="Read its reply, and the server's log."
         )
     cause = error.cause
-    if isinstance(cause, BrrrError):
-        return cause
     reason = str(cause) or type(cause).__name__
     if error.sent:
         return BackendUnavailableError(
