@@ -23,6 +23,9 @@ DEPTH = 7
 BOUND = 60.0
 """Seconds within which a round must end."""
 
+POLICY = brrr.Policy(backoff=0.05, max_crashes=100_000, max_deliveries=100_000)
+"""Workers are killed at random, so a message that ran when its worker died is not to blame, however often that was."""
+
 NURSERY = multiprocessing.get_context("forkserver")
 """Workers are forked from a process that has imported their modules, so that kills meet working workers."""
 NURSERY.set_forkserver_preload(
@@ -41,7 +44,7 @@ async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") 
 
 async def work(*urls: str, ready: Callable[[], object]) -> None:
     """Run a worker until it is killed or stopped. Call `ready` when it is connected."""
-    async with brrr.serve(*urls, policy=brrr.Policy(backoff=0.05)) as connection:
+    async with brrr.serve(*urls, policy=POLICY) as connection:
         app = brrr.AppWorker(handlers={"tree": tree}, codec="json", connection=connection)
         ready()
         await connection.loop(TOPIC, app.handle, concurrency=8)
