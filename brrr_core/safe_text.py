@@ -2,17 +2,26 @@
 
 An exception can have a `__str__` that raises, a message of a gigabyte, half a surrogate pair or a thousand causes.
 Dead letters, log lines and errors must still be able to quote it.
+
+Secrets are masked before a text is cut: a cut inside a secret would leave a part that the mask does not recognize.
 """
 
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
-__all__ = ["TEXT_LIMIT", "describe", "format_error", "format_traceback", "safe_repr", "safe_str", "sentence"]
+__all__ = ["TEXT_LIMIT", "Mask", "describe", "format_error", "format_traceback", "safe_repr", "safe_str", "sentence"]
 
 TEXT_LIMIT: Final = 16 * 1024
 """The most characters of a text that are kept."""
+
+MARGIN: Final = 64 * 1024
+"""Characters beyond a cut that are masked too, but not kept. They exceed the written length of a secret, even
+percent-encoded. Masking takes 0.1 s for a million characters, so a huge text is not masked as a whole."""
+
+Mask: TypeAlias = Callable[[str], str]
+"""Replaces the secrets in a text."""
 
 EXCEPTIONS_LIMIT: Final = 200
 """The most exceptions that the standard library may format: causes, contexts and group members included."""
@@ -26,44 +35,46 @@ BETWEEN: Final = ("brrr_core", "concurrent")
 """The packages of the frames between `ENTRY` and the handler: a sync handler runs in a thread."""
 
 
-def safe_str(value: object, *, limit: int = TEXT_LIMIT) -> str:
-    """Return `str(value)`, cut at `limit` characters and without lone surrogates."""
-    return _text(lambda: str(value), value, limit)
+def safe_str(value: object, *, mask: Mask = str) -> str:
+    """Return `str(value)`, masked, cut at `TEXT_LIMIT` characters and without lone surrogates."""
+    return _text(lambda: str(value), value, mask)
 
 
-def safe_repr(value: object, *, limit: int = TEXT_LIMIT) -> str:
-    """Return `repr(value)`, cut at `limit` characters and without lone surrogates."""
-    return _text(lambda: repr(value), value, limit)
+def safe_repr(value: object) -> str:
+    """Return `repr(value)`, cut at `TEXT_LIMIT` characters and without lone surrogates."""
+    return _text(lambda: repr(value), value, str)
 
 
-def describe(error: BaseException, *, limit: int = TEXT_LIMIT) -> str:
+def describe(error: BaseException, *, mask: Mask = str) -> str:
     """Return the class and the message of an error: `ValueError: no such thing`."""
-    name, message = _class_name(error), safe_str(error, limit=limit)
+    name, message = _class_name(error), safe_str(error, mask=mask)
     return f"{name}: {message}" if message else name
 
 
-def format_error(error: BaseException) -> str:
-    """Return the class, the message and the notes of an error, in this order, cut at `TEXT_LIMIT` characters."""
+def format_error(error: BaseException, *, mask: Mask = str) -> str:
+    """Return the class, the message and the notes of an error, in this order, masked and cut at `TEXT_LIMIT`."""
     text = _standard(error, lambda: "".join(traceback.format_exception_only(error)))
     if text is None:
-        return describe(error)
+        return describe(error, mask=mask)
     if isinstance(error, SyntaxError):
-        text = f"{describe(error)}\n{text}"  # Python's text begins with the file and the line
-    return text[:TEXT_LIMIT].strip()
+        text = f"{describe(error, mask=mask)}\n{text}"  # Python's text begins with the file and the line
+    return _beginning(text, TEXT_LIMIT, mask).strip()
 
 
-def format_traceback(error: BaseException) -> str:
+def format_traceback(error: BaseException, *, mask: Mask = str) -> str:
     """Return the traceback of an error. If it is longer than `TEXT_LIMIT` characters, its middle is left out.
 
-    It begins at the code of the handler, without the frames of the worker.
+    It is masked. It begins at the code of the handler, without the frames of the worker.
     """
     trace = _from_handler(error.__traceback__)
     text = _standard(error, lambda: "".join(traceback.format_exception(type(error), error, trace)))
     if text is None:
         frames = _guarded(lambda: "".join(traceback.format_tb(trace))) or ""
-        text = f"Traceback (most recent call last):\n{frames}{describe(error)}\n"
+        text = f"Traceback (most recent call last):\n{frames}{describe(error, mask=mask)}\n"
     half = (TEXT_LIMIT - len(CUT)) // 2
-    return text if len(text) <= TEXT_LIMIT else f"{text[:half]}{CUT}{text[-half:]}"
+    if len(text) <= TEXT_LIMIT:
+        return mask(text)
+    return f"{_beginning(text, half, mask)}{CUT}{_end(text, half, mask)}"
 
 
 def sentence(text: str) -> str:
@@ -71,11 +82,27 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
-def _text(make: Callable[[], str], value: object, limit: int) -> str:
+def _text(make: Callable[[], str], value: object, mask: Mask) -> str:
     text = _guarded(make)
     if text is None:
         return f"<a {_class_name(value)} that cannot be shown>"
-    return text if len(text) <= limit else f"{text[:limit]}…"
+    return mask(text) if len(text) <= TEXT_LIMIT else f"{_beginning(text, TEXT_LIMIT, mask)}…"
+
+
+def _beginning(text: str, length: int, mask: Mask) -> str:
+    """Return at most `length` characters from the beginning of a text, and no part of a secret."""
+    if len(text) > length + MARGIN:
+        text = mask(text[: length + MARGIN])
+        return text[:-MARGIN][:length]  # the margin may end inside a secret
+    return mask(text)[:length]
+
+
+def _end(text: str, length: int, mask: Mask) -> str:
+    """Return at most `length` characters from the end of a text, and no part of a secret."""
+    if len(text) > length + MARGIN:
+        text = mask(text[-length - MARGIN :])
+        return text[MARGIN:][-length:]
+    return mask(text)[-length:]
 
 
 def _standard(error: BaseException, make: Callable[[], str]) -> str | None:

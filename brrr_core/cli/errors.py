@@ -77,11 +77,11 @@ def report(error: BaseException, tokens: Sequence[str], *, hint: str = "") -> No
     """
     secrets = Secrets(tokens)
     if _has_switch(tokens, "--verbose", "-v"):
-        sys.stderr.write(secrets.mask(format_traceback(error)))
+        sys.stderr.write(format_traceback(error, mask=secrets.mask))
     if isinstance(error, BrrrError):
         code, what, remedy = error.code, error.what, error.remedy
     else:
-        code, what = BrrrError.code, f"unexpected {describe(error)}"
+        code, what = BrrrError.code, f"unexpected {describe(error, mask=secrets.mask)}"
         remedy = "This may be a bug. Run the command with -v to see the traceback."
     what, remedy = secrets.mask(one_line(what)), secrets.mask(one_line(f"{hint} {remedy}"))
     if _has_switch(tokens, "--json"):

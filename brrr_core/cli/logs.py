@@ -24,7 +24,7 @@ from brrr_core.hooks import (
     WorkerStopped,
     hookimpl,
 )
-from brrr_core.safe_text import describe, format_traceback, safe_str
+from brrr_core.safe_text import Mask, describe, format_traceback, safe_str
 from brrr_core.wire import decode_message
 
 __all__ = ["LOG", "EveryCallLog", "MaskingFormatter", "WorkerLog", "log_to_stderr"]
@@ -55,7 +55,9 @@ class MaskingFormatter(logging.Formatter):
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name that `logging` calls
         """Return the traceback of an error, even if Python cannot format it."""
-        return super().formatException(ei) if ei[1] is None else format_traceback(ei[1]).rstrip()
+        if ei[1] is None:
+            return super().formatException(ei)
+        return format_traceback(ei[1], mask=self._secrets.mask).rstrip()
 
 
 def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
@@ -79,10 +81,12 @@ class WorkerLog:
 
     Args:
         tracebacks: Log failures with their tracebacks.
+        mask: Masks the secrets in the messages of errors.
     """
 
-    def __init__(self, *, tracebacks: bool = False) -> None:
+    def __init__(self, *, tracebacks: bool = False, mask: Mask = str) -> None:
         self._tracebacks = tracebacks
+        self._mask = mask
 
     @hookimpl
     def brrr_worker_started(self, event: WorkerStarted) -> None:
@@ -100,10 +104,11 @@ class WorkerLog:
         if event.retry_in is None:
             _given_up.set(event.error)
             self._log(logging.ERROR, event.error, "%s failed in attempt %d and is dead-lettered: %s (call %s on %s)",
-                      event.task_name, event.attempt, _said(event.error), event.call_hash, event.topic)  # fmt: skip
+                      event.task_name, event.attempt, self._said(event.error), event.call_hash,
+                      event.topic)  # fmt: skip
         else:
             self._log(logging.WARNING, event.error, "%s failed in attempt %d, again in %.1f s: %s (call %s on %s)",
-                      event.task_name, event.attempt, event.retry_in, _said(event.error), event.call_hash,
+                      event.task_name, event.attempt, event.retry_in, self._said(event.error), event.call_hash,
                       event.topic)  # fmt: skip
 
     @hookimpl
@@ -120,7 +125,7 @@ class WorkerLog:
                       event.topic, _call_hash(event.body), event.attempt)  # fmt: skip
             return
         self._log(logging.ERROR, event.error, "a dead letter on %s: %s (call %s, delivery %d)",
-                  event.topic, _said(event.error), _call_hash(event.body), event.attempt)  # fmt: skip
+                  event.topic, self._said(event.error), _call_hash(event.body), event.attempt)  # fmt: skip
 
     @hookimpl
     def brrr_lease_lost(self, event: LeaseLost) -> None:
@@ -139,7 +144,10 @@ class WorkerLog:
     def brrr_backend_failed(self, event: BackendFailed) -> None:
         """Log a failed backend operation."""
         self._log(logging.WARNING, event.error, "a backend failed while working on %s: %s",
-                  event.topic, _said(event.error))  # fmt: skip
+                  event.topic, self._said(event.error))  # fmt: skip
+
+    def _said(self, error: BaseException) -> str:
+        return one_line((safe_str if isinstance(error, BrrrError) else describe)(error, mask=self._mask))
 
     def _log(self, level: int, error: BaseException, message: str, *values: object) -> None:
         LOG.log(level, message, *values, exc_info=error if self._tracebacks else None)
@@ -165,10 +173,6 @@ class EveryCallLog(WorkerLog):
         """Log a run that returned."""
         LOG.debug("%s returned %d bytes (call %s on %s)",
                   event.task_name, event.size, event.call_hash, event.topic)  # fmt: skip
-
-
-def _said(error: BaseException) -> str:
-    return one_line(safe_str(error) if isinstance(error, BrrrError) else describe(error))
 
 
 def _call_hash(body: bytes) -> str:

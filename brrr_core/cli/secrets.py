@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -12,6 +12,7 @@ from brrr_core.plugins.masking import masking
 from brrr_core.plugins.opening import plan_backend
 from brrr_core.plugins.options import VARIABLE, Field, fields_of
 from brrr_core.plugins.roles import VARIABLES
+from brrr_core.safe_text import Mask
 
 __all__ = ["Secrets"]
 
@@ -29,7 +30,7 @@ class Secrets:
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self._urls = _urls(tokens)
-        self._masking: Callable[[str], str] | None = None
+        self._masking: Mask | None = None
 
     def mask(self, text: str) -> str:
         """Replace each secret in a text by `****`: plain, percent-encoded, or escaped as in Python or JSON."""
@@ -38,7 +39,7 @@ class Secrets:
             text = text.replace(url, mask_url(url))
         return masked(text)
 
-    def _collect(self) -> Callable[[str], str]:
+    def _collect(self) -> Mask:
         planned = {url: _planned_secrets(url) for url in self._urls}
         secrets = {each for url, known in planned.items() for each in (_guess_secrets(url) if known is None else known)}
         masked = masking(secrets)

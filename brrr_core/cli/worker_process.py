@@ -17,6 +17,7 @@ from brrr_core.app.worker import AppWorker
 from brrr_core.cli.errors import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_core.cli.options import Urls
+from brrr_core.cli.secrets import Secrets
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 
@@ -152,8 +153,9 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
 
 
 async def _work(work: Work, stop: Stop) -> None:
-    log = EveryCallLog(tracebacks=True) if work.verbose else WorkerLog()
     urls = work.urls
+    mask = Secrets([each for each in (urls.queue, urls.store, urls.cache) if each]).mask
+    log = EveryCallLog(tracebacks=True, mask=mask) if work.verbose else WorkerLog(mask=mask)
     async with serve(urls.queue, urls.store, urls.cache, policy=work.policy, hooks=[log]) as connection:
         app = AppWorker(handlers=work.handlers, codec=work.codec, connection=connection)
         stop.work = connection.stop

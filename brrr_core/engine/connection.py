@@ -22,6 +22,7 @@ from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.spawn_limit import SpawnBudget, check_spawn_limit
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
+from brrr_core.safe_text import Mask
 from brrr_core.wire import Call, ScheduleMessage, encode_call, encode_message
 
 __all__ = ["Connection"]
@@ -53,7 +54,7 @@ class Connection:
         policy: Policy | None = None,
         hooks: Iterable[object] = (),
         delays: bool = True,
-        mask: Callable[[str], str] = str,
+        mask: Mask = str,
     ) -> None:
         self.queue = queue
         self.store = store
@@ -67,7 +68,7 @@ class Connection:
             returner=Returner(self._operations, self._budget),
             cache=ValueCache(self.policy.cache_bytes),
             history=RunHistory(),
-            hooks=Hooks(hooks),
+            hooks=Hooks(hooks, mask=mask),
             policy=self.policy,
             delays=delays,
             mask=mask,

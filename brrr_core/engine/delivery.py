@@ -41,7 +41,7 @@ from brrr_core.hooks import (
     CallReturned,
     CallStarted,
 )
-from brrr_core.safe_text import describe, format_error, format_traceback
+from brrr_core.safe_text import Mask, describe, format_error, format_traceback
 from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message
 
 __all__ = ["DeliveryHandler", "RunHandler", "Services"]
@@ -63,7 +63,7 @@ class Services:
     policy: Policy
     delays: bool
     """Whether the queue can delay messages. If not, the worker holds a message during its delay."""
-    mask: Callable[[str], str]
+    mask: Mask
     """Masks the secrets of the backends in the reasons of dead letters and hooks."""
     isolation: IsolationGate
     """Admits handlers, one at a time if it may crash the worker."""
@@ -101,15 +101,15 @@ class DeliveryHandler:
 
     def report_failure(self, topic: str, error: BaseException) -> None:
         """Report that a backend failed."""
-        self._last_failure = describe(error)
+        self._last_failure = describe(error, mask=self._services.mask)
         if self._hooks.wants(BackendFailed):
             self._hooks.emit(BackendFailed(topic, error, self._reason(error)))
 
     def _reason(self, error: BaseException) -> str:
         """Return the message of an error and the end of its traceback, without the backends' secrets."""
-        summary = format_error(error)
-        text = summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error)}"
-        return self._services.mask(text)
+        mask = self._services.mask
+        summary = format_error(error, mask=mask)
+        return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error, mask=mask)}"
 
     @property
     def ending(self) -> bool:

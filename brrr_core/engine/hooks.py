@@ -21,7 +21,7 @@ from brrr_core.hooks import (
     WorkerStarted,
     WorkerStopped,
 )
-from brrr_core.safe_text import format_traceback, safe_repr, safe_str
+from brrr_core.safe_text import Mask, format_traceback, safe_repr, safe_str
 
 if TYPE_CHECKING:
     import pluggy
@@ -50,12 +50,13 @@ class Hooks:
 
     Args:
         plugins: Objects or modules with functions marked by `hookimpl`.
+        mask: Masks the secrets of the backends in the errors of plugins.
 
     Raises:
         BrokenPluginError: A plugin implements an unknown hook, or a hook with other arguments.
     """
 
-    def __init__(self, plugins: Iterable[object] = ()) -> None:
+    def __init__(self, plugins: Iterable[object] = (), *, mask: Mask = str) -> None:
         managers = [_manager(plugin) for plugin in plugins]
         self._listeners: dict[type, list[Callable[..., object]]] = {}
         for kind, name in _NAMES.items():
@@ -64,6 +65,7 @@ class Hooks:
             if listeners:
                 self._listeners[kind] = listeners
         self._reported: set[int] = set()
+        self._mask = mask
 
     def wants(self, kind: type) -> bool:
         """Whether a plugin listens to this kind of event. Create the event only then."""
@@ -79,7 +81,7 @@ class Hooks:
             except BaseException as error:  # noqa: BLE001 - a plugin must not break a call
                 if id(listener) not in self._reported:
                     self._reported.add(id(listener))
-                    name, trace = _NAMES[type(event)], format_traceback(error)
+                    name, trace = _NAMES[type(event)], format_traceback(error, mask=self._mask)
                     _log.error(
                         "the hook %s of a plugin raised; further errors of this hook are not logged\n%s", name, trace
                     )

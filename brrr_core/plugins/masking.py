@@ -2,11 +2,12 @@
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
 
 from brrr_core.backend.options import MASK
+from brrr_core.safe_text import Mask
 
 __all__ = ["masking"]
 
@@ -18,7 +19,7 @@ BASE64: Final = "[A-Za-z0-9+/_-]"
 URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
-def masking(secrets: Iterable[str]) -> Callable[[str], str]:
+def masking(secrets: Iterable[str]) -> Mask:
     """Return a function that replaces each secret in a text by `****`.
 
     Args:

@@ -1,7 +1,7 @@
 """Chooses the backends for the roles queue, store and cache, from arguments and environment variables."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from brrr_core.errors import BackendClosedError, RoleError, UrlError
 from brrr_core.plugins.masking import masking
 from brrr_core.plugins.opening import BackendPlan, plan_backend
 from brrr_core.plugins.registry import REGISTRY
+from brrr_core.safe_text import Mask
 
 __all__ = ["ROLES", "VARIABLES", "ResolvedRoles", "Role", "offers", "resolve_roles"]
 
@@ -63,7 +64,7 @@ class ResolvedRoles:
     store: Backend
     cache: Backend
     owned: tuple[Backend, ...]
-    mask: Callable[[str], str]
+    mask: Mask
 
 
 def offers(manifest: BackendManifest, role: Role) -> bool:

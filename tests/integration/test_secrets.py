@@ -12,6 +12,7 @@ from brrr_core.backend.memory import MemoryBackend
 from brrr_core.hooks import CallFailed
 from brrr_core.plugins import BackendManifest, unregister
 from brrr_core.plugins.builtin import MEMORY
+from brrr_core.safe_text import TEXT_LIMIT
 from tests.support.fleet import QUICK, TOPIC, serving
 
 
@@ -43,6 +44,19 @@ def vault(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     brrr.register(VAULT)
     yield "vault://user:open%20sesame@host?token=abracadabra"
     unregister(VAULT)
+
+
+async def test_dead_letter_that_is_cut_inside_a_secret_has_no_part_of_it(vault: str) -> None:
+    @brrr.handler_no_arg
+    async def tattler(before: int) -> None:
+        raise ValueError(f"{'x' * before}abracadabra{'x' * 2 * before}")
+
+    policy = replace(QUICK, max_attempts=1)
+    async with serving(vault, {"tattler": tattler}, policy=policy) as fleet:
+        for cut in (TEXT_LIMIT, TEXT_LIMIT // 2):
+            await fleet.app.schedule(tattler, topic=TOPIC)(cut - len("ValueError: abra"))
+        reasons = await fleet.dead(2)
+    assert all(len(reason) > TEXT_LIMIT and "abra" not in reason for reason in reasons)
 
 
 async def test_dead_letters_and_hooks_get_tracebacks_without_the_secrets_of_the_workers_urls(vault: str) -> None:

@@ -13,7 +13,8 @@ from brrr_core.cli.logs import MaskingFormatter
 from brrr_core.cli.secrets import Secrets
 from brrr_core.codec.json import JsonCodec
 from brrr_core.errors import DecodeError
-from brrr_core.safe_text import TEXT_LIMIT, describe, format_error, format_traceback, safe_repr, safe_str
+from brrr_core.plugins.masking import masking
+from brrr_core.safe_text import MARGIN, TEXT_LIMIT, describe, format_error, format_traceback, safe_repr, safe_str
 
 
 class MuteError(Exception):
@@ -75,6 +76,21 @@ def test_long_traceback_keeps_its_beginning_and_its_end() -> None:
     text = format_traceback(ValueError("x" * 100_000 + "last"))
     assert text.startswith("ValueError: x")
     assert text.endswith("last\n")
+
+
+@pytest.mark.parametrize("make", [safe_str, describe, format_error, format_traceback])
+@pytest.mark.parametrize("around", [0, 50_000, 200_000])
+def test_secret_at_a_cut_leaves_no_part(make: Callable[..., str], around: int) -> None:
+    """Whichever of its characters is the first behind the cut, and however far the text goes on."""
+    secret = "open-sesame"
+    mask = masking([secret])
+    whole = len(f"ValueError: {secret}")
+    for limit in (TEXT_LIMIT, (TEXT_LIMIT - 3) // 2, TEXT_LIMIT + MARGIN, (TEXT_LIMIT - 3) // 2 + MARGIN):
+        for shift in range(-2, whole, 3):
+            before, after = limit - shift, around + limit - shift
+            text = make(ValueError(f"{'x' * before}{secret}{'x' * after}{secret}{'x' * before}"), mask=mask)
+            assert not any(part in text for part in ("op", "pe", "en", "n-", "-s", "es", "sa", "am")), text[-100:]
+            assert len(text) <= TEXT_LIMIT + len("ValueError: …")
 
 
 def test_log_formats_any_traceback() -> None:
