@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from brrr_core.engine.policy import Policy
     from brrr_core.errors import BrrrError, NotFoundError
     from brrr_core.hooks import hookimpl
-    from brrr_core.plugins import open_backend, register
+    from brrr_core.plugins import load_codec, open_backend, register
 
 __all__ = [
     "ActiveWorker",
@@ -47,6 +47,7 @@ __all__ = [
     "handler",
     "handler_no_arg",
     "hookimpl",
+    "load_codec",
     "only",
     "open_backend",
     "register",
@@ -67,7 +68,7 @@ _HOMES: Final = {
     "hooks": ("hookimpl",),
     "engine.policy": ("Policy",),
     "errors": ("BrrrError", "NotFoundError"),
-    "plugins": ("open_backend", "register"),
+    "plugins": ("load_codec", "open_backend", "register"),
 }
 """The modules of the public names. They repeat the imports above, which only type checkers read."""
 

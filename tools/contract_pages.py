@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from brrr_core.contract.registry import ROLES, Rule, all_rules, rules_of
+from brrr_contract_kit.registry import ROLES, Rule, all_rules, rules_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "docs" / "contract"
@@ -16,7 +16,7 @@ HEAD: Final = """\
 
 The contract is the list of rules that every backend and every codec must obey. The page of a rule states its demand,
 why the engine needs it, and how it is tested. `brrr contract URL` runs the rules on a backend, and so do the test
-classes of `brrr_core.contract`.
+classes of `brrr_contract_kit`.
 
 A rule without a condition applies to every backend of its role, and cannot be skipped. A rule that needs a capability
 applies if the manifest declares it. [Mutants](mutants.md) are deliberately broken backends; each rule catches at least
@@ -86,7 +86,7 @@ def _mutants() -> str:
 
 
 def _all_mutants() -> list[Any]:
-    sys.path.insert(0, str(ROOT / "tests" / "contract"))
+    sys.path.insert(0, str(ROOT / "plugins" / "brrr-contract-kit" / "tests"))
     try:
         from mutants import MUTANTS as FOUND  # type: ignore[import-not-found]
     finally:

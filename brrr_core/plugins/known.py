@@ -28,6 +28,6 @@ KNOWN_CODECS: Final = {
 """Codec name to distribution."""
 
 KNOWN_COMMANDS: Final = {
-    "contract": "brrr-core",
+    "contract": "brrr-contract-kit",
 }
 """Command to distribution."""

@@ -120,9 +120,12 @@ def test_chosen_license_is_written(tmp_path: Path, license_: str, begins: str) -
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        *(("distribution", wrong) for wrong in ("Brrr-x", "brrr_x", "brrr--x", "-x", "brrr-core", "brrr-sqlite")),
+        *(
+            ("distribution", wrong)
+            for wrong in ("Brrr-x", "brrr_x", "brrr--x", "-x", "brrr-core", "brrr-contract-kit", "brrr-sqlite")
+        ),
         *(("scheme", wrong) for wrong in ("Mine", "1x", "a b", "memory", "sqlite", "redis")),
-        *(("package", wrong) for wrong in ("brrr-x", "Brrr", "1x", "brrr_core", "import")),
+        *(("package", wrong) for wrong in ("brrr-x", "Brrr", "1x", "brrr_core", "brrr_contract_kit", "import")),
         *(("class_prefix", wrong) for wrong in ("example", "My Own", "My-Own")),
         *((question, wrong) for question in ("description", "author") for wrong in ('a "b"', "a\\b", "a\nb")),
         ("license", "GPL"),

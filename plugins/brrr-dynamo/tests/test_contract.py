@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from brrr_core.contract import BackendContract, CacheContract, StoreContract
-from brrr_core.contract.target import GRACE
+from brrr_contract_kit import BackendContract, CacheContract, StoreContract
+from brrr_contract_kit.target import GRACE
 from tests.support import dynamodb_local
 from tests.support.aws_servers import GIVEN_DYNAMO, REAL
 from tests.support.processes import missing

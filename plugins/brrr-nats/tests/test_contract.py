@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
+from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
 from tests.support.nats_servers import GIVEN, nats_program
 
 if GIVEN not in os.environ:

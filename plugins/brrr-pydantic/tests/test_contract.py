@@ -1,6 +1,6 @@
 """The pydantic codec passes the contract kit."""
 
-from brrr_core.contract import CodecContract
+from brrr_contract_kit import CodecContract
 
 
 class TestCodec(CodecContract):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
+from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
 from tests.support.redis_servers import GIVEN, valkey_program
 
 if GIVEN not in os.environ:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brrr_core.contract import BackendContract, CacheContract, QueueContract, StoreContract
+from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
 
 
 class Sqlite:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brrr_core.contract import BackendContract, QueueContract
+from brrr_contract_kit import BackendContract, QueueContract
 from tests.support.aws_servers import REAL
 
 

@@ -60,6 +60,13 @@ VIOLATIONS = [
     Violation("brrr_sqs/__init__.py", "import brrr_core", "A backend plugin"),
     Violation("brrr_sqs/names.py", "import brrr_core.wire", "A backend plugin"),
     Violation("brrr_sqs/__init__.py", "import aiobotocore", "Only brrr-aws"),
+    Violation("brrr_contract_kit/target.py", "import brrr_core.plugins", "The contract kit knows"),
+    Violation("brrr_contract_kit/runner.py", "import brrr_core.engine", "The contract kit knows"),
+    Violation("brrr_contract_kit/runner.py", "import brrr_sqlite", "The contract kit knows"),
+    Violation(
+        "brrr_core/plugins/urls.py", "import brrr_contract_kit", "No other distribution imports the contract kit"
+    ),
+    Violation("brrr_sqlite/errors.py", "import brrr_contract_kit", "No other distribution imports"),
     Violation("brrr_core/engine/__init__.py", "import bencode2", "Only the wire"),
     Violation("brrr_core/engine/__init__.py", "import msgspec", "Only codecs"),
     Violation("brrr_core/engine/__init__.py", "import pluggy", "Only hooks"),

@@ -106,13 +106,13 @@ def not_printed(promised: tuple[str, ...], output: str) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel of brrr-core from this checkout."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheels of brrr-core and the contract kit from this checkout into a folder."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [BIN / "uv", "build", "--quiet", "--wheel", "--package", "brrr-core", "--out-dir", folder]
-    subprocess.run([*command, "--python", sys.executable], cwd=ROOT, check=True, timeout=300)
-    [wheel] = folder.glob("*.whl")
-    return wheel
+    for name in ("brrr-core", "brrr-contract-kit"):
+        command = [BIN / "uv", "build", "--quiet", "--wheel", "--package", name, "--out-dir", folder]
+        subprocess.run([*command, "--python", sys.executable], cwd=ROOT, check=True, timeout=300)
+    return folder
 
 
 def script(path: Path, *command: str) -> None:
@@ -121,8 +121,8 @@ def script(path: Path, *command: str) -> None:
 
 
 @pytest.fixture
-def newcomer(core: Path, tmp_path: Path) -> dict[str, str]:
-    """Return the environment of a reader with Python, copier and a checkout, whose package index has this brrr-core."""
+def newcomer(wheels: Path, tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a reader with Python, copier and a checkout, whose package index has these wheels."""
     tools = tmp_path / "tools"
     tools.mkdir()
     script(tools / "python3", getattr(sys, "_base_executable", sys.executable))
@@ -133,7 +133,7 @@ def newcomer(core: Path, tmp_path: Path) -> dict[str, str]:
         **kept,
         "PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin",
         "BRRR": str(ROOT),
-        "PIP_FIND_LINKS": " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), core.parent.as_uri()])),
+        "PIP_FIND_LINKS": " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), wheels.as_uri()])),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "NO_COLOR": "1",
         "COLUMNS": "400",
@@ -156,12 +156,14 @@ def test_page_leads_from_empty_folder_to_green_kit(
     seconds = done[green + 1].began - done[green].began
     record_property("seconds from copier copy to a green kit", round(seconds, 1))
     print(f"from an empty folder to a green kit: {seconds:.0f} s")  # noqa: T201 - the figure that the page lives by
-    code = "import brrr_core, brrr_example; print(brrr_core.__file__, brrr_example.__file__, sep='\\n')"
+    code = "import brrr_core, brrr_contract_kit as kit, brrr_example as own"
+    code += "\nprint(brrr_core.__file__, kit.__file__, own.__file__)"
     ran = subprocess.run([desk / "theirs/bin/python", "-I", "-c", code], capture_output=True, text=True, check=True)
-    packages = [Path(file).parent for file in ran.stdout.splitlines()]
+    packages = [Path(file).parent for file in ran.stdout.split()]
     assert all(package.is_relative_to(desk / "theirs") for package in packages)
-    # Another brrr-core of the same version could come from an index.
+    # Other packages of the same versions could come from an index.
     assert contents(packages[0]) == contents(ROOT / "brrr_core")
+    assert contents(packages[1]) == contents(ROOT / "plugins/brrr-contract-kit/src/brrr_contract_kit")
 
 
 def contents(package: Path) -> dict[Path, bytes]:

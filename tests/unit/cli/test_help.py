@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 SECTIONS = dict(
     re.findall(r"^### `brrr ([\w ]+?)(?: [A-Z\[][^\n]*)?`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
 )
-NAMES = [*(command.name for command in BUILT_IN), *(name for name, who in KNOWN_COMMANDS.items() if who == "brrr-core")]
+NAMES = [*(command.name for command in BUILT_IN), *KNOWN_COMMANDS]
 
 Command = Callable[..., Any]
 

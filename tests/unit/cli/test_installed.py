@@ -174,12 +174,10 @@ def test_known_command_that_is_not_installed_says_how_to_install_it(
     assert "greet" not in command("--help").out
 
 
-def test_known_commands_of_the_core_are_those_that_it_claims() -> None:
-    claimed = {
-        claim.name for claim in REGISTRY.metadata().claims["brrr.commands"] if claim.origin.distribution == "brrr-core"
-    }
+def test_known_commands_are_those_that_the_distributions_of_this_project_claim() -> None:
+    claims = REGISTRY.metadata().claims["brrr.commands"]
 
-    assert {name for name, who in KNOWN_COMMANDS.items() if who == "brrr-core"} == claimed
+    assert {claim.name: claim.origin.distribution for claim in claims} == KNOWN_COMMANDS
 
 
 def test_secrets_are_masked_in_errors_of_installed_commands(command: Command, site: Site) -> None:

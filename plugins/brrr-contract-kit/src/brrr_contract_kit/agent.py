@@ -1,0 +1,138 @@
+"""The program of the kit's other processes: it opens a URL and runs commands on the backend.
+
+It reads each command as a line of JSON, and answers with lines of JSON. `brrr_contract_kit.processes` starts it.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any, Final
+
+from brrr_contract_kit.checks import described
+from brrr_contract_kit.histories import perform, to_json
+from brrr_contract_kit.processes import as_bytes, as_text
+from brrr_core import open_backend
+from brrr_core.backend import Backend, Delivery, Duration, Key, Swap
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Open the backend named in the first line, and run the commands in the other lines until the input ends."""
+    opening = json.loads(sys.stdin.readline())
+    for module in opening["preload"]:
+        import_module(module)
+    lease: dict[str, object] = {} if opening["lease"] is None else {"lease": Duration(opening["lease"])}
+    asyncio.run(_serve(opening["url"], lease))
+
+
+async def _serve(url: str, options: dict[str, object]) -> None:
+    try:
+        backend = open_backend(url, **options)
+        await backend.open()
+    except Exception as error:  # noqa: BLE001 - the starting process reports it
+        _say({"error": described(error)})
+        return
+    try:
+        _say({"result": None})
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await _run(backend, json.loads(line))
+    finally:
+        await backend.close()
+
+
+async def _run(backend: Backend, request: dict[str, Any]) -> None:
+    try:
+        result = await COMMANDS[request["command"]](backend, **request["arguments"])
+    except Exception as error:  # noqa: BLE001 - the starting process reports it
+        _say({"error": described(error)})
+    else:
+        _say({"result": result})
+
+
+def _say(answer: object) -> None:
+    print(json.dumps(answer), flush=True)  # noqa: T201 - the starting process reads the standard output
+
+
+async def _until(moment: float) -> None:
+    """Wait until a time of the machine's clock, so that all processes begin at the same moment."""
+    await asyncio.sleep(max(0.0, moment - time.time()))
+
+
+async def _put(backend: Backend, topic: str, bodies: list[str]) -> None:
+    await backend.queue.put(topic, [as_bytes(body) for body in bodies])
+
+
+async def _receive(backend: Backend, topic: str, limit: int, wait: float) -> list[tuple[str, int]]:
+    found = await backend.queue.receive(topic, limit=limit, wait=wait)
+    return [(as_text(each.body), each.attempt) for each in found]
+
+
+async def _consume(backend: Backend, topic: str, idle: float, slowly: bool) -> list[str]:
+    """Receive and acknowledge until no message comes for `idle` seconds; `slowly`: one by one, reporting each."""
+    acked: list[str] = []
+    while found := await backend.queue.receive(topic, limit=1 if slowly else 10, wait=idle):
+        await backend.queue.ack(found)
+        acked += _texts(found)
+        if slowly:
+            _say({"result": _texts(found)})
+    return acked
+
+
+def _texts(deliveries: list[Delivery]) -> list[str]:
+    return [as_text(each.body) for each in deliveries]
+
+
+async def _create(backend: Backend, hashes: list[str], value: str, at: float) -> list[bool]:
+    """Try to be the first to create each key."""
+    await _until(at)
+    won: list[bool] = []
+    for each in hashes:
+        won += await backend.store.swap([Swap(Key("value", each), None, as_bytes(value))])
+    return won
+
+
+async def _count(backend: Backend, call_hash: str, times: int, at: float) -> None:
+    """Add 1 to the number under a key `times` times, by read and swap."""
+    await _until(at)
+    key = Key("value", call_hash)
+    for _ in range(times):
+        while True:
+            (found,) = await backend.store.read([key])
+            if (await backend.store.swap([Swap(key, found, b"%d" % (int(found or b"0") + 1))]))[0]:
+                break
+
+
+async def _history(
+    backend: Backend, *, call_hash: str, client: str, count: int, seed: str, at: float
+) -> list[dict[str, object]]:
+    await _until(at)
+    return to_json(await perform(backend.store, Key("value", call_hash), client, count, seed))
+
+
+async def _write(backend: Backend, call_hash: str, value: str) -> None:
+    await backend.store.write([(Key("value", call_hash), as_bytes(value))])
+
+
+async def _increment(backend: Backend, name: str, times: int, at: float) -> list[int]:
+    await _until(at)
+    return [(await backend.cache.increment({name: 1}))[name] for _ in range(times)]
+
+
+COMMANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
+    "put": _put,
+    "receive": _receive,
+    "consume": _consume,
+    "create": _create,
+    "count": _count,
+    "history": _history,
+    "write": _write,
+    "increment": _increment,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The test classes that a plugin author extends: one for each role, with one test for each rule."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from brrr_contract_kit.codecs import CodecTarget
+from brrr_contract_kit.completeness import ALLOWED, watch
+from brrr_contract_kit.registry import Role, Rule, find, rules_of
+from brrr_contract_kit.report import Status
+from brrr_contract_kit.runner import Judge, new_seed
+from brrr_contract_kit.target import GRACE, LEASE, Target
+from brrr_core.codec import Codec
+from brrr_core.errors import ContractError
+
+__all__ = ["BackendContract", "CacheContract", "CodecContract", "Contract", "QueueContract", "StoreContract"]
+
+FINAL: Final = ("test_rule", "pytest_generate_tests", "judge", "rules")
+
+SEED_OF_SESSION: Final = pytest.StashKey[str]()
+
+
+class Contract:
+    """The common base of the test classes. `brrr_contract_kit` lists the attributes that a subclass may set."""
+
+    __test__ = False
+    role: ClassVar[Role]
+    skips: ClassVar[Mapping[str, str]] = {}
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__:
+            return
+        for base in cls.__mro__:
+            if base.__module__ != __name__ and (replaced := [name for name in FINAL if name in vars(base)]):
+                raise ContractError(
+                    f"{base.__qualname__} replaces {', '.join(replaced)} of the contract",
+                    remedy="Remove it. Name rules that must fail in `expected_failures`, with a reason.",
+                )
+        if "__test__" not in vars(cls):
+            # Collect it for any class name: a class that pytest skips silently would look like one that passes.
+            cls.__test__ = True
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Return the rules of the role."""
+        return rules_of(cls.role)
+
+    @classmethod
+    def judge(cls) -> Judge:
+        """Return the judge, which knows the rules that may be skipped or fail.
+
+        Raises:
+            ContractError: `skips` or `expected_failures` name a rule that they must not name.
+        """
+        for id_ in [*cls.skips, *cls.expected_failures]:
+            if find(id_).role != cls.role:
+                raise ContractError(
+                    f"{id_} is not a rule for a {cls.role}", remedy=f"Name it in the class of the {find(id_).role}."
+                )
+        return Judge(cls.skips, cls.expected_failures)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make a test of each rule. Called by pytest."""
+        if "rule" in metafunc.fixturenames:
+            self.judge()
+            every = self.rules()
+            metafunc.parametrize("rule", every, ids=[rule.id for rule in every])
+            watch(metafunc.config, type(self))
+
+    def _run(self, rule: Rule, target: Target | CodecTarget, request: pytest.FixtureRequest) -> None:
+        stash = request.config.stash
+        seed = stash.setdefault(SEED_OF_SESSION, new_seed())
+        outcome = self.judge().run(rule, target, seed)
+        if outcome.status is Status.FAILED:
+            raise outcome.error or ContractError(outcome.reason, remedy=f"Read {rule.page}, then fix the backend.")
+        request.node.stash[ALLOWED] = True
+        if outcome.status is Status.EXPECTED:
+            pytest.xfail(outcome.reason)
+        if outcome.status is not Status.PASSED:
+            pytest.skip(f"{outcome.status.value}: {outcome.reason}")
+
+
+class _OfBackend(Contract):
+    """The common base of the classes for backends."""
+
+    unreachable_url: ClassVar[str | None] = None
+    lease: ClassVar[float] = LEASE
+    grace: ClassVar[float] = GRACE
+    preload: ClassVar[tuple[str, ...]] = ()
+
+    @pytest.fixture
+    def url(self) -> Any:
+        """Return the URL to test; a subclass overrides either this or `make_backend`."""
+        return None
+
+    @pytest.fixture
+    def make_backend(self) -> Any:
+        """Return a function that makes a backend, if the backend has no URL."""
+        return None
+
+    def test_rule(self, rule: Rule, url: object, make_backend: object, request: pytest.FixtureRequest) -> None:
+        """Run one rule."""
+        self._run(rule, self._target(url, make_backend), request)
+
+    def _target(self, url: object, make_backend: object) -> Target:
+        name = type(self).__qualname__
+        if (url is None) == (make_backend is None):
+            both = (
+                "gives both a url and a make_backend" if url is not None else "gives neither a url nor a make_backend"
+            )
+            raise ContractError(
+                f"{name} {both}", remedy="Define one of the two as a fixture, in the class or a conftest."
+            )
+        if url is not None:
+            target = Target.at(
+                url,
+                unreachable_url=self.unreachable_url,
+                lease=self.lease,
+                grace=self.grace,
+                preload=tuple(self.preload),
+            )
+        else:
+            target = Target.made_by(
+                make_backend, unreachable_url=self.unreachable_url, lease=self.lease, grace=self.grace
+            )
+        if not target.offers(self.role):
+            raise ContractError(
+                f"{target.name} offers no {self.role}", remedy="Test the roles that its manifest offers."
+            )
+        return target
+
+
+class QueueContract(_OfBackend):
+    """The rules of a queue."""
+
+    role = "queue"
+
+
+class StoreContract(_OfBackend):
+    """The rules of a store."""
+
+    role = "store"
+
+
+class CacheContract(_OfBackend):
+    """The rules of a cache."""
+
+    role = "cache"
+
+
+class BackendContract(_OfBackend):
+    """The rules of a backend: opening and closing, URL, secrets."""
+
+    role = "backend"
+
+
+class CodecContract(Contract):
+    """The rules of a codec.
+
+    Attributes:
+        codec: The codec's name, or a codec object.
+    """
+
+    role = "codec"
+    codec: ClassVar[str | Codec | None] = None
+
+    def test_rule(self, rule: Rule, request: pytest.FixtureRequest) -> None:
+        """Run one rule."""
+        self._run(rule, CodecTarget.of(self.codec), request)

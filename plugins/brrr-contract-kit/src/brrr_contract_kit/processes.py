@@ -1,0 +1,118 @@
+"""Other processes, which open the URL under test and run commands on it until they are killed."""
+
+import json
+import os
+import subprocess
+import sys
+from asyncio import to_thread
+from contextlib import suppress
+from typing import Any, Final
+
+from brrr_core.errors import RuleBrokenError
+
+__all__ = ["Agent", "as_bytes", "as_text"]
+
+ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.agent")
+
+
+def as_text(body: bytes) -> str:
+    """Return bytes as a text for JSON, with one character for each byte."""
+    return body.decode("latin-1")
+
+
+def as_bytes(text: str) -> bytes:
+    """Return the bytes of which `as_text` made the text."""
+    return text.encode("latin-1")
+
+
+class Agent:
+    """One process that runs `brrr_contract_kit.agent`, with the URL open.
+
+    The URL is sent through the standard input: it may contain a password, and all users can read command lines.
+
+    Args:
+        url: The URL that it opens.
+        preload: Modules that it imports first.
+        lease: The option `lease` in seconds; None keeps the default.
+    """
+
+    def __init__(self, url: str, preload: tuple[str, ...], lease: float | None) -> None:
+        self._opening = {"url": url, "preload": preload, "lease": lease}
+        self._process: subprocess.Popen[str] | None = None
+
+    async def start(self) -> None:
+        """Start the process and wait until it has opened the backend."""
+        # Pass on the import path of this process, which may have been changed by hand.
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self._process = await to_thread(
+            subprocess.Popen,
+            ARGUMENTS,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+            encoding="utf-8",
+            bufsize=1,
+        )
+        self._send(self._opening)
+        await self.answer()
+
+    async def do(self, command: str, **arguments: object) -> Any:
+        """Run a command, a function of `brrr_contract_kit.agent`, and return its result."""
+        self.begin(command, **arguments)
+        return await self.answer()
+
+    def begin(self, command: str, **arguments: object) -> None:
+        """Send a command; `answer` returns its answers in order."""
+        self._send({"command": command, "arguments": arguments})
+
+    async def answer(self) -> Any:
+        """Return the next answer of the process.
+
+        Raises:
+            RuleBrokenError: The command raised an exception, or the process has ended.
+        """
+        line = await to_thread(self._pipes.stdout.readline) if self._pipes.stdout else ""
+        if not line:
+            raise RuleBrokenError(
+                "a process that had the backend open ended unexpectedly",
+                remedy="Read its standard error. A backend must neither end nor crash its process.",
+            )
+        said = json.loads(line)
+        if "error" in said:
+            raise RuleBrokenError(
+                f"in another process: {said['error']}",
+                remedy="Let the backend work in every process: its data must not depend on the process that opened it.",
+            )
+        return said["result"]
+
+    async def kill(self) -> list[Any]:
+        """Kill the process like `kill -9`, so that it cannot clean up, and return its unread answers."""
+        self._pipes.kill()
+        await to_thread(self._pipes.wait)
+        rest = await to_thread(self._pipes.stdout.read) if self._pipes.stdout else ""
+        said = [json.loads(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+        return [each["result"] for each in said if "result" in each]
+
+    async def close(self) -> None:
+        """Kill the process if it still runs, and close its pipes."""
+        if self._process is None:
+            return
+        await self.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        self._process = None
+
+    @property
+    def _pipes(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise RuleBrokenError("the other process is not running", remedy="Call `start` before you send commands.")
+        return self._process
+
+    def _send(self, message: object) -> None:
+        stdin = self._pipes.stdin
+        if stdin is not None:
+            stdin.write(json.dumps(message) + "\n")
+            stdin.flush()

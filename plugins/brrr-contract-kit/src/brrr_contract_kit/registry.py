@@ -1,0 +1,170 @@
+"""The registry of rules: the id, the demand and the conditions of each."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
+
+from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
+from brrr_core.errors import ContractError
+
+__all__ = ["ROLES", "Function", "Role", "Rule", "all_rules", "declares", "find", "rule", "rules_of"]
+
+Role: TypeAlias = Literal["queue", "store", "cache", "backend", "codec"]
+ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
+
+Function: TypeAlias = Callable[[Any], Awaitable[None]]
+"""The body of a rule. It takes the context of its role, returns if the rule holds, and raises if it does not."""
+
+ID: Final = re.compile(r"(QUEUE|STORE|CACHE|BACKEND|CODEC)-[A-Z]+-[0-9]{2}")
+PARTS: Final = re.compile(r"(?P<demand>.+?)\n\nWhy: (?P<why>.+?)\n\nTest: (?P<test>.+)", re.DOTALL)
+
+CAPABILITIES: Final = frozenset(
+    f"{role}.{field.name}"
+    for role, kind in (("queue", QueueCapabilities), ("store", StoreCapabilities), ("cache", CacheCapabilities))
+    for field in fields(kind)
+    if field.type is bool
+)
+"""The capabilities that a rule may need, like `queue.delay`."""
+
+_rules: Final[dict[str, "Rule"]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One demand of the contract.
+
+    Attributes:
+        id: Stable id, like `QUEUE-LEASE-03`.
+        demand: What must hold, in one line.
+        why: Why the engine needs it.
+        test: How it is tested.
+        run: The function that tests it.
+        needs: The capability without which the rule does not apply.
+        unless: The capability with which the rule does not apply. The rule demands that operations which need it are
+            refused.
+        pair: The rule opens two backends on one URL. It does not apply if these share no data and the manifest does
+            not declare `shared`.
+        processes: The rule opens the URL in other processes.
+        limit: Seconds after which the rule fails; multiplied if the grace is longer than its default.
+    """
+
+    id: str
+    demand: str
+    why: str
+    test: str
+    run: Function
+    needs: str | None = None
+    unless: str | None = None
+    pair: bool = False
+    processes: bool = False
+    limit: float = 60
+
+    @property
+    def role(self) -> Role:
+        """Role that the rule tests."""
+        return cast("Role", self.id.split("-")[0].lower())
+
+    @property
+    def family(self) -> str:
+        """Id without its number. Rules of one family share a page."""
+        return self.id.rpartition("-")[0]
+
+    @property
+    def base(self) -> bool:
+        """Whether the rule applies to every backend of its role. A base rule cannot be skipped."""
+        return self.needs is None and self.unless is None and not self.pair
+
+    @property
+    def page(self) -> str:
+        """Page and anchor that explain the rule."""
+        return f"docs/contract/{self.family.lower()}.md#{self.id.lower()}"
+
+
+def rule(
+    id_: str,
+    *,
+    needs: str | None = None,
+    unless: str | None = None,
+    pair: bool = False,
+    processes: bool = False,
+    limit: float = 60,
+) -> Callable[[Function], Function]:
+    """Register a function as a rule. Its docstring has three parts: the demand, `Why:` and `Test:`.
+
+    Raises:
+        ContractError: The id is taken or ill-formed, the capability does not exist, or a part of the docstring is
+            missing.
+    """
+
+    def register(run: Function) -> Function:
+        parts = PARTS.fullmatch(inspect.getdoc(run) or "")
+        if not ID.fullmatch(id_) or id_ in _rules:
+            raise ContractError(f"the rule id {id_!r} is taken or invalid", remedy="Choose a free one.")
+        if parts is None:
+            raise ContractError(f"the docstring of rule {id_} lacks a part", remedy="Write a demand, Why: and Test:.")
+        for capability in (needs, unless):
+            if capability is not None and capability not in CAPABILITIES:
+                raise ContractError(
+                    f"rule {id_} names the unknown capability {capability!r}",
+                    remedy=f"Choose one of {', '.join(sorted(CAPABILITIES))}.",
+                )
+        texts = {name: " ".join(text.split()) for name, text in parts.groupdict().items()}
+        _rules[id_] = Rule(
+            id_, **texts, run=run, needs=needs, unless=unless, pair=pair, processes=processes, limit=limit
+        )
+        return run
+
+    return register
+
+
+def declares(manifest: BackendManifest, capability: str) -> bool:
+    """Whether a manifest declares a capability, like `queue.delay`."""
+    role, _, name = capability.partition(".")
+    return bool(getattr(getattr(manifest, role), name, False))
+
+
+def all_rules() -> list[Rule]:
+    """Return every rule, sorted by role and id."""
+    return [each for role in ROLES for each in rules_of(role)]
+
+
+def rules_of(role: str) -> list[Rule]:
+    """Return the rules of a role, sorted by id.
+
+    Raises:
+        ContractError: The role does not exist.
+    """
+    if role not in ROLES:
+        raise ContractError(f"the contract has no role {role!r}", remedy=f"Choose one of {', '.join(ROLES)}.")
+    _load()
+    return [each for _, each in sorted(_rules.items()) if each.role == role]
+
+
+def find(id_: str) -> Rule:
+    """Return the rule with that id.
+
+    Raises:
+        ContractError: The id is unknown. The remedy suggests the nearest one.
+    """
+    _load()
+    if id_ not in _rules:
+        from difflib import get_close_matches  # only an error needs it
+
+        near = get_close_matches(id_, _rules, n=1)
+        raise ContractError(
+            f"the contract has no rule {id_!r}",
+            remedy=f"Did you mean {near[0]}?" if near else "docs/contract/ lists the rules.",
+        )
+    return _rules[id_]
+
+
+@cache
+def _load() -> None:
+    package = import_module("brrr_contract_kit.rules")
+    for module in iter_modules(package.__path__, f"{package.__name__}."):
+        import_module(module.name)

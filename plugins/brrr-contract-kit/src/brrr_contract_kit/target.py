@@ -1,0 +1,174 @@
+"""The target of a run: a way to make backends, with their manifest."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Final, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+
+from brrr_contract_kit.registry import Role, Rule, declares
+from brrr_core import open_backend
+from brrr_core.backend import Backend, BackendManifest, Duration, mask_url, parse_url
+from brrr_core.errors import ContractError
+
+__all__ = ["GRACE", "LEASE", "MakeBackend", "Target", "option_types"]
+
+LEASE: Final = 1.0
+GRACE: Final = 5.0
+
+MakeBackend: TypeAlias = Callable[..., Backend]
+"""Makes a closed backend; called with `lease=seconds` if it has such a parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A backend under test. Make it with `Target.at` or `Target.made_by`.
+
+    Attributes:
+        name: Its name in the report; contains no secret.
+        manifest: The manifest, which declares the capabilities.
+        make: Makes a closed backend.
+        url: Its URL, None if a function makes it.
+        unreachable_url: A URL of the same scheme behind which no server answers, if the author gives one.
+        lease: The lease in seconds for rules that wait until a lease expires.
+        grace: Extra seconds that the backend may take.
+        preload: Modules that other processes import before they open the URL.
+    """
+
+    name: str
+    manifest: BackendManifest
+    make: MakeBackend = field(repr=False)
+    url: str | None = field(default=None, repr=False)
+    unreachable_url: str | None = field(default=None, repr=False)
+    lease: float = LEASE
+    grace: float = GRACE
+    preload: tuple[str, ...] = ()
+
+    @classmethod
+    def at(
+        cls,
+        url: object,
+        *,
+        unreachable_url: str | None = None,
+        lease: float = LEASE,
+        grace: float = GRACE,
+        preload: tuple[str, ...] = (),
+    ) -> "Target":
+        """Return the target of a URL, with the manifest that its plugin ships.
+
+        Raises:
+            ContractError: The URL is not a text, or `unreachable_url` has another scheme.
+            BrrrError: The URL cannot be parsed, or its plugin cannot be used.
+        """
+        if not isinstance(url, str):
+            raise ContractError(
+                f"the URL to test is a {type(url).__name__}", remedy="Pass a text like 'sqlite:///x.db'."
+            )
+        manifest = _manifest_of(open_backend(url))
+        if unreachable_url is not None and parse_url(unreachable_url).url.scheme not in manifest.schemes:
+            raise ContractError(
+                f"the unreachable URL {mask_url(unreachable_url)} has another scheme",
+                remedy=f"Give a URL with the scheme {' or '.join(manifest.schemes)} behind which no server answers.",
+            )
+
+        def make(lease: float | None = None) -> Backend:
+            return open_backend(url) if lease is None else open_backend(url, lease=Duration(lease))
+
+        return cls(mask_url(url, manifest.options), manifest, make, url, unreachable_url, lease, grace, preload)
+
+    @classmethod
+    def made_by(
+        cls,
+        make: object,
+        *,
+        unreachable_url: str | None = None,
+        lease: float = LEASE,
+        grace: float = GRACE,
+    ) -> "Target":
+        """Return the target of a function that makes backends, with the manifest that these carry.
+
+        Raises:
+            ContractError: The argument is not a function, or its result is not a `Backend` with a manifest.
+        """
+        if not callable(make):
+            raise ContractError(
+                f"make_backend is a {type(make).__name__}, not a function",
+                remedy="Let the fixture return a function that makes a new, closed Backend at each call.",
+            )
+        made: object = make()
+        if not isinstance(made, Backend):
+            raise ContractError(
+                f"make_backend returned a {type(made).__name__}, not a Backend", remedy="Let the class extend Backend."
+            )
+        name = f"{type(made).__module__}.{type(made).__qualname__}"
+        return cls(name, _manifest_of(made), cast("MakeBackend", make), None, unreachable_url, lease, grace)
+
+    def backend(self, *, short_lease: bool = False) -> Backend:
+        """Return a new, closed backend.
+
+        Args:
+            short_lease: Set its lease to `lease` seconds, if it has that option.
+        """
+        if short_lease and self.takes_lease:
+            return self.make(lease=self.lease)
+        return self.make()
+
+    def offers(self, role: Role) -> bool:
+        """Whether the manifest offers the role. Every backend has the role `backend`."""
+        return role == "backend" or getattr(self.manifest, role, None) is not None
+
+    def excuse(self, rule: Rule) -> str:
+        """Return the reason why the manifest exempts the backend from a rule; empty if the rule applies."""
+        if rule.needs is not None and not declares(self.manifest, rule.needs):
+            return f"the manifest does not declare {rule.needs}"
+        if rule.unless is not None and declares(self.manifest, rule.unless):
+            return f"the manifest declares {rule.unless}"
+        return ""
+
+    def shared(self, role: Role) -> bool:
+        """Whether the manifest declares that processes on one URL share the role."""
+        return role in {"queue", "store", "cache"} and declares(self.manifest, f"{role}.shared")
+
+    def address(self) -> str:
+        """Return the URL for other processes.
+
+        Raises:
+            ContractError: A function makes the backend, so it has no URL.
+        """
+        if self.url is None:
+            raise ContractError(
+                "the rule opens the backend in other processes, but the backend has no URL",
+                remedy="Give the kit a URL: it tests `shared` and `durable` with several processes.",
+            )
+        return self.url
+
+    @property
+    def takes_lease(self) -> bool:
+        """Whether the kit can set the lease of the backend."""
+        if self.url is None:
+            return "lease" in inspect.signature(self.make).parameters
+        given = {name.replace("-", "_") for name, _ in parse_url(self.url).query}
+        return "lease" in option_types(self.manifest) and "lease" not in given
+
+
+def _manifest_of(backend: Backend) -> BackendManifest:
+    manifest: object = backend.manifest
+    if not isinstance(manifest, BackendManifest):
+        raise ContractError(
+            f"the {type(backend).__name__} that make_backend returned carries no manifest",
+            remedy="Set its `manifest` to the BackendManifest that the plugin ships.",
+        )
+    return manifest
+
+
+def option_types(manifest: BackendManifest) -> dict[str, object]:
+    """Return the types of the options of a backend by their names, each without `| None`."""
+    hints: dict[str, object] = get_type_hints(manifest.options)
+    return {each.name: _without_none(hints[each.name]) for each in fields(manifest.options)}
+
+
+def _without_none(hint: object) -> object:
+    if not isinstance(hint, UnionType) and get_origin(hint) is not Union:
+        return hint
+    (kind,) = (each for each in get_args(hint) if each is not NoneType)
+    return kind

@@ -1,7 +1,0 @@
-"""Register the mutants that are opened by URL. Other processes import this before they open one."""
-
-from brrr_core.plugins import register
-from mutants.liars import MANIFESTS
-
-for manifest in MANIFESTS:
-    register(manifest)
