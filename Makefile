@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/python" $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check packaging bench dist docs format clean
+.PHONY: help setup demo test test-all check packaging bench dist site docs format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,9 +41,15 @@ bench: $(STAMP) ## run the workloads of benchmarks/ on memory, sqlite, redis and
 dist: $(STAMP) ## build a wheel and a source archive of every distribution into dist/, and check them
 	$(RUN) -m tools.dist $(ARGS)
 
+site: $(STAMP) ## build the documentation site into build/site; a broken link is an error
+	@UV_PROJECT_ENVIRONMENT="$(CURDIR)/build/site-env" $(BIN)/uv sync --frozen --quiet --python $(RUN) \
+		--no-default-groups --group docs --extra cli
+	build/site-env/bin/python -m tools.site
+
 docs: $(STAMP) ## write the pages of docs/ that are generated from the code
 	$(RUN) tools/errors_page.py
 	$(RUN) tools/contract_pages.py
+	$(RUN) tools/public_api.py
 
 format: $(STAMP) ## format the code, and fix what the linter can fix
 	$(BIN)/ruff format

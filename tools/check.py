@@ -16,6 +16,7 @@ CHECKS: Final = {
     "mypy": ("mypy",),
     "pyright": ("pyright",),
     "import rules": ("lint-imports", "--no-cache", "--no-logo"),
+    "public API": ("python", "tools/public_api.py", "--check"),
     "spelling": ("codespell",),
     "words": ("python", "tools/words.py"),
     "lock file": ("uv", "lock", "--check", "--quiet"),

@@ -1,6 +1,6 @@
 """The public names for commands of other distributions: common options, opening, output and exit codes.
 
-docs/how-to/add-a-command.md shows a command that uses them. These names stay when modules of `brrr_core.cli` change.
+docs/how-to/add-a-command.md shows a command that uses them. These names stay when other modules change.
 """
 
 from brrr_core.cli.errors import ExitCode

@@ -1,0 +1,94 @@
+"""The page of public names is up to date, and a change that breaks a user of one is recognised."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import public_api
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return public_api.page()
+
+
+def test_page_is_up_to_date(page: str) -> None:
+    assert public_api.PAGE.read_text(encoding="utf-8") == page, "run `make docs`"
+
+
+def test_page_compares_equal_with_itself(page: str) -> None:
+    assert public_api.breaks(page, page) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "broken"),
+    [
+        ("backend/checks.py", "def check_topic(topic: str)", "def check_topic(name: str)", "check_topic(topic)"),
+        (
+            "backend/contracts.py",
+            "    attempt: int\n\n\n@d",
+            "    attempt: int\n    tags: str\n\n\n@d",
+            "__init__(tags)",
+        ),
+        ("backend/contracts.py", "    kind: Kind\n    call_hash: str", "    kind: Kind", "Key.call_hash"),
+        ("app/active.py", "    def wait(self", "    def wait_for(self", "ActiveWorker.wait"),
+        ("app/active.py", "*, topic: str | None = None, returns: Any = Any", "*, returns: Any = Any", "call(topic)"),
+        ("errors.py", '"BRRR-CALL-01"', '"BRRR-CALL-99"', "NotFoundError.code"),
+        ("hooks.py", '    "LoopBlocked",\n', "", "LoopBlocked"),
+        ("codec/contracts.py", "    def check_task(self, task", "    def check(self, task", "Codec.check_task"),
+    ],
+)
+def test_break_is_recognised(tmp_path: Path, page: str, file: str, old: str, new: str, broken: str) -> None:
+    shutil.copytree(ROOT / "brrr_core", tmp_path / "brrr_core", ignore=shutil.ignore_patterns("__pycache__"))
+    changed = tmp_path / "brrr_core" / file
+    text = changed.read_text(encoding="utf-8")
+    assert old in text
+    changed.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    assert [line for line in public_api.breaks(page, public_api.page(tmp_path)) if broken in line] != []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("backend/checks.py", "def check_topic(topic: str)", "def check_topic(topic: str, strict: bool = False)"),
+        ("engine/run.py", "class Run:", "class OneRun:"),
+        ("backend/checks.py", "MAX_ATTEMPTS", "MOST_ATTEMPTS"),
+    ],
+)
+def test_addition_or_private_change_is_no_break(tmp_path: Path, page: str, file: str, old: str, new: str) -> None:
+    shutil.copytree(ROOT / "brrr_core", tmp_path / "brrr_core", ignore=shutil.ignore_patterns("__pycache__"))
+    changed = tmp_path / "brrr_core" / file
+    text = changed.read_text(encoding="utf-8")
+    assert old in text
+    changed.write_text(text.replace(old, new), encoding="utf-8")
+
+    assert public_api.breaks(page, public_api.page(tmp_path)) == []
+
+
+def test_removed_module_is_a_break(page: str) -> None:
+    rest = page[: page.index("# module brrr_core.hooks")]
+
+    assert public_api.breaks(page, rest) == ["brrr_core.hooks: the module was removed"]
+
+
+def test_check_names_the_break_and_the_way_to_accept_it(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(public_api, "PAGE", tmp_path / "page.txt")
+    (tmp_path / "page.txt").write_text(page.replace("def check_wait(", "def check_patience("))
+
+    monkeypatch.setattr(sys, "argv", ["public_api.py", "--check"])
+    assert public_api.main() == 1
+    assert "check_patience" in (printed := capsys.readouterr().out)
+    assert "--accept-breaks" in printed
+    monkeypatch.setattr(sys, "argv", ["public_api.py"])
+    assert public_api.main() == 1
+    monkeypatch.setattr(sys, "argv", ["public_api.py", "--accept-breaks"])
+    monkeypatch.setattr(public_api, "ROOT", tmp_path)
+    assert public_api.main() == 0
+    assert (tmp_path / "page.txt").read_text() == page
