@@ -10,8 +10,10 @@ from typing import Protocol, TypeVar
 import pytest
 
 import brrr_core as brrr
-from tests.support import nats_servers, redis_servers
-from tests.support.aws_servers import DUMMY, DynamoLocal, Moto, dynamo_url, sqs_url
+from brrr_testkit.servers import nats as nats_servers
+from brrr_testkit.servers import redis as redis_servers
+from brrr_testkit.servers.aws import DUMMY, dynamo_url, sqs_url
+from brrr_testkit.servers.emulators import DynamoLocal, Moto
 
 __all__ = ["dynamo", "nats", "sqs", "valkey"]
 

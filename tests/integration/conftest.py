@@ -1,6 +1,6 @@
 """The backends that each workflow runs on."""
 
-from tests.support.aws_servers import aws_environment, aws_prefix, aws_run, dynamo_endpoint, moto_endpoint, sqs_endpoint
+from brrr_testkit.servers.aws import aws_environment, aws_prefix, aws_run, dynamo_endpoint, moto_endpoint, sqs_endpoint
 from tests.support.backends import dynamo_url, memory, nats_server, places, redis_server, url
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from tests.support.fleet import serving
+from brrr_testkit.workloads.fleet import serving
 
 
 @brrr.handler_no_arg

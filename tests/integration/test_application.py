@@ -17,8 +17,8 @@ from brrr_core.errors import (
     SignatureError,
     UnknownTaskError,
 )
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
 
 
 @dataclass

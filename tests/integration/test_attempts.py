@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from tests.support.fleet import TOPIC
+from brrr_testkit.workloads.fleet import TOPIC
 from tests.support.places import Place, until, virtually
 
 OUTAGE = 300.0

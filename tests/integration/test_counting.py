@@ -11,9 +11,10 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.engine.local_cache import ENTRY_OVERHEAD, ValueCache
+from brrr_testkit.faults.instrument import Instrument
+from brrr_testkit.waiting import until
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, until_idle, working
 from tests.support.backends import beside
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, until, until_idle, working
-from tests.support.instrumented import Instrument
 
 POLICY = replace(QUICK, spawn_limit=1_000_000)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import brrr_core as brrr
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
 from tests.integration.test_redrive import schedule_and_lose
 from tests.integration.test_shapes import compute_each_number_once, fan_out, square
 from tests.integration.test_spawn_limit import bury_infinite_recursion
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
 
 
 async def test_fib_computes_each_number_once(places: Sequence[str]) -> None:

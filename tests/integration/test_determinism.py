@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from tests.support.fleet import QUICK, TOPIC, serving
+from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
 
 CHECKED = replace(QUICK, check=True)
 

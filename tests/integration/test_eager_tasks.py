@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 import brrr_core as brrr
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
 

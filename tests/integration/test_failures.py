@@ -15,8 +15,8 @@ from brrr_core.errors import ArgumentError, BackendUnavailableError
 from brrr_core.hooks import CallFailed
 from brrr_core.safe_text import TEXT_LIMIT
 from brrr_core.wire import Call, ScheduleMessage, encode_message
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, until_idle, working
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, until_idle, working
 
 
 @brrr.handler_no_arg

@@ -19,8 +19,8 @@ from brrr_core.hooks import (
     WorkerStarted,
     WorkerStopped,
 )
-from tests.support.fleet import QUICK, TOPIC, over, serving, working
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import QUICK, TOPIC, over, serving, working
 
 
 class Diary:

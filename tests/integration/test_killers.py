@@ -9,7 +9,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.engine.attempts import SUSPICIOUS
-from tests.support.fleet import TOPIC
+from brrr_testkit.workloads.fleet import TOPIC
 from tests.support.places import LEASE, Place, until, virtually
 
 Die = Callable[[], Awaitable[None]]

@@ -8,7 +8,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.cli.logs import WorkerLog
 from brrr_core.hooks import LeaseLost, LoopBlocked
-from tests.support.fleet import TOPIC
+from brrr_testkit.workloads.fleet import TOPIC
 from tests.support.places import LEASE, Place, virtually
 
 

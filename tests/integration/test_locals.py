@@ -12,8 +12,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.errors import BackendUnavailableError
-from tests.support.fleet import QUICK, TOPIC, over, serving, working
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import QUICK, TOPIC, over, serving, working
 
 RUNS = 20
 

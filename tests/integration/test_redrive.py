@@ -10,8 +10,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Queue
 from brrr_core.wire import decode_message
-from tests.support.fleet import BOUND, QUICK, TOPIC, Fleet, over, until_idle, working
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, Fleet, over, until_idle, working
 
 
 async def lose_everything(queue: Queue, topic: str = TOPIC) -> int:

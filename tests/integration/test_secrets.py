@@ -13,7 +13,7 @@ from brrr_core.hooks import CallFailed
 from brrr_core.plugins import BackendManifest, unregister
 from brrr_core.plugins.builtin import MEMORY
 from brrr_core.safe_text import TEXT_LIMIT
-from tests.support.fleet import QUICK, TOPIC, serving
+from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import brrr_core as brrr
-from tests.support.fleet import TOPIC, serving
+from brrr_testkit.workloads.fleet import TOPIC, serving
 
 
 @brrr.handler_no_arg

@@ -8,8 +8,9 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.wire import decode_pending
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, until, working
-from tests.support.instrumented import Instrument
+from brrr_testkit.faults.instrument import Instrument
+from brrr_testkit.waiting import until
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
 
 PARENTS = 3 * RETURNS_LIMIT
 PATIENCE = 4 * BOUND

@@ -11,7 +11,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import ArgumentError
 from brrr_core.wire import count_key
-from tests.support.fleet import BOUND, QUICK, TOPIC, over, serving, working
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
 
 
 async def bury_infinite_recursion(place: str | Sequence[str], limit: int) -> None:

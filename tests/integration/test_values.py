@@ -13,7 +13,8 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import DecodeError, EncodeError, HandlerError, NotFoundError, ResultDecodeError
 from brrr_core.hooks import CallFailed
-from tests.support.fleet import BOUND, TOPIC, serving, until
+from brrr_testkit.waiting import until
+from brrr_testkit.workloads.fleet import BOUND, TOPIC, serving
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -11,7 +11,7 @@ from brrr_core.backend import DeadLetter, QueueStats
 from brrr_core.engine import waiting
 from brrr_core.engine.waiting import DeadLetters
 from brrr_core.errors import BuriedError, ResultTimeoutError
-from tests.support.fleet import BOUND, QUICK, TOPIC, serving
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving
 
 ONCE = replace(QUICK, max_attempts=1)
 

@@ -10,8 +10,9 @@ import brrr_core as brrr
 from brrr_core.backend import Delivery, Queue, Roles
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.errors import CapabilityError
-from tests.support.fleet import BOUND, QUICK, TOPIC, until, until_idle, working
-from tests.support.instrumented import Instrument
+from brrr_testkit.faults.instrument import Instrument
+from brrr_testkit.waiting import until
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, until_idle, working
 
 TOO_MANY = 5
 """Parents that find no room in the child's record."""

@@ -10,8 +10,9 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend.memory import space
-from tests.support import aws_servers, nats_servers
-from tests.support.redis_servers import Server, valkey_program
+from brrr_testkit.servers import aws as aws_servers
+from brrr_testkit.servers import nats as nats_servers
+from brrr_testkit.servers.redis import Server, valkey_program
 
 _names = count()
 

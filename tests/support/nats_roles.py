@@ -1,7 +1,6 @@
 """Store and cache on a server without the rest of a backend, and a proxy that records requests to NATS."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -12,9 +11,7 @@ from brrr_nats.client.requests import RequestClient
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from brrr_nats.store.store import NatsStore
-from tests.support.proxy import Relay, relayed
-
-SENT = re.compile(rb"(H?PUB) (\S+) (?:\S+ )?(?:\d+ )?(\d+)\r\n")
+from brrr_testkit.faults.relay import NatsProxy, relayed
 
 
 class Roles(NamedTuple):
@@ -50,34 +47,6 @@ async def opened(
         yield roles
     finally:
         await client.close()
-
-
-class NatsProxy(Relay[bytes]):
-    """Records the subjects to which clients publish."""
-
-    def __init__(self, target: int) -> None:
-        super().__init__(target, scheme="nats")
-        self.subjects: list[str] = []
-
-    def reader(self) -> Callable[[bytes], list[bytes]]:
-        buffer = bytearray()
-
-        def read(data: bytes) -> list[bytes]:
-            buffer.extend(data)
-            fresh: list[bytes] = []
-            while (end := buffer.find(b"\r\n")) >= 0:
-                found = SENT.match(buffer)
-                length = end + 2
-                if found:
-                    length = found.end() + int(found[3]) + 2
-                    if len(buffer) < length:
-                        break
-                    fresh.append(bytes(found[2]))
-                del buffer[:length]
-            self.subjects += [each.decode() for each in fresh]
-            return fresh
-
-        return read
 
 
 @asynccontextmanager

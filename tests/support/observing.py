@@ -7,7 +7,7 @@ from typing import Any
 from brrr_core.backend import Key, Swap
 from brrr_core.backend.memory.space import Space
 from brrr_core.wire import decode_message, decode_pending
-from tests.support.instrumented import Operation
+from brrr_testkit.faults.instrument import Operation
 
 __all__ = ["Observer"]
 

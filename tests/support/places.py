@@ -11,8 +11,8 @@ from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions
 from brrr_core.errors import BackendUnavailableError
 from brrr_core.hooks import CallFailed, CallIsolated, LeaseLost, LoopBlocked
-from tests.support.fleet import TOPIC, over
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import TOPIC, over
 from tests.support.virtual import run_virtually
 
 __all__ = ["LEASE", "Place", "until", "virtually"]

@@ -10,8 +10,8 @@ from typing import Any
 import brrr_core as brrr
 from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions, forget
-from tests.support.fleet import over
-from tests.support.instrumented import Instrument
+from brrr_testkit.faults.instrument import Instrument
+from brrr_testkit.workloads.fleet import over
 from tests.support.observing import Observer
 
 LEASE = 30.0

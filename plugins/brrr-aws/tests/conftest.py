@@ -4,8 +4,8 @@ import pytest
 
 from brrr_aws.client import AwsClient
 from brrr_aws.location import AwsLocation
-from tests.support import aws_servers
-from tests.support.aws_proxy import proxied
+from brrr_testkit.faults.aws import proxied
+from brrr_testkit.servers import aws as aws_servers
 
 
 @pytest.fixture(autouse=True)

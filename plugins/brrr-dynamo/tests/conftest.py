@@ -1,15 +1,14 @@
 """Tables and backends for the tests of brrr-dynamo."""
 
 import asyncio
-import http.client
 from secrets import token_hex
 
 import pytest
 
 import brrr_core as brrr
-from tests.support import aws_servers
-from tests.support.aws_proxy import proxied
-from tests.support.aws_servers import dynamo_url
+from brrr_testkit.faults.aws import proxied
+from brrr_testkit.servers import aws as aws_servers
+from brrr_testkit.servers.aws import dynamo_url, is_moto
 
 aws_environment = aws_servers.aws_environment
 aws_prefix = aws_servers.aws_prefix
@@ -77,13 +76,3 @@ def _not_moto(dynamo_endpoint):
     """Skip on moto, which differs from DynamoDB in units, full items and numbers of 39 digits."""
     if dynamo_endpoint is not None and is_moto(dynamo_endpoint):
         pytest.skip("moto differs from DynamoDB here")
-
-
-def is_moto(endpoint: str) -> bool:
-    """Whether the server at `endpoint` is moto."""
-    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=5)
-    try:
-        connection.request("GET", "/moto-api/")
-        return connection.getresponse().status == 200
-    finally:
-        connection.close()

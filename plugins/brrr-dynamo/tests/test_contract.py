@@ -9,9 +9,9 @@ import pytest
 
 from brrr_contract_kit import BackendContract, CacheContract, StoreContract
 from brrr_contract_kit.target import GRACE
-from tests.support import dynamodb_local
-from tests.support.aws_servers import GIVEN_DYNAMO, REAL
-from tests.support.processes import missing
+from brrr_testkit.processes import missing
+from brrr_testkit.servers import dynamodb_local
+from brrr_testkit.servers.aws import GIVEN_DYNAMO, REAL
 
 if not REAL and GIVEN_DYNAMO not in os.environ:
     try:

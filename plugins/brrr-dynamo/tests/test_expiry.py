@@ -7,7 +7,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import OptionError
-from tests.support.aws_servers import dynamo_url
+from brrr_testkit.servers.aws import dynamo_url
 
 
 @pytest.fixture

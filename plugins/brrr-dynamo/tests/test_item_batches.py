@@ -6,7 +6,7 @@ import brrr_core as brrr
 from brrr_aws.metering import metering
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError, BackendUnavailableError
-from tests.support.aws_servers import dynamo_url
+from brrr_testkit.servers.aws import dynamo_url
 
 
 @pytest.fixture

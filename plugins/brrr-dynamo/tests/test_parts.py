@@ -13,7 +13,7 @@ from brrr_core.errors import BackendError, BackendUnavailableError, CorruptBacke
 from brrr_dynamo import parts
 from brrr_dynamo.layout import MAX_INLINE_BYTES
 from brrr_dynamo.options import MAX_VALUE
-from tests.support.aws_servers import dynamo_url
+from brrr_testkit.servers.aws import dynamo_url
 
 RANDOM = Random(7)
 LARGE, OTHER = RANDOM.randbytes(900_000), RANDOM.randbytes(1_500_000)
@@ -106,14 +106,14 @@ async def test_reader_of_replaced_parts_reads_again(proxy, table, backend, key):
             if not replaced:
                 replaced.append(await backend.store.swap([Swap(key, LARGE, OTHER)]))
 
-        before = slow.store._read_items
+        before = slow.store._read_items  # pyright: ignore[reportAttributeAccessIssue] - looks inside
 
         async def values(keys):
             found = await before(keys)
             await replace()
             return found
 
-        slow.store._read_items = values
+        slow.store._read_items = values  # pyright: ignore[reportAttributeAccessIssue] - looks inside
         assert await slow.store.read([key]) == [OTHER]
         assert replaced == [[True]]
 
@@ -225,7 +225,7 @@ async def test_parts_younger_than_a_day_stay(own_url, left, table_of_parts, prox
 @pytest.mark.parametrize("clock", ["monotonic", "time"])
 async def test_upload_of_more_than_an_hour_is_given_up(backend, key, monkeypatch, clock):
     """Test both clocks: the monotonic one may stand still during sleep, the other may be set back."""
-    begun = parts.Upload(parts.Head("0", 1, 1, b""))
+    begun = parts.Upload(parts.Head("0", 1, 1, b""))  # pyright: ignore[reportPrivateImportUsage]
     now = getattr(time, clock)()
     with monkeypatch.context() as patch:
         patch.setattr(time, clock, lambda: now + parts.UPLOAD_LIMIT + 1)
@@ -240,6 +240,6 @@ async def test_upload_of_more_than_an_hour_is_given_up(backend, key, monkeypatch
 
 def _after_first(proxy, operation):
     """Cut every request of an operation except the first."""
-    from tests.support.aws_proxy import Plan
+    from brrr_testkit.faults.aws import Plan
 
     return Plan(lambda request: request.operation == operation and proxy.asked(operation) > 1, 10_000, before=True)

@@ -8,9 +8,9 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_dynamo import layout
 from brrr_dynamo.options import DynamoOptions
-from tests.support.aws_proxy import proxied
-from tests.support.aws_servers import dynamo_url
-from tests.support.readmes import options_of
+from brrr_testkit.faults.aws import proxied
+from brrr_testkit.readmes import options_of
+from brrr_testkit.servers.aws import dynamo_url
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

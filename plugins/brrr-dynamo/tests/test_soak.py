@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
-from tests.support.aws_servers import dynamo_url
-from tests.support.redis_servers import Server, valkey_program
-from tests.support.soak import soak_part
+from brrr_testkit.servers.aws import dynamo_url
+from brrr_testkit.servers.redis import Server, valkey_program
+from brrr_testkit.workloads.soak import soak_part
 
 ROUNDS = 10
 DEPTH = 5  # 63 calls per round; each takes milliseconds on the emulator

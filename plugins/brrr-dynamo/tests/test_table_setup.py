@@ -8,8 +8,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError, OptionError, UrlError
-from tests.support.aws_proxy import proxied
-from tests.support.aws_servers import dynamo_url
+from brrr_testkit.faults.aws import proxied
+from brrr_testkit.servers.aws import dynamo_url
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def test_invalid_table_name_is_refused(name):
 
 
 def test_default_table_is_brrr():
-    assert brrr.open_backend("dynamo:")._name == "brrr"
-    assert brrr.open_backend("dynamo://localhost:8000")._name == "brrr"
+    assert brrr.open_backend("dynamo:")._name == "brrr"  # pyright: ignore[reportAttributeAccessIssue] - looks inside
+    assert brrr.open_backend("dynamo://localhost:8000")._name == "brrr"  # pyright: ignore[reportAttributeAccessIssue] - looks inside
 
 
 def test_url_with_keys_is_refused_without_showing_them():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
-from tests.support.certificates import Certificates, certificates
-from tests.support.nats_servers import GIVEN, Cluster, Server
+from brrr_testkit.certificates import Certificates, certificates
+from brrr_testkit.servers.nats import GIVEN, Cluster, Server
 
 _names = count()
 

@@ -8,8 +8,8 @@ import pytest
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_nats.client.protocol import Request
+from brrr_testkit.servers.nats import Server
 from tests.support.nats_roles import forbid_direct, opened, proxied, until
-from tests.support.nats_servers import Server
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 MARKER = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}

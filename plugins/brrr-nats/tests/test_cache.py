@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
+from brrr_testkit.servers.nats import Server
 from tests.support.nats_roles import messages, opened, proxied, until
-from tests.support.nats_servers import Server
 
 
 async def test_increment_sends_one_request_per_counter_in_one_batch(server):

@@ -10,9 +10,9 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendUnavailableError
-from tests.support.load import under_load
-from tests.support.nats_servers import BOUND, Cluster, nats_program, until
-from tests.support.proxy import Bytes, relayed
+from brrr_testkit.faults.relay import Bytes, relayed
+from brrr_testkit.servers.nats import BOUND, Cluster, nats_program, until
+from brrr_testkit.workloads.load import under_load
 
 nats_program()
 

@@ -12,10 +12,10 @@ from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailab
 from brrr_nats.client.connector import Connector
 from brrr_nats.location import Address, location_of
 from brrr_nats.options import NatsOptions
-from tests.support.nats_logins import operator, user_nkey
-from tests.support.nats_servers import Server, nats_program
-from tests.support.polling import until
-from tests.support.processes import free_port
+from brrr_testkit.processes import free_port
+from brrr_testkit.servers.nats import Server, nats_program
+from brrr_testkit.servers.nats_logins import operator, user_nkey
+from brrr_testkit.waiting import until
 
 nats_program()
 

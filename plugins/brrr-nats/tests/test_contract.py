@@ -5,7 +5,7 @@ import os
 import pytest
 
 from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
-from tests.support.nats_servers import GIVEN, nats_program
+from brrr_testkit.servers.nats import GIVEN, nats_program
 
 if GIVEN not in os.environ:
     nats_program()  # skips the whole module without a server, as no single rule may be skipped

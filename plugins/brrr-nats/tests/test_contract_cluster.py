@@ -3,7 +3,7 @@
 import pytest
 
 from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
-from tests.support.nats_servers import nats_program
+from brrr_testkit.servers.nats import nats_program
 
 nats_program()  # skips the whole module without a server, as no single rule may be skipped
 

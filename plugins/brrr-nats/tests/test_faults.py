@@ -11,8 +11,8 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_nats.queue import orphans
-from tests.support.load import under_load
-from tests.support.nats_servers import Server, nats_program, until
+from brrr_testkit.servers.nats import Server, nats_program, until
+from brrr_testkit.workloads.load import under_load
 
 nats_program()
 
@@ -135,11 +135,11 @@ async def test_paused_server_raises_in_bounded_time(own_server):
 
 async def test_worker_without_a_server_stops_on_sigterm(own_server):
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.soak", own_server.url, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "brrr_testkit.workloads.soak", own_server.url, stdout=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(30):
-            assert await worker.stdout.readline() == b"ready\n"
+            assert await worker.stdout.readline() == b"ready\n"  # pyright: ignore[reportOptionalMemberAccess]
             await waits(own_server)
             await asyncio.to_thread(own_server.kill)
             worker.terminate()
@@ -265,7 +265,7 @@ async def test_lowered_max_payload_raises_for_larger_messages(own_server, how):
             for _ in range(2):  # the first one may find the connection as it was
                 with pytest.raises(BackendError, match="102400 bytes") as caught:
                     await queue.put("other", [b"small", bytes(100 * KIB)])
-        assert caught.value.remedy
+        assert caught.value.remedy  # pyright: ignore[reportPossiblyUnboundVariable]
         await queue.put("last", [b"small"])
         assert await take(queue, 1, topic="last") == [b"small"]
 

@@ -6,9 +6,9 @@ import random
 import pytest
 
 import brrr_core as brrr
-from tests.support import nats_roles
-from tests.support.nats_servers import nats_program, until
-from tests.support.soak import TOPIC, workers
+import tests.support.nats_roles as nats_roles
+from brrr_testkit.servers.nats import nats_program, until
+from brrr_testkit.workloads.soak import TOPIC, workers
 
 nats_program()
 

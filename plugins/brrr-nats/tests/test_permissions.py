@@ -8,10 +8,10 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError
-from tests.support.fleet import serving
-from tests.support.load import HANDLERS, RESULT, fan_out
+from brrr_testkit.servers.nats import Server, nats_program
+from brrr_testkit.workloads.fleet import serving
+from brrr_testkit.workloads.load import HANDLERS, RESULT, fan_out
 from tests.support.nats_roles import proxied
-from tests.support.nats_servers import Server, nats_program
 
 nats_program()
 

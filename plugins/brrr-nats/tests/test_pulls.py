@@ -8,7 +8,7 @@ from brrr_nats.client.protocol import Reply
 from brrr_nats.queue import pulls
 from brrr_nats.queue.leases import StallDetector
 from brrr_nats.queue.topic_pulls import TopicPulls
-from tests.support.polling import until
+from brrr_testkit.waiting import until
 
 LEASE = 30.0
 
@@ -43,7 +43,7 @@ class Given:
         self.connection = FakeConnection()
 
     def ask(self, limit=1, wait=60.0):
-        return self.topic_pulls.request(self.connection, limit, asyncio.get_running_loop().time() + wait)
+        return self.topic_pulls.request(self.connection, limit, asyncio.get_running_loop().time() + wait)  # pyright: ignore[reportArgumentType]
 
     def waiting(self, pull):
         return asyncio.create_task(self.topic_pulls.wait(pull, pull.expires))

@@ -15,8 +15,8 @@ from brrr_nats.queue.acks import ACK
 from brrr_nats.queue.consumers import Consumers
 from brrr_nats.queue.leases import ReceiptState
 from brrr_nats.queue.topic_pulls import TopicPulls
-from tests.support.nats_servers import nats_program, until
-from tests.support.proxy import Bytes, relayed
+from brrr_testkit.faults.relay import Bytes, relayed
+from brrr_testkit.servers.nats import nats_program, until
 
 nats_program()
 
@@ -210,7 +210,7 @@ async def test_many_receivers_of_one_topic_share_subscriptions(url):
     async with brrr.open_backend(url) as backend:
         for _ in range(20):
             await asyncio.gather(*(backend.queue.receive(TOPIC, limit=1, wait=0) for _ in range(10)))
-        assert len(backend._client.connector.current._router.subscriptions) <= 10
+        assert len(backend._client.connector.current._router.subscriptions) <= 10  # pyright: ignore[reportAttributeAccessIssue] - looks inside
 
 
 # -- receipts --------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ async def test_release_with_a_stale_receipt_does_nothing(url, stream, shared_ser
         (late,) = await take(backend.queue, 1)
         (held,) = await take(other.queue, 1)
         await other.queue.extend([held])
-        backend.queue._settler.release_unseen(late)
+        backend.queue._settler.release_unseen(late)  # pyright: ignore[reportAttributeAccessIssue] - looks inside
         await backend.queue.stats(TOPIC)  # the server has processed the release by now
         assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
         await other.queue.ack([held])

@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from brrr_nats.options import NatsOptions
-from tests.support.readmes import options_of
+from brrr_testkit.readmes import options_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

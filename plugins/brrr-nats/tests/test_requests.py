@@ -21,9 +21,9 @@ from brrr_nats.client.request_batch import largest_first
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
-from tests.support.nats_servers import nats_program
-from tests.support.polling import until
-from tests.support.proxy import Bytes, relayed
+from brrr_testkit.faults.relay import Bytes, relayed
+from brrr_testkit.servers.nats import nats_program
+from brrr_testkit.waiting import until
 
 nats_program()
 

@@ -6,7 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendError
-from tests.support.nats_servers import nats_program
+from brrr_testkit.servers.nats import nats_program
 
 nats_program()
 

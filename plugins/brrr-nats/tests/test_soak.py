@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.soak import soak_part
+from brrr_testkit.workloads.soak import soak_part
 
 ROUNDS = 20
 PARTS = 2

@@ -9,8 +9,8 @@ from brrr_core.errors import BackendUnavailableError, CorruptBackendError, Value
 from brrr_nats.client import request_batch
 from brrr_nats.client.protocol import Request
 from brrr_nats.store.revisions import RevisionCache, StoredRecord
+from brrr_testkit.servers.nats import Server
 from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
-from tests.support.nats_servers import Server
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 GET = "$JS.API.DIRECT.GET."

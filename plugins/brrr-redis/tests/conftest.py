@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
-from tests.support.redis_servers import GIVEN, Cluster, Server, redis_program, valkey_program
+from brrr_testkit.servers.redis import GIVEN, Cluster, Server, redis_program, valkey_program
 
 
 @pytest.fixture(scope="session")

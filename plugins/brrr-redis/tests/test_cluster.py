@@ -8,8 +8,8 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendRefusedError, BackendUnavailableError
 from brrr_redis.client.slots import slot_of
-from tests.support.polling import until
-from tests.support.redis_servers import Cluster, valkey_program
+from brrr_testkit.servers.redis import Cluster, valkey_program
+from brrr_testkit.waiting import until
 
 TOPIC = "jobs"
 

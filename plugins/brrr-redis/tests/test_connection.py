@@ -11,12 +11,12 @@ from brrr_redis.client.login import Connector
 from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.location import Address
 from brrr_redis.options import RedisOptions
-from tests.support.proxy import proxied
+from brrr_testkit.faults.relay import RedisProxy, relayed
 
 
 @pytest.fixture
 def connector():
-    return Connector(RedisOptions(timeout=0.2), username=None, password=None, database=0, tls=False)
+    return Connector(RedisOptions(timeout=0.2), username=None, password=None, database=0, tls=False)  # pyright: ignore[reportArgumentType]
 
 
 async def test_cancelled_command_is_not_sent(backend):
@@ -39,7 +39,7 @@ async def test_replies_to_cancelled_commands_are_dropped(backend):
 
 
 async def test_each_reply_has_its_own_timeout(valkey, connector):
-    async with proxied(valkey.port) as proxy:
+    async with relayed(RedisProxy(valkey.port)) as proxy:
         connection = await connector.connect(Address("127.0.0.1", proxy.port))
         try:
             begun = asyncio.get_running_loop().time()
@@ -52,7 +52,7 @@ async def test_each_reply_has_its_own_timeout(valkey, connector):
             assert "no reply within 0.2 s" in str(lost)
             assert not connection.alive
         finally:
-            await connection.close(lost)
+            await connection.close(lost)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 async def test_connection_that_opens_while_the_pool_closes_is_closed(valkey, connector):
@@ -81,7 +81,7 @@ async def test_connection_that_opens_while_the_pool_closes_is_closed(valkey, con
 async def test_concurrent_operations_open_one_connection(valkey):
     async with brrr.open_backend(valkey.url) as backend:
         before = int(valkey.do("INFO", "clients")["connected_clients"])
-        backend._client.router.invalidate(backend._client.router.ready(b""))
+        backend._client.router.invalidate(backend._client.router.ready(b""))  # pyright: ignore[reportAttributeAccessIssue] - looks inside
 
         await asyncio.gather(*(backend.queue.stats(f"t{number}") for number in range(50)))
 

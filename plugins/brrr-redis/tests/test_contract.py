@@ -5,7 +5,7 @@ import os
 import pytest
 
 from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
-from tests.support.redis_servers import GIVEN, valkey_program
+from brrr_testkit.servers.redis import GIVEN, valkey_program
 
 if GIVEN not in os.environ:
     valkey_program()  # skips the module if there is no server: no rule of the kit may be skipped alone

@@ -3,7 +3,7 @@
 import pytest
 
 from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
-from tests.support.redis_servers import redis_program
+from brrr_testkit.servers.redis import redis_program
 
 redis_program()  # skips the module if there is no server: no rule of the kit may be skipped alone
 

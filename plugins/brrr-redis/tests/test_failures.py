@@ -12,8 +12,8 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError
 from brrr_redis.client.slots import slot_of
-from tests.support.polling import until
-from tests.support.redis_servers import Server, redis_program, valkey_program
+from brrr_testkit.servers.redis import Server, redis_program, valkey_program
+from brrr_testkit.waiting import until
 
 TOPIC = "jobs"
 VALUE = Key("value", "h")
@@ -370,7 +370,7 @@ async def test_opening_raises_if_other_code_cancels_its_check_of_the_server():
         before = asyncio.all_tasks()
         opening = asyncio.create_task(brrr.open_backend(url).open())
         await asked.wait()
-        checks = [task for task in asyncio.all_tasks() - before if task.get_coro().__name__ == "_info_or_empty"]
+        checks = [task for task in asyncio.all_tasks() - before if task.get_coro().__name__ == "_info_or_empty"]  # pyright: ignore[reportAttributeAccessIssue] - looks inside
         assert checks
         for task in checks:
             task.cancel()

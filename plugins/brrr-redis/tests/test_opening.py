@@ -15,9 +15,9 @@ from brrr_redis.client.login import Connector
 from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.location import Address
 from brrr_redis.options import RedisOptions
-from tests.support.certificates import certificates
-from tests.support.proxy import proxied
-from tests.support.redis_servers import Server, valkey_program
+from brrr_testkit.certificates import certificates
+from brrr_testkit.faults.relay import RedisProxy, relayed
+from brrr_testkit.servers.redis import Server, valkey_program
 
 VALUE = Key("value", "h")
 
@@ -57,7 +57,7 @@ async def tls_port(tls, valkey):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
     context.load_cert_chain(tls.cert, tls.key)
     context.verify_mode = ssl.CERT_REQUIRED
-    async with proxied(valkey.port, context=context) as proxy:
+    async with relayed(RedisProxy(valkey.port), context=context) as proxy:
         yield proxy.port
 
 
@@ -133,7 +133,7 @@ async def test_server_that_forbids_info_is_opened(valkey):
 
 
 async def test_opening_sends_info_once(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url):
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url):
         assert [words[0] for words in proxy.commands].count(b"INFO") == 1
 
 

@@ -9,9 +9,9 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_redis.layout import Layout
-from tests.support.polling import until
-from tests.support.proxy import proxied
-from tests.support.redis_servers import Server, valkey_program
+from brrr_testkit.faults.relay import RedisProxy, relayed
+from brrr_testkit.servers.redis import Server, valkey_program
+from brrr_testkit.waiting import until
 
 TOPIC = "jobs"
 KEYS = Layout("").topic(TOPIC)
@@ -158,7 +158,7 @@ async def test_cancelled_receiver_gives_its_turn_to_the_next_one(url, valkey):
     async with brrr.open_backend(url, sweep=3600) as backend:
         first, second = (asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60)) for _ in range(2))
         await until(lambda: blocked(valkey) == 1)
-        wait_queue = backend.queue._wait_queues.get(KEYS)
+        wait_queue = backend.queue._wait_queues.get(KEYS)  # pyright: ignore[reportAttributeAccessIssue] - looks inside
         assert len(wait_queue._waiting) == 2
         valkey.do("RPUSH", KEYS.inbox, b"x")  # this wakes no receiver
 
@@ -176,7 +176,7 @@ async def test_turn_of_a_cancelled_receiver_goes_to_another_process(url, valkey)
         await until(lambda: blocked(valkey) == 2)
         valkey.do("RPUSH", KEYS.inbox, b"x")  # as the wait of the first one would move it
 
-        one.queue._wait_queues.get(KEYS).wake()
+        one.queue._wait_queues.get(KEYS).wake()  # pyright: ignore[reportAttributeAccessIssue] - looks inside
         cancelled.cancel()
 
         async with asyncio.timeout(5):
@@ -202,7 +202,7 @@ async def test_closing_does_not_wait_for_an_unavailable_server(tmp_path, how):
         await backend.open()
         idle = asyncio.create_task(backend.queue.receive("idle", limit=1, wait=60))
         await until(lambda: blocked(server) == 1)
-        server.process.send_signal(how)
+        server.signal(how)
         receiving = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=0))
         await asyncio.sleep(0.05)  # it is sent, or retried
         receiving.cancel()
@@ -211,12 +211,12 @@ async def test_closing_does_not_wait_for_an_unavailable_server(tmp_path, how):
             await asyncio.wait({receiving, idle})
             await backend.close()
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        server.signal(signal.SIGCONT)
         server.kill()
 
 
 async def test_dead_letters_are_moved_in_rounds_of_1000(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         queue = backend.queue
         valkey.do("RPUSH", KEYS.dead, *(b"1:1:0:%d" % number for number in range(2500)))
         assert await queue.redrive("other", limit=1) + await queue.drop("other", limit=1) == 0
@@ -241,7 +241,7 @@ async def test_no_connection_blocks_without_a_waiting_receiver(backend, valkey):
 
 
 async def test_message_is_received_if_the_reply_of_the_wait_is_lost(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(f"{proxy.url}?sweep=50ms") as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(f"{proxy.url}?sweep=50ms") as backend:
         proxy.lose_answer_to(lambda words: words[0] == b"BLMOVE")
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))
         await until(lambda: blocked(valkey) == 1)
@@ -253,7 +253,7 @@ async def test_message_is_received_if_the_reply_of_the_wait_is_lost(valkey):
 
 
 async def test_repeated_claim_returns_the_messages_that_the_lost_one_leased(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"%d" % number for number in range(30)])
         await queue.receive(TOPIC, limit=1, wait=0)
@@ -268,7 +268,7 @@ async def test_repeated_claim_returns_the_messages_that_the_lost_one_leased(valk
 
 
 async def test_put_is_repeated_if_its_reply_is_lost(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         proxy.lose_answer_to(lambda words: words[0] == b"RPUSH")
 
         await backend.queue.put(TOPIC, [b"once or twice"])
@@ -277,7 +277,7 @@ async def test_put_is_repeated_if_its_reply_is_lost(valkey):
 
 
 async def test_redrive_raises_and_is_not_repeated_if_its_reply_is_lost(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"1", b"2"])
         for each in await queue.receive(TOPIC, limit=2, wait=0):

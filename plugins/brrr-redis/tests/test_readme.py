@@ -8,7 +8,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_redis import layout
 from brrr_redis.options import RedisOptions
-from tests.support.readmes import options_of
+from brrr_testkit.readmes import options_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 TOPIC = "jobs"
@@ -57,7 +57,7 @@ async def _everything(url, ttl):
         assert await queue.redrive(TOPIC, limit=1) == 1
         assert await queue.drop(TOPIC, limit=1) == 1
         await queue.ack(await queue.receive(TOPIC, limit=9, wait=1))
-        await queue._unclaim(queue._layout.topic(TOPIC), "none")
+        await queue._unclaim(queue._layout.topic(TOPIC), "none")  # pyright: ignore[reportAttributeAccessIssue] - looks inside
         await queue.stats(TOPIC)
         await store.write([(Key("call", "h"), b"x")])
         await store.read([Key("call", "h")])

@@ -4,7 +4,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
-from tests.support.proxy import proxied
+from brrr_testkit.faults.relay import RedisProxy, relayed
 
 TOPIC = "jobs"
 MANY = 500
@@ -49,7 +49,7 @@ OPERATIONS = {
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_every_operation_is_one_command(valkey, name, ttl):
     prepare, operate = OPERATIONS[name]
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url + ttl) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url + ttl) as backend:
         await operate(backend, await prepare(backend.queue))  # now the server has seen the script
         prepared = await prepare(backend.queue)
         proxy.clear()
@@ -63,7 +63,7 @@ async def test_every_operation_is_one_command(valkey, name, ttl):
 
 
 async def test_empty_batches_send_no_command(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         proxy.clear()
 
         await backend.queue.put(TOPIC, [])
@@ -81,7 +81,7 @@ async def test_empty_batches_send_no_command(valkey):
 async def test_concurrent_operations_share_a_round_trip(valkey):
     import asyncio
 
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         await backend.store.read(KEYS[:1])
         proxy.clear()
 

@@ -7,8 +7,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendRefusedError, BackendUnavailableError
-from tests.support.polling import until
-from tests.support.redis_servers import valkey_program, watched_pair
+from brrr_testkit.servers.redis import valkey_program, watched_pair
+from brrr_testkit.waiting import until
 
 TOPIC = "jobs"
 
@@ -65,7 +65,7 @@ async def test_primary_of_an_outdated_sentinel_is_refused(watched):
     """The sentinel names the former primary, which is now a replica."""
     primary, replica, sentinel = watched
     async with brrr.open_backend(f"redis+sentinel://127.0.0.1:{sentinel.port}/jobs") as backend:
-        address = await backend._client.router.address(b"")
+        address = await backend._client.router.address(b"")  # pyright: ignore[reportAttributeAccessIssue] - looks inside
     assert address.port == primary.port
     sentinel.kill()
     replica.do("REPLICAOF", "NO", "ONE")

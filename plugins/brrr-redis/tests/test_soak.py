@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.soak import soak_part
+from brrr_testkit.workloads.soak import soak_part
 
 ROUNDS = 40
 """Rounds of a usual run; `BRRR_SOAK_ROUNDS=100` makes it longer."""

@@ -7,8 +7,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
-from tests.support.fleet import until
-from tests.support.proxy import proxied
+from brrr_testkit.faults.relay import RedisProxy, relayed
+from brrr_testkit.waiting import until
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 
@@ -108,7 +108,7 @@ async def test_parent_that_waits_longer_than_the_ttl_is_woken(url, valkey):
 
 @pytest.mark.parametrize("ttl", ["", "?ttl=1h"])
 async def test_write_of_calls_is_repeated_if_its_reply_is_lost(valkey, ttl):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url + ttl) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url + ttl) as backend:
         await backend.store.write([(CALL, b"x")])
         proxy.lose_answer_to(lambda words: words[0] == b"MSET")
         proxy.clear()
@@ -119,7 +119,7 @@ async def test_write_of_calls_is_repeated_if_its_reply_is_lost(valkey, ttl):
 
 
 async def test_write_of_other_records_raises_if_its_reply_is_lost(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         proxy.lose_answer_to(lambda words: words[0] == b"MSET")
 
         with pytest.raises(BackendUnavailableError, match="lost before the reply came"):
@@ -129,7 +129,7 @@ async def test_write_of_other_records_raises_if_its_reply_is_lost(valkey):
 
 
 async def test_swap_raises_and_is_not_repeated_if_its_reply_is_lost(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         await backend.store.swap([Swap(CALL, None, b"x")])
         proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
         proxy.clear()
@@ -143,7 +143,7 @@ async def test_swap_raises_and_is_not_repeated_if_its_reply_is_lost(valkey):
 
 
 async def test_increment_is_repeated_if_its_reply_is_lost(valkey):
-    async with proxied(valkey.port) as proxy, brrr.open_backend(proxy.url) as backend:
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(proxy.url) as backend:
         await backend.cache.increment({"brrr_count/r": 1})
         proxy.lose_answer_to(lambda words: words[0] == b"EVALSHA")
 

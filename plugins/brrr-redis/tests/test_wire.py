@@ -7,7 +7,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Delivery, Key
 from brrr_redis.queue import Receipt
-from tests.support.redis_servers import until
+from brrr_testkit.servers.redis import until
 
 TOPIC = "jobs"
 BODY = b"l1i2e4:rootee \x00\xff"

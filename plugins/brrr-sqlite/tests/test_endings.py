@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from tests.support.endings import ENDINGS, HELD, TOPIC, ended
-from tests.support.polling import until
+from brrr_testkit.waiting import until
+from brrr_testkit.workloads.endings import ENDINGS, HELD, TOPIC, ended
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

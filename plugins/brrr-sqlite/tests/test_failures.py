@@ -20,7 +20,7 @@ from brrr_sqlite.errors import translate_error
 from brrr_sqlite.location import OpenFile
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.transactions import LockRetry
-from tests.support.polling import until
+from brrr_testkit.waiting import until
 
 A = Key("value", "a")
 
@@ -87,7 +87,7 @@ async def test_refused_file_is_closed(path):
     opened = connection._opened
     await connection.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        opened.execute("SELECT 1")
+        opened.execute("SELECT 1")  # pyright: ignore[reportOptionalMemberAccess]
 
 
 async def test_file_with_newer_tables_is_refused_unchanged(make, path):

@@ -7,7 +7,7 @@ import pytest
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 from brrr_sqlite import group_commit
-from tests.support.polling import until
+from brrr_testkit.waiting import until
 
 
 def key(n):
@@ -126,7 +126,7 @@ async def test_cancelled_put_stores_all_messages_or_none(backend, blocked_thread
         put.cancel()
         await asyncio.wait([put])
     if not taken:
-        await first
+        await first  # pyright: ignore[reportGeneralTypeIssues, reportPossiblyUnboundVariable]
     assert (await backend.queue.stats("t")).ready == (1000 if taken else 0)
 
 

@@ -4,12 +4,13 @@ import asyncio
 import os
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from brrr_core.backend import QueueStats
 from brrr_sqlite import receivers
-from tests.support.polling import until
+from brrr_testkit.waiting import until
 
 NEVER = 3600.0
 NO_POLLING = {"poll": NEVER}  # no check of the log wakes a receiver
@@ -286,8 +287,14 @@ class Bench:
         self.receivers = receivers.Receivers(path, poll=0.001, loop=self.loop, submit=self.submitted.append)
 
     def claim(self):
+        nothing: Any = None  # no statement runs
         return receivers.Claim(
-            self.receivers, self.loop.create_future(), read=None, write=None, topic="t", deadline=self.loop.time() + 60
+            self.receivers,
+            self.loop.create_future(),
+            read=nothing,
+            write=nothing,
+            topic="t",
+            deadline=self.loop.time() + 60,
         )
 
     def stamp(self, age):

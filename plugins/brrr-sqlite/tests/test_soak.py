@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.soak import soak_part
+from brrr_testkit.workloads.soak import soak_part
 
 ROUNDS = 40
 """In a usual run; `BRRR_SOAK_ROUNDS=100` makes it longer."""

@@ -5,9 +5,9 @@ from secrets import token_hex
 import pytest
 
 import brrr_core as brrr
-from tests.support import aws_servers
-from tests.support.aws_proxy import proxied
-from tests.support.aws_servers import sqs_url
+from brrr_testkit.faults.aws import proxied
+from brrr_testkit.servers import aws as aws_servers
+from brrr_testkit.servers.aws import sqs_url
 
 aws_environment = aws_servers.aws_environment
 aws_prefix = aws_servers.aws_prefix

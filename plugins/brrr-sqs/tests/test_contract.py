@@ -3,7 +3,7 @@
 import pytest
 
 from brrr_contract_kit import BackendContract, QueueContract
-from tests.support.aws_servers import REAL
+from brrr_testkit.servers.aws import REAL
 
 
 class Sqs:

@@ -7,8 +7,8 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqs.names import names_of
-from tests.support.aws_proxy import proxied
-from tests.support.aws_servers import sqs_url
+from brrr_testkit.faults.aws import proxied
+from brrr_testkit.servers.aws import sqs_url
 
 OPERATIONS = [
     *("GetQueueUrl", "CreateQueue", "SendMessageBatch", "ReceiveMessage", "GetQueueAttributes"),

@@ -6,7 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError
-from tests.support.polling import until
+from brrr_testkit.waiting import until
 
 BODIES = [b"%03d" % number for number in range(100)]
 
@@ -218,7 +218,7 @@ async def test_receive_on_a_closing_backend_is_refused_at_once(proxied_url, prox
 async def test_all_clients_are_closed_if_closing_one_fails(url):
     backend = brrr.open_backend(url)
     await backend.open()
-    clients = list(backend._clients)
+    clients = list(backend._clients)  # pyright: ignore[reportAttributeAccessIssue] - looks inside
     for client in clients:
 
         async def failing(close=client.close):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import brrr_core as brrr
 from brrr_sqs.options import SqsOptions
-from tests.support.readmes import options_of
+from brrr_testkit.readmes import options_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 import brrr_core as brrr
-from tests.support.aws_servers import dynamo_url, sqs_url
-from tests.support.soak import soak_part
+from brrr_testkit.servers.aws import dynamo_url, sqs_url
+from brrr_testkit.workloads.soak import soak_part
 
 ROUNDS = 20
 DEPTH = 5  # 63 calls per round; each takes milliseconds on the emulators

@@ -1,5 +1,6 @@
 """The import rules of pyproject.toml hold, and each of them catches an import that breaks it."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -67,6 +68,9 @@ VIOLATIONS = [
         "brrr_core/plugins/urls.py", "import brrr_contract_kit", "No other distribution imports the contract kit"
     ),
     Violation("brrr_sqlite/errors.py", "import brrr_contract_kit", "No other distribution imports"),
+    Violation("brrr_testkit/waiting.py", "import brrr_core.wire", "The test kit knows"),
+    Violation("brrr_testkit/workloads/fleet.py", "import brrr_redis", "The test kit knows"),
+    Violation("brrr_testkit/waiting.py", "import brrr_testkit.processes", "The modules of the test kit"),
     Violation("brrr_core/engine/__init__.py", "import bencode2", "Only the wire"),
     Violation("brrr_core/engine/__init__.py", "import msgspec", "Only codecs"),
     Violation("brrr_core/engine/__init__.py", "import pluggy", "Only hooks"),
@@ -79,6 +83,7 @@ VIOLATIONS = [
     Violation("brrr_core/plugins/registry.py", "import brrr_redis", "The core knows no other"),
     Violation("brrr_core/plugins/registry.py", "import brrr_sqlite", "The core knows no other"),
     Violation("brrr_core/plugins/registry.py", "import brrr_sqs", "The core knows no other"),
+    Violation("brrr_core/plugins/registry.py", "import brrr_testkit", "The core knows no other"),
     Violation("brrr_core/codec/json.py", "import pydantic", "The core knows no other"),
 ]
 
@@ -128,3 +133,32 @@ def test_every_rule_is_proved_by_a_violation() -> None:
     ]
 
     assert unproved == []
+
+
+REPOSITORY = {"tests", "benchmarks", "examples", "tools"}
+"""Packages that only this repository has, so that the tests of a plugin must not need them."""
+MEANWHILE = {"tests.support.nats_roles"}
+"""Still imported by tests of brrr-nats."""
+
+
+def foreign_imports(source: str) -> set[str]:
+    """Return the modules of this repository that a test imports."""
+    nodes = list(ast.walk(ast.parse(source)))
+    found = {
+        *(node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module),
+        *(alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names),
+    }
+    return {module for module in found if module.partition(".")[0] in REPOSITORY}
+
+
+def test_tests_of_plugins_need_only_distributions() -> None:
+    files = [*ROOT.glob("plugins/*/tests/**/*.py")]
+    found = {path.name: foreign_imports(path.read_text()) - MEANWHILE for path in files}
+
+    assert len(files) > 60
+    assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+@pytest.mark.parametrize("line", ["import tests.support", "def f():\n    from benchmarks.servers import nats"])
+def test_import_of_this_repository_is_recognised(line: str) -> None:
+    assert foreign_imports(line)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import missing
+from brrr_testkit.processes import missing
 from tests.system.cli.conftest import BRRR
 
 Shell = Any

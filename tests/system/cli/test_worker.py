@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.redis_servers import Server, valkey_program
+from brrr_testkit.servers.redis import Server, valkey_program
 
 Shell = Any
 NOTHING = [0, 0, 0, 0]

@@ -11,8 +11,8 @@ from typing import Self
 
 import pytest
 
-from tests.support.processes import missing
-from tests.support.redis_servers import Server, valkey_program
+from brrr_testkit.processes import missing
+from brrr_testkit.servers.redis import Server, valkey_program
 
 HERE = Path(__file__).parent
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import brrr_core as brrr
-from tests.support.fleet import TOPIC
+from brrr_testkit.workloads.fleet import TOPIC
 
 PROGRAM = """
 import asyncio, signal, sys

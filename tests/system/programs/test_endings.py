@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import brrr_core as brrr
-from tests.support.endings import ENDINGS, HELD, TOPIC, ended
+from brrr_testkit.workloads.endings import ENDINGS, HELD, TOPIC, ended
 
 
 @pytest.mark.parametrize("url", ["memory", "redis", "nats"], indirect=True)  # brrr-sqlite has its own test of it

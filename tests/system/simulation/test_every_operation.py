@@ -13,7 +13,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
 from tests.support.scenarios import LEASE, RESULT, TOPIC, Stage, World, everything, stage
 from tests.support.virtual import run_virtually
 

@@ -15,7 +15,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendUnavailableError
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
 from tests.support.scenarios import LEASE, POLICY, TOPIC, Stage, World, stage
 from tests.support.virtual import run_virtually
 

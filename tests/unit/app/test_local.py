@@ -20,7 +20,7 @@ from brrr_core.errors import (
     SpawnLimitError,
     UnknownTaskError,
 )
-from tests.support.fleet import until
+from brrr_testkit.waiting import until
 
 BOUND = 20.0
 

@@ -10,7 +10,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import AwaitError, SignatureError
-from tests.support.fleet import BOUND, TOPIC, serving
+from brrr_testkit.workloads.fleet import BOUND, TOPIC, serving
 
 
 @brrr.handler_no_arg

@@ -17,7 +17,7 @@ from brrr_core.errors import (
     BrrrError,
     CorruptBackendError,
 )
-from tests.support.polling import until
+from brrr_testkit.waiting import until
 
 
 class Late(Backend):

@@ -14,8 +14,8 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import ArgumentError, BackendUnavailableError
 from brrr_core.wire import Call, count_key, decode_call, decode_message
-from tests.support.fleet import over
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import over
 
 CALL = Call("task", b"[1]", "hash")
 TOPIC = "t"
@@ -60,7 +60,7 @@ async def test_a_schedule_that_fails_is_safe_to_repeat(number: int, lost: bool) 
             if operation.number == number:
                 raise error
 
-        connection = over(Instrument(**{"after" if lost else "before": fail}).wrap(backend))
+        connection = over((Instrument(after=fail) if lost else Instrument(before=fail)).wrap(backend))
         with pytest.raises(BackendUnavailableError) as caught:
             await connection.schedule(CALL, TOPIC)
         assert caught.value is error

@@ -15,7 +15,7 @@ from brrr_core.engine.returning import Completion, Returner
 from brrr_core.engine.spawn_limit import SpawnBudget
 from brrr_core.errors import MalformedRecordError, SpawnLimitError
 from brrr_core.wire import PendingReturn, PendingReturns, count_key, decode_message, decode_pending, encode_pending
-from tests.support.instrumented import Instrument, Operation, nothing
+from brrr_testkit.faults.instrument import Instrument, Operation, nothing
 
 TOPIC = "topic"
 

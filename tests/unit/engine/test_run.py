@@ -11,7 +11,7 @@ from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, ValueCac
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.run import Run
 from brrr_core.wire import Call
-from tests.support.instrumented import Instrument
+from brrr_testkit.faults.instrument import Instrument
 
 
 def child(n: int) -> Child:

@@ -26,7 +26,7 @@ from brrr_core.wire import (
     decode_pending,
     encode_pending,
 )
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
 
 
 class Bench:
@@ -43,7 +43,7 @@ class Bench:
         self.scheduler = Scheduler(self.operations, SpawnBudget(self.operations, spawn_limit))
 
     @property
-    def puts(self) -> Counter[tuple[str, str]]:
+    def puts(self) -> Counter[tuple[str, ...]]:
         return Counter(
             tuple(decode_message(body))
             for operation in self.instrument.operations

@@ -15,8 +15,8 @@ from brrr_core.engine.run import Run
 from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 from brrr_core.hooks import BackendFailed, CallStarted, WorkerStopped
 from brrr_core.wire import Call
-from tests.support.fleet import over
-from tests.support.instrumented import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.workloads.fleet import over
 from tests.support.virtual import run_virtually
 
 LEASE = 30.0

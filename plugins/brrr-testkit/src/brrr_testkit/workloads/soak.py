@@ -1,6 +1,6 @@
 """Rounds of a workflow whose worker processes are killed, on any durable backend.
 
-`python -m tests.support.soak URL` and `python -m tests.support.soak QUEUE_URL STORE_URL` run one worker.
+`python -m brrr_testkit.workloads.soak URL` runs one worker; `… QUEUE_URL STORE_URL` separates queue and store.
 """
 
 import asyncio
@@ -9,14 +9,15 @@ import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import brrr_core as brrr
-from tests.support.fleet import until_idle, urls_of
+from brrr_testkit.workloads.fleet import until_idle, urls_of
 
 TOPIC = "soak"
 DEPTH = 7
@@ -56,7 +57,7 @@ class Report:
 
     rounds: int = 0
     kills: int = 0
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list[float])
 
 
 class Workers:
@@ -73,7 +74,7 @@ class Workers:
         pipes = [NURSERY.Pipe(duplex=False) for _ in range(self.number)]
         self.processes = [self._spawn(end) for _, end in pipes]
         for process, (connected, end) in zip(self.processes, pipes, strict=True):
-            came = await asyncio.to_thread(wait, [connected, process.sentinel], BOUND)
+            came = await asyncio.to_thread(_first, connected, process.sentinel)
             assert came == [connected], f"a worker did not start: {process.exitcode}"
             connected.close()
             end.close()
@@ -99,13 +100,17 @@ class Workers:
         return process
 
 
+def _first(*sources: "Connection | int") -> list[Any]:
+    return list[Any](wait(sources, BOUND))
+
+
 def _forked(urls: Sequence[str], environ: Mapping[str, str], connected: Connection | None) -> None:
     os.environ.update(environ)  # the nursery still has the environment of its start
-    asyncio.run(work(*urls, ready=lambda: connected and connected.send(True)))
+    asyncio.run(work(*urls, ready=lambda: None if connected is None else connected.send(True)))
 
 
 @asynccontextmanager
-async def workers(urls: Sequence[str], number: int, dice: random.Random) -> AsyncIterator[Workers]:
+async def workers(urls: Sequence[str], number: int, dice: random.Random) -> AsyncGenerator[Workers]:
     """Run worker processes inside the block."""
     crew = Workers(urls, number, dice)
     try:

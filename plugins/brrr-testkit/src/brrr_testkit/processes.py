@@ -1,14 +1,13 @@
-"""Common parts of all servers of the tests: free ports, polling, ending, and skipping if a server is missing."""
+"""Common parts of all servers: free ports, starting, ending, and skipping a test if a program is missing."""
 
 import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from random import SystemRandom
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import pytest
 
@@ -43,22 +42,6 @@ def free_port() -> int:
                     pass
             return port
     raise AssertionError(f"all ports of {PORTS} are used")
-
-
-def until(
-    condition: Callable[[], Any], what: str, *, bound: float, failures: tuple[type[Exception], ...] = (OSError,)
-) -> Any:
-    """Poll until the condition returns a true value, for `bound` seconds, and return it. Ignore its `failures`."""
-    deadline = time.monotonic() + bound
-    while True:
-        try:
-            found = condition()
-        except failures:
-            found = None
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        time.sleep(0.02)
 
 
 class ServerProcess:

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import brrr_core as brrr
 from brrr_core.backend import Backend, Key, Swap
 from brrr_core.errors import BackendUnavailableError
-from tests.support.fleet import TOPIC, Fleet, serving
+from brrr_testkit.workloads.fleet import TOPIC, Fleet, serving
 
 POLICY = brrr.Policy(backoff=0.01, backoff_limit=0.2, grace=1.0, unavailable_timeout=120.0, max_attempts=1000)
 BOUND = 90.0
@@ -23,6 +25,7 @@ WIDTH = 8
 RESULT = sum(range(WIDTH * 3))
 LEDGER = "ledger"
 COUNTED = Key("value", "counted")
+T = TypeVar("T")
 Fault = Callable[[], Awaitable[object]]
 
 
@@ -63,14 +66,14 @@ class Load:
 
     backend: Backend
     rounds: int = 0
-    put: set[bytes] = field(default_factory=set)
-    refused: Counter[str] = field(default_factory=Counter)
-    received: Counter[bytes] = field(default_factory=Counter)
+    put: set[bytes] = field(default_factory=set[bytes])
+    refused: Counter[str] = field(default_factory=Counter[str])
+    received: Counter[bytes] = field(default_factory=Counter[bytes])
     counted: int = 0
     tried: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    stood_still: dict[str, float] = field(default_factory=dict)
-    _last: dict[str, float] = field(default_factory=dict)
+    stood_still: dict[str, float] = field(default_factory=dict[str, float])
+    _last: dict[str, float] = field(default_factory=dict[str, float])
 
     def came_through(self, name: str) -> None:
         """Record a success of an operation, and the time since the last one."""
@@ -85,12 +88,12 @@ class Load:
         while not last:
             last = self.over.is_set()
             number = self.rounds
-            await self.until_taken("schedule", lambda number=number: fleet.app.schedule(fan_out, topic=TOPIC)(number))
-            result = await self.until_taken("result", lambda number=number: fleet.app.result(fan_out)(number))
+            await self.until_taken("schedule", partial(fleet.app.schedule(fan_out, topic=TOPIC), number))
+            result = await self.until_taken("result", partial(fleet.app.result(fan_out), number))
             assert result == RESULT, f"round {number}"
             self.rounds += 1
 
-    async def until_taken(self, name: str, operation: Callable[[], Awaitable[object]]) -> object:
+    async def until_taken(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
         """Retry an idempotent operation until it succeeds."""
         while True:
             try:
@@ -138,7 +141,7 @@ class Load:
             except BackendUnavailableError:
                 self.refused["swap"] += 1
             await asyncio.sleep(0.005)
-            (now,) = await self.until_taken("read", lambda: self.backend.store.read([COUNTED]))  # type: ignore[misc]
+            (now,) = await self.until_taken("read", lambda: self.backend.store.read([COUNTED]))
 
     def told(self) -> str:
         """Return the missing messages, for a failure."""

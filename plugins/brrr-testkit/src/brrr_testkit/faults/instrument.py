@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from brrr_core.backend import Cache, DeadLetter, Delivery, Key, Queue, QueueStats, Store, Swap
-from brrr_core.backend.lifecycle import Roles
+from brrr_core.backend import Cache, DeadLetter, Delivery, Key, Queue, QueueStats, Roles, Store, Swap
 from brrr_core.errors import BackendClosedError
 
 T = TypeVar("T")
@@ -43,9 +42,9 @@ class Instrument:
     after: Callable[[Operation], Awaitable[None]] = nothing
     effect: Callable[[Operation, Any], None] = unseen
     dead: bool = False
-    operations: list[Operation] = field(default_factory=list)
-    calls: Counter[str] = field(default_factory=Counter)
-    items: Counter[str] = field(default_factory=Counter)
+    operations: list[Operation] = field(default_factory=list[Operation])
+    calls: Counter[str] = field(default_factory=Counter[str])
+    items: Counter[str] = field(default_factory=Counter[str])
 
     def wrap(self, roles: Any) -> Roles:
         """Return the roles of a backend (or of `Roles`) behind this instrument."""
@@ -74,7 +73,7 @@ class Instrument:
 
     def _live(self) -> None:
         if self.dead:
-            raise BackendClosedError("this worker was killed")
+            raise BackendClosedError("this worker was killed", remedy="The test killed it: start another one.")
 
 
 class _Queue(Queue):

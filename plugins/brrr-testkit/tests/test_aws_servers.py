@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import aws_servers
-from tests.support.aws_servers import Emulator, alive, answering, shared
-from tests.support.processes import until
+from brrr_testkit.servers import aws as aws_servers
+from brrr_testkit.servers import emulators
+from brrr_testkit.servers.emulators import Emulator, alive, answering, shared
+from brrr_testkit.waiting import wait_until
 
 
 class Tiny(Emulator):
@@ -33,26 +34,26 @@ def test_the_last_who_leaves_ends_a_shared_server(tmp_path: Path) -> None:
         with shared(Tiny, tmp_path) as second:
             assert second == first
         assert answering(port)
-    until(lambda: not answering(port), "it ends", bound=30)
+    wait_until(lambda: not answering(port), "it ends", bound=30)
 
 
 @pytest.mark.parametrize("start", ["start", "start_shared"])
 def test_a_server_that_does_not_answer_is_not_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
-    monkeypatch.setattr(aws_servers, "STARTING", 2.0)
+    monkeypatch.setattr(emulators, "STARTING", 2.0)
     server = Mute(tmp_path)
 
     with pytest.raises(AssertionError, match="mute answers"):
         getattr(server, start)()
 
     note = tmp_path / "pid"
-    assert not note.exists() or until(lambda: not alive(int(note.read_text())), "it is gone", bound=30)
+    assert not note.exists() or wait_until(lambda: not alive(int(note.read_text())), "it is gone", bound=30)
 
 
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with shared(aws_servers.Moto, tmp_path_factory.mktemp("moto")) as endpoint:
+    with shared(emulators.Moto, tmp_path_factory.mktemp("moto")) as endpoint:
         yield endpoint
 
 

@@ -1,0 +1,1 @@
+"""Servers, faults and workloads for the tests of brrr's backends. Import the modules; this package holds no names."""

@@ -1,0 +1,1 @@
+"""Faults on demand: proxies in front of servers, and backends that count operations, fail or die."""
