@@ -5,7 +5,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from brrr_contract_kit.registry import ROLES, Rule, all_rules, rules_of
+from brrr_contract_kit.catalogue import all_rules, rules_of
+from brrr_contract_kit.registry import ROLES, Rule
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "docs" / "contract"

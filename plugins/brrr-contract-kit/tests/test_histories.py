@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from brrr_contract_kit.histories import Operation, from_json, linearizable, to_json
+from brrr_contract_kit.testbed.histories import Operation, from_json, linearizable, to_json
 
 
 def op(kind: Any, begun: int, ended: int, value: bytes | None, **more: Any) -> Operation:

@@ -65,6 +65,12 @@ VIOLATIONS = [
     Violation("brrr_contract_kit/runner.py", "import brrr_core.engine", "The contract kit knows"),
     Violation("brrr_contract_kit/runner.py", "import brrr_sqlite", "The contract kit knows"),
     Violation(
+        "brrr_contract_kit/completeness.py", "import brrr_contract_kit.classes", "The modules of the contract kit"
+    ),
+    Violation(
+        "brrr_contract_kit/testbed/context.py", "import brrr_contract_kit.rules", "The modules of the contract kit"
+    ),
+    Violation(
         "brrr_core/plugins/urls.py", "import brrr_contract_kit", "No other distribution imports the contract kit"
     ),
     Violation("brrr_sqlite/errors.py", "import brrr_contract_kit", "No other distribution imports"),

@@ -5,12 +5,13 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
-from brrr_contract_kit.codecs import CodecTarget
+from brrr_contract_kit.catalogue import find, rules_of
 from brrr_contract_kit.completeness import ALLOWED, watch
-from brrr_contract_kit.registry import Role, Rule, find, rules_of
+from brrr_contract_kit.registry import Role, Rule
 from brrr_contract_kit.report import Status
 from brrr_contract_kit.runner import Judge, new_seed
 from brrr_contract_kit.target import GRACE, LEASE, Target
+from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core.codec import Codec
 from brrr_core.errors import ContractError
 
@@ -68,7 +69,7 @@ class Contract:
             self.judge()
             every = self.rules()
             metafunc.parametrize("rule", every, ids=[rule.id for rule in every])
-            watch(metafunc.config, type(self))
+            watch(metafunc.config, type(self), every)
 
     def _run(self, rule: Rule, target: Target | CodecTarget, request: pytest.FixtureRequest) -> None:
         stash = request.config.stash

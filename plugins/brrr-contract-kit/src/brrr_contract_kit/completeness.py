@@ -4,16 +4,13 @@ The first contract class registers it, so that other test suites do not pay for 
 """
 
 import os
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Generator, Sequence
+from typing import Any, Final
 
 import pytest
 
 from brrr_contract_kit.registry import Rule
 from brrr_core.errors import ContractError
-
-if TYPE_CHECKING:
-    from brrr_contract_kit.classes import Contract
 
 __all__ = ["ALLOWED", "PARTIAL", "watch"]
 
@@ -26,20 +23,20 @@ ALLOWED: Final = pytest.StashKey[bool]()
 """Set on a test if the kit itself decided that its rule does not apply, or may be skipped or fail."""
 
 
-def watch(config: pytest.Config, kind: "type[Contract]") -> None:
-    """Ensure that every rule of a contract class is run."""
+def watch(config: pytest.Config, kind: type, rules: Sequence[Rule]) -> None:
+    """Ensure that the rules of a contract class, all of them, are run."""
     plugin = config.pluginmanager.get_plugin(NAME)
     if not isinstance(plugin, CompletenessCheck):
         plugin = CompletenessCheck()
         config.pluginmanager.register(plugin, NAME)
-    plugin.classes[kind] = None
+    plugin.classes[kind] = rules
 
 
 class CompletenessCheck:
     """Compares the collected rules with those that are run."""
 
     def __init__(self) -> None:
-        self.classes: dict[type[Contract], None] = {}
+        self.classes: dict[type, Sequence[Rule]] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
@@ -49,8 +46,8 @@ class CompletenessCheck:
         parents = {_class_of(item): item.parent for item in items}
         result = yield
         left = {(_class_of(item), rule.id) for item in items if (rule := _rule_of(item))}
-        for kind in self.classes:
-            missing = [rule.id for rule in kind.rules() if (kind, rule.id) not in left]
+        for kind, rules in self.classes.items():
+            missing = [rule.id for rule in rules if (kind, rule.id) not in left]
             if missing:
                 parent = parents.get(kind)
                 items.append(Incomplete.of(parent if isinstance(parent, pytest.Collector) else session, kind, missing))

@@ -1,18 +1,15 @@
-"""The registry of rules: the id, the demand and the conditions of each."""
+"""The registration of rules: the id, the demand and the conditions of each."""
 
 import inspect
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
-from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 from brrr_core.errors import ContractError
 
-__all__ = ["ROLES", "Function", "Role", "Rule", "all_rules", "declares", "find", "rule", "rules_of"]
+__all__ = ["REGISTERED", "ROLES", "Function", "Role", "Rule", "declares", "rule"]
 
 Role: TypeAlias = Literal["queue", "store", "cache", "backend", "codec"]
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
@@ -31,7 +28,8 @@ CAPABILITIES: Final = frozenset(
 )
 """The capabilities that a rule may need, like `queue.delay`."""
 
-_rules: Final[dict[str, "Rule"]] = {}
+REGISTERED: Final[dict[str, "Rule"]] = {}
+"""The rules of the modules that are imported, by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def rule(
 
     def register(run: Function) -> Function:
         parts = PARTS.fullmatch(inspect.getdoc(run) or "")
-        if not ID.fullmatch(id_) or id_ in _rules:
+        if not ID.fullmatch(id_) or id_ in REGISTERED:
             raise ContractError(f"the rule id {id_!r} is taken or invalid", remedy="Choose a free one.")
         if parts is None:
             raise ContractError(f"the docstring of rule {id_} lacks a part", remedy="Write a demand, Why: and Test:.")
@@ -114,7 +112,7 @@ def rule(
                     remedy=f"Choose one of {', '.join(sorted(CAPABILITIES))}.",
                 )
         texts = {name: " ".join(text.split()) for name, text in parts.groupdict().items()}
-        _rules[id_] = Rule(
+        REGISTERED[id_] = Rule(
             id_, **texts, run=run, needs=needs, unless=unless, pair=pair, processes=processes, limit=limit
         )
         return run
@@ -126,45 +124,3 @@ def declares(manifest: BackendManifest, capability: str) -> bool:
     """Whether a manifest declares a capability, like `queue.delay`."""
     role, _, name = capability.partition(".")
     return bool(getattr(getattr(manifest, role), name, False))
-
-
-def all_rules() -> list[Rule]:
-    """Return every rule, sorted by role and id."""
-    return [each for role in ROLES for each in rules_of(role)]
-
-
-def rules_of(role: str) -> list[Rule]:
-    """Return the rules of a role, sorted by id.
-
-    Raises:
-        ContractError: The role does not exist.
-    """
-    if role not in ROLES:
-        raise ContractError(f"the contract has no role {role!r}", remedy=f"Choose one of {', '.join(ROLES)}.")
-    _load()
-    return [each for _, each in sorted(_rules.items()) if each.role == role]
-
-
-def find(id_: str) -> Rule:
-    """Return the rule with that id.
-
-    Raises:
-        ContractError: The id is unknown. The remedy suggests the nearest one.
-    """
-    _load()
-    if id_ not in _rules:
-        from difflib import get_close_matches  # only an error needs it
-
-        near = get_close_matches(id_, _rules, n=1)
-        raise ContractError(
-            f"the contract has no rule {id_!r}",
-            remedy=f"Did you mean {near[0]}?" if near else "docs/contract/ lists the rules.",
-        )
-    return _rules[id_]
-
-
-@cache
-def _load() -> None:
-    package = import_module("brrr_contract_kit.rules")
-    for module in iter_modules(package.__path__, f"{package.__name__}."):
-        import_module(module.name)

@@ -1,35 +1,19 @@
-"""Run rules, each in its own event loop, and check that they leave nothing behind."""
+"""Run the rules of a backend or a codec, and judge which may be skipped or fail."""
 
-import asyncio
-import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from secrets import token_hex
-from typing import Any, Final
 
-from brrr_contract_kit.checks import broken
-from brrr_contract_kit.codecs import CodecContext, CodecTarget
-from brrr_contract_kit.context import Context, NotApplicableError, StalledError
-from brrr_contract_kit.leaks import other_tasks, watched
-from brrr_contract_kit.registry import Rule, find, rules_of
+from brrr_contract_kit.catalogue import find, rules_of
+from brrr_contract_kit.execution import SEED, run_rule
+from brrr_contract_kit.registry import Rule
 from brrr_contract_kit.report import Outcome, Report, Status
-from brrr_contract_kit.sharing import share
-from brrr_contract_kit.stalls import StallDetector
 from brrr_contract_kit.target import GRACE, LEASE, Target
+from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core.codec import Codec
-from brrr_core.errors import ContractError, RuleBrokenError
+from brrr_core.errors import ContractError
 
-__all__ = ["SEED", "Judge", "run_codec_contract", "run_contract", "run_rule"]
-
-SEED: Final = "BRRR_CONTRACT_SEED"
-
-TRIES: Final = 3
-"""The most runs of a rule if this machine is too busy for a verdict."""
-
-STALL: Final = 0.3
-"""If the event loop stalls for a longer part of a lease, a failure counts as caused by the stall."""
+__all__ = ["Judge", "new_seed", "run_codec_contract", "run_contract"]
 
 Progress = Callable[[Outcome], None]
 
@@ -164,79 +148,3 @@ def _report(
 def new_seed() -> str:
     """Return the seed for a run: `BRRR_CONTRACT_SEED`, or a new one."""
     return os.environ.get(SEED) or token_hex(4)
-
-
-def run_rule(rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
-    """Run one rule in its own event loop, and again if this machine was too busy for a verdict."""
-    begun = time.monotonic()
-    if isinstance(target, Target) and (excuse := target.excuse(rule)):
-        return Outcome(rule, Status.NOT_APPLICABLE, excuse)
-    what = f"this machine was too busy {TRIES} times to settle a delivery within its lease"
-    outcome = Outcome(rule, Status.FAILED, what, error=ContractError(what, remedy="Set a longer `lease`."))
-    for _ in range(TRIES):
-        detector = StallDetector(STALL * (target.lease if isinstance(target, Target) else math.inf))
-        ended = _run_once(rule, target, seed, detector)
-        outcome = ended or outcome
-        if ended is not None and not (ended.status is Status.FAILED and detector.stalled):
-            break
-    return replace(outcome, seconds=time.monotonic() - begun)
-
-
-def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: StallDetector) -> Outcome | None:
-    """Run one rule; return None if it has no verdict."""
-    try:
-        with watched() as unhandled, asyncio.Runner(loop_factory=unhandled.new_loop) as runner:
-            runner.run(_run(rule, target, f"{seed} {rule.id}", detector))
-    except NotApplicableError as excuse:
-        return Outcome(rule, Status.NOT_APPLICABLE, str(excuse))
-    except StalledError:
-        return None
-    except Exception as caught:  # noqa: BLE001 - a backend can raise anything, and the report shows it
-        error = _telling(caught)
-        error.add_note(f"{rule.id}: {rule.demand}")
-        error.add_note(f"{rule.page}; {SEED}={seed} repeats the run")
-        reason = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
-        return Outcome(rule, Status.FAILED, f"{reason} (seed {seed})", error=error)
-    return Outcome(rule, Status.PASSED)
-
-
-def _telling(error: Exception) -> Exception:
-    """Return the most useful error of a group: the `RuleBrokenError`, or else the first."""
-    if not isinstance(error, ExceptionGroup):
-        return error
-    group: ExceptionGroup[Exception] = error  # pyright: ignore[reportUnknownVariableType]
-    leaves = [_telling(each) for each in group.exceptions]
-    return next((each for each in leaves if isinstance(each, RuleBrokenError)), leaves[0])
-
-
-async def _run(rule: Rule, target: Target | CodecTarget, seed: str, detector: StallDetector) -> None:
-    seconds = rule.limit
-    if isinstance(target, Target):
-        seconds *= max(1.0, target.grace / GRACE)
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit, detector:
-            await _in_context(rule, target, seed)
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        broken(f"the rule did not end within {seconds:g} s", cause=error)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        broken("an operation that was not cancelled raised a CancelledError", cause=error)
-    left = other_tasks()
-    if left:
-        broken(f"tasks are still pending after the backend was closed: {sorted(task.get_name() for task in left)}")
-
-
-async def _in_context(rule: Rule, target: Target | CodecTarget, seed: str) -> None:
-    context: Any
-    if isinstance(target, CodecTarget):
-        await rule.run(CodecContext(target, seed))
-        return
-    if rule.pair and not target.shared(rule.role) and not await share(target):
-        raise NotApplicableError("two backends on this URL share no data, and the manifest does not declare `shared`")
-    async with Context(target, seed) as context:
-        await rule.run(context)

@@ -3,15 +3,16 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from secrets import token_hex
 from types import NoneType, UnionType
 from typing import Final, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from brrr_contract_kit.registry import Role, Rule, declares
 from brrr_core import open_backend
-from brrr_core.backend import Backend, BackendManifest, Duration, mask_url, parse_url
-from brrr_core.errors import ContractError
+from brrr_core.backend import Backend, BackendManifest, Duration, Key, Swap, mask_url, parse_url
+from brrr_core.errors import BrrrError, ContractError
 
-__all__ = ["GRACE", "LEASE", "MakeBackend", "Target", "option_types"]
+__all__ = ["GRACE", "LEASE", "MakeBackend", "Target", "option_types", "shares_data"]
 
 LEASE: Final = 1.0
 GRACE: Final = 5.0
@@ -149,6 +150,36 @@ class Target:
             return "lease" in inspect.signature(self.make).parameters
         given = {name.replace("-", "_") for name, _ in parse_url(self.url).query}
         return "lease" in option_types(self.manifest) and "lease" not in given
+
+
+async def shares_data(target: Target) -> bool:
+    """Whether a second backend on the same URL sees records or messages of the first."""
+    token = f"brrr-kit-{token_hex(8)}"
+    try:
+        async with target.backend() as one, target.backend() as other:
+            return await _share_records(one, other, token) or await _share_messages(one, other, token)
+    except BrrrError:  # a second backend that cannot be opened shares nothing
+        return False
+
+
+async def _share_records(one: Backend, other: Backend, token: str) -> bool:
+    if one.roles.store is None:
+        return False
+    key = Key("value", token)
+    await one.store.write([(key, b"probe")])
+    seen = await other.store.read([key])
+    await one.store.swap([Swap(key, b"probe", None)])
+    return seen == [b"probe"]
+
+
+async def _share_messages(one: Backend, other: Backend, token: str) -> bool:
+    if one.roles.queue is None:
+        return False
+    await one.queue.put(token, [b"probe"])
+    seen = await other.queue.receive(token, limit=1, wait=0)
+    await other.queue.ack(seen)
+    await one.queue.ack(await one.queue.receive(token, limit=1, wait=0))
+    return bool(seen)
 
 
 def _manifest_of(backend: Backend) -> BackendManifest:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, cast
 
-from brrr_contract_kit.codecs import CodecTarget
 from brrr_contract_kit.target import Target
+from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core import open_backend, register
 from brrr_core.backend import (
     BackendManifest,

@@ -14,11 +14,18 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import Final
 
-from brrr_contract_kit.checks import broken, check, equal, refused
-from brrr_contract_kit.context import Context, NotApplicableError, raised
 from brrr_contract_kit.registry import rule
-from brrr_contract_kit.servers import at_address, backend_at, closed_port, opening_once, silent_server, unreachable
 from brrr_contract_kit.target import option_types
+from brrr_contract_kit.testbed.checks import broken, check, equal, refused
+from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
+from brrr_contract_kit.testbed.servers import (
+    at_address,
+    backend_at,
+    closed_port,
+    opening_once,
+    silent_server,
+    unreachable,
+)
 from brrr_core import open_backend
 from brrr_core.backend import Backend, BackendManifest, Duration, Roles, Secret, Size, parse_url
 from brrr_core.errors import BackendError, BackendUnavailableError, ForkedError, OptionError

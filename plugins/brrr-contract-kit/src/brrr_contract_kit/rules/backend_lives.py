@@ -5,11 +5,11 @@ from asyncio import CancelledError, Task, all_tasks, create_task, current_task, 
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from brrr_contract_kit.checks import broken, check, equal, refused
-from brrr_contract_kit.context import Context, NotApplicableError, raised
-from brrr_contract_kit.leaks import open_files, other_tasks, poll, threads
 from brrr_contract_kit.registry import rule
-from brrr_contract_kit.servers import LateServer, backend_at
+from brrr_contract_kit.testbed.checks import broken, check, equal, refused
+from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
+from brrr_contract_kit.testbed.leaks import open_files, other_tasks, poll, threads
+from brrr_contract_kit.testbed.servers import LateServer, backend_at
 from brrr_core.backend import Backend, Cache, Queue, Store, Swap
 from brrr_core.errors import BackendClosedError, BackendError
 

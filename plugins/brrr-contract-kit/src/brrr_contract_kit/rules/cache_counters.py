@@ -7,9 +7,9 @@ from itertools import chain
 from time import time
 from typing import Final
 
-from brrr_contract_kit.checks import check, equal
-from brrr_contract_kit.context import Context
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal
+from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Cache
 
 NAMES: Final = [

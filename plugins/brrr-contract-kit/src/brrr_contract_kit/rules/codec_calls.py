@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from brrr_contract_kit.checks import broken, check, equal, refused, shown
-from brrr_contract_kit.codecs import CodecContext
-from brrr_contract_kit.context import NotApplicableError, raised
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import broken, check, equal, refused, shown
+from brrr_contract_kit.testbed.codecs import CodecContext
+from brrr_contract_kit.testbed.context import NotApplicableError, raised
 from brrr_core.codec import Call
 from brrr_core.errors import BrrrError, DecodeError, EncodeError
 

@@ -2,9 +2,9 @@
 
 from math import inf, nan
 
-from brrr_contract_kit.checks import check, equal, refused, same_bodies
-from brrr_contract_kit.context import Context, raised
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
+from brrr_contract_kit.testbed.context import Context, raised
 from brrr_core.backend import QueueStats
 from brrr_core.errors import ArgumentError
 

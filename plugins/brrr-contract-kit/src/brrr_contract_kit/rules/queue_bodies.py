@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from brrr_contract_kit.checks import check, equal, refused, same_bodies
-from brrr_contract_kit.context import Context, NotApplicableError, raised
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
+from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
 from brrr_core.errors import BodyTooLargeError
 
 MIB: Final = 1024 * 1024

@@ -3,10 +3,10 @@
 from asyncio import TaskGroup, sleep
 from time import time
 
-from brrr_contract_kit.checks import check, equal, same_bodies
-from brrr_contract_kit.context import IN_TIME, POLL, Context
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.rules.queue_bodies import HOSTILE
+from brrr_contract_kit.testbed.checks import check, equal, same_bodies
+from brrr_contract_kit.testbed.context import IN_TIME, POLL, Context
 from brrr_core.backend import Queue, QueueStats
 
 REASONS = [

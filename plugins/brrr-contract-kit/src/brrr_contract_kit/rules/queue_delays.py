@@ -1,8 +1,8 @@
 """Rules QUEUE-DELAY: delayed messages, and queues that refuse delays."""
 
-from brrr_contract_kit.checks import check, equal, refused
-from brrr_contract_kit.context import Context, raised
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal, refused
+from brrr_contract_kit.testbed.context import Context, raised
 from brrr_core.errors import CapabilityError
 
 DELAY = 1.0

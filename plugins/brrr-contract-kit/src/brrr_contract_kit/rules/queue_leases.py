@@ -3,9 +3,9 @@
 from math import isfinite
 from typing import Final
 
-from brrr_contract_kit.checks import broken, check, equal
-from brrr_contract_kit.context import Context
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import broken, check, equal
+from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Delivery, Queue
 
 LONG: Final = 300.0

@@ -3,10 +3,10 @@
 from asyncio import TaskGroup, gather
 from itertools import chain
 
-from brrr_contract_kit.checks import check, equal, same_bodies
-from brrr_contract_kit.context import Context
-from brrr_contract_kit.processes import as_bytes, as_text
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal, same_bodies
+from brrr_contract_kit.testbed.context import Context
+from brrr_contract_kit.testbed.processes import as_bytes, as_text
 
 LONG = 300.0
 KILLED = 2

@@ -2,9 +2,9 @@
 
 from asyncio import TaskGroup, sleep
 
-from brrr_contract_kit.checks import check, equal
-from brrr_contract_kit.context import Context
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal
+from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Delivery, Queue
 
 LONG = 300.0

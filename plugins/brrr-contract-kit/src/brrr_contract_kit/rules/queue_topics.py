@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from brrr_contract_kit.checks import equal, refused
-from brrr_contract_kit.context import Context, raised
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import equal, refused
+from brrr_contract_kit.testbed.context import Context, raised
 from brrr_core.errors import ArgumentError
 
 HOSTILE: Final = [

@@ -4,9 +4,9 @@ from asyncio import TaskGroup, get_running_loop, sleep
 from collections import Counter
 from math import inf
 
-from brrr_contract_kit.checks import broken, check, equal, same_bodies
-from brrr_contract_kit.context import Context
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import broken, check, equal, same_bodies
+from brrr_contract_kit.testbed.context import Context
 
 WAIT = 0.3
 """A short wait, in seconds."""

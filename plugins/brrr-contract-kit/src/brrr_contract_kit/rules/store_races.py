@@ -5,11 +5,11 @@ from functools import partial
 from itertools import chain, product
 from time import time
 
-from brrr_contract_kit.checks import check, equal
-from brrr_contract_kit.context import CANCELLED, Context
-from brrr_contract_kit.histories import from_json, linearizable, perform
-from brrr_contract_kit.processes import as_text
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import check, equal
+from brrr_contract_kit.testbed.context import CANCELLED, Context
+from brrr_contract_kit.testbed.histories import from_json, linearizable, perform
+from brrr_contract_kit.testbed.processes import as_text
 from brrr_core.backend import Key, Store, Swap
 
 RACERS = 8

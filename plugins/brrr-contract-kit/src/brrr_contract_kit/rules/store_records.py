@@ -2,10 +2,10 @@
 
 from typing import Final, get_args
 
-from brrr_contract_kit.checks import check, equal, refused
-from brrr_contract_kit.context import Context, NotApplicableError, raised
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.rules.queue_bodies import HOSTILE, LARGEST_REFUSED, MIB
+from brrr_contract_kit.testbed.checks import check, equal, refused
+from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
 from brrr_core.backend import Key, Kind, Swap
 from brrr_core.errors import ValueTooLargeError
 

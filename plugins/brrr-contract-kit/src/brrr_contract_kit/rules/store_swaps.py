@@ -1,8 +1,8 @@
 """Rules STORE-SWAP: compare-and-swap, key by key."""
 
-from brrr_contract_kit.checks import equal
-from brrr_contract_kit.context import Context
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.testbed.checks import equal
+from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Swap
 
 

@@ -1,6 +1,6 @@
 """The program of the kit's other processes: it opens a URL and runs commands on the backend.
 
-It reads each command as a line of JSON, and answers with lines of JSON. `brrr_contract_kit.processes` starts it.
+`brrr_contract_kit.testbed.processes` starts it. Each command is a line of JSON, and so is each answer.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any, Final
 
-from brrr_contract_kit.checks import described
-from brrr_contract_kit.histories import perform, to_json
-from brrr_contract_kit.processes import as_bytes, as_text
+from brrr_contract_kit.testbed.checks import described
+from brrr_contract_kit.testbed.histories import perform, to_json
+from brrr_contract_kit.testbed.processes import as_bytes, as_text
 from brrr_core import open_backend
 from brrr_core.backend import Backend, Delivery, Duration, Key, Swap
 

@@ -12,7 +12,7 @@ from brrr_core.errors import RuleBrokenError
 
 __all__ = ["Agent", "as_bytes", "as_text"]
 
-ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.agent")
+ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.testbed.agent")
 
 
 def as_text(body: bytes) -> str:
@@ -26,7 +26,7 @@ def as_bytes(text: str) -> bytes:
 
 
 class Agent:
-    """One process that runs `brrr_contract_kit.agent`, with the URL open.
+    """One process that runs `brrr_contract_kit.testbed.agent`, with the URL open.
 
     The URL is sent through the standard input: it may contain a password, and all users can read command lines.
 
@@ -58,7 +58,7 @@ class Agent:
         await self.answer()
 
     async def do(self, command: str, **arguments: object) -> Any:
-        """Run a command, a function of `brrr_contract_kit.agent`, and return its result."""
+        """Run a command, a function of `brrr_contract_kit.testbed.agent`, and return its result."""
         self.begin(command, **arguments)
         return await self.answer()
 

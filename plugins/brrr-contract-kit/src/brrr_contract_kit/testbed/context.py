@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Generic, Self, TypeVar
 
-from brrr_contract_kit.checks import broken
-from brrr_contract_kit.processes import Agent
 from brrr_contract_kit.target import Target
+from brrr_contract_kit.testbed.checks import broken
+from brrr_contract_kit.testbed.processes import Agent
 from brrr_core.backend import Backend, Cache, Delivery, Key, Kind, Queue, Store, Swap
 from brrr_core.errors import BrrrError
 

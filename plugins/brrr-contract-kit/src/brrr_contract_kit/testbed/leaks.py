@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from brrr_contract_kit.checks import broken, shown
+from brrr_contract_kit.testbed.checks import broken, shown
 
 __all__ = ["UnhandledErrors", "open_files", "other_tasks", "poll", "threads", "watched"]
 

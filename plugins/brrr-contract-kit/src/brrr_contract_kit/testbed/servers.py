@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from brrr_contract_kit.context import NotApplicableError
 from brrr_contract_kit.target import Target
+from brrr_contract_kit.testbed.context import NotApplicableError
 from brrr_core import open_backend
 from brrr_core.backend import Backend, parse_url
 from brrr_core.errors import OptionError, UrlError

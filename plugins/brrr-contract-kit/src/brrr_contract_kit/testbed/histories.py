@@ -11,7 +11,7 @@ from random import Random
 from time import monotonic_ns
 from typing import Final, Literal, TypeAlias
 
-from brrr_contract_kit.processes import as_bytes, as_text
+from brrr_contract_kit.testbed.processes import as_bytes, as_text
 from brrr_core.backend import Key, Store, Swap
 
 __all__ = ["Operation", "from_json", "linearizable", "perform", "to_json"]

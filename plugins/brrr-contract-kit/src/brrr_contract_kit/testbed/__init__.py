@@ -1,0 +1,1 @@
+"""Everything that rules use: contexts, checks, other processes, failing servers, histories, leftovers."""
