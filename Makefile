@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/python" $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check packaging bench dist site docs format clean
+.PHONY: help setup demo test test-all check packaging bench dist site repository docs format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,9 @@ site: $(STAMP) ## build the documentation site into build/site; a broken link is
 	@UV_PROJECT_ENVIRONMENT="$(CURDIR)/build/site-env" $(BIN)/uv sync --frozen --quiet --python $(RUN) \
 		--no-default-groups --group docs --extra cli
 	build/site-env/bin/python -m tools.site
+
+repository: $(STAMP) ## change the address of the repository everywhere: make repository URL=https://…
+	@$(RUN) -m tools.repository $(URL)
 
 docs: $(STAMP) ## write the pages of docs/ that are generated from the code
 	$(RUN) tools/errors_page.py

@@ -149,8 +149,8 @@ def _entry_points(text: str, held: set[str]) -> Iterator[str]:
 def _metadata(distribution: Distribution, metadata: Message) -> Iterator[str]:
     if metadata["Description-Content-Type"] != "text/markdown":
         yield f"the README has the type {metadata['Description-Content-Type']} instead of text/markdown"
-    if metadata.get_payload() != (distribution.folder / "README.md").read_text(encoding="utf-8"):
-        yield "the description is not the README"
+    if metadata.get_payload() != distribution.index_readme():
+        yield "the description is not the README with absolute links"
     yield from (f"README.md: {part}" for part in lost_parts(str(metadata.get_payload())))
     for name in ("Summary", "License-Expression", "Requires-Python"):
         if not metadata[name]:

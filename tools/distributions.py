@@ -1,5 +1,6 @@
 """The distributions of this workspace: names, versions, folders, requirements, changelogs and tags."""
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from packaging.version import Version
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CORE: Final = "brrr-core"
+LINK: Final = re.compile(r"(\]\()(?!https?:|#)([^)\s]+)(?=\))")
 HEADING: Final = re.compile(r"^## \[(?P<version>[^\]]+)\](?P<rest>.*)$", re.MULTILINE)
 UNRELEASED: Final = "Unreleased"
 
@@ -43,6 +45,7 @@ class Distribution:
         requirements: The requirements without extras.
         extras: The requirements of all extras.
         classifiers: The trove classifiers.
+        repository: The address of the repository.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Distribution:
     requirements: tuple[Requirement, ...]
     extras: tuple[Requirement, ...]
     classifiers: tuple[str, ...]
+    repository: str
 
     @property
     def stem(self) -> str:
@@ -66,6 +70,15 @@ class Distribution:
         template. The tags of other distributions begin with their name, and copier ignores them.
         """
         return f"v{self.version}" if self.name == CORE else f"{self.name}-v{self.version}"
+
+    def index_readme(self) -> str:
+        """Return the README as the package index shows it: its links are absolute, and lead to the tag."""
+        place = Path() if self.name == CORE else Path("plugins", self.folder.name)
+
+        def absolute(link: re.Match[str]) -> str:
+            return f"{link[1]}{self.repository}/blob/{self.tag}/{os.path.normpath(place / link[2])}"
+
+        return LINK.sub(absolute, (self.folder / "README.md").read_text(encoding="utf-8"))
 
     def headings(self) -> list[Heading]:
         """Return the sections of the changelog, newest first.
@@ -98,6 +111,7 @@ def _read(project: Path) -> Distribution:
         requirements=tuple(map(Requirement, said.get("dependencies", []))),
         extras=tuple(Requirement(text) for required in extras.values() for text in required),
         classifiers=tuple(said.get("classifiers", [])),
+        repository=said["urls"]["Repository"],
     )
 
 
