@@ -22,18 +22,39 @@ GRACE: Final = 1.0
 BOUND: Final = 5.0
 """Seconds beyond the grace within which the program must have ended."""
 
-ENDINGS: Final[dict[str, tuple[signal.Signals, ...]]] = {
-    "sigterm": (signal.SIGTERM,),
-    "one_interrupt": (signal.SIGINT,),
-    "two_interrupts": (signal.SIGINT, signal.SIGINT),
-    "exit_on_sigterm": (signal.SIGTERM,),
-    "interrupt_in_a_gathered_helper": (),
-    "exit_in_a_task": (),
-    "interrupt_in_a_task": (),
-    "loop_stop": (),
-    "cancel_all_tasks": (),
+EXIT: Final = 3
+"""Exit code of a program that one of its own tasks or callbacks ends."""
+
+
+class Ending(NamedTuple):
+    """A way in which the program ends.
+
+    Attributes:
+        code: Exit code of the program; negative for a signal.
+        signals: Signals that cause the ending. If there are none, the program ends itself.
+        by_call: Whether one more call causes the ending, whose message must not be lost either.
+        leased: Messages that the program cannot release, so that they come back when their lease ends.
+    """
+
+    code: int
+    signals: tuple[signal.Signals, ...] = ()
+    by_call: bool = False
+    leased: int = 0
+
+
+ENDINGS: Final = {
+    "sigterm": Ending(0, (signal.SIGTERM,)),
+    "one_interrupt": Ending(-signal.SIGINT, (signal.SIGINT,)),
+    "two_interrupts": Ending(-signal.SIGINT, (signal.SIGINT, signal.SIGINT)),
+    "two_interrupts_at_once": Ending(-signal.SIGINT, by_call=True, leased=1),
+    "exit_on_sigterm": Ending(0, (signal.SIGTERM,)),
+    "interrupt_in_a_gathered_helper": Ending(-signal.SIGINT, by_call=True),
+    "interrupt_in_a_task": Ending(-signal.SIGINT, by_call=True),
+    "exit_in_a_task": Ending(EXIT, by_call=True),
+    "exit_in_a_callback": Ending(EXIT, by_call=True),
+    "loop_stop": Ending(1),
+    "cancel_all_tasks": Ending(1),
 }
-"""Each ending, with the signals that cause it."""
 
 
 class Ended(NamedTuple):
@@ -44,7 +65,10 @@ class Ended(NamedTuple):
 
 
 def ended(url: str, ending: str) -> Ended:
-    """Run the program on `url` and end it. Fail if it does not end within the grace plus `BOUND`."""
+    """Run the program on `url` and end it. Fail if it does not end within the grace plus `BOUND`.
+
+    A call that fails is dead-lettered at once, so that a test sees it.
+    """
     program = subprocess.Popen(
         [sys.executable, "-m", "brrr_testkit.workloads.endings", url, ending],
         stdout=subprocess.PIPE,
@@ -54,7 +78,7 @@ def ended(url: str, ending: str) -> Ended:
     try:
         assert program.stdout is not None
         assert program.stdout.readline() == "works\n", program.communicate()[1]
-        for place, number in enumerate(ENDINGS[ending]):
+        for place, number in enumerate(ENDINGS[ending].signals):
             if place:  # send the second signal only after the program has noticed the first
                 assert program.stdout.readline() == "stopping\n", program.communicate()[1]
             program.send_signal(number)
@@ -75,7 +99,7 @@ def main(url: str, ending: str) -> None:
 
 
 async def _work(url: str, ending: str) -> None:
-    async with brrr.serve(url, policy=brrr.Policy(grace=GRACE)) as connection:
+    async with brrr.serve(url, policy=brrr.Policy(grace=GRACE, max_attempts=1)) as connection:
         running: set[int] = set()
 
         @brrr.handler
@@ -85,8 +109,15 @@ async def _work(url: str, ending: str) -> None:
 
         @brrr.handler
         async def end(active: brrr.ActiveWorker) -> None:
-            kind = SystemExit(0) if ending.startswith("exit") else KeyboardInterrupt()
-            if ending.endswith("task"):
+            kind = SystemExit(EXIT) if ending.startswith("exit") else KeyboardInterrupt()
+            if ending == "two_interrupts_at_once":
+                for _ in range(2):
+                    signal.raise_signal(signal.SIGINT)
+                await asyncio.Event().wait()
+            elif ending.endswith("callback"):
+                asyncio.get_running_loop().call_soon(sys.exit, EXIT)
+                await asyncio.Event().wait()
+            elif ending.endswith("task"):
                 task = asyncio.create_task(_raising(kind))
                 await asyncio.wait({task})
             else:
@@ -102,7 +133,7 @@ async def _work(url: str, ending: str) -> None:
             elif ending == "cancel_all_tasks":
                 for task in asyncio.all_tasks():
                     task.cancel()
-            elif not ENDINGS[ending]:
+            elif ENDINGS[ending].by_call:
                 await app.schedule("end", topic=TOPIC)()
             while not main.cancelling():  # noqa: ASYNC110 - no event signals this
                 await asyncio.sleep(0.002)
