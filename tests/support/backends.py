@@ -59,15 +59,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield address
     elif request.param == "redis":
         server = request.getfixturevalue("redis_server")
-        yield f"{server.url}?lease=5s&prefix={next(_names)}."
+        yield f"{server.url}?lease=30s&prefix={next(_names)}."
     elif request.param == "nats":
         server = request.getfixturevalue("nats_server")
         name = f"w{next(_names)}-"
-        yield f"{server.url}?lease=5s&stream={name}&bucket={name}"
+        yield f"{server.url}?lease=30s&stream={name}&bucket={name}"
         for start in (name, f"KV_{name}", f"beside-{name}", f"KV_beside-{name}"):
             server.forget(start)
     else:
-        yield f"sqlite:///{tmp_path}/brrr.db?synchronous=off&lease=5s"
+        yield f"sqlite:///{tmp_path}/brrr.db?synchronous=off&lease=30s"
 
 
 @pytest.fixture
@@ -84,12 +84,12 @@ def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> l
     """Return the URLs of a queue for one test, and of a store of another kind."""
     if request.param.startswith("redis"):
         server = request.getfixturevalue("redis_server")
-        queue = f"{server.url}?lease=5s&prefix={next(_names)}."
+        queue = f"{server.url}?lease=30s&prefix={next(_names)}."
     elif request.param.startswith("sqs"):
         endpoint, prefix = request.getfixturevalue("sqs_endpoint"), request.getfixturevalue("aws_prefix")
-        queue = aws_servers.sqs_url(f"{prefix}{next(_names)}", endpoint, lease="5s")
+        queue = aws_servers.sqs_url(f"{prefix}{next(_names)}", endpoint, lease="30s")
     else:
-        queue = f"sqlite:///{tmp_path}/queue.db?synchronous=off&lease=5s"
+        queue = f"sqlite:///{tmp_path}/queue.db?synchronous=off&lease=30s"
     return [queue, dynamo_url]
 
 

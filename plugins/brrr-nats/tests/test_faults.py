@@ -349,7 +349,7 @@ async def test_messages_leased_by_a_deleted_consumer_are_delivered_again(own_ser
 
 
 async def test_limits_on_a_consumer_are_removed_by_the_next_worker(own_server):
-    async with brrr.open_backend(own_server.url, lease=1) as backend:
+    async with brrr.open_backend(own_server.url, lease=300) as backend:
         await backend.queue.receive(TOPIC, limit=1, wait=0)
     (consumer,) = own_server.streams()[QUEUE]["consumer_detail"]
     limited = {**consumer["config"], "max_deliver": 2, "max_ack_pending": 1, "max_batch": 1}
@@ -358,7 +358,7 @@ async def test_limits_on_a_consumer_are_removed_by_the_next_worker(own_server):
         {"stream_name": QUEUE, "config": limited, "action": "update"},
     )
     assert "error" not in answer, answer
-    async with brrr.open_backend(own_server.url, lease=1) as backend:
+    async with brrr.open_backend(own_server.url, lease=300) as backend:
         queue = backend.queue
         await queue.put(TOPIC, [b"1", b"2"])
         async with asyncio.timeout(20):

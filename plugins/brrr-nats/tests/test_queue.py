@@ -373,12 +373,13 @@ async def test_delayed_messages_survive_their_leader(own_cluster):
         await come_to(backend.queue, 0, 0, 0, 0)
 
 
-async def test_many_delayed_messages_are_counted_and_delivered(backend):
+async def test_many_delayed_messages_are_counted_and_delivered(url):
     bodies = [b"%d" % each for each in range(2000)]
-    await backend.queue.put("later", bodies, delay=600)
-    await backend.queue.put(TOPIC, bodies, delay=1)
-    assert (await backend.queue.stats("later")).delayed == 2000
-    assert len({each.body for each in await take(backend.queue, 2000, within=60)}) == 2000
+    async with brrr.open_backend(f"{url}&{LONG}") as backend:
+        await backend.queue.put("later", bodies, delay=600)
+        await backend.queue.put(TOPIC, bodies, delay=1)
+        assert (await backend.queue.stats("later")).delayed == 2000
+        assert len({each.body for each in await take(backend.queue, 2000, within=60)}) == 2000
 
 
 # -- dead letters ----------------------------------------------------------------------------------------------------

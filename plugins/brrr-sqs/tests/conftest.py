@@ -70,8 +70,8 @@ def proxied_url(proxy, aws_prefix):
 
 @pytest.fixture
 def lease() -> str:
-    """Lease of the queue behind the proxy. Tests that take longer override it."""
-    return "3s"
+    """Lease of the queue behind the proxy. It outlasts a test; tests that wait for its end override it."""
+    return "60s"
 
 
 @pytest.fixture

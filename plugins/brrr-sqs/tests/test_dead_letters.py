@@ -11,12 +11,6 @@ from brrr_sqs.bodies import MAX_BODY
 BODIES = [b"%03d" % number for number in range(30)]
 
 
-@pytest.fixture
-def lease() -> str:
-    """Lease that outlasts the burying."""
-    return "60s"
-
-
 async def bury(queue, topic, bodies, reason="enough"):
     await queue.put(topic, bodies)
     left = len(bodies)

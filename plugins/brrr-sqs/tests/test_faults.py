@@ -162,6 +162,7 @@ async def test_deleted_queue_is_created_again_only_with_create(url, sqs, aws_pre
             assert await drained(queue, topic) == [b"after"]
 
 
+@pytest.mark.parametrize("lease", ["3s"])  # a poll lasts a third of it
 async def test_waiting_receive_survives_the_deletion_of_its_queue(faulty, sqs, aws_prefix, topic):
     await faulty.put(topic, [b"x"])
     await faulty.ack(await faulty.receive(topic, limit=1, wait=5))

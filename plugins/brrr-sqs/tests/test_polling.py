@@ -157,9 +157,10 @@ async def test_message_of_a_cancelled_receive_goes_to_a_waiting_receiver(proxy, 
 
 
 async def a_lease():
-    await asyncio.sleep(3)  # as long as the lease of `faulty`
+    await asyncio.sleep(3)  # as long as the lease of these tests
 
 
+@pytest.mark.parametrize("lease", ["3s"])
 async def test_message_received_after_its_lease_is_left_to_the_next_receiver(proxy, faulty, topic):
     await faulty.put(topic, [b"x"])
     proxy.delay("ReceiveMessage", a_lease)
@@ -170,6 +171,7 @@ async def test_message_received_after_its_lease_is_left_to_the_next_receiver(pro
     assert found.attempt == 2
 
 
+@pytest.mark.parametrize("lease", ["3s"])
 async def test_leases_of_a_repeated_poll_start_with_the_repetition(proxy, faulty, topic):
     await faulty.put(topic, [b"x"])
     proxy.lose("ReceiveMessage", meanwhile=a_lease)

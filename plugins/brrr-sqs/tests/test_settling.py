@@ -34,7 +34,7 @@ async def test_cancelled_and_repeated_release_sends_one_request(proxy, faulty, t
     await faulty.release([held])
 
     assert proxy.asked("ChangeMessageVisibilityBatch") == 1
-    async with asyncio.timeout(2.5):  # at once, not after the lease
+    async with asyncio.timeout(20):  # at once, not after the lease
         assert [each.attempt for each in await faulty.receive(topic, limit=1, wait=8)] == [2]
 
 
@@ -96,7 +96,7 @@ async def test_release_waits_for_a_running_extension(proxy, faulty, topic):
         if each.operation == "ChangeMessageVisibilityBatch"
         for entry in each.parameters["Entries"]
     ]
-    assert seconds == [3, 0]
+    assert seconds == [60, 0]
 
 
 async def test_delivery_that_is_being_settled_is_not_extended(proxy, faulty, topic):
@@ -163,13 +163,15 @@ async def test_receipts_of_another_backend_are_stale(queue, topic):
 
 async def test_extending_beyond_12_hours_raises_an_error(proxy, faulty, topic):
     held, other = await one(faulty, topic), await one(faulty, topic)
-    held.receipt.begun -= 12 * 3600 - 2  # as if it was received so long ago
+    held.receipt.begun -= 12 * 3600 - 30  # as if it was received so long ago
 
     with pytest.raises(BackendError, match="held for almost twelve hours"):
         await faulty.extend([held, other])
 
     (asked,) = [each for each in proxy.requests if each.operation == "ChangeMessageVisibilityBatch"]
-    assert sorted(entry["VisibilityTimeout"] for entry in asked.parameters["Entries"]) == [1, 3]
+    shortened, whole = sorted(entry["VisibilityTimeout"] for entry in asked.parameters["Entries"])
+    assert 0 < shortened < 30
+    assert whole == 60
 
 
 async def test_closing_completes_a_cancelled_settlement(proxied_url, proxy, topic, queue, url):
