@@ -5,13 +5,14 @@ import logging
 import os
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
 
 from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.manifests import BackendManifest
+from brrr_core.backend.options import Secret
 from brrr_core.backend.tasks import pause
 from brrr_core.errors import (
     BackendClosedError,
@@ -96,6 +97,9 @@ class Backend(ABC):
 
     manifest: BackendManifest | None = None
     """The manifest, if the backend was made from a URL; otherwise None."""
+
+    secrets: Sequence[Secret] = ()
+    """The secrets of its login, which are masked in dead letters and logs. Those of the URL are added to them."""
 
     retry_for: float = 0.0
     """Seconds for which `open` retries while the server is unavailable. A backend sets it from its options."""

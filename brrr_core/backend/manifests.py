@@ -81,8 +81,8 @@ class BackendManifest:
         backend: The location of the backend, as `module:callable`. Called with a `BackendUrl` and an instance of
             `options`, it returns a `Backend` that is not open.
         options: A frozen dataclass with one field per option, each with a default. The type of a field is `str`, `int`,
-            `float`, `bool`, a `Literal` of texts or numbers, an `Enum`, `Duration`, `Size` or `Secret`, with or without
-            `| None`.
+            `float`, `bool`, a `Literal` of texts or numbers, an `Enum`, `Duration`, `Size`, `Secret` or `object`, with
+            or without `| None`. Only a keyword argument of `open_backend` can give an `object`, such as a client.
         queue: The capabilities of the queue, or None if the backend does not offer this role.
         store: The capabilities of the store, or None if the backend does not offer this role.
         cache: The capabilities of the cache, or None if the backend does not offer this role.

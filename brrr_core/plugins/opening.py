@@ -58,6 +58,7 @@ class BackendPlan:
         if not isinstance(backend, Backend):
             raise _not_made(origin, self.manifest.backend, f"returned a {type(backend).__name__}, not a Backend")
         backend.manifest = self.manifest
+        backend.secrets = (*backend.secrets, *map(Secret, self.secrets))
         return backend
 
 

@@ -1,8 +1,9 @@
 """Options: the typed settings of a backend, from the query of its URL or from keyword arguments.
 
 A plugin declares its options as a frozen dataclass, the schema. The type of a field is `str`, `int`, `float`, `bool`, a
-`Literal` of texts or numbers, an `Enum`, `Duration`, `Size` or `Secret`, with or without `| None`. A field without a
-default is required. `__post_init__` checks rules between fields, and raises `ValueError`.
+`Literal` of texts or numbers, an `Enum`, `Duration`, `Size`, `Secret` or `object`, with or without `| None`. A field
+without a default is required. A field of the type `object` takes an object that the program has already, such as a
+client; only a keyword argument can give it. `__post_init__` checks rules between fields, and raises `ValueError`.
 """
 
 import os
@@ -166,10 +167,10 @@ def _convert(scheme: str, field: Field, value: object) -> object:
     except ValueError as error:
         form, _ = describe(field.kind)
         form += ", or none" if field.optional else ""
-        shown = MASK if field.secret or isinstance(value, Secret) else _shown(value)
+        shown = MASK if field.secret or field.kind is object or isinstance(value, Secret) else _shown(value)
         raise OptionError(
             f"the option {field.name!r} of {scheme}: is {shown}, which is not {form}",
-            remedy=f"Write it like {_example(field)}.",
+            remedy=f"{'Pass' if field.kind is object else 'Write'} it like {_example(field)}.",
         ) from (None if field.secret else error)
 
 
@@ -186,6 +187,8 @@ def _refuse(scheme: str, known: Mapping[str, Field], what: str, remedy: str) -> 
 def _example(field: Field) -> str:
     if field.secret:
         return f"{field.name}{ENV}=MY_SECRET"
+    if field.kind is object:
+        return f"open_backend(URL, {field.name}=…)"
     return f"{field.name}={describe(field.kind)[1]}"
 
 

@@ -57,7 +57,7 @@ class ResolvedRoles:
         cache: The backend that is the cache. Use its `.cache`.
         owned: The backends made here from URLs, without duplicates. The caller opens and closes them. Other backends
             were passed as objects, and belong to the code that made them.
-        mask: Masks the secrets of the URLs in a text.
+        mask: Masks the secrets of the backends in a text.
     """
 
     queue: Backend
@@ -131,7 +131,8 @@ def resolve_roles(
     def backend_of(source: Source) -> Backend:
         return source if isinstance(source, Backend) else made[plans.index(source)]
 
-    mask = masking(secret for plan in plans for secret in plan.secrets)
+    backends = [*made, *(source for source in (for_queue, for_store, for_cache) if isinstance(source, Backend))]
+    mask = masking(secret.reveal() for backend in backends for secret in backend.secrets)
     return ResolvedRoles(backend_of(for_queue), backend_of(for_store), backend_of(for_cache), tuple(made), mask)
 
 

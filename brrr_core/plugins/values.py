@@ -24,6 +24,7 @@ FORMS: Final[dict[object, tuple[str, str]]] = {
     Duration: ("a duration: a number of seconds, or one with a unit of ms, s, m, h or d", "30s"),
     Size: ("a size: a number of bytes, or one with a unit like KiB, MiB, kB or GB", "16MiB"),
     Secret: ("a text", "****"),
+    object: ("an object of the program", "…"),
 }
 
 
@@ -63,6 +64,8 @@ def convert(kind: object, value: object) -> object:
     """
     if kind is Secret:
         return _secret(value)
+    if kind is object:
+        return _object(value)
     # Imported here, so that listing plugins stays fast.
     import msgspec
 
@@ -80,6 +83,12 @@ def _secret(value: object) -> Secret:
     if isinstance(value, str):
         return Secret(value)
     raise ValueError("not a text")
+
+
+def _object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    raise ValueError("a text, as in a URL")
 
 
 def _with_unit(kind: type, value: object) -> object:

@@ -10,7 +10,7 @@ import brrr_core as brrr
 from brrr_core.backend import Backend, BackendUrl, Secret
 from brrr_core.backend.memory import MemoryBackend
 from brrr_core.hooks import CallFailed
-from brrr_core.plugins import BackendManifest, unregister
+from brrr_core.plugins import BackendManifest, resolve_roles, unregister
 from brrr_core.plugins.builtin import MEMORY
 from brrr_core.safe_text import TEXT_LIMIT
 from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
@@ -83,3 +83,10 @@ async def test_dead_letters_and_hooks_get_tracebacks_without_the_secrets_of_the_
     assert "ValueError: **** did not help" in reason
     assert "sesame" not in reason  # in no line of source that the traceback shows either
     assert "abracadabra" not in reason
+
+
+def test_secrets_of_backend_objects_are_masked(vault: str) -> None:
+    made, own = brrr.open_backend(vault), MemoryBackend(BackendUrl("memory"))
+    own.secrets = [Secret("hunter2")]
+
+    assert resolve_roles(made, own).mask("open sesame, abracadabra, hunter2") == "****, ****, ****"

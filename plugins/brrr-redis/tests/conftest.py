@@ -1,12 +1,15 @@
 """Servers for the tests of brrr-redis, and backends on them."""
 
 import os
-from collections.abc import Iterator
+import ssl
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 import brrr_core as brrr
+from brrr_testkit.certificates import Certificates, certificates
+from brrr_testkit.faults.relay import RedisProxy, relayed
 from brrr_testkit.servers.redis import GIVEN, Cluster, Server, redis_program, valkey_program
 
 
@@ -60,6 +63,22 @@ async def backend(url: str):
     """An open backend on an empty server."""
     async with brrr.open_backend(url) as backend:
         yield backend
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, and its certificate for 127.0.0.1, which servers and clients use."""
+    return certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def tls_port(tls: Certificates, valkey: Server) -> AsyncIterator[int]:
+    """The port of a TLS proxy in front of a real server: the test servers are built without TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
+    context.load_cert_chain(tls.cert, tls.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with relayed(RedisProxy(valkey.port), context=context) as proxy:
+        yield proxy.port
 
 
 @pytest.fixture(scope="session")

@@ -3,20 +3,19 @@
 import asyncio
 
 import pytest
+from redis.asyncio.connection import Connection
 
-import brrr_core as brrr
 from brrr_core.errors import BackendClosedError
 from brrr_redis.client.errors import ConnectionClosedError, NoReplyError
-from brrr_redis.client.login import Connector
+from brrr_redis.client.login import ConnectionSettings, Connector
 from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.location import Address
-from brrr_redis.options import RedisOptions
 from brrr_testkit.faults.relay import RedisProxy, relayed
 
 
 @pytest.fixture
 def connector():
-    return Connector(RedisOptions(timeout=0.2), username=None, password=None, database=0, tls=False)  # pyright: ignore[reportArgumentType]
+    return Connector(ConnectionSettings(Connection, {}, timeout=0.2, connect_timeout=5))
 
 
 async def test_cancelled_command_is_not_sent(backend):
@@ -52,7 +51,7 @@ async def test_each_reply_has_its_own_timeout(valkey, connector):
             assert "no reply within 0.2 s" in str(lost)
             assert not connection.alive
         finally:
-            await connection.close(lost)  # pyright: ignore[reportPossiblyUnboundVariable]
+            await connection.close(ConnectionClosedError())
 
 
 async def test_connection_that_opens_while_the_pool_closes_is_closed(valkey, connector):
@@ -78,14 +77,13 @@ async def test_connection_that_opens_while_the_pool_closes_is_closed(valkey, con
     await asyncio.wait(pool._closing)
 
 
-async def test_concurrent_operations_open_one_connection(valkey):
-    async with brrr.open_backend(valkey.url) as backend:
-        before = int(valkey.do("INFO", "clients")["connected_clients"])
-        backend._client.router.invalidate(backend._client.router.ready(b""))  # pyright: ignore[reportAttributeAccessIssue] - looks inside
+async def test_concurrent_operations_open_one_connection(valkey, backend):
+    before = int(valkey.do("INFO", "clients")["connected_clients"])
+    backend._client.router.invalidate(backend._client.router.ready(b""))
 
-        await asyncio.gather(*(backend.queue.stats(f"t{number}") for number in range(50)))
+    await asyncio.gather(*(backend.queue.stats(f"t{number}") for number in range(50)))
 
-        assert int(valkey.do("INFO", "clients")["connected_clients"]) <= before
+    assert int(valkey.do("INFO", "clients")["connected_clients"]) <= before
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2], ids=["before they start", "as they start", "at rest"])

@@ -2,20 +2,18 @@
 
 import asyncio
 import gc
-import ssl
 from contextlib import contextmanager
 
 import pytest
+from redis.asyncio.connection import Connection
 
 import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError
 from brrr_redis.client.cluster import ClusterRouter
-from brrr_redis.client.login import Connector
+from brrr_redis.client.login import ConnectionSettings, Connector
 from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.location import Address
-from brrr_redis.options import RedisOptions
-from brrr_testkit.certificates import certificates
 from brrr_testkit.faults.relay import RedisProxy, relayed
 from brrr_testkit.servers.redis import Server, valkey_program
 
@@ -43,22 +41,6 @@ async def test_databases_are_separate(valkey):
         assert await other.store.read([VALUE]) == [None]
     with pytest.raises(BackendRefusedError, match="cannot be reached"):
         await brrr.open_backend(f"{base}/9999").open()
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory):
-    """An authority, and its certificate for 127.0.0.1, which servers and clients use."""
-    return certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-async def tls_port(tls, valkey):
-    """A TLS proxy in front of a real server: the test servers are built without TLS."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
-    context.load_cert_chain(tls.cert, tls.key)
-    context.verify_mode = ssl.CERT_REQUIRED
-    async with relayed(RedisProxy(valkey.port), context=context) as proxy:
-        yield proxy.port
 
 
 async def test_tls_checks_the_server_and_the_client(tls, tls_port):
@@ -176,7 +158,7 @@ async def test_failure_after_its_caller_was_cancelled_is_not_logged(valkey, topo
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     address = Address("127.0.0.1", valkey.port)
     database = 9999 if topology == "single" else 0  # there is no such database, or no cluster
-    pool = ConnectionPool(Connector(RedisOptions(), username=None, password=None, database=database, tls=False))
+    pool = ConnectionPool(Connector(ConnectionSettings(Connection, {"db": database}, timeout=10, connect_timeout=5)))
     router = ClusterRouter(pool, [address])
     before = asyncio.all_tasks()
     opening = asyncio.create_task(pool.get(address) if topology == "single" else router.address(b"x"))

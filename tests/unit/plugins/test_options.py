@@ -4,7 +4,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +51,11 @@ class Login:
 
 
 @dataclass(frozen=True)
+class Given:
+    client: object | None = None
+
+
+@dataclass(frozen=True)
 class Pair:
     low: int = 0
     high: int = 9
@@ -60,7 +65,7 @@ class Pair:
             raise ValueError(f"low is {self.low} and high is {self.high}")
 
 
-def read(schema=Schema, query="", environ=None, **keywords):
+def read(schema: type = Schema, query: str = "", environ: Any = None, **keywords: object) -> Any:
     pairs = [tuple(pair.split("=", 1)) for pair in query.split("&") if pair]
     return read_options("x", schema, [(n, Secret(v)) for n, v in pairs], keywords, environ=environ or {})
 
@@ -270,6 +275,16 @@ def test_password_env_sets_option_if_schema_has_a_password():
     found = read(Login, query="password_env=PW", environ={"PW": "p"})
     assert found.options == Login(Secret("p"))
     assert found.password is None
+
+
+def test_object_of_the_program_is_passed_unchanged_and_only_as_keyword():
+    client = object()
+    assert read(Given, client=client).options.client is client
+    assert read(Given).options.client is None
+    for error in (refusal(Given, "client=hunter2"), refusal(Given, client="hunter2")):
+        assert "hunter2" not in str(error)
+        assert error.what == "the option 'client' of x: is ****, which is not an object of the program, or none"
+        assert error.remedy == "Pass it like open_backend(URL, client=…)."
 
 
 def test_contradictory_options_are_refused_with_the_message_of_the_schema():

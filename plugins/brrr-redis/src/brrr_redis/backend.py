@@ -3,7 +3,8 @@
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_redis.client.client import Client
 from brrr_redis.client.cluster import ClusterRouter
-from brrr_redis.client.login import Connector
+from brrr_redis.client.given import GivenClient, read_client
+from brrr_redis.client.login import Connector, settings_from_options
 from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.client.routing import Router, SentinelRouter, SingleServerRouter
 from brrr_redis.client.servers import check_servers, describe
@@ -22,19 +23,21 @@ class RedisBackend(Backend):
     It keeps one connection to each server, and one more for each topic with a waiting receiver.
 
     Args:
-        url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest.
+        url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest; `redis:` beside a `client`.
         options: Prefix, lease, timeouts, TLS and so on.
 
     Raises:
         UrlError: The URL does not name servers as its scheme requires.
-        OptionError: An option does not fit the scheme.
+        OptionError: An option does not fit the scheme, or brrr cannot connect as the option `client` does.
     """
 
     def __init__(self, url: BackendUrl, options: RedisOptions | None = None) -> None:
         self._url = url
         self._options = RedisOptions() if options is None else options
         self.retry_for = self._options.retry_for
-        self._location = parse_location(url, self._options)
+        self._given = None if self._options.client is None else read_client(url, self._options)
+        self._location = parse_location(url, self._options) if self._given is None else self._given.location
+        self.secrets = () if self._given is None else self._given.secrets
         self._client: Client | None = None
         self._queue: RedisQueue | None = None
 
@@ -79,25 +82,25 @@ class RedisBackend(Backend):
         return Client(self._make_router(), str(self._location), retry_for=self._options.retry_for)
 
     def _make_router(self) -> Router:
-        url, options, location = self._url, self._options, self._location
-        pool = ConnectionPool(
-            Connector(
-                options,
-                username=url.username,
-                password=url.password,
-                database=location.database,
-                tls=location.tls,
-            )
-        )
+        given, location = self._given or self._from_url(), self._location
+        pool = ConnectionPool(Connector(given.settings))
         if location.topology is Topology.CLUSTER:
-            return ClusterRouter(pool, location.addresses)
-        if location.topology is Topology.SENTINEL:
-            sentinel_connector = Connector(
-                options,
-                username=options.sentinel_username,
-                password=options.sentinel_password,
-                database=0,
-                tls=location.tls,
-            )
+            return ClusterRouter(pool, location.addresses, remap=given.remap)
+        if given.sentinel_settings is not None:
+            sentinel_connector = Connector(given.sentinel_settings)
             return SentinelRouter(pool, location.addresses, location.service, sentinel_connector)
         return SingleServerRouter(pool, location.addresses[0])
+
+    def _from_url(self) -> GivenClient:
+        url, options, location = self._url, self._options, self._location
+        settings = settings_from_options(
+            options, location, username=url.username, password=url.password, database=location.database
+        )
+        if location.topology is not Topology.SENTINEL:
+            return GivenClient(location, settings)
+        username, password = options.sentinel_username, options.sentinel_password
+        return GivenClient(
+            location,
+            settings,
+            settings_from_options(options, location, username=username, password=password, database=0),
+        )

@@ -1,7 +1,7 @@
 """Options of the backend, and its largest body and value."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from brrr_core.backend import Duration, Secret, check_durations, check_ttl
@@ -50,6 +50,7 @@ class RedisOptions:
         verify: Whether to check the certificate and the name of the server.
         sentinel_username: Name of the login at the sentinels, if they have one.
         sentinel_password: Password of the login at the sentinels.
+        client: A client of `redis.asyncio` that the program has: its servers, login, TLS and timeouts are used.
     """
 
     prefix: str = ""
@@ -69,6 +70,7 @@ class RedisOptions:
     verify: bool = True
     sentinel_username: str | None = None
     sentinel_password: Secret | None = None
+    client: object | None = field(default=None, repr=False)  # older versions of redis-py show its password
 
     def __post_init__(self) -> None:
         check_durations(self)

@@ -1,8 +1,8 @@
 """Routing in a cluster: a map from slots to servers, read from any server and corrected by redirections."""
 
 from asyncio import Task, wait
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 from redis.exceptions import AskError, MovedError, RedisError
 
@@ -14,7 +14,10 @@ from brrr_redis.client.routing import Router
 from brrr_redis.client.slots import SLOTS, slot_of
 from brrr_redis.location import Address
 
-__all__ = ["ClusterRouter"]
+__all__ = ["ClusterRouter", "Remap"]
+
+Remap: TypeAlias = Callable[[tuple[str, int]], tuple[str, int]]
+"""Returns the address of a server for the one that the cluster names, such as one behind a NAT."""
 
 CLUSTER_DISABLED: Final = "cluster support disabled"
 
@@ -25,10 +28,12 @@ class ClusterRouter(Router):
     Args:
         pool: The connections to the servers.
         seeds: Servers to ask for the first map.
+        remap: Returns addresses that this program can reach.
     """
 
-    def __init__(self, pool: ConnectionPool, seeds: Sequence[Address]) -> None:
+    def __init__(self, pool: ConnectionPool, seeds: Sequence[Address], *, remap: Remap | None = None) -> None:
         super().__init__(pool)
+        self._remap = remap
         self._seeds = tuple(seeds)
         self._servers: list[Address | None] = [None] * SLOTS
         self._stale = True
@@ -71,8 +76,8 @@ class ClusterRouter(Router):
 
     def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:
         """Return the address that a redirection names. Correct the map if the slot has moved (MOVED)."""
-        host: str = error.host  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - redis-py has no type for it
-        address = Address(host or connection.address.host, error.port)
+        host: str = cast("Any", error).host or ""  # redis-py has no type for it
+        address = self._address(host, connection.address, error.port)
         if isinstance(error, MovedError):
             self._servers[error.slot_id] = address
         return address
@@ -120,7 +125,12 @@ class ClusterRouter(Router):
         servers: list[Address | None] = [None] * SLOTS
         # https://redis.io/docs/latest/commands/cluster-slots/
         for first, last, (host, port, *_), *_ in reply:
-            # An empty host stands for the server that replied.
-            primary = Address(host.decode() if host else server.host, port)
+            primary = self._address(host.decode(), server, port)
             servers[first : last + 1] = [primary] * (last + 1 - first)
         self._servers = servers
+
+    def _address(self, host: str, replying: Address, port: int) -> Address:
+        """Return an address that a server names. An empty host stands for the server that replied."""
+        if not host:
+            return Address(replying.host, port)
+        return Address(host, port) if self._remap is None else Address(*self._remap((host, port)))
