@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from brrr_core.engine.calls import Defer
     from brrr_core.engine.connection import Connection
     from brrr_core.engine.policy import Policy
-    from brrr_core.errors import BrrrError, NotFoundError
+    from brrr_core.errors import BrrrError, CallFailedError, NotFoundError, TerminalError
     from brrr_core.hooks import hookimpl
     from brrr_core.plugins import load_codec, open_backend, register
 
@@ -32,6 +32,7 @@ __all__ = [
     "AppConsumer",
     "AppWorker",
     "BrrrError",
+    "CallFailedError",
     "Connection",
     "Defer",
     "Handler",
@@ -42,6 +43,7 @@ __all__ = [
     "Policy",
     "Scheduled",
     "Task",
+    "TerminalError",
     "TypedTask",
     "connect",
     "handler",
@@ -67,7 +69,7 @@ _HOMES: Final = {
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
     "engine.policy": ("Policy",),
-    "errors": ("BrrrError", "NotFoundError"),
+    "errors": ("BrrrError", "CallFailedError", "NotFoundError", "TerminalError"),
     "plugins": ("load_codec", "open_backend", "register"),
 }
 """The modules of the public names. They repeat the imports above, which only type checkers read."""

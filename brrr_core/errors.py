@@ -4,7 +4,7 @@ The codes are public: a code never changes its meaning. An error message contain
 library is chained as the cause.
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from brrr_core.safe_text import sentence
 
@@ -20,7 +20,9 @@ __all__ = [
     "BrokenPluginError",
     "BrrrError",
     "BuriedError",
+    "CallFailedError",
     "CapabilityError",
+    "Cause",
     "ClashError",
     "CodecError",
     "CommandError",
@@ -47,6 +49,7 @@ __all__ = [
     "RuleBrokenError",
     "SignatureError",
     "SpawnLimitError",
+    "TerminalError",
     "UnknownSchemeError",
     "UnknownTaskError",
     "UrlError",
@@ -296,6 +299,72 @@ class BuriedError(BrrrError):
 
     code = "BRRR-CALL-04"
     retry = False
+
+
+class TerminalError(BrrrError):
+    """A handler raises this error to fail its call for good: no retry can help.
+
+    The failure becomes the outcome of the call, and its callers get a `CallFailedError`. In a subclass, callers see the
+    name of that class.
+
+    Args:
+        message: The reason, for callers and operators.
+        details: A value for callers that the codec can encode; at most 16 KiB encoded.
+    """
+
+    code = "BRRR-CALL-05"
+    retry = False
+
+    def __init__(self, message: str = "", *, details: object = None) -> None:
+        super().__init__(message)
+        self.details = details
+        self.encoded_details: bytes | None = None
+        """Set by the worker."""
+
+    def __str__(self) -> str:
+        return self.what
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.what,), {"details": self.details})
+
+
+class Cause(NamedTuple):
+    """A failed call that made another call fail."""
+
+    task_name: str
+    call_hash: str
+    error_type: str
+    message: str
+
+
+class CallFailedError(BrrrError):
+    """A call that the handler or client waits for has failed for good. Handle it, or let it fail the calling handler.
+
+    Attributes:
+        task_name: The task of the failed call.
+        call_hash: The failed call.
+        error_type: The name of the class of the error that its handler raised.
+        message: The message of that error, without secrets.
+        details: The `details` of a `TerminalError`, decoded to builtin types; None without them.
+        traceback: The traceback of that error as text, without secrets. Its middle may be left out.
+        causes: If the handler failed because of a failed call of its own: that call, its cause, and so on.
+        exhausted: Whether the call failed because its attempts were used up. Then there is a dead letter too.
+    """
+
+    code = "BRRR-CALL-06"
+    retry = False
+
+    task_name: str = ""
+    call_hash: str = ""
+    error_type: str = ""
+    message: str = ""
+    details: object = None
+    traceback: str = ""
+    causes: tuple[Cause, ...] = ()
+    exhausted: bool = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.remedy), self.__dict__)
 
 
 class SpawnLimitError(BrrrError):

@@ -67,7 +67,10 @@ class CallReturned(NamedTuple):
 
 
 class CallFailed(NamedTuple):
-    """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; never if that is None."""
+    """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; never if that is None.
+
+    If `final`, the failure is the outcome of the call, and wakes its callers.
+    """
 
     topic: str
     root_id: str
@@ -77,6 +80,7 @@ class CallFailed(NamedTuple):
     error: BaseException
     retry_in: float | None
     reason: str
+    final: bool = False
 
 
 class CallIsolated(NamedTuple):
@@ -90,13 +94,17 @@ class CallIsolated(NamedTuple):
 
 
 class CallBuried(NamedTuple):
-    """A message was dead-lettered because of `error`. `attempt` is the number of its deliveries."""
+    """A message was dead-lettered because of `error`. `attempt` is the number of its deliveries.
+
+    If `final`, the failure is the outcome of the call, and its callers do not wait for a redrive.
+    """
 
     topic: str
     body: bytes
     attempt: int
     reason: str
     error: BaseException
+    final: bool = False
 
 
 class WorkerStarted(NamedTuple):

@@ -11,7 +11,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, TypeAlias, cast
 
-__all__ = ["TEXT_LIMIT", "Mask", "describe", "format_error", "format_traceback", "safe_repr", "safe_str", "sentence"]
+__all__ = [
+    "TEXT_LIMIT",
+    "Mask",
+    "class_name",
+    "describe",
+    "format_error",
+    "format_traceback",
+    "safe_repr",
+    "safe_str",
+    "sentence",
+]
 
 TEXT_LIMIT: Final = 16 * 1024
 """The most characters of a text that are kept."""
@@ -47,7 +57,7 @@ def safe_repr(value: object) -> str:
 
 def describe(error: BaseException, *, mask: Mask = str) -> str:
     """Return the class and the message of an error: `ValueError: no such thing`."""
-    name, message = _class_name(error), safe_str(error, mask=mask)
+    name, message = class_name(error), safe_str(error, mask=mask)
     return f"{name}: {message}" if message else name
 
 
@@ -85,7 +95,7 @@ def sentence(text: str) -> str:
 def _text(make: Callable[[], str], value: object, mask: Mask) -> str:
     text = _guarded(make)
     if text is None:
-        return f"<a {_class_name(value)} that cannot be shown>"
+        return f"<a {class_name(value)} that cannot be shown>"
     return mask(text) if len(text) <= TEXT_LIMIT else f"{_beginning(text, TEXT_LIMIT, mask)}…"
 
 
@@ -136,7 +146,8 @@ def _is_small(error: BaseException) -> bool:
     return not left
 
 
-def _class_name(value: object) -> str:
+def class_name(value: object) -> str:
+    """Return the qualified name of the class of an object."""
     return _guarded(lambda: type.__getattribute__(type(value), "__qualname__")) or "object"
 
 

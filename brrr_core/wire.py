@@ -14,24 +14,31 @@ from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from bencode2 import bdecode, bencode
 
-from brrr_core.errors import MalformedRecordError
+from brrr_core.errors import Cause, MalformedRecordError
 
 __all__ = [
+    "FAILURE_PREFIX",
     "Call",
+    "Failure",
     "PendingReturn",
     "PendingReturns",
     "ScheduleMessage",
     "count_key",
     "decode_call",
+    "decode_failure",
     "decode_message",
     "decode_pending",
     "encode_call",
+    "encode_failure",
     "encode_message",
     "encode_pending",
 ]
 
 RETURN_TAG: Final = 1
 MESSAGE_TAG: Final = 2
+
+FAILURE_PREFIX: Final = b"\xc1brrr-failure:"
+"""The first bytes of a value record that holds a failure. Valid UTF-8, JSON and msgpack never begin with 0xC1."""
 
 Bencoded: TypeAlias = "int | bytes | list[Bencoded] | dict[bytes, Bencoded]"
 """A decoded bencode value."""
@@ -78,6 +85,27 @@ class PendingReturns:
 
     returns: tuple[PendingReturn, ...] = ()
     scheduled_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The outcome of a call that failed for good. It takes the place of its value.
+
+    Attributes:
+        error_type: The name of the class of the handler's error.
+        message: The message of the error.
+        traceback: The traceback of the error.
+        details: A value for callers, encoded by the codec; None without one.
+        exhausted: Whether the attempts of the call were used up. Then its message is dead-lettered as well.
+        causes: The failed calls that made this one fail, the nearest first.
+    """
+
+    error_type: str
+    message: str
+    traceback: str = ""
+    details: bytes | None = None
+    exhausted: bool = False
+    causes: tuple[Cause, ...] = ()
 
 
 def count_key(root_id: str) -> str:
@@ -133,6 +161,58 @@ def decode_call(call_hash: str, record: bytes) -> Call:
     _reject("call record", "{payload: bytes, task_name: text}", fields)
 
 
+def encode_failure(failure: Failure) -> bytes:
+    """Return the value record of a failure: `FAILURE_PREFIX` and the dict `{message, traceback, type}`.
+
+    The dict also has `causes` (a list of `[task name, call hash, type, message]`) if there are any, `details` unless it
+    is None, and `exhausted` (1) if it is true.
+
+    Raises:
+        MalformedRecordError: A text cannot be encoded as UTF-8.
+    """
+    fields: dict[str, object] = {
+        "message": failure.message,
+        "traceback": failure.traceback,
+        "type": failure.error_type,
+    }
+    if failure.causes:
+        fields["causes"] = [list(cause) for cause in failure.causes]
+    if failure.details is not None:
+        fields["details"] = failure.details
+    if failure.exhausted:
+        fields["exhausted"] = 1
+    return FAILURE_PREFIX + _encode("failure", fields)
+
+
+def decode_failure(record: bytes) -> Failure:
+    """Read the value record of a failure, which begins with `FAILURE_PREFIX`. Ignore unknown fields.
+
+    Raises:
+        MalformedRecordError: The record has a wrong shape.
+    """
+    fields = _decode("failure", _checked("failure", record)[len(FAILURE_PREFIX) :])
+    if isinstance(fields, dict):
+        kind, message, trace = (fields.get(name) for name in (b"type", b"message", b"traceback"))
+        details, exhausted, causes = fields.get(b"details"), fields.get(b"exhausted", 0), fields.get(b"causes", [])
+        if (
+            isinstance(kind, bytes)
+            and isinstance(message, bytes)
+            and isinstance(trace, bytes)
+            and isinstance(details, bytes | None)
+            and isinstance(exhausted, int)
+            and isinstance(causes, list)
+        ):
+            return Failure(
+                _text("type", kind),
+                _text("message", message),
+                _text("traceback", trace),
+                details,
+                exhausted=bool(exhausted),
+                causes=tuple(map(_cause, causes)),
+            )
+    _reject("failure", "{message: text, traceback: text, type: text, …}", fields)
+
+
 def encode_pending(pending: PendingReturns) -> bytes:
     """Return the pending record: the dict `{returns, scheduled_at}`, without `scheduled_at` if it is None.
 
@@ -182,6 +262,19 @@ def _return(entry: Bencoded) -> PendingReturn:
             return PendingReturn(_token("root id", root_id), _token("call hash", call_hash), _text("topic", topic))
         case other:
             _reject("pending return", "[1, root id, call hash, topic]", other)
+
+
+def _cause(entry: Bencoded) -> Cause:
+    match entry:
+        case [bytes() as task_name, bytes() as call_hash, bytes() as kind, bytes() as message]:
+            return Cause(
+                _text("task name", task_name),
+                _token("call hash", call_hash),
+                _text("type", kind),
+                _text("message", message),
+            )
+        case other:
+            _reject("cause of a failure", "[task name, call hash, type, message]", other)
 
 
 def _in_order(returns: tuple[PendingReturn, ...]) -> tuple[PendingReturn, ...]:

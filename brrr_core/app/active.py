@@ -4,7 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from operator import methodcaller
-from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
@@ -14,7 +14,7 @@ from brrr_core.codec import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.run import Run
-from brrr_core.errors import NotInTaskError
+from brrr_core.errors import CallFailedError, NotInTaskError
 
 __all__ = ["ActiveWorker"]
 
@@ -99,23 +99,33 @@ class ActiveWorker:
     ) -> tuple[T1, T2, T3, T4, T5]: ...
     @overload
     async def gather(self, *awaitables: Awaitable[T]) -> tuple[T, ...]: ...
-    async def gather(self, *awaitables: Awaitable[Any]) -> Any:
+    @overload
+    async def gather(
+        self, *awaitables: Awaitable[T], return_exceptions: Literal[True]
+    ) -> tuple[T | BaseException, ...]: ...
+    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> Any:
         """Return a list of the results of several calls, in order.
 
         All calls without a value are put on their queues at once. Type checkers see a tuple, so that each result has
         its own type.
 
-        The arguments may include other awaitables, for example helpers that make calls. They run concurrently, and all
-        of them run to their end. Then the first error, if any, is raised.
+        If calls fail, the first failure in the order of the arguments is raised when all calls have outcomes. The
+        arguments may include other awaitables, for example helpers that make calls. They run concurrently, and all of
+        them run to their end. Then the first error, if any, is raised.
+
+        Args:
+            awaitables: Calls, and other awaitables.
+            return_exceptions: Return errors in place of results, and raise none.
 
         Raises:
+            CallFailedError: A call failed for good.
             AwaitError: An argument is not awaitable, for example a list of calls.
         """
         calls = [call for call in awaitables if isinstance(call, PendingCall) and call.taken_by(self)]
         if len(calls) == len(awaitables):
-            return await self.results(calls)
+            return await self.results(calls, return_exceptions=return_exceptions)
         check_awaitables("gather", awaitables)
-        return await self._gather_any(awaitables)
+        return await self._gather_any(awaitables, return_exceptions=return_exceptions)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         """Return the result of a call or a `gather` in a sync handler: `app.wait(app.call(fib)(11))`.
@@ -149,24 +159,36 @@ class ActiveWorker:
 
         return pending
 
-    async def results(self, calls: Sequence[PendingCall[Any]]) -> list[Any]:
+    async def results(self, calls: Sequence[PendingCall[Any]], *, return_exceptions: bool = False) -> list[Any]:
         """Return the results of calls. Look them up in batches, so that a wide gather is never encoded as a whole."""
-        codec = self._catalogue.codec
+        codec, decode = self._catalogue.codec, self._catalogue.decode
         results: list[Any] = []
         missing = False
+        failed: CallFailedError | None = None
         for start in range(0, len(calls), BATCH_LIMIT):
             batch = calls[start : start + BATCH_LIMIT]
-            values = await self._run.look_up([_child(call, codec) for call in batch])
+            children = [_child(call, codec) for call in batch]
+            values = await self._run.look_up(children)
             missing = missing or None in values
-            if not missing:
-                results.extend(
-                    self._catalogue.decode(call.target.task_name, value, call.target.returns)
-                    for call, value in zip(batch, values, strict=True)
-                    if value is not None
-                )
-        if missing:
-            raise Defer
-        return results
+            if missing:
+                continue
+            for call, child, value in zip(batch, children, values, strict=True):
+                assert value is not None  # noqa: S101 - none is missing
+                try:
+                    results.append(decode(child.call, value, call.target.returns))
+                except CallFailedError as error:
+                    results.append(error)
+                    failed = failed or error
+        try:
+            if missing:
+                raise Defer
+            if failed is not None and not return_exceptions:
+                raise failed
+            return results
+        finally:
+            failed = None  # this frame must not keep the error, whose traceback holds this frame
+            if not return_exceptions:
+                results = []
 
     def dropped(self, task_name: str) -> None:
         """Note a call that was deleted and never awaited.
@@ -188,19 +210,22 @@ class ActiveWorker:
         self._run.adopt()
         return await _without_exit(awaitable)
 
-    async def _gather_any(self, awaitables: Sequence[Awaitable[Any]]) -> list[Any]:
+    async def _gather_any(self, awaitables: Sequence[Awaitable[Any]], *, return_exceptions: bool) -> list[Any]:
         futures = [
             each if asyncio.isfuture(each) else asyncio.ensure_future(_without_exit(each)) for each in awaitables
         ]
+        outcomes: list[Any] = []
         try:
             outcomes = await asyncio.gather(*futures, return_exceptions=True)
             aborted = next((outcome for outcome in outcomes if isinstance(outcome, Defer)), None)
-            del outcomes
             if aborted is not None:
                 raise aborted
+            if return_exceptions:
+                return [outcome.error if isinstance(outcome, _Exit) else outcome for outcome in outcomes]
             return list(map(_result, map(methodcaller("result"), futures)))
         finally:
-            aborted = None  # this frame must not keep the error, whose traceback holds this frame
+            aborted = None  # this frame must not keep errors, whose tracebacks hold this frame
+            del outcomes
             futures.clear()
 
 

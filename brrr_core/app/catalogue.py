@@ -6,10 +6,11 @@ from typing import Any, TypeAlias, TypeVar
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.failures import check_details, failed_call
 from brrr_core.errors import DecodeError, HandlerError, ResultDecodeError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
-from brrr_core.wire import Call
+from brrr_core.wire import FAILURE_PREFIX, Call
 
 __all__ = ["Catalogue", "checked_tasks"]
 
@@ -95,12 +96,32 @@ class Catalogue:
         name, arrange, _ = self.resolve(task)
         return self.codec.encode_call(name, *arrange(args, kwargs))
 
-    def decode(self, task_name: str, value: bytes, returns: Any) -> Any:
+    def decode(self, call: Call, value: bytes, returns: Any) -> Any:
         """Return the result of a call, decoded from its value.
 
         Raises:
+            CallFailedError: The call failed for good.
             ResultDecodeError: The value is not of the type `returns`.
         """
+        if value.startswith(FAILURE_PREFIX):
+            raise failed_call(call, value, lambda details: self._decode(call.task_name, details, Any))
+        return self._decode(call.task_name, value, returns)
+
+    async def encode_details(self, task_name: str, details: object) -> bytes:
+        """Return the encoded details of a failure.
+
+        Raises:
+            EncodeError: They cannot be encoded, or are too large.
+        """
+
+        async def result() -> Any:
+            return details
+
+        encoded = await self.codec.invoke_task(self.codec.encode_call(task_name, (), {}), result)
+        check_details(task_name, encoded)
+        return encoded
+
+    def _decode(self, task_name: str, value: bytes, returns: Any) -> Any:
         try:
             return self.codec.decode_return(task_name, value, returns=returns)
         except DecodeError as error:

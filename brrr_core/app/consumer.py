@@ -122,6 +122,7 @@ class AppConsumer:
 
         Raises:
             NotFoundError: The call has no value yet.
+            CallFailedError: The call failed for good.
             ResultDecodeError: The value is not of the type `returns`.
             SignatureError: The arguments do not match the handler.
             BackendError: The store failed.
@@ -178,6 +179,7 @@ class AppConsumer:
             returns: The type of the result, if the task is given by its name.
 
         Raises:
+            CallFailedError: The call failed for good.
             BuriedError: The call, or another call of its schedule, was dead-lettered. The error gives the reason.
             ResultTimeoutError: The call had no value in time.
             ResultDecodeError: The value is not of the type `returns`.
@@ -217,4 +219,4 @@ class AppConsumer:
 
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
         _, _, kind = self._catalogue.resolve(task, returns)
-        return self._catalogue.decode(call.task_name, value, kind)
+        return self._catalogue.decode(call, value, kind)

@@ -1,13 +1,15 @@
 """The decorators that make a handler of a function, and the helpers that only a running handler may call."""
 
 import functools
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from brrr_core.app.context import current
 from brrr_core.app.functions import accepted
 from brrr_core.app.tasks import TypedTask
-from brrr_core.errors import NotInTaskError
+from brrr_core.engine.policy import OnExhausted, TaskPolicy
+from brrr_core.errors import HandlerError, NotInTaskError
 
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
@@ -35,22 +37,67 @@ class PlainHandler(TypedTask[F_co]):
         return self.function(*args, **kwargs)
 
 
+class HandlerDecorator(Protocol):
+    """Makes a handler of a function whose first parameter is the active worker."""
+
+    @overload
+    def __call__(
+        self, function: "Callable[Concatenate[ActiveWorker, P], Coroutine[Any, Any, T]]", /
+    ) -> Handler[Callable[P, T]]: ...
+    @overload
+    def __call__(self, function: "Callable[Concatenate[ActiveWorker, P], T]", /) -> Handler[Callable[P, T]]: ...
+
+
+class PlainHandlerDecorator(Protocol):
+    """Makes a handler of a function that does not take the active worker."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> PlainHandler[Callable[P, T]]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> PlainHandler[Callable[P, T]]: ...
+
+
 @overload
 def handler(
     function: "Callable[Concatenate[ActiveWorker, P], Coroutine[Any, Any, T]]",
 ) -> Handler[Callable[P, T]]: ...
 @overload
 def handler(function: "Callable[Concatenate[ActiveWorker, P], T]") -> Handler[Callable[P, T]]: ...
-def handler(function: Callable[..., Any] | None = None) -> Handler[Callable[..., Any]]:
+@overload
+def handler(
+    *,
+    max_attempts: int | None = None,
+    backoff: float | None = None,
+    on_exhausted: OnExhausted | None = None,
+    retry_on: tuple[type[BaseException], ...] | None = None,
+    fail_on: tuple[type[BaseException], ...] = (),
+) -> HandlerDecorator: ...
+def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:  # noqa: D417 - the settings are named
     """Make a handler of a function whose first parameter is the active worker.
 
     An `async def` runs on the event loop of the worker, a `def` in a thread. The function may also be a partial, a
-    bound method, or an object with `__call__`.
+    bound method, or an object with `__call__`. `@handler` needs no parentheses; with settings, write
+    `@handler(max_attempts=3)`.
+
+    Args:
+        function: The function.
+        max_attempts: The call is given up after the function raised this many times; the policy's number by default.
+        backoff: Seconds before the second attempt; the policy's by default.
+        on_exhausted: The fate of a call that is given up: `"bury"` dead-letters its message, and its callers wait for a
+            redrive; `"fail"` gives the callers a `CallFailedError` as well. The policy's by default.
+        retry_on: Only these errors are retried. Any other error uses up all attempts at once.
+        fail_on: These errors fail the call at once, as `TerminalError` does.
 
     Raises:
         HandlerError: The function cannot be a handler.
+        PolicyError: A setting is not valid.
     """
-    return Handler(accepted(function, "handler"), takes_app=True)
+    policy = _task_policy("handler", settings)
+
+    def decorate(decorated: Any) -> Handler[Callable[..., Any]]:
+        return Handler(accepted(decorated, "handler"), takes_app=True, policy=policy)
+
+    return decorate if function is None and settings else decorate(function)
 
 
 @overload
@@ -59,13 +106,28 @@ def handler_no_arg(
 ) -> PlainHandler[Callable[P, T]]: ...
 @overload
 def handler_no_arg(function: Callable[P, T]) -> PlainHandler[Callable[P, T]]: ...
-def handler_no_arg(function: Callable[..., Any] | None = None) -> PlainHandler[Callable[..., Any]]:
-    """Make a handler of a function that does not take the active worker.
+@overload
+def handler_no_arg(
+    *,
+    max_attempts: int | None = None,
+    backoff: float | None = None,
+    on_exhausted: OnExhausted | None = None,
+    retry_on: tuple[type[BaseException], ...] | None = None,
+    fail_on: tuple[type[BaseException], ...] = (),
+) -> PlainHandlerDecorator: ...
+def handler_no_arg(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
+    """Make a handler of a function that does not take the active worker. The settings are those of `handler`.
 
     Raises:
         HandlerError: The function cannot be a handler.
+        PolicyError: A setting is not valid.
     """
-    return PlainHandler(accepted(function, "handler_no_arg"), takes_app=False)
+    policy = _task_policy("handler_no_arg", settings)
+
+    def decorate(decorated: Any) -> PlainHandler[Callable[..., Any]]:
+        return PlainHandler(accepted(decorated, "handler_no_arg"), takes_app=False, policy=policy)
+
+    return decorate if function is None and settings else decorate(function)
 
 
 def only(function: Callable[P, T]) -> Callable[P, T]:
@@ -85,3 +147,13 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
         return function(*args, **kwargs)
 
     return guarded
+
+
+def _task_policy(decorator: str, settings: Mapping[str, Any]) -> TaskPolicy:
+    try:
+        return TaskPolicy(**settings)
+    except TypeError as error:
+        known = ", ".join(setting.name for setting in fields(TaskPolicy))
+        raise HandlerError(
+            f"`{decorator}` was called with {', '.join(settings)}", remedy=f"Its settings are {known}."
+        ) from error

@@ -153,7 +153,7 @@ class _FirstFailure:
 
     @hookimpl
     def brrr_call_buried(self, event: CallBuried) -> None:
-        if self.waiting is not None and self.error is None:
+        if self.waiting is not None and self.error is None and not event.final:
             self.error = event.error
             self.waiting.cancel()
 

@@ -9,12 +9,14 @@ from typing import Any, Final, Generic, Never, NoReturn, TypeVar, cast, get_args
 from brrr_core.app.context import current
 from brrr_core.app.functions import accepted, inner_function, is_async, name_of, takes_worker, visible_signature
 from brrr_core.app.pending import check_result
+from brrr_core.engine.policy import TaskPolicy
 from brrr_core.errors import HandlerError, SignatureError
 
 __all__ = ["Task", "TypedTask"]
 
 F_co = TypeVar("F_co", covariant=True)
 
+_DEFAULTS: Final = TaskPolicy()
 _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -24,14 +26,16 @@ class Task:
     Attributes:
         function: The decorated function.
         takes_app: Whether the first parameter of the function is the active worker.
+        policy: Its settings, for example its number of attempts.
         signature: The parameters that callers see, without the active worker.
         run: The async callable that a codec invokes. It is one object for all calls, so that codecs can cache by it.
     """
 
-    def __init__(self, function: Callable[..., Any], *, takes_app: bool) -> None:
+    def __init__(self, function: Callable[..., Any], *, takes_app: bool, policy: TaskPolicy = _DEFAULTS) -> None:
         if isinstance(function, Task):
             raise HandlerError(f"{function.name} is a handler already", remedy="Decorate it once.")
         self.function = function
+        self.policy = policy
         self.signature = visible_signature(function, takes_app=takes_app)
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
         self.takes_app = takes_app

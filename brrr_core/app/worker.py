@@ -12,8 +12,9 @@ from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
 from brrr_core.engine.calls import Defer
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.failures import check_value
 from brrr_core.engine.run import Run
-from brrr_core.errors import AwaitError, DecodeError, EncodeError, UnknownTaskError
+from brrr_core.errors import AwaitError, DecodeError, EncodeError, TerminalError, UnknownTaskError
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
@@ -58,12 +59,17 @@ class AppWorker(AppConsumer):
                 f"this worker has no handler {call.task_name!r}, only {', '.join(sorted(self._catalogue.tasks))}",
                 remedy=f"Add the handler, or schedule its calls on another topic than {run.topic!r}.",
             )
+        run.policy = task.policy
         active = ActiveWorker(run, self._catalogue)
         token = current.set(active)
         returned = False
         try:
             payload = await self._catalogue.codec.invoke_task(call, task.run)
             returned = not run.missing and run.failure is None
+        except TerminalError as error:
+            if error.details is not None:
+                error.encoded_details = await self._catalogue.encode_details(call.task_name, error.details)
+            raise
         except Defer as aborted:
             if _passed_wait_for(aborted):
                 self._warn_of_wait_for(run, task)
@@ -71,6 +77,7 @@ class AppWorker(AppConsumer):
         finally:
             current.reset(token)
             never_awaited = active.end(returned=returned)
+        check_value(call.task_name, payload)
         self._check_result(call, task.returns, payload)
         for name in never_awaited:
             self._never_awaited(

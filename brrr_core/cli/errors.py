@@ -14,6 +14,7 @@ from brrr_core.errors import (
     ArgumentError,
     BrrrError,
     BuriedError,
+    CallFailedError,
     CommandError,
     ContractError,
     NotFoundError,
@@ -45,6 +46,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3
     TIMEOUT = 4
     BURIED = 5
+    CALL_FAILED = 6
 
 
 USAGE: Final = (ArgumentError, CommandError, ContractError, NotInstalledError, OptionError, RoleError, SignatureError,
@@ -53,6 +55,7 @@ KINDS: Final = (
     (ResultTimeoutError, ExitCode.TIMEOUT),  # before its base class NotFoundError
     (NotFoundError, ExitCode.NOT_FOUND),
     (BuriedError, ExitCode.BURIED),
+    (CallFailedError, ExitCode.CALL_FAILED),
     (USAGE, ExitCode.USAGE),
 )
 

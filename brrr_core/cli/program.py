@@ -24,7 +24,8 @@ HELP: Final = """\
 Durable execution without a server: run workers, schedule calls, manage queues.
 
 Exit codes: 0 success; 1 a failure, for example of a backend; 2 a command line that cannot run; 3 no result (yet);
-4 no result in time; 5 the call was dead-lettered; 128 plus the number of the signal that ended the command.
+4 no result in time; 5 the call was dead-lettered; 6 the call failed for good; 128 plus the number of the signal that
+ended the command.
 """
 
 

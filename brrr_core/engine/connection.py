@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
-from brrr_core.engine.delivery import RunHandler, Services
+from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.isolation import IsolationGate
 from brrr_core.engine.local_cache import RunHistory, ValueCache
@@ -19,6 +19,7 @@ from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.root_ids import new_root_id
 from brrr_core.engine.scheduling import Scheduler
+from brrr_core.engine.services import Services
 from brrr_core.engine.spawn_limit import SpawnBudget, check_spawn_limit
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError

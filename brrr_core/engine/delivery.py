@@ -6,80 +6,42 @@ crash between two steps only repeats work. `docs/explanation/engine.md` describe
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts, HeldDelivery
 from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.contexts import run_in_context
-from brrr_core.engine.hooks import Hooks
-from brrr_core.engine.isolation import IsolationGate
-from brrr_core.engine.local_cache import PreviousRun, RunHistory, ValueCache
-from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.policy import Policy
-from brrr_core.engine.returning import Completion, Returner
+from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.run import Run
-from brrr_core.engine.scheduling import Outcome, Scheduler, ScheduleRequest
+from brrr_core.engine.scheduling import Outcome, ScheduleRequest
+from brrr_core.engine.services import Job, Services
+from brrr_core.engine.settling import Settler
 from brrr_core.errors import (
     BackendError,
-    BrrrError,
     BuriedError,
     HandlerError,
-    MalformedRecordError,
     RecordMissingError,
-    SpawnLimitError,
 )
 from brrr_core.hooks import (
-    BackendFailed,
-    CallBuried,
     CallDeferred,
-    CallFailed,
     CallIsolated,
-    CallReturned,
     CallStarted,
 )
-from brrr_core.safe_text import Mask, describe, format_error, format_traceback
-from brrr_core.wire import Call, PendingReturn, ScheduleMessage, decode_call, decode_message
+from brrr_core.wire import (
+    Call,
+    PendingReturn,
+    ScheduleMessage,
+    decode_call,
+    decode_message,
+)
 
-__all__ = ["DeliveryHandler", "RunHandler", "Services"]
+__all__ = ["DeliveryHandler", "RunHandler"]
 
 RunHandler: TypeAlias = Callable[[Run, Call], Awaitable[bytes]]
 """Runs the handler of a call and returns its encoded result. Raises `Defer` if a child has no value yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The services that all deliveries of one connection share."""
-
-    operations: Operations
-    scheduler: Scheduler
-    returner: Returner
-    cache: ValueCache
-    history: RunHistory
-    hooks: Hooks
-    policy: Policy
-    delays: bool
-    """Whether the queue can delay messages. If not, the worker holds a message during its delay."""
-    mask: Mask
-    """Masks the secrets of the backends in the reasons of dead letters and hooks."""
-    isolation: IsolationGate
-    """Admits handlers, one at a time if it may crash the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A delivery and its call."""
-
-    held: HeldDelivery
-    root_id: str
-    call: Call
-
-    @property
-    def topic(self) -> str:
-        return self.held.delivery.topic
 
 
 class DeliveryHandler:
@@ -91,25 +53,17 @@ class DeliveryHandler:
         self._hooks = services.hooks
         self._policy = services.policy
         self._attempts = Attempts(services.operations)
+        self._settler = Settler(services, self._attempts)
         self._run_handler = run_handler
         self.loop_task: asyncio.Task[Any] | None = None
         """The task of the worker loop."""
         self.closing = False
         """Set by the worker before it cancels the deliveries that did not finish in time."""
         self._handling: dict[str, asyncio.Task[Any] | None] = {}
-        self._last_failure = ""
 
     def report_failure(self, topic: str, error: BaseException) -> None:
         """Report that a backend failed."""
-        self._last_failure = describe(error, mask=self._services.mask)
-        if self._hooks.wants(BackendFailed):
-            self._hooks.emit(BackendFailed(topic, error, self._reason(error)))
-
-    def _reason(self, error: BaseException) -> str:
-        """Return the message of an error and the end of its traceback, without the backends' secrets."""
-        mask = self._services.mask
-        summary = format_error(error, mask=mask)
-        return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error, mask=mask)}"
+        self._settler.report_failure(topic, error)
 
     @property
     def ending(self) -> bool:
@@ -131,9 +85,9 @@ class DeliveryHandler:
         except BackendError as error:
             if error.retry:
                 raise
-            await self._bury(held, error)
+            await self._settler.bury(held, error)
         except Exception as error:  # noqa: BLE001 - not a backend's error: retry it as a handler's
-            await self._settle(held, error, (await self._count_failure(held, error))[1])
+            await self._settler.retry(held, error)
 
     async def release_interrupted(self, held: HeldDelivery) -> None:
         """Release a delivery that a backend failure interrupted, for a retry later. It is not a failed attempt.
@@ -142,7 +96,7 @@ class DeliveryHandler:
             Exception: A backend failed; the delivery is still leased, or its lease brings it back.
         """
         await self._attempts.count_releases([held])
-        await self._release(held, self._policy.retry_delay(held.delivery.attempt))
+        await self._settler.release(held, self._policy.retry_delay(held.delivery.attempt))
 
     async def release_unfinished(self, held_deliveries: Sequence[HeldDelivery]) -> None:
         """Release deliveries because the worker stops.
@@ -156,7 +110,7 @@ class DeliveryHandler:
             return_exceptions=True,
         )
         if counted is not None and held_deliveries:
-            self.report_failure(held_deliveries[0].delivery.topic, counted)
+            self._settler.report_failure(held_deliveries[0].delivery.topic, counted)
         if released is not None:
             raise released
 
@@ -166,8 +120,8 @@ class DeliveryHandler:
             f"{held.failed} times, and the other deliveries ended because a worker stopped, died, lost the lease or "
             "lost a backend"
         )
-        if self._last_failure:
-            what += f"; the last backend failure that this worker saw was {self._last_failure}"
+        if self._settler.last_failure:
+            what += f"; the last backend failure that this worker saw was {self._settler.last_failure}"
         return BuriedError(what, remedy="Fix what keeps it from finishing, then redrive it.")
 
     async def _handle_in_turn(self, held: HeldDelivery, message: ScheduleMessage) -> None:
@@ -192,8 +146,7 @@ class DeliveryHandler:
             held.failed = max(held.failed, previous.failed)
             (value, record), absent = await self._read_ahead(keys, previous)
         if value is not None:
-            await self._reset_counters(held)
-            await self._services.returner.complete(Completion(held.delivery, call_hash))
+            await self._settler.finish_again(held, call_hash, value)
             return
         if record is None:
             raise RecordMissingError(
@@ -201,7 +154,7 @@ class DeliveryHandler:
                 remedy="Check that all workers of the topic share one store, that it evicts nothing, "
                 "and that its `ttl` is longer than the workflow. Then schedule the workflow again with redrive=True.",
             )
-        job = _Job(held, message.root_id, decode_call(call_hash, record))
+        job = Job(held, message.root_id, decode_call(call_hash, record))
         if previous is None or not absent or await self._defer(job, absent, previous):
             await self._run_until_settled(job, previous)
 
@@ -222,7 +175,7 @@ class DeliveryHandler:
                 self._services.cache.add(call_hash, found)
         return values[: len(keys)], [child for child in previous.missing if child.call.call_hash in absent]
 
-    async def _run_until_settled(self, job: _Job, previous: PreviousRun | None) -> None:
+    async def _run_until_settled(self, job: Job, previous: PreviousRun | None) -> None:
         """Run the call until its delivery is settled. Re-run at once if all missing values exist by then.
 
         Each run has its own copy of the context variables.
@@ -243,17 +196,17 @@ class DeliveryHandler:
                 if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
                     raise
                 self._services.isolation.leave(job.held)
-                await self._fail(job, error)
+                await self._settler.failed(job, error, run.policy)
                 return
             finally:
                 self._services.isolation.leave(job.held)
             if payload is not None:
-                await self._return(job, payload)
+                await self._settler.returned(job, payload)
                 return
             previous = run.summary()
             again = await self._defer(job, list(run.missing.values()), previous)
 
-    async def _wait_for_turn(self, job: _Job) -> bool:
+    async def _wait_for_turn(self, job: Job) -> bool:
         """Wait until the handler may run. False if an isolated call kept it waiting for longer than a lease.
 
         Raises:
@@ -286,7 +239,7 @@ class DeliveryHandler:
             await gate.enter(held)
         return True
 
-    def _start(self, job: _Job) -> Run:
+    def _start(self, job: Job) -> Run:
         if self._hooks.wants(CallStarted):
             topic, call, attempt = job.topic, job.call, job.held.failed + 1
             self._hooks.emit(CallStarted(topic, job.root_id, call.call_hash, call.task_name, attempt))
@@ -336,7 +289,7 @@ class DeliveryHandler:
     async def _schedule(self, root_id: str, children: Sequence[Child]) -> None:
         await self._services.scheduler.schedule([ScheduleRequest(child, root_id) for child in children])
 
-    async def _defer(self, job: _Job, missing: list[Child], previous: PreviousRun) -> bool:
+    async def _defer(self, job: Job, missing: list[Child], previous: PreviousRun) -> bool:
         """Schedule the missing children, register the call on the last one, and settle the delivery.
 
         The call registers on one child only. When that child returns, most others have returned too. So a parent of
@@ -358,9 +311,9 @@ class DeliveryHandler:
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
                 self._report_deferred(job, watched, len(missing))
                 if outcome is Outcome.FULL:
-                    await self._put_again_later(job.held, previous.waits)
+                    await self._settler.put_again_later(job.held, previous.waits)
                 else:
-                    await self._reset_counters(job.held)
+                    await self._settler.reset_counters(job.held)
                     await self._operations.ack([job.held.delivery])
                 return False
             missing = await self._still_missing(missing[:-1])
@@ -377,90 +330,7 @@ class DeliveryHandler:
                 self._services.cache.add(child.call.call_hash, value)
         return missing
 
-    async def _return(self, job: _Job, payload: bytes) -> None:
-        await self._reset_counters(job.held)
-        completion = Completion(job.held.delivery, job.call.call_hash, payload)
-        try:
-            await self._services.returner.complete(completion)
-        finally:
-            if completion.first:
-                self._services.cache.add(job.call.call_hash, payload)
-        if self._hooks.wants(CallReturned):
-            topic, call = job.topic, job.call
-            event = CallReturned(topic, job.root_id, call.call_hash, call.task_name, len(payload), completion.first)
-            self._hooks.emit(event)
-
-    async def _fail(self, job: _Job, error: BaseException) -> None:
-        attempt, retry_in = await self._count_failure(job.held, error)
-        if self._hooks.wants(CallFailed):
-            topic, call = job.topic, job.call
-            event = CallFailed(
-                topic, job.root_id, call.call_hash, call.task_name, attempt, error, retry_in, self._reason(error)
-            )
-            self._hooks.emit(event)
-        await self._settle(job.held, error, retry_in)
-
-    async def _count_failure(self, held: HeldDelivery, error: BaseException) -> tuple[int, float | None]:
-        """Count a failed attempt. Return its number and the seconds until the next attempt; None if it was the last.
-
-        The last attempt is not counted, because the counter is about to be reset. If counting fails, retry the call.
-        """
-        attempt = held.failed + 1
-        if attempt < self._policy.max_attempts and (not isinstance(error, BrrrError) or error.retry):
-            try:
-                attempt = await self._attempts.count_failure(held)
-            except BackendError as failure:
-                self.report_failure(held.delivery.topic, failure)
-            if attempt < self._policy.max_attempts:
-                return attempt, self._policy.retry_delay(attempt)
-        return attempt, None
-
-    async def _settle(self, held: HeldDelivery, error: BaseException, retry_in: float | None) -> None:
-        if retry_in is None:
-            await self._bury(held, error)
-        else:
-            await self._release(held, retry_in)
-
-    async def _put_again_later(self, held: HeldDelivery, waits: int) -> None:
-        """Put the message of a parent that found a full record again, after a delay.
-
-        The wait counts neither as a failed attempt nor as a delivery.
-        """
-        await self._reset_counters(held, failures=False)
-        delay = await self._delay_in_queue(self._policy.retry_delay(waits))
-        await self._operations.put([Put(held.delivery.topic, held.delivery.body, delay)])
-        await self._operations.ack([held.delivery])
-
-    async def _reset_counters(self, held: HeldDelivery, *, failures: bool = True) -> None:
-        """Reset the counters of the message. If that fails, its next messages have fewer attempts left."""
-        try:
-            await self._attempts.reset(held, failures=failures)
-        except BackendError as error:
-            self.report_failure(held.delivery.topic, error)
-
-    async def _release(self, held: HeldDelivery, delay: float) -> None:
-        """Release the delivery, ready again after `delay` seconds."""
-        await self._operations.queue.release([held.delivery], delay=await self._delay_in_queue(delay))
-
-    async def _delay_in_queue(self, delay: float) -> float:
-        """Return the delay to give to the queue. If the queue cannot delay, wait here instead, under the lease."""
-        if self._services.delays:
-            return delay
-        await asyncio.sleep(delay)
-        return 0
-
-    async def _bury(self, held: HeldDelivery, error: BaseException) -> None:
-        delivery, reason = held.delivery, self._reason(error)
-        if isinstance(error, SpawnLimitError):
-            call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
-            with suppress(MalformedRecordError):  # then its parents cannot be read
-                await self._services.scheduler.hand_over(call_hash, delivery.topic, again=again)
-        await self._reset_counters(held)
-        await self._operations.queue.bury(delivery, reason)
-        if self._hooks.wants(CallBuried):
-            self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error))
-
-    def _report_deferred(self, job: _Job, watched: Child, missing: int) -> None:
+    def _report_deferred(self, job: Job, watched: Child, missing: int) -> None:
         if self._hooks.wants(CallDeferred):
             topic, call = job.topic, job.call
             event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from brrr_core.engine.calls import Child
-from brrr_core.wire import Call
+from brrr_core.wire import FAILURE_PREFIX, Call
 
 __all__ = ["PREFETCH_LIMIT", "RECHECK_LIMIT", "PreviousRun", "RunHistory", "ValueCache"]
 
@@ -45,8 +45,8 @@ class ValueCache:
         return value
 
     def add(self, call_hash: str, value: bytes) -> None:
-        """Add a value that is in the store."""
-        if call_hash in self._values:
+        """Add a value that is in the store. Failures are not kept, because a retry removes them."""
+        if call_hash in self._values or value.startswith(FAILURE_PREFIX):
             return
         self._values[call_hash] = value
         self._size += len(value) + ENTRY_OVERHEAD

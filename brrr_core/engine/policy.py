@@ -1,12 +1,14 @@
 """The settings of workers and schedules: limits, retries and timeouts."""
 
-import random
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Final, Literal, TypeAlias, cast, get_args
 
-from brrr_core.errors import PolicyError
+from brrr_core.errors import BrrrError, CallFailedError, PolicyError, TerminalError
 
-__all__ = ["RETURNS_LIMIT", "Policy"]
+__all__ = ["RETURNS_LIMIT", "OnExhausted", "Policy", "TaskPolicy"]
+
+OnExhausted: TypeAlias = Literal["bury", "fail"]
+"""The fate of a call whose attempts are used up: dead-letter its message, or let the call fail for its callers too."""
 
 RETURNS_LIMIT: Final = 1_000
 """The most returns in one pending record. It keeps the record of a widely shared child below a megabyte."""
@@ -21,7 +23,9 @@ class Policy:
     Attributes:
         spawn_limit: The most messages that one schedule may cause, including all its calls and wake-ups. `schedule` can
             set another limit for one schedule.
-        max_attempts: A call is dead-lettered after its handler raised this many times. Other deliveries do not count.
+        max_attempts: A call is given up after its handler raised this many times. Other deliveries do not count.
+        on_exhausted: The fate of a call that is given up after `max_attempts`. With `bury`, its message is
+            dead-lettered and its callers wait for a redrive. With `fail`, its callers get a `CallFailedError` as well.
         max_deliveries: A message that was delivered more often than this is dead-lettered without running.
         max_crashes: A call is dead-lettered after it ended its worker process this many times while it ran alone.
         backoff: Seconds before the second attempt. Each further attempt waits twice as long.
@@ -36,6 +40,7 @@ class Policy:
 
     spawn_limit: int = 1_000_000
     max_attempts: int = 10
+    on_exhausted: OnExhausted = "bury"
     max_deliveries: int = 100
     max_crashes: int = 3
     backoff: float = 1.0
@@ -51,7 +56,11 @@ class Policy:
         Raises:
             PolicyError: A limit is less than 1, a time or size is less than 0, or a setting is not a number.
         """
+        if self.on_exhausted not in get_args(OnExhausted):
+            raise PolicyError(f"on_exhausted is {self.on_exhausted!r}", remedy='Set it to "bury" or "fail".')
         for setting in fields(self):
+            if setting.name == "on_exhausted":
+                continue
             value: object = getattr(self, setting.name)
             least = 1 if setting.name in _COUNTS else 0
             if not isinstance(value, int | float) or not value >= least:
@@ -64,5 +73,59 @@ class Policy:
 
         The delay doubles with each attempt. Half of it is random, so that retries do not come at the same time.
         """
+        import random  # here, because decorating a handler loads this module, and `random` loads many
+
         full = min(self.backoff * 2.0 ** min(attempt - 1, 60), self.backoff_limit)
         return full * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPolicy:
+    """The settings of one handler. None leaves a setting to the policy of the connection.
+
+    Attributes:
+        max_attempts: See `Policy`.
+        backoff: See `Policy`.
+        on_exhausted: See `Policy`.
+        retry_on: Only these errors are retried. Any other error uses up all attempts at once.
+        fail_on: These errors fail the call at once, as `TerminalError` does.
+    """
+
+    max_attempts: int | None = None
+    backoff: float | None = None
+    on_exhausted: OnExhausted | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    fail_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            PolicyError: A setting is not valid.
+        """
+        self.applied_to(Policy())
+        for name, kinds in (("retry_on", self.retry_on or ()), ("fail_on", self.fail_on)):
+            given = cast("object", kinds)  # callers without types
+            if not isinstance(given, tuple) or not all(map(_is_exception_class, cast("tuple[object, ...]", given))):
+                raise PolicyError(
+                    f"{name} is {kinds!r}", remedy=f"Pass a tuple of exception classes: {name}=(OSError,)."
+                )
+
+    def applied_to(self, policy: Policy) -> Policy:
+        """Return the policy with the settings of the handler in place of its own."""
+        own = {"max_attempts": self.max_attempts, "backoff": self.backoff, "on_exhausted": self.on_exhausted}
+        return replace(policy, **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
+
+    def fails(self, error: BaseException) -> bool:
+        """Whether the error fails the call at once."""
+        return isinstance(error, (TerminalError, CallFailedError, *self.fail_on))
+
+    def retries(self, error: BaseException) -> bool:
+        """Whether a retry can help against the error."""
+        if isinstance(error, BrrrError):
+            return error.retry
+        return self.retry_on is None or isinstance(error, self.retry_on)
+
+
+def _is_exception_class(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)

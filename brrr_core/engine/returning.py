@@ -31,7 +31,8 @@ class Completion:
     Attributes:
         delivery: The delivery.
         call_hash: The call.
-        payload: Its value; None if the store has it already.
+        payload: Its value or failure; None if the store has one already.
+        acknowledge: Whether to acknowledge the delivery. If not, the caller dead-letters it.
         first: Whether `payload` became the value. Otherwise the call already had one.
         error: The reason why the delivery was not acknowledged.
     """
@@ -39,6 +40,7 @@ class Completion:
     delivery: Delivery
     call_hash: str
     payload: bytes | None = None
+    acknowledge: bool = True
     first: bool = False
     error: BrrrError | None = None
 
@@ -91,7 +93,7 @@ class Returner:
         done: list[Delivery] = []
         for completion in completions:
             completion.error = waiting[completion.call_hash].error
-            if completion.error is None:
+            if completion.error is None and completion.acknowledge:
                 done.append(completion.delivery)
         await self._operations.ack(done)
         return [None] * len(completions)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
@@ -10,10 +10,13 @@ from brrr_core.engine.calls import Child
 from brrr_core.engine.determinism import compare, merge
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
+from brrr_core.engine.policy import TaskPolicy
 from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import Call
 
 __all__ = ["Run"]
+
+_DEFAULTS: Final = TaskPolicy()
 
 
 class Run:
@@ -26,6 +29,7 @@ class Run:
         attempt: The number of this attempt: 1 plus the failed attempts that were counted.
         missing: The children that have no value yet, by call hash; not all of them if a gather is very wide.
         failure: The error of a backend operation of this run. If there is one, the run does not count.
+        policy: The settings of the handler.
     """
 
     __slots__ = (
@@ -40,6 +44,7 @@ class Run:
         "call",
         "failure",
         "missing",
+        "policy",
         "root_id",
         "topic",
     )
@@ -62,6 +67,7 @@ class Run:
         self.attempt = attempt
         self.missing: dict[str, Child] = {}
         self.failure: BackendError | None = None
+        self.policy = _DEFAULTS
         self._operations = operations
         self._cache = cache
         self._schedule = schedule

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
 from brrr_core.engine.attempts import HeldDelivery
-from brrr_core.engine.delivery import DeliveryHandler, RunHandler, Services
+from brrr_core.engine.delivery import DeliveryHandler, RunHandler
+from brrr_core.engine.services import Services
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_core.hooks import LeaseLost, LoopBlocked, WorkerStarted, WorkerStopped
 

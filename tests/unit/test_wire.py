@@ -12,26 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brrr_core import wire
-from brrr_core.errors import MalformedRecordError
+from brrr_core.errors import Cause, MalformedRecordError
 from brrr_core.wire import (
+    FAILURE_PREFIX,
     Call,
+    Failure,
     PendingReturn,
     PendingReturns,
     ScheduleMessage,
     count_key,
     decode_call,
+    decode_failure,
     decode_message,
     decode_pending,
     encode_call,
+    encode_failure,
     encode_message,
     encode_pending,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "docs/reference/protocol/golden.json").read_text())
 DECODERS: list[Callable[[bytes], object]] = [decode_message, lambda record: decode_call("h", record), decode_pending]
+DECODERS.append(lambda record: decode_failure(FAILURE_PREFIX + record))
 RECORDS = {
     "message": (DECODERS[0], b"l" + b"i2e" + b"4:root" + b"4:hash" + b"e"),
     "call": (DECODERS[1], b"d7:payload4:[11]9:task_name3:fibe"),
+    "failure": (DECODERS[3], b"d7:message2:no9:traceback0:4:type10:ValueErrore"),
     "pending": (DECODERS[2], b"d7:returnsl" + b"li1e4:root4:hash5:topice" + b"e12:scheduled_ati17ee"),
 }
 
@@ -286,7 +292,7 @@ def test_pure_python_decoder_refuses_hostile_input_too(
     refuse(decoder, HOSTILE[name])
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", [*DECODERS[:3], decode_failure])
 @pytest.mark.parametrize("kind", [bytearray, memoryview, bytes.decode])
 def test_only_bytes_are_decoded(decoder: Callable[[Any], object], kind: Callable[[bytes], object]) -> None:
     assert "not bytes" in refuse(decoder, kind(b"li2e1:r1:he"))  # type: ignore[arg-type]
@@ -297,3 +303,49 @@ def test_error_keeps_its_cause_and_is_not_retried() -> None:
         decode_message(b"x")
     assert isinstance(caught.value.__cause__, ValueError)
     assert not caught.value.retry
+
+
+@pytest.mark.parametrize("golden", GOLDEN["failure"], ids=lambda golden: golden["type"])
+def test_failure_has_its_golden_bytes(golden: dict[str, Any]) -> None:
+    failure = Failure(
+        golden["type"],
+        golden["message"],
+        golden["traceback"],
+        None if golden["details"] is None else golden["details"].encode(),
+        exhausted=golden["exhausted"],
+        causes=tuple(Cause(*cause) for cause in golden["causes"]),
+    )
+    record = bytes.fromhex(golden["hex"])
+
+    assert encode_failure(failure) == record
+    assert decode_failure(record) == failure
+
+
+def test_failure_with_unknown_fields_is_read() -> None:
+    record = FAILURE_PREFIX + b"d6:futurei1e7:message2:no9:traceback0:4:type10:ValueErrore"
+
+    assert decode_failure(record) == Failure("ValueError", "no")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"de",
+        b"d7:messagei1e9:traceback0:4:type1:Ee",
+        b"d7:details3:yes9:exhausted1:17:message0:9:traceback0:4:type1:Ee",
+        b"d6:causesl3:oddee7:message0:9:traceback0:4:type1:Ee",
+        b"d6:causesli1ee7:message0:9:traceback0:4:type1:Ee",
+        b"d7:message1:\xff9:traceback0:4:type1:Ee",
+    ],
+)
+def test_malformed_failure_is_refused(record: bytes) -> None:
+    assert "BRRR-WIRE-01" in refuse(DECODERS[3], record)
+
+
+@given(st.binary(max_size=64), st.sampled_from(["utf-8", "json", "msgpack"]))
+def test_no_valid_text_or_msgpack_begins_with_the_prefix(rest: bytes, form: str) -> None:
+    import msgspec
+
+    decode = {"utf-8": bytes.decode, "json": msgspec.json.decode, "msgpack": msgspec.msgpack.decode}[form]
+    with pytest.raises((UnicodeDecodeError, msgspec.DecodeError)):
+        decode(FAILURE_PREFIX + rest)

@@ -62,8 +62,8 @@ async def schedule(
     A call that has a result does not run again, so you may schedule it twice. A task name says nothing about
     parameters, so `11` and `--n 11` are two calls, unless --handlers names the function.
 
-    --wait prints the result as JSON. The exit code is then 4 if the call has no result in time, and 5 if the call, or
-    one that it waits for on the same topic, is dead-lettered.
+    --wait prints the result as JSON. The exit code is then 4 if the call has no result in time, 5 if the call, or one
+    that it waits for on the same topic, is dead-lettered, and 6 if the call failed for good.
     """
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
@@ -102,7 +102,8 @@ async def result(
     """Print the result of a call as JSON.
 
     Pass the arguments with which the call was scheduled: they identify it. The exit code is 3 if the call has no result
-    yet. With --wait it is 4 if the call has no result in time, and 5 if --topic is given and the call is dead-lettered.
+    yet, and 6 if the call failed for good. With --wait it is 4 if the call has no result in time, and 5 if --topic is
+    given and the call is dead-lettered.
     """
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)

@@ -33,7 +33,7 @@ def test_no_two_errors_share_a_code() -> None:
 
 
 def test_every_error_is_public_and_says_what_it_means() -> None:
-    assert {kind.__name__ for kind in KINDS} | {"BrrrError"} == set(errors.__all__)
+    assert {kind.__name__ for kind in KINDS} | {"BrrrError", "Cause"} == set(errors.__all__)
     assert [kind.__name__ for kind in KINDS if not vars(kind).get("__doc__")] == []
 
 

@@ -79,6 +79,8 @@ def test_policy_table_has_settings_and_defaults() -> None:
     def value(text: str) -> object:
         if text in ("on", "off"):
             return text == "on"
+        if text.startswith('"'):
+            return text.strip('"')
         number, _, unit = text.replace(",", "").partition(" ")
         return float(number) * units[unit]
 

@@ -103,3 +103,25 @@ def inside(n: int) -> str:
 
 assert_type(inside(1), str)
 inside("1")  # type: ignore[arg-type]
+
+
+@brrr.handler(max_attempts=3, on_exhausted="fail", retry_on=(OSError,))
+async def with_settings(app: brrr.ActiveWorker, number: int) -> str:
+    outcomes = await app.gather(app.call(plain)(number), app.call(plain)(2), return_exceptions=True)
+    failed = [each for each in outcomes if isinstance(each, brrr.CallFailedError)]
+    return failed[0].message
+
+
+@brrr.handler_no_arg(fail_on=(KeyError,))
+def plain_with_settings(number: int) -> str:
+    return str(number)
+
+
+@brrr.handler(on_exhausted="explode")  # type: ignore[call-overload, untyped-decorator]
+async def misspelt(app: brrr.ActiveWorker) -> None: ...
+
+
+async def callers_of_settings(app: brrr.ActiveWorker) -> None:
+    assert_type(await app.call(with_settings)(1), str)
+    assert_type(await app.call(plain_with_settings)(1), str)
+    app.call(with_settings)("1")  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ class Scenario:
     """A workflow, what goes before it, and its result."""
 
     result: int = RESULT
+    dead: int = 0
     handlers: Handlers = staticmethod(everything)
 
     async def begin(self, on: Stage) -> None:
@@ -77,6 +78,42 @@ class Crowded(Scenario):
         await super().begin(on)
 
 
+def failing(world: World) -> Mapping[str, Any]:
+    """Calls that fail at once, after their attempts, and because of a failed child; and one that handles failures."""
+
+    @brrr.handler_no_arg
+    async def refused(number: int) -> int:
+        raise brrr.TerminalError("refused", details=number)
+
+    @brrr.handler_no_arg(max_attempts=2, on_exhausted="fail")
+    async def hopeless() -> int:
+        raise ConnectionError("never")
+
+    @brrr.handler
+    async def through(app: brrr.ActiveWorker) -> int:
+        return await app.call(refused)(2)
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        calls = app.call(refused)(1), app.call(hopeless)(), app.call(through)(), app.call(refused)(2)
+        outcomes = await app.gather(*calls, return_exceptions=True)
+        try:
+            return await app.call(refused)(4)
+        except brrr.CallFailedError as error:
+            failed = [outcome for outcome in outcomes if isinstance(outcome, brrr.CallFailedError)]
+            return len(failed) if error.details == 4 else 0
+
+    return {"refused": refused, "hopeless": hopeless, "through": through, "top": top}
+
+
+class Failing(Scenario):
+    """Failures are outcomes, and the call whose attempts are used up leaves a dead letter too."""
+
+    result = 4
+    dead = 1
+    handlers = staticmethod(failing)
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
@@ -84,7 +121,7 @@ def with_room_for(returns: int) -> None:
     module.RETURNS_LIMIT = returns  # type: ignore[misc]
 
 
-@pytest.fixture(params=[Scenario, Redriven, Crowded], ids=["workflow", "redriven", "crowded"])
+@pytest.fixture(params=[Scenario, Redriven, Crowded, Failing], ids=["workflow", "redriven", "crowded", "failing"])
 def scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     import brrr_core.engine.scheduling as module
 
@@ -102,7 +139,7 @@ def operations_of(scenario: Scenario) -> list[Operation]:
             await scenario.begin(on)
             instrument = Instrument()
             worker, connection = on.worker(instrument, handlers=scenario.handlers)
-            await on.verify(scenario.result)
+            await on.verify(scenario.result, scenario.dead)
             operations = list(instrument.operations)
             await on.stop(worker, connection)
             return operations
@@ -129,7 +166,7 @@ async def killed(scenario: Scenario, number: int, *, after: bool) -> None:
         await died.wait()
         await on.kill(worker, instrument)
         heir, connection = on.worker(handlers=scenario.handlers)
-        await on.verify(scenario.result)
+        await on.verify(scenario.result, scenario.dead)
         await on.stop(heir, connection)
 
 
@@ -146,7 +183,7 @@ async def cut_off(scenario: Scenario, number: int, *, after: bool) -> None:
 
         instrument = Instrument(after=fail) if after else Instrument(before=fail)
         worker, connection = on.worker(instrument, handlers=scenario.handlers)
-        await on.verify(scenario.result)
+        await on.verify(scenario.result, scenario.dead)
         await failed.wait()  # the last receive waits long for nothing
         await on.stop(worker, connection)
 
@@ -174,7 +211,7 @@ async def cancelled(scenario: Scenario, number: int, *, after: bool) -> None:
             await asyncio.sleep(1)
         assert asyncio.get_running_loop().time() - begin <= LEASE + 1
         heir, connection = on.worker(handlers=scenario.handlers)
-        await on.verify(scenario.result)
+        await on.verify(scenario.result, scenario.dead)
         await on.stop(heir, connection)
 
 

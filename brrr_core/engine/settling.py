@@ -1,0 +1,176 @@
+"""Settle a delivery: return or fail its call, retry it, or dead-letter its message."""
+
+import asyncio
+from contextlib import suppress
+
+from brrr_core.engine.attempts import Attempts, HeldDelivery
+from brrr_core.engine.failures import failure_of, is_exhausted
+from brrr_core.engine.operations import Put
+from brrr_core.engine.policy import Policy, TaskPolicy
+from brrr_core.engine.returning import Completion
+from brrr_core.engine.services import Job, Services
+from brrr_core.errors import BackendError, BrrrError, BuriedError, MalformedRecordError, SpawnLimitError
+from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallReturned
+from brrr_core.safe_text import describe, format_error, format_traceback
+from brrr_core.wire import decode_failure, decode_message, encode_failure
+
+__all__ = ["Settler"]
+
+
+class Settler:
+    """Settles the deliveries of one worker.
+
+    Attributes:
+        last_failure: The last failure of a backend that this worker saw, in words.
+    """
+
+    def __init__(self, services: Services, attempts: Attempts) -> None:
+        self._services = services
+        self._operations = services.operations
+        self._hooks = services.hooks
+        self._policy = services.policy
+        self._attempts = attempts
+        self.last_failure = ""
+
+    def report_failure(self, topic: str, error: BaseException) -> None:
+        """Report that a backend failed."""
+        self.last_failure = describe(error, mask=self._services.mask)
+        if self._hooks.wants(BackendFailed):
+            self._hooks.emit(BackendFailed(topic, error, self._reason(error)))
+
+    def _reason(self, error: BaseException) -> str:
+        """Return the message of an error and the end of its traceback, without the backends' secrets."""
+        mask = self._services.mask
+        summary = format_error(error, mask=mask)
+        return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error, mask=mask)}"
+
+    async def returned(self, job: Job, payload: bytes) -> None:
+        """Write the result of the call, wake its callers, and acknowledge the delivery."""
+        await self.reset_counters(job.held)
+        completion = Completion(job.held.delivery, job.call.call_hash, payload)
+        try:
+            await self._services.returner.complete(completion)
+        finally:
+            if completion.first:
+                self._services.cache.add(job.call.call_hash, payload)
+        if self._hooks.wants(CallReturned):
+            topic, call = job.topic, job.call
+            event = CallReturned(topic, job.root_id, call.call_hash, call.task_name, len(payload), completion.first)
+            self._hooks.emit(event)
+
+    async def failed(self, job: Job, error: BaseException, task_policy: TaskPolicy) -> None:
+        """Retry the call after its handler raised `error`. If no retry can help, let it fail or dead-letter it."""
+        held, policy = job.held, task_policy.applied_to(self._policy)
+        attempt, retry_in = held.failed + 1, None
+        if not task_policy.fails(error):
+            attempt, retry_in = await self._count_failure(held, policy, retry=task_policy.retries(error))
+        exhausted = retry_in is None and not task_policy.fails(error)
+        # Errors of brrr are those of a deployment, which would fail calls that others share.
+        final = retry_in is None and (
+            not exhausted or (policy.on_exhausted == "fail" and not isinstance(error, BrrrError))
+        )
+        if self._hooks.wants(CallFailed):
+            reason = self._reason(error)
+            self._hooks.emit(
+                CallFailed(
+                    job.topic,
+                    job.root_id,
+                    job.call.call_hash,
+                    job.call.task_name,
+                    attempt,
+                    error,
+                    retry_in,
+                    reason,
+                    final,
+                )
+            )
+        if final:
+            await self._complete_as_failed(job, error, exhausted=exhausted)
+        else:
+            await self._settle(held, error, retry_in)
+
+    async def _complete_as_failed(self, job: Job, error: BaseException, *, exhausted: bool) -> None:
+        """Write the failure as the outcome and wake the callers. Then acknowledge, or dead-letter an exhausted call."""
+        record = encode_failure(failure_of(error, exhausted=exhausted, mask=self._services.mask))
+        await self.reset_counters(job.held)
+        completion = Completion(job.held.delivery, job.call.call_hash, record, acknowledge=not exhausted)
+        await self._services.returner.complete(completion)
+        if exhausted:
+            await self.bury(job.held, error, final=True)
+
+    async def finish_again(self, held: HeldDelivery, call_hash: str, value: bytes) -> None:
+        """Finish a call that has an outcome: its worker may have died before it had woken all callers."""
+        # The first delivery of a message comes from a caller or a redrive, after the dead letter was made.
+        bury = held.delivery.attempt > 1 and is_exhausted(value)
+        await self.reset_counters(held)
+        await self._services.returner.complete(Completion(held.delivery, call_hash, acknowledge=not bury))
+        if bury:
+            failure = decode_failure(value)
+            what = f"{failure.error_type}: {failure.message}".rstrip(": ")
+            await self.bury(held, BuriedError(what, remedy=failure.traceback), final=True)
+
+    async def _count_failure(self, held: HeldDelivery, policy: Policy, *, retry: bool) -> tuple[int, float | None]:
+        """Count a failed attempt. Return its number and the seconds until the next attempt; None if it was the last.
+
+        The last attempt is not counted, because the counter is about to be reset. If counting fails, retry the call.
+        """
+        attempt = held.failed + 1
+        if attempt < policy.max_attempts and retry:
+            try:
+                attempt = await self._attempts.count_failure(held)
+            except BackendError as failure:
+                self.report_failure(held.delivery.topic, failure)
+            if attempt < policy.max_attempts:
+                return attempt, policy.retry_delay(attempt)
+        return attempt, None
+
+    async def retry(self, held: HeldDelivery, error: BaseException) -> None:
+        """Retry a delivery whose call cannot run because of `error`; dead-letter it if no retry can help."""
+        retry = not isinstance(error, BrrrError) or error.retry
+        await self._settle(held, error, (await self._count_failure(held, self._policy, retry=retry))[1])
+
+    async def _settle(self, held: HeldDelivery, error: BaseException, retry_in: float | None) -> None:
+        if retry_in is None:
+            await self.bury(held, error)
+        else:
+            await self.release(held, retry_in)
+
+    async def put_again_later(self, held: HeldDelivery, waits: int) -> None:
+        """Put the message of a parent that found a full record again, after a delay.
+
+        The wait counts neither as a failed attempt nor as a delivery.
+        """
+        await self.reset_counters(held, failures=False)
+        delay = await self._delay_in_queue(self._policy.retry_delay(waits))
+        await self._operations.put([Put(held.delivery.topic, held.delivery.body, delay)])
+        await self._operations.ack([held.delivery])
+
+    async def reset_counters(self, held: HeldDelivery, *, failures: bool = True) -> None:
+        """Reset the counters of the message. If that fails, its next messages have fewer attempts left."""
+        try:
+            await self._attempts.reset(held, failures=failures)
+        except BackendError as error:
+            self.report_failure(held.delivery.topic, error)
+
+    async def release(self, held: HeldDelivery, delay: float) -> None:
+        """Release the delivery, ready again after `delay` seconds."""
+        await self._operations.queue.release([held.delivery], delay=await self._delay_in_queue(delay))
+
+    async def _delay_in_queue(self, delay: float) -> float:
+        """Return the delay to give to the queue. If the queue cannot delay, wait here instead, under the lease."""
+        if self._services.delays:
+            return delay
+        await asyncio.sleep(delay)
+        return 0
+
+    async def bury(self, held: HeldDelivery, error: BaseException, *, final: bool = False) -> None:
+        """Dead-letter the message because of `error`."""
+        delivery, reason = held.delivery, self._reason(error)
+        if isinstance(error, SpawnLimitError):
+            call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
+            with suppress(MalformedRecordError):  # then its parents cannot be read
+                await self._services.scheduler.hand_over(call_hash, delivery.topic, again=again)
+        await self.reset_counters(held)
+        await self._operations.queue.bury(delivery, reason)
+        if self._hooks.wants(CallBuried):
+            self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error, final))
