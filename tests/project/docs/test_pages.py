@@ -51,6 +51,12 @@ def test_index_links_every_page() -> None:
     assert [name_of(page) for page in sorted(missing)] == []
 
 
+def test_decisions_have_numbers_of_their_own() -> None:
+    numbers = [page.name[:4] for page in PAGES if page.parent.name == "decisions"]
+
+    assert sorted(set(numbers)) == numbers
+
+
 def test_readme_contains_seed_program() -> None:
     seed = (ROOT / "tests/system/packaging/seed.py").read_text()
     first = next(block.text for block in blocks(README) if block.language == "python")
