@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote
 
+from brrr_core.backend import mask_url
 from brrr_core.backend.urls import ENV
-from brrr_core.plugins import backend_manifest, mask_url
+from brrr_core.plugins import backend_manifest
 from brrr_core.plugins.masking import masking
 from brrr_core.plugins.opening import plan_backend
 from brrr_core.plugins.options import VARIABLE, Field, fields_of

@@ -3,41 +3,23 @@
 Importing this package reads no metadata and loads no plugin. Both happen at the first lookup.
 """
 
-from brrr_core.backend.contracts import CONTRACT_VERSION
-from brrr_core.backend.manifests import (
-    BackendManifest,
-    CacheCapabilities,
-    NoOptions,
-    QueueCapabilities,
-    StoreCapabilities,
-)
-from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
+from brrr_core.backend.manifests import BackendManifest
 from brrr_core.codec import CodecManifest
 from brrr_core.plugins.opening import HookPlugin, load_codec, load_hooks, open_backend
 from brrr_core.plugins.registry import REGISTRY, Listed
 from brrr_core.plugins.roles import ResolvedRoles, resolve_roles
 
 __all__ = [
-    "CONTRACT_VERSION",
-    "BackendManifest",
-    "CacheCapabilities",
-    "CodecManifest",
     "HookPlugin",
     "Listed",
-    "NoOptions",
-    "ParsedUrl",
-    "QueueCapabilities",
     "ResolvedRoles",
-    "StoreCapabilities",
     "backend_manifest",
     "codec_manifest",
     "list_backends",
     "list_codecs",
     "load_codec",
     "load_hooks",
-    "mask_url",
     "open_backend",
-    "parse_url",
     "register",
     "rescan",
     "resolve_roles",

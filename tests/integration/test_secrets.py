@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Backend, BackendUrl, Secret
+from brrr_core.backend import Backend, BackendManifest, BackendUrl, Secret
 from brrr_core.backend.memory import MemoryBackend
 from brrr_core.hooks import CallFailed
-from brrr_core.plugins import BackendManifest, resolve_roles, unregister
+from brrr_core.plugins import resolve_roles, unregister
 from brrr_core.plugins.builtin import MEMORY
 from brrr_core.safe_text import TEXT_LIMIT
 from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from brrr_core.plugins import parse_url
+from brrr_core.backend import parse_url
 from brrr_nats.cache import NatsCache
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.location import location_of

@@ -8,7 +8,7 @@ import pytest
 from brrr_core.plugins import REGISTRY
 
 MANIFEST = """
-from brrr_core.plugins import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
+from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 
 def manifest(*schemes, contract=1, backend="{module}_backend:FakeBackend", roles="qsc", **more):
     return BackendManifest(

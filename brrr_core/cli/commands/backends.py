@@ -6,21 +6,13 @@ from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
+from brrr_core.backend import BackendManifest, mask_url, parse_url
 from brrr_core.backend.lifecycle import retry_while_unavailable
 from brrr_core.cli.options import NO_URLS, AsJson, Verbose, named_urls
 from brrr_core.cli.output import write_json, write_line, write_table
+from brrr_core.codec import CodecManifest
 from brrr_core.errors import UrlError
-from brrr_core.plugins import (
-    BackendManifest,
-    CodecManifest,
-    Listed,
-    backend_manifest,
-    list_backends,
-    list_codecs,
-    mask_url,
-    open_backend,
-    parse_url,
-)
+from brrr_core.plugins import Listed, backend_manifest, list_backends, list_codecs, open_backend
 from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
 from brrr_core.plugins.roles import ROLES
 

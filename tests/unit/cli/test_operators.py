@@ -11,10 +11,11 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.app.tasks import Task
+from brrr_core.backend import BackendManifest, QueueCapabilities
 from brrr_core.backend.memory import MemoryOptions
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.errors import BrokenPluginError
-from brrr_core.plugins import BackendManifest, Listed, QueueCapabilities, unregister
+from brrr_core.plugins import Listed, unregister
 from brrr_core.plugins.known import KNOWN_BACKENDS
 
 Command = Callable[..., Any]

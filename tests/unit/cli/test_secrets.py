@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
-from brrr_core.backend import Secret
+from brrr_core.backend import BackendManifest, Secret
 from brrr_core.cli.logs import MaskingFormatter
 from brrr_core.cli.secrets import Secrets
-from brrr_core.plugins import BackendManifest, register
+from brrr_core.plugins import register
 from brrr_core.plugins.builtin import MEMORY
 from brrr_core.plugins.registry import REGISTRY
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
+from brrr_core.codec import CodecManifest
 from brrr_core.errors import (
     AlreadyRegisteredError,
     BrokenPluginError,
@@ -16,7 +17,6 @@ from brrr_core.errors import (
 )
 from brrr_core.plugins import (
     REGISTRY,
-    CodecManifest,
     backend_manifest,
     codec_manifest,
     list_backends,
@@ -82,7 +82,7 @@ def test_uninstalled_plugin_is_gone_after_rescan(site, find):
     codec = "CodecManifest(contract=1, name='foo', summary='', codec='a:b')"
     site.backend("brrr-foo", "foo", manifest="manifest('foo')")
     with (site.root / "brrr_foo.py").open("a") as module:
-        module.write(f"from brrr_core.plugins import CodecManifest\nCODEC = {codec}\n")
+        module.write(f"from brrr_core.codec import CodecManifest\nCODEC = {codec}\n")
     entries = site.root / "brrr_foo-1.0.dist-info" / "entry_points.txt"
     entries.write_text("[brrr.backends]\nfoo = brrr_foo:MANIFEST\n[brrr.codecs]\nfoo = brrr_foo:CODEC\n")
     rescan()
@@ -152,7 +152,7 @@ def test_error_for_scheme_missing_from_installed_version_shows_upgrade_command(s
         ("raise RuntimeError('boom')", RuntimeError),
         ("def f(:", SyntaxError),
         ("", AttributeError),
-        ("from brrr_core.plugins import BackendManifest\nMANIFEST = BackendManifest(colour=1)", TypeError),
+        ("from brrr_core.backend import BackendManifest\nMANIFEST = BackendManifest(colour=1)", TypeError),
     ],
 )
 def test_error_for_unloadable_manifest_names_distribution_version_and_cause(site, source, cause):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from brrr_core.backend import mask_url, parse_url
 from brrr_core.backend.options import BackendUrl, Duration, Secret
 from brrr_core.errors import BrrrError, UrlError
-from brrr_core.plugins import mask_url, parse_url
 from brrr_core.plugins.opening import plan_backend
 from brrr_core.plugins.registry import REGISTRY
 
