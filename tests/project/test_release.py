@@ -17,6 +17,9 @@ name = "{name}"
 version = "0.1.0"
 dependencies = {dependencies}
 
+[project.urls]
+Repository = "https://git.example/brrr"
+
 [tool.hatch.build.targets.wheel]
 packages = ["{package}"]
 """
