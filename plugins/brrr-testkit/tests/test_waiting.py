@@ -1,5 +1,6 @@
 """Polling ends when a condition holds, and fails with a reason when it does not in time."""
 
+import asyncio
 import subprocess
 import sys
 from itertools import count
@@ -19,6 +20,10 @@ async def test_until_takes_functions_and_coroutine_functions() -> None:
     assert next(calls) == 3
     await until(lambda: next(calls) >= 5)
     assert next(calls) == 6
+
+
+async def test_until_takes_a_future_as_a_value_and_does_not_await_it() -> None:
+    await until(asyncio.get_running_loop().create_future, bound=1)
 
 
 async def test_until_fails_with_the_name_of_the_condition() -> None:
