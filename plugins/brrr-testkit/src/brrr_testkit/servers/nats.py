@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from brrr_testkit.processes import ServerProcess, free_port, missing
@@ -151,7 +152,12 @@ class Server(ServerProcess):
 
     def ask(self, path: str) -> Any:
         """Return the JSON of a path of the monitoring port, such as `connz?subs=true`."""
-        with urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5) as answer:
+        try:
+            answer = urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5)
+        except HTTPError as error:
+            error.close()  # its connection is open, of which Python 3.14 warns
+            raise
+        with answer:
             return json.load(answer)
 
     def do(self, subject: str, body: object = None, **login: str) -> Any:
