@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+FLOOR ?= 0
 
 BIN := .venv/bin
 STAMP := .venv/.synced
@@ -9,7 +10,7 @@ RUN := $(BIN)/python
 UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/python" $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check packaging bench dist site repository docs format clean
+.PHONY: help setup demo test test-all test-lowest coverage check packaging bench dist site repository docs format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -28,6 +29,18 @@ test: $(STAMP) ## run the tests
 
 test-all: $(STAMP) ## run the tests with every case of their longest tables
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-lowest: $(STAMP) ## run the tests with the oldest versions of dependencies that the distributions allow
+	$(BIN)/uv venv --quiet --clear --python $(RUN) .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --group test
+	.venv-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not exhaustive" \
+		tests/unit tests/integration plugins $(ARGS)
+
+coverage: $(STAMP) ## run the tests, subprocesses included, and list the lines and branches that none of them reaches
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not exhaustive" $(ARGS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report --fail-under=$(FLOOR)
 
 check: $(STAMP) ## check format, lint, types, import rules and the lock file; go on when one fails
 	@$(RUN) tools/check.py
@@ -59,7 +72,7 @@ format: $(STAMP) ## format the code, and fix what the linter can fix
 	$(BIN)/ruff check --fix
 
 clean: ## remove everything that these commands created, except the demo's results
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-lowest dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find brrr_core plugins examples benchmarks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Create the environment of the lock file. The stamp skips this until a lock or project file changes.

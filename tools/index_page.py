@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Final
+from urllib.parse import urlsplit
 
 from readme_renderer import markdown
 
@@ -18,7 +19,7 @@ ANCHOR: Final = "#user-content-"
 
 
 def lost_parts(readme: str) -> Iterator[str]:
-    """Return the parts of a README in GitHub's Markdown that the index drops, and its links that lead to no heading."""
+    """Return the parts of a README in GitHub's Markdown that the index drops, and the links that do not work there."""
     shown = markdown.render(readme)
     if shown is None:
         yield "the index cannot render it"
@@ -29,8 +30,11 @@ def lost_parts(readme: str) -> Iterator[str]:
     if "".join(before.texts) != "".join(after.texts):
         yield "the index drops some of its text"
     for link in after.links:
-        if link.startswith("#") and link.removeprefix("#") not in after.ids:
-            yield f"the link #{link.removeprefix(ANCHOR)} leads to no heading"
+        if link.startswith("#"):
+            if link.removeprefix("#") not in after.ids:
+                yield f"the link #{link.removeprefix(ANCHOR)} leads to no heading"
+        elif urlsplit(link).scheme not in ("https", "mailto"):
+            yield f"the link {link} does not work on the index; begin it with https://"
 
 
 class _Page(HTMLParser):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import brrr_core
+from brrr_testkit.processes import unmeasured
 
 HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
@@ -36,7 +37,8 @@ print(json.dumps({"lazy": lazy, "modules": sorted(set(sys.modules) - before), "o
 
 def after_import(folder: Path) -> dict[str, list[str]]:
     """Return the modules and files that a fresh interpreter loads for the import, and then for all public names."""
-    ran = subprocess.run([sys.executable, "-I", "-c", PROGRAM], cwd=folder, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-I", "-c", PROGRAM]
+    ran = subprocess.run(command, cwd=folder, env=unmeasured(), capture_output=True, text=True, check=True)
     result: dict[str, list[str]] = json.loads(ran.stdout)
     return result
 
@@ -73,9 +75,8 @@ def test_it_reads_no_metadata(imported: dict[str, list[str]]) -> None:
 
 def test_import_of_command_line_loads_neither_its_extra_nor_rest_of_core(tmp_path: Path) -> None:
     program = "import sys, brrr_core.cli; print(*sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-I", "-c", program]
+    ran = subprocess.run(command, cwd=tmp_path, env=unmeasured(), capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
 
     assert HEAVY & loaded == set()

@@ -163,6 +163,7 @@ def test_changelog_that_contradicts_version_is_found(tmp_path: Path, changelog: 
     [
         ("<video src='x.mp4'></video>", ["the index drops <video>", 'the index drops src="x.mp4" of <video>']),
         ("[run](javascript:x)", ['the index drops href="javascript:x" of <a>']),
+        ("[docs](docs/index.md)", ["the link docs/index.md does not work on the index; begin it with https://"]),
         ("[below](#missing)", ["the link #missing leads to no heading"]),
         ("# Here\n\n[above](#here) [brrr](https://pypi.org/project/brrr-core/)\n\n```py\nx = 1\n```", []),
     ],

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from brrr_testkit.processes import unmeasured
+
 CLIENTS = ["redis", "boto3", "botocore", "aiobotocore", "nats", "sqlite3"]
 LATER = ["msgspec", "pluggy", "importlib.metadata"]
 
@@ -11,7 +13,8 @@ LATER = ["msgspec", "pluggy", "importlib.metadata"]
 def loaded_after(code, names):
     """Return those of these modules that a fresh interpreter has loaded after it ran the code."""
     report = f"import json, sys; print(json.dumps([name for name in {names!r} if name in sys.modules]))"
-    ran = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", f"{code}\n{report}"]
+    ran = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, check=True)
     return json.loads(ran.stdout)
 
 
