@@ -121,6 +121,15 @@ def test_description_without_type_fails_twine(copied: Path) -> None:
     assert any(line.startswith("twine check --strict fails") for line in found(copied))
 
 
+def test_link_to_other_revision_is_found(copied: Path) -> None:
+    def spoil(files: dict[str, bytes]) -> None:
+        files[f"{SQLITE.stem}.dist-info/METADATA"] += b"[x](https://github.com/brrr-core/brrr/blob/main/x.md)\n"
+
+    change_wheel(copied / WHEEL, spoil)
+
+    assert f"brrr-sqlite: README.md links to main of the repository instead of {SQLITE.tag}" in found(copied)
+
+
 def test_range_that_excludes_sibling_is_found(copied: Path) -> None:
     every = {**EVERY, CORE: replace(EVERY[CORE], version=Version("99"))}
     [required] = [each for each in SQLITE.requirements if each.name == CORE]
