@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from brrr_core.codec.contracts import Codec
 from brrr_core.codec.manifests import CodecManifest
-from brrr_core.wire import Call
+from brrr_core.wire import FAILURE_PREFIX, Call
 
 if TYPE_CHECKING:
     from brrr_core.codec.canonical import NotCanonicalError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brrr_core.codec.json import CallForm, JsonCodec, ResultForm
 
 __all__ = [
+    "FAILURE_PREFIX",
     "Call",
     "CallForm",
     "Codec",

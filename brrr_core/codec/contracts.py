@@ -44,6 +44,8 @@ class Codec(ABC):
     async def invoke_task(self, call: Call, task: Callable[..., Any]) -> bytes:
         """Decode the call's arguments to the types of the parameters of `task`, await `task`, and encode its result.
 
+        An encoded result never begins with `FAILURE_PREFIX`, which marks failures.
+
         `task` is an async callable. Its signature (`inspect.signature`, and the type hints of the function that it
         wraps) gives the types of the arguments. An argument without an annotation is decoded to builtin types.
 

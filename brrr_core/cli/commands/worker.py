@@ -23,7 +23,7 @@ from brrr_core.cli.options import (
 )
 from brrr_core.cli.supervisor import Supervisor
 from brrr_core.cli.worker_process import Work, leave, run_worker
-from brrr_core.engine.policy import Policy
+from brrr_core.engine.policy import OnExhausted, Policy
 
 __all__ = ["Limits", "worker"]
 
@@ -36,7 +36,8 @@ class Limits:
     """The settings of a worker: `Policy` as command-line options.
 
     Attributes:
-        max_attempts: A call whose handler raised this many times is dead-lettered.
+        max_attempts: A call is given up after its handler raised this many times.
+        on_exhausted: The fate of such a call: "bury" dead-letters it, "fail" also fails it for its callers.
         max_deliveries: Messages delivered more often than this are dead-lettered without running.
         max_crashes: A call that ended its worker process this many times while it ran alone is dead-lettered.
         spawn_limit: The most messages that one schedule may cause.
@@ -49,6 +50,7 @@ class Limits:
     """
 
     max_attempts: Count = Policy().max_attempts
+    on_exhausted: OnExhausted = Policy().on_exhausted
     max_deliveries: Count = Policy().max_deliveries
     max_crashes: Count = Policy().max_crashes
     spawn_limit: Count = Policy().spawn_limit

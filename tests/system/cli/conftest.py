@@ -62,6 +62,10 @@ async def kills():
 async def fails(what: str):
     raise ValueError(what)
 
+@brrr.handler_no_arg
+async def refuses(what: str):
+    raise brrr.TerminalError(what)
+
 @brrr.handler
 async def asks(app: brrr.ActiveWorker, what: str):
     return await app.call(fails)(what)

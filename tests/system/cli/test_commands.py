@@ -52,6 +52,21 @@ def test_wait_ends_when_call_or_child_is_dead_lettered(shell: Shell, task: str, 
     assert "brrr dead redrive demo" in error["remedy"]
 
 
+def test_result_of_failed_call_exits_with_its_code(shell: Shell) -> None:
+    shell.worker("--max-attempts", "1", "--on-exhausted", "fail")
+
+    refused = shell("schedule", "refuses", "no", "--topic", "demo", "--wait")
+    exhausted = shell("schedule", "asks", "x", "--topic", "demo", "--wait", "--json")
+    read = shell("result", "refuses", "no")
+
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert "[BRRR-CALL-06]" in refused.stderr
+    assert "TerminalError: no" in refused.stderr
+    assert (exhausted.returncode, exhausted.stdout) == (6, "")
+    assert "of 'fails' did: ValueError: x" in json.loads(exhausted.stderr)["error"]["what"]
+    assert read.returncode == 6
+
+
 def test_interrupted_wait_ends_quietly(shell: Shell) -> None:
     command = [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--wait"]
     with subprocess.Popen(command, cwd=shell.folder, env=shell.environ, stderr=subprocess.PIPE, text=True) as waiting:

@@ -5,7 +5,7 @@ import json
 from hashlib import sha256
 from typing import Any
 
-from brrr_core.codec import Call, Decoders, JsonCodec
+from brrr_core.codec import FAILURE_PREFIX, Call, Decoders, JsonCodec
 from brrr_core.errors import BrrrError, DecodeError, EncodeError
 from mutants.kit import breaks
 
@@ -87,6 +87,18 @@ class AsciiOnly(JsonCodec):
         payload = json.dumps(json.loads(call.payload)).encode("ascii").replace(b"\\u", b"?")
         result = await super().invoke_task(Call(call.task_name, payload, call.call_hash), task)
         return json.dumps(json.loads(result)).encode("ascii").replace(b"\\u", b"?")
+
+
+@breaks("CODEC-ROUND-05")
+class MarksTextAsFailure(JsonCodec):
+    """Some results begin with the prefix of failures."""
+
+    async def invoke_task(self, call, task):
+        payload = await super().invoke_task(call, task)
+        return FAILURE_PREFIX + payload if "Á" in payload.decode() else payload
+
+    def decode_return(self, task_name, payload, *, returns=Any):
+        return super().decode_return(task_name, payload.removeprefix(FAILURE_PREFIX), returns=returns)
 
 
 @breaks("CODEC-ROUND-02")

@@ -13,7 +13,7 @@ from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused, shown
 from brrr_contract_kit.testbed.codecs import CodecContext
 from brrr_contract_kit.testbed.context import NotApplicableError, raised
-from brrr_core.codec import Call
+from brrr_core.codec import FAILURE_PREFIX, Call
 from brrr_core.errors import BrrrError, DecodeError, EncodeError
 
 NAMES: Final = ["task", "Task", "task ", "a.b:c", "", "snow ☃", "🦆", 'quo"ted', "line\nbreak", "[1]"]
@@ -271,6 +271,19 @@ async def shared_object(ctx: CodecContext) -> None:
         equal(ctx.codec.decode_return("task", payload), [number, number], "the result of one of fifty calls at once")
 
     await gather(*(one(number) for number in range(50)))
+
+
+@rule("CODEC-ROUND-05")
+async def results_are_no_failures(ctx: CodecContext) -> None:
+    """No encoded result begins with `FAILURE_PREFIX`.
+
+    Why: These bytes mark the failure of a call, so a parent would take such a result for a failure.
+
+    Test: A task returns values of all plain types, and the text and the list of the bytes of the prefix.
+    """
+    for value in (*VALUES, FAILURE_PREFIX.decode("latin-1"), list(FAILURE_PREFIX)):
+        payload = await ctx.result(value)
+        check(not payload.startswith(FAILURE_PREFIX), f"the encoded result of {shown(value)} begins with the prefix")
 
 
 @rule("CODEC-ERROR-01")
