@@ -65,7 +65,7 @@ class AppWorker(AppConsumer):
         returned = False
         try:
             payload = await self._catalogue.codec.invoke_task(call, task.run)
-            returned = not run.missing and run.failure is None
+            returned = not run.missing and run.backend_error is None
         except TerminalError as error:
             if error.details is not None:
                 error.encoded_details = await self._catalogue.encode_details(call.task_name, error.details)

@@ -1,5 +1,7 @@
 """The contracts of a backend: queue, store and cache. The contract kit tests every rule on this page.
 
+`lifecycle.py` has `Backend`, which opens and closes them, and `manifests.py` has what a backend declares of itself.
+
 Operations take batches, because round trips dominate the cost. The items of a batch are independent: there is no
 transaction. Results have the order of the arguments, and an empty batch does nothing.
 

@@ -16,7 +16,7 @@ from brrr_core.engine.calls import Child, Defer
 from brrr_core.engine.contexts import run_in_context
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.run import Run
-from brrr_core.engine.scheduling import Outcome, ScheduleRequest
+from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
 from brrr_core.engine.services import Job, Services
 from brrr_core.engine.settling import Settler
 from brrr_core.errors import (
@@ -192,7 +192,7 @@ class DeliveryHandler:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                of_backend, run.failure = error is run.failure, None  # its traceback holds this frame
+                of_backend, run.backend_error = error is run.backend_error, None  # its traceback holds this frame
                 if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
                     raise
                 self._services.isolation.leave(job.held)
@@ -262,7 +262,7 @@ class DeliveryHandler:
         run is retried, even if the handler catches that error.
 
         Raises:
-            BackendError: The backend's error, `run.failure`.
+            BackendError: The backend's error, `run.backend_error`.
             BaseException: The handler's error.
         """
         payload: bytes | None = None
@@ -274,14 +274,14 @@ class DeliveryHandler:
             if self.closing or (self.ending and isinstance(error, asyncio.CancelledError)):
                 raise asyncio.CancelledError from error  # a cancelled handler may raise another error
             _uncancel()
-            if run.failure is None and not run.missing:
+            if run.backend_error is None and not run.missing:
                 if isinstance(error, Defer):
                     raise HandlerError(
                         "the handler raised Defer although no value is missing", remedy="Leave raising Defer to brrr."
                     ) from None
                 raise
-        if run.failure is not None:
-            raise run.failure
+        if run.backend_error is not None:
+            raise run.backend_error
         if previous is not None and self._policy.check:
             run.check(previous)
         return None if run.missing else payload
@@ -306,11 +306,11 @@ class DeliveryHandler:
             requests.append(ScheduleRequest(watched, job.root_id, mine))
             outcome = (await self._services.scheduler.schedule(requests))[-1]
             if await self._still_missing([watched]):
-                if outcome is Outcome.FULL:
+                if outcome is ScheduleOutcome.FULL:
                     previous = replace(previous, waits=previous.waits + 1, failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
                 self._report_deferred(job, watched, len(missing))
-                if outcome is Outcome.FULL:
+                if outcome is ScheduleOutcome.FULL:
                     await self._settler.put_again_later(job.held, previous.waits)
                 else:
                     await self._settler.reset_counters(job.held)

@@ -45,7 +45,7 @@ class ValueCache:
         return value
 
     def add(self, call_hash: str, value: bytes) -> None:
-        """Add a value that is in the store. Failures are not kept, because a retry removes them."""
+        """Add a value that is in the store. Failures are not kept: a worker of another SDK may replace one."""
         if call_hash in self._values or value.startswith(FAILURE_PREFIX):
             return
         self._values[call_hash] = value

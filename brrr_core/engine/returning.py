@@ -32,7 +32,7 @@ class Completion:
         delivery: The delivery.
         call_hash: The call.
         payload: Its value or failure; None if the store has one already.
-        acknowledge: Whether to acknowledge the delivery. If not, the caller dead-letters it.
+        acknowledge: Whether to acknowledge the delivery. If not, `Settler` dead-letters it.
         first: Whether `payload` became the value. Otherwise the call already had one.
         error: The reason why the delivery was not acknowledged.
     """

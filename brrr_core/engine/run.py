@@ -28,7 +28,7 @@ class Run:
         topic: The topic of the message, and the default topic of the children.
         attempt: The number of this attempt: 1 plus the failed attempts that were counted.
         missing: The children that have no value yet, by call hash; not all of them if a gather is very wide.
-        failure: The error of a backend operation of this run. If there is one, the run does not count.
+        backend_error: The error of a backend operation of this run. If there is one, the run does not count.
         policy: The settings of the handler.
     """
 
@@ -41,8 +41,8 @@ class Run:
         "_reads",
         "_schedule",
         "attempt",
+        "backend_error",
         "call",
-        "failure",
         "missing",
         "policy",
         "root_id",
@@ -66,7 +66,7 @@ class Run:
         self.topic = topic
         self.attempt = attempt
         self.missing: dict[str, Child] = {}
-        self.failure: BackendError | None = None
+        self.backend_error: BackendError | None = None
         self.policy = _DEFAULTS
         self._operations = operations
         self._cache = cache
@@ -93,7 +93,7 @@ class Run:
         try:
             return await self._look_up(children)
         except BackendError as error:
-            self.failure = error
+            self.backend_error = error
             raise
 
     async def _look_up(self, children: Sequence[Child]) -> list[bytes | None]:

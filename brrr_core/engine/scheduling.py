@@ -28,7 +28,7 @@ from brrr_core.wire import (
     encode_pending,
 )
 
-__all__ = ["Outcome", "ScheduleRequest", "Scheduler"]
+__all__ = ["ScheduleOutcome", "ScheduleRequest", "Scheduler"]
 
 MARKS_LIMIT: Final = 64
 """The most redrive marks in one record. Of more redrives within a minute, the oldest may put a call again."""
@@ -45,7 +45,7 @@ class ScheduleRequest(NamedTuple):
     watcher: PendingReturn | None = None
 
 
-class Outcome(Enum):
+class ScheduleOutcome(Enum):
     """The result of a schedule request."""
 
     SCHEDULED = auto()
@@ -144,9 +144,9 @@ class Scheduler:
     def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
         self._operations = operations
         self._budget = budget
-        self._requests = Batcher[ScheduleRequest, Outcome](self._schedule_batch)
+        self._requests = Batcher[ScheduleRequest, ScheduleOutcome](self._schedule_batch)
 
-    async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[Outcome]:
+    async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[ScheduleOutcome]:
         """Put every child that was not put yet, and register the watchers.
 
         Raises:
@@ -154,7 +154,7 @@ class Scheduler:
         """
         outcomes = await self._requests.submit(requests)
         for request, outcome in zip(requests, outcomes, strict=True):
-            if outcome is Outcome.OVER_LIMIT:
+            if outcome is ScheduleOutcome.OVER_LIMIT:
                 raise self._budget.exceeded(request.root_id)
         return outcomes
 
@@ -203,7 +203,7 @@ class Scheduler:
         """Wait until all requests are done."""
         await self._requests.close()
 
-    async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[Outcome]:
+    async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[ScheduleOutcome]:
         groups = _group(requests)
         unsettled = list(groups.values())
         while unsettled:
@@ -262,7 +262,7 @@ def _group(requests: Sequence[ScheduleRequest]) -> dict[str, _Group]:
     return groups
 
 
-def _outcome(group: _Group, request: ScheduleRequest) -> Outcome:
+def _outcome(group: _Group, request: ScheduleRequest) -> ScheduleOutcome:
     if request.watcher is not None and request.watcher in group.turned_away:
-        return Outcome.FULL
-    return Outcome.OVER_LIMIT if group.over_limit else Outcome.SCHEDULED
+        return ScheduleOutcome.FULL
+    return ScheduleOutcome.OVER_LIMIT if group.over_limit else ScheduleOutcome.SCHEDULED

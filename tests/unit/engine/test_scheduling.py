@@ -14,7 +14,7 @@ from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.root_ids import new_root_id
-from brrr_core.engine.scheduling import MARKS_LIMIT, Outcome, Scheduler, ScheduleRequest
+from brrr_core.engine.scheduling import MARKS_LIMIT, ScheduleOutcome, Scheduler, ScheduleRequest
 from brrr_core.engine.spawn_limit import SpawnBudget
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import (
@@ -89,7 +89,7 @@ async def test_child_of_many_parents_is_put_once_and_marked_in_one_swap() -> Non
     async with bench() as b:
         wants = [[ScheduleRequest(child("c"), "r", parent("r", f"p{n}"))] for n in range(20)]
         outcomes = await asyncio.gather(*(b.scheduler.schedule(want) for want in wants))
-        assert outcomes == [[Outcome.SCHEDULED]] * 20
+        assert outcomes == [[ScheduleOutcome.SCHEDULED]] * 20
         assert b.puts == {("r", "c"): 1}
         assert b.instrument.items["store.swap"] == 1
         assert len((await b.pending("c")).returns) == 20  # type: ignore[union-attr]
@@ -125,7 +125,9 @@ async def test_a_swap_that_loses_is_tried_again_and_puts_nothing_twice() -> None
                 await b.mark("c", PendingReturns(tuple(parent("x", f"x{m}") for m in range(n)), None))
 
         b.instrument.before = interfere
-        assert await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))]) == [Outcome.SCHEDULED]
+        assert await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))]) == [
+            ScheduleOutcome.SCHEDULED
+        ]
         assert b.puts == {("r", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -155,12 +157,15 @@ async def test_full_record_turns_away_further_parents() -> None:
         outcomes = await asyncio.gather(
             *(b.scheduler.schedule([ScheduleRequest(child("c"), "r", w)]) for w in watchers)
         )
-        assert Counter(outcome for (outcome,) in outcomes) == {Outcome.SCHEDULED: RETURNS_LIMIT, Outcome.FULL: 5}
+        assert Counter(outcome for (outcome,) in outcomes) == {
+            ScheduleOutcome.SCHEDULED: RETURNS_LIMIT,
+            ScheduleOutcome.FULL: 5,
+        }
         pending = await b.pending("c")
         assert pending is not None
         assert len(pending.returns) == RETURNS_LIMIT
         again = await b.scheduler.schedule([ScheduleRequest(child("c"), "r", pending.returns[0])])
-        assert again == [Outcome.SCHEDULED]  # who is in it already stays in it
+        assert again == [ScheduleOutcome.SCHEDULED]  # who is in it already stays in it
 
 
 @pytest.mark.parametrize("spent_first", [True, False])
@@ -171,7 +176,7 @@ async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_fir
         outcomes = await asyncio.gather(
             *(b.scheduler.schedule([ScheduleRequest(child("c"), root, parent(root))]) for root in roots)
         )
-        assert outcomes == [[Outcome.SCHEDULED]] * 2  # it is on a queue, and both will be woken
+        assert outcomes == [[ScheduleOutcome.SCHEDULED]] * 2  # it is on a queue, and both will be woken
         assert b.puts == {("rich", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -188,7 +193,7 @@ async def test_root_over_its_limit_puts_nothing_and_does_not_affect_other_roots(
         )
         assert isinstance(spent, SpawnLimitError)
         assert "spent" in str(spent)
-        assert rich == [Outcome.SCHEDULED]
+        assert rich == [ScheduleOutcome.SCHEDULED]
         assert b.puts == {("rich", "b"): 1}
         assert await b.pending("a") is None  # nothing says that it was put
 
@@ -292,7 +297,7 @@ async def test_a_redrive_over_its_limit_leaves_a_child_to_the_roots_that_want_it
         await b.mark("c", PendingReturns((), int(time.time())))
         wants = [[ScheduleRequest(child("c"), root)], [ScheduleRequest(child("c"), "rich")]]
         outcomes = await asyncio.gather(*map(b.scheduler.schedule, wants))
-        assert outcomes == [[Outcome.SCHEDULED]] * 2
+        assert outcomes == [[ScheduleOutcome.SCHEDULED]] * 2
         assert b.puts == {("rich", "c"): 1}
 
 
