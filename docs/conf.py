@@ -24,9 +24,11 @@ napoleon_attr_annotations = False  # the signature has the types
 maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
-# Every type in a public signature must be public, except `Run`, which only the engine makes and passes to
-# `AppWorker.handle`. Other libraries and type variables have no page here.
-nitpick_ignore_regex = [(r"py:.*", r"(?!brrr_).*|brrr_.*\.(T\d?|\w+T)|brrr_core\.engine\.run\.Run")]
+# Every type in a public signature must be public, except the types of these objects, which a program passes on or
+# calls at once: the argument of `AppWorker.handle`, and the result of `handler(...)`.
+UNNAMED = r"brrr_core\.engine\.run\.Run|brrr_core\.app\.handlers\.(Plain)?HandlerDecorator"
+# Other libraries and type variables have no page here.
+nitpick_ignore_regex = [(r"py:.*", rf"(?!brrr_).*|brrr_.*\.(T\d?|\w+T)|{UNNAMED}")]
 
 
 def setup(app: Sphinx) -> None:
