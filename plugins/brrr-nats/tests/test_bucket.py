@@ -7,7 +7,7 @@ import pytest
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
-from brrr_nats.client.protocol import Request
+from brrr_nats.client.messages import Request
 from brrr_testkit.servers.nats import Server
 from tests.support.nats_roles import forbid_direct, opened, proxied, until
 

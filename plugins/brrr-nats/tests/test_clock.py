@@ -1,11 +1,13 @@
 """The servers' clock: delays are counted by it, even if the local clock is wrong."""
 
 import asyncio
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from brrr_nats.queue import clock
-from brrr_nats.queue.clock import ServerClock, read_time
+from brrr_nats.queue import clocks
+from brrr_nats.queue.clocks import ServerClock, read_time
 
 SERVERS = 1_800_000_000.0
 
@@ -25,16 +27,16 @@ class FakeClient:
     async def call_api(self, subject):
         self.asked += 1
         whole, fraction = divmod(self.now, 1)
-        day = clock.EPOCH + clock.timedelta(seconds=whole)
+        day = clocks.EPOCH + timedelta(seconds=whole)
         return {"ts": f"{day:%Y-%m-%dT%H:%M:%S}.{fraction * 1e9:09.0f}Z"}
 
 
 @pytest.mark.parametrize("jump", [-7200.0, 0.0, 3600.0])
 async def test_delay_is_right_after_the_local_clock_was_set(monkeypatch, jump):
-    client = FakeClient()
+    client: Any = FakeClient()
     servers = ServerClock(client, "brrr")
     ours = 1000.0 + client.begun
-    monkeypatch.setattr(clock, "time", lambda: ours + client.loop.time())
+    monkeypatch.setattr(clocks, "time", lambda: ours + client.loop.time())
     assert read_time(await servers.after(60)) == pytest.approx(client.now + 60, abs=0.5)
     ours += jump
     assert read_time(await servers.after(60)) == pytest.approx(client.now + 60, abs=0.5)

@@ -5,6 +5,7 @@ import json
 import pytest
 from nats import errors as nats_errors
 
+from brrr_core.backend import closed_error
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError
 from brrr_nats.client.errors import (
     ApiError,
@@ -12,7 +13,6 @@ from brrr_nats.client.errors import (
     NoReplyError,
     NoRespondersError,
     api_error,
-    closed_error,
     is_transient,
     to_brrr_error,
 )
@@ -32,6 +32,7 @@ def test_reply_without_an_error_gives_none():
 def test_error_reply_keeps_its_codes():
     error = api_error(answer(404, 10059, "stream not found"))
 
+    assert error is not None
     assert (error.status, error.code, error.missing) == (404, 10059, True)
 
 

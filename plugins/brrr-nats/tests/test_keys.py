@@ -6,7 +6,7 @@ import string
 import pytest
 
 from brrr_core.backend import Key
-from brrr_nats.store.keys import Bucket
+from brrr_nats.names import Bucket
 
 BUCKET = Bucket("jobs")
 
@@ -41,4 +41,4 @@ def test_part_subject_names_its_record():
     part = BUCKET.part(subject, "c0ffee", 17)
 
     assert part.startswith("$KV.jobs.part.")
-    assert BUCKET.record_of(part) == (subject, "c0ffee")
+    assert BUCKET.owner_of(part) == (subject, "c0ffee")

@@ -1,4 +1,4 @@
-"""Swaps that are dropped, or whose replies are lost: done once, or reported as unknown.
+"""Swaps that are dropped, or whose replies are lost: done at most once, and never falsely reported as lost.
 
 Every test counts the messages that the bucket has stored, so a change that was done twice is seen.
 """
@@ -11,8 +11,8 @@ import pytest
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
 from brrr_nats.client import request_batch
-from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import api_error
+from brrr_nats.store.writes import MARKER_TTL_SECONDS
 from tests.support.nats_roles import opened, proxied, until
 
 VALUE, PENDING = Key("value", "h"), Key("pending_returns", "h")
@@ -77,16 +77,18 @@ async def store(server, bucket, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "direct"), [(None, b"2", True), (b"1", b"2", False), (b"1", b"1", True), (b"1", None, False)]
 )
-async def test_swap_whose_reply_was_lost_takes_place_once(store, old, new, direct):
+async def test_swap_whose_reply_was_lost_is_unknown_and_not_repeated(store, old, new, direct):
     await store.prepare(old)
     if not direct:
         store.store._records.configure({})  # read from the leader, as with replicas
     store.lose()
 
-    assert await store.store.swap([Swap(PENDING, old, new)]) == [True]
+    with pytest.raises(BackendUnavailableError, match="lost") as caught:
+        await store.store.swap([Swap(PENDING, old, new)])
 
-    assert (store.sent, await store.stored()) == (2, 1)
-    assert await store.store.swap([Swap(PENDING, new, b"3")]) == [True]  # its revision is known
+    assert "may have been done" in caught.value.remedy
+    assert (store.sent, await store.stored()) == (1, 1)
+    assert await store.store.swap([Swap(PENDING, new, b"3")]) == [True]
 
 
 @pytest.mark.parametrize(("old", "new"), [(None, b"2"), (b"1", b"2"), (b"1", None)])
@@ -117,13 +119,15 @@ async def test_late_copy_of_a_swap_is_refused(store, old, new):
 
     (late,) = await store.roles.client.request_many(sent[:1])
 
-    assert api_error(late.payload).code == 10071
+    error = api_error(late.payload)
+    assert error is not None
+    assert error.code == 10071
     assert await store.stored() == 1
 
 
 @pytest.mark.parametrize("old", [None, b"1"])
-async def test_dropped_swap_fails_if_another_came_first(store, monkeypatch, old):
-    """The other change has the same guard, so the dropped one never takes place."""
+async def test_dropped_swap_is_unknown_if_its_copy_is_refused(store, monkeypatch, old):
+    """The first copy, or another change with the same result, may have been stored."""
     monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.5)
     await store.prepare(old)
     store.proxy.drop(lambda _: True)
@@ -131,7 +135,8 @@ async def test_dropped_swap_fails_if_another_came_first(store, monkeypatch, old)
     await until(lambda: _true(store.sent), "the first copy was dropped")
     assert await store.other.swap([Swap(PENDING, old, b"2")]) == [True]
 
-    assert await swapping == [False]
+    with pytest.raises(BackendUnavailableError, match="lost"):
+        await swapping
     assert (store.sent, await store.stored()) == (2, 1)
 
 
@@ -170,7 +175,7 @@ async def test_swap_followed_by_a_plain_write_is_unknown(store, monkeypatch):
 
 
 async def test_create_that_was_deleted_since_is_not_repeated(server, bucket):
-    """The revision 0 comes back when a marker expires, so no copy is sent that late."""
+    """The revision 0 comes back when a marker expires, so a copy would be done."""
     async with fault(server, bucket, marker_ttl=1) as store:
         await store.prepare(None)
         store.lose(away=True)
@@ -184,7 +189,7 @@ async def test_create_that_was_deleted_since_is_not_repeated(server, bucket):
 
 
 async def test_swap_without_any_reply_raises_within_the_timeout(server, bucket, monkeypatch):
-    monkeypatch.setattr(Connection, "resend", lambda *_: None)
+    monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 60)
     async with fault(server, bucket, timeout=0.3) as store:
         await store.prepare(b"1")
         store.proxy.drop(lambda _: True)
@@ -195,21 +200,21 @@ async def test_swap_without_any_reply_raises_within_the_timeout(server, bucket, 
         assert (store.sent, await store.stored()) == (1, 0)
 
 
-async def test_only_the_lost_swaps_of_a_batch_are_read(store):
+async def test_batch_with_a_dropped_request_has_the_results_of_its_copies(store):
     keys = [Key("pending_returns", f"{number}h") for number in range(3)]
-    await store.other.write([(keys[1], b"there")])
     await store.prepare(b"1")
-    store.lose(b".2h")
+    store.proxy.drop(lambda _: True)
 
-    assert await store.store.swap([Swap(key, None, b"x") for key in keys]) == [True, False, True]
-    assert await store.stored() == 2
+    assert await store.store.swap([Swap(key, None, b"x") for key in keys]) == [True] * 3
+    assert await store.stored() == 3
 
 
-async def test_large_value_whose_commit_reply_was_lost_is_stored_once(store):
+async def test_large_value_whose_commit_reply_was_lost_is_unknown_and_stored_once(store):
     await store.prepare(None)
     store.lose(b".value.h")
 
-    assert await store.store.swap([Swap(VALUE, None, LARGE)]) == [True]
+    with pytest.raises(BackendUnavailableError, match="lost"):
+        await store.store.swap([Swap(VALUE, None, LARGE)])
 
     assert await store.stored() == 5
     assert await store.other.read([VALUE]) == [LARGE]
@@ -235,6 +240,23 @@ async def test_interrupted_large_value_fails_if_another_change_came_first(store)
 
     assert await swapping == [False]
     assert await store.stored() == 1
+
+
+async def test_no_copy_is_sent_when_a_marker_may_have_expired(server, bucket, monkeypatch):
+    """The first copy of a create may have been done, its record deleted, and the marker may have expired."""
+    monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.1)
+    monkeypatch.setattr(request_batch, "MAX_RESEND_SECONDS", 0.05)
+    async with fault(server, bucket, timeout=0.5) as store:
+        await store.prepare(None)
+        store.proxy.drop(lambda _: True)
+
+        with pytest.raises(BackendUnavailableError, match="lost"):
+            await store.store.swap([Swap(PENDING, None, b"2")])
+        assert (store.sent, await store.stored()) == (1, 0)
+
+
+def test_copies_are_sent_within_half_the_life_of_a_marker():
+    assert request_batch.MAX_RESEND_SECONDS <= MARKER_TTL_SECONDS / 2
 
 
 async def test_cancelled_swap_is_not_sent_again(store):

@@ -3,18 +3,18 @@
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_nats.client.connection import Connection
-from brrr_nats.client.protocol import Request
-from brrr_nats.client.request_batch import MAX_REQUESTS_IN_FLIGHT
-from brrr_nats.queue.acks import ACK
+from brrr_nats.client.messages import MAX_REQUESTS_IN_FLIGHT
 from brrr_nats.queue.consumers import Consumers
-from brrr_nats.queue.leases import ReceiptState
-from brrr_nats.queue.topic_pulls import TopicPulls
+from brrr_nats.queue.pulls import TopicPulls
+from brrr_nats.queue.settling import ACK
 from brrr_testkit.faults.relay import Bytes, relayed
 from brrr_testkit.servers.nats import nats_program, until
 
@@ -207,10 +207,11 @@ async def test_stream_allows_a_million_topics(url, stream, shared_server):
 
 
 async def test_many_receivers_of_one_topic_share_subscriptions(url):
-    async with brrr.open_backend(url) as backend:
+    opened: Any = brrr.open_backend(url)
+    async with opened as backend:
         for _ in range(20):
             await asyncio.gather(*(backend.queue.receive(TOPIC, limit=1, wait=0) for _ in range(10)))
-        assert len(backend._client.connector.current._router.subscriptions) <= 10  # pyright: ignore[reportAttributeAccessIssue] - looks inside
+        assert len(backend._client.connector.current._pull_inboxes) <= 10
 
 
 # -- receipts --------------------------------------------------------------------------------------------------------
@@ -239,7 +240,7 @@ async def test_settling_waits_for_a_running_settling_of_the_same_receipt(backend
     await asyncio.sleep(0)
     acking.cancel()
     await backend.queue.release([held])  # the ack was sent, so the release does nothing
-    assert held.receipt.state is ReceiptState.SETTLED
+    assert held.receipt.settled
     assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
     await come_to(backend.queue, 0, 0, 0, 0)
 
@@ -266,17 +267,18 @@ async def test_ack_whose_reply_was_lost_is_repeated(losing):
 
 
 async def test_unanswered_ack_raises_in_bounded_time(url, monkeypatch):
-    encode = Request.encode
+    publish = Client.publish
     tries = Counter()
 
-    def swallowed(request, reply_to):
-        tries["acks"] += request.payload == ACK
-        return (b"", b"") if request.payload == ACK else encode(request, reply_to)
+    async def swallowed(client, subject, payload=b"", *args):
+        tries["acks"] += payload == ACK
+        if payload != ACK:
+            await publish(client, subject, payload, *args)
 
     async with brrr.open_backend(f"{url}&{LONG}&timeout=0.4s&retry_for=0.8s") as backend:
         await backend.queue.put(TOPIC, [b"x"])
         held = await take(backend.queue, 1)
-        monkeypatch.setattr(Request, "encode", swallowed)
+        monkeypatch.setattr(Client, "publish", swallowed)
         async with asyncio.timeout(20):
             with pytest.raises(BackendUnavailableError):
                 await backend.queue.ack(held)
@@ -289,10 +291,10 @@ async def test_unanswered_ack_raises_in_bounded_time(url, monkeypatch):
 async def test_many_deliveries_are_settled_in_several_batches(url, monkeypatch):
     most, send = 0, Connection.send
 
-    def noted(connection, handler, requests):
+    async def noted(connection, handler, requests):
         nonlocal most
         most = max(most, len(requests))
-        return send(connection, handler, requests)
+        return await send(connection, handler, requests)
 
     async with brrr.open_backend(f"{url}&{LONG}") as backend:
         number = MAX_REQUESTS_IN_FLIGHT + 100
@@ -311,7 +313,8 @@ async def test_release_with_a_stale_receipt_does_nothing(url, stream, shared_ser
         (late,) = await take(backend.queue, 1)
         (held,) = await take(other.queue, 1)
         await other.queue.extend([held])
-        backend.queue._settler.release_unseen(late)  # pyright: ignore[reportAttributeAccessIssue] - looks inside
+        queue: Any = backend.queue
+        queue._settler.release_unseen(late)
         await backend.queue.stats(TOPIC)  # the server has processed the release by now
         assert await backend.queue.receive(TOPIC, limit=1, wait=0.1) == []
         await other.queue.ack([held])

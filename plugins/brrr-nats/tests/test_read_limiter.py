@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from brrr_nats.store.read_limiter import (
+from brrr_nats.store.reads import (
     MAX_BYTES_IN_FLIGHT,
     MAX_REPLY_BYTES,
     MAX_REQUESTS_IN_FLIGHT,
@@ -23,10 +23,12 @@ async def test_first_permit_fits_replies_of_any_size(limiter):
 
 
 async def test_permit_grows_with_small_replies_and_shrinks_after_a_large_one(limiter):
+    permit = None
     for _ in range(200):
         permit = await limiter.acquire(2000, minimum=1, reply_bytes=0)
         limiter.note_largest(200)
         limiter.release(permit)
+    assert permit is not None
     assert permit.requests == MAX_REQUESTS_IN_FLIGHT
     limiter.note_largest(MAX_REPLY_BYTES)
     assert (await limiter.acquire(2000, minimum=1, reply_bytes=0)).requests == SAFE_REQUESTS

@@ -7,8 +7,8 @@ import pytest
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError, ValueTooLargeError
 from brrr_nats.client import request_batch
-from brrr_nats.client.protocol import Request
-from brrr_nats.store.revisions import RevisionCache, StoredRecord
+from brrr_nats.client.messages import Request
+from brrr_nats.store.records import RevisionCache, StoredRecord
 from brrr_testkit.servers.nats import Server
 from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
 
@@ -161,7 +161,7 @@ async def test_dropped_increment_is_sent_once(dropping):
 
     with pytest.raises(BackendUnavailableError, match="lost"):
         await roles.cache.increment({"a": 1})
-    assert [each.startswith("$JS.") for each in subjects] == [False, True]  # it was looked up
+    assert len(subjects) == 1
     assert await roles.cache.increment({"a": 1}) == {"a": 1}
 
 

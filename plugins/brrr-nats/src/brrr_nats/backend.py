@@ -3,6 +3,7 @@
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_nats.cache import NatsCache
 from brrr_nats.client.requests import RequestClient
+from brrr_nats.connect_options import ConnectOptions
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from brrr_nats.queue.queue import NatsQueue
@@ -15,18 +16,26 @@ class NatsBackend(Backend):
     """Queue, store and cache on NATS JetStream, on one connection.
 
     Args:
-        url: `nats://HOST:PORT`, or several hosts of one cluster, separated by commas.
+        url: `nats://HOST:PORT`, or several hosts of one cluster, separated by commas. By default `nats://localhost`, or
+            the `servers` of `connect_options`.
         options: Names of streams, lease, timeouts, logins, TLS.
+        connect_options: Options of `nats.connect` for a program that has them already: servers, login, TLS, callbacks.
 
     Raises:
         UrlError: The URL has a path.
-        OptionError: The options do not fit each other.
+        OptionError: The options do not fit each other, or brrr-nats must set one of `connect_options` itself.
     """
 
-    def __init__(self, url: BackendUrl, options: NatsOptions | None = None) -> None:
+    def __init__(
+        self,
+        url: BackendUrl | None = None,
+        options: NatsOptions | None = None,
+        *,
+        connect_options: ConnectOptions | None = None,
+    ) -> None:
         self._options = NatsOptions() if options is None else options
         self.retry_for = self._options.retry_for
-        self._location = location_of(url, self._options)
+        self._location = location_of(url or BackendUrl("nats"), self._options, connect_options)
         self._client: RequestClient | None = None
         self._queue: NatsQueue | None = None
 

@@ -1,287 +1,297 @@
-"""One connection to one server, from its login to its end.
+"""One connection to one server, which never reconnects: nats-py would send requests again whose callers gave up.
 
-nats-py connects, logs in and speaks TLS. This class replaces its handling of messages and of lost connections: each
-reply goes to its handler at once, without a task or a queue in between; and a request that was sent on a connection is
-never sent again on another by nats-py, since its caller may have given up by then.
+All requests share one inbox. Its callback hands each reply to its handler, without a task for each request.
 """
 
 import asyncio
+import logging
 import re
-import ssl
-from asyncio import AbstractEventLoop, Future, StreamWriter, Task
-from collections.abc import Iterable, Sequence
+from asyncio import Task
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import repeat
 from typing import Any, Final, Protocol
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
+from brrr_core.backend import start_task
 from brrr_nats.client.errors import DeniedError, NoReplyError
-from brrr_nats.client.protocol import FrameParser, Message, Request
-from brrr_nats.client.replies import REPLIES, ReplyHandler, ReplyRouter
+from brrr_nats.client.messages import NO_HEADERS, Reply, Request
+from brrr_nats.connect_options import EVENTS
 
-__all__ = ["Connection", "ConnectionObserver"]
+__all__ = ["Connection", "ReplyHandler"]
 
 CLOSE_TIMEOUT_SECONDS: Final = 1.0
 """Seconds that closing waits for bytes that are still being sent."""
 
-READ_BYTES: Final = 256 * 1024
-TASK_ATTRIBUTES: Final = ("_reading_task", "_ping_interval_task", "_flusher_task")
-"""Attributes in which nats-py keeps the tasks of a connection."""
-
 PERMISSION_ERROR: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
+_log = logging.getLogger("brrr.backend")
 
-class ConnectionObserver(Protocol):
-    """The owner of connections."""
 
-    def info_changed(self, connection: "Connection") -> None:
-        """Handle a new INFO of the server, such as another `max_payload` or other servers of the cluster."""
+class ReplyHandler(Protocol):
+    """A receiver of replies: a batch of requests, or a pull."""
+
+    def take(self, index: int, reply: Reply) -> None:
+        """Handle the reply to the request at this index."""
         ...
 
-    def connection_lost(self, connection: "Connection") -> None:
-        """Handle the loss of the connection."""
+    def fail(self, index: int, error: Exception) -> None:
+        """Handle the failure of the request at this index: no (further) reply will come."""
+        ...
+
+    def subject_of(self, index: int) -> str:
+        """Return the subject of the request at this index."""
         ...
 
 
-class Connection(Client):
-    """A client of nats-py that sends requests, and never reconnects.
+class _PullInbox:
+    """A subscription for the messages of one pull at a time.
 
-    Args:
-        observer: The owner of the connection.
-        name: The host name that the server's certificate must have.
-        silence_timeout: Seconds without a byte from the server after which a late reply ends the connection.
-        tls: Whether TLS is required.
-        tls_first: Whether the connection begins with the TLS handshake.
+    The server sends such messages with their own subjects, so only the subscription tells their pull.
     """
 
-    def __init__(
-        self,
-        observer: ConnectionObserver,
-        name: str,
-        *,
-        silence_timeout: float,
-        tls: bool = False,
-        tls_first: bool = False,
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self.silence_timeout = silence_timeout
-        self._observer = observer
-        self._needs_tls = tls and not tls_first
-        self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._router = ReplyRouter()
-        self._prefix = b""
-        self._pong: Future[None] | None = None
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.handler: ReplyHandler | None = None
+        self.subscription: Subscription | None = None
+
+    async def take(self, message: Msg) -> None:
+        if self.handler is not None:
+            self.handler.take(0, Reply(message.data, message.headers or NO_HEADERS, message.reply))
+
+    async def drain(self) -> None:
+        if self.subscription is not None:
+            await self.subscription.drain()  # type: ignore[no-untyped-call]  # nats-py's annotation is missing
+
+
+class Connection:
+    """A client of nats-py, and the requests and pulls that wait for its messages.
+
+    Args:
+        on_lost: Called once when the connection is lost or closed.
+
+    Attributes:
+        client: The client.
+        cause: The reason for the loss, or None.
+        is_orphaned: Whether other code cancelled the tasks, for example when the event loop shuts down.
+    """
+
+    def __init__(self, on_lost: Callable[["Connection"], None]) -> None:
+        self._replies: dict[str, tuple[ReplyHandler, int]] = {}
+        self.client = Client()
+        self.client.msg_class = self._make_message  # type: ignore[assignment]  # a factory instead of a class
         self.cause: Exception | None = None
         self.is_orphaned = False
-        """Whether other code cancelled one of its tasks, for example when the event loop shuts down."""
-        self.last_read = self._loop.time()
-        self.inbox = ""
+        self._on_lost = on_lost
+        self._error: Exception | None = None
+        self._error_cb: Callable[..., Awaitable[None]] | None = None
+        self._closed_cb: Callable[..., Awaitable[None]] | None = None
+        self._prefix = ""
+        self._next = 0
+        self._pull_inboxes: list[_PullInbox] = []
+        self._free_inboxes: list[_PullInbox] = []
+        self._lost = asyncio.Event()
+        self._guard: Task[None] | None = None
+        self._sending: set[Task[None]] = set()
 
-    # -- requests --------------------------------------------------------------------------------------------------
+    async def open(self, server: str, options: dict[str, Any]) -> None:
+        """Log in and subscribe to the replies, with the given options of nats-py.
 
-    @property
-    def info(self) -> dict[str, Any]:
-        """The server's INFO."""
-        return self._server_info
+        Raises:
+            NoReplyError: The connection is lost, or the inbox is not permitted.
+            Exception: An error of nats-py, TLS or the socket.
+        """
+        options = {name: _guarded(each) if name in EVENTS else each for name, each in options.items()}
+        self._error_cb, self._closed_cb = options.pop("error_cb", None), options.pop("closed_cb", None)
+        try:
+            await self.client.connect(
+                server,
+                error_cb=self._on_error,
+                closed_cb=self._on_closed,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                max_outstanding_pings=1,
+                pending_size=0,  # publishing never waits
+                skip_subject_validation=True,
+                **options,
+            )
+        except nats_errors.NoServersError as error:
+            raise self._error or error from error
+        # nats-py does not tell whether its tasks were cancelled; with them, this one is.
+        self._guard = start_task(self._wait_lost(), name="brrr watches a connection")
+        self._guard.add_done_callback(self._on_guard_end)
+        self._prefix = f"{self.client.new_inbox()}."
+        await self.client.subscribe(f"{self._prefix}*", cb=self._drop_late_reply)  # pyright: ignore[reportUnknownMemberType]
+        flushing = start_task(self.client.flush(), name="brrr opens a connection")
+        try:  # until the server has confirmed the subscription, or ends the connection
+            await asyncio.wait({flushing, self._guard}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            flushing.cancel()
+            await asyncio.wait({flushing})
+        if not flushing.cancelled():
+            flushing.exception()  # retrieve it
+        self._check_open()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether requests can be sent."""
-        return self.cause is None and self._status == Client.CONNECTED
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the socket is closed, though the reading task has not noticed yet."""
-        return self._writer is None or self._writer.transport.is_closing()
-
-    def send(self, handler: ReplyHandler, requests: Sequence[Request]) -> list[bytes]:
-        """Send requests. The handler gets each reply with the index of its request. Return the tokens, for `forget`.
+    async def send(self, handler: ReplyHandler, requests: Sequence[Request]) -> list[str]:
+        """Send requests. The handler gets each reply with the index of its request. Return their inboxes.
 
         Raises:
             NoReplyError: The connection is lost; nothing was sent.
         """
-        if self.cause is not None:
-            raise NoReplyError(self.cause, sent=False)
-        tokens = self._router.add(handler, requests)
-        try:
-            self._write(zip(tokens, requests, strict=True))
-        except ValueError:
-            for token in tokens:
-                self._router.forget(token)
-            raise
-        return tokens
+        self._check_open()
+        first, self._next = self._next, self._next + len(requests)
+        inboxes = [f"{self._prefix}{number}" for number in range(first, self._next)]
+        self._replies.update(zip(inboxes, zip(repeat(handler), range(len(requests))), strict=True))
+        await self._publish(zip(inboxes, requests, strict=True))
+        return inboxes
 
-    def resend(self, requests: Iterable[tuple[bytes, Request]]) -> None:
-        """Send requests again under their tokens; the first reply counts.
+    def send_again(self, requests: Iterable[tuple[str, Request]]) -> None:
+        """Send requests again with their inboxes; the first reply counts."""
+        self._start(self._publish(requests))
 
-        Does nothing while earlier bytes are still waiting for the socket.
-        """
-        writer = self._writer
-        if self.cause is None and writer is not None and not writer.transport.get_write_buffer_size():
-            self._write(requests)
+    def send_only(self, request: Request) -> None:
+        """Send a message that has no reply."""
+        self._start(self.client.publish(request.subject, request.payload))
 
-    def open_subscription(self) -> int:
-        """Subscribe to a new subject for the messages of pulls. Return the subscription's number.
+    def forget(self, inboxes: Iterable[str]) -> None:
+        """Stop waiting for replies."""
+        for inbox in inboxes:
+            self._replies.pop(inbox, None)
 
-        The server sends such messages with their own subjects, so only the number identifies the pull.
+    async def pull(self, handler: ReplyHandler, request: Request) -> Callable[[], None]:
+        """Request messages. Return a function that lets the next pull use the same inbox.
+
+        The handler also gets messages that come after that, until the next pull.
 
         Raises:
             NoReplyError: The connection is lost.
         """
-        if self.cause is not None:
-            raise NoReplyError(self.cause, sent=False)
-        subscription = self._router.new_subscription()
-        self._transport.write(b"SUB %bpull.%d %d\r\n" % (self._prefix, subscription, subscription))  # type: ignore[union-attr]
-        return subscription
+        self._check_open()
+        if self._free_inboxes:
+            inbox = self._free_inboxes.pop()
+        else:
+            inbox = _PullInbox(f"{self._prefix}pull.{len(self._pull_inboxes)}")
+            self._pull_inboxes.append(inbox)
+            inbox.subscription = await self.client.subscribe(inbox.subject, cb=inbox.take)  # pyright: ignore[reportUnknownMemberType]
+        inbox.handler = handler
+        await self.client.publish(request.subject, request.payload, inbox.subject)
+        return partial(self._free_inboxes.append, inbox)
 
-    def pull(self, subscription: int, handler: ReplyHandler, request: Request) -> None:
-        """Request messages on a subscription. They go to this handler until another pull uses the subscription."""
-        self._router.attach(subscription, handler, request.subject)
-        self._transport.write(b"".join(request.encode(b"%bpull.%d" % (self._prefix, subscription))))  # type: ignore[union-attr]
-
-    def close_subscription(self, subscription: int) -> None:
-        """End a subscription."""
-        if self._router.remove(subscription) and self.cause is None:
-            self._transport.write(b"UNSUB %d\r\n" % subscription)  # type: ignore[union-attr]
-
-    def send_only(self, request: Request) -> None:
-        """Send a message that has no reply."""
-        self._transport.write(b"".join(request.encode(b"")))  # type: ignore[union-attr]
-
-    async def unsubscribe_all(self) -> None:
+    async def end_pulls(self) -> None:
         """End the subscriptions of pulls, and receive the messages that the server sent before."""
-        if self.cause is not None:
-            return
-        subscriptions = b"".join(b"UNSUB %d\r\n" % subscription for subscription in self._router.subscriptions)
-        self._transport.write(subscriptions)  # type: ignore[union-attr]
-        with suppress(TimeoutError, NoReplyError):
+        with suppress(TimeoutError, nats_errors.Error):
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                await self._wait_for_pong()
-
-    def forget(self, token: bytes) -> None:
-        """Stop waiting for the reply with this token."""
-        self._router.forget(token)
-
-    async def drain_writes(self) -> None:
-        """Wait while more bytes are waiting than the socket takes."""
-        with suppress(OSError):  # the reading task reports it
-            await self._transport.drain()  # type: ignore[union-attr]
-
-    async def open_inbox(self, inbox: str) -> None:
-        """Subscribe to the replies, and wait until the server confirms it.
-
-        By then, the server has also sent its INFO after the login, with the account's limit for messages.
-
-        Raises:
-            NoReplyError: The connection is lost, or the inbox is not permitted.
-        """
-        self.inbox = f"{inbox}.{self._nuid.next().decode()}"
-        self._prefix = f"{self.inbox}.".encode()
-        for task in self._tasks:
-            task.add_done_callback(self._on_task_end)
-        self._transport.write(b"SUB %b* %d\r\n" % (self._prefix, REPLIES))  # type: ignore[union-attr]
-        await self._wait_for_pong()
+                drains = [inbox.drain() for inbox in self._pull_inboxes]
+                await asyncio.gather(*drains)
 
     def end(self, cause: Exception) -> None:
         """Mark the connection as lost, and fail everything that waits on it."""
         if self.cause is not None:
             return
         self.cause = cause
-        self._router.fail_all(cause)
-        if self._pong is not None and not self._pong.done():
-            self._pong.set_result(None)
-        self._observer.connection_lost(self)
+        self._lost.set()
+        for handler, index in self._waiting():
+            handler.fail(index, NoReplyError(cause, sent=True))
+        self._replies.clear()
+        self._on_lost(self)
 
-    def _write(self, requests: Iterable[tuple[bytes, Request]]) -> None:
-        parts = [part for token, request in requests for part in request.encode(self._prefix + token)]
-        self._transport.write(b"".join(parts))  # type: ignore[union-attr]
+    async def close(self) -> None:
+        """Send what waits for the socket, if the system takes it in time, and close the socket."""
+        self.end(nats_errors.ConnectionClosedError())
+        with suppress(Exception):  # the connection is gone, or was never begun
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                if self._sending:
+                    await asyncio.wait(self._sending)
+                await self.client.close()
+        if self._guard is not None:
+            await asyncio.wait({self._guard})
 
-    async def _wait_for_pong(self) -> None:
-        """Wait until the server has processed everything that was sent before. Raises `NoReplyError`."""
-        pong = self._pong = self._loop.create_future()
-        with suppress(OSError):  # the reading task reports it
-            await self._send_ping(pong)  # pyright: ignore[reportUnknownMemberType] - of a bare `Future`
-            await pong
+    def _waiting(self) -> list[tuple[ReplyHandler, int]]:
+        return [*self._replies.values(), *((each.handler, 0) for each in self._pull_inboxes if each.handler)]
+
+    def _check_open(self) -> None:
+        if self.cause is None and not self.client.is_connected:
+            self.end(ConnectionResetError("it closed the connection"))
         if self.cause is not None:
             raise NoReplyError(self.cause, sent=False)
 
-    async def shut_down(self) -> None:
-        """Close the socket and end all tasks. Bytes that were sent already still go out, if the system takes them."""
-        self.end(nats_errors.ConnectionClosedError())
-        tasks = self._tasks
-        closing = asyncio.create_task(self._shut_down(), name="brrr closes a connection")
-        try:
-            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
-        finally:
-            self.abort()
-            closing.cancel()
-        await asyncio.wait({closing, *tasks})
-        if not closing.cancelled():
-            closing.exception()  # retrieve the error; the socket is closed anyway
+    async def _publish(self, requests: Iterable[tuple[str, Request]]) -> None:
+        publish = self.client.publish
+        for inbox, (subject, payload, headers) in requests:
+            await publish(subject, payload, inbox, headers)
 
-    async def _shut_down(self) -> None:
-        if self._flush_queue is None:  # connecting has not begun
-            return
-        await self._close(Client.CLOSED, do_cbs=False)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = start_task(work, name="brrr sends a message")
+        self._sending.add(task)
+        task.add_done_callback(self._on_sent)
 
-    def abort(self) -> None:
-        """Close the socket at once, and cancel all tasks."""
-        if self._writer is not None:
-            self._writer.transport.abort()
-        for task in self._tasks:
-            task.cancel()
+    def _on_sent(self, task: Task[None]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieve it: the end of the connection fails what waits
 
-    @property
-    def _tasks(self) -> list[Task[None]]:
-        return [task for name in TASK_ATTRIBUTES if (task := getattr(self, name)) is not None]
+    async def _wait_lost(self) -> None:
+        await self._lost.wait()
 
-    def _on_task_end(self, task: Task[None]) -> None:
-        if task.cancelled() and self.cause is None:
+    def _on_guard_end(self, guard: Task[None]) -> None:
+        if guard.cancelled() and self.cause is None:
             self.is_orphaned = True
             self.end(ConnectionAbortedError("its tasks were cancelled from outside"))
 
-    @property
-    def _writer(self) -> StreamWriter | None:
-        return getattr(self._transport, "_io_writer", None)
+    def _make_message(
+        self, *, subject: str, reply: str, data: bytes, headers: dict[str, str] | None, **more: Any
+    ) -> Msg | None:
+        """Hand a reply on when nats-py makes its message; nats-py drops None. Other messages take nats-py's own way.
 
-    # -- callbacks of nats-py --------------------------------------------------------------------------------------
+        This saves a queue, a turn of the loop and a coroutine for each reply.
+        """
+        waiting = self._replies.pop(subject, None)
+        if waiting is None:
+            return Msg(subject=subject, reply=reply, data=data, headers=headers, **more)
+        handler, index = waiting
+        handler.take(index, Reply(data, headers or NO_HEADERS))
+        return None
 
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection and self._needs_tls:
-            # Without this, nats-py would send the login in clear text if the server does not require TLS.
-            if not (info.get("tls_required") or info.get("tls_available")):
-                raise ssl.SSLError("the server does not speak TLS")
-            info["tls_required"] = True
-        await super()._process_info(info, initial_connection)
-        if not initial_connection:
-            self._server_info = {**self._server_info, **info}
-            self._observer.info_changed(self)
+    async def _drop_late_reply(self, message: Msg) -> None:
+        """Drop a reply that no handler waits for."""
 
-    async def _process_err(self, err_msg: str) -> None:
-        denied = PERMISSION_ERROR.search(err_msg)
+    async def _on_error(self, error: Exception) -> None:
+        denied = PERMISSION_ERROR.search(str(error))
         if denied is None:
-            self.end(nats_errors.Error(err_msg))
-            return
-        if denied[1].lower() == "subscription":
-            self.end(DeniedError(f"{self.inbox}.*"))  # the inbox is denied, so no reply can come
-            return
-        self._router.deny(denied[2])  # the server names the subject, not the request
+            self._error = error
+        elif denied[1].lower() == "subscription":
+            self.end(DeniedError(f"{self._prefix}*"))  # no reply can come
+        else:
+            self._deny(denied[2])
+        if self._error_cb is not None:
+            await self._error_cb(error)
 
-    async def _process_op_err(self, e: Exception) -> None:
-        self.end(e)
+    def _deny(self, subject: str) -> None:
+        """Fail all requests for a subject that is not permitted. The error names it in lower case, and no request."""
+        for handler, index in self._waiting():
+            asked = handler.subject_of(index)
+            if asked.lower() == subject.lower():
+                handler.fail(index, DeniedError(asked))
 
-    async def _read_loop(self) -> None:
-        frames = FrameParser()
+    async def _on_closed(self) -> None:
+        self.end(self.client.last_error or self._error or nats_errors.UnexpectedEOF())
+        if self._closed_cb is not None:
+            await self._closed_cb()
+
+
+def _guarded(callback: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return a callback of the program that logs its errors. They would end the tasks of nats-py."""
+
+    async def call(*arguments: object) -> None:
         try:
-            while data := await self._transport.read(READ_BYTES):  # type: ignore[union-attr]
-                self.last_read = self._loop.time()
-                for frame in frames.feed(data):
-                    if isinstance(frame, Message):
-                        self._router.take(frame, frame.subject[len(self._prefix) :])
-                    else:
-                        await self._ps.parse(frame)
-            self.end(nats_errors.UnexpectedEOF())
-        except Exception as error:  # noqa: BLE001 - after any error the connection is unusable
-            self.end(error)
+            await callback(*arguments)
+        except Exception:  # noqa: BLE001 - of any kind, and none of them is ours
+            _log.exception("A callback of connect_options failed.")
+
+    return call

@@ -3,14 +3,14 @@
 import asyncio
 from asyncio import Task
 from ipaddress import ip_address
-from random import shuffle, uniform
+from random import shuffle
 from typing import Final
 
-from brrr_core.backend import cancelled_from_outside, start_task
+from brrr_core.backend import cancelled_from_outside, closed_error, pause, start_task
 from brrr_core.errors import BackendError
 from brrr_nats.client.connection import Connection
-from brrr_nats.client.errors import FAILURES, NoReplyError, closed_error, to_brrr_error
-from brrr_nats.client.login import open_connection
+from brrr_nats.client.errors import FAILURES, NoReplyError, to_brrr_error
+from brrr_nats.client.login import open_connection, payload_limit
 from brrr_nats.location import Address, Location
 from brrr_nats.options import NatsOptions
 
@@ -20,27 +20,20 @@ FIRST_PAUSE_SECONDS: Final = 0.02
 MAX_PAUSE_SECONDS: Final = 1.0
 
 RECONNECT_PAUSE_SECONDS: Final = 0.1
-"""Longest pause before the first attempt to reconnect. All clients of a server lose their connections at the same
-moment, so the pause is random."""
+"""Longest pause before the first attempt to reconnect: all clients of a server lose their connections together."""
 
 STABLE_AFTER_SECONDS: Final = 5.0
 """Seconds after which a connection counts as stable. Until then, the pauses between attempts grow."""
 
-MIN_SERVER_VERSION: Final = (2, 12)
+MIN_SERVER_VERSION: Final = [2, 12]
 
 
 class Connector:
-    """The current connection to the servers.
-
-    Args:
-        location: The servers to try first.
-        options: Logins and timeouts.
-    """
+    """The current connection to the servers. `max_payload` is the largest message in bytes that its server accepts."""
 
     def __init__(self, location: Location, options: NatsOptions) -> None:
         self.servers = str(location)
         self.max_payload = 0
-        """Largest message in bytes, headers included, as the server of the last connection states it."""
         self._current: Connection | None = None
         self._location = location
         self._options = options
@@ -48,16 +41,19 @@ class Connector:
         self._known_servers = {address: address.host for address in location.addresses}
         self._next_pause = RECONNECT_PAUSE_SECONDS
         self._connected_at = 0.0
+        self._name = ""
         self._connecting: Task[None] | None = None
-        self._shutdowns: set[Task[None]] = set()
+        self._closings: set[Task[None]] = set()
+        self._unclosed: list[Connection] = []
         self._error: Exception = NoReplyError(TimeoutError("not connected yet"), sent=False)
         self._closing = asyncio.Event()
 
     @property
     def current(self) -> Connection | None:
         """The current connection, if there is one."""
-        if self._current is not None and self._current.is_broken:
-            self._current.end(ConnectionResetError("it closed the connection"))
+        current = self._current
+        if current is not None and not current.client.is_connected:  # nats-py may still be closing it
+            current.end(current.client.last_error or ConnectionResetError("it closed the connection"))
         return self._current
 
     @property
@@ -112,71 +108,69 @@ class Connector:
                 if not self._connecting.cancelled():
                     self._connecting.exception()  # retrieve it; waiters have raised it already
         finally:  # also if closing is cancelled
-            connection, self._current = self._current, None
+            connection = self._current
             if connection is not None:
                 connection.end(closed_error())
-                await connection.shut_down()
-            while self._shutdowns:
-                await asyncio.wait(self._shutdowns)
+            self._close(*self._unclosed)
+            while self._closings:
+                await asyncio.wait(self._closings)
 
     async def pause(self, seconds: float) -> float:
-        """Wait a random part of `seconds`, or until the backend is closed. Return the next, longer pause.
+        """Wait before another attempt. Return the next, longer pause. Raises `BackendClosedError`."""
+        return await pause(seconds, longest=MAX_PAUSE_SECONDS, closing=self._closing)
 
-        Raises:
-            BackendClosedError: The backend was closed.
-        """
-        try:
-            async with asyncio.timeout(uniform(seconds / 2, seconds)):  # noqa: S311 - jitter, not a secret
-                await self._closing.wait()
-        except TimeoutError:
-            return min(2 * seconds, MAX_PAUSE_SECONDS)
-        raise closed_error()
-
-    def info_changed(self, connection: Connection) -> None:
-        """Take over the server's limits and the addresses of other servers."""
-        self.max_payload = int(connection.info.get("max_payload", 0))
-        told = [each.rpartition(":") for each in connection.info.get("connect_urls") or ()]
-        others = [Address(host.strip("[]"), int(port)) for host, _, port in told if port.isdecimal()]
-        # Servers advertise IP addresses, and certificates name hosts. The servers of a cluster share a name.
-        named = {other: connection.name if _is_number(other.host) else other.host for other in others}
-        self._known_servers = {**named, **{address: address.host for address in self._location.addresses}}
-
-    def connection_lost(self, connection: Connection) -> None:
+    def _on_lost(self, connection: Connection) -> None:
         """Clear a lost connection away, and open another."""
         if connection is not self._current:
             return
+        self._note_servers(connection)
         self._current = None
-        if self._closing.is_set():
-            return
         if self._loop.time() - self._connected_at >= STABLE_AFTER_SECONDS:
             self._next_pause = RECONNECT_PAUSE_SECONDS
         self._error = _lost_error(connection)
-        if connection.is_orphaned:
-            connection.abort()  # a loop that shuts down does not wait for new tasks
-            return
-        shutdown = start_task(connection.shut_down(), name="brrr closes a connection that was lost")
-        self._shutdowns.add(shutdown)
-        shutdown.add_done_callback(self._shutdowns.discard)
-        shutdown.add_done_callback(lambda _: connection.abort())  # the task may be cancelled before it starts
-        self._connecting = start_task(self._reconnect(), name="brrr connects again")
+        self._unclosed.append(connection)
+        if connection.is_orphaned and not self._closing.is_set():
+            return  # a loop that shuts down does not wait for new tasks
+        self._close(*self._unclosed)
+        if not self._closing.is_set():
+            self._connecting = start_task(self._reconnect(), name="brrr connects again")
+
+    def _close(self, *connections: Connection) -> None:
+        for connection in connections:
+            closing = start_task(connection.close(), name="brrr closes a connection")
+            self._closings.add(closing)
+            closing.add_done_callback(self._closings.discard)
+            self._unclosed.remove(connection)
+
+    def _note_servers(self, connection: Connection) -> None:
+        """Note the other servers that a server has advertised, by address and name."""
+        told = [Address(each.hostname or "", each.port or 0) for each in connection.client.discovered_servers]
+        # Servers advertise IP addresses, and certificates name hosts. The servers of a cluster share a name.
+        named = {other: self._name if _is_number(other.host) else other.host for other in told}
+        self._known_servers = {**named, **{address: address.host for address in self._location.addresses}}
 
     async def _connect_once(self) -> None:
         """Try each known server once, in random order. Raise the last error."""
+        self._close(*self._unclosed)
+        limit = payload_limit(self._options)
         known = list(self._known_servers.items())
         shuffle(known)
         for address, name in known:
             try:
-                connection = await open_connection(address, name, self._location, self._options, self)
+                connection = await open_connection(address, name, self._location, self._options, self._on_lost)
             except Exception as error:  # noqa: BLE001 - another server may accept
                 self._error = error
                 continue
-            self.info_changed(connection)
             unusable = self._unusable_reason(connection)
             if unusable is None:
-                self._current, self._connected_at = connection, self._loop.time()
+                self._name, self._current, self._connected_at = name, connection, self._loop.time()
+                self.max_payload = connection.client.max_payload
+                if limit > 0:
+                    self.max_payload = min(self.max_payload, limit)
+                self._note_servers(connection)
                 return
             self._error = unusable
-            await connection.shut_down()
+            await connection.close()
         raise self._error
 
     async def _reconnect(self) -> None:
@@ -192,19 +186,17 @@ class Connector:
 
     def _unusable_reason(self, connection: Connection) -> Exception | None:
         """Return why a connection cannot be used, or None."""
-        if not connection.is_open:
+        if connection.cause is not None or not connection.client.is_connected:
             return _lost_error(connection)
-        version = str(connection.info.get("version", ""))
-        numbers = tuple(int(each) for each in version.split("-", maxsplit=1)[0].split(".")[:2] if each.isdecimal())
+        version = connection.client.connected_server_version
+        try:
+            numbers = [version.major, version.minor]
+        except ValueError:
+            numbers = [0, 0]
         if numbers < MIN_SERVER_VERSION:
             return BackendError(
-                f"nats at {self.servers} is version {version or 'unknown'}",
+                f"nats at {self.servers} is version {'.'.join(map(str, numbers))}",
                 remedy="Upgrade it: brrr needs 2.12 or newer, for delayed messages and counters.",
-            )
-        if not connection.info.get("headers"):
-            return BackendError(
-                f"nats at {self.servers} does not support headers",
-                remedy="Remove no_header_support from its configuration.",
             )
         return None
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from nats import errors as nats_errors
 
+from brrr_core.backend import closed_error
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
@@ -15,7 +16,6 @@ __all__ = [
     "NoReplyError",
     "NoRespondersError",
     "api_error",
-    "closed_error",
     "is_transient",
     "to_brrr_error",
 ]
@@ -29,17 +29,9 @@ JETSTREAM_DISABLED_CODES: Final = (10039, 10076)
 STORAGE_FULL_CODES: Final = (10002, 10023, 10028, 10047, 10064)
 """Error codes of a full disk, full memory or an exhausted account limit."""
 
+STORAGE_FULL_TEXT: Final = re.compile(r"maximum (messages|bytes) exceeded|insufficient|no space left|resource limits")
 RETRY_STATUSES: Final = (429, 503)
 """Statuses of replies after which nothing was done: a leader is missing, or too many requests are in flight."""
-
-STORAGE_FULL_TEXTS: Final = (
-    "maximum messages exceeded",
-    "maximum bytes exceeded",
-    "insufficient",
-    "no space left",
-    "resource limits",
-)
-
 
 URL_LOGIN: Final = re.compile(r"(?<=//)[^/@\s]+@")
 """The login of a URL in the text of a client library or a server."""
@@ -56,9 +48,7 @@ class ApiError(Exception):
 
     def __init__(self, code: int, status: int, text: str) -> None:
         super().__init__(f"{text} ({code or status})")
-        self.code = code
-        self.status = status
-        self.text = text
+        self.code, self.status, self.text = code, status, text
 
     @property
     def missing(self) -> bool:
@@ -67,12 +57,7 @@ class ApiError(Exception):
 
 
 class NoReplyError(Exception):
-    """No reply will come.
-
-    Args:
-        cause: Why not.
-        sent: Whether the request may have reached a server, and may have been done.
-    """
+    """No reply will come, because of `cause`. The request may have been done if it was `sent`."""
 
     def __init__(self, cause: Exception, *, sent: bool) -> None:
         super().__init__(str(cause))
@@ -89,11 +74,7 @@ class NoRespondersError(Exception):
 
 
 class DeniedError(Exception):
-    """The account may not use the subject.
-
-    Args:
-        subject: The refused subject.
-    """
+    """The account may not use the subject."""
 
     def __init__(self, subject: str) -> None:
         super().__init__(f"it does not permit the subject {subject}")
@@ -111,8 +92,7 @@ def api_error(payload: bytes) -> ApiError | None:
     """Return the error in a JSON reply of JetStream, or None for a result."""
     if b'"error"' not in payload:
         return None
-    answer: dict[str, Any] = json.loads(payload)
-    error: Any = answer.get("error")
+    error: Any = json.loads(payload).get("error")
     if error is None:
         return None
     return ApiError(int(error.get("err_code", 0)), int(error.get("code", 0)), str(error.get("description", "")))
@@ -125,97 +105,67 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, NoRespondersError) or (isinstance(error, NoReplyError) and not error.sent)
 
 
-def closed_error() -> BackendClosedError:
-    """Return the error of an operation on a closed backend."""
-    return BackendClosedError("this backend was closed", remedy="Use it inside `async with`.")
-
-
 def to_brrr_error(error: Exception, servers: str) -> BrrrError:
     """Return the error for the user, with its cause. `servers` names the servers."""
     if isinstance(error, BrrrError):
         return error
-    error_for_user = _describe(error, servers)
-    if error_for_user.__cause__ is None and not isinstance(error, NoReplyError):
-        error_for_user.__cause__ = error
-    return error_for_user
-
-
-def _describe(error: Exception, servers: str) -> BrrrError:
-    if isinstance(error, NoReplyError):
-        return _describe_no_reply(error, servers)
-    if isinstance(error, NoRespondersError) and ".API." in error.subject and ".STREAM." in error.subject:
-        return BackendUnavailableError(
-            f"JetStream of nats at {servers} does not reply",
-            remedy="Enable JetStream, also for this account. A cluster needs a majority of its servers.",
-        )
-    if isinstance(error, NoRespondersError):
-        return BackendUnavailableError(
-            f"nats at {servers} has no responder for {error.subject}",
-            remedy="Its stream or consumer is missing or has no leader: see `nats stream report`, and run brrr setup.",
-        )
-    if isinstance(error, DeniedError):
-        return BackendError(
-            f"nats at {servers} does not permit the subject {error.subject}",
-            remedy="Give the user the permissions that the README.md of brrr-nats lists.",
-        )
-    if isinstance(error, ApiError):
-        return _describe_api_error(error, servers)
-    return BackendError(f"nats at {servers} failed ({_text_of(error)})", remedy="Check the servers' log for the cause.")
-
-
-def _describe_no_reply(error: NoReplyError, servers: str) -> BrrrError:
-    cause = error.cause
-    if isinstance(cause, BackendClosedError):
+    if isinstance(error, NoReplyError) and isinstance(error.cause, BackendClosedError):
         return closed_error()
-    if isinstance(cause, DeniedError):
-        return to_brrr_error(cause, servers)
-    text = _text_of(cause)
-    lower = text.lower()
-    if "authorization" in lower or "authentication" in lower:
-        error_for_user: BrrrError = BackendRefusedError(
-            f"nats at {servers} refuses the login ({text})",
-            remedy="Check the user and the password, the token, the NKey or the credentials file.",
-        )
-    elif error.sent:
-        error_for_user = BackendUnavailableError(
-            f"the reply of nats at {servers} was lost ({text})",
-            remedy="The operation may have been done: check before you repeat it.",
-        )
-    else:
-        kind = BackendUnavailableError if isinstance(cause, CONNECT_ERRORS) else BackendRefusedError
-        error_for_user = kind(
-            f"nats at {servers} cannot be reached ({text})", remedy="Check that it runs and that the URL is right."
-        )
-    error_for_user.__cause__ = cause
-    return error_for_user
+    if isinstance(error, NoReplyError) and isinstance(error.cause, DeniedError):
+        error = error.cause
+    kind, text, remedy = _describe(error)
+    described = kind(f"nats at {servers} {text}", remedy=remedy)
+    described.__cause__ = error.cause if isinstance(error, NoReplyError) else error
+    return described
 
 
-def _describe_api_error(error: ApiError, servers: str) -> BrrrError:
+def _describe(error: Exception) -> tuple[type[BrrrError], str, str]:
+    """Return the class, the text and the remedy of the error for the user."""
+    if isinstance(error, NoReplyError):
+        return _describe_no_reply(error)
+    if isinstance(error, ApiError):
+        return _describe_api_error(error)
+    if isinstance(error, NoRespondersError) and ".API." in error.subject and ".STREAM." in error.subject:
+        remedy = "Enable JetStream, also for this account. A cluster needs a majority of its servers."
+        return BackendUnavailableError, "does not reply to requests for JetStream", remedy
+    if isinstance(error, NoRespondersError):
+        remedy = "Its stream or consumer is missing or has no leader: see `nats stream report`, and run brrr setup."
+        return BackendUnavailableError, f"has no responder for {error.subject}", remedy
+    if isinstance(error, DeniedError):
+        remedy = "Give the user the permissions that the README.md of brrr-nats lists."
+        return BackendError, f"does not permit the subject {error.subject}", remedy
+    return BackendError, f"failed ({_text_of(error)})", "Check the servers' log for the cause."
+
+
+def _describe_no_reply(error: NoReplyError) -> tuple[type[BrrrError], str, str]:
+    text = _text_of(error.cause)
+    if re.search("authorization|authentication", text, re.IGNORECASE):
+        remedy = "Check the user and the password, the token, the NKey or the credentials file."
+        return BackendRefusedError, f"refuses the login ({text})", remedy
+    if error.sent:
+        remedy = "The operation may have been done: check before you repeat it."
+        return BackendUnavailableError, f"has sent no reply, or it was lost ({text})", remedy
+    kind = BackendUnavailableError if isinstance(error.cause, CONNECT_ERRORS) else BackendRefusedError
+    return kind, f"cannot be reached ({text})", "Check that it runs and that the URL is right."
+
+
+def _describe_api_error(error: ApiError) -> tuple[type[BrrrError], str, str]:
     if _is_full(error):
-        return BackendUnavailableError(
-            f"nats at {servers} has no room ({error})", remedy="Raise the limits of its JetStream, account or stream."
-        )
+        remedy = "Raise the limits of its JetStream, account or stream."
+        return BackendUnavailableError, f"has no room ({error})", remedy
     if error.code in JETSTREAM_DISABLED_CODES:
-        return BackendError(
-            f"nats at {servers} has no JetStream ({error})", remedy="Enable JetStream, also for this account."
-        )
+        return BackendError, f"has no JetStream ({error})", "Enable JetStream, also for this account."
     if error.code == STREAM_NOT_FOUND:
-        return BackendUnavailableError(
-            f"a stream of nats at {servers} no longer exists ({error})",
-            remedy="Its messages are lost. Run brrr setup with this URL to create it again, empty.",
-        )
+        remedy = "Its messages are lost. Run brrr setup with this URL to create it again, empty."
+        return BackendUnavailableError, f"has lost a stream ({error})", remedy
     if is_transient(error) or error.missing:
-        return BackendUnavailableError(
-            f"nats at {servers} is unavailable at the moment ({error})",
-            remedy="See `nats stream report` and `nats server report`.",
-        )
-    return BackendError(
-        f"nats at {servers} refused the operation ({error})", remedy="Check the servers' log for the cause."
-    )
+        remedy = "See `nats stream report` and `nats server report`."
+        return BackendUnavailableError, f"is unavailable at the moment ({error})", remedy
+    return BackendError, f"refused the operation ({error})", "Check the servers' log for the cause."
 
 
 def _is_full(error: ApiError) -> bool:
-    return error.code in STORAGE_FULL_CODES or any(text in error.text for text in STORAGE_FULL_TEXTS)
+    return error.code in STORAGE_FULL_CODES or STORAGE_FULL_TEXT.search(error.text) is not None
 
 
 def _text_of(error: Exception) -> str:

@@ -1,28 +1,62 @@
-"""Opening of connections: login and TLS, by the URL and the options."""
+"""Opening of connections: login and TLS, by the URL, the options and the options of nats-py that the program gives."""
 
 import asyncio
+import json
 import re
 import ssl
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from nats import errors as nats_errors
 from nats.aio.client import RawCredentials
 
 from brrr_core.errors import BackendError
-from brrr_nats.client.connection import Connection, ConnectionObserver
+from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import NoReplyError
 from brrr_nats.location import Address, Location
 from brrr_nats.options import NatsOptions
 
-__all__ = ["open_connection"]
+__all__ = ["open_connection", "payload_limit"]
 
-JWT: Final = re.compile(r"-----BEGIN NATS USER JWT-----\s+\S+\s+-+END NATS USER JWT-+")
-SEED: Final = re.compile(r"-----BEGIN USER NKEY SEED-----\s+\S+\s+-+END USER NKEY SEED-+")
+CREDENTIALS: Final = re.compile(
+    r"-----BEGIN NATS USER JWT-----\s+\S+?\.(\S+?)\.\S+\s+-+END NATS USER JWT-+.*"
+    r"-----BEGIN USER NKEY SEED-----\s+\S+\s+-+END USER NKEY SEED-+",
+    re.DOTALL,
+)
+
+
+class _Handshake:
+    """Whether a TLS handshake has succeeded. nats-py would log in without TLS if the server does not require it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.done = False
+        handshake = self
+
+        class Noted(ssl.SSLObject):
+            def do_handshake(self) -> None:
+                super().do_handshake()
+                handshake.done = True
+
+        context.sslobject_class = Noted
+
+    def check(self) -> None:
+        """Raise `SSLError` without a handshake."""
+        if not self.done:
+            raise ssl.SSLError("the server does not require TLS")
+
+    def guard(self, secret: str) -> Callable[[], str]:
+        """Return a function that gives the secret only after a handshake."""
+
+        def reveal() -> str:
+            self.check()
+            return secret
+
+        return reveal
 
 
 async def open_connection(
-    address: Address, name: str, location: Location, options: NatsOptions, observer: ConnectionObserver
+    address: Address, name: str, location: Location, options: NatsOptions, on_lost: Callable[[Connection], None]
 ) -> Connection:
     """Connect to one server, and log in.
 
@@ -31,46 +65,39 @@ async def open_connection(
         name: The host name that its certificate must have.
         location: The login.
         options: Timeouts, trusted certificates and key files.
-        observer: The owner of the connection.
+        on_lost: Called when the connection is lost.
 
     Raises:
         NoReplyError: The server cannot be reached, or refuses the login.
         BackendError: A file that the options name cannot be used.
     """
-    client_options = _client_options(location, options)
-    connection = Connection(
-        observer, name, silence_timeout=options.timeout, tls=location.tls, tls_first=options.tls_first
-    )
-    errors: list[Exception] = []
-
-    async def note_error(error: Exception) -> None:
-        errors.append(error)
-
-    scheme = "tls" if location.tls else "nats"
+    context = _tls(options) if location.tls else None
+    handshake = _Handshake(context) if context is not None else None
+    client_options = {
+        "name": "brrr",
+        "connect_timeout": options.connect_timeout,
+        "ping_interval": max(1, int(options.timeout / 2)),  # a silent server is given up after at most twice as long
+        "inbox_prefix": options.inbox,
+        "tls_hostname": name,
+        **location.connect_options,
+        **_login(location, options, handshake),
+    }
+    if context is not None:
+        client_options |= {"tls": context, "tls_handshake_first": options.tls_first}
+    connection = Connection(on_lost)
     try:
         async with asyncio.timeout(options.connect_timeout):
-            await connection.connect(
-                f"{scheme}://{address}",
-                error_cb=note_error,
-                name="brrr",
-                tls_hostname=name,
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                max_outstanding_pings=1,
-                **client_options,
-            )
-            await connection.open_inbox(options.inbox)
+            await connection.open(f"{'tls' if location.tls else 'nats'}://{address}", client_options)
+            if handshake is not None:
+                handshake.check()
         _pass_cancellation_on()
     except BaseException as error:
-        await connection.shut_down()
+        await connection.close()
         _pass_cancellation_on()
         if isinstance(error, NoReplyError):
             raise
-        if isinstance(error, TimeoutError) and not isinstance(error, nats_errors.Error):
+        if type(error) is TimeoutError:
             raise NoReplyError(TimeoutError(f"no reply within {options.connect_timeout:g} s"), sent=False) from error
-        if isinstance(error, nats_errors.NoServersError) and errors:
-            raise NoReplyError(errors[-1], sent=False) from error
         if isinstance(error, Exception):
             raise NoReplyError(error, sent=False) from error
         raise
@@ -84,36 +111,40 @@ def _pass_cancellation_on() -> None:
         raise asyncio.CancelledError
 
 
-def _client_options(location: Location, options: NatsOptions) -> dict[str, Any]:
-    """Return nats-py's options for login and TLS."""
-    client_options: dict[str, Any] = {
-        "connect_timeout": options.connect_timeout,
-        "ping_interval": max(1.0, options.timeout / 2),  # the annotation says int, but a float works
-    }
-    if location.username is not None:
-        client_options |= {"user": location.username, "password": location.password and location.password.reveal()}
-    if location.token is not None:
-        client_options["token"] = location.token.reveal()
+def _login(location: Location, options: NatsOptions, handshake: _Handshake | None) -> dict[str, Any]:
+    """Return nats-py's options for the login."""
+    login: dict[str, Any] = {"user": location.username} if location.username is not None else {}
+    for name, secret in (("password", location.password), ("token", location.token)):
+        if secret is not None:
+            login[name] = secret.reveal() if handshake is None else handshake.guard(secret.reveal())
     if options.creds is not None:
-        client_options["user_credentials"] = RawCredentials(_credentials(options.creds))
+        login["user_credentials"] = RawCredentials(_credentials(options.creds)[0])
     if options.nkey_seed_file is not None:
-        client_options["nkeys_seed_str"] = _read(options.nkey_seed_file, "nkey_seed_file")
+        login["nkeys_seed_str"] = _read(options.nkey_seed_file, "nkey_seed_file")
     if options.nkey_seed is not None:
-        client_options["nkeys_seed_str"] = options.nkey_seed.reveal()
-    if location.tls:
-        client_options["tls"] = _tls(options)
-        client_options["tls_handshake_first"] = options.tls_first
-    return client_options
+        login["nkeys_seed_str"] = options.nkey_seed.reveal()
+    return login
 
 
-def _credentials(path: str) -> str:
+def payload_limit(options: NatsOptions) -> int:
+    """Return the user's own limit for messages, which nats-py does not read; -1 if there is none."""
+    if options.creds is None:
+        return -1
+    claims = _credentials(options.creds)[1]
+    found = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    return int(found.get("nats", {}).get("payload", -1))
+
+
+def _credentials(path: str) -> tuple[str, str]:
+    """Return the text of a file with credentials, and the claims of its JWT."""
     text = _read(path, "creds")
-    if not JWT.search(text) or not SEED.search(text):  # nats-py would loop endlessly on it
+    found = CREDENTIALS.search(text)
+    if found is None:  # nats-py would loop endlessly on it
         raise BackendError(
             f"the file {path} holds no credentials",
             remedy="Give a file with a user's JWT and seed, as `nsc generate creds` writes it.",
         )
-    return text
+    return text, found[1]
 
 
 def _read(path: str, option: str) -> str:

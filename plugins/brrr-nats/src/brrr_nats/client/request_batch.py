@@ -3,36 +3,21 @@
 import asyncio
 from asyncio import Future, TimerHandle
 from collections.abc import Sequence
-from math import inf
 from typing import Final
 
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import NoReplyError, NoRespondersError
-from brrr_nats.client.protocol import Reply, Request
+from brrr_nats.client.messages import Reply, Request
 
-__all__ = [
-    "LARGE_PAYLOAD_BYTES",
-    "MAX_REQUESTS_IN_FLIGHT",
-    "GuardedResends",
-    "RequestBatch",
-    "largest_first",
-    "split_batch",
-]
-
-NO_RESPONDERS: Final = b"NATS/1.0 503"
+__all__ = ["RequestBatch"]
 
 FIRST_RESEND_SECONDS: Final = 2.0
-"""Seconds without a reply after which idempotent requests are sent again; doubled each time. Servers silently drop
-requests while leaders change."""
+"""Seconds without a reply after which requests are sent again; doubled each time. Servers silently drop requests while
+leaders change."""
 
-MAX_REQUESTS_IN_FLIGHT: Final = 500
-"""Most requests in flight at a time. Servers refuse or drop requests beyond thousands."""
-
-MAX_BYTES_IN_FLIGHT: Final = 4 * 1024 * 1024
-"""Most bytes of payload in flight at a time."""
-
-LARGE_PAYLOAD_BYTES: Final = 64 * 1024
-"""Size from which a payload counts as large. Headers are smaller, and every server accepts more."""
+MAX_RESEND_SECONDS: Final = 10.0
+"""Seconds after which nothing is sent again. The marker of a deleted record stays twice as long: until it expires, a
+copy of a create is refused, as the record is known to have existed."""
 
 LATE_REPLY_GRACE_SECONDS: Final = 0.05
 """Seconds in which replies are still read before a batch times out, as this process may have been stalled."""
@@ -41,178 +26,92 @@ LATE_REPLY_GRACE_SECONDS: Final = 0.05
 class RequestBatch:
     """Requests that are in flight together.
 
-    The future `done` completes when each request has a reply or a failure, at the latest after `timeout` seconds.
-    Waiting for it is optional.
-
     Args:
-        connection: The connection.
         requests: The requests.
-        timeout: Seconds.
+        timeout: Seconds after which a request without a reply fails.
         resend: Whether requests without a reply are sent again.
-        until: The time after which nothing is sent again, by the loop's clock.
 
     Attributes:
-        resent: The indices that were sent again.
+        done: Completes when each request has a reply or a failure. Waiting for it is optional.
+        resent: The indices of the requests that were sent again.
     """
 
-    __slots__ = (
-        *(
-            "_connection",
-            "_due",
-            "_missing",
-            "_missing_before",
-            "_requests",
-            "_timer",
-            "_tokens",
-            "_resend_after",
-            "_until",
-        ),
-        *("done", "failures", "resent", "replies", "timeout"),
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        requests: Sequence[Request],
-        timeout: float,
-        *,
-        resend: bool = False,
-        until: float = inf,
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, requests: Sequence[Request], timeout: float, *, resend: bool = False) -> None:
         self.replies: list[Reply | None] = [None] * len(requests)
         self.failures: dict[int, Exception] = {}
-        self.done: Future[None] = loop.create_future()
-        self.timeout = timeout
         self.resent: set[int] = set()
-        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self.done: Future[None] = self._loop.create_future()
         self._requests = requests
-        self._missing = len(requests)
-        self._tokens = connection.send(self, requests)
-        self._missing_before = self._missing
-        self._due = loop.time() + timeout
-        self._until = until
+        self._timeout = timeout
+        self._missing = self._missing_before = len(requests)
         self._resend_after = FIRST_RESEND_SECONDS if resend else timeout
-        self._timer: TimerHandle = loop.call_later(min(self._resend_after, timeout), self._check)
+        self._connection: Connection | None = None
+        self._inboxes: list[str] = []
+        self._begun = self._loop.time()
+        self._timer: TimerHandle | None = None
+
+    async def send(self, connection: Connection) -> None:
+        """Send the requests. Raises `NoReplyError` if the connection is lost, and nothing was sent."""
+        self._connection = connection
+        self._inboxes = await connection.send(self, self._requests)
+        if not self.done.done():
+            self._timer = self._loop.call_later(min(self._resend_after, self._timeout), self._check)
 
     async def wait(self) -> None:
         """Wait until the batch is done. Cancelling the caller does not cancel the batch."""
-        if not self.done.done():
-            await self._connection.drain_writes()
-            await asyncio.shield(self.done)
+        await asyncio.shield(self.done)
 
     def take(self, index: int, reply: Reply) -> None:
         """Handle a reply."""
-        if self.replies[index] is None and index not in self.failures:
-            if reply.raw_headers.startswith(NO_RESPONDERS) and not reply.payload:
-                self.failures[index] = NoRespondersError(self._requests[index].subject)
-            else:
-                self.replies[index] = reply
-            self._count_down(index)
+        if reply.headers and reply.status == 503 and not reply.payload:
+            self.failures[index] = NoRespondersError(self._requests[index].subject)
+        else:
+            self.replies[index] = reply
+        self._missing -= 1
+        if not self._missing:
+            self.end()
 
     def fail(self, index: int, error: Exception) -> None:
         """Handle a failure: no reply will come."""
-        if self.replies[index] is None and index not in self.failures:
+        if index not in self.failures:
             self.failures[index] = error
-            self._count_down(index)
+            self._missing -= 1
+            if not self._missing:
+                self.end()
 
-    def forget(self) -> None:
-        """Abandon the batch."""
-        self._timer.cancel()
-        for token in self._tokens:
-            self._connection.forget(token)
+    def subject_of(self, index: int) -> str:
+        """Return the subject of a request."""
+        return self._requests[index].subject
+
+    def end(self) -> None:
+        """End the waiting. Later replies are dropped."""
+        if self._connection is not None and self._missing + len(self.failures):
+            self._connection.forget(self._inboxes)
+        if self._timer is not None:
+            self._timer.cancel()
         if not self.done.done():
             self.done.set_result(None)
 
-    def _count_down(self, index: int) -> None:
-        self._connection.forget(self._tokens[index])
-        self._missing -= 1
-        if not self._missing:
-            self._timer.cancel()
-            if not self.done.done():
-                self.done.set_result(None)
-
     def _check(self) -> None:
         """Send requests again if no reply came since the last check."""
-        loop = asyncio.get_running_loop()
-        left = self._due - loop.time()
+        now = self._loop.time()
+        left = self._begun + self._timeout - now
         if left <= 0:
-            self._timer = loop.call_later(LATE_REPLY_GRACE_SECONDS, self._expire)
+            self._timer = self._loop.call_later(LATE_REPLY_GRACE_SECONDS, self._expire)
             return
-        if self._missing == self._missing_before and loop.time() < self._until:  # otherwise replies are coming, slowly
-            missing = [
-                index for index, reply in enumerate(self.replies) if reply is None and index not in self.failures
-            ]
+        if self._missing == self._missing_before and now < self._begun + MAX_RESEND_SECONDS and self._connection:
+            missing = self._without_reply()
             self.resent.update(missing)
-            self._connection.resend([(self._tokens[index], self._requests[index]) for index in missing])
-        self._missing_before = self._missing
+            self._connection.send_again([(self._inboxes[index], self._requests[index]) for index in missing])
+        self._missing_before = self._missing  # if it fell, replies are coming, slowly
         self._resend_after *= 2
-        self._timer = loop.call_later(min(self._resend_after, left), self._check)
+        self._timer = self._loop.call_later(min(self._resend_after, left), self._check)
 
     def _expire(self) -> None:
-        loop = asyncio.get_running_loop()
-        late = TimeoutError(f"no reply within {self.timeout:g} s")
-        if loop.time() - self._connection.last_read >= self._connection.silence_timeout:
-            self._connection.end(late)  # the server is silent: another may be up
-        for index, reply in enumerate(self.replies):
-            if reply is None:
-                self.fail(index, NoReplyError(late, sent=True))
+        late = TimeoutError(f"no reply within {self._timeout:g} s")
+        for index in self._without_reply():
+            self.fail(index, NoReplyError(late, sent=True))
 
-
-def split_batch(messages: Sequence[Request], indices: Sequence[int]) -> list[list[int]]:
-    """Split indices into parts that may be in flight together."""
-    parts: list[list[int]] = []
-    size = 0
-    for index in indices:
-        length = len(messages[index].payload)
-        if not parts or size + length > MAX_BYTES_IN_FLIGHT or len(parts[-1]) >= MAX_REQUESTS_IN_FLIGHT:
-            parts.append([])
-            size = 0
-        parts[-1].append(index)
-        size += length
-    return parts
-
-
-def largest_first(messages: Sequence[Request]) -> Sequence[Request]:
-    """Move the largest message to the front, if it is large.
-
-    A server does not announce a smaller `max_payload` to connected clients: it refuses a larger message and closes the
-    connection. If that message comes first, nothing of the batch is stored.
-    """
-    if len(messages) < 2:
-        return messages
-    largest = max(range(len(messages)), key=lambda index: len(messages[index].payload))
-    if len(messages[largest].payload) <= LARGE_PAYLOAD_BYTES:
-        return messages
-    return [messages[largest], *messages[:largest], *messages[largest + 1 :]]
-
-
-class GuardedResends:
-    """State of guarded requests: a guard prevents a second execution, so they may be sent again.
-
-    Args:
-        window: Seconds after the first copy of a request in which further copies are sent.
-        limit: The time after which no more copies are sent, by the loop's clock; given if some requests are copies
-            themselves.
-
-    Attributes:
-        since: For each request that may have been done by an unanswered copy, the time of its first copy, by the loop's
-            clock.
-    """
-
-    __slots__ = ("_limit", "since", "window")
-
-    def __init__(self, window: float, limit: float = inf) -> None:
-        self.window = window
-        self._limit = limit
-        self.since: dict[int, float] = {}
-
-    @property
-    def until(self) -> float:
-        """The time after which no more copies are sent."""
-        return min(self._limit, min(self.since.values(), default=inf) + self.window)
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether a request may have been done by a copy that was not answered."""
-        return self.until < inf
+    def _without_reply(self) -> list[int]:
+        return [each for each, reply in enumerate(self.replies) if reply is None and each not in self.failures]

@@ -3,38 +3,25 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from math import inf
 from typing import Any, Final
 
+from brrr_core.backend import closed_error
 from brrr_core.errors import BackendError, BrrrError
 from brrr_nats.client.connector import FIRST_PAUSE_SECONDS, Connector
-from brrr_nats.client.errors import (
-    FAILURES,
-    ApiError,
-    NoReplyError,
-    api_error,
-    closed_error,
-    is_transient,
-    to_brrr_error,
-)
-from brrr_nats.client.protocol import Reply, Request
-from brrr_nats.client.request_batch import LARGE_PAYLOAD_BYTES, GuardedResends, RequestBatch, largest_first, split_batch
+from brrr_nats.client.errors import FAILURES, NoReplyError, api_error, is_transient, to_brrr_error
+from brrr_nats.client.messages import LARGE_PAYLOAD_BYTES, Reply, Request, largest_first, split_batch
+from brrr_nats.client.request_batch import RequestBatch
 from brrr_nats.location import Location
 from brrr_nats.options import NatsOptions
 
 __all__ = ["RequestClient"]
 
-MIN_RESEND_TIMEOUT_SECONDS: Final = 0.1
-"""Seconds that the last copy of a request waits for a reply, at least."""
+ERROR: Final = b'"error"'
+"""Part of every JSON reply with an error."""
 
 
 class RequestClient:
-    """The client that the queue, the store and the cache share.
-
-    Args:
-        location: The servers to try first.
-        options: Logins and timeouts.
-    """
+    """The client that the queue, the store and the cache share."""
 
     def __init__(self, location: Location, options: NatsOptions) -> None:
         self.connector = Connector(location, options)
@@ -61,12 +48,7 @@ class RequestClient:
         return await self.connector.pause(seconds)
 
     async def request_many(
-        self,
-        messages: Sequence[Request],
-        *,
-        idempotent: bool = False,
-        resend: bool | None = None,
-        resends: GuardedResends | None = None,
+        self, messages: Sequence[Request], *, idempotent: bool = False, resent: set[int] | None = None
     ) -> list[Reply]:
         """Send requests together, and return their replies in the same order.
 
@@ -74,12 +56,11 @@ class RequestClient:
         A reply can be an error of JetStream: `api_error` reads it.
 
         Args:
-            messages: The requests. Their subjects consist of tokens.
-            idempotent: Whether requests may be done twice. If so, they are also sent again after their replies are
-                lost.
-            resend: Whether unanswered requests are sent again on the same connection; `idempotent` by default.
-            resends: Given for requests that a guard keeps from being done twice. They are sent again within its window,
-                and it records the ones in doubt.
+            messages: The requests.
+            idempotent: Whether requests may be done twice. If so, they are also sent again without a reply.
+            resent: Given for requests that a guard keeps from being done twice. They are sent again on the same
+                connection, and the set gets the indices of these. A server may refuse the second copy of a request
+                because it did the first.
 
         Raises:
             BackendUnavailableError: A reply was lost, or there was no connection for `retry_for`.
@@ -89,25 +70,22 @@ class RequestClient:
         replies: list[Reply | None] = [None] * len(messages)
         left = list(range(len(messages)))
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE_SECONDS
-        resend = (idempotent or resends is not None) if resend is None else resend
         while left:
-            if resends is not None:
-                deadline = min(deadline, resends.until)
             try:
-                self._check_sizes(messages, resends)  # in each round: the next server may accept less
                 left, error = await self._send_round(
-                    messages, left, replies, deadline, resends, idempotent=idempotent, resend=resend
+                    messages, left, replies, deadline, idempotent=idempotent, resent=resent
                 )
             except FAILURES as failed:
-                failure = _doubt(failed, resends)
-                raise to_brrr_error(failure, self.servers) from failure
-            if error is not None:
-                if self._loop.time() + pause > (deadline if resends is None else min(deadline, resends.until)):
-                    if any(replies[index] is None for index in left):
-                        error = _doubt(error, resends)
-                        raise to_brrr_error(error, self.servers) from error
-                    break
-                pause = await self.pause(pause)
+                raise self.to_brrr_error(failed) from failed
+            if error is None:
+                break
+            if self._loop.time() + pause > deadline:
+                if all(replies[index] is not None for index in left):
+                    break  # the caller reads the error in the reply
+                if resent:
+                    error = NoReplyError(error, sent=True)
+                raise self.to_brrr_error(error) from error
+            pause = await self.pause(pause)
         return [reply for reply in replies if reply is not None]
 
     async def call_api(self, subject: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -133,16 +111,11 @@ class RequestClient:
         return self._prefix + subject
 
     async def wait_connected(self) -> None:
-        """Wait for a connection.
-
-        Raises:
-            BackendUnavailableError: There was no connection for `retry_for`.
-            BackendClosedError: The backend was closed.
-        """
+        """Wait for a connection. Raises `BackendUnavailableError` or `BackendClosedError`."""
         try:
             await self.connector.connection(self._loop.time() + self._options.retry_for)
         except NoReplyError as error:
-            raise to_brrr_error(error, self.servers) from error
+            raise self.to_brrr_error(error) from error
 
     async def publish(self, messages: Sequence[Request]) -> None:
         """Publish messages to streams, and wait for the acknowledgements. Messages without a reply are sent again.
@@ -166,10 +139,10 @@ class RequestClient:
         if self.connector.is_closed:
             raise closed_error()
 
-    async def unsubscribe_all(self) -> None:
+    async def end_pulls(self) -> None:
         """End the subscriptions of pulls, and receive the messages that the server sent before."""
         if self.connector.current is not None:
-            await self.connector.current.unsubscribe_all()
+            await self.connector.current.end_pulls()
 
     def to_brrr_error(self, error: Exception) -> BrrrError:
         """Return the error for the user."""
@@ -181,81 +154,51 @@ class RequestClient:
         left: list[int],
         replies: list[Reply | None],
         deadline: float,
-        resends: GuardedResends | None,
         *,
         idempotent: bool,
-        resend: bool,
+        resent: set[int] | None,
     ) -> tuple[list[int], Exception | None]:
         """Send the remaining requests once. Return those to send again, and why; raise permanent failures."""
         remaining: list[int] = []
         cause: Exception | None = None
         for part in split_batch(messages, left):
             connection = await self.connector.connection(deadline)
-            begun = self._loop.time()
-            timeout: float = self._options.timeout
-            until = inf
-            if resends is not None:
-                until = min(begun + resends.window, resends.until)
-                timeout = (
-                    max(MIN_RESEND_TIMEOUT_SECONDS, min(timeout, deadline - begun)) if resends.in_doubt else timeout
-                )
-            requests = [messages[index] for index in part]
-            batch = RequestBatch(connection, requests, timeout, resend=resend, until=until)
+            self._check_sizes(messages)  # a new connection may accept less
+            resend = idempotent or resent is not None
+            batch = RequestBatch([messages[index] for index in part], self._options.timeout, resend=resend)
             try:
+                await batch.send(connection)
                 await batch.wait()
             except BaseException:
-                batch.forget()
+                batch.end()
                 raise
-            if resends is not None and (batch.resent or batch.failures):
-                for place, index in enumerate(part):
-                    if place in batch.resent or _may_be_done(batch.failures.get(place)):
-                        resends.since.setdefault(index, begun)
+            if resent is not None:
+                resent.update(part[place] for place in batch.resent)
             for place, index in enumerate(part):
-                reply = batch.replies[place]
-                if reply is not None:
-                    replies[index] = reply
-                    refused = _transient_refusal(reply)
-                    if refused is not None:
-                        remaining.append(index)
-                        cause = refused
+                reply = replies[index] = batch.replies[place]
+                failure: Exception | None
+                if reply is None:
+                    failure = batch.failures[place]
+                elif reply.headers or ERROR not in reply.payload:
                     continue
-                failure = batch.failures[place]
-                may_resend = idempotent or (resends is not None and self._loop.time() < resends.until)
-                if (
-                    not (is_transient(failure) or (may_resend and isinstance(failure, NoReplyError)))
-                    or self.connector.is_closed
-                ):
+                else:
+                    failure = api_error(reply.payload)
+                    if failure is None or not is_transient(failure):
+                        continue  # the caller reads it
+                if not is_transient(failure) and not (idempotent and isinstance(failure, NoReplyError)):
                     raise failure
+                self.check_open()
                 remaining.append(index)
                 cause = failure
         return remaining, cause
 
-    def _check_sizes(self, messages: Sequence[Request], resends: GuardedResends | None) -> None:
+    def _check_sizes(self, messages: Sequence[Request]) -> None:
         most = self.max_payload
-        surely = most - LARGE_PAYLOAD_BYTES
+        if max([len(message.payload) for message in messages]) <= most - LARGE_PAYLOAD_BYTES:
+            return
         for message in messages:
-            if len(message.payload) > surely and message.size > most > 0:
-                error = BackendError(
+            if message.size > most:
+                raise BackendError(
                     f"a message of {message.size} bytes is over the {most} bytes that nats at {self.servers} takes",
                     remedy="It was not sent. Make it smaller, or raise the servers' max_payload.",
                 )
-                raise NoReplyError(error, sent=True) if resends is not None and resends.in_doubt else error
-
-
-def _may_be_done(failure: Exception | None) -> bool:
-    return isinstance(failure, NoReplyError) and failure.sent
-
-
-def _doubt(failure: Exception, resends: GuardedResends | None) -> Exception:
-    """Return the failure of a copy; as a lost reply if an earlier copy may have been done."""
-    if resends is None or not resends.in_doubt or isinstance(failure, BrrrError) or _may_be_done(failure):
-        return failure
-    return NoReplyError(failure, sent=True)
-
-
-def _transient_refusal(reply: Reply) -> ApiError | None:
-    """Return the error of a request that was not done, but may succeed a little later."""
-    if reply.raw_headers or not reply.payload.startswith(b"{"):
-        return None
-    error = api_error(reply.payload)
-    return error if error is not None and is_transient(error) else None

@@ -1,8 +1,7 @@
 """Streams: found, created if missing, and refused if their configuration could lose data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from brrr_core.errors import BackendError
 from brrr_nats.client.errors import STREAM_NOT_FOUND, ApiError, DeniedError
@@ -23,8 +22,7 @@ UNCHANGEABLE: Final = ("retention", "storage", "allow_msg_counter")
 """Settings that a server does not change on an existing stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamSpec:
+class StreamSpec(NamedTuple):
     """The required configuration of a stream.
 
     Attributes:
@@ -43,12 +41,7 @@ class StreamSpec:
 
 
 async def find_stream(client: RequestClient, name: str) -> Mapping[str, Any] | None:
-    """Return the configuration of a stream, or None if it does not exist.
-
-    Raises:
-        BackendError: JetStream refuses the request.
-        BackendUnavailableError: JetStream does not reply.
-    """
+    """Return the configuration of a stream, or None if it does not exist. Raises `BackendError`."""
     try:
         found: Mapping[str, Any] = (await client.call_api(f"STREAM.INFO.{name}"))["config"]
     except ApiError as error:
@@ -61,16 +54,13 @@ async def find_stream(client: RequestClient, name: str) -> Mapping[str, Any] | N
 async def ensure_stream(
     client: RequestClient, spec: StreamSpec, config: Mapping[str, Any] | None, *, change: bool = False
 ) -> list[str]:
-    """Check a stream against its specification; create it if it is missing.
+    """Check a stream against its specification; create it if it is missing. Return the changes, one line each.
 
     Args:
         client: The client.
         spec: The required configuration.
         config: The result of `find_stream`.
         change: Whether to change settings that can be changed without a loss, as `setup` does.
-
-    Returns:
-        The changes, one line each.
 
     Raises:
         BackendError: The stream cannot be created or changed, or has another purpose.
@@ -133,10 +123,8 @@ def _refuse_unfit(client: RequestClient, spec: StreamSpec, config: Mapping[str, 
 def _differences(spec: StreamSpec, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings to change: missing subjects, disabled features, too few replicas."""
     differences: dict[str, Any] = {}
-    for name, value in spec.config.items():
-        if name in {"name", "discard", MAX_CONSUMERS, *UNCHANGEABLE}:
-            continue
-        present = config.get(name)
+    for name in spec.config.keys() - {"name", "discard", MAX_CONSUMERS, *UNCHANGEABLE}:
+        value, present = spec.config[name], config.get(name)
         if name == "subjects":
             if set(value) - set(present or ()):
                 differences[name] = sorted({*value, *(present or ())})
@@ -145,8 +133,8 @@ def _differences(spec: StreamSpec, config: Mapping[str, Any]) -> dict[str, Any]:
                 differences[name] = value
         elif present != value and (value or present):
             differences[name] = value
-    return differences
+    return dict(sorted(differences.items()))
 
 
-def _shown(names: Any, config: Mapping[str, Any]) -> str:
+def _shown(names: Iterable[str], config: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {config.get(name, 'unset')!r}" for name in names)

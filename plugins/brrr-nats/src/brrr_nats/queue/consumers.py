@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from brrr_core.errors import BackendError
 from brrr_nats.client.errors import CONSUMER_NOT_FOUND, ApiError, DeniedError
@@ -30,7 +31,7 @@ class Consumers:
         self._client = client
         self._layout = layout
         self._known: set[str] = set()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def ensure(self, names: TopicNames) -> None:
         """Check a topic's consumer, and create it if it is missing.
@@ -45,13 +46,9 @@ class Consumers:
         # Only one receiver of a topic checks, and the others wait: a cluster replies to only one of several clients
         # that create a consumer at the same time.
         lock = self._locks.setdefault(names.consumer, asyncio.Lock())
-        try:
-            async with lock:
-                while names.consumer not in self._known:
-                    await self._check(names)
-        finally:
-            if not lock.locked():
-                self._locks.pop(names.consumer, None)
+        async with lock:
+            while names.consumer not in self._known:
+                await self._check(names)
 
     def forget(self, names: TopicNames) -> None:
         """Check the consumer again at the next receive: it may be gone."""
@@ -67,9 +64,8 @@ class Consumers:
             if not await self._apply(names, wanted, "create"):
                 return
         else:
-            config: dict[str, Any] = found["config"]
-            corrected = _corrected(config, wanted)
-            if corrected != config:
+            corrected = _corrected(found["config"], wanted)
+            if corrected != found["config"]:
                 await self._apply(names, corrected, "update")
         if len(self._known) >= MAX_KNOWN_TOPICS:
             self._known.clear()
@@ -104,8 +100,5 @@ class Consumers:
 def _corrected(config: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """Return a consumer's configuration with the required settings; equal to `config` if it is right."""
     corrected = {name: value for name, value in config.items() if not (name in UNSET and value)}
-    for name in UNLIMITED:
-        if config.get(name, 0) > 0:
-            corrected[name] = wanted[name]
-    corrected["ack_wait"] = max(config.get("ack_wait", 0), wanted["ack_wait"])
-    return corrected
+    corrected |= {name: wanted[name] for name in UNLIMITED if config.get(name, 0) > 0}
+    return {**corrected, "ack_wait": max(config.get("ack_wait", 0), wanted["ack_wait"])}

@@ -6,15 +6,15 @@
 | `STREAM` | `STREAM.delayed.TOPIC.ID` | one delayed message per subject; the server moves it when it is due |
 | `STREAM-dead` | `STREAM.dead.TOPIC` | dead letters |
 
-TOPIC is the topic's token (see `tokens`). It is also the name of the topic's one consumer, which holds the leases.
+TOPIC is the topic's token (see `names`). It is also the name of the topic's one consumer, which holds the leases.
 """
 
 from typing import Any, Final, NamedTuple
 
 from brrr_core.backend import check_topic
 from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec
+from brrr_nats.names import token_of
 from brrr_nats.options import NatsOptions
-from brrr_nats.tokens import token_of
 
 __all__ = ["Layout", "TopicNames"]
 
@@ -54,9 +54,8 @@ class Layout:
             token = token_of(topic, "the topic")
             if len(self._topics) >= 1024:
                 self._topics.clear()
-            names = self._topics[topic] = TopicNames(
-                topic, token, *(f"{self.stream}.{kind}.{token}" for kind in ("ready", "delayed", "dead"))
-            )
+            subjects = (f"{self.stream}.{kind}.{token}" for kind in ("ready", "delayed", "dead"))
+            names = self._topics[topic] = TopicNames(topic, token, *subjects)
         return names
 
     def streams(self) -> tuple[StreamSpec, StreamSpec]:
@@ -70,15 +69,9 @@ class Layout:
             "allow_msg_schedules": True,
             "allow_direct": True,
             "max_consumers": MAX_TOPICS,
-            **shared,
         }
-        dead = {
-            "name": self.dead_stream,
-            "subjects": [f"{self.stream}.dead.*"],
-            "retention": "limits",
-            **shared,
-        }
-        return StreamSpec(queue), StreamSpec(dead)
+        dead = {"name": self.dead_stream, "subjects": [f"{self.stream}.dead.*"], "retention": "limits"}
+        return StreamSpec(queue | shared), StreamSpec(dead | shared)
 
     def consumer(self, names: TopicNames) -> dict[str, Any]:
         """Return the configuration of a topic's consumer."""

@@ -6,17 +6,18 @@ a message whose acknowledgement was lost: it is delivered once more.
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from brrr_core.errors import BackendClosedError, BackendError
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import FAILURES
-from brrr_nats.client.protocol import Request
+from brrr_nats.client.messages import Request
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.options import NatsOptions
-from brrr_nats.queue.acks import ACK
 from brrr_nats.queue.dead_letters import MESSAGE_ID_HEADER
 from brrr_nats.queue.layout import Layout, TopicNames
+from brrr_nats.queue.settling import ACK
 
 __all__ = ["Orphans"]
 
@@ -26,31 +27,22 @@ SETTLE_SECONDS: Final = 10.0
 MAX_KNOWN_TOPICS: Final = 4096
 
 
+@dataclass(slots=True)
 class _CheckState:
-    """Result of a check of one topic on one connection.
+    """Result of a check of one topic on one connection. A server that restarted has ended the earlier connections.
 
-    Attributes:
-        connection: The connection. A server that restarted has ended the earlier ones.
-        since: The time of the check, by the loop's clock.
-        floor: The number up to which the consumer counts all messages as acknowledged; 0 if nothing is left to do.
+    The consumer counts all messages up to the number `floor` as acknowledged; 0 means that nothing is left to do.
     """
 
-    __slots__ = ("connection", "floor", "since")
-
-    def __init__(self, connection: Connection, since: float) -> None:
-        self.connection = connection
-        self.since = since
-        self.floor = 0
+    connection: Connection
+    since: float
+    floor: int = 0
 
 
 class Orphans:
     """Search for orphans when a topic has no messages: twice on each connection, and after each failure.
 
-    Args:
-        client: The client.
-        options: The JetStream domain. With a domain, nothing is done, as only a delivery names the subject for
-            acknowledgements there.
-        layout: Names of streams and subjects.
+    With a JetStream domain, nothing is done, as only a delivery names the subject for acknowledgements there.
     """
 
     def __init__(self, client: RequestClient, options: NatsOptions, layout: Layout) -> None:
@@ -67,11 +59,9 @@ class Orphans:
             BackendClosedError: The backend was closed.
         """
         connection, now = self._client.connector.current, self._loop.time()
-        state = self._states.get(names.topic)
         if not self._reachable or connection is None:
             return
-        if state is not None and state.connection is connection and not state.floor:
-            return
+        state = self._states.get(names.topic)
         try:
             if state is None or state.connection is not connection:
                 if len(self._states) >= MAX_KNOWN_TOPICS:
@@ -79,7 +69,7 @@ class Orphans:
                 state = self._states[names.topic] = _CheckState(connection, now)
                 consumer = await self._client.call_api(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
                 state.floor, state.since = consumer["ack_floor"]["stream_seq"], self._loop.time()
-            elif now >= state.since + SETTLE_SECONDS:
+            elif state.floor and now >= state.since + SETTLE_SECONDS:
                 floor, state.floor = state.floor, 0  # only one receiver does it
                 await self._republish(names, floor)
         except BackendClosedError:

@@ -4,10 +4,9 @@
 came with, and the server confirms it.
 """
 
-import json
 from collections.abc import Sequence
 from time import time
-from typing import Any, Final
+from typing import Final
 
 from nats.nuid import NUID
 
@@ -22,16 +21,16 @@ from brrr_core.backend import (
     check_limit,
     check_wait,
 )
-from brrr_nats.client.errors import CONSUMER_NOT_FOUND, FAILURES, ApiError, api_error
-from brrr_nats.client.protocol import Reply, Request
+from brrr_nats.client.errors import CONSUMER_NOT_FOUND, FAILURES, ApiError
+from brrr_nats.client.messages import Reply, Request
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.client.streams import ensure_stream, find_stream
 from brrr_nats.options import MAX_BODY, NatsOptions
-from brrr_nats.queue.acks import ACK, EXTEND, RELEASE, Settler
-from brrr_nats.queue.clock import ServerClock
-from brrr_nats.queue.dead_letters import DeadLetters, dead_letter_request, shorten_reason
+from brrr_nats.queue.clocks import ServerClock
+from brrr_nats.queue.dead_letters import DeadLetters, dead_letter_request
 from brrr_nats.queue.layout import Layout
 from brrr_nats.queue.receiving import MessageReceiver
+from brrr_nats.queue.settling import ACK, EXTEND, RELEASE, Settler
 
 __all__ = ["NatsQueue"]
 
@@ -46,12 +45,7 @@ NOT_FOUND_STATUS: Final = 404
 
 
 class NatsQueue(Queue):
-    """The queue. Each operation sends its messages in batches of requests.
-
-    Args:
-        client: The client.
-        options: Name and replicas of the streams, lease, `retry_for`.
-    """
+    """The queue. Each operation sends its messages in batches of requests."""
 
     def __init__(self, client: RequestClient, options: NatsOptions) -> None:
         self.lease: float = options.lease
@@ -122,12 +116,9 @@ class NatsQueue(Queue):
         self._client.check_open()
         receipt = await self._settler.valid_receipt(delivery)
         if receipt is not None:
-            reason_bytes = max(
-                0, min(DEAD_LETTER_RESERVE_BYTES, self._client.max_payload - len(delivery.body)) - HEADER_NAMES_BYTES
-            )
-            await self._client.publish(
-                [dead_letter_request(names, delivery, receipt, time(), reason=shorten_reason(reason, reason_bytes))]
-            )
+            room = min(DEAD_LETTER_RESERVE_BYTES, self._client.max_payload - len(delivery.body)) - HEADER_NAMES_BYTES
+            letter = dead_letter_request(names, delivery, receipt, time(), reason=reason, max_reason_bytes=max(0, room))
+            await self._client.publish([letter])
             await self._settler.settle([delivery], ACK)
 
     async def stats(self, topic: str) -> QueueStats:
@@ -135,27 +126,26 @@ class NatsQueue(Queue):
 
         The counts are read in the order in which messages move: a moving message is counted twice rather than missed.
         """
-        names, client, layout = self._layout.topic(topic), self._client, self._layout
+        names, client, stream = self._layout.topic(topic), self._client, self._layout.stream
         client.check_open()
-        delayed = Request(
-            client.api_subject(f"DIRECT.GET.{layout.stream}"),
-            b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode(),
-        )
-        consumer = Request(client.api_subject(f"CONSUMER.INFO.{layout.stream}.{names.consumer}"))
-        # The stream counts a stored message at once, its consumer a little later.
-        ready = Request(client.api_subject(f"STREAM.INFO.{layout.stream}"), _filter(names.ready))
-        dead = Request(client.api_subject(f"STREAM.INFO.{layout.dead_stream}"), _filter(names.dead))
-        first_delayed, consumer_info, ready_info, dead_info = [
-            (await client.request_many([request], idempotent=True))[0] for request in (delayed, consumer, ready, dead)
-        ]
-        present = self._count(ready_info, names.ready)
-        leased = min(present, self._result(consumer_info).get("num_ack_pending", 0))
-        return QueueStats(
-            ready=present - leased,
-            leased=leased,
-            delayed=self._count_from(first_delayed),
-            dead=self._count(dead_info, names.dead),
-        )
+        first = b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode()
+        try:
+            request = Request(client.api_subject(f"DIRECT.GET.{stream}"), first)
+            (first_delayed,) = await client.request_many([request], idempotent=True)
+            delayed = _count_from(first_delayed)
+            try:
+                leased = (await client.call_api(f"CONSUMER.INFO.{stream}.{names.consumer}"))["num_ack_pending"]
+            except ApiError as error:
+                if error.code != CONSUMER_NOT_FOUND:
+                    raise
+                leased = 0
+            # The stream counts a stored message at once, its consumer a little later.
+            present = await self._count(stream, names.ready)
+            dead = await self._count(self._layout.dead_stream, names.dead)
+        except FAILURES as error:
+            raise client.to_brrr_error(error) from error
+        leased = min(present, leased)
+        return QueueStats(ready=present - leased, leased=leased, delayed=delayed, dead=dead)
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
@@ -179,7 +169,7 @@ class NatsQueue(Queue):
         """End all waits with `BackendClosedError`, and release messages that are on their way."""
         self._receiver.close()
         if self._receiver.expects_messages:
-            await self._client.unsubscribe_all()
+            await self._client.end_pulls()
 
     @property
     def _dead_letter_reserve(self) -> int:
@@ -194,28 +184,14 @@ class NatsQueue(Queue):
         except FAILURES as error:
             raise self._client.to_brrr_error(error) from error
 
-    def _result(self, reply: Reply) -> dict[str, Any]:
-        """Return the JSON of an API reply; an empty object if the consumer is missing."""
-        error = api_error(reply.payload)
-        if error is None:
-            result: dict[str, Any] = json.loads(reply.payload)
-            return result
-        if error.code == CONSUMER_NOT_FOUND:
-            return {}
-        raise self._client.to_brrr_error(error) from error
-
-    def _count_from(self, first_delayed: Reply) -> int:
-        """Return the number of messages, from a reply with the first one."""
-        if first_delayed.status == NOT_FOUND_STATUS:
-            return 0
-        if first_delayed.status:
-            raise self._client.to_brrr_error(ApiError(0, first_delayed.status, first_delayed.description))
-        return int(first_delayed.headers["Nats-Num-Pending"]) + 1
-
-    def _count(self, reply: Reply, subject: str) -> int:
-        subjects: dict[str, int] = self._result(reply).get("state", {}).get("subjects") or {}
-        return subjects.get(subject, 0)
+    async def _count(self, stream: str, subject: str) -> int:
+        info = await self._client.call_api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+        counts: dict[str, int] = info["state"].get("subjects") or {}
+        return counts.get(subject, 0)
 
 
-def _filter(subject: str) -> bytes:
-    return b'{"subjects_filter":"%b"}' % subject.encode()
+def _count_from(first: Reply) -> int:
+    """Return the number of messages, from a reply with the first one."""
+    if first.status and first.status != NOT_FOUND_STATUS:
+        raise ApiError(0, first.status, first.description)
+    return 0 if first.status else int(first.headers["Nats-Num-Pending"]) + 1

@@ -1,4 +1,4 @@
-"""Reading of records: the last message under each key of a bucket.
+"""Reading of records: the last message under each key of a bucket, with a bound for the bytes of replies in flight.
 
 A direct get is answered by any replica, and may be late. So direct gets are used only if a stream has one server. A
 stream with replicas is read by `STREAM.MSG.GET`, which only its leader answers. That costs a server three times as much
@@ -12,44 +12,94 @@ leader does not know a message that this process knows, its answers are not used
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from brrr_core.errors import BackendUnavailableError, BrrrError
+from brrr_core.errors import BackendUnavailableError
 from brrr_nats.client.connector import FIRST_PAUSE_SECONDS
 from brrr_nats.client.errors import ApiError, NoReplyError, NoRespondersError, api_error
-from brrr_nats.client.protocol import Reply, Request, stored_message
+from brrr_nats.client.messages import Reply, Request, stored_message
 from brrr_nats.client.requests import RequestClient
-from brrr_nats.store.keys import Bucket
-from brrr_nats.store.read_limiter import MAX_REPLY_BYTES, SAFE_REQUESTS, ReadLimiter
-from brrr_nats.store.revisions import Parts, StoredRecord
+from brrr_nats.names import Bucket
+from brrr_nats.store.records import ABSENT, StoredRecord, record_of
 
-__all__ = ["PARTS_HEADER", "STALE_READ_TIMEOUT_SECONDS", "RecordReader"]
+__all__ = ["STALE_READ_TIMEOUT_SECONDS", "ReadLimiter", "ReadPermit", "RecordReader"]
 
-PARTS_HEADER: Final = "Brrr-Parts"
-"""Header of a record whose value is in parts: digest of the value, number of parts, bytes of the value."""
+MAX_REPLY_BYTES: Final = 1024 * 1024
+"""Bytes of the largest possible reply; the estimate at the beginning."""
 
-NO_MESSAGE_CODE: Final = 10037
-ABSENT: Final = StoredRecord(None, 0)
-SEQUENCE_HEADER: Final = b"\r\nNats-Sequence: "
-REMOVAL_HEADERS: Final = (b"\r\nKV-Operation:", b"\r\nNats-Marker-Reason:")
-"""Headers of a message that marks a deleted record: a client's, or the server's own (ADR-8, ADR-48)."""
+MAX_BYTES_IN_FLIGHT: Final = 24 * MAX_REPLY_BYTES
+"""Bytes of replies in flight. A server closes a connection that is 64 MiB behind. Replies of a leader are a third
+longer, and other messages use the connection too."""
+
+MAX_REQUESTS_IN_FLIGHT: Final = 512
+SAFE_REQUESTS: Final = MAX_BYTES_IN_FLIGHT // MAX_REPLY_BYTES
+"""Requests whose replies fit, whatever their size."""
+
+DECAY_DIVISOR: Final = 16
+"""After smaller replies, the estimated size shrinks by this fraction."""
 
 STALE_READ_TIMEOUT_SECONDS: Final = 25.0
 """Seconds for which a read is repeated that is older than what this process knows."""
 
-ALL_SUBJECTS: Final = ">"
+NO_MESSAGE_CODE: Final = 10037
+SEQUENCE_HEADER: Final = "Nats-Sequence"
+
+
+class ReadPermit(NamedTuple):
+    """Permission to send a number of requests, whose replies are expected to have `size` bytes."""
+
+    requests: int
+    size: int
+
+
+class ReadLimiter:
+    """The reads in flight on one connection. The size of replies is estimated from earlier ones."""
+
+    def __init__(self) -> None:
+        self._free_bytes = MAX_BYTES_IN_FLIGHT
+        self._largest = MAX_REPLY_BYTES
+        self._turn = asyncio.Lock()
+        self._released = asyncio.Event()
+
+    async def acquire(self, wanted: int, *, minimum: int, reply_bytes: int) -> ReadPermit:
+        """Wait in line for room for at most `wanted` requests, of which `minimum` must be sent together.
+
+        `reply_bytes` is the expected size of a reply; 0 if unknown. The caller releases the permit.
+        """
+        async with self._turn:  # held while others wait, as they come later
+            while True:
+                expected = reply_bytes or self._largest
+                requests = min(wanted, MAX_REQUESTS_IN_FLIGHT, self._free_bytes // expected)
+                if requests >= minimum or self._free_bytes == MAX_BYTES_IN_FLIGHT:  # there will never be more room
+                    break
+                self._released.clear()
+                await self._released.wait()
+            permit = ReadPermit(max(requests, minimum), max(requests, minimum) * expected)
+            self._free_bytes -= permit.size
+            return permit
+
+    def release(self, permit: ReadPermit) -> None:
+        """Return a permit: its replies have come, or will not come."""
+        self._free_bytes += permit.size
+        self._released.set()
+
+    def note_largest(self, largest: int) -> None:
+        """Note the size of the largest reply."""
+        self._largest = max(1, largest, self._largest - self._largest // DECAY_DIVISOR)
+
+    def reset(self) -> None:
+        """Expect the largest replies again, after a connection was overloaded."""
+        self._largest = MAX_REPLY_BYTES
 
 
 class RecordReader:
-    """Reader of a bucket's records.
+    """Reader of a bucket's records. `last_sequence` is the highest known sequence number of the stream.
 
-    Args:
-        client: The client.
-        bucket: Names of subjects.
-        stale_timeout: Seconds for which a read is repeated that is older than what this process knows.
+    `stale_timeout` is the time in seconds for which a read is repeated that is older than what this process knows.
     """
 
     def __init__(self, client: RequestClient, bucket: Bucket, *, stale_timeout: float) -> None:
+        self.last_sequence = 0
         self._stale_timeout = stale_timeout
         self._client = client
         self._bucket = bucket
@@ -57,27 +107,17 @@ class RecordReader:
         self._by_leader = client.api_subject(f"STREAM.MSG.GET.{bucket.stream}")
         self._direct_reads = False
         self._limiter = ReadLimiter()
-        self._last_sequence = 0
 
     def configure(self, config: Mapping[str, Any]) -> None:
         """Choose the way of reading by the stream's configuration."""
         self._direct_reads = config.get("num_replicas", 1) == 1 and bool(config.get("allow_direct"))
 
-    @property
-    def last_sequence(self) -> int:
-        """The highest known sequence number of the stream."""
-        return self._last_sequence
-
     def note_sequence(self, revision: int) -> None:
         """Note a sequence number that the stream has or had."""
-        self._last_sequence = max(self._last_sequence, revision)
+        self.last_sequence = max(self.last_sequence, revision)
 
     async def find(self, subjects: Sequence[str], *, reply_bytes: int = 0) -> list[StoredRecord]:
-        """Read records.
-
-        Args:
-            subjects: Their subjects.
-            reply_bytes: Expected bytes of a reply; 0 if unknown.
+        """Read records. `reply_bytes` is the expected size of a reply; 0 if unknown.
 
         Raises:
             BackendUnavailableError: A reply is missing.
@@ -85,15 +125,14 @@ class RecordReader:
         found: list[StoredRecord] = []
         while len(found) < len(subjects):
             extra = 0 if self._direct_reads else 1  # the last message
-            permit = await self._limiter.acquire(
-                len(subjects) - len(found) + extra, minimum=1 + extra, reply_bytes=reply_bytes
-            )
+            wanted = len(subjects) - len(found) + extra
+            permit = await self._limiter.acquire(wanted, minimum=1 + extra, reply_bytes=reply_bytes)
             batch = subjects[len(found) : len(found) + permit.requests - extra]
+            safe = permit.requests <= SAFE_REQUESTS
             try:
-                found += await self._find_current(batch, idempotent=permit.requests <= SAFE_REQUESTS)
+                found += await self._find_current(batch, idempotent=safe)
             except BackendUnavailableError as error:
-                cause = error.__cause__
-                if permit.requests <= SAFE_REQUESTS or not (isinstance(cause, NoReplyError) and cause.sent):
+                if safe or not (isinstance(error.__cause__, NoReplyError) and error.__cause__.sent):
                     raise
                 self._limiter.reset()
                 reply_bytes = MAX_REPLY_BYTES  # the replies may have been too large: retry in small portions
@@ -101,24 +140,34 @@ class RecordReader:
                 self._limiter.release(permit)
         return found
 
+    async def stream_info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return JetStream's information on the stream. Raises `BackendUnavailableError`."""
+        try:
+            answer: dict[str, Any] = await self._client.call_api(f"STREAM.INFO.{self._bucket.stream}", body)
+        except ApiError as error:
+            raise self._client.to_brrr_error(error) from error
+        return answer
+
     async def _find_current(self, subjects: Sequence[str], *, idempotent: bool) -> list[StoredRecord]:
         """Read records; repeat while the answers are older than what this process knows."""
         deadline, pause = asyncio.get_running_loop().time() + self._stale_timeout, FIRST_PAUSE_SECONDS
         while True:
-            known = self._last_sequence
-            answers, last = await self._fetch(subjects, idempotent=idempotent)
-            if last < known and (await self.stream_info())["state"]["last_seq"] < known:
+            known = self.last_sequence
+            answers = await self._fetch(subjects, idempotent=idempotent)
+            last = max(answer.revision for answer in answers)
+            if not self._direct_reads and last < known and (await self.stream_info())["state"]["last_seq"] < known:
                 if asyncio.get_running_loop().time() < deadline:
                     pause = await self._client.pause(pause)
                     continue
-                self._last_sequence = 0  # no deposed leader lasts so long: the stream was recreated
+                self.last_sequence = 0  # no deposed leader lasts so long: the stream was recreated
             self.note_sequence(last)
-            return answers
+            return answers[: len(subjects)]
 
-    async def _fetch(self, subjects: Sequence[str], *, idempotent: bool) -> tuple[list[StoredRecord], int]:
-        """Return the records, and a sequence number of the server: its last one, if that message still exists."""
+    async def _fetch(self, subjects: Sequence[str], *, idempotent: bool) -> list[StoredRecord]:
+        """Return the records and, from a leader, the last message of the stream."""
+        resent: set[int] = set()  # reads may be sent again on the same connection, unless it was overloaded
         try:
-            replies = await self._client.request_many(self._requests(subjects), idempotent=idempotent, resend=True)
+            replies = await self._client.request_many(self._requests(subjects), idempotent=idempotent, resent=resent)
         except BackendUnavailableError as error:
             if not self._direct_reads or not isinstance(error.__cause__, NoRespondersError):
                 raise
@@ -126,66 +175,25 @@ class RecordReader:
             self.configure((await self.stream_info())["config"])
             replies = await self._client.request_many(self._requests(subjects), idempotent=True)
         self._limiter.note_largest(max(len(reply.payload) for reply in replies))
-        answers = [self._parse(reply) for reply in replies]
-        last = max(answer.revision for answer in answers)
-        return answers[: len(subjects)], max(self._last_sequence, last) if self._direct_reads else last
-
-    async def stream_info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return JetStream's information on the stream.
-
-        Raises:
-            BackendUnavailableError: JetStream does not reply, or the stream does not exist.
-        """
-        try:
-            answer: dict[str, Any] = await self._client.call_api(f"STREAM.INFO.{self._bucket.stream}", body)
-        except ApiError as error:
-            raise self._client.to_brrr_error(error) from error
-        return answer
+        return [self._parse(reply) for reply in replies]
 
     def _requests(self, subjects: Sequence[str]) -> list[Request]:
         if self._direct_reads:
             return [Request(self._direct + subject) for subject in subjects]
-        bodies = [b'{"last_by_subj":"%b"}' % subject.encode() for subject in (*subjects, ALL_SUBJECTS)]
+        bodies = [b'{"last_by_subj":"%b"}' % subject.encode() for subject in (*subjects, ">")]
         return [Request(self._by_leader, body) for body in bodies]
 
     def _parse(self, reply: Reply) -> StoredRecord:
         """Return the record in a reply of either kind."""
-        if not reply.raw_headers:
-            return self._parse_json(reply.payload)
-        at = reply.raw_headers.rfind(SEQUENCE_HEADER)  # the server's own headers come last
-        if at < 0:
-            if reply.status == 404:
-                return ABSENT
-            raise self._client.to_brrr_error(ApiError(0, reply.status, reply.description))
-        begin = at + len(SEQUENCE_HEADER)
-        return _record_of(
-            reply.payload, int(reply.raw_headers[begin : reply.raw_headers.index(b"\r", begin)]), reply.raw_headers
-        )
-
-    def _parse_json(self, payload: bytes) -> StoredRecord:
-        answer = json.loads(payload)
-        message = answer.get("message")
-        if message is None:
-            error = api_error(payload)
-            if error is not None and error.code == NO_MESSAGE_CODE:
-                return ABSENT
-            raise self._unknown(error)
-        message_read = stored_message(message)
-        return _record_of(message_read.payload, message["seq"], message_read.raw_headers)
-
-    def _unknown(self, error: ApiError | None) -> BrrrError:
-        return self._client.to_brrr_error(
-            error or ApiError(0, 0, "the reply to a read has neither a message nor an error")
-        )
-
-
-def _record_of(payload: bytes, revision: int, raw_headers: bytes) -> StoredRecord:
-    """Return the record of a message, by its headers."""
-    if any(each in raw_headers for each in REMOVAL_HEADERS):
-        return StoredRecord(None, revision, None, raw_headers)
-    name = f"\r\n{PARTS_HEADER}: ".encode()
-    at = raw_headers.find(name)
-    if at < 0:
-        return StoredRecord(payload, revision, None, raw_headers)
-    content, count, size = raw_headers[at + len(name) : raw_headers.index(b"\r", at + len(name))].decode().split(" ")
-    return StoredRecord(b"", revision, Parts(content, int(count), int(size)), raw_headers)
+        sequence = reply.headers.get(SEQUENCE_HEADER)
+        if sequence is not None:
+            return record_of(reply, int(sequence))
+        if reply.status == 404:
+            return ABSENT
+        error = ApiError(0, reply.status, reply.description) if reply.headers else api_error(reply.payload)
+        if error is None:
+            message = json.loads(reply.payload)["message"]
+            return record_of(stored_message(message), message["seq"])
+        if error.code == NO_MESSAGE_CODE:
+            return ABSENT
+        raise self._client.to_brrr_error(error) from error

@@ -7,26 +7,31 @@ the first message of the new leader. A swap that relies on such an answer does n
 nothing, and the new one has another revision. However, the swap may be reported as failed by an old state. This process
 never goes back behind a revision that it wrote or read: `RecordReader` checks that.
 
-**Lost replies.** A swap is sent again; `idempotency` then tells whether it took place. If that is unknown, it raises.
-Calls are also written again, because every writer of a call hash writes the same bytes. Other plain writes raise.
+**Lost replies.** Calls are written again, because every writer of a call hash writes the same bytes. Other changes
+raise if their results are unknown.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from brrr_core.backend import Key, Store, Swap, check_values
-from brrr_core.errors import BackendError, ValueTooLargeError
+from brrr_core.errors import BackendError, CorruptBackendError, ValueTooLargeError
 from brrr_nats.client.errors import api_error
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec, ensure_stream, find_stream
+from brrr_nats.names import Bucket
 from brrr_nats.options import MAX_VALUE, NatsOptions
-from brrr_nats.store.idempotency import Marks
-from brrr_nats.store.keys import Bucket
-from brrr_nats.store.parts import PartReader, remove_unused_parts
 from brrr_nats.store.reads import STALE_READ_TIMEOUT_SECONDS, RecordReader
-from brrr_nats.store.revisions import RevisionCache, StoredRecord
+from brrr_nats.store.records import RevisionCache, StoredRecord
 from brrr_nats.store.swaps import ANY, PendingSwap, SwapChain, perform_swaps
-from brrr_nats.store.writes import MARKER_TTL_SECONDS, ChangeBuilder, acked_revision, write_error
+from brrr_nats.store.writes import (
+    MARKER_TTL_SECONDS,
+    MAX_PART_BYTES,
+    ChangeBuilder,
+    acked_revision,
+    digest,
+    write_error,
+)
 
 __all__ = ["NatsStore"]
 
@@ -34,6 +39,10 @@ REVISION_CACHE_BYTES: Final = 8 * 1024 * 1024
 """Bytes of pending returns that are cached with their revisions. Other kinds of records are written once."""
 
 CACHED_KIND: Final = "pending_returns"
+MAX_TRIES: Final = 6
+FIRST_PAUSE_SECONDS: Final = 0.05
+"""First pause between attempts to read parts, doubled each time: 1.6 to 3.2 s in all. A server removes expired messages
+at most four times a second."""
 
 
 class NatsStore(Store):
@@ -60,10 +69,8 @@ class NatsStore(Store):
         self._options = options
         self._bucket = Bucket(options.bucket)
         self._records = RecordReader(client, self._bucket, stale_timeout=stale_timeout)
-        self._part_reader = PartReader(client, self._bucket, self._records)
         self._revisions = RevisionCache(cache_bytes)
         self._marker_ttl = marker_ttl
-        self._marks = Marks.new(min(marker_ttl, options.ttl or marker_ttl), options.timeout)
         self._largest_message = -1
 
     async def prepare(self, *, change: bool = False) -> list[str]:
@@ -83,23 +90,21 @@ class NatsStore(Store):
         self._records.configure(config)
         self._largest_message = config.get("max_msg_size", -1)
         if change and found is not None:
-            removed = await remove_unused_parts(self._client, self._bucket, self._records, self._builder())
+            removed = await self._remove_unused_parts()
             report += [f"removed {removed} parts of {self._bucket.stream} that no value uses"] if removed else []
         return report
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read keys: one request per key, all together."""
-        if not keys:
-            return []
         names = [self._bucket.subject(key) for key in keys]
-        subjects = dict.fromkeys(names)
-        found = dict(zip(subjects, await self._records.find([*subjects]), strict=True))
+        subjects = [*dict.fromkeys(names)]
+        found = dict(zip(subjects, await self._records.find(subjects), strict=True))
         values: dict[str, bytes | None] = {}
         for key, name in zip(keys, names, strict=True):
             stored = found[name]
             if key.kind == CACHED_KIND and stored.revision:
                 self._revisions.note(name, stored)
-            values[name] = stored.value if stored.parts is None else await self._part_reader.read(name, stored)
+            values[name] = stored.value if stored.parts is None else await self._read_parts(name, stored)
         return [values[name] for name in names]
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
@@ -107,12 +112,10 @@ class NatsStore(Store):
         self._check(value for _, value in items)
         builder = self._builder()
         last = {self._bucket.subject(key): (key, value) for key, value in items}
-        large = [SwapChain(subject, None) for subject, (_, value) in last.items() if not builder.fits(value)]
-        for chain in large:
-            chain.changes.append(PendingSwap(0, ANY, last.pop(chain.subject)[1]))
-            self._revisions.take(chain.subject)
         for subject in last:
             self._revisions.take(subject)
+        large = [subject for subject, (_, value) in last.items() if not builder.fits(value)]
+        chains = [SwapChain(subject, None, [PendingSwap(0, ANY, last.pop(subject)[1])]) for subject in large]
         messages = [message for subject, (_, value) in last.items() for message in builder.messages(subject, value)]
         safe = all(key.kind == "call" for key, _ in last.values())
         replies = await self._client.request_many(messages, idempotent=safe)
@@ -124,7 +127,7 @@ class NatsStore(Store):
             self._records.note_sequence(revision)
             if key.kind == CACHED_KIND:
                 self._revisions.note(subject, StoredRecord(value, revision))
-        await perform_swaps(large, [False], client=self._client, records=self._records, changes=self._builder)
+        await self._perform(chains, [False])
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and set: one message per key. A key whose state is unknown is read first."""
@@ -140,25 +143,72 @@ class NatsStore(Store):
                 chain = chains[subject] = SwapChain(subject, self._revisions.take(subject))
                 kept += [chain] if key.kind == CACHED_KIND else []
             chain.changes.append(PendingSwap(position, expected, new))
-        await perform_swaps(
-            [*chains.values()], results, client=self._client, records=self._records, changes=self._builder
-        )
-        for chain in chains.values():
-            if chain.known is not None:
-                self._records.note_sequence(chain.known.revision)
+        await self._perform([*chains.values()], results)
         for chain in kept:
             if chain.known is not None and chain.known.revision:
                 self._revisions.note(chain.subject, chain.known)
         return results
 
+    async def _perform(self, chains: Sequence[SwapChain], results: list[bool]) -> None:
+        await perform_swaps(chains, results, client=self._client, records=self._records, changes=self._builder)
+        for chain in chains:
+            if chain.known is not None:
+                self._records.note_sequence(chain.known.revision)
+
+    async def _read_parts(self, subject: str, stored: StoredRecord) -> bytes | None:
+        """Return the value of a record that is in parts.
+
+        Parts are removed with their record. If a part is missing, the record has probably changed, and is read again.
+        """
+        missing, pause = 0, FIRST_PAUSE_SECONDS
+        while stored.parts is not None:
+            content, number, size = stored.parts
+            names = [self._bucket.part(subject, content, each) for each in range(number)]
+            found = await self._records.find(names, reply_bytes=MAX_PART_BYTES)
+            value = b"".join(each.value or b"" for each in found)
+            if len(value) == size and digest(value) == content:
+                return value
+            (again,) = await self._records.find([subject])
+            missing = missing + 1 if again.revision == stored.revision else 0
+            if missing > MAX_TRIES:
+                raise CorruptBackendError(
+                    f"{subject} of nats at {self._client.servers} should have {size} bytes with a known digest, "
+                    f"but its parts have {len(value)} bytes",
+                    remedy="Another client changed the bucket's messages: purge that key, and run the call again.",
+                )
+            if missing:
+                pause = await self._client.pause(pause)  # with a ttl, the parts expire a little before the record
+            stored = again
+        return stored.value
+
+    async def _remove_unused_parts(self) -> int:
+        """Remove parts that no record uses: a plain write over a large value leaves them. Return their number."""
+        removed, offset, builder = 0, 0, self._builder()
+        while True:
+            info = await self._records.stream_info({"subjects_filter": self._bucket.parts, "offset": offset})
+            parts = [*(info["state"].get("subjects") or ())]
+            if not parts:
+                return removed
+            offset += len(parts)
+            # Parts are read before their records: a part that is written again meanwhile has another revision.
+            found = await self._records.find(parts, reply_bytes=MAX_PART_BYTES)
+            owners = [self._bucket.owner_of(part) for part in parts]
+            names = [*dict.fromkeys(name for name, _ in owners)]
+            stored = dict(zip(names, await self._records.find(names), strict=True))
+            removals = [
+                builder.remove_part(part, here.revision)
+                for part, here, (name, content) in zip(parts, found, owners, strict=True)
+                if here.value is not None and content != getattr(stored[name].parts, "content", None)
+            ]
+            replies = await self._client.request_many(removals)
+            removed += sum(api_error(reply.payload) is None for reply in replies)
+
     def _builder(self) -> ChangeBuilder:
         """Return the builder for the message sizes of the current server."""
-        max_message_bytes = self._client.max_payload
+        most = self._client.max_payload
         if self._largest_message > 0:
-            max_message_bytes = min(max_message_bytes, self._largest_message)
-        return ChangeBuilder(
-            self._bucket, max_message_bytes=max_message_bytes, marks=self._marks, marker_ttl=self._marker_ttl
-        )
+            most = min(most, self._largest_message)
+        return ChangeBuilder(self._bucket, max_message_bytes=most, marker_ttl=self._marker_ttl)
 
     def _check(self, values: Any) -> None:
         given = [value for value in values if value is not None]
@@ -188,21 +238,19 @@ class NatsStore(Store):
         if age:
             needed["duplicate_window"] = min(age, DUPLICATE_WINDOW_NS)
         if found is None:
-            made = {"max_msgs_per_subject": 1, "discard": "new", "deny_delete": True}
-            return StreamSpec({**needed, **made, "allow_direct": options.replicas == 1}, unbounded=False)
-        if found.get("num_replicas", 1) < options.replicas:
-            needed["allow_direct"] = (
-                False  # clients that read directly now would otherwise go on reading from any replica
-            )
+            needed |= {"max_msgs_per_subject": 1, "discard": "new", "deny_delete": True}
+            needed["allow_direct"] = options.replicas == 1
+        elif found.get("num_replicas", 1) < options.replicas:
+            needed["allow_direct"] = False  # clients that read directly now would go on reading from any replica
         return StreamSpec(needed, unbounded=False)
 
     def _refuse(self, config: Mapping[str, Any]) -> None:
         """Refuse a bucket that would lose records or keep old ones."""
         stream, servers = self._bucket.stream, self._client.servers
-        if config.get("max_msgs_per_subject") != 1:
+        revisions = config.get("max_msgs_per_subject")
+        if revisions != 1:
             raise BackendError(
-                f"the bucket of the stream {stream} of nats at {servers} keeps "
-                f"{config.get('max_msgs_per_subject')} revisions of a key",
+                f"the bucket of the stream {stream} of nats at {servers} keeps {revisions} revisions of a key",
                 remedy=f"Set its history to 1 (nats stream edit {stream} --max-msgs-per-subject 1), which removes "
                 "old revisions, or give another bucket.",
             )

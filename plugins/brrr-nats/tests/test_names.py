@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brrr_core.errors import ArgumentError
-from brrr_nats.tokens import MAX_TOKEN_BYTES, token_of
+from brrr_nats.names import MAX_TOKEN_BYTES, token_of
 
 TOKEN = re.compile(r"[A-Za-z0-9_=-]+")
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=2 * MAX_TOKEN_BYTES)

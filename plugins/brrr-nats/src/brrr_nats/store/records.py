@@ -1,22 +1,24 @@
-"""Cache of records and revisions that were read or written last; it saves swaps a read."""
+"""Records of a key-value bucket: their messages, and their last known states."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-__all__ = ["Parts", "RevisionCache", "StoredRecord"]
+from brrr_nats.client.messages import Reply
+
+__all__ = ["ABSENT", "PARTS_HEADER", "Parts", "RevisionCache", "StoredRecord", "record_of"]
+
+PARTS_HEADER: Final = "Brrr-Parts"
+"""Header of a record whose value is in parts: digest of the value, number of parts, bytes of the value."""
+
+REMOVAL_HEADERS: Final = ("KV-Operation", "Nats-Marker-Reason")
+"""Headers of a message that marks a deleted record: a client's, or the server's own (ADR-8, ADR-48)."""
 
 ENTRY_OVERHEAD_BYTES: Final = 300
-"""Approximate bytes of an entry beside its subject and its value."""
+"""Approximate bytes of a cached record beside its subject and its value."""
 
 
 class Parts(NamedTuple):
-    """The place of a value that is too large for one message.
-
-    Attributes:
-        content: The name of the parts: a digest of the value.
-        number: How many parts there are.
-        size: Their bytes in total.
-    """
+    """The place of a value that is too large for one message: its digest, the number of parts, and their bytes."""
 
     content: str
     number: int
@@ -30,22 +32,31 @@ class StoredRecord(NamedTuple):
         value: The value; None if the record is absent, empty if it is in parts.
         revision: The sequence number of its last message (a marker's, if it was deleted); 0 if there is no message.
         parts: The place of the value, if it is in parts.
-        raw_headers: The headers of its message; `idempotency` reads them.
     """
 
     value: bytes | None
     revision: int
     parts: Parts | None = None
-    raw_headers: bytes = b""
+
+
+ABSENT: Final = StoredRecord(None, 0)
+
+
+def record_of(message: Reply, revision: int) -> StoredRecord:
+    """Return the record of a message."""
+    headers = message.headers
+    if REMOVAL_HEADERS[0] in headers or REMOVAL_HEADERS[1] in headers:
+        return StoredRecord(None, revision)
+    if PARTS_HEADER not in headers:
+        return StoredRecord(message.payload, revision)
+    content, number, size = headers[PARTS_HEADER].split(" ")
+    return StoredRecord(b"", revision, Parts(content, int(number), int(size)))
 
 
 class RevisionCache:
-    """The last known state of records; the least recently used are forgotten first.
+    """The last known state of records, up to a number of bytes; the least recently used are forgotten first.
 
     The state is a guess: a swap that starts from it is guarded by the revision, and reads again before it fails.
-
-    Args:
-        size: Most bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -72,11 +83,10 @@ class RevisionCache:
         size = _size(subject, stored)
         if size > self._max_entry_bytes:
             return
-        self._known[subject] = stored._replace(raw_headers=b"") if stored.raw_headers else stored
+        self._known[subject] = stored
         self._free_bytes -= size
         while self._free_bytes < 0:
-            name, dropped = self._known.popitem(last=False)
-            self._free_bytes += _size(name, dropped)
+            self.take(next(iter(self._known)))
 
 
 def _size(subject: str, stored: StoredRecord) -> int:
