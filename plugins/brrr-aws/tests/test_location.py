@@ -14,6 +14,7 @@ class Options:
     region: str | None = None
     endpoint: str | None = None
     profile: str | None = None
+    session: object | None = None
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class ClientFactory:
 
     Attributes:
         service: Name of the service, such as `dynamodb`.
-        location: Region, endpoint and profile.
+        location: Region, endpoint, and profile or session.
         connect_timeout: Seconds to wait for a connection.
         timeout: Seconds to wait for a response.
         pool: Most connections.
@@ -66,12 +66,20 @@ class ClientFactory:
 
     async def create(self) -> tuple[RawClient, AbstractAsyncContextManager[RawClient]]:
         """Return a client and the context manager that closes it. Raise the client library's errors."""
-        session = cast("Any", AioSession(profile=self.location.profile))
-        await asyncio.to_thread(_load, session, self.service)
-        closer: AbstractAsyncContextManager[RawClient] = session.create_client(
+        given = cast("Any", self.location.session)
+        # aioboto3 wraps an AioSession, as boto3 wraps botocore's session.
+        session: Any = AioSession(profile=self.location.profile) if given is None else getattr(given, "_session", given)
+        if given is None:
+            session.register_component("data_loader", _shared_loader(session.get_config_variable("data_path")))
+        await asyncio.to_thread(_load_models, session.get_component("data_loader"), self.service)
+        # botocore reads only AWS_DEFAULT_REGION; all other AWS tools read AWS_REGION first.
+        region = os.environ.get("AWS_REGION") or None
+        if given is not None:
+            region = session.get_config_variable("region") or region
+        create = session.create_client if session is given or given is None else given.client
+        closer: AbstractAsyncContextManager[RawClient] = create(
             self.service,
-            # botocore reads only AWS_DEFAULT_REGION; all other AWS tools read AWS_REGION first.
-            region_name=self.location.region or os.environ.get("AWS_REGION") or None,
+            region_name=self.location.region or region,
             endpoint_url=self.location.endpoint,
             config=self._config(),
         )
@@ -104,15 +112,13 @@ def _stream(request: Any, **_: object) -> None:
 
 
 @functools.cache
-def _loader(folders: str | None) -> Any:
+def _shared_loader(folders: str | None) -> Any:
     """Return the loader of service models, shared by all clients: the models are megabytes of JSON."""
     return cast("Any", create_loader)(folders)
 
 
-def _load(session: Any, service: str) -> None:
+def _load_models(loader: Any, service: str) -> None:
     """Load the models of a service. The first time this takes long, so call it in a thread."""
-    loader = _loader(session.get_config_variable("data_path"))
-    session.register_component("data_loader", loader)
     for name in ("endpoints", "partitions", "sdk-default-configuration"):
         loader.load_data(name)
     for kind in ("service-2", "endpoint-rule-set-1"):

@@ -9,7 +9,7 @@ imports no client library.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 from urllib.parse import urlsplit
 
@@ -19,6 +19,9 @@ from brrr_core.errors import OptionError, UrlError
 __all__ = ["AwsLocation", "LocationOptions", "parse_location"]
 
 REGION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+SESSIONS: Final = ("aiobotocore.session.AioSession", "aioboto3.session.Session")
+"""Classes of sessions that a program may pass."""
+
 HOST: Final = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 CREDENTIALS: Final = "Keys come from the environment, a profile or the machine's role, as for AWS' own tools"
 
@@ -41,14 +44,20 @@ class LocationOptions(Protocol):
         """The profile in the user's AWS files, or None for the environment's."""
         ...
 
+    @property
+    def session(self) -> object | None:
+        """A session that the program has, or None for a new one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AwsLocation:
-    """Region, endpoint and profile of a service. None stands for the choice of AWS' own tools."""
+    """Region, endpoint, profile and session for a service. None stands for the choice of AWS' own tools."""
 
     region: str | None = None
     endpoint: str | None = None
     profile: str | None = None
+    session: object | None = field(default=None, repr=False)
 
 
 def parse_location(url: BackendUrl, options: LocationOptions) -> tuple[str, AwsLocation]:
@@ -56,7 +65,7 @@ def parse_location(url: BackendUrl, options: LocationOptions) -> tuple[str, AwsL
 
     Raises:
         UrlError: The URL holds a login, several hosts, or a path with a slash.
-        OptionError: The region, the profile or the endpoint is malformed, or the endpoint is given twice.
+        OptionError: The region, the profile, the session or the endpoint is malformed, or one of them is given twice.
     """
     scheme = url.scheme
     if url.username or url.password:
@@ -74,6 +83,13 @@ def parse_location(url: BackendUrl, options: LocationOptions) -> tuple[str, AwsL
         raise OptionError(f"{region!r} is not a region", remedy="Write a region such as region=eu-west-1.")
     if profile is not None and not (profile.strip() and profile.isprintable()):
         raise OptionError(f"{profile!r} is not a profile", remedy="Name a profile of your AWS configuration file.")
+    if options.session is not None:
+        _check_session(options.session)
+    if profile is not None and options.session is not None:
+        raise OptionError(
+            f"the option profile is {profile!r}, and the option session has a profile of its own",
+            remedy="Pass a session with that profile, or only the profile.",
+        )
     if endpoint is not None:
         _check_endpoint(endpoint)
     name, server = _split_host(url, path)
@@ -81,7 +97,7 @@ def parse_location(url: BackendUrl, options: LocationOptions) -> tuple[str, AwsL
         raise OptionError(
             f"the URL {url} names one endpoint, and the option endpoint another", remedy="Name it only once."
         )
-    return name, AwsLocation(region, (server or endpoint or "").rstrip("/") or None, profile)
+    return name, AwsLocation(region, (server or endpoint or "").rstrip("/") or None, profile, options.session)
 
 
 def _split_host(url: BackendUrl, path: str) -> tuple[str, str | None]:
@@ -93,6 +109,15 @@ def _split_host(url: BackendUrl, path: str) -> tuple[str, str | None]:
         return host, None
     shown = f"[{host}]" if ":" in host else host
     return path, f"http://{shown}" if port is None else f"http://{shown}:{port}"
+
+
+def _check_session(session: object) -> None:
+    names = [f"{each.__module__}.{each.__qualname__}" for each in type(session).__mro__]
+    if not any(name in SESSIONS for name in names):
+        raise OptionError(
+            f"the option session is a {names[0]}",
+            remedy="Pass an aioboto3.Session, or an AioSession of aiobotocore.session.",
+        )
 
 
 def _check_endpoint(endpoint: str) -> None:

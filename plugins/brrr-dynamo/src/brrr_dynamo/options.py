@@ -1,6 +1,6 @@
 """Options of the DynamoDB backend, and its largest value."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from brrr_core.backend import LONGEST_DURATION, Duration, check_ttl
@@ -33,6 +33,7 @@ class DynamoOptions:
         region: The region; by default the environment's or the profile's.
         endpoint: The URL of DynamoDB; by default AWS' own.
         profile: The profile in the user's AWS files that signs in; by default the environment's.
+        session: A session of aioboto3 or aiobotocore that the program has; by default a new one.
         ttl: How long the records of calls are kept after their last write; by default forever. Records of unfinished
             calls expire too, so it must be longer than the longest workflow.
         counter_ttl: How long the message counter of a root is kept after its last increment.
@@ -44,6 +45,7 @@ class DynamoOptions:
     region: str | None = None
     endpoint: str | None = None
     profile: str | None = None
+    session: object | None = field(default=None, repr=False)
     ttl: Duration | None = None
     counter_ttl: Duration = COUNTER_TTL
     connect_timeout: Duration = CONNECT_TIMEOUT

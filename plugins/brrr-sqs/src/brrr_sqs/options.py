@@ -1,6 +1,6 @@
 """Options of the SQS backend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from brrr_core.backend import Duration, check_durations
@@ -25,6 +25,7 @@ class SqsOptions:
         region: The region; by default the environment's or the profile's.
         endpoint: The URL of SQS; by default AWS' own.
         profile: The profile in the user's AWS files that signs in; by default the environment's.
+        session: A session of aioboto3 or aiobotocore that the program has; by default a new one.
         lease: How long a delivery stays with its receiver: whole seconds, at most twelve hours.
         create: Whether to create a missing queue on first use. Otherwise `brrr setup` creates those of `topics`.
         topics: The topics whose queues `brrr setup` creates, separated by commas.
@@ -36,6 +37,7 @@ class SqsOptions:
     region: str | None = None
     endpoint: str | None = None
     profile: str | None = None
+    session: object | None = field(default=None, repr=False)
     lease: Duration = LEASE
     create: bool = True
     topics: str = ""
