@@ -16,6 +16,8 @@ from brrr_testkit.workloads.load import under_load
 
 nats_program()
 
+pytestmark = pytest.mark.cluster
+
 OPTIONS = "replicas=3&lease=3s&retry_for=30s&timeout=5s&connect_timeout=2s"
 PAUSE = 11.0
 """Seconds that a server is paused: followers wait at most 9 before they elect another leader."""

@@ -67,7 +67,7 @@ def cluster_url(shared_cluster, names):
     shared_cluster.servers[0].forget(f"{names}-")
 
 
-@pytest.mark.parametrize("kind", ["url", "cluster_url"])
+@pytest.mark.parametrize("kind", ["url", pytest.param("cluster_url", marks=pytest.mark.cluster)])
 async def test_thousands_of_leases_are_held_at_a_time(request, kind):
     url = f"{request.getfixturevalue(kind)}&lease=60s"
     opened = [brrr.open_backend(url) for _ in range(CLIENTS)]

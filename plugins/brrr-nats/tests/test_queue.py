@@ -183,6 +183,7 @@ async def test_paused_consumer_is_pulled_with_pauses(url, stream, shared_server,
         await asyncio.wait({waiting})
 
 
+@pytest.mark.cluster
 async def test_full_pull_of_a_replicated_stream_does_not_recheck_the_consumer(shared_cluster, names, monkeypatch):
     """The end of a full pull comes before its messages, which is not a failure."""
     looks = Counter()
@@ -365,6 +366,7 @@ async def test_delayed_messages_survive_a_server_restart(own_server):
         await come_to(backend.queue, 0, 0, 0, 0)
 
 
+@pytest.mark.cluster
 async def test_delayed_messages_survive_their_leader(own_cluster):
     async with brrr.open_backend(f"{own_cluster.url}?replicas=3&retry_for=30s") as backend:
         await backend.queue.put(TOPIC, [b"%03d" % each for each in range(100)], delay=3)

@@ -77,6 +77,7 @@ async def test_only_setup_makes_lossless_changes(url, shared_server):
     assert f"{name}.other" in config_of(shared_server, name)["subjects"]
 
 
+@pytest.mark.cluster
 async def test_only_setup_raises_replicas(shared_cluster, names):
     url = f"{shared_cluster.url}?stream={names}-q&bucket={names}-s"
     try:

@@ -11,6 +11,8 @@ from brrr_redis.client.slots import slot_of
 from brrr_testkit.servers.redis import Cluster, valkey_program
 from brrr_testkit.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 TOPIC = "jobs"
 
 

@@ -10,6 +10,8 @@ from brrr_core.errors import BackendRefusedError, BackendUnavailableError
 from brrr_testkit.servers.redis import valkey_program, watched_pair
 from brrr_testkit.waiting import until
 
+pytestmark = pytest.mark.cluster
+
 TOPIC = "jobs"
 
 

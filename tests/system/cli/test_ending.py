@@ -57,7 +57,7 @@ CASES = {
     "poison": (7, None, 7),
 }
 QUICK = {"SIGTERM", "SIGTERM to all twice", "poison"}
-"""The cases of a quick run: one of each kind."""
+"""The cases of a quick run: one of each kind, on SQLite, and one for each other backend."""
 
 _names = count()
 
@@ -66,7 +66,8 @@ def _cases() -> Iterator[Any]:
     for backend in ("sqlite", "redis", "nats"):
         for case in CASES:
             for program in PROGRAMS:
-                marks = () if case in QUICK else (pytest.mark.exhaustive,)
+                quick = case in QUICK if backend == "sqlite" else (program, case) == ("fleet", "SIGTERM")
+                marks = () if quick else (pytest.mark.exhaustive,)
                 yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
 
 
