@@ -167,7 +167,7 @@ async def test_app_gather_lets_every_helper_come_to_its_calls(url: str) -> None:
     assert runs["top"] <= 3  # all were put by the first run
 
 
-async def test_an_error_among_gathered_helpers_is_the_callers(url: str) -> None:
+async def test_error_of_gathered_helper_reaches_the_caller(url: str) -> None:
     ended: list[int] = []
 
     @brrr.handler

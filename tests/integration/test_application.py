@@ -46,7 +46,7 @@ async def test_every_codec(url: str, codec: str) -> None:
         assert await fleet.idle() == (0, 0, 0, 0)
 
 
-async def test_the_same_arguments_by_position_and_by_name_are_one_call(url: str) -> None:
+async def test_equal_arguments_by_position_and_by_name_are_one_call(url: str) -> None:
     runs: list[int] = []
 
     @brrr.handler_no_arg
@@ -63,7 +63,7 @@ async def test_the_same_arguments_by_position_and_by_name_are_one_call(url: str)
     assert runs == [1]
 
 
-async def test_a_result_is_read_once_it_is_there(url: str) -> None:
+async def test_result_can_be_read_when_it_exists(url: str) -> None:
     gate = asyncio.Event()
 
     @brrr.handler_no_arg
@@ -85,7 +85,7 @@ async def test_a_result_is_read_once_it_is_there(url: str) -> None:
         assert await fleet.app.result(slow, timeout=0)() == "done"
 
 
-async def test_a_client_that_runs_nothing(url: str) -> None:
+async def test_client_without_workers_schedules_and_reads(url: str) -> None:
     async with serving(url, {"mirror": mirror}), brrr.connect(url) as connection:
         client = brrr.AppConsumer(codec="json", connection=connection)
         await client.schedule(mirror, topic=TOPIC)(Point(3, 4))
@@ -94,7 +94,7 @@ async def test_a_client_that_runs_nothing(url: str) -> None:
         assert await client.read("mirror", returns=Point)(Point(3, 4)) == Point(4, 3)
 
 
-async def test_a_delayed_schedule_waits_on_the_queue(url: str) -> None:
+async def test_delayed_schedule_waits_on_the_queue(url: str) -> None:
     async with serving(url, {"mirror": mirror}) as fleet:
         await fleet.app.schedule(mirror, topic=TOPIC, delay=3_600)(Point(1, 1))
         assert await fleet.stats() == (0, 0, 1, 0)
@@ -133,13 +133,13 @@ async def test_arguments_that_do_not_fit_are_refused_before_anything_is_put(memo
         assert await fleet.stats() == (0, 0, 0, 0)
 
 
-async def test_a_handler_that_is_not_registered_cannot_be_called(memory: str) -> None:
+async def test_unregistered_handler_cannot_be_called(memory: str) -> None:
     async with serving(memory, {"twice": twice}) as fleet:
         with pytest.raises(UnknownTaskError, match="mirror"):
             await fleet.app.read(mirror)(Point(1, 2))
 
 
-async def test_a_handler_of_two_names_must_be_called_by_name(memory: str) -> None:
+async def test_handler_with_two_names_must_be_called_by_name(memory: str) -> None:
     async with serving(memory, {"mirror": mirror, "spiegel": mirror}) as fleet:
         with pytest.raises(UnknownTaskError, match="spiegel"):
             await fleet.app.schedule(mirror, topic=TOPIC)(Point(1, 2))
@@ -241,7 +241,7 @@ async def test_each_call_has_a_context_of_its_own(url: str) -> None:
     assert set(found) == {"unset"}
 
 
-async def test_a_call_that_can_run_again_at_once_has_another_context(memory: str) -> None:
+async def test_call_that_runs_again_at_once_has_another_context(memory: str) -> None:
     who: ContextVar[str] = ContextVar("who", default="unset")
     found: list[str] = []
     ended = asyncio.Event()

@@ -144,7 +144,7 @@ async def test_wide_fan_out_costs_the_same_per_call_as_a_narrow_one(url: str) ->
 
 
 @pytest.mark.parametrize("concurrency", [1, 7, 64, 500])
-async def test_a_parent_runs_at_most_three_times_at_any_concurrency(memory: str, concurrency: int) -> None:
+async def test_parent_runs_at_most_three_times_at_any_concurrency(memory: str, concurrency: int) -> None:
     spent = await cost(memory, fan_out, "top", 1_000, concurrency=concurrency)
     assert spent.runs["top"] <= 3
 
@@ -167,7 +167,7 @@ async def test_items_per_call_do_not_grow(
     assert much.runs.total() <= 3 * calls(large)
 
 
-async def test_a_chain_runs_its_parent_once_a_link_and_reads_each_link_a_constant_number_of_times(memory: str) -> None:
+async def test_chain_runs_its_parent_once_per_link_and_reads_each_link_equally_often(memory: str) -> None:
     little = await cost(memory, chain, "top", 50)
     much = await cost(beside(memory), chain, "top", 400)
     at_most(0.10, little, 51, much, 401)
@@ -188,7 +188,7 @@ async def test_more_parents_than_a_record_holds_still_cost_the_same_each(memory:
     at_most(0.10, little, 802, much, 2_402)
 
 
-async def test_the_memory_of_a_worker_does_not_grow_with_its_work(memory: str) -> None:
+async def test_memory_of_worker_does_not_grow_with_its_work(memory: str) -> None:
     """A worker's own memory, measured between two workflows of one size that share nothing."""
 
     async def grown(work: Callable[[int], Awaitable[None]]) -> int:
@@ -235,7 +235,7 @@ async def test_the_memory_of_a_worker_does_not_grow_with_its_work(memory: str) -
         await connection.close()
 
 
-def test_the_value_cache_is_bounded_by_bytes() -> None:
+def test_value_cache_is_bounded_by_bytes() -> None:
     cache = ValueCache(10 * (ENTRY_OVERHEAD + 100))
     for n in range(1_000):
         cache.add(str(n), b"x" * 100)

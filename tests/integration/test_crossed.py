@@ -22,7 +22,7 @@ async def test_fan_out(places: Sequence[str]) -> None:
         assert await fleet.idle() == (0, 0, 0, 0)
 
 
-async def test_a_child_that_many_parents_share_runs_once(places: Sequence[str]) -> None:
+async def test_child_of_many_parents_runs_once(places: Sequence[str]) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler_no_arg
@@ -48,7 +48,7 @@ async def test_infinite_recursion_is_dead_lettered(places: Sequence[str]) -> Non
     await bury_infinite_recursion(places, 30)
 
 
-async def test_a_dead_letter_that_is_redriven_resumes_its_parents(places: Sequence[str]) -> None:
+async def test_redriven_dead_letter_resumes_its_parents(places: Sequence[str]) -> None:
     mended = asyncio.Event()
     attempts: list[int] = []
 
@@ -75,7 +75,7 @@ async def test_a_dead_letter_that_is_redriven_resumes_its_parents(places: Sequen
     assert attempts == [1, 2, 1]
 
 
-async def test_a_workflow_whose_messages_are_all_lost_is_scheduled_anew(places: Sequence[str]) -> None:
+async def test_redrive_schedules_workflow_whose_messages_are_lost(places: Sequence[str]) -> None:
     reached = asyncio.Event()
     gate = asyncio.Event()
 

@@ -41,7 +41,7 @@ async def test_another_argument_at_each_run(memory: str) -> None:
     assert "[101]" in reason
 
 
-async def test_a_call_that_is_left_out(memory: str) -> None:
+async def test_omitted_call_is_found(memory: str) -> None:
     runs = itertools.count()
 
     @brrr.handler
@@ -51,7 +51,7 @@ async def test_a_call_that_is_left_out(memory: str) -> None:
     assert "nothing in its place" in await buried(memory, fickle)
 
 
-async def test_a_second_call_that_changes(memory: str) -> None:
+async def test_changed_second_call_is_found(memory: str) -> None:
     runs = itertools.count()
 
     @brrr.handler
@@ -63,7 +63,7 @@ async def test_a_second_call_that_changes(memory: str) -> None:
     assert "as its call 2" in reason
 
 
-async def test_a_gather_that_shrinks(memory: str) -> None:
+async def test_shrunken_gather_is_found(memory: str) -> None:
     widths = itertools.chain([3], itertools.repeat(2))
 
     @brrr.handler
@@ -73,7 +73,7 @@ async def test_a_gather_that_shrinks(memory: str) -> None:
     await buried(memory, fickle)
 
 
-async def test_a_sync_handler_is_checked_too(memory: str) -> None:
+async def test_synchronous_handler_is_checked(memory: str) -> None:
     numbers = itertools.count(100)
 
     @brrr.handler

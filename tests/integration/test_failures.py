@@ -35,7 +35,7 @@ class Failures:
         self.seen.append(event)
 
 
-async def test_a_handler_that_fails_twice_succeeds_the_third_time(url: str) -> None:
+async def test_handler_that_fails_twice_succeeds_in_its_third_attempt(url: str) -> None:
     attempts: list[int] = []
 
     @brrr.handler
@@ -85,7 +85,7 @@ async def test_handler_that_keeps_failing_is_dead_lettered_with_its_traceback(ur
     assert "KeyError: 'key'" in reason  # the cause too
 
 
-async def test_a_dead_letter_that_is_redriven_resumes_its_parents(url: str) -> None:
+async def test_redriven_dead_letter_resumes_its_parents(url: str) -> None:
     mended = asyncio.Event()
 
     @brrr.handler_no_arg
@@ -194,7 +194,7 @@ async def test_malformed_pending_record_affects_only_its_own_parents(url: str) -
     assert "BRRR-WIRE-01" in reason
 
 
-async def test_a_result_that_cannot_be_encoded_is_given_up_at_once(url: str) -> None:
+async def test_result_that_cannot_be_encoded_is_dead_lettered_without_retry(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler_no_arg
@@ -209,7 +209,7 @@ async def test_a_result_that_cannot_be_encoded_is_given_up_at_once(url: str) -> 
     assert "BRRR-CODEC-01" in reason
 
 
-async def test_an_argument_that_cannot_be_encoded_fails_its_caller_at_once(url: str) -> None:
+async def test_argument_that_cannot_be_encoded_fails_its_caller_without_retry(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler
@@ -378,7 +378,7 @@ async def test_traceback_without_a_frame_of_the_handler_is_whole(memory: str) ->
     assert "in handle" in reason
 
 
-async def test_a_handler_that_cancels_itself_has_failed(url: str) -> None:
+async def test_handler_that_cancels_itself_has_failed(url: str) -> None:
     @brrr.handler_no_arg
     async def odd() -> None:
         task = asyncio.current_task()

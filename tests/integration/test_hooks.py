@@ -79,7 +79,7 @@ def told(event: Any) -> tuple[str, str]:
     return type(event).__name__, getattr(event, "task_name", "")
 
 
-async def test_the_events_of_a_call_and_its_child_in_order(memory: str) -> None:
+async def test_events_of_call_and_child_come_in_order(memory: str) -> None:
     diary = Diary()
     async with serving(memory, {"top": top, "leaf": leaf}, hooks=[diary]) as fleet:
         scheduled = await fleet.app.schedule(top, topic=TOPIC)()
@@ -97,7 +97,7 @@ async def test_the_events_of_a_call_and_its_child_in_order(memory: str) -> None:
     assert diary.events[-1] == WorkerStopped(TOPIC, 0)
 
 
-async def test_the_events_of_a_call_that_fails(memory: str) -> None:
+async def test_failed_call_emits_its_events(memory: str) -> None:
     @brrr.handler_no_arg
     async def bad() -> None:
         raise ValueError("bad")
@@ -137,7 +137,7 @@ async def test_backend_failure_is_reported_to_hooks(memory: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["started", "deferred", "returned"])
-async def test_a_hook_that_raises_is_reported_once_and_breaks_nothing(
+async def test_hook_that_raises_is_reported_once_and_breaks_nothing(
     memory: str, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     calls = 0

@@ -36,7 +36,7 @@ async def schedule_and_lose(roles: Any, fib: brrr.TypedTask[Any], reached: async
 
 
 @pytest.mark.parametrize("stuck", [0, 4, 9], ids=lambda n: f"stuck at {n}")
-async def test_a_workflow_whose_messages_are_all_lost(url: str, stuck: int) -> None:
+async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, stuck: int) -> None:
     reached = asyncio.Event()
     gate = asyncio.Event()
     runs: Counter[int] = Counter()
@@ -77,7 +77,7 @@ async def test_a_workflow_whose_messages_are_all_lost(url: str, stuck: int) -> N
     assert max(runs.values()) <= 3
 
 
-async def test_a_redrive_passes_its_mark_down_to_any_depth(url: str) -> None:
+async def test_redrive_reaches_calls_at_any_depth(url: str) -> None:
     """Every level was put long ago and is lost, and nothing but the redriven root's mark tells its workers so."""
     depth = 8
     gate = asyncio.Event()
@@ -113,7 +113,7 @@ async def test_a_redrive_passes_its_mark_down_to_any_depth(url: str) -> None:
         await connection.close()
 
 
-async def test_a_redrive_of_a_workflow_that_runs_harms_nothing(url: str) -> None:
+async def test_redrive_of_running_workflow_does_no_harm(url: str) -> None:
     finished: Counter[str] = Counter()
 
     @brrr.handler
@@ -200,7 +200,7 @@ async def test_concurrent_redrives_leave_a_workflow_right(url: str) -> None:
         await connection.close()
 
 
-async def test_a_redrive_puts_a_call_on_its_right_topic(url: str) -> None:
+async def test_redrive_puts_each_call_on_its_topic(url: str) -> None:
     """The first deployment misspells a child's topic, two levels down; the second has it right."""
 
     def handlers(topic: str) -> dict[str, Any]:

@@ -186,7 +186,7 @@ async def test_two_workers_on_one_topic_share_the_work(url: str) -> None:
     assert ran.total() == 40
 
 
-async def test_a_child_that_is_called_again_and_again_runs_once(url: str) -> None:
+async def test_child_that_is_called_repeatedly_runs_once(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler_no_arg

@@ -54,7 +54,7 @@ async def test_three_thousand_parents_of_one_child(url: str) -> None:
     assert runs["parent"] <= 2 * PARENTS  # looking again is not running again; who came last found the value there
 
 
-async def test_a_parent_waits_longer_for_room_than_it_has_attempts(memory: str) -> None:
+async def test_wait_for_room_uses_up_no_attempts(memory: str) -> None:
     parents = RETURNS_LIMIT + 1
     may_end = asyncio.Event()
 

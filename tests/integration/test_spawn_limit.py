@@ -73,7 +73,7 @@ async def test_handler_that_never_makes_the_same_call_twice_is_dead_lettered(url
     assert next(numbers) <= 60
 
 
-async def test_the_limit_counts_every_message_of_the_schedule(url: str) -> None:
+async def test_spawn_limit_counts_every_message_of_the_schedule(url: str) -> None:
     """Ten children cost the root 1 + 10 messages and one or two wake-ups: 13 are enough, 10 are not."""
 
     @brrr.handler_no_arg
@@ -132,15 +132,15 @@ async def shared(url: str, *, late: bool) -> None:
         assert (await fleet.idle()).dead >= 1  # the hog's own
 
 
-async def test_a_root_over_its_limit_hands_a_shared_child_to_a_root_that_waits_for_it(url: str) -> None:
+async def test_root_over_its_limit_hands_shared_child_to_waiting_root(url: str) -> None:
     await shared(url, late=False)
 
 
-async def test_a_root_over_its_limit_leaves_a_shared_child_to_a_root_that_comes_later(url: str) -> None:
+async def test_root_over_its_limit_leaves_shared_child_to_later_root(url: str) -> None:
     await shared(url, late=True)
 
 
-async def test_a_woken_root_over_its_limit_does_not_hold_up_the_others(url: str) -> None:
+async def test_woken_root_over_its_limit_does_not_delay_others(url: str) -> None:
     limit = 100
     started, gate = asyncio.Event(), asyncio.Event()
 
@@ -226,7 +226,7 @@ async def test_dead_letters_of_a_limit_recover_under_a_higher_one(url: str, limi
             await connection.close()
 
 
-async def test_a_schedule_has_its_own_limit(url: str) -> None:
+async def test_each_schedule_has_its_own_limit(url: str) -> None:
     async with serving(url, batch(20, 3), policy=replace(QUICK, spawn_limit=10)) as fleet:
         low = await fleet.app.schedule("top", topic=TOPIC, spawn_limit=7)()
         (reason, *_) = await fleet.dead(1)

@@ -57,7 +57,7 @@ def connected(backend: brrr.Connection | Roles, policy: brrr.Policy) -> brrr.Con
     return brrr.Connection(without_delay(backend.queue), backend.store, backend.cache, policy=policy, delays=False)
 
 
-async def test_a_handler_that_fails_is_tried_again_after_its_backoff() -> None:
+async def test_failed_handler_runs_again_after_its_backoff() -> None:
     attempts: list[float] = []
 
     @brrr.handler_no_arg
@@ -75,7 +75,7 @@ async def test_a_handler_that_fails_is_tried_again_after_its_backoff() -> None:
     assert all(later - sooner >= 0.01 for sooner, later in pairwise(attempts))  # half of the backoff is jitter
 
 
-async def test_a_parent_that_finds_its_child_crowded_waits_in_its_worker() -> None:
+async def test_parent_waits_in_its_worker_if_its_child_has_too_many_parents() -> None:
     parents = RETURNS_LIMIT + TOO_MANY
     may_end = asyncio.Event()
     runs: Counter[str] = Counter()

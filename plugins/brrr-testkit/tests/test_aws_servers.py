@@ -28,7 +28,7 @@ class Mute(Emulator):
         return [sys.executable, "-c", "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"]
 
 
-def test_the_last_who_leaves_ends_a_shared_server(tmp_path: Path) -> None:
+def test_last_process_to_leave_ends_the_shared_server(tmp_path: Path) -> None:
     with shared(Tiny, tmp_path) as first:
         port = int(first.rpartition(":")[2])
         with shared(Tiny, tmp_path) as second:
@@ -38,7 +38,7 @@ def test_the_last_who_leaves_ends_a_shared_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["start", "start_shared"])
-def test_a_server_that_does_not_answer_is_not_left_behind(
+def test_server_that_does_not_answer_is_not_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
     monkeypatch.setattr(emulators, "STARTING", 2.0)

@@ -48,7 +48,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("version", ["17.0.15", "25", "21-ea"])
-def test_a_java_of_path_is_used(java, fetched, version: str) -> None:
+def test_java_on_path_is_used(java, fetched, version: str) -> None:
     there = java(version)
     assert dynamodb_local._java() == there
     assert fetched == []

@@ -95,7 +95,7 @@ def test_no_error_is_written_with_two_full_stops_or_none() -> None:
 
 
 @pytest.mark.parametrize("end", ["", ".", "!", "?", "…", "..."])
-def test_an_error_whose_text_ends_a_sentence_has_no_second_full_stop(end: str) -> None:
+def test_error_text_that_ends_a_sentence_gets_no_second_full_stop(end: str) -> None:
     error = errors.BuriedError(f"it was given up: no{end}", remedy="Fix the cause.")
 
     assert str(error) == f"[BRRR-CALL-04] it was given up: no{end or '.'} Fix the cause."

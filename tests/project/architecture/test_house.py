@@ -74,7 +74,7 @@ def test_absolute_path_of_a_machine_is_recognised(path: str) -> None:
     assert FOREIGN_PATHS.search(path)
 
 
-def test_the_lock_file_names_public_indexes_only() -> None:
+def test_lock_file_names_public_indexes_only() -> None:
     lock = (ROOT / "uv.lock").read_text()
     hosts = {re.sub(r"https?://([^/]+).*", r"\1", url) for url in re.findall(r'"(https?://[^"]+)"', lock)}
 

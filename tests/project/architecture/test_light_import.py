@@ -48,7 +48,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return after_import(tmp_path_factory.mktemp("elsewhere"))
 
 
-def test_the_import_alone_loads_nothing_of_ours(imported: dict[str, list[str]]) -> None:
+def test_import_alone_loads_no_module_of_the_core(imported: dict[str, list[str]]) -> None:
     assert [name for name in imported["lazy"] if name.startswith("brrr_core")] == ["brrr_core"]
 
 

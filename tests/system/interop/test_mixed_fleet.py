@@ -80,7 +80,7 @@ def fibonacci(n):
 
 
 @pytest.mark.parametrize(("here", "there"), [(OURS, THEIRS), (THEIRS, OURS)])
-async def test_a_chain_crosses_with_every_call(foreign_worker, server, here, there):
+async def test_chain_crosses_with_every_call(foreign_worker, server, here, there):
     async with foreign_worker(THEIRS), our_worker(server, OURS) as (app, queue):
         await app.schedule(ping, topic=here)(60, here, there)
         assert await app.result(ping, timeout=BOUND)(60, here, there) == 60
@@ -88,7 +88,7 @@ async def test_a_chain_crosses_with_every_call(foreign_worker, server, here, the
 
 
 @pytest.mark.parametrize(("parent", "children"), [(OURS, THEIRS), (THEIRS, OURS)])
-async def test_a_parent_on_one_side_has_its_children_on_the_other(foreign_worker, server, parent, children):
+async def test_parent_has_its_children_on_the_other_side(foreign_worker, server, parent, children):
     async with foreign_worker(THEIRS), our_worker(server, OURS) as (app, queue):
         for width in range(1, 40):
             await app.schedule(fan, topic=parent)(width, children)
@@ -109,7 +109,7 @@ async def test_redrive_finds_calls_that_a_foreign_worker_lost(foreign_worker, se
             assert await app.result(fan, timeout=BOUND)(5, THEIRS) == 10
 
 
-async def test_a_second_redrive_at_once_finds_what_a_foreign_worker_lost_again(foreign_worker, server):
+async def test_immediate_second_redrive_finds_messages_that_a_foreign_worker_lost_again(foreign_worker, server):
     async with our_worker(server, OURS) as (app, queue):
         for redrive in (False, True):
             await app.schedule(fan, topic=OURS, redrive=redrive)(5, THEIRS)
@@ -135,7 +135,7 @@ async def test_foreign_workers_honour_a_schedule_s_own_limit(foreign_worker, ser
             await none_left(queue, server, OURS, THEIRS)
 
 
-async def test_a_schedule_s_own_limit_may_be_low(server):
+async def test_limit_of_a_schedule_may_be_low(server):
     server.do("FLUSHALL")
     async with our_worker(server, OURS) as (app, _):
         scheduled = await app.schedule(leaf, topic=THEIRS, spawn_limit=3)(1)

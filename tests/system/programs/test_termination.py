@@ -146,7 +146,7 @@ def program(text: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 3), ("SIGKILL", -signal.SIGKILL)])
-def test_a_signal_to_a_forked_child_ends_the_child_and_not_the_loop_of_its_parent(name: str, code: int) -> None:
+def test_signal_to_forked_child_ends_the_child_and_not_its_parents_loop(name: str, code: int) -> None:
     with program(FORKS, name) as process:
         out, err = process.communicate(timeout=60)
 
@@ -165,7 +165,7 @@ def test_a_signal_to_a_forked_child_ends_the_child_and_not_the_loop_of_its_paren
         pytest.param(PLAIN_HANDLER, ["False", "loop ended", "True"], 0, id="handler of Python"),
     ],
 )
-def test_a_program_ends_after_sigterm(text: str, said: list[str], code: int) -> None:
+def test_program_ends_after_sigterm(text: str, said: list[str], code: int) -> None:
     with program(f"{text}\nasyncio.run(main())") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"

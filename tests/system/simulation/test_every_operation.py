@@ -222,7 +222,7 @@ def operation_was_receive(instrument: Instrument, number: int) -> bool:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("fault", [killed, cut_off, cancelled], ids=["killed", "cut off", "cancelled"])
-def test_a_fault_at_any_operation(scenario: Scenario, fault: Any, after: bool) -> None:
+def test_workflow_survives_a_fault_at_any_operation(scenario: Scenario, fault: Any, after: bool) -> None:
     operations = operations_of(scenario)
     names = {operation.name for operation in operations}
     assert names >= {"store.read", "store.write", "store.swap", "queue.put", "queue.receive", "queue.ack"}
@@ -236,7 +236,7 @@ def test_a_fault_at_any_operation(scenario: Scenario, fault: Any, after: bool) -
     assert not wrong, "\n".join(wrong[:20])
 
 
-def test_the_scenarios_go_through_every_operation_of_a_worker() -> None:
+def test_scenarios_use_every_operation_of_a_worker() -> None:
     names = {operation.name for operation in operations_of(Scenario())}
     assert names == {
         *("queue.put", "queue.receive", "queue.ack", "queue.release", "queue.extend"),

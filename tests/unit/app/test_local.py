@@ -33,7 +33,7 @@ async def fib(app: brrr.ActiveWorker, n: int) -> int:
 
 
 @pytest.mark.parametrize("codec", ["json", "json-object", "msgpack"])
-async def test_a_workflow(codec: str) -> None:
+async def test_workflow_runs_locally_with_any_codec(codec: str) -> None:
     local = brrr.LocalBrrr(handlers={"fib": fib}, codec=codec)
     assert await local.run(fib)(11) == 89
     assert await local.run("fib")(n=12) == 144
@@ -121,7 +121,7 @@ async def test_cancelling_a_run_ends_it_at_once_and_leaves_no_task() -> None:
 
 
 @pytest.mark.parametrize("turns", range(25))
-async def test_a_topic_that_is_new_while_the_run_ends_holds_nothing_up(turns: int) -> None:
+async def test_new_topic_does_not_delay_the_end_of_a_run(turns: int) -> None:
     @brrr.handler_no_arg
     async def bad() -> None:
         raise ValueError("bad")

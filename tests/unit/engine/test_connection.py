@@ -38,7 +38,7 @@ async def test_scheduling_writes_the_call_and_counts_it_before_it_puts_the_messa
         assert decode_message(delivery.body) == (root_id, "hash")
 
 
-async def test_a_call_that_has_a_value_is_not_scheduled() -> None:
+async def test_call_with_value_is_not_scheduled() -> None:
     async with brrr.open_backend("memory:") as backend:
         await backend.store.write([(Key("value", "hash"), b"")])  # an empty value is one
         instrument = Instrument()
@@ -52,7 +52,7 @@ async def test_a_call_that_has_a_value_is_not_scheduled() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "answer lost"])
-async def test_a_schedule_that_fails_is_safe_to_repeat(number: int, lost: bool) -> None:
+async def test_failed_schedule_can_be_repeated(number: int, lost: bool) -> None:
     async with brrr.open_backend("memory:") as backend:
         error = BackendUnavailableError("gone")
 
@@ -69,7 +69,7 @@ async def test_a_schedule_that_fails_is_safe_to_repeat(number: int, lost: bool) 
         await connection.close()
 
 
-async def test_a_function_in_a_thread_sees_its_callers_context() -> None:
+async def test_function_in_thread_sees_the_context_of_its_caller() -> None:
     who: ContextVar[str] = ContextVar("who")
     async with brrr.connect("memory:") as connection:
         who.set("caller")
@@ -83,7 +83,7 @@ async def test_a_function_in_a_thread_sees_its_callers_context() -> None:
         assert who.get() == "caller"
 
 
-async def test_a_function_in_a_thread_raises_what_it_raises() -> None:
+async def test_error_of_function_in_thread_reaches_its_caller() -> None:
     def empty() -> object:
         return next(iter([]))
 
@@ -110,7 +110,7 @@ async def test_sigterm_stops_the_loops_of_all_connections_of_the_process() -> No
                 await third.loop("t", handle)  # the process was told to end: no loop begins
 
 
-async def test_a_loop_leaves_no_signal_handler_behind() -> None:
+async def test_loop_leaves_no_signal_handler_behind() -> None:
     before = signal.getsignal(signal.SIGTERM)
     async with brrr.serve("memory:") as connection:
         app = brrr.AppWorker(handlers={}, codec="json", connection=connection)
@@ -124,7 +124,7 @@ async def test_a_loop_leaves_no_signal_handler_behind() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-async def test_a_process_that_handles_sigterm_itself_keeps_its_handler() -> None:
+async def test_process_with_its_own_sigterm_handler_keeps_it() -> None:
     def own(number: int, frame: object) -> None: ...
 
     before = signal.signal(signal.SIGTERM, own)

@@ -5,7 +5,7 @@ from brrr_core.engine.local_cache import ENTRY_OVERHEAD, PreviousRun, RunHistory
 from brrr_core.wire import Call
 
 
-def test_a_value_that_is_used_outlives_one_that_is_not() -> None:
+def test_used_value_outlives_unused_value() -> None:
     cache = ValueCache(3 * (ENTRY_OVERHEAD + 10))
     for name in "abc":
         cache.add(name, b"x" * 10)
@@ -14,7 +14,7 @@ def test_a_value_that_is_used_outlives_one_that_is_not() -> None:
     assert [name for name in "abcd" if cache.get(name) is not None] == ["a", "c", "d"]
 
 
-def test_a_value_is_added_once() -> None:
+def test_value_is_added_once() -> None:
     cache = ValueCache(2 * (ENTRY_OVERHEAD + 10))
     for _ in range(10):
         cache.add("a", b"x" * 10)
@@ -22,7 +22,7 @@ def test_a_value_is_added_once() -> None:
     assert cache.get("a") == cache.get("b") == b"x" * 10
 
 
-def test_a_value_larger_than_the_cache_is_not_kept() -> None:
+def test_value_larger_than_the_cache_is_not_kept() -> None:
     cache = ValueCache(ENTRY_OVERHEAD + 10)
     cache.add("large", b"x" * 11)
     assert cache.get("large") is None
@@ -36,7 +36,7 @@ def test_value_cache_of_zero_bytes() -> None:
     assert cache.get("a") is None
 
 
-def test_an_empty_value_is_a_value() -> None:
+def test_empty_value_is_a_value() -> None:
     cache = ValueCache(10_000)
     cache.add("a", b"")
     assert cache.get("a") == b""
@@ -55,7 +55,7 @@ def test_previous_run_is_returned_once_and_only_to_its_own_root() -> None:
     assert history.take("root", "call") is None
 
 
-def test_the_history_is_bounded_by_the_hashes_that_it_holds() -> None:
+def test_history_is_bounded_by_its_hashes() -> None:
     history = RunHistory(limit=10)
     history.add("root", "old", past(4, 1))
     history.add("root", "new", past(2, 1))  # 6 and 4

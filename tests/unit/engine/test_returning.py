@@ -75,7 +75,7 @@ async def test_value_is_written_before_parents_wake_and_the_delivery_is_settled(
         assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
 
 
-async def test_the_first_value_stays() -> None:
+async def test_first_value_is_kept() -> None:
     async with bench() as b:
         await b.returner.complete(await b.completion("c", b"first"))
         second = await b.completion("c", b"second")
@@ -108,7 +108,7 @@ async def test_parent_that_registers_meanwhile_wakes_and_the_others_wake_once() 
         assert await b.record("pending_returns", "c") is None
 
 
-async def test_a_parent_whose_root_is_over_its_limit_stays_in_the_record() -> None:
+async def test_parent_of_root_over_its_limit_stays_in_the_record() -> None:
     async with bench(spawn_limit=10) as b:
         await b.backend.cache.increment({count_key("spent"): 10})
         await b.wait_for("c", "rich", "spent")
@@ -144,7 +144,7 @@ async def test_message_of_a_finished_call_wakes_parents_that_registered_since() 
         assert await b.backend.queue.stats(TOPIC) == (0, 0, 0, 0)
 
 
-async def test_a_return_over_its_limit_that_another_worker_took_is_not_written_back() -> None:
+async def test_return_over_its_limit_is_not_written_back_if_another_worker_took_it() -> None:
     async with bench(spawn_limit=1) as b:
         await b.backend.cache.increment({count_key("poor"): 5})
         await b.wait_for("c", "poor")

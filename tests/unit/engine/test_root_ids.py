@@ -17,7 +17,7 @@ def test_root_ids_are_fresh_and_fit_the_wire() -> None:
 
 
 @pytest.mark.parametrize("carried", CARRIED)
-def test_a_root_id_gives_back_what_it_carries(carried: RootInfo) -> None:
+def test_root_id_round_trips_its_contents(carried: RootInfo) -> None:
     assert parse_root_id(new_root_id(**carried._asdict())) == carried
 
 
@@ -44,7 +44,7 @@ def test_any_other_root_id_carries_nothing(foreign: str) -> None:
     assert parse_root_id(foreign) == RootInfo()
 
 
-def test_a_redrive_is_older_than_a_put_only_if_no_clock_can_be_the_reason() -> None:
+def test_redrive_counts_as_older_than_put_only_beyond_clock_skew() -> None:
     redrive = RootInfo(redriven_at=1_000)
     assert not RootInfo().is_older_than(2_000, 2_000)
     assert not redrive.is_older_than(1_060, 1_060)

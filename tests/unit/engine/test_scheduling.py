@@ -73,7 +73,7 @@ def parent(root: str, name: str = "parent") -> PendingReturn:
     return PendingReturn(root, name, "topic")
 
 
-async def test_a_call_is_written_then_put_then_marked() -> None:
+async def test_call_is_written_then_put_then_marked() -> None:
     async with bench() as b:
         await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))])
         names = [operation.name for operation in b.instrument.operations]
@@ -116,7 +116,7 @@ async def test_child_without_a_mark_is_put_and_marked() -> None:
         assert pending.scheduled_at is not None
 
 
-async def test_a_swap_that_loses_is_tried_again_and_puts_nothing_twice() -> None:
+async def test_lost_swap_is_retried_and_puts_nothing_twice() -> None:
     async with bench() as b:
 
         async def interfere(operation: Operation) -> None:
@@ -134,7 +134,7 @@ async def test_a_swap_that_loses_is_tried_again_and_puts_nothing_twice() -> None
         assert set(pending.returns) == {parent("r"), parent("x", "x0"), parent("x", "x1")}  # no parent is lost
 
 
-async def test_a_child_that_completed_while_it_was_registered_on_is_put_again() -> None:
+async def test_child_that_completes_during_registration_is_put_again() -> None:
     """Its record is gone, so it is unknown whether the parent will wake. A second message is harmless."""
     async with bench() as b:
         await b.mark("c", PendingReturns((), 5))
@@ -169,7 +169,7 @@ async def test_full_record_turns_away_further_parents() -> None:
 
 
 @pytest.mark.parametrize("spent_first", [True, False])
-async def test_a_child_is_put_on_behalf_of_the_root_that_can_afford_it(spent_first: bool) -> None:
+async def test_child_is_put_for_a_root_within_its_limit(spent_first: bool) -> None:
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         roots = ["spent", "rich"] if spent_first else ["rich", "spent"]
@@ -198,7 +198,7 @@ async def test_root_over_its_limit_puts_nothing_and_does_not_affect_other_roots(
         assert await b.pending("a") is None  # nothing says that it was put
 
 
-async def test_the_last_message_within_the_limit_is_put() -> None:
+async def test_last_message_within_the_limit_is_put() -> None:
     async with bench(spawn_limit=3) as b:
         await b.scheduler.schedule([ScheduleRequest(child(name), "r") for name in "abc"])
         with pytest.raises(SpawnLimitError, match="more than 3"):
@@ -248,7 +248,7 @@ async def test_redrive_puts_a_child_once_even_if_it_is_requested_on_two_topics()
         assert ready == {"misspelt": 1, "topic": 1, "other": 0}
 
 
-async def test_a_redrive_puts_a_child_once_if_the_swap_loses() -> None:
+async def test_redrive_puts_child_once_if_its_swap_loses() -> None:
     async with bench() as b:
         root = redrive()
 
@@ -268,7 +268,7 @@ async def test_child_put_certainly_after_the_redrive_is_not_put_again() -> None:
         assert b.puts == {}
 
 
-async def test_a_mark_far_in_the_future_does_not_hide_a_child_from_a_redrive() -> None:
+async def test_mark_in_the_far_future_does_not_hide_child_from_redrive() -> None:
     async with bench() as b:
         root = redrive()
         await b.mark("c", PendingReturns((), int(time.time()) + 7_200))
@@ -277,7 +277,7 @@ async def test_a_mark_far_in_the_future_does_not_hide_a_child_from_a_redrive() -
         assert b.puts == {(root, "c"): 1}
 
 
-async def test_a_record_keeps_a_bounded_number_of_redrives() -> None:
+async def test_record_keeps_a_bounded_number_of_redrives() -> None:
     async with bench() as b:
         await b.scheduler.schedule([ScheduleRequest(child("c"), "lost", parent("lost"))])
         await b.scheduler.schedule([ScheduleRequest(child("c"), redrive(-61), parent("old"))])
@@ -290,7 +290,7 @@ async def test_a_record_keeps_a_bounded_number_of_redrives() -> None:
         assert {parent("lost"), parent("old")} < set(pending.returns)
 
 
-async def test_a_redrive_over_its_limit_leaves_a_child_to_the_roots_that_want_it_too() -> None:
+async def test_redrive_over_its_limit_leaves_child_to_other_roots() -> None:
     async with bench(spawn_limit=10) as b:
         root = redrive()
         await b.cache.increment({count_key(root): 10})
@@ -301,7 +301,7 @@ async def test_a_redrive_over_its_limit_leaves_a_child_to_the_roots_that_want_it
         assert b.puts == {("rich", "c"): 1}
 
 
-async def test_a_call_is_handed_over_to_a_root_that_can_afford_it() -> None:
+async def test_call_is_handed_over_to_a_root_within_its_limit() -> None:
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10, count_key("poor"): 10})
         returns = (parent("poor"), parent("rich", "p2"), parent("rich"), parent("spent"))
@@ -322,7 +322,7 @@ async def test_call_that_no_root_can_afford_loses_its_mark_for_the_next_root() -
         assert b.puts == {("rich", "c"): 1}
 
 
-async def test_a_parent_that_comes_while_a_call_is_handed_over_is_seen() -> None:
+async def test_parent_that_registers_during_handover_is_seen() -> None:
     async with bench(spawn_limit=10) as b:
         await b.cache.increment({count_key("spent"): 10})
         await b.mark("c", PendingReturns((parent("spent"),), 5))

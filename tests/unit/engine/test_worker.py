@@ -116,7 +116,7 @@ def failing(name: str, error: Exception, numbers: range) -> Callable[[Instrument
 
 
 @virtually
-async def test_a_lease_is_extended_at_each_third_while_its_call_runs() -> None:
+async def test_lease_is_extended_at_each_third_while_its_call_runs() -> None:
     async with bench() as b:
         await b.put(100)
         loop = b.start()
@@ -134,7 +134,7 @@ async def test_a_lease_is_extended_at_each_third_while_its_call_runs() -> None:
 
 
 @virtually
-async def test_an_extension_that_fails_is_tried_again_before_the_lease_ends() -> None:
+async def test_failed_extension_is_retried_before_the_lease_ends() -> None:
     async with bench() as b:
         b.instrument.before = failing("queue.extend", BackendUnavailableError("gone"), range(1, 2))(b.instrument)
         await b.put(100)
@@ -148,7 +148,7 @@ async def test_an_extension_that_fails_is_tried_again_before_the_lease_ends() ->
 
 
 @virtually
-async def test_a_lease_that_is_lost_brings_the_message_to_another_worker() -> None:
+async def test_message_with_lost_lease_goes_to_another_worker() -> None:
     async with bench() as b:
         b.instrument.before = failing("queue.extend", BackendUnavailableError("gone"), range(1, 100))(b.instrument)
         await b.put(100)
@@ -215,7 +215,7 @@ async def test_deliveries_that_outlast_the_grace_are_released_at_once() -> None:
 
 
 @virtually
-async def test_a_cancelled_loop_is_graceful_and_ends_as_cancelled() -> None:
+async def test_cancelled_loop_stops_gracefully_and_ends_as_cancelled() -> None:
     async with bench(grace=30) as b:
         await b.put(10, 3600)
         loop = b.start()
@@ -229,7 +229,7 @@ async def test_a_cancelled_loop_is_graceful_and_ends_as_cancelled() -> None:
 
 
 @virtually
-async def test_a_second_cancellation_cuts_the_grace_short() -> None:
+async def test_second_cancellation_ends_the_grace() -> None:
     async with bench(grace=3600) as b:
         await b.put(7200)
         loop = b.start()
@@ -286,7 +286,7 @@ async def test_deliveries_received_during_a_stop_are_released_before_the_grace_e
 
 
 @virtually
-async def test_a_release_that_fails_leaves_it_to_the_lease() -> None:
+async def test_message_of_failed_release_comes_back_after_its_lease() -> None:
     async with bench(grace=0) as b:
         b.instrument.before = failing("queue.release", BackendUnavailableError("gone"), range(1, 2))(b.instrument)
         await b.put(3600)
@@ -377,7 +377,7 @@ def test_successful_receive_restarts_the_unavailable_timeout() -> None:
 
 
 @virtually
-async def test_a_call_that_fails_waits_for_its_backoff_on_the_queue() -> None:
+async def test_failed_call_waits_for_its_backoff_on_the_queue() -> None:
     async with bench(backoff=4, max_attempts=3) as b:
         begun: list[float] = []
 
@@ -415,7 +415,7 @@ async def test_two_messages_of_one_call_are_handled_one_after_the_other() -> Non
 
 
 @virtually
-async def test_the_second_message_of_a_call_runs_it_where_the_first_one_failed() -> None:
+async def test_second_message_of_a_call_runs_it_if_the_first_one_failed() -> None:
     async with bench(max_attempts=1) as b:
         results: list[float] = []
 
