@@ -24,8 +24,6 @@ from tools.index_page import lost_parts
 
 BIN: Final = Path(sys.executable).parent
 PAGES: Final = ("README.md", "LICENSE", "CHANGELOG.md")
-LINK: Final = re.compile(r"\]\([^)]*\)")
-REVISION: Final = re.compile(r"https://github\.com/[\w-]+/brrr/(?:blob|tree)/([^/]+)/")
 TESTS: Final = re.compile(r"(^|/)(tests?/|test_[^/]*$|conftest\.py$)")
 
 
