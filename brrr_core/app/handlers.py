@@ -5,9 +5,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from brrr_core.app.context import current
 from brrr_core.app.functions import accepted
-from brrr_core.app.tasks import TypedTask
+from brrr_core.app.tasks import TypedTask, current
 from brrr_core.engine.policy import OnExhausted, TaskPolicy
 from brrr_core.errors import HandlerError, NotInTaskError
 

@@ -3,21 +3,34 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from copy import copy
-from typing import Any, Final, Generic, Never, NoReturn, TypeVar, cast, get_args, get_origin
+from typing import Any, Final, Generic, Never, NoReturn, Protocol, TypeVar, cast, get_args, get_origin
 
-from brrr_core.app.context import current
 from brrr_core.app.functions import accepted, inner_function, is_async, name_of, takes_worker, visible_signature
 from brrr_core.app.pending import check_result
 from brrr_core.engine.policy import TaskPolicy
 from brrr_core.errors import HandlerError, SignatureError
 
-__all__ = ["Task", "TypedTask"]
+__all__ = ["Task", "TypedTask", "current"]
 
 F_co = TypeVar("F_co", covariant=True)
+T = TypeVar("T")
 
 _DEFAULTS: Final = TaskPolicy()
 _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class HandlerThreads(Protocol):
+    """The active worker, as the runner of a handler sees it."""
+
+    async def run_handler(self, function: Callable[[], T]) -> T:
+        """Run a sync handler in a thread."""
+        ...
+
+
+current: Final[ContextVar[HandlerThreads]] = ContextVar("brrr_active_worker")
+"""The active worker of the running handler; unset outside of handlers."""
 
 
 class Task:

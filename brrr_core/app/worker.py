@@ -7,8 +7,7 @@ from typing import Any
 
 from brrr_core.app.active import ActiveWorker
 from brrr_core.app.consumer import AppConsumer
-from brrr_core.app.context import current
-from brrr_core.app.tasks import Task
+from brrr_core.app.tasks import Task, current
 from brrr_core.codec import Codec
 from brrr_core.engine.calls import Defer
 from brrr_core.engine.connection import Connection

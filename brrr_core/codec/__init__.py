@@ -7,8 +7,7 @@ of `json` are imported when they are first used, because they need msgspec.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from brrr_core.codec.contracts import Codec
-from brrr_core.codec.manifests import CodecManifest
+from brrr_core.codec.contracts import Codec, CodecManifest
 from brrr_core.wire import FAILURE_PREFIX, Call
 
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
-"""The codec contract: how calls and values become bytes, and how bytes are read again."""
+"""The codec contract: how calls and values become bytes and back, and the manifest that names a codec."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from brrr_core.wire import Call
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "CodecManifest"]
 
 
 class Codec(ABC):
@@ -62,3 +63,22 @@ class Codec(ABC):
         Raises:
             DecodeError: The bytes cannot be decoded to that type.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecManifest:
+    """The object that a codec plugin names in its entry point of the group `brrr.codecs`.
+
+    It is read before the codec is imported.
+
+    Attributes:
+        contract: The contract version for which the plugin was written.
+        name: The codec's name, the same as the entry point's.
+        summary: One line for listings.
+        codec: The location of the codec, as `module:callable`. Called without arguments, it returns a `Codec`.
+    """
+
+    contract: int
+    name: str
+    summary: str
+    codec: str

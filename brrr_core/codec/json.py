@@ -1,7 +1,11 @@
-"""The codecs `json` and `json-object`: the JSON and the call hashes of the TypeScript SDK."""
+"""The codecs `json` and `json-object`: the JSON and the call hashes of the TypeScript SDK.
+
+JavaScript orders keys and writes some numbers differently from Python. The last functions follow its rules.
+"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
@@ -10,7 +14,6 @@ from msgspec import Raw, Struct
 from brrr_core.codec.base import MsgspecCodec
 from brrr_core.codec.canonical import TEXT, CanonicalForm, NotCanonicalError
 from brrr_core.codec.decoders import Decoders
-from brrr_core.codec.javascript import is_plain_order, number_text, sort_key
 from brrr_core.codec.signatures import TaskSignature
 from brrr_core.codec.unencodable import type_name
 from brrr_core.errors import EncodeError
@@ -23,6 +26,14 @@ MAX_SAFE_INTEGER: Final = 2**53
 
 MIN_PLAIN: Final = 1e-5
 """From this number on, msgspec writes fractions without an exponent, as JavaScript does."""
+
+# ECMAScript, Number::toString: beyond 21 digits before the point, or 6 zeros after it, it writes an exponent.
+MAX_WHOLE_DIGITS = 21
+MAX_LEADING_ZEROS = 6
+
+LAST_INDEX: Final = 2**32 - 2
+"""The last "array index" of ECMAScript."""
+MAX_INDEX_DIGITS: Final = 10
 
 
 class ResultForm(CanonicalForm):
@@ -152,3 +163,44 @@ class JsonObjectCodec(JsonCodec):
 
 def _make_decoder(kind: Any) -> Callable[[bytes | Raw], Any]:
     return msgspec.json.Decoder(kind).decode
+
+
+def number_text(value: float) -> str:
+    """Write a finite float as `JSON.stringify` does: `1`, `0.000001`, `1e-7`, `1e+21`; both zeros are `0`."""
+    if value == 0:
+        return "0"
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    return ("-" if sign else "") + _positive("".join(map(str, digits)), len(digits) + int(exponent))
+
+
+def _positive(digits: str, point: int) -> str:
+    """Write `digits` with the decimal point after the first `point` of them. ECMAScript calls `point` n."""
+    if 0 < point <= MAX_WHOLE_DIGITS:
+        whole, rest = digits[:point].ljust(point, "0"), digits[point:]
+        return f"{whole}.{rest}" if rest else whole
+    if -MAX_LEADING_ZEROS < point <= 0:
+        return "0." + "0" * -point + digits
+    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
+    return f"{mantissa}e{point - 1:+d}"
+
+
+def sort_key(text: str) -> bytes:
+    """Return a sort key that orders keys like a JavaScript object to which they were added in the order of `sort()`.
+
+    Such an object lists array indices first, by value: `0` to `4294967294`, without leading zeros. The other keys
+    follow by UTF-16 code units. Python sorts by code points. The two orders differ only if a character beyond U+FFFF is
+    compared with one from U+E000 to U+FFFF.
+
+    Raises:
+        UnicodeEncodeError: The text holds half of a surrogate pair.
+    """
+    if len(text) <= MAX_INDEX_DIGITS and text.isdecimal() and text.isascii():
+        index = int(text)
+        if index <= LAST_INDEX and str(index) == text:
+            return b"\0" + index.to_bytes(4, "big")
+    return b"\1" + text.encode("utf-16-be")
+
+
+def is_plain_order(keys: Collection[str]) -> bool:
+    """Whether Python certainly orders the keys like JavaScript: all are ASCII, and none is an array index."""
+    return "".join(keys).isascii() and not any(map(str.isdecimal, keys))

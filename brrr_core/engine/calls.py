@@ -1,10 +1,64 @@
-"""A child call, and the exception that defers its parent."""
+"""A call in progress: its delivery, its child calls, and the exception that defers it."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
+from brrr_core.backend.contracts import Delivery
 from brrr_core.wire import Call
 
-__all__ = ["Child", "Defer"]
+__all__ = ["Child", "Defer", "HeldDelivery", "Job"]
+
+SUSPICIOUS: Final = 3
+"""Number of unexplained deliveries after which a message runs alone."""
+
+
+@dataclass(slots=True, eq=False)
+class HeldDelivery:
+    """A delivery that a worker holds, and how earlier deliveries of its message ended.
+
+    Attributes:
+        delivery: The delivery.
+        lease_began: Time at which its lease last began, by the clock of the event loop.
+        failed: Failed attempts, according to the cache.
+        released: Deliveries that workers released, according to the cache.
+        unfinished_alone: Isolated runs that began and did not end properly, according to the cache.
+        begun_alone: Isolated runs that this delivery began.
+        task_name: The task that runs, or that ran last; empty if none ran yet.
+        lost: Whether the expired lease was reported.
+    """
+
+    delivery: Delivery
+    lease_began: float
+    failed: int = 0
+    released: int = 0
+    unfinished_alone: int = 0
+    begun_alone: int = 0
+    task_name: str = ""
+    lost: bool = False
+
+    @property
+    def unexplained(self) -> int:
+        """Number of earlier deliveries that ended in a crash or with a lost lease."""
+        return max(0, self.delivery.attempt - 1 - self.failed - self.released)
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the message may be the one that crashes its workers."""
+        return self.unexplained >= SUSPICIOUS
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A delivery and its call."""
+
+    held: HeldDelivery
+    root_id: str
+    call: Call
+
+    @property
+    def topic(self) -> str:
+        """Topic of the message."""
+        return self.held.delivery.topic
 
 
 class Child(NamedTuple):

@@ -12,15 +12,13 @@ from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
 from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
-from brrr_core.engine.isolation import IsolationGate
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
-from brrr_core.engine.root_ids import new_root_id
+from brrr_core.engine.roots import SpawnBudget, check_spawn_limit, new_root_id
 from brrr_core.engine.scheduling import Scheduler
-from brrr_core.engine.services import Services
-from brrr_core.engine.spawn_limit import SpawnBudget, check_spawn_limit
+from brrr_core.engine.services import IsolationGate, Services
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
 from brrr_core.safe_text import Mask

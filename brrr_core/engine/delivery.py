@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from brrr_core.backend.contracts import Key
-from brrr_core.engine.attempts import Attempts, HeldDelivery
-from brrr_core.engine.calls import Child, Defer
-from brrr_core.engine.contexts import run_in_context
+from brrr_core.engine.attempts import Attempts
+from brrr_core.engine.calls import Child, Defer, HeldDelivery, Job
 from brrr_core.engine.local_cache import PreviousRun
-from brrr_core.engine.run import Run
+from brrr_core.engine.run import Run, run_in_context
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
-from brrr_core.engine.services import Job, Services
+from brrr_core.engine.services import Services
 from brrr_core.engine.settling import Settler
 from brrr_core.errors import (
     BackendError,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.spawn_limit import SpawnBudget
+from brrr_core.engine.roots import SpawnBudget
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import (
     PendingReturn,

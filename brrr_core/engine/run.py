@@ -1,20 +1,27 @@
-"""One run of a handler: the values that it read, and the children that have no value yet."""
+"""One run of a handler: its context variables, the values that it read, and the calls that it made."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextvars import Context
+from types import coroutine
+from typing import Any, Final, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child
-from brrr_core.engine.determinism import compare, merge
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import TaskPolicy
-from brrr_core.errors import BackendError, CycleError
+from brrr_core.errors import BackendError, CycleError, NondeterminismError
 from brrr_core.wire import Call
 
-__all__ = ["Run"]
+__all__ = ["Run", "run_in_context"]
+
+ResultT = TypeVar("ResultT")
+
+SHOWN: Final = 200
+"""The most bytes of a payload in an error message."""
 
 _DEFAULTS: Final = TaskPolicy()
 
@@ -129,9 +136,9 @@ class Run:
         """
         asked = self._asked or []
         if self.missing and self._concurrent:
-            self._asked = merge(previous.asked, asked)
+            self._asked = _merge(previous.asked, asked)
         else:
-            compare(self.call, previous.asked, asked)
+            _compare(self.call, previous.asked, asked)
 
     def summary(self) -> PreviousRun:
         """Return what the run history keeps of this run."""
@@ -152,3 +159,67 @@ class Run:
         for child in early:
             del self.missing[child.call.call_hash]
         await self._schedule(self.root_id, early)
+
+
+@coroutine
+def run_in_context(context: Context, running: Coroutine[Any, Any, ResultT]) -> Generator[Any, Any, ResultT]:
+    """Return the result of `running`. Each of its steps reads and sets the variables of `context`.
+
+    A new task would also have its own context. But a handler that cancels its current task must cancel this one.
+    """
+    given: Any = None
+    step = running.send
+    while True:
+        try:
+            waited = context.run(step, given)
+        except StopIteration as ended:
+            result: ResultT = ended.value
+            return result
+        finally:
+            given = None  # this frame must not keep an error that passes through it, nor the future that raised it
+        try:
+            given, step = (yield waited), running.send
+        except BaseException as error:  # noqa: BLE001 - the coroutine gets every exception, also a cancellation
+            given, step = error, running.throw
+        finally:
+            del waited
+
+
+def _compare(call: Call, before: Sequence[Call], now: Sequence[Call]) -> None:
+    """Check that the re-run made every call of the run before.
+
+    The order may differ, because concurrent parts of a handler may get their values in another order.
+
+    Raises:
+        NondeterminismError: Shows the first call that was not made again, and the call that was made in its place.
+    """
+    again = Counter(made.call_hash for made in now)
+    for index, made in enumerate(before):
+        if again[made.call_hash] == 0:
+            instead = _show(now[index]) if index < len(now) else "nothing"
+            raise NondeterminismError(
+                f"the handler {call.task_name!r} called {_show(made)} as its call {index + 1}, and when it was run "
+                f"again {instead} in its place",
+                remedy="Read time, randomness and outside state in calls of their own: their values are stored.",
+            )
+        again[made.call_hash] -= 1
+
+
+def _merge(before: Sequence[Call], now: Sequence[Call]) -> list[Call]:
+    """Return the calls of an aborted run, followed by the calls that only the runs before it made.
+
+    The first run that is not aborted must make them all.
+    """
+    again = Counter(made.call_hash for made in now)
+    merged = list(now)
+    for made in before:
+        if again[made.call_hash] == 0:
+            merged.append(made)
+        else:
+            again[made.call_hash] -= 1
+    return merged
+
+
+def _show(call: Call) -> str:
+    payload = call.payload if len(call.payload) <= SHOWN else call.payload[:SHOWN] + b"..."
+    return f"{call.task_name} with {payload!r}"

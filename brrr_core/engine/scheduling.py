@@ -16,8 +16,7 @@ from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.root_ids import RootInfo, parse_root_id
-from brrr_core.engine.spawn_limit import SpawnBudget
+from brrr_core.engine.roots import RootInfo, SpawnBudget, parse_root_id
 from brrr_core.wire import (
     PendingReturn,
     PendingReturns,

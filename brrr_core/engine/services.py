@@ -1,19 +1,17 @@
-"""The services that all deliveries of one connection share, and a delivery with its call."""
+"""The services that all deliveries of one connection share, and the gate that admits their handlers."""
 
+import asyncio
 from dataclasses import dataclass
 
-from brrr_core.engine.attempts import HeldDelivery
 from brrr_core.engine.hooks import Hooks
-from brrr_core.engine.isolation import IsolationGate
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.safe_text import Mask
-from brrr_core.wire import Call
 
-__all__ = ["Job", "Services"]
+__all__ = ["IsolationGate", "Services"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +29,55 @@ class Services:
     """Whether the queue can delay messages. If not, the worker holds a message during its delay."""
     mask: Mask
     """Masks the secrets of the backends in the reasons of dead letters and hooks."""
-    isolation: IsolationGate
+    isolation: "IsolationGate"
     """Admits handlers, one at a time if it may crash the worker."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A delivery and its call."""
+class IsolationGate:
+    """Admits handlers, each for a holder. An isolated handler enters when no other handler is inside.
 
-    held: HeldDelivery
-    root_id: str
-    call: Call
+    While an isolated handler waits, no other handler enters. Otherwise it would wait forever on a busy worker.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[object] = set()
+        self._isolated: list[object] = []
+        self._changed = asyncio.Event()
 
     @property
-    def topic(self) -> str:
-        """Topic of the message."""
-        return self.held.delivery.topic
+    def closed(self) -> bool:
+        """Whether an isolated handler runs or waits."""
+        return bool(self._isolated)
+
+    async def wait_until_open(self) -> None:
+        """Wait until no isolated handler runs or waits."""
+        while self._isolated:
+            await self._wait_for_change()
+
+    async def enter(self, holder: object) -> None:
+        """Enter beside other handlers, when the gate is open."""
+        await self.wait_until_open()
+        self._running.add(holder)
+
+    async def enter_alone(self, holder: object) -> None:
+        """Enter alone. Isolated handlers enter in the order of their arrival."""
+        self._isolated.append(holder)
+        try:
+            while self._running or self._isolated[0] is not holder:
+                await self._wait_for_change()
+            self._running.add(holder)
+        finally:
+            if holder not in self._running:
+                self.leave(holder)
+
+    def leave(self, holder: object) -> None:
+        """Leave, if the holder is inside, and admit the next."""
+        self._running.discard(holder)
+        if self._isolated:
+            if holder in self._isolated:
+                self._isolated.remove(holder)
+            self._changed.set()
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()

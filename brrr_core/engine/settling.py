@@ -3,12 +3,13 @@
 import asyncio
 from contextlib import suppress
 
-from brrr_core.engine.attempts import Attempts, HeldDelivery
+from brrr_core.engine.attempts import Attempts
+from brrr_core.engine.calls import HeldDelivery, Job
 from brrr_core.engine.failures import failure_of, is_exhausted
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import Policy, TaskPolicy
 from brrr_core.engine.returning import Completion
-from brrr_core.engine.services import Job, Services
+from brrr_core.engine.services import Services
 from brrr_core.errors import BackendError, BrrrError, BuriedError, MalformedRecordError, SpawnLimitError
 from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallReturned
 from brrr_core.safe_text import describe, format_error, format_traceback

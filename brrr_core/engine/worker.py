@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
-from brrr_core.engine.attempts import HeldDelivery
+from brrr_core.engine.calls import HeldDelivery
 from brrr_core.engine.delivery import DeliveryHandler, RunHandler
 from brrr_core.engine.services import Services
 from brrr_core.errors import BackendClosedError, BackendUnavailableError

@@ -19,9 +19,17 @@ from brrr_core.errors import (
     PluginError,
     UnknownSchemeError,
 )
-from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
 from brrr_core.plugins.loading import ManifestT, check_manifest, load_claim, names_of
-from brrr_core.plugins.scanning import BACKENDS, CODECS, Claim, Metadata, Origin, scan
+from brrr_core.plugins.scanning import (
+    BACKENDS,
+    CODECS,
+    KNOWN_BACKENDS,
+    KNOWN_CODECS,
+    Claim,
+    Metadata,
+    Origin,
+    scan,
+)
 
 __all__ = ["REGISTRY", "Listed", "Plugin", "PluginGroup", "Registry"]
 

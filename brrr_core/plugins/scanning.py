@@ -1,4 +1,4 @@
-"""Reads the metadata of installed distributions: the schemes, codec names, hooks and commands that each one claims."""
+"""The schemes, codecs, hooks and commands that distributions claim: the installed ones, and those of this project."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,53 @@ from brrr_core.safe_text import describe
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ["BACKENDS", "CODECS", "COMMANDS", "HOOKS", "Claim", "Metadata", "Origin", "scan"]
+__all__ = [
+    "BACKENDS",
+    "CODECS",
+    "COMMANDS",
+    "HOOKS",
+    "KNOWN_BACKENDS",
+    "KNOWN_CODECS",
+    "KNOWN_COMMANDS",
+    "Claim",
+    "Metadata",
+    "Origin",
+    "scan",
+]
 
 BACKENDS: Final = "brrr.backends"
 CODECS: Final = "brrr.codecs"
 HOOKS: Final = "brrr.hooks"
 COMMANDS: Final = "brrr.commands"
+
+# The claims of the project's own distributions. If one is not installed, errors say how to install it.
+KNOWN_BACKENDS: Final = {
+    "memory": "brrr-core",
+    "sqlite": "brrr-sqlite",
+    "redis": "brrr-redis",
+    "rediss": "brrr-redis",
+    "redis+unix": "brrr-redis",
+    "redis+cluster": "brrr-redis",
+    "redis+sentinel": "brrr-redis",
+    "valkey": "brrr-redis",
+    "nats": "brrr-nats",
+    "dynamo": "brrr-dynamo",
+    "sqs": "brrr-sqs",
+}
+"""URL scheme to distribution."""
+
+KNOWN_CODECS: Final = {
+    "json": "brrr-core",
+    "json-object": "brrr-core",
+    "msgpack": "brrr-core",
+    "pydantic": "brrr-pydantic",
+}
+"""Codec name to distribution."""
+
+KNOWN_COMMANDS: Final = {
+    "contract": "brrr-contract-kit",
+}
+"""Command to distribution."""
 
 
 @dataclass(frozen=True, slots=True)

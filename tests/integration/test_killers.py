@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from brrr_core.engine.attempts import SUSPICIOUS
+from brrr_core.engine.calls import SUSPICIOUS
 from brrr_testkit.workloads.fleet import TOPIC
 from tests.support.places import LEASE, Place, until, virtually
 

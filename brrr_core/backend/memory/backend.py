@@ -1,17 +1,35 @@
-"""The backend class of `memory:` and `memory:name`."""
+"""The backend class of `memory:` and `memory:name`, and its options."""
 
 from asyncio import get_running_loop
+from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from brrr_core.backend.lifecycle import Backend, Roles
-from brrr_core.backend.memory.options import MemoryOptions
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import Clock, Session, Space, named
 from brrr_core.backend.memory.store import MemoryCache, MemoryStore
-from brrr_core.backend.options import BackendUrl
-from brrr_core.errors import UrlError
+from brrr_core.backend.options import BackendUrl, Duration
+from brrr_core.errors import OptionError, UrlError
 
-__all__ = ["MemoryBackend"]
+__all__ = ["MemoryBackend", "MemoryOptions"]
+
+DEFAULT_LEASE: Final = Duration(30)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """The options of `memory:`.
+
+    Attributes:
+        lease: Lease of a delivery in seconds, more than 0.
+    """
+
+    lease: Duration = DEFAULT_LEASE
+
+    def __post_init__(self) -> None:
+        if not self.lease > 0:
+            raise OptionError(f"lease is {float(self.lease)} seconds", remedy="Set a lease of more than 0 seconds.")
 
 
 class MemoryBackend(Backend):

@@ -8,8 +8,7 @@ from time import time
 
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_topic, check_wait
 from brrr_core.backend.contracts import DeadLetter, Delivery, Queue, QueueStats
-from brrr_core.backend.memory.options import MAX_BYTES
-from brrr_core.backend.memory.space import Session
+from brrr_core.backend.memory.space import MAX_BYTES, Session
 from brrr_core.backend.memory.topic import Lease, Message, Topic
 from brrr_core.backend.memory.waiting import Waiter
 

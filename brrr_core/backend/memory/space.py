@@ -10,7 +10,10 @@ from brrr_core.backend.memory.topic import Topic
 from brrr_core.backend.tasks import closed_error
 from brrr_core.errors import BackendError
 
-__all__ = ["Clock", "Session", "Space", "forget", "named"]
+__all__ = ["MAX_BYTES", "Clock", "Session", "Space", "forget", "named"]
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""The largest message body and the largest value, in bytes."""
 
 Clock: TypeAlias = Callable[[], float]
 """Returns seconds that never decrease. Leases and delays use it."""

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from brrr_core.backend.checks import check_values
 from brrr_core.backend.contracts import Cache, Key, Store, Swap
-from brrr_core.backend.memory.options import MAX_BYTES
-from brrr_core.backend.memory.space import Session
+from brrr_core.backend.memory.space import MAX_BYTES, Session
 
 __all__ = ["MemoryCache", "MemoryStore"]
 

@@ -12,10 +12,9 @@ from cyclopts import App
 
 from brrr_core.cli.commands import backends, calls, topics, worker
 from brrr_core.errors import BrokenPluginError, ClashError, NotInstalledError
-from brrr_core.plugins.known import KNOWN_COMMANDS
 from brrr_core.plugins.loading import load_claim
 from brrr_core.plugins.registry import REGISTRY
-from brrr_core.plugins.scanning import COMMANDS, Claim
+from brrr_core.plugins.scanning import COMMANDS, KNOWN_COMMANDS, Claim
 from brrr_core.safe_text import describe
 
 __all__ = ["BUILT_IN", "GROUPS", "Command", "InstalledCommand", "installed_commands", "unusable_commands"]

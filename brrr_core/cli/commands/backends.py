@@ -13,8 +13,8 @@ from brrr_core.cli.output import write_json, write_line, write_table
 from brrr_core.codec import CodecManifest
 from brrr_core.errors import UrlError
 from brrr_core.plugins import Listed, backend_manifest, list_backends, list_codecs, open_backend
-from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
 from brrr_core.plugins.roles import ROLES
+from brrr_core.plugins.scanning import KNOWN_BACKENDS, KNOWN_CODECS
 
 __all__ = ["backends", "setup"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from brrr_core.app.tasks import Task
 from brrr_core.cli.handlers import load_handlers
-from brrr_core.engine.root_ids import parse_root_id
+from brrr_core.engine.roots import parse_root_id
 
 Command = Callable[..., Any]
 Work = Callable[[Mapping[str, Task]], None]

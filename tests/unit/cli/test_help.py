@@ -12,7 +12,7 @@ import pytest
 from brrr_core.cli.commands import BUILT_IN
 from brrr_core.cli.errors import ExitCode
 from brrr_core.cli.program import HELP
-from brrr_core.plugins.known import KNOWN_COMMANDS
+from brrr_core.plugins.scanning import KNOWN_COMMANDS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")

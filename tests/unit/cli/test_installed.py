@@ -12,7 +12,7 @@ import pytest
 from brrr_core.cli import api
 from brrr_core.cli.commands import BUILT_IN
 from brrr_core.plugins import REGISTRY
-from brrr_core.plugins.known import KNOWN_COMMANDS
+from brrr_core.plugins.scanning import KNOWN_COMMANDS
 from tests.support.sites import Site
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/how-to/add-a-command.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from brrr_core.backend.memory import MemoryOptions
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.errors import BrokenPluginError
 from brrr_core.plugins import Listed, unregister
-from brrr_core.plugins.known import KNOWN_BACKENDS
+from brrr_core.plugins.scanning import KNOWN_BACKENDS
 
 Command = Callable[..., Any]
 Work = Callable[[Mapping[str, Task]], None]

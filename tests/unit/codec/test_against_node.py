@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brrr_core.codec.javascript import number_text
-from brrr_core.codec.json import JsonCodec
+from brrr_core.codec.json import JsonCodec, number_text
 
 # Reads one JSON document per line and writes its canonical form: JSON.stringify of objects with keys added in order.
 SCRIPT = """

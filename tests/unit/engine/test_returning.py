@@ -12,7 +12,7 @@ import brrr_core as brrr
 from brrr_core.backend import Backend, Key
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.returning import Completion, Returner
-from brrr_core.engine.spawn_limit import SpawnBudget
+from brrr_core.engine.roots import SpawnBudget
 from brrr_core.errors import MalformedRecordError, SpawnLimitError
 from brrr_core.wire import PendingReturn, PendingReturns, count_key, decode_message, decode_pending, encode_pending
 from brrr_testkit.faults.instrument import Instrument, Operation, nothing

@@ -13,9 +13,8 @@ from brrr_core.backend import Key, Swap
 from brrr_core.engine.calls import Child
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.root_ids import new_root_id
+from brrr_core.engine.roots import SpawnBudget, new_root_id
 from brrr_core.engine.scheduling import MARKS_LIMIT, ScheduleOutcome, Scheduler, ScheduleRequest
-from brrr_core.engine.spawn_limit import SpawnBudget
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import (
     Call,

@@ -28,7 +28,7 @@ def test_listing_plugins_and_url_errors_import_no_client_library_and_no_backend(
     code = """if True:
         import brrr_core.plugins as p
         from brrr_core.errors import BrrrError
-        from brrr_core.plugins.known import KNOWN_BACKENDS
+        from brrr_core.plugins.scanning import KNOWN_BACKENDS
         KNOWN_BACKENDS["later"] = "brrr-later"
         assert {"memory", "sqlite"} <= {row.name for row in p.list_backends() if row.error is None}
         assert p.list_codecs()

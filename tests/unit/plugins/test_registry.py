@@ -27,7 +27,7 @@ from brrr_core.plugins import (
     unregister,
 )
 from brrr_core.plugins.builtin import MEMORY, MSGPACK
-from brrr_core.plugins.known import KNOWN_BACKENDS, KNOWN_CODECS
+from brrr_core.plugins.scanning import KNOWN_BACKENDS, KNOWN_CODECS
 
 FOO = replace(MEMORY, schemes=("foo", "foos"))
 

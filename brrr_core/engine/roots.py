@@ -1,18 +1,76 @@
-"""The spawn limit: each message is counted for its root before it is put (`docs/reference/protocol.md`, Cache)."""
+"""The root of each schedule: its id, which can carry a spawn limit and the time of a redrive, and its message count.
 
+Each message is counted for its root before it is put (`docs/reference/protocol.md`, Cache).
+"""
+
+import base64
+import re
+import secrets
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.root_ids import MAX_SPAWN_LIMIT, parse_root_id
 from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
 
-__all__ = ["SpawnBudget", "check_spawn_limit"]
+__all__ = ["MAX_SPAWN_LIMIT", "RootInfo", "SpawnBudget", "check_spawn_limit", "new_root_id", "parse_root_id"]
+
+CLOCK_SKEW: Final = 60
+"""Seconds by which the clocks of two machines may differ."""
+
+MAX_SPAWN_LIMIT: Final = 10**15
+"""The largest spawn limit of one schedule. The counters of every cache hold it."""
 
 SHARED_LIMIT: Final = 10_000
 """The count above which workers of every SDK refuse a root. The counter of a root with its own limit starts at
 `SHARED_LIMIT` minus that limit, so that workers that do not know the limit honour it too."""
+
+_ID: Final = re.compile(r"(?:redrive-([0-9]{1,12})-)?(?:limit-([0-9]{1,16})-)?[A-Za-z0-9_-]{22}")
+
+
+class RootInfo(NamedTuple):
+    """The information in a root id. The ids of other SDKs carry none.
+
+    Attributes:
+        redriven_at: Unix seconds at which a redrive was scheduled; None for every other schedule.
+        spawn_limit: Spawn limit of the schedule; None if the policy's limit applies.
+    """
+
+    redriven_at: int | None = None
+    spawn_limit: int | None = None
+
+    def is_older_than(self, scheduled_at: int, now: int) -> bool:
+        """Whether `scheduled_at` is certainly later than this redrive, although clocks may differ by `CLOCK_SKEW`.
+
+        A time that lies further in the future than `CLOCK_SKEW` proves nothing.
+        """
+        return self.redriven_at is not None and self.redriven_at + CLOCK_SKEW < scheduled_at <= now + CLOCK_SKEW
+
+
+def new_root_id(*, redriven_at: int | None = None, spawn_limit: int | None = None) -> str:
+    """Return a new root id: its information, then 128 random bits as 22 characters of URL-safe base64."""
+    token = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+    redrive = "" if redriven_at is None else f"redrive-{redriven_at}-"
+    limit = "" if spawn_limit is None else f"limit-{spawn_limit}-"
+    return f"{redrive}{limit}{token}"
+
+
+_PLAIN: Final = RootInfo()
+
+
+def parse_root_id(root_id: str) -> RootInfo:
+    """Return the information in a root id."""
+    return _parse(root_id) if root_id.startswith(("redrive-", "limit-")) else _PLAIN
+
+
+@lru_cache(maxsize=1024)
+def _parse(root_id: str) -> RootInfo:
+    found = _ID.fullmatch(root_id)
+    if found is None:
+        return _PLAIN
+    redriven_at, limit = found.groups()
+    return RootInfo(int(redriven_at) if redriven_at else None, int(limit) if limit else None)
 
 
 def check_spawn_limit(limit: int | None) -> None:

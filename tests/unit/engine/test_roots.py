@@ -2,7 +2,7 @@
 
 import pytest
 
-from brrr_core.engine.root_ids import MAX_SPAWN_LIMIT, RootInfo, new_root_id, parse_root_id
+from brrr_core.engine.roots import MAX_SPAWN_LIMIT, RootInfo, new_root_id, parse_root_id
 from brrr_core.wire import ScheduleMessage, decode_message, encode_message
 
 CARRIED = [RootInfo(), RootInfo(redriven_at=1_700_000_000), RootInfo(spawn_limit=MAX_SPAWN_LIMIT), RootInfo(5, 1)]
