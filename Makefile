@@ -38,12 +38,11 @@ test-all: $(STAMP) ## run all tests
 test-lowest: $(STAMP) ## run the tests with the oldest versions of dependencies that the distributions allow
 	$(BIN)/uv venv --quiet --clear --python $(RUN) .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --group test
-	.venv-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not exhaustive" \
-		tests/unit tests/integration plugins $(ARGS)
+	.venv-lowest/bin/python -m pytest -n 4 --dist worksteal $(QUICK) tests/unit tests/integration plugins $(ARGS)
 
 coverage: $(STAMP) ## run the tests, subprocesses included, and list the lines and branches that none of them reaches
 	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not exhaustive" $(ARGS)
+	$(RUN) -m coverage run -m pytest -n 4 --dist worksteal $(QUICK) $(ARGS)
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report --fail-under=$(FLOOR)
 
