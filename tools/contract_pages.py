@@ -5,8 +5,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from brrr_contract_kit.catalogue import all_rules, rules_of
 from brrr_contract_kit.registry import ROLES, Rule
+from brrr_contract_kit.rules import all_rules, rules_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "docs" / "contract"

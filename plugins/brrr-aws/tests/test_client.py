@@ -9,7 +9,6 @@ from asyncio import create_task
 import pytest
 from botocore.loaders import JSONFileLoader
 
-from brrr_aws import backoff
 from brrr_aws.client import AwsClient
 from brrr_aws.client_factory import STREAMED_BYTES, ClientFactory
 from brrr_aws.errors import AnswerLostError, AwsRefusal
@@ -411,7 +410,7 @@ async def test_closing_ends_a_pause_before_a_retry(service, monkeypatch):
         def uniform(self, _least, _most):
             return 3600.0
 
-    monkeypatch.setattr(backoff, "RANDOM", Long())
+    monkeypatch.setattr("brrr_aws.client.RANDOM", Long())
     service.refuse("GetItem", "ThrottlingException")
     client = client_at(service.endpoint, retry_for=3600.0)
     await client.open()

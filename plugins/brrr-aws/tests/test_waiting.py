@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from brrr_aws import backoff
-from brrr_aws.backoff import Backoff
+from brrr_aws import client
+from brrr_aws.client import Backoff
 from brrr_aws.client_scope import ClientScope
 from brrr_aws.concurrency import run_concurrently
 from brrr_core.errors import BackendClosedError
@@ -21,7 +21,7 @@ def waits(monkeypatch):
             bounds.append((least, most))
             return 0.0
 
-    monkeypatch.setattr(backoff, "RANDOM", Greatest())
+    monkeypatch.setattr(client, "RANDOM", Greatest())
     return bounds
 
 

@@ -10,10 +10,9 @@ from typing import ClassVar
 import pytest
 from mutants.kit import GRACE, LEASE, MEMORY, ElsewhereOptions, QueueOver, Sound, registered, target_of
 
-from brrr_contract_kit.catalogue import find
 from brrr_contract_kit.execution import run_rule
 from brrr_contract_kit.report import Outcome, Status
-from brrr_contract_kit.rules import queue_dead
+from brrr_contract_kit.rules import find, queue_dead
 from brrr_contract_kit.target import Target
 from brrr_core.backend import QueueStats
 

@@ -5,9 +5,9 @@ from mutants import MUTANTS, Mutant, sound
 from mutants.kit import MEMORY, NO_DELAY
 from mutants.liars import known
 
-from brrr_contract_kit.catalogue import all_rules, find
 from brrr_contract_kit.execution import run_rule
 from brrr_contract_kit.report import Outcome, Status
+from brrr_contract_kit.rules import all_rules, find
 from brrr_contract_kit.runner import new_seed
 from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core.errors import RuleBrokenError

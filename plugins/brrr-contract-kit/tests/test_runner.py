@@ -13,9 +13,9 @@ import pytest
 from mutants.kit import MEMORY, CacheOver, Sound, target_of
 
 from brrr_contract_kit import Report, Status, run_codec_contract, run_contract
-from brrr_contract_kit.catalogue import find
 from brrr_contract_kit.execution import run_rule
 from brrr_contract_kit.registry import rule
+from brrr_contract_kit.rules import find
 from brrr_contract_kit.target import Target
 from brrr_core.backend import Backend, BackendUrl, Cache, Queue, Roles, Store
 from brrr_core.backend.memory import MemoryBackend, forget

@@ -6,8 +6,8 @@ import pytest
 from mutants.kit import LEASE, MEMORY, QueueOver, Sound, target_of
 
 from brrr_contract_kit import Status
-from brrr_contract_kit.catalogue import find
 from brrr_contract_kit.execution import TRIES, run_rule
+from brrr_contract_kit.rules import find
 
 
 def stalling(times: int) -> type[Sound]:

@@ -6,7 +6,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendError, BackendUnavailableError
-from brrr_sqs.names import names_of
+from brrr_sqs.queues import names_of
 from brrr_testkit.faults.aws import proxied
 from brrr_testkit.servers.aws import sqs_url
 

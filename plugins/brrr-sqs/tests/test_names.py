@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import brrr_core as brrr
 from brrr_core.errors import ArgumentError, UrlError
-from brrr_sqs.names import MAX_PREFIX_CHARS, names_of
+from brrr_sqs.queues import MAX_PREFIX_CHARS, names_of
 
 ALLOWED = re.compile(r"[A-Za-z0-9_-]{1,80}")
 TOPICS = st.one_of(

@@ -4,7 +4,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendError, OptionError
-from brrr_sqs.names import names_of
+from brrr_sqs.queues import names_of
 
 
 @pytest.mark.parametrize("lease", ["500ms", "1.5s", "13h", "0s"])

@@ -64,7 +64,7 @@ VIOLATIONS = [
     Violation("brrr_sqlite/schema.py", "import brrr_core.backend.memory", "A backend plugin"),
     Violation("brrr_sqlite/schema.py", "import brrr_core.backend.checks", "A backend plugin"),
     Violation("brrr_sqs/__init__.py", "import brrr_core", "A backend plugin"),
-    Violation("brrr_sqs/names.py", "import brrr_core.wire", "A backend plugin"),
+    Violation("brrr_sqs/queues.py", "import brrr_core.wire", "A backend plugin"),
     Violation("brrr_sqs/__init__.py", "import aiobotocore", "Only brrr-aws"),
     Violation("brrr_contract_kit/target.py", "import brrr_core.plugins", "The contract kit knows"),
     Violation("brrr_contract_kit/runner.py", "import brrr_core.engine", "The contract kit knows"),

@@ -1,10 +1,11 @@
 """Client of one AWS service: retries requests if that is safe, and translates errors."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
+from random import SystemRandom
 from typing import Final
 
-from brrr_aws.backoff import Backoff
 from brrr_aws.client_factory import ClientFactory, RawClient, Response
 from brrr_aws.client_scope import ClientScope
 from brrr_aws.errors import (
@@ -22,10 +23,18 @@ from brrr_aws.redaction import public_address, redact
 from brrr_core.backend import closed_error
 from brrr_core.errors import BackendUnavailableError, BrrrError
 
-__all__ = ["AwsClient", "Response"]
+__all__ = ["AwsClient", "Backoff", "Response"]
 
 MAX_CONNECTIONS: Final = 64
 """Most connections of a client. Further requests wait for one."""
+
+FIRST_PAUSE_LIMIT: Final = 0.05
+"""Longest first pause, in seconds. The limit doubles with each attempt; the pause is a random part of it."""
+
+PAUSE_LIMIT: Final = 5.0
+"""Longest pause, in seconds."""
+
+RANDOM: Final = SystemRandom()
 
 
 class AwsClient:
@@ -103,7 +112,7 @@ class AwsClient:
         """Raise `BackendClosedError` if the client is not open."""
         self._open_client()
 
-    def backoff(self) -> Backoff:
+    def backoff(self) -> "Backoff":
         """Return the pauses for an operation that the caller retries itself."""
         return Backoff(self._retry_for, self._scope)
 
@@ -115,7 +124,7 @@ class AwsClient:
         idempotent: bool,
         expect: Collection[str] = (),
         retry_outage: bool = True,
-        backoff: Backoff | None = None,
+        backoff: "Backoff | None" = None,
     ) -> Response:
         """Send a request. Retry it with growing pauses for `retry_for` seconds if that is safe.
 
@@ -181,3 +190,40 @@ class AwsClient:
 
     def _context(self, operation: str) -> RequestContext:
         return RequestContext(self.service, operation, self._address, self._subject, self._missing)
+
+
+class Backoff:
+    """Pauses between the attempts of one operation: random (full jitter), and limited in total time.
+
+    Args:
+        within: Seconds after which no attempt follows, counted from the first failure or from the last progress.
+        scope: The client's scope. Its end ends a pause.
+    """
+
+    def __init__(self, within: float, scope: ClientScope) -> None:
+        self._within = within
+        self._scope = scope
+        self._attempts = 0
+        self._deadline: float | None = None
+
+    def progressed(self) -> None:
+        """Note that a part of the operation succeeded: the time and the pauses start anew."""
+        self._attempts, self._deadline = 0, None
+
+    async def pause(self) -> bool:
+        """Pause, and return whether there is time for another attempt.
+
+        Raises:
+            BackendClosedError: The client was closed.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._deadline is None:
+            self._deadline = now + self._within
+        left = self._deadline - now
+        if left <= 0:
+            return False
+        seconds = RANDOM.uniform(0, min(PAUSE_LIMIT, FIRST_PAUSE_LIMIT * 2 ** min(self._attempts, 20)))
+        self._attempts += 1
+        async with self._scope.enter():
+            await asyncio.sleep(min(seconds, left))
+        return True

@@ -53,9 +53,9 @@ that it is partial. `BRRR_CONTRACT_SEED` repeats a run with the seed of a failur
 
 from typing import TYPE_CHECKING
 
-from brrr_contract_kit.catalogue import all_rules
 from brrr_contract_kit.registry import Role, Rule
 from brrr_contract_kit.report import Outcome, Report, Status
+from brrr_contract_kit.rules import all_rules
 from brrr_contract_kit.runner import run_codec_contract, run_contract
 from brrr_core.errors import NotInstalledError
 

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
-from brrr_contract_kit.catalogue import find, rules_of
 from brrr_contract_kit.completeness import ALLOWED, watch
 from brrr_contract_kit.registry import Role, Rule
 from brrr_contract_kit.report import Status
+from brrr_contract_kit.rules import find, rules_of
 from brrr_contract_kit.runner import Judge, new_seed
 from brrr_contract_kit.target import GRACE, LEASE, Target
 from brrr_contract_kit.testbed.codecs import CodecTarget

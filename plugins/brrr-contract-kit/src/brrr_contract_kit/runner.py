@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 
-from brrr_contract_kit.catalogue import find, rules_of
 from brrr_contract_kit.execution import SEED, run_rule
 from brrr_contract_kit.registry import Rule
 from brrr_contract_kit.report import Outcome, Report, Status
+from brrr_contract_kit.rules import find, rules_of
 from brrr_contract_kit.target import GRACE, LEASE, Target
 from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core.codec import Codec

@@ -1,12 +1,15 @@
-"""The codec `pydantic`: the canonical JSON of the codec `json`, decoded by pydantic."""
+"""The codec `pydantic`: the canonical JSON of the codec `json`, decoded by pydantic's type adapters."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from brrr_core.codec import JsonCodec
-from brrr_pydantic.decoding import PydanticDecoders
+from pydantic import TypeAdapter, ValidationError
+
+from brrr_core.codec import Decode, Decoders, JsonCodec, UnsupportedTypeError
 from brrr_pydantic.forms import PydanticCallForm, PydanticResultForm
 
 __all__ = ["PydanticCodec"]
+
+MAX_SHOWN = 5
 
 
 class PydanticCodec(JsonCodec):
@@ -19,3 +22,59 @@ class PydanticCodec(JsonCodec):
 
     def __init__(self) -> None:
         super().__init__(calls=PydanticCallForm, results=PydanticResultForm, decoders=PydanticDecoders)
+
+
+class PydanticDecoders(Decoders):
+    """Decodes to every type that pydantic validates. It finds fields by alias or by name."""
+
+    def strictly(self, kind: Any) -> Decode:
+        """See `Decoders.strictly`. A model that allows extra fields receives them."""
+        decode = self.to(kind)
+        if kind is Any:
+            return decode
+        adapter = _adapter(kind)
+
+        def decode_strictly(raw: Any) -> Any:
+            data = bytes(raw)
+            try:
+                return adapter.validate_json(data, extra="forbid", by_alias=True, by_name=True)
+            except ValidationError as error:
+                if any(each["type"] != "extra_forbidden" for each in error.errors(include_url=False)):
+                    raise ValueError(_summary(error)) from error
+                # extra="forbid" overrides each model's own setting. An extra field is fine if its model allows it: then
+                # the default and extra="allow" read the same value.
+                value = adapter.validate_json(data, by_alias=True, by_name=True)
+                if value != adapter.validate_json(data, extra="allow", by_alias=True, by_name=True):
+                    raise ValueError(_summary(error)) from error
+                return value
+
+        return decode_strictly
+
+    def _build(self, kind: Any) -> Decode:
+        if kind is Any:
+            return self.untyped
+        adapter = _adapter(kind)
+
+        def decode(raw: Any) -> Any:
+            try:
+                return adapter.validate_json(bytes(raw), by_alias=True, by_name=True)
+            except ValidationError as error:
+                raise ValueError(_summary(error)) from error
+
+        return decode
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(kind)
+    except Exception as error:  # this evaluates the annotations of classes, which can raise anything
+        raise UnsupportedTypeError(str(error).partition("\n")[0]) from error
+
+
+def _summary(error: ValidationError) -> str:
+    """Return the paths and the reasons, without the values, which may be secret or long."""
+    errors = error.errors(include_url=False, include_input=False, include_context=False)
+    shown = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in errors[:MAX_SHOWN]]
+    if len(errors) > MAX_SHOWN:
+        shown.append(f"and {len(errors) - MAX_SHOWN} more")
+    return "; ".join(shown)

@@ -7,11 +7,10 @@ from brrr_aws.client import AwsClient
 from brrr_aws.location import parse_location
 from brrr_core.backend import Backend, BackendUrl, Roles, shown
 from brrr_core.errors import UrlError
-from brrr_sqs.names import MAX_PREFIX_CHARS, PREFIX, names_of
 from brrr_sqs.options import SqsOptions
 from brrr_sqs.polling import MAX_POLL_SECONDS
 from brrr_sqs.queue import SqsQueue
-from brrr_sqs.queues import Queues
+from brrr_sqs.queues import MAX_PREFIX_CHARS, PREFIX, Queues, names_of
 
 __all__ = ["SqsBackend"]
 

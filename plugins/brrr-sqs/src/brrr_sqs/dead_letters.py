@@ -10,8 +10,7 @@ from brrr_aws.client import AwsClient
 from brrr_core.backend import DeadLetter
 from brrr_sqs.entry_batches import run_in_batches
 from brrr_sqs.messages import RECEIVE_PARAMETERS, message_entry, parse_dead_letter
-from brrr_sqs.names import names_of
-from brrr_sqs.queues import Queues
+from brrr_sqs.queues import Queues, names_of
 
 __all__ = ["DeadLetters"]
 

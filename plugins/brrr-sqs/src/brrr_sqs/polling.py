@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from brrr_aws.backoff import Backoff
-from brrr_aws.client import AwsClient
+from brrr_aws.client import AwsClient, Backoff
 from brrr_core.backend import Delivery, closed_error
 from brrr_core.errors import BackendError
 from brrr_sqs.messages import RECEIVE_PARAMETERS, Received, parse_message
-from brrr_sqs.names import names_of
-from brrr_sqs.queues import Queues
+from brrr_sqs.queues import Queues, names_of
 from brrr_sqs.settling import Settling
 from brrr_sqs.task_registry import result_of
 

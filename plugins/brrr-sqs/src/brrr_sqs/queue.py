@@ -18,9 +18,8 @@ from brrr_sqs.bodies import MAX_BODY
 from brrr_sqs.dead_letters import DeadLetters
 from brrr_sqs.entry_batches import run_in_batches
 from brrr_sqs.messages import message_entry
-from brrr_sqs.names import names_of
 from brrr_sqs.polling import Pollers
-from brrr_sqs.queues import Queues
+from brrr_sqs.queues import Queues, names_of
 from brrr_sqs.settling import Settling
 
 __all__ = ["SqsQueue"]

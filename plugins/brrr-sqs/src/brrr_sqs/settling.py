@@ -16,9 +16,8 @@ from brrr_core.backend import Delivery
 from brrr_core.errors import BackendClosedError, BackendError
 from brrr_sqs.entry_batches import Entry, run_in_batches
 from brrr_sqs.messages import Receipt, Received, dead_letter_entry, message_entry
-from brrr_sqs.names import names_of
 from brrr_sqs.options import MAX_LEASE_SECONDS
-from brrr_sqs.queues import Queues
+from brrr_sqs.queues import Queues, names_of
 from brrr_sqs.task_registry import result_of
 
 __all__ = ["Held", "Settling"]

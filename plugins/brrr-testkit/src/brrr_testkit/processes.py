@@ -1,4 +1,4 @@
-"""Common parts of all servers: free ports, starting, ending, and skipping a test if a program is missing."""
+"""Common parts of all servers: free ports, starting, ending, and what happens if a program or library is missing."""
 
 import os
 import signal
@@ -26,6 +26,18 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what}: on CI every program must be installed")
     pytest.skip(what, allow_module_level=True)
+
+
+class MissingExtraError(ImportError):
+    """A part of the testkit needs a library that one of its extras installs.
+
+    Args:
+        library: The name of the library.
+        extra: The extra of brrr-testkit that installs it.
+    """
+
+    def __init__(self, library: str, *, extra: str) -> None:
+        super().__init__(f"{library} is not installed: pip install 'brrr-testkit[{extra}]'", name=library)
 
 
 def _own_ports() -> Iterator[int]:

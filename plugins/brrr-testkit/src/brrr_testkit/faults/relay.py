@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
 
-from brrr_testkit.extras import MissingExtraError
+from brrr_testkit.processes import MissingExtraError
 
 __all__ = ["Bytes", "NatsProxy", "RedisProxy", "Relay", "relayed"]
 

@@ -22,8 +22,7 @@ from typing import Any, Final
 
 import pytest
 
-from brrr_testkit.extras import MissingExtraError
-from brrr_testkit.processes import missing
+from brrr_testkit.processes import MissingExtraError, missing
 from brrr_testkit.servers import dynamodb_local
 from brrr_testkit.servers.emulators import DynamoLocal, Moto, shared
 from brrr_testkit.waiting import wait_until

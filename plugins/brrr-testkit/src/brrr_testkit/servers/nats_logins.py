@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from brrr_testkit.extras import MissingExtraError
+from brrr_testkit.processes import MissingExtraError
 
 try:
     import nkeys  # type: ignore[import-untyped]

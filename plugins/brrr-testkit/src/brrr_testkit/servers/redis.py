@@ -16,8 +16,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from brrr_testkit.extras import MissingExtraError
-from brrr_testkit.processes import ServerProcess, free_port, missing
+from brrr_testkit.processes import MissingExtraError, ServerProcess, free_port, missing
 from brrr_testkit.waiting import wait_until
 
 try:
