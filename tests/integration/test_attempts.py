@@ -25,7 +25,13 @@ def failing(place: Place, times: int) -> Any:
     return flaky
 
 
-@pytest.mark.parametrize("policy", [{}, {"backoff": 0.01, "backoff_limit": 0.05}], ids=["default", "quick"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"backoff": 0.01, "backoff_limit": 0.05}, id="quick", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize("away", [("store",), ("store", "cache")], ids=["store", "store and cache"])
 @virtually
 async def test_store_outage_uses_up_neither_attempts_nor_deliveries(

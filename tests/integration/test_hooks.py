@@ -183,12 +183,14 @@ async def test_hook_with_an_unknown_name_or_other_arguments_is_refused(memory: s
 
 
 async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import brrr_core.engine.delivery as module
+    from brrr_core.engine import delivery, settling
 
     def refuse(*args: object) -> None:
         raise AssertionError("an event was created although no plugin listens")
 
-    for name in ("CallStarted", "CallDeferred", "CallReturned", "CallFailed", "CallBuried"):
-        monkeypatch.setattr(module, name, refuse)
+    for name in ("CallStarted", "CallDeferred", "CallIsolated"):
+        monkeypatch.setattr(delivery, name, refuse)
+    for name in ("CallReturned", "CallFailed", "CallBuried"):
+        monkeypatch.setattr(settling, name, refuse)
     async with serving(memory, {"top": top, "leaf": leaf}) as fleet:
         assert await fleet.run(top) == "four"

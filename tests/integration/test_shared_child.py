@@ -11,12 +11,14 @@ from brrr_core.wire import decode_pending
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.waiting import until
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
+from tests.support.backends import DEAR
 
 PARENTS = 3 * RETURNS_LIMIT
 PATIENCE = 4 * BOUND
 """Seconds: those who found no room look again and again, on NATS before the others have run at all."""
 
 
+@DEAR
 async def test_three_thousand_parents_of_one_child(url: str) -> None:
     may_end = asyncio.Event()
     runs: Counter[str] = Counter()

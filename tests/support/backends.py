@@ -16,6 +16,16 @@ from brrr_testkit.servers.redis import Server, valkey_program
 
 _names = count()
 
+KINDS = ("memory", "sqlite", "redis", "nats")
+"""The backends that a workflow runs on."""
+ONCE = {"memory", "redis"}
+DEAR = pytest.mark.parametrize(
+    "url",
+    [pytest.param(kind, marks=() if kind in ONCE else pytest.mark.exhaustive) for kind in KINDS],
+    indirect=True,
+)
+"""For a dear test: a quick run takes one backend in this process and one with a server."""
+
 
 @contextmanager
 def memory_url() -> Iterator[str]:
@@ -51,7 +61,7 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats_serve
     server.stop()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "nats"])
+@pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Yield the URL of a backend for one test. The test may open it several times."""
     if request.param == "memory":

@@ -56,8 +56,8 @@ CASES = {
     "SIGKILL": (-KILL, -KILL, -KILL),
     "poison": (7, None, 7),
 }
-QUICK = {"SIGTERM", "SIGTERM to all twice", "poison"}
-"""The cases of a quick run: one of each kind, on SQLite, and one for each other backend."""
+QUICK = {("own", "SIGTERM"), ("fleet", "SIGTERM to all twice"), ("worker", "poison"), ("fleet", "poison")}
+"""The cases of a quick run, on SQLite: each program, and each kind of event. test_worker.py has more on signals."""
 
 _names = count()
 
@@ -66,7 +66,7 @@ def _cases() -> Iterator[Any]:
     for backend in ("sqlite", "redis", "nats"):
         for case in CASES:
             for program in PROGRAMS:
-                quick = case in QUICK if backend == "sqlite" else (program, case) == ("fleet", "SIGTERM")
+                quick = backend == "sqlite" and (program, case) in QUICK
                 marks = () if quick else (pytest.mark.exhaustive,)
                 yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
 

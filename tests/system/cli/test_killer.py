@@ -11,7 +11,7 @@ __all__ = ["redis_server"]
 HEALTHY = 40
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
 async def test_killer_among_healthy_calls_is_the_only_dead_letter(
     kind: str, shell: Shell, request: pytest.FixtureRequest
 ) -> None:

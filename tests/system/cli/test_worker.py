@@ -69,7 +69,7 @@ def test_log_masks_secrets_of_urls(shell: Shell) -> None:
     assert "hun%74er2" not in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 def test_first_signal_lets_running_handler_finish(shell: Shell, number: int) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")
     worker = shell.worker()
@@ -85,7 +85,7 @@ def test_first_signal_lets_running_handler_finish(shell: Shell, number: int) -> 
     assert "stopped working on demo; 0 unfinished calls" in worker.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 def test_second_signal_ends_worker_at_once_and_releases_message(shell: Shell, number: int) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")
     worker = shell.worker("--grace", "1h")
@@ -208,7 +208,7 @@ def test_second_signal_ends_all_processes_at_once(shell: Shell, gone: Callable[[
 
 
 @needs_proc
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
 def test_signal_to_all_processes_counts_once(shell: Shell, number: int) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)

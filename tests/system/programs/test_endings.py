@@ -7,9 +7,14 @@ import pytest
 import brrr_core as brrr
 from brrr_testkit.workloads.endings import ENDINGS, HELD, TOPIC, ended
 
+CASES = [  # brrr-sqlite has its own test of it
+    pytest.param(kind, ending, marks=() if kind == "memory" or ending == "sigterm" else pytest.mark.exhaustive)
+    for kind in ("memory", "redis", "nats")
+    for ending in ENDINGS
+]
 
-@pytest.mark.parametrize("url", ["memory", "redis", "nats"], indirect=True)  # brrr-sqlite has its own test of it
-@pytest.mark.parametrize("ending", ENDINGS)
+
+@pytest.mark.parametrize(("url", "ending"), CASES, indirect=["url"])
 async def test_program_ends_and_its_messages_come_back(url: str, ending: str) -> None:
     program = await asyncio.to_thread(ended, url.replace("lease=30s", "lease=1h"), ending)
     assert program.code == ENDINGS[ending].code, program.errors
