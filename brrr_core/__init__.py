@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
     from brrr_core.app.consumer import AppConsumer, Scheduled
-    from brrr_core.app.handlers import Handler, PlainHandler, handler, handler_no_arg, only
+    from brrr_core.app.handlers import Handler, PlainHandler, current, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
     from brrr_core.app.pending import PendingCall
     from brrr_core.app.serving import connect, serve
     from brrr_core.app.tasks import Task, TypedTask
     from brrr_core.app.worker import AppWorker
-    from brrr_core.engine.calls import Defer
+    from brrr_core.engine.calls import Again, Defer
     from brrr_core.engine.connection import Connection
     from brrr_core.engine.policy import Policy
     from brrr_core.errors import BrrrError, CallFailedError, NotFoundError, TerminalError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActiveWorker",
+    "Again",
     "AppConsumer",
     "AppWorker",
     "BrrrError",
@@ -46,6 +47,7 @@ __all__ = [
     "TerminalError",
     "TypedTask",
     "connect",
+    "current",
     "handler",
     "handler_no_arg",
     "hookimpl",
@@ -59,13 +61,13 @@ __all__ = [
 _HOMES: Final = {
     "app.active": ("ActiveWorker",),
     "app.consumer": ("AppConsumer", "Scheduled"),
-    "app.handlers": ("Handler", "PlainHandler", "handler", "handler_no_arg", "only"),
+    "app.handlers": ("Handler", "PlainHandler", "current", "handler", "handler_no_arg", "only"),
     "app.local": ("LocalBrrr",),
     "app.pending": ("PendingCall",),
     "app.serving": ("connect", "serve"),
     "app.tasks": ("Task", "TypedTask"),
     "app.worker": ("AppWorker",),
-    "engine.calls": ("Defer",),
+    "engine.calls": ("Again", "Defer"),
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
     "engine.policy": ("Policy",),

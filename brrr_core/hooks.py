@@ -17,6 +17,7 @@ __all__ = [
     "CallDeferred",
     "CallFailed",
     "CallIsolated",
+    "CallPostponed",
     "CallReturned",
     "CallStarted",
     "Event",
@@ -53,6 +54,16 @@ class CallDeferred(NamedTuple):
     task_name: str
     missing: int
     watched: str
+
+
+class CallPostponed(NamedTuple):
+    """A handler raised `Again`: the call runs again after `delay` seconds."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    delay: float
 
 
 class CallReturned(NamedTuple):
@@ -157,6 +168,7 @@ class LoopBlocked(NamedTuple):
 Event: TypeAlias = (
     CallStarted
     | CallDeferred
+    | CallPostponed
     | CallReturned
     | CallFailed
     | CallIsolated
@@ -192,6 +204,9 @@ class Specifications:
 
     def brrr_call_deferred(self, event: CallDeferred) -> None:
         """A handler was aborted, and will run again."""
+
+    def brrr_call_postponed(self, event: CallPostponed) -> None:
+        """A handler raised `Again`."""
 
     def brrr_call_returned(self, event: CallReturned) -> None:
         """A handler returned."""

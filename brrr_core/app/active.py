@@ -12,7 +12,7 @@ from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Child, Defer
+from brrr_core.engine.calls import Again, Child, Defer
 from brrr_core.engine.run import Run
 from brrr_core.errors import CallFailedError, NotInTaskError
 
@@ -33,9 +33,24 @@ class ActiveWorker:
     Attributes:
         topic: The topic of this run, and the default topic of its calls.
         attempt: The number of this attempt: 1 plus the failed attempts of this message.
+        task_name: The name of the task.
+        call_hash: The identity of the call: the same in every run, so it can be an idempotency key.
+        root_id: The schedule that this run belongs to, for logs.
     """
 
-    __slots__ = ("_callers", "_catalogue", "_dropped", "_loop", "_returned", "_run", "attempt", "topic")
+    __slots__ = (
+        "_callers",
+        "_catalogue",
+        "_dropped",
+        "_loop",
+        "_returned",
+        "_run",
+        "attempt",
+        "call_hash",
+        "root_id",
+        "task_name",
+        "topic",
+    )
 
     def __init__(self, run: Run, catalogue: Catalogue) -> None:
         self._run = run
@@ -46,6 +61,9 @@ class ActiveWorker:
         self._returned: bool | None = None
         self.topic = run.topic
         self.attempt = run.attempt
+        self.task_name = run.call.task_name
+        self.call_hash = run.call.call_hash
+        self.root_id = run.root_id
 
     def __call__(self) -> Self:
         """Return the worker itself: programs for other SDKs write `app().gather`."""
@@ -217,7 +235,8 @@ class ActiveWorker:
         outcomes: list[Any] = []
         try:
             outcomes = await asyncio.gather(*futures, return_exceptions=True)
-            aborted = next((outcome for outcome in outcomes if isinstance(outcome, Defer)), None)
+            endings: tuple[type[BaseException], ...] = (Defer, Again) if return_exceptions else (Defer,)
+            aborted = next((each for kind in endings for each in outcomes if isinstance(each, kind)), None)
             if aborted is not None:
                 raise aborted
             if return_exceptions:

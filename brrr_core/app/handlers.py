@@ -3,17 +3,17 @@
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from brrr_core.app.functions import accepted
-from brrr_core.app.tasks import TypedTask, current
+from brrr_core.app.tasks import TypedTask, active_worker
 from brrr_core.engine.policy import OnExhausted, TaskPolicy
 from brrr_core.errors import HandlerError, NotInTaskError
 
 if TYPE_CHECKING:
     from brrr_core.app.active import ActiveWorker
 
-__all__ = ["Handler", "PlainHandler", "handler", "handler_no_arg", "only"]
+__all__ = ["Handler", "PlainHandler", "current", "handler", "handler_no_arg", "only"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,6 +129,21 @@ def handler_no_arg(function: Callable[..., Any] | None = None, **settings: Any) 
     return decorate if function is None and settings else decorate(function)
 
 
+def current() -> "ActiveWorker":
+    """Return the active worker of the running handler, for handlers and helpers that do not take it.
+
+    Raises:
+        NotInTaskError: No handler runs in this context.
+    """
+    active = active_worker.get(None)
+    if active is None:
+        raise NotInTaskError(
+            "`current` was called outside a running handler",
+            remedy="Call it from a handler, or from a function that a handler calls.",
+        )
+    return cast("ActiveWorker", active)
+
+
 def only(function: Callable[P, T]) -> Callable[P, T]:
     """Make a helper that may run only inside a running handler.
 
@@ -138,7 +153,7 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-        if current.get(None) is None:
+        if active_worker.get(None) is None:
             raise NotInTaskError(
                 f"{getattr(function, '__qualname__', function)} was called outside a running handler",
                 remedy="Call it from a handler, or from a function that a handler calls.",

@@ -12,7 +12,7 @@ from brrr_core.app.pending import check_result
 from brrr_core.engine.policy import TaskPolicy
 from brrr_core.errors import HandlerError, SignatureError
 
-__all__ = ["Task", "TypedTask", "current"]
+__all__ = ["Task", "TypedTask", "active_worker"]
 
 F_co = TypeVar("F_co", covariant=True)
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class HandlerThreads(Protocol):
         ...
 
 
-current: Final[ContextVar[HandlerThreads]] = ContextVar("brrr_active_worker")
+active_worker: Final[ContextVar[HandlerThreads]] = ContextVar("brrr_active_worker")
 """The active worker of the running handler; unset outside of handlers."""
 
 
@@ -169,13 +169,13 @@ def _runner(function: Callable[..., Any], *, takes_app: bool) -> Callable[..., A
     if is_async(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            result = await (function(current.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
+            result = await (function(active_worker.get(), *args, **kwargs) if takes_app else function(*args, **kwargs))
             check_result(result)
             return result
     else:
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            active = current.get()
+            active = active_worker.get()
             given = (active, *args) if takes_app else args
             result = await active.run_handler(functools.partial(function, *given, **kwargs))
             if inspect.isawaitable(result):  # an async function behind a plain one

@@ -7,7 +7,7 @@ from typing import Any
 
 from brrr_core.app.active import ActiveWorker
 from brrr_core.app.consumer import AppConsumer
-from brrr_core.app.tasks import Task, current
+from brrr_core.app.tasks import Task, active_worker
 from brrr_core.codec import Codec
 from brrr_core.engine.calls import Defer
 from brrr_core.engine.connection import Connection
@@ -60,7 +60,7 @@ class AppWorker(AppConsumer):
             )
         run.policy = task.policy
         active = ActiveWorker(run, self._catalogue)
-        token = current.set(active)
+        token = active_worker.set(active)
         returned = False
         try:
             payload = await self._catalogue.codec.invoke_task(call, task.run)
@@ -74,7 +74,7 @@ class AppWorker(AppConsumer):
                 self._warn_of_wait_for(run, task)
             raise
         finally:
-            current.reset(token)
+            active_worker.reset(token)
             never_awaited = active.end(returned=returned)
         check_value(call.task_name, payload)
         self._check_result(call, task.returns, payload)

@@ -16,6 +16,7 @@ from brrr_core.hooks import (
     CallDeferred,
     CallFailed,
     CallIsolated,
+    CallPostponed,
     CallReturned,
     CallStarted,
     LeaseLost,
@@ -167,6 +168,12 @@ class EveryCallLog(WorkerLog):
         """Log a deferred run."""
         LOG.debug("%s waits for %d calls (call %s on %s)",
                   event.task_name, event.missing, event.call_hash, event.topic)  # fmt: skip
+
+    @hookimpl
+    def brrr_call_postponed(self, event: CallPostponed) -> None:
+        """Log a run that ended with `Again`."""
+        LOG.debug("%s runs again after %g s (call %s on %s)",
+                  event.task_name, event.delay, event.call_hash, event.topic)  # fmt: skip
 
     @hookimpl
     def brrr_call_returned(self, event: CallReturned) -> None:

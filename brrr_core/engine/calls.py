@@ -1,12 +1,13 @@
-"""A call in progress: its delivery, its child calls, and the exception that defers it."""
+"""A call in progress: its delivery, its child calls, and the exceptions that end a run without a result."""
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from brrr_core.backend.checks import check_delay
 from brrr_core.backend.contracts import Delivery
 from brrr_core.wire import Call
 
-__all__ = ["Child", "Defer", "HeldDelivery", "Job"]
+__all__ = ["Again", "Child", "Defer", "HeldDelivery", "Job"]
 
 SUSPICIOUS: Final = 3
 """Number of unexplained deliveries after which a message runs alone."""
@@ -74,3 +75,25 @@ class Defer(BaseException):
     It is a BaseException, so that `except Exception` in a handler does not swallow it. If a handler swallows it anyway,
     the run is still deferred, because the run records its missing calls.
     """
+
+
+class Again(BaseException):
+    """A handler raises this to run again later, from its start. It is not a failure, and uses up no attempt.
+
+    It is a BaseException, so that `except Exception` in a handler does not swallow it. Nothing is held in memory
+    meanwhile. Calls that already have values are not repeated.
+
+    Args:
+        after: Seconds until the next run.
+
+    Raises:
+        ArgumentError: `after` is negative or not finite.
+    """
+
+    def __init__(self, *, after: float) -> None:
+        check_delay(after)
+        super().__init__(after)
+        self.after = after
+
+    def __str__(self) -> str:
+        return f"run again after {self.after:g} s"

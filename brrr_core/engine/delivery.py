@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Child, Defer, HeldDelivery, Job
+from brrr_core.engine.calls import Again, Child, Defer, HeldDelivery, Job
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.run import Run, run_in_context
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
@@ -190,6 +190,12 @@ class DeliveryHandler:
                 payload = await run_in_context(context.copy(), self._execute(run, previous))
             except KeyboardInterrupt:
                 raise
+            except Again as again_later:
+                self._services.isolation.leave(job.held)
+                kept = replace(run.summary(), failed=job.held.failed)
+                self._services.history.add(job.root_id, job.call.call_hash, kept)
+                await self._settler.postponed(job, again_later)
+                return
             except BaseException as error:
                 of_backend, run.backend_error = error is run.backend_error, None  # its traceback holds this frame
                 if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
@@ -310,7 +316,7 @@ class DeliveryHandler:
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
                 self._report_deferred(job, watched, len(missing))
                 if outcome is ScheduleOutcome.FULL:
-                    await self._settler.put_again_later(job.held, previous.waits)
+                    await self._settler.put_again(job.held, self._policy.retry_delay(previous.waits))
                 else:
                     await self._settler.reset_counters(job.held)
                     await self._operations.ack([job.held.delivery])

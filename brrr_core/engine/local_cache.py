@@ -64,7 +64,7 @@ class PreviousRun:
         missing: The children without a value; the last RECHECK_LIMIT of them.
         asked: All calls that it made, in order; only if determinism is checked.
         waits: How many times since then the record of a missing child was full.
-        failed: The failed attempts of a call that waits for a full record, because its message was put again.
+        failed: The failed attempts of a call whose message was put again.
     """
 
     reads: tuple[str, ...]

@@ -4,14 +4,21 @@ import asyncio
 from contextlib import suppress
 
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import HeldDelivery, Job
+from brrr_core.engine.calls import Again, HeldDelivery, Job
 from brrr_core.engine.failures import failure_of, is_exhausted
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import Policy, TaskPolicy
 from brrr_core.engine.returning import Completion
 from brrr_core.engine.services import Services
-from brrr_core.errors import BackendError, BrrrError, BuriedError, MalformedRecordError, SpawnLimitError
-from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallReturned
+from brrr_core.errors import (
+    BackendError,
+    BrrrError,
+    BuriedError,
+    CapabilityError,
+    MalformedRecordError,
+    SpawnLimitError,
+)
+from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallPostponed, CallReturned
 from brrr_core.safe_text import describe, format_error, format_traceback
 from brrr_core.wire import decode_failure, decode_message, encode_failure
 
@@ -136,13 +143,31 @@ class Settler:
         else:
             await self.release(held, retry_in)
 
-    async def put_again_later(self, held: HeldDelivery, waits: int) -> None:
-        """Put the message of a parent that found a full record again, after a delay.
+    async def postponed(self, job: Job, again: Again) -> None:
+        """Run the call again after the delay that its handler asked for.
+
+        Raises:
+            CapabilityError: The queue cannot delay, and the delay is longer than a lease.
+        """
+        lease = self._operations.queue.lease
+        if not self._services.delays and again.after > lease:
+            raise CapabilityError(
+                f"the handler {job.call.task_name!r} asked to run again after {again.after:g} s, but its queue cannot "
+                "delay messages",
+                remedy=f"Use at most one lease, {lease:g} s, or a queue with delays.",
+            )
+        if self._hooks.wants(CallPostponed):
+            call = job.call
+            self._hooks.emit(CallPostponed(job.topic, job.root_id, call.call_hash, call.task_name, again.after))
+        await self.put_again(job.held, again.after)
+
+    async def put_again(self, held: HeldDelivery, delay: float) -> None:
+        """Put the message again with a delay, and acknowledge this delivery.
 
         The wait counts neither as a failed attempt nor as a delivery.
         """
         await self.reset_counters(held, failures=False)
-        delay = await self._delay_in_queue(self._policy.retry_delay(waits))
+        delay = await self._delay_in_queue(delay)
         await self._operations.put([Put(held.delivery.topic, held.delivery.body, delay)])
         await self._operations.ack([held.delivery])
 

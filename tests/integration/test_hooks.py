@@ -190,7 +190,7 @@ async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.M
 
     for name in ("CallStarted", "CallDeferred", "CallIsolated"):
         monkeypatch.setattr(delivery, name, refuse)
-    for name in ("CallReturned", "CallFailed", "CallBuried"):
+    for name in ("CallReturned", "CallFailed", "CallBuried", "CallPostponed"):
         monkeypatch.setattr(settling, name, refuse)
     async with serving(memory, {"top": top, "leaf": leaf}) as fleet:
         assert await fleet.run(top) == "four"

@@ -107,3 +107,23 @@ async def test_parent_waits_in_its_worker_if_its_child_has_too_many_parents() ->
             assert await fleet.app.result(top, timeout=BOUND)() == 7 * sum(range(parents))
             assert await until_idle(connection.queue, [TOPIC]) == (0, 0, 0, 0)
     assert runs["parent"] <= 2 * parents
+
+
+async def test_again_beyond_a_lease_is_refused_and_a_shorter_one_is_held(memory: str) -> None:
+    runs: list[float] = []
+
+    @brrr.handler_no_arg
+    async def again(after: float) -> str:
+        if after not in runs:
+            runs.append(after)
+            raise brrr.Again(after=after)
+        return "done"
+
+    async with brrr.open_backend(f"{memory}?lease=5s") as backend:
+        connection = connected(await backend.open() if backend.queue is None else backend, QUICK)  # type: ignore[arg-type]
+        async with working(connection, {"again": again}) as fleet:
+            assert await fleet.run(again, 0.05) == "done"
+            await fleet.app.schedule(again, topic=TOPIC)(6.0)
+            (reason,) = await fleet.dead(1)
+    assert "CapabilityError" in reason
+    assert "at most one lease, 5 s" in reason

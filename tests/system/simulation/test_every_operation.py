@@ -79,7 +79,7 @@ class Crowded(Scenario):
 
 
 def failing(world: World) -> Mapping[str, Any]:
-    """Calls that fail at once, after their attempts, and because of a failed child; and one that handles failures."""
+    """Calls that fail at once, after their attempts, and because of a child; one that handles them; one that waits."""
 
     @brrr.handler_no_arg
     async def refused(number: int) -> int:
@@ -88,6 +88,13 @@ def failing(world: World) -> Mapping[str, Any]:
     @brrr.handler_no_arg(max_attempts=2, on_exhausted="fail")
     async def hopeless() -> int:
         raise ConnectionError("never")
+
+    @brrr.handler_no_arg
+    async def patient() -> int:
+        if "patient" not in world.failed:
+            world.failed.add("patient")
+            raise brrr.Again(after=5.0)
+        return 1
 
     @brrr.handler
     async def through(app: brrr.ActiveWorker) -> int:
@@ -101,15 +108,15 @@ def failing(world: World) -> Mapping[str, Any]:
             return await app.call(refused)(4)
         except brrr.CallFailedError as error:
             failed = [outcome for outcome in outcomes if isinstance(outcome, brrr.CallFailedError)]
-            return len(failed) if error.details == 4 else 0
+            return len(failed) + await app.call(patient)() if error.details == 4 else 0
 
-    return {"refused": refused, "hopeless": hopeless, "through": through, "top": top}
+    return {"refused": refused, "hopeless": hopeless, "patient": patient, "through": through, "top": top}
 
 
 class Failing(Scenario):
     """Failures are outcomes, and the call whose attempts are used up leaves a dead letter too."""
 
-    result = 4
+    result = 5
     dead = 1
     handlers = staticmethod(failing)
 
