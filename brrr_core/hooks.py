@@ -24,6 +24,7 @@ __all__ = [
     "LeaseLost",
     "LoopBlocked",
     "Specifications",
+    "ThreadsAbandoned",
     "WorkerStarted",
     "WorkerStopped",
     "hookimpl",
@@ -165,6 +166,14 @@ class LoopBlocked(NamedTuple):
     task_names: tuple[str, ...]
 
 
+class ThreadsAbandoned(NamedTuple):
+    """A worker stops receiving, because `abandoned` of its `limit` threads run sync handlers after their timeouts."""
+
+    topic: str
+    abandoned: int
+    limit: int
+
+
 Event: TypeAlias = (
     CallStarted
     | CallDeferred
@@ -178,6 +187,7 @@ Event: TypeAlias = (
     | BackendFailed
     | LeaseLost
     | LoopBlocked
+    | ThreadsAbandoned
 )
 """An event of a worker."""
 
@@ -225,6 +235,9 @@ class Specifications:
 
     def brrr_loop_blocked(self, event: LoopBlocked) -> None:
         """The event loop was blocked for a large part of the lease."""
+
+    def brrr_threads_abandoned(self, event: ThreadsAbandoned) -> None:
+        """A worker stops receiving, because handlers occupy its threads after their timeouts."""
 
     def brrr_backend_failed(self, event: BackendFailed) -> None:
         """A backend operation failed."""

@@ -4,7 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from operator import methodcaller
-from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
@@ -118,9 +118,7 @@ class ActiveWorker:
     @overload
     async def gather(self, *awaitables: Awaitable[T]) -> tuple[T, ...]: ...
     @overload
-    async def gather(
-        self, *awaitables: Awaitable[T], return_exceptions: Literal[True]
-    ) -> tuple[T | BaseException, ...]: ...
+    async def gather(self, *awaitables: Awaitable[T], return_exceptions: bool) -> tuple[T | BaseException, ...]: ...
     async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> Any:
         """Return a list of the results of several calls, in order.
 

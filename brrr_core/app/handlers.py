@@ -68,6 +68,7 @@ def handler(
     max_attempts: int | None = None,
     backoff: float | None = None,
     on_exhausted: OnExhausted | None = None,
+    timeout: float | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
 ) -> HandlerDecorator: ...
@@ -84,6 +85,8 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
         backoff: Seconds before the second attempt; the policy's by default.
         on_exhausted: The fate of a call that is given up: `"bury"` dead-letters its message, and its callers wait for a
             redrive; `"fail"` gives the callers a `CallFailedError` as well. The policy's by default.
+        timeout: The most seconds of one run. A run that takes longer is cancelled, and counts as a failed attempt. The
+            thread of a `def` cannot be ended: it goes on, and the worker stops receiving while half of its threads do.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
 
@@ -111,6 +114,7 @@ def handler_no_arg(
     max_attempts: int | None = None,
     backoff: float | None = None,
     on_exhausted: OnExhausted | None = None,
+    timeout: float | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
 ) -> PlainHandlerDecorator: ...

@@ -63,7 +63,7 @@ class AppWorker(AppConsumer):
         token = active_worker.set(active)
         returned = False
         try:
-            payload = await self._catalogue.codec.invoke_task(call, task.run)
+            payload = await self._invoke(call, task)
             returned = not run.missing and run.backend_error is None
         except TerminalError as error:
             if error.details is not None:
@@ -87,6 +87,20 @@ class AppWorker(AppConsumer):
                 ),
             )
         return payload
+
+    async def _invoke(self, call: Call, task: Task) -> bytes:
+        seconds = task.policy.timeout
+        if seconds is None:
+            return await self._catalogue.codec.invoke_task(call, task.run)
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await self._catalogue.codec.invoke_task(call, task.run)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            text = f"the handler {call.task_name!r} ran longer than its timeout of {seconds:g} s"
+            raise TimeoutError(text) from error
 
     def _check_result(self, call: Call, returns: Any, payload: bytes) -> None:
         """Refuse a result that readers could not decode, because a stored result never changes."""

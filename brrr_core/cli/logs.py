@@ -21,6 +21,7 @@ from brrr_core.hooks import (
     CallStarted,
     LeaseLost,
     LoopBlocked,
+    ThreadsAbandoned,
     WorkerStarted,
     WorkerStopped,
     hookimpl,
@@ -140,6 +141,12 @@ class WorkerLog:
         """Once a time that it was blocked, and a topic."""
         LOG.warning("the event loop was blocked for %.1f s, and leases on %s are %.1f s long: while %s ran",
                     event.seconds, event.topic, event.lease, ", ".join(event.task_names) or "no handler")  # fmt: skip
+
+    @hookimpl
+    def brrr_threads_abandoned(self, event: ThreadsAbandoned) -> None:
+        """Log that a worker stops receiving for lack of threads."""
+        LOG.warning("receiving from %s stops: %d of %d threads still run handlers after their timeouts",
+                    event.topic, event.abandoned, event.limit)  # fmt: skip
 
     @hookimpl
     def brrr_backend_failed(self, event: BackendFailed) -> None:

@@ -3,9 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
@@ -19,6 +17,7 @@ from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, check_spawn_limit, new_root_id
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.services import IsolationGate, Services
+from brrr_core.engine.threads import HandlerThreads
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
 from brrr_core.safe_text import Mask
@@ -27,9 +26,6 @@ from brrr_core.wire import Call, ScheduleMessage, encode_call, encode_message
 __all__ = ["Connection"]
 
 ResultT = TypeVar("ResultT")
-
-THREADS: Final = 32
-"""The most threads that run the sync handlers of one connection."""
 
 
 class Connection:
@@ -72,9 +68,9 @@ class Connection:
             delays=delays,
             mask=mask,
             isolation=IsolationGate(),
+            threads=HandlerThreads(),
         )
         self._workers: set[Worker] = set()
-        self._threads: ThreadPoolExecutor | None = None
         self._stopped = False
 
     async def schedule(
@@ -152,11 +148,7 @@ class Connection:
 
     async def in_thread(self, function: Callable[[], ResultT]) -> ResultT:
         """Run a blocking function in a thread of this connection, with the context variables of the caller."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="brrr")
-        context = copy_context()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: context.run(_without_stop_iteration, function))
+        return await self._services.threads.run(function)
 
     async def close(self) -> None:
         """Stop the loops, and wait for running operations. The backends stay open for the caller to close."""
@@ -164,13 +156,4 @@ class Connection:
         await self._services.scheduler.close()
         await self._services.returner.close()
         await self._operations.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
-
-
-def _without_stop_iteration(function: Callable[[], ResultT]) -> ResultT:
-    try:
-        return function()
-    except (StopIteration, GeneratorExit) as error:  # a future cannot carry them: the task would hang or end
-        raise RuntimeError(f"the function raised {type(error).__name__}") from error
+        self._services.threads.close()

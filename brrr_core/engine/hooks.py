@@ -19,6 +19,7 @@ from brrr_core.hooks import (
     LeaseLost,
     LoopBlocked,
     Specifications,
+    ThreadsAbandoned,
     WorkerStarted,
     WorkerStopped,
 )
@@ -43,6 +44,7 @@ _NAMES: Final[dict[type, str]] = {
     CallBuried: "brrr_call_buried",
     LeaseLost: "brrr_lease_lost",
     LoopBlocked: "brrr_loop_blocked",
+    ThreadsAbandoned: "brrr_threads_abandoned",
     BackendFailed: "brrr_backend_failed",
 }
 

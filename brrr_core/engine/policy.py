@@ -87,6 +87,7 @@ class TaskPolicy:
         max_attempts: See `Policy`.
         backoff: See `Policy`.
         on_exhausted: See `Policy`.
+        timeout: The most seconds of one run. A run that takes longer is cancelled, and counts as a failed attempt.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
     """
@@ -94,6 +95,7 @@ class TaskPolicy:
     max_attempts: int | None = None
     backoff: float | None = None
     on_exhausted: OnExhausted | None = None
+    timeout: float | None = None
     retry_on: tuple[type[BaseException], ...] | None = None
     fail_on: tuple[type[BaseException], ...] = ()
 
@@ -104,6 +106,8 @@ class TaskPolicy:
             PolicyError: A setting is not valid.
         """
         self.applied_to(Policy())
+        if self.timeout is not None and not 0 < self.timeout < float("inf"):
+            raise PolicyError(f"timeout is {self.timeout!r}", remedy="Set it to a positive number of seconds.")
         for name, kinds in (("retry_on", self.retry_on or ()), ("fail_on", self.fail_on)):
             given = cast("object", kinds)  # callers without types
             if not isinstance(given, tuple) or not all(map(_is_exception_class, cast("tuple[object, ...]", given))):

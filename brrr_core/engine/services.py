@@ -9,6 +9,7 @@ from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.scheduling import Scheduler
+from brrr_core.engine.threads import HandlerThreads
 from brrr_core.safe_text import Mask
 
 __all__ = ["IsolationGate", "Services"]
@@ -31,6 +32,8 @@ class Services:
     """Masks the secrets of the backends in the reasons of dead letters and hooks."""
     isolation: "IsolationGate"
     """Admits handlers, one at a time if it may crash the worker."""
+    threads: HandlerThreads
+    """Runs sync handlers."""
 
 
 class IsolationGate:

@@ -1,7 +1,8 @@
 """The loop of one worker on one topic: it receives messages, extends their leases, and stops gracefully."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
@@ -9,7 +10,7 @@ from brrr_core.engine.calls import HeldDelivery
 from brrr_core.engine.delivery import DeliveryHandler, RunHandler
 from brrr_core.engine.services import Services
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
-from brrr_core.hooks import LeaseLost, LoopBlocked, WorkerStarted, WorkerStopped
+from brrr_core.hooks import LeaseLost, LoopBlocked, ThreadsAbandoned, WorkerStarted, WorkerStopped
 
 __all__ = ["Worker"]
 
@@ -73,7 +74,12 @@ class Worker:
     async def _receive_all(self) -> None:
         while not self._stopping.is_set():
             if self._services.isolation.closed:
-                await self._wait_for_isolated_run()
+                await self._wait_or_stop(self._services.isolation.wait_until_open())
+                continue
+            if self._services.threads.exhausted:
+                threads = self._services.threads
+                self._services.hooks.emit(ThreadsAbandoned(self._topic, threads.abandoned, threads.limit))
+                await self._wait_or_stop(threads.wait_until_returned())
                 continue
             free = self._concurrency - len(self._running)
             if free == 0:
@@ -88,12 +94,9 @@ class Worker:
             for held in received:
                 self._running[start_task(self._deliver(held))] = held
 
-    async def _wait_for_isolated_run(self) -> None:
-        """Wait until the isolated handler has ended, or until `stop`. Other workers can take the messages meanwhile."""
-        waits = {
-            asyncio.create_task(self._services.isolation.wait_until_open()),
-            asyncio.create_task(self._stopping.wait()),
-        }
+    async def _wait_or_stop(self, condition: Coroutine[Any, Any, None]) -> None:
+        """Wait for a condition, or until `stop`. Other workers can take the messages meanwhile."""
+        waits = {asyncio.create_task(condition), asyncio.create_task(self._stopping.wait())}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
