@@ -45,6 +45,8 @@ class HandlerThreads:
             if not future.done():
                 self._abandon(future)
             raise
+        finally:
+            del future  # else the traceback of its error holds it, and both hold the locals of the handler
 
     async def wait_until_returned(self) -> None:
         """Wait until fewer than half of the threads are abandoned."""
