@@ -1,8 +1,8 @@
 """Limits on the cost of calls on AWS: requests and units, counted at concurrency 100."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -39,7 +39,12 @@ SQS_LIMITS = {"independent": (SHAPES["independent"], 0.4), "tree": (TREE, 1.5)}
 """Most SQS requests per call, with leeway: the sizes of batches vary, and a small tree fills few batches."""
 
 
-@pytest.mark.parametrize("name", LIMITS)
+def quickly(names: Iterable[str], quick: str) -> list[Any]:
+    """Return the names as parameters, of which a quick run takes one."""
+    return [pytest.param(name, marks=() if name == quick else pytest.mark.exhaustive) for name in names]
+
+
+@pytest.mark.parametrize("name", quickly(LIMITS, "fan-out"))
 async def test_cost_per_call_on_dynamodb_stays_within_its_limits(
     queue_url: str, dynamo_url: str, dynamo_endpoint: str | None, name: str
 ) -> None:
@@ -55,7 +60,7 @@ async def test_cost_per_call_on_dynamodb_stays_within_its_limits(
     assert found.dollars <= limits.dollars
 
 
-@pytest.mark.parametrize("name", SQS_LIMITS)
+@pytest.mark.parametrize("name", quickly(SQS_LIMITS, "tree"))
 async def test_requests_per_call_on_sqs_stay_within_their_limit(
     sqs_endpoint: str | None, aws_prefix: str, name: str
 ) -> None:

