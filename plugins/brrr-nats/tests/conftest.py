@@ -1,6 +1,7 @@
 """Servers for the tests of brrr-nats, and backends on them. Each test has its own streams."""
 
 import os
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,10 @@ from brrr_testkit.certificates import Certificates, certificates
 from brrr_testkit.servers.nats import GIVEN, Cluster, Server
 
 _names = count()
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)  # tests import nats_roles
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,14 @@ import asyncio
 import json
 
 import pytest
+from nats_roles import forbid_direct, opened
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_nats.client.messages import Request
+from brrr_testkit.faults.relay import NatsProxy, relayed
 from brrr_testkit.servers.nats import Server
-from tests.support.nats_roles import forbid_direct, opened, proxied, until
+from brrr_testkit.waiting import until
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 MARKER = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
@@ -38,7 +40,7 @@ async def put(client, bucket, key, value=b"", headers=None):
 async def test_opening_reads_each_existing_stream_once(server, bucket):
     async with opened(server.url, bucket=bucket):
         pass
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket):
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket):
         assert proxy.subjects == [f"$JS.API.STREAM.INFO.{name}" for name in (f"KV_{bucket}", f"{bucket}-counters")]
 
 
@@ -118,7 +120,7 @@ async def test_full_bucket_raises(server, bucket):
 
 
 async def test_reads_go_to_the_leader_after_direct_gets_are_disabled(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, retry_for=0.2) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket, retry_for=0.2) as roles:
         await roles.store.write([(VALUE, b"x")])
         await forbid_direct(roles.client, bucket)
 
@@ -154,7 +156,7 @@ async def made_anew(client, bucket):
 async def test_read_is_repeated_while_older_than_own_changes(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.client, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
         for number in range(5):
             await roles.store.write([(PENDING, b"%d" % number)])
         # Like a leader that has only two messages and lacks the last three.
@@ -177,7 +179,7 @@ async def test_read_is_repeated_while_older_than_own_changes(server, bucket):
 async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.client, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
         for number in range(3):
             await roles.store.write([(PENDING, b"%d" % number)])
         # Like a leader that has no message.
@@ -198,7 +200,7 @@ async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server, bu
 async def test_recreated_bucket_is_accepted_after_the_stale_timeout(server, bucket):
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.client, bucket)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, stale_timeout=0.3) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket, stale_timeout=0.3) as roles:
         await roles.store.write([(PENDING, b"1")])
         await made_anew(roles.client, bucket)
 

@@ -3,14 +3,16 @@
 import asyncio
 
 import pytest
+from nats_roles import messages, opened
 
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError
+from brrr_testkit.faults.relay import NatsProxy, relayed
 from brrr_testkit.servers.nats import Server
-from tests.support.nats_roles import messages, opened, proxied, until
+from brrr_testkit.waiting import until
 
 
 async def test_increment_sends_one_request_per_counter_in_one_batch(server):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket="counted") as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket="counted") as roles:
         proxy.subjects.clear()
 
         counts = await roles.cache.increment({f"c{number}": number for number in range(2000)})
@@ -20,7 +22,7 @@ async def test_increment_sends_one_request_per_counter_in_one_batch(server):
 
 
 async def test_increment_without_counters_sends_nothing(server):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket="none") as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket="none") as roles:
         proxy.subjects.clear()
 
         assert await roles.cache.increment({}) == {}
@@ -39,7 +41,7 @@ async def test_counters_may_be_of_any_size_and_sign(server):
 
 
 async def test_increment_whose_reply_was_lost_raises_and_is_not_sent_again(server):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket="lost") as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket="lost") as roles:
         await roles.cache.increment({"a": 1, "b": 2**70})
         proxy.subjects.clear()
         proxy.lose_answer_to(lambda subject: subject == b"lost-counters.b")

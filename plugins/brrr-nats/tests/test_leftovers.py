@@ -6,7 +6,7 @@ import random
 import pytest
 
 import brrr_core as brrr
-import tests.support.nats_roles as nats_roles
+from brrr_testkit import waiting
 from brrr_testkit.servers.nats import nats_program, until
 from brrr_testkit.workloads.soak import TOPIC, workers
 
@@ -99,7 +99,7 @@ async def test_thousands_of_leases_are_held_at_a_time(request, kind):
             return await opened[0].queue.stats(TOPIC) == (0, 0, 0, 0)
 
         # Replicas remove acknowledged messages a little later.
-        await nats_roles.until(empty, "the queue is empty", bound=60)
+        await waiting.until(empty, "the queue is empty", bound=60)
     finally:
         for each in opened:
             await each.close()

@@ -7,13 +7,15 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+from nats_roles import opened
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError
 from brrr_nats.client import request_batch
 from brrr_nats.client.errors import api_error
 from brrr_nats.store.writes import MARKER_TTL_SECONDS
-from tests.support.nats_roles import opened, proxied, until
+from brrr_testkit.faults.relay import NatsProxy, relayed
+from brrr_testkit.waiting import until
 
 VALUE, PENDING = Key("value", "h"), Key("pending_returns", "h")
 LARGE = b"x" * 2_000_000
@@ -60,7 +62,7 @@ class Fault:
 @asynccontextmanager
 async def fault(server, bucket, **options):
     async with (
-        proxied(server.port) as proxy,
+        relayed(NatsProxy(server.port)) as proxy,
         opened(proxy.url, bucket=bucket, **{"marker_ttl": 20, "timeout": 5.0, **options}) as roles,
         opened(server.url, bucket=bucket, **options) as other,
     ):

@@ -8,10 +8,10 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError
+from brrr_testkit.faults.relay import NatsProxy, relayed
 from brrr_testkit.servers.nats import Server, nats_program
 from brrr_testkit.workloads.fleet import serving
 from brrr_testkit.workloads.load import HANDLERS, RESULT, fan_out
-from tests.support.nats_roles import proxied
 
 nats_program()
 
@@ -53,7 +53,7 @@ async def guarded(tmp_path, monkeypatch):
     block = BLOCK.replace("users: [", "users: [ { user: admin, password: $ADMIN }")
     server = Server(tmp_path / "own", config=block, sync=False).start()
     try:
-        async with proxied(server.port) as proxy:
+        async with relayed(NatsProxy(server.port)) as proxy:
             yield server, proxy
     finally:
         server.kill()

@@ -309,7 +309,7 @@ async def test_many_deliveries_are_settled_in_several_batches(url, monkeypatch):
 
 
 async def test_release_with_a_stale_receipt_does_nothing(url, stream, shared_server):
-    async with brrr.open_backend(f"{url}&lease=1s") as backend, brrr.open_backend(f"{url}&lease=1s") as other:
+    async with brrr.open_backend(f"{url}&lease=3s") as backend, brrr.open_backend(f"{url}&lease=3s") as other:
         await backend.queue.put(TOPIC, [b"x"])
         (late,) = await take(backend.queue, 1)
         (held,) = await take(other.queue, 1)

@@ -3,14 +3,16 @@
 import asyncio
 
 import pytest
+from nats_roles import forbid_direct, messages, opened
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError, ValueTooLargeError
 from brrr_nats.client import request_batch
 from brrr_nats.client.messages import Request
 from brrr_nats.store.records import RevisionCache, StoredRecord
+from brrr_testkit.faults.relay import NatsProxy, relayed
 from brrr_testkit.servers.nats import Server
-from tests.support.nats_roles import forbid_direct, messages, opened, proxied, until
+from brrr_testkit.waiting import until
 
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 GET = "$JS.API.DIRECT.GET."
@@ -21,7 +23,7 @@ GET = "$JS.API.DIRECT.GET."
 
 @pytest.fixture
 async def watched(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
         proxy.subjects.clear()
         yield roles.store, proxy.subjects
 
@@ -101,7 +103,7 @@ async def test_key_given_twice_in_a_write_is_sent_once(watched):
 
 
 async def test_call_whose_write_reply_was_lost_is_written_again(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
         proxy.subjects.clear()
         proxy.lose_answer_to(lambda subject: subject.endswith(b".call.h"))
 
@@ -112,7 +114,7 @@ async def test_call_whose_write_reply_was_lost_is_written_again(server, bucket):
 
 
 async def test_other_write_whose_reply_was_lost_raises(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
         proxy.lose_answer_to(lambda subject: subject.endswith(b".value.h"))
 
         with pytest.raises(BackendUnavailableError, match="lost"):
@@ -122,7 +124,7 @@ async def test_other_write_whose_reply_was_lost_raises(server, bucket):
 
 
 async def test_read_whose_reply_was_lost_is_repeated(server, bucket):
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
         await roles.store.write([(VALUE, b"x")])
         proxy.lose_answer_to(lambda subject: subject.startswith(GET.encode()))
 
@@ -133,7 +135,7 @@ async def test_read_whose_reply_was_lost_is_repeated(server, bucket):
 async def dropping(server, bucket, monkeypatch):
     """A proxy that drops the next request, as servers do while leaders change. Requests are sent again soon."""
     monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.1)
-    async with proxied(server.port) as proxy, opened(proxy.url, bucket=bucket, timeout=1.0) as roles:
+    async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket, timeout=1.0) as roles:
         proxy.subjects.clear()
         proxy.drop(lambda _: True)
         yield roles, proxy.subjects

@@ -157,8 +157,6 @@ def test_every_rule_is_proved_by_a_violation() -> None:
 
 REPOSITORY = {"tests", "benchmarks", "examples", "tools"}
 """Packages that only this repository has, so that the tests of a plugin must not need them."""
-MEANWHILE = {"tests.support.nats_roles"}
-"""Still imported by tests of brrr-nats."""
 
 
 def foreign_imports(source: str) -> set[str]:
@@ -173,7 +171,7 @@ def foreign_imports(source: str) -> set[str]:
 
 def test_tests_of_plugins_need_only_distributions() -> None:
     files = [*ROOT.glob("plugins/*/tests/**/*.py")]
-    found = {path.name: foreign_imports(path.read_text()) - MEANWHILE for path in files}
+    found = {path.name: foreign_imports(path.read_text()) for path in files}
 
     assert len(files) > 60
     assert {name: modules for name, modules in found.items() if modules} == {}

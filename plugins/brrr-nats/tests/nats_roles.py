@@ -1,7 +1,6 @@
-"""Store and cache on a server without the rest of a backend, and a proxy that records requests to NATS."""
+"""Store and cache on a server without the rest of a backend, for tests of what they send."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ from brrr_nats.client.requests import RequestClient
 from brrr_nats.location import location_of
 from brrr_nats.options import NatsOptions
 from brrr_nats.store.store import NatsStore
-from brrr_testkit.faults.relay import NatsProxy, relayed
 
 
 class Roles(NamedTuple):
@@ -49,13 +47,6 @@ async def opened(
         await client.close()
 
 
-@asynccontextmanager
-async def proxied(port: int) -> AsyncIterator[NatsProxy]:
-    """Run a proxy in front of a server of this machine."""
-    async with relayed(NatsProxy(port)) as proxy:
-        yield proxy
-
-
 async def messages(client: RequestClient, stream: str) -> dict[str, int]:
     """Return the number of messages of each subject of a stream."""
     state = (await client.call_api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"}))["state"]
@@ -66,13 +57,3 @@ async def forbid_direct(client: RequestClient, bucket: str) -> None:
     """Let a bucket be read only from its leader, like a bucket on several servers."""
     config = (await client.call_api(f"STREAM.INFO.KV_{bucket}"))["config"]
     await client.call_api(f"STREAM.UPDATE.KV_{bucket}", {**config, "allow_direct": False})
-
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str, *, bound: float = 15.0) -> None:
-    """Poll until the condition, a coroutine function, returns a true value."""
-    try:
-        async with asyncio.timeout(bound):
-            while not await condition():  # noqa: ASYNC110 - the condition depends on another process
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"not within {bound:g} s: {what}") from None
