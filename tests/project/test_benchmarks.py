@@ -16,7 +16,7 @@ def test_benchmark_shows_the_log_of_a_server_that_did_not_start(
     monkeypatch.setattr(redis_servers, "valkey_program", lambda: Path(sys.executable))
 
     with (
-        pytest.raises(SystemExit, match=r"ended unexpectedly\s+[Uu]nknown option:? --port"),
+        pytest.raises(SystemExit, match=r"ended unexpectedly\s+(?i:unknown) option:? --port"),
         servers.valkey(str(tmp_path)),
     ):
         pass
