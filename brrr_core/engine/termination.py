@@ -177,7 +177,7 @@ def interruptible() -> Generator[None, None, None]:
     from its queue. The task that waits for this callback never continues, and the program never ends.
     """
     handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    if threading.current_thread() is not threading.main_thread() or not callable(handler) or handler is _heard:
         yield
         return
     if not _interrupted:
