@@ -50,6 +50,7 @@ async def work(url, place):
         if ready.left > 0:
             ready.left, ready.over = 0, True
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background processes ignore SIGINT
 ready = Ready()
 place = 0
 while not ready.over:

@@ -103,7 +103,8 @@ class Running:
     def signal_all(self, number: int) -> None:
         """Send a signal to each process of the control group, as systemd does."""
         for pid in (*self.children, self.process.pid):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # a child may have ended since it was listed
+                os.kill(pid, number)
 
     def ctrl_c(self) -> None:
         """Send SIGINT to the whole process group, as a terminal does."""

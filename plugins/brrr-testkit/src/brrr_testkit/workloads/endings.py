@@ -93,6 +93,7 @@ def ended(url: str, ending: str) -> Ended:
 
 def main(url: str, ending: str) -> None:
     """Run the program."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background processes ignore SIGINT
     if ending == "exit_on_sigterm":
         signal.signal(signal.SIGTERM, _exit)
     asyncio.run(_work(url, ending))
