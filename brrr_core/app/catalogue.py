@@ -6,11 +6,11 @@ from typing import Any, TypeAlias, TypeVar
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.failures import check_details, failed_call
+from brrr_core.engine.failures import check_details, raise_if_failed
 from brrr_core.errors import DecodeError, HandlerError, ResultDecodeError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
-from brrr_core.wire import FAILURE_PREFIX, Call
+from brrr_core.wire import Call
 
 __all__ = ["Catalogue", "checked_tasks"]
 
@@ -103,8 +103,7 @@ class Catalogue:
             CallFailedError: The call failed for good.
             ResultDecodeError: The value is not of the type `returns`.
         """
-        if value.startswith(FAILURE_PREFIX):
-            raise failed_call(call, value, lambda details: self._decode(call.task_name, details, Any))
+        raise_if_failed(call, value, lambda details: self._decode(call.task_name, details, Any))
         return self._decode(call.task_name, value, returns)
 
     async def encode_details(self, task_name: str, details: object) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Never, NoReturn, Protocol, TypeVar, cast
 
 from brrr_core.app.functions import accepted, inner_function, is_async, name_of, takes_worker, visible_signature
 from brrr_core.app.pending import check_result
-from brrr_core.engine.policy import TaskPolicy
+from brrr_core.engine.policy import NO_SETTINGS, TaskPolicy
 from brrr_core.errors import HandlerError, SignatureError
 
 __all__ = ["Task", "TypedTask", "active_worker"]
@@ -17,11 +17,10 @@ __all__ = ["Task", "TypedTask", "active_worker"]
 F_co = TypeVar("F_co", covariant=True)
 T = TypeVar("T")
 
-_DEFAULTS: Final = TaskPolicy()
 _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-class HandlerThreads(Protocol):
+class HandlerRunner(Protocol):
     """The active worker, as the runner of a handler sees it."""
 
     async def run_handler(self, function: Callable[[], T]) -> T:
@@ -29,7 +28,7 @@ class HandlerThreads(Protocol):
         ...
 
 
-active_worker: Final[ContextVar[HandlerThreads]] = ContextVar("brrr_active_worker")
+active_worker: Final[ContextVar[HandlerRunner]] = ContextVar("brrr_active_worker")
 """The active worker of the running handler; unset outside of handlers."""
 
 
@@ -44,7 +43,7 @@ class Task:
         run: The async callable that a codec invokes. It is one object for all calls, so that codecs can cache by it.
     """
 
-    def __init__(self, function: Callable[..., Any], *, takes_app: bool, policy: TaskPolicy = _DEFAULTS) -> None:
+    def __init__(self, function: Callable[..., Any], *, takes_app: bool, policy: TaskPolicy = NO_SETTINGS) -> None:
         if isinstance(function, Task):
             raise HandlerError(f"{function.name} is a handler already", remedy="Decorate it once.")
         self.function = function

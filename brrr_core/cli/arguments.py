@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.cli.output import write_json
 from brrr_core.codec import Codec
-from brrr_core.engine.failures import failed_call
+from brrr_core.engine.failures import raise_if_failed
 from brrr_core.errors import CommandError, UnknownTaskError
 from brrr_core.plugins import load_codec
-from brrr_core.wire import FAILURE_PREFIX, Call
+from brrr_core.wire import Call
 
 __all__ = ["ArgumentTokens", "Arguments", "JsonArguments", "JsonKeywords", "NamedCall", "named_call", "read_arguments"]
 
@@ -54,8 +54,7 @@ class NamedCall(NamedTuple):
         Raises:
             CallFailedError: The call failed for good.
         """
-        if value.startswith(FAILURE_PREFIX):
-            raise failed_call(self.call, value, lambda details: self.codec.decode_return(self.call.task_name, details))
+        raise_if_failed(self.call, value, lambda details: self.codec.decode_return(self.call.task_name, details))
         write_json(self.codec.decode_return(self.call.task_name, value))
 
 

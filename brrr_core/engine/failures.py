@@ -7,7 +7,7 @@ from brrr_core.errors import BrrrError, CallFailedError, Cause, EncodeError, Ter
 from brrr_core.safe_text import Mask, class_name, format_traceback, safe_str
 from brrr_core.wire import FAILURE_PREFIX, Call, Failure, decode_failure
 
-__all__ = ["DETAILS_LIMIT", "check_details", "check_value", "failed_call", "failure_of", "is_exhausted"]
+__all__ = ["DETAILS_LIMIT", "check_details", "check_value", "exhausted_failure", "failure_of", "raise_if_failed"]
 
 DETAILS_LIMIT: Final = 16 * 1024
 """The most bytes of the encoded details of a failure."""
@@ -37,18 +37,21 @@ def failure_of(error: BaseException, *, exhausted: bool, mask: Mask) -> Failure:
     )
 
 
-def failed_call(call: Call, record: bytes, decode_details: Callable[[bytes], object]) -> CallFailedError:
-    """Return the error for the callers of a failed call.
+def raise_if_failed(call: Call, value: bytes, decode_details: Callable[[bytes], object]) -> None:
+    """Raise the error for the callers of a call if its value record is a failure.
 
     Args:
-        call: The failed call.
-        record: Its value record, which begins with `FAILURE_PREFIX`.
+        call: The call.
+        value: Its value record.
         decode_details: Decodes the details of the failure.
 
     Raises:
+        CallFailedError: The call failed for good.
         MalformedRecordError: The record is not valid.
     """
-    failure = decode_failure(record)
+    if not value.startswith(FAILURE_PREFIX):
+        return
+    failure = decode_failure(value)
     first = failure.causes[-1] if failure.causes else None
     what = f"the call {call.call_hash} of {call.task_name!r} failed: {failure.error_type}: {failure.message}"
     if first is not None:
@@ -64,12 +67,13 @@ def failed_call(call: Call, record: bytes, decode_details: Callable[[bytes], obj
     error.error_type, error.message, error.traceback = failure.error_type, failure.message, failure.traceback
     error.details = None if failure.details is None else decode_details(failure.details)
     error.causes, error.exhausted = failure.causes, failure.exhausted
-    return error
+    raise error
 
 
-def is_exhausted(value: bytes) -> bool:
-    """Whether a value record is the failure of a call whose attempts were used up."""
-    return value.startswith(FAILURE_PREFIX) and decode_failure(value).exhausted
+def exhausted_failure(value: bytes) -> Failure | None:
+    """Return the failure of a call whose attempts were used up; None if the value record is anything else."""
+    failure = decode_failure(value) if value.startswith(FAILURE_PREFIX) else None
+    return failure if failure is not None and failure.exhausted else None
 
 
 def check_value(task_name: str, value: bytes) -> None:

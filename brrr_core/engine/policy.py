@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from brrr_core.errors import BrrrError, CallFailedError, PolicyError, TerminalError
 
-__all__ = ["RETURNS_LIMIT", "OnExhausted", "Policy", "TaskPolicy"]
+__all__ = ["NO_SETTINGS", "RETURNS_LIMIT", "OnExhausted", "Policy", "TaskPolicy"]
 
 OnExhausted: TypeAlias = Literal["bury", "fail"]
 """The fate of a call whose attempts are used up: dead-letter its message, or let the call fail for its callers too."""
@@ -133,3 +133,7 @@ class TaskPolicy:
 
 def _is_exception_class(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+NO_SETTINGS: Final = TaskPolicy()
+"""The settings of a handler that has none of its own."""

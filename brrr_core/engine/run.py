@@ -12,7 +12,7 @@ from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Child
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
-from brrr_core.engine.policy import TaskPolicy
+from brrr_core.engine.policy import NO_SETTINGS
 from brrr_core.errors import BackendError, CycleError, NondeterminismError
 from brrr_core.wire import Call
 
@@ -22,8 +22,6 @@ ResultT = TypeVar("ResultT")
 
 SHOWN: Final = 200
 """The most bytes of a payload in an error message."""
-
-_DEFAULTS: Final = TaskPolicy()
 
 
 class Run:
@@ -74,7 +72,7 @@ class Run:
         self.attempt = attempt
         self.missing: dict[str, Child] = {}
         self.backend_error: BackendError | None = None
-        self.policy = _DEFAULTS
+        self.policy = NO_SETTINGS
         self._operations = operations
         self._cache = cache
         self._schedule = schedule

@@ -5,9 +5,9 @@ from contextlib import suppress
 
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, HeldDelivery, Job
-from brrr_core.engine.failures import failure_of, is_exhausted
+from brrr_core.engine.failures import exhausted_failure, failure_of
 from brrr_core.engine.operations import Put
-from brrr_core.engine.policy import Policy, TaskPolicy
+from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
 from brrr_core.engine.returning import Completion
 from brrr_core.engine.services import Services
 from brrr_core.errors import (
@@ -20,7 +20,7 @@ from brrr_core.errors import (
 )
 from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallPostponed, CallReturned
 from brrr_core.safe_text import describe, format_error, format_traceback
-from brrr_core.wire import decode_failure, decode_message, encode_failure
+from brrr_core.wire import decode_message, encode_failure
 
 __all__ = ["Settler"]
 
@@ -69,14 +69,12 @@ class Settler:
     async def failed(self, job: Job, error: BaseException, task_policy: TaskPolicy) -> None:
         """Retry the call after its handler raised `error`. If no retry can help, let it fail or dead-letter it."""
         held, policy = job.held, task_policy.applied_to(self._policy)
-        attempt, retry_in = held.failed + 1, None
-        if not task_policy.fails(error):
+        attempt, retry_in, terminal = held.failed + 1, None, task_policy.fails(error)
+        if not terminal:
             attempt, retry_in = await self._count_failure(held, policy, retry=task_policy.retries(error))
-        exhausted = retry_in is None and not task_policy.fails(error)
+        exhausted = retry_in is None and not terminal
         # Errors of brrr are those of a deployment, which would fail calls that others share.
-        final = retry_in is None and (
-            not exhausted or (policy.on_exhausted == "fail" and not isinstance(error, BrrrError))
-        )
+        final = terminal or (exhausted and policy.on_exhausted == "fail" and not isinstance(error, BrrrError))
         if self._hooks.wants(CallFailed):
             reason = self._reason(error)
             self._hooks.emit(
@@ -109,11 +107,10 @@ class Settler:
     async def finish_again(self, held: HeldDelivery, call_hash: str, value: bytes) -> None:
         """Finish a call that has an outcome: its worker may have died before it had woken all callers."""
         # The first delivery of a message comes from a caller or a redrive, after the dead letter was made.
-        bury = held.delivery.attempt > 1 and is_exhausted(value)
+        failure = exhausted_failure(value) if held.delivery.attempt > 1 else None
         await self.reset_counters(held)
-        await self._services.returner.complete(Completion(held.delivery, call_hash, acknowledge=not bury))
-        if bury:
-            failure = decode_failure(value)
+        await self._services.returner.complete(Completion(held.delivery, call_hash, acknowledge=failure is None))
+        if failure is not None:
             what = f"{failure.error_type}: {failure.message}".rstrip(": ")
             await self.bury(held, BuriedError(what, remedy=failure.traceback), final=True)
 
@@ -134,8 +131,8 @@ class Settler:
 
     async def retry(self, held: HeldDelivery, error: BaseException) -> None:
         """Retry a delivery whose call cannot run because of `error`; dead-letter it if no retry can help."""
-        retry = not isinstance(error, BrrrError) or error.retry
-        await self._settle(held, error, (await self._count_failure(held, self._policy, retry=retry))[1])
+        _, retry_in = await self._count_failure(held, self._policy, retry=NO_SETTINGS.retries(error))
+        await self._settle(held, error, retry_in)
 
     async def _settle(self, held: HeldDelivery, error: BaseException, retry_in: float | None) -> None:
         if retry_in is None:
