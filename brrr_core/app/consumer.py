@@ -10,6 +10,7 @@ from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
+from brrr_core.durations import DurationLike, seconds
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError
@@ -67,16 +68,22 @@ class AppConsumer:
         task: TypedTask[Callable[P, Any]],
         *,
         topic: str,
-        delay: float = 0,
+        delay: DurationLike = 0,
         redrive: bool = False,
         spawn_limit: int | None = None,
     ) -> Callable[P, Coroutine[Any, Any, Scheduled]]: ...
     @overload
     def schedule(
-        self, task: str, *, topic: str, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
+        self, task: str, *, topic: str, delay: DurationLike = 0, redrive: bool = False, spawn_limit: int | None = None
     ) -> Callable[..., Coroutine[Any, Any, Scheduled]]: ...
     def schedule(
-        self, task: Task | str, *, topic: str, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
+        self,
+        task: Task | str,
+        *,
+        topic: str,
+        delay: DurationLike = 0,
+        redrive: bool = False,
+        spawn_limit: int | None = None,
     ) -> Callable[..., Coroutine[Any, Any, Scheduled]]:
         """Schedule a call for the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
 
@@ -85,7 +92,7 @@ class AppConsumer:
         Args:
             task: A handler, or the name of a task in any language.
             topic: The topic of its workers.
-            delay: Seconds before it may run.
+            delay: The time before it may run: seconds, a `timedelta`, or a text such as `"30s"`.
             redrive: Put every missing child again, because the queue lost messages.
             spawn_limit: The most messages that this schedule may cause, including all calls and wake-ups; the policy's
                 limit by default. Workers of every SDK honour it.
@@ -94,14 +101,14 @@ class AppConsumer:
             SignatureError: The arguments do not match the handler.
             EncodeError: An argument cannot be encoded.
             UnknownTaskError: The handler is not among the application's handlers.
-            ArgumentError: The topic is empty, the delay is not a number of seconds, or the spawn limit is less than 1.
+            ArgumentError: The topic is empty, the delay is not a duration, or the spawn limit is less than 1.
             BackendError: A backend failed; scheduling again is safe.
         """
 
         async def scheduled(*args: Any, **kwargs: Any) -> Scheduled:
             call = self._catalogue.encode(task, args, kwargs)
             root_id = await self._connection.schedule(
-                call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit
+                call, topic, delay=seconds(delay), redrive=redrive, spawn_limit=spawn_limit
             )
             done = Scheduled(call.call_hash, root_id, topic)
             self._remember(done)

@@ -3,10 +3,12 @@
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from brrr_core.app.functions import accepted
 from brrr_core.app.tasks import TypedTask, active_worker
+from brrr_core.durations import DurationLike, seconds
 from brrr_core.engine.policy import OnExhausted, TaskPolicy
 from brrr_core.errors import HandlerError, NotInTaskError
 
@@ -66,9 +68,9 @@ def handler(function: "Callable[Concatenate[ActiveWorker, P], T]") -> Handler[Ca
 def handler(
     *,
     max_attempts: int | None = None,
-    backoff: float | None = None,
+    backoff: DurationLike | None = None,
     on_exhausted: OnExhausted | None = None,
-    timeout: float | None = None,
+    timeout: DurationLike | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
 ) -> HandlerDecorator: ...
@@ -82,10 +84,11 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
     Args:
         function: The function.
         max_attempts: The call is given up after the function raised this many times; the policy's number by default.
-        backoff: Seconds before the second attempt; the policy's by default.
+        backoff: The time before the second attempt; the policy's by default. Times are seconds, a `timedelta`, or a
+            text such as `"30s"`.
         on_exhausted: The fate of a call that is given up: `"bury"` dead-letters its message, and its callers wait for a
             redrive; `"fail"` gives the callers a `CallFailedError` as well. The policy's by default.
-        timeout: The most seconds of one run. A run that takes longer is cancelled, and counts as a failed attempt. The
+        timeout: The longest time of one run. A run that takes longer is cancelled, and counts as a failed attempt. The
             thread of a `def` cannot be ended: it goes on, and the worker stops receiving while half of its threads do.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
@@ -112,9 +115,9 @@ def handler_no_arg(function: Callable[P, T]) -> PlainHandler[Callable[P, T]]: ..
 def handler_no_arg(
     *,
     max_attempts: int | None = None,
-    backoff: float | None = None,
+    backoff: DurationLike | None = None,
     on_exhausted: OnExhausted | None = None,
-    timeout: float | None = None,
+    timeout: DurationLike | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
 ) -> PlainHandlerDecorator: ...
@@ -168,8 +171,12 @@ def only(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _task_policy(decorator: str, settings: Mapping[str, Any]) -> TaskPolicy:
+    given = dict(settings)
+    for name in ("backoff", "timeout"):
+        if isinstance(given.get(name), str | timedelta):
+            given[name] = seconds(given[name], name)
     try:
-        return TaskPolicy(**settings)
+        return TaskPolicy(**given)
     except TypeError as error:
         known = ", ".join(setting.name for setting in fields(TaskPolicy))
         raise HandlerError(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from brrr_core.backend.checks import check_delay
 from brrr_core.backend.contracts import Delivery
+from brrr_core.durations import DurationLike, seconds
 from brrr_core.wire import Call
 
 __all__ = ["Again", "Child", "Defer", "HeldDelivery", "Job"]
@@ -84,16 +84,15 @@ class Again(BaseException):
     meanwhile. Calls that already have values are not repeated.
 
     Args:
-        after: Seconds until the next run.
+        after: The time until the next run: seconds, a `timedelta`, or a text such as `"10s"`.
 
     Raises:
-        ArgumentError: `after` is negative or not finite.
+        ArgumentError: `after` is not a duration.
     """
 
-    def __init__(self, *, after: float) -> None:
-        check_delay(after)
-        super().__init__(after)
-        self.after = after
+    def __init__(self, *, after: DurationLike) -> None:
+        self.after = seconds(after, "after")
+        super().__init__(self.after)
 
     def __str__(self) -> str:
         return f"run again after {self.after:g} s"

@@ -50,12 +50,13 @@ class Connection:
         hooks: Iterable[object] = (),
         delays: bool = True,
         mask: Mask = str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.queue = queue
         self.store = store
         self.cache = cache
         self.policy = policy or Policy()
-        self._operations = Operations(queue, store, cache)
+        self._operations = Operations(queue, store, cache, clock=clock)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._services = Services(
             operations=self._operations,
@@ -96,7 +97,7 @@ class Connection:
         (value,) = await self._operations.read([Key("value", call.call_hash)])
         if value is not None:
             return None
-        root_id = new_root_id(redriven_at=int(time.time()) if redrive else None, spawn_limit=spawn_limit)
+        root_id = new_root_id(redriven_at=int(self._operations.clock()) if redrive else None, spawn_limit=spawn_limit)
         affordable, _ = await asyncio.gather(
             self._budget.open(root_id), self._operations.write([(Key("call", call.call_hash), encode_call(call))])
         )

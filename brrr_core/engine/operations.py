@@ -1,7 +1,8 @@
 """The batched operations of the engine on its queue, store and cache."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from brrr_core.backend.contracts import Cache, Delivery, Key, Queue, Store, Swap
@@ -26,10 +27,12 @@ class Operations:
 
     Attributes:
         queue: The queue itself, for operations that need no batching.
+        clock: Returns the time, in unix seconds.
     """
 
-    def __init__(self, queue: Queue, store: Store, cache: Cache) -> None:
+    def __init__(self, queue: Queue, store: Store, cache: Cache, *, clock: Callable[[], float] = time.time) -> None:
         self.queue = queue
+        self.clock = clock
         self._store = store
         self._cache = cache
         self._reads = Batcher[Key, bytes | None](store.read)

@@ -5,8 +5,7 @@ a duplicate message. It never leaves a marked call without a message (invariant 
 """
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -61,6 +60,7 @@ class _Group:
 
     Attributes:
         child: The child.
+        clock: Returns the time, in unix seconds.
         roots: The roots that request it.
         redrives: The roots that are redrives, with the information of their ids.
         watchers: The returns to register.
@@ -70,6 +70,7 @@ class _Group:
     """
 
     child: Child
+    clock: Callable[[], float]
     roots: list[str] = field(default_factory=list[str])
     redrives: dict[str, RootInfo] = field(default_factory=dict[str, RootInfo])
     watchers: list[PendingReturn] = field(default_factory=list[PendingReturn])
@@ -108,7 +109,7 @@ class _Group:
                 self.turned_away.add(watcher)
         if not self.put:
             return PendingReturns(tuple(sorted(returns)), pending.scheduled_at)
-        now = int(time.time())
+        now = int(self.clock())
         marks: dict[PendingReturn, RootInfo] = {
             self._mark(root_id): root for root_id, root in self.redrives.items() if root_id in self.put
         }
@@ -128,7 +129,7 @@ class _Group:
         at = pending.scheduled_at
         if at is None:
             return True
-        return not root.is_older_than(at, int(time.time())) and not any(
+        return not root.is_older_than(at, int(self.clock())) and not any(
             entry.root_id == root_id and entry.call_hash == self.child.call.call_hash for entry in pending.returns
         )
 
@@ -203,7 +204,7 @@ class Scheduler:
         await self._requests.close()
 
     async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[ScheduleOutcome]:
-        groups = _group(requests)
+        groups = _group(requests, self._operations.clock)
         unsettled = list(groups.values())
         while unsettled:
             records = await self._operations.read([group.key for group in unsettled])
@@ -245,12 +246,12 @@ class Scheduler:
         await self._operations.put(puts)
 
 
-def _group(requests: Sequence[ScheduleRequest]) -> dict[str, _Group]:
+def _group(requests: Sequence[ScheduleRequest], clock: Callable[[], float]) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
     for child, root_id, watcher in requests:
         group = groups.get(child.call.call_hash)
         if group is None:
-            group = groups[child.call.call_hash] = _Group(child)
+            group = groups[child.call.call_hash] = _Group(child, clock)
         if root_id not in group.roots:
             group.roots.append(root_id)
             root = parse_root_id(root_id)

@@ -7,11 +7,9 @@ from types import NoneType, UnionType
 from typing import Final, Literal, Union, cast, get_args, get_origin
 
 from brrr_core.backend.options import Duration, Secret, Size
+from brrr_core.durations import parse_duration
 
 __all__ = ["convert", "describe", "is_supported", "split_optional"]
-
-SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h|d|)")
 
 KILO: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
 SIZE: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(?:([kmgt])(i?)b|b|)", re.IGNORECASE)
@@ -93,19 +91,12 @@ def _object(value: object) -> object:
 
 def _with_unit(kind: type, value: object) -> object:
     if isinstance(value, str):
-        return _duration(value) if kind is Duration else _size(value)
+        return Duration(parse_duration(value)) if kind is Duration else _size(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return kind(value)
     if isinstance(value, float) and kind is Duration:
         return Duration(value)
     raise ValueError("neither a text nor a number")
-
-
-def _duration(text: str) -> Duration:
-    match = DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError("not a duration")
-    return Duration(float(match[1]) * SECONDS[match[2]])
 
 
 def _size(text: str) -> Size:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import brrr_core as brrr
-from brrr_core.errors import ArgumentError, NotInTaskError
+from brrr_core.errors import NotInTaskError
 from brrr_core.hooks import CallFailed, CallPostponed
 from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
 
@@ -123,12 +123,6 @@ async def test_missing_call_is_waited_for_before_again(memory: str) -> None:
     async with serving(memory, {"child": child, "top": top}) as fleet:
         assert await fleet.run(top) == "value"
     assert runs == ["child", "top"]
-
-
-@pytest.mark.parametrize("after", [-1, float("inf"), float("nan")])
-def test_delay_must_be_a_number_of_seconds(after: float) -> None:
-    with pytest.raises(ArgumentError, match="delay is"):
-        brrr.Again(after=after)
 
 
 async def test_handler_knows_its_call(url: str) -> None:
