@@ -54,6 +54,7 @@ __all__ = [
     "UnknownTaskError",
     "UrlError",
     "ValueTooLargeError",
+    "WaitTooLongError",
     "WorkersDiedError",
 ]
 
@@ -182,6 +183,12 @@ class CapabilityError(BackendError):
 
     code = "BRRR-BACKEND-03"
     retry = False
+
+
+class WaitTooLongError(CapabilityError):
+    """A wait is so long that the values that its call needs could expire meanwhile."""
+
+    code = "BRRR-BACKEND-10"
 
 
 class BodyTooLargeError(BackendError):

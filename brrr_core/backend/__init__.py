@@ -26,6 +26,7 @@ from brrr_core.backend.contracts import (
     Store,
     Swap,
 )
+from brrr_core.backend.expiry import REFRESH_SHARE, call_record_of, may_expire
 from brrr_core.backend.lifecycle import Backend, Roles, check_process
 from brrr_core.backend.manifests import (
     BackendManifest,
@@ -41,6 +42,7 @@ from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
 __all__ = [
     "CONTRACT_VERSION",
     "LONGEST_DURATION",
+    "REFRESH_SHARE",
     "Backend",
     "BackendManifest",
     "BackendUrl",
@@ -62,6 +64,7 @@ __all__ = [
     "Store",
     "StoreCapabilities",
     "Swap",
+    "call_record_of",
     "cancelled_from_outside",
     "check_bodies",
     "check_delay",
@@ -74,6 +77,7 @@ __all__ = [
     "check_wait",
     "closed_error",
     "mask_url",
+    "may_expire",
     "parse_url",
     "pause",
     "shown",

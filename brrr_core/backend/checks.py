@@ -49,7 +49,7 @@ def check_ttl(ttl: Duration | None, lease: float = USUAL_LEASE) -> None:
     if ttl is not None and ttl < shortest:
         raise OptionError(
             f"ttl is {ttl:g} s: values would expire before the calls that wait for them are retried",
-            remedy=f"Set ttl to at least {shortest:g}s, and to more than the longest workflow takes, or leave it out.",
+            remedy=f"Set ttl to at least {shortest:g}s, and to at least twice the longest wait, or leave it out.",
         )
 
 

@@ -174,6 +174,12 @@ class Store(ABC):
     A record is any bytes, up to the size that the manifest declares.
     """
 
+    expires_after: float | None = None
+    """Seconds that a value is kept after its last write or read; None for no limit. `expiry.py` has the whole rule.
+
+    A store whose values expire sets it when it is opened. The engine then refuses waits that are too long for it.
+    """
+
     @abstractmethod
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the record of each key, or None if it is absent."""

@@ -18,6 +18,7 @@ from brrr_core.engine.roots import SpawnBudget, check_spawn_limit, new_root_id
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.services import IsolationGate, Services
 from brrr_core.engine.threads import HandlerThreads
+from brrr_core.engine.wait_limits import check_wait, longest_cached
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
 from brrr_core.safe_text import Mask
@@ -62,7 +63,9 @@ class Connection:
             operations=self._operations,
             scheduler=Scheduler(self._operations, self._budget),
             returner=Returner(self._operations, self._budget),
-            cache=ValueCache(self.policy.cache_bytes),
+            cache=ValueCache(
+                self.policy.cache_bytes, max_age=longest_cached(self._operations.expires_after), clock=clock
+            ),
             history=RunHistory(),
             hooks=Hooks(hooks, mask=mask),
             policy=self.policy,
@@ -89,11 +92,13 @@ class Connection:
 
         Raises:
             ArgumentError: The topic is empty, the delay is not a number of seconds, or the spawn limit is less than 1.
+            WaitTooLongError: The delay is longer than half of the store's `ttl`.
             BackendError: A backend failed. The call may have been put anyway; scheduling it again is safe.
         """
         check_topic(topic)
         check_delay(delay)
         check_spawn_limit(spawn_limit)
+        check_wait("the delay", delay, self._operations.expires_after)
         (value,) = await self._operations.read([Key("value", call.call_hash)])
         if value is not None:
             return None

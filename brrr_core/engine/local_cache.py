@@ -3,7 +3,9 @@
 It only saves work. If an entry is dropped, the worker repeats a read or a run.
 """
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,15 +32,23 @@ class ValueCache:
 
     Args:
         limit: The most bytes that it holds, including overhead.
+        max_age: The most seconds that it holds a value; None for no limit. Then the next run reads the value from the
+            store again, which keeps it from expiring there.
+        clock: Returns the time, in unix seconds.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, max_age: float | None = None, clock: Callable[[], float] = time.time) -> None:
         self._limit = limit
+        self._max_age = max_age
+        self._clock = clock
+        self._cleared_at = clock()
         self._size = 0
         self._values: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, call_hash: str) -> bytes | None:
         """Return the value of the call, if the cache has it."""
+        if self._max_age is not None:
+            self._clear_old(self._max_age)
         value = self._values.get(call_hash)
         if value is not None:
             self._values.move_to_end(call_hash)
@@ -48,11 +58,20 @@ class ValueCache:
         """Add a value that is in the store. Failures are not kept: a worker of another SDK may replace one."""
         if call_hash in self._values or value.startswith(FAILURE_PREFIX):
             return
+        if self._max_age is not None:
+            self._clear_old(self._max_age)
         self._values[call_hash] = value
         self._size += len(value) + ENTRY_OVERHEAD
         while self._size > self._limit:
             _, dropped = self._values.popitem(last=False)
             self._size -= len(dropped) + ENTRY_OVERHEAD
+
+    def _clear_old(self, max_age: float) -> None:
+        """Drop all values every `max_age` seconds, so that no value is older."""
+        now = self._clock()
+        if not 0 <= now - self._cleared_at < max_age:
+            self._cleared_at, self._size = now, 0
+            self._values.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,13 @@ class Operations:
     Attributes:
         queue: The queue itself, for operations that need no batching.
         clock: Returns the time, in unix seconds.
+        expires_after: Seconds that the store keeps a value after its last write or read; None for no limit.
     """
 
     def __init__(self, queue: Queue, store: Store, cache: Cache, *, clock: Callable[[], float] = time.time) -> None:
         self.queue = queue
         self.clock = clock
+        self.expires_after = store.expires_after
         self._store = store
         self._cache = cache
         self._reads = Batcher[Key, bytes | None](store.read)

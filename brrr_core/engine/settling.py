@@ -10,6 +10,7 @@ from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
 from brrr_core.engine.returning import Completion
 from brrr_core.engine.services import Services
+from brrr_core.engine.wait_limits import check_wait
 from brrr_core.errors import (
     BackendError,
     BrrrError,
@@ -144,8 +145,10 @@ class Settler:
         """Run the call again after the delay that its handler asked for.
 
         Raises:
+            WaitTooLongError: The delay is longer than half of the store's `ttl`.
             CapabilityError: The queue cannot delay, and the delay is longer than a lease.
         """
+        check_wait(f"the delay of `Again` in {job.call.task_name!r}", again.after, self._operations.expires_after)
         lease = self._operations.queue.lease
         if not self._services.delays and again.after > lease:
             raise CapabilityError(

@@ -22,6 +22,28 @@ def test_value_is_added_once() -> None:
     assert cache.get("a") == cache.get("b") == b"x" * 10
 
 
+def test_value_is_dropped_at_its_greatest_age() -> None:
+    now = [1_000.0]
+    cache = ValueCache(10_000, max_age=10, clock=lambda: now[0])
+    cache.add("a", b"x")
+    now[0] += 9
+    cache.add("b", b"x")
+    assert cache.get("a") == b"x"
+    now[0] += 1
+    assert cache.get("a") is None
+    assert cache.get("b") is None
+    cache.add("a", b"x")
+    assert cache.get("a") == b"x"
+
+
+def test_value_is_dropped_if_the_clock_was_set_back() -> None:
+    now = [1_000.0]
+    cache = ValueCache(10_000, max_age=10, clock=lambda: now[0])
+    cache.add("a", b"x")
+    now[0] -= 1
+    assert cache.get("a") is None
+
+
 def test_value_larger_than_the_cache_is_not_kept() -> None:
     cache = ValueCache(ENTRY_OVERHEAD + 10)
     cache.add("large", b"x" * 11)

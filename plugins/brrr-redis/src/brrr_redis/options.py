@@ -35,7 +35,7 @@ class RedisOptions:
             without a prefix.
         db: Number of the database, if the path of the URL does not name it.
         lease: How long a delivery belongs to its receiver.
-        ttl: How long a call and its value stay after the call has its value; without `ttl`, forever.
+        ttl: How long a value and its call stay after the value was last written or read; without `ttl`, forever.
         counter_ttl: How long a message counter stays after its last increment.
         sweep: How often a waiting receiver looks for messages that other processes delayed or lost. Such a message is
             late by at most this time.

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from brrr_core.backend import Cache, Key, Store, Swap, check_values
+from brrr_core.backend import REFRESH_SHARE, Cache, Key, Store, Swap, call_record_of, check_values, may_expire
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Command, command, script_command
 from brrr_redis.client.connection import Reply
 from brrr_redis.layout import Layout
 from brrr_redis.options import MAX_VALUE
-from brrr_redis.scripts import INCREMENT, SWAP, WRITE
+from brrr_redis.scripts import INCREMENT, READ, SWAP, WRITE
 
 __all__ = ["RedisCache", "RedisStore"]
 
@@ -23,21 +23,33 @@ class RedisStore(Store):
     Args:
         client: Runs the commands.
         layout: Makes the names of keys.
-        ttl: Milliseconds that a call and its value stay after the value is written; 0 for no limit. The records of a
-            call without a value do not expire, because another call may wait for it.
+        ttl: Milliseconds that a value and its call record stay after the last write or read of the value; 0 for no
+            limit. The records of a call without a value do not expire, because another call may wait for it.
     """
 
     def __init__(self, client: Client, layout: Layout, *, ttl: int) -> None:
         self._client = client
         self._layout = layout
         self._ttl = ttl
+        self.expires_after = ttl / 1000 if ttl else None
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """Read records."""
+        """Read records. With a ttl, refresh the values that are read."""
         names = [self._layout.record(key) for key in keys]
-        groups = [[names[index] for index in indexes] for indexes in self._client.router.groups(names)] if names else []
-        commands = [command(group[0], "MGET", *group, repeat=True) for group in groups]
-        return await self._in_order(names, commands)
+        groups = self._groups(names)
+        if not self._ttl:
+            mget = (
+                command(names[group[0]], "MGET", *(names[index] for index in group), repeat=True) for group in groups
+            )
+            return _in_order(groups, await self._client.run_all([*mget]))
+        least = int(self._ttl * (1 - REFRESH_SHARE))
+        commands = [script_command(READ, [names[index] for index in group], self._ttl, least) for group in groups]
+        replies = await self._client.run_all(commands)
+        refreshed: list[Key] = [
+            keys[group[place - 1]] for group, (_, places) in zip(groups, replies, strict=True) for place in places
+        ]
+        await self._client.run_all(self._expirations(refreshed))
+        return _in_order(groups, [values for values, _ in replies])
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
         """Write records.
@@ -48,7 +60,7 @@ class RedisStore(Store):
         check_values((value for _, value in items), MAX_VALUE)
         names = [self._layout.record(key) for key, _ in items]
         commands: list[Command] = []
-        for indexes in self._client.router.groups(names) if names else ():
+        for indexes in self._groups(names):
             safe = all(items[index][0].kind == "call" for index in indexes)
             if self._ttl and not safe:
                 arguments = [
@@ -66,34 +78,46 @@ class RedisStore(Store):
         """Compare and set records, one after the other. Never repeat: a repeat would compare with its own result."""
         check_values((new for _, _, new in swaps), MAX_VALUE)
         names = [self._layout.record(key) for key, _, _ in swaps]
+        with_ttl = [index for index, swap in enumerate(swaps) if self._ttl_of(swap.key)]
+        calls = [self._call_name(swaps[index].key) or names[index] for index in with_ttl]
+        together = len(self._groups([*names, *calls])) == 1
+        if not together:  # in a cluster, a call record can be on another server than its value
+            deleted = [swaps[index].key for index in with_ttl if swaps[index].new is None]
+            await self._client.run_all(
+                [command(name, "PERSIST", name, repeat=True) for name in map(self._call_name, deleted) if name]
+            )
+        groups = self._groups(names)
         commands: list[Command] = []
-        for indexes in self._client.router.groups(names) if names else ():
+        for group in groups:
             arguments = [
                 argument
-                for key, expected, new in (swaps[index] for index in indexes)
+                for key, expected, new in (swaps[index] for index in group)
                 for argument in (self._ttl_of(key), _encode_optional(expected), _encode_optional(new))
             ]
-            commands.append(script_command(SWAP, [names[index] for index in indexes], *arguments, retry_arguments=None))
-        calls = [self._layout.record(Key("call", key.call_hash)) for key, _, _ in swaps if self._ttl_of(key)]
-        expirations = [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in calls]
-        return [done == 1 for done in await self._in_order(names, commands, expirations)]
+            of_script = [*(names[index] for index in group), *(calls if together else ())]
+            commands.append(script_command(SWAP, of_script, *arguments, retry_arguments=None))
+        done = [reply == 1 for reply in _in_order(groups, await self._client.run_all(commands))]
+        if not together:
+            there = [index for index in with_ttl if swaps[index].new is not None]
+            finished = [swaps[index].key for index in there if done[index] or swaps[index].expected is None]
+            await self._client.run_all(self._expirations(finished))
+        return done
+
+    def _groups(self, names: Sequence[bytes]) -> list[Sequence[int]]:
+        """Return the indexes of the names that one command can take, for each command."""
+        return list(self._client.router.groups(names)) if names else []
 
     def _ttl_of(self, key: Key) -> int:
         """Return the milliseconds after which a record expires, 0 for never."""
-        return self._ttl if key.kind == "value" else 0
+        return self._ttl if may_expire(key) else 0
 
-    async def _in_order(
-        self, names: Sequence[bytes], commands: Sequence[Command], others: Sequence[Command] = ()
-    ) -> list[Reply]:
-        """Run one command for each group of names, and `others` with them. Return the replies in the order of names."""
-        replies = (await self._client.run_all([*commands, *others]))[: len(commands)]
-        if len(replies) == 1:
-            return list(replies[0])
-        found: list[Reply] = [None] * len(names)
-        for indexes, reply in zip(self._client.router.groups(names) if names else (), replies, strict=True):
-            for index, each in zip(indexes, reply, strict=True):
-                found[index] = each
-        return found
+    def _call_name(self, value: Key) -> bytes | None:
+        call = call_record_of(value)
+        return None if call is None else self._layout.record(call)
+
+    def _expirations(self, values: Sequence[Key]) -> list[Command]:
+        """Return the commands that let call records expire with their values."""
+        return [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in map(self._call_name, values) if name]
 
 
 class RedisCache(Cache):
@@ -141,6 +165,17 @@ class RedisCache(Cache):
             for index, count in zip(indexes, reply, strict=True)
         }
         return {name: counts[name] for name in counters}
+
+
+def _in_order(groups: Sequence[Sequence[int]], replies: Sequence[Reply]) -> list[Reply]:
+    """Return the items of the replies in the order of the names that `groups` index."""
+    if len(replies) == 1:
+        return list(replies[0])
+    found: list[Reply] = [None] * sum(map(len, groups))
+    for group, reply in zip(groups, replies, strict=True):
+        for index, each in zip(group, reply, strict=True):
+            found[index] = each
+    return found
 
 
 def _encode_optional(value: bytes | None) -> bytes:

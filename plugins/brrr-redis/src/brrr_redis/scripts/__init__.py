@@ -13,6 +13,7 @@ __all__ = [
     "DROP",
     "EXTEND",
     "INCREMENT",
+    "READ",
     "REDRIVE",
     "RELEASE",
     "STATS",
@@ -42,5 +43,6 @@ RELEASE: Final = _of_topic("release")
 STATS: Final = _of_topic("stats")
 UNCLAIM: Final = _of_topic("unclaim")
 INCREMENT: Final = Script.of(_read("increment"))
+READ: Final = Script.of(_read("read"))
 SWAP: Final = Script.of(_read("swap"))
 WRITE: Final = Script.of(_read("write"))

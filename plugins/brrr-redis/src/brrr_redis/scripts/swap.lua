@@ -1,16 +1,19 @@
--- Compares and sets keys, one after the other. KEYS: keys, which may repeat. ARGV: for each key its ttl in milliseconds
--- or 0, the expected and the new value: '-' for no value, '+' before a value. Returns 1 for each swap that took place,
--- else 0.
+-- Compares and sets keys, one after the other. ARGV: for each swap its ttl in milliseconds or 0, the expected and the new
+-- value: '-' for no value, '+' before a value. KEYS: the key of each swap, which may repeat. Then, if call records are on
+-- this server, a key for each swap with a ttl: it expires with the value, and stays if there is no value. Returns 1 for
+-- each swap that took place, else 0.
 
-local done = {}
-for index, key in ipairs(KEYS) do
-  local ttl, expected, new = ARGV[3 * index - 2], ARGV[3 * index - 1], ARGV[3 * index]
+local done, extra = {}, #ARGV / 3
+for index = 1, #ARGV / 3 do
+  local key, ttl, expected, new = KEYS[index], ARGV[3 * index - 2], ARGV[3 * index - 1], ARGV[3 * index]
   local current = redis.call('GET', key)
+  local there = current
   if (current and '+' .. current or '-') ~= expected then
     done[index] = 0
   else
     done[index] = 1
-    if new ~= '-' then
+    there = new ~= '-'
+    if there then
       if ttl == '0' then
         redis.call('SET', key, string.sub(new, 2))
       else
@@ -18,6 +21,14 @@ for index, key in ipairs(KEYS) do
       end
     elseif current then
       redis.call('DEL', key)
+    end
+  end
+  if ttl ~= '0' and #KEYS > #ARGV / 3 then
+    extra = extra + 1
+    if there then
+      redis.call('PEXPIRE', KEYS[extra], ttl)
+    else
+      redis.call('PERSIST', KEYS[extra])
     end
   end
 end
