@@ -34,6 +34,7 @@ __all__ = [
     "EncodeError",
     "ForkedError",
     "HandlerError",
+    "LifespanError",
     "MalformedRecordError",
     "NondeterminismError",
     "NotFoundError",
@@ -280,6 +281,12 @@ class AwaitError(BrrrError, TypeError):
 
     code = "BRRR-APP-05"
     retry = False
+
+
+class LifespanError(BrrrError):
+    """The lifespan of an application failed, or its state was used while there was none."""
+
+    code = "BRRR-APP-06"
 
 
 class NotFoundError(BrrrError):

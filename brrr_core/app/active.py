@@ -4,7 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from operator import methodcaller
-from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
@@ -13,6 +13,7 @@ from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Again, Child, Defer
+from brrr_core.engine.lifespan import Lifespan
 from brrr_core.engine.run import Run
 from brrr_core.errors import CallFailedError, NotInTaskError
 
@@ -26,9 +27,18 @@ T3 = TypeVar("T3")
 T4 = TypeVar("T4")
 T5 = TypeVar("T5")
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
-class ActiveWorker:
+    StateT_co = TypeVarWithDefault("StateT_co", covariant=True, default=Any)
+else:
+    StateT_co = TypeVar("StateT_co", covariant=True)
+
+
+class ActiveWorker(Generic[StateT_co]):
     """The object by which a handler calls other tasks. Each run of a handler gets its own.
+
+    `ActiveWorker[Clients]` tells type checkers that the lifespan of the application yields a `Clients`.
 
     Attributes:
         topic: The topic of this run, and the default topic of its calls.
@@ -42,6 +52,7 @@ class ActiveWorker:
         "_callers",
         "_catalogue",
         "_dropped",
+        "_lifespan",
         "_loop",
         "_returned",
         "_run",
@@ -52,8 +63,9 @@ class ActiveWorker:
         "topic",
     )
 
-    def __init__(self, run: Run, catalogue: Catalogue) -> None:
+    def __init__(self, run: Run, catalogue: Catalogue, lifespan: Lifespan) -> None:
         self._run = run
+        self._lifespan = lifespan
         self._catalogue = catalogue
         self._callers: dict[tuple[Task | str, str | None], Callable[..., PendingCall[Any]]] = {}
         self._loop = asyncio.get_running_loop()
@@ -64,6 +76,16 @@ class ActiveWorker:
         self.task_name = run.call.task_name
         self.call_hash = run.call.call_hash
         self.root_id = run.root_id
+
+    @property
+    def state(self) -> StateT_co:
+        """The object that the lifespan of the application yielded: pools and clients that all calls share.
+
+        Raises:
+            LifespanError: The application has no lifespan.
+        """
+        state: StateT_co = self._lifespan.state
+        return state
 
     def __call__(self) -> Self:
         """Return the worker itself: programs for other SDKs write `app().gather`."""

@@ -134,8 +134,8 @@ def _is_in_class(function: Callable[..., Any]) -> bool:
 
 def _is_worker(annotation: object) -> bool:
     if isinstance(annotation, str):  # it may be imported for type checkers only
-        return annotation.strip("'\" ").rpartition(".")[2] == _WORKER
-    return any(base.__name__ == _WORKER for base in getattr(annotation, "__mro__", ()))
+        return annotation.strip("'\" ").partition("[")[0].rpartition(".")[2] == _WORKER
+    return any(base.__name__ == _WORKER for base in getattr(get_origin(annotation) or annotation, "__mro__", ()))
 
 
 def _cannot_be_worker(function: Callable[..., Any], annotation: Any) -> bool:

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from brrr_core.app.functions import takes_worker
 from brrr_core.app.handlers import handler, handler_no_arg
 from brrr_core.app.tasks import Task, TypedTask
-from brrr_core.app.worker import AppWorker
+from brrr_core.app.worker import AppWorker, LifespanFunction
 from brrr_core.backend.checks import check_topic
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import Session, Space
@@ -47,6 +48,7 @@ class LocalBrrr:
         codec: A codec or the name of one.
         policy: Limits. The default is one attempt for each call, `check` on, and no grace at the end of a run.
         concurrency: The most calls that run at the same time on one topic.
+        lifespan: As that of `AppWorker`. Each run enters and leaves it.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class LocalBrrr:
         codec: str | Codec = "json",
         policy: Policy | None = None,
         concurrency: int = 64,
+        lifespan: LifespanFunction | None = None,
     ) -> None:
         check_topic(topic)
         self._handlers = handlers
@@ -66,6 +69,7 @@ class LocalBrrr:
         self._codec = codec
         self._policy = policy or Policy(max_attempts=1, check=True, grace=0)
         self._concurrency = concurrency
+        self._lifespan = lifespan
 
     @overload
     def run(self, task: TypedTask[Callable[P, T]]) -> Callable[P, Coroutine[Any, Any, T]]: ...
@@ -87,31 +91,35 @@ class LocalBrrr:
             connection = Connection(
                 queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
             )
-            app = _LocalWorker(self._handlers, self._replace, self._codec, connection)
+            app = _LocalWorker(self._handlers, self._replace, self._codec, connection, self._lifespan)
             loops = asyncio.TaskGroup()
 
             def work_on(topic: str) -> None:
                 loops.create_task(connection.loop(topic, app.handle, concurrency=self._concurrency))
 
             queue.on_new_topic = work_on
-            # Not a task of the group, so that its error is raised by itself and not in an ExceptionGroup.
-            waiting = failure.waiting = start_task(_scheduled_result(app, queue, task, args, kwargs, topic=self._topic))
-            try:
-                async with loops:
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(connection.close)
+                stack.callback(queue.close)
+                await stack.enter_async_context(app)
+                # Not a task of the group, so that its error is raised by itself and not in an ExceptionGroup.
+                waiting = failure.waiting = start_task(
+                    _scheduled_result(app, queue, task, args, kwargs, topic=self._topic)
+                )
+                try:
+                    async with loops:
+                        await asyncio.wait({waiting})
+                        connection.stop()
+                finally:
+                    waiting.cancel()  # if this run was cancelled
                     await asyncio.wait({waiting})
-                    connection.stop()
-            finally:
-                waiting.cancel()  # if this run was cancelled
-                await asyncio.wait({waiting})
-                queue.close()
-                await connection.close()
-            try:
-                if failure.error is not None:
-                    raise failure.error
-                return waiting.result()
-            finally:
-                failure.error = failure.waiting = None
-                del waiting  # they keep the error, whose traceback holds this frame
+                try:
+                    if failure.error is not None:
+                        raise failure.error
+                    return waiting.result()
+                finally:
+                    failure.error = failure.waiting = None
+                    del waiting  # they keep the error, whose traceback holds this frame
 
         return result
 
@@ -125,12 +133,13 @@ class _LocalWorker(AppWorker):
         replace: Mapping[Task | str, Callable[..., Any]],
         codec: str | Codec,
         connection: Connection,
+        lifespan: LifespanFunction | None,
     ) -> None:
         elsewhere = {
             name: _task_of(fake) for name, fake in replace.items() if isinstance(name, str) and name not in handlers
         }
         handlers = {**handlers, **elsewhere} if elsewhere else handlers
-        super().__init__(handlers=handlers, codec=codec, connection=connection)
+        super().__init__(handlers=handlers, codec=codec, connection=connection, lifespan=lifespan)
         named = {self._catalogue.resolve(task)[0]: fake for task, fake in replace.items()}
         fakes = {name: handlers[name].replaced_by(fake) for name, fake in named.items() if name not in elsewhere}
         self._runs = {**self._catalogue.tasks, **fakes}

@@ -2,31 +2,44 @@
 
 import asyncio
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 from brrr_core.app.active import ActiveWorker
 from brrr_core.app.consumer import AppConsumer
+from brrr_core.app.functions import name_of
 from brrr_core.app.tasks import Task, active_worker
 from brrr_core.codec import Codec
 from brrr_core.engine.calls import Defer
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import check_value
+from brrr_core.engine.lifespan import Lifespan
 from brrr_core.engine.run import Run
 from brrr_core.errors import AwaitError, DecodeError, EncodeError, TerminalError, UnknownTaskError
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
-__all__ = ["AppWorker"]
+__all__ = ["AppWorker", "LifespanFunction"]
+
+LifespanFunction: TypeAlias = Callable[["AppWorker"], AbstractAsyncContextManager[object]]
+"""An async context manager function that gets the application and yields the state."""
 
 
 class AppWorker(AppConsumer):
     """Runs the calls of its handlers: `await conn.loop("demo", app.handle)`. It is also an `AppConsumer`.
 
+    The loops enter the lifespan. `async with app:` enters it too, for a program that needs the state around its loops.
+
     Args:
         handlers: The handlers by task name.
         codec: A codec or the name of one.
         connection: From `brrr.serve`.
+        lifespan: An async context manager function. It gets this application, and yields the state: pools and clients
+            that all calls share, as `app.state`. It is entered before the first loop receives, and left after the last
+            loop has ended.
 
     Raises:
         HandlerError: A handler was not made by a decorator of brrr, or has an annotation that the codec cannot decode.
@@ -35,13 +48,39 @@ class AppWorker(AppConsumer):
 
     _closed = True
 
-    def __init__(self, *, handlers: Mapping[str, Task], codec: str | Codec, connection: Connection) -> None:
+    def __init__(
+        self,
+        *,
+        handlers: Mapping[str, Task],
+        codec: str | Codec,
+        connection: Connection,
+        lifespan: LifespanFunction | None = None,
+    ) -> None:
         super().__init__(codec=codec, connection=connection, handlers=handlers)
+        self._lifespan = Lifespan() if lifespan is None else Lifespan(name_of(lifespan), partial(lifespan, self))
         for task in self._catalogue.tasks.values():
             self._catalogue.codec.check_task(task.run, returns=task.returns)
         self._runs = self._catalogue.tasks
         """The task that runs for each name."""
         self._warned: dict[str | tuple[str, type[Warning], int], int] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._lifespan.enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._lifespan.leave()
+
+    @property
+    def state(self) -> Any:
+        """The object that the lifespan yielded.
+
+        Raises:
+            LifespanError: There is none (yet, or any more).
+        """
+        return self._lifespan.state
 
     async def handle(self, run: Run, call: Call) -> bytes:
         """Run the handler of a call, and return its encoded result. The loop calls this.
@@ -59,7 +98,7 @@ class AppWorker(AppConsumer):
                 remedy=f"Add the handler, or schedule its calls on another topic than {run.topic!r}.",
             )
         run.policy = task.policy
-        active = ActiveWorker(run, self._catalogue)
+        active = ActiveWorker(run, self._catalogue, self._lifespan)
         token = active_worker.set(active)
         returned = False
         try:

@@ -1,7 +1,7 @@
-"""Load handlers from `MODULE:HANDLERS`, as a command line names them."""
+"""Load handlers, hook plugins and lifespans from `MODULE:NAME`, as a command line names them."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,10 +11,12 @@ from cyclopts import Parameter
 
 from brrr_core.app.catalogue import checked_tasks
 from brrr_core.app.tasks import Task
-from brrr_core.errors import BrrrError, CommandError, HandlerError
+from brrr_core.app.worker import LifespanFunction
+from brrr_core.errors import BrokenPluginError, BrrrError, CommandError, HandlerError
+from brrr_core.hooks import PROJECT
 from brrr_core.safe_text import describe
 
-__all__ = ["HandlersOption", "load_handlers"]
+__all__ = ["HandlersOption", "load_handlers", "load_hook_plugin", "load_lifespan"]
 
 HandlersOption: TypeAlias = Annotated[
     str | None,
@@ -27,7 +29,7 @@ HandlersOption: TypeAlias = Annotated[
 
 
 def load_handlers(named: str) -> dict[str, Task]:
-    """Return the handlers by their task names. Modules in the working directory are found.
+    """Return the handlers by their task names.
 
     Args:
         named: `MODULE:HANDLERS`, a dict of handlers by name, a function that returns one, or a single handler; or
@@ -37,18 +39,9 @@ def load_handlers(named: str) -> dict[str, Task]:
         CommandError: The module, or the name in it, does not exist.
         HandlerError: The module cannot be imported, or the object is not a handler or a dict of handlers.
     """
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    module_name, colon, path = named.partition(":")
-    module = _import(module_name)
-    if not colon:
-        return _collect(module)
-    found: Any = module
-    for part in path.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            _refuse(f"the module {module_name} has no {path!r}", _known_handlers(module))
+    found = _load(named, known=_known_handlers)
+    if isinstance(found, ModuleType):
+        return _collect(found)
     if callable(found) and not isinstance(found, Task):
         found = found()
     if isinstance(found, Task):
@@ -58,6 +51,63 @@ def load_handlers(named: str) -> dict[str, Task]:
             f"{named} is a {type(found).__name__}, not a dict of handlers by name", remedy="Name a dict, or a module."
         )
     return checked_tasks(cast("Mapping[str, Task]", found), of=f" of {named}")
+
+
+def load_hook_plugin(named: str) -> object:
+    """Return a hook plugin.
+
+    Args:
+        named: `MODULE:NAME` of an object, or of a class that is called without arguments; or a `MODULE` with hooks.
+
+    Raises:
+        CommandError: The module, or the name in it, does not exist, or has no hook.
+        BrokenPluginError: The class raises.
+    """
+    plugin = _load(named)
+    if isinstance(plugin, type):
+        try:
+            plugin = plugin()
+        except Exception as error:
+            raise BrokenPluginError(
+                f"the hook plugin {named} cannot be made: {describe(error)}",
+                remedy="Name an object, or a class that takes no arguments.",
+            ) from error
+    if not any(hasattr(getattr(plugin, name, None), f"{PROJECT}_impl") for name in dir(plugin)):
+        _refuse(f"{named} has no hook", "Mark its functions with `brrr.hookimpl`.")
+    return plugin
+
+
+def load_lifespan(named: str) -> LifespanFunction:
+    """Return a lifespan.
+
+    Args:
+        named: `MODULE:NAME` of an async context manager function.
+
+    Raises:
+        CommandError: The module, or the name in it, does not exist, or is not a function.
+    """
+    lifespan = _load(named)
+    if not callable(lifespan):
+        _refuse(
+            f"{named} is a {type(lifespan).__name__}, not a lifespan",
+            "Name a function that is decorated with `contextlib.asynccontextmanager`: MODULE:NAME.",
+        )
+    return cast("LifespanFunction", lifespan)
+
+
+def _load(named: str, *, known: Callable[[ModuleType], str] = lambda _: "Check its spelling.") -> Any:
+    """Return the module or the object. Modules in the working directory are found."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module_name, colon, path = named.partition(":")
+    module = _import(module_name)
+    found: Any = module
+    for part in path.split(".") if colon else ():
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            _refuse(f"the module {module_name} has no {path!r}", known(module))
+    return found
 
 
 def _import(name: str) -> ModuleType:

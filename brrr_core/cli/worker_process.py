@@ -13,7 +13,7 @@ from typing import Final
 
 from brrr_core.app.serving import serve
 from brrr_core.app.tasks import Task
-from brrr_core.app.worker import AppWorker
+from brrr_core.app.worker import AppWorker, LifespanFunction
 from brrr_core.cli.errors import ExitCode, signal_exit_code
 from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_core.cli.options import Urls
@@ -29,14 +29,15 @@ THREADS_LEFT: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The work of a worker process."""
+    """The work of a worker process. Each topic has its concurrency."""
 
     handlers: Mapping[str, Task]
-    topics: Sequence[str]
+    topics: Mapping[str, int]
     urls: Urls
     codec: str
     policy: Policy
-    concurrency: int
+    hooks: Sequence[object] = ()
+    lifespan: LifespanFunction | None = None
     verbose: bool = False
 
 
@@ -138,7 +139,8 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
         0 after a graceful stop, 128 plus the signal's number after an immediate one.
 
     Raises:
-        BrrrError: A backend cannot be opened, or did not answer for longer than the policy's `unavailable_timeout`.
+        BrrrError: The lifespan failed, or a backend cannot be opened, or did not answer for longer than the policy's
+            `unavailable_timeout`.
     """
     stop = Stop()
     with stop.listening(supervised=supervised):
@@ -156,12 +158,14 @@ async def _work(work: Work, stop: Stop) -> None:
     urls = work.urls
     mask = Secrets([each for each in (urls.queue, urls.store, urls.cache) if each]).mask
     log = EveryCallLog(tracebacks=True, mask=mask) if work.verbose else WorkerLog(mask=mask)
-    async with serve(urls.queue, urls.store, urls.cache, policy=work.policy, hooks=[log]) as connection:
-        app = AppWorker(handlers=work.handlers, codec=work.codec, connection=connection)
+    async with (
+        serve(urls.queue, urls.store, urls.cache, policy=work.policy, hooks=[log, *work.hooks]) as connection,
+        AppWorker(handlers=work.handlers, codec=work.codec, connection=connection, lifespan=work.lifespan) as app,
+    ):
         stop.work = connection.stop
         async with asyncio.TaskGroup() as group:
-            for topic in work.topics:
-                group.create_task(connection.loop(topic, app.handle, concurrency=work.concurrency))
+            for topic, concurrency in work.topics.items():
+                group.create_task(connection.loop(topic, app.handle, concurrency=concurrency))
 
 
 def leave(code: int) -> int:

@@ -10,6 +10,7 @@ from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
 from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
+from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
@@ -125,10 +126,11 @@ class Connection:
 
         Args:
             topic: The topic to receive from. The worker must have a handler for every call on it.
-            handle: `AppWorker.handle`.
+            handle: `AppWorker.handle`. If the application has a lifespan, the loop receives when its state exists.
             concurrency: The most calls that run at the same time.
 
         Raises:
+            LifespanError: The lifespan of the application failed.
             ArgumentError: The topic is empty, or `concurrency` is less than 1.
             BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
         """
@@ -140,8 +142,14 @@ class Connection:
             return
         self._workers.add(worker)
         termination.stop_on_sigterm(self.stop, grace=self.policy.grace)
+        lifespan = lifespan_of(handle)
         try:
-            await worker.run()
+            await lifespan.enter(stopping=worker.stopping, stop=worker.stop)
+            try:
+                if not worker.stopping.is_set():
+                    await worker.run()
+            finally:
+                await lifespan.leave()
         finally:
             termination.unregister(self.stop)
             self._workers.discard(worker)

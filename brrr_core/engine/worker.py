@@ -26,6 +26,9 @@ class Worker:
         topic: The topic.
         handle: Runs the handler of a call.
         concurrency: The most deliveries at the same time. It also bounds the memory of the worker (invariant I4).
+
+    Attributes:
+        stopping: Set when the worker is to stop.
     """
 
     def __init__(self, services: Services, topic: str, handle: RunHandler, concurrency: int) -> None:
@@ -38,13 +41,13 @@ class Worker:
         self._running: dict[asyncio.Task[None], HeldDelivery] = {}
         self._unstarted: list[HeldDelivery] = []
         self._released = 0
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._failing_since: float | None = None
 
     def stop(self) -> None:
         """Stop receiving. Running handlers have the policy's grace to finish."""
-        self._stopping.set()
+        self.stopping.set()
         self._freed.set()  # the loop may wait for a free place
 
     async def run(self) -> None:
@@ -61,7 +64,7 @@ class Worker:
             try:
                 await self._receive_all()
             except asyncio.CancelledError:
-                if self._stopping.is_set():  # it had no time to notice
+                if self.stopping.is_set():  # it had no time to notice
                     grace = 0
                 raise
             finally:
@@ -72,7 +75,7 @@ class Worker:
             self._services.hooks.emit(WorkerStopped(self._topic, self._released))
 
     async def _receive_all(self) -> None:
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             if self._services.isolation.closed:
                 await self._wait_or_stop(self._services.isolation.wait_until_open())
                 continue
@@ -88,7 +91,7 @@ class Worker:
                 await asyncio.sleep(0)  # deliveries that end in the same turn free their places too
                 continue
             received = await self._receive(free)
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 self._unstarted.extend(received)
                 return
             for held in received:
@@ -96,7 +99,7 @@ class Worker:
 
     async def _wait_or_stop(self, condition: Coroutine[Any, Any, None]) -> None:
         """Wait for a condition, or until `stop`. Other workers can take the messages meanwhile."""
-        waits = {asyncio.create_task(condition), asyncio.create_task(self._stopping.wait())}
+        waits = {asyncio.create_task(condition), asyncio.create_task(self.stopping.wait())}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -106,7 +109,7 @@ class Worker:
     async def _receive(self, limit: int) -> Sequence[HeldDelivery]:
         """Receive once. Return nothing if the worker stops meanwhile or the queue fails."""
         receive = asyncio.create_task(self._queue.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
-        stop = asyncio.create_task(self._stopping.wait())
+        stop = asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait({receive, stop}, return_when=asyncio.FIRST_COMPLETED)
             await _cancel_and_wait(receive)
@@ -182,7 +185,7 @@ class Worker:
         """Wait for some seconds. True if the worker is told to stop meanwhile."""
         try:
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await self.stopping.wait()
         except TimeoutError:
             return False
         return True
@@ -224,7 +227,7 @@ class Worker:
 
     async def _finish(self, grace: float) -> None:
         """Let running deliveries finish within the grace. Cancel and release the others."""
-        self._stopping.set()  # deliveries that wait for a backend stop waiting
+        self.stopping.set()  # deliveries that wait for a backend stop waiting
         try:
             await self._release(self._unstarted)
             if self._running:

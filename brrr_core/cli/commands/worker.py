@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from brrr_core.backend.options import Duration, Size
-from brrr_core.cli.handlers import load_handlers
+from brrr_core.cli.handlers import load_handlers, load_hook_plugin, load_lifespan
 from brrr_core.cli.logs import log_to_stderr
 from brrr_core.cli.options import (
     NO_URLS,
@@ -79,10 +79,23 @@ def worker(
     ],
     /,
     *,
-    topic: Annotated[list[str], Parameter(help="A topic to work on. It may be repeated.", negative=())],
+    topic: Annotated[
+        list[str],
+        Parameter(
+            help="A topic to work on, or TOPIC:CONCURRENCY for a concurrency of its own. It may be repeated.",
+            negative=(),
+        ),
+    ],
     concurrency: Annotated[
         Count, Parameter(help="The most calls that run at a time, for each topic and process.")
     ] = 64,
+    lifespan: Annotated[
+        str | None,
+        Parameter(help="MODULE:NAME of an async context manager function that yields the state of each process."),
+    ] = None,
+    hooks: Annotated[
+        list[str], Parameter(help="MODULE:NAME, or MODULE, of a hook plugin. It may be repeated.", negative=())
+    ] = [],  # noqa: B006 - cyclopts reads the default, and it is never changed
     processes: Annotated[Count, Parameter(help="The number of processes; one that ends is replaced.")] = 1,
     codec: CodecName = "json",
     urls: Urls = NO_URLS,
@@ -110,11 +123,17 @@ def worker(
         return asyncio.run(Supervisor(command, processes).run())
     work = Work(
         handlers=load_handlers(handlers),
-        topics=list(dict.fromkeys(topic)),
+        topics=dict(_topic_and_concurrency(each, concurrency) for each in topic),
         urls=urls,
         codec=codec,
         policy=limits.policy(),
-        concurrency=concurrency,
+        hooks=[load_hook_plugin(each) for each in hooks],
+        lifespan=None if lifespan is None else load_lifespan(lifespan),
         verbose=verbose,
     )
     return leave(asyncio.run(run_worker(work, supervised=supervised)))
+
+
+def _topic_and_concurrency(named: str, concurrency: int) -> tuple[str, int]:
+    topic, colon, number = named.rpartition(":")
+    return (topic, int(number)) if colon and number.isdecimal() else (named, concurrency)

@@ -4,6 +4,8 @@
 A `type: ignore` marks what must be an error: both checkers complain about one that is not needed.
 """
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Optional, assert_type
 
 import brrr_core as brrr
@@ -125,3 +127,29 @@ async def callers_of_settings(app: brrr.ActiveWorker) -> None:
     assert_type(await app.call(with_settings)(1), str)
     assert_type(await app.call(plain_with_settings)(1), str)
     app.call(with_settings)("1")  # type: ignore[arg-type]
+
+
+class Clients:
+    number: int
+
+
+@asynccontextmanager
+async def lifespan(app: brrr.AppWorker) -> AsyncGenerator[Clients]:
+    yield Clients()
+
+
+@brrr.handler
+async def uses_state(app: brrr.ActiveWorker[Clients], name: str) -> int:
+    assert_type(app.state, Clients)
+    assert_type(await app.call(uses_state)("a"), int)
+    assert_type(await helper(app), float)  # which takes a worker with any state
+    return app.state.number
+
+
+@brrr.handler
+async def uses_any_state(app: brrr.ActiveWorker) -> None:
+    assert_type(app.state, Any)
+
+
+brrr.LocalBrrr(handlers={"uses_state": uses_state}, lifespan=lifespan)
+brrr.LocalBrrr(handlers={"uses_state": uses_state}, lifespan=helper)  # type: ignore[arg-type]

@@ -124,6 +124,8 @@ class Running:
 class Shell:
     """Runs commands in a working directory with a module `tasks`."""
 
+    program = BRRR
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "tasks.py").write_text(TASKS)

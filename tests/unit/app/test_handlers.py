@@ -132,6 +132,8 @@ class OwnWorker(brrr.ActiveWorker): ...
 
 
 async def typed_lazily(app: "ActiveWorker", n: int) -> None: ...
+async def typed_with_state(app: brrr.ActiveWorker[int], n: int) -> None: ...
+async def typed_with_state_lazily(app: "ActiveWorker[int]", n: int) -> None: ...
 async def typed_by_unknown_name(app: "Elsewhere", n: int) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 async def typed_by_protocol(app: HasGather, n: int) -> None: ...
 async def typed_by_attribute(app: HasTopic, n: int) -> None: ...
@@ -144,6 +146,7 @@ async def named_self(self: brrr.ActiveWorker, n: int) -> None: ...
 
 
 WORKERS: list[Any] = [typed_lazily, typed_by_unknown_name, typed_by_protocol, typed_by_subclass, typed_as_any]
+WORKERS += [typed_with_state, typed_with_state_lazily]
 WORKERS += [typed_by_attribute, typed_as_object, typed_as_optional, untyped, named_self]
 
 
@@ -170,6 +173,8 @@ class WithMethods:
     async def of_class(cls, n: int) -> None: ...
 
 
+FORGOTTEN = functools.partial(with_app, 1)  # type: ignore[arg-type]
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
     "parentheses": (brrr.handler, None, r"`handler` was called without a function. Write @brrr\.handler, without \(\)"),
     "parentheses too": (brrr.handler_no_arg, None, r"Write @brrr\.handler_no_arg, without"),
@@ -184,13 +189,23 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
     "class method": (brrr.handler_no_arg, vars(WithMethods)["of_class"], "of_class is a classmethod.*Class.method"),
     "worker for none": (brrr.handler_no_arg, with_app, "'app' of with_app .* with `handler`"),
     "worker for none, lazily": (brrr.handler_no_arg, typed_lazily, "'app' of typed_lazily .* with `handler`"),
+    "worker with state for none": (
+        brrr.handler_no_arg,
+        typed_with_state,
+        "'app' of typed_with_state is the active worker",
+    ),
+    "the same, lazily": (
+        brrr.handler_no_arg,
+        typed_with_state_lazily,
+        "'app' of typed_with_state_lazily is the active worker",
+    ),
     "worker second": (brrr.handler_no_arg, number_first, "'app' of number_first .* first parameter"),
     "argument for worker": (brrr.handler, number_first, "first parameter of number_first is `n: int`.*handler_no_arg"),
     "list for worker": (brrr.handler, numbers_first, r"is `n: list\[int\]`"),
     "dataclass for worker": (brrr.handler, point_first, "is `point: 'Point'`"),
     "nothing for worker": (brrr.handler, no_parameters, "is no parameter by position.*`app: brrr.ActiveWorker`"),
     "keyword for worker": (brrr.handler, keywords, "is no parameter by position"),
-    "partial that binds the worker": (brrr.handler, functools.partial(with_app, 1), "is `factor: int`"),
+    "partial that binds the worker": (brrr.handler, FORGOTTEN, "is `factor: int`"),
 }
 
 
@@ -198,4 +213,4 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
 def test_mistake_is_explained_when_decorator_runs(mistake: str) -> None:
     decorator, function, explained = REFUSED[mistake]
     with pytest.raises(HandlerError, match=explained):
-        decorator() if function is None else decorator(function)
+        decorator() if function is None else decorator(function)  # type: ignore[call-arg]

@@ -1,11 +1,11 @@
-"""`MODULE:HANDLERS` becomes handlers, or an error that names the wrong part."""
+"""`MODULE:NAME` becomes handlers, a hook plugin or a lifespan, or an error that names the wrong part."""
 
 from pathlib import Path
 
 import pytest
 
-from brrr_core.cli.handlers import load_handlers
-from brrr_core.errors import BrrrError, CommandError, HandlerError
+from brrr_core.cli.handlers import load_handlers, load_hook_plugin, load_lifespan
+from brrr_core.errors import BrokenPluginError, BrrrError, CommandError, HandlerError
 
 pytestmark = pytest.mark.usefixtures("tasks")
 
@@ -70,3 +70,53 @@ def test_error_for_file_names_its_module(tasks: Path) -> None:
         remedies.append(refused.value.remedy)
 
     assert remedies == ["Write tasks.", "Write tasks.", "Write package.more.", f"Write tasks in the folder {tasks}."]
+
+
+HOOKS = """
+import brrr_core as brrr
+
+class Plugin:
+    @brrr.hookimpl
+    def brrr_call_returned(self, event):
+        pass
+
+class Needs(Plugin):
+    def __init__(self, wanted):
+        pass
+
+@brrr.hookimpl
+def brrr_call_failed(event):
+    pass
+
+plugin = Plugin()
+number = 7
+"""
+
+
+@pytest.mark.parametrize("named", ["hooks", "hooks:plugin", "hooks:Plugin"])
+def test_module_object_and_class_are_hook_plugins(tasks: Path, named: str) -> None:
+    (tasks / "hooks.py").write_text(HOOKS)
+    plugin = load_hook_plugin(named)
+    assert not isinstance(plugin, type)
+    assert hasattr(plugin, "brrr_call_failed" if named == "hooks" else "brrr_call_returned")
+
+
+@pytest.mark.parametrize(
+    ("named", "kind", "what"),
+    [
+        ("hooks:nosuch", CommandError, "has no 'nosuch'"),
+        ("hooks:number", CommandError, "hooks:number has no hook"),
+        ("tasks", CommandError, "tasks has no hook"),
+        ("hooks:Needs", BrokenPluginError, "cannot be made: TypeError.*wanted"),
+    ],
+)
+def test_object_without_hooks_is_refused(tasks: Path, named: str, kind: type[BrrrError], what: str) -> None:
+    (tasks / "hooks.py").write_text(HOOKS)
+    with pytest.raises(kind, match=what):
+        load_hook_plugin(named)
+
+
+@pytest.mark.parametrize("named", ["tasks", "tasks:number"])
+def test_lifespan_must_be_a_function(named: str) -> None:
+    with pytest.raises(CommandError, match=r"not a lifespan\. Name a function"):
+        load_lifespan(named)

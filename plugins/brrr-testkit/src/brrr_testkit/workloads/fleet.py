@@ -90,9 +90,10 @@ async def working(
     topics: Sequence[str] = (TOPIC,),
     codec: Any = "json",
     concurrency: int = 64,
+    lifespan: Any = None,
 ) -> AsyncGenerator[Fleet]:
     """Run a worker for each topic inside the block."""
-    app = brrr.AppWorker(handlers=handlers, codec=codec, connection=connection)
+    app = brrr.AppWorker(handlers=handlers, codec=codec, connection=connection, lifespan=lifespan)
     async with asyncio.TaskGroup() as loops:
         for topic in topics:
             loops.create_task(connection.loop(topic, app.handle, concurrency=concurrency))
