@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from brrr_core.app.serving import connect, serve
     from brrr_core.app.tasks import Task, TypedTask
     from brrr_core.app.worker import AppWorker
+    from brrr_core.codec.added import Added
     from brrr_core.engine.calls import Again, Defer
     from brrr_core.engine.connection import Connection
     from brrr_core.engine.policy import Policy
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActiveWorker",
+    "Added",
     "Again",
     "AppConsumer",
     "AppWorker",
@@ -67,6 +69,7 @@ _HOMES: Final = {
     "app.serving": ("connect", "serve"),
     "app.tasks": ("Task", "TypedTask"),
     "app.worker": ("AppWorker",),
+    "codec.added": ("Added",),
     "engine.calls": ("Again", "Defer"),
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),

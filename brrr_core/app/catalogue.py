@@ -1,20 +1,23 @@
 """The catalogue of an application: its tasks, their names, and its codec."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import check_details, raise_if_failed
-from brrr_core.errors import DecodeError, HandlerError, ResultDecodeError, UnknownTaskError
+from brrr_core.errors import DecodeError, EncodeError, HandlerError, ResultDecodeError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
-__all__ = ["Catalogue", "checked_tasks"]
+__all__ = ["Arrange", "Catalogue", "arranging", "checked_tasks"]
 
 T = TypeVar("T")
+
+_PLAIN: Final = (bool, int, str, type(None))
+"""Types whose values have the same bytes exactly if they are equal."""
 
 Arguments: TypeAlias = tuple[Sequence[object], Mapping[str, object]]
 Arrange: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], Arguments]
@@ -55,6 +58,7 @@ class Catalogue:
         self._names: dict[Task, list[str]] = {}
         for name, task in handlers.items():
             self._names.setdefault(task, []).append(name)
+        self._arranging: dict[Task, Arrange] = {task: arranging(task, self.codec) for task in self._names}
 
     def resolve(self, task: Task | str, returns: Any = Any) -> tuple[str, Arrange, Any]:
         """Return the name of a task, the function that arranges its arguments, and the type of its result.
@@ -68,7 +72,7 @@ class Catalogue:
             known = self.tasks.get(task)
             if known is None:
                 return task, _as_given, returns
-            return task, self._arranging(known), known.returns if returns is Any else returns
+            return task, self._arranging[known], known.returns if returns is Any else returns
         if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without types
             raise HandlerError(
                 f"{safe_repr(task)} is neither a handler nor a name",
@@ -84,7 +88,8 @@ class Catalogue:
                 if names
                 else "Add it to `handlers`, or call it by its name.",
             )
-        return names[0] if names else task.name, self._arranging(task), task.returns
+        arrange = self._arranging.get(task) or arranging(task, self.codec)
+        return names[0] if names else task.name, arrange, task.returns
 
     def encode(self, task: Task | str, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
         """Return the call of a task with these arguments.
@@ -126,17 +131,52 @@ class Catalogue:
         except DecodeError as error:
             raise ResultDecodeError(error.what, remedy=error.remedy) from error
 
-    def _arranging(self, task: Task) -> Arrange:
-        keyword_only = self.codec.keyword_only
-
-        def arrange(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
-            return task.arrange(args, kwargs, keyword_only=keyword_only)
-
-        return arrange
-
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a thread of the connection."""
         return await self.connection.in_thread(function)
+
+
+def arranging(task: Task, codec: Codec) -> Arrange:
+    """Return the function that arranges the arguments of a task for a codec.
+
+    Raises:
+        HandlerError: A parameter cannot be `Added`.
+    """
+    keyword_only = codec.keyword_only
+    is_default = _defaults(task, codec) if task.added else None
+
+    def arrange(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
+        return task.arrange(args, kwargs, keyword_only=keyword_only, is_default=is_default)
+
+    return arrange
+
+
+def _defaults(task: Task, codec: Codec) -> Callable[[str, object], bool]:
+    """Return a function that tells whether an `Added` parameter gets its default: a value with the same bytes."""
+
+    def encoded(value: object) -> bytes:
+        return codec.encode_call("", (), {"value": value}).payload
+
+    defaults: dict[str, bytes] = {}
+    for name, default in task.added.items():
+        try:
+            defaults[name] = encoded(default)
+        except EncodeError as error:
+            raise HandlerError(
+                f"the default of parameter {name!r} of the handler {task.name!r} cannot be encoded: {error.what}",
+                remedy="An `Added` parameter needs a default that the codec can encode, for example None.",
+            ) from error
+
+    def is_default(name: str, value: object) -> bool:
+        default = task.added[name]
+        if type(value) in _PLAIN and type(value) is type(default):
+            return value == default
+        try:
+            return encoded(value) == defaults[name]
+        except EncodeError:  # encoding the whole call raises it again, and names the argument
+            return False
+
+    return is_default
 
 
 def checked_tasks(handlers: Mapping[str, Task], of: str = "") -> dict[str, Task]:

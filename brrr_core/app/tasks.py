@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, Never, NoReturn, Protocol, TypeVar, cast
 
 from brrr_core.app.functions import accepted, inner_function, is_async, name_of, takes_worker, visible_signature
 from brrr_core.app.pending import check_result
+from brrr_core.codec.added import AddedError, added_parameters
 from brrr_core.engine.policy import NO_SETTINGS, TaskPolicy
 from brrr_core.errors import HandlerError, SignatureError
 
@@ -82,8 +83,30 @@ class Task:
             returns = get_args(returns)[-1]  # a `def` that returns an awaitable, which brrr awaits
         return Any if returns in (NoReturn, Never) else returns
 
+    @functools.cached_property
+    def added(self) -> Mapping[str, object]:
+        """Defaults of the parameters that are `Added`.
+
+        Raises:
+            HandlerError: A parameter cannot be `Added`.
+        """
+        from brrr_core.codec.signatures import resolve_annotation  # as above
+
+        try:
+            return added_parameters(self.signature, functools.partial(resolve_annotation, self.run))
+        except AddedError as error:
+            raise HandlerError(
+                f"a parameter of the handler {self.name!r} cannot be `Added`: {error}",
+                remedy="Put such parameters last or after a `*`, with defaults that never change.",
+            ) from error
+
     def arrange(
-        self, args: Sequence[object], kwargs: Mapping[str, object], *, keyword_only: bool = False
+        self,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        *,
+        keyword_only: bool = False,
+        is_default: Callable[[str, object], bool] | None = None,
     ) -> tuple[Sequence[object], Mapping[str, object]]:
         """Return the arguments in canonical form, so that `f(1)` and `f(n=1)` are one call.
 
@@ -91,11 +114,13 @@ class Task:
             args: The positional arguments.
             kwargs: The keyword arguments.
             keyword_only: Pass all arguments by name. Otherwise pass as many as possible by position.
+            is_default: Whether an `Added` parameter gets its default, and is left out. None if no parameter is `Added`.
 
         Raises:
             SignatureError: The arguments do not match the parameters.
         """
-        if not kwargs and not keyword_only and self._least <= len(args) <= self._most:
+        most = self._most if is_default is None else self._most - len(self.added)  # `Added` parameters come last
+        if not kwargs and not keyword_only and self._least <= len(args) <= most:
             return args, kwargs
         try:
             bound = self.signature.bind(*args, **kwargs)
@@ -104,6 +129,10 @@ class Task:
                 f"the arguments do not fit the handler {self.name!r}: {error}",
                 remedy=f"Its parameters are {self.signature}.",
             ) from error
+        if is_default is not None:
+            for name in self.added:
+                if name in bound.arguments and is_default(name, bound.arguments[name]):
+                    del bound.arguments[name]
         if not keyword_only:
             return bound.args, bound.kwargs
         return (), self._named(bound)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from cyclopts import Parameter
 
+from brrr_core.app.catalogue import arranging
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.cli.output import write_json
 from brrr_core.codec import Codec
@@ -87,7 +88,7 @@ def named_call(
         raise UnknownTaskError(
             f"{handlers} has no handler {task!r}", remedy=f"It has {', '.join(sorted(known)) or 'none'}."
         )
-    args_, kwargs_ = known[task].arrange(arguments.args, arguments.kwargs, keyword_only=found.keyword_only)
+    args_, kwargs_ = arranging(known[task], found)(arguments.args, arguments.kwargs)
     return NamedCall(found.encode_call(task, args_, kwargs_), found)
 
 

@@ -7,6 +7,7 @@ of `json` are imported when they are first used, because they need msgspec.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from brrr_core.codec.added import AddedError, added_fields
 from brrr_core.codec.contracts import Codec, CodecManifest
 from brrr_core.wire import FAILURE_PREFIX, Call
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAILURE_PREFIX",
+    "AddedError",
     "Call",
     "CallForm",
     "Codec",
@@ -27,6 +29,7 @@ __all__ = [
     "NotCanonicalError",
     "ResultForm",
     "UnsupportedTypeError",
+    "added_fields",
 ]
 
 _HOME_OF: Final = {

@@ -24,6 +24,8 @@ from typing import Any, Final, cast
 from msgspec import NODEFAULT, UNSET, Raw, Struct
 from msgspec.structs import force_setattr
 
+from brrr_core.codec.added import AddedError, added_fields
+
 __all__ = ["PLAIN", "TEXT", "USE_PYDANTIC", "CanonicalForm", "NotCanonicalError", "field_names", "is_model"]
 
 PLAIN: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
@@ -94,6 +96,14 @@ class CanonicalForm(ABC):
 
     def _rule(self, kind: type[Any]) -> Callable[[Any], object]:
         """Choose the rule for the values of a class, and keep it."""
+        rule = self._plain_rule(kind)
+        if added := self._encoded_defaults(kind):
+            rule = partial(self._without, added, rule)
+        self._rules[kind] = rule
+        return rule
+
+    def _plain_rule(self, kind: type[Any]) -> Callable[[Any], object]:
+        """Return the rule for the values of a class, of whose fields none is `Added`."""
         rule: Callable[[Any], object]
         if is_model(kind):
             rule = self.model_rule(kind)
@@ -121,8 +131,32 @@ class CanonicalForm(ABC):
             rule = partial(self._fields, names, not dataclasses.is_dataclass(kind))
         else:
             rule = self.other_rule(kind)
-        self._rules[kind] = rule
         return rule
+
+    def _encoded_defaults(self, kind: type[Any]) -> Mapping[str, bytes]:
+        """Return the canonical bytes of the defaults of the fields that are `Added`. Models have their own rule."""
+        if is_model(kind) or not (field_names(kind) or hasattr(kind, "_fields")):
+            return {}
+        try:
+            defaults, again = ({n: self.encoded(d) for n, d in added_fields(kind).items()} for _ in range(2))
+        except AddedError as error:
+            raise NotCanonicalError(f"a field of its class cannot be `Added`: {error}") from error
+        except Exception as error:
+            raise NotCanonicalError(
+                f"the default of an `Added` field of its class cannot be encoded: {error}"
+            ) from error
+        if defaults != again:
+            raise NotCanonicalError("the default of an `Added` field of its class changes each time")
+        return defaults
+
+    def _without(self, added: Mapping[str, bytes], rule: Callable[[Any], object], value: object) -> object:
+        """Apply the rule to a copy without the fields that have their defaults. msgspec leaves out UNSET."""
+        left_out = [name for name, default in added.items() if self.encoded(getattr(value, name)) == default]
+        if left_out:
+            value = copy.copy(value)
+            for name in left_out:
+                _set_field(value, name, UNSET)
+        return rule(value)
 
     def model_rule(self, kind: type[Any]) -> Callable[[Any], object]:
         """Return the rule for a class that pydantic validates: it refuses such values."""
@@ -179,6 +213,14 @@ def field_names(kind: type[Any]) -> tuple[str, ...]:
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
     return tuple(field.name for field in getattr(kind, "__attrs_attrs__", ()))
+
+
+def _set_field(value: object, name: str, to: object) -> None:
+    """Set a field of an object that may be frozen."""
+    if isinstance(value, Struct):
+        force_setattr(value, name, to)
+    else:
+        object.__setattr__(value, name, to)
 
 
 def _unchanged(value: object) -> object:

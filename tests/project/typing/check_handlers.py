@@ -6,6 +6,7 @@ A `type: ignore` marks what must be an error: both checkers complain about one t
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Optional, assert_type
 
 import brrr_core as brrr
@@ -112,6 +113,26 @@ async def with_settings(app: brrr.ActiveWorker, number: int) -> str:
     outcomes = await app.gather(app.call(plain)(number), app.call(plain)(2), return_exceptions=True)
     failed = [each for each in outcomes if isinstance(each, brrr.CallFailedError)]
     return failed[0].message
+
+
+@dataclass
+class Item:
+    name: str
+    size: brrr.Added[int] = 0
+    tags: brrr.Added[list[str]] = field(default_factory=list[str])
+
+
+@brrr.handler_no_arg
+async def with_added(item: Item, b: brrr.Added[int | None] = None, *, c: brrr.Added[str] = "") -> int:
+    assert_type(b, int | None)
+    assert_type(item.size, int)
+    return item.size
+
+
+async def callers_of_added(app: brrr.ActiveWorker) -> None:
+    assert_type(await app.call(with_added)(Item("a", 1), 2, c="x"), int)
+    app.call(with_added)(Item("a"), "2")  # type: ignore[arg-type]
+    Item("a", "1")  # type: ignore[arg-type]
 
 
 @brrr.handler_no_arg(fail_on=(KeyError,))

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import PydanticUserError, SecretBytes, SecretStr, TypeAdapter
 
-from brrr_core.codec import CallForm, NotCanonicalError, ResultForm
+from brrr_core.codec import AddedError, CallForm, NotCanonicalError, ResultForm, added_fields
 
 __all__ = ["PydanticCallForm", "PydanticResultForm"]
 
@@ -31,6 +31,12 @@ class PydanticResultForm(ResultForm):
         adapter: TypeAdapter[Any] = TypeAdapter(kind)
         if fault := _mismatch(adapter.core_schema):
             return partial(_refuse, fault)
+        try:
+            added = {each: added_fields(each) for each in _classes(adapter.core_schema)}
+        except AddedError as error:
+            return partial(_refuse, f"a field of its class cannot be `Added`: {error}")
+        if any(added.values()):
+            return partial(self._dump_without, added, adapter)
         return partial(self._dump, adapter)
 
     def other_rule(self, kind: type[Any]) -> Callable[[Any], object]:
@@ -52,6 +58,13 @@ class PydanticResultForm(ResultForm):
 
     def _dump(self, adapter: TypeAdapter[Any], value: object) -> object:
         return self._inside(adapter.dump_python(value, by_alias=True, round_trip=True, warnings="error"))
+
+    def _dump_without(
+        self, added: Mapping[type, Mapping[str, object]], adapter: TypeAdapter[Any], value: object
+    ) -> object:
+        left_out = _left_out(added, value)
+        dumped = adapter.dump_python(value, by_alias=True, round_trip=True, warnings="error", exclude=left_out or None)
+        return self._inside(dumped)
 
     def _dump_leaf(self, adapter: TypeAdapter[Any], value: object) -> object:
         return self._inside(adapter.dump_python(value, mode="json", warnings="error"))
@@ -78,6 +91,41 @@ def _text(value: bytes | bytearray) -> object:
         return value.decode()
     except UnicodeDecodeError as error:
         raise NotCanonicalError("bytes that are not UTF-8; annotate the field with pydantic.Base64Bytes") from error
+
+
+def _left_out(added: Mapping[type, Mapping[str, object]], value: object) -> dict[Any, Any]:
+    """Return the `Added` fields with their defaults inside a value, in the form of pydantic's `exclude`."""
+    kind = type(value)
+    if getattr(kind, "__pydantic_root_model__", False):
+        return _left_out(added, vars(value)["root"])
+    found: dict[Any, Any] = {}
+    members: Iterable[tuple[Any, Any]] = ()
+    if kind in added:
+        found = {name: True for name, default in added[kind].items() if _same(getattr(value, name), default)}
+        members = [(name, getattr(value, name)) for name in _field_names(kind) if name not in found]
+    elif isinstance(value, Mapping):
+        members = cast("Mapping[object, object]", value).items()
+    elif isinstance(value, (list, tuple, deque)):
+        members = enumerate(cast("Iterable[object]", value))
+    for key, member in members:
+        if inside := _left_out(added, member):
+            found[key] = inside
+    return found
+
+
+def _same(value: object, default: object) -> bool:
+    return type(value) is type(default) and value == default
+
+
+def _field_names(kind: Any) -> Iterable[str]:
+    if hasattr(kind, "__pydantic_fields__"):
+        return list(kind.__pydantic_fields__)
+    return list(kind.__dataclass_fields__)
+
+
+def _classes(schema: object) -> Iterator[type]:
+    """Yield the models and dataclasses in a core schema."""
+    return (node["cls"] for node in _nodes(schema) if node.get("type") in ("model", "dataclass"))
 
 
 def _mismatch(schema: Mapping[str, Any]) -> str | None:
