@@ -26,7 +26,7 @@ from brrr_core.backend.contracts import (
     Store,
     Swap,
 )
-from brrr_core.backend.expiry import REFRESH_SHARE, call_record_of, may_expire
+from brrr_core.backend.expiry import REFRESH_SHARE, CallExpirer, call_record_of, may_expire
 from brrr_core.backend.lifecycle import Backend, Roles, check_process
 from brrr_core.backend.manifests import (
     BackendManifest,
@@ -48,6 +48,7 @@ __all__ = [
     "BackendUrl",
     "Cache",
     "CacheCapabilities",
+    "CallExpirer",
     "DeadLetter",
     "Delivery",
     "Duration",

@@ -6,11 +6,16 @@ passed since it was last refreshed. So after each read, a value stays for at lea
 may wait for half of it (`brrr_core/engine/wait_limits.py`).
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from brrr_core.backend.contracts import Key
+from brrr_core.backend.tasks import start_task
+from brrr_core.errors import BackendError
 
-__all__ = ["REFRESH_SHARE", "call_record_of", "may_expire"]
+__all__ = ["REFRESH_SHARE", "CallExpirer", "call_record_of", "may_expire"]
 
 REFRESH_SHARE: Final = 0.25
 """Share of the `ttl` after which the next read refreshes a value."""
@@ -30,3 +35,39 @@ def may_expire(key: Key) -> bool:
 def call_record_of(key: Key) -> Key | None:
     """Return the key of the call record that expires together with this value; None if there is none."""
     return Key("call", key.call_hash) if key.kind == "value" and not key.call_hash.startswith(RESERVED) else None
+
+
+class CallExpirer:
+    """Lets call records expire in the background, so that no caller waits for it.
+
+    For stores that need a request of its own for it. If the process dies first, the call record stays for good.
+
+    Args:
+        expire: Lets call records expire with their values.
+    """
+
+    def __init__(self, expire: Callable[[Sequence[Key]], Awaitable[None]]) -> None:
+        self._expire = expire
+        self._waiting: dict[Key, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, values: Iterable[Key]) -> None:
+        """Let the call records of these values expire soon."""
+        calls = map(call_record_of, values)
+        self._waiting.update((call, None) for call in calls if call is not None)
+        if self._waiting and self._task is None:
+            self._task = start_task(self._run())
+
+    async def finish(self, *, timeout: float | None = None) -> None:
+        """Wait until all of them expire, at most `timeout` seconds."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                calls, self._waiting = [*self._waiting], {}
+                with suppress(BackendError):  # these records stay until their values are refreshed
+                    await self._expire(calls)
+        finally:
+            self._task = None

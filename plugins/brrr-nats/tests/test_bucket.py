@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from nats_roles import forbid_direct, opened
@@ -9,6 +11,7 @@ from nats_roles import forbid_direct, opened
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_nats.client.messages import Request
+from brrr_nats.client.requests import RequestClient
 from brrr_testkit.faults.relay import NatsProxy, relayed
 from brrr_testkit.servers.nats import Server
 from brrr_testkit.waiting import until
@@ -17,7 +20,7 @@ CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns
 MARKER = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
 
 
-async def stream(client, bucket, **config):
+async def stream(client: RequestClient, bucket: str, **config: Any) -> None:
     """Create a stream, as another tool does."""
     made = {
         "name": f"KV_{bucket}",
@@ -31,13 +34,15 @@ async def stream(client, bucket, **config):
     await client.call_api(f"STREAM.CREATE.KV_{bucket}", {**made, **config})
 
 
-async def put(client, bucket, key, value=b"", headers=None):
+async def put(
+    client: RequestClient, bucket: str, key: str, value: bytes = b"", headers: dict[str, str] | None = None
+) -> None:
     """Put as `nats kv put` does, or write a marker as `nats kv purge` and `nats kv del` do."""
     (reply,) = await client.request_many([Request(f"$KV.{bucket}.{key}", value, headers)])
     assert "error" not in json.loads(reply.payload)
 
 
-async def test_opening_reads_each_existing_stream_once(server, bucket):
+async def test_opening_reads_each_existing_stream_once(server: Server, bucket: str) -> None:
     async with opened(server.url, bucket=bucket):
         pass
     async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket):
@@ -45,7 +50,7 @@ async def test_opening_reads_each_existing_stream_once(server, bucket):
 
 
 @pytest.mark.parametrize("operation", ["PURGE", "DEL"])
-async def test_changes_by_other_clients_are_seen(server, bucket, operation):
+async def test_changes_by_other_clients_are_seen(server: Server, bucket: str, operation: str) -> None:
     async with opened(server.url, bucket=bucket) as roles:
         await put(roles.client, bucket, "pending_returns.h", b"theirs")
         assert await roles.store.read([PENDING]) == [b"theirs"]
@@ -58,7 +63,7 @@ async def test_changes_by_other_clients_are_seen(server, bucket, operation):
         assert await roles.store.swap([Swap(PENDING, None, b"ours")]) == [True]
 
 
-async def test_bucket_without_expiring_markers_is_changed_only_by_setup(server, bucket):
+async def test_bucket_without_expiring_markers_is_changed_only_by_setup(server: Server, bucket: str) -> None:
     async with opened(server.url, bucket=f"{bucket}x") as other:
         await stream(other.client, bucket)
         await put(other.client, bucket, "value.h", b"there")
@@ -82,7 +87,9 @@ async def test_bucket_without_expiring_markers_is_changed_only_by_setup(server, 
     ],
 )
 @pytest.mark.parametrize("setup", [False, True])
-async def test_bucket_that_would_lose_records_is_refused(server, bucket, config, said, setup):
+async def test_bucket_that_would_lose_records_is_refused(
+    server: Server, bucket: str, config: dict[str, Any], said: str, setup: bool
+) -> None:
     async with opened(server.url, bucket=f"{bucket}x") as other:
         await stream(other.client, bucket, **config)
 
@@ -92,26 +99,7 @@ async def test_bucket_that_would_lose_records_is_refused(server, bucket, config,
     assert caught.value.remedy
 
 
-async def test_records_expire_with_their_ttl(server, bucket):
-    async with opened(server.url, bucket=bucket, ttl=1.0) as roles:
-        await roles.store.write([(VALUE, b"x"), (CALL, b"y" * 1_500_000)])
-
-        async def gone() -> bool:
-            return await roles.store.read([VALUE, CALL]) == [None, None]
-
-        await until(gone, "the records are gone")
-        assert await roles.store.swap([Swap(VALUE, None, b"again")]) == [True]
-
-
-async def test_ttl_that_differs_from_the_bucket_is_refused(server, bucket):
-    async with opened(server.url, bucket=bucket, ttl=3600.0):
-        pass
-    with pytest.raises(BackendError, match="max_age"):
-        async with opened(server.url, bucket=bucket):
-            pass
-
-
-async def test_full_bucket_raises(server, bucket):
+async def test_full_bucket_raises(server: Server, bucket: str) -> None:
     async with opened(server.url, bucket=f"{bucket}x") as other:
         await stream(other.client, bucket, max_bytes=10_000, allow_msg_ttl=True, allow_atomic=True)
     async with opened(server.url, bucket=bucket) as roles:
@@ -119,7 +107,7 @@ async def test_full_bucket_raises(server, bucket):
             await roles.store.write([(VALUE, b"x" * 20_000)])
 
 
-async def test_reads_go_to_the_leader_after_direct_gets_are_disabled(server, bucket):
+async def test_reads_go_to_the_leader_after_direct_gets_are_disabled(server: Server, bucket: str) -> None:
     async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket, retry_for=0.2) as roles:
         await roles.store.write([(VALUE, b"x")])
         await forbid_direct(roles.client, bucket)
@@ -133,7 +121,7 @@ async def test_reads_go_to_the_leader_after_direct_gets_are_disabled(server, buc
         assert await roles.store.read([VALUE]) == [b"z" * 1_500_000]
 
 
-async def test_records_survive_a_server_restart(tmp_path):
+async def test_records_survive_a_server_restart(tmp_path: Path) -> None:
     server = Server(tmp_path / "own").start()
     try:
         async with opened(server.url) as roles:
@@ -147,13 +135,13 @@ async def test_records_survive_a_server_restart(tmp_path):
         server.kill()
 
 
-async def made_anew(client, bucket):
+async def made_anew(client: RequestClient, bucket: str) -> None:
     """Recreate an empty bucket that is read from its leader: its revisions begin again."""
     await client.call_api(f"STREAM.DELETE.KV_{bucket}")
     await stream(client, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
 
 
-async def test_read_is_repeated_while_older_than_own_changes(server, bucket):
+async def test_read_is_repeated_while_older_than_own_changes(server: Server, bucket: str) -> None:
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.client, bucket)
     async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
@@ -176,7 +164,7 @@ async def test_read_is_repeated_while_older_than_own_changes(server, bucket):
         assert await reading == [b"new 2"]
 
 
-async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server, bucket):
+async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server: Server, bucket: str) -> None:
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.client, bucket)
     async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket) as roles:
@@ -197,7 +185,7 @@ async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server, bu
         assert await swapping == [True]
 
 
-async def test_recreated_bucket_is_accepted_after_the_stale_timeout(server, bucket):
+async def test_recreated_bucket_is_accepted_after_the_stale_timeout(server: Server, bucket: str) -> None:
     async with opened(server.url, bucket=bucket) as roles:
         await forbid_direct(roles.client, bucket)
     async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket, stale_timeout=0.3) as roles:

@@ -42,8 +42,7 @@ class NatsOptions:
         bucket: Prefix of the streams for the store and the counters.
         replicas: Number of servers that keep each stream that is created here: 1, 3 or 5.
         lease: Time that a delivery belongs to its receiver.
-        ttl: Time that records of calls are kept after their last write; without it, they do not expire. Records of
-            unfinished calls expire too, so it must be longer than the longest workflow.
+        ttl: Time that a value is kept after it was last written or read, with its call; without it, they do not expire.
         counter_ttl: Time that a root's counter of messages is kept after its last increment.
         connect_timeout: Time to wait for a connection, for each server.
         timeout: Time to wait for a reply.

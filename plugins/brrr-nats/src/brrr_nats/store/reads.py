@@ -43,6 +43,7 @@ STALE_READ_TIMEOUT_SECONDS: Final = 25.0
 
 NO_MESSAGE_CODE: Final = 10037
 SEQUENCE_HEADER: Final = "Nats-Sequence"
+TIME_HEADER: Final = "Nats-Time-Stamp"
 
 
 class ReadPermit(NamedTuple):
@@ -187,13 +188,13 @@ class RecordReader:
         """Return the record in a reply of either kind."""
         sequence = reply.headers.get(SEQUENCE_HEADER)
         if sequence is not None:
-            return record_of(reply, int(sequence))
+            return record_of(reply, int(sequence), reply.headers.get(TIME_HEADER, ""))
         if reply.status == 404:
             return ABSENT
         error = ApiError(0, reply.status, reply.description) if reply.headers else api_error(reply.payload)
         if error is None:
             message = json.loads(reply.payload)["message"]
-            return record_of(stored_message(message), message["seq"])
+            return record_of(stored_message(message), message["seq"], message["time"])
         if error.code == NO_MESSAGE_CODE:
             return ABSENT
         raise self._client.to_brrr_error(error) from error

@@ -1,6 +1,8 @@
 """Records of a key-value bucket: their messages, and their last known states."""
 
+import time
 from collections import OrderedDict
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from brrr_nats.client.messages import Reply
@@ -32,25 +34,31 @@ class StoredRecord(NamedTuple):
         value: The value; None if the record is absent, empty if it is in parts.
         revision: The sequence number of its last message (a marker's, if it was deleted); 0 if there is no message.
         parts: The place of the value, if it is in parts.
+        written: The server's time of the message, as RFC 3339; empty if it was not read.
     """
 
     value: bytes | None
     revision: int
     parts: Parts | None = None
+    written: str = ""
+
+    def is_older_than(self, seconds: float) -> bool:
+        """Whether a record was written longer ago."""
+        return bool(self.written) and time.time() - datetime.fromisoformat(self.written).timestamp() > seconds
 
 
 ABSENT: Final = StoredRecord(None, 0)
 
 
-def record_of(message: Reply, revision: int) -> StoredRecord:
+def record_of(message: Reply, revision: int, written: str = "") -> StoredRecord:
     """Return the record of a message."""
     headers = message.headers
     if REMOVAL_HEADERS[0] in headers or REMOVAL_HEADERS[1] in headers:
         return StoredRecord(None, revision)
     if PARTS_HEADER not in headers:
-        return StoredRecord(message.payload, revision)
+        return StoredRecord(message.payload, revision, None, written)
     content, number, size = headers[PARTS_HEADER].split(" ")
-    return StoredRecord(b"", revision, Parts(content, int(number), int(size)))
+    return StoredRecord(b"", revision, Parts(content, int(number), int(size)), written)
 
 
 class RevisionCache:

@@ -9,16 +9,19 @@ never goes back behind a revision that it wrote or read: `RecordReader` checks t
 
 **Lost replies.** Calls are written again, because every writer of a call hash writes the same bytes. Other changes
 raise if their results are unknown.
+
+**Expiry.** A value is a message with a time to live. A read of a value that is older than a quarter of it writes the
+value again, guarded by its revision. A call record is written again with a time to live once its call has a value.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brrr_core.backend import Key, Store, Swap, check_values
+from brrr_core.backend import REFRESH_SHARE, CallExpirer, Key, Store, Swap, call_record_of, check_values, may_expire
 from brrr_core.errors import BackendError, CorruptBackendError, ValueTooLargeError
 from brrr_nats.client.errors import api_error
 from brrr_nats.client.requests import RequestClient
-from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec, ensure_stream, find_stream
+from brrr_nats.client.streams import StreamSpec, ensure_stream, find_stream
 from brrr_nats.names import Bucket
 from brrr_nats.options import MAX_VALUE, NatsOptions
 from brrr_nats.store.reads import STALE_READ_TIMEOUT_SECONDS, RecordReader
@@ -41,8 +44,10 @@ REVISION_CACHE_BYTES: Final = 8 * 1024 * 1024
 CACHED_KIND: Final = "pending_returns"
 MAX_TRIES: Final = 6
 FIRST_PAUSE_SECONDS: Final = 0.05
-"""First pause between attempts to read parts, doubled each time: 1.6 to 3.2 s in all. A server removes expired messages
-at most four times a second."""
+"""First pause between attempts to read parts, doubled each time: 1.6 to 3.2 s in all."""
+
+CLOSE_TIMEOUT_SECONDS: Final = 2.0
+"""Longest time to wait for the expiry of calls when the backend is closed."""
 
 
 class NatsStore(Store):
@@ -71,6 +76,9 @@ class NatsStore(Store):
         self._records = RecordReader(client, self._bucket, stale_timeout=stale_timeout)
         self._revisions = RevisionCache(cache_bytes)
         self._marker_ttl = marker_ttl
+        self._ttl: float = options.ttl or 0
+        self.expires_after = options.ttl
+        self._calls = CallExpirer(lambda calls: self._write_again(calls, ttl=self._ttl))
         self._largest_message = -1
 
     async def prepare(self, *, change: bool = False) -> list[str]:
@@ -95,17 +103,13 @@ class NatsStore(Store):
         return report
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """Read keys: one request per key, all together."""
-        names = [self._bucket.subject(key) for key in keys]
-        subjects = [*dict.fromkeys(names)]
-        found = dict(zip(subjects, await self._records.find(subjects), strict=True))
-        values: dict[str, bytes | None] = {}
-        for key, name in zip(keys, names, strict=True):
-            stored = found[name]
-            if key.kind == CACHED_KIND and stored.revision:
-                self._revisions.note(name, stored)
-            values[name] = stored.value if stored.parts is None else await self._read_parts(name, stored)
-        return [values[name] for name in names]
+        """Read keys: one request per key, all together. With a ttl, refresh the values that are read."""
+        found = await self._find(keys)
+        old = [key for key in found if self._ttl_of(key) and found[key][0].is_older_than(self._ttl * REFRESH_SHARE)]
+        if old and not await self._write_found({key: found[key] for key in old}, ttl=self._ttl):
+            return await self.read(keys)  # another client changed one of them meanwhile
+        self._calls.add(old)
+        return [found[key][1] for key in keys]
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
         """Set keys: one message per key, all together. Values larger than a message are written one by one."""
@@ -115,8 +119,15 @@ class NatsStore(Store):
         for subject in last:
             self._revisions.take(subject)
         large = [subject for subject, (_, value) in last.items() if not builder.fits(value)]
-        chains = [SwapChain(subject, None, [PendingSwap(0, ANY, last.pop(subject)[1])]) for subject in large]
-        messages = [message for subject, (_, value) in last.items() for message in builder.messages(subject, value)]
+        chains = [
+            SwapChain(subject, None, [PendingSwap(0, ANY, value)], ttl=self._ttl_of(key))
+            for subject, (key, value) in ((subject, last.pop(subject)) for subject in large)
+        ]
+        messages = [
+            message
+            for subject, (key, value) in last.items()
+            for message in builder.messages(subject, value, ttl=self._ttl_of(key))
+        ]
         safe = all(key.kind == "call" for key, _ in last.values())
         replies = await self._client.request_many(messages, idempotent=safe)
         for (subject, (key, value)), reply in zip(last.items(), replies, strict=True):
@@ -132,6 +143,7 @@ class NatsStore(Store):
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and set: one message per key. A key whose state is unknown is read first."""
         self._check(new for _, _, new in swaps)
+        await self._keep_calls([key for key, _, new in swaps if new is None and self._ttl_of(key)])
         results = [False] * len(swaps)
         chains: dict[str, SwapChain] = {}
         kept: list[SwapChain] = []
@@ -140,14 +152,59 @@ class NatsStore(Store):
             chain = chains.get(subject)
             if chain is None:
                 # The cached state is taken out, and put back at the end: after a lost reply nothing is known.
-                chain = chains[subject] = SwapChain(subject, self._revisions.take(subject))
+                chain = chains[subject] = SwapChain(subject, self._revisions.take(subject), ttl=self._ttl_of(key))
                 kept += [chain] if key.kind == CACHED_KIND else []
             chain.changes.append(PendingSwap(position, expected, new))
         await self._perform([*chains.values()], results)
         for chain in kept:
             if chain.known is not None and chain.known.revision:
                 self._revisions.note(chain.subject, chain.known)
+        ended = {
+            key: new is not None and (done or expected is None)
+            for (key, expected, new), done in zip(swaps, results, strict=True)
+        }
+        self._calls.add(key for key, there in ended.items() if there and self._ttl_of(key))
         return results
+
+    async def close(self) -> None:
+        """Let the calls that have ended expire, if that takes no longer than a moment."""
+        await self._calls.finish(timeout=CLOSE_TIMEOUT_SECONDS)
+
+    def _ttl_of(self, key: Key) -> float:
+        """Return the seconds after which a record expires, 0 for never."""
+        return self._ttl if self._ttl and may_expire(key) else 0
+
+    async def _find(self, keys: Sequence[Key]) -> dict[Key, tuple[StoredRecord, bytes | None]]:
+        """Return the records of keys, and their values."""
+        subjects = {key: self._bucket.subject(key) for key in keys}
+        found: dict[Key, tuple[StoredRecord, bytes | None]] = {}
+        for (key, name), stored in zip(subjects.items(), await self._records.find([*subjects.values()]), strict=True):
+            if key.kind == CACHED_KIND and stored.revision:
+                self._revisions.note(name, stored)
+            found[key] = stored, stored.value if stored.parts is None else await self._read_parts(name, stored)
+        return found
+
+    async def _keep_calls(self, values: Sequence[Key]) -> None:
+        """Keep the call records of values that are about to be deleted, because their calls must run again."""
+        calls = [call for key in values if (call := call_record_of(key)) is not None]
+        if calls:
+            await self._calls.finish()
+            await self._write_again(calls, ttl=0)
+
+    async def _write_again(self, keys: Sequence[Key], *, ttl: float) -> None:
+        """Write records again with another time to live."""
+        await self._write_found(await self._find(keys), ttl=ttl)
+
+    async def _write_found(self, found: Mapping[Key, tuple[StoredRecord, bytes | None]], *, ttl: float) -> bool:
+        """Write records again that were just read. Return whether all of them were unchanged."""
+        there = [(key, stored, value) for key, (stored, value) in found.items() if value is not None]
+        chains = [
+            SwapChain(self._bucket.subject(key), stored, [PendingSwap(place, value, value)], ttl=ttl)
+            for place, (key, stored, value) in enumerate(there)
+        ]
+        unchanged = [False] * len(chains)
+        await self._perform(chains, unchanged)
+        return all(unchanged)
 
     async def _perform(self, chains: Sequence[SwapChain], results: list[bool]) -> None:
         await perform_swaps(chains, results, client=self._client, records=self._records, changes=self._builder)
@@ -177,7 +234,7 @@ class NatsStore(Store):
                     remedy="Another client changed the bucket's messages: purge that key, and run the call again.",
                 )
             if missing:
-                pause = await self._client.pause(pause)  # with a ttl, the parts expire a little before the record
+                pause = await self._client.pause(pause)
             stored = again
         return stored.value
 
@@ -223,20 +280,17 @@ class NatsStore(Store):
 
     def _wanted(self, found: Mapping[str, Any] | None) -> StreamSpec:
         options, bucket = self._options, self._bucket
-        age = int((options.ttl or 0) * NS_PER_SECOND)
         needed: dict[str, Any] = {
             "name": bucket.stream,
             "subjects": [bucket.subjects],
             "retention": "limits",
             "storage": "file",
             "num_replicas": options.replicas,
-            "max_age": age,
+            "max_age": 0,
             "allow_msg_ttl": True,
             "allow_rollup_hdrs": True,
             "allow_atomic": True,
         }
-        if age:
-            needed["duplicate_window"] = min(age, DUPLICATE_WINDOW_NS)
         if found is None:
             needed |= {"max_msgs_per_subject": 1, "discard": "new", "deny_delete": True}
             needed["allow_direct"] = options.replicas == 1

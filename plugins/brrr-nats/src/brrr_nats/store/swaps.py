@@ -57,12 +57,18 @@ class _Step(Enum):
 
 
 class SwapChain:
-    """The swaps of one key, and their progress. `known` is the last known state; `confirmed` means that it was read."""
+    """The swaps of one key, and their progress. `known` is the last known state; `confirmed` means that it was read.
 
-    __slots__ = ("changes", "confirmed", "interruptions", "known", "must_read", "refusals", "subject")
+    `ttl` is the time in seconds after which the record expires; 0 for never.
+    """
 
-    def __init__(self, subject: str, known: StoredRecord | None, changes: Sequence[PendingSwap] = ()) -> None:
+    __slots__ = ("changes", "confirmed", "interruptions", "known", "must_read", "refusals", "subject", "ttl")
+
+    def __init__(
+        self, subject: str, known: StoredRecord | None, changes: Sequence[PendingSwap] = (), *, ttl: float = 0
+    ) -> None:
         self.subject = subject
+        self.ttl = ttl
         self.changes = [*changes]
         self.known = known
         self.confirmed = self.must_read = False
@@ -137,7 +143,7 @@ async def _publish(
     single: list[SwapChain] = []
     requests: list[Request] = []
     for chain in chains:
-        messages = changes.messages(chain.subject, chain.changes[0].new, old=chain.known)
+        messages = changes.messages(chain.subject, chain.changes[0].new, old=chain.known, ttl=chain.ttl)
         if len(messages) > 1:
             await _publish_batch(chain, messages, results, client=client, changes=changes)
         else:

@@ -5,6 +5,7 @@ A value that does not fit into a message is split into parts. Its parts and its 
 """
 
 from hashlib import sha256
+from math import ceil
 from typing import Final
 from uuid import uuid4
 
@@ -29,6 +30,9 @@ MAX_PART_BYTES: Final = 512 * 1024
 
 MAX_PARTS: Final = 480
 """Most parts of a value. A batch has at most 1,000 messages, and may remove as many parts as it writes."""
+
+PARTS_EXTRA_SECONDS: Final = 60
+"""Seconds for which parts outlive their record."""
 
 GUARD_HEADER: Final = "Nats-Expected-Last-Subject-Sequence"
 BATCH_ABANDONED_CODE: Final = 10176
@@ -59,16 +63,19 @@ class ChangeBuilder:
             return StoredRecord(value, revision)
         return StoredRecord(b"", revision, Parts(digest(value), -(-len(value) // self._part_bytes), len(value)))
 
-    def messages(self, subject: str, value: bytes | None, *, old: StoredRecord | None = None) -> list[Request]:
+    def messages(
+        self, subject: str, value: bytes | None, *, old: StoredRecord | None = None, ttl: float = 0
+    ) -> list[Request]:
         """Return the messages that set a record. Several messages form one batch, and the reply to the last one counts.
 
         Args:
             subject: The record's subject.
             value: The new value; None deletes the record.
             old: The record that must be there now, by its revision; None for any.
+            ttl: Seconds after which the record expires; 0 for never.
         """
         record = self.record_for(value)
-        headers = dict(self._marker) if value is None else {}
+        headers = dict(self._marker) if value is None else _expiry(ttl)
         if old is not None:
             headers[GUARD_HEADER] = str(old.revision)
         parts: list[Request] = []
@@ -76,8 +83,9 @@ class ChangeBuilder:
             content, number, size = record.parts
             headers[PARTS_HEADER] = f"{content} {number} {size}"
             # Also if they exist already: with a ttl, they would expire before the new record.
+            expiry = _expiry(ttl and ttl + PARTS_EXTRA_SECONDS) or None
             parts = [
-                Request(self._bucket.part(subject, content, number), value[begin : begin + self._part_bytes])
+                Request(self._bucket.part(subject, content, number), value[begin : begin + self._part_bytes], expiry)
                 for number, begin in enumerate(range(0, size, self._part_bytes))
             ]
             value = b""
@@ -90,6 +98,11 @@ class ChangeBuilder:
     def remove_part(self, subject: str, revision: int) -> Request:
         """Return the message that removes a part if it has this revision."""
         return Request(subject, b"", {**self._marker, GUARD_HEADER: str(revision)})
+
+
+def _expiry(ttl: float) -> dict[str, str]:
+    """Return the headers of a message that expires; the server counts whole seconds."""
+    return {"Nats-TTL": f"{ceil(ttl)}s"} if ttl else {}
 
 
 def _batch(messages: list[Request]) -> list[Request]:
