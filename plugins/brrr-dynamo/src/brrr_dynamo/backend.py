@@ -43,6 +43,7 @@ class DynamoBackend(Backend):
             )
         self.retry_for = self._options.retry_for
         self._client: AwsClient | None = None
+        self._store: DynamoStore | None = None
 
     async def start(self) -> Roles:
         """Connect, and check that the table exists and has the right keys."""
@@ -50,16 +51,22 @@ class DynamoBackend(Backend):
         await client.open()
         await check_table(client, self._name)
         table = Table(client, self._name)
+        self._store = DynamoStore(table, ttl=self._options.ttl or 0)
         return Roles(
-            store=DynamoStore(table, ttl=self._options.ttl or 0),
+            store=self._store,
             cache=DynamoCache(table, ttl=self._options.counter_ttl),
         )
 
     async def stop(self) -> None:
         """Close all connections."""
+        store, self._store = self._store, None
         client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        try:
+            if store is not None:
+                await store.close()
+        finally:
+            if client is not None:
+                await client.close()
 
     async def setup(self) -> list[str]:
         """Create the table if it is missing, and remove parts of large values that crashes left behind."""

@@ -15,14 +15,11 @@ from brrr_aws.errors import AnswerLostError, AwsRefusal
 from brrr_core.backend import Key
 from brrr_core.errors import BackendError
 from brrr_dynamo.item_batches import Table
-from brrr_dynamo.layout import MAX_INLINE_BYTES, MAX_ITEM_BYTES, Item, digest_of, record_key
+from brrr_dynamo.layout import CONFLICT, MAX_INLINE_BYTES, MAX_ITEM_BYTES, PRESENT, Item, digest_of, record_key
 
 __all__ = ["ConditionalWrite"]
 
-CONFLICT: Final = "ConditionalCheckFailedException"
-
 ABSENT: Final = "attribute_not_exists(pk) OR expires_at <= :now"
-PRESENT: Final = "(attribute_not_exists(expires_at) OR expires_at > :now)"
 SAME: Final = "#v = :old"
 SAME_PARTS: Final = "attribute_not_exists(#v) AND parts_sha256 = :digest"
 

@@ -22,11 +22,13 @@ from brrr_core.backend import Key
 from brrr_core.errors import ArgumentError, CorruptBackendError
 
 __all__ = [
+    "CONFLICT",
     "EXPIRES",
     "MAX_INLINE_BYTES",
     "MAX_ITEM_BYTES",
     "MAX_KEY_BYTES",
     "PK",
+    "PRESENT",
     "SK",
     "Head",
     "Item",
@@ -44,6 +46,12 @@ Item: TypeAlias = Mapping[str, Mapping[str, Any]]
 PK: Final = "pk"
 SK: Final = "sk"
 EXPIRES: Final = "expires_at"
+
+PRESENT: Final = "(attribute_not_exists(expires_at) OR expires_at > :now)"
+"""Condition that a record has not expired."""
+
+CONFLICT: Final = "ConditionalCheckFailedException"
+"""Code of the refusal of a write whose condition is false."""
 
 MAX_ITEM_BYTES: Final = 400 * 1024
 """Largest item, including the names of its attributes."""

@@ -34,8 +34,7 @@ class DynamoOptions:
         endpoint: The URL of DynamoDB; by default AWS' own.
         profile: The profile in the user's AWS files that signs in; by default the environment's.
         session: A session of aioboto3 or aiobotocore that the program has; by default a new one.
-        ttl: How long the records of calls are kept after their last write; by default forever. Records of unfinished
-            calls expire too, so it must be longer than the longest workflow.
+        ttl: How long a value is kept after it was last written or read, with its call; by default forever.
         counter_ttl: How long the message counter of a root is kept after its last increment.
         connect_timeout: How long to wait for a connection.
         timeout: How long to wait for a response.

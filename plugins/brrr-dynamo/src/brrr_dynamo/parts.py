@@ -8,13 +8,16 @@ a writer gives up after an hour.
 """
 
 import time
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
-from brrr_core.backend import Key
+from brrr_aws.concurrency import run_concurrently
+from brrr_aws.errors import AwsRefusal
+from brrr_core.backend import Key, may_expire
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError
 from brrr_dynamo.item_batches import Table, delete_request, put_request
-from brrr_dynamo.layout import EXPIRES, PK, SK, Head, Item, digest_of, primary_key_of
+from brrr_dynamo.layout import CONFLICT, EXPIRES, PK, SK, Head, Item, digest_of, primary_key_of
 
 __all__ = ["Parts", "Upload"]
 
@@ -38,7 +41,7 @@ class Parts:
 
     Args:
         table: The table.
-        ttl: Seconds that records are kept, or 0 for forever.
+        ttl: Seconds that values are kept after their last write or read, or 0 for forever.
     """
 
     def __init__(self, table: Table, *, ttl: float) -> None:
@@ -50,8 +53,7 @@ class Parts:
         count = -(-len(value) // PART_BYTES)
         head = Head(token_hex(16), count, len(value), digest_of(value))
         upload = Upload(head)
-        # Parts outlive their head, which counts as absent as soon as it expires.
-        expiry = {EXPIRES: {"N": str(int(time.time() + self._ttl) + ORPHAN_AGE)}} if self._ttl else {}
+        expiry = {EXPIRES: {"N": self._end()}} if self._ttl and may_expire(key) else {}
         entry: Item = {
             **_entry_key(head.id),
             "head_pk": {"S": key.call_hash},
@@ -74,6 +76,8 @@ class Parts:
         found = await self._table.get(keys, batch_size=PARTS_PER_REQUEST)
         if len(found) < head.count:
             return None
+        old = [key for key in keys if self._is_old(found[primary_key_of(key)])]
+        await run_concurrently(self._refresh, old, limit=PARTS_PER_REQUEST)
         value: bytes = b"".join(found[primary_key_of(key)]["part"]["B"] for key in keys)
         if len(value) != head.size:
             raise CorruptBackendError(
@@ -118,6 +122,29 @@ class Parts:
                 await self.remove(Head(id_, int(entry["parts_count"]["N"]), 0, b""))
                 removed += 1
         return removed
+
+    def _end(self) -> str:
+        """Return the end of parts, so late that most refreshes of their head need not refresh them."""
+        return str(int(time.time() + 2 * self._ttl) + ORPHAN_AGE)
+
+    def _is_old(self, part: Item) -> bool:
+        """Whether a part may expire before the next read of its value."""
+        return bool(self._ttl) and EXPIRES in part and float(part[EXPIRES]["N"]) < time.time() + self._ttl + ORPHAN_AGE
+
+    async def _refresh(self, key: Item) -> None:
+        """Start the time of a part anew, unless it was removed meanwhile."""
+        parameters: dict[str, Any] = {
+            "TableName": self._table.name,
+            "Key": key,
+            "UpdateExpression": "SET #end = :end",
+            "ConditionExpression": "attribute_exists(pk)",
+            "ExpressionAttributeNames": {"#end": EXPIRES},
+            "ExpressionAttributeValues": {":end": {"N": self._end()}},
+        }
+        with suppress(AwsRefusal):
+            await self._table.client.call(
+                "UpdateItem", self._table.metered(parameters), idempotent=True, expect=(CONFLICT,)
+            )
 
     def missing_error(self, key: Key) -> CorruptBackendError:
         """Return the error of an unchanged head whose parts are missing."""

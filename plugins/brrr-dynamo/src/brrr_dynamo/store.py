@@ -1,6 +1,5 @@
 """Store role: each record is an item, or a head with parts."""
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -10,6 +9,7 @@ from brrr_aws.errors import AnswerLostError
 from brrr_core.backend import Key, Store, Swap, check_values
 from brrr_core.errors import BackendError
 from brrr_dynamo.conditional_write import ConditionalWrite
+from brrr_dynamo.expiry import Expiry
 from brrr_dynamo.item_batches import Table, put_request
 from brrr_dynamo.layout import EXPIRES, MAX_INLINE_BYTES, Head, Item, check_key, is_expired, record_key, value_of
 from brrr_dynamo.options import MAX_VALUE
@@ -26,16 +26,17 @@ class DynamoStore(Store):
 
     Args:
         table: The table.
-        ttl: Seconds that records are kept after their last write, or 0 for forever.
+        ttl: Seconds that a value is kept after its last write or read, or 0 for forever.
     """
 
     def __init__(self, table: Table, *, ttl: float) -> None:
         self._table = table
-        self._ttl = ttl
+        self.expires_after = ttl or None
+        self._expiry = Expiry(table, ttl=ttl)
         self._parts = Parts(table, ttl=ttl)
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
-        """Read records, consistently."""
+        """Read records, consistently. With a ttl, refresh the values that are read."""
         self._table.client.check_open()
         wanted = dict.fromkeys(keys)
         for key in wanted:
@@ -58,13 +59,12 @@ class DynamoStore(Store):
         last = dict(items)
         for key in last:
             check_key(key)
-        expiry = self._expiry()
         calls: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for key, value in last.items():
             if len(value) <= MAX_INLINE_BYTES:
                 requests = calls if key.kind == "call" else others
-                requests.append(put_request({**record_key(key), "value": {"B": value}, **expiry}))
+                requests.append(put_request({**record_key(key), "value": {"B": value}, **self._expiry.attributes(key)}))
         await self._table.write(calls, idempotent=True)
         await self._table.write(others, idempotent=False)
         large = [(key, value) for key, value in last.items() if len(value) > MAX_INLINE_BYTES]
@@ -90,14 +90,25 @@ class DynamoStore(Store):
             await run_concurrently(run, list(by_key.values()), limit=self._table.client.pool)
         return results
 
+    async def close(self) -> None:
+        """End the work in the background."""
+        await self._expiry.close()
+
     async def _read_items(self, keys: Sequence[Key]) -> dict[Key, bytes | Head]:
         """Return the values, or heads, of the keys that have one."""
         items = await self._table.get([record_key(key) for key in keys])
         found: dict[Key, bytes | Head] = {}
+        old: list[Key] = []
         for key in keys:
             item = items.get((key.call_hash, key.kind))
             if item is not None and not (EXPIRES in item and is_expired(item)):
                 found[key] = value_of(item)
+                if self._expiry.is_old(key, item):
+                    old.append(key)
+        if old:
+            for key, there in zip(old, await self._expiry.refresh(old), strict=True):
+                if not there:
+                    del found[key]
         return found
 
     async def _join_parts(self, found: tuple[Key, Head]) -> bytes | None:
@@ -119,7 +130,7 @@ class DynamoStore(Store):
         upload = await self._parts.upload(key, value)
         parameters: dict[str, Any] = {
             "TableName": self._table.name,
-            "Item": {**record_key(key), **upload.head.attributes(), **self._expiry()},
+            "Item": {**record_key(key), **upload.head.attributes(), **self._expiry.attributes(key)},
             "ReturnValues": "ALL_OLD",
         }
         upload.check_age()
@@ -147,14 +158,18 @@ class DynamoStore(Store):
         upload = await self._parts.upload(key, new) if new is not None and len(new) > MAX_INLINE_BYTES else None
         attributes: Item | None = None
         if upload is not None:
-            attributes = {**upload.head.attributes(), **self._expiry()}
+            attributes = {**upload.head.attributes(), **self._expiry.attributes(key)}
             upload.check_age()
         elif new is not None:
-            attributes = {"value": {"B": new}, **self._expiry()}
+            attributes = {"value": {"B": new}, **self._expiry.attributes(key)}
+        else:
+            await self._expiry.before_deletion(key)
         swapped, replaced = await ConditionalWrite(self._table, key, expected, attributes).run()
         if not swapped and upload is not None:
             await self._remove_parts(upload.head)
         await self._remove_parts_of(replaced)
+        if new is not None and (swapped or expected is None):
+            self._expiry.value_written(key)
         return swapped
 
     async def _remove_parts_of(self, item: Item | None) -> None:
@@ -168,6 +183,3 @@ class DynamoStore(Store):
         # The operation itself succeeded. `brrr setup` removes the parts that stay behind.
         with suppress(BackendError):
             await self._parts.remove(head)
-
-    def _expiry(self) -> dict[str, dict[str, str]]:
-        return {EXPIRES: {"N": str(int(time.time() + self._ttl))}} if self._ttl else {}
