@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from brrr_core.engine.calls import Again, Defer
     from brrr_core.engine.connection import Connection
     from brrr_core.engine.policy import Policy
+    from brrr_core.engine.schedules import RecurringSchedule
     from brrr_core.errors import BrrrError, CallFailedError, NotFoundError, TerminalError
     from brrr_core.hooks import hookimpl
     from brrr_core.plugins import load_codec, open_backend, register
@@ -44,6 +45,7 @@ __all__ = [
     "PendingCall",
     "PlainHandler",
     "Policy",
+    "RecurringSchedule",
     "Scheduled",
     "Task",
     "TerminalError",
@@ -74,6 +76,7 @@ _HOMES: Final = {
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
     "engine.policy": ("Policy",),
+    "engine.schedules": ("RecurringSchedule",),
     "errors": ("BrrrError", "CallFailedError", "NotFoundError", "TerminalError"),
     "plugins": ("load_codec", "open_backend", "register"),
 }

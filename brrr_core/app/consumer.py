@@ -104,6 +104,7 @@ class AppConsumer:
             ArgumentError: The topic is empty, the delay is not a duration, or the spawn limit is less than 1.
             BackendError: A backend failed; scheduling again is safe.
         """
+        self._catalogue.resolve(task)  # an unknown handler is an error here, and not at the call
 
         async def scheduled(*args: Any, **kwargs: Any) -> Scheduled:
             call = self._catalogue.encode(task, args, kwargs)

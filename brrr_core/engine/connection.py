@@ -16,6 +16,7 @@ from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, check_spawn_limit, new_root_id
+from brrr_core.engine.schedules import RecurringSchedule, begin_schedules
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.services import IsolationGate, Services
 from brrr_core.engine.threads import HandlerThreads
@@ -118,7 +119,9 @@ class Connection:
         (value,) = await self._operations.read([Key("value", call_hash)])
         return value
 
-    async def loop(self, topic: str, handle: RunHandler, *, concurrency: int = 64) -> None:
+    async def loop(
+        self, topic: str, handle: RunHandler, *, concurrency: int = 64, schedules: Iterable[RecurringSchedule] = ()
+    ) -> None:
         """Work on a topic until `stop`, SIGTERM or cancellation. All three let running handlers finish.
 
         Several loops may run at the same time, also on several connections. The loop reacts to SIGTERM if it runs in
@@ -128,16 +131,18 @@ class Connection:
             topic: The topic to receive from. The worker must have a handler for every call on it.
             handle: `AppWorker.handle`. If the application has a lifespan, the loop receives when its state exists.
             concurrency: The most calls that run at the same time.
+            schedules: Recurring schedules to run beside the loop: `[brrr_cron.every("0 3 * * *", nightly)]`.
 
         Raises:
             LifespanError: The lifespan of the application failed.
-            ArgumentError: The topic is empty, or `concurrency` is less than 1.
+            ArgumentError: The topic is empty, `concurrency` is less than 1, or two schedules have one name.
             BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
         """
         check_topic(topic)
         if concurrency < 1:
             raise ArgumentError(f"concurrency is {concurrency}", remedy="Set it to 1 or more.")
-        worker = Worker(self._services, topic, handle, concurrency)
+        ticks = begin_schedules(schedules, self, handle, topic)
+        worker = Worker(self._services, topic, handle, concurrency, ticks)
         if self._stopped:
             return
         self._workers.add(worker)

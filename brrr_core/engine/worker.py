@@ -1,13 +1,16 @@
 """The loop of one worker on one topic: it receives messages, extends their leases, and stops gracefully."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.backend.tasks import start_task
 from brrr_core.engine.calls import HeldDelivery
 from brrr_core.engine.delivery import DeliveryHandler, RunHandler
+from brrr_core.engine.schedules import Tick, keep_ticking
 from brrr_core.engine.services import Services
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_core.hooks import LeaseLost, LoopBlocked, ThreadsAbandoned, WorkerStarted, WorkerStopped
@@ -26,17 +29,21 @@ class Worker:
         topic: The topic.
         handle: Runs the handler of a call.
         concurrency: The most deliveries at the same time. It also bounds the memory of the worker (invariant I4).
+        ticks: The recurring schedules to run while the worker receives.
 
     Attributes:
         stopping: Set when the worker is to stop.
     """
 
-    def __init__(self, services: Services, topic: str, handle: RunHandler, concurrency: int) -> None:
+    def __init__(
+        self, services: Services, topic: str, handle: RunHandler, concurrency: int, ticks: Sequence[Tick] = ()
+    ) -> None:
         self._services = services
         self._queue = services.operations.queue
         self._topic = topic
         self._handler = DeliveryHandler(services, handle)
         self._concurrency = concurrency
+        self._ticks = ticks
         self._time = asyncio.get_running_loop().time
         self._running: dict[asyncio.Task[None], HeldDelivery] = {}
         self._unstarted: list[HeldDelivery] = []
@@ -62,7 +69,8 @@ class Worker:
         try:
             grace = self._services.policy.grace
             try:
-                await self._receive_all()
+                async with self._ticking():
+                    await self._receive_all()
             except asyncio.CancelledError:
                 if self.stopping.is_set():  # it had no time to notice
                     grace = 0
@@ -73,6 +81,20 @@ class Worker:
             keeper.cancel()
             await asyncio.wait({keeper})
             self._services.hooks.emit(WorkerStopped(self._topic, self._released))
+
+    @asynccontextmanager
+    async def _ticking(self) -> AsyncGenerator[None, None]:
+        """Run the schedules inside the block. A tick that is cancelled is put again by another worker."""
+        report = partial(self._handler.report_failure, self._topic)
+        policy, clock = self._services.policy, self._services.operations.clock
+        running = [start_task(keep_ticking(tick, clock=clock, policy=policy, report=report)) for tick in self._ticks]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running)
 
     async def _receive_all(self) -> None:
         while not self.stopping.is_set():

@@ -13,7 +13,8 @@ from brrr_testkit.processes import unmeasured
 HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
     *("brrr_sqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3"),
-    *("brrr_aws", "brrr_dynamo", "brrr_sqs", "brrr_pydantic", "pydantic", "aiobotocore", "botocore", "aiohttp"),
+    *("brrr_aws", "brrr_dynamo", "brrr_sqs", "brrr_pydantic", "pydantic", "brrr_cron", "cronsim"),
+    *("aiobotocore", "botocore", "aiohttp"),
 }
 
 MOST_MODULES = 84  # of all public names, beside those of asyncio, which a program that uses brrr loads anyway

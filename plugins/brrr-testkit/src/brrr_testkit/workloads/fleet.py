@@ -91,12 +91,13 @@ async def working(
     codec: Any = "json",
     concurrency: int = 64,
     lifespan: Any = None,
+    schedules: Sequence[Any] = (),
 ) -> AsyncGenerator[Fleet]:
     """Run a worker for each topic inside the block."""
     app = brrr.AppWorker(handlers=handlers, codec=codec, connection=connection, lifespan=lifespan)
     async with asyncio.TaskGroup() as loops:
         for topic in topics:
-            loops.create_task(connection.loop(topic, app.handle, concurrency=concurrency))
+            loops.create_task(connection.loop(topic, app.handle, concurrency=concurrency, schedules=schedules))
         await asyncio.sleep(0)
         try:
             yield Fleet(app, connection, topics)
