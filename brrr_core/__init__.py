@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from brrr_core.app.tasks import Task, TypedTask
     from brrr_core.app.worker import AppWorker
     from brrr_core.codec.added import Added
-    from brrr_core.engine.calls import Again, Defer
+    from brrr_core.engine.calls import Again, Cancelled, Defer
     from brrr_core.engine.connection import Connection
     from brrr_core.engine.policy import Policy
     from brrr_core.engine.schedules import RecurringSchedule
@@ -37,6 +37,7 @@ __all__ = [
     "AppWorker",
     "BrrrError",
     "CallFailedError",
+    "Cancelled",
     "Connection",
     "Defer",
     "Handler",
@@ -72,7 +73,7 @@ _HOMES: Final = {
     "app.tasks": ("Task", "TypedTask"),
     "app.worker": ("AppWorker",),
     "codec.added": ("Added",),
-    "engine.calls": ("Again", "Defer"),
+    "engine.calls": ("Again", "Cancelled", "Defer"),
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
     "engine.policy": ("Policy",),

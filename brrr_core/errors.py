@@ -48,6 +48,7 @@ __all__ = [
     "ResultTimeoutError",
     "RoleError",
     "RuleBrokenError",
+    "ScheduleCancelledError",
     "SignatureError",
     "SpawnLimitError",
     "TerminalError",
@@ -377,8 +378,20 @@ class CallFailedError(BrrrError):
     causes: tuple[Cause, ...] = ()
     exhausted: bool = False
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the call failed because it was cancelled."""
+        return self.error_type == "Cancelled"
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.remedy), self.__dict__)
+
+
+class ScheduleCancelledError(BrrrError):
+    """The result of a call that belongs to a cancelled schedule."""
+
+    code = "BRRR-CALL-08"
+    retry = False
 
 
 class SpawnLimitError(BrrrError):

@@ -6,7 +6,8 @@ and call hashes are non-empty, printable US-ASCII; other text is UTF-8. `schedul
 does not compute with it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from operator import lt
@@ -18,7 +19,9 @@ from brrr_core.errors import Cause, MalformedRecordError
 
 __all__ = [
     "FAILURE_PREFIX",
+    "NO_STATE",
     "Call",
+    "CallState",
     "Failure",
     "PendingReturn",
     "PendingReturns",
@@ -28,10 +31,12 @@ __all__ = [
     "decode_failure",
     "decode_message",
     "decode_pending",
+    "decode_state",
     "encode_call",
     "encode_failure",
     "encode_message",
     "encode_pending",
+    "encode_state",
 ]
 
 RETURN_TAG: Final = 1
@@ -106,6 +111,27 @@ class Failure:
     details: bytes | None = None
     exhausted: bool = False
     causes: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallState:
+    """The state of a call that its next runs must know: a request to cancel it, and failures that it has seen.
+
+    Attributes:
+        cancel: Whether someone asked to cancel the call.
+        cancelled_at: The call hashes at which the handler was told, so that every re-run is told in the same places.
+        observed: The failures of children that the handler has seen, by call hash.
+        retries: How often the call was retried after it had failed. Each retry begins new waits.
+    """
+
+    cancel: bool = False
+    cancelled_at: tuple[str, ...] = ()
+    observed: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    retries: int = 0
+
+
+NO_STATE: Final = CallState()
+"""The state of a call that has no record of it."""
 
 
 def count_key(root_id: str) -> str:
@@ -233,6 +259,51 @@ def encode_pending(pending: PendingReturns) -> bytes:
     return _encode("pending-returns record", {"returns": returns, "scheduled_at": at})
 
 
+def encode_state(state: CallState) -> bytes:
+    """Return the record of a call's state: the dict `{cancel, cancelled_at, observed, retries}`, without empty fields.
+
+    Raises:
+        MalformedRecordError: A call hash cannot be encoded as UTF-8.
+    """
+    fields: dict[str, object] = {}
+    if state.cancel:
+        fields["cancel"] = 1
+    if state.cancelled_at:
+        fields["cancelled_at"] = list(state.cancelled_at)
+    if state.observed:
+        fields["observed"] = dict(sorted(state.observed.items()))
+    if state.retries:
+        fields["retries"] = state.retries
+    return _encode("call state", fields)
+
+
+def decode_state(record: bytes | None) -> CallState:
+    """Read the record of a call's state. Ignore unknown fields. Without a record, return `NO_STATE`.
+
+    Raises:
+        MalformedRecordError: The record has a wrong shape.
+    """
+    if record is None:
+        return NO_STATE
+    fields = _decode("call state", record)
+    if isinstance(fields, dict):
+        cancel, retries = fields.get(b"cancel", 0), fields.get(b"retries", 0)
+        places, observed = fields.get(b"cancelled_at", []), fields.get(b"observed", {})
+        if (
+            isinstance(cancel, int)
+            and isinstance(retries, int)
+            and isinstance(places, list)
+            and isinstance(observed, dict)
+        ):
+            return CallState(
+                bool(cancel),
+                tuple(map(_place, places)),
+                {_token("call hash", child): _bytes_of(failure) for child, failure in observed.items()},
+                retries,
+            )
+    _reject("call state", "{cancel, cancelled_at, observed, retries}", fields)
+
+
 def decode_pending(record: bytes) -> PendingReturns:
     """Read a pending record. Sort its returns in the protocol's order if the writer did not.
 
@@ -275,6 +346,16 @@ def _cause(entry: Bencoded) -> Cause:
             )
         case other:
             _reject("cause of a failure", "[task name, call hash, type, message]", other)
+
+
+def _place(entry: Bencoded) -> str:
+    return _token("call hash", _bytes_of(entry))
+
+
+def _bytes_of(entry: Bencoded) -> bytes:
+    if not isinstance(entry, bytes):
+        _reject("field of a call state", "bytes", entry)
+    return entry
 
 
 def _in_order(returns: tuple[PendingReturn, ...]) -> tuple[PendingReturn, ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
@@ -12,7 +12,7 @@ from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Again, Child, Defer
+from brrr_core.engine.calls import Again, Cancelled, Child, Defer
 from brrr_core.engine.lifespan import Lifespan
 from brrr_core.engine.run import Run
 from brrr_core.errors import CallFailedError, NotInTaskError
@@ -184,7 +184,37 @@ class ActiveWorker(Generic[StateT_co]):
 
         Otherwise handlers that wait for helpers could occupy all threads.
         """
+        self._run.interruptible = False
         return await self._catalogue.in_thread(function)
+
+    @overload
+    def cancel(
+        self, task: TypedTask[Callable[P, Any]], *, topic: str | None = None
+    ) -> Callable[P, Coroutine[Any, Any, None]]: ...
+    @overload
+    def cancel(self, task: str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]: ...
+    def cancel(self, task: Task | str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]:
+        """Ask for the cancellation of another call: `await app.cancel(slow)(1)`. It does not wait for the outcome.
+
+        See `AppConsumer.cancel`. A call that has an outcome is left alone.
+
+        Args:
+            task: A handler, or the name of a task.
+            topic: The topic of the call; the topic of this run by default.
+
+        Raises:
+            UnknownTaskError: The handler is not among this worker's handlers.
+            ArgumentError: The topic is empty or not a string.
+            SignatureError: Raised by the call: the arguments do not match the parameters.
+        """
+        wanted = self.topic if topic is None else topic
+        check_topic(wanted)
+
+        async def cancelled(*args: Any, **kwargs: Any) -> None:
+            call = self._catalogue.encode(task, args, kwargs)
+            await self._run.request(self._catalogue.connection.cancel(call, wanted, root_id=self.root_id))
+
+        return cancelled
 
     def _caller(self, task: Task | str, topic: str | None, returns: Any) -> Callable[..., PendingCall[Any]]:
         if topic is not None:
@@ -255,7 +285,7 @@ class ActiveWorker(Generic[StateT_co]):
         outcomes: list[Any] = []
         try:
             outcomes = await asyncio.gather(*futures, return_exceptions=True)
-            endings: tuple[type[BaseException], ...] = (Defer, Again) if return_exceptions else (Defer,)
+            endings: tuple[type[BaseException], ...] = (Defer, Again, Cancelled) if return_exceptions else (Defer,)
             aborted = next((each for kind in endings for each in outcomes if isinstance(each, kind)), None)
             if aborted is not None:
                 raise aborted

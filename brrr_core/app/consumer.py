@@ -189,6 +189,7 @@ class AppConsumer:
         Raises:
             CallFailedError: The call failed for good.
             BuriedError: The call, or another call of its schedule, was dead-lettered. The error gives the reason.
+            ScheduleCancelledError: The client knows the schedule of the call, and it was cancelled.
             ResultTimeoutError: The call had no value in time.
             ResultDecodeError: The value is not of the type `returns`.
             SignatureError: The arguments do not match the handler.
@@ -205,6 +206,101 @@ class AppConsumer:
             return self._decode(task, call, value, returns)
 
         return awaited
+
+    @overload
+    def cancel(self, task: TypedTask[Callable[P, Any]], *, topic: str) -> Callable[P, Coroutine[Any, Any, bool]]: ...
+    @overload
+    def cancel(self, task: str, *, topic: str) -> Callable[..., Coroutine[Any, Any, bool]]: ...
+    def cancel(self, task: Task | str, *, topic: str) -> Callable[..., Coroutine[Any, Any, bool]]:
+        """Ask for the cancellation of a call: `await app.cancel(order, topic="demo")(11)`.
+
+        The next run of its handler raises `Cancelled` at its first `await` of a call without a value. Its result or
+        error is the outcome of the call. A handler without `app` does not run any more: the call fails as cancelled. So
+        does a call that was never scheduled. The calls that the handler made before go on.
+
+        Repeating the request is safe. The first request of a fleet takes two seconds longer.
+
+        Args:
+            task: A handler, or the name of a task.
+            topic: The topic of the call.
+
+        Returns:
+            By the call: False if the call has an outcome already.
+
+        Raises:
+            SignatureError: The arguments do not match the handler.
+            ArgumentError: The topic is empty or not a string.
+            BackendError: A backend failed. Repeating the request is safe.
+        """
+        check_topic(topic)
+
+        async def cancelled(*args: Any, **kwargs: Any) -> bool:
+            return await self._connection.cancel(self._catalogue.encode(task, args, kwargs), topic)
+
+        return cancelled
+
+    async def cancel_schedule(self, scheduled: Scheduled | str) -> None:
+        """Stop all calls of one schedule that no other schedule needs.
+
+        Workers drop the messages of the schedule. Its handlers are not told, so nothing is compensated. Waiting for its
+        result raises `ScheduleCancelledError`.
+
+        Args:
+            scheduled: The `Scheduled` that `schedule` returned, or its root id.
+
+        Raises:
+            BackendError: A backend failed. Repeating the request is safe.
+        """
+        root_id = scheduled.root_id if isinstance(scheduled, Scheduled) else scheduled
+        if root_id is not None:
+            await self._connection.cancel_schedule(root_id)
+
+    async def resume_schedule(self, scheduled: Scheduled | str) -> None:
+        """Undo `cancel_schedule`. Schedule the workflow again, so that its dropped messages are put again.
+
+        Args:
+            scheduled: The `Scheduled` that `schedule` returned, or its root id.
+
+        Raises:
+            BackendError: A backend failed. Repeating the request is safe.
+        """
+        root_id = scheduled.root_id if isinstance(scheduled, Scheduled) else scheduled
+        if root_id is not None:
+            await self._connection.resume_schedule(root_id)
+
+    @overload
+    def retry(self, task: TypedTask[Callable[P, Any]], *, topic: str) -> Callable[P, Coroutine[Any, Any, bool]]: ...
+    @overload
+    def retry(self, task: str, *, topic: str) -> Callable[..., Coroutine[Any, Any, bool]]: ...
+    def retry(self, task: Task | str, *, topic: str) -> Callable[..., Coroutine[Any, Any, bool]]:
+        """Run a call that failed or was cancelled once more: `await app.retry(order, topic="demo")(11)`.
+
+        The failed calls that made it fail run again too. Finished calls do not. A parent that has seen the failure
+        keeps it. This is the only way in which an outcome changes. Repeating a retry is safe and completes it.
+
+        Args:
+            task: A handler, or the name of a task.
+            topic: The topic of the call.
+
+        Returns:
+            By the call: False if there is nothing to retry, because the call has a value, is scheduled, or was never
+            scheduled.
+
+        Raises:
+            SignatureError: The arguments do not match the handler.
+            ArgumentError: The topic is empty or not a string.
+            BackendError: A backend failed. Repeating the retry completes it.
+        """
+        check_topic(topic)
+
+        async def retried(*args: Any, **kwargs: Any) -> bool:
+            call = self._catalogue.encode(task, args, kwargs)
+            root_id = await self._connection.retry(call, topic)
+            if root_id is not None:
+                self._remember(Scheduled(call.call_hash, root_id, topic))
+            return root_id is not None
+
+        return retried
 
     def _remember(self, scheduled: Scheduled) -> None:
         self._scheduled[scheduled.call_hash] = scheduled

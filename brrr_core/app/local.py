@@ -17,6 +17,7 @@ from brrr_core.backend.memory.store import MemoryCache, MemoryStore
 from brrr_core.backend.tasks import start_task
 from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.control import MARKER
 from brrr_core.engine.policy import Policy
 from brrr_core.errors import AwaitError, CycleError, NotFoundError
 from brrr_core.hooks import CallBuried, hookimpl
@@ -91,6 +92,7 @@ class LocalBrrr:
             connection = Connection(
                 queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
             )
+            await connection.store.write([(MARKER, b"0")])  # so that cancellations need not wait for workers
             app = _LocalWorker(self._handlers, self._replace, self._codec, connection, self._lifespan)
             loops = asyncio.TaskGroup()
 

@@ -13,7 +13,7 @@ from brrr_core.app.consumer import AppConsumer
 from brrr_core.app.functions import name_of
 from brrr_core.app.tasks import Task, active_worker
 from brrr_core.codec import Codec
-from brrr_core.engine.calls import Defer
+from brrr_core.engine.calls import Cancelled, Defer
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import check_value
 from brrr_core.engine.lifespan import Lifespan
@@ -98,6 +98,8 @@ class AppWorker(AppConsumer):
                 remedy=f"Add the handler, or schedule its calls on another topic than {run.topic!r}.",
             )
         run.policy = task.policy
+        if run.state.cancel and not task.takes_app:
+            raise Cancelled
         active = ActiveWorker(run, self._catalogue, self._lifespan)
         token = active_worker.set(active)
         returned = False

@@ -22,6 +22,7 @@ from brrr_core.errors import (
     OptionError,
     ResultTimeoutError,
     RoleError,
+    ScheduleCancelledError,
     SignatureError,
     UnknownSchemeError,
     UnknownTaskError,
@@ -31,7 +32,7 @@ from brrr_core.safe_text import describe, format_traceback, sentence
 
 __all__ = ["ExitCode", "exit_code_of", "first_error", "one_line", "report", "signal_exit_code", "suggest_options"]
 
-TAKE_ARGUMENTS: Final = ("schedule", "result")
+TAKE_ARGUMENTS: Final = ("schedule", "result", "cancel", "retry")
 """The commands that take an unknown option as an argument of the task."""
 
 OPTION: Final = re.compile(r"(--[^\W\d][\w-]*)(?:=.*)?", re.DOTALL)
@@ -54,7 +55,7 @@ USAGE: Final = (ArgumentError, CommandError, ContractError, NotInstalledError, O
 KINDS: Final = (
     (ResultTimeoutError, ExitCode.TIMEOUT),  # before its base class NotFoundError
     (NotFoundError, ExitCode.NOT_FOUND),
-    (BuriedError, ExitCode.BURIED),
+    ((BuriedError, ScheduleCancelledError), ExitCode.BURIED),
     (CallFailedError, ExitCode.CALL_FAILED),
     (USAGE, ExitCode.USAGE),
 )

@@ -7,7 +7,7 @@ from brrr_core.backend.contracts import Delivery
 from brrr_core.durations import DurationLike, seconds
 from brrr_core.wire import Call
 
-__all__ = ["Again", "Child", "Defer", "HeldDelivery", "Job"]
+__all__ = ["Again", "Cancelled", "Child", "Defer", "HeldDelivery", "Job"]
 
 SUSPICIOUS: Final = 3
 """Number of unexplained deliveries after which a message runs alone."""
@@ -96,3 +96,16 @@ class Again(BaseException):
 
     def __str__(self) -> str:
         return f"run again after {self.after:g} s"
+
+
+class Cancelled(BaseException):
+    """Raised in a handler whose call someone cancelled, at its first `await` of a call that has no value yet.
+
+    Calls in `except brrr.Cancelled` and `finally` run durably. The value that the handler then returns, or the error
+    that it raises, is the outcome of its call. If the handler lets this exception pass, its call fails with it.
+
+    It is a BaseException, so that `except Exception` in a handler does not swallow it.
+    """
+
+    def __init__(self, message: str = "the call was cancelled") -> None:
+        super().__init__(message)

@@ -8,12 +8,15 @@ from typing import TypeVar
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
+from brrr_core.engine.cancelling import Canceller
+from brrr_core.engine.control import Control
 from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import Policy
+from brrr_core.engine.retrying import Retrier
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, check_spawn_limit, new_root_id
 from brrr_core.engine.schedules import RecurringSchedule, begin_schedules
@@ -61,10 +64,14 @@ class Connection:
         self.policy = policy or Policy()
         self._operations = Operations(queue, store, cache, clock=clock)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
+        self._control = Control(self._operations)
+        self._canceller = Canceller(self._operations, self._budget, self._control, delays=delays)
+        self._retrier = Retrier(self._operations, self._budget, self._control)
         self._services = Services(
             operations=self._operations,
             scheduler=Scheduler(self._operations, self._budget),
             returner=Returner(self._operations, self._budget),
+            control=self._control,
             cache=ValueCache(
                 self.policy.cache_bytes, max_age=longest_cached(self._operations.expires_after), clock=clock
             ),
@@ -118,6 +125,78 @@ class Connection:
         """Return the encoded value of the call; None if it has no value yet."""
         (value,) = await self._operations.read([Key("value", call_hash)])
         return value
+
+    async def cancel(self, call: Call, topic: str, *, root_id: str | None = None) -> bool:
+        """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled fails at once.
+
+        Args:
+            call: The call.
+            topic: Its topic.
+            root_id: The schedule on whose behalf the messages are put; a new one by default.
+
+        Returns:
+            False if the call has an outcome already.
+
+        Raises:
+            ArgumentError: The topic is empty.
+            BackendError: A backend failed. Repeating the request is safe.
+        """
+        check_topic(topic)
+        return await self._canceller.cancel(call.call_hash, topic, root_id=root_id)
+
+    async def cancel_schedule(self, root_id: str) -> None:
+        """Stop a schedule: workers drop its messages. Calls that other schedules need go on for those.
+
+        Raises:
+            BackendError: A backend failed. Repeating the request is safe.
+        """
+        await self._canceller.cancel_schedule(root_id)
+
+    async def resume_schedule(self, root_id: str) -> None:
+        """Undo `cancel_schedule`. To run the dropped messages, schedule the workflow again.
+
+        Raises:
+            BackendError: A backend failed. Repeating the request is safe.
+        """
+        await self._canceller.resume_schedule(root_id)
+
+    async def is_cancelled(self, root_id: str) -> bool:
+        """Whether a schedule is cancelled.
+
+        Raises:
+            BackendError: A backend failed.
+        """
+        return await self._control.is_cancelled(root_id)
+
+    async def retry(self, call: Call, topic: str) -> str | None:
+        """Take back the failure of a call, and of the calls that made it fail. Then put the call.
+
+        Returns:
+            The root id; None if the call has a value, is scheduled, or was never scheduled.
+
+        Raises:
+            ArgumentError: The topic is empty.
+            BackendError: A backend failed. Repeating the retry completes it.
+        """
+        check_topic(topic)
+        return await self._retrier.retry(call, topic)
+
+    async def redrive(self, topic: str, *, limit: int) -> int:
+        """Put dead letters back on their topic, oldest first, and take back the failures of their calls.
+
+        Args:
+            topic: The topic.
+            limit: The most dead letters.
+
+        Returns:
+            The number of dead letters that were put back.
+
+        Raises:
+            ArgumentError: The topic is empty.
+            BackendError: A backend failed. Repeating it is safe.
+        """
+        check_topic(topic)
+        return await self._retrier.redrive(topic, limit=limit)
 
     async def loop(
         self, topic: str, handle: RunHandler, *, concurrency: int = 64, schedules: Iterable[RecurringSchedule] = ()

@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, Child, Defer, HeldDelivery, Job
+from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HeldDelivery, Job
+from brrr_core.engine.control import Seen
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.run import Run, run_in_context
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
@@ -31,6 +32,7 @@ from brrr_core.hooks import (
 )
 from brrr_core.wire import (
     Call,
+    CallState,
     PendingReturn,
     ScheduleMessage,
     decode_call,
@@ -59,6 +61,8 @@ class DeliveryHandler:
         self.closing = False
         """Set by the worker before it cancels the deliveries that did not finish in time."""
         self._handling: dict[str, asyncio.Task[Any] | None] = {}
+        self._executing: dict[str, Run] = {}
+        self._control = services.control
 
     def report_failure(self, topic: str, error: BaseException) -> None:
         """Report that a backend failed."""
@@ -113,6 +117,23 @@ class DeliveryHandler:
         if released is not None:
             raise released
 
+    async def interrupt_cancelled(self) -> None:
+        """Cancel the async handlers of calls that someone cancelled since their runs began. They run again at once.
+
+        Raises:
+            BackendError: The store failed.
+        """
+        hashes = list(self._executing)
+        if not hashes or not await self._control.known(self._control.look()):
+            return
+        for call_hash, state in zip(hashes, await self._control.states(hashes), strict=True):
+            run, task = self._executing.get(call_hash), self._handling.get(call_hash)
+            if run is None or task is None or not state.cancel or run.state.cancel:
+                continue
+            if run.interruptible and not run.interrupted:
+                run.interrupted = True
+                task.cancel()
+
     def _never_finished(self, held: HeldDelivery) -> BuriedError:
         what = (
             f"the message was delivered {held.delivery.attempt} times and never finished: its handler raised "
@@ -130,32 +151,42 @@ class DeliveryHandler:
             await asyncio.wait({earlier})
         self._handling[call_hash] = asyncio.current_task()
         try:
-            await self._read_and_run(held, message)
+            while not await self._read_and_run(held, message):
+                pass  # someone cancelled the call during the run
         finally:
             del self._handling[call_hash]
 
-    async def _read_and_run(self, held: HeldDelivery, message: ScheduleMessage) -> None:
+    async def _read_and_run(self, held: HeldDelivery, message: ScheduleMessage) -> bool:
+        """Read the records of the call, and run it if necessary. False if the run was interrupted."""
         call_hash = message.call_hash
         previous = self._services.history.take(message.root_id, call_hash)
-        keys = [Key("value", call_hash), Key("call", call_hash)]
+        looking, control_keys = self._control.look(), self._control.keys(*message)
+        keys = [Key("value", call_hash), Key("call", call_hash), *control_keys]
         absent: list[Child] = []
         if previous is None:
-            value, record = await self._operations.read(keys)
+            value, record, *found = await self._operations.read(keys)
         else:
             held.failed = max(held.failed, previous.failed)
-            (value, record), absent = await self._read_ahead(keys, previous)
+            (value, record, *found), absent = await self._read_ahead(keys, previous)
+        seen = await self._control.seen(looking, control_keys, found, *message)
         if value is not None:
             await self._settler.finish_again(held, call_hash, value)
-            return
+            return True
+        if seen.root_cancelled:
+            await self._drop(held, message)
+            return True
         if record is None:
             raise RecordMissingError(
                 f"the message names the call {call_hash}, and the store has no record of it",
                 remedy="Check that all workers of the topic share one store, that it evicts nothing, "
                 "and that its `ttl` is longer than the workflow. Then schedule the workflow again with redrive=True.",
             )
+        if seen.state.cancel:
+            previous = None  # it may be a run that was not told
         job = Job(held, message.root_id, decode_call(call_hash, record))
         if previous is None or not absent or await self._defer(job, absent, previous):
-            await self._run_until_settled(job, previous)
+            return await self._run_until_settled(job, previous, seen)
+        return True
 
     async def _read_ahead(self, keys: list[Key], previous: PreviousRun) -> tuple[list[bytes | None], list[Child]]:
         """Read `keys`, and in the same batch the values that the previous run read, so that the re-run has them.
@@ -174,17 +205,19 @@ class DeliveryHandler:
                 self._services.cache.add(call_hash, found)
         return values[: len(keys)], [child for child in previous.missing if child.call.call_hash in absent]
 
-    async def _run_until_settled(self, job: Job, previous: PreviousRun | None) -> None:
+    async def _run_until_settled(self, job: Job, previous: PreviousRun | None, seen: Seen) -> bool:
         """Run the call until its delivery is settled. Re-run at once if all missing values exist by then.
+
+        False if the handler was interrupted because someone cancelled the call.
 
         Each run has its own copy of the context variables.
         """
-        again, context = True, copy_context()
+        again, context, state = True, copy_context(), seen.state
         while again:
             if not await self._wait_for_turn(job):
                 await self.release_interrupted(job.held)
-                return
-            run = self._start(job)
+                return True
+            run = self._start(job, state)
             job.held.task_name = job.call.task_name
             try:
                 payload = await run_in_context(context.copy(), self._execute(run, previous))
@@ -192,24 +225,42 @@ class DeliveryHandler:
                 raise
             except Again as again_later:
                 self._services.isolation.leave(job.held)
+                await self._keep_state(run)
                 kept = replace(run.summary(), failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, kept)
                 await self._settler.postponed(job, again_later)
-                return
+                return True
             except BaseException as error:
                 of_backend, run.backend_error = error is run.backend_error, None  # its traceback holds this frame
                 if of_backend or (self.ending and isinstance(error, asyncio.CancelledError)):
                     raise
                 self._services.isolation.leave(job.held)
+                if run.interrupted:
+                    return False
                 await self._settler.failed(job, error, run.policy)
-                return
+                return True
             finally:
                 self._services.isolation.leave(job.held)
             if payload is not None:
                 await self._settler.returned(job, payload)
-                return
-            previous = run.summary()
+                return True
+            previous, state = run.summary(), await self._keep_state(run)
             again = await self._defer(job, list(run.missing.values()), previous)
+        return True
+
+    async def _keep_state(self, run: Run) -> CallState:
+        """Keep what the run showed its handler, before the run is repeated. Return the new state of the call."""
+        news = run.news()
+        if news == run.state:
+            return run.state
+
+        def added(state: CallState) -> CallState:
+            if state.retries != news.retries:
+                return state  # the call was retried meanwhile, and begins anew
+            told_at = state.cancelled_at or news.cancelled_at
+            return replace(state, cancelled_at=told_at, observed={**news.observed, **state.observed})
+
+        return await self._control.update(run.call.call_hash, added)
 
     async def _wait_for_turn(self, job: Job) -> bool:
         """Wait until the handler may run. False if an isolated call kept it waiting for longer than a lease.
@@ -244,7 +295,7 @@ class DeliveryHandler:
             await gate.enter(held)
         return True
 
-    def _start(self, job: Job) -> Run:
+    def _start(self, job: Job, state: CallState) -> Run:
         if self._hooks.wants(CallStarted):
             topic, call, attempt = job.topic, job.call, job.held.failed + 1
             self._hooks.emit(CallStarted(topic, job.root_id, call.call_hash, call.task_name, attempt))
@@ -257,6 +308,7 @@ class DeliveryHandler:
             cache=self._services.cache,
             schedule=self._schedule,
             check=self._policy.check,
+            state=state,
         )
 
     async def _execute(self, run: Run, previous: PreviousRun | None) -> bytes | None:
@@ -271,6 +323,7 @@ class DeliveryHandler:
             BaseException: The handler's error.
         """
         payload: bytes | None = None
+        self._executing[run.call.call_hash] = run
         try:
             payload = await self._run_handler(run, run.call)
         except KeyboardInterrupt:
@@ -284,7 +337,13 @@ class DeliveryHandler:
                     raise HandlerError(
                         "the handler raised Defer although no value is missing", remedy="Leave raising Defer to brrr."
                     ) from None
+                if not isinstance(error, Cancelled) and _is_cancelled(error):
+                    raise Cancelled from error  # a TaskGroup of the handler raised it
                 raise
+        finally:
+            del self._executing[run.call.call_hash]
+            if run.interrupted:
+                _uncancel()
         if run.backend_error is not None:
             raise run.backend_error
         if previous is not None and self._policy.check:
@@ -293,6 +352,8 @@ class DeliveryHandler:
 
     async def _schedule(self, root_id: str, children: Sequence[Child]) -> None:
         await self._services.scheduler.schedule([ScheduleRequest(child, root_id) for child in children])
+        if self._control.due and await self._control.is_cancelled(root_id):
+            await self._hand_over(root_id, children)
 
     async def _defer(self, job: Job, missing: list[Child], previous: PreviousRun) -> bool:
         """Schedule the missing children, register the call on the last one, and settle the delivery.
@@ -310,7 +371,12 @@ class DeliveryHandler:
             requests = [ScheduleRequest(child, job.root_id) for child in missing[:-1]]
             requests.append(ScheduleRequest(watched, job.root_id, mine))
             outcome = (await self._services.scheduler.schedule(requests))[-1]
-            if await self._still_missing([watched]):
+            absent, cancelled = await self._look_again(watched, job.root_id)
+            if cancelled:
+                await self._hand_over(job.root_id, missing)
+                await self._drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash))
+                return False
+            if absent:
                 if outcome is ScheduleOutcome.FULL:
                     previous = replace(previous, waits=previous.waits + 1, failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
@@ -323,6 +389,29 @@ class DeliveryHandler:
                 return False
             missing = await self._still_missing(missing[:-1])
         return True
+
+    async def _look_again(self, watched: Child, root_id: str) -> tuple[bool, bool]:
+        """Return whether a child still has no value, and whether the schedule is cancelled, with one batch of reads."""
+        if not self._control.due:
+            return bool(await self._still_missing([watched])), False
+        missing, cancelled = await asyncio.gather(self._still_missing([watched]), self._control.is_cancelled(root_id))
+        return bool(missing), cancelled
+
+    async def _drop(self, held: HeldDelivery, message: ScheduleMessage) -> None:
+        """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
+        await self._services.scheduler.hand_over(
+            message.call_hash, held.delivery.topic, again=held.delivery.attempt > 1, cancelled=message.root_id
+        )
+        await self._settler.reset_counters(held)
+        await self._operations.ack([held.delivery])
+
+    async def _hand_over(self, root_id: str, children: Sequence[Child]) -> None:
+        """Hand over children that were put for a cancelled schedule. Their messages may be dropped already.
+
+        A worker that drops such a message before the child is marked finds no mark to remove.
+        """
+        for child in children:
+            await self._services.scheduler.hand_over(child.call.call_hash, child.topic, again=False, cancelled=root_id)
 
     async def _still_missing(self, children: Sequence[Child]) -> list[Child]:
         unknown = [child for child in children if self._services.cache.get(child.call.call_hash) is None]
@@ -340,6 +429,13 @@ class DeliveryHandler:
             topic, call = job.topic, job.call
             event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)
             self._hooks.emit(event)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether an error is `Cancelled`, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_cancelled, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, Cancelled)
 
 
 def _uncancel() -> None:

@@ -1,13 +1,22 @@
 """Failures as outcomes: the record of a handler's error, and the error that its callers see."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from brrr_core.errors import BrrrError, CallFailedError, Cause, EncodeError, TerminalError
 from brrr_core.safe_text import Mask, class_name, format_traceback, safe_str
-from brrr_core.wire import FAILURE_PREFIX, Call, Failure, decode_failure
+from brrr_core.wire import FAILURE_PREFIX, Call, Failure, decode_failure, encode_failure
 
-__all__ = ["DETAILS_LIMIT", "check_details", "check_value", "exhausted_failure", "failure_of", "raise_if_failed"]
+__all__ = [
+    "DETAILS_LIMIT",
+    "check_details",
+    "check_value",
+    "exhausted_failure",
+    "failure_of",
+    "raise_if_failed",
+    "without_traceback",
+]
 
 DETAILS_LIMIT: Final = 16 * 1024
 """The most bytes of the encoded details of a failure."""
@@ -74,6 +83,11 @@ def exhausted_failure(value: bytes) -> Failure | None:
     """Return the failure of a call whose attempts were used up; None if the value record is anything else."""
     failure = decode_failure(value) if value.startswith(FAILURE_PREFIX) else None
     return failure if failure is not None and failure.exhausted else None
+
+
+def without_traceback(record: bytes) -> bytes:
+    """Return the record of a failure without its traceback, which would make the record of many failures large."""
+    return encode_failure(replace(decode_failure(record), traceback=""))
 
 
 def check_value(task_name: str, value: bytes) -> None:

@@ -4,17 +4,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
+from dataclasses import replace
 from types import coroutine
 from typing import Any, Final, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Child
+from brrr_core.engine.calls import Cancelled, Child
+from brrr_core.engine.failures import without_traceback
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import NO_SETTINGS
 from brrr_core.errors import BackendError, CycleError, NondeterminismError
-from brrr_core.wire import Call
+from brrr_core.wire import FAILURE_PREFIX, NO_STATE, Call, CallState
 
 __all__ = ["Run", "run_in_context"]
 
@@ -35,22 +37,31 @@ class Run:
         missing: The children that have no value yet, by call hash; not all of them if a gather is very wide.
         backend_error: The error of a backend operation of this run. If there is one, the run does not count.
         policy: The settings of the handler.
+        state: The state of the call when the run began.
+        interruptible: Whether the worker may cancel the handler if someone cancels the call. A thread cannot be ended.
+        interrupted: Whether it did.
     """
 
     __slots__ = (
         "_asked",
         "_cache",
         "_concurrent",
+        "_observed",
         "_operations",
         "_own",
         "_reads",
         "_schedule",
+        "_siblings",
+        "_told_at",
         "attempt",
         "backend_error",
         "call",
+        "interrupted",
+        "interruptible",
         "missing",
         "policy",
         "root_id",
+        "state",
         "topic",
     )
 
@@ -65,6 +76,7 @@ class Run:
         cache: ValueCache,
         schedule: Callable[[str, Sequence[Child]], Awaitable[object]],
         check: bool,
+        state: CallState = NO_STATE,
     ) -> None:
         self.root_id = root_id
         self.call = call
@@ -73,6 +85,12 @@ class Run:
         self.missing: dict[str, Child] = {}
         self.backend_error: BackendError | None = None
         self.policy = NO_SETTINGS
+        self.state = state
+        self.interruptible = True
+        self.interrupted = False
+        self._told_at: list[str] = []
+        self._siblings: set[asyncio.Task[Any]] = set()
+        self._observed: dict[str, bytes] = {}
         self._operations = operations
         self._cache = cache
         self._schedule = schedule
@@ -84,7 +102,7 @@ class Run:
 
     def adopt(self) -> None:
         """Treat the current task as the handler's own. The calls of a sync handler come from several tasks in turn."""
-        if self._asked is not None:
+        if self._asked is not None or self.state.cancel:
             self._own = asyncio.current_task()
 
     async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
@@ -94,26 +112,34 @@ class Run:
 
         Raises:
             CycleError: A child is the call itself.
+            Cancelled: Someone cancelled the call, and this is the first missing child.
         """
+        return await self.request(self._look_up(children))
+
+    async def request(self, operation: Awaitable[ResultT]) -> ResultT:
+        """Return the result of an operation on a backend. If the backend fails, the run does not count."""
         try:
-            return await self._look_up(children)
+            return await operation
         except BackendError as error:
             self.backend_error = error
             raise
 
     async def _look_up(self, children: Sequence[Child]) -> list[bytes | None]:
-        cached = self._cache.get
+        cached, observed = self._cache.get, self.state.observed
         values = [cached(child.call.call_hash) for child in children]
+        if observed:
+            values = [observed.get(child.call.call_hash, value) for child, value in zip(children, values, strict=True)]
         unknown = [index for index, value in enumerate(values) if value is None]
         if unknown:
             found = await self._operations.read([Key("value", children[index].call.call_hash) for index in unknown])
             for index, value in zip(unknown, found, strict=True):
-                child = children[index]
-                if value is None:
-                    self._miss(child)
-                else:
-                    values[index] = value
-                    self._cache.add(child.call.call_hash, value)
+                values[index] = value
+                if value is not None:
+                    self._cache.add(children[index].call.call_hash, value)
+        if self.state.cancel:
+            self._tell(children, values)
+        if unknown:
+            self._note(children, values, unknown)
         if len(self._reads) < PREFETCH_LIMIT:
             self._reads.extend(child.call.call_hash for child in children)
         if self._asked is not None:
@@ -122,6 +148,12 @@ class Run:
         if len(self.missing) > BATCH_LIMIT:
             await self._schedule_early()
         return values
+
+    def news(self) -> CallState:
+        """Return the state of the call with all that this run showed its handler, for its re-runs."""
+        seen = {call_hash: without_traceback(record) for call_hash, record in self._observed.items()}
+        told_at = self.state.cancelled_at or tuple(self._told_at)
+        return replace(self.state, cancelled_at=told_at, observed={**seen, **self.state.observed})
 
     def check(self, previous: PreviousRun) -> None:
         """Compare the calls of this run, which has ended, with those of the previous run.
@@ -142,6 +174,43 @@ class Run:
         """Return what the run history keeps of this run."""
         missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
         return PreviousRun(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
+
+    def _note(self, children: Sequence[Child], values: Sequence[bytes | None], unknown: Sequence[int]) -> None:
+        """Note the missing children. If none is missing, note the failures: the handler sees them."""
+        missing = [index for index in unknown if values[index] is None]
+        for index in missing:
+            self._miss(children[index])
+        if not missing:
+            for index in unknown:
+                value = values[index]
+                if value is not None and value.startswith(FAILURE_PREFIX):
+                    self._observed[children[index].call.call_hash] = value
+
+    def _tell(self, children: Sequence[Child], values: Sequence[bytes | None]) -> None:
+        """Tell the handler that the call is cancelled, once in each of its concurrent parts.
+
+        Raises:
+            Cancelled: An earlier run was told at one of these children, or this is the first missing child.
+        """
+        before = self.state.cancelled_at
+        for child, value in zip(children, values, strict=True):
+            call_hash = child.call.call_hash
+            if call_hash not in self._told_at and (call_hash in before or (value is None and self._untold())):
+                self._told_at.append(call_hash)
+                raise Cancelled
+
+    def _untold(self) -> bool:
+        """Whether the current task must be told: it is the first, or it ran beside the first when that was told."""
+        if self.state.cancelled_at:
+            return False
+        current = asyncio.current_task()
+        if not self._told_at:
+            self._siblings = {task for task in asyncio.all_tasks() if task not in (current, self._own)}
+            return True
+        if current not in self._siblings:
+            return False
+        self._siblings.remove(current)
+        return True
 
     def _miss(self, child: Child) -> None:
         if child.call.call_hash == self.call.call_hash:

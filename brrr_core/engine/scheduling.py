@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import Child
+from brrr_core.engine.control import cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.roots import RootInfo, SpawnBudget, parse_root_id
@@ -158,8 +159,8 @@ class Scheduler:
                 raise self._budget.exceeded(request.root_id)
         return outcomes
 
-    async def hand_over(self, call_hash: str, topic: str, *, again: bool) -> None:
-        """Hand over a call to other roots, because its own root is over its spawn limit.
+    async def hand_over(self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None) -> None:
+        """Hand over a call to other roots, because its own root is cancelled or over its spawn limit.
 
         If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
         the next root that requests the call puts it. The parents of the call cannot continue either, so hand them over
@@ -169,9 +170,10 @@ class Scheduler:
             call_hash: The call.
             topic: Its topic.
             again: Whether this may have begun before. If so, go on at calls that have no mark any more.
+            cancelled: Its root, if that is cancelled. Then other cancelled roots do not get it either.
         """
         left, seen = [PendingReturn("", call_hash, topic)], {call_hash}
-        over: set[str] = set()
+        over: set[str] = set() if cancelled is None else {cancelled}
         while left and len(seen) <= HAND_OVER_LIMIT:
             entry = left.pop()
             parents = await self._hand_over_one(entry, over, go_on=again or entry.call_hash == call_hash)
@@ -186,7 +188,13 @@ class Scheduler:
             if record is None:
                 return ()
             pending = decode_pending(record)
-            for other in dict.fromkeys(waiting.root_id for waiting in pending.returns if waiting.root_id not in over):
+            others = dict.fromkeys(waiting.root_id for waiting in pending.returns if waiting.root_id not in over)
+            if over and others:
+                cancelled = await self._operations.read([cancelled_key(other) for other in others])
+                over.update(other for other, found in zip(others, cancelled, strict=True) if found is not None)
+            for other in others:
+                if other in over:
+                    continue
                 (affordable,) = await self._budget.charge([other])
                 if affordable:
                     message = ScheduleMessage(other, entry.call_hash)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from brrr_core.engine.control import Control
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
@@ -22,6 +23,7 @@ class Services:
     operations: Operations
     scheduler: Scheduler
     returner: Returner
+    control: Control
     cache: ValueCache
     history: RunHistory
     hooks: Hooks

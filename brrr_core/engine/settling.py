@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, HeldDelivery, Job
+from brrr_core.engine.calls import Again, Cancelled, HeldDelivery, Job
 from brrr_core.engine.failures import exhausted_failure, failure_of
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
@@ -70,7 +70,8 @@ class Settler:
     async def failed(self, job: Job, error: BaseException, task_policy: TaskPolicy) -> None:
         """Retry the call after its handler raised `error`. If no retry can help, let it fail or dead-letter it."""
         held, policy = job.held, task_policy.applied_to(self._policy)
-        attempt, retry_in, terminal = held.failed + 1, None, task_policy.fails(error)
+        attempt, retry_in = held.failed + 1, None
+        terminal = isinstance(error, Cancelled) or task_policy.fails(error)
         if not terminal:
             attempt, retry_in = await self._count_failure(held, policy, retry=task_policy.retries(error))
         exhausted = retry_in is None and not terminal

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import DeadLetter, Queue, QueueStats
 from brrr_core.engine.connection import Connection
-from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError
+from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError, ScheduleCancelledError
 from brrr_core.wire import Call, ScheduleMessage, decode_message
 
 __all__ = ["LOOKED_AT", "DeadLetters", "Watch", "message_of", "wait_for_value"]
@@ -117,6 +117,7 @@ async def wait_for_value(
     Raises:
         ResultTimeoutError: The call had no value in time.
         BuriedError: The call, or another call of its schedule, was dead-lettered.
+        ScheduleCancelledError: Its schedule was cancelled.
         BackendError: A backend failed.
     """
     begin = time.monotonic()
@@ -138,6 +139,7 @@ async def wait_for_value(
             if show is not None:
                 show(elapsed, stats)
             if watched is not None:
+                await _refuse_cancelled(connection, call, watched)
                 await _refuse_buried(connection, call, watched)
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 2, POLL_LAST)
@@ -149,6 +151,14 @@ def message_of(letter: DeadLetter) -> ScheduleMessage | None:
         return decode_message(letter.body)
     except MalformedRecordError:
         return None
+
+
+async def _refuse_cancelled(connection: Connection, call: Call, watch: Watch) -> None:
+    if watch.root_id is not None and await connection.is_cancelled(watch.root_id):
+        raise ScheduleCancelledError(
+            f"the schedule {watch.root_id} of the call {call.call_hash} of {call.task_name!r} was cancelled",
+            remedy="Resume the schedule, or schedule the call again.",
+        )
 
 
 async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> None:

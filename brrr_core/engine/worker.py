@@ -236,6 +236,7 @@ class Worker:
                 for held in held_deliveries:
                     if not held.lost:
                         held.lease_began = now
+                await self._handler.interrupt_cancelled()
             except Exception as error:  # noqa: BLE001 - retried before the leases expire
                 self._handler.report_failure(self._topic, error)
 

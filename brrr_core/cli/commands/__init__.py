@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from cyclopts import App
 
-from brrr_core.cli.commands import backends, calls, topics, worker
+from brrr_core.cli.commands import backends, calls, control, topics, worker
 from brrr_core.errors import BrokenPluginError, ClashError, NotInstalledError
 from brrr_core.plugins.loading import load_claim
 from brrr_core.plugins.registry import REGISTRY
@@ -36,6 +36,8 @@ BUILT_IN: Final = (
     Command("worker", worker.worker),
     Command("schedule", calls.schedule),
     Command("result", calls.result),
+    Command("cancel", control.cancel),
+    Command("retry", control.retry),
     Command("queue", topics.queue),
     Command("dead list", topics.list_dead),
     Command("dead redrive", topics.redrive),

@@ -9,6 +9,7 @@ from typing import Annotated, Final, NamedTuple, TypeAlias
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from brrr_core.app.serving import connect
 from brrr_core.backend.contracts import DeadLetter, Key, Queue, Store
 from brrr_core.cli.errors import ExitCode
 from brrr_core.cli.options import NO_URLS, AsJson, Topic, Urls, Verbose, open_queue, open_queue_and_store
@@ -88,17 +89,29 @@ async def redrive(
     /,
     *,
     limit: Limit = None,
+    failed: Annotated[
+        bool,
+        Parameter(
+            negative=(), show_default=False, help="Take back the failures of their calls, so that they run again."
+        ),
+    ] = False,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Put dead letters back on their topic, oldest first.
 
-    They become new messages, whose attempts count from 1.
+    They become new messages, whose attempts count from 1. A call that failed for good has a failure beside its dead
+    letter, and does not run again without --failed.
     """
     del verbose  # `report` reads it from the command line
-    async with open_queue(urls) as queue:
-        count = await _in_batches(queue.redrive, topic, limit or (await queue.stats(topic)).dead)
+    if failed:
+        async with connect(urls.queue, urls.store, urls.cache) as connection:
+            wanted = limit or (await connection.queue.stats(topic)).dead
+            count = await _in_batches(connection.redrive, topic, wanted)
+    else:
+        async with open_queue(urls) as queue:
+            count = await _in_batches(queue.redrive, topic, limit or (await queue.stats(topic)).dead)
     if as_json:
         write_json({"topic": topic, "redriven": count})
     else:

@@ -1,0 +1,124 @@
+"""Retry a failed call: take its failure back, and those of the calls that made it fail.
+
+This is the only way in which an outcome changes, from a failure to none. The program that retries can end between two
+steps. Repeating the retry completes it: the failure of the call itself, which lists its causes, is deleted last.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from brrr_core.backend.contracts import Key, Swap
+from brrr_core.engine.control import Control
+from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.roots import SpawnBudget, new_root_id
+from brrr_core.errors import MalformedRecordError
+from brrr_core.wire import (
+    FAILURE_PREFIX,
+    Call,
+    CallState,
+    PendingReturns,
+    ScheduleMessage,
+    decode_failure,
+    decode_message,
+    decode_pending,
+    encode_call,
+    encode_message,
+    encode_pending,
+)
+
+__all__ = ["Retrier"]
+
+
+class Retrier:
+    """Retries failed calls through one connection."""
+
+    def __init__(self, operations: Operations, budget: SpawnBudget, control: Control) -> None:
+        self._operations = operations
+        self._budget = budget
+        self._control = control
+
+    async def retry(self, call: Call, topic: str) -> str | None:
+        """Take back the failure of a call and of its causes, and put the call.
+
+        Returns:
+            The root id of the new schedule; None if the call has a value, is scheduled, or was never scheduled.
+
+        Raises:
+            BackendError: A backend failed. Repeating the retry completes it.
+        """
+        call_hash = call.call_hash
+        value, record, pending = await self._operations.read(
+            [Key("value", call_hash), Key("call", call_hash), Key("pending_returns", call_hash)]
+        )
+        if value is None:  # perhaps an earlier retry ended before it had put the call
+            if record is None or (pending is not None and decode_pending(pending).scheduled_at is not None):
+                return None
+        elif not await self._take_back([call_hash]):
+            return None
+        root_id = new_root_id()
+        if not await self._budget.open(root_id):
+            raise self._budget.exceeded(root_id)
+        if record is None:  # it was cancelled before it was scheduled
+            await self._operations.write([(Key("call", call_hash), encode_call(call))])
+        await self._operations.put([Put(topic, encode_message(ScheduleMessage(root_id, call_hash)))])
+        await self._mark(call_hash, int(self._operations.clock()))
+        return root_id
+
+    async def redrive(self, topic: str, *, limit: int) -> int:
+        """Put dead letters back on their topic, oldest first, and take back the failures of their calls.
+
+        Returns:
+            The number of dead letters that were put back.
+
+        Raises:
+            BackendError: A backend failed. Repeating it is safe.
+        """
+        hashes: list[str] = []
+        for letter in await self._operations.queue.dead(topic, limit=limit):
+            with suppress(MalformedRecordError):
+                hashes.append(decode_message(letter.body).call_hash)
+        failed = await self._take_back(hashes)
+        count = await self._operations.queue.redrive(topic, limit=limit)
+        for call_hash in failed:
+            await self._mark(call_hash, int(self._operations.clock()))
+        return count
+
+    async def _take_back(self, call_hashes: Sequence[str]) -> list[str]:
+        """Delete the failures of calls and of their causes. Return those of the calls that had a failure."""
+        failures = await self._failures(call_hashes)
+        failed = [call_hash for call_hash in call_hashes if call_hash in failures]
+        new = failures
+        while new:
+            causes = [cause.call_hash for record in new.values() for cause in decode_failure(record).causes]
+            new = await self._failures([cause for cause in causes if cause not in failures])
+            failures.update(new)
+        if failures:
+            await self._control.mark()
+        for call_hash, failure in reversed(failures.items()):  # the causes first
+            await self._control.update(call_hash, lambda state: CallState(retries=state.retries + 1))
+            await self._mark(call_hash, None)  # a worker that died before it had woken all parents left a mark
+            await self._operations.swap([Swap(Key("value", call_hash), failure, None)])
+        return failed
+
+    async def _failures(self, call_hashes: Sequence[str]) -> dict[str, bytes]:
+        hashes = list(dict.fromkeys(call_hashes))
+        records = await self._operations.read([Key("value", call_hash) for call_hash in hashes])
+        return {
+            call_hash: record
+            for call_hash, record in zip(hashes, records, strict=True)
+            if record is not None and record.startswith(FAILURE_PREFIX)
+        }
+
+    async def _mark(self, call_hash: str, scheduled_at: int | None) -> None:
+        """Set or remove the mark of a call. Its parents stay registered."""
+        key = Key("pending_returns", call_hash)
+        while True:
+            (record,) = await self._operations.read([key])
+            before = PendingReturns() if record is None else decode_pending(record)
+            after = replace(before, scheduled_at=scheduled_at)
+            if before == after:
+                return
+            (done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
+            if done:
+                return
