@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
@@ -124,6 +124,41 @@ class ActiveWorker(Generic[StateT_co]):
         if known is None:
             known = self._callers[task, topic] = self._caller(task, topic, returns)
         return known
+
+    @overload
+    def send(
+        self, task: TypedTask[Callable[P, Any]], *, topic: str | None = None
+    ) -> Callable[P, Coroutine[Any, Any, None]]: ...
+    @overload
+    def send(self, task: str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]: ...
+    def send(self, task: Task | str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]:
+        """Schedule a call without waiting for its result: `await app.send(email)(customer)`.
+
+        When `await` returns, the message is on its queue. A later run of this handler does not put it again. It belongs
+        to the schedule of this run. It has no caller: if it fails, no handler learns of it.
+
+        Args:
+            task: A handler, or the name of a task of any worker in any language.
+            topic: The topic of its message; the topic of this run by default.
+
+        Raises:
+            UnknownTaskError: The handler is not among this worker's handlers.
+            ArgumentError: The topic is empty or not a string.
+            SignatureError: Raised by the call: the arguments do not match the parameters.
+            EncodeError: Raised by `await`: an argument cannot be encoded.
+            SpawnLimitError: Raised by `await`: the schedule is over its spawn limit.
+        """
+        if topic is not None:
+            check_topic(topic)
+        name, arrange, _ = self._catalogue.resolve(task)
+
+        def send(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
+            return self._send(name, topic or self.topic, *arrange(args, kwargs))
+
+        return send
+
+    async def _send(self, name: str, topic: str, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        await self._run.send(Child(self._catalogue.codec.encode_call(name, args, kwargs), topic))
 
     @overload
     async def gather(self, a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...

@@ -183,6 +183,10 @@ class _WatchedQueue(MemoryQueue):
             self._seen.add(topic)
             self.on_new_topic(topic)
 
+    async def quiet(self) -> bool:
+        """Whether no message is ready or leased."""
+        return not any([any((await self.stats(topic))[:2]) for topic in self._seen])
+
     async def idle(self) -> bool:
         """Whether no message is ready, leased or delayed."""
         return not any([any((await self.stats(topic))[:3]) for topic in self._seen])
@@ -202,7 +206,9 @@ async def _scheduled_result(
     while True:
         idle = await queue.idle()  # read this before the value: a value is written before its message is acknowledged
         try:
-            return await app.read(known)(*args, **kwargs)
+            result = await app.read(known)(*args, **kwargs)
+            if await queue.quiet():  # sent calls run to their end too
+                return result
         except NotFoundError:
             if idle:
                 raise CycleError(

@@ -23,6 +23,7 @@ from brrr_core.errors import (
     BackendError,
     BuriedError,
     HandlerError,
+    NondeterminismError,
     RecordMissingError,
 )
 from brrr_core.hooks import (
@@ -237,6 +238,8 @@ class DeliveryHandler:
                 self._services.isolation.leave(job.held)
                 if run.interrupted:
                     return False
+                if self._policy.check and previous is not None and not isinstance(error, NondeterminismError):
+                    self._services.history.add(job.root_id, job.call.call_hash, previous)  # to check the next attempt
                 await self._settler.failed(job, error, run.policy)
                 return True
             finally:
@@ -307,6 +310,7 @@ class DeliveryHandler:
             operations=self._operations,
             cache=self._services.cache,
             schedule=self._schedule,
+            send=self._services.scheduler.send,
             check=self._policy.check,
             state=state,
         )
@@ -346,7 +350,7 @@ class DeliveryHandler:
                 _uncancel()
         if run.backend_error is not None:
             raise run.backend_error
-        if previous is not None and self._policy.check:
+        if self._policy.check:
             run.check(previous)
         return None if run.missing else payload
 

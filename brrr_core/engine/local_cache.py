@@ -82,6 +82,7 @@ class PreviousRun:
         reads: The call hashes whose values it read, in order, found or not; at most PREFETCH_LIMIT.
         missing: The children without a value; the last RECHECK_LIMIT of them.
         asked: All calls that it made, in order; only if determinism is checked.
+        attempt: The number of its attempt.
         waits: How many times since then the record of a missing child was full.
         failed: The failed attempts of a call whose message was put again.
     """
@@ -89,6 +90,7 @@ class PreviousRun:
     reads: tuple[str, ...]
     missing: tuple[Child, ...]
     asked: tuple[Call, ...] = ()
+    attempt: int = 1
     waits: int = 0
     failed: int = 0
 

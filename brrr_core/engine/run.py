@@ -1,29 +1,26 @@
 """One run of a handler: its context variables, the values that it read, and the calls that it made."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from dataclasses import replace
 from types import coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.engine.calls import Cancelled, Child
+from brrr_core.engine.determinism import compare, merge, refuse_root_id
 from brrr_core.engine.failures import without_traceback
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import NO_SETTINGS
-from brrr_core.errors import BackendError, CycleError, NondeterminismError
+from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import FAILURE_PREFIX, NO_STATE, Call, CallState
 
 __all__ = ["Run", "run_in_context"]
 
 ResultT = TypeVar("ResultT")
-
-SHOWN: Final = 200
-"""The most bytes of a payload in an error message."""
 
 
 class Run:
@@ -51,6 +48,7 @@ class Run:
         "_own",
         "_reads",
         "_schedule",
+        "_send",
         "_siblings",
         "_told_at",
         "attempt",
@@ -75,6 +73,7 @@ class Run:
         operations: Operations,
         cache: ValueCache,
         schedule: Callable[[str, Sequence[Child]], Awaitable[object]],
+        send: Callable[[str, Child], Awaitable[bytes | None]],
         check: bool,
         state: CallState = NO_STATE,
     ) -> None:
@@ -94,6 +93,7 @@ class Run:
         self._operations = operations
         self._cache = cache
         self._schedule = schedule
+        self._send = send
         self._reads: list[str] = []
         self._asked: list[Call] | None = [] if check else None
         self._own: asyncio.Task[Any] | None = None
@@ -155,25 +155,52 @@ class Run:
         told_at = self.state.cancelled_at or tuple(self._told_at)
         return replace(self.state, cancelled_at=told_at, observed={**seen, **self.state.observed})
 
-    def check(self, previous: PreviousRun) -> None:
-        """Compare the calls of this run, which has ended, with those of the previous run.
+    async def send(self, child: Child) -> None:
+        """Schedule a call that the handler does not wait for, unless it has an outcome or was scheduled before.
+
+        Raises:
+            SpawnLimitError: The root is over its spawn limit.
+        """
+        call_hash = child.call.call_hash
+        if len(self._reads) < PREFETCH_LIMIT:
+            self._reads.append(call_hash)
+        if self._asked is not None:
+            self._asked.append(child.call)
+            self._concurrent = self._concurrent or asyncio.current_task() is not self._own
+        if self._cache.get(call_hash) is not None:
+            return
+        try:
+            value = await self._send(self.root_id, child)
+        except BackendError as error:
+            self.backend_error = error
+            raise
+        if value is not None:
+            self._cache.add(call_hash, value)
+
+    def check(self, previous: PreviousRun | None) -> None:
+        """Check the calls of this run, which has ended, and compare them with those of the previous run.
 
         If concurrent tasks of a handler make calls, and one of them aborts the run, the others may have made any number
         of their calls. Then the calls are compared in the first run that is not aborted.
 
         Raises:
-            NondeterminismError: The run did not make a call that the previous run made.
+            NondeterminismError: The run passed its root id to a call, or did not make a call that the previous run
+                made.
         """
         asked = self._asked or []
+        read = (self._cache.get(call_hash) for call_hash in self._reads)
+        refuse_root_id(self.call, self.root_id, asked, read)
+        if previous is None:
+            return
         if self.missing and self._concurrent:
-            self._asked = _merge(previous.asked, asked)
+            self._asked = merge(previous.asked, asked)
         else:
-            _compare(self.call, previous.asked, asked)
+            compare(self.call, previous.asked, asked, (previous.attempt, self.attempt))
 
     def summary(self) -> PreviousRun:
         """Return what the run history keeps of this run."""
         missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
-        return PreviousRun(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()))
+        return PreviousRun(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()), attempt=self.attempt)
 
     def _note(self, children: Sequence[Child], values: Sequence[bytes | None], unknown: Sequence[int]) -> None:
         """Note the missing children. If none is missing, note the failures: the handler sees them."""
@@ -250,43 +277,3 @@ def run_in_context(context: Context, running: Coroutine[Any, Any, ResultT]) -> G
             given, step = error, running.throw
         finally:
             del waited
-
-
-def _compare(call: Call, before: Sequence[Call], now: Sequence[Call]) -> None:
-    """Check that the re-run made every call of the run before.
-
-    The order may differ, because concurrent parts of a handler may get their values in another order.
-
-    Raises:
-        NondeterminismError: Shows the first call that was not made again, and the call that was made in its place.
-    """
-    again = Counter(made.call_hash for made in now)
-    for index, made in enumerate(before):
-        if again[made.call_hash] == 0:
-            instead = _show(now[index]) if index < len(now) else "nothing"
-            raise NondeterminismError(
-                f"the handler {call.task_name!r} called {_show(made)} as its call {index + 1}, and when it was run "
-                f"again {instead} in its place",
-                remedy="Read time, randomness and outside state in calls of their own: their values are stored.",
-            )
-        again[made.call_hash] -= 1
-
-
-def _merge(before: Sequence[Call], now: Sequence[Call]) -> list[Call]:
-    """Return the calls of an aborted run, followed by the calls that only the runs before it made.
-
-    The first run that is not aborted must make them all.
-    """
-    again = Counter(made.call_hash for made in now)
-    merged = list(now)
-    for made in before:
-        if again[made.call_hash] == 0:
-            merged.append(made)
-        else:
-            again[made.call_hash] -= 1
-    return merged
-
-
-def _show(call: Call) -> str:
-    payload = call.payload if len(call.payload) <= SHOWN else call.payload[:SHOWN] + b"..."
-    return f"{call.task_name} with {payload!r}"

@@ -159,6 +159,19 @@ class Scheduler:
                 raise self._budget.exceeded(request.root_id)
         return outcomes
 
+    async def send(self, root_id: str, child: Child) -> bytes | None:
+        """Put a call that no run waits for, unless it was put before or has an outcome. Return the outcome, if any.
+
+        Raises:
+            SpawnLimitError: The root is over its spawn limit.
+        """
+        request = ScheduleRequest(child, root_id)
+        (group,) = _group([request], self._operations.clock).values()
+        outcome, record = await self._operations.read([Key("value", child.call.call_hash), group.key])
+        if outcome is None and group.due(PendingReturns() if record is None else decode_pending(record)):
+            await self.schedule([request])
+        return outcome
+
     async def hand_over(self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None) -> None:
         """Hand over a call to other roots, because its own root is cancelled or over its spawn limit.
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
+from brrr_core.errors import NondeterminismError
 from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
 
 CHECKED = replace(QUICK, check=True)
@@ -106,7 +107,7 @@ async def together(app: brrr.ActiveWorker, how: str, helpers: list[Any]) -> list
     if how == "app.gather":
         return list(await app.gather(*helpers))
     if how == "asyncio.gather":
-        return await asyncio.gather(*helpers)
+        return list(await asyncio.gather(*helpers))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(helper) for helper in helpers]
     return [task.result() for task in tasks]
@@ -138,3 +139,59 @@ async def test_changing_call_of_a_concurrent_helper_is_detected_eventually(memor
         return await together(app, how, [helper(app, 0, 1), helper(app, 0, next(numbers))])
 
     await buried(memory, fickle)
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+async def test_root_id_among_arguments_is_found_in_the_first_run(codec: str) -> None:
+    @brrr.handler_no_arg
+    async def note(text: str, where: dict[str, str]) -> None: ...
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> None:
+        await app.call(note)("started", {"root": f"of {app.root_id}"})
+
+    with pytest.raises(
+        NondeterminismError, match=r"'top' passed `app\.root_id`.*it called note with.*`app\.call_hash`"
+    ):
+        await brrr.LocalBrrr(handlers={"note": note, "top": top}, codec=codec).run(top)()
+
+
+async def test_root_id_that_a_call_returned_raises_no_alarm() -> None:
+    @brrr.handler
+    async def begin(app: brrr.ActiveWorker) -> str:
+        return app.root_id
+
+    @brrr.handler
+    async def middle(app: brrr.ActiveWorker, trace: str) -> str:
+        return await app.call(last)(trace)
+
+    @brrr.handler_no_arg
+    async def last(trace: str) -> str:
+        return trace
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> bool:
+        return await app.call(middle)(await app.call(begin)()) == app.root_id
+
+    assert await brrr.LocalBrrr(handlers={"begin": begin, "middle": middle, "last": last, "top": top}).run(top)()
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+@pytest.mark.parametrize("form", ["{}", "{} of {}"])
+async def test_attempt_among_arguments_is_named(memory: str, codec: str, form: str) -> None:
+    @brrr.handler_no_arg
+    async def note(text: str | int, year: int) -> None: ...
+
+    @brrr.handler
+    async def moody(app: brrr.ActiveWorker) -> None:
+        await app.call(inc)(1)
+        await app.call(note)(app.attempt if form == "{}" else form.format(app.attempt, 12), 2012)
+        if app.attempt == 1:
+            raise OSError("not now")
+
+    handlers = {"moody": moody, "inc": inc, "note": note}
+    async with serving(memory, handlers, policy=CHECKED, codec=codec) as fleet:
+        await fleet.app.schedule(moody, topic=TOPIC)()
+        (reason,) = await fleet.dead(1)
+    assert "the arguments differ as `app.attempt` does, which was 1 and then 2" in reason
+    assert "do not pass it to calls" in reason

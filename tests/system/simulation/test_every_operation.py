@@ -121,21 +121,64 @@ class Failing(Scenario):
     handlers = staticmethod(failing)
 
 
+def sending(world: World) -> Mapping[str, Any]:
+    """Calls that are sent before and after a call that defers the run, and one that ends when they have run."""
+
+    @brrr.handler_no_arg
+    async def note(name: str) -> None:
+        world.failed.add(name)
+
+    @brrr.handler_no_arg
+    async def child() -> int:
+        return 1
+
+    @brrr.handler_no_arg
+    async def noted() -> int:
+        if len(world.failed) < 3:
+            raise brrr.Again(after=1.0)
+        return 2
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        await app.send(note)("one")
+        number = await app.call(child)()
+        await app.gather(app.send(note)("two"), app.send(note)("three"))
+        return number + await app.call(noted)()
+
+    return {"note": note, "child": child, "noted": noted, "top": top}
+
+
+class Sending(Scenario):
+    """No fault loses a call that no run waits for."""
+
+    result = 3
+    handlers = staticmethod(sending)
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
 
-    module.RETURNS_LIMIT = returns  # type: ignore[misc]
+    module.__dict__["RETURNS_LIMIT"] = returns
 
 
-@pytest.fixture(params=[Scenario, Redriven, Crowded, Failing], ids=["workflow", "redriven", "crowded", "failing"])
+SCENARIOS: dict[str, type[Scenario]] = {
+    "workflow": Scenario,
+    "redriven": Redriven,
+    "crowded": Crowded,
+    "failing": Failing,
+    "sending": Sending,
+}
+
+
+@pytest.fixture(params=list(SCENARIOS.values()), ids=list(SCENARIOS))
 def scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     import brrr_core.engine.scheduling as module
 
-    monkeypatch.setattr(
-        module, "RETURNS_LIMIT", module.RETURNS_LIMIT
-    )  # so that monkeypatch restores it after the scenario
-    return request.param()
+    names = module.__dict__
+    monkeypatch.setitem(names, "RETURNS_LIMIT", names["RETURNS_LIMIT"])  # so that it is restored after the scenario
+    kind: type[Scenario] = request.param
+    return kind()
 
 
 def operations_of(scenario: Scenario) -> list[Operation]:

@@ -36,8 +36,12 @@ class Bench:
             operations=Operations(roles.queue, roles.store, roles.cache),
             cache=ValueCache(1_000_000),
             schedule=self.schedule,
+            send=self.send,
             check=check,
         )
+
+    async def send(self, root_id: str, child: Child) -> None:
+        raise AssertionError(child)
 
     async def schedule(self, root_id: str, children: Sequence[Child]) -> None:
         assert root_id == "r"
