@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from brrr_core import sync as sync  # a module, so it is not in `__all__`
     from brrr_core.app.active import ActiveWorker
     from brrr_core.app.consumer import AppConsumer, Scheduled
     from brrr_core.app.handlers import Handler, PlainHandler, current, handler, handler_no_arg, only
@@ -87,6 +88,8 @@ _HOME_OF: Final = {name: f"{__name__}.{home}" for home, names in _HOMES.items() 
 
 
 def __getattr__(name: str) -> Any:
+    if name == "sync":
+        return import_module(f"{__name__}.sync")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -95,4 +98,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "sync"})

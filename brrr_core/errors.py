@@ -16,6 +16,7 @@ __all__ = [
     "BackendError",
     "BackendRefusedError",
     "BackendUnavailableError",
+    "BlockingCallError",
     "BodyTooLargeError",
     "BrokenPluginError",
     "BrrrError",
@@ -288,6 +289,12 @@ class LifespanError(BrrrError):
     """The lifespan of an application failed, or its state was used while there was none."""
 
     code = "BRRR-APP-06"
+
+
+class BlockingCallError(BrrrError):
+    """A call of `brrr.sync` in a thread whose event loop runs, and which it would block."""
+
+    code = "BRRR-APP-07"
 
 
 class NotFoundError(BrrrError):

@@ -29,10 +29,20 @@ PUBLIC: Final = {
     "brrr_core.codec": "for authors of codecs",
     "brrr_core.errors": "all errors",
     "brrr_core.hooks": "for authors of hook plugins",
+    "brrr_core.sync": "for users without async code",
 }
 """The public modules. `docs/reference/api.md` describes the rule."""
 
-RECEIVED: Final = {"ActiveWorker", "Connection", "Handler", "PendingCall", "PlainHandler", "Task", "TypedTask"}
+RECEIVED: Final = {
+    "ActiveWorker",
+    "Client",
+    "Connection",
+    "Handler",
+    "PendingCall",
+    "PlainHandler",
+    "Task",
+    "TypedTask",
+}
 """Classes that programs receive and never make. Their constructors are private."""
 
 INTERNAL: Final = {

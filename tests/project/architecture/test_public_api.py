@@ -1,4 +1,4 @@
-"""Six modules of the core are public: users and plugins import only these, and each of their names is documented."""
+"""Seven modules of the core are public: users and plugins import only these, and each of their names is documented."""
 
 import ast
 import importlib
@@ -17,6 +17,7 @@ PUBLIC = (
     "brrr_core.codec",
     "brrr_core.errors",
     "brrr_core.hooks",
+    "brrr_core.sync",
 )
 
 USERS = ("README.md", "docs/**/*.md", "examples/**/*.py", "benchmarks/**/*.py", "templates/**/*.jinja")

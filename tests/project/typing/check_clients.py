@@ -30,6 +30,23 @@ async def client(app: brrr.AppConsumer) -> None:
     app.read(fib, returns=int)  # type: ignore[call-overload]
 
 
+def sync_client() -> None:
+    with brrr.sync.connect("sqlite:///brrr.db") as app:
+        assert_type(app, brrr.sync.Client)
+        assert_type(app.schedule(fib, topic="t")(11), brrr.Scheduled)
+        assert_type(app.schedule("fib", topic="t")(1, x=2), brrr.Scheduled)
+        assert_type(app.read(fib)(11), int)
+        assert_type(app.read("fib")(11), Any)
+        assert_type(app.result(hello, timeout=3)("John"), str)
+        assert_type(app.result("fib", returns=dict[str, int])(11), dict[str, int])
+        assert_type(app.wait(lambda consumer: consumer.read(plain)(3)), bytes)
+
+        app.schedule(fib)(11)  # type: ignore[call-overload] # no topic
+        app.schedule(fib, topic="t")("eleven")  # type: ignore[arg-type]
+        app.result(fib)(11, salt=3)  # type: ignore[arg-type]
+        app.read(fib, returns=int)  # type: ignore[call-overload]
+
+
 async def worker() -> None:
     async with brrr.serve("sqlite:///brrr.db", policy=brrr.Policy(check=True)) as connection:
         assert_type(connection, brrr.Connection)

@@ -1,0 +1,269 @@
+"""A synchronous client for Django, Flask and scripts: `AppConsumer` on an event loop in a thread of its own."""
+
+import asyncio
+import atexit
+import inspect
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from threading import RLock, Thread
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
+from weakref import finalize
+
+from brrr_core.app import serving
+from brrr_core.app.consumer import AppConsumer
+from brrr_core.app.tasks import Task
+from brrr_core.codec import Codec
+from brrr_core.engine.policy import Policy
+from brrr_core.errors import BackendClosedError, BlockingCallError, ForkedError
+from brrr_core.plugins import load_codec, resolve_roles
+
+__all__ = ["Client", "connect"]
+
+Q = ParamSpec("Q")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EXIT_LIMIT: Final = 5.0
+"""The most seconds for which the end of the program waits until a client is closed."""
+
+Opened: TypeAlias = Callable[[], AbstractAsyncContextManager[AppConsumer]]
+
+
+def connect(
+    queue: str | None = None,
+    store: str | None = None,
+    cache: str | None = None,
+    *,
+    codec: str | Codec = "json",
+    handlers: Mapping[str, Task] | None = None,
+    policy: Policy | None = None,
+) -> "Client":
+    """Return a client for synchronous code: `client = brrr.sync.connect("sqlite:///brrr.db")`.
+
+    The URLs are checked at once. The first call opens the backends, and raises the error if that fails.
+
+    Args:
+        queue: A URL; by default the environment variable BRRR_QUEUE.
+        store: A URL; by default BRRR_STORE, or else that of the queue.
+        cache: A URL; by default BRRR_CACHE, or else that of the queue, or else of the store.
+        codec: A codec or the name of one; the workers must use the same.
+        handlers: Handlers by task name. You need them only for tasks whose name is not the function's name.
+        policy: Limits, such as the spawn limit.
+
+    Raises:
+        UrlError: A URL is not valid, or none is given.
+        OptionError: An option of a URL is wrong.
+        PluginError: A plugin or the codec is missing or broken, or a backend does not offer the role.
+    """
+    resolve_roles(queue, store, cache)
+    codec = load_codec(codec)
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[AppConsumer, None]:
+        async with serving.connect(queue, store, cache, policy=policy) as connection:
+            yield AppConsumer(codec=codec, connection=connection, handlers=handlers)
+
+    return Client(opened)
+
+
+def _blocking(
+    method: Callable[Concatenate[AppConsumer, Q], Callable[P, Coroutine[Any, Any, T]]],
+) -> "Callable[Concatenate[Client, Q], Callable[P, T]]":
+    """Return a method of `AppConsumer` as a method of `Client`, with the same parameters and without `await`."""
+
+    def prepared(self: "Client", /, *args: Q.args, **kwargs: Q.kwargs) -> Callable[P, T]:
+        def call(*call_args: P.args, **call_kwargs: P.kwargs) -> T:
+            return self.wait(lambda app: method(app, *args, **kwargs)(*call_args, **call_kwargs))
+
+        return call
+
+    prepared.__name__, prepared.__qualname__ = method.__name__, f"Client.{method.__name__}"
+    prepared.__doc__ = (method.__doc__ or "").replace("await app.", "client.")
+    signature = inspect.signature(method).replace(return_annotation=inspect.Signature.empty)
+    prepared.__signature__ = signature  # type: ignore[attr-defined] # what inspect.signature reads
+    return prepared
+
+
+class Client:
+    """Schedules calls and reads their results without `await`. `connect` makes it.
+
+    Any number of threads may use one client. It opens its backends at the first call, in a thread of its own, and is
+    closed by `close`, at the end of `with`, or when the program ends. A process that forks must not have used its
+    client before: each child opens the backends for itself.
+
+    Every method also raises:
+        BlockingCallError: An event loop runs in this thread.
+        BackendClosedError: The client was closed, before or during the call.
+        ForkedError: The client was used in another process before this one was forked.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._changing = RLock()  # of a kind that does not block a signal handler that uses the client
+        self._thread: _LoopThread | None = None
+        self._closed = False
+
+    schedule = _blocking(AppConsumer.schedule)
+    """Schedule a call for the workers of a topic: `client.schedule(fib, topic="demo")(11)`."""
+
+    read = _blocking(AppConsumer.read)
+    """Return the result of a call without waiting: `client.read(fib)(11)`."""
+
+    result = _blocking(AppConsumer.result)
+    """Wait for the result of a call, and return it: `client.result(fib, timeout=30)(11)`."""
+
+    def wait(self, begin: Callable[[AppConsumer], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine of the async client, and return its result.
+
+        Args:
+            begin: Returns the coroutine, which runs on the event loop of the client.
+        """
+        return self._running().wait(begin)
+
+    def close(self) -> None:
+        """Close the backends. Calls that still wait raise `BackendClosedError`. Closing twice is safe."""
+        self._closed = True
+        if self._pid() == os.getpid():
+            with self._changing:
+                thread = self._thread
+            if thread is not None:
+                thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pid(self) -> int:
+        """Return the process that the client belongs to: the first one that uses it."""
+        pid: int = vars(self).setdefault("_owner", os.getpid())  # atomic; a child could inherit a lock that is held
+        return pid
+
+    def _running(self) -> "_LoopThread":
+        _refuse_on_event_loop()
+        if self._pid() != os.getpid():
+            raise ForkedError(
+                f"this client was used in process {self._pid()}, before process {os.getpid()} was forked",
+                remedy="Make a client in each process, or use the client only after the fork.",
+            )
+        with self._changing:
+            if self._closed:
+                raise _closed_error()
+            if self._thread is None or self._thread.ended:
+                self._thread = _LoopThread(self._opened)
+                finalize(self, self._thread.stop).atexit = False
+            return self._thread
+
+
+class _LoopThread:
+    """A thread with an event loop, on which an application is open.
+
+    Attributes:
+        ended: Whether it was closed, could not be opened, or broke.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self.ended = False
+        self._pid = os.getpid()
+        self._ending = RLock()
+        self._stopping: Future[None] = Future()
+        self._opened: Future[tuple[asyncio.AbstractEventLoop, AppConsumer]] = Future()
+        self._over: Future[None] = Future()
+        self._waits: set[Future[Any]] = set()
+        Thread(target=self._run, args=(opened,), name="brrr.sync", daemon=True).start()
+        atexit.register(self._exit)
+
+    def wait(self, begin: Callable[[AppConsumer], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the event loop, and return its result. If this thread is interrupted, cancel it."""
+        loop, app = self._opened.result()
+        future: Future[T] | None = None
+        try:
+            with self._ending:  # each wait begins before the end, or not at all
+                if self.ended:
+                    raise _closed_error()
+                future = asyncio.run_coroutine_threadsafe(begin(app), loop)
+                self._waits.add(future)
+            return future.result()
+        except CancelledError:
+            raise _closed_error() from None
+        finally:
+            if future is not None:
+                future.cancel()
+                self._waits.discard(future)
+                del future  # it keeps the error, whose traceback holds this frame
+
+    def close(self) -> None:
+        """Close the application, and wait for that. Raise the error if closing fails."""
+        self.stop()
+        self._over.result()
+
+    def stop(self) -> None:
+        """Begin to close, without waiting."""
+        if os.getpid() == self._pid and not self.ended:
+            self._stopping.cancel()
+
+    def _exit(self) -> None:
+        if os.getpid() == self._pid:
+            self.stop()
+            with suppress(Exception):
+                self._over.result(EXIT_LIMIT)
+
+    def _run(self, opened: Opened) -> None:
+        failure: BaseException | None = None
+        try:
+            asyncio.run(self._serve(opened))
+        except asyncio.CancelledError:
+            pass  # it was stopped
+        except BaseException as error:  # noqa: BLE001 - its callers raise it
+            failure = error
+        try:
+            self._end_waits()
+            atexit.unregister(self._exit)
+            if not self._opened.done():
+                self._opened.set_exception(failure or _closed_error())
+                failure = None
+            if failure is None:
+                self._over.set_result(None)
+            else:
+                self._over.set_exception(failure)
+        finally:
+            del failure  # its traceback holds this frame
+
+    async def _serve(self, opened: Opened) -> None:
+        main = asyncio.current_task()
+        assert main is not None  # noqa: S101 - this is one
+        asyncio.wrap_future(self._stopping).add_done_callback(lambda _: main.cancel())
+        async with opened() as app:
+            self._opened.set_result((asyncio.get_running_loop(), app))
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._end_waits()  # before the backends close
+
+    def _end_waits(self) -> None:
+        with self._ending:
+            self.ended = True
+            for future in tuple(self._waits):  # their threads discard them meanwhile
+                future.cancel()
+
+
+def _refuse_on_event_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise BlockingCallError(
+        "a call of a synchronous client would block the event loop that runs in this thread",
+        remedy="Use `async with brrr.connect(url) as conn` and `brrr.AppConsumer(codec=..., connection=conn)` there, "
+        "or call the client in a thread: `await asyncio.to_thread(...)`.",
+    )
+
+
+def _closed_error() -> BackendClosedError:
+    return BackendClosedError("this client was closed", remedy="Make a new one with `brrr.sync.connect`.")
