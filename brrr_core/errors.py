@@ -31,6 +31,7 @@ __all__ = [
     "ContractVersionError",
     "CorruptBackendError",
     "CycleError",
+    "DeadlineExceededError",
     "DecodeError",
     "EncodeError",
     "ForkedError",
@@ -392,6 +393,23 @@ class CallFailedError(BrrrError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.remedy), self.__dict__)
+
+
+class DeadlineExceededError(BrrrError):
+    """A call or an event had no outcome before the deadline of the handler that waits for it.
+
+    The call itself goes on, for other callers. Every re-run of the handler gets this error again.
+
+    Attributes:
+        task_name: The task of the call; `brrr.event/NAME` for an event.
+        call_hash: The call.
+    """
+
+    code = "BRRR-CALL-07"
+    retry = False
+
+    task_name: str = ""
+    call_hash: str = ""
 
 
 class ScheduleCancelledError(BrrrError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from math import ceil
 from operator import lt
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
@@ -18,6 +19,7 @@ from bencode2 import bdecode, bencode
 from brrr_core.errors import Cause, MalformedRecordError
 
 __all__ = [
+    "EXPIRED",
     "FAILURE_PREFIX",
     "NO_STATE",
     "Call",
@@ -28,11 +30,13 @@ __all__ = [
     "ScheduleMessage",
     "count_key",
     "decode_call",
+    "decode_due",
     "decode_failure",
     "decode_message",
     "decode_pending",
     "decode_state",
     "encode_call",
+    "encode_due",
     "encode_failure",
     "encode_message",
     "encode_pending",
@@ -44,6 +48,9 @@ MESSAGE_TAG: Final = 2
 
 FAILURE_PREFIX: Final = b"\xc1brrr-failure:"
 """The first bytes of a value record that holds a failure. Valid UTF-8, JSON and msgpack never begin with 0xC1."""
+
+EXPIRED: Final = b"\xc1brrr-expired"
+"""The outcome of a wait that ended at its deadline."""
 
 Bencoded: TypeAlias = "int | bytes | list[Bencoded] | dict[bytes, Bencoded]"
 """A decoded bencode value."""
@@ -237,6 +244,22 @@ def decode_failure(record: bytes) -> Failure:
                 causes=tuple(map(_cause, causes)),
             )
     _reject("failure", "{message: text, traceback: text, type: text, …}", fields)
+
+
+def encode_due(due: float) -> bytes:
+    """Return the record of the time at which a wait is due: unix milliseconds in decimal."""
+    return str(ceil(due * 1000)).encode()
+
+
+def decode_due(record: bytes) -> float:
+    """Read the time at which a wait is due, in unix seconds.
+
+    Raises:
+        MalformedRecordError: The record is not a number.
+    """
+    if not record.isdigit() or len(record) > 15:
+        _reject("due time", "unix milliseconds in decimal", record)
+    return int(record) / 1000
 
 
 def encode_pending(pending: PendingReturns) -> bytes:

@@ -3,19 +3,22 @@
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from brrr_core.app.catalogue import Catalogue
+from brrr_core.app.gathering import Exit, gather_any, outcome_of, without_exit
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
+from brrr_core.durations import DurationLike, seconds
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Again, Cancelled, Child, Defer
+from brrr_core.engine.calls import EVENT, SLEEP, Child, Defer, Wait
 from brrr_core.engine.lifespan import Lifespan
 from brrr_core.engine.run import Run
-from brrr_core.errors import CallFailedError, NotInTaskError
+from brrr_core.errors import ArgumentError, BrrrError, CallFailedError, DeadlineExceededError, NotInTaskError
+from brrr_core.wire import EXPIRED, Call
 
 __all__ = ["ActiveWorker"]
 
@@ -92,15 +95,56 @@ class ActiveWorker(Generic[StateT_co]):
         return self
 
     @overload
-    def call(self, task: TypedTask[Callable[P, T]], *, topic: str | None = None) -> Callable[P, PendingCall[T]]: ...
-    @overload
-    def call(self, task: str, *, topic: str | None = None) -> Callable[..., PendingCall[Any]]: ...
-    @overload
-    def call(self, task: str, *, topic: str | None = None, returns: type[T]) -> Callable[..., PendingCall[T]]: ...
-    @overload  # a union is not a `type`
-    def call(self, task: str, *, topic: str | None = None, returns: object) -> Callable[..., PendingCall[Any]]: ...
     def call(
-        self, task: Task | str, *, topic: str | None = None, returns: Any = Any
+        self,
+        task: TypedTask[Callable[P, T]],
+        *,
+        topic: str | None = None,
+        delay: DurationLike = 0,
+        deadline: DurationLike | None = None,
+        key: str | None = None,
+    ) -> Callable[P, PendingCall[T]]: ...
+    @overload
+    def call(
+        self,
+        task: str,
+        *,
+        topic: str | None = None,
+        delay: DurationLike = 0,
+        deadline: DurationLike | None = None,
+        key: str | None = None,
+    ) -> Callable[..., PendingCall[Any]]: ...
+    @overload
+    def call(
+        self,
+        task: str,
+        *,
+        topic: str | None = None,
+        returns: type[T],
+        delay: DurationLike = 0,
+        deadline: DurationLike | None = None,
+        key: str | None = None,
+    ) -> Callable[..., PendingCall[T]]: ...
+    @overload  # a union is not a `type`
+    def call(
+        self,
+        task: str,
+        *,
+        topic: str | None = None,
+        returns: object,
+        delay: DurationLike = 0,
+        deadline: DurationLike | None = None,
+        key: str | None = None,
+    ) -> Callable[..., PendingCall[Any]]: ...
+    def call(
+        self,
+        task: Task | str,
+        *,
+        topic: str | None = None,
+        returns: Any = Any,
+        delay: DurationLike = 0,
+        deadline: DurationLike | None = None,
+        key: str | None = None,
     ) -> Callable[..., PendingCall[Any]]:
         """Call a task durably: `await app.call(fib)(11)`.
 
@@ -111,27 +155,118 @@ class ActiveWorker(Generic[StateT_co]):
             task: A handler, or the name of a task of any worker in any language.
             topic: The topic of its message; the topic of this run by default.
             returns: The type of the result, if the task is called by its name.
+            delay: The time before the call may run, if this handler is the first to make it: seconds, a `timedelta`, or
+                a text such as `"1h"`.
+            deadline: The longest time to wait for the result. After that, `await` raises `DeadlineExceededError` in
+                this handler. The call itself goes on, for other callers.
+            key: Identity of the deadline within this call. Helpers that run side by side need one; the default is
+                the position among the waits of the handler.
 
         Raises:
             UnknownTaskError: The handler is not among this worker's handlers.
-            ArgumentError: The topic is empty or not a string.
+            ArgumentError: The topic is empty or not a string, a time is not a duration, or a key is missing.
+            CapabilityError: The queue cannot delay, and a time is longer than a lease.
             SignatureError: Raised by the call: the arguments do not match the parameters.
             EncodeError: Raised by `await`: an argument cannot be encoded.
         """
-        if returns is not Any:
-            return self._caller(task, topic, returns)
+        if returns is not Any or delay or deadline is not None or key is not None:
+            limit = None if deadline is None else seconds(deadline, "deadline")
+            return self._caller(task, topic, returns, delay=seconds(delay), deadline=limit, key=key)
         known = self._callers.get((task, topic))
         if known is None:
             known = self._callers[task, topic] = self._caller(task, topic, returns)
         return known
 
+    def sleep(self, duration: DurationLike, *, key: str | None = None) -> PendingCall[None]:
+        """Sleep durably: `await app.sleep("1h")`. Nothing is held in memory meanwhile, for days and weeks.
+
+        Args:
+            duration: Seconds, a `timedelta`, or a text such as `"1h"`.
+            key: See `call`.
+
+        Raises:
+            ArgumentError: It is not a duration, or a key is missing.
+            CapabilityError: The queue cannot delay, and the time is longer than a lease.
+        """
+        return self._sleep(self._run.waits.now + seconds(duration, "duration"), key)
+
+    def sleep_until(self, when: datetime | float, *, key: str | None = None) -> PendingCall[None]:
+        """Sleep until a point in time. If it is in the past, go on at once.
+
+        Args:
+            when: A `datetime` with a time zone, or unix seconds. It must be the same in every run of the handler.
+            key: See `call`.
+
+        Raises:
+            ArgumentError: The `datetime` has no time zone, or a key is missing.
+            CapabilityError: The queue cannot delay, and the time is longer than a lease.
+        """
+        if isinstance(when, datetime):
+            if when.tzinfo is None:
+                raise ArgumentError(
+                    f"`sleep_until` got {when}, which has no time zone", remedy="Pass datetime(..., tzinfo=UTC)."
+                )
+            when = when.timestamp()
+        return self._sleep(when, key)
+
+    @overload
+    def event(
+        self, name: str, *args: object, deadline: DurationLike | None = None, key: str | None = None
+    ) -> PendingCall[Any]: ...
+    @overload
+    def event(
+        self, name: str, *args: object, returns: type[T], deadline: DurationLike | None = None, key: str | None = None
+    ) -> PendingCall[T]: ...
+    @overload  # a union is not a `type`
+    def event(
+        self, name: str, *args: object, returns: object, deadline: DurationLike | None = None, key: str | None = None
+    ) -> PendingCall[Any]: ...
+    def event(
+        self,
+        name: str,
+        *args: object,
+        returns: Any = Any,
+        deadline: DurationLike | None = None,
+        key: str | None = None,
+    ) -> PendingCall[Any]:
+        """Wait for an event from outside: `await app.event("approval", order_id, deadline="72h")`.
+
+        A client gives the event its value, before or after a handler waits: `client.event("approval", order_id)
+        .complete(value)`. Equal names and arguments are one event, which happens once.
+
+        Args:
+            name: The name of the event.
+            args: Arguments that identify it, for example an order.
+            returns: The type of its value.
+            deadline: See `call`.
+            key: See `call`.
+
+        Raises:
+            ArgumentError: The deadline is not a duration, or a key is missing.
+            CapabilityError: The queue cannot delay, and the deadline is longer than a lease.
+            WaitTooLongError: The store has a `ttl`, and the deadline is missing or longer than half of it.
+            EncodeError: Raised by `await`: an argument cannot be encoded.
+            DeadlineExceededError: Raised by `await`: the event did not happen in time.
+            CallFailedError: Raised by `await`: a client let the event fail.
+        """
+        limit = None if deadline is None else seconds(deadline, "deadline")
+        if limit is None:
+            self._run.waits.check_endless(name)
+        topic = self.topic if name in self._catalogue.simulated else ""
+        target = Target(self, EVENT + name, topic, returns)
+        return PendingCall(target, *self._catalogue.event_arguments(args), self._deadline(limit, key))
+
     @overload
     def send(
-        self, task: TypedTask[Callable[P, Any]], *, topic: str | None = None
+        self, task: TypedTask[Callable[P, Any]], *, topic: str | None = None, delay: DurationLike = 0
     ) -> Callable[P, Coroutine[Any, Any, None]]: ...
     @overload
-    def send(self, task: str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]: ...
-    def send(self, task: Task | str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]:
+    def send(
+        self, task: str, *, topic: str | None = None, delay: DurationLike = 0
+    ) -> Callable[..., Coroutine[Any, Any, None]]: ...
+    def send(
+        self, task: Task | str, *, topic: str | None = None, delay: DurationLike = 0
+    ) -> Callable[..., Coroutine[Any, Any, None]]:
         """Schedule a call without waiting for its result: `await app.send(email)(customer)`.
 
         When `await` returns, the message is on its queue. A later run of this handler does not put it again. It belongs
@@ -140,25 +275,31 @@ class ActiveWorker(Generic[StateT_co]):
         Args:
             task: A handler, or the name of a task of any worker in any language.
             topic: The topic of its message; the topic of this run by default.
+            delay: The time before the call may run.
 
         Raises:
             UnknownTaskError: The handler is not among this worker's handlers.
-            ArgumentError: The topic is empty or not a string.
+            ArgumentError: The topic is empty or not a string, or the delay is not a duration.
+            CapabilityError: The queue cannot delay, and the delay is longer than a lease.
             SignatureError: Raised by the call: the arguments do not match the parameters.
             EncodeError: Raised by `await`: an argument cannot be encoded.
             SpawnLimitError: Raised by `await`: the schedule is over its spawn limit.
         """
         if topic is not None:
             check_topic(topic)
+        wait = seconds(delay)
+        self._run.waits.check(wait)
         name, arrange, _ = self._catalogue.resolve(task)
 
         def send(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
-            return self._send(name, topic or self.topic, *arrange(args, kwargs))
+            return self._send(name, topic or self.topic, wait, *arrange(args, kwargs))
 
         return send
 
-    async def _send(self, name: str, topic: str, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-        await self._run.send(Child(self._catalogue.codec.encode_call(name, args, kwargs), topic))
+    async def _send(
+        self, name: str, topic: str, delay: float, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
+        await self._run.send(Child(self._catalogue.codec.encode_call(name, args, kwargs), topic, delay))
 
     @overload
     async def gather(self, a: Awaitable[T1], b: Awaitable[T2], /) -> tuple[T1, T2]: ...
@@ -192,13 +333,14 @@ class ActiveWorker(Generic[StateT_co]):
 
         Raises:
             CallFailedError: A call failed for good.
+            DeadlineExceededError: A call had no outcome in time.
             AwaitError: An argument is not awaitable, for example a list of calls.
         """
         calls = [call for call in awaitables if isinstance(call, PendingCall) and call.taken_by(self)]
         if len(calls) == len(awaitables):
             return await self.results(calls, return_exceptions=return_exceptions)
         check_awaitables("gather", awaitables)
-        return await self._gather_any(awaitables, return_exceptions=return_exceptions)
+        return await gather_any(awaitables, return_exceptions=return_exceptions)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         """Return the result of a call or a `gather` in a sync handler: `app.wait(app.call(fib)(11))`.
@@ -212,7 +354,7 @@ class ActiveWorker(Generic[StateT_co]):
             if isinstance(awaitable, PendingCall):
                 awaitable.taken_by(self)  # so that this error alone reports the call
             raise NotInTaskError("`wait` was called on the event loop", remedy="Write `await` in an async handler.")
-        return _result(asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result())
+        return outcome_of(asyncio.run_coroutine_threadsafe(self._awaited(awaitable), self._loop).result())
 
     async def run_handler(self, function: Callable[[], T]) -> T:
         """Run a sync handler in a thread for handlers. Run a blocking helper with `asyncio.to_thread` instead.
@@ -251,23 +393,39 @@ class ActiveWorker(Generic[StateT_co]):
 
         return cancelled
 
-    def _caller(self, task: Task | str, topic: str | None, returns: Any) -> Callable[..., PendingCall[Any]]:
+    def _caller(
+        self,
+        task: Task | str,
+        topic: str | None,
+        returns: Any,
+        *,
+        delay: float = 0,
+        deadline: float | None = None,
+        key: str | None = None,
+    ) -> Callable[..., PendingCall[Any]]:
         if topic is not None:
             check_topic(topic)
+        self._run.waits.check(delay)
         name, arrange, returns = self._catalogue.resolve(task, returns)
-        target = Target(self, name, self.topic if topic is None else topic, returns)
+        target = Target(self, name, self.topic if topic is None else topic, returns, delay)
 
         def pending(*args: Any, **kwargs: Any) -> PendingCall[Any]:
-            return PendingCall(target, *arrange(args, kwargs))
+            return PendingCall(target, *arrange(args, kwargs), self._deadline(deadline, key))
 
         return pending
+
+    def _deadline(self, limit: float | None, key: str | None) -> Wait | None:
+        return None if limit is None else self._run.wait(self._run.waits.now + limit, key)
+
+    def _sleep(self, due: float, key: str | None) -> PendingCall[None]:
+        return PendingCall(Target(self, SLEEP, "", None), (), {}, self._run.wait(due, key))
 
     async def results(self, calls: Sequence[PendingCall[Any]], *, return_exceptions: bool = False) -> list[Any]:
         """Return the results of calls. Look them up in batches, so that a wide gather is never encoded as a whole."""
         codec, decode = self._catalogue.codec, self._catalogue.decode
         results: list[Any] = []
         missing = False
-        failed: CallFailedError | None = None
+        failed: BrrrError | None = None
         for start in range(0, len(calls), BATCH_LIMIT):
             batch = calls[start : start + BATCH_LIMIT]
             children = [_child(call, codec) for call in batch]
@@ -278,8 +436,10 @@ class ActiveWorker(Generic[StateT_co]):
             for call, child, value in zip(batch, children, values, strict=True):
                 assert value is not None  # noqa: S101 - none is missing
                 try:
-                    results.append(decode(child.call, value, call.target.returns))
-                except CallFailedError as error:
+                    if child.wait is not None and value == EXPIRED:
+                        raise _expired(child.call)
+                    results.append(None if child.is_sleep else decode(child.call, value, call.target.returns))
+                except (CallFailedError, DeadlineExceededError) as error:
                     results.append(error)
                     failed = failed or error
         try:
@@ -309,55 +469,28 @@ class ActiveWorker(Generic[StateT_co]):
         self._callers.clear()  # they refer to this worker
         return list(self._dropped) if returned else []
 
-    async def _awaited(self, awaitable: Awaitable[T]) -> "T | _Exit":
+    async def _awaited(self, awaitable: Awaitable[T]) -> T | Exit:
         self._run.adopt()
-        return await _without_exit(awaitable)
-
-    async def _gather_any(self, awaitables: Sequence[Awaitable[Any]], *, return_exceptions: bool) -> list[Any]:
-        futures = [
-            each if asyncio.isfuture(each) else asyncio.ensure_future(_without_exit(each)) for each in awaitables
-        ]
-        outcomes: list[Any] = []
-        try:
-            outcomes = await asyncio.gather(*futures, return_exceptions=True)
-            endings: tuple[type[BaseException], ...] = (Defer, Again, Cancelled) if return_exceptions else (Defer,)
-            aborted = next((each for kind in endings for each in outcomes if isinstance(each, kind)), None)
-            if aborted is not None:
-                raise aborted
-            if return_exceptions:
-                return [outcome.error if isinstance(outcome, _Exit) else outcome for outcome in outcomes]
-            return list(map(_result, map(methodcaller("result"), futures)))
-        finally:
-            aborted = None  # this frame must not keep errors, whose tracebacks hold this frame
-            del outcomes
-            futures.clear()
-
-
-class _Exit(NamedTuple):
-    """The SystemExit of a helper. A task that raised it would end the event loop."""
-
-    error: SystemExit
-
-
-async def _without_exit(awaitable: Awaitable[T]) -> T | _Exit:
-    try:
-        return await awaitable
-    except SystemExit as error:
-        return _Exit(error)
-
-
-def _result(outcome: T | _Exit) -> T:
-    try:
-        if isinstance(outcome, _Exit):
-            raise outcome.error
-        return outcome
-    finally:
-        del outcome  # as above
+        return await without_exit(awaitable)
 
 
 def _child(call: PendingCall[Any], codec: Codec) -> Child:
-    target = call.target
-    return Child(codec.encode_call(target.task_name, call.args, call.kwargs or {}), target.topic)
+    target, wait = call.target, call.wait
+    if wait is not None and target.task_name is SLEEP:
+        return Child(Call(SLEEP, b"", wait.outcome), "", 0, wait)
+    encoded = codec.encode_call(target.task_name, call.args, call.kwargs or {})
+    return Child(encoded, target.topic, target.delay, wait)
+
+
+def _expired(call: Call) -> DeadlineExceededError:
+    name = call.task_name.removeprefix(EVENT)
+    what = f"the event {name!r}" if name != call.task_name else f"the call {call.call_hash} of {name!r}"
+    error = DeadlineExceededError(
+        f"{what} had no outcome before the deadline",
+        remedy="Handle DeadlineExceededError in the calling handler, or set a longer deadline.",
+    )
+    error.task_name, error.call_hash = call.task_name, call.call_hash
+    return error
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop) -> bool:

@@ -6,13 +6,13 @@ from typing import Any, Final, TypeAlias, TypeVar
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.failures import check_details, raise_if_failed
+from brrr_core.engine.failures import check_details, check_value, raise_if_failed
 from brrr_core.errors import DecodeError, EncodeError, HandlerError, ResultDecodeError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
-__all__ = ["Arrange", "Catalogue", "arranging", "checked_tasks"]
+__all__ = ["Arrange", "Catalogue", "arranging", "checked_tasks", "encode_value"]
 
 T = TypeVar("T")
 
@@ -55,6 +55,8 @@ class Catalogue:
         self.codec = load_codec(codec)
         self.connection = connection
         self._closed = closed
+        self.simulated: set[str] = set()
+        """Names of events that workers run like calls, in unit tests."""
         self._names: dict[Task, list[str]] = {}
         for name, task in handlers.items():
             self._names.setdefault(task, []).append(name)
@@ -101,6 +103,10 @@ class Catalogue:
         name, arrange, _ = self.resolve(task)
         return self.codec.encode_call(name, *arrange(args, kwargs))
 
+    def event_arguments(self, args: Sequence[object]) -> Arguments:
+        """Return the arguments that identify an event. A codec without positional arguments gets them as `args`."""
+        return ((), {"args": list(args)}) if self.codec.keyword_only and args else (args, {})
+
     def decode(self, call: Call, value: bytes, returns: Any) -> Any:
         """Return the result of a call, decoded from its value.
 
@@ -117,13 +123,37 @@ class Catalogue:
         Raises:
             EncodeError: They cannot be encoded, or are too large.
         """
-
-        async def result() -> Any:
-            return details
-
-        encoded = await self.codec.invoke_task(self.codec.encode_call(task_name, (), {}), result)
+        encoded = await encode_value(self.codec, task_name, details)
         check_details(task_name, encoded)
         return encoded
+
+    async def encode_result(self, task_name: str, value: object, returns: Any) -> bytes:
+        """Return the encoded result of a call.
+
+        Raises:
+            EncodeError: It cannot be encoded, or does not match `returns`.
+        """
+        encoded = await encode_value(self.codec, task_name, value)
+        self.check_result(task_name, encoded, returns)
+        return encoded
+
+    def check_result(self, task_name: str, payload: bytes, returns: Any) -> None:
+        """Refuse a result that readers could not decode, because a stored result never changes.
+
+        Raises:
+            EncodeError: It does not match `returns`, or readers would take it for a failure.
+        """
+        check_value(task_name, payload)
+        if returns is Any:
+            return
+        try:
+            self.codec.decode_return(task_name, payload, returns=returns)
+        except DecodeError as error:
+            raise EncodeError(
+                f"the result of task {task_name!r} does not fit its annotation {safe_repr(returns)}, "
+                f"and was not stored: {error.what}",
+                remedy="Return what the annotation says, or correct the annotation; then redrive the call.",
+            ) from error
 
     def _decode(self, task_name: str, value: bytes, returns: Any) -> Any:
         try:
@@ -177,6 +207,19 @@ def _defaults(task: Task, codec: Codec) -> Callable[[str, object], bool]:
             return False
 
     return is_default
+
+
+async def encode_value(codec: Codec, task_name: str, value: object) -> bytes:
+    """Return a value, encoded like the result of a task.
+
+    Raises:
+        EncodeError: It cannot be encoded.
+    """
+
+    async def result() -> Any:
+        return value
+
+    return await codec.invoke_task(codec.encode_call(task_name, (), {}), result)
 
 
 def checked_tasks(handlers: Mapping[str, Task], of: str = "") -> dict[str, Task]:

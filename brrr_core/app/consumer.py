@@ -11,12 +11,14 @@ from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
 from brrr_core.durations import DurationLike, seconds
+from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError
-from brrr_core.wire import Call
+from brrr_core.wire import Call, encode_failure
 
-__all__ = ["AppConsumer", "Scheduled"]
+__all__ = ["AppConsumer", "Event", "Scheduled"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +39,51 @@ class Scheduled(NamedTuple):
     call_hash: str
     root_id: str | None
     topic: str
+
+
+class Event:
+    """An event of the outside world, which handlers await with `app.event`. It happens once.
+
+    Attributes:
+        call_hash: Its identity.
+    """
+
+    def __init__(self, catalogue: Catalogue, connection: Connection, call: Call) -> None:
+        self.call_hash = call.call_hash
+        self._catalogue = catalogue
+        self._connection = connection
+        self._call = call
+
+    async def complete(self, value: object = None) -> bool:
+        """Give the event its value, and wake the handlers that wait for it. Repeating it is safe.
+
+        Returns:
+            Whether this value became the outcome. If not, the event happened before.
+
+        Raises:
+            EncodeError: The value cannot be encoded.
+            BackendError: A backend failed; completing it again is safe.
+        """
+        encoded = await self._catalogue.encode_result(self._call.task_name, value, Any)
+        return await self._connection.settle(self.call_hash, encoded)
+
+    async def fail(self, message: str, *, details: object = None) -> bool:
+        """Let the event fail: handlers that wait for it get a `CallFailedError`. Repeating it is safe.
+
+        Args:
+            message: The reason.
+            details: A value for the handlers.
+
+        Returns:
+            Whether this failure became the outcome. If not, the event happened before.
+
+        Raises:
+            EncodeError: The details cannot be encoded, or are too large.
+            BackendError: A backend failed; failing it again is safe.
+        """
+        name = self._call.task_name
+        encoded = None if details is None else await self._catalogue.encode_details(name, details)
+        return await self._connection.settle(self.call_hash, encode_failure(failure_by_hand(message, encoded)))
 
 
 class AppConsumer:
@@ -301,6 +348,50 @@ class AppConsumer:
             return root_id is not None
 
         return retried
+
+    @overload
+    def complete(self, task: TypedTask[Callable[P, T]]) -> Callable[P, Callable[[T], Coroutine[Any, Any, bool]]]: ...
+    @overload
+    def complete(self, task: str) -> Callable[..., Callable[[Any], Coroutine[Any, Any, bool]]]: ...
+    def complete(self, task: Task | str) -> Callable[..., Callable[[Any], Coroutine[Any, Any, bool]]]:
+        """Give a call its result by hand, and wake its callers: `await client.complete(fib)(11)(89)`.
+
+        Use it for a call that was dead-lettered and cannot run. If a worker runs the call at the same time, the first
+        outcome stays. It returns whether this result became the outcome.
+
+        Raises:
+            SignatureError: The arguments do not match the handler.
+            EncodeError: An argument or the value cannot be encoded, or the value does not match the annotation.
+            BackendError: A backend failed; completing it again is safe.
+        """
+
+        def of_call(*args: Any, **kwargs: Any) -> Callable[[Any], Coroutine[Any, Any, bool]]:
+            call = self._catalogue.encode(task, args, kwargs)
+            _, _, returns = self._catalogue.resolve(task)
+
+            async def complete(value: Any) -> bool:
+                encoded = await self._catalogue.encode_result(call.task_name, value, returns)
+                return await self._connection.settle(call.call_hash, encoded)
+
+            return complete
+
+        return of_call
+
+    def event(self, name: str, *args: object) -> "Event":
+        """Return an event, to complete it: `await client.event("approval", order_id).complete(True)`.
+
+        Args:
+            name: The name of the event.
+            args: The arguments with which handlers wait for it.
+
+        Raises:
+            EncodeError: An argument cannot be encoded.
+        """
+        return Event(
+            self._catalogue,
+            self._connection,
+            self._catalogue.encode(EVENT + name, *self._catalogue.event_arguments(args)),
+        )
 
     def _remember(self, scheduled: Scheduled) -> None:
         self._scheduled[scheduled.call_hash] = scheduled

@@ -16,6 +16,7 @@ from brrr_core.backend.memory.space import Session, Space
 from brrr_core.backend.memory.store import MemoryCache, MemoryStore
 from brrr_core.backend.tasks import start_task
 from brrr_core.codec import Codec
+from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.control import MARKER
 from brrr_core.engine.policy import Policy
@@ -37,7 +38,8 @@ class LocalBrrr:
     """An application in memory: `await LocalBrrr(handlers=dict(fib=fib), codec="json").run(fib)(11)`.
 
     It uses the real engine: it encodes, defers and re-runs calls on all topics. Each run starts with an empty store. If
-    a handler raises, there is no other attempt: `await` raises the error.
+    a handler raises, there is no other attempt: `await` raises the error. Sleeps, deadlines and delays take no time: if
+    nothing else is left to do, the clock advances to the end of the next one.
 
     Args:
         handlers: The handlers by name.
@@ -45,6 +47,8 @@ class LocalBrrr:
             calls by name. A function gets the active worker only if its first parameter is annotated with it. The
             annotations of the task, not of the replacement, say how arguments are decoded and which results are valid.
             A name that is not among `handlers` stands for a task of another program.
+        events: Functions that stand for events, by name: `events={"approval": lambda order_id: True}`. A function gets
+            the arguments of the event, and its result is the value. It may sleep or raise, like a replacement.
         topic: The topic of the first call.
         codec: A codec or the name of one.
         policy: Limits. The default is one attempt for each call, `check` on, and no grace at the end of a run.
@@ -57,6 +61,7 @@ class LocalBrrr:
         *,
         handlers: Mapping[str, Task],
         replace: Mapping[Task | str, Callable[..., Any]] | None = None,
+        events: Mapping[str, Callable[..., Any]] | None = None,
         topic: str = TOPIC,
         codec: str | Codec = "json",
         policy: Policy | None = None,
@@ -65,7 +70,7 @@ class LocalBrrr:
     ) -> None:
         check_topic(topic)
         self._handlers = handlers
-        self._replace = dict(replace or {})
+        self._replace = dict(replace or {}) | {EVENT + name: fake for name, fake in (events or {}).items()}
         self._topic = topic
         self._codec = codec
         self._policy = policy or Policy(max_attempts=1, check=True, grace=0)
@@ -86,11 +91,17 @@ class LocalBrrr:
         """
 
         async def result(*args: Any, **kwargs: Any) -> Any:
-            session = Session(Space(time.monotonic), asyncio.get_running_loop())
-            queue = _WatchedQueue(session, LEASE)
+            clock = _Clock()
+            session = Session(Space(clock.monotonic), asyncio.get_running_loop())
+            queue = _WatchedQueue(session, LEASE, clock)
             failure = _FirstFailure()
             connection = Connection(
-                queue, MemoryStore(session), MemoryCache(session), policy=self._policy, hooks=[failure]
+                queue,
+                MemoryStore(session),
+                MemoryCache(session),
+                policy=self._policy,
+                hooks=[failure],
+                clock=clock.time,
             )
             await connection.store.write([(MARKER, b"0")])  # so that cancellations need not wait for workers
             app = _LocalWorker(self._handlers, self._replace, self._codec, connection, self._lifespan)
@@ -145,6 +156,7 @@ class _LocalWorker(AppWorker):
         named = {self._catalogue.resolve(task)[0]: fake for task, fake in replace.items()}
         fakes = {name: handlers[name].replaced_by(fake) for name, fake in named.items() if name not in elsewhere}
         self._runs = {**self._catalogue.tasks, **fakes}
+        self._catalogue.simulated = {name.removeprefix(EVENT) for name in self._runs if name.startswith(EVENT)}
 
     def _never_awaited(self, task: Task, error: AwaitError) -> None:
         raise error
@@ -169,11 +181,28 @@ class _FirstFailure:
             self.waiting.cancel()
 
 
-class _WatchedQueue(MemoryQueue):
-    """A queue that reports each new topic, so that a loop is started for it."""
+class _Clock:
+    """The clocks of one run, which can be advanced."""
 
-    def __init__(self, session: Session, lease: float) -> None:
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def time(self) -> float:
+        return time.time() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += max(0.0, seconds)
+
+
+class _WatchedQueue(MemoryQueue):
+    """A queue that reports each new topic, so that a loop is started for it, and that skips delays."""
+
+    def __init__(self, session: Session, lease: float, clock: _Clock) -> None:
         super().__init__(session, lease)
+        self._advancing = clock
         self.on_new_topic: Callable[[str], None] | None = None
         self._seen: set[str] = set()
 
@@ -188,8 +217,12 @@ class _WatchedQueue(MemoryQueue):
         return not any([any((await self.stats(topic))[:2]) for topic in self._seen])
 
     async def idle(self) -> bool:
-        """Whether no message is ready, leased or delayed."""
-        return not any([any((await self.stats(topic))[:3]) for topic in self._seen])
+        """Whether no message is ready, leased or delayed. If all messages are delayed, skip the shortest delay."""
+        ready, leased, delayed, _ = map(sum, zip(*[await self.stats(topic) for topic in self._seen], strict=True))
+        if delayed and not ready and not leased:
+            due = min(self._space.topic(topic).next_due() for topic in self._seen)
+            self._advancing.advance(due - self._advancing.monotonic())
+        return not (ready or leased or delayed)
 
 
 async def _scheduled_result(

@@ -6,6 +6,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
+from brrr_core.engine.calls import Wait
 from brrr_core.errors import AwaitError
 
 __all__ = ["PendingCall", "Target", "check_awaitables", "check_result"]
@@ -26,25 +27,29 @@ class CallMaker(Protocol):
 
 
 class Target(NamedTuple):
-    """The worker, task, topic and result type that all calls of one task to one topic share."""
+    """The worker, task, topic, result type and delay that all calls of one task to one topic share."""
 
     active: CallMaker
     task_name: str
     topic: str
     returns: Any
+    delay: float = 0
 
 
 class PendingCall(Generic[T]):
-    """A call that a handler makes. Await it, alone or in a `gather`, for its result.
+    """A call, a sleep or an event of a handler. Await it, alone or in a `gather`, for its result.
 
     It is small until it is awaited, so that a handler can make many thousands for one `gather`. A call that is never
     awaited does nothing, and brrr warns about it.
     """
 
-    __slots__ = ("_taken", "args", "kwargs", "target")
+    __slots__ = ("_taken", "args", "kwargs", "target", "wait")
 
-    def __init__(self, target: Target, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    def __init__(
+        self, target: Target, args: Sequence[object], kwargs: Mapping[str, object], wait: Wait | None = None
+    ) -> None:
         self.target = target
+        self.wait = wait
         self.args = args
         self.kwargs = kwargs or None
         self._taken = False

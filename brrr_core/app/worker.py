@@ -15,11 +15,9 @@ from brrr_core.app.tasks import Task, active_worker
 from brrr_core.codec import Codec
 from brrr_core.engine.calls import Cancelled, Defer
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.failures import check_value
 from brrr_core.engine.lifespan import Lifespan
 from brrr_core.engine.run import Run
-from brrr_core.errors import AwaitError, DecodeError, EncodeError, TerminalError, UnknownTaskError
-from brrr_core.safe_text import safe_repr
+from brrr_core.errors import AwaitError, TerminalError, UnknownTaskError
 from brrr_core.wire import Call
 
 __all__ = ["AppWorker", "LifespanFunction"]
@@ -117,8 +115,7 @@ class AppWorker(AppConsumer):
         finally:
             active_worker.reset(token)
             never_awaited = active.end(returned=returned)
-        check_value(call.task_name, payload)
-        self._check_result(call, task.returns, payload)
+        self._catalogue.check_result(call.task_name, payload, task.returns)
         for name in never_awaited:
             self._never_awaited(
                 task,
@@ -142,19 +139,6 @@ class AppWorker(AppConsumer):
                 raise
             text = f"the handler {call.task_name!r} ran longer than its timeout of {seconds:g} s"
             raise TimeoutError(text) from error
-
-    def _check_result(self, call: Call, returns: Any, payload: bytes) -> None:
-        """Refuse a result that readers could not decode, because a stored result never changes."""
-        if returns is Any:
-            return
-        try:
-            self._catalogue.codec.decode_return(call.task_name, payload, returns=returns)
-        except DecodeError as error:
-            raise EncodeError(
-                f"the result of task {call.task_name!r} does not fit its annotation {safe_repr(returns)}, "
-                f"and was not stored: {error.what}",
-                remedy="Return what the annotation says, or correct the annotation; then redrive the call.",
-            ) from error
 
     def _never_awaited(self, task: Task, error: AwaitError) -> None:
         self._warn(task, f"{error.what}. {error.remedy}")

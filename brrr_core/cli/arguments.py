@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from cyclopts import Parameter
 
-from brrr_core.app.catalogue import arranging
+from brrr_core.app.catalogue import arranging, encode_value
 from brrr_core.cli.handlers import load_handlers
 from brrr_core.cli.output import write_json
 from brrr_core.codec import Codec
-from brrr_core.engine.failures import raise_if_failed
+from brrr_core.engine.failures import check_value, raise_if_failed
 from brrr_core.errors import CommandError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.wire import Call
@@ -48,6 +48,16 @@ class NamedCall(NamedTuple):
 
     call: Call
     codec: Codec
+
+    async def encode_value(self, text: str) -> bytes:
+        """Return a result from the command line, which is JSON or else plain text, encoded by the codec.
+
+        Raises:
+            EncodeError: It cannot be encoded, or readers would take it for a failure.
+        """
+        encoded = await encode_value(self.codec, self.call.task_name, _value(text))
+        check_value(self.call.task_name, encoded)
+        return encoded
 
     def write_value(self, value: bytes) -> None:
         """Write the decoded result to the standard output, as one line of JSON.

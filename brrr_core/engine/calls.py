@@ -7,7 +7,13 @@ from brrr_core.backend.contracts import Delivery
 from brrr_core.durations import DurationLike, seconds
 from brrr_core.wire import Call
 
-__all__ = ["Again", "Cancelled", "Child", "Defer", "HeldDelivery", "Job"]
+__all__ = ["EVENT", "SLEEP", "Again", "Cancelled", "Child", "Defer", "HeldDelivery", "Job", "Wait"]
+
+EVENT: Final = "brrr.event/"
+"""Prefix of the names of events. They are calls that no worker runs: somebody outside gives them their outcome."""
+
+SLEEP: Final = "brrr.sleep"
+"""The task name of a sleep, for error messages."""
 
 SUSPICIOUS: Final = 3
 """Number of unexplained deliveries after which a message runs alone."""
@@ -50,11 +56,19 @@ class HeldDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A delivery and its call."""
+    """A delivery and its call.
+
+    Attributes:
+        held: The delivery.
+        root_id: The root id of its message, without that of a timer.
+        call: The call.
+        due: The time at which its timer message was due, in unix seconds; 0 for other messages.
+    """
 
     held: HeldDelivery
     root_id: str
     call: Call
+    due: float = 0
 
     @property
     def topic(self) -> str:
@@ -62,11 +76,54 @@ class Job:
         return self.held.delivery.topic
 
 
+class Wait(NamedTuple):
+    """A wait of a handler that ends at a time: a sleep, or a call or an event with a deadline.
+
+    Attributes:
+        name: Its call hash, and its position or key within the call.
+        due: The time at which it ends, in unix seconds.
+        running: Whether its timer message was put before.
+    """
+
+    name: str
+    due: float
+    running: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """Reserved call hash of its outcome, which never changes: empty, or `EXPIRED`."""
+        return f"brrr.wait/{self.name}"
+
+    @property
+    def timer(self) -> str:
+        """Reserved call hash of its due time, in unix milliseconds. The record is written after its message was put."""
+        return f"brrr.due/{self.name}"
+
+
 class Child(NamedTuple):
-    """A call that a handler waits for, and the topic of its messages."""
+    """A call, an event or a sleep that a handler waits for.
+
+    Attributes:
+        call: The call. That of a sleep has the hash of the outcome of its wait.
+        topic: The topic of its messages; empty for an event or a sleep, which have none.
+        delay: Seconds before it may run.
+        wait: The wait of a sleep, or of a call or an event with a deadline.
+    """
 
     call: Call
     topic: str
+    delay: float = 0
+    wait: Wait | None = None
+
+    @property
+    def key(self) -> str:
+        """Identity among the children of one run."""
+        return self.call.call_hash if self.wait is None else self.wait.outcome
+
+    @property
+    def is_sleep(self) -> bool:
+        """Whether it is a sleep, which ends by its timer message only."""
+        return self.wait is not None and self.call.call_hash == self.wait.outcome
 
 
 class Defer(BaseException):

@@ -121,6 +121,21 @@ class Connection:
         await self._operations.put([Put(topic, body, delay)])
         return root_id
 
+    async def settle(self, call_hash: str, payload: bytes) -> bool:
+        """Settle a call or an event from outside: write its outcome if it has none, and wake its callers.
+
+        Args:
+            call_hash: The call.
+            payload: Its encoded value, or the record of a failure.
+
+        Returns:
+            Whether `payload` became the outcome. If not, it had one already; its callers are woken again.
+
+        Raises:
+            BackendError: A backend failed. Settling again is safe, and completes it.
+        """
+        return await self._services.returner.settle(call_hash, payload, delays=self._services.delays)
+
     async def value(self, call_hash: str) -> bytes | None:
         """Return the encoded value of the call; None if it has no value yet."""
         (value,) = await self._operations.read([Key("value", call_hash)])

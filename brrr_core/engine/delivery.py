@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
+from math import inf
 from typing import Any, TypeAlias, cast
 
 from brrr_core.backend.contracts import Key
@@ -15,10 +17,12 @@ from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HeldDelivery, Job
 from brrr_core.engine.control import Seen
 from brrr_core.engine.local_cache import PreviousRun
+from brrr_core.engine.roots import parse_root_id, split_timer
 from brrr_core.engine.run import Run, run_in_context
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
 from brrr_core.engine.services import Services
 from brrr_core.engine.settling import Settler
+from brrr_core.engine.waits import Waits
 from brrr_core.errors import (
     BackendError,
     BuriedError,
@@ -82,10 +86,17 @@ class DeliveryHandler:
         """
         try:
             message = decode_message(held.delivery.body)
+            due, root_id = split_timer(message.root_id)
+            if due:
+                early = due - self._operations.clock()
+                if early > 0:
+                    await self._settler.put_again(held, early)
+                    return
+                message = message._replace(root_id=root_id)
             await self._attempts.load(held)
             if held.delivery.attempt > self._policy.max_deliveries:
                 raise self._never_finished(held)
-            await self._handle_in_turn(held, message)
+            await self._handle_in_turn(held, message, due)
         except BackendError as error:
             if error.retry:
                 raise
@@ -145,19 +156,19 @@ class DeliveryHandler:
             what += f"; the last backend failure that this worker saw was {self._settler.last_failure}"
         return BuriedError(what, remedy="Fix what keeps it from finishing, then redrive it.")
 
-    async def _handle_in_turn(self, held: HeldDelivery, message: ScheduleMessage) -> None:
+    async def _handle_in_turn(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Handle the messages of one call one by one, so that the call runs once and wakes its parents once."""
         call_hash = message.call_hash
         while (earlier := self._handling.get(call_hash)) is not None:
             await asyncio.wait({earlier})
         self._handling[call_hash] = asyncio.current_task()
         try:
-            while not await self._read_and_run(held, message):
+            while not await self._read_and_run(held, message, due):
                 pass  # someone cancelled the call during the run
         finally:
             del self._handling[call_hash]
 
-    async def _read_and_run(self, held: HeldDelivery, message: ScheduleMessage) -> bool:
+    async def _read_and_run(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> bool:
         """Read the records of the call, and run it if necessary. False if the run was interrupted."""
         call_hash = message.call_hash
         previous = self._services.history.take(message.root_id, call_hash)
@@ -174,7 +185,7 @@ class DeliveryHandler:
             await self._settler.finish_again(held, call_hash, value)
             return True
         if seen.root_cancelled:
-            await self._drop(held, message)
+            await self._drop(held, message, due)
             return True
         if record is None:
             raise RecordMissingError(
@@ -184,7 +195,7 @@ class DeliveryHandler:
             )
         if seen.state.cancel:
             previous = None  # it may be a run that was not told
-        job = Job(held, message.root_id, decode_call(call_hash, record))
+        job = Job(held, message.root_id, decode_call(call_hash, record), due)
         if previous is None or not absent or await self._defer(job, absent, previous):
             return await self._run_until_settled(job, previous, seen)
         return True
@@ -192,7 +203,8 @@ class DeliveryHandler:
     async def _read_ahead(self, keys: list[Key], previous: PreviousRun) -> tuple[list[bytes | None], list[Child]]:
         """Read `keys`, and in the same batch the values that the previous run read, so that the re-run has them.
 
-        Also return the children that the previous run missed and that still have no value.
+        Also return the children that the previous run missed and that still have no value; none if one of them has a
+        deadline, which only a run notices.
         """
         hashes = dict.fromkeys(previous.reads)
         hashes.update(dict.fromkeys(child.call.call_hash for child in previous.missing))
@@ -204,6 +216,8 @@ class DeliveryHandler:
                 absent.add(call_hash)
             else:
                 self._services.cache.add(call_hash, found)
+        if any(child.wait is not None for child in previous.missing):
+            absent.clear()
         return values[: len(keys)], [child for child in previous.missing if child.call.call_hash in absent]
 
     async def _run_until_settled(self, job: Job, previous: PreviousRun | None, seen: Seen) -> bool:
@@ -247,8 +261,13 @@ class DeliveryHandler:
             if payload is not None:
                 await self._settler.returned(job, payload)
                 return True
-            previous, state = run.summary(), await self._keep_state(run)
-            again = await self._defer(job, list(run.missing.values()), previous)
+            state = await self._keep_state(run)
+            missing = list(run.missing.values())
+            # The first run under a redrive restores messages that the queue lost, those of timers too.
+            redriven = previous is None and parse_root_id(job.root_id).redriven_at is not None
+            await self._start_timers(job, missing, again=redriven)
+            previous = run.summary()
+            again = await self._defer(job, missing, previous)
         return True
 
     async def _keep_state(self, run: Run) -> CallState:
@@ -309,9 +328,15 @@ class DeliveryHandler:
             attempt=job.held.failed + 1,
             operations=self._operations,
             cache=self._services.cache,
-            schedule=self._schedule,
+            schedule=partial(self._schedule_early, job),
             send=self._services.scheduler.send,
             check=self._policy.check,
+            waits=Waits(
+                job.call,
+                self._operations,
+                now=max(job.due, self._operations.clock()),
+                longest=inf if self._services.delays else self._operations.queue.lease,
+            ),
             state=state,
         )
 
@@ -354,10 +379,19 @@ class DeliveryHandler:
             run.check(previous)
         return None if run.missing else payload
 
-    async def _schedule(self, root_id: str, children: Sequence[Child]) -> None:
-        await self._services.scheduler.schedule([ScheduleRequest(child, root_id) for child in children])
-        if self._control.due and await self._control.is_cancelled(root_id):
-            await self._hand_over(root_id, children)
+    async def _schedule_early(self, job: Job, children: Sequence[Child]) -> None:
+        await self._start_timers(job, children)
+        calls = [child for child in children if not child.is_sleep]
+        await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id) for child in calls])
+        if self._control.due and await self._control.is_cancelled(job.root_id):
+            await self._hand_over(job.root_id, calls)
+
+    async def _start_timers(self, job: Job, children: Sequence[Child], *, again: bool = False) -> None:
+        """Start the timers that do not run yet, or all of them if the queue may have lost their messages."""
+        waits = [child.wait for child in children if child.wait is not None and (again or not child.wait.running)]
+        if waits:
+            mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
+            await self._services.scheduler.start_timers(mine, waits)
 
     async def _defer(self, job: Job, missing: list[Child], previous: PreviousRun) -> bool:
         """Schedule the missing children, register the call on the last one, and settle the delivery.
@@ -371,16 +405,19 @@ class DeliveryHandler:
         """
         mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
         while missing:
-            watched = missing[-1]
-            requests = [ScheduleRequest(child, job.root_id) for child in missing[:-1]]
-            requests.append(ScheduleRequest(watched, job.root_id, mine))
-            outcome = (await self._services.scheduler.schedule(requests))[-1]
+            calls = [child for child in missing if not child.is_sleep]
+            watched = calls[-1] if calls else missing[-1]
+            requests = [ScheduleRequest(child, job.root_id) for child in calls[:-1]]
+            outcome = ScheduleOutcome.SCHEDULED
+            if calls:
+                requests.append(ScheduleRequest(watched, job.root_id, mine))
+                outcome = (await self._services.scheduler.schedule(requests))[-1]
             absent, cancelled = await self._look_again(watched, job.root_id)
             if cancelled:
-                await self._hand_over(job.root_id, missing)
-                await self._drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash))
+                await self._hand_over(job.root_id, calls)
+                await self._drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
                 return False
-            if absent:
+            if absent or not calls:
                 if outcome is ScheduleOutcome.FULL:
                     previous = replace(previous, waits=previous.waits + 1, failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
@@ -391,7 +428,7 @@ class DeliveryHandler:
                     await self._settler.reset_counters(job.held)
                     await self._operations.ack([job.held.delivery])
                 return False
-            missing = await self._still_missing(missing[:-1])
+            missing = await self._still_missing([child for child in missing if child is not watched])
         return True
 
     async def _look_again(self, watched: Child, root_id: str) -> tuple[bool, bool]:
@@ -401,10 +438,10 @@ class DeliveryHandler:
         missing, cancelled = await asyncio.gather(self._still_missing([watched]), self._control.is_cancelled(root_id))
         return bool(missing), cancelled
 
-    async def _drop(self, held: HeldDelivery, message: ScheduleMessage) -> None:
+    async def _drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
         await self._services.scheduler.hand_over(
-            message.call_hash, held.delivery.topic, again=held.delivery.attempt > 1, cancelled=message.root_id
+            message.call_hash, held.delivery.topic, again=held.delivery.attempt > 1, cancelled=message.root_id, due=due
         )
         await self._settler.reset_counters(held)
         await self._operations.ack([held.delivery])
@@ -415,6 +452,8 @@ class DeliveryHandler:
         A worker that drops such a message before the child is marked finds no mark to remove.
         """
         for child in children:
+            if not child.topic:
+                continue  # an event, which is never put
             await self._services.scheduler.hand_over(child.call.call_hash, child.topic, again=False, cancelled=root_id)
 
     async def _still_missing(self, children: Sequence[Child]) -> list[Child]:

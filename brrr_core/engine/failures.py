@@ -13,6 +13,7 @@ __all__ = [
     "check_details",
     "check_value",
     "exhausted_failure",
+    "failure_by_hand",
     "failure_of",
     "raise_if_failed",
     "without_traceback",
@@ -44,6 +45,11 @@ def failure_of(error: BaseException, *, exhausted: bool, mask: Mask) -> Failure:
         exhausted=exhausted,
         causes=causes,
     )
+
+
+def failure_by_hand(message: str, details: bytes | None = None) -> Failure:
+    """Return the failure of a call or an event that a client lets fail."""
+    return Failure(TerminalError.__name__, message[:MESSAGE_LIMIT], details=details)
 
 
 def raise_if_failed(call: Call, value: bytes, decode_details: Callable[[bytes], object]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Final, Literal, TypeAlias, cast, get_args
 
-from brrr_core.errors import BrrrError, CallFailedError, PolicyError, TerminalError
+from brrr_core.errors import BrrrError, CallFailedError, DeadlineExceededError, PolicyError, TerminalError
 
 __all__ = ["NO_SETTINGS", "RETURNS_LIMIT", "OnExhausted", "Policy", "TaskPolicy"]
 
@@ -122,7 +122,7 @@ class TaskPolicy:
 
     def fails(self, error: BaseException) -> bool:
         """Whether the error fails the call at once."""
-        return isinstance(error, (TerminalError, CallFailedError, *self.fail_on))
+        return isinstance(error, (TerminalError, CallFailedError, DeadlineExceededError, *self.fail_on))
 
     def retries(self, error: BaseException) -> bool:
         """Whether a retry can help against the error."""

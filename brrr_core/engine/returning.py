@@ -1,16 +1,17 @@
 """Write values and wake the parents that wait for them.
 
-The order is: write the value, put the wake-ups, delete the pending record, acknowledge the delivery. After a crash
-between two steps the message is delivered again and repeats the rest. At worst, a parent wakes twice.
+The order of a delivery is: write the value, put the wake-ups, delete the pending record, acknowledge the delivery.
+After a crash between two steps the message is delivered again and repeats the rest. At worst, a parent wakes twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.roots import SpawnBudget
+from brrr_core.engine.roots import SpawnBudget, settling_root_id
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import (
     PendingReturn,
@@ -22,6 +23,9 @@ from brrr_core.wire import (
 )
 
 __all__ = ["Completion", "Returner"]
+
+GUARD: Final = 30.0
+"""Seconds after which a parent wakes by itself if the client that settled its call died."""
 
 
 @dataclass(slots=True)
@@ -82,6 +86,44 @@ class Returner:
         if completion.error is not None:
             raise completion.error
 
+    async def settle(self, call_hash: str, payload: bytes, *, delays: bool) -> bool:
+        """Settle a call from outside, without a delivery that would be repeated after a crash.
+
+        The order is: mark the pending record, put a guard for each parent in it, write the value, wake the parents. A
+        guard is a wake-up after `GUARD` seconds. A parent that finds the mark does not rely on a wake-up. So a client
+        may die between two steps, and settling again completes it.
+
+        Args:
+            call_hash: The call.
+            payload: Its value or failure.
+            delays: Whether the queue can delay the guards.
+
+        Returns:
+            Whether `payload` became the outcome. If the call had one already, its parents are woken again.
+
+        Raises:
+            SpawnLimitError: The root of a parent is over its limit. That parent stays registered, the others wake.
+        """
+        key, first = Key("pending_returns", call_hash), False
+        mark = PendingReturn(settling_root_id(self._operations.clock()), call_hash, "")
+        while True:
+            value, record = await self._operations.read([Key("value", call_hash), key])
+            if value is not None:
+                break
+            pending = PendingReturns() if record is None else decode_pending(record)
+            marked = PendingReturns(tuple(sorted({*pending.returns, mark})), pending.scheduled_at)
+            if (await self._operations.swap([Swap(key, record, encode_pending(marked))]))[0]:
+                guarded = _Waiting(key)
+                parents = guarded.to_wake(pending)
+                await self._put([(guarded, parent) for parent in parents], delay=GUARD if delays else 0)
+                (first,) = await self._operations.swap([Swap(Key("value", call_hash), None, payload)])
+                break
+        waiting = _Waiting(key)
+        await self._wake([waiting])
+        if waiting.error is not None:
+            raise waiting.error
+        return first
+
     async def close(self) -> None:
         """Wait until all completions are done."""
         await self._completions.close()
@@ -124,13 +166,13 @@ class Returner:
                 elif waiting.over_limit:
                     waiting.error = self._budget.exceeded(waiting.over_limit[0].root_id)
 
-    async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]]) -> None:
+    async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]], *, delay: float = 0) -> None:
         charged = await self._budget.charge([entry.root_id for _, entry in entries])
         puts: list[Put] = []
         for (waiting, entry), affordable in zip(entries, charged, strict=True):
             if affordable:
                 waiting.woken.add(entry)
-                puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash))))
+                puts.append(Put(entry.topic, encode_message(ScheduleMessage(entry.root_id, entry.call_hash)), delay))
             else:
                 waiting.over_limit.append(entry)
         await self._operations.put(puts)

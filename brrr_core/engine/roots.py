@@ -8,13 +8,26 @@ import re
 import secrets
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Final, NamedTuple
 
 from brrr_core.engine.operations import Operations
 from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
 
-__all__ = ["MAX_SPAWN_LIMIT", "RootInfo", "SpawnBudget", "check_spawn_limit", "new_root_id", "parse_root_id"]
+__all__ = [
+    "MAX_SPAWN_LIMIT",
+    "SETTLING",
+    "RootInfo",
+    "SpawnBudget",
+    "check_spawn_limit",
+    "is_settling",
+    "new_root_id",
+    "parse_root_id",
+    "settling_root_id",
+    "split_timer",
+    "timer_root_id",
+]
 
 CLOCK_SKEW: Final = 60
 """Seconds by which the clocks of two machines may differ."""
@@ -27,6 +40,16 @@ SHARED_LIMIT: Final = 10_000
 `SHARED_LIMIT` minus that limit, so that workers that do not know the limit honour it too."""
 
 _ID: Final = re.compile(r"(?:redrive-([0-9]{1,12})-)?(?:limit-([0-9]{1,16})-)?[A-Za-z0-9_-]{22}")
+
+
+SETTLING: Final = "settle-"
+"""Prefix of the root ids of marks: a client is about to settle the call."""
+
+SETTLING_LIMIT: Final = 3_600
+"""Seconds after which a client that began to settle a call, and did not end, is forgotten."""
+
+_TIMER: Final = re.compile(r"timer-([0-9]{1,15})-(.+)")
+_SETTLING: Final = re.compile(r"settle-([0-9]{1,12})-.+")
 
 
 class RootInfo(NamedTuple):
@@ -50,10 +73,35 @@ class RootInfo(NamedTuple):
 
 def new_root_id(*, redriven_at: int | None = None, spawn_limit: int | None = None) -> str:
     """Return a new root id: its information, then 128 random bits as 22 characters of URL-safe base64."""
-    token = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
     redrive = "" if redriven_at is None else f"redrive-{redriven_at}-"
     limit = "" if spawn_limit is None else f"limit-{spawn_limit}-"
-    return f"{redrive}{limit}{token}"
+    return f"{redrive}{limit}{_token()}"
+
+
+def _token() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+def timer_root_id(root_id: str, due: float) -> str:
+    """Return the root id of a timer message: a wake-up under `root_id` that is due at `due`, in unix seconds."""
+    return f"timer-{ceil(due * 1000)}-{root_id}"
+
+
+def split_timer(root_id: str) -> tuple[float, str]:
+    """Return the due time of a timer message, in unix seconds, and its root id; 0 and the root id of others."""
+    found = _TIMER.fullmatch(root_id) if root_id.startswith("timer-") else None
+    return (0, root_id) if found is None else (int(found[1]) / 1000, found[2])
+
+
+def settling_root_id(now: float) -> str:
+    """Return the root id of the mark of a client that settles a call: a return of the call to itself."""
+    return f"{SETTLING}{int(now)}-{_token()}"
+
+
+def is_settling(root_id: str, now: float) -> bool:
+    """Whether this is the root id of the mark of a client that may still settle the call."""
+    found = _SETTLING.fullmatch(root_id) if root_id.startswith(SETTLING) else None
+    return found is not None and abs(now - int(found[1])) < SETTLING_LIMIT
 
 
 _PLAIN: Final = RootInfo()

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Cancelled, Child
+from brrr_core.engine.calls import Cancelled, Child, Wait
 from brrr_core.engine.determinism import compare, merge, refuse_root_id
 from brrr_core.engine.failures import without_traceback
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import NO_SETTINGS
+from brrr_core.engine.waits import Waits, reserved
 from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import FAILURE_PREFIX, NO_STATE, Call, CallState
 
@@ -31,10 +32,11 @@ class Run:
         call: The call.
         topic: The topic of the message, and the default topic of the children.
         attempt: The number of this attempt: 1 plus the failed attempts that were counted.
-        missing: The children that have no value yet, by call hash; not all of them if a gather is very wide.
+        missing: The children that have no value yet, by `Child.key`; not all of them if a gather is very wide.
         backend_error: The error of a backend operation of this run. If there is one, the run does not count.
         policy: The settings of the handler.
         state: The state of the call when the run began.
+        waits: Its sleeps and deadlines.
         interruptible: Whether the worker may cancel the handler if someone cancels the call. A thread cannot be ended.
         interrupted: Whether it did.
     """
@@ -61,6 +63,7 @@ class Run:
         "root_id",
         "state",
         "topic",
+        "waits",
     )
 
     def __init__(
@@ -72,9 +75,10 @@ class Run:
         attempt: int,
         operations: Operations,
         cache: ValueCache,
-        schedule: Callable[[str, Sequence[Child]], Awaitable[object]],
+        schedule: Callable[[Sequence[Child]], Awaitable[object]],
         send: Callable[[str, Child], Awaitable[bytes | None]],
         check: bool,
+        waits: Waits,
         state: CallState = NO_STATE,
     ) -> None:
         self.root_id = root_id
@@ -85,6 +89,7 @@ class Run:
         self.backend_error: BackendError | None = None
         self.policy = NO_SETTINGS
         self.state = state
+        self.waits = waits
         self.interruptible = True
         self.interrupted = False
         self._told_at: list[str] = []
@@ -102,8 +107,18 @@ class Run:
 
     def adopt(self) -> None:
         """Treat the current task as the handler's own. The calls of a sync handler come from several tasks in turn."""
-        if self._asked is not None or self.state.cancel:
-            self._own = asyncio.current_task()
+        self._own = asyncio.current_task()
+
+    def wait(self, due: float, key: str | None) -> Wait:
+        """Begin a wait that ends at `due`, in unix seconds. Its errors are those of `Waits.begin`."""
+        return self.waits.begin(due, key, alone=self._is_alone())
+
+    def _is_alone(self) -> bool:
+        """Whether the caller is the handler itself, and no task beside it."""
+        try:
+            return asyncio.current_task() is self._own
+        except RuntimeError:  # the thread of a sync handler
+            return True
 
     async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
         """Return the values of the children, in order; None for each that has no value yet.
@@ -125,6 +140,27 @@ class Run:
             raise
 
     async def _look_up(self, children: Sequence[Child]) -> list[bytes | None]:
+        if any(child.wait is not None for child in children):
+            children, values = await self.waits.look_up(children, self._read)
+            self._reads.extend(reserved(children))
+            unknown: Sequence[int] = range(len(children))
+        else:
+            values, unknown = await self._look_up_calls(children)
+        if self.state.cancel:
+            self._tell(children, values)
+        if unknown:
+            self._note(children, values, unknown)
+        if len(self._reads) < PREFETCH_LIMIT:
+            self._reads.extend(child.call.call_hash for child in children)
+        if self._asked is not None:
+            self._asked.extend(child.call for child in children)
+            self._concurrent = self._concurrent or not self._is_alone()
+        if len(self.missing) > BATCH_LIMIT:
+            await self._schedule_early()
+        return values
+
+    async def _look_up_calls(self, children: Sequence[Child]) -> tuple[list[bytes | None], Sequence[int]]:
+        """Return the values of the children, and the indexes of those that were not known before."""
         cached, observed = self._cache.get, self.state.observed
         values = [cached(child.call.call_hash) for child in children]
         if observed:
@@ -136,17 +172,17 @@ class Run:
                 values[index] = value
                 if value is not None:
                     self._cache.add(children[index].call.call_hash, value)
-        if self.state.cancel:
-            self._tell(children, values)
-        if unknown:
-            self._note(children, values, unknown)
-        if len(self._reads) < PREFETCH_LIMIT:
-            self._reads.extend(child.call.call_hash for child in children)
-        if self._asked is not None:
-            self._asked.extend(child.call for child in children)
-            self._concurrent = self._concurrent or asyncio.current_task() is not self._own
-        if len(self.missing) > BATCH_LIMIT:
-            await self._schedule_early()
+        return values, unknown
+
+    async def _read(self, hashes: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the values of call hashes: those that the handler has seen before, cached ones, and stored ones."""
+        values = {name: self.state.observed.get(name) or self._cache.get(name) for name in hashes}
+        unknown = [name for name, value in values.items() if value is None]
+        stored = await self._operations.read([Key("value", name) for name in unknown])
+        for name, value in zip(unknown, stored, strict=True):
+            values[name] = value
+            if value is not None:
+                self._cache.add(name, value)
         return values
 
     def news(self) -> CallState:
@@ -166,7 +202,7 @@ class Run:
             self._reads.append(call_hash)
         if self._asked is not None:
             self._asked.append(child.call)
-            self._concurrent = self._concurrent or asyncio.current_task() is not self._own
+            self._concurrent = self._concurrent or not self._is_alone()
         if self._cache.get(call_hash) is not None:
             return
         try:
@@ -245,14 +281,14 @@ class Run:
                 f"the handler {self.call.task_name!r} called itself with its own arguments",
                 remedy="The call would wait for itself forever. End the recursion, or call it with other arguments.",
             )
-        self.missing[child.call.call_hash] = child
+        self.missing[child.key] = child
 
     async def _schedule_early(self) -> None:
         """Schedule all but the last missing children now, so that memory does not hold all of a wide gather (I4)."""
         early = list(self.missing.values())[:-RECHECK_LIMIT]
         for child in early:
-            del self.missing[child.call.call_hash]
-        await self._schedule(self.root_id, early)
+            del self.missing[child.key]
+        await self._schedule(early)
 
 
 @coroutine

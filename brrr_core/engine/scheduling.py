@@ -12,17 +12,18 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.batching import Batcher
-from brrr_core.engine.calls import Child
+from brrr_core.engine.calls import Child, Wait
 from brrr_core.engine.control import cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.roots import RootInfo, SpawnBudget, parse_root_id
+from brrr_core.engine.roots import SETTLING, RootInfo, SpawnBudget, is_settling, parse_root_id, timer_root_id
 from brrr_core.wire import (
     PendingReturn,
     PendingReturns,
     ScheduleMessage,
     decode_pending,
     encode_call,
+    encode_due,
     encode_message,
     encode_pending,
 )
@@ -50,7 +51,7 @@ class ScheduleOutcome(Enum):
     SCHEDULED = auto()
     """The child was put, now or before. The watcher, if any, will be woken."""
     FULL = auto()
-    """The child was put, but its record has no room for the watcher."""
+    """The child was put, but its record has no room for the watcher, or a client is settling it right now."""
     OVER_LIMIT = auto()
     """The root is over its spawn limit. The child was not put."""
 
@@ -67,7 +68,7 @@ class _Group:
         watchers: The returns to register.
         put: The roots for which the child was put.
         over: The roots that are over their spawn limit.
-        turned_away: The watchers for which its record has no room.
+        turned_away: The watchers that cannot rely on its record: it is full, or a client is settling the call.
     """
 
     child: Child
@@ -94,6 +95,8 @@ class _Group:
         Each redrive puts it once, even if another root put it before. If the child is not marked, or no redrive can
         afford it, one other root puts it.
         """
+        if not self.child.topic:  # an event
+            return []
         due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
         if due or self.put or (pending.scheduled_at is not None and not self.over):
             return due
@@ -101,10 +104,11 @@ class _Group:
 
     def registered(self, pending: PendingReturns) -> PendingReturns:
         """Return the record with the marks of this group, and with as many of its watchers as fit."""
-        returns = set(pending.returns)
+        returns, own = set(pending.returns), self.child.call.call_hash
+        settling = any(e.call_hash == own and is_settling(e.root_id, self.clock()) for e in pending.returns)
         self.turned_away.clear()
         for watcher in self.watchers:
-            if len(returns) < RETURNS_LIMIT or watcher in returns:
+            if not settling and (len(returns) < RETURNS_LIMIT or watcher in returns):
                 returns.add(watcher)
             else:
                 self.turned_away.add(watcher)
@@ -159,6 +163,25 @@ class Scheduler:
                 raise self._budget.exceeded(request.root_id)
         return outcomes
 
+    async def start_timers(self, parent: PendingReturn, waits: Sequence[Wait]) -> None:
+        """Put a timer message for each wait of a parent: a delayed wake-up of the parent. Then store its due time.
+
+        So a wait with a due time has a message. Of two runs that start the timer of one wait, the first decides when it
+        is due, and the message of the other is one wake-up more.
+
+        Raises:
+            SpawnLimitError: The root of the parent is over its spawn limit.
+        """
+        now = self._operations.clock()
+        puts: list[Put] = []
+        for wait, affordable in zip(waits, await self._budget.charge([parent.root_id] * len(waits)), strict=True):
+            if not affordable:
+                raise self._budget.exceeded(parent.root_id)
+            message = ScheduleMessage(timer_root_id(parent.root_id, wait.due), parent.call_hash)
+            puts.append(Put(parent.topic, encode_message(message), max(0.0, wait.due - now)))
+        await self._operations.put(puts)
+        await self._operations.swap([Swap(Key("value", wait.timer), None, encode_due(wait.due)) for wait in waits])
+
     async def send(self, root_id: str, child: Child) -> bytes | None:
         """Put a call that no run waits for, unless it was put before or has an outcome. Return the outcome, if any.
 
@@ -172,7 +195,9 @@ class Scheduler:
             await self.schedule([request])
         return outcome
 
-    async def hand_over(self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None) -> None:
+    async def hand_over(
+        self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None, due: float = 0
+    ) -> None:
         """Hand over a call to other roots, because its own root is cancelled or over its spawn limit.
 
         If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
@@ -184,16 +209,20 @@ class Scheduler:
             topic: Its topic.
             again: Whether this may have begun before. If so, go on at calls that have no mark any more.
             cancelled: Its root, if that is cancelled. Then other cancelled roots do not get it either.
+            due: The due time, if the message of its own root was a timer.
         """
         left, seen = [PendingReturn("", call_hash, topic)], {call_hash}
         over: set[str] = set() if cancelled is None else {cancelled}
         while left and len(seen) <= HAND_OVER_LIMIT:
             entry = left.pop()
-            parents = await self._hand_over_one(entry, over, go_on=again or entry.call_hash == call_hash)
+            own = entry.call_hash == call_hash
+            parents = await self._hand_over_one(entry, over, go_on=again or own, due=due if own else 0)
             left.extend(parent for parent in parents if parent.call_hash not in seen)
             seen.update(parent.call_hash for parent in parents)
 
-    async def _hand_over_one(self, entry: PendingReturn, over: set[str], *, go_on: bool) -> Sequence[PendingReturn]:
+    async def _hand_over_one(
+        self, entry: PendingReturn, over: set[str], *, go_on: bool, due: float
+    ) -> Sequence[PendingReturn]:
         """Hand over one call. Return its parents if no other root can run it."""
         key = Key("pending_returns", entry.call_hash)
         while True:
@@ -201,7 +230,8 @@ class Scheduler:
             if record is None:
                 return ()
             pending = decode_pending(record)
-            others = dict.fromkeys(waiting.root_id for waiting in pending.returns if waiting.root_id not in over)
+            roots = dict.fromkeys(waiting.root_id for waiting in pending.returns)
+            others = [root_id for root_id in roots if root_id not in over and not root_id.startswith(SETTLING)]
             if over and others:
                 cancelled = await self._operations.read([cancelled_key(other) for other in others])
                 over.update(other for other, found in zip(others, cancelled, strict=True) if found is not None)
@@ -210,7 +240,7 @@ class Scheduler:
                     continue
                 (affordable,) = await self._budget.charge([other])
                 if affordable:
-                    message = ScheduleMessage(other, entry.call_hash)
+                    message = ScheduleMessage(timer_root_id(other, due) if due else other, entry.call_hash)
                     await self._operations.put([Put(entry.topic, encode_message(message))])
                     return ()
                 over.add(other)
@@ -258,7 +288,7 @@ class Scheduler:
             for (group, root_id), affordable in zip(charges, charged, strict=True):
                 if affordable:
                     message = ScheduleMessage(root_id, group.child.call.call_hash)
-                    puts.append(Put(group.child.topic, encode_message(message)))
+                    puts.append(Put(group.child.topic, encode_message(message), group.child.delay))
                     group.put.add(root_id)
                 else:
                     group.over.add(root_id)

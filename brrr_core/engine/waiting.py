@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import DeadLetter, Queue, QueueStats
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.roots import split_timer
 from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError, ScheduleCancelledError
 from brrr_core.wire import Call, ScheduleMessage, decode_message
 
@@ -148,7 +149,8 @@ async def wait_for_value(
 def message_of(letter: DeadLetter) -> ScheduleMessage | None:
     """Return the message of a dead letter; None if its body is not a valid message."""
     try:
-        return decode_message(letter.body)
+        root_id, call_hash = decode_message(letter.body)
+        return ScheduleMessage(split_timer(root_id)[1], call_hash)
     except MalformedRecordError:
         return None
 

@@ -19,6 +19,9 @@ TOPIC = "work"
 VIRTUAL_BOUND = 24 * 3600.0
 """Virtual seconds after which an unfinished workflow is stuck."""
 
+EPOCH = 1_800_000_000.0
+"""Unix seconds at which virtual time begins."""
+
 POLICY = brrr.Policy(backoff=1.0, backoff_limit=10.0, grace=0.0, unavailable_timeout=1e9)
 
 _names = count()
@@ -80,8 +83,16 @@ class Stage:
         self.backend = backend
         self.observer = observer
         self.world = World()
-        client = over(Instrument(effect=observer).wrap(backend), policy=POLICY)
-        self.client = brrr.AppConsumer(codec="json", connection=client)
+        self.client = self.another_client()
+
+    def another_client(self, instrument: Instrument | None = None) -> brrr.AppConsumer:
+        """Return a client."""
+        return brrr.AppConsumer(codec="json", connection=self._connection(instrument or Instrument(), POLICY))
+
+    def _connection(self, instrument: Instrument, policy: brrr.Policy) -> brrr.Connection:
+        instrument.effect = self.observer
+        time = asyncio.get_running_loop().time
+        return over(instrument.wrap(self.backend), policy=policy, clock=lambda: EPOCH + time())
 
     def worker(
         self,
@@ -92,9 +103,7 @@ class Stage:
         policy: brrr.Policy = POLICY,
     ) -> tuple["asyncio.Task[None]", brrr.Connection]:
         """Start a worker, and return its task and its connection."""
-        instrument = instrument or Instrument()
-        instrument.effect = self.observer
-        connection = over(instrument.wrap(self.backend), policy=policy)
+        connection = self._connection(instrument or Instrument(), policy)
         app = brrr.AppWorker(handlers=handlers(self.world), codec="json", connection=connection)
         return asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=concurrency)), connection
 

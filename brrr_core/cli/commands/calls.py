@@ -1,4 +1,4 @@
-"""`brrr schedule` and `brrr result`: schedule a call; print its result, or wait for it."""
+"""`brrr schedule`, `brrr result` and `brrr complete`: schedule a call, print or await its result, settle it by hand."""
 
 from typing import Annotated
 
@@ -21,11 +21,14 @@ from brrr_core.cli.options import (
     Verbose,
 )
 from brrr_core.cli.output import note, progress_of, write_json, write_line
+from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
-from brrr_core.errors import NotFoundError
+from brrr_core.errors import CommandError, NotFoundError
+from brrr_core.wire import encode_failure
 
-__all__ = ["result", "schedule"]
+__all__ = ["complete", "result", "schedule"]
 
 
 async def schedule(
@@ -120,6 +123,44 @@ async def result(
                 )
             value = found
     named.write_value(value)
+
+
+async def complete(
+    task: Annotated[str, Parameter(help="The name of the task, or of the event.")],
+    /,
+    *arguments: ArgumentTokens,
+    value: Annotated[str | None, Parameter(show_default=False, help="The result: JSON, or else plain text.")] = None,
+    failure: Annotated[str | None, Parameter(show_default=False, help="The reason, if it failed.")] = None,
+    event: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Complete an event, which handlers await with app.event.")
+    ] = False,
+    args: JsonArguments = None,
+    kwargs: JsonKeywords = None,
+    handlers: HandlersOption = None,
+    codec: CodecName = "json",
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Give an event or a call its outcome by hand, and wake the handlers that wait for it.
+
+    Write --value JSON or --failure REASON. The first outcome stays, so you may repeat the command: it then wakes the
+    handlers again.
+    """
+    del verbose  # `report` reads it from the command line
+    if (value is None) == (failure is None):
+        raise CommandError("the outcome is missing or given twice", remedy="Write either --value or --failure.")
+    named = named_call(
+        EVENT + task if event else task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers
+    )
+    record = await named.encode_value(value) if value is not None else encode_failure(failure_by_hand(failure or ""))
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        first = await connection.settle(named.call.call_hash, record)
+    if as_json:
+        write_json({"call_hash": named.call.call_hash, "first": first})
+    else:
+        outcome = "completed" if first else "woke the callers again: it had an outcome before,"
+        write_line(f"{outcome} {'event' if event else 'call'} {task}: {named.call.call_hash}")
 
 
 async def _value(

@@ -14,22 +14,25 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_testkit.faults.instrument import Instrument, Operation
-from tests.support.scenarios import LEASE, RESULT, TOPIC, Stage, World, everything, stage
+from tests.support.scenarios import EPOCH, LEASE, RESULT, TOPIC, Stage, World, everything, stage
 from tests.support.virtual import run_virtually
 
 Handlers = Callable[[World], Mapping[str, Any]]
 
 
 class Scenario:
-    """A workflow, what goes before it, and its result."""
+    """A workflow, what goes before it, what happens outside meanwhile, and its result."""
 
-    result: int = RESULT
+    result: Any = RESULT
     dead: int = 0
     handlers: Handlers = staticmethod(everything)
 
     async def begin(self, on: Stage) -> None:
         """Put the top-level call."""
         await on.client.schedule("top", topic=TOPIC)()
+
+    async def outside(self, on: Stage) -> None:
+        """Act beside the workers, for example complete an event."""
 
 
 class Redriven(Scenario):
@@ -155,6 +158,54 @@ class Sending(Scenario):
     handlers = staticmethod(sending)
 
 
+def waiting(world: World) -> Mapping[str, Any]:
+    """Sleeps one after the other and side by side, deadlines that are kept and missed, and events."""
+
+    @brrr.handler_no_arg
+    async def quick() -> int:
+        return 1
+
+    @brrr.handler
+    async def slow(app: brrr.ActiveWorker) -> int:
+        await app.sleep("2m")
+        return 2
+
+    @brrr.handler
+    async def napping(app: brrr.ActiveWorker, name: str) -> str:
+        await app.sleep(20, key=name)
+        return name
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> list[object]:
+        await app.sleep(5)
+        await app.gather(app.sleep(10), app.sleep(15), app.call(napping)("one"))
+        waits = (
+            app.call(quick, deadline=60)(),
+            app.call(slow, deadline=60)(),
+            app.call(slow, delay=10, deadline="1h")(),
+            app.event("go", 1, deadline=600),
+            app.event("never", deadline=90),
+            app.event("go", 2),
+        )
+        outcomes = await app.gather(*waits, return_exceptions=True)
+        await app.sleep_until(EPOCH + 100)
+        return [type(each).__name__ if isinstance(each, Exception) else each for each in outcomes]
+
+    return {"quick": quick, "slow": slow, "napping": napping, "top": top}
+
+
+class Waiting(Scenario):
+    """Timers and events wake their parents, and every run sees the same outcome of each wait."""
+
+    result = [1, "DeadlineExceededError", 2, "one", "DeadlineExceededError", "CallFailedError"]  # noqa: RUF012
+    handlers = staticmethod(waiting)
+
+    async def outside(self, on: Stage) -> None:
+        await on.client.event("go", 1).complete("one")
+        await asyncio.sleep(70)
+        await on.client.event("go", 2).fail("refused")
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
@@ -168,6 +219,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "crowded": Crowded,
     "failing": Failing,
     "sending": Sending,
+    "waiting": Waiting,
 }
 
 
@@ -189,6 +241,7 @@ def operations_of(scenario: Scenario) -> list[Operation]:
             await scenario.begin(on)
             instrument = Instrument()
             worker, connection = on.worker(instrument, handlers=scenario.handlers)
+            await scenario.outside(on)
             await on.verify(scenario.result, scenario.dead)
             operations = list(instrument.operations)
             await on.stop(worker, connection)
@@ -213,9 +266,11 @@ async def killed(scenario: Scenario, number: int, *, after: bool) -> None:
 
         setattr(instrument, "after" if after else "before", die)
         worker, _ = on.worker(instrument, handlers=scenario.handlers)
+        outside = asyncio.create_task(scenario.outside(on))
         await died.wait()
         await on.kill(worker, instrument)
         heir, connection = on.worker(handlers=scenario.handlers)
+        await outside
         await on.verify(scenario.result, scenario.dead)
         await on.stop(heir, connection)
 
@@ -233,6 +288,7 @@ async def cut_off(scenario: Scenario, number: int, *, after: bool) -> None:
 
         instrument = Instrument(after=fail) if after else Instrument(before=fail)
         worker, connection = on.worker(instrument, handlers=scenario.handlers)
+        await scenario.outside(on)
         await on.verify(scenario.result, scenario.dead)
         await failed.wait()  # the last receive waits long for nothing
         await on.stop(worker, connection)
@@ -252,6 +308,7 @@ async def cancelled(scenario: Scenario, number: int, *, after: bool) -> None:
         instrument = Instrument(after=cancel) if after else Instrument(before=cancel)
         worker, connection = on.worker(instrument, handlers=scenario.handlers)
         tasks.append(worker)
+        outside = asyncio.create_task(scenario.outside(on))
         await asyncio.wait({worker})
         assert worker.cancelled()
         await connection.close()
@@ -261,6 +318,7 @@ async def cancelled(scenario: Scenario, number: int, *, after: bool) -> None:
             await asyncio.sleep(1)
         assert asyncio.get_running_loop().time() - begin <= LEASE + 1
         heir, connection = on.worker(handlers=scenario.handlers)
+        await outside
         await on.verify(scenario.result, scenario.dead)
         await on.stop(heir, connection)
 

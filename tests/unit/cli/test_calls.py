@@ -1,4 +1,4 @@
-"""`brrr schedule` and `brrr result` within one process."""
+"""`brrr schedule`, `brrr result` and `brrr complete` within one process."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -144,3 +144,28 @@ def test_secret_in_misspelt_option_is_masked(command: Command) -> None:
 
     assert ended.code == 2
     assert "hunter2" not in ended.err
+
+
+def test_event_is_completed_by_hand_once(command: Command) -> None:
+    first = command("complete", "approval", "7", "--event", "--value", "true")
+    again = command("complete", "approval", "7", "--event", "--failure", "too late", "--json")
+
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith("completed event approval: ")
+    assert again.json == {"call_hash": first.out.split()[-1], "first": False}
+
+
+def test_call_is_completed_and_failed_by_hand(command: Command) -> None:
+    command("complete", "fib", "11", "--value", "89")
+    command("complete", "fib", "12", "--failure", "no time")
+
+    assert command("result", "fib", "11").out == "89\n"
+    failed = command("result", "fib", "12")
+    assert (failed.code, "no time" in failed.err) == (6, True)
+
+
+@pytest.mark.parametrize("outcome", [(), ("--value", "1", "--failure", "no")])
+def test_outcome_by_hand_is_a_value_or_a_failure(command: Command, outcome: tuple[str, ...]) -> None:
+    said = command("complete", "fib", "11", *outcome)
+
+    assert (said.code, "Write either --value or --failure." in said.err) == (2, True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 
 import brrr_core as brrr
 from brrr_core.backend import Backend, Key
@@ -10,6 +11,7 @@ from brrr_core.engine.calls import Child
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.run import Run
+from brrr_core.engine.waits import Waits
 from brrr_core.wire import Call
 from brrr_testkit.faults.instrument import Instrument
 
@@ -28,23 +30,24 @@ class Bench:
         assert roles.queue is not None
         assert roles.store is not None
         assert roles.cache is not None
+        operations = Operations(roles.queue, roles.store, roles.cache)
         self.run = Run(
             root_id="r",
             call=Call("parent", b"", "parent"),
             topic="t",
             attempt=1,
-            operations=Operations(roles.queue, roles.store, roles.cache),
+            operations=operations,
             cache=ValueCache(1_000_000),
             schedule=self.schedule,
             send=self.send,
             check=check,
+            waits=Waits(Call("parent", b"", "parent"), operations, now=0, longest=inf),
         )
 
     async def send(self, root_id: str, child: Child) -> None:
         raise AssertionError(child)
 
-    async def schedule(self, root_id: str, children: Sequence[Child]) -> None:
-        assert root_id == "r"
+    async def schedule(self, children: Sequence[Child]) -> None:
         self.early.update(each.call.call_hash for each in children)
 
 

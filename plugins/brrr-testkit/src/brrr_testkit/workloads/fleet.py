@@ -1,7 +1,8 @@
 """Workers for a test, on a URL or on given roles. They stop at the end of the block."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,12 @@ def urls_of(place: str | Sequence[str]) -> Sequence[str]:
     return [place] if isinstance(place, str) else place
 
 
-def over(roles: Any, *, policy: brrr.Policy = QUICK, hooks: Sequence[object] = ()) -> brrr.Connection:
+def over(
+    roles: Any,
+    *,
+    policy: brrr.Policy = QUICK,
+    hooks: Sequence[object] = (),
+    clock: Callable[[], float] = time.time,
+) -> brrr.Connection:
     """Return a connection over roles that the test made, for example instrumented ones."""
-    return brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy, hooks=hooks)
+    return brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy, hooks=hooks, clock=clock)
