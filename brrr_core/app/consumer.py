@@ -85,6 +85,26 @@ class Event:
         encoded = None if details is None else await self._catalogue.encode_details(name, details)
         return await self._connection.settle(self.call_hash, encode_failure(failure_by_hand(message, encoded)))
 
+    async def read(self, *, returns: Any = Any) -> Any:
+        """Return the value of the event, without waiting.
+
+        Args:
+            returns: The type of the value.
+
+        Raises:
+            NotFoundError: The event has not happened.
+            CallFailedError: It failed.
+            ResultDecodeError: The value is not of the type `returns`.
+            BackendError: The store failed.
+        """
+        value = await self._connection.value(self.call_hash)
+        if value is None:
+            raise NotFoundError(
+                f"the event {self._call.task_name.removeprefix(EVENT)!r} has not happened",
+                remedy="Complete it with `complete`, or check its name and arguments.",
+            )
+        return self._catalogue.decode(self._call, value, returns)
+
 
 class AppConsumer:
     """Schedules calls and reads their results.

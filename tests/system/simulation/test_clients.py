@@ -1,0 +1,102 @@
+"""A client that settles a call from outside may die at any of its operations, while parents register at any of them."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.errors import BackendClosedError
+from brrr_testkit.faults.instrument import Instrument, Operation
+from tests.support.scenarios import TOPIC, Stage, World, stage
+from tests.support.virtual import run_virtually
+
+SETTLED = 100.0
+"""Virtual seconds within which a parent notices an outcome, also if the client that wrote it died."""
+
+
+def approvals(world: World) -> Mapping[str, Any]:
+    """Two parents of one event."""
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, number: int) -> int:
+        return number + await app.event("approval", returns=int)
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(app.call(parent)(1), app.call(parent)(2)))
+
+    return {"parent": parent, "top": top}
+
+
+async def act(client: brrr.AppConsumer) -> None:
+    await client.event("approval").complete(10)
+
+
+async def begin(on: Stage) -> None:
+    """Start the workflow, and let it run until it waits for the event."""
+    await on.client.schedule("top", topic=TOPIC)()
+    await asyncio.sleep(1)
+
+
+async def finished(on: Stage) -> int | None:
+    try:
+        return int(await on.client.read("top")())
+    except brrr.NotFoundError:
+        return None
+
+
+async def run(number: int, *, after: bool, early: bool, dies: bool) -> int:
+    """The workflow begins before the client, or at that operation, at which the client dies or goes on.
+
+    Return the number of operations of the client.
+    """
+    async with stage() as on:
+        worker, connection = on.worker(handlers=approvals)
+        if early:
+            await begin(on)
+
+        async def pause(operation: Operation) -> None:
+            if operation.number == number:
+                if not early:
+                    await begin(on)
+                if dies:
+                    instrument.dead = True
+                    raise BackendClosedError("killed")
+
+        instrument = Instrument(after=pause) if after else Instrument(before=pause)
+        client = on.another_client(instrument)
+        try:
+            await act(client)
+        except BackendClosedError:
+            assert dies
+        if not early and not number:
+            await begin(on)
+        await asyncio.sleep(SETTLED)
+        with suppress(brrr.NotFoundError):
+            assert await on.client.event("approval").read() == 10
+            assert await finished(on) == 23  # without any help
+        await act(on.client)
+        await on.verify(23)
+        await on.stop(worker, connection)
+        return len(instrument.operations)
+
+
+@pytest.mark.parametrize("dies", [True, False], ids=["dies", "goes on"])
+@pytest.mark.parametrize("early", [True, False], ids=["parents wait", "parents come"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_outcome_from_outside_reaches_every_parent(*, after: bool, early: bool, dies: bool) -> None:
+    random.seed(1)
+    operations = run_virtually(run(0, after=after, early=early, dies=False))
+    assert operations >= 5
+    wrong: list[str] = []
+    for number in range(1, operations + 1):
+        random.seed(1)
+        try:
+            run_virtually(run(number, after=after, early=early, dies=dies))
+        except (AssertionError, TimeoutError, brrr.BrrrError) as error:
+            wrong.append(f"{number} of {operations}: {type(error).__name__} {error}")
+    assert not wrong, "\n".join(wrong)
