@@ -36,7 +36,7 @@ def test_page_compares_equal_with_itself(page: str) -> None:
         ),
         ("backend/contracts.py", "    kind: Kind\n    call_hash: str", "    kind: Kind", "Key.call_hash"),
         ("app/active.py", "    def wait(self", "    def wait_for(self", "ActiveWorker.wait"),
-        ("app/active.py", "*, topic: str | None = None, returns: Any = Any", "*, returns: Any = Any", "call(topic)"),
+        ("app/active.py", "        topic: str | None = None,\n        returns: Any = Any,\n", "", "call(topic)"),
         ("errors.py", '"BRRR-CALL-01"', '"BRRR-CALL-99"', "NotFoundError.code"),
         ("hooks.py", '    "LoopBlocked",\n', "", "LoopBlocked"),
         ("codec/contracts.py", "    def check_task(self, task", "    def check(self, task", "Codec.check_task"),
