@@ -2,7 +2,7 @@
 
 import re
 
-from sphinx.application import Sphinx  # pyright: ignore[reportMissingImports] - it is in build/site-env
+from sphinx.application import Sphinx  # type: ignore[import-not-found] # pyright: ignore[reportMissingImports] - in build/site-env
 
 from tools.public_api import INTERNAL, RECEIVED
 
@@ -28,7 +28,7 @@ toc_object_entries_show_parents = "hide"
 # calls at once: the argument of `AppWorker.handle`, and the result of `handler(...)`.
 UNNAMED = r"brrr_core\.engine\.run\.Run|brrr_core\.app\.handlers\.(Plain)?HandlerDecorator"
 # Other libraries and type variables have no page here.
-nitpick_ignore_regex = [(r"py:.*", rf"(?!brrr_).*|brrr_.*\.(T\d?|\w+T)|{UNNAMED}")]
+nitpick_ignore_regex = [(r"py:.*", rf"(?!brrr_).*|brrr_.*\.(T\d?|\w+T(_co)?)|{UNNAMED}")]
 
 
 def setup(app: Sphinx) -> None:

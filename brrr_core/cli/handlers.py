@@ -1,4 +1,4 @@
-"""Load handlers, hook plugins and lifespans from `MODULE:NAME`, as a command line names them."""
+"""Load handlers, schedules, hook plugins and lifespans from `MODULE:NAME`, as a command line names them."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,11 +12,12 @@ from cyclopts import Parameter
 from brrr_core.app.catalogue import checked_tasks
 from brrr_core.app.tasks import Task
 from brrr_core.app.worker import LifespanFunction
+from brrr_core.engine.schedules import RecurringSchedule
 from brrr_core.errors import BrokenPluginError, BrrrError, CommandError, HandlerError
 from brrr_core.hooks import PROJECT
 from brrr_core.safe_text import describe
 
-__all__ = ["HandlersOption", "load_handlers", "load_hook_plugin", "load_lifespan"]
+__all__ = ["HandlersOption", "load_handlers", "load_hook_plugin", "load_lifespan", "load_schedules"]
 
 HandlersOption: TypeAlias = Annotated[
     str | None,
@@ -51,6 +52,28 @@ def load_handlers(named: str) -> dict[str, Task]:
             f"{named} is a {type(found).__name__}, not a dict of handlers by name", remedy="Name a dict, or a module."
         )
     return checked_tasks(cast("Mapping[str, Task]", found), of=f" of {named}")
+
+
+def load_schedules(named: str) -> list[RecurringSchedule]:
+    """Return recurring schedules.
+
+    Args:
+        named: `MODULE:NAME` of a list of schedules, of a function that returns one, or of a single schedule.
+
+    Raises:
+        CommandError: The module, or the name in it, does not exist, or is not a list of schedules.
+    """
+    found = _load(named)
+    if callable(found) and not isinstance(found, Task):
+        found = found()
+    listed = cast("list[object]", [*found] if isinstance(found, list | tuple) else [found])
+    for schedule in listed:
+        if not hasattr(schedule, "name") or not callable(getattr(schedule, "begin", None)):
+            _refuse(
+                f"{named} has a {type(schedule).__name__}, not a recurring schedule",
+                "Name a list of schedules, such as those of `brrr_cron.every`: MODULE:SCHEDULES.",
+            )
+    return cast("list[RecurringSchedule]", listed)
 
 
 def load_hook_plugin(named: str) -> object:

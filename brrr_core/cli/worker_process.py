@@ -19,6 +19,7 @@ from brrr_core.cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_core.cli.options import Urls
 from brrr_core.cli.secrets import Secrets
 from brrr_core.engine.policy import Policy
+from brrr_core.engine.schedules import RecurringSchedule
 from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 
 __all__ = ["Stop", "Work", "leave", "run_worker"]
@@ -29,13 +30,14 @@ THREADS_LEFT: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The work of a worker process. Each topic has its concurrency."""
+    """The work of a worker process. Each topic has its concurrency. The first topic has the schedules."""
 
     handlers: Mapping[str, Task]
     topics: Mapping[str, int]
     urls: Urls
     codec: str
     policy: Policy
+    schedules: Sequence[RecurringSchedule] = ()
     hooks: Sequence[object] = ()
     lifespan: LifespanFunction | None = None
     verbose: bool = False
@@ -164,8 +166,11 @@ async def _work(work: Work, stop: Stop) -> None:
     ):
         stop.work = connection.stop
         async with asyncio.TaskGroup() as group:
+            schedules = work.schedules
             for topic, concurrency in work.topics.items():
-                group.create_task(connection.loop(topic, app.handle, concurrency=concurrency))
+                loop = connection.loop(topic, app.handle, concurrency=concurrency, schedules=schedules)
+                group.create_task(loop)
+                schedules = ()
 
 
 def leave(code: int) -> int:

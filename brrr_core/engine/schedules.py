@@ -27,7 +27,7 @@ Tick: TypeAlias = Callable[[float], Awaitable[float]]
 
 
 class RecurringSchedule(Protocol):
-    """A recurring schedule, for the `schedules` of `Connection.loop`. `brrr_cron.every` makes one."""
+    """A recurring schedule, for the `schedules` of `Connection.loop`. The distribution brrr-cron makes them."""
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from brrr_core.backend.options import Duration, Size
-from brrr_core.cli.handlers import load_handlers, load_hook_plugin, load_lifespan
+from brrr_core.cli.handlers import load_handlers, load_hook_plugin, load_lifespan, load_schedules
 from brrr_core.cli.logs import log_to_stderr
 from brrr_core.cli.options import (
     NO_URLS,
@@ -89,6 +89,10 @@ def worker(
     concurrency: Annotated[
         Count, Parameter(help="The most calls that run at a time, for each topic and process.")
     ] = 64,
+    schedules: Annotated[
+        str | None,
+        Parameter(help="MODULE:NAME of a list of recurring schedules. Their calls go to the first topic by default."),
+    ] = None,
     lifespan: Annotated[
         str | None,
         Parameter(help="MODULE:NAME of an async context manager function that yields the state of each process."),
@@ -127,6 +131,7 @@ def worker(
         urls=urls,
         codec=codec,
         policy=limits.policy(),
+        schedules=() if schedules is None else load_schedules(schedules),
         hooks=[load_hook_plugin(each) for each in hooks],
         lifespan=None if lifespan is None else load_lifespan(lifespan),
         verbose=verbose,

@@ -1,10 +1,10 @@
-"""`MODULE:NAME` becomes handlers, a hook plugin or a lifespan, or an error that names the wrong part."""
+"""`MODULE:NAME` becomes handlers, schedules, a hook plugin or a lifespan, or an error that names the wrong part."""
 
 from pathlib import Path
 
 import pytest
 
-from brrr_core.cli.handlers import load_handlers, load_hook_plugin, load_lifespan
+from brrr_core.cli.handlers import load_handlers, load_hook_plugin, load_lifespan, load_schedules
 from brrr_core.errors import BrokenPluginError, BrrrError, CommandError, HandlerError
 
 pytestmark = pytest.mark.usefixtures("tasks")
@@ -120,3 +120,32 @@ def test_object_without_hooks_is_refused(tasks: Path, named: str, kind: type[Brr
 def test_lifespan_must_be_a_function(named: str) -> None:
     with pytest.raises(CommandError, match=r"not a lifespan\. Name a function"):
         load_lifespan(named)
+
+
+SCHEDULES = """
+import brrr_core as brrr
+import brrr_cron
+
+first = brrr_cron.every("0 3 * * *", "nightly")
+both = [first, brrr_cron.every("0 4 * * *", "nightly")]
+wrong = [first, 7]
+
+def make():
+    return tuple(both)
+"""
+
+
+@pytest.mark.parametrize(("named", "number"), [("ticks:first", 1), ("ticks:both", 2), ("ticks:make", 2)])
+def test_schedule_list_and_function_are_schedules(tasks: Path, named: str, number: int) -> None:
+    (tasks / "ticks.py").write_text(SCHEDULES)
+    assert [schedule.name for schedule in load_schedules(named)] == [
+        "nightly 0 3 * * * UTC",
+        "nightly 0 4 * * * UTC",
+    ][:number]
+
+
+@pytest.mark.parametrize(("named", "what"), [("ticks:wrong", "has a int"), ("ticks", "has a module")])
+def test_object_that_is_no_schedule_is_refused(tasks: Path, named: str, what: str) -> None:
+    (tasks / "ticks.py").write_text(SCHEDULES)
+    with pytest.raises(CommandError, match=f"{what}, not a recurring schedule"):
+        load_schedules(named)
