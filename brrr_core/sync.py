@@ -80,11 +80,27 @@ def _blocking(
 
         return call
 
-    prepared.__name__, prepared.__qualname__ = method.__name__, f"Client.{method.__name__}"
-    prepared.__doc__ = (method.__doc__ or "").replace("await app.", "client.")
-    signature = inspect.signature(method).replace(return_annotation=inspect.Signature.empty)
-    prepared.__signature__ = signature  # type: ignore[attr-defined] # what inspect.signature reads
+    _describe(prepared, method)
     return prepared
+
+
+def _blocking_at_once(
+    method: Callable[Concatenate[AppConsumer, P], Coroutine[Any, Any, T]],
+) -> "Callable[Concatenate[Client, P], T]":
+    """Do the same for a method that takes no arguments of a call."""
+
+    def call(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.wait(lambda app: method(app, *args, **kwargs))
+
+    _describe(call, method)
+    return call
+
+
+def _describe(blocking: Any, method: Callable[..., Any]) -> None:
+    """Give a method of `Client` the name, parameters and docstring of the method of `AppConsumer`."""
+    blocking.__name__, blocking.__qualname__ = method.__name__, f"Client.{method.__name__}"
+    blocking.__doc__ = (method.__doc__ or "").replace("await app.", "client.").replace("await client.", "client.")
+    blocking.__signature__ = inspect.signature(method).replace(return_annotation=inspect.Signature.empty)
 
 
 class Client:
@@ -114,6 +130,18 @@ class Client:
 
     result = _blocking(AppConsumer.result)
     """Wait for the result of a call, and return it: `client.result(fib, timeout=30)(11)`."""
+
+    cancel = _blocking(AppConsumer.cancel)
+    """Ask for the cancellation of a call: `client.cancel(order, topic="demo")(11)`."""
+
+    retry = _blocking(AppConsumer.retry)
+    """Run a call that failed or was cancelled once more: `client.retry(order, topic="demo")(11)`."""
+
+    cancel_schedule = _blocking_at_once(AppConsumer.cancel_schedule)
+    """Stop all calls of one schedule that no other schedule needs: `client.cancel_schedule(scheduled)`."""
+
+    resume_schedule = _blocking_at_once(AppConsumer.resume_schedule)
+    """Undo `cancel_schedule`."""
 
     def wait(self, begin: Callable[[AppConsumer], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine of the async client, and return its result.

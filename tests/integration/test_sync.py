@@ -18,6 +18,7 @@ from brrr_core.errors import (
     BackendError,
     BlockingCallError,
     ResultTimeoutError,
+    ScheduleCancelledError,
     SignatureError,
     UnknownSchemeError,
     UrlError,
@@ -94,6 +95,24 @@ def test_errors_keep_their_class_and_traceback(memory: str) -> None:
 
     assert failed.value.error_type == "TerminalError"
     assert late.traceback[-1].name == "wait_for_value"
+
+
+def test_calls_are_retried_and_cancelled(memory: str) -> None:
+    with brrr.sync.connect(memory) as client:
+        with working(memory):
+            client.schedule(refuse, topic=TOPIC)("no")
+            with pytest.raises(brrr.CallFailedError):
+                client.result(refuse, timeout=BOUND)("no")
+            assert client.retry(refuse, topic=TOPIC)("no")
+            assert client.cancel(fib, topic=TOPIC)(1)
+            with pytest.raises(brrr.CallFailedError) as cancelled:
+                client.result(fib, timeout=BOUND)(1)
+            assert cancelled.value.cancelled
+        scheduled = client.schedule(fib, topic=TOPIC)(20)
+        client.cancel_schedule(scheduled)
+        with pytest.raises(ScheduleCancelledError):
+            client.result(fib, topic=scheduled, timeout=BOUND)(20)
+        client.resume_schedule(scheduled)
 
 
 def test_many_threads_share_one_client(url: str) -> None:

@@ -40,8 +40,13 @@ def sync_client() -> None:
         assert_type(app.result(hello, timeout=3)("John"), str)
         assert_type(app.result("fib", returns=dict[str, int])(11), dict[str, int])
         assert_type(app.wait(lambda consumer: consumer.read(plain)(3)), bytes)
+        assert_type(app.cancel(fib, topic="t")(11), bool)
+        assert_type(app.retry("fib", topic="t")(11), bool)
+        app.cancel_schedule(app.schedule(fib, topic="t")(11))
 
         app.schedule(fib)(11)  # type: ignore[call-overload] # no topic
+        app.cancel(fib, topic="t")("eleven")  # type: ignore[arg-type]
+        app.cancel_schedule(11)  # type: ignore[arg-type]
         app.schedule(fib, topic="t")("eleven")  # type: ignore[arg-type]
         app.result(fib)(11, salt=3)  # type: ignore[arg-type]
         app.read(fib, returns=int)  # type: ignore[call-overload]
