@@ -58,6 +58,7 @@ __all__ = [
     "UnknownTaskError",
     "UrlError",
     "ValueTooLargeError",
+    "VersionError",
     "WaitTooLongError",
     "WorkersDiedError",
 ]
@@ -443,6 +444,13 @@ class NondeterminismError(BrrrError):
     """A re-run of a handler did not make the same calls as the run before."""
 
     code = "BRRR-ENGINE-02"
+    retry = False
+
+
+class VersionError(BrrrError):
+    """An unfinished call began with a version of its handler that this worker's code cannot continue."""
+
+    code = "BRRR-ENGINE-05"
     retry = False
 
 

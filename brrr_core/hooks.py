@@ -58,13 +58,17 @@ class CallDeferred(NamedTuple):
 
 
 class CallPostponed(NamedTuple):
-    """A handler raised `Again`: the call runs again after `delay` seconds."""
+    """A handler raised `Again`: the call runs again after `delay` seconds.
+
+    If there is a `reason`, the handler did not run: its version does not fit the call, and another worker continues it.
+    """
 
     topic: str
     root_id: str
     call_hash: str
     task_name: str
     delay: float
+    reason: str = ""
 
 
 class CallReturned(NamedTuple):

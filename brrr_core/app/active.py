@@ -49,6 +49,8 @@ class ActiveWorker(Generic[StateT_co]):
         task_name: The name of the task.
         call_hash: The identity of the call: the same in every run, so it can be an idempotency key.
         root_id: The schedule that this run belongs to, for logs.
+        version: The version of the handler with which the call began, for code that continues older calls too:
+            `if app.version >= 2`. It stays the same in every run. 0 if the handler has no version.
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class ActiveWorker(Generic[StateT_co]):
         "root_id",
         "task_name",
         "topic",
+        "version",
     )
 
     def __init__(self, run: Run, catalogue: Catalogue, lifespan: Lifespan) -> None:
@@ -79,6 +82,7 @@ class ActiveWorker(Generic[StateT_co]):
         self.task_name = run.call.task_name
         self.call_hash = run.call.call_hash
         self.root_id = run.root_id
+        self.version = run.version
 
     @property
     def state(self) -> StateT_co:

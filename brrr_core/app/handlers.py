@@ -73,6 +73,9 @@ def handler(
     timeout: DurationLike | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
+    version: int | None = None,
+    oldest_version: int | None = None,
+    old_topics: Mapping[int, str] = ...,
 ) -> HandlerDecorator: ...
 def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:  # noqa: D417 - the settings are named
     """Make a handler of a function whose first parameter is the active worker.
@@ -92,6 +95,12 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
             thread of a `def` cannot be ended: it goes on, and the worker stops receiving while half of its threads do.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
+        version: The version of the code. Raise it if the handler makes other calls than before: 1, 2, 3. Unfinished
+            calls that began with another version are not continued by this code, except for those below.
+        oldest_version: The oldest version whose unfinished calls this code continues, because it looks at
+            `app.version`.
+        old_topics: The topics whose workers still run older code, by version. They continue the calls that began with
+            it: `{1: "billing-v1"}`.
 
     Raises:
         HandlerError: The function cannot be a handler.
@@ -120,6 +129,9 @@ def handler_no_arg(
     timeout: DurationLike | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
+    version: int | None = None,
+    oldest_version: int | None = None,
+    old_topics: Mapping[int, str] = ...,
 ) -> PlainHandlerDecorator: ...
 def handler_no_arg(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
     """Make a handler of a function that does not take the active worker. The settings are those of `handler`.

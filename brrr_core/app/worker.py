@@ -86,6 +86,7 @@ class AppWorker(AppConsumer):
         Raises:
             UnknownTaskError: The worker has no handler for the task.
             DecodeError: The arguments do not match the handler.
+            VersionError: The call began with older code of the handler, which this code cannot continue.
             EncodeError: The result cannot be encoded, or does not match the annotation of the handler.
             BaseException: The error of the handler, including `Defer`.
         """
@@ -98,6 +99,8 @@ class AppWorker(AppConsumer):
         run.policy = task.policy
         if run.state.cancel and not task.takes_app:
             raise Cancelled
+        if task.policy.version is not None:
+            await run.find_version(task.policy.version)
         active = ActiveWorker(run, self._catalogue, self._lifespan)
         token = active_worker.set(active)
         returned = False

@@ -178,7 +178,10 @@ class EveryCallLog(WorkerLog):
 
     @hookimpl
     def brrr_call_postponed(self, event: CallPostponed) -> None:
-        """Log a run that ended with `Again`."""
+        """Log a run that ended with `Again`, or that did not begin."""
+        if event.reason:
+            LOG.info("%s (call %s on %s)", event.reason, event.call_hash, event.topic)
+            return
         LOG.debug("%s runs again after %g s (call %s on %s)",
                   event.task_name, event.delay, event.call_hash, event.topic)  # fmt: skip
 

@@ -7,7 +7,7 @@ from brrr_core.backend.contracts import Delivery
 from brrr_core.durations import DurationLike, seconds
 from brrr_core.wire import Call
 
-__all__ = ["EVENT", "SLEEP", "Again", "Cancelled", "Child", "Defer", "HeldDelivery", "Job", "Wait"]
+__all__ = ["EVENT", "SLEEP", "Again", "Cancelled", "Child", "Defer", "HeldDelivery", "Job", "NotHere", "Wait"]
 
 EVENT: Final = "brrr.event/"
 """Prefix of the names of events. They are calls that no worker runs: somebody outside gives them their outcome."""
@@ -166,3 +166,17 @@ class Cancelled(BaseException):
 
     def __init__(self, message: str = "the call was cancelled") -> None:
         super().__init__(message)
+
+
+class NotHere(Again):
+    """Ends a run before its handler begins, because another worker must continue the call.
+
+    Attributes:
+        reason: The reason.
+        topic: The topic of that worker; None for the topic of the message.
+    """
+
+    def __init__(self, reason: str, *, after: float = 0, topic: str | None = None) -> None:
+        super().__init__(after=after)
+        self.reason = reason
+        self.topic = topic

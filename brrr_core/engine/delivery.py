@@ -261,6 +261,8 @@ class DeliveryHandler:
             if payload is not None:
                 await self._settler.returned(job, payload)
                 return True
+            if not await run.record_version():
+                continue  # another run of the call deferred first, perhaps with other code
             state = await self._keep_state(run)
             missing = list(run.missing.values())
             # The first run under a redrive restores messages that the queue lost, those of timers too.

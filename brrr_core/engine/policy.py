@@ -1,6 +1,7 @@
 """The settings of workers and schedules: limits, retries and timeouts."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, Literal, TypeAlias, cast, get_args
 
 from brrr_core.errors import BrrrError, CallFailedError, DeadlineExceededError, PolicyError, TerminalError
@@ -90,6 +91,9 @@ class TaskPolicy:
         timeout: The most seconds of one run. A run that takes longer is cancelled, and counts as a failed attempt.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
+        version: The version of the code; None if unfinished calls may be continued by any code.
+        oldest_version: The oldest version whose unfinished calls the code can continue; its own version by default.
+        old_topics: The topics whose workers continue calls of older versions, by version.
     """
 
     max_attempts: int | None = None
@@ -98,6 +102,9 @@ class TaskPolicy:
     timeout: float | None = None
     retry_on: tuple[type[BaseException], ...] | None = None
     fail_on: tuple[type[BaseException], ...] = ()
+    version: int | None = None
+    oldest_version: int | None = None
+    old_topics: Mapping[int, str] = field(default_factory=dict[int, str])
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -113,6 +120,30 @@ class TaskPolicy:
             if not isinstance(given, tuple) or not all(map(_is_exception_class, cast("tuple[object, ...]", given))):
                 raise PolicyError(
                     f"{name} is {kinds!r}", remedy=f"Pass a tuple of exception classes: {name}=(OSError,)."
+                )
+
+        self._check_versions()
+
+    def _check_versions(self) -> None:
+        for name, version in (("version", self.version), ("oldest_version", self.oldest_version)):
+            if version is not None and (type(version) is not int or not 1 <= version < 10**18):
+                raise PolicyError(f"{name} is {version!r}", remedy="Count versions from 1: 1, 2, 3.")
+        if self.version is None:
+            if self.oldest_version is not None or self.old_topics:
+                raise PolicyError("the handler has no `version`", remedy="Set `version` to the version of its code.")
+            return
+        oldest = self.oldest_version or self.version
+        if oldest > self.version:
+            raise PolicyError(
+                f"oldest_version is {oldest}, and version is {self.version}", remedy="Raise `version` with each change."
+            )
+        for version, topic in self.old_topics.items():
+            if not (
+                type(version) is int and 1 <= version < oldest and isinstance(cast("object", topic), str) and topic
+            ):
+                raise PolicyError(
+                    f"old_topics has {version!r}: {topic!r}",
+                    remedy=f'Give each version before {oldest} at most one topic: old_topics={{1: "billing-v1"}}.',
                 )
 
     def applied_to(self, policy: Policy) -> Policy:

@@ -15,6 +15,7 @@ from brrr_core.engine.failures import without_traceback
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import NO_SETTINGS
+from brrr_core.engine.versions import check_version, read_version, record_version, version_hash
 from brrr_core.engine.waits import Waits, reserved
 from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import FAILURE_PREFIX, NO_STATE, Call, CallState
@@ -39,6 +40,7 @@ class Run:
         waits: Its sleeps and deadlines.
         interruptible: Whether the worker may cancel the handler if someone cancels the call. A thread cannot be ended.
         interrupted: Whether it did.
+        version: The version of the handler with which the call began; 0 if the handler has none.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Run:
         "_send",
         "_siblings",
         "_told_at",
+        "_version_recorded",
         "attempt",
         "backend_error",
         "call",
@@ -63,6 +66,7 @@ class Run:
         "root_id",
         "state",
         "topic",
+        "version",
         "waits",
     )
 
@@ -95,6 +99,8 @@ class Run:
         self._told_at: list[str] = []
         self._siblings: set[asyncio.Task[Any]] = set()
         self._observed: dict[str, bytes] = {}
+        self.version = 0
+        self._version_recorded = True
         self._operations = operations
         self._cache = cache
         self._schedule = schedule
@@ -119,6 +125,30 @@ class Run:
             return asyncio.current_task() is self._own
         except RuntimeError:  # the thread of a sync handler
             return True
+
+    async def find_version(self, version: int) -> None:
+        """Find the version with which the call began. It is that of its handler if the call has not deferred yet.
+
+        Raises:
+            NotHere: Another worker must continue it: one with newer code, or one on another topic.
+            VersionError: The call began with older code.
+        """
+        name = version_hash(self.call.call_hash, self.state.retries)
+        try:
+            begun = await read_version(self._operations, self._cache, name)
+        except BackendError as error:
+            self.backend_error = error
+            raise
+        if begun is not None:
+            check_version(self.call, self.topic, self.policy, begun)
+        self.version = version if begun is None else begun
+        self._version_recorded = begun is not None
+        self._reads.append(name)  # the next run reads it in its first batch
+
+    async def record_version(self) -> bool:
+        """Record the version before the call defers for the first time. False if another run of it did so first."""
+        name = version_hash(self.call.call_hash, self.state.retries)
+        return self._version_recorded or await record_version(self._operations, self._cache, name, self.version)
 
     async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
         """Return the values of the children, in order; None for each that has no value yet.

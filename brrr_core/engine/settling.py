@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, Cancelled, HeldDelivery, Job
+from brrr_core.engine.calls import Again, Cancelled, HeldDelivery, Job, NotHere
 from brrr_core.engine.failures import exhausted_failure, failure_of
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
@@ -143,7 +143,7 @@ class Settler:
             await self.release(held, retry_in)
 
     async def postponed(self, job: Job, again: Again) -> None:
-        """Run the call again after the delay that its handler asked for.
+        """Run the call again after the delay that its handler asked for, or on another topic.
 
         Raises:
             WaitTooLongError: The delay is longer than half of the store's `ttl`.
@@ -159,17 +159,18 @@ class Settler:
             )
         if self._hooks.wants(CallPostponed):
             call = job.call
-            self._hooks.emit(CallPostponed(job.topic, job.root_id, call.call_hash, call.task_name, again.after))
-        await self.put_again(job.held, again.after)
+            reason = again.reason if isinstance(again, NotHere) else ""
+            self._hooks.emit(CallPostponed(job.topic, job.root_id, call.call_hash, call.task_name, again.after, reason))
+        await self.put_again(job.held, again.after, topic=again.topic if isinstance(again, NotHere) else None)
 
-    async def put_again(self, held: HeldDelivery, delay: float) -> None:
-        """Put the message again with a delay, and acknowledge this delivery.
+    async def put_again(self, held: HeldDelivery, delay: float, *, topic: str | None = None) -> None:
+        """Put the message again with a delay, on its topic unless another is given, and acknowledge this delivery.
 
         The wait counts neither as a failed attempt nor as a delivery.
         """
         await self.reset_counters(held, failures=False)
         delay = await self._delay_in_queue(delay)
-        await self._operations.put([Put(held.delivery.topic, held.delivery.body, delay)])
+        await self._operations.put([Put(topic or held.delivery.topic, held.delivery.body, delay)])
         await self._operations.ack([held.delivery])
 
     async def reset_counters(self, held: HeldDelivery, *, failures: bool = True) -> None:

@@ -206,6 +206,33 @@ class Waiting(Scenario):
         await on.client.event("go", 2).fail("refused")
 
 
+def changing(world: World) -> Mapping[str, Any]:
+    """The first worker has version 1 of a handler, and the next ones have version 2, which makes another call."""
+    version = 2 if "version 1" in world.failed else 1
+    world.failed.add("version 1")
+
+    @brrr.handler_no_arg
+    async def child(name: str) -> int:
+        world.failed.add(name)
+        return 1
+
+    @brrr.handler(version=version, oldest_version=1)
+    async def top(app: brrr.ActiveWorker) -> int:
+        if app.version == 1:
+            return await app.call(child)("first") + await app.call(child)("second")
+        assert "first" not in world.failed, "the call began with version 1"
+        return 2 * await app.call(child)("only")
+
+    return {"child": child, "top": top}
+
+
+class Changing(Scenario):
+    """The worker after the fault has newer code. It continues a call that began with the older code as that."""
+
+    result = 2
+    handlers = staticmethod(changing)
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
@@ -220,6 +247,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "failing": Failing,
     "sending": Sending,
     "waiting": Waiting,
+    "changing": Changing,
 }
 
 
