@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Queue
 from brrr_core.codec.json import JsonCodec
+from brrr_core.wire import Failure, encode_failure
 from tests.system.interop import foreign as foreign_python
 
 OURS, THEIRS, SHARED = "ours", "theirs", "shared"
@@ -38,7 +40,19 @@ async def leaf(n: int) -> int:
     return n
 
 
-HANDLERS = {"fib": fib, "ping": ping, "fan": fan, "leaf": leaf}
+@brrr.handler
+async def patient(app: brrr.ActiveWorker, width: int, topic: str) -> int:
+    await app.sleep(0.1)
+    calls = (app.call(leaf, topic=topic, deadline="1h")(number) for number in range(width))
+    return sum(await app.gather(*calls, app.event("bonus", width)))
+
+
+@brrr.handler_no_arg
+async def broken(n: int) -> int:
+    raise brrr.TerminalError(f"no {n}")
+
+
+HANDLERS = {"fib": fib, "ping": ping, "fan": fan, "leaf": leaf, "patient": patient, "broken": broken}
 
 
 @asynccontextmanager
@@ -140,6 +154,41 @@ async def test_limit_of_a_schedule_may_be_low(server):
     async with our_worker(server, OURS) as (app, _):
         scheduled = await app.schedule(leaf, topic=THEIRS, spawn_limit=3)(1)
         assert int(server.do("GET", f"brrr_count/{scheduled.root_id}")) == 10_000 - 3 + 1
+
+
+async def test_parent_that_waits_has_children_on_the_other_side(foreign_worker, server):
+    async with foreign_worker(THEIRS), our_worker(server, OURS) as (app, _):
+        await app.schedule(patient, topic=OURS)(5, THEIRS)
+        await app.event("bonus", 5).complete(100)
+        assert await app.result(patient, timeout=BOUND)(5, THEIRS) == 110
+
+
+async def test_foreign_worker_replaces_a_failure(foreign_worker, server):
+    async with our_worker(server, OURS) as (app, queue), brrr.connect(server.url) as connection:
+        scheduled = await app.schedule(leaf, topic=THEIRS)(5)
+        assert await connection.settle(scheduled.call_hash, encode_failure(Failure("TerminalError", "no 5")))
+        with pytest.raises(brrr.CallFailedError):
+            await app.read(leaf)(5)
+        async with foreign_worker(THEIRS):  # it reads no value before it runs a call, and writes without a condition
+            await none_left(queue, server, THEIRS)
+            assert await app.read(leaf)(5) == 5
+
+
+async def test_foreign_worker_fails_on_the_failure_of_a_child(foreign, server):
+    server.do("FLUSHALL")
+    async with our_worker(server, OURS) as (app, _):
+        await app.schedule(broken, topic=OURS)(0)
+        with pytest.raises(brrr.CallFailedError):
+            await app.result(broken, timeout=BOUND)(0)
+        record = server.do("GET", f"brrr:value:{foreign_python.encode('broken', [0])[0]}")
+        server.do("SET", f"brrr:value:{foreign_python.encode('leaf', [0])[0]}", record)
+        await app.schedule(fan, topic=THEIRS)(1, OURS)
+        worker = await asyncio.create_subprocess_exec(*foreign, str(server.port), THEIRS, stderr=subprocess.PIPE)
+        _, errors = await asyncio.wait_for(worker.communicate(), BOUND)
+        assert worker.returncode
+        assert re.search(rb"UnicodeDecodeError|SyntaxError", errors)
+        with pytest.raises(brrr.NotFoundError):
+            await app.read(fan)(1, OURS)
 
 
 CALLS = [
