@@ -81,6 +81,31 @@ async def test_re_run_reads_once_for_an_unfinished_sent_call_and_nothing_for_a_f
     assert reads == [2, 1, 0]
 
 
+async def test_delayed_call_is_put_once_and_waits(url: str) -> None:
+    runs: list[str] = []
+
+    @brrr.handler_no_arg
+    async def note() -> None:
+        runs.append("note")
+
+    @brrr.handler_no_arg
+    async def inc(n: int) -> int:
+        return n + 1
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        await app.send(note, delay="1h")()
+        runs.append("top")
+        return await app.call(inc)(await app.call(inc)(0))
+
+    async with serving(url, {"note": note, "inc": inc, "top": top}) as fleet:
+        assert await fleet.run(top) == 2
+        await fleet.settled(0)
+        stats = await fleet.stats()
+    assert runs == ["top"] * 3
+    assert (stats.delayed, stats.dead) == (1, 0)
+
+
 async def test_sent_call_can_be_called_too(url: str) -> None:
     runs: list[int] = []
 

@@ -170,7 +170,7 @@ async def uses_state(app: brrr.ActiveWorker[Clients], name: str) -> int:
 @brrr.handler
 async def sends(app: brrr.ActiveWorker) -> None:
     assert_type(await app.send(fib)(11, salt="s"), None)
-    await app.send("elsewhere", topic="other")(1, x=2)
+    await app.send("elsewhere", topic="other", delay="1h")(1, x=2)
     app.send(fib)("eleven")  # type: ignore[arg-type, unused-coroutine]
 
 
