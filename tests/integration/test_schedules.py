@@ -1,13 +1,18 @@
 """Recurring schedules run beside a loop: they stop with it, and their errors do not end it."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from itertools import count
 
 import brrr_core as brrr
+import brrr_cron
+from brrr_core.backend import Key
 from brrr_core.errors import BackendUnavailableError
 from brrr_core.hooks import BackendFailed
+from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
+from tests.support.scenarios import World, stage
 from tests.support.virtual import run_virtually
 
 Tick = Callable[[float], Awaitable[float]]
@@ -202,3 +207,33 @@ async def test_schedule_begins_once_for_each_loop_with_its_topic(memory: str) ->
     async with serving(memory, HANDLERS, topics=("a", "b"), schedules=[beat]):
         pass
     assert beat.began == ["a", "b"]
+
+
+def hourly_task(_: World) -> dict[str, brrr.Task]:
+    @brrr.handler_no_arg
+    async def hourly(tick: str) -> None: ...
+
+    return {"hourly": hourly}
+
+
+def test_schedule_costs_one_read_for_each_tick_and_worker_and_two_swaps_for_each_tick() -> None:
+    cursor = Key("value", "brrr.cron/hourly")
+    hours, instruments = 10, [Instrument() for _ in range(3)]
+
+    async def main() -> None:
+        async with stage() as on:
+            on.schedules = [brrr_cron.every("0 * * * *", "hourly", name="hourly")]
+            workers = [on.worker(instrument, handlers=hourly_task) for instrument in instruments]
+            await asyncio.sleep(hours * 3600 + 60)
+            for worker, connection in workers:
+                await on.stop(worker, connection)
+
+    random.seed(1)
+    run_virtually(main())
+    operations = [operation for instrument in instruments for operation in instrument.operations]
+    reads = sum(cursor in operation.items for operation in operations if operation.name == "store.read")
+    swaps = [swap.key for operation in operations if operation.name == "store.swap" for swap in operation.items]
+    puts = sum(len(operation.items) for operation in operations if operation.name == "queue.put")
+    assert reads == 3 * (1 + hours)  # the first at the first sight
+    assert swaps.count(cursor) == 1 + 2 * hours
+    assert puts == hours

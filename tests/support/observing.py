@@ -11,6 +11,9 @@ from brrr_testkit.faults.instrument import Operation
 
 __all__ = ["Observer"]
 
+TICK = 20
+"""Bytes of a tick in the cursor of a recurring schedule."""
+
 
 class Observer:
     """Checks each effect of all workers on one space, in the turn of the loop in which it took place.
@@ -44,7 +47,10 @@ class Observer:
         self.puts.clear()
 
     def _swapped(self, swap: Swap) -> None:
-        if swap.key.kind == "value" and not (swap.expected is None and swap.new is not None):
+        if swap.key.call_hash.startswith("brrr.cron/"):
+            if (swap.new or b"")[:TICK] < (swap.expected or b"")[:TICK]:
+                self.violations.append(f"{swap.key} was moved back from {swap.expected!r} to {swap.new!r}")
+        elif swap.key.kind == "value" and not (swap.expected is None and swap.new is not None):
             self.violations.append(f"I3: {swap.key} was changed")
         if swap.key.kind == "pending_returns" and swap.new is not None:
             marked = decode_pending(swap.new).scheduled_at is not None

@@ -1,7 +1,7 @@
 """A workflow that uses every step of the engine, its result, and a memory space in virtual time for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -32,6 +32,7 @@ class World:
     """State outside of all workers, which survives them."""
 
     failed: set[str] = field(default_factory=set)
+    ticks: set[str] = field(default_factory=set)
 
 
 def everything(world: World) -> Mapping[str, Any]:
@@ -83,6 +84,8 @@ class Stage:
         self.backend = backend
         self.observer = observer
         self.world = World()
+        self.schedules: Sequence[brrr.RecurringSchedule] = ()
+        """Recurring schedules of the workers."""
         self.client = self.another_client()
 
     def another_client(self, instrument: Instrument | None = None) -> brrr.AppConsumer:
@@ -105,7 +108,8 @@ class Stage:
         """Start a worker, and return its task and its connection."""
         connection = self._connection(instrument or Instrument(), policy)
         app = brrr.AppWorker(handlers=handlers(self.world), codec="json", connection=connection)
-        return asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=concurrency)), connection
+        loop = connection.loop(TOPIC, app.handle, concurrency=concurrency, schedules=self.schedules)
+        return asyncio.create_task(loop), connection
 
     async def kill(self, worker: "asyncio.Task[None]", instrument: Instrument) -> None:
         """End a worker as if its process were killed: its operations have no effect any more."""

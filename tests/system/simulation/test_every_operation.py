@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
+import brrr_cron
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_testkit.faults.instrument import Instrument, Operation
 from tests.support.scenarios import EPOCH, LEASE, RESULT, TOPIC, Stage, World, everything, stage
@@ -233,6 +234,37 @@ class Changing(Scenario):
     handlers = staticmethod(changing)
 
 
+def scheduled(world: World) -> Mapping[str, Any]:
+    """Note the ticks of a schedule until there are three, each of which has a child."""
+
+    @brrr.handler_no_arg
+    async def child(tick: str) -> str:
+        return tick
+
+    @brrr.handler
+    async def minutely(app: brrr.ActiveWorker, tick: str) -> None:
+        world.ticks.add(await app.call(child)(tick))
+
+    @brrr.handler_no_arg
+    async def top() -> list[str]:
+        if len(world.ticks) < 3:
+            raise brrr.Again(after=20)
+        return sorted(world.ticks)[:3]
+
+    return {"child": child, "minutely": minutely, "top": top}
+
+
+class Scheduled(Scenario):
+    """No fault loses a tick of a recurring schedule, or makes two calls of it."""
+
+    result = [f"2027-01-15T08:0{minute}:00Z" for minute in (1, 2, 3)]  # noqa: RUF012
+    handlers = staticmethod(scheduled)
+
+    async def begin(self, on: Stage) -> None:
+        await super().begin(on)
+        on.schedules = [brrr_cron.every("* * * * *", "minutely", missed="all")]
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
@@ -248,6 +280,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "sending": Sending,
     "waiting": Waiting,
     "changing": Changing,
+    "scheduled": Scheduled,
 }
 
 
