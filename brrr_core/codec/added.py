@@ -114,8 +114,6 @@ def _defaults(kind: Any) -> Mapping[str, object]:
             for name, field in kind.__pydantic_fields__.items()
             if not field.is_required()
         }
-    if hasattr(kind, "__attrs_attrs__"):
-        raise AddedError("its class is made by attrs; use a dataclass")
     if dataclasses.is_dataclass(kind):
         missing: object = dataclasses.MISSING
         fields: Any = dataclasses.fields(kind)
@@ -124,7 +122,9 @@ def _defaults(kind: Any) -> Mapping[str, object]:
 
         missing, fields = NODEFAULT, structs.fields(kind)
     else:
-        raise AddedError("the fields of its class have positions instead of names")
+        raise AddedError(
+            "only dataclasses, pydantic models, and Structs that are not `array_like` can have such fields"
+        )
     return {
         field.name: field.default_factory() if field.default is missing else field.default
         for field in fields

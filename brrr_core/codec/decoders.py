@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from msgspec import Raw
-from msgspec.inspect import CustomType, DataclassType, Field, Type, type_info
+from msgspec.inspect import CustomType, DataclassType, Field, NamedTupleType, StructType, Type, TypedDictType, type_info
 
+from brrr_core.codec.added import AddedError, added_fields
 from brrr_core.codec.canonical import USE_PYDANTIC, is_model
 from brrr_core.codec.unencodable import type_name
 from brrr_core.codec.unknown import unknown_fields
 from brrr_core.safe_text import safe_str
 
 __all__ = ["Decode", "Decoders", "UnsupportedTypeError"]
+
+_WITH_CLASS: Final = (CustomType, DataclassType, NamedTupleType, StructType, TypedDictType)
 
 Decode: TypeAlias = Callable[[bytes | Raw], Any]
 """A function that decodes a text of the format, whole or a part of one."""
@@ -85,9 +88,7 @@ class Decoders:
             return self.untyped
         try:
             decode = self._make(kind)
-            classes = {
-                node.cls: node for node in _nodes(type_info(kind)) if isinstance(node, CustomType | DataclassType)
-            }
+            classes = {node.cls: node for node in _nodes(type_info(kind)) if isinstance(node, _WITH_CLASS)}
         except Exception as error:  # this evaluates the annotations of classes, which can raise anything
             raise UnsupportedTypeError(safe_str(error)) from error
         for cls, node in classes.items():
@@ -95,6 +96,10 @@ class Decoders:
                 raise UnsupportedTypeError(f"{type_name(cls)} is validated by pydantic; {USE_PYDANTIC}")
             if isinstance(node, CustomType) and not self._builtin_is(cls):
                 raise UnsupportedTypeError(f"the codec cannot decode to {type_name(cls)}")
+            try:
+                added_fields(cls)
+            except AddedError as error:
+                raise UnsupportedTypeError(f"a field of {type_name(cls)} cannot be `Added`: {error}") from error
         return decode
 
     def _builtin_is(self, cls: type) -> bool:

@@ -97,6 +97,25 @@ async def test_older_call_moves_to_the_topic_of_its_workers_and_stays_there(url:
     assert new.runs == [(2, TOPIC)] * 2
 
 
+async def test_sleeping_call_moves_when_its_timer_wakes_it(url: str) -> None:
+    topics: list[str] = []
+
+    async def sleeper(app: brrr.ActiveWorker) -> int:
+        topics.append(app.topic)
+        await app.sleep(0.2)
+        return app.version
+
+    old = brrr.handler(version=1)(sleeper)
+    new = brrr.handler(version=2, old_topics={1: OLD_TOPIC})(sleeper)
+    async with serving(url, {"sleeper": old}) as fleet:
+        await fleet.app.schedule(old, topic=TOPIC)()
+        await until(lambda: topics)
+    async with serving(url, {"sleeper": new}) as fleet, serving(url, {"sleeper": old}, topics=[OLD_TOPIC]):
+        assert await fleet.app.result(new, timeout=BOUND)() == 1
+        assert await fleet.idle() == (0, 0, 0, 0)
+    assert topics == [TOPIC, OLD_TOPIC]
+
+
 async def test_new_code_on_the_topic_of_old_workers_is_noticed(memory: str) -> None:
     old, new = Code(1), Code(2, old_topics={1: OLD_TOPIC})
     await begin(memory, old)

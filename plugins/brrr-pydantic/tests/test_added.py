@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 import brrr_core as brrr
-from brrr_core.errors import EncodeError
+from brrr_core.errors import EncodeError, HandlerError
 from brrr_pydantic.codec import PydanticCodec
 
 CODEC = PydanticCodec()
@@ -105,6 +105,11 @@ class Required(BaseModel):
     size: brrr.Added[int]
 
 
+async def task(value: list[Required]) -> None: ...
+
+
 def test_field_without_default_is_refused() -> None:
     with pytest.raises(EncodeError, match="'size' has no default"):
         payload(Required(size=1))
+    with pytest.raises(HandlerError, match="'size' has no default"):
+        CODEC.check_task(task)

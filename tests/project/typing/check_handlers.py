@@ -135,6 +135,16 @@ async def callers_of_added(app: brrr.ActiveWorker) -> None:
     Item("a", "1")  # type: ignore[arg-type]
 
 
+@brrr.handler(version=3, oldest_version=2, old_topics={1: "shop-v1"})
+async def with_version(app: brrr.ActiveWorker, number: int) -> int:
+    assert_type(app.version, int)
+    return number if app.version >= 2 else 0
+
+
+@brrr.handler(version="2")  # type: ignore[call-overload, untyped-decorator]
+async def with_wrong_version(app: brrr.ActiveWorker) -> None: ...
+
+
 @brrr.handler_no_arg(fail_on=(KeyError,))
 def plain_with_settings(number: int) -> str:
     return str(number)

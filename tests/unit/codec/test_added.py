@@ -2,14 +2,14 @@
 
 import dataclasses
 import uuid
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 import pytest
 
 from brrr_core.codec import Codec
 from brrr_core.codec.added import Added
-from brrr_core.errors import EncodeError
+from brrr_core.errors import EncodeError, HandlerError
 from tests.unit.codec.conftest import Through
 
 
@@ -131,8 +131,8 @@ class Random:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (ByPosition(), "positions instead of names"),
-        (Pair(), "positions instead of names"),
+        (ByPosition(), "only dataclasses, pydantic models"),
+        (Pair(), "only dataclasses, pydantic models"),
         (Inside(), "around the whole annotation of 'size'"),
         (Required(1), "'size' has no default"),
         (Unresolved(), "'Added.Nothing.', does not resolve"),
@@ -140,6 +140,20 @@ class Random:
         (Random(), "default .* changes"),
     ],
 )
-def test_codec_refuses_field_that_cannot_be_added(any_codec: Codec, value: object, reason: str) -> None:
+def test_codec_refuses_value_with_field_that_cannot_be_added(any_codec: Codec, value: object, reason: str) -> None:
     with pytest.raises(EncodeError, match=reason):
         payload(any_codec, value)
+
+
+class Dict(TypedDict):
+    size: Added[int]
+
+
+@pytest.mark.parametrize("kind", [ByPosition, Pair, Dict, Inside, list[Required]])
+def test_codec_refuses_task_with_field_that_cannot_be_added(any_codec: Codec, kind: Any) -> None:
+    async def task(value: Any) -> None: ...
+
+    task.__annotations__["value"] = kind
+
+    with pytest.raises(HandlerError, match="cannot be `Added`"):
+        any_codec.check_task(task)

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from brrr_core.codec import Decode, Decoders, JsonCodec, UnsupportedTypeError
-from brrr_pydantic.forms import PydanticCallForm, PydanticResultForm
+from brrr_core.codec import AddedError, Decode, Decoders, JsonCodec, UnsupportedTypeError, added_fields
+from brrr_pydantic.forms import PydanticCallForm, PydanticResultForm, classes_in
 
 __all__ = ["PydanticCodec"]
 
@@ -66,9 +66,15 @@ class PydanticDecoders(Decoders):
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(kind)
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
     except Exception as error:  # this evaluates the annotations of classes, which can raise anything
         raise UnsupportedTypeError(str(error).partition("\n")[0]) from error
+    try:
+        for each in classes_in(adapter.core_schema):
+            added_fields(each)
+    except AddedError as error:
+        raise UnsupportedTypeError(f"a field cannot be `Added`: {error}") from error
+    return adapter
 
 
 def _summary(error: ValidationError) -> str:

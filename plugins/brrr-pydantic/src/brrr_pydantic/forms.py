@@ -12,7 +12,7 @@ from pydantic import PydanticUserError, SecretBytes, SecretStr, TypeAdapter
 
 from brrr_core.codec import AddedError, CallForm, NotCanonicalError, ResultForm, added_fields
 
-__all__ = ["PydanticCallForm", "PydanticResultForm"]
+__all__ = ["PydanticCallForm", "PydanticResultForm", "classes_in"]
 
 NATIVE = (date, time, timedelta, Decimal, UUID)
 """msgspec's encoder and pydantic write the same text for these types."""
@@ -32,7 +32,7 @@ class PydanticResultForm(ResultForm):
         if fault := _mismatch(adapter.core_schema):
             return partial(_refuse, fault)
         try:
-            added = {each: added_fields(each) for each in _classes(adapter.core_schema)}
+            added = {each: added_fields(each) for each in classes_in(adapter.core_schema)}
         except AddedError as error:
             return partial(_refuse, f"a field of its class cannot be `Added`: {error}")
         if any(added.values()):
@@ -123,7 +123,7 @@ def _field_names(kind: Any) -> Iterable[str]:
     return list(kind.__dataclass_fields__)
 
 
-def _classes(schema: object) -> Iterator[type]:
+def classes_in(schema: object) -> Iterator[type]:
     """Yield the models and dataclasses in a core schema."""
     return (node["cls"] for node in _nodes(schema) if node.get("type") in ("model", "dataclass"))
 
