@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 from weakref import finalize
 
-from brrr_core.app import serving
+from brrr_core.app import consumer, serving
 from brrr_core.app.consumer import AppConsumer
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
@@ -20,11 +20,12 @@ from brrr_core.engine.policy import Policy
 from brrr_core.errors import BackendClosedError, BlockingCallError, ForkedError
 from brrr_core.plugins import load_codec, resolve_roles
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "Event", "connect"]
 
 Q = ParamSpec("Q")
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V")
 
 EXIT_LIMIT: Final = 5.0
 """The most seconds for which the end of the program waits until a client is closed."""
@@ -96,9 +97,37 @@ def _blocking_at_once(
     return call
 
 
+def _blocking_with_value(
+    method: Callable[Concatenate[AppConsumer, Q], Callable[P, Callable[[V], Coroutine[Any, Any, T]]]],
+) -> "Callable[Concatenate[Client, Q], Callable[P, Callable[[V], T]]]":
+    """Do the same for a method that takes the value of a call after its arguments."""
+
+    def prepared(self: "Client", /, *args: Q.args, **kwargs: Q.kwargs) -> Callable[P, Callable[[V], T]]:
+        def of_call(*call_args: P.args, **call_kwargs: P.kwargs) -> Callable[[V], T]:
+            return lambda value: self.wait(lambda app: method(app, *args, **kwargs)(*call_args, **call_kwargs)(value))
+
+        return of_call
+
+    _describe(prepared, method)
+    return prepared
+
+
+def _blocking_on_event(
+    method: Callable[Concatenate[consumer.Event, P], Coroutine[Any, Any, T]],
+) -> "Callable[Concatenate[Event, P], T]":
+    """Do the same for a method of an event."""
+
+    def call(self: "Event", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.client.wait(lambda app: method(app.event(self.name, *self.args), *args, **kwargs))
+
+    _describe(call, method)
+    return call
+
+
 def _describe(blocking: Any, method: Callable[..., Any]) -> None:
-    """Give a method of `Client` the name, parameters and docstring of the method of `AppConsumer`."""
-    blocking.__name__, blocking.__qualname__ = method.__name__, f"Client.{method.__name__}"
+    """Give a method of `Client` or `Event` the name, parameters and docstring of the async method."""
+    name = method.__qualname__.replace(AppConsumer.__name__, "Client")
+    blocking.__name__, blocking.__qualname__ = method.__name__, name
     blocking.__doc__ = (method.__doc__ or "").replace("await app.", "client.").replace("await client.", "client.")
     blocking.__signature__ = inspect.signature(method).replace(return_annotation=inspect.Signature.empty)
 
@@ -142,6 +171,18 @@ class Client:
 
     resume_schedule = _blocking_at_once(AppConsumer.resume_schedule)
     """Undo `cancel_schedule`."""
+
+    complete = _blocking_with_value(AppConsumer.complete)
+    """Give a call its result by hand: `client.complete(fib)(11)(89)`."""
+
+    def event(self, name: str, *args: object) -> "Event":
+        """Return an event, to complete it: `client.event("approval", order_id).complete(True)`.
+
+        Args:
+            name: The name of the event.
+            args: The arguments with which handlers wait for it.
+        """
+        return Event(self, name, args)
 
     def wait(self, begin: Callable[[AppConsumer], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine of the async client, and return its result.
@@ -187,6 +228,30 @@ class Client:
                 self._thread = _LoopThread(self._opened)
                 finalize(self, self._thread.stop).atexit = False
             return self._thread
+
+
+class Event:
+    """An event of the outside world, which handlers await with `app.event`. It happens once. `Client.event` returns it.
+
+    Attributes:
+        client: The client.
+        name: The name of the event.
+        args: The arguments that identify it.
+    """
+
+    def __init__(self, client: Client, name: str, args: tuple[object, ...]) -> None:
+        self.client = client
+        self.name = name
+        self.args = args
+
+    complete = _blocking_on_event(consumer.Event.complete)
+    """Give the event its value, and wake the handlers that wait for it."""
+
+    fail = _blocking_on_event(consumer.Event.fail)
+    """Let the event fail: handlers that wait for it get a `CallFailedError`."""
+
+    read = _blocking_on_event(consumer.Event.read)
+    """Return the value of the event without waiting."""
 
 
 class _LoopThread:

@@ -40,13 +40,18 @@ async def refuse(reason: str) -> str:
     raise brrr.TerminalError(reason)
 
 
+@brrr.handler
+async def order(app: brrr.ActiveWorker, number: int) -> str:
+    return await app.event("approval", number, returns=str)
+
+
 @contextmanager
 def working(url: str) -> Iterator[None]:
     """Run a worker in a thread inside the block."""
     begun, ending = threading.Event(), threading.Event()
 
     async def work() -> None:
-        async with serving(url, {"fib": fib, "refuse": refuse}):
+        async with serving(url, {"fib": fib, "refuse": refuse, "order": order}):
             begun.set()
             await asyncio.to_thread(ending.wait)
 
@@ -113,6 +118,27 @@ def test_calls_are_retried_and_cancelled(memory: str) -> None:
         with pytest.raises(ScheduleCancelledError):
             client.result(fib, topic=scheduled, timeout=BOUND)(20)
         client.resume_schedule(scheduled)
+
+
+def test_calls_and_events_are_completed(memory: str) -> None:
+    with working(memory), brrr.sync.connect(memory) as client:
+        for number in (1, 2):
+            client.schedule(order, topic=TOPIC)(number)
+
+        assert client.event("approval", 1).complete("approved")
+        assert not client.event("approval", 1).fail("too late")
+        assert client.event("approval", 1).read(returns=str) == "approved"
+        assert client.complete(order)(2)("by hand")
+        assert [client.result(order, timeout=BOUND)(number) for number in (1, 2)] == ["approved", "by hand"]
+
+
+def test_every_method_of_the_async_client_has_a_counterpart() -> None:
+    def methods(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert methods(brrr.AppConsumer) - methods(brrr.sync.Client) == set()
+    assert methods(brrr.Event) == methods(brrr.sync.Event)
+    assert brrr.sync.Event.fail.__qualname__ == "Event.fail"
 
 
 def test_many_threads_share_one_client(url: str) -> None:

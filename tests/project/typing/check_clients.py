@@ -42,6 +42,10 @@ def sync_client() -> None:
         assert_type(app.wait(lambda consumer: consumer.read(plain)(3)), bytes)
         assert_type(app.cancel(fib, topic="t")(11), bool)
         assert_type(app.retry("fib", topic="t")(11), bool)
+        assert_type(app.complete(fib)(11)(89), bool)
+        assert_type(app.event("approval", 7).complete(True), bool)
+        assert_type(app.event("approval", 7).read(returns=int), Any)
+        app.complete(fib)(11)("89")  # type: ignore[arg-type]
         app.cancel_schedule(app.schedule(fib, topic="t")(11))
 
         app.schedule(fib)(11)  # type: ignore[call-overload] # no topic
