@@ -148,8 +148,9 @@ class Client:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._changing = RLock()  # of a kind that does not block a signal handler that uses the client
-        self._thread: _LoopThread | None = None
         self._closed = False
+        self._threads: list[_LoopThread] = []  # none or one; the finalizer needs it without the client
+        finalize(self, _stop, self._threads).atexit = False
 
     schedule = _blocking(AppConsumer.schedule)
     """Schedule a call for the workers of a topic: `client.schedule(fib, topic="demo")(11)`."""
@@ -193,12 +194,15 @@ class Client:
         return self._running().wait(begin)
 
     def close(self) -> None:
-        """Close the backends. Calls that still wait raise `BackendClosedError`. Closing twice is safe."""
+        """Close the backends. Calls that still wait raise `BackendClosedError`. Closing twice is safe.
+
+        Do not call it in a signal handler.
+        """
         self._closed = True
         if self._pid() == os.getpid():
             with self._changing:
-                thread = self._thread
-            if thread is not None:
+                threads = list(self._threads)
+            for thread in threads:
                 thread.close()
 
     def __enter__(self) -> Self:
@@ -224,10 +228,9 @@ class Client:
         with self._changing:
             if self._closed:
                 raise _closed_error()
-            if self._thread is None or self._thread.ended:
-                self._thread = _LoopThread(self._opened)
-                finalize(self, self._thread.stop).atexit = False
-            return self._thread
+            if not self._threads or self._threads[0].ended:
+                self._threads[:] = [_LoopThread(self._opened)]
+            return self._threads[0]
 
 
 class Event:
@@ -270,7 +273,6 @@ class _LoopThread:
         self._over: Future[None] = Future()
         self._waits: set[Future[Any]] = set()
         Thread(target=self._run, args=(opened,), name="brrr.sync", daemon=True).start()
-        atexit.register(self._exit)
 
     def wait(self, begin: Callable[[AppConsumer], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the event loop, and return its result. If this thread is interrupted, cancel it."""
@@ -308,6 +310,7 @@ class _LoopThread:
                 self._over.result(EXIT_LIMIT)
 
     def _run(self, opened: Opened) -> None:
+        atexit.register(self._exit)
         failure: BaseException | None = None
         try:
             asyncio.run(self._serve(opened))
@@ -344,6 +347,11 @@ class _LoopThread:
             self.ended = True
             for future in tuple(self._waits):  # their threads discard them meanwhile
                 future.cancel()
+
+
+def _stop(threads: list[_LoopThread]) -> None:
+    for thread in threads:
+        thread.stop()
 
 
 def _refuse_on_event_loop() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -237,6 +238,18 @@ def test_client_opens_again_after_a_failed_opening(tmp_path: Path) -> None:
         folder.mkdir()
         with pytest.raises(brrr.NotFoundError):
             client.read(fib)(1)
+
+
+def test_failed_opening_is_forgotten_at_the_next_one(tmp_path: Path) -> None:
+    client = brrr.sync.connect(f"sqlite:///{tmp_path}/missing/brrr.db")
+    threads: list[weakref.ref[object]] = []
+    for _ in range(3):
+        with pytest.raises(BackendError):
+            client.read(fib)(1)
+        threads += map(weakref.ref, client._threads)
+    gc.collect()
+
+    assert [thread() for thread in threads[:-1]] == [None, None]
 
 
 def test_wrong_url_and_codec_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
