@@ -140,7 +140,7 @@ class Run:
             self.backend_error = error
             raise
         if begun is not None:
-            check_version(self.call, self.topic, self.policy, begun)
+            check_version(self.call, self.topic, self.policy, begun, lease=self._operations.queue.lease)
         self.version = version if begun is None else begun
         self._version_recorded = begun is not None
         self._reads.append(name)  # the next run reads it in its first batch

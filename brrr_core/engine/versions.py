@@ -51,7 +51,7 @@ async def record_version(operations: Operations, cache: ValueCache, name: str, v
     return first
 
 
-def check_version(call: Call, topic: str, policy: TaskPolicy, begun: int) -> None:
+def check_version(call: Call, topic: str, policy: TaskPolicy, begun: int, *, lease: float) -> None:
     """Check that the code of a handler can continue a call.
 
     Args:
@@ -59,6 +59,7 @@ def check_version(call: Call, topic: str, policy: TaskPolicy, begun: int) -> Non
         topic: The topic of its message.
         policy: The settings of its handler, which has a version.
         begun: The version with which the call began.
+        lease: The lease of the queue, in seconds. A queue without delays can wait no longer.
 
     Raises:
         NotHere: Another worker must continue it: one with newer code, or one on another topic.
@@ -67,7 +68,9 @@ def check_version(call: Call, topic: str, policy: TaskPolicy, begun: int) -> Non
     assert policy.version is not None  # noqa: S101 - the caller checked it
     has = f"began with version {begun} of its handler, and this worker has version {policy.version}"
     if begun > policy.version:
-        raise NotHere(f"{call.task_name} {has}; it waits for a worker with version {begun}", after=LOOK_AGAIN)
+        raise NotHere(
+            f"{call.task_name} {has}; it waits for a worker with version {begun}", after=min(LOOK_AGAIN, lease)
+        )
     if begun >= (policy.oldest_version or policy.version):
         return
     elsewhere = policy.old_topics.get(begun)
