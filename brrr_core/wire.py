@@ -22,6 +22,7 @@ __all__ = [
     "EXPIRED",
     "FAILURE_PREFIX",
     "NO_STATE",
+    "Buried",
     "Call",
     "CallState",
     "Failure",
@@ -29,12 +30,14 @@ __all__ = [
     "PendingReturns",
     "ScheduleMessage",
     "count_key",
+    "decode_buried",
     "decode_call",
     "decode_due",
     "decode_failure",
     "decode_message",
     "decode_pending",
     "decode_state",
+    "encode_buried",
     "encode_call",
     "encode_due",
     "encode_failure",
@@ -139,6 +142,16 @@ class CallState:
 
 NO_STATE: Final = CallState()
 """The state of a call that has no record of it."""
+
+
+class Buried(NamedTuple):
+    """A dead letter that keeps calls from their outcomes: its call, topic, attempt, time in unix seconds and reason."""
+
+    call_hash: str
+    topic: str
+    attempt: int
+    at: int
+    reason: str
 
 
 def count_key(root_id: str) -> str:
@@ -260,6 +273,32 @@ def decode_due(record: bytes) -> float:
     if not record.isdigit() or len(record) > 15:
         _reject("due time", "unix milliseconds in decimal", record)
     return int(record) / 1000
+
+
+def encode_buried(buried: Buried) -> bytes:
+    """Return the note of a dead letter: the dict `{at, attempt, call, reason, topic}`."""
+    call_hash, topic, attempt, at, reason = buried
+    fields = {"at": at, "attempt": attempt, "call": call_hash, "reason": reason, "topic": topic}
+    return _encode("note of a dead letter", fields)
+
+
+def decode_buried(record: bytes) -> Buried:
+    """Read the note of a dead letter.
+
+    Raises:
+        MalformedRecordError: The record has a wrong shape.
+    """
+    match _decode("note of a dead letter", record):
+        case {
+            b"at": int(at),
+            b"attempt": int(attempt),
+            b"call": bytes(call),
+            b"reason": bytes(why),
+            b"topic": bytes(on),
+        }:
+            return Buried(_token("call hash", call), _text("topic", on), attempt, at, _text("reason", why))
+        case other:
+            _reject("note of a dead letter", "{at, attempt, call, reason, topic}", other)
 
 
 def encode_pending(pending: PendingReturns) -> bytes:

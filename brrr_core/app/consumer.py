@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from brrr_core.app.catalogue import Catalogue
@@ -14,6 +14,7 @@ from brrr_core.durations import DurationLike, seconds
 from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import failure_by_hand
+from brrr_core.engine.starting import Scheduled
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError
 from brrr_core.wire import Call, encode_failure
@@ -25,20 +26,6 @@ T = TypeVar("T")
 
 REMEMBERED: Final = 10_000
 """The most calls whose topic and root id a client remembers."""
-
-
-class Scheduled(NamedTuple):
-    """The result of `schedule`.
-
-    Attributes:
-        call_hash: The identity of the call.
-        root_id: The root id of the schedule; None if the call already had a value, and nothing was put.
-        topic: The topic of the call.
-    """
-
-    call_hash: str
-    root_id: str | None
-    topic: str
 
 
 class Event:
@@ -154,13 +141,16 @@ class AppConsumer:
     ) -> Callable[..., Coroutine[Any, Any, Scheduled]]:
         """Schedule a call for the workers of a topic: `await app.schedule(fib, topic="demo")(11)`.
 
-        A call that has a value is not put again. Scheduling twice is safe.
+        Scheduling twice is safe. A call that has an outcome is not put again. Nor is one that was put less than
+        `Policy(resend_after=...)` ago, by any program: the state of the result is then `scheduled`.
 
         Args:
             task: A handler, or the name of a task in any language.
             topic: The topic of its workers.
-            delay: The time before it may run: seconds, a `timedelta`, or a text such as `"30s"`.
-            redrive: Put every missing child again, because the queue lost messages.
+            delay: The time before it may run: seconds, a `timedelta`, or a text such as `"30s"`. A delayed schedule
+                does not keep later ones from putting the call.
+            redrive: Put the call and every missing child again, because the queue lost messages, or because a topic
+                was wrong.
             spawn_limit: The most messages that this schedule may cause, including all calls and wake-ups; the policy's
                 limit by default. Workers of every SDK honour it.
 
@@ -175,10 +165,9 @@ class AppConsumer:
 
         async def scheduled(*args: Any, **kwargs: Any) -> Scheduled:
             call = self._catalogue.encode(task, args, kwargs)
-            root_id = await self._connection.schedule(
+            done = await self._connection.schedule(
                 call, topic, delay=seconds(delay), redrive=redrive, spawn_limit=spawn_limit
             )
-            done = Scheduled(call.call_hash, root_id, topic)
             self._remember(done)
             return done
 
@@ -414,7 +403,9 @@ class AppConsumer:
         )
 
     def _remember(self, scheduled: Scheduled) -> None:
-        self._scheduled[scheduled.call_hash] = scheduled
+        known = self._scheduled.get(scheduled.call_hash)
+        if scheduled.root_id is not None or known is None or known.topic != scheduled.topic:
+            self._scheduled[scheduled.call_hash] = scheduled
         self._scheduled.move_to_end(scheduled.call_hash)
         if len(self._scheduled) > REMEMBERED:
             self._scheduled.popitem(last=False)

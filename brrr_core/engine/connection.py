@@ -1,6 +1,5 @@
 """A connection: schedules calls, reads values and runs workers on the backends of one fleet."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -14,20 +13,21 @@ from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
-from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.retrying import Retrier
 from brrr_core.engine.returning import Returner
-from brrr_core.engine.roots import SpawnBudget, check_spawn_limit, new_root_id
+from brrr_core.engine.roots import SpawnBudget, check_spawn_limit
 from brrr_core.engine.schedules import RecurringSchedule, begin_schedules
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.services import IsolationGate, Services
+from brrr_core.engine.starting import Scheduled, Starter, StartRequest
 from brrr_core.engine.threads import HandlerThreads
 from brrr_core.engine.wait_limits import check_wait, longest_cached
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
 from brrr_core.safe_text import Mask
-from brrr_core.wire import Call, ScheduleMessage, encode_call, encode_message
+from brrr_core.wire import Call
 
 __all__ = ["Connection"]
 
@@ -69,7 +69,7 @@ class Connection:
         self._retrier = Retrier(self._operations, self._budget, self._control)
         self._services = Services(
             operations=self._operations,
-            scheduler=Scheduler(self._operations, self._budget),
+            scheduler=Scheduler(self._operations, self._budget, self.policy.resend_after),
             returner=Returner(self._operations, self._budget),
             control=self._control,
             cache=ValueCache(
@@ -83,43 +83,37 @@ class Connection:
             isolation=IsolationGate(),
             threads=HandlerThreads(),
         )
+        self._starter = Starter(self._operations, self._budget, self.policy.resend_after)
         self._workers: set[Worker] = set()
         self._stopped = False
 
     async def schedule(
         self, call: Call, topic: str, *, delay: float = 0, redrive: bool = False, spawn_limit: int | None = None
-    ) -> str | None:
-        """Put a call on a topic, and return its root id; None if the call already has a value.
+    ) -> Scheduled:
+        """Put a call on a topic, unless it has an outcome, or was put less than the policy's `resend_after` ago.
 
         Args:
             call: The call.
             topic: The topic.
-            delay: Seconds before it may run.
-            redrive: Put every missing child again, because the queue lost messages.
+            delay: Seconds before it may run. A delayed schedule does not keep later ones from putting the call.
+            redrive: Put the call and every missing child again, because the queue lost messages.
             spawn_limit: The most messages that this schedule may cause; the policy's limit by default. Workers of every
                 SDK honour it.
+
+        Returns:
+            What happened, and the root id if a message was put.
 
         Raises:
             ArgumentError: The topic is empty, the delay is not a number of seconds, or the spawn limit is less than 1.
             WaitTooLongError: The delay is longer than half of the store's `ttl`.
+            MalformedRecordError: The pending record of the call is not valid.
             BackendError: A backend failed. The call may have been put anyway; scheduling it again is safe.
         """
         check_topic(topic)
         check_delay(delay)
         check_spawn_limit(spawn_limit)
         check_wait("the delay", delay, self._operations.expires_after)
-        (value,) = await self._operations.read([Key("value", call.call_hash)])
-        if value is not None:
-            return None
-        root_id = new_root_id(redriven_at=int(self._operations.clock()) if redrive else None, spawn_limit=spawn_limit)
-        affordable, _ = await asyncio.gather(
-            self._budget.open(root_id), self._operations.write([(Key("call", call.call_hash), encode_call(call))])
-        )
-        if not affordable:
-            raise self._budget.exceeded(root_id)
-        body = encode_message(ScheduleMessage(root_id, call.call_hash))
-        await self._operations.put([Put(topic, body, delay)])
-        return root_id
+        return await self._starter.start(StartRequest(call, topic, delay, redrive, spawn_limit))
 
     async def settle(self, call_hash: str, payload: bytes) -> bool:
         """Settle a call or an event from outside: write its outcome if it has none, and wake its callers.
@@ -266,6 +260,7 @@ class Connection:
     async def close(self) -> None:
         """Stop the loops, and wait for running operations. The backends stay open for the caller to close."""
         self.stop()
+        await self._starter.close()
         await self._services.scheduler.close()
         await self._services.returner.close()
         await self._operations.close()

@@ -14,7 +14,7 @@ OnExhausted: TypeAlias = Literal["bury", "fail"]
 RETURNS_LIMIT: Final = 1_000
 """The most returns in one pending record. It keeps the record of a widely shared child below a megabyte."""
 
-_COUNTS: Final = ("spawn_limit", "max_attempts", "max_deliveries", "max_crashes")
+_AT_LEAST_ONE: Final = ("spawn_limit", "max_attempts", "max_deliveries", "max_crashes", "resend_after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,9 @@ class Policy:
         grace: Seconds that running handlers have to finish when a worker stops.
         unavailable_timeout: Seconds that a worker retries a queue that does not answer, before its loop raises the
             error. Also the seconds that it keeps a message whose store does not answer, before it releases the message.
+        resend_after: Seconds, at least 1, for which a call that was put on a queue counts as being on its way. If it is
+            scheduled or called again later, and still has no outcome, its message may be lost, so it is put again. None
+            never puts a call again, and clients do not record that they put one.
         cache_bytes: The most bytes of values that a worker keeps in memory.
         check: Compare the calls of each re-run with those of the run before. A handler that makes other calls is not
             deterministic, and its call is dead-lettered.
@@ -48,6 +51,7 @@ class Policy:
     backoff_limit: float = 300.0
     grace: float = 30.0
     unavailable_timeout: float = 60.0
+    resend_after: float | None = 3_600.0
     cache_bytes: int = 4 * 1024 * 1024
     check: bool = False
 
@@ -55,15 +59,16 @@ class Policy:
         """Check the settings.
 
         Raises:
-            PolicyError: A limit is less than 1, a time or size is less than 0, or a setting is not a number.
+            PolicyError: A limit or `resend_after` is less than 1, another time or size is less than 0, or a setting is
+                not a number.
         """
         if self.on_exhausted not in get_args(OnExhausted):
             raise PolicyError(f"on_exhausted is {self.on_exhausted!r}", remedy='Set it to "bury" or "fail".')
         for setting in fields(self):
-            if setting.name == "on_exhausted":
-                continue
             value: object = getattr(self, setting.name)
-            least = 1 if setting.name in _COUNTS else 0
+            if setting.name == "on_exhausted" or (setting.name == "resend_after" and value is None):
+                continue
+            least = 1 if setting.name in _AT_LEAST_ONE else 0
             if not isinstance(value, int | float) or not value >= least:
                 raise PolicyError(
                     f"{setting.name} is {value!r}", remedy=f"Set {setting.name} to a number of at least {least}."

@@ -12,6 +12,7 @@ from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.roots import SpawnBudget, settling_root_id
+from brrr_core.engine.stranding import forget, is_stranded
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.wire import (
     PendingReturn,
@@ -147,6 +148,7 @@ class Returner:
 
     async def _wake(self, unsettled: list[_Waiting]) -> None:
         """Put a wake-up for each parent, and compare-and-delete the records. Repeat for records that changed."""
+        stranded: list[str] = []
         while unsettled:
             records = await self._operations.read([waiting.key for waiting in unsettled])
             found: list[tuple[_Waiting, bytes, PendingReturns]] = []
@@ -160,11 +162,15 @@ class Returner:
             await self._put([(waiting, entry) for waiting, _, pending in found for entry in waiting.to_wake(pending)])
             swaps = [Swap(waiting.key, record, waiting.remaining_record(pending)) for waiting, record, pending in found]
             unsettled = []
-            for (waiting, _, _), removed in zip(found, await self._operations.swap(swaps), strict=True):
+            for (waiting, _, pending), removed in zip(found, await self._operations.swap(swaps), strict=True):
+                if removed and is_stranded(pending, waiting.key.call_hash):
+                    stranded.append(waiting.key.call_hash)
                 if not removed:
                     unsettled.append(waiting)
                 elif waiting.over_limit:
                     waiting.error = self._budget.exceeded(waiting.over_limit[0].root_id)
+        if stranded:
+            await forget(self._operations, stranded)
 
     async def _put(self, entries: Sequence[tuple[_Waiting, PendingReturn]], *, delay: float = 0) -> None:
         charged = await self._budget.charge([entry.root_id for _, entry in entries])

@@ -140,9 +140,13 @@ class SpawnBudget:
 
     async def open(self, root_id: str) -> bool:
         """Start the counter of a root and count its first message. True if the message may be put."""
-        own = parse_root_id(root_id).spawn_limit
-        start = 0 if own is None else SHARED_LIMIT - own
-        return (await self._charge([(root_id, start + 1)]))[0]
+        return (await self.open_all([root_id]))[0]
+
+    async def open_all(self, root_ids: Sequence[str]) -> list[bool]:
+        """Start the counters of roots and count their first messages. True for each whose message may be put."""
+        limits = [parse_root_id(root_id).spawn_limit for root_id in root_ids]
+        starts = [0 if own is None else SHARED_LIMIT - own for own in limits]
+        return await self._charge([(root_id, start + 1) for root_id, start in zip(root_ids, starts, strict=True)])
 
     async def charge(self, root_ids: Sequence[str]) -> list[bool]:
         """Count one message for each root id. True for each whose message may be put."""

@@ -17,7 +17,10 @@ from brrr_core.engine.control import cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.roots import SETTLING, RootInfo, SpawnBudget, is_settling, parse_root_id, timer_root_id
+from brrr_core.engine.starting import is_recent
+from brrr_core.engine.stranding import forget, given_up, is_stranded, note_key, note_of, revived, strand
 from brrr_core.wire import (
+    Buried,
     PendingReturn,
     PendingReturns,
     ScheduleMessage,
@@ -68,6 +71,8 @@ class _Group:
         watchers: The returns to register.
         put: The roots for which the child was put.
         over: The roots that are over their spawn limit.
+        stranded: Whether all its roots gave it up, so that its watchers are stranded too.
+        revived: Whether it was stranded before it was put.
         turned_away: The watchers that cannot rely on its record: it is full, or a client is settling the call.
     """
 
@@ -78,6 +83,8 @@ class _Group:
     watchers: list[PendingReturn] = field(default_factory=list[PendingReturn])
     put: set[str] = field(default_factory=set[str])
     over: set[str] = field(default_factory=set[str])
+    stranded: bool = False
+    revived: bool = False
     turned_away: set[PendingReturn] = field(default_factory=set[PendingReturn])
 
     @property
@@ -86,21 +93,22 @@ class _Group:
 
     @property
     def over_limit(self) -> bool:
-        """Whether the child had to be put, and all its roots are over their limits."""
+        """Whether the child had to be put, and all its roots that did not give it up are over their limits."""
         return bool(self.over) and not self.put
 
     def due(self, pending: PendingReturns) -> list[str]:
         """Return the roots for which the child must be put now.
 
         Each redrive puts it once, even if another root put it before. If the child is not marked, or no redrive can
-        afford it, one other root puts it.
+        afford it, one other root puts it. A root that gave up the child does not put it again.
         """
         if not self.child.topic:  # an event
             return []
         due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
         if due or self.put or (pending.scheduled_at is not None and not self.over):
             return due
-        return [root_id for root_id in self.roots if root_id not in self.over][:1]
+        gave_up = self._own_roots(pending) if pending.scheduled_at is None else ()
+        return [root_id for root_id in self.roots if root_id not in self.over and root_id not in gave_up][:1]
 
     def registered(self, pending: PendingReturns) -> PendingReturns:
         """Return the record with the marks of this group, and with as many of its watchers as fit."""
@@ -112,17 +120,17 @@ class _Group:
                 returns.add(watcher)
             else:
                 self.turned_away.add(watcher)
+        stranded = is_stranded(pending, own)
+        self.stranded, self.revived = stranded and not self.put, stranded and bool(self.put)
         if not self.put:
             return PendingReturns(tuple(sorted(returns)), pending.scheduled_at)
         now = int(self.clock())
         marks: dict[PendingReturn, RootInfo] = {
             self._mark(root_id): root for root_id, root in self.redrives.items() if root_id in self.put
         }
-        marks |= {
-            entry: parse_root_id(entry.root_id) for entry in returns if entry.call_hash == self.child.call.call_hash
-        }
+        marks |= {entry: parse_root_id(entry.root_id) for entry in given_up(pending, own)}
         returns.difference_update(marks)
-        needed = [mark for mark, root in marks.items() if not root.is_older_than(now, now)]
+        needed = [mark for mark, root in marks.items() if root.redriven_at and not root.is_older_than(now, now)]
         needed.sort(key=lambda mark: marks[mark].redriven_at or 0)
         returns.update(needed[-MARKS_LIMIT:])
         return PendingReturns(tuple(sorted(returns)), now)
@@ -132,11 +140,11 @@ class _Group:
         if root_id in self.put or root_id in self.over:
             return False
         at = pending.scheduled_at
-        if at is None:
-            return True
-        return not root.is_older_than(at, int(self.clock())) and not any(
-            entry.root_id == root_id and entry.call_hash == self.child.call.call_hash for entry in pending.returns
-        )
+        return root_id not in self._own_roots(pending) and (at is None or not root.is_older_than(at, int(self.clock())))
+
+    def _own_roots(self, pending: PendingReturns) -> set[str]:
+        """Return the roots that gave the child up, or if it has a mark, the redrives that put it."""
+        return {entry.root_id for entry in given_up(pending, self.child.call.call_hash)}
 
     def _mark(self, root_id: str) -> PendingReturn:
         """Return the mark of a redrive that put the child: a return of the child to itself, which wakes nothing."""
@@ -146,9 +154,10 @@ class _Group:
 class Scheduler:
     """Schedules the children of all handlers of a connection, in batches."""
 
-    def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
+    def __init__(self, operations: Operations, budget: SpawnBudget, resend_after: float | None = None) -> None:
         self._operations = operations
         self._budget = budget
+        self._resend_after = resend_after
         self._requests = Batcher[ScheduleRequest, ScheduleOutcome](self._schedule_batch)
 
     async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[ScheduleOutcome]:
@@ -191,7 +200,7 @@ class Scheduler:
         request = ScheduleRequest(child, root_id)
         (group,) = _group([request], self._operations.clock).values()
         outcome, record = await self._operations.read([Key("value", child.call.call_hash), group.key])
-        if outcome is None and group.due(PendingReturns() if record is None else decode_pending(record)):
+        if outcome is None and group.due(self._in_force(child.call.call_hash, record)):
             await self.schedule([request])
         return outcome
 
@@ -250,6 +259,10 @@ class Scheduler:
             if left:
                 return pending.returns
 
+    async def strand(self, entry: PendingReturn, buried: Buried, *, alone: bool) -> None:
+        """Strand a call that is about to be dead-lettered, and unless `alone` is true, every call that waits for it."""
+        await strand(self._operations, [entry], note_of(buried), alone=alone)
+
     async def close(self) -> None:
         """Wait until all requests are done."""
         await self._requests.close()
@@ -259,7 +272,8 @@ class Scheduler:
         unsettled = list(groups.values())
         while unsettled:
             records = await self._operations.read([group.key for group in unsettled])
-            pendings = [PendingReturns() if record is None else decode_pending(record) for record in records]
+            pendings = [self._in_force(group.key.call_hash, record)
+                        for group, record in zip(unsettled, records, strict=True)]  # fmt: skip
             await self._put(list(zip(unsettled, pendings, strict=True)))
             changed: list[tuple[_Group, Swap]] = []
             for group, record, pending in zip(unsettled, records, pendings, strict=True):
@@ -269,7 +283,25 @@ class Scheduler:
                         changed.append((group, Swap(group.key, record, encode_pending(registered))))
             swapped = await self._operations.swap([swap for _, swap in changed])
             unsettled = [group for (group, _), done in zip(changed, swapped, strict=True) if not done]
+        await self._strand_watchers([group for group in groups.values() if group.stranded and group.watchers])
+        if put_again := [name for name, group in groups.items() if group.revived]:
+            await forget(self._operations, put_again)
         return [_outcome(groups[request.child.call.call_hash], request) for request in requests]
+
+    async def _strand_watchers(self, groups: Sequence[_Group]) -> None:
+        """Strand the parents of children that are stranded. Such parents wait until another root puts the child."""
+        notes = await self._operations.read([note_key(group.key.call_hash) for group in groups])
+        for group, note in zip(groups, notes, strict=True):
+            await strand(self._operations, group.watchers, note)
+
+    def _in_force(self, call_hash: str, record: bytes | None) -> PendingReturns:
+        """Return a pending record without a mark that is so old that the child's message may be lost."""
+        pending = PendingReturns() if record is None else decode_pending(record)
+        if pending.scheduled_at is None or is_recent(
+            pending.scheduled_at, self._resend_after, self._operations.clock()
+        ):
+            return pending
+        return PendingReturns(revived(pending, call_hash))
 
     async def _put(self, groups: Sequence[tuple[_Group, PendingReturns]]) -> None:
         """Write the due calls and put their messages, except for the groups whose roots are over their limits."""

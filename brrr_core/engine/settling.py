@@ -1,14 +1,15 @@
 """Settle a delivery: return or fail its call, retry it, or dead-letter its message."""
 
 import asyncio
-from contextlib import suppress
 
+from brrr_core.backend.contracts import Delivery
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, HeldDelivery, Job, NotHere
 from brrr_core.engine.failures import exhausted_failure, failure_of
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
 from brrr_core.engine.returning import Completion
+from brrr_core.engine.roots import split_timer
 from brrr_core.engine.services import Services
 from brrr_core.engine.wait_limits import check_wait
 from brrr_core.errors import (
@@ -21,7 +22,7 @@ from brrr_core.errors import (
 )
 from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallPostponed, CallReturned
 from brrr_core.safe_text import describe, format_error, format_traceback
-from brrr_core.wire import decode_message, encode_failure
+from brrr_core.wire import Buried, PendingReturn, decode_message, encode_failure
 
 __all__ = ["Settler"]
 
@@ -191,13 +192,28 @@ class Settler:
         await asyncio.sleep(delay)
         return 0
 
+    async def _strand(self, delivery: Delivery, error: BaseException, reason: str) -> None:
+        """Prepare a later schedule: a call whose message is dead-lettered, and its parents, must not stay marked."""
+        topic, over_limit, scheduler = delivery.topic, isinstance(error, SpawnLimitError), self._services.scheduler
+        try:
+            root_id, call_hash = decode_message(delivery.body)
+            _, root_id = split_timer(root_id)
+            if over_limit:
+                await scheduler.hand_over(call_hash, topic, again=delivery.attempt > 1)
+            buried = Buried(call_hash, topic, delivery.attempt, int(self._operations.clock()), reason)
+            await scheduler.strand(PendingReturn(root_id, call_hash, topic), buried, alone=over_limit)
+        except MalformedRecordError:
+            pass  # it names no call, or its parents cannot be read
+        except BackendError as failure:
+            if not isinstance(error, BuriedError):
+                raise
+            self.report_failure(topic, failure)  # perhaps the reason why the message was delivered so often
+
     async def bury(self, held: HeldDelivery, error: BaseException, *, final: bool = False) -> None:
         """Dead-letter the message because of `error`."""
         delivery, reason = held.delivery, self._reason(error)
-        if isinstance(error, SpawnLimitError):
-            call_hash, again = decode_message(delivery.body).call_hash, delivery.attempt > 1
-            with suppress(MalformedRecordError):  # then its parents cannot be read
-                await self._services.scheduler.hand_over(call_hash, delivery.topic, again=again)
+        if not final:
+            await self._strand(delivery, error, reason)
         await self.reset_counters(held)
         await self._operations.queue.bury(delivery, reason)
         if self._hooks.wants(CallBuried):

@@ -51,7 +51,7 @@ class Front:
         return JSONResponse({"tasks": {name: arguments.describe() for name, arguments in self._arguments.items()}})
 
     async def schedule(self, request: Request) -> JSONResponse:
-        """Schedule the call. A call that has a result does not run again."""
+        """Schedule the call, unless it has a result or was scheduled before."""
         name, arguments = self._call_of(request)
         scheduled = await self._app.schedule(self._handlers[name], topic=self._topic)(**arguments)
         return JSONResponse(
@@ -60,7 +60,7 @@ class Front:
                 "arguments": arguments,
                 "topic": scheduled.topic,
                 "call_hash": scheduled.call_hash,
-                "status": "has a result already" if scheduled.root_id is None else "scheduled",
+                "status": scheduled.state,
                 "result_url": str(request.url),
             },
             status_code=202,

@@ -122,9 +122,11 @@ async def test_failed_call_emits_its_events(memory: str) -> None:
 async def test_backend_failure_is_reported_to_hooks(memory: str) -> None:
     diary = Diary()
     broken = BackendUnavailableError("it is gone")
+    failed: list[Operation] = []
 
     async def fail_once(operation: Operation) -> None:
-        if operation.name == "store.swap" and instrument.calls["store.swap"] == 1:
+        if operation.name == "store.swap" and operation.items[0].key.kind == "value" and not failed:
+            failed.append(operation)
             raise broken
 
     instrument = Instrument(before=fail_once)

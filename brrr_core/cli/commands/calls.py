@@ -1,5 +1,6 @@
 """`brrr schedule`, `brrr result` and `brrr complete`: schedule a call, print or await its result, settle it by hand."""
 
+import time
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -24,6 +25,7 @@ from brrr_core.cli.output import note, progress_of, write_json, write_line
 from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import failure_by_hand
+from brrr_core.engine.starting import Scheduled
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import CommandError, NotFoundError
 from brrr_core.wire import encode_failure
@@ -48,7 +50,9 @@ async def schedule(
     redrive: Annotated[
         bool,
         Parameter(
-            negative=(), show_default=False, help="Put every missing child once more, if the queue lost messages."
+            negative=(),
+            show_default=False,
+            help="Put the call and every missing child once more: the queue lost messages, or a topic was wrong.",
         ),
     ] = False,
     spawn_limit: Annotated[
@@ -62,8 +66,9 @@ async def schedule(
 ) -> None:
     """Schedule a call for the workers of a topic.
 
-    A call that has a result does not run again, so you may schedule it twice. A task name says nothing about
-    parameters, so `11` and `--n 11` are two calls, unless --handlers names the function.
+    You may schedule a call twice: if it has a result, or was scheduled within the last hour, the command says so and
+    puts nothing. A task name says nothing about parameters, so `11` and `--n 11` are two calls, unless --handlers names
+    the function.
 
     --wait prints the result as JSON. The exit code is then 4 if the call has no result in time, 5 if the call, or one
     that it waits for on the same topic, is dead-lettered, and 6 if the call failed for good.
@@ -71,14 +76,14 @@ async def schedule(
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
-        root_id = await connection.schedule(named.call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit)
+        done = await connection.schedule(named.call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit)
         if not wait and timeout is None:
-            _tell(named, root_id, topic, as_json=as_json)
+            _tell(task, done, as_json=as_json)
             return
         silent = quiet or as_json
         if not silent:
-            note(_said(named, root_id, topic))
-        watch = Watch(DeadLetters(connection.queue, topic), root_id)
+            note(_said(task, done))
+        watch = Watch(DeadLetters(connection.queue, topic), done.root_id)
         value = await _value(connection, named, timeout, watch, silent=silent)
     named.write_value(value)
 
@@ -170,14 +175,21 @@ async def _value(
         return await wait_for_value(connection, named.call, timeout=timeout, watch=lambda: watch, show=progress.show)
 
 
-def _tell(named: NamedCall, root_id: str | None, topic: str, *, as_json: bool) -> None:
+def _tell(task: str, done: Scheduled, *, as_json: bool) -> None:
     if as_json:
-        write_json({"call_hash": named.call.call_hash, "root_id": root_id, "topic": topic})
+        write_json(done._asdict())
     else:
-        write_line(_said(named, root_id, topic))
+        write_line(_said(task, done))
 
 
-def _said(named: NamedCall, root_id: str | None, topic: str) -> str:
-    if root_id is None:
-        return f"{named.call.task_name} has a result already: call {named.call.call_hash}"
-    return f"scheduled {named.call.task_name} on {topic}: call {named.call.call_hash}, root {root_id}"
+def _said(task: str, done: Scheduled) -> str:
+    match done.state:
+        case "put":
+            return f"scheduled {task} on {done.topic}: call {done.call_hash}, root {done.root_id}"
+        case "scheduled":
+            ago = max(0, int(time.time()) - (done.since or 0))
+            return f"{task} was scheduled already, {ago} s ago; --redrive puts it again: call {done.call_hash}"
+        case "done":
+            return f"{task} has a result already: call {done.call_hash}"
+        case "failed":
+            return f"{task} failed already; `brrr result` shows the failure: call {done.call_hash}"

@@ -45,6 +45,7 @@ class Limits:
         backoff_limit: The longest delay between two attempts.
         grace: The time that running handlers have to finish when the worker stops.
         unavailable_timeout: How long to retry a backend that does not answer.
+        resend_after: A call that was put this long ago, and has no outcome, is put again when it is called again.
         cache_bytes: The most bytes of values to keep in memory.
         check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
     """
@@ -58,6 +59,7 @@ class Limits:
     backoff_limit: DurationOption = Duration(Policy().backoff_limit)
     grace: DurationOption = Duration(Policy().grace)
     unavailable_timeout: DurationOption = Duration(Policy().unavailable_timeout)
+    resend_after: DurationOption = Duration(Policy().resend_after or 0)
     cache_bytes: SizeOption = _CACHE_BYTES
     check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
 

@@ -114,7 +114,7 @@ async def test_restart_finds_results_and_greets_no_one_twice(start: Start, tmp_p
     await second.line("Hello, Jane!")
     await second.ended(signal.SIGINT)
 
-    assert (again.status_code, again.json()["status"]) == (202, "has a result already")
+    assert (again.status_code, again.json()["status"]) == (202, "done")
     assert [line for line in second.printed if line.startswith("Hello")] == ["Hello, Jane!"]
 
 

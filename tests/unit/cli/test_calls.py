@@ -36,8 +36,19 @@ def test_schedule_with_json_prints_json(command: Command) -> None:
     said = command("schedule", "fib", "11", "--topic", "demo", "--json")
 
     assert said.code == 0
-    assert said.json.keys() == {"call_hash", "root_id", "topic"}
-    assert said.json["topic"] == "demo"
+    assert said.json.keys() == {"call_hash", "root_id", "topic", "state", "since", "was_dead_lettered"}
+    assert (said.json["topic"], said.json["state"], said.json["since"]) == ("demo", "put", None)
+
+
+def test_schedule_says_that_call_was_scheduled_before(command: Command) -> None:
+    command("schedule", "fib", "11", "--topic", "demo")
+    again = command("schedule", "fib", "11", "--topic", "demo")
+    redriven = command("schedule", "fib", "11", "--topic", "demo", "--redrive")
+
+    assert (again.code, again.err) == (0, "")
+    assert again.out.startswith("fib was scheduled already, ")
+    assert "--redrive puts it again" in again.out
+    assert redriven.out.startswith("scheduled fib on demo: call ")
 
 
 @pytest.mark.parametrize(

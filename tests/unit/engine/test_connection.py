@@ -12,6 +12,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
+from brrr_core.engine.starting import Scheduled
 from brrr_core.errors import ArgumentError, BackendUnavailableError
 from brrr_core.wire import Call, count_key, decode_call, decode_message
 from brrr_testkit.faults.instrument import Instrument, Operation
@@ -21,14 +22,14 @@ CALL = Call("task", b"[1]", "hash")
 TOPIC = "t"
 
 
-async def test_scheduling_writes_the_call_and_counts_it_before_it_puts_the_message() -> None:
+async def test_scheduling_writes_the_call_and_counts_it_then_puts_the_message_and_then_marks_it() -> None:
     async with brrr.open_backend("memory:") as backend:
         instrument = Instrument()
-        root_id = await over(instrument.wrap(backend)).schedule(CALL, TOPIC)
+        root_id = (await over(instrument.wrap(backend)).schedule(CALL, TOPIC)).root_id
         names = [operation.name for operation in instrument.operations]
         assert names[0] == "store.read"
         assert sorted(names[1:3]) == ["cache.increment", "store.write"]
-        assert names[3:] == ["queue.put"]
+        assert names[3:] == ["queue.put", "store.swap"]
         assert root_id is not None
         assert await backend.cache.increment({count_key(root_id): 0}) == {count_key(root_id): 1}
         (record,) = await backend.store.read([Key("call", "hash")])
@@ -43,14 +44,15 @@ async def test_call_with_value_is_not_scheduled() -> None:
         await backend.store.write([(Key("value", "hash"), b"")])  # an empty value is one
         instrument = Instrument()
         connection = over(instrument.wrap(backend))
-        assert await connection.schedule(CALL, TOPIC) is None
-        assert await connection.schedule(CALL, TOPIC, redrive=True) is None
+        for redrive in (False, True):
+            done = await connection.schedule(CALL, TOPIC, redrive=redrive)
+            assert done == Scheduled("hash", None, TOPIC, "done")
         assert {operation.name for operation in instrument.operations} == {"store.read"}
         assert await connection.value("hash") == b""
         assert await connection.value("other") is None
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "answer lost"])
 async def test_failed_schedule_can_be_repeated(number: int, lost: bool) -> None:
     async with brrr.open_backend("memory:") as backend:
@@ -64,7 +66,8 @@ async def test_failed_schedule_can_be_repeated(number: int, lost: bool) -> None:
         with pytest.raises(BackendUnavailableError) as caught:
             await connection.schedule(CALL, TOPIC)
         assert caught.value is error
-        assert await connection.schedule(CALL, TOPIC) is not None
+        again = await connection.schedule(CALL, TOPIC)
+        assert again.state == ("scheduled" if (number, lost) == (5, True) else "put")
         assert (await backend.queue.stats(TOPIC)).ready in (1, 2)
         await connection.close()
 

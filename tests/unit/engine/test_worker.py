@@ -49,7 +49,7 @@ class Bench:
 
     async def put(self, *seconds: float) -> None:
         for n, each in enumerate(seconds):
-            await self.connection.schedule(Call("sleep", b"%f" % each, f"h{n}-{each}"), TOPIC)
+            await self.connection.schedule(Call("sleep", b"%f" % each, f"h{n}-{each}"), TOPIC, redrive=True)
 
     def start(self, concurrency: int = 4) -> "asyncio.Task[None]":
         return asyncio.create_task(self.connection.loop(TOPIC, self.handle, concurrency=concurrency))

@@ -1,0 +1,197 @@
+"""Start calls for clients: put the first message of a schedule, unless the call is on a queue already.
+
+The order is that of `scheduling.py`: write the call record, put the message, mark the pending record. If a client dies
+between two steps, the call has no mark, and the next schedule puts it again (invariant I1).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from brrr_core.backend.contracts import Key, Kind, Swap
+from brrr_core.engine.batching import Batcher
+from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.roots import SpawnBudget, new_root_id
+from brrr_core.engine.stranding import forget, is_stranded, revived
+from brrr_core.errors import BrrrError, MalformedRecordError
+from brrr_core.wire import (
+    FAILURE_PREFIX,
+    Call,
+    PendingReturns,
+    ScheduleMessage,
+    decode_pending,
+    encode_call,
+    encode_message,
+    encode_pending,
+)
+
+__all__ = ["ScheduleState", "Scheduled", "StartRequest", "Starter", "is_recent"]
+
+ScheduleState: TypeAlias = Literal["put", "scheduled", "done", "failed"]
+"""The result of a schedule: a message was put, or the call was scheduled before, has a value, or failed for good."""
+
+
+_ABSENT: Final = PendingReturns()
+_READ: Final[tuple[Kind, ...]] = ("value", "pending_returns")
+
+
+class Scheduled(NamedTuple):
+    """The result of `schedule`.
+
+    Attributes:
+        call_hash: The identity of the call.
+        root_id: The root id of the schedule; None if nothing was put.
+        topic: The topic of the call.
+        state: `put` if a message was put. `scheduled` if one was put before, by this or another program. `done` if the
+            call has a value, and `failed` if it failed for good.
+        since: The time at which a call in the state `scheduled` was last put, in unix seconds; else None.
+        was_dead_lettered: Whether a message was put because the call, or one that it waits for, had been dead-lettered.
+    """
+
+    call_hash: str
+    root_id: str | None
+    topic: str
+    state: ScheduleState = "put"
+    since: int | None = None
+    was_dead_lettered: bool = False
+
+
+def is_recent(scheduled_at: int | None, resend_after: float | None, now: float) -> bool:
+    """Whether a mark proves that the call is on its way. A mark that lies as far in the future is wrong, and does not.
+
+    Args:
+        scheduled_at: The mark.
+        resend_after: The setting of the policy; None if every mark counts.
+        now: The present time, in unix seconds.
+    """
+    return scheduled_at is not None and (resend_after is None or abs(now - scheduled_at) < resend_after)
+
+
+class StartRequest(NamedTuple):
+    """A call to put on a topic. `Connection.schedule` describes the fields."""
+
+    call: Call
+    topic: str
+    delay: float = 0
+    redrive: bool = False
+    spawn_limit: int | None = None
+
+
+class _Start(NamedTuple):
+    """A request that needs a message, the pending record of its call, and its root."""
+
+    request: StartRequest
+    record: bytes | None
+    pending: PendingReturns
+    root_id: str
+
+    @property
+    def key(self) -> Key:
+        return Key("pending_returns", self.request.call.call_hash)
+
+    @property
+    def stranded(self) -> bool:
+        return self.record is not None and is_stranded(self.pending, self.request.call.call_hash)
+
+    @property
+    def message(self) -> Put:
+        body = encode_message(ScheduleMessage(self.root_id, self.request.call.call_hash))
+        return Put(self.request.topic, body, self.request.delay)
+
+
+class Starter:
+    """Starts the calls of all clients of a connection, in batches. A batch puts each call at most once."""
+
+    def __init__(self, operations: Operations, budget: SpawnBudget, resend_after: float | None) -> None:
+        self._operations = operations
+        self._budget = budget
+        self._resend_after = resend_after
+        self._requests = Batcher[StartRequest, Scheduled | BrrrError](self._start_batch)
+
+    async def start(self, request: StartRequest) -> Scheduled:
+        """Put a call on a topic, unless it has an outcome or is on its way.
+
+        Raises:
+            SpawnLimitError: The schedule may not cause a single message.
+            MalformedRecordError: The pending record of the call is not valid.
+        """
+        (result,) = await self._requests.submit((request,))
+        if isinstance(result, BrrrError):
+            raise result
+        return result
+
+    async def close(self) -> None:
+        """Wait until all requests are done."""
+        await self._requests.close()
+
+    async def _start_batch(self, requests: Sequence[StartRequest]) -> list[Scheduled | BrrrError]:
+        results: dict[int, Scheduled | BrrrError] = {}
+        left = dict(enumerate(requests))
+        while left:  # more than once if a call is requested twice: the second schedule finds the mark of the first
+            turn = {request.call.call_hash: number for number, request in reversed(left.items())}
+            results.update(await self._start_each({number: left.pop(number) for number in turn.values()}))
+        return [results[number] for number in range(len(requests))]
+
+    async def _start_each(self, requests: Mapping[int, StartRequest]) -> dict[int, Scheduled | BrrrError]:
+        """Start different calls."""
+        results: dict[int, Scheduled | BrrrError] = {}
+        starts: dict[int, _Start] = {}
+        keys = [Key(kind, each.call.call_hash) for each in requests.values() for kind in _READ]
+        records = iter(await self._operations.read(keys))
+        for (number, request), value, record in zip(requests.items(), records, records, strict=True):
+            try:
+                found = self._look(request, value, record)
+            except MalformedRecordError as error:
+                results[number] = error
+                continue
+            if isinstance(found, Scheduled):
+                results[number] = found
+            else:
+                starts[number] = found
+        calls = [start.request.call for start in starts.values()]
+        affordable, _ = await asyncio.gather(
+            self._budget.open_all([start.root_id for start in starts.values()]),
+            self._operations.write([(Key("call", call.call_hash), encode_call(call)) for call in calls]),
+        )
+        for (number, start), can in zip(list(starts.items()), affordable, strict=True):
+            if not can:
+                results[number] = self._budget.exceeded(start.root_id)
+                del starts[number]
+        await self._operations.put([start.message for start in starts.values()])
+        # If a swap is lost, another program has marked the call, has taken its mark away, or has finished it.
+        await self._operations.swap(list(filter(None, map(self._mark, starts.values()))))
+        if stranded := [start.key.call_hash for start in starts.values() if start.stranded]:
+            await forget(self._operations, stranded)
+        for number, start in starts.items():
+            call, topic, *_ = start.request
+            results[number] = Scheduled(call.call_hash, start.root_id, topic, was_dead_lettered=start.stranded)
+        return results
+
+    def _look(self, request: StartRequest, value: bytes | None, record: bytes | None) -> "Scheduled | _Start":
+        """Return the result of a request, or what to put."""
+        call_hash, topic = request.call.call_hash, request.topic
+        if value is not None:
+            return Scheduled(call_hash, None, topic, "failed" if value.startswith(FAILURE_PREFIX) else "done")
+        pending = _ABSENT if record is None else decode_pending(record)
+        if not request.redrive and is_recent(pending.scheduled_at, self._resend_after, self._operations.clock()):
+            return Scheduled(call_hash, None, topic, "scheduled", pending.scheduled_at)
+        redriven_at = int(self._operations.clock()) if request.redrive else None
+        root_id = new_root_id(redriven_at=redriven_at, spawn_limit=request.spawn_limit)
+        return _Start(request, record, pending, root_id)
+
+    def _mark(self, start: _Start) -> Swap | None:
+        """Return the swap that marks a call; None if its record stays as it is."""
+        at = None if start.request.delay or self._resend_after is None else int(self._operations.clock())
+        if start.record is None:
+            return None if at is None else Swap(start.key, None, _first_mark(at))
+        if at is None and not start.stranded:
+            return None
+        returns = revived(start.pending, start.key.call_hash) if start.stranded else start.pending.returns
+        return Swap(start.key, start.record, encode_pending(PendingReturns(returns, at)))
+
+
+@lru_cache(maxsize=1)
+def _first_mark(at: int) -> bytes:
+    """Return the pending record of a call without parents."""
+    return encode_pending(PendingReturns((), at))

@@ -1,0 +1,121 @@
+"""Strand calls: take the mark from a call that was dead-lettered, and from every call that waits for it.
+
+A stranded call has a pending record without a mark and with a return of the call to itself, under the root for which it
+was given up. That root does not put the call again, so no call is retried forever. Any other root puts it again. So
+scheduling the workflow again recovers it, from the top down to the dead-lettered call.
+
+A note beside the record says which dead letter is to blame. It only informs, and the pending record decides. A put or
+an outcome ends the stranding, and removes the note.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from brrr_core.backend.contracts import Key, Swap
+from brrr_core.engine.operations import Operations
+from brrr_core.engine.roots import SETTLING
+from brrr_core.errors import MalformedRecordError
+from brrr_core.wire import (
+    Buried,
+    PendingReturn,
+    PendingReturns,
+    decode_buried,
+    decode_pending,
+    encode_buried,
+    encode_pending,
+)
+
+__all__ = ["forget", "given_up", "is_stranded", "note_key", "note_of", "read_note", "revived", "strand"]
+
+STRAND_LIMIT: Final = 10_000
+"""The most calls that one dead letter strands. It bounds the work for a huge call graph."""
+
+REASON_LIMIT: Final = 1_000
+"""The most characters of a reason."""
+
+
+def note_of(buried: Buried) -> bytes:
+    """Return the note of a dead letter, with the first line of its reason."""
+    reason = buried.reason.partition("\n")[0][:REASON_LIMIT].encode(errors="replace").decode()
+    return encode_buried(buried._replace(reason=reason))
+
+
+def read_note(note: bytes | None) -> Buried | None:
+    """Read a note; None if there is none, or if it has a wrong shape."""
+    try:
+        return None if note is None else decode_buried(note)
+    except MalformedRecordError:
+        return None
+
+
+def note_key(call_hash: str) -> Key:
+    """Return the key of the note of a call."""
+    return Key("value", f"brrr.buried/{call_hash}")
+
+
+def given_up(pending: PendingReturns, call_hash: str) -> list[PendingReturn]:
+    """Return the returns of a call to itself: the roots that gave it up, or if it has a mark, the redrives that put it.
+
+    The mark of a client that is settling the call is none of them.
+    """
+    return [e for e in pending.returns if e.call_hash == call_hash and not e.root_id.startswith(SETTLING)]
+
+
+def is_stranded(pending: PendingReturns, call_hash: str) -> bool:
+    """Whether the call was given up: by the pending record, it has no message, and waits for no call that has one."""
+    return pending.scheduled_at is None and bool(given_up(pending, call_hash))
+
+
+def revived(pending: PendingReturns, call_hash: str) -> tuple[PendingReturn, ...]:
+    """Return the returns in the pending record of a call, without those under the roots that gave it up."""
+    lost = given_up(pending, call_hash)
+    return tuple(entry for entry in pending.returns if entry not in lost)
+
+
+async def forget(operations: Operations, call_hashes: Sequence[str]) -> None:
+    """Remove the notes of calls that are not stranded any more."""
+    keys = [note_key(call_hash) for call_hash in call_hashes]
+    notes = await operations.read(keys)
+    await operations.swap([Swap(key, note, None) for key, note in zip(keys, notes, strict=True) if note is not None])
+
+
+async def strand(
+    operations: Operations, entries: Iterable[PendingReturn], note: bytes | None, *, alone: bool = False
+) -> None:
+    """Strand calls, and all their parents that are registered.
+
+    Repeating it is safe. So is a call that continues meanwhile: at worst, it is put once more than needed.
+
+    Args:
+        operations: The operations.
+        entries: The calls, each with the root for which it is given up.
+        note: The note to leave beside each; None if it is not known.
+        alone: Strand these calls only, and only those that have no mark.
+    """
+    left, seen = set(entries), set[PendingReturn]()
+    while left and len(seen) <= STRAND_LIMIT:
+        seen |= left
+        by_call: dict[str, list[PendingReturn]] = {}
+        for entry in left:
+            by_call.setdefault(entry.call_hash, []).append(entry)
+        if note is not None:
+            await operations.write([(note_key(call_hash), note) for call_hash in by_call])
+        keys = [Key("pending_returns", call_hash) for call_hash in by_call]
+        parents: set[PendingReturn] = set()
+        swaps: list[tuple[str, Swap]] = []
+        for key, record in zip(keys, await operations.read(keys), strict=True):
+            try:
+                pending = PendingReturns() if record is None else decode_pending(record)
+            except MalformedRecordError:
+                continue  # no parent can register there, or be woken
+            if alone and pending.scheduled_at is not None:
+                continue
+            returns = tuple(sorted({*pending.returns, *by_call[key.call_hash]}))
+            if (returns, None) != (pending.returns, pending.scheduled_at):
+                swaps.append((key.call_hash, Swap(key, record, encode_pending(PendingReturns(returns)))))
+            parents.update(entry for entry in pending.returns if entry.call_hash != key.call_hash)
+        swapped = await operations.swap([swap for _, swap in swaps])
+        lost = [call_hash for (call_hash, _), done in zip(swaps, swapped, strict=True) if not done]
+        left = {entry for call_hash in lost for entry in by_call[call_hash]}
+        if not alone:
+            left |= parents - seen
