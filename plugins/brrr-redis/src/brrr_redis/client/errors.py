@@ -1,6 +1,7 @@
 """Errors of servers and connections: which ones a retry can help, and how the user sees them."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -82,6 +83,10 @@ SENT_SECRETS: Final = re.compile(r",? with args beginning with.*|(?<=\buser )\S+
 """Parts of replies that repeat a request: arguments, which can be a password; usernames, which can be a token."""
 
 
+REFUSED_CERTIFICATE: Final = re.compile(r"_ALERT_(?:UNKNOWN_CA|HANDSHAKE_FAILURE|.*CERTIFICATE)")
+"""Reasons of an SSLError if the server does not accept the certificate of this client, or gets none."""
+
+
 class ConnectionClosedError(RedisError):
     """This client closed the connection."""
 
@@ -126,12 +131,27 @@ def no_primary_error(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryE
 
 def redact(error: BaseException) -> None:
     """Remove what may be secret from the text of a server's error, and of its causes."""
-    found: BaseException | None = error
-    seen: set[int] = set()  # a chain of causes and contexts can be a ring
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
+    for found in _chain(error):
         found.args = tuple(SENT_SECRETS.sub(_mask, each) if isinstance(each, str) else each for each in found.args)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and its causes."""
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in chain:  # a chain of causes and contexts can be a ring
+        chain.append(found)
         found = found.__cause__ or found.__context__
+    return chain
+
+
+def _refuses_certificate(error: BaseException) -> bool:
+    """Whether this client refused the certificate of the server, or the server that of the client."""
+    return any(
+        isinstance(found, ssl.SSLCertVerificationError)
+        or (isinstance(found, ssl.SSLError) and REFUSED_CERTIFICATE.search(found.reason or ""))
+        for found in _chain(error)
+    )
 
 
 def _mask(secret: re.Match[str]) -> str:
@@ -149,7 +169,7 @@ def cluster_member_error(server: str) -> BackendError:
 def is_transient(error: Exception) -> bool:
     """Whether the same command may succeed a little later."""
     if isinstance(error, NoReplyError):
-        return not isinstance(error.cause, AuthenticationError)
+        return not isinstance(error.cause, AuthenticationError) and not _refuses_certificate(error.cause)
     return _code_in(error, TRANSIENT) is not None
 
 
@@ -176,6 +196,11 @@ def _translate(error: Exception, server: str) -> BrrrError:
         )
     cause = error.cause
     reason = str(cause) or type(cause).__name__
+    if _refuses_certificate(cause):
+        return BackendRefusedError(
+            f"redis at {server} and this client do not accept each other's certificates ({reason})",
+            remedy="Check ca, cert and key, and that the certificate of the server has its name and has not expired.",
+        )
     if error.sent:
         return BackendUnavailableError(
             f"the connection to redis at {server} was lost before the reply came ({reason})",
