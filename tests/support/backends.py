@@ -89,7 +89,9 @@ def dynamo_url(request: pytest.FixtureRequest) -> str:
     return address
 
 
-@pytest.fixture(params=["sqlite+dynamo", "redis+dynamo", "sqs+dynamo"])
+@pytest.fixture(
+    params=[pytest.param("sqlite+dynamo", marks=pytest.mark.exhaustive), "redis+dynamo", "sqs+dynamo"],
+)
 def places(request: pytest.FixtureRequest, tmp_path: Path, dynamo_url: str) -> list[str]:
     """Return the URLs of a queue for one test, and of a store of another kind."""
     if request.param.startswith("redis"):

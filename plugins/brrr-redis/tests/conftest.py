@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
+from brrr_core.backend import Backend
 from brrr_testkit.certificates import Certificates, certificates
 from brrr_testkit.faults.relay import RedisProxy, relayed
 from brrr_testkit.servers.redis import GIVEN, Cluster, Server, redis_program, valkey_program
@@ -44,6 +45,13 @@ def whole_cluster(folder: Path) -> Iterator[Cluster]:
         cluster.stop()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a cluster."""
+    for item in items:
+        if "whole_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cluster)
+
+
 @pytest.fixture
 def valkey(valkey_server: Server) -> Server:
     """The Valkey server, empty."""
@@ -59,7 +67,7 @@ def url(valkey: Server) -> str:
 
 
 @pytest.fixture
-async def backend(url: str):
+async def backend(url: str) -> AsyncIterator[Backend]:
     """An open backend on an empty server."""
     async with brrr.open_backend(url) as backend:
         yield backend

@@ -3,15 +3,21 @@
 import asyncio
 import gc
 import threading
+from typing import Any
 
 import pytest
 
 from brrr_testkit.waiting import until
 from brrr_testkit.workloads.endings import ENDINGS, HELD, TOPIC, ended
 
+QUICK = {"sigterm", "two_interrupts_at_once", "exit_in_a_callback", "cancel_all_tasks"}
+"""The endings of a quick run: a signal, an interrupt, an exit, a cancellation. The core's tests run all on memory."""
 
-@pytest.mark.parametrize("ending", ENDINGS)
-async def test_program_ends_and_releases_its_messages(make, path, ending):
+CASES = [pytest.param(ending, marks=() if ending in QUICK else pytest.mark.exhaustive) for ending in ENDINGS]
+
+
+@pytest.mark.parametrize("ending", CASES)
+async def test_program_ends_and_releases_its_messages(make: Any, path: Any, ending: Any) -> None:
     await asyncio.to_thread(ended, f"sqlite:///{path}?lease=1h", ending)
     async with make() as backend:
         stats = await backend.queue.stats(TOPIC)
@@ -30,7 +36,7 @@ async def main():
 
 
 @pytest.mark.parametrize("held", ["kept = asyncio.run(main())", "asyncio.run(main())"], ids=["kept", "forgotten"])
-async def test_unclosed_backend_does_not_keep_the_interpreter_alive(make, processes, held):
+async def test_unclosed_backend_does_not_keep_the_interpreter_alive(make: Any, processes: Any, held: Any) -> None:
     program = processes.start(f"import warnings; warnings.simplefilter('ignore')\n{NEVER_CLOSED}\n{held}")
     assert (await asyncio.to_thread(program.communicate, timeout=30))[0] == "put\n"
     assert program.returncode == 0
@@ -38,7 +44,7 @@ async def test_unclosed_backend_does_not_keep_the_interpreter_alive(make, proces
         assert (await backend.queue.stats("t")).ready == 1
 
 
-async def test_garbage_collected_unclosed_backend_warns_and_ends_its_thread(make):
+async def test_garbage_collected_unclosed_backend_warns_and_ends_its_thread(make: Any) -> None:
     before = set(threading.enumerate())
     await make().open()
     with pytest.warns(ResourceWarning, match="never closed"):
