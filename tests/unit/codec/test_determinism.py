@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brrr_core.codec import Codec
@@ -36,6 +36,7 @@ def shuffled(value: Any, random: Random) -> Any:
     return [shuffled(element, random) for element in value] if isinstance(value, list) else value
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("abc", min_size=1), VALUES, max_size=4), st.randoms())
 def test_order_of_keys_does_not_change_the_call(kwargs: dict[str, Any], random: Random) -> None:
     for codec in (JsonCodec(), JsonObjectCodec(), MsgpackCodec()):

@@ -4,6 +4,7 @@ Their manifests are registered only during the tests: here by `known`, in other 
 """
 
 import asyncio
+import atexit
 import logging
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 from brrr_contract_kit.target import Target
 from brrr_core.backend import Backend, BackendManifest, BackendUrl, Roles
 from brrr_core.errors import BackendUnavailableError
-from mutants.kit import GRACE, LEASE, MEMORY, MUTANTS, OFFERS, MemoryBackend, Mutant, registered
+from mutants.kit import GRACE, LEASE, MEMORY, MUTANTS, OFFERS, MemoryBackend, Mutant, registered  # type: ignore[attr-defined]
 
 MODULE = "mutants.liars"
 MANIFESTS: list[BackendManifest] = []
@@ -101,6 +102,8 @@ class _Networked(Backend):
 LISTENING = socket.create_server(("127.0.0.1", 0))
 """A socket that accepts connections while the tests run."""
 
+atexit.register(LISTENING.close)
+
 
 @by_url("BACKEND-OPEN-10", url=f"{{scheme}}://127.0.0.1:{LISTENING.getsockname()[1]}")
 class TriesOnce(_Networked):
@@ -122,7 +125,7 @@ class TriesOnce(_Networked):
 class RaisesRaw(_Networked):
     """If a server does not answer, the backend raises the client library's own error."""
 
-    async def connect(self, host):
+    async def connect(self, host: Any) -> None:
         self.socket = socket.socket()
         self.socket.connect(host)
 
@@ -141,7 +144,7 @@ class LeaksAFailedSocket(_Networked):
 
     kept: ClassVar[list[socket.socket]] = []
 
-    async def stop(self):
+    async def stop(self) -> None:
         self.kept.append(self.socket)
 
 
@@ -166,7 +169,7 @@ class LogsThePassword(_Networked):
 class ChainsThePassword(_Networked):
     """The cause of an error contains the password, as a client library wrote it."""
 
-    async def connect(self, host):
+    async def connect(self, host: Any) -> None:
         self.socket = socket.socket()
         try:
             raise OSError(f"no answer for {self.url.password.reveal() if self.url.password else ''}@{host[0]}")
@@ -178,7 +181,7 @@ class ChainsThePassword(_Networked):
 class WaitsForAWord(_Networked):
     """If a server accepts the connection and sends nothing, opening never ends."""
 
-    async def connect(self, host):
+    async def connect(self, host: Any) -> None:
         await super().connect(host)
         await asyncio.sleep(60)
 
@@ -187,7 +190,7 @@ class WaitsForAWord(_Networked):
 class IgnoresItsOption(MemoryBackend):
     """The option `lease` changes nothing."""
 
-    def __init__(self, url, options):
+    def __init__(self, url: Any, options: Any) -> None:
         super().__init__(url)
 
 
@@ -203,5 +206,5 @@ class _Divides:
 class DividesByItsOption(MemoryBackend):
     """An option out of range raises a ZeroDivisionError."""
 
-    def __init__(self, url, options):
+    def __init__(self, url: Any, options: Any) -> None:
         super().__init__(url)

@@ -4,8 +4,23 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from brrr_testkit.processes import missing
+
+AUTHORITY: Final = """
+[ca]
+default_ca = here
+[here]
+database = issued
+new_certs_dir = .
+rand_serial = yes
+default_md = sha256
+policy = names
+[names]
+commonName = supplied
+"""
+"""Configuration of `openssl ca`. It alone signs for a time in the past: newer versions refuse negative days."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,10 @@ def certificates(folder: Path) -> Certificates:
     run("req -newkey rsa:2048 -nodes -keyout me.key -out me.csr -subj /CN=127.0.0.1")
     signed = "x509 -req -in me.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names"
     run(f"{signed} -out me.pem -days 2")
-    run(f"{signed} -out expired.pem -days -1")
+    (folder / "authority").write_text(AUTHORITY)
+    (folder / "issued").touch()
+    signed_then = "ca -batch -notext -config authority -cert ca.pem -keyfile ca.key -in me.csr -extfile names"
+    run(f"{signed_then} -out expired.pem -startdate 20200101000000Z -enddate 20200102000000Z")
     (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
     run(f"{signed} -out named.pem -days 2")
     files = ("ca.pem", "me.pem", "me.key", "named.pem", "expired.pem", "stranger.pem")

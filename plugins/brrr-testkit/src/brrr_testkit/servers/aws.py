@@ -42,6 +42,7 @@ __all__ = [
     "has_dynamo_local",
     "is_moto",
     "moto_endpoint",
+    "own_session",
     "sqs_endpoint",
     "sqs_url",
 ]
@@ -95,6 +96,20 @@ def client(service: str, endpoint: str | None) -> Any:
     region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not read it
     library: Any = boto3  # it has no types
     return library.client(service, endpoint_url=endpoint, region_name=region or None)
+
+
+def own_session(session: Any, endpoint: str | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a new session of aiobotocore credentials and a region, take both from the environment, and return it.
+
+    On an account, skip the test: only an emulator accepts any credentials.
+    """
+    if endpoint is None:
+        pytest.skip("needs an emulator, which accepts any credentials")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    session.set_credentials("AKIDTEST", "test-secret-access-key")
+    session.set_config_variable("region", "us-east-1")
+    return session
 
 
 @contextmanager
