@@ -104,11 +104,12 @@ class Stage:
         handlers: Any = everything,
         concurrency: int = 4,
         policy: brrr.Policy = POLICY,
+        topic: str = TOPIC,
     ) -> tuple["asyncio.Task[None]", brrr.Connection]:
         """Start a worker, and return its task and its connection."""
         connection = self._connection(instrument or Instrument(), policy)
         app = brrr.AppWorker(handlers=handlers(self.world), codec="json", connection=connection)
-        loop = connection.loop(TOPIC, app.handle, concurrency=concurrency, schedules=self.schedules)
+        loop = connection.loop(topic, app.handle, concurrency=concurrency, schedules=self.schedules)
         return asyncio.create_task(loop), connection
 
     async def kill(self, worker: "asyncio.Task[None]", instrument: Instrument) -> None:

@@ -265,6 +265,51 @@ class Scheduled(Scenario):
         on.schedules = [brrr_cron.every("* * * * *", "minutely", missed="all")]
 
 
+def deploying(version: int) -> Handlers:
+    """Return handlers of old or new code."""
+
+    def handlers(world: World) -> Mapping[str, Any]:
+        @brrr.handler_no_arg
+        async def child(name: str) -> int:
+            await asyncio.sleep(2.0)
+            return 1
+
+        @brrr.handler(version=version, old_topics={1: "old"} if version == 2 else {})
+        async def top(app: brrr.ActiveWorker) -> list[object]:
+            if version == 2:
+                await app.call(child)("new")
+            await app.sleep(5)
+            await app.call(child)("first")
+            return [app.version, app.topic, await app.call(child)("second")]
+
+        @brrr.handler(version=version)
+        async def beside(app: brrr.ActiveWorker) -> int:
+            return await app.call(child)("beside")
+
+        return {"child": child, "top": top, "beside": beside}
+
+    return handlers
+
+
+class Moving(Scenario):
+    """A call that began with old code moves to the topic of a worker with that code, in spite of any fault."""
+
+    result = [1, "old", 1]  # noqa: RUF012
+    handlers = staticmethod(deploying(2))
+
+    async def begin(self, on: Stage) -> None:
+        await super().begin(on)
+        worker, connection = on.worker(handlers=deploying(1))
+        await asyncio.sleep(1)  # virtual: by now the call sleeps
+        await on.stop(worker, connection)
+        await on.client.schedule("beside", topic=TOPIC)()
+
+    async def outside(self, on: Stage) -> None:
+        worker, connection = on.worker(handlers=deploying(1), topic="old")
+        await on.client.result("top")()
+        await on.stop(worker, connection)
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
@@ -280,6 +325,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "sending": Sending,
     "waiting": Waiting,
     "changing": Changing,
+    "moving": Moving,
     "scheduled": Scheduled,
 }
 
