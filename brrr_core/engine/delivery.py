@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HeldDelivery, Job
-from brrr_core.engine.control import Seen
+from brrr_core.engine.control import NOTHING_SEEN, Seen
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.roots import parse_root_id, split_timer
 from brrr_core.engine.run import Run, run_in_context
@@ -172,7 +172,8 @@ class DeliveryHandler:
         """Read the records of the call, and run it if necessary. False if the run was interrupted."""
         call_hash = message.call_hash
         previous = self._services.history.take(message.root_id, call_hash)
-        looking, control_keys = self._control.look(), self._control.keys(*message)
+        looking = self._control.look() if self._control.due else None
+        control_keys = self._control.keys(*message) if self._control.in_use else ()
         keys = [Key("value", call_hash), Key("call", call_hash), *control_keys]
         absent: list[Child] = []
         if previous is None:
@@ -180,7 +181,9 @@ class DeliveryHandler:
         else:
             held.failed = max(held.failed, previous.failed)
             (value, record, *found), absent = await self._read_ahead(keys, previous)
-        seen = await self._control.seen(looking, control_keys, found, *message)
+        seen = NOTHING_SEEN
+        if looking is not None or control_keys:
+            seen = await self._control.seen(looking, control_keys, found, *message)
         if value is not None:
             await self._settler.finish_again(held, call_hash, value)
             return True
@@ -275,8 +278,8 @@ class DeliveryHandler:
     async def _keep_state(self, run: Run) -> CallState:
         """Keep what the run showed its handler, before the run is repeated. Return the new state of the call."""
         news = run.news()
-        if news == run.state:
-            return run.state
+        if news is run.state or news == run.state:
+            return news
 
         def added(state: CallState) -> CallState:
             if state.retries != news.retries:

@@ -147,8 +147,10 @@ class Run:
 
     async def record_version(self) -> bool:
         """Record the version before the call defers for the first time. False if another run of it did so first."""
+        if self._version_recorded:
+            return True
         name = version_hash(self.call.call_hash, self.state.retries)
-        return self._version_recorded or await record_version(self._operations, self._cache, name, self.version)
+        return await record_version(self._operations, self._cache, name, self.version)
 
     async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
         """Return the values of the children, in order; None for each that has no value yet.
@@ -217,6 +219,8 @@ class Run:
 
     def news(self) -> CallState:
         """Return the state of the call with all that this run showed its handler, for its re-runs."""
+        if not self._observed and not self._told_at:
+            return self.state
         seen = {call_hash: without_traceback(record) for call_hash, record in self._observed.items()}
         told_at = self.state.cancelled_at or tuple(self._told_at)
         return replace(self.state, cancelled_at=told_at, observed={**seen, **self.state.observed})
