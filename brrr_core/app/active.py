@@ -409,14 +409,18 @@ class ActiveWorker(Generic[StateT_co]):
     ) -> Callable[..., PendingCall[Any]]:
         if topic is not None:
             check_topic(topic)
-        self._run.waits.check(delay)
+        if delay:
+            self._run.waits.check(delay)
         name, arrange, returns = self._catalogue.resolve(task, returns)
         target = Target(self, name, self.topic if topic is None else topic, returns, delay)
 
         def pending(*args: Any, **kwargs: Any) -> PendingCall[Any]:
+            return PendingCall(target, *arrange(args, kwargs))
+
+        def limited(*args: Any, **kwargs: Any) -> PendingCall[Any]:
             return PendingCall(target, *arrange(args, kwargs), self._deadline(deadline, key))
 
-        return pending
+        return pending if deadline is None else limited
 
     def _deadline(self, limit: float | None, key: str | None) -> Wait | None:
         return None if limit is None else self._run.wait(self._run.waits.now + limit, key)

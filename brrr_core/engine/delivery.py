@@ -17,7 +17,7 @@ from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HeldDelivery, Job
 from brrr_core.engine.control import NOTHING_SEEN, Seen
 from brrr_core.engine.local_cache import PreviousRun
-from brrr_core.engine.roots import parse_root_id, split_timer
+from brrr_core.engine.roots import TIMER, parse_root_id, split_timer
 from brrr_core.engine.run import Run, run_in_context
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
 from brrr_core.engine.services import Services
@@ -86,8 +86,9 @@ class DeliveryHandler:
         """
         try:
             message = decode_message(held.delivery.body)
-            due, root_id = split_timer(message.root_id)
-            if due:
+            due = 0.0
+            if message.root_id.startswith(TIMER):
+                due, root_id = split_timer(message.root_id)
                 early = due - self._operations.clock()
                 if early > 0:
                     await self._settler.put_again(held, early)
@@ -219,7 +220,7 @@ class DeliveryHandler:
                 absent.add(call_hash)
             else:
                 self._services.cache.add(call_hash, found)
-        if any(child.wait is not None for child in previous.missing):
+        if previous.timed and any(child.wait is not None for child in previous.missing):
             absent.clear()
         return values[: len(keys)], [child for child in previous.missing if child.call.call_hash in absent]
 
@@ -264,13 +265,14 @@ class DeliveryHandler:
             if payload is not None:
                 await self._settler.returned(job, payload)
                 return True
-            if not await run.record_version():
+            if not (run.version_recorded or await run.record_version()):
                 continue  # another run of the call deferred first, perhaps with other code
             state = await self._keep_state(run)
             missing = list(run.missing.values())
-            # The first run under a redrive restores messages that the queue lost, those of timers too.
-            redriven = previous is None and parse_root_id(job.root_id).redriven_at is not None
-            await self._start_timers(job, missing, again=redriven)
+            if run.waits.begun:
+                # The first run under a redrive restores messages that the queue lost, those of timers too.
+                redriven = previous is None and parse_root_id(job.root_id).redriven_at is not None
+                await self._start_timers(job, missing, again=redriven)
             previous = run.summary()
             again = await self._defer(job, missing, previous)
         return True
@@ -339,7 +341,7 @@ class DeliveryHandler:
             waits=Waits(
                 job.call,
                 self._operations,
-                now=max(job.due, self._operations.clock()),
+                due=job.due,
                 longest=inf if self._services.delays else self._operations.queue.lease,
             ),
             state=state,
@@ -410,7 +412,7 @@ class DeliveryHandler:
         """
         mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
         while missing:
-            calls = [child for child in missing if not child.is_sleep]
+            calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
             watched = calls[-1] if calls else missing[-1]
             requests = [ScheduleRequest(child, job.root_id) for child in calls[:-1]]
             outcome = ScheduleOutcome.SCHEDULED

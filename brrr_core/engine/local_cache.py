@@ -83,6 +83,7 @@ class PreviousRun:
         missing: The children without a value; the last RECHECK_LIMIT of them.
         asked: All calls that it made, in order; only if determinism is checked.
         attempt: The number of its attempt.
+        timed: Whether it made waits that end at a time.
         waits: How many times since then the record of a missing child was full.
         failed: The failed attempts of a call whose message was put again.
     """
@@ -91,6 +92,7 @@ class PreviousRun:
     missing: tuple[Child, ...]
     asked: tuple[Call, ...] = ()
     attempt: int = 1
+    timed: bool = False
     waits: int = 0
     failed: int = 0
 

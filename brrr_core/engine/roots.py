@@ -18,6 +18,7 @@ from brrr_core.wire import count_key
 __all__ = [
     "MAX_SPAWN_LIMIT",
     "SETTLING",
+    "TIMER",
     "RootInfo",
     "SpawnBudget",
     "check_spawn_limit",
@@ -47,6 +48,9 @@ SETTLING: Final = "settle-"
 
 SETTLING_LIMIT: Final = 3_600
 """Seconds after which a client that began to settle a call, and did not end, is forgotten."""
+
+TIMER: Final = "timer-"
+"""Prefix of the root ids of timer messages."""
 
 _TIMER: Final = re.compile(r"timer-([0-9]{1,15})-(.+)")
 _SETTLING: Final = re.compile(r"settle-([0-9]{1,12})-.+")
@@ -84,12 +88,12 @@ def _token() -> str:
 
 def timer_root_id(root_id: str, due: float) -> str:
     """Return the root id of a timer message: a wake-up under `root_id` that is due at `due`, in unix seconds."""
-    return f"timer-{ceil(due * 1000)}-{root_id}"
+    return f"{TIMER}{ceil(due * 1000)}-{root_id}"
 
 
 def split_timer(root_id: str) -> tuple[float, str]:
     """Return the due time of a timer message, in unix seconds, and its root id; 0 and the root id of others."""
-    found = _TIMER.fullmatch(root_id) if root_id.startswith("timer-") else None
+    found = _TIMER.fullmatch(root_id) if root_id.startswith(TIMER) else None
     return (0, root_id) if found is None else (int(found[1]) / 1000, found[2])
 
 

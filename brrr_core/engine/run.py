@@ -38,6 +38,7 @@ class Run:
         policy: The settings of the handler.
         state: The state of the call when the run began.
         waits: Its sleeps and deadlines.
+        version_recorded: Whether the version of the handler needs no record any more.
         interruptible: Whether the worker may cancel the handler if someone cancels the call. A thread cannot be ended.
         interrupted: Whether it did.
         version: The version of the handler with which the call began; 0 if the handler has none.
@@ -55,7 +56,6 @@ class Run:
         "_send",
         "_siblings",
         "_told_at",
-        "_version_recorded",
         "attempt",
         "backend_error",
         "call",
@@ -67,6 +67,7 @@ class Run:
         "state",
         "topic",
         "version",
+        "version_recorded",
         "waits",
     )
 
@@ -100,7 +101,7 @@ class Run:
         self._siblings: set[asyncio.Task[Any]] = set()
         self._observed: dict[str, bytes] = {}
         self.version = 0
-        self._version_recorded = True
+        self.version_recorded = True
         self._operations = operations
         self._cache = cache
         self._schedule = schedule
@@ -142,13 +143,11 @@ class Run:
         if begun is not None:
             check_version(self.call, self.topic, self.policy, begun, lease=self._operations.queue.lease)
         self.version = version if begun is None else begun
-        self._version_recorded = begun is not None
+        self.version_recorded = begun is not None
         self._reads.append(name)  # the next run reads it in its first batch
 
     async def record_version(self) -> bool:
         """Record the version before the call defers for the first time. False if another run of it did so first."""
-        if self._version_recorded:
-            return True
         name = version_hash(self.call.call_hash, self.state.retries)
         return await record_version(self._operations, self._cache, name, self.version)
 
@@ -161,7 +160,11 @@ class Run:
             CycleError: A child is the call itself.
             Cancelled: Someone cancelled the call, and this is the first missing child.
         """
-        return await self.request(self._look_up(children))
+        try:
+            return await self._look_up(children)
+        except BackendError as error:
+            self.backend_error = error
+            raise
 
     async def request(self, operation: Awaitable[ResultT]) -> ResultT:
         """Return the result of an operation on a backend. If the backend fails, the run does not count."""
@@ -172,7 +175,7 @@ class Run:
             raise
 
     async def _look_up(self, children: Sequence[Child]) -> list[bytes | None]:
-        if any(child.wait is not None for child in children):
+        if self.waits.begun and any(child.wait is not None for child in children):
             children, values = await self.waits.look_up(children, self._read)
             self._reads.extend(reserved(children))
             unknown: Sequence[int] = range(len(children))
@@ -270,7 +273,13 @@ class Run:
     def summary(self) -> PreviousRun:
         """Return what the run history keeps of this run."""
         missing = tuple(self.missing.values())[-RECHECK_LIMIT:]
-        return PreviousRun(tuple(self._reads[:PREFETCH_LIMIT]), missing, tuple(self._asked or ()), attempt=self.attempt)
+        return PreviousRun(
+            tuple(self._reads[:PREFETCH_LIMIT]),
+            missing,
+            tuple(self._asked or ()),
+            attempt=self.attempt,
+            timed=self.waits.begun,
+        )
 
     def _note(self, children: Sequence[Child], values: Sequence[bytes | None], unknown: Sequence[int]) -> None:
         """Note the missing children. If none is missing, note the failures: the handler sees them."""

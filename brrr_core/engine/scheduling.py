@@ -113,7 +113,9 @@ class _Group:
     def registered(self, pending: PendingReturns) -> PendingReturns:
         """Return the record with the marks of this group, and with as many of its watchers as fit."""
         returns, own = set(pending.returns), self.child.call.call_hash
-        settling = any(e.call_hash == own and is_settling(e.root_id, self.clock()) for e in pending.returns)
+        settling = bool(returns) and any(
+            e.call_hash == own and is_settling(e.root_id, self.clock()) for e in pending.returns
+        )
         self.turned_away.clear()
         for watcher in self.watchers:
             if not settling and (len(returns) < RETURNS_LIMIT or watcher in returns):

@@ -20,18 +20,31 @@ class Waits:
     Args:
         call: The call.
         operations: The operations of its connection.
-        now: Time at which the run began, in unix seconds; not before the due time of its timer message.
+        due: The due time of the timer message that began the run, in unix seconds; 0 for another message.
         longest: The longest wait that the queue supports, in seconds.
     """
 
-    __slots__ = ("_call", "_longest", "_names", "_operations", "now")
+    __slots__ = ("_call", "_due", "_longest", "_names", "_now", "_operations")
 
-    def __init__(self, call: Call, operations: Operations, *, now: float, longest: float) -> None:
-        self.now = now
+    def __init__(self, call: Call, operations: Operations, *, due: float, longest: float) -> None:
+        self._due = due
+        self._now: float | None = None
         self._call = call
         self._operations = operations
         self._longest = longest
         self._names: set[str] = set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run has made a wait."""
+        return bool(self._names)
+
+    @property
+    def now(self) -> float:
+        """Time of the first wait, in unix seconds; not before the due time of the timer message, if clocks differ."""
+        if self._now is None:
+            self._now = max(self._due, self._operations.clock())
+        return self._now
 
     def check(self, seconds: float) -> None:
         """Refuse a wait or a delay that the queue or the store does not support.

@@ -41,7 +41,7 @@ class Bench:
             schedule=self.schedule,
             send=self.send,
             check=check,
-            waits=Waits(Call("parent", b"", "parent"), operations, now=0, longest=inf),
+            waits=Waits(Call("parent", b"", "parent"), operations, due=0, longest=inf),
         )
 
     async def send(self, root_id: str, child: Child) -> None:
