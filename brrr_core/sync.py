@@ -25,7 +25,7 @@ __all__ = ["Client", "Event", "connect"]
 Q = ParamSpec("Q")
 P = ParamSpec("P")
 T = TypeVar("T")
-V = TypeVar("V")
+ValueT = TypeVar("ValueT")
 
 EXIT_LIMIT: Final = 5.0
 """The most seconds for which the end of the program waits until a client is closed."""
@@ -98,12 +98,12 @@ def _blocking_at_once(
 
 
 def _blocking_with_value(
-    method: Callable[Concatenate[AppConsumer, Q], Callable[P, Callable[[V], Coroutine[Any, Any, T]]]],
-) -> "Callable[Concatenate[Client, Q], Callable[P, Callable[[V], T]]]":
+    method: Callable[Concatenate[AppConsumer, Q], Callable[P, Callable[[ValueT], Coroutine[Any, Any, T]]]],
+) -> "Callable[Concatenate[Client, Q], Callable[P, Callable[[ValueT], T]]]":
     """Do the same for a method that takes the value of a call after its arguments."""
 
-    def prepared(self: "Client", /, *args: Q.args, **kwargs: Q.kwargs) -> Callable[P, Callable[[V], T]]:
-        def of_call(*call_args: P.args, **call_kwargs: P.kwargs) -> Callable[[V], T]:
+    def prepared(self: "Client", /, *args: Q.args, **kwargs: Q.kwargs) -> Callable[P, Callable[[ValueT], T]]:
+        def of_call(*call_args: P.args, **call_kwargs: P.kwargs) -> Callable[[ValueT], T]:
             return lambda value: self.wait(lambda app: method(app, *args, **kwargs)(*call_args, **call_kwargs)(value))
 
         return of_call

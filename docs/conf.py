@@ -38,10 +38,10 @@ def setup(app: Sphinx) -> None:
 
 
 def show_signature(
-    _app: Sphinx, _what: str, name: str, _item: object, _options: object, signature: str | None, returns: str | None
+    _app: Sphinx, _what: str, name: str, item: object, _options: object, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
     """Hide the constructors of classes that programs only receive, and show a class as a default by its name."""
-    if name.rpartition(".")[2] in RECEIVED:
+    if name.rpartition(".")[2] in RECEIVED and isinstance(item, type):
         return "", None
     return (re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature), returns) if signature else None
 

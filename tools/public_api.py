@@ -37,6 +37,7 @@ RECEIVED: Final = {
     "ActiveWorker",
     "Client",
     "Connection",
+    "Event",
     "Handler",
     "PendingCall",
     "PlainHandler",

@@ -123,15 +123,22 @@ def sources_of_pages() -> Iterable[tuple[str, str]]:
 def _api_page(module: str, purpose: str) -> str:
     options, also = ":members:", ""
     if module == "brrr_core":
-        shared = sorted(
-            name for name in _names(module) if any(name in _names(other) for other in PUBLIC if other != module)
-        )
+        shared = sorted(name for name in _names(module) if any(_same(name, module, other) for other in PUBLIC))
         options += f"\n   :exclude-members: {', '.join(shared)}"
         also = (
             f"Other pages describe {', '.join(f'`{name}`' for name in shared)}, which are names of `brrr_core` too.\n\n"
         )
     directive = f"```{{eval-rst}}\n.. automodule:: {module}\n   {options}\n```\n"
     return f"# {module}: {purpose}\n\n{also}{directive}"
+
+
+def _same(name: str, module: str, other: str) -> bool:
+    """Whether two modules offer the same object under a name. `brrr_core.sync` has a `connect` of its own."""
+    return (
+        other != module
+        and name in _names(other)
+        and getattr(import_module(module), name) is getattr(import_module(other), name)
+    )
 
 
 def _names(module: str) -> list[str]:

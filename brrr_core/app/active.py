@@ -235,8 +235,8 @@ class ActiveWorker(Generic[StateT_co]):
     ) -> PendingCall[Any]:
         """Wait for an event from outside: `await app.event("approval", order_id, deadline="72h")`.
 
-        A client gives the event its value, before or after a handler waits: `client.event("approval", order_id)
-        .complete(value)`. Equal names and arguments are one event, which happens once.
+        A client gives the event its value with `client.event("approval", order_id).complete(value)`, before or after a
+        handler waits. Equal names and arguments are one event, which happens once.
 
         Args:
             name: The name of the event.
