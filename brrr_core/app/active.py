@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
-from brrr_core.app.catalogue import Catalogue
+from brrr_core.app.catalogue import Catalogue, expired
 from brrr_core.app.gathering import Exit, gather_any, outcome_of, without_exit
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
 from brrr_core.app.tasks import Task, TypedTask
@@ -445,7 +445,7 @@ class ActiveWorker(Generic[StateT_co]):
                 assert value is not None  # noqa: S101 - none is missing
                 try:
                     if child.wait is not None and value == EXPIRED:
-                        raise _expired(child.call)
+                        raise expired(child.call)
                     results.append(None if child.is_sleep else decode(child.call, value, call.target.returns))
                 except (CallFailedError, DeadlineExceededError) as error:
                     results.append(error)
@@ -479,7 +479,10 @@ class ActiveWorker(Generic[StateT_co]):
 
     async def _awaited(self, awaitable: Awaitable[T]) -> T | Exit:
         self._run.adopt()
-        return await without_exit(awaitable)
+        try:
+            return await without_exit(awaitable)
+        finally:
+            self._run.disown()
 
 
 def _child(call: PendingCall[Any], codec: Codec) -> Child:
@@ -488,17 +491,6 @@ def _child(call: PendingCall[Any], codec: Codec) -> Child:
         return Child(Call(SLEEP, b"", wait.outcome), "", 0, wait)
     encoded = codec.encode_call(target.task_name, call.args, call.kwargs or {})
     return Child(encoded, target.topic, target.delay, wait)
-
-
-def _expired(call: Call) -> DeadlineExceededError:
-    name = call.task_name.removeprefix(EVENT)
-    what = f"the event {name!r}" if name != call.task_name else f"the call {call.call_hash} of {name!r}"
-    error = DeadlineExceededError(
-        f"{what} had no outcome before the deadline",
-        remedy="Handle DeadlineExceededError in the calling handler, or set a longer deadline.",
-    )
-    error.task_name, error.call_hash = call.task_name, call.call_hash
-    return error
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop) -> bool:

@@ -5,14 +5,22 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
+from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import check_details, check_value, raise_if_failed
-from brrr_core.errors import DecodeError, EncodeError, HandlerError, ResultDecodeError, UnknownTaskError
+from brrr_core.errors import (
+    DeadlineExceededError,
+    DecodeError,
+    EncodeError,
+    HandlerError,
+    ResultDecodeError,
+    UnknownTaskError,
+)
 from brrr_core.plugins import load_codec
 from brrr_core.safe_text import safe_repr
 from brrr_core.wire import Call
 
-__all__ = ["Arrange", "Catalogue", "arranging", "checked_tasks", "encode_value"]
+__all__ = ["Arrange", "Catalogue", "arranging", "checked_tasks", "encode_value", "expired"]
 
 T = TypeVar("T")
 
@@ -239,6 +247,18 @@ def checked_tasks(handlers: Mapping[str, Task], of: str = "") -> dict[str, Task]
                 remedy="Decorate it with `brrr.handler` or `brrr.handler_no_arg`.",
             )
     return dict(handlers)
+
+
+def expired(call: Call) -> DeadlineExceededError:
+    """Return the error of a call or an event that had no outcome before its deadline."""
+    name = call.task_name.removeprefix(EVENT)
+    what = f"the event {name!r}" if name != call.task_name else f"the call {call.call_hash} of {name!r}"
+    error = DeadlineExceededError(
+        f"{what} had no outcome before the deadline",
+        remedy="Handle DeadlineExceededError in the calling handler, or set a longer deadline.",
+    )
+    error.task_name, error.call_hash = call.task_name, call.call_hash
+    return error
 
 
 def _as_given(args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:

@@ -116,6 +116,10 @@ class Run:
         """Treat the current task as the handler's own. The calls of a sync handler come from several tasks in turn."""
         self._own = asyncio.current_task()
 
+    def disown(self) -> None:
+        """Forget the current task, which ends. Its error would keep this run, whose frames its traceback holds."""
+        self._own = None
+
     def wait(self, due: float, key: str | None) -> Wait:
         """Begin a wait that ends at `due`, in unix seconds. Its errors are those of `Waits.begin`."""
         return self.waits.begin(due, key, alone=self._is_alone())
