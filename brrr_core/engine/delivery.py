@@ -483,9 +483,14 @@ class DeliveryHandler:
 
 def _is_cancelled(error: BaseException) -> bool:
     """Whether an error is `Cancelled`, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_cancelled, cast("BaseExceptionGroup[BaseException]", error).exceptions))
-    return isinstance(error, Cancelled)
+    left = [error]
+    while left:  # groups can be nested deeper than Python recurses
+        found = left.pop()
+        if isinstance(found, BaseExceptionGroup):
+            left.extend(cast("BaseExceptionGroup[BaseException]", found).exceptions)
+        elif not isinstance(found, Cancelled):
+            return False
+    return True
 
 
 def _uncancel() -> None:
