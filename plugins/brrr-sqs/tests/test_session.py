@@ -3,29 +3,24 @@
 from typing import Any
 
 import pytest
-from aiobotocore.session import AioSession
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 
 import brrr_core as brrr
 from brrr_contract_kit import run_contract
 from brrr_contract_kit.target import Target
 from brrr_core.backend import Backend
 from brrr_core.errors import OptionError
+from brrr_testkit.servers.aws import own_session
 
 
 @pytest.fixture
-def session(sqs_endpoint, monkeypatch) -> Any:
-    """A session with credentials and a region. The environment has neither."""
-    if sqs_endpoint is None:
-        pytest.skip("needs an emulator, which accepts any credentials")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name)
-    session = AioSession()
-    session.set_credentials("AKIDTEST", "test-secret-access-key")
-    session.set_config_variable("region", "us-east-1")
-    return session
+def session(sqs_endpoint: str | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return own_session(AioSession(), sqs_endpoint, monkeypatch)
 
 
-async def test_backend_with_a_session_sends_and_receives(aws_prefix, sqs_endpoint, session, topic):
+async def test_backend_with_a_session_sends_and_receives(
+    aws_prefix: str, sqs_endpoint: Any, session: Any, topic: str
+) -> None:
     async with brrr.open_backend(f"sqs://{aws_prefix.rstrip('-')}", endpoint=sqs_endpoint, session=session) as backend:
         await backend.queue.put(topic, [b"x"])
         (found,) = await backend.queue.receive(topic, limit=1, wait=10)
@@ -34,7 +29,7 @@ async def test_backend_with_a_session_sends_and_receives(aws_prefix, sqs_endpoin
 
 
 @pytest.mark.parametrize("rule", ["QUEUE-LEASE-01", "QUEUE-ACK-01", "BACKEND-CLEAN-01"])
-def test_rules_hold_with_a_session(aws_prefix, sqs_endpoint, session, rule):
+def test_rules_hold_with_a_session(aws_prefix: str, sqs_endpoint: Any, session: Any, rule: Any) -> None:
     def make(lease: float | None = None) -> Backend:
         options: dict[str, object] = {} if lease is None else {"lease": f"{lease}s"}
         return brrr.open_backend(f"sqs://{aws_prefix.rstrip('-')}", endpoint=sqs_endpoint, session=session, **options)
@@ -43,6 +38,6 @@ def test_rules_hold_with_a_session(aws_prefix, sqs_endpoint, session, rule):
     assert [outcome.status.value for outcome in report.outcomes] == ["passed"], report
 
 
-def test_url_cannot_name_a_session():
+def test_url_cannot_name_a_session() -> None:
     with pytest.raises(OptionError, match="the option 'session' of sqs: is"):
         brrr.open_backend("sqs://jobs?session=mine")

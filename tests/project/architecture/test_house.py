@@ -80,3 +80,12 @@ def test_lock_file_names_public_indexes_only() -> None:
 
     assert hosts == {"pypi.org", "files.pythonhosted.org"}
     assert not re.findall(r"(?:path|find-links|directory) = .*", lock)
+
+
+def test_tests_with_random_examples_have_no_deadline() -> None:
+    """On a busy machine, an example can take any time."""
+    examples = "@" + "given("
+    files = [path for path in ROOT.glob("**/tests/**/*.py") if ".venv" not in path.parts]
+    counts = {path: (path.read_text().count(examples), path.read_text().count("deadline=None")) for path in files}
+    assert len(counts) > 100
+    assert names([path for path, (tests, settings) in counts.items() if tests > settings]) == []
