@@ -1,6 +1,7 @@
 """A cancelled call is told at its first unfinished await, compensates durably, and has one outcome."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.errors import ScheduleCancelledError
 from brrr_core.wire import decode_pending
+from brrr_testkit.faults.instrument import Instrument, Operation
 from brrr_testkit.waiting import until
-from brrr_testkit.workloads.fleet import TOPIC, Fleet, serving
+from brrr_testkit.workloads.fleet import TOPIC, Fleet, over, serving, working
 
 MARKER = Key("value", "brrr.control")
 
@@ -358,3 +360,90 @@ async def until_registered(fleet: Fleet, parents: int) -> None:
 
     await until(there, f"{parents} parents wait for the child")
     await fleet.idle()
+
+
+async def test_child_that_is_marked_after_its_message_was_dropped_loses_its_mark(memory: str) -> None:
+    """The worker of the parent is slow between the put and the mark of the child."""
+
+    @brrr.handler_no_arg
+    async def child() -> str:
+        return "value"
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, name: str) -> str:
+        return f"{name}: {await app.call(child, topic='later')()}"
+
+    marking, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(operation: Operation) -> None:
+        if operation.name == "store.swap" and any(swap.key == child_key for swap in operation.items):
+            marking.set()
+            await go.wait()
+
+    handlers = {"child": child, "parent": parent}
+    async with brrr.open_backend(memory) as backend, brrr.connect(backend) as client:
+        connection = over(Instrument(before=hold).wrap(backend))
+        async with working(connection, handlers) as fleet:
+            await known(fleet)
+            child_key = Key("pending_returns", fleet.app._catalogue.encode("child", (), {}).call_hash)
+            mine = await fleet.app.schedule(parent, topic=TOPIC)("mine")
+            await marking.wait()
+            await client.cancel_schedule(str(mine.root_id))
+            async with serving(memory, handlers, topics=["later"]) as later:
+                await later.idle()
+                go.set()
+                await fleet.idle()
+                assert await pending_of(fleet) == (None, 1)
+                assert await fleet.run(parent, "other") == "other: value"
+        await connection.close()
+
+
+async def test_cancelled_schedules_do_not_hand_a_call_to_each_other(memory: str) -> None:
+    @brrr.handler_no_arg
+    async def child() -> str:
+        return "value"
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, name: str) -> str:
+        return f"{name}: {await app.call(child, topic='later')()}"
+
+    handlers = {"child": child, "parent": parent}
+    async with serving(memory, handlers) as fleet:
+        await known(fleet)
+        for number, name in enumerate(("one", "two"), 1):
+            scheduled = await fleet.app.schedule(parent, topic=TOPIC)(name)
+            await until_registered(fleet, number)
+            await fleet.app.cancel_schedule(scheduled)
+        async with serving(memory, handlers, topics=["later"]) as later:
+            assert await later.idle() == (0, 0, 0, 0)
+        assert await pending_of(fleet) == (None, 2)
+
+
+async def test_fleet_with_the_marker_makes_no_more_round_trips(memory: str) -> None:
+    """Each delivery reads two keys more, and each deferral one, in batches that are read anyway."""
+
+    @brrr.handler
+    async def tree(app: brrr.ActiveWorker, depth: int, path: str = "") -> int:
+        if not depth:
+            return 1
+        return sum([await app.call(tree)(depth - 1, path + side) for side in "lr"])
+
+    spent: list[tuple[Counter[str], Counter[str]]] = []
+    for marked in (False, True):
+        async with brrr.open_backend(f"{memory}-{marked}") as backend, brrr.connect(backend) as client:
+            instrument = Instrument()
+            connection = over(instrument.wrap(backend))
+            if marked:
+                await backend.store.write([(MARKER, b"0")])
+            async with working(connection, {"tree": tree}, concurrency=1) as fleet:
+                app = brrr.AppConsumer(codec="json", connection=client)
+                await app.schedule("tree", topic=TOPIC)(4)
+                assert await app.result("tree")(4) == 16
+                await fleet.idle()
+            await connection.close()
+            spent.append((instrument.calls, instrument.items))
+    (calls, items), (marked_calls, marked_items) = spent
+    assert marked_calls["store.read"] <= calls["store.read"] + 1  # the first look at the marker
+    assert marked_calls["store.swap"] == calls["store.swap"]
+    more = marked_items["store.read"] - items["store.read"]
+    assert more <= 2 * items["received"] + items["received"]

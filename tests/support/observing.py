@@ -6,13 +6,16 @@ from typing import Any
 
 from brrr_core.backend import Key, Swap
 from brrr_core.backend.memory.space import Space
-from brrr_core.wire import decode_message, decode_pending
+from brrr_core.wire import FAILURE_PREFIX, decode_message, decode_pending
 from brrr_testkit.faults.instrument import Operation
 
 __all__ = ["Observer"]
 
 TICK = 20
 """Bytes of a tick in the cursor of a recurring schedule."""
+
+CHANGED = ("brrr.state/", "brrr.cancelled/")
+"""Prefixes of the reserved values that may change."""
 
 
 class Observer:
@@ -50,8 +53,11 @@ class Observer:
         if swap.key.call_hash.startswith("brrr.cron/"):
             if (swap.new or b"")[:TICK] < (swap.expected or b"")[:TICK]:
                 self.violations.append(f"{swap.key} was moved back from {swap.expected!r} to {swap.new!r}")
-        elif swap.key.kind == "value" and not (swap.expected is None and swap.new is not None):
-            self.violations.append(f"I3: {swap.key} was changed")
+        elif swap.key.kind == "value" and not swap.key.call_hash.startswith(CHANGED):
+            if swap.new is None and swap.expected is not None and swap.expected.startswith(FAILURE_PREFIX):
+                self.puts.pop(swap.key.call_hash, None)  # a retry took the failure back: the call is not scheduled
+            elif swap.expected is not None or swap.new is None:
+                self.violations.append(f"I3: {swap.key} was changed")
         if swap.key.kind == "pending_returns" and swap.new is not None:
             marked = decode_pending(swap.new).scheduled_at is not None
             if marked and swap.key.call_hash not in self._ever_put:
