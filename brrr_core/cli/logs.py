@@ -102,8 +102,13 @@ class WorkerLog:
 
     @hookimpl
     def brrr_call_failed(self, event: CallFailed) -> None:
-        """Log a failed attempt."""
-        if event.retry_in is None:
+        """Log a failed attempt. A failure that is the outcome of the call has a dead letter only if it is exhausted."""
+        if event.final:
+            _given_up.set(event.error)
+            self._log(logging.WARNING, event.error, "%s failed for good in attempt %d: %s (call %s on %s)",
+                      event.task_name, event.attempt, self._said(event.error), event.call_hash,
+                      event.topic)  # fmt: skip
+        elif event.retry_in is None:
             _given_up.set(event.error)
             self._log(logging.ERROR, event.error, "%s failed in attempt %d and is dead-lettered: %s (call %s on %s)",
                       event.task_name, event.attempt, self._said(event.error), event.call_hash,

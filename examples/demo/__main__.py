@@ -85,7 +85,8 @@ class FailureLog:
     @brrr.hookimpl
     def brrr_call_failed(self, event: CallFailed) -> None:
         """Log a failed call."""
-        next_step = "dead-lettered" if event.retry_in is None else f"again in {event.retry_in:.1f} s"
+        end = "for good" if event.final else "dead-lettered"
+        next_step = end if event.retry_in is None else f"again in {event.retry_in:.1f} s"
         LOG.warning("%s failed (%s): %r", event.task_name, next_step, event.error)
 
     @brrr.hookimpl

@@ -134,6 +134,14 @@ def test_each_failure_is_logged_once_in_one_line(shell: Shell) -> None:
     assert "Traceback" not in worker.log
 
 
+def test_failure_that_is_an_outcome_is_not_logged_as_dead_letter(shell: Shell) -> None:
+    worker = shell.worker()
+    shell("schedule", "refuses", "no such customer", "--topic", "demo", "--wait")
+
+    worker.says("refuses failed for good in attempt 1: no such customer (call")
+    assert "dead" not in worker.log
+
+
 def test_verbose_logs_each_call_and_tracebacks(shell: Shell) -> None:
     worker = shell.worker("--max-attempts", "1", "-v")
     shell("schedule", "asks", "x", "--topic", "demo")
