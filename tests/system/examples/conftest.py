@@ -46,20 +46,19 @@ class Fleet:
     @property
     def log(self) -> str:
         """Return all that the workers have written."""
-        return (self.folder / "workers.log").read_text()
+        return (self.folder / "fleet.log").read_text()
+
+    def run(self, *command: str | Path) -> "subprocess.Popen[bytes]":
+        """Run a command in the folder. Its output goes to the log."""
+        with (self.folder / "fleet.log").open("ab") as log:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     def start(self, *arguments: str, count: int = 1) -> None:
         """Start worker processes. Only kills may keep a call from its outcome, so these count for nothing."""
         for _ in range(count):
-            with (self.folder / "workers.log").open("ab") as log:
-                process = subprocess.Popen(
-                    [BRRR, "worker", *arguments, "--max-crashes", "1000", "--max-deliveries", "1000"],
-                    cwd=self.folder,
-                    env=self.environ,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            process = self.run(BRRR, "worker", *arguments, "--max-crashes", "1000", "--max-deliveries", "1000")
             self._workers.append((process, arguments))
 
     def kill(self) -> None:
@@ -71,13 +70,18 @@ class Fleet:
         self.killed += 1
         self.start(*arguments)
 
-    async def replace(self, *arguments: str) -> None:
-        """Stop the oldest worker gracefully, and start one with other arguments in its place."""
-        process, _ = self._workers.pop(0)
-        self.start(*arguments)
+    def runs(self, arguments: tuple[str, ...]) -> bool:
+        """Whether a worker with these arguments runs."""
+        return any(each == arguments for _, each in self._workers)
+
+    async def replace(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Stop a worker gracefully, and start one with other arguments in its place."""
+        process = next(process for process, arguments in self._workers if arguments == old)
+        self._workers.remove((process, old))
+        self.start(*new)
         process.send_signal(signal.SIGTERM)
         await until(lambda: process.poll() is not None, "the worker stops")
-        assert process.returncode == 0, self.log
+        assert process.returncode in (0, -signal.SIGTERM), self.log  # the latter before it has begun
 
     @asynccontextmanager
     async def killing(self, kills: int) -> AsyncIterator[None]:

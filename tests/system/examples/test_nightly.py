@@ -23,7 +23,7 @@ import brrr_cron
 from examples import nightly
 from examples.nightly import Order, lifespan
 
-nightly.APPROVAL_TIME, nightly.ORDER_TIME = "4s", "9s"
+nightly.APPROVAL_TIME, nightly.ORDER_TIME = "3s", "7s"
 nightly.ORDERS = {ITEMS}
 SCHEDULES = [brrr_cron.every("*/5 * * * * *", nightly.nightly, name="quick")]
 """
@@ -112,7 +112,7 @@ async def test_night_waits_for_approval_and_for_orders_in_time(shop: Fleet) -> N
     first = ticks.next(datetime.now(UTC))
     approved, ignored = (f"{tick:%Y-%m-%dT%H:%M:%SZ}" for tick in (first, ticks.next(first)))
     lamp, desk, sofa, bed = (Order(f"{approved} {item.number}", item.euros, item.reflection) for item in ITEMS)
-    async with shop.killing(8):
+    async with shop.killing(6):
         assert await shop.client.event("approval", approved).complete(True)
         await until(lambda: any(each[1:] == ("reserve", bed.number) for each in happened(shop)))
         await shop.client.cancel(nightly.fulfil, topic="shop")(bed)
