@@ -37,6 +37,10 @@ def call_record_of(key: Key) -> Key | None:
     return Key("call", key.call_hash) if key.kind == "value" and not key.call_hash.startswith(RESERVED) else None
 
 
+CLOSE_TIMEOUT: Final = 2.0
+"""Longest time in seconds that a backend waits for the expiry of calls when it closes."""
+
+
 class CallExpirer:
     """Lets call records expire in the background, so that no caller waits for it.
 
@@ -58,10 +62,15 @@ class CallExpirer:
         if self._waiting and self._task is None:
             self._task = start_task(self._run())
 
-    async def finish(self, *, timeout: float | None = None) -> None:
-        """Wait until all of them expire, at most `timeout` seconds."""
+    async def finish(self) -> None:
+        """Wait until all of them expire."""
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=timeout)
+            await asyncio.wait({self._task})
+
+    async def close(self) -> None:
+        """Wait until all of them expire, but no longer than a moment: the backend closes."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT)
 
     async def _run(self) -> None:
         try:

@@ -10,6 +10,11 @@ from brrr_testkit.waiting import until
 CALL, VALUE, PENDING = Key("call", "h"), Key("value", "h"), Key("pending_returns", "h")
 
 
+async def finished(backend: Backend) -> None:
+    """Wait until the work in the background is over."""
+    await backend.store.close()  # type: ignore[attr-defined]
+
+
 async def test_records_without_a_ttl_do_not_expire(backend: Backend, valkey: Server) -> None:
     await backend.store.write([(CALL, b"x")])
     await backend.store.swap([Swap(VALUE, None, b"x")])
@@ -46,6 +51,7 @@ async def test_read_refreshes_a_value_and_its_call_once_a_quarter_of_the_ttl_is_
                 valkey.do("PEXPIRE", key, milliseconds)
 
             assert await backend.store.read([PENDING, VALUE, PENDING]) == [None, b"y", None]
+            await finished(backend)
 
             for key in ("brrr:call:h", "brrr:value:h"):
                 assert (valkey.do("PTTL", key) > 3_590_000) == refreshed
@@ -75,6 +81,7 @@ async def test_call_expires_with_its_value_on_another_server_of_a_cluster(whole_
         await backend.store.write([(Key("call", name), b"x") for name in names])
         await backend.store.swap([Swap(Key("value", name), None, b"y") for name in names])
         await backend.store.swap([Swap(Key("value", name), b"y", None) for name in names[:10]])
+        await finished(backend)
         for server in whole_cluster.servers:
             server_of.update(dict.fromkeys(server.do("KEYS", "brrr:*"), server))
 

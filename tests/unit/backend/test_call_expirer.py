@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from brrr_core.backend import CallExpirer, Key
+from brrr_core.backend import CallExpirer, Key, expiry
 from brrr_core.errors import BackendUnavailableError
 
 
@@ -61,12 +61,13 @@ async def test_failure_of_the_store_does_not_keep_later_calls_from_expiring() ->
     assert recorder.batches == [["a"], ["b"]]
 
 
-async def test_finish_waits_no_longer_than_its_timeout() -> None:
+async def test_close_waits_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "CLOSE_TIMEOUT", 0.01)
     recorder = Recorder()
     recorder.gate.clear()
     expirer = CallExpirer(recorder.expire)
     expirer.add(values("a"))
-    await expirer.finish(timeout=0.01)
+    await expirer.close()
     assert recorder.batches == [["a"]]
     recorder.gate.set()
     await expirer.finish()

@@ -6,7 +6,7 @@ refreshes a value only if a quarter of the `ttl` is over, and call records expir
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from brrr_aws.concurrency import run_concurrently
 from brrr_aws.errors import AwsRefusal
@@ -15,9 +15,6 @@ from brrr_dynamo.item_batches import Table
 from brrr_dynamo.layout import CONFLICT, EXPIRES, PRESENT, Item, record_key
 
 __all__ = ["Expiry"]
-
-CLOSE_TIMEOUT_SECONDS: Final = 2.0
-"""Longest time to wait for the expiry of calls when the backend is closed."""
 
 
 class Expiry:
@@ -62,8 +59,8 @@ class Expiry:
             await self._update(call, "REMOVE #end", {})
 
     async def close(self) -> None:
-        """Let the calls that have ended expire, if that takes no longer than a moment."""
-        await self._calls.finish(timeout=CLOSE_TIMEOUT_SECONDS)
+        """End the work in the background."""
+        await self._calls.close()
 
     def _applies_to(self, key: Key) -> bool:
         return bool(self._ttl) and may_expire(key)

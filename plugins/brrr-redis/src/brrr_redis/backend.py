@@ -40,6 +40,7 @@ class RedisBackend(Backend):
         self.secrets = () if self._given is None else self._given.secrets
         self._client: Client | None = None
         self._queue: RedisQueue | None = None
+        self._store: RedisStore | None = None
 
     async def start(self) -> Roles:
         """Connect, and check the version and the eviction policy of the servers."""
@@ -48,19 +49,23 @@ class RedisBackend(Backend):
         await client.connect()
         await check_servers(client, str(self._location), evict=options.eviction == "allow")
         self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
+        self._store = RedisStore(client, layout, ttl=int((options.ttl or 0) * 1000))
         return Roles(
             queue=self._queue,
-            store=RedisStore(client, layout, ttl=int((options.ttl or 0) * 1000)),
+            store=self._store,
             cache=RedisCache(client, layout, ttl=int(options.counter_ttl * 1000)),
         )
 
     async def stop(self) -> None:
         """End waiting receives, and close every connection."""
         queue, self._queue = self._queue, None
+        store, self._store = self._store, None
         client, self._client = self._client, None
         try:
             if queue is not None:
                 await queue.close()
+            if store is not None:
+                await store.close()
         finally:
             if client is not None:
                 await client.close()

@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from brrr_core.backend import REFRESH_SHARE, Cache, Key, Store, Swap, call_record_of, check_values, may_expire
+from brrr_core.backend import (
+    REFRESH_SHARE,
+    Cache,
+    CallExpirer,
+    Key,
+    Store,
+    Swap,
+    call_record_of,
+    check_values,
+    may_expire,
+)
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Command, command, script_command
@@ -32,6 +42,7 @@ class RedisStore(Store):
         self._layout = layout
         self._ttl = ttl
         self.expires_after = ttl / 1000 if ttl else None
+        self._calls = CallExpirer(self._expire)
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read records. With a ttl, refresh the values that are read."""
@@ -48,7 +59,7 @@ class RedisStore(Store):
         refreshed: list[Key] = [
             keys[group[place - 1]] for group, (_, places) in zip(groups, replies, strict=True) for place in places
         ]
-        await self._client.run_all(self._expirations(refreshed))
+        self._calls.add(refreshed)
         return _in_order(groups, [values for values, _ in replies])
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
@@ -81,11 +92,13 @@ class RedisStore(Store):
         with_ttl = [index for index, swap in enumerate(swaps) if self._ttl_of(swap.key)]
         calls = [self._call_name(swaps[index].key) or names[index] for index in with_ttl]
         together = len(self._groups([*names, *calls])) == 1
-        if not together:  # in a cluster, a call record can be on another server than its value
-            deleted = [swaps[index].key for index in with_ttl if swaps[index].new is None]
-            await self._client.run_all(
-                [command(name, "PERSIST", name, repeat=True) for name in map(self._call_name, deleted) if name]
-            )
+        deleted = [
+            name for index in with_ttl if swaps[index].new is None and (name := self._call_name(swaps[index].key))
+        ]
+        if deleted:
+            await self._calls.finish()
+            if not together:  # in a cluster, a call record can be on another server than its value
+                await self._client.run_all([command(name, "PERSIST", name, repeat=True) for name in deleted])
         groups = self._groups(names)
         commands: list[Command] = []
         for group in groups:
@@ -100,8 +113,12 @@ class RedisStore(Store):
         if not together:
             there = [index for index in with_ttl if swaps[index].new is not None]
             finished = [swaps[index].key for index in there if done[index] or swaps[index].expected is None]
-            await self._client.run_all(self._expirations(finished))
+            self._calls.add(finished)
         return done
+
+    async def close(self) -> None:
+        """End the work in the background."""
+        await self._calls.close()
 
     def _groups(self, names: Sequence[bytes]) -> list[Sequence[int]]:
         """Return the indexes of the names that one command can take, for each command."""
@@ -115,9 +132,10 @@ class RedisStore(Store):
         call = call_record_of(value)
         return None if call is None else self._layout.record(call)
 
-    def _expirations(self, values: Sequence[Key]) -> list[Command]:
-        """Return the commands that let call records expire with their values."""
-        return [command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in map(self._call_name, values) if name]
+    async def _expire(self, calls: Sequence[Key]) -> None:
+        """Let call records expire with their values."""
+        names = map(self._layout.record, calls)
+        await self._client.run_all([command(name, "PEXPIRE", name, self._ttl, repeat=True) for name in names])
 
 
 class RedisCache(Cache):

@@ -46,9 +46,6 @@ MAX_TRIES: Final = 6
 FIRST_PAUSE_SECONDS: Final = 0.05
 """First pause between attempts to read parts, doubled each time: 1.6 to 3.2 s in all."""
 
-CLOSE_TIMEOUT_SECONDS: Final = 2.0
-"""Longest time to wait for the expiry of calls when the backend is closed."""
-
 
 class NatsStore(Store):
     """The store.
@@ -167,8 +164,8 @@ class NatsStore(Store):
         return results
 
     async def close(self) -> None:
-        """Let the calls that have ended expire, if that takes no longer than a moment."""
-        await self._calls.finish(timeout=CLOSE_TIMEOUT_SECONDS)
+        """End the work in the background."""
+        await self._calls.close()
 
     def _ttl_of(self, key: Key) -> float:
         """Return the seconds after which a record expires, 0 for never."""
