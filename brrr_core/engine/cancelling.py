@@ -30,14 +30,12 @@ class Canceller:
         operations: The operations of the connection.
         budget: Its counters.
         control: Its control records.
-        delays: Whether the queue can delay messages. Without delays there is no guard message.
     """
 
-    def __init__(self, operations: Operations, budget: SpawnBudget, control: Control, *, delays: bool) -> None:
+    def __init__(self, operations: Operations, budget: SpawnBudget, control: Control) -> None:
         self._operations = operations
         self._budget = budget
         self._control = control
-        self._delays = delays
 
     async def cancel(self, call_hash: str, topic: str, *, root_id: str | None = None) -> bool:
         """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled gets its outcome at once.
@@ -66,7 +64,7 @@ class Canceller:
         await self._control.mark()
         root_id = await self._charged(root_id)
         body = encode_message(ScheduleMessage(root_id, call_hash))
-        if self._delays:
+        if self._operations.delays:  # else there is no guard message
             await self._operations.put([Put(topic, body, GUARD_DELAY)])
         await self._control.update(call_hash, lambda state: replace(state, cancel=True))
         await self._operations.put([Put(topic, body)])

@@ -62,10 +62,10 @@ class Connection:
         self.store = store
         self.cache = cache
         self.policy = policy or Policy()
-        self._operations = Operations(queue, store, cache, clock=clock)
+        self._operations = Operations(queue, store, cache, clock=clock, delays=delays)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._control = Control(self._operations)
-        self._canceller = Canceller(self._operations, self._budget, self._control, delays=delays)
+        self._canceller = Canceller(self._operations, self._budget, self._control)
         self._retrier = Retrier(self._operations, self._budget, self._control)
         self._services = Services(
             operations=self._operations,
@@ -78,7 +78,6 @@ class Connection:
             history=RunHistory(),
             hooks=Hooks(hooks, mask=mask),
             policy=self.policy,
-            delays=delays,
             mask=mask,
             isolation=IsolationGate(),
             threads=HandlerThreads(),
@@ -128,7 +127,7 @@ class Connection:
         Raises:
             BackendError: A backend failed. Settling again is safe, and completes it.
         """
-        return await self._services.returner.settle(call_hash, payload, delays=self._services.delays)
+        return await self._services.returner.settle(call_hash, payload)
 
     async def value(self, call_hash: str) -> bytes | None:
         """Return the encoded value of the call; None if it has no value yet."""

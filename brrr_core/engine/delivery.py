@@ -342,7 +342,7 @@ class DeliveryHandler:
                 job.call,
                 self._operations,
                 due=job.due,
-                longest=inf if self._services.delays else self._operations.queue.lease,
+                longest=inf if self._operations.delays else self._operations.queue.lease,
             ),
             state=state,
         )

@@ -28,11 +28,15 @@ class Operations:
     Attributes:
         queue: The queue itself, for operations that need no batching.
         clock: Returns the time, in unix seconds.
+        delays: Whether the queue can delay messages. If not, workers hold messages during their delays.
         expires_after: Seconds that the store keeps a value after its last write or read; None for no limit.
     """
 
-    def __init__(self, queue: Queue, store: Store, cache: Cache, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, queue: Queue, store: Store, cache: Cache, *, clock: Callable[[], float] = time.time, delays: bool = True
+    ) -> None:
         self.queue = queue
+        self.delays = delays
         self.clock = clock
         self.expires_after = store.expires_after
         self._store = store

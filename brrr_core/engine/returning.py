@@ -87,7 +87,7 @@ class Returner:
         if completion.error is not None:
             raise completion.error
 
-    async def settle(self, call_hash: str, payload: bytes, *, delays: bool) -> bool:
+    async def settle(self, call_hash: str, payload: bytes) -> bool:
         """Settle a call from outside, without a delivery that would be repeated after a crash.
 
         The order is: mark the pending record, put a guard for each parent in it, write the value, wake the parents. A
@@ -97,7 +97,6 @@ class Returner:
         Args:
             call_hash: The call.
             payload: Its value or failure.
-            delays: Whether the queue can delay the guards.
 
         Returns:
             Whether `payload` became the outcome. If the call had one already, its parents are woken again.
@@ -116,7 +115,9 @@ class Returner:
             if (await self._operations.swap([Swap(key, record, encode_pending(marked))]))[0]:
                 guarded = _Waiting(key)
                 parents = guarded.to_wake(pending)
-                await self._put([(guarded, parent) for parent in parents], delay=GUARD if delays else 0)
+                await self._put(
+                    [(guarded, parent) for parent in parents], delay=GUARD if self._operations.delays else 0
+                )
                 (first,) = await self._operations.swap([Swap(Key("value", call_hash), None, payload)])
                 break
         waiting = _Waiting(key)

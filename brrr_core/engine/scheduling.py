@@ -16,7 +16,15 @@ from brrr_core.engine.calls import Child, Wait
 from brrr_core.engine.control import cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.roots import SETTLING, RootInfo, SpawnBudget, is_settling, parse_root_id, timer_root_id
+from brrr_core.engine.roots import (
+    SETTLING,
+    RootInfo,
+    SpawnBudget,
+    is_settling,
+    parse_root_id,
+    split_timer,
+    timer_root_id,
+)
 from brrr_core.engine.starting import is_recent
 from brrr_core.engine.stranding import forget, given_up, is_stranded, note_key, note_of, revived, strand
 from brrr_core.wire import (
@@ -189,7 +197,7 @@ class Scheduler:
             if not affordable:
                 raise self._budget.exceeded(parent.root_id)
             message = ScheduleMessage(timer_root_id(parent.root_id, wait.due), parent.call_hash)
-            puts.append(Put(parent.topic, encode_message(message), max(0.0, wait.due - now)))
+            puts.append(self._put_at(parent.topic, message, max(0.0, wait.due - now)))
         await self._operations.put(puts)
         await self._operations.swap([Swap(Key("value", wait.timer), None, encode_due(wait.due)) for wait in waits])
 
@@ -322,13 +330,20 @@ class Scheduler:
             for (group, root_id), affordable in zip(charges, charged, strict=True):
                 if affordable:
                     message = ScheduleMessage(root_id, group.child.call.call_hash)
-                    puts.append(Put(group.child.topic, encode_message(message), group.child.delay))
+                    puts.append(self._put_at(group.child.topic, message, group.child.delay))
                     group.put.add(root_id)
                 else:
                     group.over.add(root_id)
             over = [(group, pending) for group, pending in groups if group.over_limit]
             charges = [(group, root_id) for group, pending in over for root_id in group.due(pending)]
         await self._operations.put(puts)
+
+    def _put_at(self, topic: str, message: ScheduleMessage, delay: float) -> Put:
+        """Return a message with a delay. If the queue cannot delay, it is a timer, for which its worker waits."""
+        if delay and not self._operations.delays:
+            root_id = timer_root_id(split_timer(message.root_id)[1], self._operations.clock() + delay)
+            return Put(topic, encode_message(message._replace(root_id=root_id)))
+        return Put(topic, encode_message(message), delay)
 
 
 def _group(requests: Sequence[ScheduleRequest], clock: Callable[[], float]) -> dict[str, _Group]:

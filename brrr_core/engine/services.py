@@ -28,8 +28,6 @@ class Services:
     history: RunHistory
     hooks: Hooks
     policy: Policy
-    delays: bool
-    """Whether the queue can delay messages. If not, the worker holds a message during its delay."""
     mask: Mask
     """Masks the secrets of the backends in the reasons of dead letters and hooks."""
     isolation: "IsolationGate"

@@ -152,7 +152,7 @@ class Settler:
         """
         check_wait(f"the delay of `Again` in {job.call.task_name!r}", again.after, self._operations.expires_after)
         lease = self._operations.queue.lease
-        if not self._services.delays and again.after > lease:
+        if not self._operations.delays and again.after > lease:
             raise CapabilityError(
                 f"the handler {job.call.task_name!r} asked to run again after {again.after:g} s, but its queue cannot "
                 "delay messages",
@@ -187,7 +187,7 @@ class Settler:
 
     async def _delay_in_queue(self, delay: float) -> float:
         """Return the delay to give to the queue. If the queue cannot delay, wait here instead, under the lease."""
-        if self._services.delays:
+        if self._operations.delays:
             return delay
         await asyncio.sleep(delay)
         return 0

@@ -127,3 +127,24 @@ async def test_again_beyond_a_lease_is_refused_and_a_shorter_one_is_held(memory:
             (reason,) = await fleet.dead(1)
     assert "CapabilityError" in reason
     assert "at most one lease, 5 s" in reason
+
+
+async def test_waits_and_delays_up_to_a_lease_are_held_by_workers() -> None:
+    @brrr.handler_no_arg
+    async def child() -> str:
+        return "child"
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> list[object]:
+        await app.send(child, delay=0.02)()
+        late = await app.call(child, delay=0.02)()
+        await app.gather(app.sleep(0.02), app.sleep(0.03))
+        return [late, await app.call(child, deadline=1)(), await app.event("go", deadline=1)]
+
+    async with (
+        brrr.open_backend("memory:?lease=5s") as backend,
+        working(connected(backend, QUICK), {"child": child, "top": top}) as fleet,
+    ):
+        await fleet.app.event("go").complete("gone")
+        assert await fleet.run(top) == ["child", "child", "gone"]
+        assert await fleet.idle() == (0, 0, 0, 0)
