@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from brrr_core import sync as sync  # a module, so it is not in `__all__`
     from brrr_core.app.active import ActiveWorker
-    from brrr_core.app.consumer import AppConsumer, Event, Scheduled
+    from brrr_core.app.consumer import AppConsumer, CallStatus, Event, Scheduled
     from brrr_core.app.handlers import Handler, PlainHandler, current, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
     from brrr_core.app.pending import PendingCall
@@ -38,6 +38,7 @@ __all__ = [
     "AppWorker",
     "BrrrError",
     "CallFailedError",
+    "CallStatus",
     "Cancelled",
     "Connection",
     "Defer",
@@ -67,7 +68,7 @@ __all__ = [
 
 _HOMES: Final = {
     "app.active": ("ActiveWorker",),
-    "app.consumer": ("AppConsumer", "Event", "Scheduled"),
+    "app.consumer": ("AppConsumer", "CallStatus", "Event", "Scheduled"),
     "app.handlers": ("Handler", "PlainHandler", "current", "handler", "handler_no_arg", "only"),
     "app.local": ("LocalBrrr",),
     "app.pending": ("PendingCall",),

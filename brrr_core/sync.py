@@ -161,6 +161,9 @@ class Client:
     result = _blocking(AppConsumer.result)
     """Wait for the result of a call, and return it: `client.result(fib, timeout=30)(11)`."""
 
+    status = _blocking(AppConsumer.status)
+    """Return the status of a call without waiting: `client.status(fib)(11)`."""
+
     cancel = _blocking(AppConsumer.cancel)
     """Ask for the cancellation of a call: `client.cancel(order, topic="demo")(11)`."""
 

@@ -15,11 +15,12 @@ from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.starting import Scheduled
+from brrr_core.engine.status import CallStatus, read_status
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError
 from brrr_core.wire import Call, encode_failure
 
-__all__ = ["AppConsumer", "Event", "Scheduled"]
+__all__ = ["AppConsumer", "CallStatus", "Event", "Scheduled"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -230,11 +231,9 @@ class AppConsumer:
     ) -> Callable[..., Awaitable[Any]]:
         """Wait for the result of a call, and return it: `await app.result(fib, timeout=30)(11)`.
 
-        If the topic is known, the wait also ends when the call is dead-lettered there. A client knows the topics of
-        the last 10,000 calls that it scheduled itself. For other calls, pass `topic`. If the client scheduled the call,
-        or you pass its `Scheduled`, a dead letter of another call of the same schedule ends the wait too. In all other
-        cases the wait for a dead-lettered call ends only at the timeout: without a topic, and if the dead letter is on
-        another topic or belongs to another schedule.
+        The wait also ends when the call, or a call that it waits for, is dead-lettered. If the client scheduled the
+        call, or you pass its `Scheduled`, any dead letter of the same schedule on its topic ends the wait. A client
+        remembers the last 10,000 calls that it scheduled.
 
         Args:
             task: A handler, or the name of a task.
@@ -244,7 +243,8 @@ class AppConsumer:
 
         Raises:
             CallFailedError: The call failed for good.
-            BuriedError: The call, or another call of its schedule, was dead-lettered. The error gives the reason.
+            BuriedError: The call, a call that it waits for, or another call of its schedule, was dead-lettered. The
+                error gives the reason.
             ScheduleCancelledError: The client knows the schedule of the call, and it was cancelled.
             ResultTimeoutError: The call had no value in time.
             ResultDecodeError: The value is not of the type `returns`.
@@ -258,10 +258,29 @@ class AppConsumer:
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             call = self._catalogue.encode(task, args, kwargs)
             watch = partial(self._watch, call.call_hash, topic)
-            value = await wait_for_value(self._connection, call, timeout=timeout, watch=watch)
+            value = await wait_for_value(self._connection, call, timeout=timeout, watch=watch, letters=self._letters_of)
             return self._decode(task, call, value, returns)
 
         return awaited
+
+    @overload
+    def status(self, task: TypedTask[Callable[P, Any]]) -> Callable[P, Coroutine[Any, Any, CallStatus]]: ...
+    @overload
+    def status(self, task: str) -> Callable[..., Coroutine[Any, Any, CallStatus]]: ...
+    def status(self, task: Task | str) -> Callable[..., Coroutine[Any, Any, CallStatus]]:
+        """Return the status of a call without waiting: `await app.status(fib)(11)`.
+
+        Raises:
+            SignatureError: The arguments do not match the handler.
+            MalformedRecordError: A record of the call is not valid.
+            BackendError: The store or the queue failed.
+        """
+
+        async def found(*args: Any, **kwargs: Any) -> CallStatus:
+            call_hash = self._catalogue.encode(task, args, kwargs).call_hash
+            return await read_status(self._connection, call_hash, self._letters_of)
+
+        return found
 
     @overload
     def cancel(self, task: TypedTask[Callable[P, Any]], *, topic: str) -> Callable[P, Coroutine[Any, Any, bool]]: ...
@@ -418,10 +437,13 @@ class AppConsumer:
             topic, root_id = known.topic, known.root_id
         else:
             return None
+        return Watch(self._letters_of(topic), root_id)
+
+    def _letters_of(self, topic: str) -> DeadLetters:
         letters = self._dead_letters.get(topic)
         if letters is None:
             letters = self._dead_letters[topic] = DeadLetters(self._connection.queue, topic)
-        return Watch(letters, root_id)
+        return letters
 
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
         _, _, kind = self._catalogue.resolve(task, returns)

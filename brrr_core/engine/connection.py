@@ -1,7 +1,7 @@
 """A connection: schedules calls, reads values and runs workers on the backends of one fleet."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from brrr_core.backend.checks import check_delay, check_topic
@@ -128,6 +128,10 @@ class Connection:
             BackendError: A backend failed. Settling again is safe, and completes it.
         """
         return await self._services.returner.settle(call_hash, payload)
+
+    async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
+        """Return the records of the keys, in a batch with other reads; None for each that is absent."""
+        return await self._operations.read(keys)
 
     async def value(self, call_hash: str) -> bytes | None:
         """Return the encoded value of the call; None if it has no value yet."""

@@ -5,19 +5,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from brrr_core.backend.contracts import DeadLetter, Queue, QueueStats
+from brrr_core.backend.contracts import DeadLetter, Key, Queue, QueueStats
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.roots import split_timer
+from brrr_core.engine.stranding import is_stranded, note_key, read_note
 from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError, ScheduleCancelledError
-from brrr_core.wire import Call, ScheduleMessage, decode_message
+from brrr_core.wire import Buried, Call, ScheduleMessage, decode_message, decode_pending
 
-__all__ = ["LOOKED_AT", "DeadLetters", "Watch", "message_of", "wait_for_value"]
+__all__ = ["LOOKED_AT", "DeadLetters", "Watch", "blocking_letter", "message_of", "wait_for_value"]
 
 LOOKED_AT: Final = 10_000
 """The most dead letters of a topic that are searched for a call; queues return the oldest first."""
 POLL_FIRST: Final = 0.005
 POLL_LAST: Final = 0.5
 """Seconds between two reads of the value. They double from the first to the last; then the topic is checked too."""
+LOOK_EVERY: Final = 2.0
+"""Seconds after which a wait reads again whether its call is stranded."""
 READ_AGAIN: Final = 10.0
 """Seconds after which dead letters are read again although their number has not changed."""
 
@@ -103,6 +106,7 @@ async def wait_for_value(
     *,
     timeout: float | None,
     watch: Callable[[], Watch | None],
+    letters: Callable[[str], DeadLetters],
     show: Callable[[float, QueueStats | None], None] | None = None,
 ) -> bytes:
     """Wait until a call has a value, and return the encoded value.
@@ -113,15 +117,16 @@ async def wait_for_value(
         timeout: The most seconds to wait; None waits forever.
         watch: Returns the place to look for its dead letter; None if its topic is not known. It is called each time,
             because the call may be scheduled, or scheduled again, during the wait.
+        letters: Returns the dead letters of a topic. All waits of a program should share them.
         show: Called twice a second with the seconds so far, and the statistics of the topic if it is known.
 
     Raises:
         ResultTimeoutError: The call had no value in time.
-        BuriedError: The call, or another call of its schedule, was dead-lettered.
+        BuriedError: The call, a call that it waits for, or another call of its schedule, was dead-lettered.
         ScheduleCancelledError: Its schedule was cancelled.
         BackendError: A backend failed.
     """
-    begin = time.monotonic()
+    begin, look_at = time.monotonic(), 0.0
     pause = POLL_FIRST
     while True:
         value = await connection.value(call.call_hash)
@@ -142,6 +147,9 @@ async def wait_for_value(
             if watched is not None:
                 await _refuse_cancelled(connection, call, watched)
                 await _refuse_buried(connection, call, watched)
+            if elapsed >= look_at:
+                look_at = elapsed + LOOK_EVERY
+                await _refuse_blocked(connection, call, letters)
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 2, POLL_LAST)
 
@@ -163,7 +171,50 @@ async def _refuse_cancelled(connection: Connection, call: Call, watch: Watch) ->
         )
 
 
+async def blocking_letter(
+    connection: Connection, call_hash: str, letters: Callable[[str], DeadLetters]
+) -> Buried | None:
+    """Return the dead letter that keeps a call from its outcome: its own, or that of a call that it waits for.
+
+    A note can be older than a redrive of its dead letter. So the dead letter counts only if it is still there.
+
+    Raises:
+        BackendError: A backend failed.
+    """
+    buried = await _note_of(connection, call_hash)
+    if buried is None or (buried.call_hash != call_hash and await _note_of(connection, buried.call_hash) is None):
+        return None
+    dead_letters = letters(buried.topic)
+    stats = await dead_letters.look()
+    return buried if stats.dead > LOOKED_AT or dead_letters.find(buried.call_hash, None) else None
+
+
+async def _note_of(connection: Connection, call_hash: str) -> Buried | None:
+    """Return the note of a call; None if it has an outcome or is not stranded."""
+    value, record, note = await connection.read(
+        [Key("value", call_hash), Key("pending_returns", call_hash), note_key(call_hash)]
+    )
+    if value is not None or record is None or not is_stranded(decode_pending(record), call_hash):
+        return None
+    return read_note(note)
+
+
+async def _refuse_blocked(connection: Connection, call: Call, letters: Callable[[str], DeadLetters]) -> None:
+    buried = await blocking_letter(connection, call.call_hash, letters)
+    if buried is not None:
+        verb = "was" if buried.call_hash == call.call_hash else f"waits for {buried.call_hash}, which was"
+        why = f"given up in delivery {buried.attempt}: {buried.reason.rstrip('.')}"
+        raise BuriedError(
+            f"the call {call.call_hash} of {call.task_name!r} {verb} {why}",
+            remedy=f"Fix the cause, then schedule the call again, or run: brrr dead redrive {buried.topic}.",
+        )
+
+
 async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> None:
+    if watch.root_id is None:
+        (record,) = await connection.read([Key("pending_returns", call.call_hash)])
+        if record is not None and decode_pending(record).scheduled_at is not None:
+            return  # it was put again since
     for letter in watch.letters.find(call.call_hash, watch.root_id):
         # A call that was scheduled again may have a value by now.
         if await connection.value(letter.call_hash) is None and await connection.value(call.call_hash) is None:

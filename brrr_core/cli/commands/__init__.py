@@ -36,6 +36,7 @@ BUILT_IN: Final = (
     Command("worker", worker.worker),
     Command("schedule", calls.schedule),
     Command("result", calls.result),
+    Command("status", calls.status),
     Command("complete", calls.complete),
     Command("cancel", control.cancel),
     Command("retry", control.retry),

@@ -1,6 +1,7 @@
 """`brrr schedule`, `brrr result` and `brrr complete`: schedule a call, print or await its result, settle it by hand."""
 
 import time
+from functools import cache, partial
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -26,11 +27,12 @@ from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.starting import Scheduled
+from brrr_core.engine.status import read_status
 from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import CommandError, NotFoundError
 from brrr_core.wire import encode_failure
 
-__all__ = ["complete", "result", "schedule"]
+__all__ = ["complete", "result", "schedule", "status"]
 
 
 async def schedule(
@@ -110,8 +112,8 @@ async def result(
     """Print the result of a call as JSON.
 
     Pass the arguments with which the call was scheduled: they identify it. The exit code is 3 if the call has no result
-    yet, and 6 if the call failed for good. With --wait it is 4 if the call has no result in time, and 5 if --topic is
-    given and the call is dead-lettered.
+    yet, and 6 if the call failed for good. With --wait it is 4 if the call has no result in time, and 5 if the call, or
+    one that it waits for, is dead-lettered.
     """
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
@@ -128,6 +130,35 @@ async def result(
                 )
             value = found
     named.write_value(value)
+
+
+async def status(
+    task: Annotated[str, Parameter(help="The name of the task.")],
+    /,
+    *arguments: ArgumentTokens,
+    args: JsonArguments = None,
+    kwargs: JsonKeywords = None,
+    handlers: HandlersOption = None,
+    codec: CodecName = "json",
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show whether a call is done, failed, dead-lettered, scheduled or unknown.
+
+    Pass the arguments with which the call was scheduled: they identify it.
+    """
+    del verbose  # `report` reads it from the command line
+    named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        found = await read_status(connection, named.call.call_hash, partial(DeadLetters, connection.queue))
+    if as_json:
+        write_json(found._asdict())
+        return
+    since = "" if found.since is None else f" since {max(0, int(time.time()) - found.since)} s"
+    where = "" if found.dead_call is None else f", by the dead letter of {found.dead_call} on {found.topic}"
+    reason = "" if found.reason is None else f": {found.reason}"
+    write_line(f"{task} is {found.state}{since}{where}{reason}")
 
 
 async def complete(
@@ -172,7 +203,10 @@ async def _value(
     connection: Connection, named: NamedCall, timeout: float | None, watch: Watch | None, *, silent: bool
 ) -> bytes:
     with progress_of(named.call.task_name, silent=silent) as progress:
-        return await wait_for_value(connection, named.call, timeout=timeout, watch=lambda: watch, show=progress.show)
+        letters = cache(partial(DeadLetters, connection.queue))
+        return await wait_for_value(
+            connection, named.call, timeout=timeout, watch=lambda: watch, letters=letters, show=progress.show
+        )
 
 
 def _tell(task: str, done: Scheduled, *, as_json: bool) -> None:

@@ -40,6 +40,18 @@ def test_schedule_with_json_prints_json(command: Command) -> None:
     assert (said.json["topic"], said.json["state"], said.json["since"]) == ("demo", "put", None)
 
 
+def test_status_shows_the_state_of_a_call(command: Command, work: Work, tasks: Path) -> None:
+    unknown = command("status", "fib", "11")
+    command("schedule", "fib", "11", "--topic", "demo")
+    scheduled = command("status", "fib", "11")
+    work(load_handlers("tasks"))
+    done = command("status", "fib", "11", "--json")
+
+    assert unknown == (0, "fib is unknown\n", "")
+    assert scheduled.out.startswith("fib is scheduled since ")
+    assert (done.json["state"], done.json["reason"]) == ("done", None)
+
+
 def test_schedule_says_that_call_was_scheduled_before(command: Command) -> None:
     command("schedule", "fib", "11", "--topic", "demo")
     again = command("schedule", "fib", "11", "--topic", "demo")
