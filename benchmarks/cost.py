@@ -79,10 +79,13 @@ class Bill:
         return run / self.calls * 1e6
 
 
-async def bill(urls: list[str], shape: Shape, *, concurrency: int = CONCURRENCY) -> Bill:
+async def bill(
+    urls: list[str], shape: Shape, *, concurrency: int = CONCURRENCY, resend_after: float | None = 3_600
+) -> Bill:
     """Run a shape once, including the scheduling, and count its requests."""
+    policy = brrr.Policy(spawn_limit=1_000_000, resend_after=resend_after)
     with metering() as meter:
-        async with brrr.serve(*urls, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
+        async with brrr.serve(*urls, policy=policy) as connection:
             app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
             run = secrets.token_hex(4)
             topic = f"cost-{run}"  # unique: the last poll of an earlier run may still hide messages

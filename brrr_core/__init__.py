@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from brrr_core import sync as sync  # a module, so it is not in `__all__`
     from brrr_core.app.active import ActiveWorker
-    from brrr_core.app.consumer import AppConsumer, CallStatus, Event, Scheduled
+    from brrr_core.app.consumer import AppConsumer, Event
     from brrr_core.app.handlers import Handler, PlainHandler, current, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
     from brrr_core.app.pending import PendingCall
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from brrr_core.engine.connection import Connection
     from brrr_core.engine.policy import Policy
     from brrr_core.engine.schedules import RecurringSchedule
+    from brrr_core.engine.starting import Scheduled
+    from brrr_core.engine.status import CallStatus
     from brrr_core.errors import BrrrError, CallFailedError, NotFoundError, TerminalError
     from brrr_core.hooks import hookimpl
     from brrr_core.plugins import load_codec, open_backend, register
@@ -68,7 +70,7 @@ __all__ = [
 
 _HOMES: Final = {
     "app.active": ("ActiveWorker",),
-    "app.consumer": ("AppConsumer", "CallStatus", "Event", "Scheduled"),
+    "app.consumer": ("AppConsumer", "Event"),
     "app.handlers": ("Handler", "PlainHandler", "current", "handler", "handler_no_arg", "only"),
     "app.local": ("LocalBrrr",),
     "app.pending": ("PendingCall",),
@@ -79,6 +81,8 @@ _HOMES: Final = {
     "engine.calls": ("Again", "Cancelled", "Defer"),
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
+    "engine.starting": ("Scheduled",),
+    "engine.status": ("CallStatus",),
     "engine.policy": ("Policy",),
     "engine.schedules": ("RecurringSchedule",),
     "errors": ("BrrrError", "CallFailedError", "NotFoundError", "TerminalError"),

@@ -20,7 +20,7 @@ from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
 from brrr_core.errors import NotFoundError
 from brrr_core.wire import Call, encode_failure
 
-__all__ = ["AppConsumer", "CallStatus", "Event", "Scheduled"]
+__all__ = ["AppConsumer", "Event"]
 
 P = ParamSpec("P")
 T = TypeVar("T")

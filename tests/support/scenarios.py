@@ -10,7 +10,8 @@ from typing import Any
 import brrr_core as brrr
 from brrr_core.backend import BackendUrl, Duration
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions, forget
-from brrr_testkit.faults.instrument import Instrument
+from brrr_core.errors import BackendClosedError, BuriedError
+from brrr_testkit.faults.instrument import Instrument, Operation
 from brrr_testkit.workloads.fleet import over
 from tests.support.observing import Observer
 
@@ -77,6 +78,26 @@ def everything(world: World) -> Mapping[str, Any]:
 RESULT = 7 + 10 + 15 + 7 + 11 + 20
 
 
+def poisoned(world: World) -> Mapping[str, Any]:
+    """Return handlers of a workflow three calls deep, in which one call of a fan-out fails until it is mended."""
+
+    @brrr.handler_no_arg(max_attempts=1)
+    async def leaf(number: int) -> int:
+        if number == 1 and "mended" not in world.failed:
+            raise ValueError("poison")
+        return number
+
+    @brrr.handler
+    async def middle(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(*(app.call(leaf)(number) for number in range(3))))
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return 10 + await app.call(middle)()
+
+    return {"leaf": leaf, "middle": middle, "top": top}
+
+
 class Stage:
     """A memory space in virtual time, its observer, and workers that come and go."""
 
@@ -141,6 +162,39 @@ class Stage:
         letters = await self.backend.queue.dead(TOPIC, limit=10)
         assert len({letter.body for letter in letters}) == dead  # a repeated message can leave a second letter
         assert self.observer.violations == []
+
+
+class Mending(brrr.AppConsumer):
+    """A client that mends the world when it hears of a dead letter, and schedules the workflow again."""
+
+    def __init__(self, on: Stage) -> None:
+        super().__init__(codec="json", connection=on._connection(Instrument(), POLICY))
+        self._world = on.world
+
+    def result(self, task: Any, **options: Any) -> Any:
+        wait = super().result(task, **options)
+
+        async def found() -> Any:
+            while True:
+                try:
+                    return await wait()
+                except BuriedError:
+                    self._world.failed.add("mended")
+                    await self.schedule(task, topic=TOPIC)()
+
+        return found
+
+
+def mortal(last: int) -> Instrument:
+    """Return an instrument of a process that is killed before its operation number `last`."""
+
+    async def die(operation: Operation) -> None:
+        if operation.number == last:
+            instrument.dead = True
+            raise BackendClosedError("killed")
+
+    instrument = Instrument(before=die)
+    return instrument
 
 
 @asynccontextmanager

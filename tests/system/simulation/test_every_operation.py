@@ -5,8 +5,10 @@ off or cancelled, before its effect and after it.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import brrr_core as brrr
 import brrr_cron
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_testkit.faults.instrument import Instrument, Operation
+from tests.support import scenarios
 from tests.support.scenarios import EPOCH, LEASE, RESULT, TOPIC, Stage, World, everything, stage
 from tests.support.virtual import run_virtually
 
@@ -310,6 +313,30 @@ class Moving(Scenario):
         await on.stop(worker, connection)
 
 
+class Insistent(Scenario):
+    """Clients schedule the call again and again, and each of them dies at another of its operations."""
+
+    async def outside(self, on: Stage) -> None:
+        for last in itertools.cycle(range(1, 6)):
+            if (await on.client.status("top")()).state == "done":
+                return
+            with suppress(BackendClosedError):
+                await on.another_client(scenarios.mortal(last)).schedule("top", topic=TOPIC)()
+            await asyncio.sleep(7)
+
+
+class Stranded(Scenario):
+    """A schedule after a dead-lettered descendant recovers the workflow, in spite of a fault before or after it."""
+
+    result = 13
+    dead = 1
+    handlers = staticmethod(scenarios.poisoned)
+
+    async def begin(self, on: Stage) -> None:
+        on.client = scenarios.Mending(on)
+        await super().begin(on)
+
+
 def with_room_for(returns: int) -> None:
     """Make pending records small. `scenario` undoes it."""
     import brrr_core.engine.scheduling as module
@@ -327,6 +354,8 @@ SCENARIOS: dict[str, type[Scenario]] = {
     "changing": Changing,
     "moving": Moving,
     "scheduled": Scheduled,
+    "insistent": Insistent,
+    "stranded": Stranded,
 }
 
 
