@@ -84,6 +84,7 @@ def test_call_is_scheduled_and_its_result_is_read(url: str) -> None:
         assert scheduled == brrr.Scheduled(scheduled.call_hash, scheduled.root_id, TOPIC)
         assert client.result(fib, topic=scheduled, timeout=BOUND)(11) == 89
         assert client.read(fib)(n=11) == 89
+        assert (client.status(fib)(11).state, client.status(fib)(12).state) == ("done", "unknown")
         assert client.read("fib", returns=int)(11) == 89
         with pytest.raises(brrr.NotFoundError):
             client.read(fib)(12)

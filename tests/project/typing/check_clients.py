@@ -40,6 +40,7 @@ def sync_client() -> None:
         assert_type(app.result(hello, timeout=3)("John"), str)
         assert_type(app.result("fib", returns=dict[str, int])(11), dict[str, int])
         assert_type(app.wait(lambda consumer: consumer.read(plain)(3)), bytes)
+        assert_type(app.status(fib)(11), brrr.CallStatus)
         assert_type(app.cancel(fib, topic="t")(11), bool)
         assert_type(app.retry("fib", topic="t")(11), bool)
         assert_type(app.complete(fib)(11)(89), bool)
