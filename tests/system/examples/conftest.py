@@ -16,10 +16,12 @@ import brrr_core as brrr
 from brrr_testkit.waiting import until
 from tests.support.backends import redis_server
 
-__all__ = ["Fleet", "redis_server"]
+__all__ = ["PATIENCE", "Fleet", "redis_server"]
 
 ROOT = Path(__file__).resolve().parents[3]
 BRRR = Path(sys.executable).with_name("brrr")
+PATIENCE = 90.0
+"""Seconds that a test waits for a step. On a busy machine a worker takes seconds to start."""
 ROUNDS = range(1 + int(os.environ.get("BRRR_SOAK_ROUNDS", "5")))
 
 
@@ -61,9 +63,16 @@ class Fleet:
             process = self.run(BRRR, "worker", *arguments, "--max-crashes", "1000", "--max-deliveries", "1000")
             self._workers.append((process, arguments))
 
-    def kill(self) -> None:
-        """Kill a worker with SIGKILL, and start another in its place."""
-        process, arguments = self._workers.pop(self.dice.randrange(len(self._workers)))
+    def at_work(self) -> list[tuple["subprocess.Popen[bytes]", tuple[str, ...]]]:
+        """Return the workers that have begun to work."""
+        log = self.log
+        return [worker for worker in self._workers if f"[{worker[0].pid}] working on" in log]
+
+    async def kill(self) -> None:
+        """Kill a worker with SIGKILL, and start another in its place. Wait until at least one other works."""
+        await until(lambda: len(self.at_work()) > 1, "two workers work", bound=PATIENCE)
+        worker = process, arguments = self.dice.choice(self.at_work())
+        self._workers.remove(worker)
         assert process.poll() is None, self.log
         process.kill()
         process.wait()
@@ -75,12 +84,14 @@ class Fleet:
         return any(each == arguments for _, each in self._workers)
 
     async def replace(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Stop a worker gracefully, and start one with other arguments in its place."""
+        """Start a worker with other arguments in the place of one, which stops gracefully."""
+        self.start(*new)
+        newest, _ = self._workers[-1]
+        await until(lambda: f"[{newest.pid}] working on" in self.log or newest.poll() is not None, bound=PATIENCE)
         process = next(process for process, arguments in self._workers if arguments == old)
         self._workers.remove((process, old))
-        self.start(*new)
         process.send_signal(signal.SIGTERM)
-        await until(lambda: process.poll() is not None, "the worker stops")
+        await until(lambda: process.poll() is not None, "the worker stops", bound=PATIENCE)
         assert process.returncode in (0, -signal.SIGTERM), self.log  # the latter before it has begun
 
     @asynccontextmanager
@@ -90,7 +101,7 @@ class Fleet:
         async def kill() -> None:
             for _ in range(kills):
                 await asyncio.sleep(self.dice.uniform(0.2, 1.2))  # any moment will do: nothing waits for it
-                self.kill()
+                await self.kill()
 
         killer = asyncio.create_task(kill())
         try:

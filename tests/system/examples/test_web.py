@@ -12,7 +12,7 @@ import brrr_core as brrr
 from brrr_testkit.processes import free_port
 from brrr_testkit.waiting import until
 from examples import web
-from tests.system.examples.conftest import Fleet
+from tests.system.examples.conftest import PATIENCE, Fleet
 
 RELEASE_2 = ("examples.web", "--topic", "jobs")
 RELEASE_1 = ("release_1", "--topic", "jobs")
@@ -48,7 +48,7 @@ async def site(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
             except httpx.TransportError:
                 return False
 
-        await until(answers, "the site answers")
+        await until(answers, "the site answers", bound=PATIENCE)
         yield browser
     process.kill()
     process.wait()
@@ -77,7 +77,7 @@ async def test_rolling_deployment_keeps_running_jobs_and_cancels_one(fleet: Flee
         for book in (*early, unwanted):
             await submit(book)
         for book in (*early, unwanted):  # so that it belongs to release 1
-            await until(partial(begun, book), f"{book} has begun")
+            await until(partial(begun, book), f"{book} has begun", bound=PATIENCE)
         assert (await site.delete(f"/jobs/{unwanted}")).json() == {"accepted": True}
         await fleet.replace(RELEASE_1, RELEASE_2)
         await submit("midway")
@@ -86,7 +86,7 @@ async def test_rolling_deployment_keeps_running_jobs_and_cancels_one(fleet: Flee
         await fleet.connection.redrive("jobs", limit=100)  # calls of release 2 that workers of release 1 refused
         await submit("late")
         for book in (*early, unwanted, *late):
-            await until(partial(finished, book), f"{book} has finished")
+            await until(partial(finished, book), f"{book} has finished", bound=PATIENCE)
 
     ends = {book: await finished(book) for book in (*early, unwanted, *late)}
     assert ends.pop(unwanted)["state"] == "cancelled"
