@@ -45,14 +45,13 @@ async def submit(request: Request) -> JSONResponse:
 
 
 async def show(request: Request) -> JSONResponse:
-    """`GET /jobs/ID`: return the result of a job, or how far it is."""
-    try:
-        chapters = await client(request).read(translate)(request.path_params["book"])
-    except brrr.NotFoundError:
-        return JSONResponse({"state": "not finished"})
-    except brrr.CallFailedError as error:
-        return JSONResponse({"state": "cancelled" if error.cancelled else "failed", "reason": error.message})
-    return JSONResponse({"state": "done", "chapters": chapters})
+    """`GET /jobs/ID`: return the state of a job, why it failed, and the result when it is done."""
+    book = request.path_params["book"]
+    status = await client(request).status(translate)(book)
+    answer: dict[str, object] = {"state": status.state, "reason": status.reason}
+    if status.state == "done":
+        answer["chapters"] = await client(request).read(translate)(book)
+    return JSONResponse(answer, status_code=404 if status.state == "unknown" else 200)
 
 
 async def cancel(request: Request) -> JSONResponse:
