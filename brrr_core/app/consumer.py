@@ -283,10 +283,12 @@ class AppConsumer:
         return found
 
     @overload
-    def cancel(self, task: TypedTask[Callable[P, Any]], *, topic: str) -> Callable[P, Coroutine[Any, Any, bool]]: ...
+    def cancel(
+        self, task: TypedTask[Callable[P, Any]], *, topic: str, force: bool = False
+    ) -> Callable[P, Coroutine[Any, Any, bool]]: ...
     @overload
-    def cancel(self, task: str, *, topic: str) -> Callable[..., Coroutine[Any, Any, bool]]: ...
-    def cancel(self, task: Task | str, *, topic: str) -> Callable[..., Coroutine[Any, Any, bool]]:
+    def cancel(self, task: str, *, topic: str, force: bool = False) -> Callable[..., Coroutine[Any, Any, bool]]: ...
+    def cancel(self, task: Task | str, *, topic: str, force: bool = False) -> Callable[..., Coroutine[Any, Any, bool]]:
         """Ask for the cancellation of a call: `await app.cancel(order, topic="demo")(11)`.
 
         The next run of its handler raises `Cancelled` at its first `await` of a call without a value. Its result or
@@ -298,6 +300,7 @@ class AppConsumer:
         Args:
             task: A handler, or the name of a task.
             topic: The topic of the call.
+            force: Let the call fail at once. Its handler is not told, so its compensation is skipped.
 
         Returns:
             By the call: False if the call has an outcome already.
@@ -310,7 +313,8 @@ class AppConsumer:
         check_topic(topic)
 
         async def cancelled(*args: Any, **kwargs: Any) -> bool:
-            return await self._connection.cancel(self._catalogue.encode(task, args, kwargs), topic)
+            call = self._catalogue.encode(task, args, kwargs)
+            return await self._connection.cancel(call, topic, force=force)
 
         return cancelled
 

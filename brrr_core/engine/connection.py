@@ -7,7 +7,7 @@ from typing import TypeVar
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
 from brrr_core.engine import termination
-from brrr_core.engine.cancelling import Canceller
+from brrr_core.engine.cancelling import CANCELLED, Canceller
 from brrr_core.engine.control import Control
 from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
@@ -66,7 +66,6 @@ class Connection:
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._control = Control(self._operations)
         self._canceller = Canceller(self._operations, self._budget, self._control)
-        self._retrier = Retrier(self._operations, self._budget, self._control)
         self._services = Services(
             operations=self._operations,
             scheduler=Scheduler(self._operations, self._budget, self.policy.resend_after),
@@ -83,6 +82,7 @@ class Connection:
             threads=HandlerThreads(),
         )
         self._starter = Starter(self._operations, self._budget, self.policy.resend_after)
+        self._retrier = Retrier(self._operations, self._control, self._starter)
         self._workers: set[Worker] = set()
         self._stopped = False
 
@@ -138,12 +138,13 @@ class Connection:
         (value,) = await self._operations.read([Key("value", call_hash)])
         return value
 
-    async def cancel(self, call: Call, topic: str, *, root_id: str | None = None) -> bool:
+    async def cancel(self, call: Call, topic: str, *, force: bool = False, root_id: str | None = None) -> bool:
         """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled fails at once.
 
         Args:
             call: The call.
             topic: Its topic.
+            force: Let it fail at once. Its handler is not told, and cleans nothing up.
             root_id: The schedule on whose behalf the messages are put; a new one by default.
 
         Returns:
@@ -154,6 +155,8 @@ class Connection:
             BackendError: A backend failed. Repeating the request is safe.
         """
         check_topic(topic)
+        if force:
+            return await self.settle(call.call_hash, CANCELLED)
         return await self._canceller.cancel(call.call_hash, topic, root_id=root_id)
 
     async def cancel_schedule(self, root_id: str) -> None:

@@ -83,6 +83,7 @@ class Control:
             return None
         if self._look is None or self._look[1].done() or now - self._look[0] >= KNOWLEDGE:
             self._look = now, self._operations.read([MARKER])
+            self._look[1].add_done_callback(_retrieve)
         return self._look[1]
 
     async def known(self, looking: "asyncio.Future[list[bytes | None]] | None") -> bool:
@@ -176,3 +177,9 @@ class Control:
 
 
 NOTHING_SEEN: Final = Seen()
+
+
+def _retrieve(looking: "asyncio.Future[list[bytes | None]]") -> None:
+    """Look at the error of a read, because all its deliveries may fail before they wait for it."""
+    if not looking.cancelled():
+        looking.exception()

@@ -328,6 +328,7 @@ class DeliveryHandler:
         if self._hooks.wants(CallStarted):
             topic, call, attempt = job.topic, job.call, job.held.failed + 1
             self._hooks.emit(CallStarted(topic, job.root_id, call.call_hash, call.task_name, attempt))
+        longest = inf if self._operations.delays else self._operations.queue.lease
         return Run(
             root_id=job.root_id,
             call=job.call,
@@ -338,12 +339,7 @@ class DeliveryHandler:
             schedule=partial(self._schedule_early, job),
             send=self._services.scheduler.send,
             check=self._policy.check,
-            waits=Waits(
-                job.call,
-                self._operations,
-                due=job.due,
-                longest=inf if self._operations.delays else self._operations.queue.lease,
-            ),
+            waits=Waits(job.call, self._operations, due=job.due, longest=longest, retries=state.retries),
             state=state,
         )
 

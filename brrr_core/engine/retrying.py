@@ -10,20 +10,18 @@ from dataclasses import replace
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.control import Control
-from brrr_core.engine.operations import Operations, Put
-from brrr_core.engine.roots import SpawnBudget, new_root_id
+from brrr_core.engine.operations import Operations
+from brrr_core.engine.starting import Starter, StartRequest
+from brrr_core.engine.stranding import forget
 from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import (
     FAILURE_PREFIX,
     Call,
     CallState,
     PendingReturns,
-    ScheduleMessage,
     decode_failure,
     decode_message,
     decode_pending,
-    encode_call,
-    encode_message,
     encode_pending,
 )
 
@@ -33,10 +31,10 @@ __all__ = ["Retrier"]
 class Retrier:
     """Retries failed calls through one connection."""
 
-    def __init__(self, operations: Operations, budget: SpawnBudget, control: Control) -> None:
+    def __init__(self, operations: Operations, control: Control, starter: Starter) -> None:
         self._operations = operations
-        self._budget = budget
         self._control = control
+        self._starter = starter
 
     async def retry(self, call: Call, topic: str) -> str | None:
         """Take back the failure of a call and of its causes, and put the call.
@@ -47,23 +45,13 @@ class Retrier:
         Raises:
             BackendError: A backend failed. Repeating the retry completes it.
         """
-        call_hash = call.call_hash
-        value, record, pending = await self._operations.read(
-            [Key("value", call_hash), Key("call", call_hash), Key("pending_returns", call_hash)]
-        )
-        if value is None:  # perhaps an earlier retry ended before it had put the call
-            if record is None or (pending is not None and decode_pending(pending).scheduled_at is not None):
-                return None
-        elif not await self._take_back([call_hash]):
+        value, record = await self._operations.read([Key("value", call.call_hash), Key("call", call.call_hash)])
+        if value is not None and not await self._take_back([call.call_hash]):
             return None
-        root_id = new_root_id()
-        if not await self._budget.open(root_id):
-            raise self._budget.exceeded(root_id)
-        if record is None:  # it was cancelled before it was scheduled
-            await self._operations.write([(Key("call", call_hash), encode_call(call))])
-        await self._operations.put([Put(topic, encode_message(ScheduleMessage(root_id, call_hash)))])
-        await self._mark(call_hash, int(self._operations.clock()))
-        return root_id
+        if value is None and record is None:
+            return None
+        # Without a failure, an earlier retry may have ended before it had put the call.
+        return (await self._starter.start(StartRequest(call, topic))).root_id
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put dead letters back on their topic, oldest first, and take back the failures of their calls.
@@ -97,6 +85,7 @@ class Retrier:
             await self._control.mark()
         for call_hash, failure in reversed(failures.items()):  # the causes first
             await self._control.update(call_hash, lambda state: CallState(retries=state.retries + 1))
+            await forget(self._operations, [call_hash])
             await self._mark(call_hash, None)  # a worker that died before it had woken all parents left a mark
             await self._operations.swap([Swap(Key("value", call_hash), failure, None)])
         return failed

@@ -22,11 +22,13 @@ class Waits:
         operations: The operations of its connection.
         due: The due time of the timer message that began the run, in unix seconds; 0 for another message.
         longest: The longest wait that the queue supports, in seconds.
+        retries: How often the call was retried after it had failed. Each retry begins new waits.
     """
 
-    __slots__ = ("_call", "_due", "_longest", "_names", "_now", "_operations")
+    __slots__ = ("_call", "_due", "_longest", "_names", "_now", "_operations", "_prefix")
 
-    def __init__(self, call: Call, operations: Operations, *, due: float, longest: float) -> None:
+    def __init__(self, call: Call, operations: Operations, *, due: float, longest: float, retries: int = 0) -> None:
+        self._prefix = f"{call.call_hash}/retry-{retries}-" if retries else f"{call.call_hash}/"
         self._due = due
         self._now: float | None = None
         self._call = call
@@ -101,7 +103,7 @@ class Waits:
         else:
             name = str(len(self._names))
         self._names.add(name)
-        return Wait(f"{self._call.call_hash}/{name}", ceil(due * 1000) / 1000)
+        return Wait(f"{self._prefix}{name}", ceil(due * 1000) / 1000)
 
     async def look_up(
         self, children: Sequence[Child], read: Callable[[Sequence[str]], Awaitable[dict[str, bytes | None]]]

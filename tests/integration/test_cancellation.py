@@ -157,6 +157,19 @@ async def test_queued_call_without_app_does_not_run(url: str) -> None:
     assert log.events == []
 
 
+async def test_forced_call_fails_at_once_without_compensation(url: str) -> None:
+    log = Log()
+    async with serving(url, saga(log)) as fleet:
+        await fleet.app.schedule("parent", topic=TOPIC)()
+        await log.begun.wait()
+        assert await fleet.app.cancel("trip", topic=TOPIC, force=True)()
+        assert await fleet.app.result("parent")() == "cancelled: True"
+        assert not await fleet.app.cancel("trip", topic=TOPIC, force=True)()
+        log.gate.set()
+        await fleet.app.result("book")("flight")
+    assert log.events == ["book hotel", "book flight"]
+
+
 async def test_call_that_was_never_scheduled_fails_at_once(memory: str) -> None:
     async with brrr.connect(memory) as connection:
         app = brrr.AppConsumer(codec="json", connection=connection)

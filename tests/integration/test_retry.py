@@ -167,6 +167,29 @@ async def test_cancelled_call_runs_again_after_a_retry(memory: str) -> None:
         assert await fleet.app.result("done")() == 2
 
 
+async def test_retried_call_begins_its_waits_anew(memory: str) -> None:
+    runs: list[str] = []
+
+    @brrr.handler
+    async def impatient(app: brrr.ActiveWorker) -> str:
+        await app.sleep(0.01)
+        return await app.event("approval", deadline=0.2 if not runs else 60.0, returns=str)
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> str:
+        return await app.call(impatient)()
+
+    async with serving(memory, {"impatient": impatient, "top": top}) as fleet:
+        await known(fleet)
+        with pytest.raises(brrr.CallFailedError) as caught:
+            await fleet.run(top)
+        assert "DeadlineExceeded" in str(caught.value.causes)
+        runs.append("failed")
+        assert await fleet.app.retry(top, topic=TOPIC)()
+        await fleet.app.event("approval").complete("granted")
+        assert await fleet.app.result(top)() == "granted"
+
+
 async def test_exhausted_call_is_retried_beside_its_dead_letter(memory: str) -> None:
     world = World()
 

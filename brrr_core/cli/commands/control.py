@@ -25,6 +25,9 @@ async def cancel(
     resume: Annotated[
         bool, Parameter(negative=(), show_default=False, help="With --root: undo the cancellation of the schedule.")
     ] = False,
+    force: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Let the call fail at once, without any cleanup.")
+    ] = False,
     args: JsonArguments = None,
     kwargs: JsonKeywords = None,
     handlers: HandlersOption = None,
@@ -57,7 +60,7 @@ async def cancel(
             raise CommandError("the topic of the call is not given", remedy="Add --topic TOPIC.")
         assert task is not None  # noqa: S101 - checked above
         call = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers).call
-        cancelled = await connection.cancel(call, topic)
+        cancelled = await connection.cancel(call, topic, force=force)
     if as_json:
         write_json({"call_hash": call.call_hash, "topic": topic, "cancelled": cancelled})
     elif cancelled:

@@ -18,6 +18,7 @@ import brrr_cron
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_testkit.faults.instrument import Instrument, Operation
 from tests.support import scenarios
+from tests.support.requests import Cancelling, Retrying
 from tests.support.scenarios import EPOCH, LEASE, RESULT, TOPIC, Stage, World, everything, stage
 from tests.support.virtual import run_virtually
 
@@ -344,22 +345,23 @@ def with_room_for(returns: int) -> None:
     module.__dict__["RETURNS_LIMIT"] = returns
 
 
-SCENARIOS: dict[str, type[Scenario]] = {
-    "workflow": Scenario,
-    "redriven": Redriven,
-    "crowded": Crowded,
-    "failing": Failing,
-    "sending": Sending,
-    "waiting": Waiting,
-    "changing": Changing,
-    "moving": Moving,
-    "scheduled": Scheduled,
-    "insistent": Insistent,
-    "stranded": Stranded,
-}
+KINDS: tuple[Any, ...] = (
+    Redriven,
+    Crowded,
+    Failing,
+    Sending,
+    Waiting,
+    Changing,
+    Moving,
+    Scheduled,
+    Insistent,
+    Stranded,
+)
+SCENARIOS = {"workflow": Scenario} | {kind.__name__.lower(): kind for kind in (*KINDS, Cancelling, Retrying)}
+LONG = {"cancelling": pytest.mark.exhaustive}  # three hundred operations
 
 
-@pytest.fixture(params=list(SCENARIOS.values()), ids=list(SCENARIOS))
+@pytest.fixture(params=[pytest.param(kind, id=name, marks=LONG.get(name, ())) for name, kind in SCENARIOS.items()])
 def scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     import brrr_core.engine.scheduling as module
 

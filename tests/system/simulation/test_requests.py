@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,96 +9,16 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError, BackendUnavailableError, BrrrError
 from brrr_testkit.faults.instrument import Instrument, Operation
-from tests.support.scenarios import TOPIC, Stage, World, stage
+from tests.support.requests import CANCELLED, broken, cancel_sagas, sagas
+from tests.support.scenarios import TOPIC, Stage, stage
 from tests.support.virtual import run_virtually
-
-
-def sagas(world: World) -> Mapping[str, Any]:
-    """Two sagas, one that waits for a call and one that is busy itself, and a plain call that is queued."""
-
-    @brrr.handler_no_arg
-    async def book(thing: str) -> str:
-        return thing
-
-    @brrr.handler_no_arg
-    async def undo(thing: str) -> str:
-        return f"no {thing}"
-
-    @brrr.handler_no_arg
-    async def approve(name: str) -> None:
-        if "approved" not in world.failed:
-            raise brrr.Again(after=20.0)
-
-    @brrr.handler
-    async def saga(app: brrr.ActiveWorker, name: str, busy: float) -> list[str]:
-        booked: list[str] = []
-        try:
-            for thing in ("hotel", "flight"):
-                booked.append(await app.call(book)(f"{thing} of {name}"))  # noqa: PERF401 - also if cancelled half-way
-            await asyncio.sleep(busy)
-            await app.call(approve)(name)
-        except brrr.Cancelled:
-            return list(await app.gather(*(app.call(undo)(thing) for thing in booked)))
-        return ["approved"]
-
-    @brrr.handler
-    async def strict(app: brrr.ActiveWorker) -> None:
-        try:
-            await app.call(approve)("strict")
-        finally:
-            await app.call(undo)("strict")
-
-    @brrr.handler_no_arg
-    async def queued() -> None:
-        world.failed.add("queued call ran")
-
-    @brrr.handler
-    async def top(app: brrr.ActiveWorker) -> list[object]:
-        calls = (app.call(saga)("one", 0), app.call(saga)("two", 90), app.call(strict)(), app.call(queued)())
-        outcomes = await app.gather(*calls[:3], return_exceptions=True)
-        outcomes += await app.gather(calls[3], return_exceptions=True)
-        return [each.cancelled if isinstance(each, brrr.CallFailedError) else each for each in outcomes]
-
-    tasks = (book, undo, approve, saga, strict, queued, top)
-    return {task.name: task for task in tasks}
-
-
-def broken(world: World) -> Mapping[str, Any]:
-    """A tree whose leaf fails until the world is repaired, and a witness of the failure that goes on."""
-
-    @brrr.handler_no_arg
-    async def leaf() -> int:
-        if "repaired" not in world.failed:
-            raise brrr.TerminalError("broken")
-        return 1
-
-    @brrr.handler_no_arg
-    async def slow() -> int:
-        await asyncio.sleep(60)
-        return 100
-
-    @brrr.handler
-    async def witness(app: brrr.ActiveWorker) -> int:
-        seen = await app.gather(app.call(leaf)(), return_exceptions=True)
-        return await app.call(slow)() + sum(isinstance(each, int) for each in seen)
-
-    @brrr.handler
-    async def middle(app: brrr.ActiveWorker) -> int:
-        return 10 * await app.call(leaf)()
-
-    @brrr.handler
-    async def top(app: brrr.ActiveWorker) -> list[int]:
-        return [await app.call(middle)() + await app.call(leaf)(), await app.call(witness)()]
-
-    tasks = (leaf, slow, witness, middle, top)
-    return {task.name: task for task in tasks}
 
 
 class Cancelled:
     """Cancel three running calls and one that is queued."""
 
     handlers = staticmethod(sagas)
-    result: Any = [["no hotel of one", "no flight of one"], ["no hotel of two", "no flight of two"], True, True]  # noqa: RUF012
+    result: Any = CANCELLED
 
     async def begin(self, on: Stage) -> None:
         """Put the workflow, and return when it is time for the request."""
@@ -109,10 +28,7 @@ class Cancelled:
 
     async def request(self, client: brrr.AppConsumer) -> None:
         """Make the request."""
-        await client.cancel("queued", topic=TOPIC)()
-        await client.cancel("saga", topic=TOPIC)("one", 0)
-        await client.cancel("saga", topic=TOPIC)("two", 90)
-        await client.cancel("strict", topic=TOPIC)()
+        await cancel_sagas(client)
 
     async def end(self, on: Stage) -> None:
         """Check what is not in the result."""

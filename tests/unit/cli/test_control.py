@@ -68,6 +68,12 @@ def test_json_tells_what_was_done(command: Command, work: Work, tasks: Path) -> 
     assert command("result", "hello", "you").out == '"Hello, you!"\n'  # although it was never scheduled before
 
 
+def test_forced_call_fails_without_a_worker(command: Command) -> None:
+    command("schedule", "hello", "you", "--topic", "demo")
+    assert command("cancel", "hello", "you", "--topic", "demo", "--force").out.startswith("cancelled hello on demo")
+    assert command("result", "hello", "you").code == 6
+
+
 def test_dead_letters_are_put_back_with_failed(command: Command, work: Work, tasks: Path) -> None:
     command("schedule", "fails", "one", "--topic", "demo")
     work(load_handlers("tasks"))
