@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HeldDelivery, Job
-from brrr_core.engine.control import NOTHING_SEEN, Seen
+from brrr_core.engine.control import NOTHING_SEEN, Seen, cancelled_key
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.roots import TIMER, parse_root_id, split_timer
 from brrr_core.engine.run import Run, run_in_context
@@ -436,10 +436,13 @@ class DeliveryHandler:
 
     async def _look_again(self, watched: Child, root_id: str) -> tuple[bool, bool]:
         """Return whether a child still has no value, and whether the schedule is cancelled, with one batch of reads."""
-        if not self._control.due:
-            return bool(await self._still_missing([watched])), False
-        missing, cancelled = await asyncio.gather(self._still_missing([watched]), self._control.is_cancelled(root_id))
-        return bool(missing), cancelled
+        if not self._control.in_use:  # look for the marker, if it is time
+            cancelled = self._control.due and await self._control.is_cancelled(root_id)
+            return bool(await self._still_missing([watched])), cancelled
+        value, root = await self._operations.read([Key("value", watched.call.call_hash), cancelled_key(root_id)])
+        if value is not None:
+            self._services.cache.add(watched.call.call_hash, value)
+        return value is None, root is not None
 
     async def _drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
