@@ -392,6 +392,11 @@ class CallFailedError(BrrrError):
         """Whether the call failed because it was cancelled."""
         return self.error_type == "Cancelled"
 
+    @property
+    def reason(self) -> str:
+        """The message of the call that failed first: the last of the causes, or this call."""
+        return self.causes[-1].message if self.causes else self.message
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.remedy), self.__dict__)
 

@@ -69,7 +69,7 @@ async def nightly(app: brrr.ActiveWorker, night: str) -> dict[str, str]:
 def describe(outcome: object) -> str:
     """Say how an order ended. A late order goes on: the deadline only ends the wait of this night."""
     if isinstance(outcome, brrr.CallFailedError):
-        return "cancelled" if outcome.cancelled else outcome.causes[-1].message
+        return "cancelled" if outcome.cancelled else outcome.reason
     return "goes on" if isinstance(outcome, DeadlineExceededError) else str(outcome)
 
 

@@ -66,13 +66,9 @@ async def pipeline(app: brrr.ActiveWorker, folder: str) -> Report:
     found = dict(zip(paths, outcomes, strict=True))
     return Report(
         dollars={path: outcome for path, outcome in found.items() if isinstance(outcome, float)},
-        rejected={path: why(outcome) for path, outcome in found.items() if isinstance(outcome, brrr.CallFailedError)},
+        # The reason of the first cause: `convert` failed because `parse` failed.
+        rejected={path: outcome.reason for path, outcome in found.items() if isinstance(outcome, brrr.CallFailedError)},
     )
-
-
-def why(error: brrr.CallFailedError) -> str:
-    """Return the message of the first cause: `convert` failed because `parse` failed."""
-    return error.causes[-1].message if error.causes else error.message
 
 
 @brrr.handler

@@ -97,6 +97,7 @@ async def test_unhandled_failure_fails_callers_and_keeps_the_chain(url: str) -> 
         ("customer", hashes[1]),
     ]
     assert error.causes[-1] == Cause("customer", hashes[1], "NoSuchCustomerError", "no customer -7")
+    assert error.reason == "no customer -7"
     assert "because the call" in error.what
     assert "no customer -7" in error.what
 
