@@ -33,7 +33,7 @@ async def work(url, place):
             held = asyncio.Event()
 
             @brrr.handler_no_arg
-            async def hold():
+            async def hold(place):
                 held.set()
                 await asyncio.Event().wait()
 
@@ -43,7 +43,7 @@ async def work(url, place):
                 signal.raise_signal(signal.SIGINT)
 
             app = brrr.AppWorker(handlers={"hold": hold}, codec="json", connection=connection)
-            await app.schedule("hold", topic="topic")()
+            await app.schedule("hold", topic="topic")(place)
             loop.create_task(interrupt())
             await connection.loop("topic", app.handle)
     finally:

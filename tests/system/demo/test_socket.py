@@ -12,7 +12,7 @@ async def test_greeting_is_scheduled_printed_and_read(demo: Demo) -> None:
 
     assert accepted.status_code == 202
     said = accepted.json()
-    assert (said["task"], said["arguments"], said["status"]) == ("hello", {"greetee": "John"}, "scheduled")
+    assert (said["task"], said["arguments"], said["status"]) == ("hello", {"greetee": "John"}, "put")
     assert said["result_url"] == str(accepted.url)
     assert await demo.line("Hello") == "Hello, John!"
     assert await demo.result("/hello?greetee=John") == "Hello, John!"
