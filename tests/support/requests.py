@@ -1,4 +1,4 @@
-"""Workflows for cancellation and retry: sagas that undo what they booked, and a tree whose leaf fails."""
+"""Workflows for the requests of clients: sagas that undo what they booked, an approval, and a tree whose leaf fails."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, Final
 import brrr_core as brrr
 from tests.support.scenarios import TOPIC, Stage, World
 
-__all__ = ["CANCELLED", "Cancelling", "Retrying", "broken", "cancel_sagas", "sagas"]
+__all__ = ["CANCELLED", "Cancelling", "Retrying", "approvals", "broken", "cancel_sagas", "sagas"]
 
 SAGAS: Final = (("one", 0), ("two", 60), ("forced", 0))
 CANCELLED: Final = [["no hotel of one", "no flight of one"], ["no hotel of two", "no flight of two"], True, True, True]
@@ -71,6 +71,20 @@ def sagas(world: World) -> Mapping[str, Any]:
 
     tasks = (book, undo, approve, saga, strict, queued, top)
     return {task.name: task for task in tasks}
+
+
+def approvals(world: World) -> Mapping[str, Any]:
+    """Two parents of one event."""
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, number: int) -> int:
+        return number + await app.event("approval", returns=int)
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return sum(await app.gather(app.call(parent)(1), app.call(parent)(2)))
+
+    return {"parent": parent, "top": top}
 
 
 def broken(world: World) -> Mapping[str, Any]:

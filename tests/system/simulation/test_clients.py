@@ -2,34 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import BackendClosedError
 from brrr_testkit.faults.instrument import Instrument, Operation
-from tests.support.scenarios import TOPIC, Stage, World, stage
+from tests.support.requests import approvals
+from tests.support.scenarios import TOPIC, Stage, stage
 from tests.support.virtual import run_virtually
 
 SETTLED = 100.0
 """Virtual seconds within which a parent notices an outcome, also if the client that wrote it died."""
-
-
-def approvals(world: World) -> Mapping[str, Any]:
-    """Two parents of one event."""
-
-    @brrr.handler
-    async def parent(app: brrr.ActiveWorker, number: int) -> int:
-        return number + await app.event("approval", returns=int)
-
-    @brrr.handler
-    async def top(app: brrr.ActiveWorker) -> int:
-        return sum(await app.gather(app.call(parent)(1), app.call(parent)(2)))
-
-    return {"parent": parent, "top": top}
 
 
 async def act(client: brrr.AppConsumer) -> None:
@@ -83,7 +68,7 @@ async def run(comes: int, dies: int, *, after: bool) -> int:
         return len(instrument.operations)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["before", "after"])
 def test_outcome_from_outside_reaches_every_parent(*, after: bool) -> None:
     random.seed(1)
     operations = run_virtually(run(0, 0, after=after))

@@ -358,10 +358,10 @@ KINDS: tuple[Any, ...] = (
     Stranded,
 )
 SCENARIOS = {"workflow": Scenario} | {kind.__name__.lower(): kind for kind in (*KINDS, Cancelling, Retrying)}
-LONG = {"cancelling": pytest.mark.exhaustive}  # three hundred operations
+LONG = {"cancelling", "waiting"}  # some hundred operations
 
 
-@pytest.fixture(params=[pytest.param(kind, id=name, marks=LONG.get(name, ())) for name, kind in SCENARIOS.items()])
+@pytest.fixture
 def scenario(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     import brrr_core.engine.scheduling as module
 
@@ -466,17 +466,20 @@ def operation_was_receive(instrument: Instrument, number: int) -> bool:
     return instrument.operations[number - 1].name == "queue.receive"
 
 
-@pytest.mark.parametrize(
-    ("fault", "after"),
-    [
-        pytest.param(killed, False, id="killed-before"),
-        pytest.param(cut_off, True, id="cut off-after"),
-        pytest.param(cancelled, False, id="cancelled-before"),
-        pytest.param(killed, True, id="killed-after", marks=pytest.mark.exhaustive),
-        pytest.param(cut_off, False, id="cut off-before", marks=pytest.mark.exhaustive),
-        pytest.param(cancelled, True, id="cancelled-after", marks=pytest.mark.exhaustive),
-    ],
-)
+FAULTS = {
+    f"{fault.__name__}-{'after' if after else 'before'}": (fault, after)
+    for after in (False, True)
+    for fault in (killed, cut_off, cancelled)
+}
+CASES = [
+    pytest.param(kind, *how, id=f"{name}-{fault}", marks=() if quick else pytest.mark.exhaustive)
+    for name, kind in SCENARIOS.items()
+    for fault, how in FAULTS.items()
+    for quick in [name == "workflow" or (fault == "killed-before" and name not in LONG)]
+]
+
+
+@pytest.mark.parametrize(("scenario", "fault", "after"), CASES, indirect=["scenario"])
 def test_workflow_survives_a_fault_at_any_operation(scenario: Scenario, fault: Any, after: bool) -> None:
     operations = operations_of(scenario)
     names = {operation.name for operation in operations}
