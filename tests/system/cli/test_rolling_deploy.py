@@ -85,7 +85,7 @@ class Deployment:
         return [await self.app.result("order", timeout=PATIENCE)(n) for n in numbers]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
 async def test_each_order_finishes_with_the_code_that_began_it(
     kind: str, shell: Shell, request: pytest.FixtureRequest
 ) -> None:

@@ -123,7 +123,7 @@ class Fleet:
             process.wait()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Yield the URL of an empty backend with a short lease, so that another worker soon takes a killed one's calls."""
     if request.param == "redis":

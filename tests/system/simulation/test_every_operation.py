@@ -345,18 +345,7 @@ def with_room_for(returns: int) -> None:
     module.__dict__["RETURNS_LIMIT"] = returns
 
 
-KINDS: tuple[Any, ...] = (
-    Redriven,
-    Crowded,
-    Failing,
-    Sending,
-    Waiting,
-    Changing,
-    Moving,
-    Scheduled,
-    Insistent,
-    Stranded,
-)
+KINDS: Any = (Redriven, Crowded, Failing, Sending, Waiting, Changing, Moving, Scheduled, Insistent, Stranded)
 SCENARIOS = {"workflow": Scenario} | {kind.__name__.lower(): kind for kind in (*KINDS, Cancelling, Retrying)}
 LONG = {"cancelling", "waiting"}  # some hundred operations
 

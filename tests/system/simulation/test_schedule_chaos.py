@@ -72,7 +72,7 @@ async def hours(seed: int) -> tuple[set[str], list[str], int]:
         return {tick for tick in ticks if tick <= end}, on.observer.violations, len(calls) - len(ticks)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (1, 2))])
 def test_each_tick_is_one_call_however_workers_die(number: int) -> None:
     seed = int(os.environ.get("BRRR_SEED", random.randrange(10**6)))
     print(f"BRRR_SEED={seed}")  # noqa: T201 - shown if the test fails
