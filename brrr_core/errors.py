@@ -85,7 +85,7 @@ class BrrrError(Exception):
         return f"[{self.code}] {sentence(self.what)} {self.remedy}".rstrip()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.what, self.remedy))
+        return (_rebuild, (type(self), self.what, self.remedy), self.__dict__)
 
 
 def _rebuild(kind: type[BrrrError], what: str, remedy: str) -> BrrrError:
@@ -396,9 +396,6 @@ class CallFailedError(BrrrError):
     def reason(self) -> str:
         """The message of the call that failed first: the last of the causes, or this call."""
         return self.causes[-1].message if self.causes else self.message
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.what, self.remedy), self.__dict__)
 
 
 class DeadlineExceededError(BrrrError):

@@ -330,7 +330,7 @@ class AppConsumer:
         Raises:
             BackendError: A backend failed. Repeating the request is safe.
         """
-        root_id = scheduled.root_id if isinstance(scheduled, Scheduled) else scheduled
+        root_id = _root_of(scheduled)
         if root_id is not None:
             await self._connection.cancel_schedule(root_id)
 
@@ -343,7 +343,7 @@ class AppConsumer:
         Raises:
             BackendError: A backend failed. Repeating the request is safe.
         """
-        root_id = scheduled.root_id if isinstance(scheduled, Scheduled) else scheduled
+        root_id = _root_of(scheduled)
         if root_id is not None:
             await self._connection.resume_schedule(root_id)
 
@@ -452,3 +452,7 @@ class AppConsumer:
     def _decode(self, task: Task | str, call: Call, value: bytes, returns: Any) -> Any:
         _, _, kind = self._catalogue.resolve(task, returns)
         return self._catalogue.decode(call, value, kind)
+
+
+def _root_of(scheduled: Scheduled | str) -> str | None:
+    return scheduled.root_id if isinstance(scheduled, Scheduled) else scheduled

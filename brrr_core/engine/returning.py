@@ -113,11 +113,8 @@ class Returner:
             pending = PendingReturns() if record is None else decode_pending(record)
             marked = PendingReturns(tuple(sorted({*pending.returns, mark})), pending.scheduled_at)
             if (await self._operations.swap([Swap(key, record, encode_pending(marked))]))[0]:
-                guarded = _Waiting(key)
-                parents = guarded.to_wake(pending)
-                await self._put(
-                    [(guarded, parent) for parent in parents], delay=GUARD if self._operations.delays else 0
-                )
+                guarded, delay = _Waiting(key), GUARD if self._operations.delays else 0
+                await self._put([(guarded, parent) for parent in guarded.to_wake(pending)], delay=delay)
                 (first,) = await self._operations.swap([Swap(Key("value", call_hash), None, payload)])
                 break
         waiting = _Waiting(key)

@@ -1,6 +1,7 @@
 """Sleeps, deadlines, delays and events: a handler waits, and nothing is held in memory meanwhile."""
 
 import asyncio
+import pickle
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,6 +52,14 @@ async def test_deadline_raises_in_the_parent_and_leaves_the_call_alone(url: str)
 
     async with serving(url, {"slow": slow, "top": top}) as fleet:
         assert await fleet.run(top) == ["slow", "late", "late"]
+
+
+def test_exceeded_deadline_can_be_pickled() -> None:
+    error = DeadlineExceededError("too late", remedy="Wait.")
+    error.task_name, error.call_hash = "slow", "hash"
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert (str(copy), copy.task_name, copy.call_hash) == (str(error), "slow", "hash")
 
 
 async def test_uncaught_deadline_fails_the_parent_at_once(memory: str) -> None:
