@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from cyclopts import Parameter
 
 from brrr_core.app.catalogue import arranging, encode_value
-from brrr_core.cli.handlers import load_handlers
+from brrr_core.cli.handlers import HandlersOption, load_handlers
+from brrr_core.cli.options import CodecName
 from brrr_core.cli.output import write_json
 from brrr_core.codec import Codec
 from brrr_core.engine.failures import check_value, raise_if_failed
@@ -16,7 +18,7 @@ from brrr_core.errors import CommandError, UnknownTaskError
 from brrr_core.plugins import load_codec
 from brrr_core.wire import Call
 
-__all__ = ["ArgumentTokens", "Arguments", "JsonArguments", "JsonKeywords", "NamedCall", "named_call", "read_arguments"]
+__all__ = ["NO_OPTIONS", "ArgumentTokens", "Arguments", "CallOptions", "NamedCall", "named_call", "read_arguments"]
 
 KEYWORD: Final = re.compile(r"--([^\W\d][\w-]*)(?:=(.*))?", re.DOTALL)
 
@@ -34,6 +36,28 @@ JsonArguments: TypeAlias = Annotated[
 JsonKeywords: TypeAlias = Annotated[
     str | None, Parameter(name="--kwargs", help="Keyword arguments as one JSON object.")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CallOptions:
+    """The options that identify a call, beside its task and the direct arguments.
+
+    Attributes:
+        args: The positional arguments as a JSON array.
+        kwargs: Keyword arguments as a JSON object.
+        handlers: `MODULE:HANDLERS` with the task's handler, so that `f(1)` and `f(n=1)` are one call, as in a worker.
+        codec: The codec's name.
+    """
+
+    args: JsonArguments = None
+    kwargs: JsonKeywords = None
+    handlers: HandlersOption = None
+    codec: CodecName = "json"
+
+
+NO_OPTIONS: Final = CallOptions()
+"""No option on the command line: the default of a parameter of type `CallOptions`."""
 
 
 class Arguments(NamedTuple):
@@ -69,18 +93,13 @@ class NamedCall(NamedTuple):
         write_json(self.codec.decode_return(self.call.task_name, value))
 
 
-def named_call(
-    task: str, tokens: Sequence[str], *, args: str | None, kwargs: str | None, codec: str, handlers: str | None
-) -> NamedCall:
+def named_call(task: str, tokens: Sequence[str], options: CallOptions) -> NamedCall:
     """Create the call of a task with the arguments of a command line.
 
     Args:
         task: The task's name.
         tokens: The arguments, as `read_arguments` takes them.
-        args: The positional arguments as a JSON array.
-        kwargs: Keyword arguments as a JSON object.
-        codec: The codec's name.
-        handlers: `MODULE:HANDLERS` with the task's handler, so that `f(1)` and `f(n=1)` are one call, as in a worker.
+        options: The options that identify the call.
 
     Raises:
         CommandError: The arguments cannot be read.
@@ -89,14 +108,14 @@ def named_call(
         EncodeError: The codec cannot encode them.
         PluginError: The codec is unknown or broken.
     """
-    arguments = read_arguments(tokens, args, kwargs)
-    found = load_codec(codec)
-    if handlers is None:
+    arguments = read_arguments(tokens, options.args, options.kwargs)
+    found = load_codec(options.codec)
+    if options.handlers is None:
         return NamedCall(found.encode_call(task, arguments.args, arguments.kwargs), found)
-    known = load_handlers(handlers)
+    known = load_handlers(options.handlers)
     if task not in known:
         raise UnknownTaskError(
-            f"{handlers} has no handler {task!r}", remedy=f"It has {', '.join(sorted(known)) or 'none'}."
+            f"{options.handlers} has no handler {task!r}", remedy=f"It has {', '.join(sorted(known)) or 'none'}."
         )
     args_, kwargs_ = arranging(known[task], found)(arguments.args, arguments.kwargs)
     return NamedCall(found.encode_call(task, args_, kwargs_), found)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from cyclopts import App, CycloptsError
 
+from brrr_core.cli.arguments import CallOptions
 from brrr_core.cli.commands import BUILT_IN, GROUPS, installed_commands, unusable_commands
 from brrr_core.cli.errors import ExitCode, exit_code_of, first_error, report, signal_exit_code, suggest_options
 from brrr_core.cli.output import note
@@ -37,7 +38,11 @@ class Parsed(NamedTuple):
 
     def has(self, *parameters: str) -> bool:
         """Whether one of these parameters has a value that counts as true."""
-        return any(self.bound.arguments.get(name) for name in parameters)
+        given = dict(self.bound.arguments)
+        for options in self.bound.arguments.values():
+            if isinstance(options, CallOptions):
+                given |= vars(options)
+        return any(given.get(name) for name in parameters)
 
 
 def make_app() -> App:

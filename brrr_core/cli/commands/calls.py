@@ -8,12 +8,10 @@ from cyclopts import Parameter
 
 from brrr_core.app.serving import connect
 from brrr_core.backend.options import Duration
-from brrr_core.cli.arguments import ArgumentTokens, JsonArguments, JsonKeywords, NamedCall, named_call
-from brrr_core.cli.handlers import HandlersOption
+from brrr_core.cli.arguments import NO_OPTIONS, ArgumentTokens, CallOptions, NamedCall, named_call
 from brrr_core.cli.options import (
     NO_URLS,
     AsJson,
-    CodecName,
     Count,
     DurationOption,
     Quiet,
@@ -40,10 +38,7 @@ async def schedule(
     /,
     *arguments: ArgumentTokens,
     topic: Topic,
-    args: JsonArguments = None,
-    kwargs: JsonKeywords = None,
-    handlers: HandlersOption = None,
-    codec: CodecName = "json",
+    options: CallOptions = NO_OPTIONS,
     wait: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Wait for the result, and print it as JSON.")
     ] = False,
@@ -76,7 +71,7 @@ async def schedule(
     that it waits for on the same topic, is dead-lettered, and 6 if the call failed for good.
     """
     del verbose  # `report` reads it from the command line
-    named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
+    named = named_call(task, arguments, options)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         done = await connection.schedule(named.call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit)
         if not wait and timeout is None:
@@ -94,10 +89,7 @@ async def result(
     task: Annotated[str, Parameter(help="The name of the task.")],
     /,
     *arguments: ArgumentTokens,
-    args: JsonArguments = None,
-    kwargs: JsonKeywords = None,
-    handlers: HandlersOption = None,
-    codec: CodecName = "json",
+    options: CallOptions = NO_OPTIONS,
     wait: Annotated[bool, Parameter(negative=(), show_default=False, help="Wait for the result.")] = False,
     timeout: Timeout = None,
     topic: Annotated[
@@ -116,7 +108,7 @@ async def result(
     one that it waits for, is dead-lettered.
     """
     del verbose  # `report` reads it from the command line
-    named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
+    named = named_call(task, arguments, options)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         if wait or timeout is not None:
             watch = Watch(DeadLetters(connection.queue, topic), None) if topic else None
@@ -136,10 +128,7 @@ async def status(
     task: Annotated[str, Parameter(help="The name of the task.")],
     /,
     *arguments: ArgumentTokens,
-    args: JsonArguments = None,
-    kwargs: JsonKeywords = None,
-    handlers: HandlersOption = None,
-    codec: CodecName = "json",
+    options: CallOptions = NO_OPTIONS,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -149,7 +138,7 @@ async def status(
     Pass the arguments with which the call was scheduled: they identify it.
     """
     del verbose  # `report` reads it from the command line
-    named = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers)
+    named = named_call(task, arguments, options)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         found = await read_status(connection, named.call.call_hash, partial(DeadLetters, connection.queue))
     if as_json:
@@ -170,10 +159,7 @@ async def complete(
     event: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Complete an event, which handlers await with app.event.")
     ] = False,
-    args: JsonArguments = None,
-    kwargs: JsonKeywords = None,
-    handlers: HandlersOption = None,
-    codec: CodecName = "json",
+    options: CallOptions = NO_OPTIONS,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -186,9 +172,7 @@ async def complete(
     del verbose  # `report` reads it from the command line
     if (value is None) == (failure is None):
         raise CommandError("the outcome is missing or given twice", remedy="Write either --value or --failure.")
-    named = named_call(
-        EVENT + task if event else task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers
-    )
+    named = named_call(EVENT + task if event else task, arguments, options)
     record = await named.encode_value(value) if value is not None else encode_failure(failure_by_hand(failure or ""))
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         first = await connection.settle(named.call.call_hash, record)

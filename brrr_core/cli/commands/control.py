@@ -5,9 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from brrr_core.app.serving import connect
-from brrr_core.cli.arguments import ArgumentTokens, JsonArguments, JsonKeywords, named_call
-from brrr_core.cli.handlers import HandlersOption
-from brrr_core.cli.options import NO_URLS, AsJson, CodecName, Topic, Urls, Verbose
+from brrr_core.cli.arguments import NO_OPTIONS, ArgumentTokens, CallOptions, named_call
+from brrr_core.cli.options import NO_URLS, AsJson, Topic, Urls, Verbose
 from brrr_core.cli.output import write_json, write_line
 from brrr_core.errors import CommandError
 
@@ -28,10 +27,7 @@ async def cancel(
     force: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Let the call fail at once, without any cleanup.")
     ] = False,
-    args: JsonArguments = None,
-    kwargs: JsonKeywords = None,
-    handlers: HandlersOption = None,
-    codec: CodecName = "json",
+    options: CallOptions = NO_OPTIONS,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -59,7 +55,7 @@ async def cancel(
         if topic is None:
             raise CommandError("the topic of the call is not given", remedy="Add --topic TOPIC.")
         assert task is not None  # noqa: S101 - checked above
-        call = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers).call
+        call = named_call(task, arguments, options).call
         cancelled = await connection.cancel(call, topic, force=force)
     if as_json:
         write_json({"call_hash": call.call_hash, "topic": topic, "cancelled": cancelled})
@@ -74,10 +70,7 @@ async def retry(
     /,
     *arguments: ArgumentTokens,
     topic: Topic,
-    args: JsonArguments = None,
-    kwargs: JsonKeywords = None,
-    handlers: HandlersOption = None,
-    codec: CodecName = "json",
+    options: CallOptions = NO_OPTIONS,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -87,7 +80,7 @@ async def retry(
     Pass the arguments with which the call was scheduled: they identify it. Repeating the command is safe.
     """
     del verbose  # `report` reads it from the command line
-    call = named_call(task, arguments, args=args, kwargs=kwargs, codec=codec, handlers=handlers).call
+    call = named_call(task, arguments, options).call
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         root_id = await connection.retry(call, topic)
     if as_json:
