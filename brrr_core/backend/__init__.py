@@ -36,6 +36,7 @@ from brrr_core.backend.manifests import (
     StoreCapabilities,
 )
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
+from brrr_core.backend.steps import Count, Message, Reading, Received, Step, Steps, keys_of, split_message
 from brrr_core.backend.tasks import cancelled_from_outside, closed_error, pause, start_task
 from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
 
@@ -49,19 +50,25 @@ __all__ = [
     "Cache",
     "CacheCapabilities",
     "CallExpirer",
+    "Count",
     "DeadLetter",
     "Delivery",
     "Duration",
     "Key",
     "Kind",
+    "Message",
     "NoOptions",
     "ParsedUrl",
     "Queue",
     "QueueCapabilities",
     "QueueStats",
+    "Reading",
+    "Received",
     "Roles",
     "Secret",
     "Size",
+    "Step",
+    "Steps",
     "Store",
     "StoreCapabilities",
     "Swap",
@@ -77,10 +84,12 @@ __all__ = [
     "check_values",
     "check_wait",
     "closed_error",
+    "keys_of",
     "mask_url",
     "may_expire",
     "parse_url",
     "pause",
     "shown",
+    "split_message",
     "start_task",
 ]

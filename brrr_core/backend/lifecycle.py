@@ -13,6 +13,7 @@ from typing import Final, NoReturn, Self, TypeVar
 from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.manifests import BackendManifest
 from brrr_core.backend.options import Secret
+from brrr_core.backend.steps import Steps
 from brrr_core.backend.tasks import pause
 from brrr_core.errors import (
     BackendClosedError,
@@ -81,11 +82,19 @@ def _is_refusal(error: BaseException) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The roles of an open backend. A role that it does not offer is None."""
+    """The roles of an open backend. A role that it does not offer is None.
+
+    Attributes:
+        queue: The queue.
+        store: The store.
+        cache: The cache.
+        steps: Several operations of its queue, store and cache in one round trip. It is optional.
+    """
 
     queue: Queue | None = None
     store: Store | None = None
     cache: Cache | None = None
+    steps: Steps | None = None
 
 
 class Backend(ABC):
@@ -188,6 +197,11 @@ class Backend(ABC):
     def cache(self) -> Cache:
         """The cache. Raises `RoleError` if the backend has no cache, and the errors of `roles`."""
         return _required_role(self.roles.cache, "cache", self)
+
+    @property
+    def steps(self) -> Steps | None:
+        """Its steps, if it offers them. Raises the errors of `roles`."""
+        return self.roles.steps
 
     def __reduce__(self) -> NoReturn:
         raise ForkedError(

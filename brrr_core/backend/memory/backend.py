@@ -8,6 +8,7 @@ from typing import Final
 from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import Clock, Session, Space, named
+from brrr_core.backend.memory.steps import MemorySteps
 from brrr_core.backend.memory.store import MemoryCache, MemoryStore
 from brrr_core.backend.options import BackendUrl, Duration
 from brrr_core.errors import OptionError, UrlError
@@ -61,8 +62,8 @@ class MemoryBackend(Backend):
         """Make or find the space. Raises `BackendError` if the named space has another clock."""
         space = named(self._name, self._clock) if self._name else Space(self._clock)
         session = Session(space, get_running_loop())
-        self._queue = MemoryQueue(session, self._options.lease)
-        return Roles(queue=self._queue, store=MemoryStore(session), cache=MemoryCache(session))
+        queue = self._queue = MemoryQueue(session, self._options.lease)
+        return Roles(queue, MemoryStore(session), MemoryCache(session), MemorySteps(session, queue))
 
     async def stop(self) -> None:
         """End every waiting `receive`. A named space stays."""

@@ -72,9 +72,13 @@ class MemoryQueue(Queue):
         """Remove messages for good."""
         self._session.check()
         with self._lock:
-            for lease in self._live_leases(deliveries):
-                lease.topic.end(lease)
-                self._space.forget_if_unused(lease.topic)
+            self.remove(deliveries)
+
+    def remove(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge with the lock held."""
+        for lease in self._live_leases(deliveries):
+            lease.topic.end(lease)
+            self._space.forget_if_unused(lease.topic)
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
         """Make messages ready again, behind those that are ready already."""

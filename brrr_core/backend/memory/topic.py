@@ -89,19 +89,24 @@ class Topic:
         """Lease up to `limit` ready messages for `lease_seconds`."""
         promoted = self._make_due_ready(now)
         ready, deadline = self.ready, now + lease_seconds
-        deliveries: list[Delivery] = []
-        for _ in range(min(limit, len(ready))):
-            message = ready.popleft()
-            message.attempt += 1
-            lease = Lease(self, message, deadline)
-            heappush(self._leases, (deadline, next(self._serial), lease))
-            deliveries.append(Delivery(self.name, message.body, lease, message.attempt))
+        deliveries = [self._lease(ready.popleft(), deadline) for _ in range(min(limit, len(ready)))]
         if promoted:  # others can take the messages that fell due and were not claimed here
             self.waiters.wake(min(promoted, len(ready)), current_loop)
         if deliveries:
-            self._leased += len(deliveries)
             self.waiters.expect(deadline, current_loop)
         return deliveries
+
+    def put_leased(self, message: Message, *, deadline: float, current_loop: AbstractEventLoop) -> Delivery:
+        """Add a message that is leased until `deadline` from the beginning."""
+        self.waiters.expect(deadline, current_loop)
+        return self._lease(message, deadline)
+
+    def _lease(self, message: Message, deadline: float) -> Delivery:
+        message.attempt += 1
+        lease = Lease(self, message, deadline)
+        heappush(self._leases, (deadline, next(self._serial), lease))
+        self._leased += 1
+        return Delivery(self.name, message.body, lease, message.attempt)
 
     def end(self, lease: Lease) -> Message:
         """End a live lease, and hand its message to the caller."""
