@@ -10,7 +10,7 @@ RUN := $(BIN)/python
 UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/python" $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-lowest coverage check packaging bench dist site repository docs format clean
+.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers dist site repository docs format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,9 @@ packaging: $(STAMP) ## build the wheels, install them into an empty environment,
 
 bench: $(STAMP) ## run the workloads of benchmarks/ on memory, sqlite, redis and nats
 	@exec $(RUN) -m benchmarks $(ARGS)
+
+bench-peers: $(STAMP) ## compare with other queues and workflow engines, in about 12 minutes
+	@exec $(RUN) -m benchmarks.peers $(ARGS)
 
 dist: $(STAMP) ## build a wheel and a source archive of every distribution into dist/, and check them
 	$(RUN) -m tools.dist $(ARGS)

@@ -1,4 +1,4 @@
-"""The workloads: five shapes of call graphs, each large enough to run for a second or more."""
+"""The workloads: six shapes of call graphs, each large enough to run for a second or more."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +29,15 @@ async def chain(app: brrr.ActiveWorker, length: int, run: str) -> int:
 
 
 @brrr.handler
+async def steps(app: brrr.ActiveWorker, count: int, run: str) -> int:
+    """Await `count` calls one after another."""
+    total = 0
+    for index in range(count):
+        total += await app.call(leaf)(index, run)
+    return total
+
+
+@brrr.handler
 async def tree(app: brrr.ActiveWorker, depth: int, index: int, run: str) -> int:
     """Call a binary tree of 2 ** (depth + 1) - 1 calls."""
     if depth == 0:
@@ -53,6 +62,7 @@ HANDLERS: Final[Mapping[str, brrr.Task]] = {
     "leaf": leaf,
     "fan_out": fan_out,
     "chain": chain,
+    "steps": steps,
     "tree": tree,
     "sharer": sharer,
     "shared_child": shared_child,
@@ -82,6 +92,7 @@ WORKLOADS: Final[Mapping[str, Workload]] = {
         Workload("independent", "leaf", lambda run: [(index, run) for index in range(2_000)], 2_000),
         Workload("fan-out", "fan_out", lambda run: [(1_000, run)], 1_001),
         Workload("chain", "chain", lambda run: [(300, run)], 301),
+        Workload("steps", "steps", lambda run: [(300, run)], 301),
         Workload("tree", "tree", lambda run: [(10, 1, run)], 2_047),
         Workload("shared-child", "shared_child", lambda run: [(500, run)], 502),
     )

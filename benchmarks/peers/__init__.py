@@ -1,0 +1,1 @@
+"""Compare brrr with other task queues and workflow engines: `make bench-peers`."""

@@ -1,0 +1,79 @@
+"""The comparison with peers runs our own engines, checks each value, and names what hangs or fails."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers.cases import CASES, Case
+from benchmarks.peers.engines import ENGINES, Engine
+from benchmarks.peers.figures import Comparison, Figure, Run, percentile
+from benchmarks.peers.session import EngineError, Session
+
+OURS = [engine for engine in ENGINES if engine.kind == "brrr"]
+SQLITE = next(engine for engine in OURS if engine.name == "brrr sqlite")
+TINY = {"independent": 5, "fan-out": 5, "tree": 2, "chain": 3, "steps": 3, "shared-child": 4, "latency": 2}
+INDEPENDENT = CASES[0]
+
+
+@pytest.mark.parametrize("engine", OURS, ids=lambda engine: engine.name)
+def test_engine_of_ours_runs_each_default_case(engine: Engine, tmp_path: Path) -> None:
+    with Session(engine, tmp_path, timeout=60) as session:
+        runs = [session.run(case, TINY[case.name]) for case in CASES if case.name in TINY]
+
+    assert session.cold_start > 0
+    assert len(runs) == len(TINY)
+    assert all(run.seconds > 0 for run in runs)
+
+
+def test_case_with_two_workers_starts_two(tmp_path: Path) -> None:
+    with Session(SQLITE, tmp_path, timeout=60) as session:
+        session.run(replace(INDEPENDENT, workers=2), 2)
+
+        workers, _ = session.processes()
+        assert len(workers) == 2
+
+
+def test_wrong_value_is_reported(tmp_path: Path) -> None:
+    with Session(SQLITE, tmp_path, timeout=60) as session, pytest.raises(EngineError, match="wrong value: 1 instead"):
+        session.run(replace(INDEPENDENT, value=lambda _: 7), 2)
+
+
+def test_case_that_never_ends_is_reported_as_a_hang(tmp_path: Path) -> None:
+    with Session(SQLITE, tmp_path, timeout=1) as session, pytest.raises(EngineError, match="hang: no result after 1 s"):
+        session.run(replace(_case("fan-out"), task="unknown"), 2)
+
+
+def test_worker_that_ends_is_reported(tmp_path: Path) -> None:
+    broken = replace(SQLITE, command=("{bin}/brrr", "worker", "no.such.module", "--topic", "bench"))
+    with (
+        pytest.raises(EngineError, match=r"a worker ended(.|\n)*no module 'no'"),
+        Session(broken, tmp_path, timeout=9),
+    ):
+        pass
+
+
+def test_figure_is_of_the_fastest_run() -> None:
+    empty = Figure("brrr", "chain", 99, 100, "2026-01-31")
+    slow, fast = Run(2.0, [2.0], 4.0, 1.0, 9.0), Run(1.0, [1.0], 0.5, 0.1, 8.0)
+
+    figure = empty.with_runs([slow, fast])
+
+    assert (figure.rate, figure.worker_cpu_us, figure.rates) == (100, 5_000, [50, 100])
+
+
+def test_percentile_is_a_sample() -> None:
+    assert [percentile([3, 1, 2], percent) for percent in (0, 50, 99)] == [1, 2, 3]
+
+
+def test_comparison_survives_its_file(tmp_path: Path) -> None:
+    figure = Figure("brrr", "chain", 99, 100, "2026-01-31").with_runs([Run(1.0, [1.0], 0.5, 0.1, 8.0)])
+    comparison = Comparison({"cores": "2"}, {"rounds": 3}, {"brrr": {"brrr-core": "0.1"}}, [figure])
+
+    comparison.save(tmp_path / "x.json")
+
+    assert Comparison.load(tmp_path / "x.json") == comparison
+
+
+def _case(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
