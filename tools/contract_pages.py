@@ -17,7 +17,7 @@ HEAD: Final = """\
 
 The contract is the list of rules that every backend and every codec must obey. The page of a rule states its demand,
 why the engine needs it, and how it is tested. `brrr contract URL` runs the rules on a backend, and so do the test
-classes of `brrr_contract_kit`.
+classes of `brrr_contract_kit`. [Versions of the contract](../explanation/contract-versions.md) says what may change.
 
 A rule without a condition applies to every backend of its role, and cannot be skipped. A rule that needs a capability
 applies if the manifest declares it. [Mutants](mutants.md) are deliberately broken backends; each rule catches at least
