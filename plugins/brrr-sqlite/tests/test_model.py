@@ -6,7 +6,7 @@ import tempfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brrr_core.backend import BackendUrl, Key, Swap
+from brrr_core.backend import BackendUrl, Count, Key, Message, Reading, Step, Swap
 from brrr_core.backend.memory import MemoryBackend, MemoryOptions
 from brrr_sqlite.backend import SqliteBackend
 from brrr_sqlite.clock import Clock
@@ -16,9 +16,24 @@ topics = st.sampled_from(["a", "b"])
 some = st.lists(st.integers(0, 7), max_size=4)
 keys = st.builds(Key, st.sampled_from(["call", "pending_returns", "value"]), st.sampled_from(["h", "i"]))
 values = st.sampled_from([b"", b"1", b"2"])
+optional = st.none() | values
+counters = st.sampled_from("xyz")
+marks = st.lists(st.tuples(keys, optional), max_size=2)
+commits = st.tuples(
+    st.dictionaries(keys, optional, max_size=1).map(lambda expected: list(expected.items())),
+    st.lists(
+        st.builds(Count, counters, st.integers(1, 3), st.integers(3, 9)), max_size=2, unique_by=lambda c: c.counter
+    ),
+    st.lists(st.tuples(keys, values), max_size=2),
+    st.lists(st.tuples(topics, st.sampled_from([0, 7]), st.booleans()), max_size=3),
+    marks,
+    some,
+)
+READINGS = (Reading("call"), Reading("value"))
 steps = st.one_of(
     st.tuples(st.just("put"), topics, st.integers(0, 4), st.sampled_from([0, 0, 7])),
-    st.tuples(st.just("receive"), topics),
+    st.tuples(st.sampled_from(["receive", "take"]), topics),
+    st.tuples(st.just("commit"), st.lists(commits, max_size=3)),
     st.tuples(st.sampled_from(["ack", "extend", "bury"]), some),
     st.tuples(st.just("release"), some, st.sampled_from([0, 7])),
     st.tuples(st.sampled_from(["redrive", "drop", "dead"]), topics, st.integers(1, 3)),
@@ -38,6 +53,19 @@ class Runner:
         self.put = 0
         self.held = {}  # (body, attempt) -> delivery
 
+    def step(self, expected, counts, writes, messages, marks, acks):
+        puts = []
+        for topic, delay, leased in messages:
+            root_id = str(self.put)
+            body = f"li2e{len(root_id)}:{root_id}1:{'hi'[self.put % 2]}e" if self.put % 3 else root_id
+            puts.append(Message(topic, body.encode(), 0 if leased else delay, leased))
+            self.put += 1
+        return Step(expected, counts, writes, puts, marks, self.chosen(acks))
+
+    def hold(self, received):
+        self.held |= {(r.delivery.body, r.delivery.attempt): r.delivery for r in received}
+        return sorted(((r.delivery.topic, r.delivery.body, r.delivery.attempt), r.records) for r in received)
+
     def chosen(self, places):
         names = sorted(self.held)
         return [self.held[names[place % len(names)]] for place in places if names]
@@ -53,6 +81,11 @@ class Runner:
                 taken = await queue.receive(topic, limit=1000, wait=0)
                 self.held |= {(d.body, d.attempt): d for d in taken}
                 return sorted((d.topic, d.body, d.attempt) for d in taken)
+            case "take", topic:
+                return self.hold(await self.backend.steps.receive(topic, limit=1000, wait=0, readings=READINGS))
+            case "commit", parts:
+                outcomes = await self.backend.steps.commit([self.step(*each) for each in parts], readings=READINGS)
+                return [None if outcome is None else self.hold(outcome) for outcome in outcomes]
             case "ack" | "extend" as what, places:
                 await getattr(queue, what)(self.chosen(places))
             case "bury", places:

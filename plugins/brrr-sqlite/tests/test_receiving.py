@@ -261,14 +261,14 @@ async def test_messages_of_a_cancelled_receiver_wake_another_one(make, blocked_t
 async def test_receiver_cancelled_with_its_messages_undoes_their_leases(make, monkeypatch):
     async with make(**NO_POLLING) as backend:
         await backend.queue.put("t", [b"x"])
-        settle = backend._commits.receivers.settle
+        settle = receivers.Claim.settle
 
         def settle_and_cancel(claim, outcome):
             settle(claim, outcome)
             assert claim.future.done()
             receiver.cancel()
 
-        monkeypatch.setattr(backend._commits.receivers, "settle", settle_and_cancel)
+        monkeypatch.setattr(receivers.Claim, "settle", settle_and_cancel)
         receiver = asyncio.create_task(receive(backend))
         await asyncio.wait([receiver])
         assert receiver.cancelled()

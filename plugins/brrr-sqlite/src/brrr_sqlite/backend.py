@@ -14,6 +14,7 @@ from brrr_sqlite.notifier import notifier_for
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.queue import SqliteQueue
 from brrr_sqlite.schema import VERSION
+from brrr_sqlite.steps import SqliteSteps
 from brrr_sqlite.store import SqliteCache, SqliteStore
 from brrr_sqlite.transactions import LockRetry, Transactions
 
@@ -44,7 +45,7 @@ class SqliteBackend(Backend):
 
     @property
     def transactions(self) -> int:
-        """The number of write transactions that were committed since the backend was last opened."""
+        """The number of write transactions that changed the file since the backend was last opened."""
         return 0 if self._transactions is None else self._transactions.committed
 
     async def start(self) -> Roles:
@@ -66,7 +67,8 @@ class SqliteBackend(Backend):
             loop=loop,
         )
         queue = SqliteQueue(self._commits, lease=options.lease, clock=clock, loop=loop)
-        return Roles(queue=queue, store=SqliteStore(self._commits), cache=SqliteCache(self._commits))
+        steps = SqliteSteps(self._commits, queue, clock=clock, loop=loop)
+        return Roles(queue=queue, store=SqliteStore(self._commits), cache=SqliteCache(self._commits), steps=steps)
 
     async def stop(self) -> None:
         """Finish the pending operations, close the file and end the thread."""

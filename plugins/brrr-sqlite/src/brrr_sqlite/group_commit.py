@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError, Future
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -14,12 +14,13 @@ from brrr_core.backend import check_process, closed_error
 from brrr_core.errors import BackendError
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.notifier import Notifier
-from brrr_sqlite.receivers import Claim, Receivers
+from brrr_sqlite.receivers import Claim, Leases, Leasing, Receivers
 from brrr_sqlite.transactions import AnyOperation, Operation, Transactions, WriteNeeded
 
 __all__ = ["GroupCommit"]
 
 T = TypeVar("T")
+LeasesT = TypeVar("LeasesT", bound=Leases)
 
 MAX_GROUP_OPERATIONS: Final = 1000
 """The limit of one group, because other processes wait for the write lock while it runs."""
@@ -76,6 +77,14 @@ class GroupCommit:
             topics: The topics to which it may add ready messages.
         """
         return await self.run(Operation(self._loop.create_future(), write=work, topics=topics))
+
+    async def lease(self, operation: Leasing[LeasesT]) -> LeasesT:
+        """Run an operation that leases messages. If the caller is cancelled, undo the leases at once."""
+        try:
+            return await self.run(operation)
+        except CancelledError:
+            operation.cancel()
+            raise
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation and return its outcome.

@@ -9,7 +9,7 @@ from brrr_core.backend import DeadLetter, Delivery, QueueStats
 from brrr_sqlite.clock import Microseconds
 
 __all__ = ["Receipt", "ack", "bury", "claim", "count", "dead", "drop", "due", "extend", "put", "redrive", "release"]
-__all__ += ["unclaim"]
+__all__ += ["put_leased", "unclaim"]
 
 CLAIM: Final = """
 UPDATE message SET lease = ?, due = ?, attempt = attempt + 1
@@ -18,6 +18,7 @@ RETURNING id, attempt, body
 """
 DUE: Final = "SELECT due FROM message WHERE topic = ? ORDER BY due LIMIT 1"
 PUT: Final = "INSERT INTO message (topic, due, body) VALUES (?, ?, ?)"
+PUT_LEASED: Final = "INSERT INTO message (topic, due, lease, attempt, body) VALUES (?, ?, ?, 1, ?)"
 ACK: Final = "DELETE FROM message WHERE id = ? AND lease = ? AND due > ?"
 RELEASE: Final = "UPDATE message SET lease = 0, due = ? WHERE id = ? AND lease = ? AND due > ?"
 EXTEND: Final = "UPDATE message SET due = ? WHERE id = ? AND lease = ? AND due > ?"
@@ -53,11 +54,19 @@ def put(connection: sqlite3.Connection, topic: str, bodies: Sequence[bytes], *, 
     connection.executemany(PUT, ((topic, due, body) for body in bodies))
 
 
+def put_leased(connection: sqlite3.Connection, topic: str, body: bytes, *, until: Microseconds) -> Delivery:
+    """Add a message that is leased until `until`. Return its first delivery."""
+    lease = _new_lease()
+    message = connection.execute(PUT_LEASED, (topic, until, lease, body)).lastrowid
+    assert message is not None  # noqa: S101 - the statement has inserted a row
+    return Delivery(topic, body, Receipt(message, lease), 1)
+
+
 def claim(
     connection: sqlite3.Connection, topic: str, limit: int, *, now: Microseconds, until: Microseconds
 ) -> list[Delivery]:
     """Lease the oldest ready messages until `until`."""
-    lease = secrets.randbits(62) + 1
+    lease = _new_lease()
     rows = connection.execute(CLAIM, (lease, until, topic, now, min(limit, MAX_LIMIT))).fetchall()
     rows.sort(key=lambda row: row[0])  # SQLite does not define the order of RETURNING
     return [Delivery(topic, body, Receipt(message, lease), attempt) for message, attempt, body in rows]
@@ -118,3 +127,7 @@ def redrive(connection: sqlite3.Connection, topic: str, limit: int, *, now: Micr
 def drop(connection: sqlite3.Connection, topic: str, limit: int) -> int:
     """Delete the oldest dead letters. Return their number."""
     return connection.execute(DROP, (topic, min(limit, MAX_LIMIT))).rowcount
+
+
+def _new_lease() -> int:
+    return secrets.randbits(62) + 1

@@ -1,6 +1,6 @@
 """The queue role: messages of topics, with leases, delays and dead letters."""
 
-from asyncio import AbstractEventLoop, CancelledError
+from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Final
@@ -10,13 +10,14 @@ from brrr_core.backend import (
     Delivery,
     Queue,
     QueueStats,
+    Reading,
     check_bodies,
     check_delay,
     check_limit,
     check_topic,
     check_wait,
 )
-from brrr_sqlite import messages
+from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.messages import Receipt
@@ -25,7 +26,7 @@ from brrr_sqlite.receivers import Claim, Found
 from brrr_sqlite.schema import check_text, escape_surrogates
 from brrr_sqlite.transactions import WRITE_NEEDED, WriteNeeded
 
-__all__ = ["SqliteQueue"]
+__all__ = ["SqliteQueue", "check_name", "receipts_of"]
 
 
 class SqliteQueue(Queue):
@@ -33,14 +34,14 @@ class SqliteQueue(Queue):
 
     def __init__(self, commits: GroupCommit, *, lease: float, clock: Clock, loop: AbstractEventLoop) -> None:
         self.lease = lease
-        self._lease_us: Final = to_microseconds(lease)
+        self.lease_us: Final = to_microseconds(lease)
         self._commits = commits
         self._clock = clock
         self._loop = loop
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add all messages, or none."""
-        _check(topic)
+        check_name(topic)
         check_delay(delay)
         check_bodies(topic, bodies, MAX_BYTES)
         if not bodies:
@@ -54,7 +55,11 @@ class SqliteQueue(Queue):
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
         """Receive the oldest messages. If the caller is cancelled, undo their leases at once."""
-        _check(topic)
+        return (await self.claim(topic, limit=limit, wait=wait)).deliveries
+
+    async def claim(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading] | None = None) -> Found:
+        """Receive. If there are `readings`, read the records of the messages in the same transaction."""
+        check_name(topic)
         check_limit(limit)
         check_wait(wait)
 
@@ -66,29 +71,31 @@ class SqliteQueue(Queue):
 
         def work(connection: Connection) -> Found:
             now = self._clock()
-            deliveries = messages.claim(connection, topic, limit, now=now, until=now + self._lease_us)
-            due = None if deliveries else messages.due(connection, topic)
-            return Found(deliveries, None if due is None else due - now)
+            deliveries = messages.claim(connection, topic, limit, now=now, until=now + self.lease_us)
+            if deliveries:
+                read = (
+                    () if readings is None else [records.read_with(connection, each, readings) for each in deliveries]
+                )
+                return Found(deliveries, records=read)
+            due = messages.due(connection, topic)
+            return Found([], None if due is None else due - now)
 
+        deadline, future = self._loop.time() + wait, self._loop.create_future()
         receivers = self._commits.receivers
-        deadline = self._loop.time() + wait
-        claim = Claim(receivers, self._loop.create_future(), read=peek, write=work, topic=topic, deadline=deadline)
-        try:
-            return (await self._commits.run(claim)).deliveries
-        except CancelledError:
-            receivers.cancel(claim)
-            raise
+        return await self._commits.lease(
+            Claim(receivers, future, read=peek, write=work, topic=topic, deadline=deadline)
+        )
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge deliveries: remove their messages for good."""
-        if receipts := _receipts(deliveries):
+        if receipts := receipts_of(deliveries):
             await self._commits.write(lambda connection: messages.ack(connection, receipts, now=self._clock()))
 
     async def release(self, deliveries: Sequence[Delivery], *, delay: float = 0) -> None:
         """Make messages ready again, behind those that are ready now."""
         check_delay(delay)
         delay_us = to_microseconds(delay)
-        if receipts := _receipts(deliveries):
+        if receipts := receipts_of(deliveries):
 
             def work(connection: Connection) -> None:
                 now = self._clock()
@@ -98,18 +105,18 @@ class SqliteQueue(Queue):
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Start leases anew."""
-        if receipts := _receipts(deliveries):
+        if receipts := receipts_of(deliveries):
 
             def work(connection: Connection) -> None:
                 now = self._clock()
-                messages.extend(connection, receipts, now=now, until=now + self._lease_us)
+                messages.extend(connection, receipts, now=now, until=now + self.lease_us)
 
             await self._commits.write(work)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Move a message to the dead letters."""
         reason = escape_surrogates(reason)
-        for receipt in _receipts((delivery,)):
+        for receipt in receipts_of((delivery,)):
 
             def work(connection: Connection, receipt: Receipt = receipt) -> None:
                 messages.bury(connection, receipt, reason, now=self._clock(), wall=self._clock.wall())
@@ -118,18 +125,18 @@ class SqliteQueue(Queue):
 
     async def stats(self, topic: str) -> QueueStats:
         """Return exact counts, all of one moment."""
-        _check(topic)
+        check_name(topic)
         return await self._commits.read(lambda connection: messages.count(connection, topic, now=self._clock()))
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
-        _check(topic)
+        check_name(topic)
         check_limit(limit)
         return await self._commits.read(lambda connection: messages.dead(connection, topic, limit))
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back as new messages."""
-        _check(topic)
+        check_name(topic)
         check_limit(limit)
         return await self._commits.write(
             lambda connection: messages.redrive(connection, topic, limit, now=self._clock()), topics=(topic,)
@@ -137,16 +144,17 @@ class SqliteQueue(Queue):
 
     async def drop(self, topic: str, *, limit: int) -> int:
         """Delete the oldest dead letters."""
-        _check(topic)
+        check_name(topic)
         check_limit(limit)
         return await self._commits.write(lambda connection: messages.drop(connection, topic, limit))
 
 
-def _check(topic: str) -> None:
+def check_name(topic: str) -> None:
+    """Check that SQLite can store the name of a topic. Raises `ArgumentError`."""
     check_topic(topic)
     check_text(topic, "the topic")
 
 
-def _receipts(deliveries: Sequence[Delivery]) -> list[Receipt]:
-    # A receipt of another kind of backend counts as stale.
+def receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:
+    """Return the receipts of this kind of backend. Others count as stale."""
     return [delivery.receipt for delivery in deliveries if isinstance(delivery.receipt, Receipt)]

@@ -1,4 +1,4 @@
-"""Receivers that wait for messages, and the events that wake them.
+"""Operations that lease messages, receivers that wait for messages, and the events that wake them.
 
 A waiting receiver runs no statement and holds no lock. It looks for messages again after each of these events:
 
@@ -13,18 +13,18 @@ All of this module runs on the event loop of the backend.
 
 import sqlite3
 from asyncio import AbstractEventLoop, Future, TimerHandle
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from time import time_ns
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from brrr_core.backend import Delivery, closed_error
 from brrr_sqlite import messages
 from brrr_sqlite.clock import Microseconds
 from brrr_sqlite.transactions import AnyOperation, Failure, Operation, Outcome, WriteNeeded
 
-__all__ = ["Claim", "Found", "Receivers"]
+__all__ = ["Claim", "Found", "Leasing", "Receivers"]
 
 RECHECK_SECONDS: Final = 1.0
 """A receiver looks again after this time without an event: clocks may be set, and file systems may round times."""
@@ -36,14 +36,27 @@ DUE_MARGIN_SECONDS: Final = 0.001
 """A receiver looks this long after a message becomes ready, because the loop's clock and the file's clock differ."""
 
 
+class Leases(Protocol):
+    """The outcome of an operation that leases messages."""
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The messages that it leased."""
+        ...
+
+
+LeasesT = TypeVar("LeasesT", bound=Leases)
+
+
 class Found(NamedTuple):
     """The outcome of a claim: deliveries, or else the time until the first message is ready.
 
-    `due_in` is None if the topic has no messages.
+    `due_in` is None if the topic has no messages. `records` has the records that were read with each delivery.
     """
 
     deliveries: list[Delivery]
     due_in: Microseconds | None = None
+    records: Sequence[Sequence[bytes | None] | None] = ()
 
 
 class LogState(NamedTuple):
@@ -60,10 +73,40 @@ class LogState(NamedTuple):
     settled: bool
 
 
-class Claim(Operation[Found]):
+class Leasing(Operation[LeasesT], Generic[LeasesT]):
+    """An operation that leases messages to its caller. If the caller is cancelled, the leases are undone at once."""
+
+    __slots__ = ("_receivers",)
+
+    def __init__(
+        self,
+        receivers: "Receivers",
+        future: Future[LeasesT],
+        *,
+        read: Callable[[sqlite3.Connection], LeasesT | WriteNeeded] | None = None,
+        write: Callable[[sqlite3.Connection], LeasesT],
+        topics: Collection[str] = (),
+    ) -> None:
+        super().__init__(future, read=read, write=write, topics=topics)
+        self._receivers = receivers
+
+    def settle(self, outcome: Outcome[LeasesT]) -> None:
+        """Give the outcome to the caller. If the caller was cancelled, undo the leases."""
+        if self.future.done() and not isinstance(outcome, Failure):
+            self._receivers.undo_leases(outcome.deliveries)
+        else:
+            super().settle(outcome)
+
+    def cancel(self) -> None:
+        """End the operation of a cancelled caller. If it has leased messages already, undo the leases."""
+        if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
+            self._receivers.undo_leases(self.future.result().deliveries)
+
+
+class Claim(Leasing[Found]):
     """The operation of a receiver. It is settled when it has deliveries, or at its deadline."""
 
-    __slots__ = ("_receivers", "deadline", "timer", "topic")
+    __slots__ = ("deadline", "timer", "topic")
 
     def __init__(
         self,
@@ -75,15 +118,22 @@ class Claim(Operation[Found]):
         topic: str,
         deadline: float,
     ) -> None:
-        super().__init__(future, read=read, write=write)
-        self._receivers = receivers
+        super().__init__(receivers, future, read=read, write=write)
         self.topic = topic
         self.deadline = deadline
         self.timer: TimerHandle | None = None
 
     def settle(self, outcome: Outcome[Found]) -> None:
         """Return the deliveries to the receiver, or keep it waiting."""
-        self._receivers.settle(self, outcome)
+        if self.future.done() or isinstance(outcome, Failure) or outcome.deliveries:
+            super().settle(outcome)
+        else:
+            self._receivers.settle_empty(self, outcome)
+
+    def cancel(self) -> None:
+        """End the claim of a cancelled receiver."""
+        self._receivers.forget(self)
+        super().cancel()
 
 
 class Receivers:
@@ -129,43 +179,37 @@ class Receivers:
         for claim in self.take_waiting(topics):
             self._submit(claim)
 
-    def settle(self, claim: Claim, outcome: Outcome[Found]) -> None:
-        """Return the outcome of a claim to its receiver, or keep it waiting."""
-        future = claim.future
-        if isinstance(outcome, Failure):
-            if not future.done():
-                future.set_exception(outcome.error)
-        elif future.done():
-            self._undo_leases(claim, outcome)
-        elif outcome.deliveries or claim.deadline <= self._loop.time():
-            future.set_result(outcome)
+    def settle_empty(self, claim: Claim, outcome: Found) -> None:
+        """Keep a claim waiting that found no messages, unless its time is over."""
+        if claim.deadline <= self._loop.time():
+            claim.future.set_result(outcome)
         elif self._closed:
-            future.set_exception(closed_error())
+            claim.future.set_exception(closed_error())
         elif self._wakes != self._wakes_before_group:
             self._submit(claim)
         else:
             self._wait(claim, outcome.due_in)
 
-    def cancel(self, claim: Claim) -> None:
-        """End the claim of a cancelled receiver. If it has leased messages, undo the leases at once."""
+    def forget(self, claim: Claim) -> None:
+        """Stop waiting with a claim, if it waits."""
         if claim.timer is not None:
             self._stop_waiting(claim)
-        if claim.future.done() and not claim.future.cancelled() and claim.future.exception() is None:
-            self._undo_leases(claim, claim.future.result())
+
+    def undo_leases(self, deliveries: Sequence[Delivery]) -> None:
+        """Undo leases that did not reach their caller: the messages are ready again, and first."""
+        receipts = [each.receipt for each in deliveries if isinstance(each.receipt, messages.Receipt)]
+        if receipts:
+            # No caller awaits the outcome. If the operation fails, the leases expire.
+            future: Future[None] = self._loop.create_future()
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            topics = {delivery.topic for delivery in deliveries}
+            self._submit(Operation(future, write=partial(messages.unclaim, receipts=receipts), topics=topics))
 
     def close(self) -> None:
         """End every wait with `BackendClosedError`."""
         self._closed = True
         for claim in self.take_waiting(list(self._waiting)):
             claim.settle(Failure(closed_error()))
-
-    def _undo_leases(self, claim: Claim, found: Found) -> None:
-        if found.deliveries:
-            receipts = [receipt for each in found.deliveries if isinstance(receipt := each.receipt, messages.Receipt)]
-            # No caller awaits the outcome. If the operation fails, the leases expire.
-            future: Future[None] = self._loop.create_future()
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._submit(Operation(future, write=partial(messages.unclaim, receipts=receipts), topics=(claim.topic,)))
 
     def _wait(self, claim: Claim, due_in: Microseconds | None) -> None:
         longest = RECHECK_SECONDS if due_in is None else min(RECHECK_SECONDS, due_in / 1e6 + DUE_MARGIN_SECONDS)

@@ -142,7 +142,7 @@ class Transactions:
 
     def __init__(self, file: OpenFile, lock_retry: LockRetry, checkpoints: Checkpoints, clock: Clock) -> None:
         self.committed = 0
-        """The number of committed write transactions."""
+        """The number of committed write transactions that changed something."""
         self.groups = 0
         """The number of groups, including those that only read."""
         self._file = file
@@ -185,6 +185,7 @@ class Transactions:
             self._lock_retry.run(lambda: connection.execute("BEGIN IMMEDIATE"))
         except Exception as error:  # noqa: BLE001 - it becomes the outcome of every operation
             return [self.failure(error) for _ in operations]
+        before = connection.total_changes
         try:
             outcomes: list[Any] = [operation.run_in_transaction(connection) for operation in operations]
         except Exception as error:  # noqa: BLE001 - it becomes the outcome of the operation that fails alone
@@ -193,8 +194,11 @@ class Transactions:
                 return [self.failure(error)]
             return [self._run_alone(connection, operation) for operation in operations]  # so only the faulty one fails
         try:
-            self._clock.record(connection)
             self._file.check()
+            if connection.total_changes == before:  # for example, no step was applied
+                self._rollback(connection)
+                return outcomes
+            self._clock.record(connection)
             connection.execute("COMMIT")
             self.committed += 1
             self._checkpoints.after_commit(connection)

@@ -1,0 +1,86 @@
+"""The steps: each call is one operation of the group commit, so it shares one transaction with concurrent ones."""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from brrr_core.backend import Delivery, Reading, Received, Step, Steps, check_bodies, check_delay, check_values
+from brrr_sqlite import messages, records
+from brrr_sqlite.clock import Clock, to_microseconds
+from brrr_sqlite.group_commit import GroupCommit
+from brrr_sqlite.options import MAX_BYTES
+from brrr_sqlite.queue import SqliteQueue, check_name, receipts_of
+from brrr_sqlite.receivers import Leasing
+
+__all__ = ["SqliteSteps"]
+
+
+class Applied(NamedTuple):
+    """The outcome of each step, and all messages that the steps leased."""
+
+    outcomes: list[list[Received] | None]
+    deliveries: list[Delivery]
+
+
+class SqliteSteps(Steps):
+    """Steps are stored as a whole: all steps of one call, or none if it fails."""
+
+    def __init__(self, commits: GroupCommit, queue: SqliteQueue, *, clock: Clock, loop: AbstractEventLoop) -> None:
+        self._commits = commits
+        self._queue = queue
+        self._clock = clock
+        self._loop = loop
+
+    async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
+        """Receive and read in one transaction. If the caller is cancelled, undo the leases at once."""
+        found = await self._queue.claim(topic, limit=limit, wait=wait, readings=tuple(readings))
+        return [Received(*pair) for pair in zip(found.deliveries, found.records, strict=True)]
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        """Apply steps in one transaction. If the caller is cancelled, undo the leases at once."""
+        steps, readings = tuple(steps), tuple(readings)
+        if not steps:
+            return []
+        for step in steps:
+            _check(step)
+
+        def work(connection: Connection) -> Applied:
+            outcomes = [self._apply(connection, step, readings) for step in steps]
+            leased = [received.delivery for outcome in outcomes if outcome for received in outcome]
+            return Applied(outcomes, leased)
+
+        topics = {message.topic for step in steps for message in step.messages if not message.leased}
+        future: Future[Applied] = self._loop.create_future()
+        operation = Leasing(self._commits.receivers, future, write=work, topics=topics)
+        return (await self._commits.lease(operation)).outcomes
+
+    def _apply(self, connection: Connection, step: Step, readings: Sequence[Reading]) -> list[Received] | None:
+        """Apply a step, if everything is as it expects."""
+        if records.read(connection, [key for key, _ in step.expected]) != [expected for _, expected in step.expected]:
+            return None
+        counters = records.increment(connection, {count.counter: 0 for count in step.counts})
+        if any(counters[counter] + amount > limit for counter, amount, limit in step.counts):
+            return None
+        records.increment(connection, {count.counter: count.amount for count in step.counts})
+        records.write(connection, step.writes)
+        now = self._clock()
+        leased: list[Delivery] = []
+        for topic, body, delay, lease in step.messages:
+            if lease:
+                leased.append(messages.put_leased(connection, topic, body, until=now + self._queue.lease_us))
+            else:
+                messages.put(connection, topic, (body,), due=now + to_microseconds(delay))
+        records.write(connection, step.marks)
+        messages.ack(connection, receipts_of(step.acks), now=now)
+        return [Received(each, records.read_with(connection, each, readings)) for each in leased]
+
+
+def _check(step: Step) -> None:
+    for message in step.messages:
+        check_name(message.topic)
+        check_delay(message.delay)
+        check_bodies(message.topic, (message.body,), MAX_BYTES)
+    check_values((record for _, record in (*step.writes, *step.marks)), MAX_BYTES)
+    records.check_keys(key for key, _ in (*step.expected, *step.writes, *step.marks))
+    records.check_counters((count.counter, count.amount) for count in step.counts)
