@@ -11,7 +11,11 @@ from brrr_core.backend import (
     Key,
     Queue,
     QueueStats,
+    Reading,
+    Received,
     Roles,
+    Step,
+    Steps,
     Store,
     Swap,
 )
@@ -24,7 +28,8 @@ class Counts:
 
     Attributes:
         round_trips: Calls of backend operations, without empty receives.
-        items: Keys, values, messages and counters in them.
+        items: Keys, values, messages and counters in them. The items of a step are all that it compares, adds, writes,
+            puts, acknowledges and reads.
     """
 
     def __init__(self) -> None:
@@ -66,10 +71,12 @@ class CountingBackend(Backend):
         await self._queue.open()
         if self._store is not self._queue:
             await self._store.open()
+        steps = self._queue.steps if self._store is self._cache is self._queue else None
         return Roles(
             queue=_Queue(self._queue.queue, self.counts),
             store=_Store(self._store.store, self.counts),
             cache=_Cache(self._cache.cache, self.counts),
+            steps=None if steps is None else _Steps(steps, self.counts),
         )
 
     async def stop(self) -> None:
@@ -149,3 +156,20 @@ class _Cache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         self._counts.add(len(amounts))
         return await self._inner.increment(amounts)
+
+
+class _Steps(Steps):
+    def __init__(self, inner: Steps, counts: Counts) -> None:
+        self._inner = inner
+        self._counts = counts
+
+    async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
+        received = await self._inner.receive(topic, limit=limit, wait=wait, readings=readings)
+        self._counts.add(sum(1 + len(each.records or ()) for each in received))
+        return received
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        committed = await self._inner.commit(steps, readings=readings)
+        read = sum(len(each.records or ()) for leased in committed for each in leased or ())
+        self._counts.add(sum(map(len, (part for step in steps for part in step))) + read)
+        return committed

@@ -1,10 +1,10 @@
 """Watch every effect on a memory space, and record violations of the invariants in docs/explanation/engine.md."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from brrr_core.backend import Key, Swap
+from brrr_core.backend import Key, Step, Swap
 from brrr_core.backend.memory.space import Space
 from brrr_core.wire import FAILURE_PREFIX, decode_message, decode_pending
 from brrr_testkit.faults.instrument import Operation
@@ -34,21 +34,46 @@ class Observer:
 
     def __call__(self, operation: Operation, result: Any) -> None:
         if operation.name == "queue.put":
-            hashes = [decode_message(body).call_hash for body in operation.items]
-            self.puts.update(hashes)
-            self._ever_put.update(hashes)
+            self._put(operation.items)
         elif operation.name == "store.write":
-            kept = [key for key, _ in operation.items if key.kind != "call" and not key.call_hash.startswith(CHANGED)]
-            self.violations += [f"I3: {key} was overwritten" for key in kept]
+            self._wrote([key for key, _ in operation.items])
         elif operation.name == "store.swap":
             for swap, done in zip(operation.items, result, strict=True):
                 if done:
                     self._swapped(swap)
+        elif operation.name == "steps.commit":
+            for step, done in zip(operation.items, result, strict=True):
+                if done is not None:
+                    self._stepped(step)
         self._check_unfinished_calls(operation)
 
     def forget(self) -> None:
         """Forget earlier puts, after the test lost messages on purpose."""
         self.puts.clear()
+
+    def _put(self, bodies: Iterable[bytes]) -> None:
+        hashes = [decode_message(body).call_hash for body in bodies]
+        self.puts.update(hashes)
+        self._ever_put.update(hashes)
+
+    def _wrote(self, keys: Iterable[Key]) -> None:
+        kept = [key for key in keys if key.kind != "call" and not key.call_hash.startswith(CHANGED)]
+        self.violations += [f"I3: {key} was overwritten" for key in kept]
+
+    def _stepped(self, step: Step) -> None:
+        """Check the effects of a step in their order. A compared record that it changes is swapped."""
+        expected = dict(step.expected)
+        for key, new in step.writes:
+            self._set(key, new, expected)
+        self._put(message.body for message in step.messages)
+        for key, mark in step.marks:
+            self._set(key, mark, expected)
+
+    def _set(self, key: Key, new: bytes | None, expected: Mapping[Key, bytes | None]) -> None:
+        if key in expected:
+            self._swapped(Swap(key, expected[key], new))
+        else:
+            self._wrote([key])
 
     def _swapped(self, swap: Swap) -> None:
         if swap.key.call_hash.startswith("brrr.cron/"):

@@ -1,18 +1,35 @@
-"""Queue, store and cache that count operations, and that fail, wait or die when a test demands it."""
+"""Queue, store, cache and steps that count operations, and that fail, wait or die when a test demands it."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from brrr_core.backend import Cache, DeadLetter, Delivery, Key, Queue, QueueStats, Roles, Store, Swap
+from brrr_core.backend import (
+    Cache,
+    DeadLetter,
+    Delivery,
+    Key,
+    Queue,
+    QueueStats,
+    Reading,
+    Received,
+    Roles,
+    Step,
+    Steps,
+    Store,
+    Swap,
+)
 from brrr_core.errors import BackendClosedError
 
 T = TypeVar("T")
 
 
 class Operation(NamedTuple):
-    """One backend operation: its number (from 1), its name like `store.swap`, and its items."""
+    """One backend operation: its number (from 1), its name like `store.swap`, and its items.
+
+    The items of `steps.commit` are its steps.
+    """
 
     number: int
     name: str
@@ -36,6 +53,10 @@ class Instrument:
         after: Awaited after each effect. If it raises, the answer is lost.
         effect: Called with each effect in the same turn of the loop; workers may share it.
         dead: If true, operations have no effect, as if the process of the worker had been killed.
+        operations: The operations, in order.
+        calls: The number of operations by name.
+        items: The number of items by name, and of messages `received`. An applied step counts as the simple operations
+            that have its effects: its messages as items of `queue.put`, and so on.
     """
 
     before: Callable[[Operation], Awaitable[None]] = nothing
@@ -48,7 +69,8 @@ class Instrument:
 
     def wrap(self, roles: Any) -> Roles:
         """Return the roles of a backend (or of `Roles`) behind this instrument."""
-        return Roles(_Queue(roles.queue, self), _Store(roles.store, self), _Cache(roles.cache, self))
+        steps = None if roles.steps is None else _Steps(roles.steps, self)
+        return Roles(_Queue(roles.queue, self), _Store(roles.store, self), _Cache(roles.cache, self), steps)
 
     async def run(self, name: str, items: Sequence[Any], effect: Callable[[], Awaitable[T]]) -> T:
         """Run one operation."""
@@ -56,12 +78,12 @@ class Instrument:
         operation = Operation(len(self.operations) + 1, name, items)
         self.operations.append(operation)
         self.calls[name] += 1
-        self.items[name] += len(items)
+        if name != "steps.commit":
+            self.items[name] += len(items)
         await self.before(operation)
         self._live()
         result = await effect()
-        if name == "queue.receive":
-            self.items["received"] += len(result)  # type: ignore[arg-type]
+        self._count(operation, result)
         self.effect(operation, result)
         await self.after(operation)
         self._live()
@@ -70,6 +92,18 @@ class Instrument:
     def total(self, role: str) -> int:
         """Return the number of items in all operations of `queue`, `store` or `cache`."""
         return sum(number for name, number in self.items.items() if name.startswith(f"{role}."))
+
+    def _count(self, operation: Operation, result: Any) -> None:
+        if operation.name in {"queue.receive", "steps.receive"}:
+            self.items["received"] += len(result)
+        if operation.name == "steps.receive":
+            self.items["store.read"] += sum(len(each.records or ()) for each in result)
+        if operation.name == "steps.commit":
+            for step, leased in zip(operation.items, result, strict=True):
+                if leased is not None:
+                    self.items.update(_items_of(step))
+                    self.items["received"] += len(leased)
+                    self.items["store.read"] += sum(len(each.records or ()) for each in leased)
 
     def _live(self) -> None:
         if self.dead:
@@ -136,3 +170,29 @@ class _Cache(Cache):
 
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         return await self._run("cache.increment", list(amounts.items()), lambda: self.inner.increment(amounts))
+
+
+class _Steps(Steps):
+    def __init__(self, inner: Steps, instrument: Instrument) -> None:
+        self.inner = inner
+        self._run = instrument.run
+
+    async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
+        return await self._run(
+            "steps.receive", (), lambda: self.inner.receive(topic, limit=limit, wait=wait, readings=readings)
+        )
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        return await self._run("steps.commit", steps, lambda: self.inner.commit(steps, readings=readings))
+
+
+def _items_of(step: Step) -> Mapping[str, int]:
+    """Return the items of the simple operations with the effects of a step. A swap compares its key."""
+    swapped = {key for key, _ in (*step.expected, *step.marks)}
+    return {
+        "cache.increment": len(step.counts),
+        "store.write": len(step.writes),
+        "queue.put": len(step.messages),
+        "store.swap": len(swapped - {key for key, _ in step.writes}),
+        "queue.ack": len(step.acks),
+    }
