@@ -4,7 +4,7 @@ import pytest
 import redis
 
 from brrr_redis.layout import Layout
-from brrr_redis.scripts import ACK, BURY, CLAIM, DROP, EXTEND, REDRIVE, RELEASE, STATS, UNCLAIM
+from brrr_redis.scripts import ACK, BURY, CLAIM, COMMIT, DROP, EXTEND, REDRIVE, RELEASE, STATS, UNCLAIM
 
 TOPIC = "jobs"
 KEYS = Layout("").topic(TOPIC)
@@ -12,12 +12,16 @@ ENDED, FAR = 1, 10**14
 HELD = b"claim.1.000001:2:held"
 OTHER = b"claim.1.000002:1:other"
 BODIES = {b"ready", b"same", b"moved", b"held", b"other", b"ended", b"due", b"later", b"dead"}
+READINGS = (1000, 750, 1, "call_hash", "record:", "call:")
+MESSAGES = (1, "leased", b"ready", 1, 1000, b"later", 1, "ready", b"same")
 CALLS = {
     "ack": (ACK, (b"unknown",)),
     "bury": (BURY, (HELD, "why")),
     "claim": (CLAIM, (9, 1000, "mine")),
     "claim some": (CLAIM, (2, 1000, "mine")),
     "claim again": (CLAIM, (9, 1000, "claim", 1)),
+    "claim and read": (CLAIM, (9, 1000, "mine", 0, *READINGS)),
+    "commit": (COMMIT, (1000, 1000, "mine", 1, *READINGS, 0, 0, 0, 0, 3, 0, 1, *MESSAGES, 1, b"unknown")),
     "extend": (EXTEND, (1000, HELD, OTHER)),
     "redrive": (REDRIVE, (9,)),
     "release": (RELEASE, (0, HELD, OTHER)),
@@ -143,12 +147,12 @@ def test_repeated_claim_that_runs_before_the_first_one_leases_each_message_once(
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, b"same", b"same", b"same")
 
-        _, _, given = run(client, CLAIM, 1, 60_000, "token", 1)
+        _, _, given, _ = run(client, CLAIM, 1, 60_000, "token", 1)
         run(client, CLAIM, 1, 60_000, "token")
 
         assert client.zcard(KEYS.leases) == 2
         assert client.llen(KEYS.ready) == 1
-        _, _, again = run(client, CLAIM, 1, 60_000, "token", 1)
+        _, _, again, _ = run(client, CLAIM, 1, 60_000, "token", 1)
         assert again == given, "at most the limit, and the same as before"
 
 
@@ -156,10 +160,10 @@ def test_repeated_claim_returns_only_its_members_in_order(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, *(b"%d" % number for number in range(3000)))
         run(client, CLAIM, 1000, 60_000, "a")
-        _, _, given = run(client, CLAIM, 1000, 60_000, "b")
+        _, _, given, _ = run(client, CLAIM, 1000, 60_000, "b")
         run(client, CLAIM, 1000, 60_000, "bc")
 
-        _, _, again = run(client, CLAIM, 1000, 60_000, "b", 1)
+        _, _, again, _ = run(client, CLAIM, 1000, 60_000, "b", 1)
 
         assert again == given
         assert [member.split(b":", 2)[2] for member in again] == [b"%d" % number for number in range(1000, 2000)]
@@ -174,7 +178,7 @@ def test_repeated_claim_renews_its_leases_that_have_not_expired(server):
         client.zincrby(KEYS.leases, -30_000, held)
         begun = client.zscore(KEYS.leases, held)
 
-        _, _, given = run(client, CLAIM, 2, 60_000, "token", 1)
+        _, _, given, _ = run(client, CLAIM, 2, 60_000, "token", 1)
 
         assert given == [held]
         assert client.zscore(KEYS.leases, held) >= begun + 30_000
@@ -184,7 +188,7 @@ def test_repeated_claim_renews_its_leases_that_have_not_expired(server):
 def test_stale_attempts_are_deleted_at_the_next_claim(server):
     with redis.Redis(port=server.port) as client:
         client.rpush(KEYS.ready, *[b"same"] * 6)
-        _, _, held = run(client, CLAIM, 6, 60_000, "a")
+        _, _, held, _ = run(client, CLAIM, 6, 60_000, "a")
         run(client, RELEASE, 0, *held)
         client.lpop(KEYS.ready, 6)
         client.rpush(KEYS.ready, b"another", b"and another")
@@ -193,7 +197,7 @@ def test_stale_attempts_are_deleted_at_the_next_claim(server):
 
         client.rpush(KEYS.ready, *[b"same"] * 6)
 
-        _, _, found = run(client, CLAIM, 7, 60_000, "c")
+        _, _, found, _ = run(client, CLAIM, 7, 60_000, "c")
         assert {member.split(b":")[1] for member in found} == {b"1"}
 
 
@@ -201,7 +205,7 @@ def test_stale_attempts_are_bounded(server):
     with redis.Redis(port=server.port) as client:
         for number in range(50):
             client.rpush(KEYS.ready, b"%d" % number)
-            _, _, held = run(client, CLAIM, 1, 60_000, f"t{number}")
+            _, _, held, _ = run(client, CLAIM, 1, 60_000, f"t{number}")
             client.rpush(KEYS.ready, b"another", b"and another")  # a release never finds the list empty
             run(client, RELEASE, 0, *held)
             assert int(client.hget(KEYS.attempts, "n")) <= 3

@@ -12,6 +12,7 @@ from brrr_redis.layout import Layout
 from brrr_redis.location import Topology, parse_location
 from brrr_redis.options import RedisOptions
 from brrr_redis.queue import RedisQueue
+from brrr_redis.steps import RedisSteps
 from brrr_redis.store import RedisCache, RedisStore
 
 __all__ = ["RedisBackend"]
@@ -48,13 +49,13 @@ class RedisBackend(Backend):
         client = self._client = self._make_client()
         await client.connect()
         await check_servers(client, str(self._location), evict=options.eviction == "allow")
-        self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
-        self._store = RedisStore(client, layout, ttl=int((options.ttl or 0) * 1000))
-        return Roles(
-            queue=self._queue,
-            store=self._store,
-            cache=RedisCache(client, layout, ttl=int(options.counter_ttl * 1000)),
-        )
+        ttl, counter_ttl = int((options.ttl or 0) * 1000), int(options.counter_ttl * 1000)
+        queue = self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
+        store = self._store = RedisStore(client, layout, ttl=ttl)
+        steps = None
+        if self._location.topology is not Topology.CLUSTER:
+            steps = RedisSteps(client, layout, queue, ttl=ttl, counter_ttl=counter_ttl)
+        return Roles(queue=queue, store=store, cache=RedisCache(client, layout, ttl=counter_ttl), steps=steps)
 
     async def stop(self) -> None:
         """End waiting receives, and close every connection."""

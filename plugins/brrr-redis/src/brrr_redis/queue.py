@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from secrets import token_urlsafe
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from brrr_core.backend import (
     LONGEST_DURATION,
@@ -21,13 +21,16 @@ from brrr_core.backend import (
 )
 from brrr_core.errors import BrrrError
 from brrr_redis.client.client import Client
-from brrr_redis.client.commands import Script, command, script_command
+from brrr_redis.client.commands import Script, Word, command, script_command
 from brrr_redis.layout import Layout, TopicKeys
 from brrr_redis.options import MAX_BODY
 from brrr_redis.receiving import WaitQueues
 from brrr_redis.scripts import ACK, BURY, CLAIM, DELAY, DROP, EXTEND, REDRIVE, RELEASE, STATS, UNCLAIM
 
-__all__ = ["Receipt", "RedisQueue"]
+__all__ = ["Receipt", "Records", "RedisQueue", "delivery_of", "milliseconds"]
+
+Records: TypeAlias = Sequence[bytes | None] | None
+"""The records that were read with a message; None if its body is not a schedule message."""
 
 MAX_CLAIMED_MESSAGES: Final = 1_000
 """Most messages that one script leases. A server does nothing else while a script runs."""
@@ -74,8 +77,8 @@ class RedisQueue(Queue):
         self.lease = lease
         self._client = client
         self._layout = layout
-        self._wait_queues = WaitQueues(client, sweep=sweep, unclaim=self._start_unclaim)
-        self._tokens = _Tokens()
+        self._wait_queues = WaitQueues(client, sweep=sweep, unclaim=self.start_unclaim)
+        self.new_token = _Tokens()
         self._unclaiming: set[Task[None]] = set()
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
@@ -86,29 +89,35 @@ class RedisQueue(Queue):
         if not bodies:
             return
         if delay:
-            await self._client.run(script_command(DELAY, keys, _milliseconds(delay), self._tokens(), *bodies))
-            self._expect(keys, delay)
+            await self._client.run(script_command(DELAY, keys, milliseconds(delay), self.new_token(), *bodies))
+            self.expect(keys, delay)
         else:
             await self._client.run(command(keys.ready, "RPUSH", keys.ready, *bodies, repeat=True))
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
         """Lease messages, the oldest first. A cancelled receive releases at once what it may have leased."""
+        return (await self.receive_and_read(topic, limit=limit, wait=wait))[0]
+
+    async def receive_and_read(
+        self, topic: str, *, limit: int, wait: float, readings: Sequence[Word] = ()
+    ) -> tuple[list[Delivery], list[Records]]:
+        """Receive, and return also the records of each message. `readings`: what to read, as words of the script."""
         keys = self._layout.topic(topic)
         check_limit(limit)
         check_wait(wait)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         while True:
-            left, due_in, members = await self._claim(keys, min(limit, MAX_CLAIMED_MESSAGES))
+            left, due_in, members, records = await self._claim(keys, min(limit, MAX_CLAIMED_MESSAGES), readings)
             if members:
                 wait_queue = self._wait_queues.get(keys)
                 if wait_queue is not None:
                     if left:
                         wait_queue.wake()
                     wait_queue.expect(self.lease)
-                return [_delivery(topic, member) for member in members]
+                return [delivery_of(topic, member) for member in members], records
             if loop.time() >= deadline:
-                return []
+                return [], []
             await self._wait_queues.of(keys).wait(deadline, None if due_in < 0 else due_in / 1000)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
@@ -125,14 +134,14 @@ class RedisQueue(Queue):
         check_delay(delay)
         members = {self._layout.topic(topic): each for topic, each in _receipts_by_topic(deliveries).items()}
         await self._client.run_all(
-            [script_command(RELEASE, keys, _milliseconds(delay), *each) for keys, each in members.items()]
+            [script_command(RELEASE, keys, milliseconds(delay), *each) for keys, each in members.items()]
         )
         for keys in members if delay else ():
-            self._expect(keys, delay)
+            self.expect(keys, delay)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Start leases anew."""
-        lease = _milliseconds(self.lease)
+        lease = milliseconds(self.lease)
         await self._client.run_all(
             [
                 script_command(EXTEND, self._layout.topic(topic), lease, *each)
@@ -170,7 +179,7 @@ class RedisQueue(Queue):
     async def close(self) -> None:
         """End waiting receives with `BackendClosedError`, and release messages that they did not receive."""
         for keys in await self._wait_queues.close():
-            self._start_unclaim(keys)
+            self.start_unclaim(keys)
         unclaiming = set(self._unclaiming)
         if not unclaiming:
             return
@@ -195,19 +204,21 @@ class RedisQueue(Queue):
             rest = min(rest - count, left)
         return done
 
-    async def _claim(self, keys: TopicKeys, limit: int) -> tuple[int, int, list[bytes]]:
-        token = self._tokens()
-        arguments = (limit, _milliseconds(self.lease), token)
+    async def _claim(
+        self, keys: TopicKeys, limit: int, readings: Sequence[Word]
+    ) -> tuple[int, int, list[bytes], list[Records]]:
+        token = self.new_token()
+        arguments = (limit, milliseconds(self.lease), token)
         try:
-            left, due_in, members = await self._client.run(
-                script_command(CLAIM, keys, *arguments, retry_arguments=(*arguments, 1))
+            left, due_in, members, records = await self._client.run(
+                script_command(CLAIM, keys, *arguments, 0, *readings, retry_arguments=(*arguments, 1, *readings))
             )
         except CancelledError:
-            self._start_unclaim(keys, token)
+            self.start_unclaim(keys, token)
             raise
-        return left, due_in, members
+        return left, due_in, members, records
 
-    def _start_unclaim(self, keys: TopicKeys, token: str = "") -> None:
+    def start_unclaim(self, keys: TopicKeys, token: str = "") -> None:
         """Undo a claim in the background: make its messages ready, and those that a wait has moved to the inbox.
 
         If that fails, the messages become ready when the lease expires, or at the next claim.
@@ -220,18 +231,19 @@ class RedisQueue(Queue):
         with suppress(BrrrError):
             await self._client.run(script_command(UNCLAIM, keys, token))
 
-    def _expect(self, keys: TopicKeys, seconds: float) -> None:
+    def expect(self, keys: TopicKeys, seconds: float) -> None:
+        """Let a receiver of this process claim when a message becomes ready, in `seconds`."""
         wait_queue = self._wait_queues.get(keys)
         if wait_queue is not None:
             wait_queue.expect(seconds)
 
 
-def _milliseconds(seconds: float) -> int:
+def milliseconds(seconds: float) -> int:
     """Return whole milliseconds, rounded up: a positive duration never becomes 0."""
     return -int(-min(seconds, LONGEST_DURATION) * 1000 // 1)
 
 
-def _delivery(topic: str, member: bytes) -> Delivery:
+def delivery_of(topic: str, member: bytes) -> Delivery:
     """Return the delivery of a member of the leases."""
     _, attempt, body = member.split(b":", 2)
     return Delivery(topic, body, Receipt(member), int(attempt))

@@ -22,7 +22,7 @@ from brrr_redis.layout import Layout
 from brrr_redis.options import MAX_VALUE
 from brrr_redis.scripts import INCREMENT, READ, SWAP, WRITE
 
-__all__ = ["RedisCache", "RedisStore"]
+__all__ = ["INT64", "RedisCache", "RedisStore", "check_amount", "encode_optional"]
 
 INT64: Final = range(-(2**63), 2**63)
 
@@ -105,7 +105,7 @@ class RedisStore(Store):
             arguments = [
                 argument
                 for key, expected, new in (swaps[index] for index in group)
-                for argument in (self._ttl_of(key), _encode_optional(expected), _encode_optional(new))
+                for argument in (self._ttl_of(key), encode_optional(expected), encode_optional(new))
             ]
             of_script = [*(names[index] for index in group), *(calls if together else ())]
             commands.append(script_command(SWAP, of_script, *arguments, retry_arguments=None))
@@ -159,11 +159,7 @@ class RedisCache(Cache):
         be put twice.
         """
         for name, amount in amounts.items():
-            if amount not in INT64:
-                raise ArgumentError(
-                    f"the amount {amount} for counter {name!r} has more than 64 bits",
-                    remedy="Use an amount of 64 bits.",
-                )
+            check_amount(name, amount)
         counters = list(amounts)
         names = [self._layout.counter(name) for name in counters]
         groups = list(self._client.router.groups(names)) if names else []
@@ -185,6 +181,14 @@ class RedisCache(Cache):
         return {name: counts[name] for name in counters}
 
 
+def check_amount(counter: str, amount: int) -> None:
+    """Check that an amount has 64 bits. Raises `ArgumentError`."""
+    if amount not in INT64:
+        raise ArgumentError(
+            f"the amount {amount} for counter {counter!r} has more than 64 bits", remedy="Use an amount of 64 bits."
+        )
+
+
 def _in_order(groups: Sequence[Sequence[int]], replies: Sequence[Reply]) -> list[Reply]:
     """Return the items of the replies in the order of the names that `groups` index."""
     if len(replies) == 1:
@@ -196,6 +200,6 @@ def _in_order(groups: Sequence[Sequence[int]], replies: Sequence[Reply]) -> list
     return found
 
 
-def _encode_optional(value: bytes | None) -> bytes:
+def encode_optional(value: bytes | None) -> bytes:
     """Encode a value for the script: `+` and the value, or `-` for no value."""
     return b"-" if value is None else b"+" + value

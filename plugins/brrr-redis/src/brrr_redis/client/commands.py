@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import TypeAlias
 
-__all__ = ["Command", "Script", "Words", "command", "script_command"]
+__all__ = ["Command", "Script", "Word", "Words", "command", "script_command"]
 
 Word: TypeAlias = bytes | str | int | float
 Words: TypeAlias = tuple[Word, ...]
@@ -63,13 +63,14 @@ def script_command(
 
     Args:
         script: The script.
-        keys: The keys of the script, all in one slot.
+        keys: The keys of the script, all in one slot; none if the script of one server needs none.
         arguments: The arguments of the script.
         retry_arguments: Arguments to send if the reply was lost; empty for the same arguments, None if a
             repeat is not safe.
     """
+    key = keys[0] if keys else b""
     head: Words = ("EVALSHA", script.digest, len(keys), *keys)
     words: Words = (*head, *arguments)
     if retry_arguments is None:
-        return Command(keys[0], words, None, script)
-    return Command(keys[0], words, (*head, *retry_arguments) if retry_arguments else words, script)
+        return Command(key, words, None, script)
+    return Command(key, words, (*head, *retry_arguments) if retry_arguments else words, script)

@@ -9,6 +9,7 @@ __all__ = [
     "ACK",
     "BURY",
     "CLAIM",
+    "COMMIT",
     "DELAY",
     "DROP",
     "EXTEND",
@@ -27,14 +28,15 @@ def _read(name: str) -> str:
     return (files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def _of_topic(name: str) -> Script:
-    return Script.of(f"{TOPIC}\n{_read(name)}")
+def _of_topic(*names: str) -> Script:
+    return Script.of("\n".join((TOPIC, *map(_read, names))))
 
 
 TOPIC: Final = _read("topic")
 ACK: Final = _of_topic("ack")
 BURY: Final = _of_topic("bury")
-CLAIM: Final = _of_topic("claim")
+CLAIM: Final = _of_topic("records", "claim")
+COMMIT: Final = _of_topic("records", "commit")
 DELAY: Final = _of_topic("delay")
 DROP: Final = _of_topic("drop")
 EXTEND: Final = _of_topic("extend")

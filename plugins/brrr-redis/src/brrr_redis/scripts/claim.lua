@@ -1,8 +1,10 @@
--- Leases up to LIMIT ready messages. ARGV: limit, lease, token, and '1' if this repeats a claim.
--- Returns the number of ready messages left, the milliseconds until the next message is due (-1 if any was leased),
--- and the leased members.
+-- Leases up to LIMIT ready messages. ARGV: limit, lease, token, '1' if this repeats a claim, else '0'. Then readings, if
+-- records are read with the messages: as `records.lua` says.
+-- Returns the number of ready messages left, the milliseconds until the next message is due (-1 if any was leased), the
+-- leased members, and the records of each one.
 
-local limit, lease, token = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local limit, lease, token, readings = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5] and 5
+local MOST_BYTES = 4194304 -- of the records of one claim; the other messages stay ready
 
 sweep()
 if ARGV[4] == '1' then
@@ -12,7 +14,12 @@ if ARGV[4] == '1' then
     -- If the lost claim ran after an earlier repeat, the token has up to twice as many members.
     members = {unpack(members, 1, math.min(limit, #members))}
     renew_leases(lease, members, 1)
-    return {redis.call('LLEN', READY), -1, members}
+    local records = {}
+    for index = 1, readings and #members or 0 do
+      local _, body = split_member(members[index])
+      records[index] = read_records(body, readings)
+    end
+    return {redis.call('LLEN', READY), -1, members, records}
   end
 end
 
@@ -26,8 +33,19 @@ if moved < limit then
   end
 end
 
--- The time distinguishes this claim from one with the same token that the server reads later, from a lost connection.
-local id = token .. '.' .. clock[1] .. string.format('%06d', clock[2])
+local records, bytes = {}, 0
+for index = 1, readings and #bodies or 0 do
+  local size
+  records[index], size = read_records(bodies[index], readings)
+  bytes = bytes + size
+  if bytes > MOST_BYTES then
+    bodies = {unpack(bodies, 1, index)}
+    break
+  end
+end
+moved = math.min(moved, #bodies)
+
+local id = lease_batch(token)
 local known = redis.call('EXISTS', ATTEMPTS) == 1
 local members, scores_and_members = {}, {}
 for index, body in ipairs(bodies) do
@@ -47,4 +65,4 @@ if known then
 end
 
 local left = redis.call('LLEN', READY) + redis.call('LLEN', INBOX)
-return {left, #members == 0 and due_in() or -1, members}
+return {left, #members == 0 and due_in() or -1, members, records}

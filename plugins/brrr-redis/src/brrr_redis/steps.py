@@ -1,0 +1,191 @@
+"""The steps: operations of the queue, the store and the cache that one script carries out together."""
+
+from asyncio import CancelledError
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from brrr_core.backend import (
+    REFRESH_SHARE,
+    Key,
+    Message,
+    Reading,
+    Received,
+    Step,
+    Steps,
+    call_record_of,
+    check_bodies,
+    check_delay,
+    check_values,
+    may_expire,
+)
+from brrr_core.errors import BrrrError
+from brrr_redis.client.client import Client
+from brrr_redis.client.commands import Word, script_command
+from brrr_redis.layout import Layout, TopicKeys
+from brrr_redis.options import MAX_BODY, MAX_VALUE
+from brrr_redis.queue import Receipt, RedisQueue, delivery_of, milliseconds
+from brrr_redis.scripts import COMMIT
+from brrr_redis.store import INT64, check_amount, encode_optional
+
+__all__ = ["RedisSteps"]
+
+MAX_WORDS: Final = 4_000
+"""Arguments after which the next step begins another script. A server does nothing else while a script runs."""
+
+
+class RedisSteps(Steps):
+    """Steps on one server. A cluster has none, because a script needs all its keys in one slot.
+
+    Args:
+        client: Runs the commands.
+        layout: Makes the names of keys.
+        queue: The queue on the same server.
+        ttl: Milliseconds that a value and its call record stay after the last write or read of the value; 0 for no
+            limit.
+        counter_ttl: Milliseconds that a counter stays after its last increment.
+    """
+
+    def __init__(self, client: Client, layout: Layout, queue: RedisQueue, *, ttl: int, counter_ttl: int) -> None:
+        self._client = client
+        self._layout = layout
+        self._queue = queue
+        self._ttl = ttl
+        self._counter_ttl = counter_ttl
+
+    async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
+        """Lease messages, and read their records in the same script."""
+        deliveries, records = await self._queue.receive_and_read(
+            topic, limit=limit, wait=wait, readings=self._words_of(readings)
+        )
+        return [*map(Received, deliveries, records)]
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        """Apply steps. If it fails or is cancelled, release the messages that it may have leased."""
+        scripts = [*self._scripts(steps)]
+        head = (milliseconds(self._queue.lease), self._counter_ttl)
+        words = self._words_of(readings)
+        results: list[list[Received] | None] = []
+        tokens: list[tuple[TopicKeys, str]] = []
+        try:
+            for script in scripts:
+                token = self._queue.new_token()
+                tokens += ((keys, token) for keys in script.leasing)
+                names = [name for keys in script.topics for name in keys] + script.names
+                arguments = (*head, token, len(script.topics), *words, *script.words)
+                reply = await self._client.run(script_command(COMMIT, names, *arguments, retry_arguments=None))
+                results += map(_result, script.leased, reply)
+                for keys, seconds in script.due.items():
+                    self._queue.expect(keys, seconds)
+        except (BrrrError, CancelledError):
+            for keys, token in tokens:
+                self._queue.start_unclaim(keys, token)
+            raise
+        return results
+
+    def _scripts(self, steps: Sequence[Step]) -> Iterator["_Script"]:
+        """Yield the scripts to run, one after the other. Raises the errors of wrong arguments."""
+        script: _Script | None = None
+        for step in steps:
+            if script is None or len(script.words) > MAX_WORDS:
+                if script is not None:
+                    yield script
+                script = _Script(self._layout, lease=self._queue.lease, expires=self._ttl > 0)
+            script.add(step)
+        if script is not None:
+            yield script
+
+    def _words_of(self, readings: Sequence[Reading]) -> list[Word]:
+        """Return readings as the words that `scripts/records.lua` takes."""
+        words: list[Word] = [self._ttl, int(self._ttl * (1 - REFRESH_SHARE)), len(readings)]
+        for kind, prefix, part in readings:
+            call = call_record_of(Key(kind, prefix))
+            words += (part, self._layout.record(Key(kind, prefix)), b"" if call is None else self._layout.record(call))
+        return words
+
+
+class _Script:
+    """The words of one script for some steps, as `scripts/commit.lua` takes them.
+
+    Attributes:
+        topics: The topics, and the index of the first key of each.
+        names: The keys that follow those of the topics.
+        words: The arguments for the steps.
+        leased: For each step, the topics of its leased messages.
+        leasing: The topics with leased messages.
+        due: Seconds until the next message of a topic becomes ready, if a step is applied.
+    """
+
+    def __init__(self, layout: Layout, *, lease: float, expires: bool) -> None:
+        self._layout = layout
+        self._lease = lease
+        self._expires = expires
+        self.topics: dict[TopicKeys, int] = {}
+        self.names: list[bytes] = []
+        self.words: list[Word] = []
+        self.leased: list[Sequence[str]] = []
+        self.leasing: set[TopicKeys] = set()
+        self.due: dict[TopicKeys, float] = {}
+
+    def add(self, step: Step) -> None:
+        """Add a step. Raises the errors of wrong arguments."""
+        names, words, layout = self.names, self.words, self._layout
+        expected, counts, writes, messages, marks, acks = step
+        members = [(ack.topic, ack.receipt.member) for ack in acks if isinstance(ack.receipt, Receipt)]
+        check_values((value for _, value in (*writes, *marks)), MAX_VALUE)
+        first_word, first_name = len(words), len(names)
+        words += (0, len(expected), len(counts), len(writes), len(messages), len(marks), len(members))
+        for key, record in expected:
+            names.append(layout.record(key))
+            words.append(encode_optional(record))
+        for counter, amount, limit in counts:
+            check_amount(counter, amount)
+            names.append(layout.counter(counter))
+            words += (amount, min(limit, INT64[-1]) - amount)
+        for key, value in writes:
+            self._add_record(key, value)
+        self.leased.append(() if not messages else [message.topic for message in messages if message.leased])
+        for message in messages:
+            self._add_message(message)
+        for key, mark in marks:
+            self._add_record(key, mark)
+        for topic, member in members:
+            words += (self._topic(layout.topic(topic)), member)
+        words[first_word] = len(names) - first_name
+
+    def _add_record(self, key: Key, value: bytes | None) -> None:
+        name = self._layout.record(key)
+        self.names.append(name)
+        if self._expires and may_expire(key):
+            call = call_record_of(key)
+            self.names.append(name if call is None else self._layout.record(call))
+            self.words += (b"forget", b"") if value is None else (b"expire", value)
+        else:
+            self.words += (b"delete", b"") if value is None else (b"set", value)
+
+    def _add_message(self, message: Message) -> None:
+        topic, body, delay, leased = message
+        keys = self._layout.topic(topic)
+        check_delay(delay)
+        check_bodies(topic, (body,), MAX_BODY)
+        how: Word = b"leased" if leased else milliseconds(delay) if delay else b"ready"
+        self.words += (self._topic(keys), how, body)
+        if leased:
+            self.leasing.add(keys)
+        if leased or delay:
+            due = self._lease if leased else delay
+            self.due[keys] = min(self.due.get(keys, due), due)
+
+    def _topic(self, keys: TopicKeys) -> int:
+        """Return the index of the first key of a topic."""
+        return self.topics.setdefault(keys, len(keys) * len(self.topics) + 1)
+
+
+def _result(
+    topics: Sequence[str], reply: Sequence[tuple[bytes, Sequence[bytes | None] | None]] | None
+) -> list[Received] | None:
+    """Return the result of a step from the member and the records of each leased message."""
+    if reply is None:
+        return None
+    return [
+        Received(delivery_of(topic, member), records) for topic, (member, records) in zip(topics, reply, strict=True)
+    ]
