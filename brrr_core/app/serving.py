@@ -76,6 +76,7 @@ async def _opened(
             roles.queue.queue,
             roles.store.store,
             roles.cache.cache,
+            steps=roles.queue.steps if roles.queue is roles.store is roles.cache else None,
             policy=policy,
             hooks=hooks,
             delays=manifest is None or manifest.queue is None or manifest.queue.delay,

@@ -1,5 +1,6 @@
 """A call in progress: its delivery, its child calls, and the exceptions that end a run without a result."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -32,6 +33,8 @@ class HeldDelivery:
         begun_alone: Isolated runs that this delivery began.
         task_name: The task that runs, or that ran last; empty if none ran yet.
         lost: Whether the expired lease was reported.
+        records: The records that were read with the message (`Control.readings`), if they are still new; else None.
+        pending: The pending record of its call when it was last read. It is read only if the backend offers steps.
     """
 
     delivery: Delivery
@@ -42,6 +45,8 @@ class HeldDelivery:
     begun_alone: int = 0
     task_name: str = ""
     lost: bool = False
+    records: Sequence[bytes | None] | None = None
+    pending: bytes | None = None
 
     @property
     def unexplained(self) -> int:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
+from brrr_core.backend.steps import Steps
 from brrr_core.engine import termination
 from brrr_core.engine.cancelling import CANCELLED, Canceller
 from brrr_core.engine.control import Control
@@ -52,6 +53,7 @@ class Connection:
         store: Store,
         cache: Cache,
         *,
+        steps: Steps | None = None,
         policy: Policy | None = None,
         hooks: Iterable[object] = (),
         delays: bool = True,
@@ -62,18 +64,20 @@ class Connection:
         self.store = store
         self.cache = cache
         self.policy = policy or Policy()
-        self._operations = Operations(queue, store, cache, clock=clock, delays=delays)
+        self._operations = Operations(queue, store, cache, steps=steps, clock=clock, delays=delays)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._control = Control(self._operations)
         self._canceller = Canceller(self._operations, self._budget, self._control)
+        values = ValueCache(
+            self.policy.cache_bytes, max_age=longest_cached(self._operations.expires_after), clock=clock
+        )
         self._services = Services(
             operations=self._operations,
+            budget=self._budget,
             scheduler=Scheduler(self._operations, self._budget, self.policy.resend_after),
-            returner=Returner(self._operations, self._budget),
+            returner=Returner(self._operations, self._budget, values),
             control=self._control,
-            cache=ValueCache(
-                self.policy.cache_bytes, max_age=longest_cached(self._operations.expires_after), clock=clock
-            ),
+            cache=values,
             history=RunHistory(),
             hooks=Hooks(hooks, mask=mask),
             policy=self.policy,

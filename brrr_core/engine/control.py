@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Swap
+from brrr_core.backend.steps import Reading
 from brrr_core.engine.operations import Operations
 from brrr_core.wire import NO_STATE, CallState, decode_state, encode_state
 
@@ -29,6 +30,13 @@ MARKER_DELAY: Final = 2.0
 
 YOUNG: Final = 60.0
 """Seconds for which a program waits for a marker that another one wrote. It covers the differences between clocks."""
+
+
+READINGS: Final = (Reading("value"), Reading("call"), Reading("pending_returns"))
+"""The records that a worker reads with each message."""
+
+CONTROL_READINGS: Final = (*READINGS, Reading("value", "brrr.state/"), Reading("value", "brrr.cancelled/", "root_id"))
+"""The same in a fleet that uses cancellation or retry."""
 
 
 class Seen(NamedTuple):
@@ -66,6 +74,7 @@ class Control:
         self._looked_at = float("-inf")
         self._look: tuple[float, asyncio.Future[list[bytes | None]]] | None = None
         self.in_use = False
+        operations.readings = self.readings
 
     @property
     def due(self) -> bool:
@@ -98,6 +107,10 @@ class Control:
             self.in_use = self.in_use or looking.result()[0] is not None
             self._looked_at = max(self._looked_at, began)
         return self.in_use
+
+    def readings(self) -> Sequence[Reading]:
+        """The records to read with each message."""
+        return CONTROL_READINGS if self.in_use else READINGS
 
     def keys(self, root_id: str, call_hash: str) -> list[Key]:
         """Return the control keys that a delivery reads in the batch of its call and value."""

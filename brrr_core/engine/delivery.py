@@ -10,16 +10,16 @@ from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from brrr_core.backend.contracts import Key
+from brrr_core.backend.contracts import Key, Kind
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HeldDelivery, Job
-from brrr_core.engine.control import NOTHING_SEEN, Seen, cancelled_key
+from brrr_core.engine.control import NOTHING_SEEN, Seen
+from brrr_core.engine.deferring import Deferrer
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.roots import TIMER, parse_root_id, split_timer
 from brrr_core.engine.run import Run, run_in_context
-from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
 from brrr_core.engine.services import Services
 from brrr_core.engine.settling import Settler
 from brrr_core.engine.waits import Waits
@@ -30,15 +30,10 @@ from brrr_core.errors import (
     NondeterminismError,
     RecordMissingError,
 )
-from brrr_core.hooks import (
-    CallDeferred,
-    CallIsolated,
-    CallStarted,
-)
+from brrr_core.hooks import CallIsolated, CallStarted
 from brrr_core.wire import (
     Call,
     CallState,
-    PendingReturn,
     ScheduleMessage,
     decode_call,
     decode_message,
@@ -48,6 +43,25 @@ __all__ = ["DeliveryHandler", "RunHandler"]
 
 RunHandler: TypeAlias = Callable[[Run, Call], Awaitable[bytes]]
 """Runs the handler of a call and returns its encoded result. Raises `Defer` if a child has no value yet."""
+
+
+_KINDS: Final[tuple[Kind, ...]] = ("value", "call", "pending_returns")
+
+
+class _Look(NamedTuple):
+    """The records of a call before it runs.
+
+    Attributes:
+        value: Its value record.
+        record: Its call record.
+        seen: Its control records.
+        absent: The children that its previous run missed, and that still have no value.
+    """
+
+    value: bytes | None
+    record: bytes | None
+    seen: Seen
+    absent: list[Child]
 
 
 class DeliveryHandler:
@@ -60,6 +74,7 @@ class DeliveryHandler:
         self._policy = services.policy
         self._attempts = Attempts(services.operations)
         self._settler = Settler(services, self._attempts)
+        self._deferrer = Deferrer(services, self._settler)
         self._run_handler = run_handler
         self.loop_task: asyncio.Task[Any] | None = None
         """The task of the worker loop."""
@@ -162,6 +177,7 @@ class DeliveryHandler:
         call_hash = message.call_hash
         while (earlier := self._handling.get(call_hash)) is not None:
             await asyncio.wait({earlier})
+            held.records = None
         self._handling[call_hash] = asyncio.current_task()
         try:
             while not await self._read_and_run(held, message, due):
@@ -173,23 +189,14 @@ class DeliveryHandler:
         """Read the records of the call, and run it if necessary. False if the run was interrupted."""
         call_hash = message.call_hash
         previous = self._services.history.take(message.root_id, call_hash)
-        looking = self._control.look() if self._control.due else None
-        control_keys = self._control.keys(*message) if self._control.in_use else ()
-        keys = [Key("value", call_hash), Key("call", call_hash), *control_keys]
-        absent: list[Child] = []
-        if previous is None:
-            value, record, *found = await self._operations.read(keys)
-        else:
+        if previous is not None:
             held.failed = max(held.failed, previous.failed)
-            (value, record, *found), absent = await self._read_ahead(keys, previous)
-        seen = NOTHING_SEEN
-        if looking is not None or control_keys:
-            seen = await self._control.seen(looking, control_keys, found, *message)
+        value, record, seen, absent = await self._look(held, message, due, previous)
         if value is not None:
             await self._settler.finish_again(held, call_hash, value)
             return True
         if seen.root_cancelled:
-            await self._drop(held, message, due)
+            await self._deferrer.drop(held, message, due)
             return True
         if record is None:
             raise RecordMissingError(
@@ -200,11 +207,40 @@ class DeliveryHandler:
         if seen.state.cancel:
             previous = None  # it may be a run that was not told
         job = Job(held, message.root_id, decode_call(call_hash, record), due)
-        if previous is None or not absent or await self._defer(job, absent, previous):
+        if previous is None or not absent or await self._deferrer.defer(job, absent, previous, new=False):
             return await self._run_until_settled(job, previous, seen)
         return True
 
-    async def _read_ahead(self, keys: list[Key], previous: PreviousRun) -> tuple[list[bytes | None], list[Child]]:
+    async def _look(
+        self, held: HeldDelivery, message: ScheduleMessage, due: float, previous: PreviousRun | None
+    ) -> _Look:
+        """Read the records of a call in one batch, unless they came with the message."""
+        looking = self._control.look() if self._control.due else None
+        control_keys = self._control.keys(*message) if self._control.in_use else ()
+        given, held.records = held.records, None
+        absent: list[Child] = []
+        if given is None:
+            kinds: tuple[Kind, ...] = _KINDS if self._operations.has_steps else _KINDS[:2]
+            keys = [*(Key(kind, message.call_hash) for kind in kinds), *control_keys]
+            if previous is None:
+                records = await self._operations.read(keys)
+            else:
+                records, absent = await self._read_ahead(keys, previous)
+            found = records[len(kinds) :]
+        else:
+            records, found = list(given), list(given[len(_KINDS) :])
+            if not found or due:  # it was received before the marker was known, or under the root id of a timer
+                control_keys = ()
+            if previous is not None:
+                _, absent = await self._read_ahead((), previous)
+        if self._operations.has_steps:
+            held.pending = records[2]
+        seen = NOTHING_SEEN
+        if looking is not None or self._control.in_use:
+            seen = await self._control.seen(looking, control_keys, found, *message)
+        return _Look(records[0], records[1], seen, absent)
+
+    async def _read_ahead(self, keys: Sequence[Key], previous: PreviousRun) -> tuple[list[bytes | None], list[Child]]:
         """Read `keys`, and in the same batch the values that the previous run read, so that the re-run has them.
 
         Also return the children that the previous run missed and that still have no value; none if one of them has a
@@ -272,9 +308,10 @@ class DeliveryHandler:
             if run.waits.begun:
                 # The first run under a redrive restores messages that the queue lost, those of timers too.
                 redriven = previous is None and parse_root_id(job.root_id).redriven_at is not None
-                await self._start_timers(job, missing, again=redriven)
+                await self._deferrer.start_timers(job, missing, again=redriven)
+            new = previous is None or not previous.misses(missing)
             previous = run.summary()
-            again = await self._defer(job, missing, previous)
+            again = await self._deferrer.defer(job, missing, previous, new=new)
         return True
 
     async def _keep_state(self, run: Run) -> CallState:
@@ -336,7 +373,7 @@ class DeliveryHandler:
             attempt=job.held.failed + 1,
             operations=self._operations,
             cache=self._services.cache,
-            schedule=partial(self._schedule_early, job),
+            schedule=partial(self._deferrer.schedule_early, job),
             send=self._services.scheduler.send,
             check=self._policy.check,
             waits=Waits(job.call, self._operations, due=job.due, longest=longest, retries=state.retries),
@@ -381,103 +418,6 @@ class DeliveryHandler:
         if self._policy.check:
             run.check(previous)
         return None if run.missing else payload
-
-    async def _schedule_early(self, job: Job, children: Sequence[Child]) -> None:
-        await self._start_timers(job, children)
-        calls = [child for child in children if not child.is_sleep]
-        await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id) for child in calls])
-        if self._control.due and await self._control.is_cancelled(job.root_id):
-            await self._hand_over(job.root_id, calls)
-
-    async def _start_timers(self, job: Job, children: Sequence[Child], *, again: bool = False) -> None:
-        """Start the timers that do not run yet, or all of them if the queue may have lost their messages."""
-        waits = [child.wait for child in children if child.wait is not None and (again or not child.wait.running)]
-        if waits:
-            mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
-            await self._services.scheduler.start_timers(mine, waits)
-
-    async def _defer(self, job: Job, missing: list[Child], previous: PreviousRun) -> bool:
-        """Schedule the missing children, register the call on the last one, and settle the delivery.
-
-        The call registers on one child only. When that child returns, most others have returned too. So a parent of
-        many children runs two or three times, not once for each child. The values are read after registering, so a
-        child that returns meanwhile is noticed.
-
-        Returns:
-            True if all children have values by now. Then the delivery is still leased, and the call can run again.
-        """
-        mine = PendingReturn(job.root_id, job.call.call_hash, job.topic)
-        while missing:
-            calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
-            watched = calls[-1] if calls else missing[-1]
-            requests = [ScheduleRequest(child, job.root_id) for child in calls[:-1]]
-            outcome = ScheduleOutcome.SCHEDULED
-            if calls:
-                requests.append(ScheduleRequest(watched, job.root_id, mine))
-                outcome = (await self._services.scheduler.schedule(requests))[-1]
-            absent, cancelled = await self._look_again(watched, job.root_id)
-            if cancelled:
-                await self._hand_over(job.root_id, calls)
-                await self._drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
-                return False
-            if absent or not calls:
-                if outcome is ScheduleOutcome.FULL:
-                    previous = replace(previous, waits=previous.waits + 1, failed=job.held.failed)
-                self._services.history.add(job.root_id, job.call.call_hash, previous)
-                self._report_deferred(job, watched, len(missing))
-                if outcome is ScheduleOutcome.FULL:
-                    await self._settler.put_again(job.held, self._policy.retry_delay(previous.waits))
-                else:
-                    await self._settler.reset_counters(job.held)
-                    await self._operations.ack([job.held.delivery])
-                return False
-            missing = await self._still_missing([child for child in missing if child is not watched])
-        return True
-
-    async def _look_again(self, watched: Child, root_id: str) -> tuple[bool, bool]:
-        """Return whether a child still has no value, and whether the schedule is cancelled, with one batch of reads."""
-        if not self._control.in_use:  # look for the marker, if it is time
-            cancelled = self._control.due and await self._control.is_cancelled(root_id)
-            return bool(await self._still_missing([watched])), cancelled
-        value, root = await self._operations.read([Key("value", watched.call.call_hash), cancelled_key(root_id)])
-        if value is not None:
-            self._services.cache.add(watched.call.call_hash, value)
-        return value is None, root is not None
-
-    async def _drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
-        """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
-        await self._services.scheduler.hand_over(
-            message.call_hash, held.delivery.topic, again=held.delivery.attempt > 1, cancelled=message.root_id, due=due
-        )
-        await self._settler.reset_counters(held)
-        await self._operations.ack([held.delivery])
-
-    async def _hand_over(self, root_id: str, children: Sequence[Child]) -> None:
-        """Hand over children that were put for a cancelled schedule. Their messages may be dropped already.
-
-        A worker that drops such a message before the child is marked finds no mark to remove.
-        """
-        for child in children:
-            if not child.topic:
-                continue  # an event, which is never put
-            await self._services.scheduler.hand_over(child.call.call_hash, child.topic, again=False, cancelled=root_id)
-
-    async def _still_missing(self, children: Sequence[Child]) -> list[Child]:
-        unknown = [child for child in children if self._services.cache.get(child.call.call_hash) is None]
-        values = await self._operations.read([Key("value", child.call.call_hash) for child in unknown])
-        missing: list[Child] = []
-        for child, value in zip(unknown, values, strict=True):
-            if value is None:
-                missing.append(child)
-            else:
-                self._services.cache.add(child.call.call_hash, value)
-        return missing
-
-    def _report_deferred(self, job: Job, watched: Child, missing: int) -> None:
-        if self._hooks.wants(CallDeferred):
-            topic, call = job.topic, job.call
-            event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)
-            self._hooks.emit(event)
 
 
 def _is_cancelled(error: BaseException) -> bool:

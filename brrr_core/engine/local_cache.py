@@ -5,7 +5,7 @@ It only saves work. If an entry is dropped, the worker repeats a read or a run.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,6 +95,11 @@ class PreviousRun:
     timed: bool = False
     waits: int = 0
     failed: int = 0
+
+    def misses(self, children: Sequence[Child]) -> bool:
+        """Whether it missed one of these children."""
+        missing = {child.key for child in self.missing}
+        return any(child.key in missing for child in children)
 
 
 class RunHistory:

@@ -3,12 +3,16 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from brrr_core.backend.contracts import Cache, Delivery, Key, Queue, Store, Swap
+from brrr_core.backend.steps import Reading, Received, Step, Steps
 from brrr_core.engine.batching import Batcher
 
 __all__ = ["Operations", "Put"]
+
+COMMIT_LIMIT: Final = 64
+"""The most steps in one batch, because a server does nothing else while it applies them."""
 
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
@@ -22,6 +26,13 @@ class Put(NamedTuple):
     delay: float = 0
 
 
+class _Commit(NamedTuple):
+    """A step, and the function to call when it was applied."""
+
+    step: Step
+    on_applied: Callable[[Sequence[Received]], None]
+
+
 class Operations:
     """The batched operations of one connection. Each returns a future: start several, then await them.
 
@@ -29,13 +40,24 @@ class Operations:
         queue: The queue itself, for operations that need no batching.
         clock: Returns the time, in unix seconds.
         delays: Whether the queue can delay messages. If not, workers hold messages during their delays.
+        has_steps: Whether `receive` reads records too, and `commit` works.
+        readings: Returns the records to read with each message. `Control` sets it.
         expires_after: Seconds that the store keeps a value after its last write or read; None for no limit.
     """
 
     def __init__(
-        self, queue: Queue, store: Store, cache: Cache, *, clock: Callable[[], float] = time.time, delays: bool = True
+        self,
+        queue: Queue,
+        store: Store,
+        cache: Cache,
+        *,
+        steps: Steps | None = None,
+        clock: Callable[[], float] = time.time,
+        delays: bool = True,
     ) -> None:
         self.queue = queue
+        self.has_steps = steps is not None
+        self.readings: Callable[[], Sequence[Reading]] = tuple
         self.delays = delays
         self.clock = clock
         self.expires_after = store.expires_after
@@ -47,6 +69,8 @@ class Operations:
         self._puts = Batcher[Put, None](self._put)
         self._counts = Batcher[tuple[str, int], int](self._count)
         self._acks = Batcher[Delivery, None](self._ack)
+        self._steps = steps
+        self._commits = Batcher[_Commit, bool](self._commit, limit=COMMIT_LIMIT)
 
     def read(self, keys: Sequence[Key]) -> "asyncio.Future[list[bytes | None]]":
         """Return the records of the keys; None for each that is absent."""
@@ -72,10 +96,36 @@ class Operations:
         """Acknowledge deliveries."""
         return self._acks.submit(deliveries)
 
+    async def receive(self, topic: str, *, limit: int, wait: float) -> Sequence[Received]:
+        """Receive messages. If the backend offers steps, read their records too."""
+        if self._steps is None:
+            deliveries = await self.queue.receive(topic, limit=limit, wait=wait)
+            return [Received(delivery, None) for delivery in deliveries]
+        return await self._steps.receive(topic, limit=limit, wait=wait, readings=self.readings())
+
+    async def commit(self, step: Step, on_applied: Callable[[Sequence[Received]], None]) -> bool:
+        """Apply a step. False if it was not applied. Only backends that offer steps have it.
+
+        Args:
+            step: The step.
+            on_applied: Called when the step was applied, even if the caller was cancelled meanwhile, and before its
+                messages can be handled here. It gets the messages that were leased.
+        """
+        return (await self._commits.submit((_Commit(step, on_applied),)))[0]
+
     async def close(self) -> None:
         """Wait until all operations are done."""
-        for batcher in (self._reads, self._writes, self._swaps, self._puts, self._counts, self._acks):
+        batchers = (self._reads, self._writes, self._swaps, self._puts, self._counts, self._acks, self._commits)
+        for batcher in batchers:
             await batcher.close()
+
+    async def _commit(self, commits: Sequence[_Commit]) -> list[bool]:
+        assert self._steps is not None  # noqa: S101 - the callers look at `has_steps`
+        results = await self._steps.commit([commit.step for commit in commits], readings=self.readings())
+        for commit, leased in zip(commits, results, strict=True):
+            if leased is not None:
+                commit.on_applied(leased)
+        return [leased is not None for leased in results]
 
     async def _write(self, items: Sequence[tuple[Key, bytes]]) -> list[None]:
         await self._store.write(items)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from brrr_core.backend.contracts import Delivery, Key, Swap
+from brrr_core.backend.steps import Message, Step
 from brrr_core.engine.batching import Batcher
+from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.roots import SpawnBudget, settling_root_id
 from brrr_core.engine.stranding import forget, is_stranded
@@ -29,6 +31,12 @@ GUARD: Final = 30.0
 """Seconds after which a parent wakes by itself if the client that settled its call died."""
 
 
+STEP_LIMIT: Final = 100
+"""The most parents that one step wakes. A server does nothing else while it applies a step."""
+
+_NO_PARENTS: Final = PendingReturns()
+
+
 @dataclass(slots=True)
 class Completion:
     """A call with a value, and the delivery to acknowledge for it.
@@ -38,6 +46,7 @@ class Completion:
         call_hash: The call.
         payload: Its value or failure; None if the store has one already.
         acknowledge: Whether to acknowledge the delivery. If not, `Settler` dead-letters it.
+        pending: The pending record that was read with the delivery. It may have changed.
         first: Whether `payload` became the value. Otherwise the call already had one.
         error: The reason why the delivery was not acknowledged.
     """
@@ -46,6 +55,7 @@ class Completion:
     call_hash: str
     payload: bytes | None = None
     acknowledge: bool = True
+    pending: bytes | None = None
     first: bool = False
     error: BrrrError | None = None
 
@@ -71,9 +81,10 @@ class _Waiting:
 class Returner:
     """Completes the calls of all handlers of a connection, in batches."""
 
-    def __init__(self, operations: Operations, budget: SpawnBudget) -> None:
+    def __init__(self, operations: Operations, budget: SpawnBudget, cache: ValueCache) -> None:
         self._operations = operations
         self._budget = budget
+        self._cache = cache
         self._completions = Batcher[Completion, None](self._complete)
 
     async def complete(self, completion: Completion) -> None:
@@ -83,9 +94,40 @@ class Returner:
             SpawnLimitError: The root of a parent is over its limit. That parent stays registered, the others wake.
             MalformedRecordError: The pending record is not valid.
         """
+        if await self._complete_in_one_step(completion):
+            return
         await self._completions.submit((completion,))
         if completion.error is not None:
             raise completion.error
+
+    async def _complete_in_one_step(self, completion: Completion) -> bool:
+        """Do all of it in one step, if the records are as they were read. False if not: nothing was done."""
+        call_hash, payload, record = completion.call_hash, completion.payload, completion.pending
+        if payload is None or not completion.acknowledge or not self._operations.has_steps:
+            return False
+        try:
+            pending = _NO_PARENTS if record is None else decode_pending(record)
+        except MalformedRecordError:
+            return False
+        key = Key("pending_returns", call_hash)
+        parents = _Waiting(key).to_wake(pending)
+        if len(parents) > STEP_LIMIT or is_stranded(pending, call_hash):
+            return False
+        value = Key("value", call_hash)
+        step = Step(
+            expected=((value, None), (key, record)),
+            counts=self._budget.counts([parent.root_id for parent in parents]),
+            writes=((value, payload),),
+            messages=[_wake_up(parent) for parent in parents],
+            marks=() if record is None else ((key, None),),
+            acks=(completion.delivery,),
+        )
+        # The value is in the cache before a parent that was woken needs it.
+        return await self._operations.commit(step, lambda _: self._note_first(completion, payload))
+
+    def _note_first(self, completion: Completion, payload: bytes) -> None:
+        completion.first = True
+        self._cache.add(completion.call_hash, payload)
 
     async def settle(self, call_hash: str, payload: bytes) -> bool:
         """Settle a call from outside, without a delivery that would be repeated after a crash.
@@ -142,7 +184,8 @@ class Returner:
     async def _write(self, completions: Sequence[Completion]) -> None:
         swaps = [Swap(Key("value", c.call_hash), None, c.payload) for c in completions]
         for completion, first in zip(completions, await self._operations.swap(swaps), strict=True):
-            completion.first = first
+            if first and completion.payload is not None:
+                self._note_first(completion, completion.payload)
 
     async def _wake(self, unsettled: list[_Waiting]) -> None:
         """Put a wake-up for each parent, and compare-and-delete the records. Repeat for records that changed."""
@@ -180,3 +223,7 @@ class Returner:
             else:
                 waiting.over_limit.append(entry)
         await self._operations.put(puts)
+
+
+def _wake_up(parent: PendingReturn) -> Message:
+    return Message(parent.topic, encode_message(ScheduleMessage(parent.root_id, parent.call_hash)))

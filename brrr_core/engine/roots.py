@@ -11,6 +11,7 @@ from functools import lru_cache
 from math import ceil
 from typing import Final, NamedTuple
 
+from brrr_core.backend.steps import Count
 from brrr_core.engine.operations import Operations
 from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
@@ -156,12 +157,20 @@ class SpawnBudget:
         """Count one message for each root id. True for each whose message may be put."""
         return await self._charge([(root_id, 1) for root_id in root_ids])
 
+    def counts(self, root_ids: Sequence[str]) -> list[Count]:
+        """Return the counts of a step that puts a message for each of these root ids."""
+        amounts: dict[str, int] = {}
+        for root_id in root_ids:
+            amounts[root_id] = amounts.get(root_id, 0) + 1
+        return [Count(count_key(root_id), amount, self._limit_of(root_id)) for root_id, amount in amounts.items()]
+
+    def _limit_of(self, root_id: str) -> int:
+        """Return the count above which the messages of a root are refused."""
+        return self._limit if parse_root_id(root_id).spawn_limit is None else SHARED_LIMIT
+
     async def _charge(self, charges: Sequence[tuple[str, int]]) -> list[bool]:
         counts = await self._operations.count([(count_key(root_id), amount) for root_id, amount in charges])
-        return [
-            count <= (self._limit if parse_root_id(root_id).spawn_limit is None else SHARED_LIMIT)
-            for (root_id, _), count in zip(charges, counts, strict=True)
-        ]
+        return [count <= self._limit_of(root_id) for (root_id, _), count in zip(charges, counts, strict=True)]
 
     def exceeded(self, root_id: str) -> SpawnLimitError:
         """Return the error of a root that has used up its messages."""

@@ -9,6 +9,7 @@ from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
+from brrr_core.engine.roots import SpawnBudget
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.threads import HandlerThreads
 from brrr_core.safe_text import Mask
@@ -21,6 +22,7 @@ class Services:
     """The services that all deliveries of one connection share."""
 
     operations: Operations
+    budget: SpawnBudget
     scheduler: Scheduler
     returner: Returner
     control: Control

@@ -57,12 +57,8 @@ class Settler:
     async def returned(self, job: Job, payload: bytes) -> None:
         """Write the result of the call, wake its callers, and acknowledge the delivery."""
         await self.reset_counters(job.held)
-        completion = Completion(job.held.delivery, job.call.call_hash, payload)
-        try:
-            await self._services.returner.complete(completion)
-        finally:
-            if completion.first:
-                self._services.cache.add(job.call.call_hash, payload)
+        completion = Completion(job.held.delivery, job.call.call_hash, payload, pending=job.held.pending)
+        await self._services.returner.complete(completion)
         if self._hooks.wants(CallReturned):
             topic, call = job.topic, job.call
             event = CallReturned(topic, job.root_id, call.call_hash, call.task_name, len(payload), completion.first)
@@ -102,7 +98,8 @@ class Settler:
         """Write the failure as the outcome and wake the callers. Then acknowledge, or dead-letter an exhausted call."""
         record = encode_failure(failure_of(error, exhausted=exhausted, mask=self._services.mask))
         await self.reset_counters(job.held)
-        completion = Completion(job.held.delivery, job.call.call_hash, record, acknowledge=not exhausted)
+        delivery, pending = job.held.delivery, job.held.pending
+        completion = Completion(delivery, job.call.call_hash, record, acknowledge=not exhausted, pending=pending)
         await self._services.returner.complete(completion)
         if exhausted:
             await self.bury(job.held, error, final=True)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from brrr_core.backend.contracts import Delivery
+from brrr_core.backend.steps import Received
 from brrr_core.backend.tasks import start_task
 from brrr_core.engine.calls import HeldDelivery
 from brrr_core.engine.delivery import DeliveryHandler, RunHandler
@@ -130,7 +130,8 @@ class Worker:
 
     async def _receive(self, limit: int) -> Sequence[HeldDelivery]:
         """Receive once. Return nothing if the worker stops meanwhile or the queue fails."""
-        receive = asyncio.create_task(self._queue.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
+        operations = self._services.operations
+        receive = asyncio.create_task(operations.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
         stop = asyncio.create_task(self.stopping.wait())
         try:
             await asyncio.wait({receive, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,9 +152,9 @@ class Worker:
         self._failing_since = None
         return self._held(receive.result())
 
-    def _held(self, deliveries: Sequence[Delivery]) -> list[HeldDelivery]:
+    def _held(self, received: Sequence[Received]) -> list[HeldDelivery]:
         now = self._time()
-        return [HeldDelivery(delivery, now) for delivery in deliveries]
+        return [HeldDelivery(delivery, now, records=records) for delivery, records in received]
 
     async def _wait_after_failure(self, error: BaseException) -> None:
         """Wait after a failed receive. Raise its error if the queue has not answered for the policy's timeout."""
@@ -273,7 +274,7 @@ class Worker:
             self._handler.report_failure(self._topic, error)
 
 
-async def _cancel_and_wait(receive: "asyncio.Task[list[Delivery]]") -> None:
+async def _cancel_and_wait(receive: "asyncio.Task[Sequence[Received]]") -> None:
     """Cancel a receive if it is still waiting, and wait until it has ended."""
     if not receive.done():
         receive.cancel()

@@ -185,13 +185,14 @@ async def test_hook_with_an_unknown_name_or_other_arguments_is_refused(memory: s
 
 
 async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from brrr_core.engine import delivery, settling
+    from brrr_core.engine import deferring, delivery, settling
 
     def refuse(*args: object) -> None:
         raise AssertionError("an event was created although no plugin listens")
 
-    for name in ("CallStarted", "CallDeferred", "CallIsolated"):
+    for name in ("CallStarted", "CallIsolated"):
         monkeypatch.setattr(delivery, name, refuse)
+    monkeypatch.setattr(deferring, "CallDeferred", refuse)
     for name in ("CallReturned", "CallFailed", "CallBuried", "CallPostponed"):
         monkeypatch.setattr(settling, name, refuse)
     async with serving(memory, {"top": top, "leaf": leaf}) as fleet:

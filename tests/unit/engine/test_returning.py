@@ -10,6 +10,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Backend, Key
+from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.returning import Completion, Returner
 from brrr_core.engine.roots import SpawnBudget
@@ -58,7 +59,7 @@ async def bench(spawn_limit: int = 10_000) -> AsyncIterator[Bench]:
         assert roles.store is not None
         assert roles.cache is not None
         operations = Operations(roles.queue, roles.store, roles.cache)
-        yield Bench(backend, instrument, Returner(operations, SpawnBudget(operations, spawn_limit)))
+        yield Bench(backend, instrument, Returner(operations, SpawnBudget(operations, spawn_limit), ValueCache(1_000)))
 
 
 async def test_value_is_written_before_parents_wake_and_the_delivery_is_settled() -> None:

@@ -1,0 +1,195 @@
+"""Defer a run: schedule its missing children, register the call on the last one, and settle the delivery."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from brrr_core.backend.contracts import Key
+from brrr_core.backend.steps import Message, Step
+from brrr_core.engine.calls import Child, HeldDelivery, Job
+from brrr_core.engine.control import cancelled_key
+from brrr_core.engine.local_cache import PreviousRun
+from brrr_core.engine.roots import parse_root_id
+from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
+from brrr_core.engine.services import Services
+from brrr_core.engine.settling import Settler
+from brrr_core.hooks import CallDeferred
+from brrr_core.wire import (
+    PendingReturn,
+    PendingReturns,
+    ScheduleMessage,
+    encode_call,
+    encode_message,
+    encode_pending,
+)
+
+__all__ = ["Deferrer"]
+
+STEP_LIMIT: Final = 100
+"""The most children that one step schedules. A server does nothing else while it applies a step."""
+
+
+class Deferrer:
+    """Defers the runs of one worker."""
+
+    def __init__(self, services: Services, settler: Settler) -> None:
+        self._services = services
+        self._operations = services.operations
+        self._hooks = services.hooks
+        self._policy = services.policy
+        self._control = services.control
+        self._settler = settler
+
+    async def schedule_early(self, job: Job, children: Sequence[Child]) -> None:
+        """Schedule children of a run that goes on."""
+        await self.start_timers(job, children)
+        calls = [child for child in children if not child.is_sleep]
+        await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id) for child in calls])
+        if self._control.due and await self._control.is_cancelled(job.root_id):
+            await self._hand_over(job.root_id, calls)
+
+    async def start_timers(self, job: Job, children: Sequence[Child], *, again: bool = False) -> None:
+        """Start the timers that do not run yet, or all of them if the queue may have lost their messages."""
+        waits = [child.wait for child in children if child.wait is not None and (again or not child.wait.running)]
+        if waits:
+            await self._services.scheduler.start_timers(_return_of(job), waits)
+
+    async def defer(self, job: Job, missing: list[Child], previous: PreviousRun, *, new: bool) -> bool:
+        """Schedule the missing children, register the call on the last one, and settle the delivery.
+
+        The call registers on one child only. When that child returns, most others have returned too. So a parent of
+        many children runs two or three times, not once for each child. The values are read after registering, so a
+        child that returns meanwhile is noticed.
+
+        Args:
+            job: The delivery and its call.
+            missing: The children without a value.
+            previous: The run.
+            new: Whether the call probably misses all of them for the first time.
+
+        Returns:
+            True if all children have values by now. Then the delivery is still leased, and the call can run again.
+        """
+        if new and await self._defer_in_one_step(job, missing, previous):
+            return False
+        mine = _return_of(job)
+        while missing:
+            calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
+            watched = calls[-1] if calls else missing[-1]
+            requests = [ScheduleRequest(child, job.root_id) for child in calls[:-1]]
+            outcome = ScheduleOutcome.SCHEDULED
+            if calls:
+                requests.append(ScheduleRequest(watched, job.root_id, mine))
+                outcome = (await self._services.scheduler.schedule(requests))[-1]
+            absent, cancelled = await self._look_again(watched, job.root_id)
+            if cancelled:
+                await self._hand_over(job.root_id, calls)
+                await self.drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
+                return False
+            if absent or not calls:
+                if outcome is ScheduleOutcome.FULL:
+                    previous = replace(previous, waits=previous.waits + 1, failed=job.held.failed)
+                self._services.history.add(job.root_id, job.call.call_hash, previous)
+                self._report(job, watched, len(missing))
+                if outcome is ScheduleOutcome.FULL:
+                    await self._settler.put_again(job.held, self._policy.retry_delay(previous.waits))
+                else:
+                    await self._settler.reset_counters(job.held)
+                    await self._operations.ack([job.held.delivery])
+                return False
+            missing = await self._still_missing([child for child in missing if child is not watched])
+        return True
+
+    async def _defer_in_one_step(self, job: Job, missing: Sequence[Child], previous: PreviousRun) -> bool:
+        """Do all of it in one step, if no child has a record. False if that was not possible: nothing was done.
+
+        A step is atomic. So a child that returns meanwhile, or is cancelled, finds all of it or nothing.
+        """
+        if (
+            not self._operations.has_steps
+            or len(missing) > STEP_LIMIT
+            or previous.timed
+            or parse_root_id(job.root_id).redriven_at is not None
+            or not all(child.topic and (self._operations.delays or not child.delay) for child in missing)
+        ):
+            return False
+        if self._control.due and await self._control.known(self._control.look()):
+            not_cancelled = [(cancelled_key(job.root_id), None)]
+        else:
+            not_cancelled = []
+        await self._settler.reset_counters(job.held)
+        watched, now = missing[-1], int(self._operations.clock())
+        marks = [encode_pending(PendingReturns((), now))] * (len(missing) - 1)
+        marks.append(encode_pending(PendingReturns((_return_of(job),), now)))
+        records = [Key("pending_returns", child.call.call_hash) for child in missing]
+        step = Step(
+            expected=[*((key, None) for key in records), (Key("value", watched.call.call_hash), None), *not_cancelled],
+            counts=self._services.budget.counts([job.root_id] * len(missing)),
+            writes=[(Key("call", child.call.call_hash), encode_call(child.call)) for child in missing],
+            messages=[
+                Message(child.topic, encode_message(ScheduleMessage(job.root_id, child.call.call_hash)), child.delay)
+                for child in missing
+            ],
+            marks=list(zip(records, marks, strict=True)),
+            acks=(job.held.delivery,),
+        )
+        # First, because the wake-up may arrive at once.
+        self._services.history.add(job.root_id, job.call.call_hash, previous)
+        applied = False
+        try:
+            applied = await self._operations.commit(step, lambda _: None)
+        finally:
+            if not applied:
+                self._services.history.take(job.root_id, job.call.call_hash)
+        if applied:
+            self._report(job, watched, len(missing))
+        return applied
+
+    async def _look_again(self, watched: Child, root_id: str) -> tuple[bool, bool]:
+        """Return whether a child still has no value, and whether the schedule is cancelled, with one batch of reads."""
+        if not self._control.in_use:  # look for the marker, if it is time
+            cancelled = self._control.due and await self._control.is_cancelled(root_id)
+            return bool(await self._still_missing([watched])), cancelled
+        value, root = await self._operations.read([Key("value", watched.call.call_hash), cancelled_key(root_id)])
+        if value is not None:
+            self._services.cache.add(watched.call.call_hash, value)
+        return value is None, root is not None
+
+    async def drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
+        """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
+        await self._services.scheduler.hand_over(
+            message.call_hash, held.delivery.topic, again=held.delivery.attempt > 1, cancelled=message.root_id, due=due
+        )
+        await self._settler.reset_counters(held)
+        await self._operations.ack([held.delivery])
+
+    async def _hand_over(self, root_id: str, children: Sequence[Child]) -> None:
+        """Hand over children that were put for a cancelled schedule. Their messages may be dropped already.
+
+        A worker that drops such a message before the child is marked finds no mark to remove.
+        """
+        for child in children:
+            if not child.topic:
+                continue  # an event, which is never put
+            await self._services.scheduler.hand_over(child.call.call_hash, child.topic, again=False, cancelled=root_id)
+
+    async def _still_missing(self, children: Sequence[Child]) -> list[Child]:
+        unknown = [child for child in children if self._services.cache.get(child.call.call_hash) is None]
+        values = await self._operations.read([Key("value", child.call.call_hash) for child in unknown])
+        missing: list[Child] = []
+        for child, value in zip(unknown, values, strict=True):
+            if value is None:
+                missing.append(child)
+            else:
+                self._services.cache.add(child.call.call_hash, value)
+        return missing
+
+    def _report(self, job: Job, watched: Child, missing: int) -> None:
+        if self._hooks.wants(CallDeferred):
+            topic, call = job.topic, job.call
+            event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)
+            self._hooks.emit(event)
+
+
+def _return_of(job: Job) -> PendingReturn:
+    return PendingReturn(job.root_id, job.call.call_hash, job.topic)
