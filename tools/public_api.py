@@ -1,6 +1,7 @@
 """Keep docs/reference/public-api.txt: all public names with their signatures, and a check for breaking changes.
 
-The committed page is the base of the comparison, so that it works in every checkout, before the first tag too.
+The committed page is the base of the comparison, so that it works in every checkout, before the first tag too. It also
+has the private names of the core that brrr-cli uses, which may not break within a minor version either.
 
     python tools/public_api.py                  write the page; refuse if a change breaks the public API
     python tools/public_api.py --accept-breaks  write it in any case
@@ -12,7 +13,7 @@ import re
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import unified_diff
 from pathlib import Path
 from typing import Final
@@ -21,11 +22,13 @@ import griffe
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "reference" / "public-api.txt"
+SOURCES: Final = {"brrr_core": ".", "brrr_cli": "plugins/brrr-cli/src"}
+"""The packages with public names, and their folders."""
 
 PUBLIC: Final = {
     "brrr_core": "for users",
     "brrr_core.backend": "for authors of backends",
-    "brrr_core.cli.api": "for authors of commands",
+    "brrr_cli.api": "for authors of commands",
     "brrr_core.codec": "for authors of codecs",
     "brrr_core.errors": "all errors",
     "brrr_core.hooks": "for authors of hook plugins",
@@ -53,12 +56,13 @@ INTERNAL: Final = {
 """Methods of public classes that only the worker calls."""
 
 HEAD: Final = """\
-# The public names of brrr_core with their signatures, written by `make docs`. `make check` compares it with the code:
-# a change of this file is a change of the public API.
+# The public names with their signatures, written by `make docs`. `make check` compares it with the code: a change of
+# this file is a change of the public API. At the end are private names of the core that brrr-cli uses, without values.
 """
 COLOUR: Final = re.compile(r"\x1b\[\d+m")
 PARAMETERS: Final = re.compile(r", Parameter\(.*\)\]$")
-SECTION: Final = re.compile(r"^# module ([\w.]+)\n", re.MULTILINE)
+SECTION: Final = re.compile(r"^# module (.+)\n", re.MULTILINE)
+FOR_COMMAND_LINE: Final = ", for brrr-cli"
 DUNDER: Final = ("__init__", "__call__", "__await__")
 
 
@@ -94,12 +98,34 @@ def main() -> int:
 
 def page(root: Path = ROOT) -> str:
     """Return the page for the code in a folder."""
-    core = griffe.load("brrr_core", search_paths=[root], try_relative_path=False, allow_inspection=False)
+    modules = griffe.ModulesCollection()
+    paths = [root / folder for folder in SOURCES.values()]
+    for package in SOURCES:
+        griffe.load(
+            package, search_paths=paths, modules_collection=modules, try_relative_path=False, allow_inspection=False
+        )
     sections = [HEAD]
     for path in PUBLIC:
-        module = core if path == core.path else core[path.removeprefix("brrr_core.")]
-        sections.append(f"# module {path}\n\n" + "\n".join(_lines(module)))
+        names = sorted(map(str, modules[path].exports or ()))
+        sections.append(f"# module {path}\n\n" + "\n".join(_lines(modules[path], names)))
+    for path, private in sorted(_private_names(modules).items()):
+        lines = _lines(modules[path], sorted(private), values=False)
+        sections.append(f"# module {path}{FOR_COMMAND_LINE}\n\n" + "\n".join(lines))
     return "\n\n".join(sections) + "\n"
+
+
+def _private_names(modules: griffe.ModulesCollection) -> dict[str, set[str]]:
+    """Return the private names of the core that brrr-cli imports, by their modules."""
+    found: dict[str, set[str]] = {}
+    todo: list[griffe.Object] = [modules["brrr_cli"]]
+    while todo:
+        module = todo.pop()
+        todo += module.modules.values()
+        for path, _, name in (target.rpartition(".") for target in module.imports.values()):
+            private = path not in PUBLIC or name not in (modules[path].exports or ())
+            if path.partition(".")[0] == "brrr_core" and private:
+                found.setdefault(path, set()).add(name)
+    return found
 
 
 def breaks(old: str, new: str) -> list[str]:
@@ -128,7 +154,7 @@ def _changed_values(old: griffe.Object, new: griffe.Object, inside: str = "") ->
 def _modules(text: str) -> dict[str, griffe.Module]:
     parts = SECTION.split(text)
     return {
-        path: griffe.visit(path.rpartition(".")[2] or path, filepath=Path(f"{path}.py"), code=code)
+        path: griffe.visit(path.partition(",")[0].rpartition(".")[2], filepath=Path(f"{path}.py"), code=code)
         for path, code in zip(parts[1::2], parts[2::2], strict=True)
     }
 
@@ -139,9 +165,13 @@ def _page_at(revision: str) -> str:
     return subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def _lines(module: griffe.Object | griffe.Alias) -> Iterator[str]:
-    for name in sorted(map(str, module.exports or ())):
-        yield from _item(name, module[name], "")
+def _lines(module: griffe.Object | griffe.Alias, names: Iterable[str], *, values: bool = True) -> Iterator[str]:
+    for name in names:
+        item = module[name]
+        if item.is_attribute and not values:
+            yield f"{name}: {item.annotation or '...'}"
+        else:
+            yield from _item(name, item, "")
         yield ""
 
 

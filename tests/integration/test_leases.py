@@ -1,12 +1,8 @@
 """A lost lease and a blocked event loop are told. In virtual time."""
 
 import asyncio
-import logging
-
-import pytest
 
 import brrr_core as brrr
-from brrr_core.cli.logs import WorkerLog
 from brrr_core.hooks import LeaseLost, LoopBlocked
 from brrr_testkit.workloads.fleet import TOPIC
 from tests.support.places import LEASE, Place, virtually
@@ -83,13 +79,3 @@ async def test_worker_that_waits_for_its_store_drops_deliveries_with_lost_leases
         assert len(worker._running) <= 3
         place.away = ()
         assert await place.client.result(sleeps)(1) == "done"
-
-
-def test_worker_logs_a_lost_lease_and_a_blocked_loop(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, logger="brrr.worker"):
-        WorkerLog().brrr_loop_blocked(LoopBlocked("demo", 25.0, 60.0, ("resize", "scale")))
-        WorkerLog().brrr_lease_lost(LeaseLost("demo", b"li2e1:r1:he", "resize", 70.0, 60.0))
-    assert caplog.messages == [
-        "the event loop was blocked for 25.0 s, and leases on demo are 60.0 s long: while resize, scale ran",
-        "a lease on demo ran out while resize ran: not extended for 70.0 s, and it is 60.0 s long (call h)",
-    ]

@@ -1,16 +1,10 @@
 """Texts of foreign objects: they never raise, they are bounded, and UTF-8 can carry them."""
 
-import io
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
-from brrr_core.cli.errors import report
-from brrr_core.cli.logs import MaskingFormatter
-from brrr_core.cli.secrets import Secrets
 from brrr_core.codec.json import JsonCodec
 from brrr_core.errors import DecodeError
 from brrr_core.plugins.masking import masking
@@ -91,21 +85,6 @@ def test_secret_at_a_cut_leaves_no_part(make: Callable[..., str], around: int) -
             text = make(ValueError(f"{'x' * before}{secret}{'x' * after}{secret}{'x' * before}"), mask=mask)
             assert not any(part in text for part in ("op", "pe", "en", "n-", "-s", "es", "sa", "am")), text[-100:]
             assert len(text) <= TEXT_LIMIT + len("ValueError: …")
-
-
-def test_log_formats_any_traceback() -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(MaskingFormatter(Secrets([])))
-    odd: Any = "abcdef"
-    error = SyntaxError("hello", odd)
-    handler.emit(logging.LogRecord("brrr", logging.ERROR, "", 0, "failed", (), (SyntaxError, error, None)))
-    assert "SyntaxError" in stream.getvalue()
-
-
-def test_report_of_any_error_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    report(MuteError(), ["-v"])
-    assert "unexpected MuteError" in capsys.readouterr().err
 
 
 @dataclass

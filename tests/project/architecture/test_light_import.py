@@ -11,7 +11,7 @@ import brrr_core
 from brrr_testkit.processes import unmeasured
 
 HEAVY = {
-    *("msgspec", "pluggy", "importlib.metadata", "cyclopts", "rich"),
+    *("msgspec", "pluggy", "importlib.metadata", "brrr_cli", "cyclopts", "rich"),
     *("brrr_sqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3"),
     *("brrr_aws", "brrr_dynamo", "brrr_sqs", "brrr_pydantic", "pydantic", "brrr_cron", "cronsim"),
     *("aiobotocore", "botocore", "aiohttp"),
@@ -74,11 +74,11 @@ def test_it_reads_no_metadata(imported: dict[str, list[str]]) -> None:
     assert [path for path in imported["opened"] if ".dist-info" in path] == []
 
 
-def test_import_of_command_line_loads_neither_its_extra_nor_rest_of_core(tmp_path: Path) -> None:
-    program = "import sys, brrr_core.cli; print(*sys.modules)"
+def test_start_of_command_line_loads_neither_it_nor_rest_of_core(tmp_path: Path) -> None:
+    program = "import sys, brrr_core.__main__; print(*sys.modules)"
     command = [sys.executable, "-I", "-c", program]
     ran = subprocess.run(command, cwd=tmp_path, env=unmeasured(), capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())
 
     assert HEAVY & loaded == set()
-    assert {name for name in loaded if name.startswith("brrr_core")} == {"brrr_core", "brrr_core.cli"}
+    assert {name for name in loaded if name.startswith("brrr_core")} == {"brrr_core", "brrr_core.__main__"}

@@ -1,4 +1,4 @@
-"""Seven modules of the core are public: users and plugins import only these, and each of their names is documented."""
+"""Six modules of the core and `brrr_cli.api` are public: others import only these, and their names are documented."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = (
     "brrr_core",
     "brrr_core.backend",
-    "brrr_core.cli.api",
+    "brrr_cli.api",
     "brrr_core.codec",
     "brrr_core.errors",
     "brrr_core.hooks",
@@ -22,7 +22,18 @@ PUBLIC = (
 
 USERS = ("README.md", "docs/**/*.md", "examples/**/*.py", "benchmarks/**/*.py", "templates/**/*.jinja")
 PLUGINS = ("plugins/*/README.md", "plugins/*/src/**/*.py", "plugins/*/tests/**/*.py")
+COMMAND_LINE = ROOT / "plugins/brrr-cli"
 EXCEPTIONS = {
+    ("plugins/brrr-cli/tests/conftest.py", "brrr_core.backend.memory"): "each test has a space of its own",
+    ("plugins/brrr-cli/tests/test_calls.py", "brrr_core.engine.roots"): "the test reads a root id",
+    ("plugins/brrr-cli/tests/test_help.py", "brrr_core.plugins.scanning"): "the page has the known commands too",
+    ("plugins/brrr-cli/tests/test_installed.py", "brrr_core.plugins"): "the test compares known and installed commands",
+    ("plugins/brrr-cli/tests/test_installed.py", "brrr_core.plugins.scanning"): "the test adds a known command",
+    ("plugins/brrr-cli/tests/test_operators.py", "brrr_core.backend.memory"): "a queue without a store is made of it",
+    ("plugins/brrr-cli/tests/test_operators.py", "brrr_core.plugins"): "the test unregisters that queue",
+    ("plugins/brrr-cli/tests/test_operators.py", "brrr_core.plugins.scanning"): "the test adds a known backend",
+    ("plugins/brrr-cli/tests/test_secrets.py", "brrr_core.plugins"): "the test unregisters a scheme",
+    ("plugins/brrr-testkit/src/brrr_testkit/sites.py", "brrr_core.plugins"): "the registry must see what is installed",
     ("plugins/brrr-sqlite/tests/test_model.py", "brrr_core.backend.memory"): "both backends share a clock of the test",
     ("plugins/brrr-contract-kit/tests/mutants/kit.py", "brrr_core.backend.memory"): "mutants break this backend",
     (
@@ -37,30 +48,38 @@ EXCEPTIONS = {
     ("plugins/brrr-contract-kit/tests/test_runner.py", "brrr_core.plugins"): "the test installs a distribution",
 }
 
-IMPORT = re.compile(r"^\s*(?:from (brrr_core[\w.]*) import (.+)|import (brrr_core[\w.]*))", re.MULTILINE)
+MODULE = r"(brrr_(?:core|cli)[\w.]*)"
+IMPORT = re.compile(rf"^\s*(?:from {MODULE} import (.+)|import {MODULE})", re.MULTILINE)
+SOURCES = {"brrr_core": ROOT, "brrr_cli": COMMAND_LINE / "src"}
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Yield the modules of the core that a file imports; in pages and templates, by the look of their lines."""
+    """Yield the modules of both packages that a file imports; in pages and templates, by the look of their lines."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         yield from (source or name for source, _, name in IMPORT.findall(text))
         return
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "brrr_core")
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "brrr_core":
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in SOURCES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in SOURCES:
             assert node.module is not None
+            source = SOURCES[node.module.partition(".")[0]]
             inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules = [name for name in inside if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()]
+            modules = [name for name in inside if (source / name.replace(".", "/")).with_suffix(".py").exists()]
             yield from modules or [node.module]
 
 
 def private_imports() -> set[tuple[str, str]]:
+    """Return each private import with its file. An import rule lists those of the sources of brrr-cli."""
     files = [file for pattern in (*USERS, *PLUGINS) for file in ROOT.glob(pattern) if file.is_file()]
+    files = [file for file in files if not file.is_relative_to(COMMAND_LINE / "src")]
     assert len(files) > 200
     return {
-        (str(file.relative_to(ROOT)), module) for file in files for module in imported(file) if module not in PUBLIC
+        (str(file.relative_to(ROOT)), module)
+        for file in files
+        for module in imported(file)
+        if module not in PUBLIC and not (module.startswith("brrr_cli.") and file.is_relative_to(COMMAND_LINE))
     }
 
 
@@ -79,6 +98,8 @@ def test_every_exception_is_still_needed() -> None:
         ("store.py.jinja", "import brrr_core.engine"),
         ("test_it.py", "def f():\n    from brrr_core.plugins import open_backend"),
         ("test_it.py", "from brrr_core import wire"),
+        ("test_it.py", "from brrr_cli import output"),
+        ("page.md", "from brrr_cli.output import write_line"),
     ],
 )
 def test_private_import_is_recognised(tmp_path: Path, name: str, line: str) -> None:
@@ -88,16 +109,23 @@ def test_private_import_is_recognised(tmp_path: Path, name: str, line: str) -> N
 
 
 @pytest.fixture(scope="module")
-def core() -> griffe.Module:
-    """The core, as griffe reads it without importing it."""
-    package = griffe.load("brrr_core", search_paths=[ROOT], resolve_aliases=True, allow_inspection=False)
-    assert isinstance(package, griffe.Module)
-    return package
+def modules() -> griffe.ModulesCollection:
+    """The core and brrr-cli, as griffe reads them without importing them."""
+    found = griffe.ModulesCollection()
+    for package in SOURCES:
+        griffe.load(
+            package,
+            search_paths=list(SOURCES.values()),
+            modules_collection=found,
+            resolve_aliases=True,
+            allow_inspection=False,
+        )
+    return found
 
 
 @pytest.fixture(params=PUBLIC)
-def public(request: pytest.FixtureRequest, core: griffe.Module) -> griffe.Module:
-    module: griffe.Module = core if request.param == "brrr_core" else core[request.param.removeprefix("brrr_core.")]
+def public(request: pytest.FixtureRequest, modules: griffe.ModulesCollection) -> griffe.Module:
+    module: griffe.Module = modules[request.param]
     return module
 
 

@@ -110,7 +110,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_can_be_parsed(command: str) -> None:
-    from brrr_core.cli.program import make_app, parse
+    from brrr_cli.program import make_app, parse
 
     tokens = shlex.split(command, comments=True)[1:]
     parse(make_app(), tokens)

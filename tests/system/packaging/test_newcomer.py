@@ -107,9 +107,9 @@ def not_printed(promised: tuple[str, ...], output: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheels of brrr-core and the contract kit from this checkout into a folder."""
+    """Build the wheels of brrr-core, brrr-cli and the contract kit from this checkout into a folder."""
     folder = tmp_path_factory.mktemp("dist")
-    for name in ("brrr-core", "brrr-contract-kit"):
+    for name in ("brrr-core", "brrr-cli", "brrr-contract-kit"):
         command = [BIN / "uv", "build", "--quiet", "--wheel", "--package", name, "--out-dir", folder]
         subprocess.run([*command, "--python", sys.executable], cwd=ROOT, check=True, timeout=300)
     return folder
@@ -159,6 +159,8 @@ def test_page_leads_from_empty_folder_to_green_kit(
     assert installed(desk / "theirs", "brrr_example")
     # Other packages of the same versions could come from an index.
     assert contents(installed(desk / "theirs", "brrr_core")) == contents(ROOT / "brrr_core")
+    command_line = ROOT / "plugins/brrr-cli/src/brrr_cli"
+    assert contents(installed(desk / "theirs", "brrr_cli")) == contents(command_line)
     kit = ROOT / "plugins/brrr-contract-kit/src/brrr_contract_kit"
     assert contents(installed(desk / "venv", "brrr_contract_kit")) == contents(kit)
 

@@ -1,5 +1,6 @@
 """The distributions as a user receives them: built, installed by pip, and run outside the checkout."""
 
+import configparser
 import os
 import re
 import shutil
@@ -38,11 +39,15 @@ def output(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="session")
 def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheels without extras into an empty environment by pip, and return its interpreter."""
+    """Install the wheels without extras and without brrr-cli into an empty environment by pip.
+
+    Returns:
+        Its interpreter.
+    """
     home = tmp_path_factory.mktemp("user") / "venv"
     venv.create(home, with_pip=True)
     interpreter = home / "bin" / "python"
-    wheels = sorted(built.glob("*.whl"))
+    wheels = sorted(set(built.glob("*.whl")) - set(built.glob("brrr_cli-*")))
     output(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels, cwd=home)
     return interpreter
 
@@ -54,6 +59,15 @@ def wheel(built: Path, name: str) -> zipfile.Path:
 
 def files(built: Path, name: str) -> list[str]:
     return wheel(built, name).root.namelist()
+
+
+def scripts(built: Path, name: str) -> list[str]:
+    """Return the names of the commands that a wheel installs."""
+    parser = configparser.ConfigParser(delimiters=("=",))
+    for path in files(built, name):
+        if path.endswith(".dist-info/entry_points.txt"):
+            parser.read_string((wheel(built, name) / path).read_text(encoding="utf-8"))
+    return list(parser["console_scripts"]) if "console_scripts" in parser else []
 
 
 def metadata(built: Path, name: str) -> Message:
@@ -114,6 +128,10 @@ def test_metadata_matches_project(built: Path, name: str) -> None:
     assert said["Summary"] == DISTRIBUTIONS[name]["description"]
 
 
+def test_command_is_the_script_of_brrr_cli_alone(built: Path) -> None:
+    assert {name: found for name in DISTRIBUTIONS if (found := scripts(built, name))} == {"brrr-cli": ["brrr"]}
+
+
 def test_installed_package_runs(python: Path, tmp_path: Path) -> None:
     program = "import brrr_core, brrr_sqlite; print(brrr_core.__file__, brrr_sqlite.__file__, sep='\\n')"
 
@@ -133,9 +151,10 @@ def test_first_program_of_user_runs(python: Path, tmp_path: Path) -> None:
 
 
 def test_command_without_extra_prints_one_line_hint(python: Path, tmp_path: Path) -> None:
-    ended = ran(python.with_name("brrr"), "backends", cwd=tmp_path)
+    ended = ran(python, "-I", "-m", "brrr_core", "backends", cwd=tmp_path)
 
-    assert ended.returncode != 0
+    assert not python.with_name("brrr").exists()
+    assert ended.returncode == 2
     assert ended.stdout == ""
     [hint] = ended.stderr.splitlines()
     assert "pip install" in hint

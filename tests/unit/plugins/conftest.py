@@ -3,7 +3,7 @@
 import pytest
 
 from brrr_core.plugins import REGISTRY
-from tests.support.sites import site, sites
+from brrr_testkit.sites import site, sites
 
 __all__ = ["registered", "site", "sites"]
 

@@ -6,10 +6,10 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
+from brrr_cli.api import DurationOption, ExitCode, Verbose, note, write_line
 from brrr_contract_kit.report import Outcome, Report
 from brrr_contract_kit.runner import run_codec_contract, run_contract
 from brrr_core.backend import Duration
-from brrr_core.cli.api import DurationOption, ExitCode, Verbose, note, write_line
 from brrr_core.errors import CommandError
 
 __all__ = ["contract"]

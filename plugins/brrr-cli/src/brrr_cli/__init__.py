@@ -1,0 +1,1 @@
+"""The command line `brrr`: workers, schedules and results, and operators' tools."""

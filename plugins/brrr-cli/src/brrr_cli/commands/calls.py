@@ -1,0 +1,211 @@
+"""`brrr schedule`, `brrr result` and `brrr complete`: schedule a call, print or await its result, settle it by hand."""
+
+import time
+from functools import cache, partial
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from brrr_cli.arguments import NO_OPTIONS, ArgumentTokens, CallOptions, NamedCall, named_call
+from brrr_cli.options import (
+    NO_URLS,
+    AsJson,
+    Count,
+    DurationOption,
+    Quiet,
+    Timeout,
+    Topic,
+    Urls,
+    Verbose,
+)
+from brrr_cli.output import note, progress_of, write_json, write_line
+from brrr_core import Connection, Scheduled, connect
+from brrr_core.backend import Duration
+from brrr_core.engine.calls import EVENT
+from brrr_core.engine.failures import failure_by_hand
+from brrr_core.engine.status import read_status
+from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
+from brrr_core.errors import CommandError, NotFoundError
+from brrr_core.wire import encode_failure
+
+__all__ = ["complete", "result", "schedule", "status"]
+
+
+async def schedule(
+    task: Annotated[str, Parameter(help="The name of the task.")],
+    /,
+    *arguments: ArgumentTokens,
+    topic: Topic,
+    options: CallOptions = NO_OPTIONS,
+    wait: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Wait for the result, and print it as JSON.")
+    ] = False,
+    timeout: Timeout = None,
+    delay: Annotated[DurationOption, Parameter(help="The delay before the call runs.")] = Duration(0),
+    redrive: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Put the call and every missing child once more: the queue lost messages, or a topic was wrong.",
+        ),
+    ] = False,
+    spawn_limit: Annotated[
+        Count | None,
+        Parameter(show_default=False, help="The most messages that this schedule may cause; 1,000,000 by default."),
+    ] = None,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Schedule a call for the workers of a topic.
+
+    You may schedule a call twice: if it has a result, or was scheduled within the last hour, the command says so and
+    puts nothing. A task name says nothing about parameters, so `11` and `--n 11` are two calls, unless --handlers names
+    the function.
+
+    --wait prints the result as JSON. The exit code is then 4 if the call has no result in time, 5 if the call, or one
+    that it waits for on the same topic, is dead-lettered, and 6 if the call failed for good.
+    """
+    del verbose  # `report` reads it from the command line
+    named = named_call(task, arguments, options)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        done = await connection.schedule(named.call, topic, delay=delay, redrive=redrive, spawn_limit=spawn_limit)
+        if not wait and timeout is None:
+            _tell(task, done, as_json=as_json)
+            return
+        silent = quiet or as_json
+        if not silent:
+            note(_said(task, done))
+        watch = Watch(DeadLetters(connection.queue, topic), done.root_id)
+        value = await _value(connection, named, timeout, watch, silent=silent)
+    named.write_value(value)
+
+
+async def result(
+    task: Annotated[str, Parameter(help="The name of the task.")],
+    /,
+    *arguments: ArgumentTokens,
+    options: CallOptions = NO_OPTIONS,
+    wait: Annotated[bool, Parameter(negative=(), show_default=False, help="Wait for the result.")] = False,
+    timeout: Timeout = None,
+    topic: Annotated[
+        str | None,
+        Parameter(show_default=False, help="The call's topic; the wait then also ends when the call is dead-lettered."),
+    ] = None,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print the result of a call as JSON.
+
+    Pass the arguments with which the call was scheduled: they identify it. The exit code is 3 if the call has no result
+    yet, and 6 if the call failed for good. With --wait it is 4 if the call has no result in time, and 5 if the call, or
+    one that it waits for, is dead-lettered.
+    """
+    del verbose  # `report` reads it from the command line
+    named = named_call(task, arguments, options)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        if wait or timeout is not None:
+            watch = Watch(DeadLetters(connection.queue, topic), None) if topic else None
+            value = await _value(connection, named, timeout, watch, silent=quiet or as_json)
+        else:
+            found = await connection.value(named.call.call_hash)
+            if found is None:
+                raise NotFoundError(
+                    f"the call {named.call.call_hash} of {task!r} has no value",
+                    remedy="Wait for it with --wait, or check the dead letters: brrr dead list.",
+                )
+            value = found
+    named.write_value(value)
+
+
+async def status(
+    task: Annotated[str, Parameter(help="The name of the task.")],
+    /,
+    *arguments: ArgumentTokens,
+    options: CallOptions = NO_OPTIONS,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show whether a call is done, failed, dead-lettered, scheduled or unknown.
+
+    Pass the arguments with which the call was scheduled: they identify it.
+    """
+    del verbose  # `report` reads it from the command line
+    named = named_call(task, arguments, options)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        found = await read_status(connection, named.call.call_hash, partial(DeadLetters, connection.queue))
+    if as_json:
+        write_json(found._asdict())
+        return
+    since = "" if found.since is None else f" since {max(0, int(time.time()) - found.since)} s"
+    where = "" if found.dead_call is None else f", by the dead letter of {found.dead_call} on {found.topic}"
+    reason = "" if found.reason is None else f": {found.reason}"
+    write_line(f"{task} is {found.state}{since}{where}{reason}")
+
+
+async def complete(
+    task: Annotated[str, Parameter(help="The name of the task, or of the event.")],
+    /,
+    *arguments: ArgumentTokens,
+    value: Annotated[str | None, Parameter(show_default=False, help="The result: JSON, or else plain text.")] = None,
+    failure: Annotated[str | None, Parameter(show_default=False, help="The reason, if it failed.")] = None,
+    event: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Complete an event, which handlers await with app.event.")
+    ] = False,
+    options: CallOptions = NO_OPTIONS,
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Give an event or a call its outcome by hand, and wake the handlers that wait for it.
+
+    Write --value JSON or --failure REASON. The first outcome stays, so you may repeat the command: it then wakes the
+    handlers again.
+    """
+    del verbose  # `report` reads it from the command line
+    if (value is None) == (failure is None):
+        raise CommandError("the outcome is missing or given twice", remedy="Write either --value or --failure.")
+    named = named_call(EVENT + task if event else task, arguments, options)
+    record = await named.encode_value(value) if value is not None else encode_failure(failure_by_hand(failure or ""))
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        first = await connection.settle(named.call.call_hash, record)
+    if as_json:
+        write_json({"call_hash": named.call.call_hash, "first": first})
+    else:
+        outcome = "completed" if first else "woke the callers again: it had an outcome before,"
+        write_line(f"{outcome} {'event' if event else 'call'} {task}: {named.call.call_hash}")
+
+
+async def _value(
+    connection: Connection, named: NamedCall, timeout: float | None, watch: Watch | None, *, silent: bool
+) -> bytes:
+    with progress_of(named.call.task_name, silent=silent) as progress:
+        letters = cache(partial(DeadLetters, connection.queue))
+        return await wait_for_value(
+            connection, named.call, timeout=timeout, watch=lambda: watch, letters=letters, show=progress.show
+        )
+
+
+def _tell(task: str, done: Scheduled, *, as_json: bool) -> None:
+    if as_json:
+        write_json(done._asdict())
+    else:
+        write_line(_said(task, done))
+
+
+def _said(task: str, done: Scheduled) -> str:
+    match done.state:
+        case "put":
+            return f"scheduled {task} on {done.topic}: call {done.call_hash}, root {done.root_id}"
+        case "scheduled":
+            ago = max(0, int(time.time()) - (done.since or 0))
+            return f"{task} was scheduled already, {ago} s ago; --redrive puts it again: call {done.call_hash}"
+        case "done":
+            return f"{task} has a result already: call {done.call_hash}"
+        case "failed":
+            return f"{task} failed already; `brrr result` shows the failure: call {done.call_hash}"

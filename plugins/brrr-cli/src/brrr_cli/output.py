@@ -1,0 +1,141 @@
+"""The output of commands: JSON for machines; lines, tables and the progress of a wait for people."""
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from typing import Any, Final, Protocol, cast
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from brrr_core.backend import QueueStats
+from brrr_core.safe_text import safe_str
+
+__all__ = ["Progress", "note", "progress_of", "shown", "write_json", "write_line", "write_table"]
+
+MIN_INTERVAL: Final = 5.0
+"""The minimum number of seconds between two plain lines."""
+
+
+def write_line(text: str) -> None:
+    """Write a line to the standard output. Control characters are escaped."""
+    sys.stdout.write(f"{_escape_controls(text)}\n")
+
+
+def note(text: str) -> None:
+    """Write a line to the standard error, beside the result."""
+    sys.stderr.write(f"{_escape_controls(text)}\n")
+    sys.stderr.flush()
+
+
+def write_json(value: object) -> None:
+    """Write any value as one line of JSON: bytes as base64, NaN as null, times in ISO 8601, keys as text."""
+    sys.stdout.write(f"{json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)}\n")
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write rows under column names. A terminal limits the width; other outputs do not."""
+    console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    table = Table(*columns, box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(_escape_controls, row))
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=10**6)).maximum)
+    with console.capture() as captured:  # rich itself would end the process if the output is closed
+        console.print(table)
+    sys.stdout.write(captured.get())
+
+
+def shown(data: bytes) -> str:
+    """Return bytes as text if they are printable text, else as base64."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
+
+
+class Progress(Protocol):
+    """Shows how long a command has waited."""
+
+    def show(self, elapsed: float, stats: QueueStats | None) -> None:
+        """Show the seconds waited, and the messages of the topic if known."""
+
+
+@contextmanager
+def progress_of(task_name: str, *, silent: bool) -> Generator[Progress, None, None]:
+    """Show on the standard error that a call of `task_name` is awaited. The moving line disappears at the end."""
+    console = Console(stderr=True)
+    if silent:
+        yield _Silence()
+    elif console.is_terminal:
+        with console.status(f"waiting for {task_name}") as status:
+            yield _MovingLine(status, task_name)
+    else:
+        yield _PlainLines(task_name)
+
+
+def _escape_controls(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
+
+
+def _plain(value: Any) -> object:
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes() | bytearray():
+            return base64.b64encode(value).decode()
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Mapping():
+            members = cast("Mapping[object, object]", value)
+            return {key if isinstance(key, str) else str(_plain(key)): _plain(each) for key, each in members.items()}
+        case list() | tuple() | AbstractSet():
+            return [_plain(each) for each in cast("Iterable[object]", value)]
+        case _:
+            return safe_str(value)
+
+
+class _Silence:
+    def show(self, elapsed: float, stats: QueueStats | None) -> None:
+        """Show nothing."""
+
+
+class _MovingLine:
+    def __init__(self, status: Status, task_name: str) -> None:
+        self._status = status
+        self._task_name = task_name
+
+    def show(self, elapsed: float, stats: QueueStats | None) -> None:
+        """Update the line."""
+        self._status.update(_line(self._task_name, elapsed, stats))
+
+
+class _PlainLines:
+    def __init__(self, task_name: str) -> None:
+        self._task_name = task_name
+        self._said: QueueStats | None = None
+        self._said_at = -MIN_INTERVAL
+
+    def show(self, elapsed: float, stats: QueueStats | None) -> None:
+        """Write a line if the figures changed, at most every `MIN_INTERVAL` seconds."""
+        if elapsed - self._said_at >= MIN_INTERVAL and (stats is None or stats != self._said):
+            self._said, self._said_at = stats, elapsed
+            note(_line(self._task_name, elapsed, stats))
+
+
+def _line(task_name: str, elapsed: float, stats: QueueStats | None) -> str:
+    line = f"waiting for {task_name}, {elapsed:.0f} s"
+    if stats is None:
+        return line
+    return f"{line}: {stats.ready} ready, {stats.leased} leased, {stats.delayed} delayed, {stats.dead} dead"

@@ -1,0 +1,206 @@
+"""`brrr queue`, `dead`, `backends` and `setup` within one process."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_cli.handlers import load_handlers
+from brrr_core import Task
+from brrr_core.backend import BackendManifest, QueueCapabilities
+from brrr_core.backend.memory import MemoryOptions
+from brrr_core.errors import BrokenPluginError
+from brrr_core.plugins import Listed, unregister
+from brrr_core.plugins.scanning import KNOWN_BACKENDS
+
+Command = Callable[..., Any]
+Work = Callable[[Mapping[str, Task]], None]
+
+
+@pytest.fixture
+def buried(command: Command, work: Work, tasks: Path) -> None:
+    """Put three dead letters on `demo`."""
+    for what in ("one", "two", "three"):
+        command("schedule", "fails", what, "--topic", "demo")
+        work(load_handlers("tasks"))
+
+
+def rows(out: str) -> list[list[str]]:
+    return [line.split() for line in out.splitlines()]
+
+
+def test_queue_counts_messages(command: Command) -> None:
+    command("schedule", "fib", "11", "--topic", "demo")
+
+    assert rows(command("queue", "demo", "other").out) == [
+        ["TOPIC", "READY", "LEASED", "DELAYED", "DEAD"],
+        ["demo", "1", "0", "0", "0"],
+        ["other", "0", "0", "0", "0"],
+    ]
+    assert command("queue", "demo", "--json").json == {
+        "topics": [{"topic": "demo", "ready": 1, "leased": 0, "delayed": 0, "dead": 0}]
+    }
+
+
+@pytest.mark.usefixtures("buried")
+def test_dead_list_shows_calls_and_reasons(command: Command) -> None:
+    head, *letters = rows(command("dead", "list", "demo").out)
+
+    assert head == ["AGE", "ATTEMPT", "TASK", "ARGUMENTS", "REASON"]
+    assert [letter[1:] for letter in letters] == [
+        ["1", "fails", f'["{what}"]', "ValueError:", what] for what in ("one", "two", "three")
+    ]
+
+
+@pytest.mark.usefixtures("buried")
+def test_dead_list_prints_json_or_whole_reasons(command: Command) -> None:
+    said = command("dead", "list", "demo", "--limit", "1", "--json")
+    whole = command("dead", "list", "demo", "-v")
+
+    assert said.err == ""
+    assert (said.json["topic"], said.json["total"]) == ("demo", 3)
+    [letter] = said.json["dead"]
+    assert letter.keys() == {
+        *("call_hash", "root_id", "task_name", "payload", "body"),
+        *("attempt", "buried_at", "reason"),
+    }
+    assert (letter["task_name"], letter["payload"], letter["attempt"]) == ("fails", '["one"]', 1)
+    assert whole.out.count("Traceback") == 3
+    assert f"call {letter['call_hash']}, root {letter['root_id']}" in whole.out
+
+
+@pytest.mark.usefixtures("buried")
+def test_wait_with_topic_ends_when_call_is_dead_lettered(command: Command) -> None:
+    ended = command("result", "fails", "two", "--wait", "--topic", "demo", "--timeout", "30s", "-q")
+
+    assert (ended.code, ended.out) == (5, "")
+    assert "BRRR-CALL-04" in ended.err
+
+
+@pytest.mark.usefixtures("buried")
+def test_dead_list_notes_further_letters(command: Command) -> None:
+    said = command("dead", "list", "demo", "--limit", "2")
+
+    assert len(said.out.splitlines()) == 3
+    assert "the oldest 2 of 3" in said.err
+
+
+async def test_dead_list_shows_foreign_letters(command: Command, url: str) -> None:
+    async with brrr.open_backend(url) as backend:
+        await backend.queue.put("demo", [b"\xff\xfe", b"li2e1:r1:he"])
+        for delivery in await backend.queue.receive("demo", limit=2, wait=0):
+            await backend.queue.bury(delivery, "no reason")
+
+    # The command runs its own event loop.
+    listed = await asyncio.to_thread(command, "dead", "list", "demo")
+
+    assert [row[2:] for row in rows(listed.out)[1:]] == [
+        ["?", "body", "base64://4=", "no", "reason"],
+        ["?", "call", "h", "no", "reason"],
+    ]
+
+
+@pytest.mark.usefixtures("buried")
+def test_redrive_puts_dead_letters_back(command: Command) -> None:
+    one = command("dead", "redrive", "demo", "--limit", "1")
+    rest = command("dead", "redrive", "demo", "--json")
+
+    assert one.out == "put 1 dead letter of demo back\n"
+    assert rest.json == {"topic": "demo", "redriven": 2}
+    assert command("queue", "demo", "--json").json["topics"][0]["ready"] == 3
+
+
+@pytest.mark.usefixtures("buried")
+def test_drop_without_terminal_needs_yes(command: Command) -> None:
+    refused = command("dead", "drop", "demo")
+    one = command("dead", "drop", "demo", "--limit", "1", "-y")
+    rest = command("dead", "drop", "demo", "--yes", "--json")
+    none = command("dead", "drop", "demo")
+
+    assert (refused.code, refused.out) == (2, "")
+    assert "--yes" in refused.err
+    assert one.out == "deleted 1 dead letter of demo\n"
+    assert rest.json == {"topic": "demo", "dropped": 2}
+    assert (none.code, none.out) == (0, "deleted 0 dead letters of demo\n")
+
+
+@pytest.mark.usefixtures("buried")
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [("y\n", 0, 0), ("YES\n", 0, 0), ("n\n", 1, 3), ("\n", 1, 3), ("\x04", 1, 3)]
+)
+def test_drop_on_terminal_asks(
+    command: Command, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, left: int
+) -> None:
+    typed, terminal = os.openpty()
+    with os.fdopen(typed, "wb", buffering=0) as keyboard, os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        keyboard.write(answer.encode())
+
+        ended = command("dead", "drop", "demo")
+
+    assert ended.code == code
+    assert "Delete 3 dead letters of demo for good? [y/N]" in ended.err
+    assert command("queue", "demo", "--json").json["topics"][0]["dead"] == left
+
+
+def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KNOWN_BACKENDS, "later", "brrr-later")
+
+    said = command("backends", "--json").json
+    table = command("backends").out
+
+    memory = next(row for row in said["backends"] if row["name"] == "memory")
+    assert memory["distribution"] == "brrr-core"
+    assert memory["roles"]["queue"]["delay"] is True
+    assert memory["error"] is None
+    assert {"json", "json-object", "msgpack", "pydantic"} == {row["name"] for row in said["codecs"]}
+    assert {"name": "later", "distribution": "brrr-later", "install": "pip install brrr-later"} in said["not_installed"]
+    assert "memory:" in table
+    assert "pip install brrr-later" in table
+
+
+def test_broken_backend_is_listed_with_reason(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Listed("bad", "brrr-bad", "1.0", None, BrokenPluginError("it is torn", remedy="Fix it."))
+    monkeypatch.setattr("brrr_cli.commands.backends.list_backends", lambda: [row])
+
+    [listed] = command("backends", "--json").json["backends"]
+    assert listed["error"] == {"code": "BRRR-PLUGIN-03", "what": "it is torn", "remedy": "Fix it."}
+    assert "BROKEN [BRRR-PLUGIN-03] it is torn. Fix it." in command("backends").out
+
+
+def test_setup_opens_given_backends(command: Command) -> None:
+    assert command("setup", "memory:", "memory:").out == "memory: is ready\n"
+    assert command("setup", "memory:x?lease=5s", "--json").json == {"url": "memory:x?lease=5s", "done": []}
+    assert command("setup").out.endswith(" is ready\n")
+
+
+QUEUE_ONLY = BackendManifest(
+    contract=1,
+    schemes=("queueonly",),
+    summary="a queue without a store",
+    example="queueonly:x",
+    backend="brrr_core.backend.memory:MemoryBackend",
+    options=MemoryOptions,
+    queue=QueueCapabilities(durable=False, shared=False, delay=True, max_body=1000),
+)
+
+
+@pytest.mark.usefixtures("buried")
+def test_operators_can_use_queue_without_store(command: Command, url: str) -> None:
+    brrr.register(QUEUE_ONLY)
+    try:
+        named = ("--queue", url.replace("memory", "queueonly"))
+        counted = command("queue", "demo", *named)
+        listed = command("dead", "list", "demo", *named)
+    finally:
+        unregister(QUEUE_ONLY)
+
+    assert counted.code == 0
+    assert listed.code == 0
+    assert "without the store: [BRRR-PLUGIN-04]" in listed.err
+    assert [row[2] for row in rows(listed.out)[1:]] == ["?", "?", "?"]

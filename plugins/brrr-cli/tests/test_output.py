@@ -1,0 +1,53 @@
+"""Any value becomes JSON, tables in a pipe are complete, and a terminal receives no control characters."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from brrr_cli.output import note, shown, write_json, write_line, write_table
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"a": [1, 2.5, None, True, "é"]}, '{"a": [1, 2.5, null, true, "é"]}'),
+        (b"\x00\xff", '"AP8="'),
+        (float("nan"), "null"),
+        ({1: "a", None: "b", b"\xff": "c"}, '{"1": "a", "None": "b", "/w==": "c"}'),
+        ((1, {2}), "[1, [2]]"),
+        (datetime(2026, 1, 2, tzinfo=UTC), '"2026-01-02T00:00:00+00:00"'),
+        (Decimal("1.50"), '"1.50"'),
+        ("two\nlines", r'"two\nlines"'),
+    ],
+)
+def test_any_value_becomes_one_line_of_json(value: object, written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(value)
+
+    out = capsys.readouterr().out
+    assert out == f"{written}\n"
+    json.loads(out)
+
+
+def test_table_in_pipe_is_never_cut_or_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(("NAME", "REASON"), [("a", "word " * 100), ("b", "[red]x[/red] :smile:")])
+
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "REASON"]
+    assert first.split() == ["a", *["word"] * 100]
+    assert second.split() == ["b", "[red]x[/red]", ":smile:"]
+
+
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    write_line("a\x1b[2Jb")
+    note("a\x1b[2Jb")
+    write_table(("X",), [("a\x1b[2Jb",)])
+
+    said = capsys.readouterr()
+    assert said.out.split() == [r"a\x1b[2Jb", "X", r"a\x1b[2Jb"]
+    assert said.err == "a\\x1b[2Jb\n"
+
+
+def test_printable_bytes_are_shown_as_text() -> None:
+    assert [shown(b"[1]"), shown(b""), shown(b"\xff"), shown(b"\x1b")] == ["[1]", "", "base64:/w==", "base64:Gw=="]
