@@ -9,6 +9,9 @@ STAMP := .venv/.synced
 RUN := $(BIN)/python
 UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/python" $(BIN)/uv
 
+# The tests start hundreds of Python processes. Without the cache of compiled modules, each would compile its imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers dist site repository docs format clean
 

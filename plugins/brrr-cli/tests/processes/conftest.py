@@ -132,7 +132,7 @@ class Shell:
         self.folder = folder
         (folder / "tasks.py").write_text(TASKS)
         kept = {name: text for name, text in os.environ.items() if not name.startswith(("BRRR_", "PYTEST"))}
-        self.environ = {**kept, "BRRR_QUEUE": "sqlite:///q.db?lease=1s", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.environ = {**kept, "BRRR_QUEUE": "sqlite:///q.db?lease=1s"}
         self._workers: list[Running] = []
 
     def __call__(self, *tokens: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
