@@ -1,7 +1,6 @@
 """Wait for the value of a call, and notice if the call is dead-lettered instead."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -57,7 +56,7 @@ class DeadLetters:
             BackendError: The queue failed.
         """
         async with self._looking:  # held over the reads, so that all waits share them
-            now = time.monotonic()
+            now = asyncio.get_running_loop().time()
             if self._stats is not None and now - self._looked_at < POLL_LAST:
                 return self._stats
             stats = await self._queue.stats(self.topic)
@@ -126,13 +125,14 @@ async def wait_for_value(
         ScheduleCancelledError: Its schedule was cancelled.
         BackendError: A backend failed.
     """
-    begin, look_at = time.monotonic(), 0.0
+    clock = asyncio.get_running_loop().time  # the clock of the sleeps below
+    begin, look_at = clock(), 0.0
     pause = POLL_FIRST
     while True:
         value = await connection.value(call.call_hash)
         if value is not None:
             return value
-        elapsed = time.monotonic() - begin
+        elapsed = clock() - begin
         left = pause if timeout is None else timeout - elapsed
         if left <= 0:
             raise ResultTimeoutError(

@@ -12,6 +12,8 @@ from brrr_core.engine import waiting
 from brrr_core.engine.waiting import DeadLetters
 from brrr_core.errors import BuriedError, ResultTimeoutError
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving
+from tests.support.scenarios import stage
+from tests.support.virtual import run_virtually
 
 ONCE = replace(QUICK, max_attempts=1)
 
@@ -159,3 +161,16 @@ async def test_client_remembers_bounded_number_of_schedules(memory: str, monkeyp
         app = brrr.AppConsumer(codec="json", connection=connection)
         hashes = [(await app.schedule(fails, topic=TOPIC)(n)).call_hash for n in (1, 2, 1, 3)]
         assert list(app._scheduled) == hashes[2:]
+
+
+def test_time_of_the_event_loop_ends_a_wait() -> None:
+    """A simulation runs hours of it in no time. With another clock it would poll until that clock has caught up."""
+
+    async def main() -> float:
+        async with stage() as on:
+            await on.client.schedule("top", topic=TOPIC)()
+            with pytest.raises(ResultTimeoutError):
+                await on.client.result("top", timeout=3600)()
+            return asyncio.get_running_loop().time()
+
+    assert run_virtually(main()) == 3600
