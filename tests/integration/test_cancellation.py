@@ -71,6 +71,20 @@ def saga(log: Log) -> Mapping[str, Any]:
     return {"book": book, "undo": undo, "trip": trip, "parent": parent}
 
 
+@brrr.handler_no_arg
+async def child() -> str:
+    return "value"
+
+
+@brrr.handler
+async def parent(app: brrr.ActiveWorker, name: str) -> str:
+    return f"{name}: {await app.call(child, topic='later')()}"
+
+
+SHARING = {"child": child, "parent": parent}
+"""Parents share a child, whose topic is served only when the test wants it."""
+
+
 async def known(fleet: Fleet) -> None:
     """Write the marker as an old one, so that the first request does not wait for the workers."""
     await fleet.connection.store.write([(MARKER, b"0")])
@@ -310,22 +324,14 @@ async def test_cancelled_schedule_stops_and_its_result_says_so(url: str) -> None
 async def test_child_that_another_schedule_needs_survives_a_cancelled_schedule(url: str) -> None:
     """Two schedules share a child that waits in the queue. The one that put and marked it is cancelled."""
 
-    @brrr.handler_no_arg
-    async def child() -> str:
-        return "value"
-
-    @brrr.handler
-    async def parent(app: brrr.ActiveWorker, name: str) -> str:
-        return f"{name}: {await app.call(child, topic='later')()}"
-
-    async with serving(url, {"child": child, "parent": parent}) as fleet:
+    async with serving(url, SHARING) as fleet:
         await known(fleet)
         mine = await fleet.app.schedule(parent, topic=TOPIC)("mine")
         await until_registered(fleet, 1)
         await fleet.app.schedule(parent, topic=TOPIC)("other")
         await until_registered(fleet, 2)
         await fleet.app.cancel_schedule(mine)
-        async with serving(url, {"child": child, "parent": parent}, topics=["later"]):
+        async with serving(url, SHARING, topics=["later"]):
             assert await fleet.app.result(parent)("other") == "other: value"
             await fleet.idle()
 
@@ -334,21 +340,12 @@ async def test_child_that_another_schedule_needs_survives_a_cancelled_schedule(u
 async def test_dropped_child_loses_its_mark(url: str, wakes: bool) -> None:
     """A schedule that comes after the cancellation puts the child again, and runs."""
 
-    @brrr.handler_no_arg
-    async def child() -> str:
-        return "value"
-
-    @brrr.handler
-    async def parent(app: brrr.ActiveWorker, name: str) -> str:
-        return f"{name}: {await app.call(child, topic='later')()}"
-
-    handlers = {"child": child, "parent": parent}
-    async with serving(url, handlers) as fleet:
+    async with serving(url, SHARING) as fleet:
         await known(fleet)
         mine = await fleet.app.schedule(parent, topic=TOPIC)("mine")
         await until_registered(fleet, 1)
         await fleet.app.cancel_schedule(mine)
-        async with serving(url, handlers, topics=["later"]) as later:
+        async with serving(url, SHARING, topics=["later"]) as later:
             await later.idle()
             assert await pending_of(fleet) == (None, 1)
             name = "mine" if wakes else "other"
@@ -378,14 +375,6 @@ async def until_registered(fleet: Fleet, parents: int) -> None:
 async def test_child_that_is_marked_after_its_message_was_dropped_loses_its_mark(memory: str) -> None:
     """The worker of the parent is slow between the put and the mark of the child."""
 
-    @brrr.handler_no_arg
-    async def child() -> str:
-        return "value"
-
-    @brrr.handler
-    async def parent(app: brrr.ActiveWorker, name: str) -> str:
-        return f"{name}: {await app.call(child, topic='later')()}"
-
     marking, go = asyncio.Event(), asyncio.Event()
 
     async def hold(operation: Operation) -> None:
@@ -393,16 +382,15 @@ async def test_child_that_is_marked_after_its_message_was_dropped_loses_its_mark
             marking.set()
             await go.wait()
 
-    handlers = {"child": child, "parent": parent}
     async with brrr.open_backend(memory) as backend, brrr.connect(backend) as client:
         connection = over(Instrument(before=hold).wrap(backend))
-        async with working(connection, handlers) as fleet:
+        async with working(connection, SHARING) as fleet:
             await known(fleet)
             child_key = Key("pending_returns", fleet.app._catalogue.encode("child", (), {}).call_hash)
             mine = await fleet.app.schedule(parent, topic=TOPIC)("mine")
             await marking.wait()
             await client.cancel_schedule(str(mine.root_id))
-            async with serving(memory, handlers, topics=["later"]) as later:
+            async with serving(memory, SHARING, topics=["later"]) as later:
                 await later.idle()
                 go.set()
                 await fleet.idle()
@@ -412,22 +400,13 @@ async def test_child_that_is_marked_after_its_message_was_dropped_loses_its_mark
 
 
 async def test_cancelled_schedules_do_not_hand_a_call_to_each_other(memory: str) -> None:
-    @brrr.handler_no_arg
-    async def child() -> str:
-        return "value"
-
-    @brrr.handler
-    async def parent(app: brrr.ActiveWorker, name: str) -> str:
-        return f"{name}: {await app.call(child, topic='later')()}"
-
-    handlers = {"child": child, "parent": parent}
-    async with serving(memory, handlers) as fleet:
+    async with serving(memory, SHARING) as fleet:
         await known(fleet)
         for number, name in enumerate(("one", "two"), 1):
             scheduled = await fleet.app.schedule(parent, topic=TOPIC)(name)
             await until_registered(fleet, number)
             await fleet.app.cancel_schedule(scheduled)
-        async with serving(memory, handlers, topics=["later"]) as later:
+        async with serving(memory, SHARING, topics=["later"]) as later:
             assert await later.idle() == (0, 0, 0, 0)
         assert await pending_of(fleet) == (None, 2)
 

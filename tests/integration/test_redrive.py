@@ -2,58 +2,31 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Queue
 from brrr_core.wire import decode_message
 from brrr_testkit.faults.instrument import Instrument, Operation
-from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, Fleet, over, until_idle, working
+from brrr_testkit.workloads.fleet import BOUND, TOPIC, Fleet, over, until_idle, working
+from tests.support.losses import Stuck, chain, lose_everything, schedule_and_lose
 
 
-async def lose_everything(queue: Queue, topic: str = TOPIC) -> int:
-    """Take and acknowledge all that is ready. How much it was."""
-    lost = 0
-    while deliveries := await queue.receive(topic, limit=100, wait=0):
-        await queue.ack(deliveries)
-        lost += len(deliveries)
-    return lost
-
-
-async def schedule_and_lose(roles: Any, fib: brrr.TypedTask[Any], reached: asyncio.Event) -> None:
-    """Run fib(12) until it is stuck in one call, which is `reached`; then stop its worker, and lose its messages."""
-    abrupt = over(roles, policy=replace(QUICK, grace=0))
-    async with working(abrupt, {"fib": fib}) as fleet:
-        await fleet.app.schedule(fib, topic=TOPIC)(12)
-        async with asyncio.timeout(BOUND):
-            await reached.wait()
-        await fleet.settled(1)  # all others wait for the stuck call
-    await abrupt.close()
-    assert await lose_everything(roles.queue) >= 1
-
-
-@pytest.mark.parametrize("stuck", [0, 4, 9], ids=lambda n: f"stuck at {n}")
-async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, stuck: int) -> None:
-    reached = asyncio.Event()
-    gate = asyncio.Event()
+@pytest.mark.parametrize("place", [0, 4, 9], ids=lambda n: f"stuck at {n}")
+async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, place: int) -> None:
+    stuck = Stuck()
     runs: Counter[int] = Counter()
 
     @brrr.handler
     async def fib(app: brrr.ActiveWorker, n: int) -> int:
-        if n == stuck:
-            reached.set()
-            await gate.wait()
+        if n == place:
+            await stuck.here()
         runs[n] += 1
         return n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
 
     async with brrr.open_backend(url) as backend:
-        await schedule_and_lose(backend, fib, reached)
-        assert await backend.queue.stats(TOPIC) == (0, 0, 0, 0)
-
-        gate.set()
+        await schedule_and_lose(backend, fib, 12, stuck)
         runs.clear()
         puts: Counter[tuple[str, ...]] = Counter()
 
@@ -80,27 +53,10 @@ async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, stuck
 async def test_redrive_reaches_calls_at_any_depth(url: str) -> None:
     """Every level was put long ago and is lost, and nothing but the redriven root's mark tells its workers so."""
     depth = 8
-    gate = asyncio.Event()
-    bottom = asyncio.Event()
-
-    @brrr.handler
-    async def deep(app: brrr.ActiveWorker, n: int) -> int:
-        if not n:
-            bottom.set()
-            await gate.wait()
-            return 0
-        return 1 + await app.call(deep)(n - 1)
-
+    stuck = Stuck()
+    deep = chain(stuck)
     async with brrr.open_backend(url) as backend:
-        abrupt = over(backend, policy=replace(QUICK, grace=0))
-        async with working(abrupt, {"deep": deep}) as fleet:
-            await fleet.app.schedule(deep, topic=TOPIC)(depth)
-            async with asyncio.timeout(BOUND):
-                await bottom.wait()
-        await abrupt.close()
-        await lose_everything(backend.queue)
-        gate.set()
-
+        await schedule_and_lose(backend, deep, depth, stuck)
         connection = over(backend)
         async with working(connection, {"deep": deep}) as fleet:
             await fleet.app.schedule(deep, topic=TOPIC)(depth)  # without the mark the topmost waits for what is lost

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import brrr_core as brrr
-from brrr_core.backend import Key, Queue, Store
+from brrr_core.backend import Key, Store
 from brrr_core.engine.stranding import note_key, read_note
 from brrr_core.wire import PendingReturns, decode_pending, encode_pending
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, Fleet, over, serving, working
+from tests.support.losses import Stuck, chain, lose_everything, schedule_and_lose
 
 ONCE = replace(QUICK, max_attempts=1)
 LONG_AGO = 7_200
@@ -29,13 +30,6 @@ async def make_marks_old(store: Store, *call_hashes: str) -> None:
 async def pending_of(store: Store, call_hash: str) -> PendingReturns | None:
     (record,) = await store.read([Key("pending_returns", call_hash)])
     return None if record is None else decode_pending(record)
-
-
-async def lose_everything(queue: Queue) -> int:
-    """Take and acknowledge all that is ready. How much it was."""
-    lost = await queue.receive(TOPIC, limit=100, wait=0)
-    await queue.ack(lost)
-    return len(lost)
 
 
 async def test_five_schedules_run_a_slow_call_once(url: str) -> None:
@@ -223,31 +217,14 @@ async def test_other_workflow_puts_a_dead_lettered_call_again_and_both_end(url: 
 
 
 async def test_schedule_recovers_after_all_messages_were_lost_long_ago(url: str) -> None:
-    gate = asyncio.Event()
-    bottom = asyncio.Event()
-
-    @brrr.handler
-    async def deep(app: brrr.ActiveWorker, n: int) -> int:
-        if not n:
-            bottom.set()
-            await gate.wait()
-            return 0
-        return 1 + await app.call(deep)(n - 1)
-
+    stuck = Stuck()
+    deep = chain(stuck)
     async with brrr.open_backend(url) as backend:
-        abrupt = over(backend, policy=replace(QUICK, grace=0))
-        async with working(abrupt, {"deep": deep}) as fleet:
-            hashes = [fleet.app._catalogue.encode(deep, (n,), {}).call_hash for n in range(6)]
-            await fleet.app.schedule(deep, topic=TOPIC)(5)
-            async with asyncio.timeout(BOUND):
-                await bottom.wait()
-                await fleet.settled(1)
-        await abrupt.close()
-        assert await lose_everything(backend.queue) == 1
-        gate.set()
-        await make_marks_old(backend.store, *hashes)
+        await schedule_and_lose(backend, deep, 5, stuck)
         connection = over(backend)
         async with working(connection, {"deep": deep}) as fleet:
+            hashes = [fleet.app._catalogue.encode(deep, (n,), {}).call_hash for n in range(6)]
+            await make_marks_old(backend.store, *hashes)
             assert (await fleet.app.schedule(deep, topic=TOPIC)(5)).state == "put"
             assert await fleet.app.result(deep, timeout=BOUND)(5) == 5
         await connection.close()
@@ -268,8 +245,7 @@ async def test_parent_that_wakes_puts_a_child_with_an_old_mark_again(url: str) -
         async with working(connection, handlers) as fleet:
             await fleet.app.schedule(top, topic=TOPIC)()
             await fleet.idle()
-            lost = await backend.queue.receive("leaves 1", limit=1, wait=0)
-            await backend.queue.ack(lost)
+            assert await lose_everything(backend.queue, "leaves 1") == 1
             await make_marks_old(backend.store, fleet.app._catalogue.encode(leaf, (1,), {}).call_hash)
             async with working(over(backend), handlers, topics=("leaves 1", "leaves 2")):
                 assert await fleet.app.result(top, timeout=BOUND)() == 3

@@ -18,6 +18,7 @@ import brrr_cron
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_testkit.faults.instrument import Instrument, Operation
 from tests.support import scenarios
+from tests.support.losses import lose_everything
 from tests.support.requests import Cancelling, Retrying
 from tests.support.scenarios import EPOCH, LEASE, RESULT, TOPIC, Stage, World, everything, stage
 from tests.support.virtual import run_virtually
@@ -51,8 +52,7 @@ class Redriven(Scenario):
         await asyncio.wait({worker})
         await connection.close()
         on.observer.forget()
-        while lost := await on.backend.queue.receive(TOPIC, limit=10, wait=0):
-            await on.backend.queue.ack(lost)
+        await lose_everything(on.backend.queue)
         await on.client.schedule("top", topic=TOPIC, redrive=True)()
 
 

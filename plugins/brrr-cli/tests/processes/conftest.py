@@ -221,6 +221,16 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     shell.close()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
+def url(request: pytest.FixtureRequest, shell: Shell) -> str:
+    """Return the URL of the shell's backend, with a short lease, since the test kills worker processes."""
+    url = f"sqlite:///{shell.folder}/q.db?lease=1s"
+    if request.param == "redis":
+        url = f"{request.getfixturevalue('redis_server').url}?prefix={shell.folder.name}:&lease=1s"
+    shell.environ["BRRR_QUEUE"] = url
+    return url
+
+
 @pytest.fixture
 def gone() -> Callable[[int], None]:
     """Wait until a process is gone."""

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 import brrr_core as brrr
 
 Shell = Any
@@ -12,14 +10,7 @@ PATIENCE = 60.0
 HEALTHY = 40
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
-async def test_killer_among_healthy_calls_is_the_only_dead_letter(
-    kind: str, shell: Shell, request: pytest.FixtureRequest
-) -> None:
-    url = f"sqlite:///{shell.folder}/q.db?lease=2s"
-    if kind == "redis":
-        url = f"{request.getfixturevalue('redis_server').url}?prefix={shell.folder.name}:&lease=2s"
-    shell.environ["BRRR_QUEUE"] = url
+async def test_killer_among_healthy_calls_is_the_only_dead_letter(shell: Shell, url: str) -> None:
     async with brrr.connect(url) as connection:
         client = brrr.AppConsumer(codec="json", connection=connection)
         for n in range(HEALTHY):

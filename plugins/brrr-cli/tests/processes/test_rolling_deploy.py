@@ -5,8 +5,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import brrr_core as brrr
 from brrr_testkit.waiting import until
 
@@ -85,14 +83,7 @@ class Deployment:
         return [await self.app.result("order", timeout=PATIENCE)(n) for n in numbers]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.exhaustive)])
-async def test_each_order_finishes_with_the_code_that_began_it(
-    kind: str, shell: Shell, request: pytest.FixtureRequest
-) -> None:
-    url = f"sqlite:///{shell.folder}/q.db?lease=2s"
-    if kind == "redis":
-        url = f"{request.getfixturevalue('redis_server').url}?prefix={shell.folder.name}:&lease=2s"
-    shell.environ["BRRR_QUEUE"] = url
+async def test_each_order_finishes_with_the_code_that_began_it(shell: Shell, url: str) -> None:
     async with brrr.connect(url) as connection:
         deployment = Deployment(shell, brrr.AppConsumer(codec="json", connection=connection), connection)
         old = [deployment.worker("old", "shop") for _ in range(2)]
