@@ -52,12 +52,12 @@ async def dies(times: int):
 
 @brrr.handler_no_arg
 async def naps(n: int):
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.25)
     return n
 
 @brrr.handler_no_arg
 async def kills():
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.1)
     os._exit(1)
 
 @brrr.handler_no_arg
