@@ -20,7 +20,8 @@ why the engine needs it, and how it is tested. `brrr contract URL` runs the rule
 classes of `brrr_contract_kit`. [Versions of the contract](../explanation/contract-versions.md) says what may change.
 
 A rule without a condition applies to every backend of its role, and cannot be skipped. A rule that needs a capability
-applies if the manifest declares it. [Mutants](mutants.md) are deliberately broken backends; each rule catches at least
+applies if the manifest declares it. A rule of steps applies if an open backend offers them, and then cannot be skipped
+either. [Mutants](mutants.md) are deliberately broken backends; each rule catches at least
 one of them.
 """
 
@@ -72,7 +73,8 @@ def _family(family: str, rules: list[Rule]) -> str:
 
 
 def _applies(rule: Rule) -> str:
-    conditions = [f"if `{rule.needs}` is declared"] * bool(rule.needs)
+    conditions = ["if the backend offers steps"] * (rule.role == "steps")
+    conditions += [f"if `{rule.needs}` is declared"] * bool(rule.needs)
     conditions += [f"if `{rule.unless}` is not declared"] * bool(rule.unless)
     conditions += ["if two backends on one URL share data"] * rule.pair
     return " and ".join(conditions) or "always"

@@ -151,7 +151,10 @@ def test_expected_failure_is_reported_with_its_reason(run: Run) -> None:
         "        class NoSetup(MemoryBackend):\n"
         "            manifest = MEMORY\n"
         "            async def setup(self): return 'done'\n"
-        "        return lambda: NoSetup(BackendUrl('memory'))\n"
+        "        return lambda: NoSetup(BackendUrl('memory'))\n",
+        "-k",
+        "OPEN",
+        partial=True,
     )
 
     assert ran.returncode == 0, ran.stdout

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from asyncio import CancelledError
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,12 +13,12 @@ from xml.etree import ElementTree
 import pytest
 from mutants.kit import MEMORY, CacheOver, Sound, target_of
 
-from brrr_contract_kit import Report, Status, run_codec_contract, run_contract
+from brrr_contract_kit import BackendContract, Report, Status, run_codec_contract, run_contract
 from brrr_contract_kit.execution import run_rule
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.rules import find
 from brrr_contract_kit.target import Target
-from brrr_core.backend import Backend, BackendUrl, Cache, Queue, Roles, Store
+from brrr_core.backend import Backend, BackendManifest, BackendUrl, Cache, Queue, Roles, Steps, Store
 from brrr_core.backend.memory import MemoryBackend, forget
 from brrr_core.backend.memory.space import named
 from brrr_core.errors import ContractError
@@ -37,20 +38,58 @@ class Hollow(Backend):
     manifest = MEMORY
 
     async def start(self) -> Roles:
-        return Roles(queue=hollow(Queue), store=hollow(Store), cache=hollow(Cache))
+        return Roles(queue=hollow(Queue), store=hollow(Store), cache=hollow(Cache), steps=hollow(Steps))
 
     async def stop(self) -> None:
         pass
 
 
-def test_empty_implementation_passes_no_rule_of_queue_store_or_cache() -> None:
+def test_empty_implementation_passes_no_rule_of_queue_store_cache_or_steps() -> None:
     target = Target.made_by(Hollow, grace=0.01)
 
-    report = run_contract(target, roles=["queue", "store", "cache"])
+    report = run_contract(target, roles=["queue", "store", "cache", "steps"])
 
     assert not report.ok
     # Rules that demand an error fail too, since an empty implementation refuses nothing.
     assert [outcome.rule.id for outcome in report.of(Status.PASSED)] == []
+
+
+class Stepless(MemoryBackend):
+    async def start(self) -> Roles:
+        return replace(await super().start(), steps=None)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        (MEMORY, "the backend offers no steps"),
+        (replace(MEMORY, cache=None), "the manifest does not offer queue, store and cache"),
+    ],
+)
+def test_rules_of_steps_do_not_apply_to_a_backend_without_steps(manifest: BackendManifest, reason: str) -> None:
+    outcome = run_rule(find("STEPS-APPLY-01"), target_of(Stepless, manifest), "seed")
+
+    assert (outcome.status, outcome.reason) == (Status.NOT_APPLICABLE, reason)
+
+
+def test_rules_of_steps_cannot_be_skipped() -> None:
+    with pytest.raises(ContractError, match="STEPS-APPLY-01 applies to every backend and cannot be skipped"):
+        run_contract("memory:", skips={"STEPS-APPLY-01": "slow"})
+
+
+def test_class_of_a_backend_runs_the_rules_of_its_steps() -> None:
+    assert find("STEPS-APPLY-01") in BackendContract.rules()
+
+
+def test_steps_without_all_roles_fail_a_rule() -> None:
+    class NoCache(MemoryBackend):
+        async def start(self) -> Roles:
+            return replace(await super().start(), cache=None)
+
+    outcome = run_rule(find("BACKEND-OPEN-04"), target_of(NoCache, replace(MEMORY, cache=None)), "seed")
+
+    assert outcome.status is Status.FAILED
+    assert "the backend offers steps, but the manifest does not declare all roles" in outcome.reason
 
 
 def test_run_in_which_no_rule_applies_is_not_ok() -> None:

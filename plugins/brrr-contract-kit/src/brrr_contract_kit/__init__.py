@@ -48,7 +48,8 @@ The kit fails if you skip a rule that needs no capability (with `skips`, a mark,
 deselecting it), override a rule, run no rule, or misspell an id. Capabilities come from the manifest of the backend:
 the kit tests each declared capability, and demands that operations which need another one are refused. With
 `BRRR_CONTRACT_PARTIAL=1` in the environment you may deselect or skip rules while you work on them; the run then says
-that it is partial. `BRRR_CONTRACT_SEED` repeats a run with the seed of a failure.
+that it is partial. The rules of steps are those of `BackendContract`. They apply if an open backend offers `steps`, and
+then cannot be skipped either. `BRRR_CONTRACT_SEED` repeats a run with the seed of a failure.
 """
 
 from typing import TYPE_CHECKING

@@ -46,7 +46,7 @@ class Contract:
 
     @classmethod
     def rules(cls) -> list[Rule]:
-        """Return the rules of the role."""
+        """Return the rules of the class."""
         return rules_of(cls.role)
 
     @classmethod
@@ -57,9 +57,10 @@ class Contract:
             ContractError: `skips` or `expected_failures` name a rule that they must not name.
         """
         for id_ in [*cls.skips, *cls.expected_failures]:
-            if find(id_).role != cls.role:
+            if find(id_) not in cls.rules():
+                owner = find(id_).role.replace("steps", "backend")
                 raise ContractError(
-                    f"{id_} is not a rule for a {cls.role}", remedy=f"Name it in the class of the {find(id_).role}."
+                    f"{id_} is not a rule for a {cls.role}", remedy=f"Name it in the class of the {owner}."
                 )
         return Judge(cls.skips, cls.expected_failures)
 
@@ -153,9 +154,14 @@ class CacheContract(_OfBackend):
 
 
 class BackendContract(_OfBackend):
-    """The rules of a backend: opening and closing, URL, secrets."""
+    """The rules of a backend: opening and closing, URL, secrets, and its steps if it offers them."""
 
     role = "backend"
+
+    @classmethod
+    def rules(cls) -> list[Rule]:
+        """Return the rules of a backend and of its steps."""
+        return [*rules_of("steps"), *rules_of(cls.role)]
 
 
 class CodecContract(Contract):

@@ -24,7 +24,7 @@ def contract(
     url: Annotated[str | None, Parameter(help="The backend to test; omit it if you test a codec.")] = None,
     /,
     *,
-    role: Annotated[Many, Parameter(negative=(), help="Test this role: queue, store, cache, backend.")] = (),
+    role: Annotated[Many, Parameter(negative=(), help="Test this role: queue, store, cache, steps, backend.")] = (),
     rule: Annotated[Many, Parameter(negative=(), help="Run only this rule; the report is then partial.")] = (),
     codec: Annotated[str | None, Parameter(help="Test this codec.")] = None,
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None,

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from brrr_contract_kit.registry import Rule
 from brrr_contract_kit.report import Outcome, Status
-from brrr_contract_kit.target import GRACE, Target, shares_data
+from brrr_contract_kit.target import GRACE, Target, offers_steps, shares_data
 from brrr_contract_kit.testbed.checks import broken
 from brrr_contract_kit.testbed.codecs import CodecContext, CodecTarget
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, StalledError
@@ -137,6 +137,8 @@ async def _in_context(rule: Rule, target: Target | CodecTarget, seed: str) -> No
     if isinstance(target, CodecTarget):
         await rule.run(CodecContext(target, seed))
         return
+    if rule.role == "steps" and not await offers_steps(target):
+        raise NotApplicableError("the backend offers no steps")
     if rule.pair and not target.shared(rule.role) and not await shares_data(target):
         raise NotApplicableError("two backends on this URL share no data, and the manifest does not declare `shared`")
     async with Context(target, seed) as context:

@@ -11,13 +11,13 @@ from brrr_core.errors import ContractError
 
 __all__ = ["REGISTERED", "ROLES", "Function", "Role", "Rule", "declares", "rule"]
 
-Role: TypeAlias = Literal["queue", "store", "cache", "backend", "codec"]
+Role: TypeAlias = Literal["queue", "store", "cache", "steps", "backend", "codec"]
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
 
 Function: TypeAlias = Callable[[Any], Awaitable[None]]
 """The body of a rule. It takes the context of its role, returns if the rule holds, and raises if it does not."""
 
-ID: Final = re.compile(r"(QUEUE|STORE|CACHE|BACKEND|CODEC)-[A-Z]+-[0-9]{2}")
+ID: Final = re.compile(r"(QUEUE|STORE|CACHE|STEPS|BACKEND|CODEC)-[A-Z]+-[0-9]{2}")
 PARTS: Final = re.compile(r"(?P<demand>.+?)\n\nWhy: (?P<why>.+?)\n\nTest: (?P<test>.+)", re.DOTALL)
 
 CAPABILITIES: Final = frozenset(
@@ -74,7 +74,10 @@ class Rule:
 
     @property
     def base(self) -> bool:
-        """Whether the rule applies to every backend of its role. A base rule cannot be skipped."""
+        """Whether the rule applies to every backend of its role. A base rule cannot be skipped.
+
+        Steps are a role that is found by its presence, and not declared.
+        """
         return self.needs is None and self.unless is None and not self.pair
 
     @property

@@ -77,7 +77,7 @@ def run_contract(
 
     Args:
         url: The URL; or a `Target`, which replaces the arguments from `unreachable_url` to `preload`.
-        roles: Some of queue, store, cache and backend; by default all that the manifest offers.
+        roles: Some of queue, store, cache, steps and backend; by default all that the manifest offers.
         rules: Ids of the rules to run. The report is then not complete.
         unreachable_url: A URL of the same scheme behind which no server answers.
         lease: The lease in seconds for rules that wait until a lease expires.
@@ -95,7 +95,7 @@ def run_contract(
     target = url
     if not isinstance(target, Target):
         target = Target.at(url, unreachable_url=unreachable_url, lease=lease, grace=grace, preload=tuple(preload))
-    asked = [role for role in ("queue", "store", "cache", "backend") if target.offers(role)]
+    asked = [role for role in ("queue", "store", "cache", "steps", "backend") if target.offers(role)]
     for role in roles or ():
         rules_of(role)
         if role not in asked:

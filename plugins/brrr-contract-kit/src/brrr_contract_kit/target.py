@@ -12,10 +12,13 @@ from brrr_core import open_backend
 from brrr_core.backend import Backend, BackendManifest, Duration, Key, Swap, mask_url, parse_url
 from brrr_core.errors import BrrrError, ContractError
 
-__all__ = ["GRACE", "LEASE", "MakeBackend", "Target", "option_types", "shares_data"]
+__all__ = ["GRACE", "LEASE", "MakeBackend", "Target", "offers_steps", "option_types", "shares_data"]
 
 LEASE: Final = 1.0
 GRACE: Final = 5.0
+
+DATA: Final[tuple[Role, ...]] = ("queue", "store", "cache")
+"""The roles that hold data."""
 
 MakeBackend: TypeAlias = Callable[..., Backend]
 """Makes a closed backend; called with `lease=seconds` if it has such a parameter."""
@@ -115,11 +118,18 @@ class Target:
         return self.make()
 
     def offers(self, role: Role) -> bool:
-        """Whether the manifest offers the role. Every backend has the role `backend`."""
+        """Whether the manifest offers the role. Every backend has the role `backend`.
+
+        For `steps`, whether it offers the three roles that they combine. `offers_steps` looks for the steps.
+        """
+        if role == "steps":
+            return all(self.offers(each) for each in DATA)
         return role == "backend" or getattr(self.manifest, role, None) is not None
 
     def excuse(self, rule: Rule) -> str:
         """Return the reason why the manifest exempts the backend from a rule; empty if the rule applies."""
+        if rule.role == "steps" and not self.offers("steps"):
+            return "the manifest does not offer queue, store and cache"
         if rule.needs is not None and not declares(self.manifest, rule.needs):
             return f"the manifest does not declare {rule.needs}"
         if rule.unless is not None and declares(self.manifest, rule.unless):
@@ -128,7 +138,9 @@ class Target:
 
     def shared(self, role: Role) -> bool:
         """Whether the manifest declares that processes on one URL share the role."""
-        return role in {"queue", "store", "cache"} and declares(self.manifest, f"{role}.shared")
+        if role == "steps":
+            return all(self.shared(each) for each in DATA)
+        return role in DATA and declares(self.manifest, f"{role}.shared")
 
     def address(self) -> str:
         """Return the URL for other processes.
@@ -150,6 +162,12 @@ class Target:
             return "lease" in inspect.signature(self.make).parameters
         given = {name.replace("-", "_") for name, _ in parse_url(self.url).query}
         return "lease" in option_types(self.manifest) and "lease" not in given
+
+
+async def offers_steps(target: Target) -> bool:
+    """Whether an open backend offers steps."""
+    async with target.backend() as backend:
+        return backend.roles.steps is not None
 
 
 async def shares_data(target: Target) -> bool:

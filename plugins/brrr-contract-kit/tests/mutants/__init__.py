@@ -3,10 +3,24 @@
 `MUTANTS` lists them with the rules that catch them; docs/contract/mutants.md is generated from it.
 """
 
-from mutants import backends, caches, codecs, dead_letters, deliveries, liars, puts, receiving, stores, swaps
+from mutants import (
+    backends,
+    caches,
+    codecs,
+    commits,
+    dead_letters,
+    deliveries,
+    liars,
+    puts,
+    receiving,
+    stepped_receives,
+    stores,
+    swaps,
+)
 from mutants.kit import MUTANTS, Mutant, Sound, sound
 
 __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
-_ = (backends, caches, codecs, dead_letters, deliveries, liars, puts, receiving, stores, swaps)
+_ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
+_ = (stores, swaps)

@@ -20,7 +20,11 @@ from brrr_core.backend import (
     Key,
     Queue,
     QueueStats,
+    Reading,
+    Received,
     Roles,
+    Step,
+    Steps,
     Store,
     Swap,
 )
@@ -146,17 +150,45 @@ class CacheOver(Cache):
         return await self.inner.increment(amounts)
 
 
+class StepsOver(Steps):
+    """Steps that pass every operation on to others; `store` and `cache` are those of the same backend."""
+
+    def __init__(self, inner: Steps, roles: Any) -> None:
+        self.inner = inner
+        self.store: Store = roles.store
+        self.cache: Cache = roles.cache
+
+    async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
+        return await self.inner.receive(topic, limit=limit, wait=wait, readings=readings)
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        return await self.inner.commit(steps, readings=readings)
+
+
+class NoDelaySteps(StepsOver):
+    """Steps that refuse delays."""
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        if any(message.delay for step in steps for message in step.messages):
+            raise CapabilityError("this queue has no delays", remedy="Use another.")
+        return await self.inner.commit(steps, readings=readings)
+
+
 class Sound(MemoryBackend):
     """A backend of wrappers without a defect: it must pass every rule that a mutant fails."""
 
     queue_kind: type[QueueOver] = QueueOver
     store_kind: type[StoreOver] = StoreOver
     cache_kind: type[CacheOver] = CacheOver
+    steps_kind: type[StepsOver] = StepsOver
 
     async def start(self) -> Any:
         roles: Any = await super().start()
         return Roles(
-            queue=self.queue_kind(roles.queue), store=self.store_kind(roles.store), cache=self.cache_kind(roles.cache)
+            queue=self.queue_kind(roles.queue),
+            store=self.store_kind(roles.store),
+            cache=self.cache_kind(roles.cache),
+            steps=self.steps_kind(roles.steps, roles),
         )
 
 
@@ -195,7 +227,11 @@ def target_of(kind: type[MemoryBackend], manifest: BackendManifest) -> Target:
 
 def sound(manifest: BackendManifest = MEMORY) -> Target:
     """Return the unbroken backend."""
-    kind = Sound if manifest is MEMORY else type("SoundNoDelay", (Sound,), {"queue_kind": NoDelay})
+    kind = (
+        Sound
+        if manifest is MEMORY
+        else type("SoundNoDelay", (Sound,), {"queue_kind": NoDelay, "steps_kind": NoDelaySteps})
+    )
     return target_of(kind, manifest)
 
 
@@ -219,7 +255,7 @@ def breaks(
     return add
 
 
-ROLES = {"queue": QueueOver, "store": StoreOver, "cache": CacheOver}
+ROLES = {"queue": QueueOver, "store": StoreOver, "cache": CacheOver, "steps": StepsOver}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from brrr_contract_kit.testbed.checks import broken, check, equal, refused
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
 from brrr_contract_kit.testbed.leaks import open_files, other_tasks, poll, threads
 from brrr_contract_kit.testbed.servers import LateServer, backend_at
-from brrr_core.backend import Backend, Cache, Queue, Store, Swap
+from brrr_core.backend import Backend, Cache, Queue, Steps, Store, Swap
 from brrr_core.errors import BackendClosedError, BackendError
 
 POOL = "asyncio_"
@@ -85,9 +85,10 @@ async def refuses_second_open(ctx: Context) -> None:
 async def offers_what_it_declares(ctx: Context) -> None:
     """An open backend offers exactly the roles of its manifest, each of its class. A closed backend offers none.
 
-    Why: The engine chooses roles by the manifest, before it opens a backend.
+    Why: The engine chooses roles by the manifest, before it opens a backend. Steps combine all three.
 
-    Test: The roles are compared with the manifest, and read before opening and after closing.
+    Test: The roles are compared with the manifest, and read before opening and after closing. Steps, if it offers them,
+    are of their class, and it offers all three roles.
     """
     backend = ctx.target.backend()
     refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was not opened")
@@ -98,6 +99,10 @@ async def offers_what_it_declares(ctx: Context) -> None:
                 check(role is None, f"the backend offers a {name}, but the manifest declares none")
             else:
                 check(isinstance(role, kind), f"the manifest declares a {name}, but the backend offers {role!r}")
+        steps: object = backend.roles.steps
+        if steps is not None:
+            check(isinstance(steps, Steps), f"the backend offers {steps!r} as steps")
+            check(ctx.target.offers("steps"), "the backend offers steps, but the manifest does not declare all roles")
     refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was closed")
 
 

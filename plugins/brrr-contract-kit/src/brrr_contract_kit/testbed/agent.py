@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import Any, Final
 
 from brrr_contract_kit.testbed.checks import described
+from brrr_contract_kit.testbed.desks import steps_of
 from brrr_contract_kit.testbed.histories import perform, to_json
 from brrr_contract_kit.testbed.processes import as_bytes, as_text
 from brrr_core import open_backend
-from brrr_core.backend import Backend, Delivery, Duration, Key, Swap
+from brrr_core.backend import Backend, Count, Delivery, Duration, Key, Message, Step, Swap
 
 __all__ = ["main"]
 
@@ -122,6 +123,35 @@ async def _increment(backend: Backend, name: str, times: int, at: float) -> list
     return [(await backend.cache.increment({name: 1}))[name] for _ in range(times)]
 
 
+async def _step(
+    backend: Backend, *, call_hash: str, topic: str, counter: str, commits: int, size: int, slowly: bool, at: float
+) -> int:
+    """Increase the number under a key by steps that have every effect, `size` at a time; `slowly`: reporting each time.
+
+    Returns the number after the last commit.
+    """
+    await _until(at)
+    stepper, key, number, done = steps_of(backend), Key("value", call_hash), 0, 0
+    while done < commits:
+        (found,) = await backend.store.read([key])
+        number = int(found or b"0")
+        steps = [
+            Step(
+                [(key, b"%d" % each if each else None)],
+                [Count(counter, 1, 1_000_000)],
+                [(Key("call", f"{call_hash}/{each + 1}"), b"x")],
+                [Message(topic, b"%d" % (each + 1))],
+                [(key, b"%d" % (each + 1))],
+            )
+            for each in range(number, number + size)
+        ]
+        if await stepper.commit(steps) == [[]] * size:
+            done, number = done + 1, number + size
+            if slowly:
+                _say({"result": number})
+    return number
+
+
 COMMANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
     "put": _put,
     "receive": _receive,
@@ -131,6 +161,7 @@ COMMANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
     "history": _history,
     "write": _write,
     "increment": _increment,
+    "step": _step,
 }
 
 

@@ -1,7 +1,7 @@
 """The context of a rule: backends on the target, unique names, seeded randomness, polling, and cleaning up."""
 
 from asyncio import CancelledError, Task, create_task, get_running_loop, sleep, timeout, wait
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -146,8 +146,12 @@ class Context:
     async def take(self, queue: Queue, topic: str, *, limit: int = 1, wait: float = 0) -> list[Delivery]:
         """Receive once; deliveries that are not settled by the end of the rule are acknowledged."""
         deliveries = await queue.receive(topic, limit=limit, wait=wait)
-        self._held += [(queue, delivery) for delivery in deliveries]
+        self.hold(queue, deliveries)
         return deliveries
+
+    def hold(self, queue: Queue, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge deliveries at the end of the rule, if they are not settled by then."""
+        self._held += [(queue, delivery) for delivery in deliveries]
 
     async def take_one(self, queue: Queue, topic: str, *, within: float | None = None) -> Delivery:
         """Receive one message within so many seconds, by default `grace`, or fail the rule."""
