@@ -4,7 +4,6 @@ import pytest
 
 from brrr_core.backend import Delivery, QueueStats
 from brrr_core.errors import ArgumentError, BodyTooLargeError
-from brrr_sqlite import messages
 from brrr_sqlite import queue as queue_module
 from brrr_sqlite.messages import Receipt
 
@@ -87,16 +86,13 @@ async def test_receive_returns_the_oldest_messages_up_to_the_limit(queue, clocks
     assert [d.body for d in await take(queue, limit=2**70)] == [b"%d" % n for n in range(3, 10)]
 
 
-def test_claim_sorts_the_rows_of_sqlite():
-    class Shuffled:
-        def execute(self, *_):
-            return self
-
-        def fetchall(self):
-            return [(3, 1, b"c"), (1, 1, b"a"), (2, 1, b"b")]
-
-    taken = messages.claim(Shuffled(), "t", 3, now=0, until=1)
-    assert [delivery.body for delivery in taken] == [b"a", b"b", b"c"]
+async def test_released_message_comes_after_the_ready_ones_of_its_batch(queue, clocks):
+    await queue.put("t", [b"x"])
+    held = await take(queue)
+    await queue.put("t", [b"y"])
+    clocks.now += 1
+    await queue.release(held)
+    assert await bodies(queue) == [b"y", b"x"]
 
 
 async def test_order_survives_a_wall_clock_that_is_set_back(queue, clocks):

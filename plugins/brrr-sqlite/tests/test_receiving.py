@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from brrr_core.backend import QueueStats
+from brrr_core.backend import Message, QueueStats, Step
 from brrr_sqlite import receivers
 from brrr_testkit.waiting import until
 
@@ -274,6 +276,80 @@ async def test_receiver_cancelled_with_its_messages_undoes_their_leases(make, mo
         assert receiver.cancelled()
         monkeypatch.undo()
         assert [d.attempt for d in await receive(backend)] == [1]
+
+
+def put_in_silence(path):
+    """Put a message without any event that could wake a receiver."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("INSERT INTO message (topic, due, body) VALUES ('t', 0, x'01')")
+
+
+async def test_new_receiver_waits_without_a_look_after_one_found_no_more_messages(make):
+    async with make(**NO_POLLING) as backend:
+        await backend.queue.put("t", [b"x"])
+        await receive(backend)
+        groups = backend._transactions.groups
+        receiver = asyncio.create_task(backend.queue.receive("t", limit=1, wait=10))
+        await until(lambda: waiting(backend))
+        assert backend._transactions.groups == groups
+        receiver.cancel()
+
+
+async def test_receiver_that_waited_without_a_look_looks_at_its_end(make, path):
+    async with make(**NO_POLLING) as backend:
+        assert await receive(backend, wait=0) == []
+        put_in_silence(path)
+        assert len(await receive(backend, wait=0.05)) == 1
+
+
+async def test_receiver_without_wait_looks_even_if_an_earlier_one_found_nothing(make, path):
+    async with make(**NO_POLLING) as backend:
+        assert await receive(backend, wait=0) == []
+        put_in_silence(path)
+        assert len(await receive(backend, wait=0)) == 1
+
+
+async def test_receiver_looks_if_an_earlier_one_left_messages(make):
+    async with make(**NO_POLLING) as backend:
+        await backend.queue.put("t", [b"x", b"y"])
+        for _ in range(2):
+            assert "t" not in backend._commits.receivers._empty_until
+            assert len(await backend.queue.receive("t", limit=1, wait=NEVER)) == 1
+
+
+async def test_receiver_looks_when_a_lease_of_an_earlier_one_expires(make):
+    async with make(lease=0.05, **NO_POLLING) as backend:
+        await backend.queue.put("t", [b"x"])
+        await receive(backend)
+        assert await receive(backend, topic="u", wait=0.06) == []
+        assert len(await receive(backend, wait=NEVER)) == 1
+
+
+async def test_new_receiver_looks_after_another_backend_of_the_process_put_a_message(make):
+    async with make(**NO_POLLING) as one, make(**NO_POLLING) as other:
+        assert await receive(one, wait=0) == []
+        wakes = one._commits.receivers._wakes
+        await other.queue.put("t", [b"x"])
+        await until(lambda: one._commits.receivers._wakes > wakes)
+        assert len(await receive(one, wait=NEVER)) == 1
+
+
+async def test_new_receiver_looks_after_the_log_changed_while_others_waited(make, path):
+    async with make(poll=0.01) as backend:
+        assert await receive(backend, wait=0) == []
+        other = asyncio.create_task(receive(backend, topic="u"))
+        await until(lambda: waiting(backend))
+        put_in_silence(path)
+        await until(lambda: "t" not in backend._commits.receivers._empty_until)
+        assert len(await receive(backend, wait=NEVER)) == 1
+        other.cancel()
+
+
+async def test_new_receiver_finds_a_message_that_a_commit_leased_and_whose_lease_expired(make):
+    async with make(lease=0.05, **NO_POLLING) as backend:
+        assert await receive(backend, wait=0) == []
+        await backend.steps.commit([Step((), messages=[Message("t", b"x", leased=True)])])
+        assert [d.attempt for d in await receive(backend, wait=NEVER)] == [2]
 
 
 class Bench:

@@ -97,7 +97,8 @@ class GroupCommit:
         if self._closing:
             raise closed_error()
         check_process(self._pid)
-        self._submit(operation)
+        if not (isinstance(operation, Claim) and self.receivers.wait_if_empty(operation)):
+            self._submit(operation)
         return await operation.future
 
     async def close(self) -> None:

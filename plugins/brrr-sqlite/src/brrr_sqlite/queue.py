@@ -72,13 +72,9 @@ class SqliteQueue(Queue):
         def work(connection: Connection) -> Found:
             now = self._clock()
             deliveries = messages.claim(connection, topic, limit, now=now, until=now + self.lease_us)
-            if deliveries:
-                read = (
-                    () if readings is None else [records.read_with(connection, each, readings) for each in deliveries]
-                )
-                return Found(deliveries, records=read)
+            read = () if readings is None else [records.read_with(connection, each, readings) for each in deliveries]
             due = messages.due(connection, topic)
-            return Found([], None if due is None else due - now)
+            return Found(deliveries, None if due is None else due - now, read)
 
         deadline, future = self._loop.time() + wait, self._loop.create_future()
         receivers = self._commits.receivers

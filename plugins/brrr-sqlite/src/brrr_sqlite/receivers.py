@@ -1,8 +1,9 @@
 """Operations that lease messages, receivers that wait for messages, and the events that wake them.
 
-A waiting receiver runs no statement and holds no lock. It looks for messages again after each of these events:
+A waiting receiver runs no statement and holds no lock. A new receiver waits at once if an earlier one found no more
+messages in the topic. A waiting receiver looks for messages after each of these events:
 
-- This backend may have added messages to the topic. The receiver then looks in the same transaction.
+- This backend may have added messages to the topic. It then looks in the same transaction.
 - Another backend of the process may have added messages to the topic.
 - The write-ahead log has changed, so another process may have added messages.
 - A message becomes ready, because its delay or lease has expired.
@@ -15,6 +16,7 @@ import sqlite3
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 from time import time_ns
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -49,9 +51,12 @@ LeasesT = TypeVar("LeasesT", bound=Leases)
 
 
 class Found(NamedTuple):
-    """The outcome of a claim: deliveries, or else the time until the first message is ready.
+    """The outcome of a claim.
 
-    `due_in` is None if the topic has no messages. `records` has the records that were read with each delivery.
+    Attributes:
+        deliveries: The messages that it leased.
+        due_in: The time until the first of the other messages is ready; None if the topic has no other messages.
+        records: The records that were read with each delivery.
     """
 
     deliveries: list[Delivery]
@@ -106,7 +111,7 @@ class Leasing(Operation[LeasesT], Generic[LeasesT]):
 class Claim(Leasing[Found]):
     """The operation of a receiver. It is settled when it has deliveries, or at its deadline."""
 
-    __slots__ = ("deadline", "timer", "topic")
+    __slots__ = ("deadline", "looked", "timer", "topic")
 
     def __init__(
         self,
@@ -122,9 +127,13 @@ class Claim(Leasing[Found]):
         self.topic = topic
         self.deadline = deadline
         self.timer: TimerHandle | None = None
+        self.looked = False
 
     def settle(self, outcome: Outcome[Found]) -> None:
         """Return the deliveries to the receiver, or keep it waiting."""
+        self.looked = True
+        if not isinstance(outcome, Failure):
+            self._receivers.remember(self.topic, outcome.due_in)
         if self.future.done() or isinstance(outcome, Failure) or outcome.deliveries:
             super().settle(outcome)
         else:
@@ -156,6 +165,7 @@ class Receivers:
         self._loop = loop
         self._submit = submit
         self._waiting: dict[str, dict[Claim, None]] = {}
+        self._empty_until: dict[str, float] = {}
         self._wakes = 0
         self._wakes_before_group = 0
         self._log_state = LogState(0, 0, settled=False)
@@ -166,8 +176,9 @@ class Receivers:
         """Remember the number of wakes: the claims of this group may miss messages of later wakes."""
         self._wakes_before_group = self._wakes
 
-    def take_waiting(self, topics: Iterable[str]) -> list[Claim]:
+    def take_waiting(self, topics: Collection[str]) -> list[Claim]:
         """Return the claims that wait for these topics, and end their wait."""
+        self.forget_empty(topics)
         claims = [claim for topic in topics for claim in self._waiting.get(topic, ())]
         for claim in claims:
             self._stop_waiting(claim)
@@ -179,6 +190,29 @@ class Receivers:
         for claim in self.take_waiting(topics):
             self._submit(claim)
 
+    def remember(self, topic: str, due_in: Microseconds | None) -> None:
+        """Remember until when a topic has no ready message, unless a later event adds one."""
+        if due_in is not None and due_in <= 0:
+            self._empty_until.pop(topic, None)
+        elif self._wakes == self._wakes_before_group:
+            self._empty_until[topic] = inf if due_in is None else self._loop.time() + due_in / 1e6 + DUE_MARGIN_SECONDS
+
+    def forget_empty(self, topics: Iterable[str]) -> None:
+        """Let the next receivers of these topics look, because messages were put that are leased for now."""
+        for topic in topics:
+            self._empty_until.pop(topic, None)
+
+    def wait_if_empty(self, claim: Claim) -> bool:
+        """Let a new claim wait without a look, if its topic is known to have no ready message. Return whether it waits.
+
+        Only another process can have added a message meanwhile. The next check of the log then wakes the claim. The
+        claim looks at least once before its deadline ends it.
+        """
+        if self._empty_until.get(claim.topic, 0) <= self._loop.time():
+            return False
+        self._wait(claim)
+        return True
+
     def settle_empty(self, claim: Claim, outcome: Found) -> None:
         """Keep a claim waiting that found no messages, unless its time is over."""
         if claim.deadline <= self._loop.time():
@@ -188,7 +222,7 @@ class Receivers:
         elif self._wakes != self._wakes_before_group:
             self._submit(claim)
         else:
-            self._wait(claim, outcome.due_in)
+            self._wait(claim)
 
     def forget(self, claim: Claim) -> None:
         """Stop waiting with a claim, if it waits."""
@@ -211,9 +245,9 @@ class Receivers:
         for claim in self.take_waiting(list(self._waiting)):
             claim.settle(Failure(closed_error()))
 
-    def _wait(self, claim: Claim, due_in: Microseconds | None) -> None:
-        longest = RECHECK_SECONDS if due_in is None else min(RECHECK_SECONDS, due_in / 1e6 + DUE_MARGIN_SECONDS)
-        claim.timer = self._loop.call_at(min(claim.deadline, self._loop.time() + longest), self._time_out, claim)
+    def _wait(self, claim: Claim) -> None:
+        look_at = min(claim.deadline, self._empty_until[claim.topic], self._loop.time() + RECHECK_SECONDS)
+        claim.timer = self._loop.call_at(look_at, self._time_out, claim)
         self._waiting.setdefault(claim.topic, {})[claim] = None
         if self._timer is None:
             self._timer = self._loop.call_later(self._poll, self._check_log)
@@ -232,7 +266,7 @@ class Receivers:
 
     def _time_out(self, claim: Claim) -> None:
         self._stop_waiting(claim)
-        if claim.deadline <= self._loop.time():
+        if claim.looked and claim.deadline <= self._loop.time():
             claim.future.set_result(Found([]))
         else:
             self._submit(claim)
@@ -242,6 +276,7 @@ class Receivers:
         before, self._log_state = self._log_state, self._read_log_state()
         self._timer = self._loop.call_later(self._poll, self._check_log)
         if self._log_state[:2] != before[:2] or not before.settled:
+            self._empty_until.clear()
             self.wake(self._waiting.keys())
 
     def _read_log_state(self) -> LogState:

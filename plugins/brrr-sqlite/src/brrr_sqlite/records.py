@@ -5,14 +5,14 @@ transaction.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from brrr_core.backend import Delivery, Key, Kind, Reading, Swap, keys_of
 from brrr_core.errors import ArgumentError
 from brrr_sqlite.schema import check_text
 
-__all__ = ["check_counters", "check_keys", "increment", "read", "read_with", "swap", "write"]
+__all__ = ["add", "check_counters", "check_keys", "counters", "read", "read_with", "swap", "write"]
 
 INT64: Final = range(-(2**63), 2**63)
 
@@ -28,9 +28,8 @@ REPLACE: Final = "UPDATE record SET value = ? WHERE hash = ? AND kind = ? AND va
 DELETE: Final = "DELETE FROM record WHERE hash = ? AND kind = ? AND value = ?"
 REMOVE: Final = "DELETE FROM record WHERE hash = ? AND kind = ?"
 ABSENT: Final = "SELECT NOT EXISTS (SELECT 1 FROM record WHERE hash = ? AND kind = ?)"
-INCREMENT: Final = """
+ADD: Final = """
 INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
-RETURNING value
 """
 COUNTER: Final = "SELECT value FROM counter WHERE name = ?"
 
@@ -67,14 +66,13 @@ def read_with(
 
 def write(connection: sqlite3.Connection, items: Sequence[tuple[Key, bytes | None]]) -> None:
     """Set keys, or delete them for None. If a key occurs twice, its last value counts."""
-    values, absent = list[tuple[str, int, bytes]](), list[tuple[str, int]]()
-    for key, value in dict(items).items():
-        if value is None:
-            absent.append((key.call_hash, KINDS[key.kind]))
-        else:
-            values.append((key.call_hash, KINDS[key.kind], value))
-    connection.executemany(WRITE, values)
-    connection.executemany(REMOVE, absent)
+    rows = dict(items)
+    values = [(key.call_hash, KINDS[key.kind], value) for key, value in rows.items() if value is not None]
+    if values:
+        connection.executemany(WRITE, values)
+    if len(values) < len(rows):
+        absent = [(key.call_hash, KINDS[key.kind]) for key, value in rows.items() if value is None]
+        connection.executemany(REMOVE, absent)
 
 
 def swap(connection: sqlite3.Connection, swaps: Sequence[Swap]) -> list[bool]:
@@ -92,11 +90,12 @@ def _swap_one(connection: sqlite3.Connection, key: tuple[str, int], expected: by
     return connection.execute(REPLACE, (new, *key, expected)).rowcount == 1
 
 
-def increment(connection: sqlite3.Connection, amounts: Mapping[str, int]) -> dict[str, int]:
-    """Add to counters. Adding 0 only reads, and does not create a counter."""
-    return {name: _increment_one(connection, name, amount) for name, amount in amounts.items()}
+def add(connection: sqlite3.Connection, amounts: Iterable[tuple[str, int]]) -> None:
+    """Add to counters."""
+    connection.executemany(ADD, amounts)
 
 
-def _increment_one(connection: sqlite3.Connection, name: str, amount: int) -> int:
-    rows = connection.execute(*((INCREMENT, (name, amount)) if amount else (COUNTER, (name,)))).fetchall()
-    return rows[0][0] if rows else 0
+def counters(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return counters. A counter to which nothing was added yet is 0."""
+    rows = [(name, connection.execute(COUNTER, (name,)).fetchone()) for name in names]
+    return {name: 0 if row is None else row[0] for name, row in rows}

@@ -52,17 +52,21 @@ class SqliteSteps(Steps):
 
         topics = {message.topic for step in steps for message in step.messages if not message.leased}
         future: Future[Applied] = self._loop.create_future()
-        operation = Leasing(self._commits.receivers, future, write=work, topics=topics)
-        return (await self._commits.lease(operation)).outcomes
+        receivers = self._commits.receivers
+        applied = await self._commits.lease(Leasing(receivers, future, write=work, topics=topics))
+        receivers.forget_empty({delivery.topic for delivery in applied.deliveries})
+        return applied.outcomes
 
     def _apply(self, connection: Connection, step: Step, readings: Sequence[Reading]) -> list[Received] | None:
         """Apply a step, if everything is as it expects."""
-        if records.read(connection, [key for key, _ in step.expected]) != [expected for _, expected in step.expected]:
+        keys, expected = [key for key, _ in step.expected], [record for _, record in step.expected]
+        if records.read(connection, keys) != expected:
             return None
-        counters = records.increment(connection, {count.counter: 0 for count in step.counts})
-        if any(counters[counter] + amount > limit for counter, amount, limit in step.counts):
-            return None
-        records.increment(connection, {count.counter: count.amount for count in step.counts})
+        if step.counts:
+            counters = records.counters(connection, [count.counter for count in step.counts])
+            if any(counters[counter] + amount > limit for counter, amount, limit in step.counts):
+                return None
+            records.add(connection, [(count.counter, count.amount) for count in step.counts])
         records.write(connection, step.writes)
         now = self._clock()
         leased: list[Delivery] = []

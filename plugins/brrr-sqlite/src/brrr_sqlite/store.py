@@ -58,6 +58,7 @@ class SqliteCache(Cache):
         records.check_counters(rows.items())
 
         def work(connection: Connection) -> dict[str, int]:
-            return records.increment(connection, rows)
+            records.add(connection, [(name, amount) for name, amount in rows.items() if amount])
+            return records.counters(connection, rows)
 
         return await (self._commits.write(work) if any(rows.values()) else self._commits.read(work))
