@@ -10,6 +10,7 @@ import platform
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from typing import Final
 from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.engines import ENGINES, Engine
 from benchmarks.peers.environments import FOLDER
-from benchmarks.peers.figures import COLD_START, Comparison, Figure, Run
+from benchmarks.peers.figures import COLD_START, Comparison, Figure, Run, summary
 from benchmarks.peers.session import EngineError, Session
 
 LAST: Final = FOLDER / "last.json"
@@ -51,7 +52,7 @@ class Measuring:
                 except (EngineError, OSError) as error:  # OSError: it cannot be installed, or its server fails
                     case = left.pop(0)
                     self._problems[engine.name, case.name] = str(error)
-                    print(f"{engine.name:<16}{case.name:<18}{error}", flush=True)
+                    print(f"{engine.name:<16}{case.name:<18}{summary(str(error))}", flush=True)
 
     def _session(self, engine: Engine, left: list[Case], folder: Path) -> None:
         """Run the cases in `left`, and remove each that has run."""
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=cases, help="only this one; may be repeated")
     parser.add_argument("--large", action="store_true", help="run the large cases as well; takes an hour")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each case; the fastest counts (3)")
+    parser.add_argument("--minutes", type=float, default=11, help="begin no round that would end later (11)")
     parser.add_argument("--timeout", type=float, default=30, help="seconds after which a case counts as hanging (30)")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the blocks that stop the servers
@@ -103,13 +105,17 @@ def main() -> None:
     selected = [case for case in CASES if (case.name in chosen.case if chosen.case else chosen.large or not case.large)]
     measuring = Measuring(engines, selected, timeout=chosen.timeout)
     with tempfile.TemporaryDirectory(prefix="brrr-peers-", ignore_cleanup_errors=True) as folder:
+        rounds, begun = 0, time.monotonic()
         for number in range(chosen.rounds):
             print(f"round {number + 1} of {chosen.rounds}", flush=True)
             measuring.round(number, Path(folder))
+            rounds = number + 1
+            if (time.monotonic() - begun) / rounds * (rounds + 1) > chosen.minutes * 60:
+                break
     date = datetime.now(UTC).date().isoformat()
     comparison = Comparison(
         machine(),
-        {"rounds": chosen.rounds, "timeout": chosen.timeout},
+        {"rounds": rounds, "timeout": chosen.timeout},
         _versions(engines),
         measuring.figures(date),
     )

