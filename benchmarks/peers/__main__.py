@@ -21,6 +21,7 @@ from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.engines import ENGINES, Engine
 from benchmarks.peers.environments import FOLDER
 from benchmarks.peers.figures import COLD_START, Comparison, Figure, Run, summary
+from benchmarks.peers.report import SAVED, write_pages
 from benchmarks.peers.session import EngineError, Session
 
 LAST: Final = FOLDER / "last.json"
@@ -121,6 +122,18 @@ def main() -> None:
     )
     comparison.save(LAST)
     print(f"all figures: {LAST}")
+    if not (chosen.engine or chosen.case):
+        write_pages(_with_large(comparison, selected), ENGINES)
+        print("wrote docs/explanation/performance.* and the table of README.md")
+
+
+def _with_large(comparison: Comparison, measured: Sequence[Case]) -> Comparison:
+    """Add the large cases of an earlier run, which are seldom measured."""
+    if not SAVED.exists():
+        return comparison
+    known = {case.name for case in CASES if case.large} - {case.name for case in measured}
+    kept = [figure for figure in Comparison.load(SAVED).figures if figure.case in known]
+    return replace(comparison, figures=[*comparison.figures, *kept])
 
 
 def machine() -> dict[str, str]:

@@ -92,8 +92,9 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 def summary(problem: str) -> str:
     """Return the line of a problem that names it: the last error of a traceback, otherwise the first line."""
+    first = problem.partition("\n")[0]
     errors = re.findall(r"^[\w.]*(?:Error|Exception|Timeout)\b.*", problem, re.MULTILINE)
-    return errors[-1] if errors else problem.partition("\n")[0]
+    return errors[-1] if errors and first.startswith("Traceback") else first
 
 
 @dataclass(frozen=True, slots=True)
