@@ -133,6 +133,7 @@ class _Store(Store):
     def __init__(self, inner: Store, counts: Counts) -> None:
         self._inner = inner
         self.expires_after = inner.expires_after
+        self.notifier = inner.notifier
         self._counts = counts
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:

@@ -21,6 +21,7 @@ from brrr_core.backend.contracts import (
     Delivery,
     Key,
     Kind,
+    Notifier,
     Queue,
     QueueStats,
     Store,
@@ -39,6 +40,7 @@ from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
 from brrr_core.backend.steps import Count, Message, Reading, Received, Step, Steps, keys_of, split_message
 from brrr_core.backend.tasks import cancelled_from_outside, closed_error, pause, start_task
 from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
+from brrr_core.backend.watches import Wake, Watches, is_awaited
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -58,6 +60,7 @@ __all__ = [
     "Kind",
     "Message",
     "NoOptions",
+    "Notifier",
     "ParsedUrl",
     "Queue",
     "QueueCapabilities",
@@ -72,6 +75,8 @@ __all__ = [
     "Store",
     "StoreCapabilities",
     "Swap",
+    "Wake",
+    "Watches",
     "call_record_of",
     "cancelled_from_outside",
     "check_bodies",
@@ -84,6 +89,7 @@ __all__ = [
     "check_values",
     "check_wait",
     "closed_error",
+    "is_awaited",
     "keys_of",
     "mask_url",
     "may_expire",

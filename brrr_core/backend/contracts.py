@@ -12,7 +12,7 @@ does a waiting `receive` when its backend is closed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -23,6 +23,7 @@ __all__ = [
     "Delivery",
     "Key",
     "Kind",
+    "Notifier",
     "Queue",
     "QueueStats",
     "Store",
@@ -167,6 +168,33 @@ class Queue(ABC):
         """Delete up to `limit` dead letters for good, oldest first. Returns the number deleted."""
 
 
+class Notifier(ABC):
+    """Tells programs of a store's new values, so that clients which wait for results need not poll.
+
+    It only gives hints: a wake-up may come early, twice or never. So a client that was woken reads the value, and a
+    client that was not woken reads it now and then.
+    """
+
+    @abstractmethod
+    async def watch(self, call_hash: str, wake: Callable[[], None]) -> bool:
+        """Call `wake` in this event loop each time that any process creates the value of a call, until `unwatch`.
+
+        Returns when the watch is in force. Then a value that is created later wakes, and one that was created earlier
+        can be read. Also call `wake` when the backend closes, and when hints may have been lost, for example when a
+        lost connection was replaced.
+
+        Returns:
+            False if hints cannot come now, so that the caller has to poll. It may still be woken later.
+
+        Raises:
+            BackendClosedError: The backend is closed.
+        """
+
+    @abstractmethod
+    def unwatch(self, call_hash: str, wake: Callable[[], None]) -> None:
+        """End a watch. If there is none, do nothing."""
+
+
 class Store(ABC):
     """Holds records under keys. Each key is linearizable.
 
@@ -179,6 +207,9 @@ class Store(ABC):
 
     A store whose values expire sets it when it is opened. The engine then refuses waits that are too long for it.
     """
+
+    notifier: Notifier | None = None
+    """Tells of new values; None if the store cannot. It is optional, and the manifest does not mention it."""
 
     @abstractmethod
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:

@@ -1,10 +1,19 @@
-"""Wait for the value of a call, and notice if the call is dead-lettered instead."""
+"""Wait for the value of a call, and notice if the call is dead-lettered instead.
+
+If the store has a notifier, a wait reads the value before it watches the call, once more after that, and then when it
+is woken. It also reads every two seconds, because a hint may get lost, and workers of other SDKs give none. Without a
+notifier it polls.
+
+All waits of a program read at the same instants, multiples of their pauses, so their reads share one batch.
+"""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from brrr_core.backend.contracts import DeadLetter, Key, Queue, QueueStats
+from brrr_core.backend.contracts import DeadLetter, Key, Notifier, Queue, QueueStats
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.roots import split_timer
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
@@ -15,11 +24,13 @@ __all__ = ["LOOKED_AT", "DeadLetters", "Watch", "blocking_letter", "message_of",
 
 LOOKED_AT: Final = 10_000
 """The most dead letters of a topic that are searched for a call; queues return the oldest first."""
-POLL_FIRST: Final = 0.005
+POLL_FIRST: Final = 1 / 128
 POLL_LAST: Final = 0.5
-"""Seconds between two reads of the value. They double from the first to the last; then the topic is checked too."""
-LOOK_EVERY: Final = 2.0
-"""Seconds after which a wait reads again whether its call is stranded."""
+"""Seconds between two reads of the value without a notifier. They double from the first to the last."""
+READ_EVERY: Final = 2.0
+"""Seconds between two reads of the value with a notifier, if it gives no hint."""
+LOOK_EVERY: Final = 0.5
+"""Seconds between two looks at the dead letters of the topic, and from the begin of a wait to the first one."""
 READ_AGAIN: Final = 10.0
 """Seconds after which dead letters are read again although their number has not changed."""
 
@@ -57,7 +68,7 @@ class DeadLetters:
         """
         async with self._looking:  # held over the reads, so that all waits share them
             now = asyncio.get_running_loop().time()
-            if self._stats is not None and now - self._looked_at < POLL_LAST:
+            if self._stats is not None and now - self._looked_at < 0.9 * LOOK_EVERY:
                 return self._stats
             stats = await self._queue.stats(self.topic)
             if self._stats is None or stats.dead != self._stats.dead or now - self._read_at >= READ_AGAIN:
@@ -125,33 +136,96 @@ async def wait_for_value(
         ScheduleCancelledError: Its schedule was cancelled.
         BackendError: A backend failed.
     """
-    clock = asyncio.get_running_loop().time  # the clock of the sleeps below
-    begin, look_at = clock(), 0.0
-    pause = POLL_FIRST
-    while True:
-        value = await connection.value(call.call_hash)
-        if value is not None:
-            return value
-        elapsed = clock() - begin
-        left = pause if timeout is None else timeout - elapsed
-        if left <= 0:
-            raise ResultTimeoutError(
-                f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout:g} seconds",
-                remedy="Check that workers run on its topic, look for it with `brrr dead list`, or raise the timeout.",
-            )
-        if pause == POLL_LAST:
+    wait = _Wait(connection.store.notifier, call.call_hash)
+    begin = wait.now()
+    deadline = math.inf if timeout is None else begin + timeout
+    keys = [Key("value", call.call_hash), note_key(call.call_hash)]
+    try:
+        while True:
+            wait.take_hint()
+            value, note = await connection.read(keys)
+            if value is not None:
+                return value
+            if wait.now() >= deadline:
+                raise ResultTimeoutError(
+                    f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout:g} seconds",
+                    remedy="Check that workers run on its topic, look for it with `brrr dead list`, or raise the "
+                    "timeout.",
+                )
             watched = watch()
-            stats = None if watched is None else await watched.letters.look()
-            if show is not None:
-                show(elapsed, stats)
-            if watched is not None:
-                await _refuse_cancelled(connection, call, watched)
-                await _refuse_buried(connection, call, watched)
-            if elapsed >= look_at:
-                look_at = elapsed + LOOK_EVERY
-                await _refuse_blocked(connection, call, letters)
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 2, POLL_LAST)
+            if wait.now() >= begin + LOOK_EVERY:
+                if watched is not None:
+                    await _refuse_cancelled(connection, call, watched)
+                if note is not None:
+                    await _refuse_blocked(connection, call, letters)
+            if await wait.begin_watch():
+                continue
+            read_at = min(wait.next_read(), deadline)
+            while not wait.hinted.is_set() and wait.now() < read_at:
+                look_at = _next(LOOK_EVERY, max(wait.now(), begin + LOOK_EVERY))
+                await wait.until(min(read_at, look_at))
+                if wait.now() >= look_at:
+                    watched = watch()
+                    stats = None if watched is None else await watched.letters.look()
+                    if show is not None:
+                        show(wait.now() - begin, stats)
+                    if watched is not None:
+                        await _refuse_buried(connection, call, watched)
+    finally:
+        wait.close()
+
+
+def _next(pause: float, now: float) -> float:
+    """Return the next multiple of a pause."""
+    return (now // pause + 1) * pause
+
+
+class _Wait:
+    """The times at which one wait reads, and its hints."""
+
+    def __init__(self, notifier: Notifier | None, call_hash: str) -> None:
+        self.hinted = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._notifier = notifier
+        self._call_hash = call_hash
+        self._watches = False
+        self._pause, self._longest = POLL_FIRST, POLL_LAST
+
+    def now(self) -> float:
+        """Return the time of the event loop, a moment ahead: its timers may fire a moment early."""
+        return self._loop.time() + 1e-6
+
+    async def begin_watch(self) -> bool:
+        """Watch the call, unless it is watched already. Return whether the value must be read once more."""
+        if self._notifier is None or self._watches:
+            return False
+        self._watches = True
+        if await self._notifier.watch(self._call_hash, self.hinted.set):
+            self._pause = self._longest = READ_EVERY
+        return True
+
+    def take_hint(self) -> None:
+        """Forget the hint before a read. If the read finds no value, the hint came early: then read again soon."""
+        if self.hinted.is_set():
+            self.hinted.clear()
+            self._pause = POLL_FIRST
+
+    def next_read(self) -> float:
+        """Return the time of the next read if no hint comes."""
+        due = _next(self._pause, self.now())
+        self._pause = 2 * self._pause if self._pause < POLL_LAST else self._longest
+        return due
+
+    async def until(self, when: float) -> None:
+        """Wait for a hint, at most until a time of the event loop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(when):
+                await self.hinted.wait()
+
+    def close(self) -> None:
+        """End the watch."""
+        if self._notifier is not None and self._watches:
+            self._notifier.unwatch(self._call_hash, self.hinted.set)
 
 
 def message_of(letter: DeadLetter) -> ScheduleMessage | None:
@@ -211,11 +285,12 @@ async def _refuse_blocked(connection: Connection, call: Call, letters: Callable[
 
 
 async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> None:
-    if watch.root_id is None:
+    found = watch.letters.find(call.call_hash, watch.root_id)
+    if found and watch.root_id is None:
         (record,) = await connection.read([Key("pending_returns", call.call_hash)])
         if record is not None and decode_pending(record).scheduled_at is not None:
             return  # it was put again since
-    for letter in watch.letters.find(call.call_hash, watch.root_id):
+    for letter in found:
         # A call that was scheduled again may have a value by now.
         if await connection.value(letter.call_hash) is None and await connection.value(call.call_hash) is None:
             what = (

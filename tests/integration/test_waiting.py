@@ -141,15 +141,15 @@ async def test_waiters_of_topic_share_looks_and_letters_are_read_when_their_numb
             await backend.queue.put(TOPIC, [b"no message"])
             (delivery,) = await backend.queue.receive(TOPIC, limit=1, wait=0)
             await backend.queue.bury(delivery, "reason")
-            monkeypatch.setattr(waiting, "POLL_LAST", 0.0)
+            monkeypatch.setattr(waiting, "LOOK_EVERY", 0.0)
             await letters.look()
             await letters.look()
             assert (calls["stats"], calls["dead"]) == (2 * number, number)
-            monkeypatch.setattr(waiting, "POLL_LAST", 3600.0)
+            monkeypatch.setattr(waiting, "LOOK_EVERY", 3600.0)
             stats = await asyncio.gather(*(letters.look() for _ in range(100)))
             assert set(stats) == {(0, 0, 0, number)}
             assert calls["stats"] == 2 * number
-        monkeypatch.setattr(waiting, "POLL_LAST", 0.0)
+        monkeypatch.setattr(waiting, "LOOK_EVERY", 0.0)
         monkeypatch.setattr(waiting, "READ_AGAIN", 0.0)
         await letters.look()
         assert calls["dead"] == 3

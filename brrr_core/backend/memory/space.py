@@ -2,12 +2,14 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Final, TypeAlias
 
 from brrr_core.backend.contracts import Key
 from brrr_core.backend.memory.topic import Topic
 from brrr_core.backend.tasks import closed_error
+from brrr_core.backend.watches import Watches
 from brrr_core.errors import BackendError
 
 __all__ = ["MAX_BYTES", "Clock", "Session", "Space", "forget", "named"]
@@ -25,7 +27,7 @@ class Space:
     Event loops in several threads can share a space. So the lock is held for work in memory only, never over an await.
     """
 
-    __slots__ = ("clock", "counters", "lock", "records", "topics")
+    __slots__ = ("clock", "counters", "lock", "records", "topics", "watching")
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -33,6 +35,7 @@ class Space:
         self.topics: dict[str, Topic] = {}
         self.records: dict[Key, bytes] = {}
         self.counters: dict[str, int] = {}
+        self.watching: dict[Watches, AbstractEventLoop] = {}
 
     def topic(self, name: str) -> Topic:
         """Return the topic, made on first use. Call it with the lock held."""
@@ -40,6 +43,13 @@ class Space:
         if topic is None:
             topic = self.topics[name] = Topic(name, self.clock, self.lock)
         return topic
+
+    def announce(self, call_hash: str) -> None:
+        """Wake the clients that wait for a value that was created. Call it with the lock held."""
+        for watches, loop in self.watching.items():
+            if call_hash in watches:
+                with suppress(RuntimeError):  # the loop was closed while its backend was open
+                    loop.call_soon_threadsafe(watches.wake, (call_hash,))
 
     def forget_if_unused(self, topic: Topic) -> None:
         """Delete the topic if it is unused, so that old names take no memory. Call it with the lock held."""

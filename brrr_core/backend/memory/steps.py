@@ -8,6 +8,7 @@ from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import MAX_BYTES, Session
 from brrr_core.backend.memory.topic import Message
 from brrr_core.backend.steps import Reading, Received, Step, Steps, keys_of
+from brrr_core.backend.watches import is_awaited
 
 __all__ = ["MemorySteps"]
 
@@ -58,6 +59,9 @@ class MemorySteps(Steps):
                 records.pop(key, None)
             else:
                 records[key] = mark
+        for key, record in (*step.writes, *step.marks):
+            if record is not None and is_awaited(key):
+                space.announce(key.call_hash)
         self._queue.remove(step.acks)
         return [Received(delivery, self._read(keys_of(delivery.body, readings))) for delivery, _ in leased]
 

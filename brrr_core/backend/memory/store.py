@@ -1,12 +1,13 @@
-"""The store and the cache of the memory backend: two dicts."""
+"""The store, its notifier and the cache of the memory backend: two dicts, and the clients that wait for values."""
 
 from collections.abc import Mapping, Sequence
 
 from brrr_core.backend.checks import check_values
-from brrr_core.backend.contracts import Cache, Key, Store, Swap
+from brrr_core.backend.contracts import Cache, Key, Notifier, Store, Swap
 from brrr_core.backend.memory.space import MAX_BYTES, Session
+from brrr_core.backend.watches import Wake, Watches, is_awaited
 
-__all__ = ["MemoryCache", "MemoryStore"]
+__all__ = ["MemoryCache", "MemoryNotifier", "MemoryStore"]
 
 
 class MemoryStore(Store):
@@ -16,6 +17,8 @@ class MemoryStore(Store):
         self._session = session
         self._lock = session.space.lock
         self._records = session.space.records
+        self._space = session.space
+        self.notifier = self._notifier = MemoryNotifier(session)
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Look up the records."""
@@ -37,14 +40,50 @@ class MemoryStore(Store):
         with self._lock:
             return [self._swap(*swap) for swap in swaps]
 
+    def close(self) -> None:
+        """Wake the clients that wait for values."""
+        self._notifier.close()
+
     def _swap(self, key: Key, expected: bytes | None, new: bytes | None) -> bool:
         if self._records.get(key) != expected:
             return False
         if new is not None:
             self._records[key] = new
+            if expected is None and is_awaited(key):
+                self._space.announce(key.call_hash)
         elif expected is not None:
             del self._records[key]
         return True
+
+
+class MemoryNotifier(Notifier):
+    """Wakes the clients of one event loop. The watches are changed with the lock held: other threads look at them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._watching = session.space.watching
+        self._watches = Watches()
+
+    async def watch(self, call_hash: str, wake: Wake) -> bool:
+        """Add a watch."""
+        self._session.check()
+        with self._session.space.lock:
+            self._watches.add(call_hash, wake)
+            self._watching[self._watches] = self._session.loop
+        return True
+
+    def unwatch(self, call_hash: str, wake: Wake) -> None:
+        """Remove a watch."""
+        with self._session.space.lock:
+            self._watches.remove(call_hash, wake)
+            if not self._watches:
+                self._watching.pop(self._watches, None)
+
+    def close(self) -> None:
+        """Wake everything, and take no more hints."""
+        with self._session.space.lock:
+            self._watching.pop(self._watches, None)
+        self._watches.wake_all()
 
 
 class MemoryCache(Cache):

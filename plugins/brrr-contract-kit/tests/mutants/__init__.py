@@ -11,6 +11,7 @@ from mutants import (
     dead_letters,
     deliveries,
     liars,
+    notifiers,
     puts,
     receiving,
     stepped_receives,
@@ -23,4 +24,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (stores, swaps)
+_ = (notifiers, stores, swaps)

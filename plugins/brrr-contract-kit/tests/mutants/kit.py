@@ -129,6 +129,7 @@ class StoreOver(Store):
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
+        self.notifier = inner.notifier
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         return await self.inner.read(keys)

@@ -63,7 +63,15 @@ class ForgetsWhenClosed(MemoryBackend):
 
 
 @by_url(
-    *("STORE-RACE-04", "STORE-RACE-05", "STORE-LINEAR-02", "STORE-DURABLE-01", "STEPS-PROC-01", "STEPS-PROC-02"),
+    *(
+        "STORE-RACE-04",
+        "STORE-RACE-05",
+        "STORE-LINEAR-02",
+        "STORE-DURABLE-01",
+        "STORE-WATCH-03",
+        "STEPS-PROC-01",
+        "STEPS-PROC-02",
+    ),
     store=replace(OFFERS.store, shared=True, durable=True),
 )
 class SharesNoStore(MemoryBackend):

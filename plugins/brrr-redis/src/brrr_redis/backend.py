@@ -10,6 +10,7 @@ from brrr_redis.client.routing import Router, SentinelRouter, SingleServerRouter
 from brrr_redis.client.servers import check_servers, describe
 from brrr_redis.layout import Layout
 from brrr_redis.location import Topology, parse_location
+from brrr_redis.notifier import RedisNotifier
 from brrr_redis.options import RedisOptions
 from brrr_redis.queue import RedisQueue
 from brrr_redis.steps import RedisSteps
@@ -21,7 +22,8 @@ __all__ = ["RedisBackend"]
 class RedisBackend(Backend):
     """Queue, store and cache on one Redis or Valkey server, on a cluster, or on servers that sentinels watch.
 
-    It keeps one connection to each server, and one more for each topic with a waiting receiver.
+    It keeps one connection to each server, one more for each topic with a waiting receiver, and one for clients that
+    wait for results.
 
     Args:
         url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest; `redis:` beside a `client`.
@@ -51,10 +53,11 @@ class RedisBackend(Backend):
         await check_servers(client, str(self._location), evict=options.eviction == "allow")
         ttl, counter_ttl = int((options.ttl or 0) * 1000), int(options.counter_ttl * 1000)
         queue = self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
-        store = self._store = RedisStore(client, layout, ttl=ttl)
-        steps = None
+        notifier, steps = None, None
         if self._location.topology is not Topology.CLUSTER:
+            notifier = RedisNotifier(client, layout)
             steps = RedisSteps(client, layout, queue, ttl=ttl, counter_ttl=counter_ttl)
+        store = self._store = RedisStore(client, layout, ttl=ttl, notifier=notifier)
         return Roles(queue=queue, store=store, cache=RedisCache(client, layout, ttl=counter_ttl), steps=steps)
 
     async def stop(self) -> None:

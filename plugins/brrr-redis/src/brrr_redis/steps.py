@@ -16,6 +16,7 @@ from brrr_core.backend import (
     check_bodies,
     check_delay,
     check_values,
+    is_awaited,
     may_expire,
 )
 from brrr_core.errors import BrrrError
@@ -155,12 +156,13 @@ class _Script:
     def _add_record(self, key: Key, value: bytes | None) -> None:
         name = self._layout.record(key)
         self.names.append(name)
+        told = b" publish" if is_awaited(key) else b""
         if self._expires and may_expire(key):
             call = call_record_of(key)
             self.names.append(name if call is None else self._layout.record(call))
-            self.words += (b"forget", b"") if value is None else (b"expire", value)
+            self.words += (b"forget", b"") if value is None else (b"expire" + told, value)
         else:
-            self.words += (b"delete", b"") if value is None else (b"set", value)
+            self.words += (b"delete", b"") if value is None else (b"set" + told, value)
 
     def _add_message(self, message: Message) -> None:
         topic, body, delay, leased = message

@@ -12,6 +12,7 @@ from brrr_core.backend import (
     Swap,
     call_record_of,
     check_values,
+    is_awaited,
     may_expire,
 )
 from brrr_core.errors import ArgumentError
@@ -19,6 +20,7 @@ from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Command, command, script_command
 from brrr_redis.client.connection import Reply
 from brrr_redis.layout import Layout
+from brrr_redis.notifier import RedisNotifier
 from brrr_redis.options import MAX_VALUE
 from brrr_redis.scripts import INCREMENT, READ, SWAP, WRITE
 
@@ -35,9 +37,11 @@ class RedisStore(Store):
         layout: Makes the names of keys.
         ttl: Milliseconds that a value and its call record stay after the last write or read of the value; 0 for no
             limit. The records of a call without a value do not expire, because another call may wait for it.
+        notifier: Tells of new values; None in a cluster, where each message would go to every server.
     """
 
-    def __init__(self, client: Client, layout: Layout, *, ttl: int) -> None:
+    def __init__(self, client: Client, layout: Layout, *, ttl: int, notifier: RedisNotifier | None = None) -> None:
+        self.notifier: RedisNotifier | None = notifier
         self._client = client
         self._layout = layout
         self._ttl = ttl
@@ -105,7 +109,12 @@ class RedisStore(Store):
             arguments = [
                 argument
                 for key, expected, new in (swaps[index] for index in group)
-                for argument in (self._ttl_of(key), encode_optional(expected), encode_optional(new))
+                for argument in (
+                    self._ttl_of(key),
+                    encode_optional(expected),
+                    encode_optional(new),
+                    "PUBLISH" if self.notifier is not None and is_awaited(key) else "",
+                )
             ]
             of_script = [*(names[index] for index in group), *(calls if together else ())]
             commands.append(script_command(SWAP, of_script, *arguments, retry_arguments=None))
@@ -117,7 +126,9 @@ class RedisStore(Store):
         return done
 
     async def close(self) -> None:
-        """End the work in the background."""
+        """End the work in the background, and every wait for a value."""
+        if self.notifier is not None:
+            await self.notifier.close()
         await self._calls.close()
 
     def _groups(self, names: Sequence[bytes]) -> list[Sequence[int]]:

@@ -10,7 +10,7 @@ from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
 from brrr_core.backend import cancelled_from_outside, closed_error, pause
 from brrr_core.errors import BrrrError
 from brrr_redis.client.commands import Command
-from brrr_redis.client.connection import PipelinedConnection, Reply
+from brrr_redis.client.connection import OnMessage, PipelinedConnection, Reply
 from brrr_redis.client.errors import NoReplyError, is_transient, may_have_moved, translate
 from brrr_redis.client.routing import Router
 from brrr_redis.location import Address
@@ -110,6 +110,10 @@ class Client:
             TimeoutError: The server did not answer in time.
         """
         return await self.router.pool.open_dedicated(await self.router.address(key), extra_timeout=extra_timeout)
+
+    async def subscribing_connection(self, on_message: OnMessage) -> PipelinedConnection:
+        """Open a connection for channels, whose messages go to `on_message`. Raises the errors of the other ones."""
+        return await self.router.pool.open_dedicated(await self.router.address(b""), on_message=on_message)
 
     async def close(self) -> None:
         """Close every connection. Running commands end with `BackendClosedError`."""

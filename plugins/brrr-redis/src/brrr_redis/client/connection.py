@@ -19,12 +19,14 @@ from brrr_redis.client.commands import Words
 from brrr_redis.client.errors import ConnectionClosedError, NoReplyError, redact
 from brrr_redis.location import Address
 
-__all__ = ["PipelinedConnection", "Reply"]
+__all__ = ["OnMessage", "PipelinedConnection", "Reply"]
 
 pack = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] - a stub for one word
 
 Reply: TypeAlias = Any
 """A reply: bytes, integers, lists of these, or None. Also an error: a `RedisError` or a `NoReplyError`."""
+
+OnMessage: TypeAlias = Callable[[bytes], None]
 
 ERROR_REPLIES: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """Errors that are the reply to one command. The connection can read the next reply."""
@@ -37,8 +39,11 @@ class PipelinedConnection:
         address: The server.
     """
 
-    def __init__(self, transport: AbstractConnection, address: Address, *, timeout: float) -> None:
+    def __init__(
+        self, transport: AbstractConnection, address: Address, *, timeout: float, on_message: OnMessage | None = None
+    ) -> None:
         self.address = address
+        self._on_message = on_message
         self._transport = transport
         self._timeout = timeout
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
@@ -52,7 +57,13 @@ class PipelinedConnection:
 
     @classmethod
     async def open(
-        cls, transport: AbstractConnection, address: Address, *, timeout: float, connect_timeout: float
+        cls,
+        transport: AbstractConnection,
+        address: Address,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        on_message: OnMessage | None = None,
     ) -> "PipelinedConnection":
         """Connect, log in, and start the tasks.
 
@@ -61,12 +72,13 @@ class PipelinedConnection:
             address: The server.
             timeout: Seconds to wait for a reply.
             connect_timeout: Seconds to wait for the connection and the login.
+            on_message: Called with the channel of each message, if the connection subscribes to channels.
 
         Raises:
             RedisError: The server is not reachable, or refuses the login.
             TimeoutError: The server did not answer in time.
         """
-        connection = cls(transport, address, timeout=timeout)
+        connection = cls(transport, address, timeout=timeout, on_message=on_message)
         scope = asyncio.timeout(connect_timeout)
         try:
             async with scope:
@@ -96,6 +108,12 @@ class PipelinedConnection:
             self._unsent.append((words, future))
             self._to_send.set()
         return future
+
+    async def lost(self, *, within: float) -> bool:
+        """Wait until the connection is lost or closed, at most `within` seconds. Return whether it is."""
+        assert self._reader is not None  # noqa: S101 - `open` has set it
+        done, _ = await asyncio.wait({self._reader}, timeout=within)
+        return bool(done)
 
     def close(self, reason: Exception) -> "Task[None]":
         """Take no more commands, and close the connection in a task. The caller waits for the task."""
@@ -155,6 +173,9 @@ class PipelinedConnection:
             except ERROR_REPLIES as error:
                 redact(error)
                 reply = error
+            if self._on_message is not None and isinstance(reply, list) and reply[0] == b"message":
+                self._on_message(reply[1])
+                continue
             if not self._awaiting_reply:
                 raise RedisError(f"the server sent a reply without a command: {reply!r:.100}")
             _, future = self._awaiting_reply.popleft()

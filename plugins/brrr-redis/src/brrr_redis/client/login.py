@@ -9,7 +9,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 
 from brrr_core.backend import Secret
 from brrr_core.errors import BackendError
-from brrr_redis.client.connection import PipelinedConnection
+from brrr_redis.client.connection import OnMessage, PipelinedConnection
 from brrr_redis.location import SOCKET, Address, Location
 from brrr_redis.options import RedisOptions
 
@@ -86,12 +86,15 @@ class Connector:
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
 
-    async def connect(self, address: Address, *, extra_timeout: float = 0) -> PipelinedConnection:
+    async def connect(
+        self, address: Address, *, extra_timeout: float = 0, on_message: OnMessage | None = None
+    ) -> PipelinedConnection:
         """Open a connection.
 
         Args:
             address: The server.
             extra_timeout: Seconds to wait for a reply beyond `timeout`, for blocking commands.
+            on_message: Called with the channel of each message, if the connection subscribes to channels.
 
         Raises:
             RedisError: The server is not reachable, or refuses the login.
@@ -103,6 +106,7 @@ class Connector:
             address,
             timeout=settings.timeout + extra_timeout,
             connect_timeout=settings.connect_timeout,
+            on_message=on_message,
         )
 
     def _transport(self, address: Address) -> AbstractConnection:

@@ -4,7 +4,7 @@ from asyncio import Task, wait
 from typing import Any
 
 from brrr_core.backend import cancelled_from_outside, closed_error, start_task
-from brrr_redis.client.connection import PipelinedConnection
+from brrr_redis.client.connection import OnMessage, PipelinedConnection
 from brrr_redis.client.errors import ConnectionClosedError
 from brrr_redis.client.login import Connector
 from brrr_redis.location import Address
@@ -59,11 +59,13 @@ class ConnectionPool:
             raise closed_error() if self._is_closed() else cancelled_from_outside()
         return task.result()
 
-    async def open_dedicated(self, address: Address, *, extra_timeout: float) -> PipelinedConnection:
+    async def open_dedicated(
+        self, address: Address, *, extra_timeout: float = 0, on_message: OnMessage | None = None
+    ) -> PipelinedConnection:
         """Open a connection for one caller, who passes it to `discard`. Raises the same errors as `get`."""
         if self._is_closed():
             raise closed_error()
-        connection = await self._connector.connect(address, extra_timeout=extra_timeout)
+        connection = await self._connector.connect(address, extra_timeout=extra_timeout, on_message=on_message)
         self._dedicated.add(connection)
         if self._is_closed():
             self.discard(connection)

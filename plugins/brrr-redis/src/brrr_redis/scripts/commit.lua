@@ -4,7 +4,7 @@
 -- step the number of its keys and the lengths of its fields, and of each
 --   expected record: '-' for no value, '+' before a value;
 --   count: the amount, and the most that the counter may be before it;
---   write: 'set' or 'expire', and the value;
+--   write: 'set' or 'expire', followed by ' publish' if clients may wait for the record; and the value;
 --   message: the index of its topic's first key; 'ready', 'leased' or a delay in milliseconds; the body;
 --   mark: as a write; or 'delete' or, for a record that expires, 'forget', and an empty value;
 --   ack: the index of its topic's first key, and the member.
@@ -74,9 +74,10 @@ end
 
 local function set_record()
   local how, value, record = next_argument(), next_argument(), next_key()
-  if how == 'set' then
+  local told = string.find(how, ' publish', 1, true)
+  if string.find(how, '^set') then
     redis.call('SET', record, value)
-  elseif how == 'expire' then
+  elseif string.find(how, '^expire') then
     redis.call('SET', record, value, 'PX', TTL)
     redis.call('PEXPIRE', next_key(), TTL)
   else
@@ -84,6 +85,9 @@ local function set_record()
     if how == 'forget' then
       redis.call('PERSIST', next_key())
     end
+  end
+  if told then
+    redis.pcall('PUBLISH', record, '') -- pcall: a login that may not publish can still commit
   end
 end
 

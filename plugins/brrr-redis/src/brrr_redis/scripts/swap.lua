@@ -1,11 +1,12 @@
 -- Compares and sets keys, one after the other. ARGV: for each swap its ttl in milliseconds or 0, the expected and the new
--- value: '-' for no value, '+' before a value. KEYS: the key of each swap, which may repeat. Then, if call records are on
--- this server, a key for each swap with a ttl: it expires with the value, and stays if there is no value. Returns 1 for
--- each swap that took place, else 0.
+-- value: '-' for no value, '+' before a value; and 'PUBLISH' if clients may wait for the record, else ''. KEYS: the key of
+-- each swap, which may repeat. Then, if call records are on this server, a key for each swap with a ttl: it expires with
+-- the value, and stays if there is no value. Returns 1 for each swap that took place, else 0.
 
-local done, extra = {}, #ARGV / 3
-for index = 1, #ARGV / 3 do
-  local key, ttl, expected, new = KEYS[index], ARGV[3 * index - 2], ARGV[3 * index - 1], ARGV[3 * index]
+local swaps = #ARGV / 4
+local done, extra = {}, swaps
+for index = 1, swaps do
+  local key, ttl, expected, new = KEYS[index], ARGV[4 * index - 3], ARGV[4 * index - 2], ARGV[4 * index - 1]
   local current = redis.call('GET', key)
   local there = current
   if (current and '+' .. current or '-') ~= expected then
@@ -19,11 +20,14 @@ for index = 1, #ARGV / 3 do
       else
         redis.call('SET', key, string.sub(new, 2), 'PX', ttl)
       end
+      if not current and ARGV[4 * index] ~= '' then
+        redis.pcall(ARGV[4 * index], key, '') -- pcall: a login that may not publish can still swap
+      end
     elseif current then
       redis.call('DEL', key)
     end
   end
-  if ttl ~= '0' and #KEYS > #ARGV / 3 then
+  if ttl ~= '0' and #KEYS > swaps then
     extra = extra + 1
     if there then
       redis.call('PEXPIRE', KEYS[extra], ttl)

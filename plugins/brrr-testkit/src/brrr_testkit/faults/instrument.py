@@ -151,6 +151,7 @@ class _Store(Store):
     def __init__(self, inner: Store, instrument: Instrument) -> None:
         self.inner = inner
         self.expires_after = inner.expires_after
+        self.notifier = inner.notifier
         self._run = instrument.run
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
