@@ -95,7 +95,7 @@ def tables(comparison: Comparison, engines: Sequence[Engine]) -> str:
     ]
     large = {case.name: (case.name, _show_large) for case in CASES if case.large}
     if any(figure.case in large for figure in comparison.figures):
-        parts += ["### Large cases\n", "Calls per second, and µs CPU of the workers per call.\n"]
+        parts += ["### Large cases\n", "Calls per second; CPU of the workers per call; their peak memory.\n"]
         parts.append(_table(comparison, measured, large))
     parts += ["### Without a figure\n", *_problems(comparison), ""]
     parts += ["### Set-up of each engine\n", *(_set_up(comparison, engine) for engine in measured)]
@@ -122,7 +122,7 @@ def _show_rate(figure: Figure) -> str:
 
 
 def _show_large(figure: Figure) -> str:
-    return f"{figure.rate:,.0f}; {figure.worker_cpu_us:,.0f} µs"
+    return f"{figure.rate:,.0f}; {figure.worker_cpu_us:,.0f} µs; {figure.peak_mib:,.0f} MiB"
 
 
 DETAILS: Final[dict[str, tuple[str, Callable[[Figure], str]]]] = {
