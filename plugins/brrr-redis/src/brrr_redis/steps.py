@@ -33,6 +33,8 @@ __all__ = ["RedisSteps"]
 MAX_WORDS: Final = 4_000
 """Arguments after which the next step begins another script. A server does nothing else while a script runs."""
 
+MAX_CACHED_READINGS: Final = 64
+
 
 class RedisSteps(Steps):
     """Steps on one server. A cluster has none, because a script needs all its keys in one slot.
@@ -52,6 +54,7 @@ class RedisSteps(Steps):
         self._queue = queue
         self._ttl = ttl
         self._counter_ttl = counter_ttl
+        self._words: dict[tuple[Reading, ...], Sequence[Word]] = {}
 
     async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
         """Lease messages, and read their records in the same script."""
@@ -64,7 +67,6 @@ class RedisSteps(Steps):
         """Apply steps. If it fails or is cancelled, release the messages that it may have leased."""
         scripts = [*self._scripts(steps)]
         head = (milliseconds(self._queue.lease), self._counter_ttl)
-        words = self._words_of(readings)
         results: list[list[Received] | None] = []
         tokens: list[tuple[TopicKeys, str]] = []
         try:
@@ -72,6 +74,7 @@ class RedisSteps(Steps):
                 token = self._queue.new_token()
                 tokens += ((keys, token) for keys in script.leasing)
                 names = [name for keys in script.topics for name in keys] + script.names
+                words = self._words_of(readings if script.leasing else ())
                 arguments = (*head, token, len(script.topics), *words, *script.words)
                 reply = await self._client.run(script_command(COMMIT, names, *arguments, retry_arguments=None))
                 results += map(_result, script.leased, reply)
@@ -95,13 +98,23 @@ class RedisSteps(Steps):
         if script is not None:
             yield script
 
-    def _words_of(self, readings: Sequence[Reading]) -> list[Word]:
+    def _words_of(self, readings: Sequence[Reading]) -> Sequence[Word]:
         """Return readings as the words that `scripts/records.lua` takes."""
-        words: list[Word] = [self._ttl, int(self._ttl * (1 - REFRESH_SHARE)), len(readings)]
-        for kind, prefix, part in readings:
-            call = call_record_of(Key(kind, prefix))
-            words += (part, self._layout.record(Key(kind, prefix)), b"" if call is None else self._layout.record(call))
+        key = tuple(readings)
+        words = self._words.get(key)
+        if words is None:
+            if len(self._words) >= MAX_CACHED_READINGS:
+                self._words.clear()
+            words = self._words[key] = (
+                *(self._ttl, int(self._ttl * (1 - REFRESH_SHARE)), len(readings)),
+                *(word for reading in readings for word in self._words_of_one(reading)),
+            )
         return words
+
+    def _words_of_one(self, reading: Reading) -> Sequence[Word]:
+        key = Key(reading.kind, reading.prefix)
+        call = call_record_of(key)
+        return reading.part, self._layout.record(key), b"" if call is None else self._layout.record(call)
 
 
 class _Script:
@@ -132,7 +145,8 @@ class _Script:
         names, words, layout = self.names, self.words, self._layout
         expected, counts, writes, messages, marks, acks = step
         members = [(ack.topic, ack.receipt.member) for ack in acks if isinstance(ack.receipt, Receipt)]
-        check_values((value for _, value in (*writes, *marks)), MAX_VALUE)
+        check_values([value for _, value in writes], MAX_VALUE)
+        check_values([mark for _, mark in marks], MAX_VALUE)
         first_word, first_name = len(words), len(names)
         words += (0, len(expected), len(counts), len(writes), len(messages), len(marks), len(members))
         for key, record in expected:
@@ -144,7 +158,7 @@ class _Script:
             words += (amount, min(limit, INT64[-1]) - amount)
         for key, value in writes:
             self._add_record(key, value)
-        self.leased.append(() if not messages else [message.topic for message in messages if message.leased])
+        self.leased.append([message.topic for message in messages if message.leased])
         for message in messages:
             self._add_message(message)
         for key, mark in marks:

@@ -1,9 +1,9 @@
 """Commands and scripts: the words to send, the key that decides the server, and whether to repeat them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha1
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 __all__ = ["Command", "Script", "Word", "Words", "command", "script_command"]
 
@@ -24,8 +24,7 @@ class Script:
         return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command for one server.
 
     Attributes:
@@ -42,13 +41,13 @@ class Command:
 
     def for_retry(self) -> "Command | None":
         """Return the command to send if the reply to this one was lost, or None if a repeat is not safe."""
-        return None if self.retry_words is None else replace(self, words=self.retry_words)
+        return None if self.retry_words is None else self._replace(words=self.retry_words)
 
     def with_source(self) -> "Command":
         """Return the command with the source of its script, for a server that has not seen the script."""
         if self.script is None:
             return self
-        return replace(self, words=("EVAL", self.script.source, *self.words[2:]))
+        return self._replace(words=("EVAL", self.script.source, *self.words[2:]))
 
 
 def command(key: bytes, *words: Word, repeat: bool) -> Command:

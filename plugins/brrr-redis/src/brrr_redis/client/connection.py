@@ -7,13 +7,14 @@ without building one. If a caller is cancelled, the connection stays usable: it 
 import asyncio
 from asyncio import AbstractEventLoop, Future, Task
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from brrr_redis.client.commands import Words
 from brrr_redis.client.errors import ConnectionClosedError, NoReplyError, redact
@@ -32,43 +33,46 @@ ERROR_REPLIES: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """Errors that are the reply to one command. The connection can read the next reply."""
 
 
-class PipelinedConnection:
-    """A connection with a writer task and a reader task. Create it with `PipelinedConnection.open`.
+class PipelinedConnection(asyncio.Protocol):
+    """A connection that writes once for each turn of the event loop. Create it with `PipelinedConnection.open`.
+
+    redis-py connects and logs in. Then this object takes the place of its streams: replies come without a task.
 
     Attributes:
         address: The server.
     """
 
     def __init__(
-        self, transport: AbstractConnection, address: Address, *, timeout: float, on_message: OnMessage | None = None
+        self, connection: AbstractConnection, address: Address, *, timeout: float, on_message: OnMessage | None = None
     ) -> None:
         self.address = address
         self._on_message = on_message
-        self._transport = transport
+        self._connection = connection
         self._timeout = timeout
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._unsent: list[tuple[Words, Future[Reply]]] = []
+        self._unsent: list[tuple[bytes, Future[Reply]]] = []
         self._awaiting_reply: deque[tuple[float, Future[Reply]]] = deque()
-        self._to_send = asyncio.Event()
+        self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
-        self._reader: Task[None] | None = None
+        self._failed = asyncio.Event()
+        self._serving: Task[None] | None = None
         self._closing: Task[None] | None = None
 
     @classmethod
     async def open(
         cls,
-        transport: AbstractConnection,
+        connection: AbstractConnection,
         address: Address,
         *,
         timeout: float,
         connect_timeout: float,
         on_message: OnMessage | None = None,
     ) -> "PipelinedConnection":
-        """Connect, log in, and start the tasks.
+        """Connect, and log in.
 
         Args:
-            transport: Connection of redis-py, not connected yet.
+            connection: Connection of redis-py, not connected yet.
             address: The server.
             timeout: Seconds to wait for a reply.
             connect_timeout: Seconds to wait for the connection and the login.
@@ -78,21 +82,22 @@ class PipelinedConnection:
             RedisError: The server is not reachable, or refuses the login.
             TimeoutError: The server did not answer in time.
         """
-        connection = cls(transport, address, timeout=timeout, on_message=on_message)
+        ours = cls(connection, address, timeout=timeout, on_message=on_message)
         scope = asyncio.timeout(connect_timeout)
         try:
             async with scope:
-                await transport.connect()  # type: ignore[no-untyped-call]
+                await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException as error:
             redact(error)  # a server without AUTH repeats the password in its error
-            await transport.disconnect(nowait=True)
+            await connection.disconnect(nowait=True)
             if scope.expired():
                 raise TimeoutError(f"no reply within {connect_timeout:g} s") from error
             raise
-        connection._reader = asyncio.create_task(connection._serve(), name=f"brrr connection to {address}")
-        # The reader may be cancelled before it starts.
-        connection._reader.add_done_callback(lambda _: connection._fail(ConnectionClosedError()))
-        return connection
+        ours._take_over(connection)
+        ours._serving = asyncio.create_task(ours._serve(), name=f"brrr connection to {address}")
+        # The task may be cancelled before it starts.
+        ours._serving.add_done_callback(lambda _: ours._fail(ConnectionClosedError()))
+        return ours
 
     @property
     def alive(self) -> bool:
@@ -101,18 +106,20 @@ class PipelinedConnection:
 
     def send(self, words: Words) -> "Future[Reply]":
         """Send a command and return a future of its reply. An error is a result too: the future never raises one."""
+        packed = pack(words)
         future: Future[Reply] = self._loop.create_future()
         if self._failure is not None:
             future.set_result(NoReplyError(self._failure, sent=False))
-        else:
-            self._unsent.append((words, future))
-            self._to_send.set()
+            return future
+        if not self._unsent and not self._paused:
+            self._loop.call_soon(self._write)
+        self._unsent.append((packed, future))
         return future
 
     async def lost(self, *, within: float) -> bool:
         """Wait until the connection is lost or closed, at most `within` seconds. Return whether it is."""
-        assert self._reader is not None  # noqa: S101 - `open` has set it
-        done, _ = await asyncio.wait({self._reader}, timeout=within)
+        assert self._serving is not None  # noqa: S101 - `open` has set it
+        done, _ = await asyncio.wait({self._serving}, timeout=within)
         return bool(done)
 
     def close(self, reason: Exception) -> "Task[None]":
@@ -122,65 +129,84 @@ class PipelinedConnection:
             self._closing = asyncio.create_task(self._close(), name=f"brrr closes a connection to {self.address}")
         return self._closing
 
-    async def _serve(self) -> None:
-        """Read replies until the connection is lost or closed."""
-        writer = asyncio.create_task(self._write())
-        # Other code may cancel the writer.
-        writer.add_done_callback(lambda _: self._stop_reading(ConnectionClosedError()))
+    def data_received(self, data: bytes) -> None:
+        """Parse replies, and give them to their callers."""
+        if self._failure is not None:
+            return
+        awaiting_reply, parser = self._awaiting_reply, self._parser
         try:
-            await self._read()
+            parser.feed(data)
+            while (reply := parser.gets()) is not False:
+                if isinstance(reply, Exception):
+                    redact(reply)
+                    if not isinstance(reply, ERROR_REPLIES):
+                        raise reply
+                if self._on_message is not None and isinstance(reply, list) and reply[0] == b"message":
+                    self._on_message(reply[1])
+                    continue
+                if not awaiting_reply:
+                    raise RedisError(f"the server sent a reply without a command: {reply!r:.100}")
+                _, future = awaiting_reply.popleft()
+                if not future.done():
+                    future.set_result(reply)
         except Exception as error:  # noqa: BLE001 - every error goes to the waiting callers
             self._fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the commands without a reply."""
+        self._fail(exc or RedisConnectionError("Connection closed by server."))
+        self._streams.connection_lost(exc)  # redis-py waits for it
+
+    def pause_writing(self) -> None:
+        """Keep commands: the server does not read as fast as they come."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Write the commands that came meanwhile."""
+        self._paused = False
+        self._write()
+
+    def _take_over(self, connection: Any) -> None:
+        """Take the place of the streams of redis-py, which has no public name for them."""
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - see above
+        self._streams: asyncio.BaseProtocol = self._transport.get_protocol()
+        self._parser = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=connection._parser.parse_error,  # noqa: SLF001 - the classes of errors by their codes
+        )
+        self._transport.set_protocol(self)
+
+    async def _serve(self) -> None:
+        """Wait until the connection fails, and close it."""
+        try:
+            await self._failed.wait()
         finally:
             self._fail(ConnectionClosedError())
-            writer.cancel()
-            await asyncio.wait({writer})
             await self._disconnect()
 
     async def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
-        await self._disconnect()  # the reader may have been cancelled before it started
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.wait({self._serving})
+        await self._disconnect()  # the task may have been cancelled before it started
 
     async def _disconnect(self) -> None:
         with suppress(RedisError, OSError):  # the connection is closed either way
-            await self._transport.disconnect()
+            await self._connection.disconnect()
 
-    async def _write(self) -> None:
-        try:
-            while True:
-                await self._to_send.wait()
-                self._to_send.clear()
-                # Do not send cancelled commands.
-                batch = [each for each in self._unsent if not each[1].done()]
-                self._unsent.clear()
-                now = self._loop.time()
-                self._awaiting_reply.extend((now, future) for _, future in batch)
-                if batch and self._timer is None:
-                    self._timer = self._loop.call_at(now + self._timeout, self._check_timeout)
-                packed = [pack(words) for words, _ in batch]
-                await self._transport.send_packed_command(packed, check_health=False)
-        except (RedisError, OSError) as error:
-            self._stop_reading(error)
-
-    async def _read(self) -> None:
-        read = cast("Callable[..., Awaitable[Reply]]", self._transport.read_response)
-        while True:
-            reply: Reply
-            try:
-                reply = await read(disable_decoding=True, disconnect_on_error=False)
-            except ERROR_REPLIES as error:
-                redact(error)
-                reply = error
-            if self._on_message is not None and isinstance(reply, list) and reply[0] == b"message":
-                self._on_message(reply[1])
-                continue
-            if not self._awaiting_reply:
-                raise RedisError(f"the server sent a reply without a command: {reply!r:.100}")
-            _, future = self._awaiting_reply.popleft()
-            if not future.done():
-                future.set_result(reply)
+    def _write(self) -> None:
+        if self._paused or self._failure is not None:
+            return
+        # Do not send cancelled commands.
+        batch = [each for each in self._unsent if not each[1].done()]
+        self._unsent.clear()
+        if not batch:
+            return
+        now = self._loop.time()
+        self._awaiting_reply.extend([(now, future) for _, future in batch])
+        if self._timer is None:
+            self._timer = self._loop.call_at(now + self._timeout, self._check_timeout)
+        self._transport.writelines([packed for packed, _ in batch])
 
     def _check_timeout(self) -> None:
         self._timer = None
@@ -190,17 +216,13 @@ class PipelinedConnection:
         if due > self._loop.time():
             self._timer = self._loop.call_at(due, self._check_timeout)
         else:
-            self._stop_reading(TimeoutError(f"no reply within {self._timeout:g} s"))
-
-    def _stop_reading(self, error: Exception) -> None:
-        self._fail(error)
-        if self._reader is not None:
-            self._reader.cancel()
+            self._fail(TimeoutError(f"no reply within {self._timeout:g} s"))
 
     def _fail(self, error: Exception) -> None:
         if self._failure is not None:
             return
         self._failure = error
+        self._failed.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

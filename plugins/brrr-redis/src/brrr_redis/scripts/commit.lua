@@ -14,7 +14,7 @@
 
 local LEASE, COUNTER_TTL, TOKEN, READINGS, TTL = tonumber(ARGV[1]), ARGV[2], ARGV[3], 5, ARGV[5]
 local argument, key = 7 + 3 * ARGV[7], 6 * ARGV[4] -- the last ones that were read
-local batch, index = lease_batch(TOKEN), 0
+local index = 0 -- of the message
 local checked, swept = {}, {}
 
 local function next_argument()
@@ -99,7 +99,7 @@ local function put_message()
   if how == 'ready' then
     redis.call('RPUSH', READY, body)
   elseif how == 'leased' then
-    local member = join_member(batch, index, 1, body)
+    local member = join_member(lease_batch(TOKEN), index, 1, body)
     redis.call('ZADD', LEASES, now + LEASE, member)
     return member, body
   else
