@@ -72,7 +72,7 @@ class Attempts:
             failures: Whether to reset the failed attempts too. Keep them for a message that is put again: the queue
                 counts its deliveries from 1.
         """
-        if held.failed or held.released or held.unfinished_alone:
+        if held.counted:
             kept = 0 if failures else held.failed
             await self._count(held, kept - held.failed, -held.released - kept, -held.unfinished_alone)
 

@@ -49,6 +49,11 @@ class HeldDelivery:
     pending: bytes | None = None
 
     @property
+    def counted(self) -> bool:
+        """Whether one of its counters in the cache is not 0."""
+        return bool(self.failed or self.released or self.unfinished_alone)
+
+    @property
     def unexplained(self) -> int:
         """Number of earlier deliveries that ended in a crash or with a lost lease."""
         return max(0, self.delivery.attempt - 1 - self.failed - self.released)

@@ -107,6 +107,7 @@ class Deferrer:
         """
         if (
             not self._operations.has_steps
+            or job.held.counted  # its counters are reset only if it is deferred
             or len(missing) > STEP_LIMIT
             or previous.timed
             or parse_root_id(job.root_id).redriven_at is not None
@@ -117,7 +118,6 @@ class Deferrer:
             not_cancelled = [(cancelled_key(job.root_id), None)]
         else:
             not_cancelled = []
-        await self._settler.reset_counters(job.held)
         watched, now = missing[-1], int(self._operations.clock())
         marks = [encode_pending(PendingReturns((), now))] * (len(missing) - 1)
         marks.append(encode_pending(PendingReturns((_return_of(job),), now)))
