@@ -8,7 +8,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.wire import decode_message
-from brrr_testkit.faults.instrument import Instrument, Operation
+from brrr_testkit.faults.instrument import Instrument, Operation, bodies_put
 from brrr_testkit.workloads.fleet import BOUND, TOPIC, Fleet, over, until_idle, working
 from tests.support.losses import Stuck, chain, lose_everything, schedule_and_lose
 
@@ -31,8 +31,7 @@ async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, place
         puts: Counter[tuple[str, ...]] = Counter()
 
         def note(operation: Operation, result: object) -> None:
-            if operation.name == "queue.put":
-                puts.update(tuple(decode_message(body)) for body in operation.items)
+            puts.update(tuple(decode_message(body)) for body in bodies_put(operation, result))
 
         instrument = Instrument(effect=note)
         connection = over(instrument.wrap(backend))
@@ -111,8 +110,7 @@ async def test_redrives_within_one_second_each_find_what_was_lost(url: str) -> N
         puts: Counter[tuple[str, ...]] = Counter()
 
         def note(operation: Operation, result: object) -> None:
-            if operation.name == "queue.put":
-                puts.update(tuple(decode_message(body)) for body in operation.items)
+            puts.update(tuple(decode_message(body)) for body in bodies_put(operation, result))
 
         async def lose_the_leaves(fleet: Fleet, *, redrive: bool) -> str | None:
             scheduled = await fleet.app.schedule(top, topic=TOPIC, redrive=redrive)()

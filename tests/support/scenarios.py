@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -101,8 +101,10 @@ def poisoned(world: World) -> Mapping[str, Any]:
 class Stage:
     """A memory space in virtual time, its observer, and workers that come and go."""
 
-    def __init__(self, backend: MemoryBackend, observer: Observer) -> None:
+    def __init__(self, backend: MemoryBackend, observer: Observer, *, steps: bool = True) -> None:
         self.backend = backend
+        self.steps = steps
+        """Whether workers and clients use steps."""
         self.observer = observer
         self.world = World()
         self.schedules: Sequence[brrr.RecurringSchedule] = ()
@@ -116,7 +118,10 @@ class Stage:
     def _connection(self, instrument: Instrument, policy: brrr.Policy) -> brrr.Connection:
         instrument.effect = self.observer
         time = asyncio.get_running_loop().time
-        return over(instrument.wrap(self.backend), policy=policy, clock=lambda: EPOCH + time())
+        roles = instrument.wrap(self.backend)
+        if not self.steps:
+            roles = replace(roles, steps=None)
+        return over(roles, policy=policy, clock=lambda: EPOCH + time())
 
     def worker(
         self,
@@ -200,13 +205,17 @@ def mortal(last: int) -> Instrument:
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
-    """Yield a new stage, which must be left within the virtual bound."""
+async def stage(*, steps: bool = True) -> AsyncIterator[Stage]:
+    """Yield a new stage, which must be left within the virtual bound.
+
+    Args:
+        steps: Whether workers and clients use the steps of the backend.
+    """
     name = f"stage-{next(_names)}"
     clock = asyncio.get_running_loop().time
     backend = MemoryBackend(BackendUrl("memory", path=name), MemoryOptions(Duration(LEASE)), clock=clock)
     try:
         async with backend, asyncio.timeout(VIRTUAL_BOUND):
-            yield Stage(backend, Observer(backend.queue._session.space))  # type: ignore[attr-defined]
+            yield Stage(backend, Observer(backend.queue._session.space), steps=steps)  # type: ignore[attr-defined]
     finally:
         forget(name)

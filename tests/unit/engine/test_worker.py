@@ -250,7 +250,7 @@ async def test_deliveries_received_during_a_cancellation_are_released() -> None:
         loop: asyncio.Task[None] | None = None
 
         async def cancel(operation: Operation) -> None:
-            if operation.name == "queue.receive":
+            if operation.name == "steps.receive":
                 assert loop is not None
                 asyncio.get_running_loop().call_soon(
                     loop.cancel
@@ -273,7 +273,7 @@ async def test_deliveries_received_during_a_stop_are_released_before_the_grace_e
         await asyncio.sleep(1)
 
         async def stop(operation: Operation) -> None:
-            if operation.name == "queue.receive":
+            if operation.name == "steps.receive":
                 b.connection.stop()
 
         b.instrument.after = stop
@@ -303,7 +303,7 @@ async def test_message_of_failed_release_comes_back_after_its_lease() -> None:
 async def test_worker_retries_a_queue_that_fails_for_a_while() -> None:
     async with bench(unavailable_timeout=60, backoff=1) as b:
         broken = BackendUnavailableError("gone")
-        b.instrument.before = failing("queue.receive", broken, range(1, 6))(b.instrument)
+        b.instrument.before = failing("steps.receive", broken, range(1, 6))(b.instrument)
         await b.put(1)
         loop = b.start()
         await asyncio.sleep(20)
@@ -316,7 +316,7 @@ async def test_worker_retries_a_queue_that_fails_for_a_while() -> None:
 @virtually
 async def test_stop_works_while_the_queue_fails() -> None:
     async with bench(unavailable_timeout=1e9, backoff=1) as b:
-        b.instrument.before = failing("queue.receive", BackendUnavailableError("gone"), range(1, 10**6))(b.instrument)
+        b.instrument.before = failing("steps.receive", BackendUnavailableError("gone"), range(1, 10**6))(b.instrument)
         loop = b.start()
         await asyncio.sleep(20)
         b.connection.stop()
@@ -330,7 +330,7 @@ async def test_stop_works_while_the_queue_fails() -> None:
 def test_unavailable_queue_ends_the_loop_and_running_calls_still_finish(error: BackendError, timeout: float) -> None:
     async def main() -> None:
         async with bench(unavailable_timeout=timeout, backoff=0.5) as b:
-            b.instrument.before = failing("queue.receive", error, range(2, 10**6))(b.instrument)
+            b.instrument.before = failing("steps.receive", error, range(2, 10**6))(b.instrument)
             await b.put(10)
             loop = b.start()
             await asyncio.wait({loop})
@@ -370,7 +370,7 @@ def test_successful_receive_restarts_the_unavailable_timeout() -> None:
     instruments: list[Instrument] = []
 
     async def sometimes(operation: Operation) -> None:
-        if operation.name == "queue.receive" and instruments[0].calls["queue.receive"] % 3 == 0:
+        if operation.name == "steps.receive" and instruments[0].calls["steps.receive"] % 3 == 0:
             raise BackendUnavailableError("gone")
 
     run_virtually(main())

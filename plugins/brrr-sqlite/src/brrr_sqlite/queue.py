@@ -49,8 +49,7 @@ class SqliteQueue(Queue):
         rows, delay_us = tuple(bodies), to_microseconds(delay)
 
         def work(connection: Connection) -> None:
-            due = self._clock() + delay_us
-            messages.put(connection, [(topic, due, body) for body in rows])
+            messages.put(connection, topic, rows, due=self._clock() + delay_us)
 
         await self._commits.write(work, topics=(topic,))
 

@@ -53,7 +53,9 @@ class SqliteSteps(Steps):
         topics = {message.topic for step in steps for message in step.messages if not message.leased}
         future: Future[Applied] = self._loop.create_future()
         receivers = self._commits.receivers
-        return (await self._commits.lease(Leasing(receivers, future, write=work, topics=topics))).outcomes
+        applied = await self._commits.lease(Leasing(receivers, future, write=work, topics=topics))
+        receivers.forget_empty({delivery.topic for delivery in applied.deliveries})
+        return applied.outcomes
 
     def _apply(self, connection: Connection, step: Step, readings: Sequence[Reading]) -> list[Received] | None:
         """Apply a step, if everything is as it expects."""
@@ -67,14 +69,12 @@ class SqliteSteps(Steps):
             records.add(connection, [(count.counter, count.amount) for count in step.counts])
         records.write(connection, step.writes)
         now = self._clock()
-        ready = [
-            (each.topic, now + to_microseconds(each.delay), each.body) for each in step.messages if not each.leased
-        ]
-        messages.put(connection, ready)
-        until = now + self._queue.lease_us
-        leased = [
-            messages.put_leased(connection, each.topic, each.body, until=until) for each in step.messages if each.leased
-        ]
+        leased: list[Delivery] = []
+        for topic, body, delay, lease in step.messages:
+            if lease:
+                leased.append(messages.put_leased(connection, topic, body, until=now + self._queue.lease_us))
+            else:
+                messages.put(connection, topic, (body,), due=now + to_microseconds(delay))
         records.write(connection, step.marks)
         messages.ack(connection, receipts_of(step.acks), now=now)
         return [Received(each, records.read_with(connection, each, readings)) for each in leased]

@@ -22,6 +22,8 @@ from brrr_core.backend import (
 )
 from brrr_core.errors import BackendClosedError
 
+__all__ = ["Instrument", "Operation", "bodies_put"]
+
 T = TypeVar("T")
 
 
@@ -34,6 +36,14 @@ class Operation(NamedTuple):
     number: int
     name: str
     items: Sequence[Any]
+
+
+def bodies_put(operation: Operation, result: Any) -> list[bytes]:
+    """Return the bodies of the messages that an operation with this result has put."""
+    if operation.name == "steps.commit":
+        steps: list[Step] = [step for step, done in zip(operation.items, result, strict=True) if done is not None]
+        return [message.body for step in steps for message in step.messages]
+    return [*operation.items] if operation.name == "queue.put" else []
 
 
 async def nothing(operation: Operation) -> None:

@@ -135,5 +135,7 @@ def over(
     hooks: Sequence[object] = (),
     clock: Callable[[], float] = time.time,
 ) -> brrr.Connection:
-    """Return a connection over roles that the test made, for example instrumented ones."""
-    return brrr.Connection(roles.queue, roles.store, roles.cache, policy=policy, hooks=hooks, clock=clock)
+    """Return a connection over a backend or over roles that the test made, for example instrumented ones."""
+    return brrr.Connection(
+        roles.queue, roles.store, roles.cache, steps=roles.steps, policy=policy, hooks=hooks, clock=clock
+    )
