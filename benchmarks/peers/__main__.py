@@ -104,6 +104,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the blocks that stop the servers
     engines = [engine for engine in ENGINES if not chosen.engine or engine.name in chosen.engine]
     selected = [case for case in CASES if (case.name in chosen.case if chosen.case else chosen.large or not case.large)]
+    load = os.getloadavg()[0]
     measuring = Measuring(engines, selected, timeout=chosen.timeout)
     with tempfile.TemporaryDirectory(prefix="brrr-peers-", ignore_cleanup_errors=True) as folder:
         rounds, begun = 0, time.monotonic()
@@ -116,7 +117,7 @@ def main() -> None:
     date = datetime.now(UTC).date().isoformat()
     comparison = Comparison(
         machine(),
-        {"rounds": rounds, "timeout": chosen.timeout},
+        {"rounds": rounds, "timeout": chosen.timeout, "load": load},
         _versions(engines),
         measuring.figures(date),
     )

@@ -1,6 +1,7 @@
 """The pages with the figures of a comparison: the tables, and where they go."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +11,14 @@ from benchmarks.peers.engines import Engine
 from benchmarks.peers.environments import ROOT
 from benchmarks.peers.figures import COLD_START, Comparison, Figure, summary
 
-__all__ = ["SAVED", "ratios", "replace_part", "tables", "write_pages"]
+__all__ = ["SAVED", "introduction", "ratios", "replace_part", "tables", "write_pages"]
 
 FOLDER: Final = ROOT / "docs" / "explanation"
 SAVED: Final = FOLDER / "performance.json"
 """The figures that the pages show."""
+
+BUSY: Final = 1.5
+"""The load average at the start from which the page says that the machine was in use."""
 
 RATES: Final = ("independent", "fan-out", "tree", "chain", "steps", "shared-child", "tree, 2 workers")
 RATIOS: Final = {
@@ -74,14 +78,8 @@ def _speeds(
 def tables(comparison: Comparison, engines: Sequence[Engine]) -> str:
     """Return the generated part of the page, in Markdown."""
     measured = [engine for engine in engines if any(figure.engine == engine.name for figure in comparison.figures)]
-    machine = comparison.machine
-    date = max((figure.date for figure in comparison.figures), default="")
-    intro = (
-        f"Measured on {date} on a machine with {machine['cores']} cores ({machine['processor']}), {machine['system']}, "
-        f"Python {machine['python']}; the best of {comparison.settings['rounds']:.0f} rounds.\n"
-    )
     parts = [
-        intro,
+        introduction(comparison),
         "![Calls per second of each engine](performance-rates.svg)\n",
         "![Milliseconds for one call on an idle fleet](performance-latency.svg)\n",
         "### Calls per second\n",
@@ -100,6 +98,21 @@ def tables(comparison: Comparison, engines: Sequence[Engine]) -> str:
     parts += ["### Without a figure\n", *_problems(comparison), ""]
     parts += ["### Set-up of each engine\n", *(_set_up(comparison, engine) for engine in measured)]
     return "\n".join(parts)
+
+
+def introduction(comparison: Comparison) -> str:
+    """Say when and where the figures were measured, and whether other programs used the machine."""
+    machine, settings = comparison.machine, comparison.settings
+    date = max((figure.date for figure in comparison.figures), default="")
+    busy = (
+        "Other programs used the machine at the same time (its load average was "
+        f"{settings['load']:.0f} at the start), so only ratios mean something.\n"
+    )
+    return (
+        f"Measured on {date} on a machine with {machine['cores']} cores ({machine['processor']}), {machine['system']}, "
+        f"Python {machine['python']}. Rounds: {settings['rounds']:.0f}; the fastest counts.\n"
+        f"{busy if settings['load'] >= BUSY else ''}"
+    )
 
 
 def _table(
@@ -174,6 +187,8 @@ def replace_part(text: str, name: str, content: str) -> str:
 
 def write_pages(comparison: Comparison, engines: Sequence[Engine]) -> None:
     """Write the JSON file, the charts, and the generated parts of the page and of the README."""
+    brief = [replace(each, problem=each.problem and summary(each.problem)) for each in comparison.figures]
+    comparison = replace(comparison, figures=brief)  # logs name folders of the machine
     comparison.save(SAVED)
     rates = [_panel(comparison, engines, case, f"{case}: calls/s", _rate) for case in RATES]
     latency = [
@@ -185,7 +200,7 @@ def write_pages(comparison: Comparison, engines: Sequence[Engine]) -> None:
     (FOLDER / "performance-latency.svg").write_text(chart(latency, "Latency and CPU time"))
     _rewrite(FOLDER / "performance.md", tables(comparison, engines))
     short = [measure for measure in _measures() if measure not in {"calls/s, shared-child", "calls/s, tree, 2 workers"}]
-    _rewrite(ROOT / "README.md", _ratio_table(comparison, engines, short))
+    _rewrite(ROOT / "README.md", f"{_ratio_table(comparison, engines, short)}\n{introduction(comparison)}")
 
 
 def _panel(

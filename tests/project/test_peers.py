@@ -68,7 +68,7 @@ def test_percentile_is_a_sample() -> None:
 
 def test_comparison_survives_its_file(tmp_path: Path) -> None:
     figure = Figure("brrr", "chain", 99, 100, "2026-01-31").with_runs([Run(1.0, [1.0], 0.5, 0.1, 8.0)])
-    comparison = Comparison({"cores": "2"}, {"rounds": 3}, {"brrr": {"brrr-core": "0.1"}}, [figure])
+    comparison = Comparison({"cores": "2"}, {"rounds": 3, "load": 0.2}, {"brrr": {"brrr-core": "0.1"}}, [figure])
 
     comparison.save(tmp_path / "x.json")
 

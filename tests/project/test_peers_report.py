@@ -1,13 +1,16 @@
 """The pages of the comparison: ratios, tables, charts, and the parts of pages that are rewritten."""
 
+from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.peers import report
 from benchmarks.peers.chart import Bar, Panel, chart
 from benchmarks.peers.engines import ENGINES
 from benchmarks.peers.figures import Comparison, Figure, Run, summary
-from benchmarks.peers.report import ratios, replace_part, tables
+from benchmarks.peers.report import introduction, ratios, replace_part, tables
 
 MACHINE = {"cores": "2", "processor": "x", "system": "Linux", "python": "3.11"}
 
@@ -18,7 +21,7 @@ def _figure(engine: str, case: str, seconds: float, *, size: int = 10) -> Figure
 
 
 def _comparison(*figures: Figure) -> Comparison:
-    return Comparison(MACHINE, {"rounds": 3}, {}, list(figures))
+    return Comparison(MACHINE, {"rounds": 3, "load": 0.2}, {}, list(figures))
 
 
 def test_ratio_of_rates_is_ours_divided_by_the_best_of_the_kind() -> None:
@@ -53,6 +56,13 @@ def test_tables_show_rates_smaller_sizes_and_problems() -> None:
     assert "huey" not in rows
 
 
+@pytest.mark.parametrize(("load", "said"), [(0.2, False), (13.0, True)])
+def test_page_says_if_other_programs_used_the_machine(load: float, said: bool) -> None:
+    comparison = replace(_comparison(_figure("brrr redis", "tree", 1)), settings={"rounds": 1, "load": load})
+
+    assert ("Other programs used the machine" in introduction(comparison)) is said
+
+
 def test_large_cases_have_a_table_only_if_measured() -> None:
     small = _comparison(_figure("brrr redis", "tree", 1))
     large = _comparison(_figure("brrr redis", "fan-out 10k", 1, size=10_000))
@@ -83,6 +93,20 @@ def test_only_the_named_part_of_a_page_is_replaced() -> None:
     page = "top\n<!-- begin: x -->\nold\n<!-- end: x -->\nbottom\n"
 
     assert replace_part(page, "x", "new\n") == "top\n<!-- begin: x -->\n\nnew\n\n<!-- end: x -->\nbottom\n"
+
+
+def test_saved_figures_name_a_problem_without_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = Figure("saq", "tree", 10, 100, "2026-01-31", problem="hang: no result after 30 s\n/a/folder/x.log: y")
+    for name in ("README.md", "performance.md"):
+        (tmp_path / name).write_text("<!-- begin: performance --><!-- end: performance -->")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    monkeypatch.setattr(report, "SAVED", tmp_path / "performance.json")
+
+    report.write_pages(_comparison(_figure("brrr redis", "tree", 1), hanging), ENGINES)
+
+    assert "/a/folder" not in "".join(each.read_text() for each in tmp_path.iterdir())
+    assert Comparison.load(tmp_path / "performance.json").figures[1].problem == "hang: no result after 30 s"
 
 
 def test_page_without_the_part_is_an_error() -> None:
