@@ -74,6 +74,57 @@ async def test_expired_lease_of_the_same_process_wakes_a_receiver_before_the_nex
         assert sorted((each.body, each.attempt) for each in found) == [(b"x", 1), (b"x", 2)]
 
 
+async def receive_one(queue, valkey):
+    """Receive a message by waiting for it, so that a receiver knows that nothing is left."""
+    receiving = asyncio.create_task(queue.receive(TOPIC, limit=1, wait=60))
+    await until(lambda: blocked(valkey) == 1)
+    await queue.put(TOPIC, [b"first"])
+    return await receiving
+
+
+async def test_receiver_waits_without_a_claim_if_the_last_one_left_nothing(valkey):
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(f"{proxy.url}?sweep=1h") as backend:
+        queue = backend.queue
+        await receive_one(queue, valkey)
+        proxy.clear()
+
+        await receive_one(queue, valkey)
+        assert [words[0] for words in proxy.commands] == [b"BLMOVE", b"RPUSH", b"EVALSHA"]
+
+        valkey.do("RPUSH", KEYS.inbox, b"a", b"b")
+        assert len(await queue.receive(TOPIC, limit=1, wait=0)) == 1, "a receiver that does not wait looks"
+        async with asyncio.timeout(10):
+            assert len(await queue.receive(TOPIC, limit=1, wait=60)) == 1, "and so does one if the last left a message"
+
+
+async def test_message_delayed_while_no_receiver_waits_wakes_one_before_the_next_sweep(url, valkey):
+    async with brrr.open_backend(url, sweep=3600) as backend, asyncio.timeout(10):
+        await receive_one(backend.queue, valkey)
+        await backend.queue.put(TOPIC, [b"later"], delay=0.1)
+
+        assert [each.body for each in await backend.queue.receive(TOPIC, limit=1, wait=60)] == [b"later"]
+
+
+async def test_lease_that_expires_wakes_a_receiver_that_made_no_claim(url, valkey):
+    async with brrr.open_backend(url, sweep=3600, lease=0.1) as backend, asyncio.timeout(10):
+        await receive_one(backend.queue, valkey)
+
+        assert [each.attempt for each in await backend.queue.receive(TOPIC, limit=1, wait=60)] == [2]
+
+
+async def test_receiver_claims_at_once_if_the_connection_that_waits_is_lost(valkey):
+    async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(f"{proxy.url}?sweep=1h") as backend:
+        await receive_one(backend.queue, valkey)
+        wait_queue = backend.queue._wait_queues.get(KEYS)
+        assert wait_queue.empty
+        proxy.cut()
+        await until(lambda: not wait_queue.empty)
+        valkey.do("RPUSH", KEYS.inbox, b"moved")
+
+        async with asyncio.timeout(10):
+            assert [each.body for each in await backend.queue.receive(TOPIC, limit=1, wait=60)] == [b"moved"]
+
+
 async def test_message_wakes_one_of_ten_receivers(url, valkey):
     async with asyncio.TaskGroup() as tasks, brrr.open_backend(url) as producer:
         backends = [brrr.open_backend(url, sweep=3600) for _ in range(10)]

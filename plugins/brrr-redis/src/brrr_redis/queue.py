@@ -5,6 +5,7 @@ from asyncio import CancelledError, Task
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
+from math import inf
 from secrets import token_urlsafe
 from typing import Final, NamedTuple, TypeAlias
 
@@ -107,18 +108,18 @@ class RedisQueue(Queue):
         check_wait(wait)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
+        wait_queue = self._wait_queues.get(keys)
+        if wait and wait_queue is not None and wait_queue.empty:
+            await wait_queue.wait(deadline, inf)
         while True:
             left, due_in, members, records = await self._claim(keys, min(limit, MAX_CLAIMED_MESSAGES), readings)
-            if members:
-                wait_queue = self._wait_queues.get(keys)
-                if wait_queue is not None:
-                    if left:
-                        wait_queue.wake()
-                    wait_queue.expect(self.lease)
+            due = inf if due_in < 0 else due_in / 1000
+            wait_queue = self._wait_queues.get(keys)
+            if wait_queue is not None:
+                wait_queue.claimed(left, due)
+            if members or loop.time() >= deadline:
                 return [delivery_of(topic, member) for member in members], records
-            if loop.time() >= deadline:
-                return [], []
-            await self._wait_queues.of(keys).wait(deadline, None if due_in < 0 else due_in / 1000)
+            await self._wait_queues.of(keys).wait(deadline, due)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge deliveries: remove their messages."""

@@ -6,12 +6,15 @@ one blocked client for each message.
 
 A delayed or expired message becomes ready only by a claim. So a receiver claims when the next message that this process
 knows of becomes due, and every `sweep` seconds for messages that only other processes know of.
+
+A receiver that comes soon after a claim that left nothing waits at once: a claim of its own would find nothing either.
 """
 
 import asyncio
 from asyncio import AbstractEventLoop, CancelledError, Future, Task, TimerHandle
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from brrr_core.backend import cancelled_from_outside, closed_error
@@ -61,16 +64,33 @@ class WaitQueue:
         self._waiting: deque[Future[None]] = deque()
         self._has_waiting = asyncio.Event()
         self._timer: TimerHandle | None = None
+        self._due, self._empty_until = inf, 0.0  # by the clock of the event loop
+        self._connection: PipelinedConnection | None = None
         self._closed = False
         self._task: Task[None] = asyncio.create_task(self._run(), name="brrr waits for messages of a topic")
         self._task.add_done_callback(self._on_end)
 
-    async def wait(self, deadline: float, due_in: float | None) -> None:
+    @property
+    def empty(self) -> bool:
+        """Whether a claim has left nothing a moment ago, and the connection reports each message that came since."""
+        connection = self._connection
+        return connection is not None and connection.alive and self._loop.time() < self._empty_until
+
+    def claimed(self, left: int, due_in: float) -> None:
+        """Learn from a claim: how many messages it left, and the seconds until the next one becomes due."""
+        now = self._loop.time()
+        self._empty_until = 0 if left else now + self._sweep
+        self._due = now + due_in + ROUNDING_SECONDS
+        if left:
+            self.wake()
+        self._set_timer()
+
+    async def wait(self, deadline: float, due_in: float) -> None:
         """Wait until it is this receiver's turn to claim, or until `deadline`.
 
         Args:
             deadline: When to stop waiting, by the clock of the event loop; may be infinite.
-            due_in: Seconds until the next message becomes due, as the last claim reported, or None.
+            due_in: Seconds until a message becomes due; infinite if none is known.
 
         Raises:
             BackendClosedError: The backend was closed.
@@ -82,7 +102,7 @@ class WaitQueue:
         self._has_waiting.set()
         self.expect(due_in)
         try:
-            async with asyncio.timeout_at(None if deadline == float("inf") else deadline):
+            async with asyncio.timeout_at(None if deadline == inf else deadline):
                 await turn
         except TimeoutError:
             pass
@@ -106,12 +126,16 @@ class WaitQueue:
         self._rest_if_empty()
         return woken
 
-    def expect(self, due_in: float | None) -> None:
-        """Wake a receiver when a message becomes due, at the latest after `sweep`."""
+    def expect(self, due_in: float) -> None:
+        """Wake a receiver when a message becomes due."""
+        self._due = min(self._due, self._loop.time() + due_in + ROUNDING_SECONDS)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Wake a receiver when the next message becomes due, at the latest after `sweep`."""
         if not self._waiting:
             return
-        seconds = self._sweep if due_in is None else min(self._sweep, due_in + ROUNDING_SECONDS)
-        at = self._loop.time() + seconds
+        at = min(self._due, self._loop.time() + self._sweep)
         if self._timer is None or at < self._timer.when():
             self._stop_timer()
             self._timer = self._loop.call_at(at, self._on_due)
@@ -139,8 +163,9 @@ class WaitQueue:
 
     def _on_due(self) -> None:
         self._timer = None
+        self._due = inf  # the claim will tell
         self.wake()
-        self.expect(None)  # for the other receivers, if the one that claims takes long
+        self._set_timer()  # for the other receivers, if the one that claims takes long
 
     def _rest_if_empty(self) -> None:
         if not self._waiting:
@@ -153,31 +178,32 @@ class WaitQueue:
             self._timer = None
 
     async def _run(self) -> None:
-        connection: PipelinedConnection | None = None
         pause = FIRST_PAUSE_SECONDS
         try:
             while await self._has_receivers():
                 try:
-                    connection = connection or await self._client.blocking_connection(
+                    self._connection = self._connection or await self._client.blocking_connection(
                         self._keys.ready, extra_timeout=BLOCK_SECONDS
                     )
-                    await self._block(connection)
+                    await self._block(self._connection)
                     pause = FIRST_PAUSE_SECONDS
                 except BackendClosedError:
                     return
                 except Exception:  # noqa: BLE001 - receivers claim by the timer and raise the error
-                    if connection is not None:
-                        self._client.router.pool.discard(connection)
-                        connection = None
+                    self._discard_connection()
                     self._client.router.invalidate(None)
                     pause = await self._client.pause(pause)
         except BackendClosedError:
             pass
         finally:
-            if connection is not None:
-                self._client.router.pool.discard(connection)
+            self._discard_connection()
             self._closed = True
             self._idle()
+
+    def _discard_connection(self) -> None:
+        if self._connection is not None:
+            self._client.router.pool.discard(self._connection)
+            self._connection = None
 
     async def _block(self, connection: PipelinedConnection) -> None:
         """Wait for one message, and give a receiver the turn. Raises the error of the connection."""

@@ -8,6 +8,7 @@ from brrr_core.backend import (
     Cache,
     CallExpirer,
     Key,
+    Notifier,
     Store,
     Swap,
     call_record_of,
@@ -41,7 +42,8 @@ class RedisStore(Store):
     """
 
     def __init__(self, client: Client, layout: Layout, *, ttl: int, notifier: RedisNotifier | None = None) -> None:
-        self.notifier: RedisNotifier | None = notifier
+        self.notifier: Notifier | None = notifier
+        self._notifier = notifier
         self._client = client
         self._layout = layout
         self._ttl = ttl
@@ -127,8 +129,8 @@ class RedisStore(Store):
 
     async def close(self) -> None:
         """End the work in the background, and every wait for a value."""
-        if self.notifier is not None:
-            await self.notifier.close()
+        if self._notifier is not None:
+            await self._notifier.close()
         await self._calls.close()
 
     def _groups(self, names: Sequence[bytes]) -> list[Sequence[int]]:

@@ -142,7 +142,7 @@ class PipelinedConnection(asyncio.Protocol):
                     if not isinstance(reply, ERROR_REPLIES):
                         raise reply
                 if self._on_message is not None and isinstance(reply, list) and reply[0] == b"message":
-                    self._on_message(reply[1])
+                    self._on_message(reply[1])  # pyright: ignore[reportUnknownArgumentType] - a list of any items
                     continue
                 if not awaiting_reply:
                     raise RedisError(f"the server sent a reply without a command: {reply!r:.100}")

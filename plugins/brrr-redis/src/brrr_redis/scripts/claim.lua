@@ -1,7 +1,7 @@
 -- Leases up to LIMIT ready messages. ARGV: limit, lease, token, '1' if this repeats a claim, else '0'. Then readings, if
 -- records are read with the messages: as `records.lua` says.
--- Returns the number of ready messages left, the milliseconds until the next message is due (-1 if any was leased), the
--- leased members, and the records of each one.
+-- Returns the number of ready messages left, the milliseconds until the next message is due (-1 for none), the leased
+-- members, and the records of each one.
 
 local limit, lease, token, readings = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5] and 5
 local MOST_BYTES = 4194304 -- of the records of one claim; the other messages stay ready
@@ -19,7 +19,7 @@ if ARGV[4] == '1' then
       local _, body = split_member(members[index])
       records[index] = read_records(body, readings)
     end
-    return {redis.call('LLEN', READY), -1, members, records}
+    return {redis.call('LLEN', READY), due_in(), members, records}
   end
 end
 
@@ -65,4 +65,4 @@ if known then
 end
 
 local left = redis.call('LLEN', READY) + redis.call('LLEN', INBOX)
-return {left, #members == 0 and due_in() or -1, members, records}
+return {left, due_in(), members, records}
