@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="run the large cases as well; takes an hour")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each case; the fastest counts (3)")
     parser.add_argument("--minutes", type=float, default=11, help="begin no round that would end later (11)")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds after which a case counts as hanging (30)")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds after which a case counts as hanging (60)")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the blocks that stop the servers
     engines = [engine for engine in ENGINES if not chosen.engine or engine.name in chosen.engine]
