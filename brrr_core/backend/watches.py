@@ -9,6 +9,7 @@ from brrr_core.backend.expiry import call_record_of
 __all__ = ["Wake", "Watches", "is_awaited"]
 
 Wake: TypeAlias = Callable[[], None]
+"""A function that wakes a client. Only the event loop of the backend calls it."""
 
 
 def is_awaited(key: Key) -> bool:

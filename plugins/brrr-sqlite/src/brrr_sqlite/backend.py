@@ -10,7 +10,6 @@ from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.location import OpenFile, database_path
-from brrr_sqlite.notifier import notifier_for
 from brrr_sqlite.options import SqliteOptions
 from brrr_sqlite.queue import SqliteQueue
 from brrr_sqlite.schema import VERSION
@@ -61,8 +60,7 @@ class SqliteBackend(Backend):
         self._commits = GroupCommit(
             self._connection,
             self._transactions,
-            log=file.log,
-            notifier=notifier_for(self.path),
+            file=file,
             poll=options.poll,
             loop=loop,
         )
@@ -84,6 +82,8 @@ class SqliteBackend(Backend):
         finally:
             if connection is not None:
                 await connection.close()
+                if commits is not None and not commits.log.exists():  # the last one that closes removes the log
+                    commits.news.remove_file()
 
     async def setup(self) -> list[str]:
         """Create the folder, and the file with its tables. Return one line for each step."""

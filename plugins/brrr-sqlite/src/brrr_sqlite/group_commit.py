@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from brrr_core.backend import check_process, closed_error
 from brrr_core.errors import BackendError
 from brrr_sqlite.connection import Connection
-from brrr_sqlite.notifier import Notifier
+from brrr_sqlite.location import OpenFile
+from brrr_sqlite.news import News
 from brrr_sqlite.receivers import Claim, Leases, Leasing, Receivers
 from brrr_sqlite.transactions import AnyOperation, Operation, Transactions, WriteNeeded
 
@@ -36,8 +36,7 @@ class GroupCommit:
     Args:
         connection: An open connection.
         transactions: Runs the groups.
-        log: The path of the write-ahead log.
-        notifier: Notifies the other backends of the process.
+        file: The open file and its write-ahead log.
         poll: Seconds between two checks of the log while a receiver waits.
         loop: The running event loop.
     """
@@ -47,36 +46,43 @@ class GroupCommit:
         connection: Connection,
         transactions: Transactions,
         *,
-        log: Path,
-        notifier: Notifier,
+        file: OpenFile,
         poll: float,
         loop: AbstractEventLoop,
     ) -> None:
-        self.receivers = Receivers(log, poll=poll, loop=loop, submit=self._submit)
+        self.log = file.log
+        self.receivers = Receivers(file.log, poll=poll, loop=loop, submit=self._submit)
         self._connection = connection
         self._transactions = transactions
-        self._notifier = notifier
         self._loop = loop
         self._pending: deque[AnyOperation] = deque()
         self._running: Future[list[Any]] | None = None
         self._group: list[AnyOperation] = []
         self._topics: set[str] = set()
+        self._values: set[str] = set()
         self._closing = False
         self._pid = os.getpid()
-        self._notifier.subscribe(self.receivers.wake, loop)
+        self.news = News(file.path, self.receivers, loop=loop)
 
     async def read(self, work: Callable[[sqlite3.Connection], T | WriteNeeded]) -> T:
         """Run `work`, which only reads, and return its outcome."""
         return await self.run(Operation(self._loop.create_future(), read=work))
 
-    async def write(self, work: Callable[[sqlite3.Connection], T], *, topics: Collection[str] = ()) -> T:
+    async def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        topics: Collection[str] = (),
+        values: Collection[str] = (),
+    ) -> T:
         """Run `work` and return its outcome after the commit. If the caller is cancelled, all or none of it is done.
 
         Args:
             work: Runs inside a write transaction.
             topics: The topics to which it may add ready messages.
+            values: The calls of which it may create the value.
         """
-        return await self.run(Operation(self._loop.create_future(), write=work, topics=topics))
+        return await self.run(Operation(self._loop.create_future(), write=work, topics=topics, values=values))
 
     async def lease(self, operation: Leasing[LeasesT]) -> LeasesT:
         """Run an operation that leases messages. If the caller is cancelled, undo the leases at once."""
@@ -94,22 +100,31 @@ class GroupCommit:
             ForkedError: Another process opened the backend; the connection's thread runs only there.
             BackendError: The operation failed.
         """
-        if self._closing:
-            raise closed_error()
-        check_process(self._pid)
+        self.check()
+        if isinstance(operation, Claim):
+            self.news.listen()
         if not (isinstance(operation, Claim) and self.receivers.wait_if_empty(operation)):
             self._submit(operation)
         return await operation.future
 
+    def check(self) -> None:
+        """Raise `BackendClosedError` if the backend is closed, and `ForkedError` in another process."""
+        if self._closing:
+            raise closed_error()
+        check_process(self._pid)
+
     async def close(self) -> None:
         """Refuse new operations and finish the pending ones. Waiting receivers raise `BackendClosedError`."""
         self._closing = True
-        self._notifier.unsubscribe(self.receivers.wake)
+        self.news.stop()
         self.receivers.close()
         last: Operation[None] = Operation(self._loop.create_future(), read=lambda _: None)
         self._submit(last)
-        with suppress(BackendError):
-            await last.future
+        try:
+            with suppress(BackendError):
+                await last.future
+        finally:
+            self.news.close()
 
     def _submit(self, operation: AnyOperation) -> None:
         # A pending operation has scheduled a step. If it was cancelled, its step may have been interrupted: schedule
@@ -134,7 +149,7 @@ class GroupCommit:
 
     def _start_group(self) -> None:
         while self._pending:
-            self._group, self._topics = self._take_group()
+            self._group = self._take_group()
             if self._group:
                 self.receivers.before_group()
                 self._running = self._connection.run(partial(self._transactions.run, operations=self._group))
@@ -142,23 +157,24 @@ class GroupCommit:
                 return
 
     def _settle_group(self, ran: "Future[list[Any]]") -> None:
+        if self._topics or self._values:
+            self.news.tell(self._topics, self._values)
         error = ran.exception()
         outcomes = ran.result() if error is None else [self._transactions.failure(error)] * len(self._group)
         for operation, outcome in zip(self._group, outcomes, strict=True):
             operation.settle(outcome)
-        if self._topics:
-            self._notifier.notify(self._topics, sender=self.receivers.wake)
 
-    def _take_group(self) -> tuple[list[AnyOperation], set[str]]:
-        """Return the next group, and the topics to which it may add ready messages."""
+    def _take_group(self) -> list[AnyOperation]:
+        """Return the next group. Remember the topics and calls to which it may add ready messages and values."""
         size = min(len(self._pending), MAX_GROUP_OPERATIONS)
         taken = [
             operation for operation in (self._pending.popleft() for _ in range(size)) if not operation.future.done()
         ]
-        topics = {topic for operation in taken for topic in operation.topics}
+        topics = self._topics = {topic for operation in taken for topic in operation.topics}
+        self._values = {call_hash for operation in taken for call_hash in operation.values}
         # Claims come last, so that they find the messages of their own group; those that waited longest come first.
         group = [operation for operation in taken if not isinstance(operation, Claim)]
         if topics:
             group += self.receivers.take_waiting(topics)
         group += [operation for operation in taken if isinstance(operation, Claim)]
-        return group, topics
+        return group

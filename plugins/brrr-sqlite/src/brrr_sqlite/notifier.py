@@ -1,4 +1,4 @@
-"""Notifications between the backends of one process that have the same file open: a topic may have new messages."""
+"""Notifications between the backends of one process that have the same file open: new messages and new values."""
 
 import os
 from asyncio import AbstractEventLoop
@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 
 __all__ = ["Notifier", "notifier_for"]
 
-Wake: TypeAlias = Callable[[Collection[str]], None]
+Hear: TypeAlias = Callable[[Collection[str], Collection[str]], None]
+"""Takes topics that may have new messages, and calls that have a new value."""
 
 
 class Notifier:
@@ -18,27 +19,27 @@ class Notifier:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._subscribers: dict[Wake, AbstractEventLoop] = {}
+        self._subscribers: dict[Hear, AbstractEventLoop] = {}
 
-    def subscribe(self, wake: Wake, loop: AbstractEventLoop) -> None:
-        """Call `wake` on `loop` with the topics, each time another subscriber notifies."""
+    def subscribe(self, hear: Hear, loop: AbstractEventLoop) -> None:
+        """Call `hear` on `loop`, each time another subscriber notifies."""
         with self._lock:
-            self._subscribers[wake] = loop
+            self._subscribers[hear] = loop
 
-    def unsubscribe(self, wake: Wake) -> None:
-        """Stop calling `wake`. A second call does nothing."""
+    def unsubscribe(self, hear: Hear) -> None:
+        """Stop calling `hear`. A second call does nothing."""
         with self._lock:
-            self._subscribers.pop(wake, None)
+            self._subscribers.pop(hear, None)
 
-    def notify(self, topics: Collection[str], *, sender: Wake) -> None:
-        """Wake all subscribers except the sender."""
+    def notify(self, topics: Collection[str], call_hashes: Collection[str], *, sender: Hear) -> None:
+        """Call all subscribers except the sender."""
         with self._lock:
-            others = [(wake, loop) for wake, loop in self._subscribers.items() if wake != sender]
-        for wake, loop in others:
+            others = [(hear, loop) for hear, loop in self._subscribers.items() if hear != sender]
+        for hear, loop in others:
             try:
-                loop.call_soon_threadsafe(wake, topics)
+                loop.call_soon_threadsafe(hear, topics, call_hashes)
             except RuntimeError:  # the loop was closed while its backend was open
-                self.unsubscribe(wake)
+                self.unsubscribe(hear)
 
 
 # The only state of this module: here, separately opened backends find each other by their file. An entry lives only

@@ -4,8 +4,8 @@ A waiting receiver runs no statement and holds no lock. A new receiver waits at 
 messages in the topic. A waiting receiver looks for messages after each of these events:
 
 - This backend may have added messages to the topic. It then looks in the same transaction.
-- Another backend of the process may have added messages to the topic.
-- The write-ahead log has changed, so another process may have added messages.
+- Another backend may have added messages to the topic (`news.py`).
+- The write-ahead log has changed, so another process may have added messages without telling.
 - A message becomes ready, because its delay or lease has expired.
 - `RECHECK_SECONDS` have passed.
 
@@ -91,8 +91,9 @@ class Leasing(Operation[LeasesT], Generic[LeasesT]):
         read: Callable[[sqlite3.Connection], LeasesT | WriteNeeded] | None = None,
         write: Callable[[sqlite3.Connection], LeasesT],
         topics: Collection[str] = (),
+        values: Collection[str] = (),
     ) -> None:
-        super().__init__(future, read=read, write=write, topics=topics)
+        super().__init__(future, read=read, write=write, topics=topics, values=values)
         self._receivers = receivers
 
     def settle(self, outcome: Outcome[LeasesT]) -> None:
@@ -171,6 +172,11 @@ class Receivers:
         self._log_state = LogState(0, 0, settled=False)
         self._timer: TimerHandle | None = None
         self._closed = False
+
+    @property
+    def topics(self) -> Collection[str]:
+        """The topics that wait for messages, or that are known to be empty."""
+        return {*self._waiting, *self._empty_until}
 
     def before_group(self) -> None:
         """Remember the number of wakes: the claims of this group may miss messages of later wakes."""

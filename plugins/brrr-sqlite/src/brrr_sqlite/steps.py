@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from brrr_core.backend import Delivery, Reading, Received, Step, Steps, check_bodies, check_delay, check_values
+from brrr_core.backend import (
+    Delivery,
+    Reading,
+    Received,
+    Step,
+    Steps,
+    check_bodies,
+    check_delay,
+    check_values,
+    is_awaited,
+)
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
 from brrr_sqlite.group_commit import GroupCommit
@@ -53,7 +63,9 @@ class SqliteSteps(Steps):
         topics = {message.topic for step in steps for message in step.messages if not message.leased}
         future: Future[Applied] = self._loop.create_future()
         receivers = self._commits.receivers
-        applied = await self._commits.lease(Leasing(receivers, future, write=work, topics=topics))
+        written = (item for step in steps for item in (*step.writes, *step.marks))
+        values = {key.call_hash for key, record in written if record is not None and is_awaited(key)}
+        applied = await self._commits.lease(Leasing(receivers, future, write=work, topics=topics, values=values))
         receivers.forget_empty({delivery.topic for delivery in applied.deliveries})
         return applied.outcomes
 

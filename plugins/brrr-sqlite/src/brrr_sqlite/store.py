@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
-from brrr_core.backend import Cache, Key, Store, Swap, check_values
+from brrr_core.backend import Cache, Key, Notifier, Store, Swap, Wake, check_values, is_awaited
 from brrr_sqlite import records
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.options import MAX_BYTES
 
-__all__ = ["SqliteCache", "SqliteStore"]
+__all__ = ["SqliteCache", "SqliteNotifier", "SqliteStore"]
 
 
 class SqliteStore(Store):
@@ -16,6 +16,7 @@ class SqliteStore(Store):
 
     def __init__(self, commits: GroupCommit) -> None:
         self._commits = commits
+        self.notifier = SqliteNotifier(commits)
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the values of keys, with None for absent keys."""
@@ -41,7 +42,24 @@ class SqliteStore(Store):
             return []
         records.check_keys([key for key, _, _ in rows])
         check_values((new for _, _, new in rows), MAX_BYTES)
-        return await self._commits.write(lambda connection: records.swap(connection, rows))
+        created = {key.call_hash for key, expected, _ in rows if expected is None and is_awaited(key)}
+        return await self._commits.write(lambda connection: records.swap(connection, rows), values=created)
+
+
+class SqliteNotifier(Notifier):
+    """Hears of values that any backend of the file creates; from other processes only on Linux."""
+
+    def __init__(self, commits: GroupCommit) -> None:
+        self._commits = commits
+
+    async def watch(self, call_hash: str, wake: Wake) -> bool:
+        """Add a watch. It is not in force if this process cannot hear from others."""
+        self._commits.check()
+        return self._commits.news.watch(call_hash, wake)
+
+    def unwatch(self, call_hash: str, wake: Wake) -> None:
+        """Remove a watch."""
+        self._commits.news.unwatch(call_hash, wake)
 
 
 class SqliteCache(Cache):

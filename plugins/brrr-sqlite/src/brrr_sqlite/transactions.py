@@ -63,9 +63,10 @@ class Operation(Generic[T]):
         read: Returns the outcome or `WRITE_NEEDED`. It runs outside a transaction and takes no lock.
         write: Returns the outcome. It runs inside a write transaction.
         topics: The topics to which the write may add ready messages.
+        values: The calls of which the write may create the value.
     """
 
-    __slots__ = ("future", "read", "topics", "write")
+    __slots__ = ("future", "read", "topics", "values", "write")
 
     def __init__(
         self,
@@ -74,11 +75,13 @@ class Operation(Generic[T]):
         read: Callable[[sqlite3.Connection], T | WriteNeeded] | None = None,
         write: Callable[[sqlite3.Connection], T] | None = None,
         topics: Collection[str] = (),
+        values: Collection[str] = (),
     ) -> None:
         self.future = future
         self.read = read
         self.write = write
         self.topics = topics
+        self.values = values
 
     def run_in_transaction(self, connection: sqlite3.Connection) -> T:
         """Run the write, or else the read, inside a write transaction. Return the outcome."""
