@@ -149,9 +149,15 @@ class SpawnBudget:
 
     async def open_all(self, root_ids: Sequence[str]) -> list[bool]:
         """Start the counters of roots and count their first messages. True for each whose message may be put."""
-        limits = [parse_root_id(root_id).spawn_limit for root_id in root_ids]
-        starts = [0 if own is None else SHARED_LIMIT - own for own in limits]
-        return await self._charge([(root_id, start + 1) for root_id, start in zip(root_ids, starts, strict=True)])
+        return await self._charge([(root_id, _first_count(root_id)) for root_id in root_ids])
+
+    def opening(self, root_ids: Sequence[str]) -> list[Count | None]:
+        """Return the counts of steps that put the first message of each root; None if its counter begins below 0."""
+        amounts = [(root_id, _first_count(root_id)) for root_id in root_ids]
+        return [
+            Count(count_key(root_id), amount, self._limit_of(root_id)) if amount > 0 else None
+            for root_id, amount in amounts
+        ]
 
     async def charge(self, root_ids: Sequence[str]) -> list[bool]:
         """Count one message for each root id. True for each whose message may be put."""
@@ -181,3 +187,9 @@ class SpawnBudget:
             "spawn_limit=N) or brrr schedule --spawn-limit N. Finished calls do not run again. Otherwise look for an "
             "endless recursion or a handler that is not deterministic.",
         )
+
+
+def _first_count(root_id: str) -> int:
+    """Return the count of the first message of a root. If it has its own limit, its counter begins where that fits."""
+    own = parse_root_id(root_id).spawn_limit
+    return 1 if own is None else SHARED_LIMIT - own + 1

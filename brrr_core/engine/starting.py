@@ -1,7 +1,8 @@
 """Start calls for clients: put the first message of a schedule, unless the call is on a queue already.
 
-The order is that of `scheduling.py`: write the call record, put the message, mark the pending record. If a client dies
-between two steps, the call has no mark, and the next schedule puts it again (invariant I1).
+If the backend offers steps, a call without records is started in one step. In all other cases the order is that of
+`scheduling.py`: write the call record, put the message, mark the pending record. If a client dies between two of these,
+the call has no mark, and the next schedule puts it again (invariant I1).
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from brrr_core.backend.contracts import Key, Kind, Swap
+from brrr_core.backend.steps import Count, Message, Received, Step
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.roots import SpawnBudget, new_root_id
@@ -99,6 +101,11 @@ class _Start(NamedTuple):
         body = encode_message(ScheduleMessage(self.root_id, self.request.call.call_hash))
         return Put(self.request.topic, body, self.request.delay)
 
+    @property
+    def result(self) -> Scheduled:
+        call, topic, *_ = self.request
+        return Scheduled(call.call_hash, self.root_id, topic, was_dead_lettered=self.stranded)
+
 
 class Starter:
     """Starts the calls of all clients of a connection, in batches. A batch puts each call at most once."""
@@ -136,6 +143,11 @@ class Starter:
     async def _start_each(self, requests: Mapping[int, StartRequest]) -> dict[int, Scheduled | BrrrError]:
         """Start different calls."""
         results: dict[int, Scheduled | BrrrError] = {}
+        if self._operations.has_steps:
+            results.update(await self._start_new(requests))
+            requests = {number: request for number, request in requests.items() if number not in results}
+            if not requests:
+                return results
         starts: dict[int, _Start] = {}
         keys = [Key(kind, each.call.call_hash) for each in requests.values() for kind in _READ]
         records = iter(await self._operations.read(keys))
@@ -163,10 +175,32 @@ class Starter:
         await self._operations.swap(list(filter(None, map(self._mark, starts.values()))))
         if stranded := [start.key.call_hash for start in starts.values() if start.stranded]:
             await forget(self._operations, stranded)
-        for number, start in starts.items():
-            call, topic, *_ = start.request
-            results[number] = Scheduled(call.call_hash, start.root_id, topic, was_dead_lettered=start.stranded)
+        results.update((number, start.result) for number, start in starts.items())
         return results
+
+    async def _start_new(self, requests: Mapping[int, StartRequest]) -> dict[int, Scheduled]:
+        """Start the calls that have neither a value nor a pending record, each in one step. Return their results."""
+        starts = {number: _Start(each, None, _ABSENT, self._new_root(each)) for number, each in requests.items()}
+        counts = self._budget.opening([start.root_id for start in starts.values()])
+        steps = {
+            number: self._operations.commit(self._step(start, count), _nothing)
+            for (number, start), count in zip(starts.items(), counts, strict=True)
+            if count is not None
+        }
+        applied = zip(steps, await asyncio.gather(*steps.values()), strict=True)
+        return {number: starts[number].result for number, done in applied if done}
+
+    def _step(self, start: _Start, count: Count) -> Step:
+        """Return the step that starts a call without records."""
+        topic, body, delay = start.message
+        call, mark = start.request.call, self._mark(start)
+        return Step(
+            expected=((Key("value", call.call_hash), None), (start.key, None)),
+            counts=(count,),
+            writes=((Key("call", call.call_hash), encode_call(call)),),
+            messages=(Message(topic, body, delay),),
+            marks=() if mark is None else ((mark.key, mark.new),),
+        )
 
     def _look(self, request: StartRequest, value: bytes | None, record: bytes | None) -> "Scheduled | _Start":
         """Return the result of a request, or what to put."""
@@ -176,9 +210,11 @@ class Starter:
         pending = _ABSENT if record is None else decode_pending(record)
         if not request.redrive and is_recent(pending.scheduled_at, self._resend_after, self._operations.clock()):
             return Scheduled(call_hash, None, topic, "scheduled", pending.scheduled_at)
+        return _Start(request, record, pending, self._new_root(request))
+
+    def _new_root(self, request: StartRequest) -> str:
         redriven_at = int(self._operations.clock()) if request.redrive else None
-        root_id = new_root_id(redriven_at=redriven_at, spawn_limit=request.spawn_limit)
-        return _Start(request, record, pending, root_id)
+        return new_root_id(redriven_at=redriven_at, spawn_limit=request.spawn_limit)
 
     def _mark(self, start: _Start) -> Swap | None:
         """Return the swap that marks a call; None if its record stays as it is."""
@@ -195,3 +231,7 @@ class Starter:
 def _first_mark(at: int) -> bytes:
     """Return the pending record of a call without parents."""
     return encode_pending(PendingReturns((), at))
+
+
+def _nothing(_: Sequence[Received]) -> None:
+    """Do nothing when a step was applied: it leases no message."""

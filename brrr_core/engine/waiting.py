@@ -1,8 +1,8 @@
 """Wait for the value of a call, and notice if the call is dead-lettered instead.
 
 If the store has a notifier, a wait reads the value before it watches the call, once more after that, and then when it
-is woken. It also reads every two seconds, because a hint may get lost, and workers of other SDKs give none. Without a
-notifier it polls.
+is woken. If this program has put the call, the first of these reads is left out. A wait also reads every two seconds,
+because a hint may get lost, and workers of other SDKs give none. Without a notifier it polls.
 
 All waits of a program read at the same instants, multiples of their pauses, so their reads share one batch.
 """
@@ -141,6 +141,9 @@ async def wait_for_value(
     deadline = math.inf if timeout is None else begin + timeout
     keys = [Key("value", call.call_hash), note_key(call.call_hash)]
     try:
+        place = watch()
+        if place is not None and place.root_id is not None:
+            await wait.begin_watch()  # this program has put the call, so to read first would be in vain
         while True:
             wait.take_hint()
             value, note = await connection.read(keys)
@@ -165,12 +168,9 @@ async def wait_for_value(
                 look_at = _next(LOOK_EVERY, max(wait.now(), begin + LOOK_EVERY))
                 await wait.until(min(read_at, look_at))
                 if wait.now() >= look_at:
-                    watched = watch()
-                    stats = None if watched is None else await watched.letters.look()
+                    stats = await _look(connection, call, watch())
                     if show is not None:
                         show(wait.now() - begin, stats)
-                    if watched is not None:
-                        await _refuse_buried(connection, call, watched)
     finally:
         wait.close()
 
@@ -235,6 +235,15 @@ def message_of(letter: DeadLetter) -> ScheduleMessage | None:
         return ScheduleMessage(split_timer(root_id)[1], call_hash)
     except MalformedRecordError:
         return None
+
+
+async def _look(connection: Connection, call: Call, watch: Watch | None) -> QueueStats | None:
+    """Look at the dead letters of the topic. Return its statistics, if it is known."""
+    if watch is None:
+        return None
+    stats = await watch.letters.look()
+    await _refuse_buried(connection, call, watch)
+    return stats
 
 
 async def _refuse_cancelled(connection: Connection, call: Call, watch: Watch) -> None:

@@ -10,6 +10,7 @@ import brrr_core as brrr
 from brrr_core.backend import Key, Store
 from brrr_core.engine.stranding import note_key, read_note
 from brrr_core.wire import PendingReturns, decode_pending, encode_pending
+from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, Fleet, over, serving, working
 from tests.support.losses import Stuck, chain, lose_everything, schedule_and_lose
 
@@ -30,6 +31,30 @@ async def make_marks_old(store: Store, *call_hashes: str) -> None:
 async def pending_of(store: Store, call_hash: str) -> PendingReturns | None:
     (record,) = await store.read([Key("pending_returns", call_hash)])
     return None if record is None else decode_pending(record)
+
+
+async def test_new_call_is_scheduled_in_one_step(memory: str) -> None:
+    @brrr.handler_no_arg
+    async def task() -> int:
+        return 1
+
+    async with brrr.open_backend(memory) as backend:
+        instrument = Instrument()
+        roles = instrument.wrap(backend)
+        assert roles.queue is not None
+        assert roles.store is not None
+        assert roles.cache is not None
+        connection = brrr.Connection(roles.queue, roles.store, roles.cache, steps=roles.steps)
+        client = brrr.AppConsumer(codec="json", connection=connection)
+        done = await client.schedule(task, topic=TOPIC)()
+        assert instrument.calls == {"steps.commit": 1}
+        pending = await pending_of(backend.store, done.call_hash)
+        assert (done.state, pending is not None and pending.scheduled_at is not None) == ("put", True)
+        assert await backend.queue.stats(TOPIC) == (1, 0, 0, 0)
+        assert (await client.schedule(task, topic=TOPIC)()).state == "scheduled"
+        wide = await client.schedule("wide", topic=TOPIC, spawn_limit=50_000)()  # its counter begins below 0
+        assert (wide.state, await backend.queue.stats(TOPIC)) == ("put", (2, 0, 0, 0))
+        await connection.close()
 
 
 async def test_five_schedules_run_a_slow_call_once(url: str) -> None:

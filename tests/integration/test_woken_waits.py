@@ -34,12 +34,12 @@ class Client:
         self.connection = Connection(roles.queue, roles.store, roles.cache)
         self.letters = DeadLetters(roles.queue, "topic")
 
-    async def value(self, name: str, timeout: float | None = None) -> bytes:
+    async def value(self, name: str, timeout: float | None = None, root_id: str | None = None) -> bytes:
         return await wait_for_value(
             self.connection,
             Call("task", b"", name),
             timeout=timeout,
-            watch=lambda: Watch(self.letters, "root"),
+            watch=lambda: Watch(self.letters, root_id),
             letters=lambda _: self.letters,
         )
 
@@ -98,6 +98,17 @@ def test_wait_is_woken_at_the_instant_of_the_value() -> None:
             at = now()
             assert await waiting == CREATED
             assert (now(), client.reads) == (at, 3)  # before the watch, after it, and when woken
+
+    run_virtually(main())
+
+
+def test_call_that_this_program_has_put_is_watched_before_it_is_read() -> None:
+    async def main() -> None:
+        async with client_of() as client:
+            waiting = asyncio.ensure_future(client.value("a", root_id="root"))
+            await asyncio.sleep(0.3)
+            await client.create("a")
+            assert (await waiting, client.reads) == (CREATED, 2)
 
     run_virtually(main())
 
