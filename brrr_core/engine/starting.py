@@ -180,7 +180,11 @@ class Starter:
 
     async def _start_new(self, requests: Mapping[int, StartRequest]) -> dict[int, Scheduled]:
         """Start the calls that have neither a value nor a pending record, each in one step. Return their results."""
-        starts = {number: _Start(each, None, _ABSENT, self._new_root(each)) for number, each in requests.items()}
+        starts = {
+            number: _Start(each, None, _ABSENT, self._new_root(each))
+            for number, each in requests.items()
+            if not each.redrive  # it has records
+        }
         counts = self._budget.opening([start.root_id for start in starts.values()])
         steps = {
             number: self._operations.commit(self._step(start, count), _nothing)
