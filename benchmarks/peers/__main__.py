@@ -8,6 +8,7 @@ import argparse
 import os
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from typing import Final
 from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.engines import ENGINES, Engine
 from benchmarks.peers.environments import FOLDER
-from benchmarks.peers.figures import COLD_START, Comparison, Figure, Run, summary
+from benchmarks.peers.figures import COLD_START, Comparison, Figure, Run, percentile, summary
 from benchmarks.peers.report import SAVED, write_pages
 from benchmarks.peers.session import EngineError, Session
 
@@ -50,7 +51,7 @@ class Measuring:
                 sessions += 1
                 try:
                     self._session(engine, left, folder / f"{number}-{engine.name.replace(' ', '-')}-{sessions}")
-                except (EngineError, OSError) as error:  # OSError: it cannot be installed, or its server fails
+                except (EngineError, OSError, subprocess.SubprocessError) as error:  # also: no installation, no server
                     case = left.pop(0)
                     self._problems[engine.name, case.name] = str(error)
                     print(f"{engine.name:<16}{case.name:<18}{summary(str(error))}", flush=True)
@@ -66,11 +67,11 @@ class Measuring:
                 run = session.run(case, engine.size(case))
                 self._runs.setdefault((engine.name, case.name), []).append(run)
                 calls = case.calls(engine.size(case)) * case.repeat
-                print(
-                    f"{engine.name:<16}{case.name:<18}{calls / run.seconds:>9,.0f} calls/s"
-                    f"{run.worker_cpu / calls * 1e6:>8,.0f} µs CPU a call",
-                    flush=True,
-                )
+                speed = f"{calls / run.seconds:>9,.0f} calls/s"
+                if case.kind == "latency":
+                    speed = f"{percentile(run.samples, 50) * 1e3:>9,.1f} ms p50 "
+                cpu = f"{run.worker_cpu / calls * 1e6:>8,.0f} µs CPU a call"
+                print(f"{engine.name:<16}{case.name:<18}{speed}{cpu}", flush=True)
                 left.pop(0)
 
     def figures(self, date: str) -> list[Figure]:
@@ -124,17 +125,11 @@ def main() -> None:
     comparison.save(LAST)
     print(f"all figures: {LAST}")
     if not (chosen.engine or chosen.case):
-        write_pages(_with_large(comparison, selected), ENGINES)
+        if SAVED.exists():  # large cases are seldom measured
+            seldom = {case.name for case in CASES if case.large} - {case.name for case in selected}
+            comparison = comparison.keeping(Comparison.load(SAVED), seldom)
+        write_pages(comparison, ENGINES)
         print("wrote docs/explanation/performance.* and the table of README.md")
-
-
-def _with_large(comparison: Comparison, measured: Sequence[Case]) -> Comparison:
-    """Add the large cases of an earlier run, which are seldom measured."""
-    if not SAVED.exists():
-        return comparison
-    known = {case.name for case in CASES if case.large} - {case.name for case in measured}
-    kept = [figure for figure in Comparison.load(SAVED).figures if figure.case in known]
-    return replace(comparison, figures=[*comparison.figures, *kept])
 
 
 def machine() -> dict[str, str]:

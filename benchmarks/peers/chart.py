@@ -18,7 +18,7 @@ NAMES: Final = 104
 """Width of the names of the bars."""
 VALUES: Final = 52
 STYLE: Final = """
-text { font: 12px system-ui, sans-serif; fill: #24292f; }
+text { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f; }
 .title { font-weight: 600; font-size: 13px; }
 .brrr { fill: #0969da; } .queue { fill: #8c959f; } .durable { fill: #bf8700; }
 @media (prefers-color-scheme: dark) {

@@ -6,6 +6,7 @@ functions to `drive`.
 
 import asyncio
 import json
+import os
 import random
 import sys
 import time
@@ -43,13 +44,15 @@ def drive(call: Call, independent: Independent, opened: AbstractAsyncContextMana
 
 
 async def _drive(call: Call, independent: Independent, opened: AbstractAsyncContextManager[Any]) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # a library that prints must not disturb the answers
     async with opened:
         while line := await asyncio.to_thread(sys.stdin.readline):
             try:
                 answer = await _answer(json.loads(line), call, independent)
             except Exception:  # noqa: BLE001 - the harness reports any failure of an engine
                 answer = {"error": traceback.format_exc()}
-            print(json.dumps(answer), flush=True)
+            print(json.dumps(answer), file=answers, flush=True)
 
 
 async def _answer(request: dict[str, Any], call: Call, independent: Independent) -> Answer:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -72,7 +72,8 @@ class Figure:
 
     def with_runs(self, runs: Sequence[Run]) -> Self:
         """Return the figure of one or more runs: the fastest counts."""
-        best, calls = min(runs, key=lambda run: run.seconds), self.calls
+        best = min(runs, key=lambda run: sum(run.samples) or run.seconds)  # the pauses between samples do not count
+        calls = self.calls
         return replace(
             self,
             rate=calls / best.seconds,
@@ -116,6 +117,10 @@ class Comparison:
     def find(self, engine: str, case: str) -> Figure | None:
         """Return the figure of an engine in a case, if there is one."""
         return next((each for each in self.figures if (each.engine, each.case) == (engine, case)), None)
+
+    def keeping(self, earlier: Self, cases: Container[str]) -> Self:
+        """Return this comparison with the figures of some cases from an earlier one."""
+        return replace(self, figures=[*self.figures, *(each for each in earlier.figures if each.case in cases)])
 
     def save(self, path: Path) -> None:
         """Write the JSON file."""

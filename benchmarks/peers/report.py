@@ -81,7 +81,7 @@ def tables(comparison: Comparison, engines: Sequence[Engine]) -> str:
     parts = [
         introduction(comparison),
         "![Calls per second of each engine](performance-rates.svg)\n",
-        "![Milliseconds for one call on an idle fleet](performance-latency.svg)\n",
+        "![Latency of one call on an idle fleet, and CPU time](performance-latency.svg)\n",
         "### Calls per second\n",
         _table(comparison, measured, {case: (case, _show_rate) for case in RATES}),
         "\\* a smaller size, because the engine is slow: `performance.json` has the sizes.\n",
@@ -93,10 +93,10 @@ def tables(comparison: Comparison, engines: Sequence[Engine]) -> str:
     ]
     large = {case.name: (case.name, _show_large) for case in CASES if case.large}
     if any(figure.case in large for figure in comparison.figures):
-        parts += ["### Large cases\n", "Calls per second, and µs CPU of the workers per call.\n"]
+        parts += ["### Large cases\n", "Calls per second; CPU of the workers per call; their peak memory.\n"]
         parts.append(_table(comparison, measured, large))
     parts += ["### Without a figure\n", *_problems(comparison), ""]
-    parts += ["### Set-up of each engine\n", *(_set_up(comparison, engine) for engine in measured)]
+    parts += ["### Set-up of each engine\n", *_set_up(comparison, measured)]
     return "\n".join(parts)
 
 
@@ -135,7 +135,7 @@ def _show_rate(figure: Figure) -> str:
 
 
 def _show_large(figure: Figure) -> str:
-    return f"{figure.rate:,.0f}; {figure.worker_cpu_us:,.0f} µs"
+    return f"{figure.rate:,.0f}; {figure.worker_cpu_us:,.0f} µs; {figure.peak_mib:,.0f} MiB"
 
 
 DETAILS: Final[dict[str, tuple[str, Callable[[Figure], str]]]] = {
@@ -166,9 +166,13 @@ def _problems(comparison: Comparison) -> list[str]:
     return lines or ["Each engine ran each case."]
 
 
-def _set_up(comparison: Comparison, engine: Engine) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.get(engine.name, {}).items())
-    return f"**{engine.name}** ({versions}). {' '.join(engine.notes().split())}\n"
+def _set_up(comparison: Comparison, engines: Iterable[Engine]) -> list[str]:
+    """Return a paragraph for each program, with the engines that it serves."""
+    names: dict[str, list[str]] = {}
+    for engine in engines:
+        versions = (" ".join(each) for each in comparison.versions.get(engine.name, {}).items())
+        names.setdefault(engine.notes(), []).append(f"**{engine.name}** ({', '.join(versions)})")
+    return [f"{', '.join(each)}: {' '.join(notes.split())}\n" for notes, each in names.items()]
 
 
 def replace_part(text: str, name: str, content: str) -> str:

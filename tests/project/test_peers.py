@@ -1,5 +1,8 @@
 """The comparison with peers runs our own engines, checks each value, and names what hangs or fails."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +10,9 @@ import pytest
 
 from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.engines import ENGINES, Engine
+from benchmarks.peers.environments import ROOT
 from benchmarks.peers.figures import Comparison, Figure, Run, percentile
+from benchmarks.peers.processes import descendants
 from benchmarks.peers.session import EngineError, Session
 
 OURS = [engine for engine in ENGINES if engine.kind == "brrr"]
@@ -32,6 +37,26 @@ def test_case_with_two_workers_starts_two(tmp_path: Path) -> None:
 
         workers, _ = session.processes()
         assert len(workers) == 2
+
+
+def test_session_leaves_no_process(tmp_path: Path) -> None:
+    with Session(next(iter(OURS)), tmp_path, timeout=60) as session:
+        workers, servers = session.processes()
+        assert workers
+        assert servers
+
+    assert not descendants(*workers, *servers)
+
+
+def test_program_that_prints_does_not_disturb_the_answers() -> None:
+    program = "from benchmarks.peers.driver import drive\nasync def call(*_): print('x'); return 1\ndrive(call, call)"
+    request = {"kind": "call", "task": "leaf", "arguments": [1], "repeat": 2, "run": "r"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(request), capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert json.loads(done.stdout)["value"] == 2
 
 
 def test_wrong_value_is_reported(tmp_path: Path) -> None:
@@ -73,6 +98,21 @@ def test_comparison_survives_its_file(tmp_path: Path) -> None:
     comparison.save(tmp_path / "x.json")
 
     assert Comparison.load(tmp_path / "x.json") == comparison
+
+
+def test_figures_of_seldom_cases_are_kept() -> None:
+    old, seldom = Figure("brrr", "tree", 1, 1, "2026-01-30"), Figure("brrr", "fan-out 10k", 1, 1, "2026-01-30")
+    new = Figure("brrr", "tree", 1, 1, "2026-01-31")
+
+    kept = Comparison({}, {}, {}, [new]).keeping(Comparison({}, {}, {}, [old, seldom]), {"fan-out 10k"})
+
+    assert kept.figures == [new, seldom]
+
+
+def test_pauses_between_samples_do_not_decide_which_run_is_the_fastest() -> None:
+    paused, slow = Run(9.0, [0.1, 0.1], 0, 0, 0), Run(5.0, [0.3, 0.3], 0, 0, 0)
+
+    assert Figure("brrr", "latency", 2, 2, "2026-01-31").with_runs([slow, paused]).p50_ms == pytest.approx(100)
 
 
 def _case(name: str) -> Case:

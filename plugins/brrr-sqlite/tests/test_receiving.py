@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from brrr_core.backend import Message, QueueStats, Step
+from brrr_core.backend import QueueStats
 from brrr_sqlite import receivers
 from brrr_testkit.waiting import until
 
@@ -20,8 +20,9 @@ NO_POLLING = {"poll": NEVER}  # no check of the log wakes a receiver
 
 @pytest.fixture(autouse=True)
 def no_recheck(monkeypatch):
-    """Switch off the periodic recheck, so that only the event under test can wake a receiver."""
+    """Let only the event under test wake a receiver: no periodic recheck, and earlier looks stay fresh."""
     monkeypatch.setattr(receivers, "RECHECK_SECONDS", NEVER)
+    monkeypatch.setattr(receivers, "FRESH_SECONDS", NEVER)
 
 
 def waiting(backend):
@@ -313,7 +314,7 @@ async def test_receiver_looks_if_an_earlier_one_left_messages(make):
     async with make(**NO_POLLING) as backend:
         await backend.queue.put("t", [b"x", b"y"])
         for _ in range(2):
-            assert "t" not in backend._commits.receivers._empty_until
+            assert "t" not in backend._commits.receivers._looks
             assert len(await backend.queue.receive("t", limit=1, wait=NEVER)) == 1
 
 
@@ -340,16 +341,17 @@ async def test_new_receiver_looks_after_the_log_changed_while_others_waited(make
         other = asyncio.create_task(receive(backend, topic="u"))
         await until(lambda: waiting(backend))
         put_in_silence(path)
-        await until(lambda: "t" not in backend._commits.receivers._empty_until)
+        await until(lambda: "t" not in backend._commits.receivers._looks)
         assert len(await receive(backend, wait=NEVER)) == 1
         other.cancel()
 
 
-async def test_new_receiver_finds_a_message_that_a_commit_leased_and_whose_lease_expired(make):
-    async with make(lease=0.05, **NO_POLLING) as backend:
+async def test_new_receiver_looks_if_the_earlier_look_is_old(make, path, monkeypatch):
+    monkeypatch.setattr(receivers, "FRESH_SECONDS", 0)
+    async with make(**NO_POLLING) as backend:
         assert await receive(backend, wait=0) == []
-        await backend.steps.commit([Step((), messages=[Message("t", b"x", leased=True)])])
-        assert [d.attempt for d in await receive(backend, wait=NEVER)] == [2]
+        put_in_silence(path)
+        assert len(await receive(backend, wait=NEVER)) == 1
 
 
 class Bench:

@@ -345,13 +345,14 @@ async def test_steps_cancelled_with_their_messages_leave_no_lease(make, monkeypa
         assert await left_by_cancelled(backend, caller)
 
 
-async def test_leases_of_a_cancelled_commit_wake_waiting_receivers(make, blocked_thread):
+async def test_leases_of_a_cancelled_commit_wake_waiting_receivers(make, blocked_thread, monkeypatch):
+    monkeypatch.setattr(receivers, "RECHECK_SECONDS", 3600.0)
     async with make(poll=3600.0) as backend:
+        waiters = [asyncio.create_task(receive(backend, wait=3600, topic=topic)) for topic in "tu"]
+        await until(lambda: waiting(backend) == 2)
         async with blocked_thread(backend):
             commit = asyncio.create_task(backend.steps.commit([LEASING]))
             await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            waiters = [asyncio.create_task(receive(backend, topic=topic)) for topic in "tu"]
             await asyncio.sleep(0)
             commit.cancel()
             await asyncio.wait([commit])

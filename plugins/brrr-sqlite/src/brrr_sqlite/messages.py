@@ -2,7 +2,7 @@
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from brrr_core.backend import DeadLetter, Delivery, QueueStats
@@ -46,9 +46,9 @@ class Receipt(NamedTuple):
     lease: int
 
 
-def put(connection: sqlite3.Connection, topic: str, bodies: Sequence[bytes], *, due: Microseconds) -> None:
-    """Add messages that become ready at `due`."""
-    connection.executemany(PUT, ((topic, due, body) for body in bodies))
+def put(connection: sqlite3.Connection, rows: Iterable[tuple[str, Microseconds, bytes]]) -> None:
+    """Add messages: the topic, the time from which it is ready, and the body of each."""
+    connection.executemany(PUT, rows)
 
 
 def put_leased(connection: sqlite3.Connection, topic: str, body: bytes, *, until: Microseconds) -> Delivery:

@@ -49,7 +49,8 @@ class SqliteQueue(Queue):
         rows, delay_us = tuple(bodies), to_microseconds(delay)
 
         def work(connection: Connection) -> None:
-            messages.put(connection, topic, rows, due=self._clock() + delay_us)
+            due = self._clock() + delay_us
+            messages.put(connection, [(topic, due, body) for body in rows])
 
         await self._commits.write(work, topics=(topic,))
 

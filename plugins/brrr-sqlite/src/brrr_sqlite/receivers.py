@@ -1,7 +1,7 @@
 """Operations that lease messages, receivers that wait for messages, and the events that wake them.
 
-A waiting receiver runs no statement and holds no lock. A new receiver waits at once if an earlier one found no more
-messages in the topic. A waiting receiver looks for messages after each of these events:
+A waiting receiver runs no statement and holds no lock. A new receiver waits at once if another one has just found
+no more messages in the topic. A waiting receiver looks for messages after each of these events:
 
 - This backend may have added messages to the topic. It then looks in the same transaction.
 - Another backend may have added messages to the topic (`news.py`).
@@ -14,7 +14,7 @@ All of this module runs on the event loop of the backend.
 
 import sqlite3
 from asyncio import AbstractEventLoop, Future, TimerHandle
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -34,6 +34,9 @@ RECHECK_SECONDS: Final = 1.0
 TIMESTAMP_TICK_NS: Final = 50_000_000
 """Two writes within this time may leave the same timestamp. Kernels update timestamps at ticks of up to 10 ms."""
 
+FRESH_SECONDS: Final = 0.005
+"""A new receiver relies on a look that is at most this old. Other processes may have put messages since then."""
+
 DUE_MARGIN_SECONDS: Final = 0.001
 """A receiver looks this long after a message becomes ready, because the loop's clock and the file's clock differ."""
 
@@ -48,6 +51,18 @@ class Leases(Protocol):
 
 
 LeasesT = TypeVar("LeasesT", bound=Leases)
+
+
+class Look(NamedTuple):
+    """A look that left no ready message in a topic. Both times are those of the event loop.
+
+    Attributes:
+        at: The time after the look.
+        due_at: The time at which the first message is ready.
+    """
+
+    at: float
+    due_at: float
 
 
 class Found(NamedTuple):
@@ -134,7 +149,7 @@ class Claim(Leasing[Found]):
         """Return the deliveries to the receiver, or keep it waiting."""
         self.looked = True
         if not isinstance(outcome, Failure):
-            self._receivers.remember(self.topic, outcome.due_in)
+            self._receivers.remember(self.topic, outcome)
         if self.future.done() or isinstance(outcome, Failure) or outcome.deliveries:
             super().settle(outcome)
         else:
@@ -166,7 +181,7 @@ class Receivers:
         self._loop = loop
         self._submit = submit
         self._waiting: dict[str, dict[Claim, None]] = {}
-        self._empty_until: dict[str, float] = {}
+        self._looks: dict[str, Look] = {}
         self._wakes = 0
         self._wakes_before_group = 0
         self._log_state = LogState(0, 0, settled=False)
@@ -176,7 +191,7 @@ class Receivers:
     @property
     def topics(self) -> Collection[str]:
         """The topics that wait for messages, or that are known to be empty."""
-        return {*self._waiting, *self._empty_until}
+        return {*self._waiting, *self._looks}
 
     def before_group(self) -> None:
         """Remember the number of wakes: the claims of this group may miss messages of later wakes."""
@@ -184,8 +199,10 @@ class Receivers:
 
     def take_waiting(self, topics: Collection[str]) -> list[Claim]:
         """Return the claims that wait for these topics, and end their wait."""
-        self.forget_empty(topics)
-        claims = [claim for topic in topics for claim in self._waiting.get(topic, ())]
+        claims: list[Claim] = []
+        for topic in topics:
+            self._looks.pop(topic, None)
+            claims += self._waiting.get(topic, ())
         for claim in claims:
             self._stop_waiting(claim)
         return claims
@@ -196,27 +213,23 @@ class Receivers:
         for claim in self.take_waiting(topics):
             self._submit(claim)
 
-    def remember(self, topic: str, due_in: Microseconds | None) -> None:
-        """Remember until when a topic has no ready message, unless a later event adds one."""
-        if due_in is not None and due_in <= 0:
-            self._empty_until.pop(topic, None)
+    def remember(self, topic: str, outcome: Found) -> None:
+        """Remember a look at a topic, unless it left ready messages or missed an event."""
+        if outcome.due_in is not None and outcome.due_in <= 0:
+            self._looks.pop(topic, None)
         elif self._wakes == self._wakes_before_group:
-            self._empty_until[topic] = inf if due_in is None else self._loop.time() + due_in / 1e6 + DUE_MARGIN_SECONDS
-
-    def forget_empty(self, topics: Iterable[str]) -> None:
-        """Let the next receivers of these topics look, because messages were put that are leased for now."""
-        for topic in topics:
-            self._empty_until.pop(topic, None)
+            self._looks[topic] = Look(self._loop.time(), self._due_at(outcome))
 
     def wait_if_empty(self, claim: Claim) -> bool:
-        """Let a new claim wait without a look, if its topic is known to have no ready message. Return whether it waits.
+        """Let a new claim wait at once, if a fresh look left no ready message. Return whether it waits.
 
         Only another process can have added a message meanwhile. The next check of the log then wakes the claim. The
         claim looks at least once before its deadline ends it.
         """
-        if self._empty_until.get(claim.topic, 0) <= self._loop.time():
+        look, now = self._looks.get(claim.topic), self._loop.time()
+        if look is None or look.at + FRESH_SECONDS < now or look.due_at <= now:
             return False
-        self._wait(claim)
+        self._wait(claim, look.due_at)
         return True
 
     def settle_empty(self, claim: Claim, outcome: Found) -> None:
@@ -228,7 +241,7 @@ class Receivers:
         elif self._wakes != self._wakes_before_group:
             self._submit(claim)
         else:
-            self._wait(claim)
+            self._wait(claim, self._due_at(outcome))
 
     def forget(self, claim: Claim) -> None:
         """Stop waiting with a claim, if it waits."""
@@ -251,8 +264,11 @@ class Receivers:
         for claim in self.take_waiting(list(self._waiting)):
             claim.settle(Failure(closed_error()))
 
-    def _wait(self, claim: Claim) -> None:
-        look_at = min(claim.deadline, self._empty_until[claim.topic], self._loop.time() + RECHECK_SECONDS)
+    def _due_at(self, outcome: Found) -> float:
+        return inf if outcome.due_in is None else self._loop.time() + outcome.due_in / 1e6 + DUE_MARGIN_SECONDS
+
+    def _wait(self, claim: Claim, due_at: float) -> None:
+        look_at = min(claim.deadline, due_at, self._loop.time() + RECHECK_SECONDS)
         claim.timer = self._loop.call_at(look_at, self._time_out, claim)
         self._waiting.setdefault(claim.topic, {})[claim] = None
         if self._timer is None:
@@ -282,7 +298,7 @@ class Receivers:
         before, self._log_state = self._log_state, self._read_log_state()
         self._timer = self._loop.call_later(self._poll, self._check_log)
         if self._log_state[:2] != before[:2] or not before.settled:
-            self._empty_until.clear()
+            self._looks.clear()
             self.wake(self._waiting.keys())
 
     def _read_log_state(self) -> LogState:

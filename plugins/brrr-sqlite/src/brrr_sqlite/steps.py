@@ -65,9 +65,8 @@ class SqliteSteps(Steps):
         receivers = self._commits.receivers
         written = (item for step in steps for item in (*step.writes, *step.marks))
         values = {key.call_hash for key, record in written if record is not None and is_awaited(key)}
-        applied = await self._commits.lease(Leasing(receivers, future, write=work, topics=topics, values=values))
-        receivers.forget_empty({delivery.topic for delivery in applied.deliveries})
-        return applied.outcomes
+        leasing = Leasing(receivers, future, write=work, topics=topics, values=values)
+        return (await self._commits.lease(leasing)).outcomes
 
     def _apply(self, connection: Connection, step: Step, readings: Sequence[Reading]) -> list[Received] | None:
         """Apply a step, if everything is as it expects."""
@@ -81,12 +80,14 @@ class SqliteSteps(Steps):
             records.add(connection, [(count.counter, count.amount) for count in step.counts])
         records.write(connection, step.writes)
         now = self._clock()
-        leased: list[Delivery] = []
-        for topic, body, delay, lease in step.messages:
-            if lease:
-                leased.append(messages.put_leased(connection, topic, body, until=now + self._queue.lease_us))
-            else:
-                messages.put(connection, topic, (body,), due=now + to_microseconds(delay))
+        ready = [
+            (each.topic, now + to_microseconds(each.delay), each.body) for each in step.messages if not each.leased
+        ]
+        messages.put(connection, ready)
+        until = now + self._queue.lease_us
+        leased = [
+            messages.put_leased(connection, each.topic, each.body, until=until) for each in step.messages if each.leased
+        ]
         records.write(connection, step.marks)
         messages.ack(connection, receipts_of(step.acks), now=now)
         return [Received(each, records.read_with(connection, each, readings)) for each in leased]
