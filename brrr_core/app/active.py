@@ -2,23 +2,22 @@
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
-from brrr_core.app.catalogue import Catalogue, expired
+from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.gathering import Exit, gather_any, outcome_of, without_exit
 from brrr_core.app.pending import PendingCall, Target, check_awaitables
+from brrr_core.app.results import results_of
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
-from brrr_core.codec import Codec
 from brrr_core.durations import DurationLike, seconds
-from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import EVENT, SLEEP, Child, Defer, Wait
+from brrr_core.engine.calls import EVENT, SLEEP, Child, Wait
 from brrr_core.engine.lifespan import Lifespan
 from brrr_core.engine.run import Run
-from brrr_core.errors import ArgumentError, BrrrError, CallFailedError, DeadlineExceededError, NotInTaskError
-from brrr_core.wire import EXPIRED, Call
+from brrr_core.errors import ArgumentError, NotInTaskError
 
 __all__ = ["ActiveWorker"]
 
@@ -429,37 +428,21 @@ class ActiveWorker(Generic[StateT_co]):
         return PendingCall(Target(self, SLEEP, "", None), (), {}, self._run.wait(due, key))
 
     async def results(self, calls: Sequence[PendingCall[Any]], *, return_exceptions: bool = False) -> list[Any]:
-        """Return the results of calls. Look them up in batches, so that a wide gather is never encoded as a whole."""
-        codec, decode = self._catalogue.codec, self._catalogue.decode
-        results: list[Any] = []
-        missing = False
-        failed: BrrrError | None = None
-        for start in range(0, len(calls), BATCH_LIMIT):
-            batch = calls[start : start + BATCH_LIMIT]
-            children = [_child(call, codec) for call in batch]
-            values = await self._run.look_up(children)
-            missing = missing or None in values
-            if missing:
-                continue
-            for call, child, value in zip(batch, children, values, strict=True):
-                assert value is not None  # noqa: S101 - none is missing
-                try:
-                    if child.wait is not None and value == EXPIRED:
-                        raise expired(child.call)
-                    results.append(None if child.is_sleep else decode(child.call, value, call.target.returns))
-                except (CallFailedError, DeadlineExceededError) as error:
-                    results.append(error)
-                    failed = failed or error
+        """Return the results of calls, in order."""
+        return await results_of(self._run, self._catalogue, calls, return_exceptions=return_exceptions)
+
+    @contextmanager
+    def no_parking(self) -> Generator[None, None, None]:
+        """Do not keep the handler suspended at calls within this block: `with app.no_parking():`.
+
+        Use it around calls during which the handler must not hold a lock, a connection or another resource. The
+        handler is aborted at a call without a value, as it is after a crash, and runs again from its start.
+        """
+        self._run.unparked += 1
         try:
-            if missing:
-                raise Defer
-            if failed is not None and not return_exceptions:
-                raise failed
-            return results
+            yield
         finally:
-            failed = None  # this frame must not keep the error, whose traceback holds this frame
-            if not return_exceptions:
-                results = []
+            self._run.unparked -= 1
 
     def dropped(self, task_name: str) -> None:
         """Note a call that was deleted and never awaited.
@@ -483,14 +466,6 @@ class ActiveWorker(Generic[StateT_co]):
             return await without_exit(awaitable)
         finally:
             self._run.disown()
-
-
-def _child(call: PendingCall[Any], codec: Codec) -> Child:
-    target, wait = call.target, call.wait
-    if wait is not None and target.task_name is SLEEP:
-        return Child(Call(SLEEP, b"", wait.outcome), "", 0, wait)
-    encoded = codec.encode_call(target.task_name, call.args, call.kwargs or {})
-    return Child(encoded, target.topic, target.delay, wait)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop) -> bool:

@@ -73,6 +73,7 @@ def handler(
     timeout: DurationLike | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
+    park: bool = True,
     version: int | None = None,
     oldest_version: int | None = None,
     old_topics: Mapping[int, str] = ...,
@@ -95,6 +96,8 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
             thread of a `def` cannot be ended: it goes on, and the worker stops receiving while half of its threads do.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
+        park: Whether a worker may keep the function suspended for a second at a call without a value. If not, or if it
+            has a `timeout`, it is aborted there, and runs again from its start.
         version: The version of the code. Raise it if the handler makes other calls than before: 1, 2, 3. Unfinished
             calls that began with another version are not continued by this code, except for those below.
         oldest_version: The oldest version whose unfinished calls this code continues, because it looks at
@@ -129,6 +132,7 @@ def handler_no_arg(
     timeout: DurationLike | None = None,
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
+    park: bool = True,
     version: int | None = None,
     oldest_version: int | None = None,
     old_topics: Mapping[int, str] = ...,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context
 from math import inf
 from random import uniform
 from typing import Any, TypeVar
@@ -13,14 +14,20 @@ __all__ = ["cancelled_from_outside", "closed_error", "pause", "start_task"]
 ResultT = TypeVar("ResultT")
 
 
-def start_task(work: Coroutine[Any, Any, ResultT], *, name: str | None = None) -> "asyncio.Task[ResultT]":
+def start_task(
+    work: Coroutine[Any, Any, ResultT], *, name: str | None = None, context: Context | None = None
+) -> "asyncio.Task[ResultT]":
     """Create a task in the running loop, and return it before its work begins.
+
+    The task runs in `context`, by default in a copy of the current context.
 
     With `asyncio.eager_task_factory`, the work would run to its first wait, or even to its end, before the caller
     could store the task.
     """
     loop = asyncio.get_running_loop()
-    return loop.create_task(work if loop.get_task_factory() is None else _in_next_turn(work), name=name)
+    return loop.create_task(
+        work if loop.get_task_factory() is None else _in_next_turn(work), name=name, context=context
+    )
 
 
 async def pause(seconds: float, *, longest: float, closing: asyncio.Event | None = None, left: float = inf) -> float:

@@ -56,6 +56,11 @@ class Batcher(Generic[ItemT, ResultT]):
             self._task.add_done_callback(self._ended)
         return future
 
+    @property
+    def busy(self) -> bool:
+        """Whether an operation was submitted that has not ended."""
+        return self._task is not None
+
     async def close(self) -> None:
         """Wait until all submitted operations are done."""
         if self._task is not None:

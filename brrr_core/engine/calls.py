@@ -35,6 +35,7 @@ class HeldDelivery:
         lost: Whether the expired lease was reported.
         records: The records that were read with the message (`Control.readings`), if they are still new; else None.
         pending: The pending record of its call when it was last read. It is read only if the backend offers steps.
+        handed_over: How many messages in a row were handed over to this place of the worker, ending with this one.
     """
 
     delivery: Delivery
@@ -47,6 +48,12 @@ class HeldDelivery:
     lost: bool = False
     records: Sequence[bytes | None] | None = None
     pending: bytes | None = None
+    handed_over: int = 0
+
+    def become(self, other: "HeldDelivery") -> None:
+        """Take over the delivery of another one, and all that is known of it. The other must not be used again."""
+        for name in HeldDelivery.__slots__:
+            setattr(self, name, getattr(other, name))
 
     @property
     def counted(self) -> bool:

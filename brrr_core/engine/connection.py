@@ -10,7 +10,6 @@ from brrr_core.backend.steps import Steps
 from brrr_core.engine import termination
 from brrr_core.engine.cancelling import CANCELLED, Canceller
 from brrr_core.engine.control import Control
-from brrr_core.engine.delivery import RunHandler
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
@@ -19,6 +18,7 @@ from brrr_core.engine.policy import Policy
 from brrr_core.engine.retrying import Retrier
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, check_spawn_limit
+from brrr_core.engine.running import RunHandler
 from brrr_core.engine.schedules import RecurringSchedule, begin_schedules
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.services import IsolationGate, Services

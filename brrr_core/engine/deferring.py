@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from brrr_core.backend.contracts import Key
 from brrr_core.backend.steps import Message, Step
 from brrr_core.engine.calls import Child, HeldDelivery, Job
 from brrr_core.engine.control import cancelled_key
+from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.roots import parse_root_id
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
@@ -32,8 +34,9 @@ STEP_LIMIT: Final = 100
 class Deferrer:
     """Defers the runs of one worker."""
 
-    def __init__(self, services: Services, settler: Settler) -> None:
+    def __init__(self, services: Services, settler: Settler, hand_over: HandOver) -> None:
         self._services = services
+        self._hand_over_to = hand_over
         self._operations = services.operations
         self._hooks = services.hooks
         self._policy = services.policy
@@ -70,8 +73,10 @@ class Deferrer:
         Returns:
             True if all children have values by now. Then the delivery is still leased, and the call can run again.
         """
-        if new and await self._defer_in_one_step(job, missing, previous):
-            return False
+        if new and self._fits_in_a_step(job, missing, previous):
+            if await self._defer_in_one_step(job, missing, previous):
+                return False
+            missing = await self._still_missing(missing)
         mine = _return_of(job)
         while missing:
             calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
@@ -100,44 +105,53 @@ class Deferrer:
             missing = await self._still_missing([child for child in missing if child is not watched])
         return True
 
+    def _fits_in_a_step(self, job: Job, missing: Sequence[Child], previous: PreviousRun) -> bool:
+        return (
+            self._operations.has_steps
+            and not job.held.counted  # its counters are reset only if it is deferred
+            and len(missing) <= STEP_LIMIT
+            and not previous.timed
+            and parse_root_id(job.root_id).redriven_at is None
+            and all(child.topic and (self._operations.delays or not child.delay) for child in missing)
+        )
+
     async def _defer_in_one_step(self, job: Job, missing: Sequence[Child], previous: PreviousRun) -> bool:
         """Do all of it in one step, if no child has a record. False if that was not possible: nothing was done.
 
         A step is atomic. So a child that returns meanwhile, or is cancelled, finds all of it or nothing.
         """
-        if (
-            not self._operations.has_steps
-            or job.held.counted  # its counters are reset only if it is deferred
-            or len(missing) > STEP_LIMIT
-            or previous.timed
-            or parse_root_id(job.root_id).redriven_at is not None
-            or not all(child.topic and (self._operations.delays or not child.delay) for child in missing)
-        ):
-            return False
         if self._control.due and await self._control.known(self._control.look()):
             not_cancelled = [(cancelled_key(job.root_id), None)]
         else:
             not_cancelled = []
-        watched, now = missing[-1], int(self._operations.clock())
+        held, watched, now = job.held, missing[-1], int(self._operations.clock())
+        # Only a single child: the last of several should run after the others.
+        leased = len(missing) == 1 and not watched.delay and self._hand_over_to.wants(watched.topic, held)
         marks = [encode_pending(PendingReturns((), now))] * (len(missing) - 1)
         marks.append(encode_pending(PendingReturns((_return_of(job),), now)))
         records = [Key("pending_returns", child.call.call_hash) for child in missing]
+        values = [Key("value", child.call.call_hash) for child in missing]
         step = Step(
-            expected=[*((key, None) for key in records), (Key("value", watched.call.call_hash), None), *not_cancelled],
+            expected=[*((key, None) for key in (*records, *values)), *not_cancelled],
             counts=self._services.budget.counts([job.root_id] * len(missing)),
             writes=[(Key("call", child.call.call_hash), encode_call(child.call)) for child in missing],
             messages=[
-                Message(child.topic, encode_message(ScheduleMessage(job.root_id, child.call.call_hash)), child.delay)
+                Message(
+                    child.topic,
+                    encode_message(ScheduleMessage(job.root_id, child.call.call_hash)),
+                    child.delay,
+                    leased,
+                )
                 for child in missing
             ],
             marks=list(zip(records, marks, strict=True)),
-            acks=(job.held.delivery,),
+            acks=(held.delivery,),
         )
         # First, because the wake-up may arrive at once.
         self._services.history.add(job.root_id, job.call.call_hash, previous)
         applied = False
         try:
-            applied = await self._operations.commit(step, lambda _: None)
+            applied = await self._operations.commit(step, partial(self._hand_over_to.take, held))
         finally:
             if not applied:
                 self._services.history.take(job.root_id, job.call.call_hash)

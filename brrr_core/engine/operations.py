@@ -113,6 +113,11 @@ class Operations:
         """
         return (await self._commits.submit((_Commit(step, on_applied),)))[0]
 
+    async def flush(self) -> None:
+        """Wait until all steps that were submitted before are applied or refused."""
+        if self._commits.busy:
+            await self.commit(Step(()), lambda _: None)
+
     async def close(self) -> None:
         """Wait until all operations are done."""
         batchers = (self._reads, self._writes, self._swaps, self._puts, self._counts, self._acks, self._commits)

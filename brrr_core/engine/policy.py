@@ -37,6 +37,8 @@ class Policy:
         resend_after: Seconds, at least 1, for which a call that was put on a queue counts as being on its way. If it is
             scheduled or called again later, and still has no outcome, its message may be lost, so it is put again. None
             never puts a call again, and clients do not record that they put one.
+        park: Seconds that a worker keeps the handler of a deferred call suspended. If its values arrive in time,
+            the handler goes on where it waits, and does not run again from its start. 0 keeps none.
         cache_bytes: The most bytes of values that a worker keeps in memory.
         check: Compare the calls of each re-run with those of the run before. A handler that makes other calls is not
             deterministic, and its call is dead-lettered.
@@ -52,6 +54,7 @@ class Policy:
     grace: float = 30.0
     unavailable_timeout: float = 60.0
     resend_after: float | None = 3_600.0
+    park: float = 1.0
     cache_bytes: int = 4 * 1024 * 1024
     check: bool = False
 
@@ -96,6 +99,7 @@ class TaskPolicy:
         timeout: The most seconds of one run. A run that takes longer is cancelled, and counts as a failed attempt.
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
+        park: Whether a worker may keep the handler suspended at a call without a value.
         version: The version of the code; None if unfinished calls may be continued by any code.
         oldest_version: The oldest version whose unfinished calls the code can continue; its own version by default.
         old_topics: The topics whose workers continue calls of older versions, by version.
@@ -107,6 +111,7 @@ class TaskPolicy:
     timeout: float | None = None
     retry_on: tuple[type[BaseException], ...] | None = None
     fail_on: tuple[type[BaseException], ...] = ()
+    park: bool = True
     version: int | None = None
     oldest_version: int | None = None
     old_topics: Mapping[int, str] = field(default_factory=dict[int, str])

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from brrr_core.backend.contracts import Delivery, Key, Swap
-from brrr_core.backend.steps import Message, Step
+from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.batching import Batcher
+from brrr_core.engine.calls import HeldDelivery
+from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.roots import SpawnBudget, settling_root_id
@@ -46,7 +48,8 @@ class Completion:
         call_hash: The call.
         payload: Its value or failure; None if the store has one already.
         acknowledge: Whether to acknowledge the delivery. If not, `Settler` dead-letters it.
-        pending: The pending record that was read with the delivery. It may have changed.
+        held: The delivery with the pending record that was read with it, which may have changed; None if none was read.
+        hand_over: Takes over the wake-up of a parent, if possible.
         first: Whether `payload` became the value. Otherwise the call already had one.
         error: The reason why the delivery was not acknowledged.
     """
@@ -55,7 +58,8 @@ class Completion:
     call_hash: str
     payload: bytes | None = None
     acknowledge: bool = True
-    pending: bytes | None = None
+    held: HeldDelivery | None = None
+    hand_over: HandOver | None = None
     first: bool = False
     error: BrrrError | None = None
 
@@ -102,9 +106,10 @@ class Returner:
 
     async def _complete_in_one_step(self, completion: Completion) -> bool:
         """Do all of it in one step, if the records are as they were read. False if not: nothing was done."""
-        call_hash, payload, record = completion.call_hash, completion.payload, completion.pending
-        if payload is None or not completion.acknowledge or not self._operations.has_steps:
+        call_hash, payload, held = completion.call_hash, completion.payload, completion.held
+        if payload is None or held is None or not completion.acknowledge or not self._operations.has_steps:
             return False
+        record, hand_over = held.pending, completion.hand_over
         try:
             pending = _NO_PARENTS if record is None else decode_pending(record)
         except MalformedRecordError:
@@ -113,17 +118,25 @@ class Returner:
         parents = _Waiting(key).to_wake(pending)
         if len(parents) > STEP_LIMIT or is_stranded(pending, call_hash):
             return False
-        value = Key("value", call_hash)
+        value, leased = Key("value", call_hash), None
+        if hand_over is not None:
+            leased = next((parent for parent in parents if hand_over.wants(parent.topic, held)), None)
+
+        def on_applied(received: Sequence[Received]) -> None:
+            # The value is in the cache before a parent that was woken needs it.
+            self._note_first(completion, payload)
+            if hand_over is not None:
+                hand_over.take(held, received)
+
         step = Step(
             expected=((value, None), (key, record)),
             counts=self._budget.counts([parent.root_id for parent in parents]),
             writes=((value, payload),),
-            messages=[_wake_up(parent) for parent in parents],
+            messages=[_wake_up(parent, leased=parent is leased) for parent in parents],
             marks=() if record is None else ((key, None),),
             acks=(completion.delivery,),
         )
-        # The value is in the cache before a parent that was woken needs it.
-        return await self._operations.commit(step, lambda _: self._note_first(completion, payload))
+        return await self._operations.commit(step, on_applied)
 
     def _note_first(self, completion: Completion, payload: bytes) -> None:
         completion.first = True
@@ -225,5 +238,6 @@ class Returner:
         await self._operations.put(puts)
 
 
-def _wake_up(parent: PendingReturn) -> Message:
-    return Message(parent.topic, encode_message(ScheduleMessage(parent.root_id, parent.call_hash)))
+def _wake_up(parent: PendingReturn, *, leased: bool) -> Message:
+    body = encode_message(ScheduleMessage(parent.root_id, parent.call_hash))
+    return Message(parent.topic, body, leased=leased)

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from dataclasses import replace
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Cancelled, Child, Wait
+from brrr_core.engine.calls import Cancelled, Child, Defer, Wait
 from brrr_core.engine.determinism import compare, merge, refuse_root_id
 from brrr_core.engine.failures import without_traceback
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
@@ -20,7 +20,10 @@ from brrr_core.engine.waits import Waits, reserved
 from brrr_core.errors import BackendError, CycleError
 from brrr_core.wire import FAILURE_PREFIX, NO_STATE, Call, CallState
 
-__all__ = ["Run", "run_in_context"]
+__all__ = ["PARK_LIMIT", "Run", "run_in_context"]
+
+PARK_LIMIT: Final = 100
+"""The most missing children of a run that is parked. A wide gather runs again only once or twice anyway."""
 
 ResultT = TypeVar("ResultT")
 
@@ -34,7 +37,7 @@ class Run:
         topic: The topic of the message, and the default topic of the children.
         attempt: The number of this attempt: 1 plus the failed attempts that were counted.
         missing: The children that have no value yet, by `Child.key`; not all of them if a gather is very wide.
-        backend_error: The error of a backend operation of this run. If there is one, the run does not count.
+        backend_error: The error of a backend or of the engine. If there is one, the run does not count.
         policy: The settings of the handler.
         state: The state of the call when the run began.
         waits: Its sleeps and deadlines.
@@ -42,6 +45,9 @@ class Run:
         interruptible: Whether the worker may cancel the handler if someone cancels the call. A thread cannot be ended.
         interrupted: Whether it did.
         version: The version of the handler with which the call began; 0 if the handler has none.
+        previous: The previous run of the call on this worker, if it is known.
+        unparked: The number of blocks that the handler is in and that forbid to park it.
+        settled: Whether its delivery is settled already, because the run is parked or was aborted there.
     """
 
     __slots__ = (
@@ -51,6 +57,8 @@ class Run:
         "_observed",
         "_operations",
         "_own",
+        "_park",
+        "_presume",
         "_reads",
         "_schedule",
         "_send",
@@ -63,9 +71,12 @@ class Run:
         "interruptible",
         "missing",
         "policy",
+        "previous",
         "root_id",
+        "settled",
         "state",
         "topic",
+        "unparked",
         "version",
         "version_recorded",
         "waits",
@@ -85,18 +96,25 @@ class Run:
         check: bool,
         waits: Waits,
         state: CallState = NO_STATE,
+        previous: PreviousRun | None = None,
+        park: "Callable[[Run], Awaitable[bool]] | None" = None,
     ) -> None:
         self.root_id = root_id
         self.call = call
         self.topic = topic
         self.attempt = attempt
         self.missing: dict[str, Child] = {}
-        self.backend_error: BackendError | None = None
+        self.backend_error: Exception | None = None
         self.policy = NO_SETTINGS
         self.state = state
         self.waits = waits
         self.interruptible = True
         self.interrupted = False
+        self.previous = previous
+        self.unparked = 0
+        self.settled = False
+        self._park = None if check else park
+        self._presume = True
         self._told_at: list[str] = []
         self._siblings: set[asyncio.Task[Any]] = set()
         self._observed: dict[str, bytes] = {}
@@ -155,36 +173,75 @@ class Run:
         name = version_hash(self.call.call_hash, self.state.retries)
         return await record_version(self._operations, self._cache, name, self.version)
 
-    async def look_up(self, children: Sequence[Child]) -> list[bytes | None]:
+    async def defer(self) -> None:
+        """Defer the run, which misses values. Return when they exist, if the run can be kept until then.
+
+        Raises:
+            Defer: The run cannot be kept, or not any longer.
+        """
+        if not self._may_park() or self._park is None:
+            raise Defer
+        self._presume = await self._park(self)
+        self.missing.clear()
+
+    def _may_park(self) -> bool:
+        """Whether the run may be parked at the present place of the handler."""
+        return (
+            self._park is not None
+            and self.policy.park
+            and self.policy.timeout is None
+            and self.interruptible
+            and not self._concurrent
+            and not (self.unparked or self.settled or self.interrupted or self.state.cancel or self.waits.begun)
+            and len(self.missing) <= PARK_LIMIT
+        )
+
+    def _enter(self) -> None:
+        """Begin a step of the handler, perhaps in a task beside its own.
+
+        Raises:
+            Defer: The run is parked, or was aborted there. It has no delivery.
+        """
+        self._concurrent = self._concurrent or not self._is_alone()
+        if self.settled:
+            raise Defer
+
+    async def look_up(self, children: Sequence[Child], *, presume: bool = False) -> list[bytes | None]:
         """Return the values of the children, in order; None for each that has no value yet.
 
-        If one is None, this run will defer. The caller must raise `Defer` when it has looked up all its children.
+        If one is None, this run will defer. The caller must call `defer` when it has looked up all its children.
+
+        Args:
+            children: The children.
+            presume: Whether to presume that children that are not known have no values, if that saves a read.
 
         Raises:
             CycleError: A child is the call itself.
             Cancelled: Someone cancelled the call, and this is the first missing child.
         """
+        self._enter()
         try:
-            return await self._look_up(children)
+            return await self._look_up(children, presume=presume)
         except BackendError as error:
             self.backend_error = error
             raise
 
     async def request(self, operation: Awaitable[ResultT]) -> ResultT:
         """Return the result of an operation on a backend. If the backend fails, the run does not count."""
+        self._enter()
         try:
             return await operation
         except BackendError as error:
             self.backend_error = error
             raise
 
-    async def _look_up(self, children: Sequence[Child]) -> list[bytes | None]:
+    async def _look_up(self, children: Sequence[Child], *, presume: bool) -> list[bytes | None]:
         if self.waits.begun and any(child.wait is not None for child in children):
             children, values = await self.waits.look_up(children, self._read)
             self._reads.extend(reserved(children))
             unknown: Sequence[int] = range(len(children))
         else:
-            values, unknown = await self._look_up_calls(children)
+            values, unknown = await self._look_up_calls(children, presume=presume)
         if self.state.cancel:
             self._tell(children, values)
         if unknown:
@@ -193,25 +250,37 @@ class Run:
             self._reads.extend(child.call.call_hash for child in children)
         if self._asked is not None:
             self._asked.extend(child.call for child in children)
-            self._concurrent = self._concurrent or not self._is_alone()
         if len(self.missing) > BATCH_LIMIT:
             await self._schedule_early()
         return values
 
-    async def _look_up_calls(self, children: Sequence[Child]) -> tuple[list[bytes | None], Sequence[int]]:
+    async def _look_up_calls(
+        self, children: Sequence[Child], *, presume: bool
+    ) -> tuple[list[bytes | None], Sequence[int]]:
         """Return the values of the children, and the indexes of those that were not known before."""
         cached, observed = self._cache.get, self.state.observed
         values = [cached(child.call.call_hash) for child in children]
         if observed:
             values = [observed.get(child.call.call_hash, value) for child, value in zip(children, values, strict=True)]
         unknown = [index for index, value in enumerate(values) if value is None]
-        if unknown:
+        if unknown and not (presume and self._may_presume(children)):
             found = await self._operations.read([Key("value", children[index].call.call_hash) for index in unknown])
             for index, value in zip(unknown, found, strict=True):
                 values[index] = value
                 if value is not None:
                     self._cache.add(children[index].call.call_hash, value)
+            self._presume = found.count(None) == len(found)
         return values, unknown
+
+    def _may_presume(self, children: Sequence[Child]) -> bool:
+        """Whether to defer without a read: the step that defers the run finds values too, and costs no more."""
+        return (
+            self._presume
+            and self._operations.has_steps
+            and len(children) + len(self.missing) <= PARK_LIMIT
+            and self._may_park()
+            and all(child.topic for child in children)
+        )
 
     async def _read(self, hashes: Sequence[str]) -> dict[str, bytes | None]:
         """Return the values of call hashes: those that the handler has seen before, cached ones, and stored ones."""
@@ -238,12 +307,12 @@ class Run:
         Raises:
             SpawnLimitError: The root is over its spawn limit.
         """
+        self._enter()
         call_hash = child.call.call_hash
         if len(self._reads) < PREFETCH_LIMIT:
             self._reads.append(call_hash)
         if self._asked is not None:
             self._asked.append(child.call)
-            self._concurrent = self._concurrent or not self._is_alone()
         if self._cache.get(call_hash) is not None:
             return
         try:

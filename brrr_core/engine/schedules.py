@@ -12,7 +12,7 @@ from brrr_core.errors import ArgumentError
 
 if TYPE_CHECKING:
     from brrr_core.engine.connection import Connection
-    from brrr_core.engine.delivery import RunHandler
+    from brrr_core.engine.running import RunHandler
 
 __all__ = ["RecurringSchedule", "Tick", "begin_schedules", "keep_ticking"]
 

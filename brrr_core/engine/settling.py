@@ -6,6 +6,7 @@ from brrr_core.backend.contracts import Delivery
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, HeldDelivery, Job, NotHere
 from brrr_core.engine.failures import exhausted_failure, failure_of
+from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
 from brrr_core.engine.returning import Completion
@@ -54,10 +55,16 @@ class Settler:
         summary = format_error(error, mask=mask)
         return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error, mask=mask)}"
 
-    async def returned(self, job: Job, payload: bytes) -> None:
-        """Write the result of the call, wake its callers, and acknowledge the delivery."""
+    async def returned(self, job: Job, payload: bytes, hand_over: HandOver) -> None:
+        """Write the result of the call, wake its callers, and acknowledge the delivery.
+
+        Args:
+            job: The delivery and its call.
+            payload: The encoded result.
+            hand_over: Takes over the wake-up of a caller, if possible.
+        """
         await self.reset_counters(job.held)
-        completion = Completion(job.held.delivery, job.call.call_hash, payload, pending=job.held.pending)
+        completion = Completion(job.held.delivery, job.call.call_hash, payload, held=job.held, hand_over=hand_over)
         await self._services.returner.complete(completion)
         if self._hooks.wants(CallReturned):
             topic, call = job.topic, job.call
@@ -98,8 +105,8 @@ class Settler:
         """Write the failure as the outcome and wake the callers. Then acknowledge, or dead-letter an exhausted call."""
         record = encode_failure(failure_of(error, exhausted=exhausted, mask=self._services.mask))
         await self.reset_counters(job.held)
-        delivery, pending = job.held.delivery, job.held.pending
-        completion = Completion(delivery, job.call.call_hash, record, acknowledge=not exhausted, pending=pending)
+        held = job.held
+        completion = Completion(held.delivery, job.call.call_hash, record, acknowledge=not exhausted, held=held)
         await self._services.returner.complete(completion)
         if exhausted:
             await self.bury(job.held, error, final=True)
@@ -181,6 +188,15 @@ class Settler:
     async def release(self, held: HeldDelivery, delay: float) -> None:
         """Release the delivery, ready again after `delay` seconds."""
         await self._operations.queue.release([held.delivery], delay=await self._delay_in_queue(delay))
+
+    async def release_interrupted(self, held: HeldDelivery) -> None:
+        """Release a delivery that a backend failure interrupted, for a retry later. It is not a failed attempt.
+
+        Raises:
+            Exception: A backend failed; the delivery is still leased, or its lease brings it back.
+        """
+        await self._attempts.count_releases([held])
+        await self.release(held, self._policy.retry_delay(held.delivery.attempt))
 
     async def _delay_in_queue(self, delay: float) -> float:
         """Return the delay to give to the queue. If the queue cannot delay, wait here instead, under the lease."""

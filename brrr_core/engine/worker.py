@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 from brrr_core.backend.steps import Received
 from brrr_core.backend.tasks import start_task
 from brrr_core.engine.calls import HeldDelivery
-from brrr_core.engine.delivery import DeliveryHandler, RunHandler
+from brrr_core.engine.delivery import DeliveryHandler
+from brrr_core.engine.handing_over import HAND_OVER_LIMIT, HandOver
+from brrr_core.engine.parking import Parking
+from brrr_core.engine.running import RunHandler
 from brrr_core.engine.schedules import Tick, keep_ticking
 from brrr_core.engine.services import Services
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
@@ -41,11 +45,19 @@ class Worker:
         self._services = services
         self._queue = services.operations.queue
         self._topic = topic
-        self._handler = DeliveryHandler(services, handle)
+        parking = Parking(
+            concurrency, services.policy.park, useful=lambda: self._drained, leave=self._leave, enter=self._enter
+        )
+        self._handler = DeliveryHandler(services, handle, parking, HandOver(self._wants, self._take))
+        self._parking = parking
         self._concurrency = concurrency
         self._ticks = ticks
         self._time = asyncio.get_running_loop().time
-        self._running: dict[asyncio.Task[None], HeldDelivery] = {}
+        self._context = copy_context()
+        self._running: dict[asyncio.Task[Any], HeldDelivery] = {}
+        self._parked: set[asyncio.Task[Any]] = set()
+        self._drained = False
+        """Whether the last receive took all messages that were ready."""
         self._unstarted: list[HeldDelivery] = []
         self._released = 0
         self.stopping = asyncio.Event()
@@ -63,7 +75,7 @@ class Worker:
         Raises:
             BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
         """
-        self._handler.loop_task = asyncio.current_task()
+        self._handler.runner.loop_task = asyncio.current_task()
         self._services.hooks.emit(WorkerStarted(self._topic, self._concurrency))
         keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
         try:
@@ -116,8 +128,48 @@ class Worker:
             if self.stopping.is_set():
                 self._unstarted.extend(received)
                 return
+            self._drained = len(received) < free
             for held in received:
-                self._running[start_task(self._deliver(held))] = held
+                self._begin(held)
+
+    def _begin(self, held: HeldDelivery) -> None:
+        if not self._handler.resume_at_once(held):
+            # A message that was handed over begins in the context of the handler that put it.
+            self._running[start_task(self._deliver(held), context=self._context.copy())] = held
+
+    def _leave(self, task: "asyncio.Task[Any]") -> None:
+        """Free the place of a handler that was parked."""
+        self._running.pop(task, None)
+        self._parked.add(task)
+        self._freed.set()
+
+    def _enter(self, task: "asyncio.Task[Any]", held: HeldDelivery) -> None:
+        """Give a place to a handler that was parked."""
+        self._parked.discard(task)
+        self._running[task] = held
+
+    def _wants(self, topic: str, held: HeldDelivery) -> bool:
+        """Whether this worker takes over a message of a topic in the place of a delivery that ends.
+
+        If messages were left at the last receive, they come first.
+        """
+        return (
+            topic == self._topic
+            and self._drained
+            and held.handed_over < HAND_OVER_LIMIT
+            and not self.stopping.is_set()
+            and not self._services.isolation.closed
+            and not self._services.threads.exhausted
+        )
+
+    def _take(self, place: HeldDelivery, received: Sequence[Received]) -> None:
+        """Begin messages that were handed over in the place of a delivery that has ended."""
+        for held in self._held(received):
+            held.handed_over = place.handed_over + 1
+            if self.stopping.is_set():
+                self._unstarted.append(held)
+            else:
+                self._begin(held)
 
     async def _wait_or_stop(self, condition: Coroutine[Any, Any, None]) -> None:
         """Wait for a condition, or until `stop`. Other workers can take the messages meanwhile."""
@@ -166,14 +218,16 @@ class Worker:
             raise error
         self._handler.report_failure(self._topic, error)
         if not await self._stops_within(min(policy.retry_delay(1), 1.0)):
-            await self._release(self._unstarted)
+            await self._release_unstarted()
 
     async def _deliver(self, held: HeldDelivery) -> None:
         try:
             await self._handle_with_retries(held)
         finally:
             task = asyncio.current_task()
-            if task is not None and not self._handler.ending:  # then `_finish` releases cancelled deliveries
+            if task in self._parked:  # it was aborted
+                self._parked.remove(task)
+            elif task is not None and not self._handler.runner.ending:  # then `_finish` releases cancelled deliveries
                 del self._running[task]
                 self._freed.set()
 
@@ -187,7 +241,7 @@ class Worker:
         while (error := await self._try(self._handler.handle, held)) is not None:
             away = isinstance(error, BackendUnavailableError)
             if not away or self._lost(held) or self._time() - began >= self._services.policy.unavailable_timeout:
-                error = await self._try(self._handler.release_interrupted, held)
+                error = await self._try(self._handler.runner.settler.release_interrupted, held)
                 if error is None or not away or self._lost(held):
                     return
             tries += 1
@@ -237,7 +291,7 @@ class Worker:
                 for held in held_deliveries:
                     if not held.lost:
                         held.lease_began = now
-                await self._handler.interrupt_cancelled()
+                await self._handler.runner.interrupt_cancelled()
             except Exception as error:  # noqa: BLE001 - retried before the leases expire
                 self._handler.report_failure(self._topic, error)
 
@@ -252,17 +306,32 @@ class Worker:
     async def _finish(self, grace: float) -> None:
         """Let running deliveries finish within the grace. Cancel and release the others."""
         self.stopping.set()  # deliveries that wait for a backend stop waiting
+        self._parking.close()
         try:
-            await self._release(self._unstarted)
-            if self._running:
-                await asyncio.wait(set(self._running), timeout=grace)
+            await self._release_unstarted()
+            if tasks := {*self._running, *self._parked}:
+                await asyncio.wait(tasks, timeout=grace)
         finally:
-            self._handler.closing = True
-            for task in self._running:
+            self._handler.runner.closing = True
+            tasks = {*self._running, *self._parked}
+            for task in tasks:
                 task.cancel()
-            if self._running:
-                await asyncio.wait(set(self._running))
+            if tasks:
+                await asyncio.wait(tasks)
             await self._release([held for task, held in self._running.items() if task.cancelled()])
+            await self._release_taken()
+
+    async def _release_taken(self) -> None:
+        """Release messages that steps handed over after the worker had stopped."""
+        try:
+            await self._services.operations.flush()
+        except Exception as error:  # noqa: BLE001 - when the leases expire, the messages come back
+            self._handler.report_failure(self._topic, error)
+        await self._release_unstarted()
+
+    async def _release_unstarted(self) -> None:
+        unstarted, self._unstarted = self._unstarted, []
+        await self._release(unstarted)
 
     async def _release(self, held_deliveries: Sequence[HeldDelivery]) -> None:
         if not held_deliveries:

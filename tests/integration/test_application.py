@@ -18,7 +18,7 @@ from brrr_core.errors import (
     UnknownTaskError,
 )
 from brrr_testkit.faults.instrument import Instrument, Operation
-from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, serving, working
 
 
 @dataclass
@@ -266,8 +266,8 @@ async def test_call_that_runs_again_at_once_has_another_context(memory: str) -> 
 
     instrument = Instrument(after=until_the_child_has_ended, effect=sees)
     async with brrr.open_backend(memory) as backend:
-        # A parent that defers in one step never runs again at once.
-        connection = over(replace(instrument.wrap(backend), steps=None))
+        # A parent that defers in one step never runs again at once, nor does one that can be parked.
+        connection = over(instrument.wrap(backend), policy=UNPARKED, steps=False)
         async with asyncio.timeout(BOUND), working(connection, {"parent": parent, "child": child}) as fleet:
             assert await fleet.run(parent) == 7
     assert found == ["unset", "unset"]

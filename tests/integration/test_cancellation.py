@@ -383,7 +383,7 @@ async def test_child_that_is_marked_after_its_message_was_dropped_loses_its_mark
             await go.wait()
 
     async with brrr.open_backend(memory) as backend, brrr.connect(backend) as client:
-        connection = over(Instrument(before=hold).wrap(backend))
+        connection = over(Instrument(before=hold).wrap(backend), steps=False)
         async with working(connection, SHARING) as fleet:
             await known(fleet)
             child_key = Key("pending_returns", fleet.app._catalogue.encode("child", (), {}).call_hash)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import brrr_core as brrr
+from brrr_core.backend import Roles
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
-from tests.integration.test_redrive import schedule_and_lose
 from tests.integration.test_shapes import compute_each_number_once, fan_out, square
 from tests.integration.test_spawn_limit import bury_infinite_recursion
+from tests.support.losses import Stuck, schedule_and_lose
 
 
 async def test_fib_computes_each_number_once(places: Sequence[str]) -> None:
@@ -76,21 +77,19 @@ async def test_redriven_dead_letter_resumes_its_parents(places: Sequence[str]) -
 
 
 async def test_redrive_schedules_workflow_whose_messages_are_lost(places: Sequence[str]) -> None:
-    reached = asyncio.Event()
-    gate = asyncio.Event()
+    stuck = Stuck()
 
     @brrr.handler
     async def fib(app: brrr.ActiveWorker, n: int) -> int:
         if n == 4:
-            reached.set()
-            await gate.wait()
+            await stuck.here()
         return n if n < 2 else sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
 
     queue, store = places
     async with brrr.connect(queue, store) as connection:
-        await schedule_and_lose(connection, fib, reached)
-        gate.set()
-        again = over(connection)
+        roles = Roles(connection.queue, connection.store, connection.cache)
+        await schedule_and_lose(roles, fib, 12, stuck)
+        again = over(roles)
         async with working(again, {"fib": fib}) as fleet:
             await fleet.app.schedule(fib, topic=TOPIC, redrive=True)(12)
             assert await fleet.app.result(fib, timeout=BOUND)(12) == 144

@@ -9,7 +9,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.errors import NondeterminismError
-from brrr_testkit.workloads.fleet import QUICK, TOPIC, serving
+from brrr_testkit.workloads.fleet import QUICK, TOPIC, UNPARKED, serving
 
 CHECKED = replace(QUICK, check=True)
 
@@ -91,7 +91,7 @@ async def test_without_the_check_nothing_is_compared(memory: str) -> None:
     async def fickle(app: brrr.ActiveWorker) -> int:
         return await app.call(inc)(next(numbers))
 
-    async with serving(memory, {"fickle": fickle, "inc": inc}) as fleet:
+    async with serving(memory, {"fickle": fickle, "inc": inc}, policy=UNPARKED) as fleet:
         assert await fleet.run(fickle) == 201
 
 

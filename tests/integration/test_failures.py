@@ -455,7 +455,7 @@ async def test_handler_that_catches_the_workers_backend_error_runs_again(memory:
             raise BackendUnavailableError("the store is away for a moment")
 
     async with brrr.open_backend(memory) as backend:
-        connection = over(instrument.wrap(backend))
+        connection = over(instrument.wrap(backend), steps=False)
         async with working(connection, {"optimist": optimist, "fine": fine}) as fleet:
             await fleet.app.schedule(optimist, topic=TOPIC)()
             instrument.before = refuse_once

@@ -131,7 +131,7 @@ async def test_backend_failure_is_reported_to_hooks(memory: str) -> None:
 
     instrument = Instrument(before=fail_once)
     async with brrr.open_backend(memory) as backend:
-        connection = over(instrument.wrap(backend), hooks=[diary])
+        connection = over(instrument.wrap(backend), hooks=[diary], steps=False)
         async with working(connection, {"leaf": leaf}) as fleet:
             assert await fleet.run(leaf) == "four"
         await connection.close()
@@ -185,13 +185,13 @@ async def test_hook_with_an_unknown_name_or_other_arguments_is_refused(memory: s
 
 
 async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from brrr_core.engine import deferring, delivery, settling
+    from brrr_core.engine import deferring, running, settling
 
     def refuse(*args: object) -> None:
         raise AssertionError("an event was created although no plugin listens")
 
     for name in ("CallStarted", "CallIsolated"):
-        monkeypatch.setattr(delivery, name, refuse)
+        monkeypatch.setattr(running, name, refuse)
     monkeypatch.setattr(deferring, "CallDeferred", refuse)
     for name in ("CallReturned", "CallFailed", "CallBuried", "CallPostponed"):
         monkeypatch.setattr(settling, name, refuse)

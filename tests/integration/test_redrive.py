@@ -9,7 +9,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.wire import decode_message
 from brrr_testkit.faults.instrument import Instrument, Operation, bodies_put
-from brrr_testkit.workloads.fleet import BOUND, TOPIC, Fleet, over, until_idle, working
+from brrr_testkit.workloads.fleet import BOUND, TOPIC, UNPARKED, Fleet, over, until_idle, working
 from tests.support.losses import Stuck, chain, lose_everything, schedule_and_lose
 
 
@@ -34,7 +34,7 @@ async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, place
             puts.update(tuple(decode_message(body)) for body in bodies_put(operation, result))
 
         instrument = Instrument(effect=note)
-        connection = over(instrument.wrap(backend))
+        connection = over(instrument.wrap(backend), policy=UNPARKED)
         async with working(connection, {"fib": fib}) as fleet:
             again = await fleet.app.schedule(fib, topic=TOPIC, redrive=True)(12)
             assert await fleet.app.result(fib, timeout=BOUND)(12) == 144
@@ -140,13 +140,13 @@ async def test_concurrent_redrives_leave_a_workflow_right(url: str) -> None:
         return 1 + await app.call(chain, topic="lower")(n - 1) if n else 0
 
     async with brrr.open_backend(url) as backend:
-        connection = over(backend)
+        connection = over(backend, policy=UNPARKED)
         async with working(connection, {"chain": chain}) as fleet:
             await fleet.app.schedule(chain, topic=TOPIC)(4)
             await fleet.idle()
             assert await lose_everything(backend.queue, "lower") == 1
             await asyncio.gather(*(fleet.app.schedule(chain, topic=TOPIC, redrive=True)(4) for _ in range(5)))
-            lower = over(backend)
+            lower = over(backend, policy=UNPARKED)
             async with working(lower, {"chain": chain}, topics=("lower",)):
                 assert await fleet.app.result(chain, timeout=BOUND)(4) == 4
                 await until_idle(backend.queue, (TOPIC, "lower"))

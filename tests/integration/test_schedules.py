@@ -233,7 +233,7 @@ def test_schedule_costs_one_read_for_each_tick_and_worker_and_two_swaps_for_each
     operations = [operation for instrument in instruments for operation in instrument.operations]
     reads = sum(cursor in operation.items for operation in operations if operation.name == "store.read")
     swaps = [swap.key for operation in operations if operation.name == "store.swap" for swap in operation.items]
-    puts = sum(len(operation.items) for operation in operations if operation.name == "queue.put")
+    puts = sum(instrument.items["queue.put"] for instrument in instruments)  # those of steps too
     assert reads == 3 * (1 + hours)  # the first at the first sight
     assert swaps.count(cursor) == 1 + 2 * hours
     assert puts == hours

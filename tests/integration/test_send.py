@@ -10,7 +10,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import ArgumentError, NondeterminismError, SignatureError, UnknownTaskError
 from brrr_testkit.faults.instrument import Instrument
-from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, serving, working
 
 
 async def test_sent_call_runs_once_under_the_root_of_a_sender_that_does_not_wait(url: str) -> None:
@@ -36,7 +36,7 @@ async def test_sent_call_runs_once_under_the_root_of_a_sender_that_does_not_wait
             number = await app.call(inc)(number)
         return number
 
-    async with serving(url, {"note": note, "inc": inc, "top": top}) as fleet:
+    async with serving(url, {"note": note, "inc": inc, "top": top}, policy=UNPARKED) as fleet:
         done = await fleet.app.schedule(top, topic=TOPIC)()
         assert await fleet.app.result(top, timeout=BOUND)() == 3  # although the sent call is not done
         gate.set()
@@ -72,7 +72,7 @@ async def test_re_run_reads_once_for_an_unfinished_sent_call_and_nothing_for_a_f
         return await app.call(step)(2)
 
     async with brrr.open_backend(memory) as backend:
-        connection = over(instrument.wrap(backend))
+        connection = over(instrument.wrap(backend), policy=UNPARKED, steps=False)
         async with working(connection, {"note": note, "step": step, "top": top}) as fleet:
             assert await fleet.run(top) == 2
             await fleet.app.result(note, timeout=BOUND)("a")
@@ -98,7 +98,7 @@ async def test_delayed_call_is_put_once_and_waits(url: str) -> None:
         runs.append("top")
         return await app.call(inc)(await app.call(inc)(0))
 
-    async with serving(url, {"note": note, "inc": inc, "top": top}) as fleet:
+    async with serving(url, {"note": note, "inc": inc, "top": top}, policy=UNPARKED) as fleet:
         assert await fleet.run(top) == 2
         await fleet.settled(0)
         stats = await fleet.stats()
@@ -227,9 +227,9 @@ async def test_redrive_puts_a_lost_sent_call_again(memory: str) -> None:
         queue = fleet.connection.queue
         lost = await queue.receive("other", limit=1, wait=BOUND)
         await queue.ack(lost)
-        gate.set()
         await fleet.app.schedule(top, topic=TOPIC, redrive=True)()
         assert len(await queue.receive("other", limit=2, wait=BOUND)) == 1
+        gate.set()
 
 
 async def test_check_finds_a_call_that_is_not_sent_again(memory: str) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import brrr_core as brrr
-from brrr_testkit.workloads.fleet import TOPIC, serving
+from brrr_testkit.workloads.fleet import TOPIC, UNPARKED, serving
 
 
 @brrr.handler_no_arg
@@ -55,7 +55,7 @@ async def test_chain_whose_links_depend_on_each_other(url: str) -> None:
     expected: list[int] = []
     for i in range(40):
         expected.append((i + (expected[-1] % 7 if expected else 0)) ** 2)
-    async with serving(url, {"chain": chain, "square": square}) as fleet:
+    async with serving(url, {"chain": chain, "square": square}, policy=UNPARKED) as fleet:
         assert await fleet.run(chain, 40) == expected
         assert await fleet.idle() == (0, 0, 0, 0)
 

@@ -11,7 +11,7 @@ import pytest
 import brrr_core as brrr
 from brrr_core.errors import ArgumentError
 from brrr_core.wire import count_key
-from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, serving, working
 
 
 async def bury_infinite_recursion(place: str | Sequence[str], limit: int) -> None:
@@ -65,7 +65,7 @@ async def test_handler_that_never_makes_the_same_call_twice_is_dead_lettered(url
     async def fickle(app: brrr.ActiveWorker) -> int:
         return await app.call(leaf)(next(numbers))
 
-    async with serving(url, {"fickle": fickle, "leaf": leaf}, policy=replace(QUICK, spawn_limit=60)) as fleet:
+    async with serving(url, {"fickle": fickle, "leaf": leaf}, policy=replace(UNPARKED, spawn_limit=60)) as fleet:
         await fleet.app.schedule(fickle, topic=TOPIC)()
         await fleet.dead(1)
         reasons = await fleet.dead((await fleet.idle()).dead)

@@ -5,6 +5,7 @@ from typing import Any
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Reading, Received, Step, Steps
+from brrr_core.engine.handing_over import HAND_OVER_LIMIT
 from brrr_core.plugins import open_backend
 from brrr_core.wire import PendingReturn, PendingReturns, decode_pending, encode_pending
 from brrr_testkit.faults.instrument import Instrument
@@ -42,7 +43,7 @@ class _Counted(Steps):
         return done
 
 
-async def test_a_call_of_a_chain_needs_five_round_trips() -> None:
+async def test_a_call_of_a_chain_needs_two_commits_and_few_receives() -> None:
     async with open_backend("memory:") as backend:
         assert backend.steps is not None
         steps, instrument = _Counted(backend.steps), Instrument()
@@ -54,9 +55,10 @@ async def test_a_call_of_a_chain_needs_five_round_trips() -> None:
             assert await fleet.app.result(chain)(LENGTH) == LENGTH
             reads = instrument.calls["store.read"] - before.get("store.read", 0)
     assert scheduled.root_id is not None
-    assert (steps.applied, steps.refused) == (2 * LENGTH + 1, 0)  # each call returns, and each but the last defers
-    assert steps.commits + steps.receives <= 4 * (LENGTH + 1)
-    assert reads <= LENGTH + 12  # each looks for its child; the others are of the waiting client and of the marker
+    # The client schedules, each call returns, and each but the last defers.
+    assert (steps.applied, steps.refused) == (2 * LENGTH + 2, 0)
+    assert steps.receives <= 2 * LENGTH // HAND_OVER_LIMIT + 2
+    assert reads <= 12  # of the waiting client, and of the marker
     assert not {name for name in ("store.swap", "store.write", "queue.put", "queue.ack") if
                 instrument.calls[name] > before.get(name, 0)}  # fmt: skip
 

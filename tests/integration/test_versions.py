@@ -13,7 +13,7 @@ from brrr_core.errors import PolicyError
 from brrr_core.hooks import CallPostponed
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.waiting import until
-from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, Fleet, over, serving, working
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, Fleet, over, serving, working
 
 TOPICS = [TOPIC, "answers"]
 OLD_TOPIC = "work-v1"
@@ -57,7 +57,7 @@ async def result(fleet: Fleet, code: Code) -> Any:
 async def test_newer_code_continues_older_calls_as_their_version(url: str) -> None:
     old, new = Code(1), Code(2, oldest_version=1)
     await begin(url, old)
-    async with serving(url, new.handlers, topics=TOPICS) as fleet:
+    async with serving(url, new.handlers, topics=TOPICS, policy=UNPARKED) as fleet:
         assert await result(fleet, new) == "A AGAIN"
         assert await fleet.run(new.ask, "b") == "NEW B"
     assert old.runs == [(1, TOPIC)]
@@ -66,7 +66,7 @@ async def test_newer_code_continues_older_calls_as_their_version(url: str) -> No
 
 async def test_handler_without_version_has_none_and_writes_none(memory: str) -> None:
     code = Code(None)
-    async with serving(memory, code.handlers, topics=TOPICS) as fleet:
+    async with serving(memory, code.handlers, topics=TOPICS, policy=UNPARKED) as fleet:
         await fleet.run(code.ask, "a")
         scheduled = await fleet.app.schedule(code.ask, topic=TOPIC)("a")
         assert await fleet.connection.store.read([Key("value", f"brrr.version/{scheduled.call_hash}")]) == [None]
@@ -89,7 +89,10 @@ async def test_changed_code_does_not_run_for_an_older_call(url: str) -> None:
 async def test_older_call_moves_to_the_topic_of_its_workers_and_stays_there(url: str) -> None:
     old, new = Code(1), Code(2, old_topics={1: OLD_TOPIC})
     await begin(url, old)
-    async with serving(url, new.handlers, topics=TOPICS) as fleet, serving(url, old.handlers, topics=[OLD_TOPIC]):
+    async with (
+        serving(url, new.handlers, topics=TOPICS, policy=UNPARKED) as fleet,
+        serving(url, old.handlers, topics=[OLD_TOPIC], policy=UNPARKED),
+    ):
         assert await result(fleet, new) == "A AGAIN"
         assert await fleet.run(new.ask, "b") == "NEW B"
         assert await fleet.idle() == (0, 0, 0, 0)
@@ -204,7 +207,7 @@ async def test_version_costs_two_operations_of_the_store_for_each_call(memory: s
     for version in (None, 1):
         code, instrument = Code(version), Instrument()
         async with brrr.open_backend("memory:") as backend:
-            connection = over(instrument.wrap(backend), policy=QUICK)
+            connection = over(instrument.wrap(backend), policy=UNPARKED)
             async with working(connection, code.handlers, topics=TOPICS) as fleet:
                 await fleet.app.schedule(code.ask, topic=TOPIC)("a")
                 await fleet.idle()

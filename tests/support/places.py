@@ -23,7 +23,7 @@ BOUND = 24 * 3600.0
 
 
 class Place:
-    """Backends in virtual time, and workers on them.
+    """Backends in virtual time, and workers on them. They use no steps, so that roles fail one by one.
 
     Attributes:
         away: The operations that fail, by how their names begin.
@@ -68,7 +68,8 @@ class Place:
     @asynccontextmanager
     async def worker(self, handlers: Mapping[str, Any], **policy: Any) -> AsyncIterator[brrr.Connection]:
         """Run a worker inside the block."""
-        connection = over(self.instrument.wrap(self.backend), policy=brrr.Policy(**policy), hooks=[self])
+        roles = self.instrument.wrap(self.backend)
+        connection = over(roles, policy=brrr.Policy(**policy), hooks=[self], steps=False)
         app = brrr.AppWorker(handlers=handlers, codec="json", connection=connection)
         loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
         try:
@@ -91,7 +92,8 @@ class Place:
                 died.set()
                 await asyncio.Event().wait()
 
-            connection = over(instrument.wrap(self.backend), policy=brrr.Policy(**policy), hooks=[self])
+            roles = instrument.wrap(self.backend)
+            connection = over(roles, policy=brrr.Policy(**policy), hooks=[self], steps=False)
             app = brrr.AppWorker(handlers=handlers(die), codec="json", connection=connection)
             loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
             await died.wait()

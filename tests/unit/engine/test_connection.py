@@ -25,7 +25,7 @@ TOPIC = "t"
 async def test_scheduling_writes_the_call_and_counts_it_then_puts_the_message_and_then_marks_it() -> None:
     async with brrr.open_backend("memory:") as backend:
         instrument = Instrument()
-        root_id = (await over(instrument.wrap(backend)).schedule(CALL, TOPIC)).root_id
+        root_id = (await over(instrument.wrap(backend), steps=False).schedule(CALL, TOPIC)).root_id
         names = [operation.name for operation in instrument.operations]
         assert names[0] == "store.read"
         assert sorted(names[1:3]) == ["cache.increment", "store.write"]
@@ -43,7 +43,7 @@ async def test_call_with_value_is_not_scheduled() -> None:
     async with brrr.open_backend("memory:") as backend:
         await backend.store.write([(Key("value", "hash"), b"")])  # an empty value is one
         instrument = Instrument()
-        connection = over(instrument.wrap(backend))
+        connection = over(instrument.wrap(backend), steps=False)
         for redrive in (False, True):
             done = await connection.schedule(CALL, TOPIC, redrive=redrive)
             assert done == Scheduled("hash", None, TOPIC, "done")
@@ -62,7 +62,8 @@ async def test_failed_schedule_can_be_repeated(number: int, lost: bool) -> None:
             if operation.number == number:
                 raise error
 
-        connection = over((Instrument(after=fail) if lost else Instrument(before=fail)).wrap(backend))
+        instrument = Instrument(after=fail) if lost else Instrument(before=fail)
+        connection = over(instrument.wrap(backend), steps=False)
         with pytest.raises(BackendUnavailableError) as caught:
             await connection.schedule(CALL, TOPIC)
         assert caught.value is error

@@ -47,6 +47,7 @@ class Limits:
         grace: The time that running handlers have to finish when the worker stops.
         unavailable_timeout: How long to retry a backend that does not answer.
         resend_after: A call that was put this long ago, and has no outcome, is put again when it is called again.
+        park: How long to keep the handler of a deferred call suspended; 0 runs it again from its start at once.
         cache_bytes: The most bytes of values to keep in memory.
         check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
     """
@@ -61,6 +62,7 @@ class Limits:
     grace: DurationOption = Duration(Policy().grace)
     unavailable_timeout: DurationOption = Duration(Policy().unavailable_timeout)
     resend_after: DurationOption = Duration(Policy().resend_after or 0)
+    park: DurationOption = Duration(Policy().park)
     cache_bytes: SizeOption = _CACHE_BYTES
     check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
 

@@ -4,20 +4,23 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import brrr_core as brrr
 from brrr_core.backend import Queue, QueueStats
 from brrr_testkit.waiting import BOUND, until
 
-__all__ = ["BOUND", "QUICK", "TOPIC", "Fleet", "over", "serving", "until_idle", "urls_of", "working"]
+__all__ = ["BOUND", "QUICK", "TOPIC", "UNPARKED", "Fleet", "over", "serving", "until_idle", "urls_of", "working"]
 
 TOPIC = "work"
 """Topic of the workers, if the test names no other."""
 
 QUICK = brrr.Policy(backoff=0.01, backoff_limit=0.05, grace=1.0, unavailable_timeout=5.0)
 """A policy for tests, with short backoffs."""
+
+UNPARKED = replace(QUICK, park=0)
+"""The same, but each wake-up runs its handler again from the start, for tests that count runs."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,23 @@ def over(
     policy: brrr.Policy = QUICK,
     hooks: Sequence[object] = (),
     clock: Callable[[], float] = time.time,
+    steps: bool = True,
 ) -> brrr.Connection:
-    """Return a connection over a backend or over roles that the test made, for example instrumented ones."""
+    """Return a connection over a backend or over roles that the test made, for example instrumented ones.
+
+    Args:
+        roles: The backend or the roles.
+        policy: The policy.
+        hooks: The hooks.
+        clock: Returns the time, in unix seconds.
+        steps: Whether to use its steps. Without them, each operation of a role can fail by itself.
+    """
     return brrr.Connection(
-        roles.queue, roles.store, roles.cache, steps=roles.steps, policy=policy, hooks=hooks, clock=clock
+        roles.queue,
+        roles.store,
+        roles.cache,
+        steps=roles.steps if steps else None,
+        policy=policy,
+        hooks=hooks,
+        clock=clock,
     )

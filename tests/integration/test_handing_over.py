@@ -1,0 +1,61 @@
+"""Messages that a worker hands over to itself: they cost no receive, and keep no other message waiting for long."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_core.engine.handing_over import HAND_OVER_LIMIT
+from brrr_testkit.faults.instrument import Instrument
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, working
+
+LENGTH = 48
+
+
+@brrr.handler
+async def chain(app: brrr.ActiveWorker, length: int, name: str) -> int:
+    return 0 if length == 0 else 1 + await app.call(chain)(length - 1, name)
+
+
+@pytest.mark.parametrize("policy", [QUICK, UNPARKED])
+@pytest.mark.parametrize("url", ["memory", "sqlite", "redis"], indirect=True)
+async def test_messages_of_a_chain_are_received_once_in_seventeen(url: str, policy: brrr.Policy) -> None:
+    instrument = Instrument()
+    async with brrr.open_backend(url) as opened:
+        connection = over(instrument.wrap(opened), policy=policy)
+        async with working(connection, {"chain": chain}) as fleet:
+            assert await fleet.run(chain, LENGTH, "a") == LENGTH
+            assert await fleet.idle() == (0, 0, 0, 0)
+    messages = 2 * LENGTH + 1
+    assert instrument.calls["steps.receive"] <= messages // (HAND_OVER_LIMIT + 1) + 3
+
+
+async def test_waiting_message_starts_after_a_bounded_number_of_runs(memory: str) -> None:
+    """Both places of the worker are busy with chains, and hand over to themselves."""
+    order: list[str] = []
+    sent = asyncio.Event()
+
+    @brrr.handler
+    async def busy(app: brrr.ActiveWorker, length: int, name: str) -> int:
+        order.append(name)
+        if length == LENGTH // 2:
+            await sent.wait()
+        return 0 if length == 0 else 1 + await app.call(busy)(length - 1, name)
+
+    @brrr.handler_no_arg
+    async def other() -> None:
+        order.append("other")
+
+    handlers: dict[str, Any] = {"busy": busy, "other": other}
+    async with brrr.open_backend(memory) as backend:
+        connection = over(backend.roles, policy=UNPARKED)
+        async with working(connection, handlers, concurrency=2) as fleet:
+            for name in ("a", "b"):
+                await fleet.app.schedule(busy, topic=TOPIC)(LENGTH, name)
+            await fleet.settled(2)  # both have reached the middle
+            before = len(order)
+            await fleet.app.schedule(other, topic=TOPIC)()
+            sent.set()
+            await fleet.app.result(other, timeout=BOUND)()
+    assert order.index("other") - before <= 2 * (HAND_OVER_LIMIT + 1)
