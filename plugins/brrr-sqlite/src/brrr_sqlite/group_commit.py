@@ -101,9 +101,10 @@ class GroupCommit:
             BackendError: The operation failed.
         """
         self.check()
-        if isinstance(operation, Claim):
+        claim: AnyOperation = operation  # its outcome keeps its type
+        if isinstance(claim, Claim):
             self.news.listen()
-        if not (isinstance(operation, Claim) and self.receivers.wait_if_empty(operation)):
+        if not (isinstance(claim, Claim) and self.receivers.wait_if_empty(claim)):
             self._submit(operation)
         return await operation.future
 

@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import CancelledError, Task, all_tasks, create_task, current_task, gather, sleep, to_thread, wait
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused
@@ -99,9 +99,9 @@ async def offers_what_it_declares(ctx: Context) -> None:
                 check(role is None, f"the backend offers a {name}, but the manifest declares none")
             else:
                 check(isinstance(role, kind), f"the manifest declares a {name}, but the backend offers {role!r}")
-        steps: object = backend.roles.steps
+        steps = backend.roles.steps
         if steps is not None:
-            check(isinstance(steps, Steps), f"the backend offers {steps!r} as steps")
+            check(isinstance(cast("object", steps), Steps), f"the backend offers {steps!r} as steps")
             check(ctx.target.offers("steps"), "the backend offers steps, but the manifest does not declare all roles")
     refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was closed")
 

@@ -6,7 +6,7 @@ from math import inf, nan
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, raised
-from brrr_contract_kit.testbed.desks import desk
+from brrr_contract_kit.testbed.desks import NOTHING_LEASED, desk
 from brrr_core.backend import Count, Message, Step, Swap
 from brrr_core.errors import ArgumentError, CapabilityError
 
@@ -37,7 +37,7 @@ async def compares(ctx: Context) -> None:
     equal(result, [None], "the result of a step that expects a right and a wrong record")
     equal(await at.store.read([done]), [None], "the record that only steps which were not applied write")
     right = Step([(there, b"01\0Ab"), (empty, b""), (absent, None)], writes=[(done, b"done")])
-    equal(await at.commit(right), [[]], "the result of a step that expects three records as they are")
+    equal(await at.commit(right), [NOTHING_LEASED], "the result of a step that expects three records as they are")
     equal(await at.store.read([done]), [b"done"], "the record that the step writes")
 
 
@@ -110,8 +110,8 @@ async def everything_happens(ctx: Context) -> None:
     equal((put.body, put.attempt), (b"put", 1), "body and attempt of the message")
     await at.queue.release([delivery])
     await ctx.none_left(at.queue, topic, "the step acknowledged the message")
-    equal(await at.commit(Step([(marked, b"next")])), [[]], "the result of a step that only compares")
-    equal(await at.commit(Step(())), [[]], "the result of a step without any part")
+    equal(await at.commit(Step([(marked, b"next")])), [NOTHING_LEASED], "the result of a step that only compares")
+    equal(await at.commit(Step(())), [NOTHING_LEASED], "the result of a step without any part")
     equal(await at.commit(), [], "the results of no steps")
 
 
@@ -170,12 +170,21 @@ async def within_limit(ctx: Context) -> None:
     of a schedule with a high spawn limit.
     """
     at, counter, low = await desk(ctx), ctx.counter(), ctx.counter()
-    for amount, limit, result, after in ((2, 3, [], 2), (2, 3, None, 2), (1, 3, [], 3), (1, 3, None, 3), (1, 4, [], 4)):
+    done = NOTHING_LEASED
+    for amount, limit, result, after in (
+        (2, 3, done, 2),
+        (2, 3, None, 2),
+        (1, 3, done, 3),
+        (1, 3, None, 3),
+        (1, 4, done, 4),
+    ):
         equal(await at.commit(Step((), [Count(counter, amount, limit)])), [result], f"adding {amount} up to {limit}")
         equal(await at.counts(counter), [after], f"the counter after adding {amount} up to {limit}")
     await at.cache.increment({low: -40_000})
     equal(await at.commit(Step((), [Count(low, 50_001, 10_000)])), [None], "adding one more than the limit allows")
-    equal(await at.commit(Step((), [Count(low, 50_000, 10_000)])), [[]], "adding as much as the limit allows")
+    equal(
+        await at.commit(Step((), [Count(low, 50_000, 10_000)])), [NOTHING_LEASED], "adding as much as the limit allows"
+    )
     equal(await at.cache.increment({low: 1}), {low: 10_001}, "the counter after one more increment")
 
 
@@ -193,7 +202,11 @@ async def all_counters(ctx: Context) -> None:
         counts = [Count(each, 2, 1 if each is full else ANY) for each in counters]
         equal(await at.commit(Step((), counts)), [None], "the result of a step with one counter over its limit")
     equal(await at.counts(*counters), [0, 0, 0], "the counters after steps over a limit")
-    equal(await at.commit(Step((), [Count(each, 2, 2) for each in counters])), [[]], "the result within all limits")
+    equal(
+        await at.commit(Step((), [Count(each, 2, 2) for each in counters])),
+        [NOTHING_LEASED],
+        "the result within all limits",
+    )
     equal(await at.counts(*counters), [2, 2, 2], "the counters after a step within all limits")
 
 
@@ -210,7 +223,7 @@ async def puts(ctx: Context) -> None:
     topics = [ctx.topic(), ctx.topic("/a b"), ctx.topic("*?[é]"), ctx.topic()]
     bodies = [b"", b"same", b"same", bytes(range(256)), b"\r\n$3\r\n'\"", b"li2e"]
     step = Step((), messages=[Message(topic, body) for body in bodies for topic in topics])
-    equal(await at.commit(step, step), [[], []], "the results of two steps that put messages")
+    equal(await at.commit(step, step), [NOTHING_LEASED] * 2, "the results of two steps that put messages")
     for topic in topics:
         found = await ctx.take_all(at.queue, topic, 2 * len(bodies), ack=True)
         same_bodies([each.body for each in found], 2 * bodies, "the messages of a topic")

@@ -5,8 +5,8 @@ from asyncio import TaskGroup
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
-from brrr_contract_kit.testbed.desks import desk, records_of, schedule_message
-from brrr_core.backend import Count, Key, Message, Reading, Step
+from brrr_contract_kit.testbed.desks import NOTHING_LEASED, desk, records_of, schedule_message
+from brrr_core.backend import Count, Key, Message, Reading, Received, Step
 from brrr_core.errors import BodyTooLargeError, ValueTooLargeError
 
 LONG = 300.0
@@ -116,7 +116,9 @@ async def stale_is_skipped(ctx: Context) -> None:
     await at.queue.bury(buried, "why")
     again = await ctx.take_one(at.queue, released.topic)
     stale = [acked, released, buried, expired, live, live]
-    equal(await at.commit(Step((), writes=[(key, b"x")], acks=stale)), [[]], "the result with stale receipts")
+    equal(
+        await at.commit(Step((), writes=[(key, b"x")], acks=stale)), [NOTHING_LEASED], "the result with stale receipts"
+    )
     equal(await at.store.read([key]), [b"x"], "the record of a step with stale receipts")
     await at.queue.release([live, again])
     ctx.in_time(at.queue, begun)
@@ -207,7 +209,7 @@ async def reads_none(ctx: Context) -> None:
     ]
     bodies = [*bad[:10], good, *bad[10:]]
     await at.queue.put(topic, bodies)
-    found = []
+    found: list[Received] = []
     while more := await at.receive(topic, limit=100, readings=[Reading("value")]):
         found += more
     same_bodies([each.delivery.body for each in found], bodies, "the messages of a receive with readings")
@@ -290,7 +292,7 @@ async def large_batches(ctx: Context) -> None:
         Step([(key, None)], [Count(counter, 1, 1000)], [(key, body)], [Message(topic, body)])
         for key, body in zip(keys, bodies, strict=True)
     ]
-    equal(await at.commit(*steps), [[]] * 1000, "the results of 1,000 steps")
+    equal(await at.commit(*steps), [NOTHING_LEASED] * 1000, "the results of 1,000 steps")
     equal(await at.counts(counter), [1000], "the counter of 1,000 steps")
     equal(await at.store.read(keys), bodies, "the records of 1,000 steps")
     found = await ctx.take_all(at.queue, topic, 1000, within=2 * ctx.grace)

@@ -8,7 +8,7 @@ from time import time
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, raised
-from brrr_contract_kit.testbed.desks import Desk, SteppedStore, desk, steps_of
+from brrr_contract_kit.testbed.desks import NOTHING_LEASED, Desk, SteppedStore, desk, steps_of
 from brrr_contract_kit.testbed.histories import linearizable, perform
 from brrr_core.backend import Count, Key, Message, Step, Swap
 from brrr_core.errors import BackendClosedError
@@ -226,7 +226,7 @@ async def neighbours_unharmed(ctx: Context) -> None:
             stepped.insert(place, other)  # the first of a batch may be the one that sends the batch
             beside = [create_task(at.commit(Step([(key, None)], writes=[(key, b"x")]))) for key in stepped]
             await ctx.cancel(beside.pop(place), point)
-            equal(await gather(*beside), [[[]]] * 7, "the results of commits beside a cancelled one")
+            equal(await gather(*beside), [[NOTHING_LEASED]] * 7, "the results of commits beside a cancelled one")
         equal(await at.store.read(keys), [b"x"] * 7, "the records of commits beside a cancelled one")
 
 

@@ -8,7 +8,7 @@ from math import nan
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import CANCELLED, Context, raised
-from brrr_contract_kit.testbed.desks import Desk, desk, records_of, schedule_message
+from brrr_contract_kit.testbed.desks import NOTHING_LEASED, Desk, desk, records_of, schedule_message
 from brrr_core.backend import Count, Delivery, Message, Reading, Step
 from brrr_core.errors import ArgumentError
 
@@ -198,8 +198,14 @@ async def another_backend(ctx: Context) -> None:
     equal((found.delivery.body, records_of(found)), (body, [b"x", None]), "the message and its records")
     await ctx.none_left(other.queue, topic, "the other message is leased")
     again = Step([(key, b"x")], acks=[found.delivery], marks=[(key, None)])
-    equal(await other.commit(again), [[]], "the result of a step that expects the record of another backend")
+    equal(
+        await other.commit(again), [NOTHING_LEASED], "the result of a step that expects the record of another backend"
+    )
     equal(await at.store.read([key]), [None], "the record that another backend deleted")
-    equal(await at.commit(Step([(key, None)], writes=[(key, b"y")])), [[]], "the result of a step after the deletion")
+    equal(
+        await at.commit(Step([(key, None)], writes=[(key, b"y")])),
+        [NOTHING_LEASED],
+        "the result of a step after the deletion",
+    )
     await at.queue.release([leased.delivery])
     equal((await other.one(topic)).delivery.attempt, 2, "the attempt of the message that the first backend released")

@@ -7,6 +7,7 @@ from time import time
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused
 from brrr_contract_kit.testbed.context import CANCELLED, Context, NotApplicableError, raised
+from brrr_contract_kit.testbed.desks import NOTHING_LEASED
 from brrr_core.backend import Backend, Key, Notifier, Step, Store, Swap
 from brrr_core.errors import BackendClosedError
 
@@ -141,5 +142,5 @@ async def steps_wake(ctx: Context) -> None:
     key = ctx.key()
     woken = await _watch(notifier, key)
     step = Step(expected=((key, None),), writes=((key, b"created"),))
-    equal(await backend.roles.steps.commit([step]), [[]], "the step that creates the value")
+    equal(await backend.roles.steps.commit([step]), [NOTHING_LEASED], "the step that creates the value")
     await _wakes(ctx, woken, "a step")

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from brrr_contract_kit.testbed.checks import broken, equal
 from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Backend, Cache, Delivery, Key, Queue, Reading, Received, Step, Steps, Store, Swap
 
-__all__ = ["Desk", "SteppedStore", "desk", "records_of", "schedule_message", "steps_of"]
+__all__ = ["NOTHING_LEASED", "Desk", "SteppedStore", "desk", "records_of", "schedule_message", "steps_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,10 @@ class SteppedStore(Store):
         """Swap by a step each."""
         steps = [Step([(key, expected)], marks=[(key, new)]) for key, expected, new in swaps]
         return [leased is not None for leased in await self._steps.commit(steps)]
+
+
+NOTHING_LEASED: Final[list[Received]] = []
+"""The result of a step that was applied and leased no message."""
 
 
 def records_of(received: Received) -> list[bytes | None] | None:
