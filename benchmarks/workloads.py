@@ -1,4 +1,4 @@
-"""The workloads: six shapes of call graphs, each large enough to run for a second or more."""
+"""The workloads: six shapes of call graphs. Each has a size that runs for a second or more, and a small one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,24 +76,43 @@ class Workload:
     Attributes:
         name: Its name on the command line.
         task: The name of the scheduled handler.
-        arguments: Makes the arguments from the name of the run; one tuple for each independent root.
-        calls: The number of calls in one run.
+        size: The width, length, depth or number of parents in a run that is timed.
+        small: The size in a run that is only counted.
+        arguments_of: Makes the arguments from a size and the name of the run; one tuple for each independent root.
+        calls_of: Computes the number of calls in a run of a size.
     """
 
     name: str
     task: str
-    arguments: Callable[[str], list[tuple[Any, ...]]]
-    calls: int
+    size: int
+    small: int
+    arguments_of: Callable[[int, str], list[tuple[Any, ...]]]
+    calls_of: Callable[[int], int]
+
+    def arguments(self, run: str) -> list[tuple[Any, ...]]:
+        """Return the arguments of each root of a timed run with this name."""
+        return self.arguments_of(self.size, run)
+
+    @property
+    def calls(self) -> int:
+        """Number of calls in a timed run."""
+        return self.calls_of(self.size)
+
+
+def _independent(count: int, run: str) -> list[tuple[Any, ...]]:
+    return [(index, run) for index in range(count)]
 
 
 WORKLOADS: Final[Mapping[str, Workload]] = {
     workload.name: workload
     for workload in (
-        Workload("independent", "leaf", lambda run: [(index, run) for index in range(2_000)], 2_000),
-        Workload("fan-out", "fan_out", lambda run: [(1_000, run)], 1_001),
-        Workload("chain", "chain", lambda run: [(300, run)], 301),
-        Workload("steps", "steps", lambda run: [(300, run)], 301),
-        Workload("tree", "tree", lambda run: [(10, 1, run)], 2_047),
-        Workload("shared-child", "shared_child", lambda run: [(500, run)], 502),
+        Workload("independent", "leaf", 2_000, 256, _independent, lambda count: count),
+        Workload("fan-out", "fan_out", 1_000, 256, lambda width, run: [(width, run)], lambda width: width + 1),
+        Workload("chain", "chain", 300, 64, lambda length, run: [(length, run)], lambda length: length + 1),
+        Workload("steps", "steps", 300, 64, lambda count, run: [(count, run)], lambda count: count + 1),
+        Workload("tree", "tree", 10, 7, lambda depth, run: [(depth, 1, run)], lambda depth: 2 ** (depth + 1) - 1),
+        Workload(
+            "shared-child", "shared_child", 500, 128, lambda parents, run: [(parents, run)], lambda parents: parents + 2
+        ),
     )
 }
