@@ -37,7 +37,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CallStarted(NamedTuple):
-    """A handler is about to run. `attempt` is 1 plus the number of failed attempts."""
+    """A handler is about to run, or to go on after it was parked. `attempt` is 1 plus the number of failed attempts."""
 
     topic: str
     root_id: str
@@ -47,7 +47,7 @@ class CallStarted(NamedTuple):
 
 
 class CallDeferred(NamedTuple):
-    """A handler was aborted because `missing` children have no value yet. The child `watched` will wake it."""
+    """A run ended, or was parked, because `missing` children have no value yet. The child `watched` will wake it."""
 
     topic: str
     root_id: str

@@ -23,10 +23,11 @@ async def results_of(
     Raises:
         Defer: A call has no value yet, and the run cannot wait for it.
     """
-    found = await _look_up(run, catalogue, calls, presume=True)
+    children = [_child(call, catalogue.codec) for call in calls] if len(calls) <= BATCH_LIMIT else None
+    found = await _look_up(run, catalogue, calls, children, presume=True)
     while found.missing:
         await run.defer()
-        found = await _look_up(run, catalogue, calls, presume=False)
+        found = await _look_up(run, catalogue, calls, children, presume=False)
     try:
         if found.failed is not None and not return_exceptions:
             raise found.failed
@@ -43,14 +44,21 @@ class _Found(NamedTuple):
     missing: bool
 
 
-async def _look_up(run: Run, catalogue: Catalogue, calls: Sequence[PendingCall[Any]], *, presume: bool) -> _Found:
-    """Look calls up in batches, so that a wide gather is never encoded as a whole."""
+async def _look_up(
+    run: Run,
+    catalogue: Catalogue,
+    calls: Sequence[PendingCall[Any]],
+    encoded: Sequence[Child] | None,
+    *,
+    presume: bool,
+) -> _Found:
+    """Look calls up. If they are not `encoded` yet, encode them in batches, so that a wide gather takes less memory."""
     results: list[Any] = []
     missing = False
     failed: BrrrError | None = None
     for start in range(0, len(calls), BATCH_LIMIT):
         batch = calls[start : start + BATCH_LIMIT]
-        children = [_child(call, catalogue.codec) for call in batch]
+        children = encoded or [_child(call, catalogue.codec) for call in batch]
         values = await run.look_up(children, presume=presume)
         missing = missing or None in values
         if missing:

@@ -40,7 +40,7 @@ class Worker:
 
     def __init__(self, roles: Any, schedule: CronSchedule) -> None:
         self.instrument = Instrument()
-        connection = over(self.instrument.wrap(roles))
+        connection = over(self.instrument.wrap(roles), steps=False)  # each operation can fail by itself
         app = brrr.AppWorker(handlers={"nightly": nightly}, codec="json", connection=connection)
         self.tick: Callable[[float], Awaitable[float]] = schedule.begin(connection, app.handle, TOPIC)
 
