@@ -1,20 +1,37 @@
 """A call in progress: its delivery, its child calls, and the exceptions that end a run without a result."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Delivery
+from brrr_core.backend.steps import Received
 from brrr_core.durations import DurationLike, seconds
 from brrr_core.wire import Call
 
-__all__ = ["EVENT", "SLEEP", "Again", "Cancelled", "Child", "Defer", "HeldDelivery", "Job", "NotHere", "Wait"]
+__all__ = [
+    "EVENT",
+    "HAND_OVER_LIMIT",
+    "SLEEP",
+    "Again",
+    "Cancelled",
+    "Child",
+    "Defer",
+    "HandOver",
+    "HeldDelivery",
+    "Job",
+    "NotHere",
+    "Wait",
+]
 
 EVENT: Final = "brrr.event/"
 """Prefix of the names of events. They are calls that no worker runs: somebody outside gives them their outcome."""
 
 SLEEP: Final = "brrr.sleep"
 """The task name of a sleep, for error messages."""
+
+HAND_OVER_LIMIT: Final = 16
+"""The most messages in a row that one place of a worker takes without a receive, so that other messages get it too."""
 
 SUSPICIOUS: Final = 3
 """Number of unexplained deliveries after which a message runs alone."""
@@ -69,6 +86,18 @@ class HeldDelivery:
     def suspicious(self) -> bool:
         """Whether the message may be the one that crashes its workers."""
         return self.unexplained >= SUSPICIOUS
+
+
+class HandOver(NamedTuple):
+    """A worker that takes messages over: they are put already leased to it, and begin there without a receive.
+
+    Attributes:
+        wants: Whether it takes a message of this topic in the place of this delivery, which is about to end.
+        take: Starts the messages that were put leased, in the place of the delivery that has ended.
+    """
+
+    wants: Callable[[str, HeldDelivery], bool]
+    take: Callable[[HeldDelivery, Sequence[Received]], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from typing import Final
 
 from brrr_core.backend.contracts import Key
 from brrr_core.backend.steps import Message, Step
-from brrr_core.engine.calls import Child, HeldDelivery, Job
+from brrr_core.engine.calls import Child, HandOver, HeldDelivery, Job
 from brrr_core.engine.control import cancelled_key
-from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.roots import parse_root_id
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest

@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 from brrr_core.backend.contracts import Key, Kind
 from brrr_core.backend.steps import split_message
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Child, HeldDelivery, Job
+from brrr_core.engine.calls import Child, HandOver, HeldDelivery, Job
 from brrr_core.engine.control import NOTHING_SEEN, Seen
-from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.parking import Parking
 from brrr_core.engine.roots import TIMER, split_timer

@@ -11,8 +11,7 @@ from typing import Final
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.batching import Batcher
-from brrr_core.engine.calls import HeldDelivery
-from brrr_core.engine.handing_over import HandOver
+from brrr_core.engine.calls import HandOver, HeldDelivery
 from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.roots import SpawnBudget, settling_root_id

@@ -9,10 +9,9 @@ from math import inf
 from typing import Any, TypeAlias, cast
 
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, Cancelled, Defer, HeldDelivery, Job
+from brrr_core.engine.calls import Again, Cancelled, Defer, HandOver, HeldDelivery, Job
 from brrr_core.engine.control import Seen
 from brrr_core.engine.deferring import Deferrer
-from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.parking import ParkedRun, Parking
 from brrr_core.engine.roots import parse_root_id

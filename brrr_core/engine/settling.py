@@ -4,9 +4,8 @@ import asyncio
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, Cancelled, HeldDelivery, Job, NotHere
+from brrr_core.engine.calls import Again, Cancelled, HandOver, HeldDelivery, Job, NotHere
 from brrr_core.engine.failures import exhausted_failure, failure_of
-from brrr_core.engine.handing_over import HandOver
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
 from brrr_core.engine.returning import Completion

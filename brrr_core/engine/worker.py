@@ -9,9 +9,8 @@ from typing import Any
 
 from brrr_core.backend.steps import Received
 from brrr_core.backend.tasks import start_task
-from brrr_core.engine.calls import HeldDelivery
+from brrr_core.engine.calls import HAND_OVER_LIMIT, HandOver, HeldDelivery
 from brrr_core.engine.delivery import DeliveryHandler
-from brrr_core.engine.handing_over import HAND_OVER_LIMIT, HandOver
 from brrr_core.engine.parking import Parking
 from brrr_core.engine.running import RunHandler
 from brrr_core.engine.schedules import Tick, keep_ticking

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from brrr_core.engine.handing_over import HAND_OVER_LIMIT
+from brrr_core.engine.calls import HAND_OVER_LIMIT
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, working
 

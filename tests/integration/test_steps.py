@@ -5,7 +5,7 @@ from typing import Any
 
 import brrr_core as brrr
 from brrr_core.backend import Key, Reading, Received, Step, Steps
-from brrr_core.engine.handing_over import HAND_OVER_LIMIT
+from brrr_core.engine.calls import HAND_OVER_LIMIT
 from brrr_core.plugins import open_backend
 from brrr_core.wire import PendingReturn, PendingReturns, decode_pending, encode_pending
 from brrr_testkit.faults.instrument import Instrument
