@@ -117,7 +117,7 @@ def test_terminal_gets_colours_unless_no_color_is_set(shell: Shell, no_color: st
     primary, secondary = pty.openpty()
     environ = {**shell.environ, "TERM": "xterm-256color", "NO_COLOR": no_color}
     ended = subprocess.run(
-        [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--timeout", "800ms"],
+        [sys.executable, "-m", "brrr_core", "schedule", "fib", "11", "--topic", "demo", "--timeout", "1600ms"],
         cwd=shell.folder,
         env=environ,
         stdout=subprocess.PIPE,
