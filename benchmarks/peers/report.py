@@ -31,6 +31,12 @@ RATIOS: Final = {
 """For each column, the engine of ours, and a peer or the kind whose best engine is taken."""
 
 
+RATIO_NOTE: Final = """\
+Rates are ours divided by theirs; latency and CPU are theirs divided by ours. Above 1, brrr is faster, or uses less CPU.
+It is brrr on Redis, and brrr on SQLite beside DBOS on SQLite.
+"""
+
+
 def ratios(comparison: Comparison, engines: Iterable[Engine]) -> dict[str, dict[str, float | None]]:
     """Return ours ÷ theirs, by measure and peer. Above 1, brrr is faster or uses less.
 
@@ -89,7 +95,7 @@ def tables(comparison: Comparison, engines: Sequence[Engine]) -> str:
         _table(comparison, measured, DETAILS),
         "### brrr compared\n",
         _ratio_table(comparison, engines, list(_measures())),
-        "Ours divided by theirs. Above 1, brrr is faster, or uses less CPU.\n",
+        RATIO_NOTE,
     ]
     large = {case.name: (case.name, _show_large) for case in CASES if case.large}
     if any(figure.case in large for figure in comparison.figures):

@@ -48,7 +48,7 @@ class Deferrer:
         calls = [child for child in children if not child.is_sleep]
         await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id) for child in calls])
         if self._control.due and await self._control.is_cancelled(job.root_id):
-            await self._hand_over(job.root_id, calls)
+            await self._reassign(job.root_id, calls)
 
     async def start_timers(self, job: Job, children: Sequence[Child], *, again: bool = False) -> None:
         """Start the timers that do not run yet, or all of them if the queue may have lost their messages."""
@@ -87,7 +87,7 @@ class Deferrer:
                 outcome = (await self._services.scheduler.schedule(requests))[-1]
             absent, cancelled = await self._look_again(watched, job.root_id)
             if cancelled:
-                await self._hand_over(job.root_id, calls)
+                await self._reassign(job.root_id, calls)
                 await self.drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
                 return False
             if absent or not calls:
@@ -170,21 +170,21 @@ class Deferrer:
 
     async def drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""
-        await self._services.scheduler.hand_over(
+        await self._services.scheduler.reassign(
             message.call_hash, held.delivery.topic, again=held.delivery.attempt > 1, cancelled=message.root_id, due=due
         )
         await self._settler.reset_counters(held)
         await self._operations.ack([held.delivery])
 
-    async def _hand_over(self, root_id: str, children: Sequence[Child]) -> None:
-        """Hand over children that were put for a cancelled schedule. Their messages may be dropped already.
+    async def _reassign(self, root_id: str, children: Sequence[Child]) -> None:
+        """Reassign children that were put for a cancelled schedule. Their messages may be dropped already.
 
         A worker that drops such a message before the child is marked finds no mark to remove.
         """
         for child in children:
             if not child.topic:
                 continue  # an event, which is never put
-            await self._services.scheduler.hand_over(child.call.call_hash, child.topic, again=False, cancelled=root_id)
+            await self._services.scheduler.reassign(child.call.call_hash, child.topic, again=False, cancelled=root_id)
 
     async def _still_missing(self, children: Sequence[Child]) -> list[Child]:
         unknown = [child for child in children if self._services.cache.get(child.call.call_hash) is None]

@@ -44,8 +44,8 @@ __all__ = ["ScheduleOutcome", "ScheduleRequest", "Scheduler"]
 MARKS_LIMIT: Final = 64
 """The most redrive marks in one record. Of more redrives within a minute, the oldest may put a call again."""
 
-HAND_OVER_LIMIT: Final = 10_000
-"""The most calls that one call hands over to other roots. It bounds the work for an endless recursion."""
+REASSIGN_LIMIT: Final = 10_000
+"""The most calls that one call reassigns to other roots. It bounds the work for an endless recursion."""
 
 
 class ScheduleRequest(NamedTuple):
@@ -214,13 +214,13 @@ class Scheduler:
             await self.schedule([request])
         return outcome
 
-    async def hand_over(
+    async def reassign(
         self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None, due: float = 0
     ) -> None:
-        """Hand over a call to other roots, because its own root is cancelled or over its spawn limit.
+        """Reassign a call to another root, because its own root is cancelled or over its spawn limit.
 
         If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
-        the next root that requests the call puts it. The parents of the call cannot continue either, so hand them over
+        the next root that requests the call puts it. The parents of the call cannot continue either, so reassign them
         in the same way.
 
         Args:
@@ -232,17 +232,17 @@ class Scheduler:
         """
         left, seen = [PendingReturn("", call_hash, topic)], {call_hash}
         over: set[str] = set() if cancelled is None else {cancelled}
-        while left and len(seen) <= HAND_OVER_LIMIT:
+        while left and len(seen) <= REASSIGN_LIMIT:
             entry = left.pop()
             own = entry.call_hash == call_hash
-            parents = await self._hand_over_one(entry, over, go_on=again or own, due=due if own else 0)
+            parents = await self._reassign_one(entry, over, go_on=again or own, due=due if own else 0)
             left.extend(parent for parent in parents if parent.call_hash not in seen)
             seen.update(parent.call_hash for parent in parents)
 
-    async def _hand_over_one(
+    async def _reassign_one(
         self, entry: PendingReturn, over: set[str], *, go_on: bool, due: float
     ) -> Sequence[PendingReturn]:
-        """Hand over one call. Return its parents if no other root can run it."""
+        """Reassign one call. Return its parents if no other root can run it."""
         key = Key("pending_returns", entry.call_hash)
         while True:
             (record,) = await self._operations.read([key])

@@ -211,7 +211,7 @@ class Settler:
             root_id, call_hash = decode_message(delivery.body)
             _, root_id = split_timer(root_id)
             if over_limit:
-                await scheduler.hand_over(call_hash, topic, again=delivery.attempt > 1)
+                await scheduler.reassign(call_hash, topic, again=delivery.attempt > 1)
             buried = Buried(call_hash, topic, delivery.attempt, int(self._operations.clock()), reason)
             await scheduler.strand(PendingReturn(root_id, call_hash, topic), buried, alone=over_limit)
         except MalformedRecordError:
