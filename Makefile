@@ -35,7 +35,7 @@ QUICK := -m "not (packaging or soak or cluster or exhaustive)" \
 OTHER_KITS := $(foreach plugin,dynamo nats sqs,--ignore=plugins/brrr-$(plugin)/tests/test_contract.py)
 
 test: $(STAMP) ## run the tests without soaks, clusters, packaging and the repetitions of long tables, in about 5 minutes
-	$(PYTEST) $(QUICK) $(OTHER_KITS) $(ARGS)
+	$(PYTEST) -n 6 $(QUICK) $(OTHER_KITS) $(ARGS) # its tests wait more than those of test-all
 
 test-all: $(STAMP) ## run all tests
 	$(PYTEST) $(ARGS)
