@@ -13,7 +13,7 @@ from brrr_core.backend.steps import Reading
 from brrr_core.engine.operations import Operations
 from brrr_core.wire import NO_STATE, CallState, decode_state, encode_state
 
-__all__ = ["MARKER", "MARKER_DELAY", "NOTHING_SEEN", "Control", "Seen", "cancelled_key", "state_key"]
+__all__ = ["MARKER", "MARKER_DELAY", "NOTHING_SEEN", "READINGS", "Control", "Seen", "cancelled_key", "state_key"]
 
 MARKER: Final = Key("value", "brrr.control")
 """The record that marks a fleet that uses cancellation or retry. It holds its time: unix milliseconds in decimal."""

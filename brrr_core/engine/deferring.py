@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 from brrr_core.backend.contracts import Key
 from brrr_core.backend.steps import Message, Step
 from brrr_core.engine.calls import Child, HandOver, HeldDelivery, Job
 from brrr_core.engine.control import cancelled_key
 from brrr_core.engine.local_cache import PreviousRun
+from brrr_core.engine.operations import STEP_LIMIT, Commit
 from brrr_core.engine.roots import parse_root_id
 from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
 from brrr_core.engine.services import Services
@@ -25,9 +25,6 @@ from brrr_core.wire import (
 )
 
 __all__ = ["Deferrer"]
-
-STEP_LIMIT: Final = 100
-"""The most children that one step schedules. A server does nothing else while it applies a step."""
 
 
 class Deferrer:
@@ -150,7 +147,7 @@ class Deferrer:
         self._services.history.add(job.root_id, job.call.call_hash, previous)
         applied = False
         try:
-            applied = await self._operations.commit(step, partial(self._hand_over_to.take, held))
+            (applied,) = await self._operations.commit([Commit(step, partial(self._hand_over_to.take, held))])
         finally:
             if not applied:
                 self._services.history.take(job.root_id, job.call.call_hash)

@@ -12,7 +12,7 @@ from brrr_core.backend.contracts import Key, Kind
 from brrr_core.backend.steps import split_message
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Child, HandOver, HeldDelivery, Job
-from brrr_core.engine.control import NOTHING_SEEN, Seen
+from brrr_core.engine.control import NOTHING_SEEN, READINGS, Seen
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.parking import Parking
 from brrr_core.engine.roots import TIMER, split_timer
@@ -24,7 +24,7 @@ from brrr_core.wire import ScheduleMessage, decode_call, decode_message, decode_
 
 __all__ = ["DeliveryHandler"]
 
-_KINDS: Final[tuple[Kind, ...]] = ("value", "call", "pending_returns")
+_KINDS: Final[Sequence[Kind]] = [reading.kind for reading in READINGS]
 
 
 class _Look(NamedTuple):
@@ -199,7 +199,7 @@ class DeliveryHandler:
         given, held.records = held.records, None
         absent: list[Child] = []
         if given is None:
-            kinds: tuple[Kind, ...] = _KINDS if self._operations.has_steps else _KINDS[:2]
+            kinds = _KINDS if self._operations.has_steps else _KINDS[:2]
             keys = [*(Key(kind, message.call_hash) for kind in kinds), *control_keys]
             if previous is None:
                 records = await self._operations.read(keys)

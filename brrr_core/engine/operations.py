@@ -9,7 +9,10 @@ from brrr_core.backend.contracts import Cache, Delivery, Key, Queue, Store, Swap
 from brrr_core.backend.steps import Reading, Received, Step, Steps
 from brrr_core.engine.batching import Batcher
 
-__all__ = ["Operations", "Put"]
+__all__ = ["STEP_LIMIT", "Commit", "Operations", "Put"]
+
+STEP_LIMIT: Final = 100
+"""The most messages of one step, for the same reason as `COMMIT_LIMIT`."""
 
 COMMIT_LIMIT: Final = 64
 """The most steps in one batch, because a server does nothing else while it applies them."""
@@ -26,11 +29,21 @@ class Put(NamedTuple):
     delay: float = 0
 
 
-class _Commit(NamedTuple):
-    """A step, and the function to call when it was applied."""
+def _ignore(_: Sequence[Received]) -> None:
+    """Do nothing when a step was applied: the default."""
+
+
+class Commit(NamedTuple):
+    """A step to apply.
+
+    Attributes:
+        step: The step.
+        on_applied: Called when the step was applied, even if the caller was cancelled meanwhile, and before its
+            messages can be handled here. It gets the messages that were leased.
+    """
 
     step: Step
-    on_applied: Callable[[Sequence[Received]], None]
+    on_applied: Callable[[Sequence[Received]], None] = _ignore
 
 
 class Operations:
@@ -70,7 +83,7 @@ class Operations:
         self._counts = Batcher[tuple[str, int], int](self._count)
         self._acks = Batcher[Delivery, None](self._ack)
         self._steps = steps
-        self._commits = Batcher[_Commit, bool](self._commit, limit=COMMIT_LIMIT)
+        self._commits = Batcher[Commit, bool](self._commit, limit=COMMIT_LIMIT)
 
     def read(self, keys: Sequence[Key]) -> "asyncio.Future[list[bytes | None]]":
         """Return the records of the keys; None for each that is absent."""
@@ -103,20 +116,14 @@ class Operations:
             return [Received(delivery, None) for delivery in deliveries]
         return await self._steps.receive(topic, limit=limit, wait=wait, readings=self.readings())
 
-    async def commit(self, step: Step, on_applied: Callable[[Sequence[Received]], None]) -> bool:
-        """Apply a step. False if it was not applied. Only backends that offer steps have it.
-
-        Args:
-            step: The step.
-            on_applied: Called when the step was applied, even if the caller was cancelled meanwhile, and before its
-                messages can be handled here. It gets the messages that were leased.
-        """
-        return (await self._commits.submit((_Commit(step, on_applied),)))[0]
+    def commit(self, commits: Sequence[Commit]) -> "asyncio.Future[list[bool]]":
+        """Apply steps; True for each that was applied. Only backends that offer steps have it."""
+        return self._commits.submit(commits)
 
     async def flush(self) -> None:
         """Wait until all steps that were submitted before are applied or refused."""
         if self._commits.busy:
-            await self.commit(Step(()), lambda _: None)
+            await self.commit([Commit(Step(()))])
 
     async def close(self) -> None:
         """Wait until all operations are done."""
@@ -124,7 +131,7 @@ class Operations:
         for batcher in batchers:
             await batcher.close()
 
-    async def _commit(self, commits: Sequence[_Commit]) -> list[bool]:
+    async def _commit(self, commits: Sequence[Commit]) -> list[bool]:
         assert self._steps is not None  # noqa: S101 - the callers look at `has_steps`
         results = await self._steps.commit([commit.step for commit in commits], readings=self.readings())
         for commit, leased in zip(commits, results, strict=True):

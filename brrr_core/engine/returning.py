@@ -13,7 +13,7 @@ from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import HandOver, HeldDelivery
 from brrr_core.engine.local_cache import ValueCache
-from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.operations import STEP_LIMIT, Commit, Operations, Put
 from brrr_core.engine.roots import SpawnBudget, settling_root_id
 from brrr_core.engine.stranding import forget, is_stranded
 from brrr_core.errors import BrrrError, MalformedRecordError
@@ -31,9 +31,6 @@ __all__ = ["Completion", "Returner"]
 GUARD: Final = 30.0
 """Seconds after which a parent wakes by itself if the client that settled its call died."""
 
-
-STEP_LIMIT: Final = 100
-"""The most parents that one step wakes. A server does nothing else while it applies a step."""
 
 _NO_PARENTS: Final = PendingReturns()
 
@@ -135,7 +132,8 @@ class Returner:
             marks=() if record is None else ((key, None),),
             acks=(completion.delivery,),
         )
-        return await self._operations.commit(step, on_applied)
+        (applied,) = await self._operations.commit([Commit(step, on_applied)])
+        return applied
 
     def _note_first(self, completion: Completion, payload: bytes) -> None:
         completion.first = True

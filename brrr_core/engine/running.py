@@ -233,14 +233,12 @@ class Runner:
             except BaseException:
                 gate.leave(held)
                 raise
-        elif gate.closed:
+        elif not gate.enter_at_once(held):
             try:
                 async with asyncio.timeout(self._operations.queue.lease):
                     await gate.enter(held)
             except TimeoutError:
                 return False
-        else:
-            await gate.enter(held)
         return True
 
     def _start(self, job: Job, state: CallState, previous: PreviousRun | None) -> Run:

@@ -67,8 +67,8 @@ class IsolationGate:
 
     async def enter(self, holder: object) -> None:
         """Enter beside other handlers, when the gate is open."""
-        await self.wait_until_open()
-        self._running.add(holder)
+        while not self.enter_at_once(holder):
+            await self.wait_until_open()
 
     async def enter_alone(self, holder: object) -> None:
         """Enter alone. Isolated handlers enter in the order of their arrival."""

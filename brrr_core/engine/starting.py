@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from brrr_core.backend.contracts import Key, Kind, Swap
-from brrr_core.backend.steps import Count, Message, Received, Step
+from brrr_core.backend.steps import Count, Message, Step
 from brrr_core.engine.batching import Batcher
-from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.operations import Commit, Operations, Put
 from brrr_core.engine.roots import SpawnBudget, new_root_id
 from brrr_core.engine.stranding import forget, is_stranded, revived
 from brrr_core.errors import BrrrError, MalformedRecordError
@@ -34,7 +34,7 @@ ScheduleState: TypeAlias = Literal["put", "scheduled", "done", "failed"]
 """The result of a schedule: a message was put, or the call was scheduled before, has a value, or failed for good."""
 
 
-STEPS_LIMIT: Final = 8
+FEW_STARTS: Final = 8
 """The most calls of a batch that are started in a step each. The operations of more calls take less CPU in batches."""
 
 _ABSENT: Final = PendingReturns()
@@ -146,7 +146,7 @@ class Starter:
     async def _start_each(self, requests: Mapping[int, StartRequest]) -> dict[int, Scheduled | BrrrError]:
         """Start different calls."""
         results: dict[int, Scheduled | BrrrError] = {}
-        if self._operations.has_steps and len(requests) <= STEPS_LIMIT:
+        if self._operations.has_steps and len(requests) <= FEW_STARTS:
             results.update(await self._start_new(requests))
             requests = {number: request for number, request in requests.items() if number not in results}
             if not requests:
@@ -190,11 +190,11 @@ class Starter:
         }
         counts = self._budget.opening([start.root_id for start in starts.values()])
         steps = {
-            number: self._operations.commit(self._step(start, count), _nothing)
+            number: Commit(self._step(start, count))
             for (number, start), count in zip(starts.items(), counts, strict=True)
             if count is not None
         }
-        applied = zip(steps, await asyncio.gather(*steps.values()), strict=True)
+        applied = zip(steps, await self._operations.commit(list(steps.values())), strict=True)
         return {number: starts[number].result for number, done in applied if done}
 
     def _step(self, start: _Start, count: Count) -> Step:
@@ -238,7 +238,3 @@ class Starter:
 def _first_mark(at: int) -> bytes:
     """Return the pending record of a call without parents."""
     return encode_pending(PendingReturns((), at))
-
-
-def _nothing(_: Sequence[Received]) -> None:
-    """Do nothing when a step was applied: it leases no message."""
