@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Backend
+from brrr_core.backend import Backend, Steps
 from brrr_testkit.certificates import Certificates, certificates
 from brrr_testkit.faults.relay import RedisProxy, relayed
 from brrr_testkit.servers.redis import GIVEN, Cluster, Server, redis_program, valkey_program
@@ -71,6 +71,20 @@ async def backend(url: str) -> AsyncIterator[Backend]:
     """An open backend on an empty server."""
     async with brrr.open_backend(url) as backend:
         yield backend
+
+
+@pytest.fixture
+def steps(backend: Backend) -> Steps:
+    """The steps of a backend on an empty server."""
+    assert backend.steps is not None
+    return backend.steps
+
+
+@pytest.fixture
+async def proxy(valkey: Server) -> AsyncIterator[RedisProxy]:
+    """A proxy in front of an empty server."""
+    async with relayed(RedisProxy(valkey.port)) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Records that are read with messages, by receives and for leased messages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,7 +9,7 @@ import brrr_core as brrr
 from brrr_core.backend import Backend, Key, Message, Reading, Received, Step, Steps, keys_of
 from brrr_core.errors import ArgumentError
 from brrr_redis.layout import Layout
-from brrr_testkit.faults.relay import RedisProxy, relayed
+from brrr_testkit.faults.relay import RedisProxy
 from brrr_testkit.servers.redis import Server
 from brrr_testkit.waiting import until
 
@@ -23,19 +23,6 @@ READINGS = (Reading("call"), Reading("value"), Reading("value", "brrr.root/", "r
 def steps_of(backend: Backend) -> Steps:
     assert backend.steps is not None
     return backend.steps
-
-
-@pytest.fixture
-def steps(backend: Backend) -> Steps:
-    """The steps of a backend on an empty server."""
-    return steps_of(backend)
-
-
-@pytest.fixture
-async def proxy(valkey: Server) -> AsyncIterator[RedisProxy]:
-    """A proxy in front of an empty server."""
-    async with relayed(RedisProxy(valkey.port)) as proxy:
-        yield proxy
 
 
 async def test_receive_reads_the_records_of_each_message_in_one_command(proxy: RedisProxy) -> None:

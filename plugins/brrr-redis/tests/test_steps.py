@@ -1,7 +1,7 @@
 """The steps beyond the contract kit: what one script does, and what is left if it fails or its answer is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,7 +10,7 @@ from brrr_core.backend import Backend, Count, Delivery, Key, Message, Reading, S
 from brrr_core.errors import ArgumentError, BackendError, BackendUnavailableError, BodyTooLargeError, ValueTooLargeError
 from brrr_redis.layout import Layout
 from brrr_redis.options import MAX_BODY, MAX_VALUE
-from brrr_testkit.faults.relay import RedisProxy, relayed
+from brrr_testkit.faults.relay import RedisProxy
 from brrr_testkit.servers.redis import Cluster, Server
 from brrr_testkit.waiting import until
 
@@ -24,19 +24,6 @@ READINGS = (Reading("call"), Reading("value"), Reading("value", "brrr.root/", "r
 def steps_of(backend: Backend) -> Steps:
     assert backend.steps is not None
     return backend.steps
-
-
-@pytest.fixture
-def steps(backend: Backend) -> Steps:
-    """The steps of a backend on an empty server."""
-    return steps_of(backend)
-
-
-@pytest.fixture
-async def proxy(valkey: Server) -> AsyncIterator[RedisProxy]:
-    """A proxy in front of an empty server."""
-    async with relayed(RedisProxy(valkey.port)) as proxy:
-        yield proxy
 
 
 async def held(backend: Backend, *bodies: bytes) -> list[Delivery]:

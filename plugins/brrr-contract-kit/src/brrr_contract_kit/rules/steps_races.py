@@ -9,7 +9,7 @@ from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, raised
 from brrr_contract_kit.testbed.desks import NOTHING_LEASED, Desk, SteppedStore, desk, steps_of
-from brrr_contract_kit.testbed.histories import linearizable, perform
+from brrr_contract_kit.testbed.histories import check_histories
 from brrr_core.backend import Count, Key, Message, Step, Swap
 from brrr_core.errors import BackendClosedError
 
@@ -153,17 +153,7 @@ async def histories(ctx: Context) -> None:
     """
     desks = await _desks(ctx, 5)
     stores = [SteppedStore(at) if client % 2 == 0 else at.store for client, at in enumerate(desks)]
-    for round_ in range(6):
-        key, seed = ctx.key(), f"{ctx.random.random()}"
-        parts = await gather(
-            *(perform(store, key, f"{number}", 12, f"{seed} {number}") for number, store in enumerate(stores))
-        )
-        history = [*chain.from_iterable(parts)]
-        check(
-            linearizable(history),
-            f"round {round_}: no order of these operations on one key explains their results: "
-            + "; ".join(map(str, sorted(history, key=lambda each: each.begun))),
-        )
+    await check_histories(ctx, stores)
 
 
 @rule("STEPS-CANCEL-01", limit=LONG)

@@ -8,7 +8,7 @@ from time import time
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal
 from brrr_contract_kit.testbed.context import CANCELLED, Context
-from brrr_contract_kit.testbed.histories import from_json, linearizable, perform
+from brrr_contract_kit.testbed.histories import check_histories, check_history, from_json, perform
 from brrr_contract_kit.testbed.processes import as_text
 from brrr_core.backend import Key, Store, Swap
 
@@ -148,17 +148,7 @@ async def histories(ctx: Context) -> None:
     searches for an order that explains the recorded history (Wing and Gong). Six rounds, seeded.
     """
     stores = await _stores(ctx, 5)
-    for round_ in range(6):
-        key, seed = ctx.key(), f"{ctx.random.random()}"
-        parts = await gather(
-            *(perform(store, key, f"{number}", 12, f"{seed} {number}") for number, store in enumerate(stores))
-        )
-        history = [*chain.from_iterable(parts)]
-        check(
-            linearizable(history),
-            f"round {round_}: no order of these operations on one key explains their results: "
-            + "; ".join(map(str, sorted(history, key=lambda each: each.begun))),
-        )
+    await check_histories(ctx, stores)
 
 
 @rule("STORE-LINEAR-02", needs="store.shared", processes=True)
@@ -178,12 +168,7 @@ async def histories_of_processes(ctx: Context) -> None:
             for number, agent in enumerate(agents)
         ]
         *parts, own = await gather(*answers, perform(store, key, "own", 12, seed))
-        history = [*chain.from_iterable(map(from_json, parts)), *own]
-        check(
-            linearizable(history),
-            f"round {round_}: no order of these operations on one key explains their results: "
-            + "; ".join(map(str, sorted(history, key=lambda each: each.begun))),
-        )
+        check_history([*chain.from_iterable(map(from_json, parts)), *own], round_)
 
 
 @rule("STORE-CANCEL-01")

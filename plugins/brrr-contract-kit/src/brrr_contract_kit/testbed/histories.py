@@ -5,16 +5,20 @@ executed them one after the other. The order must keep operations in sequence if
 "Testing for linearizability" (2017), the search remembers the states that it has tried.
 """
 
+from asyncio import gather
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from random import Random
 from time import monotonic_ns
 from typing import Final, Literal, TypeAlias
 
+from brrr_contract_kit.testbed.checks import check
+from brrr_contract_kit.testbed.context import Context
 from brrr_contract_kit.testbed.processes import as_bytes, as_text
 from brrr_core.backend import Key, Store, Swap
 
-__all__ = ["Operation", "from_json", "linearizable", "perform", "to_json"]
+__all__ = ["Operation", "check_histories", "check_history", "from_json", "linearizable", "perform", "to_json"]
 
 Kind: TypeAlias = Literal["read", "write", "swap"]
 KINDS: Final[tuple[Kind, ...]] = ("read", "read", "write", "swap", "swap", "swap")
@@ -98,6 +102,25 @@ def linearizable(history: Sequence[Operation], initial: bytes | None = None) -> 
                 if possible:
                     pending.append((done | 1 << place, after))
     return False
+
+
+async def check_histories(ctx: Context, stores: Sequence[Store]) -> None:
+    """Let each store be a client of one key, in six seeded rounds, and check that each history is linearizable."""
+    for round_ in range(6):
+        key, seed = ctx.key(), f"{ctx.random.random()}"
+        parts = await gather(
+            *(perform(store, key, f"{number}", 12, f"{seed} {number}") for number, store in enumerate(stores))
+        )
+        check_history([*chain.from_iterable(parts)], round_)
+
+
+def check_history(history: Sequence[Operation], round_: int) -> None:
+    """Check that the history of one round is linearizable."""
+    check(
+        linearizable(history),
+        f"round {round_}: no order of these operations on one key explains their results: "
+        + "; ".join(map(str, sorted(history, key=lambda each: each.begun))),
+    )
 
 
 def to_json(history: Sequence[Operation]) -> list[dict[str, object]]:
