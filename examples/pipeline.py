@@ -95,7 +95,7 @@ def parse(path: str) -> Invoice:
 
 @brrr.handler
 def exchange(app: brrr.ActiveWorker[Limiter], euros: int) -> float:
-    """Ask the exchange office, if it may be asked now. `Again` is no failure, and needs no worker while it waits."""
+    """Ask the exchange office, if it may be asked now. `Again` is not a failure, and needs no worker while it waits."""
     if not app.state.allows():
         raise brrr.Again(after="500ms")
     return round(euros * 1.25, 2)

@@ -12,6 +12,7 @@ READ: Final = ("*.py", "*.md", "*.lua", "*.js", "*.toml", "*.yml", "*.jinja", "M
 INSTEAD: Final = {
     r"\bwhoever\b": "name the role: the worker, the caller, a plugin author",
     r"\bnobody\b": "name what is missing: no worker, no caller",
+    r"(?<!there )\b(?:is|are) no (?!longer\b)": "is not a …, has no …, or lacks …",
     r"\bfor ever\b": "forever, or without a limit",
     r"\bprogrammes?\b": "program",
     r"\btold of\b": "informs, reports, or notifies",

@@ -16,7 +16,7 @@ from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.starting import Scheduled
 from brrr_core.engine.status import CallStatus, read_status
-from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
+from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
 from brrr_core.errors import NotFoundError
 from brrr_core.wire import Call, encode_failure
 
@@ -257,8 +257,8 @@ class AppConsumer:
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             call = self._catalogue.encode(task, args, kwargs)
-            watch = partial(self._watch, call.call_hash, topic)
-            value = await wait_for_value(self._connection, call, timeout=timeout, watch=watch, letters=self._letters_of)
+            scope = partial(self._scope, call.call_hash, topic)
+            value = await wait_for_value(self._connection, call, timeout=timeout, scope=scope, letters=self._letters_of)
             return self._decode(task, call, value, returns)
 
         return awaited
@@ -433,7 +433,7 @@ class AppConsumer:
         if len(self._scheduled) > REMEMBERED:
             self._scheduled.popitem(last=False)
 
-    def _watch(self, call_hash: str, given: str | Scheduled | None) -> Watch | None:
+    def _scope(self, call_hash: str, given: str | Scheduled | None) -> DeadLetterScope | None:
         known = given if isinstance(given, Scheduled) else self._scheduled.get(call_hash)
         if isinstance(given, str) and (known is None or known.topic != given):
             topic, root_id = given, None
@@ -441,7 +441,7 @@ class AppConsumer:
             topic, root_id = known.topic, known.root_id
         else:
             return None
-        return Watch(self._letters_of(topic), root_id)
+        return DeadLetterScope(self._letters_of(topic), root_id)
 
     def _letters_of(self, topic: str) -> DeadLetters:
         letters = self._dead_letters.get(topic)

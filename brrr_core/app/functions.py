@@ -106,7 +106,7 @@ def visible_signature(function: Callable[..., Any], *, takes_app: bool) -> inspe
                 )
         return signature
     if first is None or first.kind not in _BY_POSITION or _cannot_be_worker(function, first.annotation):
-        what = "no parameter by position" if first is None or first.kind not in _BY_POSITION else f"`{first}`"
+        what = "not positional" if first is None or first.kind not in _BY_POSITION else f"`{first}`"
         raise HandlerError(
             f"the first parameter of {name} is {what}, and `handler` gives it the active worker",
             remedy="Add one before it, `app: brrr.ActiveWorker`, or decorate the function with `handler_no_arg`.",

@@ -37,7 +37,7 @@ def outcome_of(outcome: T | Exit) -> T:
 
 
 async def gather_any(awaitables: Sequence[Awaitable[Any]], *, return_exceptions: bool) -> list[Any]:
-    """Return the results of awaitables, some of which are no calls. See `ActiveWorker.gather`."""
+    """Return the results of awaitables, some of which are not calls. See `ActiveWorker.gather`."""
     futures = [each if asyncio.isfuture(each) else asyncio.ensure_future(without_exit(each)) for each in awaitables]
     outcomes: list[Any] = []
     try:

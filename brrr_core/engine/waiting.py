@@ -20,7 +20,7 @@ from brrr_core.engine.stranding import is_stranded, note_key, read_note
 from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError, ScheduleCancelledError
 from brrr_core.wire import Buried, Call, ScheduleMessage, decode_message, decode_pending
 
-__all__ = ["LOOKED_AT", "DeadLetters", "Watch", "blocking_letter", "message_of", "wait_for_value"]
+__all__ = ["LOOKED_AT", "DeadLetterScope", "DeadLetters", "blocking_letter", "message_of", "wait_for_value"]
 
 LOOKED_AT: Final = 10_000
 """The most dead letters of a topic that are searched for a call; queues return the oldest first."""
@@ -98,8 +98,8 @@ class DeadLetters:
                 self._by_root.setdefault(message.root_id, []).append(given_up)
 
 
-class Watch(NamedTuple):
-    """The place to look for the dead letter of a call.
+class DeadLetterScope(NamedTuple):
+    """The dead letters among which that of a call would be.
 
     Attributes:
         letters: The dead letters of its topic.
@@ -115,7 +115,7 @@ async def wait_for_value(
     call: Call,
     *,
     timeout: float | None,
-    watch: Callable[[], Watch | None],
+    scope: Callable[[], DeadLetterScope | None],
     letters: Callable[[str], DeadLetters],
     show: Callable[[float, QueueStats | None], None] | None = None,
 ) -> bytes:
@@ -125,7 +125,7 @@ async def wait_for_value(
         connection: The connection.
         call: The call.
         timeout: The most seconds to wait; None waits forever.
-        watch: Returns the place to look for its dead letter; None if its topic is not known. It is called each time,
+        scope: Returns where its dead letter would be; None if its topic is not known. It is called each time,
             because the call may be scheduled, or scheduled again, during the wait.
         letters: Returns the dead letters of a topic. All waits of a program should share them.
         show: Called twice a second with the seconds so far, and the statistics of the topic if it is known.
@@ -141,8 +141,8 @@ async def wait_for_value(
     deadline = math.inf if timeout is None else begin + timeout
     keys = [Key("value", call.call_hash), note_key(call.call_hash)]
     try:
-        place = watch()
-        if place is not None and place.root_id is not None:
+        known = scope()
+        if known is not None and known.root_id is not None:
             await wait.begin_watch()  # this program has put the call, so to read first would be in vain
         while True:
             wait.take_hint()
@@ -155,10 +155,10 @@ async def wait_for_value(
                     remedy="Check that workers run on its topic, look for it with `brrr dead list`, or raise the "
                     "timeout.",
                 )
-            watched = watch()
+            known = scope()
             if wait.now() >= begin + LOOK_EVERY:
-                if watched is not None:
-                    await _refuse_cancelled(connection, call, watched)
+                if known is not None:
+                    await _refuse_cancelled(connection, call, known)
                 if note is not None:
                     await _refuse_blocked(connection, call, letters)
             if await wait.begin_watch():
@@ -168,7 +168,7 @@ async def wait_for_value(
                 look_at = _next(LOOK_EVERY, max(wait.now(), begin + LOOK_EVERY))
                 await wait.until(min(read_at, look_at))
                 if wait.now() >= look_at:
-                    stats = await _look(connection, call, watch())
+                    stats = await _look(connection, call, scope())
                     if show is not None:
                         show(wait.now() - begin, stats)
     finally:
@@ -237,19 +237,19 @@ def message_of(letter: DeadLetter) -> ScheduleMessage | None:
         return None
 
 
-async def _look(connection: Connection, call: Call, watch: Watch | None) -> QueueStats | None:
+async def _look(connection: Connection, call: Call, scope: DeadLetterScope | None) -> QueueStats | None:
     """Look at the dead letters of the topic. Return its statistics, if it is known."""
-    if watch is None:
+    if scope is None:
         return None
-    stats = await watch.letters.look()
-    await _refuse_buried(connection, call, watch)
+    stats = await scope.letters.look()
+    await _refuse_buried(connection, call, scope)
     return stats
 
 
-async def _refuse_cancelled(connection: Connection, call: Call, watch: Watch) -> None:
-    if watch.root_id is not None and await connection.is_cancelled(watch.root_id):
+async def _refuse_cancelled(connection: Connection, call: Call, scope: DeadLetterScope) -> None:
+    if scope.root_id is not None and await connection.is_cancelled(scope.root_id):
         raise ScheduleCancelledError(
-            f"the schedule {watch.root_id} of the call {call.call_hash} of {call.task_name!r} was cancelled",
+            f"the schedule {scope.root_id} of the call {call.call_hash} of {call.task_name!r} was cancelled",
             remedy="Resume the schedule, or schedule the call again.",
         )
 
@@ -293,9 +293,9 @@ async def _refuse_blocked(connection: Connection, call: Call, letters: Callable[
         )
 
 
-async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> None:
-    found = watch.letters.find(call.call_hash, watch.root_id)
-    if found and watch.root_id is None:
+async def _refuse_buried(connection: Connection, call: Call, scope: DeadLetterScope) -> None:
+    found = scope.letters.find(call.call_hash, scope.root_id)
+    if found and scope.root_id is None:
         (record,) = await connection.read([Key("pending_returns", call.call_hash)])
         if record is not None and decode_pending(record).scheduled_at is not None:
             return  # it was put again since
@@ -307,5 +307,5 @@ async def _refuse_buried(connection: Connection, call: Call, watch: Watch) -> No
             )
             raise BuriedError(
                 f"{what} of {call.task_name!r} was given up in delivery {letter.attempt}: {letter.reason.rstrip('.')}",
-                remedy=f"Fix the cause, then run: brrr dead redrive {watch.letters.topic}.",
+                remedy=f"Fix the cause, then run: brrr dead redrive {scope.letters.topic}.",
             )

@@ -134,7 +134,7 @@ def scan() -> Metadata:
 
 def _claims_of(distribution: "Distribution", groups: dict[str, list[Claim]]) -> Iterator[tuple[str, Claim]]:
     metadata = distribution.metadata
-    summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - `get` is no part of its protocol
+    summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - its protocol lacks `get`
     origin = Origin(metadata["Name"], distribution.version, summary)
     if not origin.distribution:
         raise ValueError("its metadata names no distribution")

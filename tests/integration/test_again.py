@@ -1,4 +1,4 @@
-"""A handler that raises `Again` runs again later. That is no failure, and uses up neither attempts nor deliveries."""
+"""A handler that raises `Again` runs again later. It is not a failure, and uses up neither attempts nor deliveries."""
 
 import asyncio
 from dataclasses import replace
@@ -103,7 +103,7 @@ async def test_again_passes_helpers_and_except_exception(memory: str, how: str) 
 
 
 async def test_missing_call_is_waited_for_before_again(memory: str) -> None:
-    """A run that misses a value defers, whatever it raises while it is aborted."""
+    """A run that misses a value defers, no matter which error it raises while it is aborted."""
     runs: list[str] = []
 
     @brrr.handler_no_arg

@@ -223,7 +223,7 @@ async def test_memory_of_worker_does_not_grow_with_its_work(memory: str) -> None
                 assert await fleet.run(top, n * 1_000) == 400
                 await fleet.idle()
                 await until(delivered)
-                backend.queue._session.space.records.clear()  # type: ignore[attr-defined] # what is stored is no worker's
+                backend.queue._session.space.records.clear()  # type: ignore[attr-defined] # the records do not belong to a worker
                 backend.queue._session.space.counters.clear()  # type: ignore[attr-defined]
 
             tracemalloc.start()

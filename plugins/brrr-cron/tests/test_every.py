@@ -42,7 +42,7 @@ def test_name_is_printable_ascii(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"spec": "0 3 * *"}, ArgumentError, "is no cron expression"),
+        ({"spec": "0 3 * *"}, ArgumentError, "is not a cron expression"),
         ({"timezone": "Mars"}, ArgumentError, "no time zone 'Mars'"),
         ({"missed": "some"}, ArgumentError, "missed is 'some'"),
         ({"topic": ""}, ArgumentError, "topic"),

@@ -82,7 +82,7 @@ class Completed:
 
 
 async def asked(scenario: Any, number: int, fault: str, *, after: bool) -> list[Operation]:
-    """Make the request with a fault at that operation of it, then again without any. 0 is no fault."""
+    """Make the request with a fault at that operation of it, then again without any. 0 means no fault."""
     async with stage() as on:
         worker, connection = on.worker(handlers=scenario.handlers)
         await scenario.begin(on)

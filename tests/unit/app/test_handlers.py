@@ -203,8 +203,8 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
     "argument for worker": (brrr.handler, number_first, "first parameter of number_first is `n: int`.*handler_no_arg"),
     "list for worker": (brrr.handler, numbers_first, r"is `n: list\[int\]`"),
     "dataclass for worker": (brrr.handler, point_first, "is `point: 'Point'`"),
-    "nothing for worker": (brrr.handler, no_parameters, "is no parameter by position.*`app: brrr.ActiveWorker`"),
-    "keyword for worker": (brrr.handler, keywords, "is no parameter by position"),
+    "nothing for worker": (brrr.handler, no_parameters, "is not positional.*`app: brrr.ActiveWorker`"),
+    "keyword for worker": (brrr.handler, keywords, "is not positional"),
     "partial that binds the worker": (brrr.handler, FORGOTTEN, "is `factor: int`"),
 }
 

@@ -66,7 +66,7 @@ class CronSchedule:
 
         Raises:
             ArgumentError: `handle` is not the method of an application.
-            HandlerError: The task is no handler.
+            HandlerError: The task is not a handler.
             UnknownTaskError: The handler is not among the application's handlers.
         """
         app = getattr(handle, "__self__", None)

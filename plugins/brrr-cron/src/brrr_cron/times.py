@@ -44,7 +44,7 @@ class Times:
         try:
             found = next(self.after(datetime.now(UTC)), None)
         except (CronSimError, AttributeError, ValueError) as error:  # its parser raises all three
-            raise ArgumentError(f"{spec!r} is no cron expression: {error}", remedy=_SPEC_REMEDY) from error
+            raise ArgumentError(f"{spec!r} is not a cron expression: {error}", remedy=_SPEC_REMEDY) from error
         if found is None:
             raise ArgumentError(f"no time matches the cron expression {spec!r}", remedy=_SPEC_REMEDY)
 

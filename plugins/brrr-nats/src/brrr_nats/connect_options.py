@@ -80,7 +80,7 @@ def check_connect_options(given: ConnectOptions, options: NatsOptions, *, hosts:
         if name not in ConnectOptions.__annotations__:
             raise OptionError(f"connect_options has {name}", remedy=INSTEAD.get(name, SET_BY_BRRR))
         if name in EVENTS and not iscoroutinefunction(value):
-            raise OptionError(f"{name} of connect_options is no coroutine function", remedy="Write async def.")
+            raise OptionError(f"{name} of connect_options is not a coroutine function", remedy="Write async def.")
     ours = [name for name in ("tls", "tls_first", "ca", "cert", "key") if getattr(options, name)]
     for mine, clashes, instead in (
         ({"servers"}, hosts, "the hosts of the URL"),

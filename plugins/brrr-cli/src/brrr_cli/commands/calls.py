@@ -24,7 +24,7 @@ from brrr_core.backend import Duration
 from brrr_core.engine.calls import EVENT
 from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.status import read_status
-from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
+from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
 from brrr_core.errors import CommandError, NotFoundError
 from brrr_core.wire import encode_failure
 
@@ -78,8 +78,8 @@ async def schedule(
         silent = quiet or as_json
         if not silent:
             note(_said(task, done))
-        watch = Watch(DeadLetters(connection.queue, topic), done.root_id)
-        value = await _value(connection, named, timeout, watch, silent=silent)
+        scope = DeadLetterScope(DeadLetters(connection.queue, topic), done.root_id)
+        value = await _value(connection, named, timeout, scope, silent=silent)
     named.write_value(value)
 
 
@@ -109,8 +109,8 @@ async def result(
     named = named_call(task, arguments, options)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         if wait or timeout is not None:
-            watch = Watch(DeadLetters(connection.queue, topic), None) if topic else None
-            value = await _value(connection, named, timeout, watch, silent=quiet or as_json)
+            scope = DeadLetterScope(DeadLetters(connection.queue, topic), None) if topic else None
+            value = await _value(connection, named, timeout, scope, silent=quiet or as_json)
         else:
             found = await connection.value(named.call.call_hash)
             if found is None:
@@ -182,12 +182,12 @@ async def complete(
 
 
 async def _value(
-    connection: Connection, named: NamedCall, timeout: float | None, watch: Watch | None, *, silent: bool
+    connection: Connection, named: NamedCall, timeout: float | None, scope: DeadLetterScope | None, *, silent: bool
 ) -> bytes:
     with progress_of(named.call.task_name, silent=silent) as progress:
         letters = cache(partial(DeadLetters, connection.queue))
         return await wait_for_value(
-            connection, named.call, timeout=timeout, watch=lambda: watch, letters=letters, show=progress.show
+            connection, named.call, timeout=timeout, scope=lambda: scope, letters=letters, show=progress.show
         )
 
 

@@ -33,7 +33,7 @@ longer, and other messages use the connection too."""
 
 MAX_REQUESTS_IN_FLIGHT: Final = 512
 SAFE_REQUESTS: Final = MAX_BYTES_IN_FLIGHT // MAX_REPLY_BYTES
-"""Requests whose replies fit, whatever their size."""
+"""Requests whose replies fit, even if each record has the largest size."""
 
 DECAY_DIVISOR: Final = 16
 """After smaller replies, the estimated size shrinks by this fraction."""

@@ -77,7 +77,7 @@ def read_client(url: BackendUrl, options: RedisOptions) -> GivenClient:
     """Return the settings of the client in `options`.
 
     Raises:
-        OptionError: The option is no client of `redis.asyncio`, or brrr cannot connect as the client does, or the URL
+        OptionError: The option is not a client of `redis.asyncio`, brrr cannot connect as the client does, or the URL
             or the options describe a connection too.
     """
     _check_url(url, options)
