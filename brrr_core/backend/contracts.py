@@ -101,10 +101,12 @@ class Queue(ABC):
     """Delivers each message at least once.
 
     Once `put` has returned, the queue delivers the message until it is acknowledged or dead-lettered, even if workers
-    crash. A delivery is leased for `lease` seconds; when the lease expires, the message becomes ready again. A body is
-    any bytes, up to the size that the manifest declares. Order is not promised, but roughly first in, first out is
-    preferred. A topic is any non-empty text, and topics do not affect each other. A cancelled `receive` loses no
-    message: a message that it took becomes ready again when its lease expires, or earlier.
+    crash. No process keeps a message for the queue, not even one that was put or released with a delay. A body is any
+    bytes, up to the size that the manifest declares. Order is not promised, but roughly first in, first out is
+    preferred. A topic is any non-empty text, and topics do not affect each other.
+
+    A delivery is leased for `lease` seconds; when the lease expires, the message becomes ready again. A cancelled
+    `receive` loses no message: a message that it took becomes ready again when its lease expires, or earlier.
     """
 
     lease: float

@@ -101,6 +101,9 @@ class Backend(ABC):
     """Owns the connections of one URL, and offers its roles while it is open.
 
     A backend class implements `start` and `stop`. This base class opens and closes it, and refuses wrong use.
+    `setup`, `start` and `stop` change nothing for other backends on the URL, in this process or another: their leases,
+    receipts, delays, dead letters, records and counters stay. All messages of a closed backend stay as well; those that
+    it holds become ready when their leases expire, or earlier.
     Use it as `async with backend:`. A backend belongs to one event loop of one process.
     """
 

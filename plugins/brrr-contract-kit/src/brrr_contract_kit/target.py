@@ -12,7 +12,7 @@ from brrr_core import open_backend
 from brrr_core.backend import Backend, BackendManifest, Duration, Key, Swap, mask_url, parse_url
 from brrr_core.errors import BrrrError, ContractError
 
-__all__ = ["GRACE", "LEASE", "MakeBackend", "Target", "offers_steps", "option_types", "shares_data"]
+__all__ = ["DATA", "GRACE", "LEASE", "MakeBackend", "Target", "offers_steps", "option_types", "shares_data"]
 
 LEASE: Final = 1.0
 GRACE: Final = 5.0

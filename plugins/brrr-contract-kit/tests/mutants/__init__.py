@@ -10,7 +10,9 @@ from mutants import (
     commits,
     dead_letters,
     deliveries,
+    files,
     liars,
+    neighbours,
     notifiers,
     puts,
     receiving,
@@ -24,4 +26,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (notifiers, stores, swaps)
+_ = (files, neighbours, notifiers, stores, swaps)

@@ -14,10 +14,9 @@ from typing import Any, ClassVar
 
 from brrr_contract_kit.target import Target
 from brrr_core.backend import Backend, BackendManifest, BackendUrl, Roles
-from brrr_core.errors import BackendUnavailableError
+from brrr_core.errors import BackendUnavailableError, RuleBrokenError
 from mutants.kit import GRACE, LEASE, MEMORY, MUTANTS, OFFERS, MemoryBackend, Mutant, registered  # type: ignore[attr-defined]
 
-MODULE = "mutants.liars"
 MANIFESTS: list[BackendManifest] = []
 
 
@@ -26,19 +25,26 @@ def known() -> AbstractContextManager[None]:
     return registered(*MANIFESTS)
 
 
-def by_url(*rules: str, url: str = "{scheme}:x", grace: float = GRACE, **changes: Any) -> Callable[[type], type]:
+def by_url(
+    *rules: str,
+    url: str = "{scheme}:x",
+    grace: float = GRACE,
+    manifest: BackendManifest = MEMORY,
+    raises: type[Exception] = RuleBrokenError,
+    **changes: Any,
+) -> Callable[[type], type]:
     """Register a backend class as a mutant that is opened by URL, under its own scheme."""
 
     def add(kind: type) -> type:
         scheme = kind.__name__.lower()
-        target_module = f"{MODULE}:{kind.__name__}"
-        MANIFESTS.append(replace(MEMORY, schemes=(scheme,), example=f"{scheme}:x", backend=target_module, **changes))
+        module = f"{kind.__module__}:{kind.__name__}"
+        MANIFESTS.append(replace(manifest, schemes=(scheme,), example=f"{scheme}:x", backend=module, **changes))
         address = url.format(scheme=scheme)
 
         def target() -> Target:
             return Target.at(address, lease=LEASE, grace=grace, preload=("mutants.registered",))
 
-        MUTANTS.append(Mutant(kind.__name__, kind.__doc__ or "", rules, target))
+        MUTANTS.append(Mutant(kind.__name__, kind.__doc__ or "", rules, target, raises))
         return kind
 
     return add

@@ -3,13 +3,15 @@
 from asyncio import TaskGroup, gather
 from itertools import chain
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import declares, rule
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import Context
+from brrr_contract_kit.testbed.delays import delays_end, leave_delayed
 from brrr_contract_kit.testbed.processes import as_bytes, as_text
 
 LONG = 300.0
 KILLED = 2
+DELAY = 0.5
 
 
 def _bodies(count: int, name: str = "message") -> list[bytes]:
@@ -137,27 +139,35 @@ async def survives_death(ctx: Context) -> None:
     Why: The manifest declares it. `schedule` returns when its message is put, and the caller need not remember it.
 
     Test: A process puts messages and is killed when the put has returned. While no process of the test is left, the URL
-    is opened again, and the messages are delivered.
+    is opened again, and the messages are delivered. If the manifest declares delays, the process also puts a message
+    with a delay, and releases one with a delay; both are delivered when they are due.
     """
-    topic = ctx.topic()
+    topic, later = ctx.topic(), ctx.topic()
+    delays = declares(ctx.target.manifest, "queue.delay")
     agent = await ctx.agent()
     await agent.do("put", topic=topic, bodies=[as_text(body) for body in _bodies(20)])
+    if delays:
+        await agent.do("put_later", topic=later, delay=DELAY, wait=ctx.grace)
     await agent.kill()
     queue = await ctx.queue()
     found = await ctx.take_all(queue, topic, 20)
     same_bodies([each.body for each in found], _bodies(20), "the messages that a dead process had put")
+    if delays:
+        await delays_end(ctx, queue, later, DELAY)
 
 
 @rule("QUEUE-DURABLE-02", needs="queue.durable", limit=LONG)
 async def survives_closing(ctx: Context) -> None:
-    """Ready messages, leased messages and dead letters survive when every backend is closed.
+    """Ready, leased and delayed messages and dead letters survive when every backend is closed.
 
     Why: The manifest declares it. A fleet may be stopped for a night.
 
-    Test: One or two of three messages are received, and one of those is dead-lettered. The backend is closed, and the
-    URL opened again.
+    Test: One or two of three messages are received, and one of those is dead-lettered. If the manifest declares delays,
+    one more message is put with a delay, and one released with a delay. The backend is closed, and the URL opened
+    again.
     """
-    topic = ctx.topic()
+    topic, later = ctx.topic(), ctx.topic()
+    delays = declares(ctx.target.manifest, "queue.delay")
     async with ctx.target.backend(short_lease=True) as backend:
         queue = backend.queue
         await queue.put(topic, [b"one", b"two", b"three"])
@@ -166,8 +176,12 @@ async def survives_closing(ctx: Context) -> None:
         await queue.bury(found[0], "kept")
         ctx.in_time(queue, begun)
         wanted = {b"one", b"two", b"three"} - {found[0].body}
+        if delays:
+            await leave_delayed(ctx, queue, later, DELAY)
     queue = await ctx.queue(short_lease=True)
     again = await ctx.take_all(queue, topic, 2, within=queue.lease + ctx.grace, ack=True)
     same_bodies([each.body for each in again], list(wanted), "the messages after every backend was closed")
     letters = await queue.dead(topic, limit=10)
     equal([(each.body, each.reason) for each in letters], [(found[0].body, "kept")], "the dead letters")
+    if delays:
+        await delays_end(ctx, queue, later, DELAY)

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from brrr_contract_kit.testbed.checks import described
+from brrr_contract_kit.testbed.delays import put_and_release
 from brrr_contract_kit.testbed.desks import steps_of
 from brrr_contract_kit.testbed.histories import perform, to_json
 from brrr_contract_kit.testbed.processes import as_bytes, as_text
@@ -65,6 +66,10 @@ async def _until(moment: float) -> None:
 
 async def _put(backend: Backend, topic: str, bodies: list[str]) -> None:
     await backend.queue.put(topic, [as_bytes(body) for body in bodies])
+
+
+async def _put_later(backend: Backend, topic: str, delay: float, wait: float) -> None:
+    await put_and_release(backend.queue, topic, delay, wait=wait)
 
 
 async def _receive(backend: Backend, topic: str, limit: int, wait: float) -> list[tuple[str, int]]:
@@ -154,6 +159,7 @@ async def _step(
 
 COMMANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
     "put": _put,
+    "put_later": _put_later,
     "receive": _receive,
     "consume": _consume,
     "create": _create,

@@ -94,6 +94,21 @@ class Agent:
         said = [json.loads(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
         return [each["result"] for each in said if "result" in each]
 
+    async def end(self) -> None:
+        """Let the process close its backend and end.
+
+        Raises:
+            RuleBrokenError: It ended with an error.
+        """
+        if self._pipes.stdin is not None:
+            self._pipes.stdin.close()
+        status = await to_thread(self._pipes.wait)
+        if status != 0:
+            raise RuleBrokenError(
+                f"a process that closed its backend ended with the exit status {status}",
+                remedy="Read its standard error. Closing a backend must not fail.",
+            )
+
     async def close(self) -> None:
         """Kill the process if it still runs, and close its pipes."""
         if self._process is None:
