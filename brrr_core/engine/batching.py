@@ -1,13 +1,14 @@
 """Batch concurrent backend operations: the one layer between the engine and a backend.
 
 Operations that are submitted in one turn of the event loop, or while an earlier batch runs, share the next batch. So
-concurrent handlers share round trips, and backends need no batching of their own.
+concurrent handlers share round trips, and backends need no batching of their own. An operation that has no company, as
+in sequential work, can run in the task of its caller.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from brrr_core.backend.tasks import cancelled_from_outside, start_task
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
@@ -19,6 +20,9 @@ ResultT = TypeVar("ResultT")
 
 BATCH_LIMIT = 1_000
 """The most items in one batch. It bounds the batches of a large call graph."""
+
+ALONE: Final = 8
+"""After so many requests in a row without company, the next one does not wait for company."""
 
 
 class _Request(NamedTuple, Generic[ItemT, ResultT]):
@@ -42,6 +46,10 @@ class Batcher(Generic[ItemT, ResultT]):
         self._queued: deque[_Request[ItemT, ResultT]] = deque()
         self._in_flight: list[_Request[ItemT, ResultT]] = []
         self._task: asyncio.Task[None] | None = None
+        self._direct: asyncio.Future[None] | None = None
+        """Done when the request that runs in the task of its caller has ended."""
+        self._alone = 0
+        """How many requests in a row had no company."""
         self._loop = asyncio.get_running_loop()
 
     def submit(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
@@ -51,24 +59,46 @@ class Batcher(Generic[ItemT, ResultT]):
             future.set_result([])
             return future
         self._queued.append(_Request(items, future))
-        if self._task is None:
-            self._task = start_task(self._drain())
-            self._task.add_done_callback(self._ended)
+        if not self.busy:
+            self._start()
         return future
+
+    async def run(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
+        """Return the results of `items`, in order. If the caller is cancelled, so may be the operation.
+
+        If the requests before it had no company, it probably has none either. Then it runs in the task of its caller,
+        and those that come meanwhile share the next batch.
+        """
+        if self._alone < ALONE or self.busy or not 0 < len(items) <= self._limit:
+            return await self.submit(items)
+        direct = self._direct = self._loop.create_future()
+        try:
+            return await self._run(items)
+        finally:
+            direct.set_result(None)
+            self._direct = None
+            self._queued = deque(request for request in self._queued if not request.future.done())  # not cancelled
+            if self._queued:
+                self._start()
 
     @property
     def busy(self) -> bool:
         """Whether an operation was submitted that has not ended."""
-        return self._task is not None
+        return self._task is not None or self._direct is not None
 
     async def close(self) -> None:
         """Wait until all submitted operations are done."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        while ending := self._task or self._direct:
+            await asyncio.wait({ending})
+
+    def _start(self) -> None:
+        self._task = start_task(self._drain())
+        self._task.add_done_callback(self._ended)
 
     async def _drain(self) -> None:
         while self._queued:
             self._in_flight = self._take_batch()
+            self._alone = self._alone + 1 if len(self._in_flight) == 1 else 0
             await self._complete(self._in_flight)
         self._in_flight, self._task = [], None
 

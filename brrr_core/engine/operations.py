@@ -38,8 +38,9 @@ class Commit(NamedTuple):
 
     Attributes:
         step: The step.
-        on_applied: Called when the step was applied, even if the caller was cancelled meanwhile, and before its
-            messages can be handled here. It gets the messages that were leased.
+        on_applied: Called when the step was applied, and before its messages can be handled here. It gets the messages
+            that were leased. The caller may be cancelled by then. If that cancels the step, it is not called, and the
+            backend undoes the leases.
     """
 
     step: Step
@@ -116,9 +117,9 @@ class Operations:
             return [Received(delivery, None) for delivery in deliveries]
         return await self._steps.receive(topic, limit=limit, wait=wait, readings=self.readings())
 
-    def commit(self, commits: Sequence[Commit]) -> "asyncio.Future[list[bool]]":
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Apply steps; True for each that was applied. Only backends that offer steps have it."""
-        return self._commits.submit(commits)
+        return await self._commits.run(commits)
 
     async def flush(self) -> None:
         """Wait until all steps that were submitted before are applied or refused."""

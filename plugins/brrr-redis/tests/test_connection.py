@@ -1,6 +1,7 @@
 """A connection that concurrent callers share: cancelled commands, late replies, closing while it opens."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio.connection import Connection
@@ -18,11 +19,27 @@ def connector():
     return Connector(ConnectionSettings(Connection, {}, timeout=0.2, connect_timeout=5))
 
 
+async def test_command_is_sent_at_once_if_no_other_waits_for_its_reply(backend, monkeypatch):
+    connection = backend._client.router.ready(b"")
+    written: list[bytes] = []
+    monkeypatch.setattr(connection, "_transport", SimpleNamespace(write=written.append, writelines=written.extend))
+
+    connection.send(("GET", "x"))
+    connection.send(("GET", "y"))
+    connection.send(("GET", "z"))
+    assert len(written) == 1
+
+    await asyncio.sleep(0)
+    assert len(written) == 3, "the others are sent together"
+
+
 async def test_cancelled_command_is_not_sent(backend):
     connection = backend._client.router.ready(b"")
-    connection.send(("SET", "x", "1")).cancel()
+    before = connection.send(("GET", "x"))
+    connection.send(("SET", "x", "1")).cancel()  # it waits for the end of the turn
 
     assert await connection.send(("GET", "x")) is None
+    assert await before is None
 
 
 async def test_replies_to_cancelled_commands_are_dropped(backend):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from brrr_core.engine.batching import BATCH_LIMIT, Batcher
+from brrr_core.engine.batching import ALONE, BATCH_LIMIT, Batcher
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
@@ -23,6 +23,7 @@ class Backend:
         self.under_way = 0
         self.most = 0
         self.poison = poison
+        self.task: asyncio.Task[object] | None = None
         self.failure: Exception = ValueError("poison")
 
     async def run(self, items: Sequence[int]) -> list[int]:
@@ -30,6 +31,7 @@ class Backend:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         self.begun.set()
+        self.task = asyncio.current_task()
         try:
             await self.gate.wait()
             if self.poison in items:
@@ -200,3 +202,87 @@ async def test_request_after_a_cancellation_from_outside_succeeds() -> None:
     assert isinstance(first.exception(), BackendClosedError)
     assert await batcher.submit([3]) == [6]
     await batcher.close()
+
+
+async def lonely(backend: Backend, *, limit: int = BATCH_LIMIT) -> Batcher[int, int]:
+    """Return a batcher whose requests have had no company for long. The gate of its backend is closed."""
+    batcher = Batcher(backend.run, limit=limit)
+    for n in range(ALONE):
+        assert await batcher.run([n]) == [2 * n]
+        assert backend.task is not asyncio.current_task()
+    backend.batches.clear()
+    backend.begun.clear()
+    backend.gate.clear()
+    return batcher
+
+
+async def test_request_without_company_runs_in_the_task_of_its_caller() -> None:
+    backend = Backend()
+    batcher = await lonely(backend)
+    first = asyncio.create_task(batcher.run([1]))
+    await backend.begun.wait()
+    assert batcher.busy
+    others = [batcher.submit([2]), asyncio.create_task(batcher.run([3]))]
+    await asyncio.sleep(0)
+    backend.gate.set()
+
+    assert await first == [2]
+    assert await asyncio.gather(*others) == [[4], [6]]
+
+    assert backend.batches == [[1], [2, 3]]
+    assert backend.most == 1
+    assert not batcher.busy
+    await batcher.run([4])
+    assert backend.task is not asyncio.current_task(), "the last batch had company, so this one waits for it"
+
+
+async def test_large_request_without_company_is_split() -> None:
+    backend = Backend()
+    batcher = await lonely(backend, limit=2)
+    backend.gate.set()
+
+    assert await batcher.run([1, 2, 3]) == [2, 4, 6]
+    assert backend.batches == [[1, 2], [3]]
+
+
+async def test_error_of_a_request_without_company_goes_to_its_caller_only() -> None:
+    backend = Backend(poison=100)
+    batcher = await lonely(backend)
+    first = asyncio.create_task(batcher.run([100]))
+    await backend.begun.wait()
+    second = batcher.submit([2])
+    backend.gate.set()
+
+    assert (await asyncio.gather(first, second, return_exceptions=True)) == [backend.failure, [4]]
+
+
+async def test_cancelled_request_without_company_lets_the_next_batch_begin() -> None:
+    backend = Backend()
+    batcher = await lonely(backend)
+    first = asyncio.create_task(batcher.run([1]))
+    await backend.begun.wait()
+    cancelled, second = batcher.submit([2]), batcher.submit([3])
+    first.cancel()
+    cancelled.cancel()
+    await asyncio.wait({first})
+    backend.gate.set()
+
+    assert first.cancelled()
+    assert await second == [6]
+    assert backend.batches == [[1], [3]], "a request that was cancelled before it began does not run"
+
+
+async def test_close_waits_for_a_request_without_company_and_those_behind_it() -> None:
+    backend = Backend()
+    batcher = await lonely(backend)
+    first = asyncio.create_task(batcher.run([1]))
+    await backend.begun.wait()
+    second = batcher.submit([2])
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+
+    backend.gate.set()
+    await closing
+
+    assert (await first, second.result()) == ([2], [4])

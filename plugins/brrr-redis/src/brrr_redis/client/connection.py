@@ -1,13 +1,14 @@
 """One connection to a server, shared by concurrent callers.
 
-Commands of one turn of the event loop are sent together, and replies come back in order: callers share a pipeline
-without building one. If a caller is cancelled, the connection stays usable: it reads the reply and drops it.
+A command is sent at once if no other one waits for its reply. The others of one turn of the event loop are sent
+together, and replies come back in order: callers share a pipeline without building one. If a caller is cancelled, the
+connection stays usable: it reads the reply and drops it.
 """
 
 import asyncio
 from asyncio import AbstractEventLoop, Future, Task
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, cast
 
@@ -33,8 +34,12 @@ ERROR_REPLIES: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """Errors that are the reply to one command. The connection can read the next reply."""
 
 
-class PipelinedConnection(asyncio.Protocol):
-    """A connection that writes once for each turn of the event loop. Create it with `PipelinedConnection.open`.
+READ_BYTES: Final = 1 << 18
+"""Size of the buffer into which the replies are read. Without one, asyncio allocates as much for each read."""
+
+
+class PipelinedConnection(asyncio.BufferedProtocol):
+    """A connection that callers share. Create it with `PipelinedConnection.open`.
 
     redis-py connects and logs in. Then this object takes the place of its streams: replies come without a task.
 
@@ -52,6 +57,7 @@ class PipelinedConnection(asyncio.Protocol):
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._unsent: list[tuple[bytes, Future[Reply]]] = []
         self._awaiting_reply: deque[tuple[float, Future[Reply]]] = deque()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
@@ -112,6 +118,10 @@ class PipelinedConnection(asyncio.Protocol):
             future.set_result(NoReplyError(self._failure, sent=False))
             return future
         if not self._unsent and not self._paused:
+            if not self._awaiting_reply:
+                self._note_sent((future,))
+                self._transport.write(packed)
+                return future
             self._loop.call_soon(self._write)
         self._unsent.append((packed, future))
         return future
@@ -129,13 +139,18 @@ class PipelinedConnection(asyncio.Protocol):
             self._closing = asyncio.create_task(self._close(), name=f"brrr closes a connection to {self.address}")
         return self._closing
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer for the next bytes of replies."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parse replies, and give them to their callers."""
         if self._failure is not None:
             return
         awaiting_reply, parser = self._awaiting_reply, self._parser
         try:
-            parser.feed(data)
+            parser.feed(cast("bytes", self._buffer), 0, nbytes)  # the stub does not know that it takes buffers
             while (reply := parser.gets()) is not False:
                 if isinstance(reply, Exception):
                     redact(reply)
@@ -202,11 +217,14 @@ class PipelinedConnection(asyncio.Protocol):
         self._unsent.clear()
         if not batch:
             return
+        self._note_sent([future for _, future in batch])
+        self._transport.writelines([packed for packed, _ in batch])
+
+    def _note_sent(self, futures: Iterable[Future[Reply]]) -> None:
         now = self._loop.time()
-        self._awaiting_reply.extend([(now, future) for _, future in batch])
+        self._awaiting_reply.extend([(now, future) for future in futures])
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._timeout, self._check_timeout)
-        self._transport.writelines([packed for packed, _ in batch])
 
     def _check_timeout(self) -> None:
         self._timer = None
