@@ -142,7 +142,7 @@ class RoleError(PluginError):
 
 
 class ClashError(PluginError):
-    """Two distributions provide the same scheme, codec or command."""
+    """Two distributions provide the same scheme, codec or command, or one provides a name of this project's plugins."""
 
     code = "BRRR-PLUGIN-05"
 

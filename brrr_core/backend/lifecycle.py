@@ -19,9 +19,11 @@ from brrr_core.errors import (
     BackendClosedError,
     BackendRefusedError,
     BackendUnavailableError,
+    BrokenPluginError,
     ForkedError,
     RoleError,
 )
+from brrr_core.safe_text import describe, safe_repr
 
 __all__ = ["Backend", "Roles", "check_process", "retry_while_unavailable"]
 
@@ -141,10 +143,12 @@ class Backend(ABC):
     async def open(self) -> None:
         """Open the backend. Retry for `retry_for` seconds while its server is unavailable.
 
-        After each failed attempt, `stop` closes everything that was opened.
+        After each failed attempt, `stop` closes everything that was opened. If `stop` raises too, the error of `start`
+        is raised, with a note of the other one.
 
         Raises:
             BackendError: The backend is open already, or the last `start` raised this error.
+            BrokenPluginError: `start` returned another object than `Roles`.
         """
         if self._roles is not None:
             raise BackendClosedError("this backend is open already", remedy="Open it once, or make a second backend.")
@@ -153,10 +157,19 @@ class Backend(ABC):
 
     async def _start(self) -> Roles:
         try:
-            return await self.start()
-        except BaseException:
-            await self.stop()
+            roles = await self.start()
+            if not isinstance(roles, Roles):  # pyright: ignore[reportUnnecessaryIsInstance] - authors without types
+                raise BrokenPluginError(
+                    f"{type(self).__name__}.start returned {safe_repr(roles)} in place of Roles",
+                    remedy="Let `start` return `Roles(queue, store, cache)`, with None for each role that it lacks.",
+                )
+        except BaseException as error:
+            try:
+                await self.stop()
+            except Exception as second:  # noqa: BLE001 - the first error is the cause, and this one its companion
+                error.add_note(f"`stop` failed too: {describe(second)}")
             raise
+        return roles
 
     async def close(self) -> None:
         """Close the backend. If it is not open, do nothing."""

@@ -24,6 +24,7 @@ PASSWORD: Final = "password"  # noqa: S105 - the name of a field, not a password
 """The secret that is a part of the URL. If the schema has no option of this name, `password_env` sets that part."""
 
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+LIKE_SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*:")
 BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 NOT_IN_HOST: Final = re.compile(r"[\s\[\]/\\@?#:,]")
@@ -58,6 +59,12 @@ def parse_url(text: str) -> ParsedUrl:
             f"a backend URL must be a str, not a {type(text).__name__}", remedy="Pass a str like 'sqlite:///brrr.db'."
         )
     scheme = SCHEME.match(text)
+    if scheme is None and LIKE_SCHEME.match(text):
+        _refuse(
+            text,
+            "has a scheme with a '_' or a letter that is not ASCII",
+            "A scheme has ASCII letters, digits, '+', '.' and '-'.",
+        )
     if scheme is None:
         _refuse(text, "has no scheme", "Begin it with a scheme, as in sqlite:///brrr.db or redis://localhost.")
     if CONTROL.search(text) or text != text.strip():

@@ -1,23 +1,38 @@
 """Loads objects that entry points and manifests name, and checks manifests."""
 
 import re
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from brrr_core.backend.contracts import CONTRACT_VERSION
-from brrr_core.backend.manifests import BackendManifest
+from brrr_core.backend.manifests import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 from brrr_core.codec import CodecManifest
-from brrr_core.errors import BrokenPluginError, ContractVersionError, PluginError
+from brrr_core.plugins.failures import broken, cannot_load, other_contract
 from brrr_core.plugins.options import fields_of
 from brrr_core.plugins.scanning import Claim, Origin
-from brrr_core.safe_text import describe, safe_str
+from brrr_core.safe_text import safe_repr, safe_str
 
-__all__ = ["ManifestT", "check_manifest", "import_object", "load_claim", "names_of"]
+__all__ = ["NAME_FORM", "ManifestT", "check_manifest", "import_object", "load_claim", "names_of", "normal_name"]
 
 ManifestT = TypeVar("ManifestT", BackendManifest, CodecManifest)
 
 NAME: Final = re.compile(r"[a-z][a-z0-9+.-]*")
 TARGET: Final = re.compile(r"[\w.]+:[\w.]+")
+NAME_FORM: Final = "a lower-case letter, then lower-case letters, digits, '+', '.' and '-'"
+
+FIELDS: Final[dict[str, type]] = {
+    "name": str,
+    "summary": str,
+    "example": str,
+    "backend": str,
+    "codec": str,
+    "options": type,
+    "queue": QueueCapabilities,
+    "store": StoreCapabilities,
+    "cache": CacheCapabilities,
+}
+"""The types of the fields of manifests. A role that is not offered is None."""
 
 
 def names_of(manifest: BackendManifest | CodecManifest) -> tuple[str, ...]:
@@ -29,12 +44,21 @@ def load_claim(claim: Claim) -> object:
     """Load the object that an entry point names.
 
     Raises:
-        BrokenPluginError: The object cannot be imported, or does not exist.
+        BrokenPluginError: The object cannot be imported, or does not exist, or the entry point's group is misspelt.
+        ContractVersionError: It cannot be imported because it was written for a newer contract version.
     """
+    if claim.misspelt:
+        raise broken(
+            claim.origin,
+            f"has {claim.name!r} in the entry-point group {claim.entry.group!r}, which brrr does not read; "
+            f"the group is {claim.group!r}",
+        )
     try:
         return claim.entry.load()
-    except (Exception, SystemExit) as error:
-        raise _cannot_load(claim.origin, claim.entry.value, error) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module can raise anything when it is imported, SystemExit too
+        raise cannot_load(claim.origin, claim.entry.value, error) from error
 
 
 def import_object(origin: Origin, target: str) -> object:
@@ -46,19 +70,22 @@ def import_object(origin: Origin, target: str) -> object:
 
     Raises:
         BrokenPluginError: The object cannot be imported, or does not exist.
+        ContractVersionError: As for `load_claim`.
     """
     module, _, path = target.partition(":")
     try:
         found: object = import_module(module)
         for attribute in path.split("."):
             found = getattr(found, attribute)
-    except Exception as error:
-        raise _cannot_load(origin, target, error) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # as above
+        raise cannot_load(origin, target, error) from error
     return found
 
 
 def check_manifest(kind: type[ManifestT], manifest: object, origin: Origin, claimed: str | None = None) -> ManifestT:
-    """Check a manifest before the objects that it names are imported.
+    """Check a manifest before the objects that it names are imported. Check its contract version first.
 
     Args:
         kind: The class that the manifest must have.
@@ -74,22 +101,51 @@ def check_manifest(kind: type[ManifestT], manifest: object, origin: Origin, clai
         BrokenPluginError: It is not a manifest of that class, or it contradicts itself.
     """
     if not isinstance(manifest, kind):
-        raise _bad_manifest(origin, f"ships a {type(manifest).__name__} instead of a {kind.__name__}")
-    if manifest.contract != CONTRACT_VERSION:
-        raise _other_contract(origin, manifest.contract)
+        raise broken(origin, f"ships a {type(manifest).__name__} instead of a {kind.__name__}")
+    contract = cast("object", manifest.contract)  # authors without a type checker
+    if type(contract) is not int:
+        raise broken(origin, f"has a manifest with contract={safe_repr(contract)}; write a whole number: contract=1")
+    if contract != CONTRACT_VERSION:
+        raise other_contract(origin, contract)
     contradiction = _contradiction_in(manifest)
     if contradiction:
-        raise _bad_manifest(origin, f"has a manifest {contradiction}")
+        raise broken(origin, f"has a manifest {contradiction}")
     if claimed is not None and claimed not in names_of(manifest):
         claims = ", ".join(names_of(manifest))
-        raise _bad_manifest(origin, f"has an entry point {claimed!r}, but its manifest claims {claims}")
+        raise broken(
+            origin, f"has an entry point {claimed!r}, but its manifest claims {claims}; write the same name in both"
+        )
     return manifest
 
 
+def normal_name(name: str) -> str:
+    """Return the valid name that is nearest to an invalid one: `My_Server` becomes `my-server`."""
+    return re.sub(r"[^a-z0-9+.-]+", "-", name.lower()).strip("-")
+
+
 def _contradiction_in(manifest: BackendManifest | CodecManifest) -> str:
-    names = names_of(manifest)
-    if not names or not all(NAME.fullmatch(name) for name in names):
-        return f"that claims {names!r}, which are not lower-case names"
+    for name, kind in FIELDS.items():
+        value: object = getattr(manifest, name, None)
+        if value is not None and not isinstance(value, kind):
+            return f"with {name}={safe_repr(value)}, which is not a {kind.__name__}"
+    return _contradiction_in_names(manifest) or _contradiction_in_content(manifest)
+
+
+def _contradiction_in_names(manifest: BackendManifest | CodecManifest) -> str:
+    names = cast("object", names_of(manifest))  # authors without a type checker
+    if isinstance(names, str):
+        return f"with schemes={names!r}, a str; write a tuple: schemes=({names!r},)"
+    if not isinstance(names, tuple | list) or not names:
+        return f"with schemes={names!r}; write a tuple of names, at least one: schemes=('name',)"
+    for name in cast("Sequence[object]", names):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            near = normal_name(name) if isinstance(name, str) else ""
+            advice = f", such as {near!r}" if NAME.fullmatch(near) else ""
+            return f"that claims {safe_repr(name)}; a name is {NAME_FORM}{advice}"
+    return ""
+
+
+def _contradiction_in_content(manifest: BackendManifest | CodecManifest) -> str:
     target = manifest.backend if isinstance(manifest, BackendManifest) else manifest.codec
     if not TARGET.fullmatch(target):
         return f"that names {target!r}, which is not of the form 'module:attribute'"
@@ -101,23 +157,3 @@ def _contradiction_in(manifest: BackendManifest | CodecManifest) -> str:
         except Exception as error:  # noqa: BLE001 - unresolved annotations can raise anything
             return f"with options that cannot be read: {safe_str(error)}"
     return ""
-
-
-def _cannot_load(origin: Origin, target: str, error: BaseException) -> PluginError:
-    return BrokenPluginError(
-        f"{origin} is installed, but its {target} cannot be loaded: {describe(error)}",
-        remedy="Reinstall it with its dependencies, or uninstall it.",
-    )
-
-
-def _bad_manifest(origin: Origin, what: str) -> PluginError:
-    return BrokenPluginError(f"{origin} {what}", remedy="Try another version, or report the problem to its authors.")
-
-
-def _other_contract(origin: Origin, contract: object) -> PluginError:
-    plugin_is_older = isinstance(contract, int) and contract < CONTRACT_VERSION
-    outdated = (origin.distribution or "the plugin") if plugin_is_older else "brrr-core"
-    return ContractVersionError(
-        f"{origin} was written for contract version {contract}, but this brrr-core has version {CONTRACT_VERSION}",
-        remedy=f"Upgrade {outdated}: pip install --upgrade {outdated}.",
-    )

@@ -13,7 +13,17 @@ __all__ = ["masking"]
 
 ESCAPED: Final = "'\"\\"
 SHORT: Final = 4
-"""A shorter secret is masked only as a whole word: if every `a` were masked, the text would be unreadable."""
+"""A shorter secret is masked only as a whole word, and not inside base64 or hexadecimal: the text would be unreadable.
+
+If it consists of letters alone, or of digits alone, it can also be a word or a number of the text, as in `has a
+manifest` or `within 10 s`. Then it is masked only where it stands as a value: in quotes, after `=`, `:` or a command in
+capitals such as `AUTH`, and before `@`."""
+
+WORD_BEGINS: Final = r"(?:(?<![^\W\d_])|(?<=\\[abfnrtv])|(?<=%[0-9A-Fa-f]{2}))"
+"""A word begins after anything but a letter, and after an escaped character such as `\\n` or `%2F`."""
+
+LONG: Final = 8
+"""A shorter secret of letters alone is masked only as a whole word, so that `test` does not hide a part of `latest`."""
 
 BASE64: Final = "[A-Za-z0-9+/_-]"
 URL_SAFE: Final = str.maketrans("+/", "-_")
@@ -39,7 +49,14 @@ def masking(secrets: Iterable[str]) -> Mask:
 
 def _plain_pattern(text: str) -> str:
     pattern = "".join(map(_character_pattern, text))
-    return pattern if len(text) >= SHORT else rf"(?<!\w){pattern}(?!\w)"
+    if len(text) < SHORT and (text.isalpha() or text.isdecimal()):
+        quoted = "|".join(rf"(?<={quote}){pattern}(?={quote})" for quote in "'\"`")
+        return rf"(?<=[=:]){pattern}(?!\w)|(?<=[A-Z]\s){pattern}(?!\w)|(?<!\w){pattern}(?=@)|{quoted}"
+    if len(text) < SHORT:
+        return rf"(?<!\w){pattern}(?!\w)"
+    if len(text) < LONG and text.isalpha():
+        return rf"{WORD_BEGINS}{pattern}(?![^\W\d_])"
+    return pattern
 
 
 def _encoded_patterns(text: str) -> Iterator[str]:

@@ -1,18 +1,23 @@
 """Makes backends from URLs, codecs from names, and hooks from entry points. Backends are made closed."""
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import FunctionType
 
 from brrr_core.backend.lifecycle import Backend
 from brrr_core.backend.manifests import BackendManifest
 from brrr_core.backend.options import BackendUrl, Secret
 from brrr_core.backend.urls import parse_url
 from brrr_core.codec import Codec
-from brrr_core.errors import BrokenPluginError, BrrrError, CodecError, OptionError
+from brrr_core.errors import BrrrError, CodecError, OptionError
+from brrr_core.plugins.failures import broken, raised
 from brrr_core.plugins.loading import import_object, load_claim
+from brrr_core.plugins.masking import masking
 from brrr_core.plugins.options import fields_of, read_options
 from brrr_core.plugins.registry import REGISTRY, Plugin
-from brrr_core.plugins.scanning import HOOKS, Origin
+from brrr_core.plugins.scanning import HOOKS, Claim, Origin
+from brrr_core.safe_text import Mask
 
 __all__ = ["BackendPlan", "HookPlugin", "load_codec", "load_hooks", "open_backend", "plan_backend"]
 
@@ -54,9 +59,9 @@ class BackendPlan:
         """
         origin = self.plugin.origin
         make = import_object(origin, self.manifest.backend)
-        backend = _call(origin, self.manifest.backend, make, self.url, self.options)
+        backend = _call(origin, self.manifest.backend, make, self.url, self.options, mask=masking(self.secrets))
         if not isinstance(backend, Backend):
-            raise _not_made(origin, self.manifest.backend, f"returned a {type(backend).__name__}, not a Backend")
+            raise broken(origin, f"has a {self.manifest.backend} that made a {type(backend).__name__}, not a Backend")
         backend.manifest = self.manifest
         backend.secrets = (*backend.secrets, *map(Secret, self.secrets))
         return backend
@@ -126,7 +131,7 @@ def load_codec(codec: str | Codec) -> Codec:
     target = plugin.manifest.codec
     made = _call(plugin.origin, target, import_object(plugin.origin, target))
     if not isinstance(made, Codec):
-        raise _not_made(plugin.origin, target, f"returned a {type(made).__name__}, not a Codec")
+        raise broken(plugin.origin, f"has a {target} that made a {type(made).__name__}, not a Codec")
     return _check_codec(made)
 
 
@@ -153,25 +158,43 @@ def load_hooks() -> list[HookPlugin]:
     """Load the installed plugins of the entry-point group `brrr.hooks`, sorted by name.
 
     Raises:
-        BrokenPluginError: A plugin cannot be loaded. The error names it, and chains the cause.
+        BrokenPluginError: A plugin cannot be loaded, or has no hook. The error names it, and chains the cause.
     """
     claims = sorted(REGISTRY.metadata().claims[HOOKS], key=lambda claim: (claim.name, claim.origin.distribution))
-    return [HookPlugin(claim.name, claim.origin.distribution, load_claim(claim)) for claim in claims]
+    return [HookPlugin(claim.name, claim.origin.distribution, _load_hook(claim)) for claim in claims]
 
 
-def _call(origin: Origin, target: str, make: object, *arguments: object) -> object:
+def _load_hook(claim: Claim) -> object:
+    plugin = load_claim(claim)
+    marked = list(_marked_functions(plugin))
+    if not marked:
+        raise broken(
+            claim.origin, f"has the hooks {claim.name!r}, but {claim.entry.value} has no function marked by hookimpl"
+        )
+    if isinstance(plugin, type) and any(isinstance(function, FunctionType) for function in marked):
+        raise broken(
+            claim.origin, f"has the hooks {claim.name!r}, but {claim.entry.value} is a class; name an instance"
+        )
+    return plugin
+
+
+def _marked_functions(plugin: object) -> Iterator[object]:
+    from brrr_core.hooks import PROJECT  # imported here, because a client loads no hooks
+
+    for name in dir(plugin):
+        # A static attribute: a property of the plugin does not run here.
+        found: object = inspect.getattr_static(plugin, name, None)
+        function: object = getattr(found, "__func__", found)  # of a static method
+        if getattr(function, "__dict__", {}).get(f"{PROJECT}_impl") is not None:
+            yield found
+
+
+def _call(origin: Origin, target: str, make: object, *arguments: object, mask: Mask = str) -> object:
     if not callable(make):
-        raise _not_made(origin, target, "cannot be called")
+        raise broken(origin, f"has a {target} that cannot be called")
     try:
         return make(*arguments)
-    except BrrrError:
+    except (BrrrError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        # Only the chained cause shows the error's text: a client library may have put the password into it.
-        raise _not_made(origin, target, f"raised a {type(error).__name__}") from error
-
-
-def _not_made(origin: Origin, target: str, what: str) -> BrokenPluginError:
-    return BrokenPluginError(
-        f"{target} of {origin} {what}", remedy="Try another version, or report the problem to its authors."
-    )
+    except BaseException as error:  # SystemExit too
+        raise raised(origin, target, error, mask=mask) from error

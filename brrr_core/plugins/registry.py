@@ -4,7 +4,7 @@ It reads the installed metadata at the first lookup, and loads a manifest only w
 plugin does not disturb programs that do not use it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import RLock
 from typing import Final, Generic
@@ -19,7 +19,8 @@ from brrr_core.errors import (
     PluginError,
     UnknownSchemeError,
 )
-from brrr_core.plugins.loading import ManifestT, check_manifest, load_claim, names_of
+from brrr_core.plugins.failures import broken
+from brrr_core.plugins.loading import NAME_FORM, ManifestT, check_manifest, load_claim, names_of, normal_name
 from brrr_core.plugins.scanning import (
     BACKENDS,
     CODECS,
@@ -28,6 +29,7 @@ from brrr_core.plugins.scanning import (
     Claim,
     Metadata,
     Origin,
+    normal_distribution,
     scan,
 )
 
@@ -83,7 +85,8 @@ class PluginGroup(Generic[ManifestT]):
             UnknownSchemeError: No plugin claims the name. The error suggests the nearest and lists the installed names.
             NotInstalledError: A plugin of this project claims the name. The error shows the command that installs it.
             BrokenPluginError: The manifest cannot be loaded, or is not a manifest. The cause is chained.
-            ClashError: Several distributions claim the name.
+            ClashError: Several distributions claim the name, or the name belongs to a distribution of this project
+                that does not claim it, and another one does.
             ContractVersionError: The plugin was written for another contract version.
         """
         if name in self._registered:
@@ -98,8 +101,12 @@ class PluginGroup(Generic[ManifestT]):
         return sorted(claimed | self._registered.keys())
 
     def rows(self) -> list[Listed[ManifestT]]:
-        """Return a row for every plugin, broken ones included, sorted by name."""
-        return [self._row(name) for name in self.names()]
+        """Return a row for every plugin, sorted by name, broken ones and those that lose their name included."""
+        rows: list[Listed[ManifestT]] = []
+        for name in self.names():
+            rows.append(self._row(name))
+            rows.extend(self._losers(name))
+        return rows
 
     def register(self, manifest: ManifestT) -> None:
         """Register a manifest under all of its names, or under none if one is taken."""
@@ -122,13 +129,19 @@ class PluginGroup(Generic[ManifestT]):
         self._loaded.clear()
 
     def _claims(self, name: str) -> list[Claim]:
-        return [claim for claim in self._registry.metadata().claims[self._group] if claim.name == name]
+        """Return the claims of a name; those whose group is misspelt only if there are no others."""
+        claims = [claim for claim in self._registry.metadata().claims[self._group] if claim.name == name]
+        return [claim for claim in claims if not claim.misspelt] or claims
 
     def _load(self, name: str, claims: list[Claim]) -> Plugin[ManifestT]:
         if not claims:
             raise self._missing(name)
+        # A name of this project belongs to its distribution: installing another one never takes it away.
+        claims = [claim for claim in claims if self._owns(name, claim)] or claims
         if len(claims) > 1:
             raise self._clash(name, claims)
+        if name in self._known and not self._owns(name, claims[0]):
+            raise self._not_owner(name, claims[0])
         claim = claims[0]
         manifest = check_manifest(self._kind, load_claim(claim), claim.origin, claimed=name)
         return Plugin(claim.origin, manifest)
@@ -149,8 +162,23 @@ class PluginGroup(Generic[ManifestT]):
             return Listed(name, who, ", ".join(origin.version for origin in origins), None, error)
         return Listed(name, plugin.origin.distribution, plugin.origin.version, plugin.manifest, None)
 
+    def _owns(self, name: str, claim: Claim) -> bool:
+        return normal_distribution(claim.origin.distribution) == self._known.get(name)
+
+    def _losers(self, name: str) -> Iterator[Listed[ManifestT]]:
+        """Yield a row for each claim that is not used because the owner of the name is installed too."""
+        claims = self._claims(name)
+        if any(self._owns(name, claim) for claim in claims):
+            for claim in claims:
+                if not self._owns(name, claim):
+                    origin, error = claim.origin, self._not_owner(name, claim)
+                    yield Listed(name, origin.distribution, origin.version, None, error)
+
     def _missing(self, name: str) -> PluginError:
         metadata = self._registry.metadata()
+        for claim in metadata.claims[self._group]:
+            if normal_name(claim.name) == normal_name(name):
+                return broken(claim.origin, f"claims the {self._noun} {claim.name!r}; a {self._noun} is {NAME_FORM}")
         unreadable = (
             f" Metadata that could not be read: {'; '.join(metadata.unreadable)}." if metadata.unreadable else ""
         )
@@ -176,6 +204,13 @@ class PluginGroup(Generic[ManifestT]):
         who = " and ".join(f"{claim.origin} ({claim.entry.value})" for claim in claims)
         return ClashError(
             f"the {self._noun} {name!r} is claimed by {who}", remedy="Keep one of them, and uninstall the others."
+        )
+
+    def _not_owner(self, name: str, claim: Claim) -> PluginError:
+        owner = self._known[name]
+        return ClashError(
+            f"the {self._noun} {name!r} belongs to {owner}, and {claim.origin} ({claim.entry.value}) claims it too",
+            remedy=f"Use {owner}, or ask the authors of {claim.origin.distribution} for another {self._noun}.",
         )
 
     def _refuse(self, name: str, by: str) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Claim",
     "Metadata",
     "Origin",
+    "normal_distribution",
     "scan",
 ]
 
@@ -28,6 +29,16 @@ BACKENDS: Final = "brrr.backends"
 CODECS: Final = "brrr.codecs"
 HOOKS: Final = "brrr.hooks"
 COMMANDS: Final = "brrr.commands"
+GROUPS: Final = (BACKENDS, CODECS, HOOKS, COMMANDS)
+
+PREFIX: Final = "br"
+"""The beginning of every entry-point group that may be a misspelling of one of `GROUPS`."""
+
+ALIKE: Final = 0.8
+"""How much the name of an entry-point group must be like one of `GROUPS` to count as a misspelling of it, up to 1."""
+
+EDITABLE: Final = re.compile(r'"editable":\s*true')
+"""In the `direct_url.json` of a distribution: its files are those of a checkout, which its author can correct."""
 
 # The claims of the project's own distributions. If one is not installed, errors say how to install it.
 KNOWN_BACKENDS: Final = {
@@ -61,11 +72,19 @@ KNOWN_COMMANDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The distribution of a plugin: its name, version and summary. The name is empty if the plugin was registered."""
+    """The distribution of a plugin. The name is empty if the plugin was registered.
+
+    Attributes:
+        distribution: Its name.
+        version: Its version.
+        summary: Its summary.
+        editable: Whether it is installed from a checkout, so the reader is probably its author.
+    """
 
     distribution: str = ""
     version: str = ""
     summary: str = ""
+    editable: bool = False
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}" if self.distribution else "a registered plugin"
@@ -85,13 +104,24 @@ class Claim:
     origin: Origin
     entry: "EntryPoint"
 
+    @property
+    def group(self) -> str:
+        """The group that it is meant for, even if its name is misspelt; empty if it is not meant for brrr."""
+        return _meant_group(self.entry.group)
+
+    @property
+    def misspelt(self) -> bool:
+        """Whether its group is misspelt, so that brrr does not use it."""
+        return self.entry.group not in GROUPS
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """The result of a scan.
 
     Attributes:
-        claims: The claims of each entry-point group. It keeps all claims of one name, without preference.
+        claims: The claims of each entry-point group. It keeps all claims of one name, without preference, and those
+            whose group is misspelt.
         unreadable: The distributions with unreadable metadata, and the reasons.
     """
 
@@ -112,37 +142,47 @@ def scan() -> Metadata:
     # Imported here, so that a program that names no backend by URL does not pay for it.
     from importlib.metadata import distributions
 
-    claims: dict[str, list[Claim]] = {BACKENDS: [], CODECS: [], HOOKS: [], COMMANDS: []}
+    claims: dict[str, list[Claim]] = {group: [] for group in GROUPS}
     unreadable: list[str] = []
     seen: set[str] = set()
     for distribution in distributions():
         try:
             # Search the text before parsing it: most distributions have no entry point for brrr.
-            if "brrr." not in (distribution.read_text("entry_points.txt") or ""):
+            if "brrr" not in (distribution.read_text("entry_points.txt") or ""):
                 continue
-            found = list(_claims_of(distribution, claims))
+            found = list(_claims_of(distribution))
         except Exception as error:  # noqa: BLE001 - foreign metadata can raise anything
             unreadable.append(f"{getattr(distribution, '_path', 'a distribution')}: {describe(error)}")
             continue
-        name = _normalized(found[0][1].origin.distribution) if found else ""
+        name = normal_distribution(found[0].origin.distribution) if found else ""
         if name not in seen:
-            for group, claim in found:
-                claims[group].append(claim)
+            for claim in found:
+                claims[claim.group].append(claim)
         seen.add(name)
     return Metadata(claims, tuple(unreadable))
 
 
-def _claims_of(distribution: "Distribution", groups: dict[str, list[Claim]]) -> Iterator[tuple[str, Claim]]:
+def _claims_of(distribution: "Distribution") -> Iterator[Claim]:
     metadata = distribution.metadata
     summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - its protocol lacks `get`
-    origin = Origin(metadata["Name"], distribution.version, summary)
+    editable = EDITABLE.search(distribution.read_text("direct_url.json") or "") is not None
+    origin = Origin(metadata["Name"], distribution.version, summary, editable)
     if not origin.distribution:
         raise ValueError("its metadata names no distribution")
     for entry in dict.fromkeys(distribution.entry_points):
-        if entry.group in groups:
-            yield entry.group, Claim(entry.name, origin, entry)
+        claim = Claim(entry.name, origin, entry)
+        if claim.group:
+            yield claim
 
 
-def _normalized(name: str) -> str:
+def _meant_group(written: str) -> str:
+    if written in GROUPS or not written.casefold().startswith(PREFIX):
+        return written if written in GROUPS else ""
+    from difflib import get_close_matches  # imported for errors only
+
+    return next(iter(get_close_matches(written.casefold(), GROUPS, n=1, cutoff=ALIKE)), "")
+
+
+def normal_distribution(name: str) -> str:
     """Return the name in the normalised form of PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()

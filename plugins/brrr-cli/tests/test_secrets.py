@@ -121,8 +121,36 @@ def test_text_without_secrets_is_unchanged() -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_short_secret_is_masked_only_as_whole_word() -> None:
-    assert Secrets(["locked://u:a@h"]).mask("AUTH a failed at 'a'") == "AUTH **** failed at '****'"
+def test_short_secret_that_is_no_word_is_masked_only_as_a_whole() -> None:
+    assert Secrets(["locked://u:x1@h"]).mask("AUTH x1 failed at 'x1', x10") == "AUTH **** failed at '****', x10"
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("a", "brrr-foo 1.0 has a manifest that claims a name"),
+        ("has", "brrr-foo 1.0 has a manifest"),
+        ("10", "Redis did not answer within 10 s"),
+        ("t", "it doesn't answer"),
+        ("test", "use the latest version, or the fastest one"),
+    ],
+)
+def test_secret_hides_no_ordinary_word_or_number(secret: str, text: str) -> None:
+    assert Secrets([f"locked://u:{secret}@h"]).mask(text) == text
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("secret", ["a", "has", "10"])
+@pytest.mark.parametrize("around", ["AUTH {} failed", "at '{}'", 'at "{}"', "at `{}`", "password={} x", "u:{}", "{}@h"])
+def test_short_secret_is_masked_where_it_stands_as_a_value(secret: str, around: str) -> None:
+    assert Secrets([f"locked://u:{secret}@h"]).mask(around.format(secret)) == around.format("****")
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("around", ["AUTH {}", "b'$4\\r\\n{}\\r'", "x%2F{}%2F", "my_{}_1", "{}5"])
+def test_secret_of_letters_is_masked_in_any_encoding(around: str) -> None:
+    assert Secrets(["locked://u:test@h"]).mask(around.format("test")) == around.format("****")
 
 
 def test_scheme_registered_later_narrows_masking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from brrr_core.errors import (
     BackendError,
     BackendRefusedError,
     BackendUnavailableError,
+    BrokenPluginError,
     BrrrError,
     CorruptBackendError,
 )
@@ -135,3 +136,54 @@ async def test_open_cancelled_while_it_waits_ends_at_once() -> None:
 
     assert opening.cancelled()
     assert backend.started == backend.stopped
+
+
+class Wrong(Backend):
+    """A backend whose `start` returns something else than roles, or raises, and whose `stop` can raise too."""
+
+    def __init__(self, result: object = None, *, first: Exception | None = None, second: BaseException | None = None):
+        self.result, self.first, self.second = result, first, second
+        self.stopped = 0
+
+    async def start(self) -> Roles:
+        if self.first is not None:
+            raise self.first
+        return self.result  # type: ignore[return-value]
+
+    async def stop(self) -> None:
+        self.stopped += 1
+        if self.second is not None:
+            raise self.second
+
+
+@pytest.mark.parametrize(("result", "shown"), [(None, "None"), (("q", "s"), "('q', 's')"), (Roles, "<class '")])
+async def test_start_that_returns_no_roles_is_refused_in_words_and_stopped(result: object, shown: str) -> None:
+    backend = Wrong(result)
+
+    with pytest.raises(BrokenPluginError) as caught:
+        await backend.open()
+
+    assert f"Wrong.start returned {shown}" in caught.value.what
+    assert "Let `start` return `Roles(queue, store, cache)`" in caught.value.remedy
+    assert backend.stopped == 1
+    with pytest.raises(BackendClosedError):
+        _ = backend.roles
+
+
+async def test_error_of_start_stays_the_cause_if_stop_fails_too() -> None:
+    first, cause = away(), OSError("refused")
+    first.__cause__ = cause
+
+    with pytest.raises(BackendUnavailableError) as caught:
+        await Wrong(first=first, second=AttributeError("no _client")).open()
+
+    assert caught.value is first
+    assert caught.value.__cause__ is cause
+    assert caught.value.__notes__ == ["`stop` failed too: AttributeError: no _client"]
+
+
+async def test_stop_that_is_cancelled_after_a_failed_start_cancels_the_caller() -> None:
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await Wrong(first=away(), second=asyncio.CancelledError()).open()
+
+    assert isinstance(caught.value.__context__, BackendUnavailableError)

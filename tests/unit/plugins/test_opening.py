@@ -17,7 +17,7 @@ from brrr_core.errors import (
     UnknownSchemeError,
     UrlError,
 )
-from brrr_core.plugins import load_codec, load_hooks, open_backend, resolve_roles
+from brrr_core.plugins import load_codec, load_hooks, open_backend, rescan, resolve_roles
 from brrr_core.plugins.builtin import MEMORY
 
 OPTIONS = """
@@ -90,8 +90,12 @@ def test_malformed_url_and_unknown_scheme_raise_different_errors():
         ("import a_client_library_that_is_not_there", "ModuleNotFoundError"),
         ("", "AttributeError"),
         ("FakeBackend = 5", "cannot be called"),
-        ("def FakeBackend(url, options): return 5", "returned a int"),
-        ("def FakeBackend(url, options): raise ValueError('s3cret')", "raised a ValueError"),
+        ("def FakeBackend(url, options): return 5", "made a int, not a Backend"),
+        ("def FakeBackend(url, options): raise ValueError('s3cret')", "it raised ValueError ("),
+        ("def FakeBackend(url, options): raise SystemExit('s3cret')", "it raised SystemExit ("),
+        ("def FakeBackend(url, options): raise ValueError('s3cret')", "brrr_foo_backend.py, line 1)"),
+        ("def FakeBackend(url): pass", "takes 1 positional argument but 2 were given"),
+        ("raise SystemExit('no such library')", "SystemExit: no such library"),
     ],
 )
 def test_backend_that_cannot_be_made_is_broken_plugin(site, backend, says):
@@ -101,6 +105,22 @@ def test_backend_that_cannot_be_made_is_broken_plugin(site, backend, says):
         open_backend("foo:")
     assert says in caught.value.what
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("foo")
+def test_author_sees_text_of_error_of_constructor_without_the_secrets_of_the_url(site):
+    source = "\n\ndef FakeBackend(url, options):\n    raise ValueError(f'no host in {url} {url.password.reveal()}')\n"
+    site.module("brrr_foo_backend", source)
+    (site.root / "brrr_foo-1.0.dist-info" / "direct_url.json").write_text('{"dir_info": {"editable": true}}')
+    rescan()
+
+    with pytest.raises(BrokenPluginError) as caught:
+        open_backend("foo://me:s3cret@h")
+
+    at = f"{site.root / 'brrr_foo_backend.py'}, line 4"
+    assert f"it raised ValueError: no host in foo://****@h **** ({at})" in caught.value.what
+    assert caught.value.remedy == "Correct it: it is installed from a checkout."
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_url_error_of_backend_passes_unchanged(site):
@@ -278,15 +298,73 @@ def test_codec_that_cannot_be_made_is_broken_plugin(site):
     source += "FOO = CodecManifest(contract=1, name='foo', summary='', codec='brrr_foo:make')\ndef make(): return 5"
     site.module("brrr_foo", source)
     site.metadata("brrr-foo", "[brrr.codecs]\nfoo = brrr_foo:FOO\n")
-    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.0 returned a int, not a Codec"):
+    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.0 has a brrr_foo:make that made a int, not a Codec"):
         load_codec("foo")
 
 
 # Hooks
 
 
+HOOKS = """
+from brrr_core.hooks import hookimpl
+
+class Log:
+    @hookimpl
+    def brrr_worker_started(self, event): pass
+
+    @property
+    def trap(self): raise AssertionError("does not run")
+
+class Static:
+    @staticmethod
+    @hookimpl
+    def brrr_worker_started(event): pass
+
+@hookimpl
+def brrr_worker_started(event): pass
+
+def plain(event): pass
+
+A, B, number = Log(), Log(), 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("hooks_here:number", "has the hooks 'bad', but hooks_here:number has no function marked by hookimpl"),
+        ("hooks_here:plain", "hooks_here:plain has no function marked by hookimpl"),
+        ("hooks_here:Log", "hooks_here:Log is a class; name an instance"),
+        ("brrr_core.plugins.builtin:MEMORY", "has no function marked by hookimpl"),
+    ],
+)
+def test_entry_point_that_is_not_a_hook_is_refused(site, target, what):
+    site.module("hooks_here", HOOKS)
+    site.metadata("brrr-hooks", f"[brrr.hooks]\nbad = {target}\n", version="4.0")
+
+    with pytest.raises(BrokenPluginError, match=r"brrr-hooks 4\.0") as caught:
+        load_hooks()
+
+    assert what in caught.value.what
+
+
+def test_class_with_static_hooks_is_a_hook(site):
+    site.module("hooks_here", HOOKS)
+    site.metadata("brrr-hooks", "[brrr.hooks]\na = hooks_here:Static\n")
+
+    assert [hook.name for hook in load_hooks()] == ["a"]
+
+
+def test_misspelt_group_of_hooks_is_refused(site):
+    site.module("hooks_here", HOOKS)
+    site.metadata("brrr-hooks", "[brrr.hook]\na = hooks_here:A\n")
+
+    with pytest.raises(BrokenPluginError, match=r"'brrr\.hook', which brrr does not read; the group is 'brrr\.hooks'"):
+        load_hooks()
+
+
 def test_hooks_are_loaded_from_entry_points_sorted_by_name(site):
-    site.module("hooks_here", "A = object()\nB = object()")
+    site.module("hooks_here", HOOKS)
     site.metadata("brrr-hooks", "[brrr.hooks]\nb = hooks_here:B\na = hooks_here:A\nmodule = hooks_here\n")
     found = load_hooks()
     import hooks_here

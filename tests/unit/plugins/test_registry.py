@@ -165,17 +165,24 @@ def test_error_for_unloadable_manifest_names_distribution_version_and_cause(site
     assert isinstance(caught.value.__cause__, cause)
 
 
-@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "GeneratorExit", "asyncio.CancelledError"])
 def test_unused_broken_plugin_disturbs_no_other_and_is_listed_with_its_reason(site, error):
-    site.module("brrr_foo", f"raise {error}('boom')")
+    site.module("brrr_foo", f"import asyncio\nraise {error}('boom')")
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n[brrr.codecs]\nbar = brrr_foo:BAR\n")
     site.backend("brrr-good", "good")
     assert backend_manifest("good").schemes == ("good",)
     assert isinstance(open_backend("memory:").manifest, type(MEMORY))
     assert (row_of("foo").manifest, row_of("foo").distribution) == (None, "brrr-foo")
-    assert f"{error}: boom" in str(row_of("foo").error)
+    assert f"{error.rpartition('.')[2]}: boom" in str(row_of("foo").error)
     assert "boom" in str(row_of("bar", list_codecs).error)
     assert row_of("good").error is None
+
+
+def test_ctrl_c_while_a_manifest_is_loaded_ends_the_program(site):
+    site.module("brrr_foo", "raise KeyboardInterrupt")
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n")
+    with pytest.raises(KeyboardInterrupt):
+        backend_manifest("foo")
 
 
 def test_unreadable_metadata_is_reported_only_if_a_plugin_is_missing(site, later):
@@ -197,8 +204,16 @@ def test_distribution_without_name_disturbs_no_other(site):
     [
         ("42", "ships a int instead of a BackendManifest"),
         ("manifest", "ships a function"),
-        ("manifest()", "claims ()"),
-        ("manifest('foo', 'Bad Scheme')", "not lower-case names"),
+        ("manifest()", "with schemes=(); write a tuple of names, at least one"),
+        ("manifest('foo', 'My_Server')", "claims 'My_Server'; a name is a lower-case letter, then"),
+        ("manifest('foo', 'My_Server')", "such as 'my-server'"),
+        ("replace(manifest('foo'), schemes='foo')", "schemes='foo', a str; write a tuple: schemes=('foo',)"),
+        ("replace(manifest('foo'), schemes=('foo', 5))", "claims 5; a name is"),
+        ("replace(manifest('foo'), schemes=None)", "schemes=None; write a tuple"),
+        ("manifest('foo', contract='1')", "contract='1'; write a whole number: contract=1"),
+        ("manifest('foo', contract=True)", "contract=True; write a whole number: contract=1"),
+        ("manifest('foo', backend=5)", "backend=5, which is not a str"),
+        ("replace(manifest('foo'), queue={})", "queue={}, which is not a QueueCapabilities"),
         ("manifest('bar')", "entry point 'foo', but its manifest claims bar"),
         ("manifest('foo', roles='')", "offers no role"),
         ("manifest('foo', backend='nowhere')", "not of the form 'module:attribute'"),
@@ -222,7 +237,7 @@ def test_codec_manifest_in_backend_group_is_broken_plugin(site):
 # Contract version
 
 
-@pytest.mark.parametrize(("contract", "side"), [(0, "brrr-foo"), (2, "brrr-core"), ("'x'", "brrr-core")])
+@pytest.mark.parametrize(("contract", "side"), [(0, "brrr-foo"), (2, "brrr-core")])
 def test_error_for_other_contract_version_says_which_side_to_upgrade(site, contract, side):
     site.backend("brrr-foo", "foo", manifest=f"manifest('foo', contract={contract})")
     with pytest.raises(ContractVersionError, match="BRRR-PLUGIN-06") as caught:
@@ -233,7 +248,117 @@ def test_error_for_other_contract_version_says_which_side_to_upgrade(site, contr
     assert row_of("foo").error is not None
 
 
+NEWER = [
+    "from brrr_core.backend import BackendManifest\nMANIFEST = BackendManifest(contract=2, schemes=('foo',), colour=1)",
+    "from brrr_core.backend import BackendManifest, NewRole\nMANIFEST = BackendManifest(contract=2)",
+    "from brrr_foo.manifest import MANIFEST",
+]
+
+
+@pytest.mark.parametrize("source", NEWER, ids=["unknown field", "unknown name", "in another module"])
+def test_manifest_for_newer_core_says_to_upgrade_core_even_if_this_core_cannot_make_it(site, source):
+    package = site.root / "brrr_foo"
+    package.mkdir()
+    (package / "__init__.py").write_text(source)
+    (package / "manifest.py").write_text(NEWER[0])
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n", version="9.0")
+
+    with pytest.raises(ContractVersionError, match=r"brrr-foo 9\.0 was written for contract version 2") as caught:
+        backend_manifest("foo")
+
+    assert "pip install --upgrade brrr-core." in caught.value.remedy
+    assert isinstance(row_of("foo").error, ContractVersionError)
+
+
+def test_import_of_unknown_name_of_core_says_to_upgrade_both(site):
+    site.module("brrr_foo", "from brrr_core.backend import NewRole")
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n")
+
+    with pytest.raises(BrokenPluginError, match="pip install --upgrade brrr-core brrr-foo"):
+        backend_manifest("foo")
+
+
+# Names that their authors misspelt
+
+
+@pytest.mark.parametrize("group", ["brrr.backend", "brrr_backends", "brr.backends", "Brrr.Backends"])
+def test_misspelt_entry_point_group_is_reported_with_the_right_one(site, group):
+    site.backend("brrr-foo", "foo")
+    entries = site.root / "brrr_foo-1.0.dist-info" / "entry_points.txt"
+    entries.write_text(entries.read_text().replace("brrr.backends", group))
+    rescan()
+
+    with pytest.raises(BrokenPluginError) as caught:
+        backend_manifest("foo")
+
+    assert f"brrr-foo 1.0 has 'foo' in the entry-point group {group!r}" in caught.value.what
+    assert "the group is 'brrr.backends'" in caught.value.what
+    assert isinstance(row_of("foo").error, BrokenPluginError)
+
+
+def test_group_of_another_program_is_not_a_misspelt_one(site):
+    site.metadata("brrr-foo", "[brrr_web.panels]\nfoo = brrr_foo:A\n[console_scripts]\nbrrr-foo = brrr_foo:main\n")
+
+    with pytest.raises(UnknownSchemeError):
+        backend_manifest("foo")
+
+
+def test_claim_in_misspelt_group_takes_no_scheme_from_another_plugin(site):
+    site.backend("brrr-foo", "foo")
+    site.metadata("other-foo", "[brrr.backend]\nfoo = brrr_other:MANIFEST\n")
+
+    assert backend_manifest("foo").schemes == ("foo",)
+
+
+def test_entry_point_with_capitals_or_underscores_is_reported_if_its_scheme_is_looked_up(site):
+    site.metadata("brrr-foo", "[brrr.backends]\nMy_Foo = brrr_foo:MANIFEST\n")
+
+    with pytest.raises(BrokenPluginError, match=r"brrr-foo 1\.0 claims the scheme 'My_Foo'; a scheme is a lower-case"):
+        backend_manifest("my-foo")
+
+
+# An author's own checkout
+
+
+@pytest.mark.parametrize(
+    "form", ['{"dir_info": {"editable": true}, "url": "file:///x"}', '{"dir_info":{"editable":true}}']
+)
+def test_author_of_editable_plugin_is_told_to_correct_it_and_where(site, form):
+    site.module("brrr_foo", "first = 1\nraise RuntimeError('boom')\n")
+    site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n")
+    (site.root / "brrr_foo-1.0.dist-info" / "direct_url.json").write_text(form)
+    rescan()
+
+    with pytest.raises(BrokenPluginError) as caught:
+        backend_manifest("foo")
+
+    assert f"RuntimeError: boom ({site.root / 'brrr_foo.py'}, line 2)" in caught.value.what
+    assert caught.value.remedy == "Correct it: it is installed from a checkout."
+
+
 # Clash
+
+
+def test_scheme_of_this_project_stays_with_its_distribution(site):
+    site.backend("other-memory", "memory")
+
+    assert backend_manifest("memory") is MEMORY
+    ours, theirs = [row for row in list_backends() if row.name == "memory"]
+    assert (ours.distribution, ours.error) == ("brrr-core", None)
+    assert (theirs.distribution, theirs.version, theirs.manifest) == ("other-memory", "1.0", None)
+    assert "belongs to brrr-core, and other-memory 1.0 (other_memory:MANIFEST) claims it too" in str(theirs.error)
+    assert "other_memory" not in sys.modules
+
+
+def test_scheme_of_this_project_is_refused_from_another_distribution(site, later):
+    site.backend("other-later", later)
+
+    with pytest.raises(ClashError, match=r"belongs to brrr-later, and other-later 1\.0") as caught:
+        backend_manifest(later)
+
+    assert "Use brrr-later" in caught.value.remedy
+    assert [row.distribution for row in list_backends() if row.name == later] == ["other-later"]
+    assert "other_later" not in sys.modules
 
 
 def test_two_distributions_with_one_scheme_clash_and_neither_is_used(site):

@@ -59,6 +59,8 @@ def test_query_is_decoded_in_order_with_every_value_a_secret():
         ("brrr.db", "no scheme"),
         ("://h", "no scheme"),
         ("9p://h", "no scheme"),
+        ("my_server://h", "scheme with a '_'"),
+        ("sch\xf6n:", "a letter that is not ASCII"),
         ("redis://h/0\n", "control character"),
         (" redis://h", "no scheme"),
         ("redis://h/0 ", "a space at an end"),

@@ -12,6 +12,8 @@ from brrr_core.plugins import rescan
 __all__ = ["Site", "site", "sites"]
 
 MANIFEST: Final = """
+from dataclasses import replace
+
 from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 
 def manifest(*schemes, contract=1, backend="{module}_backend:FakeBackend", roles="qsc", **more):
