@@ -16,8 +16,14 @@ HEAD: Final = """\
 # The contract
 
 The contract is the list of rules that every backend and every codec must obey. The page of a rule states its demand,
-why the engine needs it, and how it is tested. `brrr contract URL` runs the rules on a backend, and so do the test
-classes of `brrr_contract_kit`. [Versions of the contract](../explanation/contract-versions.md) says what may change.
+why the engine needs it, and how it is tested. [`brrr contract URL`](../reference/cli.md#brrr-contract-url) runs the
+rules on a backend, and so do the test classes of `brrr_contract_kit`.
+[Versions of the contract](../explanation/contract-versions.md) says what may change.
+
+The rules run after the backend was opened and used once. If that fails, you get one error, and no rule is run. After
+each rule the kit looks for tasks, threads, files and sockets that it left behind. It reports such a leak as a failure
+of that rule, and names the rule that forbids it: [BACKEND-CLEAN-01](backend-clean.md#backend-clean-01) or
+[BACKEND-CLEAN-04](backend-clean.md#backend-clean-04).
 
 A rule without a condition applies to every backend of its role, and cannot be skipped. A rule that needs a capability
 applies if the manifest declares it. A rule of steps applies if an open backend offers them, and then cannot be skipped

@@ -3,10 +3,11 @@
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from brrr_cli.output import note, shown, write_json, write_line, write_table
+from brrr_cli.output import live_lines, note, shown, write_json, write_line, write_table
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,30 @@ def test_table_in_pipe_is_never_cut_or_wrapped(capsys: pytest.CaptureFixture[str
     assert head.split() == ["NAME", "REASON"]
     assert first.split() == ["a", *["word"] * 100]
     assert second.split() == ["b", "[red]x[/red]", ":smile:"]
+
+
+def test_live_line_is_in_a_pipe_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out"
+    with path.open("w") as out, monkeypatch.context() as patch, live_lines() as lines:
+        patch.setattr("sys.stdout", out)
+        lines.write("a\x1b[2Jb", style="red")
+        lines.show("one line")
+
+        assert path.read_text() == "a\\x1b[2Jb\n"
+
+
+def test_live_lines_have_colours_and_a_moving_line_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with live_lines() as lines:
+        lines.show("one line")
+        lines.write("[b]passed", style="green")
+
+    out = capsys.readouterr().out
+    assert "\x1b[32m[b]passed\x1b[0m\n" in out
+    assert "one line" in out
 
 
 def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from brrr_cli.options import (
     open_queue,
     open_queue_and_store,
 )
-from brrr_cli.output import note, shown, write_json, write_line, write_table
+from brrr_cli.output import LiveLines, live_lines, note, shown, write_json, write_line, write_table
 
 __all__ = [
     "NO_URLS",
@@ -30,11 +30,13 @@ __all__ = [
     "DurationOption",
     "ExitCode",
     "HandlersOption",
+    "LiveLines",
     "Quiet",
     "SizeOption",
     "Topic",
     "Urls",
     "Verbose",
+    "live_lines",
     "load_handlers",
     "named_urls",
     "note",

@@ -13,11 +13,22 @@ from typing import Any, Final, Protocol, cast
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from brrr_core.backend import QueueStats
 from brrr_core.safe_text import safe_str
 
-__all__ = ["Progress", "note", "progress_of", "shown", "write_json", "write_line", "write_table"]
+__all__ = [
+    "LiveLines",
+    "Progress",
+    "live_lines",
+    "note",
+    "progress_of",
+    "shown",
+    "write_json",
+    "write_line",
+    "write_table",
+]
 
 MIN_INTERVAL: Final = 5.0
 """The minimum number of seconds between two plain lines."""
@@ -26,6 +37,27 @@ MIN_INTERVAL: Final = 5.0
 def write_line(text: str) -> None:
     """Write a line to the standard output. Control characters are escaped."""
     sys.stdout.write(f"{_escape_controls(text)}\n")
+
+
+class LiveLines(Protocol):
+    """Writes lines while a command works."""
+
+    def write(self, text: str, *, style: str = "") -> None:
+        """Write a line to the standard output at once; `style` is a colour of rich, for terminals."""
+
+    def show(self, text: str) -> None:
+        """Show the progress below the lines, on a terminal."""
+
+
+@contextmanager
+def live_lines() -> Generator[LiveLines, None, None]:
+    """Write lines as they come, also into a pipe. A terminal shows colours, and a moving line until the end."""
+    console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield _MovingLines(console, status)
+    else:
+        yield _FlushedLines()
 
 
 def note(text: str) -> None:
@@ -104,6 +136,31 @@ def _plain(value: Any) -> object:
             return [_plain(each) for each in cast("Iterable[object]", value)]
         case _:
             return safe_str(value)
+
+
+class _FlushedLines:
+    def write(self, text: str, *, style: str = "") -> None:
+        """Write a line without a style."""
+        del style
+        write_line(text)
+        sys.stdout.flush()
+
+    def show(self, text: str) -> None:
+        """Show nothing."""
+
+
+class _MovingLines:
+    def __init__(self, console: Console, status: Status) -> None:
+        self._console = console
+        self._status = status
+
+    def write(self, text: str, *, style: str = "") -> None:
+        """Write a line above the moving one."""
+        self._console.print(Text(_escape_controls(text), style=style), soft_wrap=True)
+
+    def show(self, text: str) -> None:
+        """Update the moving line."""
+        self._status.update(Text(_escape_controls(text)))
 
 
 class _Silence:

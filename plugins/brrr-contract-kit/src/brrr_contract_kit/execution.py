@@ -9,14 +9,15 @@ from typing import Any, Final, Self
 
 from brrr_contract_kit.registry import Rule
 from brrr_contract_kit.report import Outcome, Status
+from brrr_contract_kit.rules import find
 from brrr_contract_kit.target import GRACE, Target, offers_steps, shares_data
 from brrr_contract_kit.testbed.checks import broken
 from brrr_contract_kit.testbed.codecs import CodecContext, CodecTarget
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, StalledError
-from brrr_contract_kit.testbed.leaks import other_tasks, watched
+from brrr_contract_kit.testbed.leaks import LeakError, check_tasks, watched
 from brrr_core.errors import ContractError, RuleBrokenError
 
-__all__ = ["SEED", "run_rule"]
+__all__ = ["SEED", "TRIES", "limit_of", "run_rule"]
 
 SEED: Final = "BRRR_CONTRACT_SEED"
 """The environment variable with the seed of a run."""
@@ -67,6 +68,11 @@ class StallDetector:
         self._last = now
 
 
+def limit_of(rule: Rule, target: Target | CodecTarget) -> float:
+    """Return the seconds after which a rule fails."""
+    return rule.limit * (max(1.0, target.grace / GRACE) if isinstance(target, Target) else 1.0)
+
+
 def run_rule(rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
     """Run one rule in its own event loop, and again if this machine was too busy for a verdict."""
     begun = time.monotonic()
@@ -94,11 +100,22 @@ def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: Sta
         return None
     except Exception as caught:  # noqa: BLE001 - a backend can raise anything, and the report shows it
         error = _telling(caught)
-        error.add_note(f"{rule.id}: {rule.demand}")
-        error.add_note(f"{rule.page}; {SEED}={seed} repeats the run")
         reason = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
-        return Outcome(rule, Status.FAILED, f"{reason} (seed {seed})", error=error)
+        outcome = Outcome(
+            rule, Status.FAILED, f"{reason} (seed {seed})", error=error, forbidden_by=_forbidding(error, rule, target)
+        )
+        for line in outcome.demands:
+            error.add_note(line)
+        error.add_note(f"{SEED}={seed} repeats the run")
+        return outcome
     return Outcome(rule, Status.PASSED)
+
+
+def _forbidding(error: Exception, rule: Rule, target: Target | CodecTarget) -> Rule | None:
+    """Return the rule that forbids a leak, if another rule has found it."""
+    if not isinstance(error, LeakError) or isinstance(target, CodecTarget) or error.forbidden_by == rule.id:
+        return None
+    return find(error.forbidden_by)
 
 
 def _telling(error: Exception) -> Exception:
@@ -111,9 +128,7 @@ def _telling(error: Exception) -> Exception:
 
 
 async def _run(rule: Rule, target: Target | CodecTarget, seed: str, detector: StallDetector) -> None:
-    seconds = rule.limit
-    if isinstance(target, Target):
-        seconds *= max(1.0, target.grace / GRACE)
+    seconds = limit_of(rule, target)
     limit = asyncio.timeout(seconds)
     try:
         async with limit, detector:
@@ -127,9 +142,7 @@ async def _run(rule: Rule, target: Target | CodecTarget, seed: str, detector: St
         if task is None or task.cancelling():
             raise
         broken("an operation that was not cancelled raised a CancelledError", cause=error)
-    left = other_tasks()
-    if left:
-        broken(f"tasks are still pending after the backend was closed: {sorted(task.get_name() for task in left)}")
+    check_tasks()
 
 
 async def _in_context(rule: Rule, target: Target | CodecTarget, seed: str) -> None:

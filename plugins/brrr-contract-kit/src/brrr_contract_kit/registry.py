@@ -28,6 +28,8 @@ CAPABILITIES: Final = frozenset(
 )
 """The capabilities that a rule may need, like `queue.delay`."""
 
+PAGES: Final = "https://github.com/brrr-core/brrr/blob/main/"
+
 REGISTERED: Final[dict[str, "Rule"]] = {}
 """The rules of the modules that are imported, by their ids."""
 
@@ -84,6 +86,11 @@ class Rule:
     def page(self) -> str:
         """Page and anchor that explain the rule."""
         return f"docs/contract/{self.family.lower()}.md#{self.id.lower()}"
+
+    @property
+    def link(self) -> str:
+        """Address of the page, for readers without a checkout of brrr."""
+        return f"{PAGES}{self.page}"
 
 
 def rule(

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from html import escape
+from typing import Final
 
 from brrr_contract_kit.registry import Rule
+from brrr_core.errors import BrrrError
 
 __all__ = ["Outcome", "Report", "Status"]
+
+ID_WIDTH: Final = 19
+STATUS_WIDTH: Final = 16
+SLOWEST: Final = 5
+"""Columns of the id and of the status; the number of rules in the list of the slowest."""
 
 
 class Status(Enum):
@@ -30,7 +37,8 @@ class Outcome:
         status: Its status.
         reason: Why it failed, was skipped or does not apply; empty if it passed.
         seconds: Its duration.
-        error: The exception, if it failed.
+        error: The exception, if it failed. In a run with several jobs it is a copy, with the text and the remedy.
+        forbidden_by: The rule that forbids what was left behind, if it is another one: `rule` failed by a leak.
     """
 
     rule: Rule
@@ -38,6 +46,28 @@ class Outcome:
     reason: str = ""
     seconds: float = 0
     error: BaseException | None = None
+    forbidden_by: Rule | None = None
+
+    @property
+    def line(self) -> str:
+        """Id, status, duration, demand, and the reason if the rule was not run."""
+        why = f" ({self.reason})" if self.status in {Status.NOT_APPLICABLE, Status.SKIPPED} else ""
+        head = f"{self.rule.id:{ID_WIDTH}}  {self.status.value:{STATUS_WIDTH}}  {self.seconds:5.2f} s"
+        return f"{head}  {self.rule.demand}{why}"
+
+    @property
+    def demands(self) -> list[str]:
+        """The broken demands, each with the link to its page: that of the rule, and that which forbids a leak."""
+        if self.forbidden_by is None:
+            return [f"{self.rule.id}: {self.rule.demand}", self.rule.link]
+        other = self.forbidden_by
+        return [f"{other.id} forbids this: {other.demand}", other.link,
+                f"It was found after {self.rule.id}: {self.rule.demand}", self.rule.link]  # fmt: skip
+
+    @property
+    def remedy(self) -> str:
+        """Action that fixes a failure; may be empty."""
+        return self.error.remedy if isinstance(self.error, BrrrError) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +77,21 @@ class Report:
     Attributes:
         target: Name of the backend or codec; contains no secret.
         seed: The seed that repeats the run.
-        outcomes: One for each rule that was run.
+        outcomes: One for each rule that was run, in the order of the rules.
         complete: Whether all rules of the tested roles were run.
+        error: Why no rule was run, if the backend cannot be tested.
+        seconds: Duration of the run.
+        repetitions: How often the rules were run. The outcomes are those of the last repetition. All before it
+            succeeded.
     """
 
     target: str
     seed: str
     outcomes: Sequence[Outcome]
     complete: bool = True
+    error: BrrrError | None = None
+    seconds: float = 0
+    repetitions: int = 1
 
     @property
     def ok(self) -> bool:
@@ -68,24 +105,43 @@ class Report:
     @property
     def summary(self) -> str:
         """Verdict and number of rules for each status, in one line."""
-        counts = [f"{len(found)} {status.value}" for status in Status if (found := self.of(status))]
+        if self.error is not None:
+            return f"was not tested: {self.error}"
         verdict = "holds the contract" if self.ok else "does not hold the contract"
         if self.ok and self.of(Status.EXPECTED):
             verdict = "holds the contract except for expected failures"
         if not self.complete:
             verdict = f"partial run: {'nothing is broken' if self.ok else 'broken'}"
-        return f"{verdict}: {', '.join(counts) or 'no rules were run'}"
+        return f"{verdict}: {self.counts or 'no rules were run'}{self._when}"
+
+    @property
+    def _when(self) -> str:
+        return f" in repetition {self.repetitions}" if self.repetitions > 1 else ""
+
+    @property
+    def counts(self) -> str:
+        """Number of rules for each status, without those that are zero."""
+        return ", ".join(f"{len(found)} {status.value}" for status in Status if (found := self.of(status)))
+
+    @property
+    def heading(self) -> str:
+        """Name of the target, and the seed."""
+        return f"{self.target}, seed {self.seed}"
 
     def text(self) -> str:
-        """Return a table of the rules, and the reasons of failures."""
-        width = max((len(outcome.rule.id) for outcome in self.outcomes), default=0)
-        mark = max(len(status.value) for status in Status)
-        lines = [f"{self.target}, seed {self.seed}", ""]
-        for outcome in self.outcomes:
-            why = f" ({outcome.reason})" if outcome.status in {Status.NOT_APPLICABLE, Status.SKIPPED} else ""
-            lines.append(f"{outcome.rule.id:{width}}  {outcome.status.value:{mark}}  {outcome.rule.demand}{why}")
+        """Return a table of the rules, and `ending`."""
+        return "\n".join([self.heading, "", *(outcome.line for outcome in self.outcomes), self.ending()])
+
+    def ending(self) -> str:
+        """Return the reasons and remedies of failures, the slowest rules and the summary."""
+        lines: list[str] = []
         for outcome in [*self.of(Status.FAILED), *self.of(Status.EXPECTED)]:
-            lines += ["", f"{outcome.rule.id} {outcome.status.value}: {outcome.reason}", f"    {outcome.rule.page}"]
+            lines += ["", f"{outcome.rule.id} {outcome.status.value}{self._when}: {outcome.reason}"]
+            lines += [f"    {line}" for line in (*outcome.demands, outcome.remedy) if line]
+        if self.outcomes:
+            slowest = sorted(self.outcomes, key=lambda outcome: -outcome.seconds)[:SLOWEST]
+            named = ", ".join(f"{outcome.rule.id} {outcome.seconds:.2f} s" for outcome in slowest)
+            lines += ["", f"{len(self.outcomes)} rules in {self.seconds:.1f} s; the slowest: {named}"]
         return "\n".join([*lines, "", self.summary])
 
     def json(self) -> str:
@@ -99,11 +155,22 @@ class Report:
                 "reason": outcome.reason,
                 "seconds": round(outcome.seconds, 3),
                 "page": outcome.rule.page,
+                "remedy": outcome.remedy,
+                "forbidden_by": None if outcome.forbidden_by is None else outcome.forbidden_by.id,
             }
             for outcome in self.outcomes
         ]
-        counts = {status.value: len(self.of(status)) for status in Status}
-        head = {"target": self.target, "seed": self.seed, "ok": self.ok, "complete": self.complete, "counts": counts}
+        error = self.error
+        head = {
+            "target": self.target,
+            "seed": self.seed,
+            "ok": self.ok,
+            "complete": self.complete,
+            "counts": {status.value: len(self.of(status)) for status in Status},
+            "seconds": round(self.seconds, 3),
+            "repetitions": self.repetitions,
+            "error": None if error is None else {"code": error.code, "what": error.what, "remedy": error.remedy},
+        }
         return json.dumps({**head, "rules": rules}, indent=2)
 
     def badge(self) -> str:

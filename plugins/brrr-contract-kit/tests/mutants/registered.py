@@ -1,10 +1,9 @@
 """Register the mutants that are opened by URL. Other processes import this before they open one."""
 
 from brrr_core import register
-from mutants import files
-from mutants.liars import MANIFESTS
+from mutants import doomed, files, liars
 
-_ = files  # its import fills MANIFESTS
+_ = files  # its import fills MANIFESTS of liars
 
-for manifest in MANIFESTS:
+for manifest in (*liars.MANIFESTS, *doomed.MANIFESTS):
     register(manifest)

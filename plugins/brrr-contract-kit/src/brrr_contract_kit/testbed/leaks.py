@@ -9,17 +9,31 @@ from asyncio import AbstractEventLoop, Task, all_tasks, current_task, new_event_
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
-from brrr_contract_kit.testbed.checks import broken, shown
+from brrr_contract_kit.testbed.checks import shown
+from brrr_core.errors import RuleBrokenError
 
-__all__ = ["UnhandledErrors", "open_files", "other_tasks", "poll", "threads", "watched"]
+__all__ = ["LeakError", "UnhandledErrors", "check_tasks", "open_files", "other_tasks", "poll", "threads", "watched"]
 
 FOLDERS: Final = (Path("/proc/self/fd"), Path("/dev/fd"))
 SETTLE: Final = 2.0
 """Seconds that a thread may take to end after its backend is closed."""
 
 ThingT = TypeVar("ThingT")
+
+
+class LeakError(RuleBrokenError):
+    """A rule left something behind. `forbidden_by` is the id of the rule that forbids it, usually another one."""
+
+    forbidden_by: str = "BACKEND-CLEAN-01"
+
+
+def leaked(what: str, *, forbidden_by: str = LeakError.forbidden_by) -> NoReturn:
+    """Raise `LeakError`, because something is left behind."""
+    error = LeakError(what, remedy="Let `stop` release it, and return only when it has ended.")
+    error.forbidden_by = forbidden_by
+    raise error
 
 
 class UnhandledErrors:
@@ -61,9 +75,10 @@ class UnhandledErrors:
         self.found.append(f"{unraisable.err_msg or 'an error in a finalizer'}: {unraisable.exc_value!r}")
 
     def check(self) -> None:
-        """Raise `RuleBrokenError` if anything was collected."""
+        """Raise `LeakError` if anything was collected."""
         if self.found:
-            broken(f"the backend leaves errors unhandled: {'; '.join(map(shown, self.found[:5]))}")
+            errors = "; ".join(map(shown, self.found[:5]))
+            leaked(f"the backend leaves errors unhandled: {errors}", forbidden_by="BACKEND-CLEAN-04")
 
 
 @contextmanager
@@ -71,8 +86,8 @@ def watched() -> Generator[UnhandledErrors]:
     """Check after the block that it has left nothing behind.
 
     Raises:
-        RuleBrokenError: A thread still runs, a file or socket is still open, a `ResourceWarning` was issued, or an
-            error was not handled.
+        LeakError: A thread still runs, a file or socket is still open, a `ResourceWarning` was issued, or an error was
+            not handled.
     """
     unhandled = UnhandledErrors()
     before, begun = open_files(), threads()
@@ -90,16 +105,27 @@ def watched() -> Generator[UnhandledErrors]:
     # The thread pool of the loop has ended with the loop.
     left = poll(lambda: threads() - begun)
     if left:
-        broken(f"threads still run after the backend was closed: {sorted(thread.name for thread in left)}")
+        leaked(f"threads still run after the backend was closed: {sorted(thread.name for thread in left)}")
     opened = poll(lambda: open_files() - before)
     if opened:
-        broken(f"files or sockets are still open after the backend was closed: {sorted(opened)}")
+        leaked(f"files or sockets are still open after the backend was closed: {sorted(opened)}")
     unhandled.check()
 
 
 def other_tasks() -> set["Task[Any]"]:
     """Return the tasks of the running loop except the current one."""
     return {task for task in all_tasks() if task is not current_task()}
+
+
+def check_tasks() -> None:
+    """Check that the running loop has no other task.
+
+    Raises:
+        LeakError: Tasks are still pending.
+    """
+    if left := other_tasks():
+        names = sorted(task.get_name() for task in left)
+        leaked(f"tasks are still pending after the backend was closed: {names}")
 
 
 def threads() -> set[threading.Thread]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from brrr_core.errors import RuleBrokenError
 
-__all__ = ["Agent", "as_bytes", "as_text"]
+__all__ = ["Agent", "as_bytes", "as_text", "environment"]
 
 ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.testbed.agent")
 
@@ -23,6 +23,11 @@ def as_text(body: bytes) -> str:
 def as_bytes(text: str) -> bytes:
     """Return the bytes of which `as_text` made the text."""
     return text.encode("latin-1")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of other processes, with the import path of this one, which may be changed by hand."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 class Agent:
@@ -42,14 +47,12 @@ class Agent:
 
     async def start(self) -> None:
         """Start the process and wait until it has opened the backend."""
-        # Pass on the import path of this process, which may have been changed by hand.
-        path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = await to_thread(
             subprocess.Popen,
             ARGUMENTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             text=True,
             encoding="utf-8",
             bufsize=1,
