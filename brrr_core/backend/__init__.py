@@ -1,7 +1,11 @@
-"""All that the author of a backend needs: contracts, manifests, options, checks, URLs and tasks.
+"""All that the author of a backend needs: contracts, manifests, options, checks, URLs, tasks and the gate.
 
-The contract kit tests every rule of the contracts. `docs/how-to/write-a-backend.md` is the guide.
+The contract kit tests every rule of the contracts. `docs/how-to/write-a-backend.md` is the guide. The helpers that only
+backends use are imported when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from brrr_core.backend.checks import (
     LONGEST_DURATION,
@@ -27,8 +31,7 @@ from brrr_core.backend.contracts import (
     Store,
     Swap,
 )
-from brrr_core.backend.expiry import REFRESH_SHARE, CallExpirer, call_record_of, may_expire
-from brrr_core.backend.lifecycle import Backend, Roles, check_process
+from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.manifests import (
     BackendManifest,
     CacheCapabilities,
@@ -38,9 +41,13 @@ from brrr_core.backend.manifests import (
 )
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
 from brrr_core.backend.steps import Count, Message, Reading, Received, Step, Steps, keys_of, split_message
-from brrr_core.backend.tasks import cancelled_from_outside, closed_error, pause, start_task
+from brrr_core.backend.tasks import cancelled_from_outside, check_process, closed_error, pause, start_task
 from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
-from brrr_core.backend.watches import Wake, Watches, is_awaited
+
+if TYPE_CHECKING:
+    from brrr_core.backend.expiry import REFRESH_SHARE, CallExpirer, call_record_of, may_expire
+    from brrr_core.backend.gate import Gate
+    from brrr_core.backend.watches import Wake, Watches, is_awaited
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -56,6 +63,7 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Duration",
+    "Gate",
     "Key",
     "Kind",
     "Message",
@@ -99,3 +107,22 @@ __all__ = [
     "split_message",
     "start_task",
 ]
+
+_HELPERS: Final = {
+    "expiry": ("REFRESH_SHARE", "CallExpirer", "call_record_of", "may_expire"),
+    "gate": ("Gate",),
+    "watches": ("Wake", "Watches", "is_awaited"),
+}
+"""The modules of the helpers. They repeat the imports above, which only type checkers read."""
+
+
+def __getattr__(name: str) -> Any:
+    home = next((home for home, names in _HELPERS.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

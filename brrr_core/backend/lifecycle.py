@@ -14,7 +14,7 @@ from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.manifests import BackendManifest
 from brrr_core.backend.options import Secret
 from brrr_core.backend.steps import Steps
-from brrr_core.backend.tasks import pause
+from brrr_core.backend.tasks import check_process, pause
 from brrr_core.errors import (
     BackendClosedError,
     BackendRefusedError,
@@ -25,7 +25,7 @@ from brrr_core.errors import (
 )
 from brrr_core.safe_text import describe, safe_repr
 
-__all__ = ["Backend", "Roles", "check_process", "retry_while_unavailable"]
+__all__ = ["Backend", "Roles", "retry_while_unavailable"]
 
 ResultT = TypeVar("ResultT")
 RoleT = TypeVar("RoleT", Queue, Store, Cache)
@@ -223,19 +223,6 @@ class Backend(ABC):
         raise ForkedError(
             f"a {type(self).__name__} cannot be pickled",
             remedy="Send its URL, and open a new backend in the other process.",
-        )
-
-
-def check_process(opened_in: int) -> None:
-    """Check that a backend is used in the process that opened it, whose id is `opened_in`.
-
-    Raises:
-        ForkedError: This is another process.
-    """
-    if opened_in != os.getpid():
-        raise ForkedError(
-            f"this backend was opened in process {opened_in}, but is used in process {os.getpid()}",
-            remedy="Open a separate backend in each process.",
         )
 
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Coroutine
 from contextvars import Context
 from math import inf
+from os import getpid
 from random import uniform
 from typing import Any, TypeVar
 
-from brrr_core.errors import BackendClosedError
+from brrr_core.errors import BackendClosedError, ForkedError
 
-__all__ = ["cancelled_from_outside", "closed_error", "pause", "start_task"]
+__all__ = ["cancelled_from_outside", "check_process", "closed_error", "pause", "start_task"]
 
 ResultT = TypeVar("ResultT")
 
@@ -63,6 +64,19 @@ def cancelled_from_outside() -> BackendClosedError:
         "the tasks of this backend were cancelled from outside",
         remedy="The event loop is ending, or the program cancels all tasks. Cancel only the tasks that you created.",
     )
+
+
+def check_process(opened_in: int) -> None:
+    """Check that a backend is used in the process that opened it, whose id is `opened_in`.
+
+    Raises:
+        ForkedError: This is another process.
+    """
+    if opened_in != getpid():
+        raise ForkedError(
+            f"this backend was opened in process {opened_in}, but is used in process {getpid()}",
+            remedy="Open a separate backend in each process.",
+        )
 
 
 async def _in_next_turn(work: Coroutine[Any, Any, ResultT]) -> ResultT:

@@ -1,4 +1,4 @@
-"""Pauses between attempts, client scopes, and concurrent operations."""
+"""Pauses between attempts, and concurrent operations."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import pytest
 
 from brrr_aws import client
 from brrr_aws.client import Backoff
-from brrr_aws.client_scope import ClientScope
 from brrr_aws.concurrency import run_concurrently
+from brrr_core.backend import Gate
 from brrr_core.errors import BackendClosedError
 
 
@@ -26,7 +26,7 @@ def waits(monkeypatch):
 
 
 async def test_limit_of_the_random_pause_doubles_up_to_5_s(waits):
-    backing = Backoff(100, ClientScope())
+    backing = Backoff(100, Gate())
     for _ in range(9):
         assert await backing.pause()
 
@@ -34,7 +34,7 @@ async def test_limit_of_the_random_pause_doubles_up_to_5_s(waits):
 
 
 async def test_pauses_start_anew_after_progress(waits):
-    backing = Backoff(100, ClientScope())
+    backing = Backoff(100, Gate())
     for _ in range(4):
         await backing.pause()
     backing.progressed()
@@ -44,71 +44,11 @@ async def test_pauses_start_anew_after_progress(waits):
 
 
 async def test_pausing_ends_after_the_time_limit():
-    backing = Backoff(0.05, ClientScope())
+    backing = Backoff(0.05, Gate())
     count = 0
     while await backing.pause():
         count += 1
     assert count >= 1
-
-
-async def test_ended_scope_ends_its_waits_and_refuses_further_ones():
-    scope = ClientScope()
-    waiting = [asyncio.create_task(_wait(scope)) for _ in range(3)]
-    await asyncio.sleep(0)
-    scope.end()
-    for task in waiting:
-        with pytest.raises(BackendClosedError):
-            await task
-    async with asyncio.timeout(10):
-        with pytest.raises(BackendClosedError):
-            await _wait(scope)
-
-
-async def test_cancellation_passes_through_a_scope_even_if_it_ends():
-    scope = ClientScope()
-    for ends in (False, True):
-        task = asyncio.create_task(_wait(scope))
-        await asyncio.sleep(0)
-        task.cancel()
-        if ends:
-            scope.end()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def test_running_request_ends_if_others_cancel_every_task_of_its_client():
-    scope = ClientScope()
-    waiting = asyncio.create_task(_wait(scope))
-    await asyncio.sleep(0)
-    for task in asyncio.all_tasks() - {asyncio.current_task(), waiting}:
-        task.cancel()
-    later = asyncio.create_task(_wait(scope))
-
-    with pytest.raises(BackendClosedError, match="cancelled from outside"):
-        await waiting
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not later.done()
-    scope.end()
-    with pytest.raises(BackendClosedError, match="closed"):
-        await later
-
-
-async def test_cancellation_that_a_client_library_passes_on_is_not_the_callers():
-    with pytest.raises(BackendClosedError, match="cancelled from outside"):
-        async with ClientScope().enter():
-            raise asyncio.CancelledError
-
-
-async def test_timeout_of_other_code_passes_through_a_scope():
-    with pytest.raises(TimeoutError, match="theirs"):
-        async with ClientScope().enter():
-            raise TimeoutError("theirs")
-
-
-async def _wait(scope):
-    async with scope.enter():
-        await asyncio.Event().wait()
 
 
 async def test_results_are_in_order_and_at_most_limit_operations_run():

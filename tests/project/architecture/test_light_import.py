@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import brrr_core
+from brrr_core import backend
 from brrr_testkit.processes import unmeasured
 
 HEAVY = {
@@ -60,6 +61,16 @@ def test_every_public_name_is_there_and_listed() -> None:
         assert getattr(brrr_core, name).__module__.startswith(brrr_core._HOME_OF[name])
     with pytest.raises(AttributeError, match="nothing"):
         brrr_core.nothing  # noqa: B018
+
+
+def test_helpers_of_backends_are_there_and_load_only_when_they_are_used(imported: dict[str, list[str]]) -> None:
+    for home, names in backend._HELPERS.items():
+        assert set(names) <= set(backend.__all__)
+        assert all(hasattr(backend, name) for name in names)
+        assert f"brrr_core.backend.{home}" not in imported["modules"]
+    assert set(dir(backend)) >= set(backend.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        backend.nothing  # noqa: B018
 
 
 def test_it_loads_no_heavy_library(imported: dict[str, list[str]]) -> None:

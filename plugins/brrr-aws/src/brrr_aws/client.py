@@ -7,7 +7,6 @@ from random import SystemRandom
 from typing import Final
 
 from brrr_aws.client_factory import ClientFactory, RawClient, Response
-from brrr_aws.client_scope import ClientScope
 from brrr_aws.errors import (
     AnswerLostError,
     AwsRefusal,
@@ -20,7 +19,7 @@ from brrr_aws.location import AwsLocation
 from brrr_aws.metering import Meter, current_meter
 from brrr_aws.outcome import NotAwsError, Outcome, code_of, outcome_of, response_of
 from brrr_aws.redaction import public_address, redact
-from brrr_core.backend import closed_error
+from brrr_core.backend import Gate, closed_error
 from brrr_core.errors import BackendUnavailableError, BrrrError
 
 __all__ = ["AwsClient", "Backoff", "Response"]
@@ -72,7 +71,7 @@ class AwsClient:
         self._address = location.endpoint or location.region or "AWS"
         self._client: RawClient | None = None
         self._closer: AbstractAsyncContextManager[RawClient] | None = None
-        self._scope = ClientScope()
+        self._gate = Gate()
         self.meter: Meter | None = None
 
     async def open(self) -> None:
@@ -89,12 +88,12 @@ class AwsClient:
         except Exception as error:
             raise translate(error, self._context("")) from error
         self._address = public_address(self._client.meta.endpoint_url)
-        self._scope = ClientScope()
+        self._gate = Gate()
 
     async def close(self) -> None:
         """End running requests and close all connections. Closing a closed client does nothing."""
         closer, self._closer, self._client = self._closer, None, None
-        self._scope.end()
+        await self._gate.close()
         if closer is not None:
             await closer.__aexit__(None, None, None)
 
@@ -114,7 +113,7 @@ class AwsClient:
 
     def backoff(self) -> "Backoff":
         """Return the pauses for an operation that the caller retries itself."""
-        return Backoff(self._retry_for, self._scope)
+        return Backoff(self._retry_for, self._gate)
 
     async def call(
         self,
@@ -170,7 +169,7 @@ class AwsClient:
         send = self._open_client()._make_api_call  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if self.meter is not None:
             self.meter.sent(self.service, operation)
-        async with self._scope.enter():
+        async with self._gate.enter():
             response = await send(operation, parameters)
         content_type: str = response["ResponseMetadata"]["HTTPHeaders"].get("content-type", "")
         if "json" not in content_type:
@@ -197,12 +196,12 @@ class Backoff:
 
     Args:
         within: Seconds after which no attempt follows, counted from the first failure or from the last progress.
-        scope: The client's scope. Its end ends a pause.
+        gate: The client's gate. A pause ends when it closes.
     """
 
-    def __init__(self, within: float, scope: ClientScope) -> None:
+    def __init__(self, within: float, gate: Gate) -> None:
         self._within = within
-        self._scope = scope
+        self._gate = gate
         self._attempts = 0
         self._deadline: float | None = None
 
@@ -224,6 +223,6 @@ class Backoff:
             return False
         seconds = RANDOM.uniform(0, min(PAUSE_LIMIT, FIRST_PAUSE_LIMIT * 2 ** min(self._attempts, 20)))
         self._attempts += 1
-        async with self._scope.enter():
+        async with self._gate.enter():
             await asyncio.sleep(min(seconds, left))
         return True

@@ -1,7 +1,7 @@
 """The queue: topics with leases, delays and dead letters. `layout` has their keys, `scripts` the Lua scripts."""
 
 import asyncio
-from asyncio import CancelledError, Task
+from asyncio import CancelledError
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
@@ -13,6 +13,7 @@ from brrr_core.backend import (
     LONGEST_DURATION,
     DeadLetter,
     Delivery,
+    Gate,
     Queue,
     QueueStats,
     check_bodies,
@@ -20,7 +21,7 @@ from brrr_core.backend import (
     check_limit,
     check_wait,
 )
-from brrr_core.errors import BrrrError
+from brrr_core.errors import BackendClosedError, BrrrError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Script, Word, command, script_command
 from brrr_redis.layout import Layout, TopicKeys
@@ -80,7 +81,7 @@ class RedisQueue(Queue):
         self._layout = layout
         self._wait_queues = WaitQueues(client, sweep=sweep, unclaim=self.start_unclaim)
         self.new_token = _Tokens()
-        self._unclaiming: set[Task[None]] = set()
+        self._gate = Gate()
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add all messages or none. If the reply is lost, put them again: a duplicate is harmless."""
@@ -181,16 +182,7 @@ class RedisQueue(Queue):
         """End waiting receives with `BackendClosedError`, and release messages that they did not receive."""
         for keys in await self._wait_queues.close():
             self.start_unclaim(keys)
-        unclaiming = set(self._unclaiming)
-        if not unclaiming:
-            return
-        try:
-            _, late = await asyncio.wait(unclaiming, timeout=CLOSE_TIMEOUT_SECONDS)
-        finally:
-            for task in unclaiming:
-                task.cancel()
-        if late:
-            await asyncio.wait(late)
+        await self._gate.close(CLOSE_TIMEOUT_SECONDS)
 
     async def _in_rounds(self, script: Script, topic: str, limit: int) -> int:
         """Run a script on dead letters until `limit` is reached or those of the start are done. Return the count."""
@@ -224,9 +216,8 @@ class RedisQueue(Queue):
 
         If that fails, the messages become ready when the lease expires, or at the next claim.
         """
-        task = asyncio.create_task(self._unclaim(keys, token), name="brrr releases the messages of a cancelled receive")
-        self._unclaiming.add(task)
-        task.add_done_callback(self._unclaiming.discard)
+        with suppress(BackendClosedError):  # the lease expires instead
+            self._gate.start(self._unclaim(keys, token), name="brrr releases the messages of a cancelled receive")
 
     async def _unclaim(self, keys: TopicKeys, token: str) -> None:
         with suppress(BrrrError):

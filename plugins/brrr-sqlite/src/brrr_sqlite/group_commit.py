@@ -1,6 +1,5 @@
 """Group commit: all operations that callers start during one commit share the next one."""
 
-import os
 import sqlite3
 from asyncio import AbstractEventLoop, CancelledError, Future
 from collections import deque
@@ -9,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from brrr_core.backend import check_process, closed_error
+from brrr_core.backend import Gate
 from brrr_core.errors import BackendError
 from brrr_sqlite.connection import Connection
 from brrr_sqlite.location import OpenFile
@@ -60,8 +59,7 @@ class GroupCommit:
         self._group: list[AnyOperation] = []
         self._topics: set[str] = set()
         self._values: set[str] = set()
-        self._closing = False
-        self._pid = os.getpid()
+        self.gate = Gate()
         self.news = News(file.path, self.receivers, loop=loop)
 
     async def read(self, work: Callable[[sqlite3.Connection], T | WriteNeeded]) -> T:
@@ -100,7 +98,7 @@ class GroupCommit:
             ForkedError: Another process opened the backend; the connection's thread runs only there.
             BackendError: The operation failed.
         """
-        self.check()
+        self.gate.check()
         claim: AnyOperation = operation  # its outcome keeps its type
         if isinstance(claim, Claim):
             self.news.listen()
@@ -108,15 +106,9 @@ class GroupCommit:
             self._submit(operation)
         return await operation.future
 
-    def check(self) -> None:
-        """Raise `BackendClosedError` if the backend is closed, and `ForkedError` in another process."""
-        if self._closing:
-            raise closed_error()
-        check_process(self._pid)
-
     async def close(self) -> None:
         """Refuse new operations and finish the pending ones. Waiting receivers raise `BackendClosedError`."""
-        self._closing = True
+        self.gate.refuse()
         self.news.stop()
         self.receivers.close()
         last: Operation[None] = Operation(self._loop.create_future(), read=lambda _: None)

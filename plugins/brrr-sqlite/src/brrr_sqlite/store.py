@@ -54,7 +54,7 @@ class SqliteNotifier(Notifier):
 
     async def watch(self, call_hash: str, wake: Wake) -> bool:
         """Add a watch. It is not in force if this process cannot hear from others."""
-        self._commits.check()
+        self._commits.gate.check()
         return self._commits.news.watch(call_hash, wake)
 
     def unwatch(self, call_hash: str, wake: Wake) -> None:

@@ -19,7 +19,6 @@ from brrr_core.errors import BackendError
 from brrr_sqs.messages import RECEIVE_PARAMETERS, Received, parse_message
 from brrr_sqs.queues import Queues, names_of
 from brrr_sqs.settling import Settling
-from brrr_sqs.task_registry import result_of
 
 __all__ = ["MAX_POLL_SECONDS", "Poller", "Pollers"]
 
@@ -95,9 +94,9 @@ class Poller:
 
     async def poll_once(self, limit: int) -> list[Delivery]:
         """Return the messages that are ready now."""
-        task = self._queues.tasks.start(self._fetch(limit, 0), "brrr polls a topic once")
+        task = self._queues.gate.start(self._fetch(limit, 0), name="brrr polls a topic once")
         try:
-            return await result_of(task)
+            return await self._queues.gate.result(task)
         except CancelledError:
             task.add_done_callback(self._hand_on_result)
             raise
@@ -139,7 +138,7 @@ class Poller:
 
     def _start(self) -> None:
         if self._task is None:
-            self._task = self._queues.tasks.start(self._run(), "brrr waits for a topic")
+            self._task = self._queues.gate.start(self._run(), name="brrr waits for a topic")
             self._task.add_done_callback(self._ended)
 
     def _ended(self, task: "Task[None]") -> None:
@@ -200,7 +199,7 @@ class Poller:
                 min(MESSAGES_PER_REQUEST, wanted - len(found) - MESSAGES_PER_REQUEST * number)
                 for number in range(count)
             ]
-            tasks = [self._queues.tasks.start(self._poll(each, 0), "brrr polls more of a topic") for each in sizes]
+            tasks = [self._queues.gate.start(self._poll(each, 0), name="brrr polls more of a topic") for each in sizes]
             try:
                 await asyncio.wait(tasks)
             except CancelledError:
@@ -245,7 +244,6 @@ class Pollers:
         self._prefix = prefix
         self._lease = lease
         self._pollers: dict[str, Poller] = {}
-        self._closed = False
 
     async def receive(self, topic: str, limit: int, wait: float) -> list[Delivery]:
         """Receive messages of a topic.
@@ -253,8 +251,7 @@ class Pollers:
         Raises:
             BackendClosedError: The backend was closed.
         """
-        if self._closed:
-            raise closed_error()
+        self._queues.gate.check()
         poller = self._pollers.get(topic)
         if poller is None:
             poller = self._pollers[topic] = Poller(
@@ -267,7 +264,6 @@ class Pollers:
                 del self._pollers[topic]
 
     def close(self) -> None:
-        """End all waits, and refuse new ones."""
-        self._closed = True
+        """End all waits."""
         for poller in self._pollers.values():
             poller.close()

@@ -30,6 +30,9 @@ COUNTS: Final = (
     "ApproximateNumberOfMessagesDelayed",
 )
 
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that closing waits for running tasks. Deliveries that are not settled by then come back after their lease."""
+
 
 class SqsQueue(Queue):
     """Queue that sends, receives and settles ten messages per request.
@@ -108,8 +111,9 @@ class SqsQueue(Queue):
 
     async def close(self) -> None:
         """End all waits with `BackendClosedError`, and give running settlements a moment to finish."""
+        self._queues.gate.refuse()
         self._pollers.close()
-        await self._queues.tasks.close()
+        await self._queues.gate.close(CLOSE_TIMEOUT)
 
     def _check(self, topic: str, limit: int) -> None:
         names_of(self._prefix, topic)

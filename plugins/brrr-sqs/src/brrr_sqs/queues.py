@@ -8,7 +8,6 @@ like the start of an escape. Prefixes and escaped topics never contain `__`, whi
 """
 
 import re
-from asyncio import Task
 from base64 import b32encode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -17,10 +16,9 @@ from typing import Final, NamedTuple
 from brrr_aws.client import AwsClient, Backoff, Response
 from brrr_aws.error_codes import NOT_FOUND
 from brrr_aws.errors import AwsRefusal
-from brrr_core.backend import check_topic
+from brrr_core.backend import Gate, check_topic
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqs.bodies import MAX_MESSAGE_BYTES
-from brrr_sqs.task_registry import TaskRegistry, result_of
 
 __all__ = ["MAX_PREFIX_CHARS", "PREFIX", "Names", "Queues", "names_of"]
 
@@ -79,10 +77,9 @@ class Queues:
 
     def __init__(self, client: AwsClient, *, create: bool) -> None:
         self.client = client
-        self.tasks = TaskRegistry()
+        self.gate = Gate()
         self._create = create
         self._urls: dict[str, str] = {}
-        self._finding: dict[str, Task[str | None]] = {}
 
     async def check(self, name: str) -> None:
         """Check that SQS responds and accepts the credentials.
@@ -151,15 +148,12 @@ class Queues:
 
     async def _url(self, name: str, *, required: bool, gone: bool = False) -> str | None:
         """Return the URL of a queue. Concurrent callers share one request."""
-        key = f"{name} {required and self._create} {gone}"
-        task = self._finding.get(key)
-        if task is None:
-            task = self.tasks.start(
-                self._find_or_create(name, create=required and self._create, gone=gone), f"brrr finds {name}"
-            )
-            self._finding[key] = task
-            task.add_done_callback(lambda _: self._finding.pop(key))
-        url = await result_of(task)
+        create = required and self._create
+        url = await self.gate.shared(
+            (name, create, gone),
+            lambda: self._find_or_create(name, create=create, gone=gone),
+            name=f"brrr finds {name}",
+        )
         if url is None and required:
             raise BackendError(
                 f"the queue {name} does not exist at {self.client.address}",

@@ -18,7 +18,6 @@ from brrr_sqs.entry_batches import Entry, run_in_batches
 from brrr_sqs.messages import Receipt, Received, dead_letter_entry, message_entry
 from brrr_sqs.options import MAX_LEASE_SECONDS
 from brrr_sqs.queues import Queues, names_of
-from brrr_sqs.task_registry import result_of
 
 __all__ = ["Held", "Settling"]
 
@@ -83,13 +82,13 @@ class Settling:
     def resend_early(self, early: Sequence[Received]) -> None:
         """Send messages again that are not due yet. If that fails, the next receiver does it after the lease."""
         if early:
-            self._queues.tasks.start(self._resend_early(early), "brrr resends early messages")
+            self._queues.gate.start(self._resend_early(early), name="brrr resends early messages")
 
     def release_later(self, deliveries: Sequence[Delivery]) -> None:
         """Release deliveries that have no receiver any more, in a task. If that fails, their lease expires."""
         if deliveries:
             with suppress(BackendClosedError):  # the lease expires instead
-                self._queues.tasks.start(self.release(deliveries, 0), "brrr releases deliveries without a receiver")
+                self._queues.gate.start(self.release(deliveries, 0), name="brrr releases deliveries without a receiver")
 
     async def _resend_early(self, early: Sequence[Received]) -> None:
         for topic in {each.delivery.topic for each in early}:
@@ -117,10 +116,10 @@ class Settling:
             await asyncio.wait(busy)
         if not held:
             return
-        task = self._queues.tasks.start(_by_topic(held, run), "brrr settles deliveries")
+        task = self._queues.gate.start(_by_topic(held, run), name="brrr settles deliveries")
         for _, receipt in held:
             receipt.busy = task
-        await result_of(task)
+        await self._queues.gate.result(task)
 
     async def _delete(self, topic: str, held: list[Held]) -> None:
         await run_in_batches(

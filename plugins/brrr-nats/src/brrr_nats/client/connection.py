@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from brrr_core.backend import start_task
+from brrr_core.backend import Gate, start_task
 from brrr_nats.client.errors import DeniedError, NoReplyError
 from brrr_nats.client.messages import NO_HEADERS, Reply, Request
 from brrr_nats.connect_options import EVENTS
@@ -97,7 +97,7 @@ class Connection:
         self._free_inboxes: list[_PullInbox] = []
         self._lost = asyncio.Event()
         self._guard: Task[None] | None = None
-        self._sending: set[Task[None]] = set()
+        self._sending = Gate()
 
     async def open(self, server: str, options: dict[str, Any]) -> None:
         """Log in and subscribe to the replies, with the given options of nats-py.
@@ -153,11 +153,11 @@ class Connection:
 
     def send_again(self, requests: Iterable[tuple[str, Request]]) -> None:
         """Send requests again with their inboxes; the first reply counts."""
-        self._start(self._publish(requests))
+        self._sending.start(self._publish(requests), name="brrr sends messages again")
 
     def send_only(self, request: Request) -> None:
         """Send a message that has no reply."""
-        self._start(self.client.publish(request.subject, request.payload))
+        self._sending.start(self.client.publish(request.subject, request.payload), name="brrr sends a message")
 
     def forget(self, inboxes: Iterable[str]) -> None:
         """Stop waiting for replies."""
@@ -204,10 +204,9 @@ class Connection:
     async def close(self) -> None:
         """Send what waits for the socket, if the system takes it in time, and close the socket."""
         self.end(nats_errors.ConnectionClosedError())
+        await self._sending.close(CLOSE_TIMEOUT_SECONDS)
         with suppress(Exception):  # the connection is gone, or was never begun
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                if self._sending:
-                    await asyncio.wait(self._sending)
                 await self.client.close()
         if self._guard is not None:
             await asyncio.wait({self._guard})
@@ -225,16 +224,6 @@ class Connection:
         publish = self.client.publish
         for inbox, (subject, payload, headers) in requests:
             await publish(subject, payload, inbox, headers)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = start_task(work, name="brrr sends a message")
-        self._sending.add(task)
-        task.add_done_callback(self._on_sent)
-
-    def _on_sent(self, task: Task[None]) -> None:
-        self._sending.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieve it: the end of the connection fails what waits
 
     async def _wait_lost(self) -> None:
         await self._lost.wait()

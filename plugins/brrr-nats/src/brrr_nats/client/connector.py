@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from random import shuffle
 from typing import Final
 
-from brrr_core.backend import cancelled_from_outside, closed_error, pause, start_task
+from brrr_core.backend import Gate, closed_error, start_task
 from brrr_core.errors import BackendError
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import FAILURES, NoReplyError, to_brrr_error
@@ -46,7 +46,7 @@ class Connector:
         self._closings: set[Task[None]] = set()
         self._unclosed: list[Connection] = []
         self._error: Exception = NoReplyError(TimeoutError("not connected yet"), sent=False)
-        self._closing = asyncio.Event()
+        self.gate = Gate()
 
     @property
     def current(self) -> Connection | None:
@@ -56,11 +56,6 @@ class Connector:
             current.end(current.client.last_error or ConnectionResetError("it closed the connection"))
         return self._current
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the backend was closed."""
-        return self._closing.is_set()
-
     async def connect(self) -> None:
         """Open the first connection. Each server is tried once.
 
@@ -69,12 +64,9 @@ class Connector:
             BackendError: The servers are too old, or have no JetStream.
             BackendClosedError: The backend was closed, or the connecting task was cancelled from outside.
         """
-        connecting = self._connecting = asyncio.create_task(self._connect_once(), name="brrr connects")
-        await asyncio.wait({connecting})
-        if connecting.cancelled():
-            raise closed_error() if self._closing.is_set() else cancelled_from_outside()
+        self._connecting = self.gate.start(self._connect_once(), name="brrr connects")
         try:
-            connecting.result()
+            await self.gate.result(self._connecting)
         except FAILURES as error:
             raise to_brrr_error(error, self.servers) from error
 
@@ -86,8 +78,7 @@ class Connector:
             BackendClosedError: The backend was closed.
         """
         while True:
-            if self._closing.is_set():
-                raise closed_error()
+            self.gate.check()
             current = self.current
             if current is not None:
                 return current
@@ -95,18 +86,13 @@ class Connector:
             if left <= 0:
                 raise self._error.with_traceback(None)  # every waiter raises this same object
             if self._connecting is None or self._connecting.done():  # the last attempt was cancelled from outside
-                self._connecting = start_task(self._reconnect(), name="brrr connects again")
+                self._connecting = self.gate.start(self._reconnect(), name="brrr connects again")
             await asyncio.wait({self._connecting}, timeout=left)
 
     async def close(self) -> None:
         """Close the connection. Waiting requests raise `BackendClosedError`."""
-        self._closing.set()
         try:
-            if self._connecting is not None:
-                self._connecting.cancel()
-                await asyncio.wait({self._connecting})
-                if not self._connecting.cancelled():
-                    self._connecting.exception()  # retrieve it; waiters have raised it already
+            await self.gate.close()
         finally:  # also if closing is cancelled
             connection = self._current
             if connection is not None:
@@ -117,7 +103,7 @@ class Connector:
 
     async def pause(self, seconds: float) -> float:
         """Wait before another attempt. Return the next, longer pause. Raises `BackendClosedError`."""
-        return await pause(seconds, longest=MAX_PAUSE_SECONDS, closing=self._closing)
+        return await self.gate.pause(seconds, longest=MAX_PAUSE_SECONDS)
 
     def _on_lost(self, connection: Connection) -> None:
         """Clear a lost connection away, and open another."""
@@ -129,11 +115,11 @@ class Connector:
             self._next_pause = RECONNECT_PAUSE_SECONDS
         self._error = _lost_error(connection)
         self._unclosed.append(connection)
-        if connection.is_orphaned and not self._closing.is_set():
+        if connection.is_orphaned and not self.gate.closing:
             return  # a loop that shuts down does not wait for new tasks
         self._close(*self._unclosed)
-        if not self._closing.is_set():
-            self._connecting = start_task(self._reconnect(), name="brrr connects again")
+        if not self.gate.closing:
+            self._connecting = self.gate.start(self._reconnect(), name="brrr connects again")
 
     def _close(self, *connections: Connection) -> None:
         for connection in connections:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brrr_core.backend import closed_error
 from brrr_core.errors import BackendError, BrrrError
 from brrr_nats.client.connector import FIRST_PAUSE_SECONDS, Connector
 from brrr_nats.client.errors import FAILURES, NoReplyError, api_error, is_transient, to_brrr_error
@@ -136,8 +135,7 @@ class RequestClient:
 
     def check_open(self) -> None:
         """Raise `BackendClosedError` if the backend was closed."""
-        if self.connector.is_closed:
-            raise closed_error()
+        self.connector.gate.check()
 
     async def end_pulls(self) -> None:
         """End the subscriptions of pulls, and receive the messages that the server sent before."""

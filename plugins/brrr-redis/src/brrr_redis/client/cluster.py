@@ -1,15 +1,14 @@
 """Routing in a cluster: a map from slots to servers, read from any server and corrected by redirections."""
 
-from asyncio import Task, wait
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from redis.exceptions import AskError, MovedError, RedisError
 
-from brrr_core.backend import cancelled_from_outside, closed_error, start_task
+from brrr_core.backend import Gate
 from brrr_redis.client.connection import PipelinedConnection, Reply
 from brrr_redis.client.errors import NoPrimaryError, WrongTopologyError, no_primary_error
-from brrr_redis.client.pool import ConnectionPool, retrieve_exception
+from brrr_redis.client.pool import ConnectionPool
 from brrr_redis.client.routing import Router
 from brrr_redis.client.slots import SLOTS, slot_of
 from brrr_redis.location import Address
@@ -37,8 +36,7 @@ class ClusterRouter(Router):
         self._seeds = tuple(seeds)
         self._servers: list[Address | None] = [None] * SLOTS
         self._stale = True
-        self._refreshing: Task[None] | None = None
-        self._closed = False
+        self._gate = Gate()
 
     def ready(self, key: bytes) -> PipelinedConnection | None:
         """Return the connection for the slot of the key if the map is valid."""
@@ -84,26 +82,12 @@ class ClusterRouter(Router):
 
     async def close(self) -> None:
         """Close every connection."""
-        self._closed = True
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await wait({self._refreshing})
+        await self._gate.close()
         await super().close()
 
     async def _refresh_slots(self) -> None:
         """Read the map once for all concurrent callers."""
-        if self._refreshing is None:
-            self._refreshing = start_task(self._load_slots(), name="brrr reads the slots of a cluster")
-            self._refreshing.add_done_callback(self._on_refreshed)
-        task = self._refreshing
-        await wait({task})
-        if task.cancelled():
-            raise closed_error() if self._closed else cancelled_from_outside()
-        task.result()
-
-    def _on_refreshed(self, task: Task[None]) -> None:
-        self._refreshing = None
-        retrieve_exception(task)
+        await self._gate.shared("slots", self._load_slots, name="brrr reads the slots of a cluster")
 
     async def _load_slots(self) -> None:
         failures: dict[Address, Exception] = {}

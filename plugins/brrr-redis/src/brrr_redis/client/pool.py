@@ -1,21 +1,14 @@
 """The connections of one backend: a shared one to each server, and dedicated ones for blocking commands."""
 
 from asyncio import Task, wait
-from typing import Any
 
-from brrr_core.backend import cancelled_from_outside, closed_error, start_task
+from brrr_core.backend import Gate, closed_error
 from brrr_redis.client.connection import OnMessage, PipelinedConnection
 from brrr_redis.client.errors import ConnectionClosedError
 from brrr_redis.client.login import Connector
 from brrr_redis.location import Address
 
-__all__ = ["ConnectionPool", "retrieve_exception"]
-
-
-def retrieve_exception(task: Task[Any]) -> None:
-    """Retrieve the exception of a task whose waiters may all be cancelled, so that asyncio does not log it."""
-    if not task.cancelled():
-        task.exception()
+__all__ = ["ConnectionPool"]
 
 
 class ConnectionPool:
@@ -24,10 +17,9 @@ class ConnectionPool:
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._shared: dict[Address, PipelinedConnection] = {}
-        self._opening: dict[Address, Task[PipelinedConnection]] = {}
+        self._gate = Gate()
         self._dedicated: set[PipelinedConnection] = set()
         self._closing: set[Task[None]] = set()
-        self._closed = False
 
     def ready(self, address: Address) -> PipelinedConnection | None:
         """Return the shared connection to a server, or None if it is not open."""
@@ -45,29 +37,19 @@ class ConnectionPool:
         connection = self.ready(address)
         if connection is not None:
             return connection
-        if self._is_closed():
-            raise closed_error()
-        task = self._opening.get(address)
-        if task is None:
-            task = self._opening[address] = start_task(
-                self._open(address), name=f"brrr opens a connection to {address}"
-            )
-            task.add_done_callback(retrieve_exception)
-            task.add_done_callback(lambda _: self._opening.pop(address))
-        await wait({task})
-        if task.cancelled():
-            raise closed_error() if self._is_closed() else cancelled_from_outside()
-        return task.result()
+        self._gate.check()
+        return await self._gate.shared(
+            address, lambda: self._open(address), name=f"brrr opens a connection to {address}"
+        )
 
     async def open_dedicated(
         self, address: Address, *, extra_timeout: float = 0, on_message: OnMessage | None = None
     ) -> PipelinedConnection:
         """Open a connection for one caller, who passes it to `discard`. Raises the same errors as `get`."""
-        if self._is_closed():
-            raise closed_error()
+        self._gate.check()
         connection = await self._connector.connect(address, extra_timeout=extra_timeout, on_message=on_message)
         self._dedicated.add(connection)
-        if self._is_closed():
+        if self._gate.closing:
             self.discard(connection)
             raise closed_error()
         return connection
@@ -83,18 +65,11 @@ class ConnectionPool:
 
     async def close(self) -> None:
         """Close all connections. Commands without a reply end with `BackendClosedError`."""
-        self._closed = True
-        for task in self._opening.values():
-            task.cancel()
-        if self._opening:
-            await wait(set(self._opening.values()))
+        await self._gate.close()
         for connection in [*self._shared.values(), *self._dedicated]:
             self.discard(connection, closed_error())
         if self._closing:
             await wait(set(self._closing))
-
-    def _is_closed(self) -> bool:
-        return self._closed
 
     async def _open(self, address: Address) -> PipelinedConnection:
         connection = await self._connector.connect(address)
