@@ -42,6 +42,7 @@ from brrr_core.backend.manifests import (
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
 from brrr_core.backend.steps import Count, Message, Reading, Received, Step, Steps, keys_of, split_message
 from brrr_core.backend.tasks import cancelled_from_outside, check_process, closed_error, pause, start_task
+from brrr_core.backend.translation import causes_of, translating
 from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ __all__ = [
     "Watches",
     "call_record_of",
     "cancelled_from_outside",
+    "causes_of",
     "check_bodies",
     "check_delay",
     "check_durations",
@@ -106,6 +108,7 @@ __all__ = [
     "shown",
     "split_message",
     "start_task",
+    "translating",
 ]
 
 _HELPERS: Final = {

@@ -15,6 +15,7 @@ from brrr_core.backend.manifests import BackendManifest
 from brrr_core.backend.options import Secret
 from brrr_core.backend.steps import Steps
 from brrr_core.backend.tasks import check_process, pause
+from brrr_core.backend.translation import causes_of
 from brrr_core.errors import (
     BackendClosedError,
     BackendRefusedError,
@@ -70,16 +71,11 @@ async def retry_while_unavailable(attempt: Callable[[], Awaitable[ResultT]], sec
 
 def _is_refusal(error: BaseException) -> bool:
     """Whether a login or a certificate must be fixed, so that waiting does not help."""
-    each: BaseException | None = error
-    looked_at: set[int] = set()  # a chain of causes and contexts can be a ring
-    while each is not None and id(each) not in looked_at:
-        looked_at.add(id(each))
-        if isinstance(each, BackendRefusedError):
-            return True
-        if isinstance(each, ssl.SSLError) and not isinstance(each, CONNECTION_LOST):
-            return True
-        each = each.__cause__ or each.__context__
-    return False
+    return any(
+        isinstance(each, BackendRefusedError)
+        or (isinstance(each, ssl.SSLError) and not isinstance(each, CONNECTION_LOST))
+        for each in causes_of(error)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from brrr_aws.location import AwsLocation
 from brrr_aws.metering import Meter, current_meter
 from brrr_aws.outcome import NotAwsError, Outcome, code_of, outcome_of, response_of
 from brrr_aws.redaction import public_address, redact
-from brrr_core.backend import Gate, closed_error
+from brrr_core.backend import Gate, closed_error, translating
 from brrr_core.errors import BackendUnavailableError, BrrrError
 
 __all__ = ["AwsClient", "Backoff", "Response"]
@@ -81,12 +81,8 @@ class AwsClient:
             BackendError: The region, the profile or the configuration is missing or wrong.
         """
         self.meter = current_meter()
-        try:
+        with translating(Exception, lambda error: translate(error, self._context(""))):
             self._client, self._closer = await self._factory.create()
-        except BrrrError:  # `raise … from` would make it its own cause
-            raise
-        except Exception as error:
-            raise translate(error, self._context("")) from error
         self._address = public_address(self._client.meta.endpoint_url)
         self._gate = Gate()
 

@@ -9,6 +9,7 @@ from aiohttp import ClientResponseError
 from botocore import exceptions as botocore  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 
 from brrr_aws.outcome import details_of, response_of
+from brrr_core.backend import causes_of
 
 __all__ = ["public_address", "redact"]
 
@@ -27,12 +28,8 @@ URL_QUERIES: Final = re.compile(r"(?<=://)([^\s?\"']*)\?[^\s\"']*")
 
 def redact(error: BaseException) -> None:
     """Remove secrets from an error and from its causes and contexts."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        _redact_one(current)
-        current = current.__cause__ or current.__context__
+    for each in causes_of(error):
+        _redact_one(each)
 
 
 def _redact_one(error: BaseException) -> None:

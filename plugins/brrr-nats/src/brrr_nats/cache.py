@@ -6,7 +6,7 @@ from typing import Final
 
 from brrr_core.backend import Cache
 from brrr_core.errors import ArgumentError
-from brrr_nats.client.errors import api_error
+from brrr_nats.client.errors import checked
 from brrr_nats.client.messages import Request
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.client.streams import DUPLICATE_WINDOW_NS, NS_PER_SECOND, StreamSpec, ensure_stream, find_stream
@@ -70,10 +70,9 @@ class NatsCache(Cache):
             Request(f"{self._stream}.{token_of(name, 'the counter')}", b"", {"Nats-Incr": f"{amount:+d}"})
             for name, amount in amounts.items()
         ]
-        counts: dict[str, int] = {}
-        for name, reply in zip(amounts, await self._client.request_many(messages), strict=True):
-            error = api_error(reply.payload)
-            if error is not None:
-                raise self._client.to_brrr_error(error) from error
-            counts[name] = int(json.loads(reply.payload)["val"])
-        return counts
+        replies = await self._client.request_many(messages)
+        with self._client.translating():
+            return {
+                name: int(json.loads(checked(reply).payload)["val"])
+                for name, reply in zip(amounts, replies, strict=True)
+            }

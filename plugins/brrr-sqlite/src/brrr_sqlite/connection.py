@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 from warnings import warn
 
-from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError, BrrrError
+from brrr_core.backend import translating
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
 from brrr_sqlite import schema
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
@@ -58,6 +59,7 @@ class Connection:
     ) -> None:
         self._file = file
         self._path = file.path
+        self._translate = partial(translate_error, path=file.path)
         self._clock = clock
         self._options = options
         self._create = create
@@ -79,11 +81,10 @@ class Connection:
         """
         self._thread.start()
         try:
-            await self._submit(self._open_in_thread)
-        except BaseException as error:
+            with translating(Exception, self._translate):
+                await self._submit(self._open_in_thread)
+        except BaseException:
             self.stop_waiting()  # if the caller was cancelled, the thread may still wait for a lock
-            if isinstance(error, Exception) and not isinstance(error, BrrrError):
-                raise translate_error(error, self._path) from error
             raise
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> "Future[T]":
@@ -98,9 +99,8 @@ class Connection:
         """Close the file and end the thread, also if `open` failed or this call is cancelled."""
         try:
             if self._opened is not None:
-                await self._submit(self._close)
-        except sqlite3.Error as error:
-            raise translate_error(error, self._path) from error
+                with translating(sqlite3.Error, self._translate):
+                    await self._submit(self._close)
         finally:
             self._closed = True
             self.stop_waiting()

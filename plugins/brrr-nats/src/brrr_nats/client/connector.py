@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from random import shuffle
 from typing import Final
 
-from brrr_core.backend import Gate, closed_error, start_task
+from brrr_core.backend import Gate, closed_error, start_task, translating
 from brrr_core.errors import BackendError
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import FAILURES, NoReplyError, to_brrr_error
@@ -65,10 +65,8 @@ class Connector:
             BackendClosedError: The backend was closed, or the connecting task was cancelled from outside.
         """
         self._connecting = self.gate.start(self._connect_once(), name="brrr connects")
-        try:
+        with translating(FAILURES, lambda error: to_brrr_error(error, self.servers)):
             await self.gate.result(self._connecting)
-        except FAILURES as error:
-            raise to_brrr_error(error, self.servers) from error
 
     async def connection(self, deadline: float) -> Connection:
         """Return the connection. Wait for it until `deadline`, by the loop's clock.

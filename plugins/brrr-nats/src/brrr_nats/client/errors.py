@@ -8,6 +8,7 @@ from nats import errors as nats_errors
 
 from brrr_core.backend import closed_error
 from brrr_core.errors import BackendClosedError, BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
+from brrr_nats.client.messages import Reply
 
 __all__ = [
     "FAILURES",
@@ -16,6 +17,7 @@ __all__ = [
     "NoReplyError",
     "NoRespondersError",
     "api_error",
+    "checked",
     "is_transient",
     "to_brrr_error",
 ]
@@ -96,6 +98,14 @@ def api_error(payload: bytes) -> ApiError | None:
     if error is None:
         return None
     return ApiError(int(error.get("err_code", 0)), int(error.get("code", 0)), str(error.get("description", "")))
+
+
+def checked(reply: Reply) -> Reply:
+    """Return a reply of JetStream. Raises `ApiError` if it is an error."""
+    error = api_error(reply.payload)
+    if error is not None:
+        raise error
+    return reply
 
 
 def is_transient(error: Exception) -> bool:

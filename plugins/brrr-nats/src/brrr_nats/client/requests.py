@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from brrr_core.backend import translating
 from brrr_core.errors import BackendError, BrrrError
 from brrr_nats.client.connector import FIRST_PAUSE_SECONDS, Connector
-from brrr_nats.client.errors import FAILURES, NoReplyError, api_error, is_transient, to_brrr_error
+from brrr_nats.client.errors import FAILURES, NoReplyError, api_error, checked, is_transient, to_brrr_error
 from brrr_nats.client.messages import LARGE_PAYLOAD_BYTES, Reply, Request, largest_first, split_batch
 from brrr_nats.client.request_batch import RequestBatch
 from brrr_nats.location import Location
@@ -70,12 +72,10 @@ class RequestClient:
         left = list(range(len(messages)))
         deadline, pause = self._loop.time() + self._options.retry_for, FIRST_PAUSE_SECONDS
         while left:
-            try:
+            with self.translating():
                 left, error = await self._send_round(
                     messages, left, replies, deadline, idempotent=idempotent, resent=resent
                 )
-            except FAILURES as failed:
-                raise self.to_brrr_error(failed) from failed
             if error is None:
                 break
             if self._loop.time() + pause > deadline:
@@ -100,10 +100,7 @@ class RequestClient:
         """
         payload = b"" if body is None else json.dumps(body).encode()
         (reply,) = await self.request_many([Request(self.api_subject(subject), payload)], idempotent=True)
-        error = api_error(reply.payload)
-        if error is not None:
-            raise error
-        return json.loads(reply.payload)
+        return json.loads(checked(reply).payload)
 
     def api_subject(self, subject: str) -> str:
         """Return a subject of JetStream's API, in the configured domain."""
@@ -111,10 +108,8 @@ class RequestClient:
 
     async def wait_connected(self) -> None:
         """Wait for a connection. Raises `BackendUnavailableError` or `BackendClosedError`."""
-        try:
+        with self.translating():
             await self.connector.connection(self._loop.time() + self._options.retry_for)
-        except NoReplyError as error:
-            raise self.to_brrr_error(error) from error
 
     async def publish(self, messages: Sequence[Request]) -> None:
         """Publish messages to streams, and wait for the acknowledgements. Messages without a reply are sent again.
@@ -123,10 +118,9 @@ class RequestClient:
             BackendUnavailableError: Not all messages were stored: no server replies, or storage is full.
             BackendError: The servers refuse them.
         """
-        for reply in await self.request_many(largest_first(messages), idempotent=True):
-            error = api_error(reply.payload)
-            if error is not None:
-                raise self.to_brrr_error(error) from error
+        with self.translating():
+            for reply in await self.request_many(largest_first(messages), idempotent=True):
+                checked(reply)
 
     def send_only(self, message: Request) -> None:
         """Send a message that has no reply, if there is a connection."""
@@ -141,6 +135,10 @@ class RequestClient:
         """End the subscriptions of pulls, and receive the messages that the server sent before."""
         if self.connector.current is not None:
             await self.connector.current.end_pulls()
+
+    def translating(self) -> AbstractContextManager[None]:
+        """Raise the error for the user in place of one of `FAILURES` in the block."""
+        return translating(FAILURES, self.to_brrr_error)
 
     def to_brrr_error(self, error: Exception) -> BrrrError:
         """Return the error for the user."""

@@ -78,10 +78,8 @@ async def ensure_stream(
             f"the stream {name} of nats at {client.servers} has {_shown(differences, config)}",
             remedy=f"It needs {_shown(differences, spec.config)}: run brrr setup with this URL.",
         )
-    try:
+    with client.translating():
         await client.call_api(f"STREAM.UPDATE.{name}", {**config, **differences})
-    except ApiError as error:
-        raise client.to_brrr_error(error) from error
     return [f"changed the stream {name}: {_shown(differences, differences)}"]
 
 

@@ -21,7 +21,7 @@ from brrr_core.backend import (
     check_limit,
     check_wait,
 )
-from brrr_nats.client.errors import CONSUMER_NOT_FOUND, FAILURES, ApiError
+from brrr_nats.client.errors import CONSUMER_NOT_FOUND, ApiError
 from brrr_nats.client.messages import Reply, Request
 from brrr_nats.client.requests import RequestClient
 from brrr_nats.client.streams import ensure_stream, find_stream
@@ -79,10 +79,8 @@ class NatsQueue(Queue):
         if not delay:
             await self._client.publish([Request(names.ready, body) for body in bodies])
         elif bodies:
-            try:
+            with self._client.translating():
                 due = await self._clock.after(min(delay, LONGEST_DURATION))
-            except FAILURES as error:
-                raise self._client.to_brrr_error(error) from error
             headers = {"Nats-Schedule": f"@at {due}", "Nats-Schedule-Target": names.ready}
             # Each subject holds one delayed message, so a repeated put replaces the message.
             await self._client.publish(
@@ -129,7 +127,7 @@ class NatsQueue(Queue):
         names, client, stream = self._layout.topic(topic), self._client, self._layout.stream
         client.check_open()
         first = b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode()
-        try:
+        with client.translating():
             request = Request(client.api_subject(f"DIRECT.GET.{stream}"), first)
             (first_delayed,) = await client.request_many([request], idempotent=True)
             delayed = _count_from(first_delayed)
@@ -142,8 +140,6 @@ class NatsQueue(Queue):
             # The stream counts a stored message at once, its consumer a little later.
             present = await self._count(stream, names.ready)
             dead = await self._count(self._layout.dead_stream, names.dead)
-        except FAILURES as error:
-            raise client.to_brrr_error(error) from error
         leased = min(present, leased)
         return QueueStats(ready=present - leased, leased=leased, delayed=delayed, dead=dead)
 
@@ -152,10 +148,8 @@ class NatsQueue(Queue):
         names = self._layout.topic(topic)
         check_limit(limit)
         self._client.check_open()
-        try:
+        with self._client.translating():
             return await self._dead_letters.read(names, min(limit, MAX_LISTED))
-        except FAILURES as error:
-            raise self._client.to_brrr_error(error) from error
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back as new messages."""
@@ -179,10 +173,8 @@ class NatsQueue(Queue):
         names = self._layout.topic(topic)
         check_limit(limit)
         self._client.check_open()
-        try:
+        with self._client.translating():
             return await self._dead_letters.remove(names, limit, put_back=put_back)
-        except FAILURES as error:
-            raise self._client.to_brrr_error(error) from error
 
     async def _count(self, stream: str, subject: str) -> int:
         info = await self._client.call_api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})

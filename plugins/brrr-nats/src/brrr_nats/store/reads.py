@@ -143,10 +143,8 @@ class RecordReader:
 
     async def stream_info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return JetStream's information on the stream. Raises `BackendUnavailableError`."""
-        try:
+        with self._client.translating():
             answer: dict[str, Any] = await self._client.call_api(f"STREAM.INFO.{self._bucket.stream}", body)
-        except ApiError as error:
-            raise self._client.to_brrr_error(error) from error
         return answer
 
     async def _find_current(self, subjects: Sequence[str], *, idempotent: bool) -> list[StoredRecord]:

@@ -19,6 +19,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from brrr_core.backend import causes_of
 from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError, BrrrError
 
 __all__ = [
@@ -131,18 +132,8 @@ def no_primary_error(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryE
 
 def redact(error: BaseException) -> None:
     """Remove what may be secret from the text of a server's error, and of its causes."""
-    for found in _chain(error):
+    for found in causes_of(error):
         found.args = tuple(SENT_SECRETS.sub(_mask, each) if isinstance(each, str) else each for each in found.args)
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and its causes."""
-    chain: list[BaseException] = []
-    found: BaseException | None = error
-    while found is not None and found not in chain:  # a chain of causes and contexts can be a ring
-        chain.append(found)
-        found = found.__cause__ or found.__context__
-    return chain
 
 
 def _refuses_certificate(error: BaseException) -> bool:
@@ -150,7 +141,7 @@ def _refuses_certificate(error: BaseException) -> bool:
     return any(
         isinstance(found, ssl.SSLCertVerificationError)
         or (isinstance(found, ssl.SSLError) and REFUSED_CERTIFICATE.search(found.reason or ""))
-        for found in _chain(error)
+        for found in causes_of(error)
     )
 
 
