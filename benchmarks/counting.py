@@ -68,9 +68,9 @@ class CountingBackend(Backend):
 
     async def start(self) -> Roles:
         """Open the wrapped backends."""
-        await self._queue.open()
+        await self.opened.enter_async_context(self._queue)
         if self._store is not self._queue:
-            await self._store.open()
+            await self.opened.enter_async_context(self._store)
         steps = self._queue.steps if self._store is self._cache is self._queue else None
         return Roles(
             queue=_Queue(self._queue.queue, self.counts),
@@ -78,11 +78,6 @@ class CountingBackend(Backend):
             cache=_Cache(self._cache.cache, self.counts),
             steps=None if steps is None else _Steps(steps, self.counts),
         )
-
-    async def stop(self) -> None:
-        """Close the wrapped backends."""
-        await self._queue.close()
-        await self._store.close()
 
 
 class _Queue(Queue):

@@ -6,7 +6,9 @@ import os
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
 
@@ -98,7 +100,7 @@ class Roles:
 class Backend(ABC):
     """Owns the connections of one URL, and offers its roles while it is open.
 
-    A backend class implements `start` and `stop`. This base class opens and closes it, and refuses wrong use.
+    A backend class implements `start`. This base class opens and closes it, and refuses wrong use.
     `setup`, `start` and `stop` change nothing for other backends on the URL, in this process or another: their leases,
     receipts, delays, dead letters, records and counters stay. All messages of a closed backend stay as well; those that
     it holds become ready when their leases expire, or earlier.
@@ -128,9 +130,17 @@ class Backend(ABC):
             BackendError: Another problem, which a retry does not solve.
         """
 
-    @abstractmethod
+    @cached_property
+    def opened(self) -> AsyncExitStack:
+        """Stack of everything that `start` has opened. `stop` closes it, the last first, also if `start` failed.
+
+        `start` adds each thing as soon as it exists: `self.opened.push_async_callback(client.close)`.
+        """
+        return AsyncExitStack()
+
     async def stop(self) -> None:
         """Close every connection, task and thread. Called once after each `start`, even if that failed."""
+        await self.opened.aclose()
 
     async def setup(self) -> list[str]:
         """Create tables, streams or folders that do not exist yet. Return one line for each thing that it did."""

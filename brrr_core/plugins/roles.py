@@ -43,9 +43,6 @@ class _OpenedRole(Backend):
         """Return the roles, which are open already."""
         return self.roles
 
-    async def stop(self) -> None:
-        """Do nothing: the caller closes the roles."""
-
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRoles:

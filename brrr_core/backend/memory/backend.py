@@ -56,22 +56,12 @@ class MemoryBackend(Backend):
         self._name = url.path
         self._options = MemoryOptions() if options is None else options
         self._clock = clock
-        self._queue: MemoryQueue | None = None
-        self._store: MemoryStore | None = None
 
     async def start(self) -> Roles:
-        """Make or find the space. Raises `BackendError` if the named space has another clock."""
+        """Make or find the space, which stays. Raises `BackendError` if the named space has another clock."""
         space = named(self._name, self._clock) if self._name else Space(self._clock)
         session = Session(space, get_running_loop())
-        queue = self._queue = MemoryQueue(session, self._options.lease)
-        store = self._store = MemoryStore(session)
+        queue, store = MemoryQueue(session, self._options.lease), MemoryStore(session)
+        self.opened.callback(store.close)
+        self.opened.callback(queue.close)
         return Roles(queue, store, MemoryCache(session), MemorySteps(session, queue))
-
-    async def stop(self) -> None:
-        """End every waiting `receive`, and wake the clients that wait for values. A named space stays."""
-        queue, self._queue = self._queue, None
-        store, self._store = self._store, None
-        if queue is not None:
-            queue.close()
-        if store is not None:
-            store.close()

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 import brrr_core as brrr
+from brrr_aws.client import AwsClient
 from brrr_core.errors import BackendClosedError
 from brrr_testkit.waiting import until
 
@@ -217,20 +218,21 @@ async def test_receive_on_a_closing_backend_is_refused_at_once(proxied_url, prox
     assert polls(proxy) == polled
 
 
-async def test_all_clients_are_closed_if_closing_one_fails(url):
+async def test_all_clients_are_closed_if_closing_one_fails(url, monkeypatch):
+    closed, close = [], AwsClient.close
+
+    async def failing(client):
+        await close(client)
+        closed.append(client)
+        raise OSError("no")
+
+    monkeypatch.setattr(AwsClient, "close", failing)
     backend = brrr.open_backend(url)
     await backend.open()
-    clients = list(backend._clients)  # pyright: ignore[reportAttributeAccessIssue] - looks inside
-    for client in clients:
-
-        async def failing(close=client.close):
-            await close()
-            raise OSError("no")
-
-        client.close = failing
     with pytest.raises(OSError, match="no"):
         await backend.close()
-    for client in clients:
+    assert len(closed) == 2
+    for client in closed:
         with pytest.raises(BackendClosedError):
             client.check_open()
 

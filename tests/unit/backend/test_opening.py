@@ -126,6 +126,64 @@ async def test_open_without_retry_for_tries_once() -> None:
     assert (backend.started, backend.stopped) == (1, 1)
 
 
+class Stacked(Backend):
+    """A backend that opens two things, and then waits for `proceed` or fails.
+
+    Args:
+        fails: Whether `start` fails.
+    """
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.begun, self.proceed = asyncio.Event(), asyncio.Event()
+        self.closed: list[str] = []
+
+    async def start(self) -> Roles:
+        self.opened.push_async_callback(self.close_one, "connection")
+        self.opened.callback(self.closed.append, "queue")
+        self.begun.set()
+        await self.proceed.wait()
+        if self.fails:
+            raise BackendError("no such table")
+        return Roles()
+
+    async def close_one(self, name: str) -> None:
+        await asyncio.sleep(0)
+        self.closed.append(name)
+
+
+async def test_closing_closes_what_start_opened_the_last_first() -> None:
+    backend = Stacked()
+    backend.proceed.set()
+    for _ in range(2):  # it can be opened again
+        async with backend:
+            assert backend.closed == []
+        assert backend.closed == ["queue", "connection"]
+        backend.closed.clear()
+
+
+async def test_failed_start_closes_what_it_opened() -> None:
+    backend = Stacked(fails=True)
+    backend.proceed.set()
+
+    with pytest.raises(BackendError):
+        await backend.open()
+
+    assert backend.closed == ["queue", "connection"]
+
+
+async def test_cancelled_start_closes_what_it_opened() -> None:
+    backend = Stacked()
+    opening = asyncio.create_task(backend.open())
+    await backend.begun.wait()
+
+    opening.cancel()
+    await asyncio.wait({opening})
+
+    assert opening.cancelled()
+    assert backend.closed == ["queue", "connection"]
+
+
 async def test_open_cancelled_while_it_waits_ends_at_once() -> None:
     backend = Late(away(), comes=False, retry_for=3600)
     opening = asyncio.create_task(backend.open())

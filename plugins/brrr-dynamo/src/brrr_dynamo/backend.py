@@ -42,31 +42,17 @@ class DynamoBackend(Backend):
                 remedy="Table names have 3 to 255 letters, digits, '_', '-' and '.'.",
             )
         self.retry_for = self._options.retry_for
-        self._client: AwsClient | None = None
-        self._store: DynamoStore | None = None
 
     async def start(self) -> Roles:
         """Connect, and check that the table exists and has the right keys."""
-        client = self._client = self._create_client()
+        client = self._create_client()
+        self.opened.push_async_callback(client.close)
         await client.open()
         await check_table(client, self._name)
         table = Table(client, self._name)
-        self._store = DynamoStore(table, ttl=self._options.ttl or 0)
-        return Roles(
-            store=self._store,
-            cache=DynamoCache(table, ttl=self._options.counter_ttl),
-        )
-
-    async def stop(self) -> None:
-        """Close all connections."""
-        store, self._store = self._store, None
-        client, self._client = self._client, None
-        try:
-            if store is not None:
-                await store.close()
-        finally:
-            if client is not None:
-                await client.close()
+        store = DynamoStore(table, ttl=self._options.ttl or 0)
+        self.opened.push_async_callback(store.close)
+        return Roles(store=store, cache=DynamoCache(table, ttl=self._options.counter_ttl))
 
     async def setup(self) -> list[str]:
         """Create the table if it is missing, and remove parts of large values that crashes left behind."""

@@ -36,34 +36,19 @@ class NatsBackend(Backend):
         self._options = NatsOptions() if options is None else options
         self.retry_for = self._options.retry_for
         self._location = location_of(url or BackendUrl("nats"), self._options, connect_options)
-        self._client: RequestClient | None = None
-        self._queue: NatsQueue | None = None
-        self._store: NatsStore | None = None
 
     async def start(self) -> Roles:
         """Connect, and create missing streams."""
         client = self._client = RequestClient(self._location, self._options)
+        self.opened.push_async_callback(client.close)
         await client.connect()
-        queue = self._queue = NatsQueue(client, self._options)
-        store = self._store = NatsStore(client, self._options)
+        store, queue = NatsStore(client, self._options), NatsQueue(client, self._options)
+        self.opened.push_async_callback(store.close)
+        self.opened.push_async_callback(queue.close)
         cache = NatsCache(client, self._options)
         for role in (queue, store, cache):
             await role.prepare()
         return Roles(queue=queue, store=store, cache=cache)
-
-    async def stop(self) -> None:
-        """End all waits, release messages that no caller has, and close the connection."""
-        queue, self._queue = self._queue, None
-        store, self._store = self._store, None
-        client, self._client = self._client, None
-        try:
-            if queue is not None:
-                await queue.close()
-            if store is not None:
-                await store.close()
-        finally:
-            if client is not None:
-                await client.close()
 
     async def setup(self) -> list[str]:
         """Create missing streams, and correct existing ones. Return the changes.

@@ -41,38 +41,24 @@ class RedisBackend(Backend):
         self._given = None if self._options.client is None else read_client(url, self._options)
         self._location = parse_location(url, self._options) if self._given is None else self._given.location
         self.secrets = () if self._given is None else self._given.secrets
-        self._client: Client | None = None
-        self._queue: RedisQueue | None = None
-        self._store: RedisStore | None = None
 
     async def start(self) -> Roles:
         """Connect, and check the version and the eviction policy of the servers."""
         options, layout = self._options, Layout(self._options.prefix)
         client = self._client = self._make_client()
+        self.opened.push_async_callback(client.close)
         await client.connect()
         await check_servers(client, str(self._location), evict=options.eviction == "allow")
         ttl, counter_ttl = int((options.ttl or 0) * 1000), int(options.counter_ttl * 1000)
-        queue = self._queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
+        queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
         notifier, steps = None, None
         if self._location.topology is not Topology.CLUSTER:
             notifier = RedisNotifier(client, layout)
             steps = RedisSteps(client, layout, queue, ttl=ttl, counter_ttl=counter_ttl)
-        store = self._store = RedisStore(client, layout, ttl=ttl, notifier=notifier)
+        store = RedisStore(client, layout, ttl=ttl, notifier=notifier)
+        self.opened.push_async_callback(store.close)
+        self.opened.push_async_callback(queue.close)
         return Roles(queue=queue, store=store, cache=RedisCache(client, layout, ttl=counter_ttl), steps=steps)
-
-    async def stop(self) -> None:
-        """End waiting receives, and close every connection."""
-        queue, self._queue = self._queue, None
-        store, self._store = self._store, None
-        client, self._client = self._client, None
-        try:
-            if queue is not None:
-                await queue.close()
-            if store is not None:
-                await store.close()
-        finally:
-            if client is not None:
-                await client.close()
 
     async def setup(self) -> list[str]:
         """Return lines about each primary: its version, and whether it keeps its data. Create nothing.

@@ -1,6 +1,5 @@
 """Backend class: opens the clients and the queue."""
 
-from contextlib import AsyncExitStack
 from typing import Final
 
 from brrr_aws.client import AwsClient
@@ -43,29 +42,18 @@ class SqsBackend(Backend):
                 "'_' at either end.",
             )
         self.retry_for = self._options.retry_for
-        self._clients: list[AwsClient] = []
-        self._queue: SqsQueue | None = None
 
     async def start(self) -> Roles:
         """Open the clients, and check that SQS responds and accepts the credentials."""
         client, polls = self._create_client(), self._create_client(wait=MAX_POLL_SECONDS, pool=MAX_POLL_CONNECTIONS)
-        self._clients = [client, polls]
-        for each in self._clients:
+        for each in (polls, client):
+            self.opened.push_async_callback(each.close)
             await each.open()
         queues = Queues(client, create=self._options.create)
         await queues.check(f"{self._prefix}__")
-        self._queue = SqsQueue(queues, polls, prefix=self._prefix, lease=self._options.lease)
-        return Roles(queue=self._queue)
-
-    async def stop(self) -> None:
-        """End all waits, give running settlements a moment to finish, and close all connections."""
-        queue, self._queue = self._queue, None
-        clients, self._clients = self._clients, []
-        async with AsyncExitStack() as closing:
-            for client in clients:
-                closing.push_async_callback(client.close)
-            if queue is not None:
-                await queue.close()
+        queue = SqsQueue(queues, polls, prefix=self._prefix, lease=self._options.lease)
+        self.opened.push_async_callback(queue.close)
+        return Roles(queue=queue)
 
     async def setup(self) -> list[str]:
         """Create the two queues of each topic in the option `topics`. Other queues are created on first use."""
