@@ -41,13 +41,23 @@ from brrr_core.backend.manifests import (
 )
 from brrr_core.backend.options import BackendUrl, Duration, Secret, Size, shown
 from brrr_core.backend.steps import Count, Message, Reading, Received, Step, Steps, keys_of, split_message
-from brrr_core.backend.tasks import cancelled_from_outside, check_process, closed_error, pause, start_task
+from brrr_core.backend.tasks import (
+    cancelled_from_outside,
+    check_process,
+    closed_error,
+    finish_opening,
+    pause,
+    start_task,
+)
 from brrr_core.backend.translation import causes_of, translating
 from brrr_core.backend.urls import ParsedUrl, mask_url, parse_url
 
 if TYPE_CHECKING:
     from brrr_core.backend.expiry import REFRESH_SHARE, CallExpirer, call_record_of, may_expire
     from brrr_core.backend.gate import Gate
+    from brrr_core.backend.names import NameEscape, encode_text
+    from brrr_core.backend.receivers import WaitingReceivers
+    from brrr_core.backend.swaps import rounds_of
     from brrr_core.backend.watches import Wake, Watches, is_awaited
 
 __all__ = [
@@ -68,6 +78,7 @@ __all__ = [
     "Key",
     "Kind",
     "Message",
+    "NameEscape",
     "NoOptions",
     "Notifier",
     "ParsedUrl",
@@ -84,6 +95,7 @@ __all__ = [
     "Store",
     "StoreCapabilities",
     "Swap",
+    "WaitingReceivers",
     "Wake",
     "Watches",
     "call_record_of",
@@ -99,12 +111,15 @@ __all__ = [
     "check_values",
     "check_wait",
     "closed_error",
+    "encode_text",
+    "finish_opening",
     "is_awaited",
     "keys_of",
     "mask_url",
     "may_expire",
     "parse_url",
     "pause",
+    "rounds_of",
     "shown",
     "split_message",
     "start_task",
@@ -114,6 +129,9 @@ __all__ = [
 _HELPERS: Final = {
     "expiry": ("REFRESH_SHARE", "CallExpirer", "call_record_of", "may_expire"),
     "gate": ("Gate",),
+    "names": ("NameEscape", "encode_text"),
+    "receivers": ("WaitingReceivers",),
+    "swaps": ("rounds_of",),
     "watches": ("Wake", "Watches", "is_awaited"),
 }
 """The modules of the helpers. They repeat the imports above, which only type checkers read."""

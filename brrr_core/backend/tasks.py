@@ -1,7 +1,7 @@
 """The tasks and pauses of a backend, and the errors of operations that end with them."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from math import inf
 from os import getpid
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from brrr_core.errors import BackendClosedError, ForkedError
 
-__all__ = ["cancelled_from_outside", "check_process", "closed_error", "pause", "start_task"]
+__all__ = ["cancelled_from_outside", "check_process", "closed_error", "finish_opening", "pause", "start_task"]
 
 ResultT = TypeVar("ResultT")
 
@@ -29,6 +29,35 @@ def start_task(
     return loop.create_task(
         work if loop.get_task_factory() is None else _in_next_turn(work), name=name, context=context
     )
+
+
+async def finish_opening(
+    opening: Coroutine[Any, Any, ResultT], close: Callable[[ResultT], Awaitable[object]]
+) -> ResultT:
+    """Await the opening of a connection, and return it. If the caller is cancelled, close what is opened nevertheless.
+
+    A client library may lose the connection, or even the cancellation, if it is cancelled at the end of its opening:
+    `asyncio.wait_for` of Python 3.11 swallows it then. So the opening is a task of its own.
+
+    Raises:
+        BackendClosedError: Other code cancelled the task.
+    """
+    task = start_task(opening, name="brrr opens a connection")
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({start_task(_close_opened(task, close), name="brrr closes a connection")})
+        raise
+    if task.cancelled():
+        raise cancelled_from_outside()
+    return task.result()
+
+
+async def _close_opened(task: "asyncio.Task[ResultT]", close: Callable[[ResultT], Awaitable[object]]) -> None:
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        await close(task.result())
 
 
 async def pause(seconds: float, *, longest: float, closing: asyncio.Event | None = None, left: float = inf) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brrr_aws.concurrency import run_concurrently
-from brrr_core.backend import Cache
+from brrr_core.backend import Cache, encode_text
 from brrr_core.errors import ArgumentError
 from brrr_dynamo.item_batches import Table
 from brrr_dynamo.layout import EXPIRES, MAX_KEY_BYTES, PK, SK
@@ -42,7 +42,7 @@ class DynamoCache(Cache):
                 raise ArgumentError(
                     f"{amount} for counter {name!r} has more than 37 digits", remedy="Use a smaller amount."
                 )
-            if not 0 < len(name.encode()) <= MAX_KEY_BYTES:
+            if not 0 < len(encode_text(name, "the counter")) <= MAX_KEY_BYTES:
                 raise ArgumentError(
                     f"the counter {name!r:.100} cannot be a DynamoDB key, which has 1 to {MAX_KEY_BYTES} bytes",
                     remedy="Use a shorter name.",

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from brrr_aws.concurrency import run_concurrently
 from brrr_aws.errors import AnswerLostError
-from brrr_core.backend import Key, Store, Swap, check_values
+from brrr_core.backend import Key, Store, Swap, check_values, rounds_of
 from brrr_core.errors import BackendError
 from brrr_dynamo.conditional_write import ConditionalWrite
 from brrr_dynamo.expiry import Expiry
@@ -75,20 +75,15 @@ class DynamoStore(Store):
         """Swap records. Swaps of the same key run in their order."""
         self._table.client.check_open()
         check_values((new for _, _, new in swaps), MAX_VALUE)
-        by_key: dict[Key, list[int]] = {}
-        for index, swap in enumerate(swaps):
-            by_key.setdefault(swap.key, []).append(index)
-        for key in by_key:
-            check_key(key)
-        results = [False] * len(swaps)
-
-        async def run(indexes: list[int]) -> None:
-            for index in indexes:
-                results[index] = await self._swap(swaps[index])
-
-        if swaps:
-            await run_concurrently(run, list(by_key.values()), limit=self._table.client.pool)
-        return results
+        for swap in swaps:
+            check_key(swap.key)
+        results: dict[int, bool] = {}
+        for indexes in rounds_of(swap.key for swap in swaps):
+            swapped = await run_concurrently(
+                self._swap, [swaps[index] for index in indexes], limit=self._table.client.pool
+            )
+            results.update(zip(indexes, swapped, strict=True))
+        return [results[index] for index in range(len(swaps))]
 
     async def close(self) -> None:
         """End the work in the background."""

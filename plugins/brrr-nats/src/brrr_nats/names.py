@@ -11,8 +11,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
-from brrr_core.backend import Key
-from brrr_core.errors import ArgumentError
+from brrr_core.backend import Key, NameEscape, encode_text
 
 __all__ = ["MAX_TOKEN_BYTES", "Bucket", "token_of"]
 
@@ -23,7 +22,7 @@ PART_KIND: Final = "part"
 """The word in place of the kind of a record."""
 
 PLAIN: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TOKEN_BYTES}}}")
-ESCAPED: Final = re.compile(rb"[^A-Za-z0-9_-]")
+TOKENS: Final = NameEscape("=", cut="==")
 
 
 def token_of(text: str, what: str) -> str:
@@ -34,17 +33,9 @@ def token_of(text: str, what: str) -> str:
     """
     if PLAIN.fullmatch(text):
         return text
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError as error:
-        raise ArgumentError(
-            f"{what} {text!r} holds half a surrogate pair", remedy="Give it as text that UTF-8 can carry."
-        ) from error
-    if len(encoded) <= MAX_TOKEN_BYTES:
-        token = ESCAPED.sub(lambda found: b"=%02x" % found[0][0], encoded).decode() or "="
-        if len(token) <= MAX_TOKEN_BYTES:
-            return token
-    return f"=={sha256(encoded).hexdigest()}"
+    encoded = encode_text(text, what)
+    token = TOKENS.escape(text) or "="
+    return token if len(token) <= MAX_TOKEN_BYTES else f"=={sha256(encoded).hexdigest()}"
 
 
 class Bucket:

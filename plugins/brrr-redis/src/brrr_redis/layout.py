@@ -19,7 +19,7 @@ slot of the topic. It is the topic itself, if the topic can be a hash tag. Other
 
 from typing import Final, NamedTuple
 
-from brrr_core.backend import Key, check_topic
+from brrr_core.backend import Key, check_topic, encode_text
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.slots import tag_of
 
@@ -74,11 +74,13 @@ class Layout:
 
     def record(self, key: Key) -> bytes:
         """Return the key of a record."""
-        return self._prefix + _encode(f"brrr:{key.kind}:{key.call_hash}", "the call hash")
+        return self._prefix + encode_text(f"brrr:{key.kind}:{key.call_hash}", "the call hash")
 
     def counter(self, name: str) -> bytes:
         """Return the key of a counter."""
-        return self._prefix + _encode(name if name.startswith(COUNT_PREFIX) else COUNTER_PREFIX + name, "the counter")
+        return self._prefix + encode_text(
+            name if name.startswith(COUNT_PREFIX) else COUNTER_PREFIX + name, "the counter"
+        )
 
     def _keys_of(self, topic: str) -> TopicKeys:
         check_topic(topic)
@@ -87,19 +89,9 @@ class Layout:
                 f"the topic {topic!r} begins like a key of brrr",
                 remedy=f"Choose a topic that does not begin with {', '.join(RESERVED)}.",
             )
-        ready = self._prefix + _encode(topic, "the topic")
+        ready = self._prefix + encode_text(topic, "the topic")
         tag = tag_of(ready)
         begin, end = self._prefix + b"brrr:{" + tag + b"}:", b"" if tag == ready else b":" + ready
         return TopicKeys(
             ready, *(begin + name + end for name in (b"inbox", b"leases", b"delayed", b"attempts", b"dead"))
         )
-
-
-def _encode(text: str, what: str) -> bytes:
-    """Return the text as UTF-8. Raises `ArgumentError` if it has an unpaired surrogate."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ArgumentError(
-            f"{what} {text!r} contains an unpaired surrogate", remedy="Pass text that UTF-8 can encode."
-        ) from error

@@ -111,13 +111,13 @@ class RedisQueue(Queue):
         deadline = loop.time() + wait
         wait_queue = self._wait_queues.get(keys)
         if wait and wait_queue is not None and wait_queue.empty:
-            await wait_queue.wait(deadline, inf)
+            await wait_queue.wait(deadline)
         while True:
             left, due_in, members, records = await self._claim(keys, min(limit, MAX_CLAIMED_MESSAGES), readings)
             due = inf if due_in < 0 else due_in / 1000
             wait_queue = self._wait_queues.get(keys)
             if wait_queue is not None:
-                wait_queue.claimed(left, due)
+                wait_queue.looked(left, due)
             if members or loop.time() >= deadline:
                 return [delivery_of(topic, member) for member in members], records
             await self._wait_queues.of(keys).wait(deadline, due)

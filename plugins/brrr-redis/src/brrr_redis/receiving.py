@@ -11,13 +11,11 @@ A receiver that comes soon after a claim that left nothing waits at once: a clai
 """
 
 import asyncio
-from asyncio import AbstractEventLoop, CancelledError, Future, Task, TimerHandle
-from collections import deque
+from asyncio import Task
 from collections.abc import Callable
-from math import inf
 from typing import Final
 
-from brrr_core.backend import cancelled_from_outside, closed_error
+from brrr_core.backend import WaitingReceivers, cancelled_from_outside, closed_error
 from brrr_core.errors import BackendClosedError
 from brrr_redis.client.client import FIRST_PAUSE_SECONDS, Client
 from brrr_redis.client.connection import PipelinedConnection
@@ -31,12 +29,9 @@ BLOCK_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 30.0
 """Seconds that a connection stays open without a waiting receiver."""
 
-ROUNDING_SECONDS: Final = 0.002
-"""Seconds to add to the time when a message becomes due: the server counts whole milliseconds."""
 
-
-class WaitQueue:
-    """The waiting receivers of one topic. A wake-up gives one of them the turn to claim.
+class WaitQueue(WaitingReceivers):
+    """The waiting receivers of one topic, and the connection that blocks for them.
 
     Args:
         keys: The keys of the topic.
@@ -55,18 +50,14 @@ class WaitQueue:
         unclaim: Callable[[TopicKeys], None],
         idle: Callable[[], None],
     ) -> None:
+        super().__init__(recheck=sweep, unused=lambda: unclaim(keys))
         self._keys = keys
         self._client = client
         self._sweep = sweep
-        self._unclaim = unclaim
         self._idle = idle
-        self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._waiting: deque[Future[None]] = deque()
-        self._has_waiting = asyncio.Event()
-        self._timer: TimerHandle | None = None
-        self._due, self._empty_until = inf, 0.0  # by the clock of the event loop
+        self._empty_until = 0.0  # by the clock of the event loop
         self._connection: PipelinedConnection | None = None
-        self._closed = False
+        self._ran = False
         self._task: Task[None] = asyncio.create_task(self._run(), name="brrr waits for messages of a topic")
         self._task.add_done_callback(self._on_end)
 
@@ -76,106 +67,22 @@ class WaitQueue:
         connection = self._connection
         return connection is not None and connection.alive and self._loop.time() < self._empty_until
 
-    def claimed(self, left: int, due_in: float) -> None:
+    def looked(self, left: int, due_in: float) -> None:
         """Learn from a claim: how many messages it left, and the seconds until the next one becomes due."""
-        now = self._loop.time()
-        self._empty_until = 0 if left else now + self._sweep
-        self._due = now + due_in + ROUNDING_SECONDS
-        if left:
-            self.wake()
-        self._set_timer()
-
-    async def wait(self, deadline: float, due_in: float) -> None:
-        """Wait until it is this receiver's turn to claim, or until `deadline`.
-
-        Args:
-            deadline: When to stop waiting, by the clock of the event loop; may be infinite.
-            due_in: Seconds until a message becomes due; infinite if none is known.
-
-        Raises:
-            BackendClosedError: The backend was closed.
-        """
-        if self._closed:
-            raise closed_error()
-        turn: Future[None] = self._loop.create_future()
-        self._waiting.append(turn)
-        self._has_waiting.set()
-        self.expect(due_in)
-        try:
-            async with asyncio.timeout_at(None if deadline == inf else deadline):
-                await turn
-        except TimeoutError:
-            pass
-        except CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None and not self.wake():
-                self._unclaim(self._keys)  # this receiver had the turn, and no other waits here
-            raise
-        finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            self._rest_if_empty()
-
-    def wake(self) -> bool:
-        """Give the turn to the receiver that has waited longest. Return whether one waits."""
-        woken = False
-        while self._waiting and not woken:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                woken = True
-        self._rest_if_empty()
-        return woken
-
-    def expect(self, due_in: float) -> None:
-        """Wake a receiver when a message becomes due."""
-        self._due = min(self._due, self._loop.time() + due_in + ROUNDING_SECONDS)
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        """Wake a receiver when the next message becomes due, at the latest after `sweep`."""
-        if not self._waiting:
-            return
-        at = min(self._due, self._loop.time() + self._sweep)
-        if self._timer is None or at < self._timer.when():
-            self._stop_timer()
-            self._timer = self._loop.call_at(at, self._on_due)
+        self._empty_until = 0 if left else self._loop.time() + self._sweep
+        super().looked(left, due_in)
 
     async def close(self) -> None:
         """End every wait with `BackendClosedError`, and close the connection."""
-        self._fail(closed_error)
+        self.end()
         self._task.cancel()
         await asyncio.wait({self._task})
 
-    def _fail(self, error: Callable[[], BackendClosedError]) -> None:
-        """End the waits, and take no more receivers."""
-        self._closed = True
-        self._stop_timer()
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(error())
-        self._waiting.clear()
-
     def _on_end(self, task: Task[None]) -> None:
+        if not self._ran:  # cancelled before it began
+            self._idle()
         if task.cancelled():
-            if not self._closed:  # cancelled before `_run` started
-                self._idle()
-            self._fail(cancelled_from_outside)
-
-    def _on_due(self) -> None:
-        self._timer = None
-        self._due = inf  # the claim will tell
-        self.wake()
-        self._set_timer()  # for the other receivers, if the one that claims takes long
-
-    def _rest_if_empty(self) -> None:
-        if not self._waiting:
-            self._has_waiting.clear()
-            self._stop_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            self.end(cancelled_from_outside)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -197,7 +104,7 @@ class WaitQueue:
             pass
         finally:
             self._discard_connection()
-            self._closed = True
+            self._ran = True
             self._idle()
 
     def _discard_connection(self) -> None:
@@ -213,15 +120,15 @@ class WaitQueue:
             raise moved
         if moved is not None and not self.wake():
             # No receiver waits here any more. To put the message back wakes a receiver of another process.
-            self._unclaim(self._keys)
+            self._unused()
 
     async def _has_receivers(self) -> bool:
         """Wait for a receiver. Return False if none has come for `IDLE_SECONDS`."""
         try:
             async with asyncio.timeout(IDLE_SECONDS):
-                await self._has_waiting.wait()
+                await self.present.wait()
         except TimeoutError:
-            return self._has_waiting.is_set()
+            return self.present.is_set()
         return True
 
 

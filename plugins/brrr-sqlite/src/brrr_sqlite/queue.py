@@ -16,6 +16,7 @@ from brrr_core.backend import (
     check_limit,
     check_topic,
     check_wait,
+    encode_text,
 )
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
@@ -23,7 +24,7 @@ from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.messages import Receipt
 from brrr_sqlite.options import MAX_BYTES
 from brrr_sqlite.receivers import Claim, Found
-from brrr_sqlite.schema import check_text, escape_surrogates
+from brrr_sqlite.schema import escape_surrogates
 from brrr_sqlite.transactions import WRITE_NEEDED, WriteNeeded
 
 __all__ = ["SqliteQueue", "check_name", "receipts_of"]
@@ -149,7 +150,7 @@ class SqliteQueue(Queue):
 def check_name(topic: str) -> None:
     """Check that SQLite can store the name of a topic. Raises `ArgumentError`."""
     check_topic(topic)
-    check_text(topic, "the topic")
+    encode_text(topic, "the topic")
 
 
 def receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:

@@ -8,9 +8,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from brrr_core.backend import Delivery, Key, Kind, Reading, Swap, keys_of
+from brrr_core.backend import Delivery, Key, Kind, Reading, Swap, encode_text, keys_of
 from brrr_core.errors import ArgumentError
-from brrr_sqlite.schema import check_text
 
 __all__ = ["add", "check_counters", "check_keys", "counters", "read", "read_with", "swap", "write"]
 
@@ -37,13 +36,13 @@ COUNTER: Final = "SELECT value FROM counter WHERE name = ?"
 def check_keys(keys: Iterable[Key]) -> None:
     """Raise `ArgumentError` if SQLite cannot store a call hash."""
     for key in keys:
-        check_text(key.call_hash, "the call hash")
+        encode_text(key.call_hash, "the call hash")
 
 
 def check_counters(amounts: Iterable[tuple[str, int]]) -> None:
     """Raise `ArgumentError` if SQLite cannot store a name, or if an amount exceeds 64 bits."""
     for name, amount in amounts:
-        check_text(name, "the counter")
+        encode_text(name, "the counter")
         if amount not in INT64:
             raise ArgumentError(
                 f"the amount {amount} for the counter {name!r} exceeds 64 bits", remedy="Add a smaller amount."

@@ -1,12 +1,12 @@
-"""The tables of a brrr file, the checks that a file has them, and the text that they can hold."""
+"""The tables of a brrr file, and the checks that a file has them."""
 
 import sqlite3
 from pathlib import Path
 from typing import Final
 
-from brrr_core.errors import ArgumentError, CorruptBackendError
+from brrr_core.errors import CorruptBackendError
 
-__all__ = ["APPLICATION_ID", "VERSION", "check_file", "check_text", "create", "escape_surrogates", "is_new"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_file", "create", "escape_surrogates", "is_new"]
 
 APPLICATION_ID: Final = 0x62727272  # "brrr"
 VERSION: Final = 1
@@ -89,18 +89,6 @@ def check_file(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has tables of version {version}, but this brrr-sqlite knows version {VERSION}",
             remedy="Install the newest brrr-sqlite, or use another file. This one was not changed.",
         )
-
-
-def check_text(text: str, what: str) -> None:
-    """Raise `ArgumentError` if SQLite cannot store the text: it stores UTF-8, which cannot encode lone surrogates."""
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ArgumentError(
-            f"{what} {text!r} contains half of a surrogate pair", remedy="Use text that UTF-8 can encode."
-        ) from error
 
 
 def escape_surrogates(text: str) -> str:

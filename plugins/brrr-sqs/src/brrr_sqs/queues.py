@@ -8,15 +8,13 @@ like the start of an escape. Prefixes and escaped topics never contain `__`, whi
 """
 
 import re
-from base64 import b32encode
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Final, NamedTuple
 
 from brrr_aws.client import AwsClient, Backoff, Response
 from brrr_aws.error_codes import NOT_FOUND
 from brrr_aws.errors import AwsRefusal
-from brrr_core.backend import Gate, check_topic
+from brrr_core.backend import Gate, NameEscape, check_topic
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqs.bodies import MAX_MESSAGE_BYTES
 
@@ -38,10 +36,7 @@ PREFIX: Final = re.compile(r"(?!.*__)[A-Za-z0-9-](?:[A-Za-z0-9_-]*[A-Za-z0-9-])?
 """Valid prefixes: the characters of a queue name, without `__`, and without `_` at either end."""
 
 DEAD: Final = "__dead"
-HASH_CHARS: Final = 26
-"""Length of the hash in the name of a long topic: 130 bits."""
-
-UNSAFE: Final = re.compile(r"_(?![A-Za-wyz0-9-])|[^A-Za-z0-9_-]")
+TOPICS: Final = NameEscape("_x", cut="__", unsafe="_(?![A-Za-wyz0-9-])|[^A-Za-z0-9_-]")
 
 
 class Names(NamedTuple):
@@ -58,12 +53,8 @@ def names_of(prefix: str, topic: str) -> Names:
         ArgumentError: The topic is empty.
     """
     check_topic(topic)
-    max_topic_chars = MAX_NAME_CHARS - len(prefix) - len("__") - len(DEAD)
-    escaped = UNSAFE.sub(_escape, topic)
-    if len(escaped) > max_topic_chars:
-        digest = b32encode(sha256(topic.encode(errors="surrogatepass")).digest()).decode().lower()[:HASH_CHARS]
-        escaped = f"{escaped[: max_topic_chars - HASH_CHARS - 2].rstrip('_')}__{digest}"
-    main = f"{prefix}__{escaped}"
+    longest = MAX_NAME_CHARS - len(prefix) - len("__") - len(DEAD)
+    main = f"{prefix}__{TOPICS.name(topic, longest=longest)}"
     return Names(main, main + DEAD)
 
 
@@ -204,7 +195,3 @@ class Queues:
                 remedy="Check the endpoint of the URL: it does not lead to SQS or to a complete emulator.",
             )
         return url
-
-
-def _escape(unsafe: re.Match[str]) -> str:
-    return "".join(f"_x{byte:02x}" for byte in unsafe[0].encode(errors="surrogatepass"))

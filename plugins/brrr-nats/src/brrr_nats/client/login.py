@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from nats.aio.client import RawCredentials
 
+from brrr_core.backend import finish_opening
 from brrr_core.errors import BackendError
 from brrr_nats.client.connection import Connection
 from brrr_nats.client.errors import NoReplyError
@@ -85,30 +86,26 @@ async def open_connection(
     if context is not None:
         client_options |= {"tls": context, "tls_handshake_first": options.tls_first}
     connection = Connection(on_lost)
-    try:
-        async with asyncio.timeout(options.connect_timeout):
-            await connection.open(f"{'tls' if location.tls else 'nats'}://{address}", client_options)
-            if handshake is not None:
-                handshake.check()
-        _pass_cancellation_on()
-    except BaseException as error:
-        await connection.close()
-        _pass_cancellation_on()
-        if isinstance(error, NoReplyError):
+
+    async def attempt() -> Connection:
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                await connection.open(f"{'tls' if location.tls else 'nats'}://{address}", client_options)
+                if handshake is not None:
+                    handshake.check()
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, NoReplyError):
+                raise
+            if type(error) is TimeoutError:
+                late = TimeoutError(f"no reply within {options.connect_timeout:g} s")
+                raise NoReplyError(late, sent=False) from error
+            if isinstance(error, Exception):
+                raise NoReplyError(error, sent=False) from error
             raise
-        if type(error) is TimeoutError:
-            raise NoReplyError(TimeoutError(f"no reply within {options.connect_timeout:g} s"), sent=False) from error
-        if isinstance(error, Exception):
-            raise NoReplyError(error, sent=False) from error
-        raise
-    return connection
+        return connection
 
-
-def _pass_cancellation_on() -> None:
-    """Raise a cancellation that nats-py, or `wait_for` of Python 3.11, has swallowed."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    return await finish_opening(attempt(), Connection.close)
 
 
 def _login(location: Location, options: NatsOptions, handshake: _Handshake | None) -> dict[str, Any]:
