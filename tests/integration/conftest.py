@@ -1,7 +1,9 @@
 """The backends that each workflow runs on."""
 
 from brrr_testkit.servers.aws import aws_environment, aws_prefix, aws_run, dynamo_endpoint, moto_endpoint, sqs_endpoint
-from tests.support.backends import dynamo_url, memory, nats_server, places, redis_server, url
+from brrr_testkit.servers.nats import nats_server
+from brrr_testkit.servers.redis import redis_server
+from tests.support.backends import dynamo_url, memory, places, url
 
 __all__ = [
     "aws_environment",

@@ -11,8 +11,6 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend.memory import space
 from brrr_testkit.servers import aws as aws_servers
-from brrr_testkit.servers import nats as nats_servers
-from brrr_testkit.servers.redis import Server, valkey_program
 
 _names = count()
 
@@ -43,22 +41,6 @@ def beside(url: str) -> str:
     if url.startswith("nats"):
         return url.replace("stream=", "stream=beside-").replace("bucket=", "bucket=beside-")
     return f"{url}beside"
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a Valkey server that all tests share; each uses its own prefix."""
-    server = Server(valkey_program(), tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats_servers.Server]:
-    """Run a NATS server that all tests share; each uses its own streams."""
-    server = nats_servers.Server(tmp_path_factory.mktemp("nats"), sync=False).start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(params=KINDS)

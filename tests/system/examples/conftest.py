@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import brrr_core as brrr
+from brrr_testkit.servers.redis import redis_server
 from brrr_testkit.waiting import until
-from tests.support.backends import redis_server
 
 __all__ = ["PATIENCE", "Fleet", "redis_server"]
 

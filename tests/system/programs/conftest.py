@@ -1,5 +1,7 @@
 """The backends that each program runs on."""
 
-from tests.support.backends import memory, nats_server, redis_server, url
+from brrr_testkit.servers.nats import nats_server
+from brrr_testkit.servers.redis import redis_server
+from tests.support.backends import memory, url
 
 __all__ = ["memory", "nats_server", "redis_server", "url"]

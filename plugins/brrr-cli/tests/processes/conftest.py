@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from brrr_testkit.servers import nats, redis
+from brrr_testkit.servers.nats import nats_server
+from brrr_testkit.servers.redis import redis_server
+
+__all__ = ["nats_server", "redis_server"]
 
 BRRR = Path(sys.executable).with_name("brrr")
 PATIENCE = 60.0
@@ -196,22 +199,6 @@ def _interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Server]:
-    """Run a Valkey server that all tests share; each uses its own prefix."""
-    server = redis.Server(redis.valkey_program(), tmp_path_factory.mktemp("redis")).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nats.Server]:
-    """Run a NATS server that all tests share; each uses its own streams."""
-    server = nats.Server(tmp_path_factory.mktemp("nats"), sync=False).start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -10,17 +10,19 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import pytest
+
 from brrr_testkit.processes import ServerProcess, free_port, missing
 from brrr_testkit.waiting import wait_until
 
-__all__ = ["BOUND", "GIVEN", "Cluster", "Server", "nats_program", "until"]
+__all__ = ["BOUND", "GIVEN", "Cluster", "Server", "nats_program", "nats_server", "until"]
 
 BOUND: Final = 40.0
 """Seconds within which a server must answer, a cluster form and a leader be elected, for which NATS waits 4 to 9."""
@@ -289,3 +291,11 @@ class Cluster:
                 ):
                     return False
         return True
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a NATS server that all tests share; each uses its own streams."""
+    server = Server(tmp_path_factory.mktemp("nats"), sync=False).start()
+    yield server
+    server.stop()

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -31,6 +31,7 @@ __all__ = [
     "Sentinel",
     "Server",
     "redis_program",
+    "redis_server",
     "until",
     "valkey_program",
     "watched_pair",
@@ -215,3 +216,11 @@ def watched_pair(program: Path, folder: Path) -> tuple[Server, Server, Sentinel]
     sentinel = Sentinel(program, folder / "sentinel", primary).start()
     until(lambda: sentinel.do("SENTINEL", "REPLICAS", "jobs"), "the sentinel finds the replica")
     return primary, replica, sentinel
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a Valkey server that all tests share; each uses its own prefix."""
+    server = Server(valkey_program(), tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
