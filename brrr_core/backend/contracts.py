@@ -105,8 +105,10 @@ class Queue(ABC):
     bytes, up to the size that the manifest declares. Order is not promised, but roughly first in, first out is
     preferred. A topic is any non-empty text, and topics do not affect each other.
 
-    A delivery is leased for `lease` seconds; when the lease expires, the message becomes ready again. A cancelled
-    `receive` loses no message: a message that it took becomes ready again when its lease expires, or earlier.
+    A delivery is leased for `lease` seconds; when the lease expires, the message becomes ready again. From then on its
+    receipt is stale, even if no other receiver has taken the message yet: the operations compare the time themselves.
+    If an extension races with the end of the lease and another receive, only one of them wins. A cancelled `receive`
+    loses no message: a message that it took becomes ready again when its lease expires, or earlier.
     """
 
     lease: float

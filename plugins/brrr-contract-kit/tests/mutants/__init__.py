@@ -10,6 +10,7 @@ from mutants import (
     commits,
     dead_letters,
     deliveries,
+    expiries,
     files,
     liars,
     neighbours,
@@ -26,4 +27,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (files, neighbours, notifiers, stores, swaps)
+_ = (expiries, files, neighbours, notifiers, stores, swaps)

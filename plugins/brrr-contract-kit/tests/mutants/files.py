@@ -46,9 +46,9 @@ class _Meddles(SqliteBackend):
         self.change(self.on_closing)
         await super().stop()
 
-    def change(self, statement):
+    def change(self, statement, values=()):
         with closing(sqlite3.connect(self.path)) as connection, connection:
-            connection.execute(statement)
+            return connection.execute(statement, values).fetchall()
 
 
 @of_file("BACKEND-BESIDE-01", "BACKEND-BESIDE-02")
@@ -92,6 +92,56 @@ class KeepsDelaysInItsProcess(_Meddles):
         for task in self.keeping.later:
             task.cancel()
         await super().stop()
+
+
+class _SettlesBySql(_Meddles):
+    """Settles by statements of its own, each in a transaction of its own."""
+
+    async def start(self):
+        roles = await super().start()
+        return replace(roles, queue=self.queue_kind(roles.queue, self))
+
+
+class _SqlQueue(QueueOver):
+    def __init__(self, inner, backend):
+        super().__init__(inner)
+        self.change = backend.change
+
+
+@of_file("QUEUE-EXPIRE-01")
+class AcknowledgesByToken(_SettlesBySql):
+    """An acknowledgement compares the token of the lease, and not its end."""
+
+    class queue_kind(_SqlQueue):  # noqa: N801 - replaces an attribute of that name
+        async def ack(self, deliveries):
+            for each in deliveries:
+                self.change("DELETE FROM message WHERE id = ? AND lease = ?", each.receipt)
+
+
+@of_file("QUEUE-EXPIRE-01")
+class ExtendsByToken(_SettlesBySql):
+    """An extension compares the token of the lease, and not its end."""
+
+    class queue_kind(_SqlQueue):  # noqa: N801 - replaces an attribute of that name
+        async def extend(self, deliveries):
+            until = self.inner._clock() + self.inner.lease_us
+            for each in deliveries:
+                self.change("UPDATE message SET due = ? WHERE id = ? AND lease = ?", (until, *each.receipt))
+
+
+@of_file("QUEUE-EXPIRE-02")
+class ExtendsInTwoTransactions(_SettlesBySql):
+    """An extension reads the lease in one transaction, and writes it in another one."""
+
+    class queue_kind(_SqlQueue):  # noqa: N801 - replaces an attribute of that name
+        async def extend(self, deliveries):
+            for each in deliveries:
+                now = self.inner._clock()
+                if self.change("SELECT 1 FROM message WHERE id = ? AND lease = ? AND due > ?", (*each.receipt, now)):
+                    await asyncio.sleep(0.05)
+                    message, lease = each.receipt
+                    until = self.inner._clock() + self.inner.lease_us
+                    self.change("UPDATE message SET lease = ?, due = ? WHERE id = ?", (lease, until, message))
 
 
 class _KeepsReleases(QueueOver):

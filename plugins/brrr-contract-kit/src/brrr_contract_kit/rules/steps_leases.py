@@ -103,11 +103,12 @@ async def stale_is_skipped(ctx: Context) -> None:
 
     Why: A worker whose lease has expired still returns its value. It must not remove the message from its new receiver.
 
-    Test: One step acknowledges deliveries that were acknowledged, released, dead-lettered or have expired, and one that
-    is live, which is named twice. The live one is removed. The released and the expired message are still delivered.
+    Test: One step acknowledges deliveries that were acknowledged, released or dead-lettered, two that have expired, of
+    which another receive has taken one, and one that is live, which is named twice. The live one is removed. The
+    released message and both expired ones are still delivered.
     """
     at, key = await desk(ctx, short_lease=True), ctx.key()
-    expired = await at.put(ctx.topic(), b"held")
+    untaken, expired = await at.put(ctx.topic(), b"held"), await at.put(ctx.topic(), b"held")
     await ctx.take_one(at.queue, expired.topic, within=at.queue.lease + ctx.grace)
     begun = ctx.now()
     acked, released, buried, live = [await at.put(ctx.topic(), b"held") for _ in range(4)]
@@ -115,7 +116,7 @@ async def stale_is_skipped(ctx: Context) -> None:
     await at.queue.release([released])
     await at.queue.bury(buried, "why")
     again = await ctx.take_one(at.queue, released.topic)
-    stale = [acked, released, buried, expired, live, live]
+    stale = [acked, released, buried, untaken, expired, live, live]
     equal(
         await at.commit(Step((), writes=[(key, b"x")], acks=stale)), [NOTHING_LEASED], "the result with stale receipts"
     )
@@ -124,6 +125,7 @@ async def stale_is_skipped(ctx: Context) -> None:
     ctx.in_time(at.queue, begun)
     equal((await ctx.take_one(at.queue, released.topic)).body, b"held", "the message whose receipt was stale")
     await ctx.none_left(at.queue, live.topic, "the step acknowledged the live delivery")
+    await ctx.take_one(at.queue, untaken.topic)
     await ctx.take_one(at.queue, expired.topic, within=at.queue.lease + ctx.grace)
     equal(len(await at.queue.dead(buried.topic, limit=10)), 1, "the dead letters after a stale acknowledgement")
 
