@@ -59,8 +59,7 @@ Bencoded: TypeAlias = "int | bytes | list[Bencoded] | dict[bytes, Bencoded]"
 """A decoded bencode value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A task name with its encoded arguments. Only the call hash identifies the call.
 
     Attributes:
@@ -89,8 +88,7 @@ class PendingReturn(NamedTuple):
     topic: str
 
 
-@dataclass(frozen=True, slots=True)
-class PendingReturns:
+class PendingReturns(NamedTuple):
     """The parents that wait for a call, and the time at which the call was scheduled.
 
     Attributes:
@@ -166,8 +164,7 @@ def encode_message(message: ScheduleMessage) -> bytes:
         MalformedRecordError: The root id or the call hash is not printable US-ASCII.
     """
     root_id, call_hash = message
-    _check_token("root id", root_id)
-    _check_token("call hash", call_hash)
+    _check_tokens(root_id, call_hash)
     return bencode((MESSAGE_TAG, root_id, call_hash))
 
 
@@ -177,11 +174,12 @@ def decode_message(body: bytes) -> ScheduleMessage:
     Raises:
         MalformedRecordError: The body is not the list of tag 2, a root id and a call hash.
     """
-    match _decode("schedule message", body):
-        case [2, bytes() as root_id, bytes() as call_hash]:
-            return ScheduleMessage(_token("root id", root_id), _token("call hash", call_hash))
-        case other:
-            _reject("schedule message", "[2, root id, call hash]", other)
+    fields = _decode("schedule message", body)
+    if isinstance(fields, list) and len(fields) == 3:
+        tag, root_id, call_hash = fields
+        if tag == MESSAGE_TAG and isinstance(root_id, bytes) and isinstance(call_hash, bytes):
+            return ScheduleMessage(*_tokens(root_id, call_hash))
+    _reject("schedule message", "[2, root id, call hash]", fields)
 
 
 def encode_call(call: Call) -> bytes:
@@ -310,8 +308,7 @@ def encode_pending(pending: PendingReturns) -> bytes:
     """
     returns: list[tuple[int, str, str, str]] = []
     for root_id, call_hash, topic in _in_order(pending.returns):
-        _check_token("root id", root_id)
-        _check_token("call hash", call_hash)
+        _check_tokens(root_id, call_hash)
         returns.append((RETURN_TAG, root_id, call_hash, topic))
     at = pending.scheduled_at
     if at is None:
@@ -390,11 +387,16 @@ def _pending(record: bytes) -> PendingReturns:
 
 
 def _return(entry: Bencoded) -> PendingReturn:
-    match entry:
-        case [1, bytes() as root_id, bytes() as call_hash, bytes() as topic]:
-            return PendingReturn(_token("root id", root_id), _token("call hash", call_hash), _text("topic", topic))
-        case other:
-            _reject("pending return", "[1, root id, call hash, topic]", other)
+    if isinstance(entry, list) and len(entry) == 4:
+        tag, root_id, call_hash, topic = entry
+        if (
+            tag == RETURN_TAG
+            and isinstance(root_id, bytes)
+            and isinstance(call_hash, bytes)
+            and isinstance(topic, bytes)
+        ):
+            return PendingReturn(*_tokens(root_id, call_hash), _text("topic", topic))
+    _reject("pending return", "[1, root id, call hash, topic]", entry)
 
 
 def _cause(entry: Bencoded) -> Cause:
@@ -445,12 +447,20 @@ def _checked(record: str, data: bytes) -> bytes:
 
 def _decode(record: str, data: bytes) -> Bencoded:
     try:
-        decoded: Bencoded = bdecode(_checked(record, data))
+        decoded: Bencoded = bdecode(data if type(data) is bytes else _checked(record, data))
     except (ValueError, RecursionError) as error:
         raise MalformedRecordError(
             f"a {record} of {len(data)} bytes is not bencode: {error}", remedy=_REMEDY
         ) from error
     return decoded
+
+
+def _check_tokens(root_id: str, call_hash: str) -> None:
+    # One look at both, because every message has them.
+    both = root_id + call_hash
+    if not (root_id and call_hash and both.isascii() and both.isprintable()):
+        _check_token("root id", root_id)
+        _check_token("call hash", call_hash)
 
 
 def _check_token(field: str, token: str) -> None:
@@ -459,6 +469,16 @@ def _check_token(field: str, token: str) -> None:
             f"the {field} {_short(token)} is not printable US-ASCII",
             remedy="Use a token of printable US-ASCII, at least one character long.",
         )
+
+
+def _tokens(root_id: bytes, call_hash: bytes) -> tuple[str, str]:
+    both = root_id + call_hash
+    if root_id and call_hash and both.isascii():
+        text = both.decode()
+        if text.isprintable():
+            end = len(root_id)
+            return text[:end], text[end:]
+    return _token("root id", root_id), _token("call hash", call_hash)
 
 
 def _token(field: str, raw: bytes) -> str:

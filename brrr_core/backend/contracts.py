@@ -13,7 +13,6 @@ does a waiting `receive` when its backend is closed.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = [
@@ -52,8 +51,7 @@ class Swap(NamedTuple):
     new: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message that is leased to its receiver.
 
     Attributes:
@@ -69,8 +67,7 @@ class Delivery:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A message that was dead-lettered.
 
     Attributes:

@@ -138,22 +138,19 @@ def split_message(body: bytes) -> tuple[str, str] | None:
     The body is `li2eN:ROOTM:HASHe`, with the lengths N and M in decimal (`docs/reference/protocol.md`). A server that
     cannot run this function follows the same rule.
     """
-    parts: list[str] = []
-    at = len(_HEAD)
-    if not body.startswith(_HEAD):
+    head, _, rest = body.partition(b":")
+    length = head[len(_HEAD) :]
+    if not (head.startswith(_HEAD) and _is_length(length) and body.isascii()):
         return None
-    for _ in range(2):
-        colon = body.find(b":", at, at + 20)
-        length = body[at:colon] if colon > at else b""
-        if not length.isdigit():
-            return None
-        end = colon + 1 + int(length)
-        part = body[colon + 1 : end]
-        if len(part) != int(length) or not part.isascii():
-            return None
-        parts.append(part.decode())
-        at = end
-    return (parts[0], parts[1]) if body[at:] == b"e" else None
+    end = int(length)
+    length, _, last = rest[end:].partition(b":")
+    if not (_is_length(length) and len(last) == int(length) + 1 and last.endswith(b"e")):
+        return None
+    return rest[:end].decode(), last[:-1].decode()
+
+
+def _is_length(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) < 20
 
 
 def keys_of(body: bytes, readings: Sequence[Reading]) -> list[Key] | None:

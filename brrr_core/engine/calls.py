@@ -100,8 +100,7 @@ class HandOver(NamedTuple):
     take: Callable[[HeldDelivery, Sequence[Received]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A delivery and its call.
 
     Attributes:

@@ -1,7 +1,6 @@
 """Defer a run: schedule its missing children, register the call on the last one, and settle the delivery."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from brrr_core.backend.contracts import Key
@@ -89,7 +88,7 @@ class Deferrer:
                 return False
             if absent or not calls:
                 if outcome is ScheduleOutcome.FULL:
-                    previous = replace(previous, waits=previous.waits + 1, failed=job.held.failed)
+                    previous = previous._replace(waits=previous.waits + 1, failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
                 self._report(job, watched, len(missing))
                 if outcome is ScheduleOutcome.FULL:

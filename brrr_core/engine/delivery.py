@@ -164,9 +164,11 @@ class DeliveryHandler:
 
     def resume_at_once(self, held: HeldDelivery) -> bool:
         """Let a parked run go on, if this is its wake-up and all that it needs is known. False if not."""
-        parts = None if held.records is None else split_message(held.delivery.body)
+        if held.records is None or not self._parking.used:
+            return False
+        parts = split_message(held.delivery.body)
         parked = None if parts is None else self._parking.find(*parts)
-        if parts is None or parked is None or held.records is None or self._control.due != self._control.in_use:
+        if parts is None or parked is None or self._control.due != self._control.in_use:
             return False
         root_id, call_hash = parts
         value, record, held.pending, *found = held.records

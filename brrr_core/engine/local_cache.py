@@ -6,8 +6,7 @@ It only saves work. If an entry is dropped, the worker repeats a read or a run.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from brrr_core.engine.calls import Child
 from brrr_core.wire import FAILURE_PREFIX, Call
@@ -74,8 +73,7 @@ class ValueCache:
             self._values.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class PreviousRun:
+class PreviousRun(NamedTuple):
     """The previous run of a call: what it read and missed before it deferred.
 
     Attributes:

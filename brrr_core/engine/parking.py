@@ -69,6 +69,11 @@ class Parking:
         """Whether runs may be parked now."""
         return self._seconds > 0 and self._useful()
 
+    @property
+    def used(self) -> bool:
+        """Whether a run is parked."""
+        return bool(self._runs)
+
     async def wait(self, run: Run, held: HeldDelivery) -> bool:
         """Wait in the task of a handler for the wake-up of its call. False if the run must be aborted instead.
 

@@ -6,7 +6,6 @@ steps. Repeating the retry completes it: the failure of the call itself, which l
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.control import Control
@@ -105,7 +104,7 @@ class Retrier:
         while True:
             (record,) = await self._operations.read([key])
             before = PendingReturns() if record is None else decode_pending(record)
-            after = replace(before, scheduled_at=scheduled_at)
+            after = before._replace(scheduled_at=scheduled_at)
             if before == after:
                 return
             (done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])

@@ -103,7 +103,7 @@ class Runner:
             except Again as again_later:
                 self._services.isolation.leave(job.held)
                 await self._keep_state(run)
-                kept = replace(run.summary(), failed=job.held.failed)
+                kept = run.summary()._replace(failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, kept)
                 await self.settler.postponed(job, again_later)
                 return True

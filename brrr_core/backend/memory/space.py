@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final, TypeAlias
 
-from brrr_core.backend.contracts import Key
+from brrr_core.backend.contracts import Kind
 from brrr_core.backend.memory.topic import Topic
 from brrr_core.backend.tasks import closed_error
 from brrr_core.backend.watches import Watches
@@ -33,7 +33,7 @@ class Space:
         self.clock = clock
         self.lock = Lock()
         self.topics: dict[str, Topic] = {}
-        self.records: dict[Key, bytes] = {}
+        self.records: dict[tuple[Kind, str], bytes] = {}  # with the keys of records, or equal tuples
         self.counters: dict[str, int] = {}
         self.watching: dict[Watches, AbstractEventLoop] = {}
 

@@ -1,13 +1,13 @@
 """The steps of the memory backend: each is applied with the lock of the space held."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from brrr_core.backend.checks import check_bodies, check_delay, check_topic, check_values
-from brrr_core.backend.contracts import Key
+from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import MAX_BYTES, Session
 from brrr_core.backend.memory.topic import Message
-from brrr_core.backend.steps import Reading, Received, Step, Steps, keys_of
+from brrr_core.backend.steps import Reading, Received, Step, Steps, split_message
 from brrr_core.backend.watches import is_awaited
 
 __all__ = ["MemorySteps"]
@@ -26,7 +26,7 @@ class MemorySteps(Steps):
         """Receive, then read the records of the messages."""
         deliveries = await self._queue.receive(topic, limit=limit, wait=wait)
         with self._lock:
-            return [Received(delivery, self._read(keys_of(delivery.body, readings))) for delivery in deliveries]
+            return [Received(delivery, self._read(delivery.body, readings)) for delivery in deliveries]
 
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         """Apply all steps in one turn of the event loop."""
@@ -37,41 +37,55 @@ class MemorySteps(Steps):
             return [self._apply(step, readings) for step in steps]
 
     def _apply(self, step: Step, readings: Sequence[Reading]) -> list[Received] | None:
-        records, counters, space, loop = self._space.records, self._space.counters, self._space, self._session.loop
-        if any(records.get(key) != expected for key, expected in step.expected):
-            return None
-        counts = {count.counter: counters.get(count.counter, 0) + count.amount for count in step.counts}
-        if any(counts[count.counter] > count.limit for count in step.counts):
-            return None
-        counters.update(counts)
-        records.update(step.writes)
-        now, leased = space.clock(), list[Received]()
-        for topic, body, delay, lease in step.messages:
+        expected, counts, writes, messages, marks, acks = step
+        space, loop, after = self._space, self._session.loop, dict[str, int]()
+        records, counters = space.records, space.counters
+        for key, record in expected:
+            if records.get(key) != record:
+                return None
+        for counter, amount, limit in counts:
+            after[counter] = count = counters.get(counter, 0) + amount
+            if count > limit:
+                return None
+        counters.update(after)
+        records.update(writes)
+        now, leased = space.clock(), list[Delivery]()
+        for topic, body, delay, lease in messages:
             found = space.topic(topic)
             if lease:
                 deadline = now + self._queue.lease
-                delivery = found.put_leased(Message(body), deadline=deadline, current_loop=loop)
-                leased.append(Received(delivery, None))
+                leased.append(found.put_leased(Message(body), deadline=deadline, current_loop=loop))
             else:
                 found.put((Message(body),), now=now, delay=delay, current_loop=loop)
-        for key, mark in step.marks:
+        for key, mark in marks:
             if mark is None:
                 records.pop(key, None)
             else:
                 records[key] = mark
-        for key, record in (*step.writes, *step.marks):
-            if record is not None and is_awaited(key):
-                space.announce(key.call_hash)
-        self._queue.remove(step.acks)
-        return [Received(delivery, self._read(keys_of(delivery.body, readings))) for delivery, _ in leased]
+        if space.watching:
+            self._announce((*writes, *marks))
+        self._queue.remove(acks)
+        return [Received(delivery, self._read(delivery.body, readings)) for delivery in leased]
 
-    def _read(self, keys: Sequence[Key] | None) -> list[bytes | None] | None:
-        return None if keys is None else [self._space.records.get(key) for key in keys]
+    def _announce(self, items: Iterable[tuple[Key, bytes | None]]) -> None:
+        for key, record in items:
+            if record is not None and is_awaited(key):
+                self._space.announce(key.call_hash)
+
+    def _read(self, body: bytes, readings: Sequence[Reading]) -> list[bytes | None] | None:
+        parts = split_message(body)
+        if parts is None:
+            return None
+        (root_id, call_hash), records = parts, self._space.records
+        return [
+            records.get((kind, prefix + (call_hash if part == "call_hash" else root_id)))
+            for kind, prefix, part in readings
+        ]
 
 
 def _check(step: Step) -> None:
-    for message in step.messages:
-        check_topic(message.topic)
-        check_delay(message.delay)
-        check_bodies(message.topic, (message.body,), MAX_BYTES)
-    check_values((record for _, record in (*step.writes, *step.marks)), MAX_BYTES)
+    for topic, body, delay, _ in step.messages:
+        check_topic(topic)
+        check_delay(delay)
+        check_bodies(topic, (body,), MAX_BYTES)
+    check_values([record for _, record in (*step.writes, *step.marks)], MAX_BYTES)

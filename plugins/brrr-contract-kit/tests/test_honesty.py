@@ -186,8 +186,7 @@ def test_failure_shows_rule_page_and_seed(run: Run) -> None:
         "    from brrr_core.codec.json import JsonCodec\n"
         "    class Constant(JsonCodec):\n"
         "        def encode_call(self, *call):\n"
-        "            from dataclasses import replace\n"
-        "            return replace(super().encode_call(*call), call_hash='same')\n"
+        "            return super().encode_call(*call)._replace(call_hash='same')\n"
         "    codec = Constant()\n"
     )
 

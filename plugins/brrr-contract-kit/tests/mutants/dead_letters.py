@@ -1,7 +1,5 @@
 """Queues with broken dead letters or counts."""
 
-from dataclasses import replace
-
 from mutants.kit import QueueOver, breaks, live
 
 
@@ -26,7 +24,7 @@ class ForgetsTheAttempt(QueueOver):
     """Every dead letter says attempt 1."""
 
     async def dead(self, topic, *, limit):
-        return [replace(each, attempt=1) for each in await self.inner.dead(topic, limit=limit)]
+        return [each._replace(attempt=1) for each in await self.inner.dead(topic, limit=limit)]
 
 
 @breaks("QUEUE-DEAD-01")
@@ -35,7 +33,7 @@ class CountsMilliseconds(QueueOver):
 
     async def dead(self, topic, *, limit):
         found = await self.inner.dead(topic, limit=limit)
-        return [replace(each, buried_at=each.buried_at * 1000) for each in found]
+        return [each._replace(buried_at=each.buried_at * 1000) for each in found]
 
 
 @breaks("QUEUE-DEAD-01")

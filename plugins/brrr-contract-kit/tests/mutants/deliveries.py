@@ -1,7 +1,6 @@
 """Queues with broken leases or receipts."""
 
 import asyncio
-from dataclasses import replace
 
 from brrr_core.errors import ArgumentError
 from mutants.kit import NO_DELAY, NoDelay, QueueOver, breaks, live
@@ -108,7 +107,7 @@ class AlwaysTheFirst(QueueOver):
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
-        return [replace(each, attempt=1) for each in found]
+        return [each._replace(attempt=1) for each in found]
 
 
 @breaks("QUEUE-ACK-01", "QUEUE-BODY-02")
@@ -126,7 +125,7 @@ class AcksNothing(QueueOver):
         await self.inner.release(deliveries, delay=delay)
         await self.inner.release([each for each in deliveries if each.receipt in self.acked])
         lost, self.acked = self.acked, set()
-        await self.inner.release([replace(deliveries[0], receipt=each) for each in lost])
+        await self.inner.release([deliveries[0]._replace(receipt=each) for each in lost])
 
 
 @breaks("QUEUE-ACK-02", "QUEUE-BATCH-05", raises=ArgumentError)

@@ -91,7 +91,7 @@ class _Renames(QueueOver):
         return topic
 
     def back(self, found, topic):
-        return [type(each)(topic, *(getattr(each, field) for field in each.__slots__[1:])) for each in found]
+        return [each._replace(topic=topic) for each in found]
 
     async def put(self, topic, bodies, *, delay=0):
         await self.inner.put(self.name(topic), bodies, delay=delay)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from mutants.kit import QueueOver, breaks
@@ -40,7 +39,7 @@ class CountsFromZero(QueueOver):
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
-        return [replace(each, attempt=each.attempt - 1) for each in found]
+        return [each._replace(attempt=each.attempt - 1) for each in found]
 
 
 @breaks("QUEUE-WAIT-02", "QUEUE-RELEASE-02", "QUEUE-DEAD-07")
@@ -182,7 +181,7 @@ class PrivateTopics(QueueOver):
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic + self.mine, limit=limit, wait=wait)
-        return [replace(each, topic=topic) for each in found]
+        return [each._replace(topic=topic) for each in found]
 
 
 @breaks("QUEUE-CANCEL-01", "QUEUE-CANCEL-02")

@@ -1,7 +1,6 @@
 """Steps with broken leases, readings, or receives."""
 
 import asyncio
-from dataclasses import replace
 
 from brrr_core.backend import Received, keys_of
 from mutants.kit import StepsOver, breaks
@@ -41,7 +40,7 @@ class CountsLeasesFromZero(_Leases):
     """A message that a step leases is attempt 0."""
 
     def changed(self, delivery):
-        return replace(delivery, attempt=0)
+        return delivery._replace(attempt=0)
 
 
 @breaks("STEPS-LEASE-02")
@@ -58,7 +57,7 @@ class GivesDeadReceipts(_Leases):
     """The receipts of leased messages settle nothing."""
 
     def changed(self, delivery):
-        return replace(delivery, receipt="none")
+        return delivery._replace(receipt="none")
 
 
 class _Readings(StepsOver):
