@@ -1,7 +1,8 @@
 """One worker with a concurrency of 64, and hiredis. Programs ask for a result every 10 ms; the default is 500 ms.
 
 A parent of a fan-out, and the one of the steps, waits in its job. Each job of the chain starts the next, and the last
-pushes the value to Redis. In the tree, each node starts two, and the leaves count themselves in Redis.
+pushes the value to Redis. In the tree, each node starts two, and the leaves count themselves in Redis. A worker sweeps
+stuck jobs before it begins, and not again: a sweep aborts a job that was taken and is not yet marked as active.
 """
 
 import os
@@ -49,7 +50,16 @@ async def tree(context, *, arguments):
         await finish.count(run, leaves(index))
 
 
-settings = {"queue": queue, "functions": [leaf, fan_out, steps, chain, tree], "concurrency": 64}
+async def sweep_first(context):
+    await queue.sweep(lock=3600)
+
+
+settings = {
+    "queue": queue,
+    "functions": [leaf, fan_out, steps, chain, tree],
+    "concurrency": 64,
+    "startup": sweep_first,
+}
 
 
 async def call(task, *arguments):
