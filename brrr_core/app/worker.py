@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -105,7 +105,9 @@ class AppWorker(AppConsumer):
         token = active_worker.set(active)
         returned = False
         try:
-            payload = await self._invoke(call, task)
+            invoked = self._catalogue.codec.invoke_task(call, task.run)
+            limit = task.policy.timeout
+            payload = await (invoked if limit is None else _within(limit, invoked, call))
             returned = not run.missing and run.backend_error is None
         except TerminalError as error:
             if error.details is not None:
@@ -129,20 +131,6 @@ class AppWorker(AppConsumer):
             )
         return payload
 
-    async def _invoke(self, call: Call, task: Task) -> bytes:
-        seconds = task.policy.timeout
-        if seconds is None:
-            return await self._catalogue.codec.invoke_task(call, task.run)
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                return await self._catalogue.codec.invoke_task(call, task.run)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            text = f"the handler {call.task_name!r} ran longer than its timeout of {seconds:g} s"
-            raise TimeoutError(text) from error
-
     def _never_awaited(self, task: Task, error: AwaitError) -> None:
         self._warn(task, f"{error.what}. {error.remedy}")
 
@@ -164,12 +152,25 @@ class AppWorker(AppConsumer):
         warnings.warn_explicit(text, RuntimeWarning, filename, line, registry=self._warned)
 
 
+async def _within(seconds: float, invoked: Coroutine[Any, Any, bytes], call: Call) -> bytes:
+    """Return the result of a handler. Cancel it after some seconds."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await invoked
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        text = f"the handler {call.task_name!r} ran longer than its timeout of {seconds:g} s"
+        raise TimeoutError(text) from error
+
+
 def _passed_wait_for(aborted: Defer) -> bool:
     """Whether a handler was aborted through `asyncio.wait_for` with a timeout."""
-    step = aborted.__traceback__
+    step, code = aborted.__traceback__, asyncio.wait_for.__code__
     while step is not None:
         frame = step.tb_frame
-        if frame.f_code is asyncio.wait_for.__code__:
+        if frame.f_code is code:
             return frame.f_locals.get("timeout") is not None
         step = step.tb_next
     return False

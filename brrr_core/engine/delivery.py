@@ -81,7 +81,8 @@ class DeliveryHandler:
                     await self._settler.put_again(held, early)
                     return
                 message = message._replace(root_id=root_id)
-            await self._attempts.load(held)
+            if held.delivery.attempt > 1:
+                await self._attempts.load(held)
             if held.delivery.attempt > self._policy.max_deliveries:
                 raise self._never_finished(held)
             await self._handle_in_turn(held, message, due)
@@ -121,7 +122,8 @@ class DeliveryHandler:
     async def _handle_in_turn(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Handle the messages of one call one by one, so that the call runs once and wakes its parents once."""
         call_hash, task = message.call_hash, current_task()
-        if await self._turns.wait(call_hash):
+        if self._turns.task_of(call_hash) is not None:
+            await self._turns.wait(call_hash)
             held.records = None
         self._turns.begin(call_hash, task)
         try:

@@ -111,24 +111,24 @@ class Returner:
         except MalformedRecordError:
             return False
         key = Key("pending_returns", call_hash)
-        parents = _Waiting(key).to_wake(pending)
+        parents = _Waiting(key).to_wake(pending) if pending.returns else ()
         if len(parents) > STEP_LIMIT or is_stranded(pending, call_hash):
             return False
         value, leased = Key("value", call_hash), None
-        if hand_over is not None:
+        if hand_over is not None and parents:
             leased = next((parent for parent in parents if hand_over.wants(parent.topic, held)), None)
 
         def on_applied(received: Sequence[Received]) -> None:
             # The value is in the cache before a parent that was woken needs it.
             self._note_first(completion, payload)
-            if hand_over is not None:
+            if hand_over is not None and received:
                 hand_over.take(held, received)
 
         step = Step(
             expected=((value, None), (key, record)),
-            counts=self._budget.counts([parent.root_id for parent in parents]),
+            counts=self._budget.counts([parent.root_id for parent in parents]) if parents else (),
             writes=((value, payload),),
-            messages=[_wake_up(parent, leased=parent is leased) for parent in parents],
+            messages=[_wake_up(parent, leased=parent is leased) for parent in parents] if parents else (),
             marks=() if record is None else ((key, None),),
             acks=(completion.delivery,),
         )

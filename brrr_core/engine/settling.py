@@ -62,7 +62,8 @@ class Settler:
             payload: The encoded result.
             hand_over: Takes over the wake-up of a caller, if possible.
         """
-        await self.reset_counters(job.held)
+        if job.held.counted:
+            await self.reset_counters(job.held)
         completion = Completion(job.held.delivery, job.call.call_hash, payload, held=job.held, hand_over=hand_over)
         await self._services.returner.complete(completion)
         if self._hooks.wants(CallReturned):
