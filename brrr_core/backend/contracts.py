@@ -9,6 +9,11 @@ Before it begins, every operation raises `ArgumentError` for an invalid argument
 negative or NaN `wait`, or a `delay` that is negative or not finite. The checks of
 `brrr_core.backend` do that. `wait` can be infinite. An operation on a closed backend raises `BackendClosedError`. So
 does a waiting `receive` when its backend is closed.
+
+If the server is gone or silent, every operation raises `BackendUnavailableError` in bounded time, also a `receive` that
+waits; a backend with a server has an option `timeout` for that. When the server is back, the same backend works. An
+operation that raised may have taken effect. A backend repeats one whose answer was lost only if that is safe:
+`increment`, `swap` and steps must neither count twice nor report a false result.
 """
 
 from abc import ABC, abstractmethod
@@ -115,6 +120,8 @@ class Queue(ABC):
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add messages to the topic. They become ready after `delay` seconds.
 
+        If the answer is lost, each may be put once, twice or, if the put raises, not at all.
+
         Raises:
             CapabilityError: `delay` is positive and the manifest does not declare `delay`.
             BodyTooLargeError: A body is larger than the manifest's `max_body`. No message of the batch was put.
@@ -125,6 +132,7 @@ class Queue(ABC):
         """Take and lease up to `limit` ready messages.
 
         Returns as soon as one message is ready. After `wait` seconds without a message, returns an empty list.
+        Messages whose answer is lost come back when their lease expires.
         """
 
     @abstractmethod
@@ -228,7 +236,8 @@ class Store(ABC):
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and swap, each swap atomic on its own key. Returns True for each swap that took place.
 
-        Several swaps of one key in one batch take place one after the other, in their order.
+        Several swaps of one key in one batch take place one after the other, in their order. If the answer is lost,
+        report what took place or raise, never a false loss or win.
 
         Raises:
             ValueTooLargeError: A new value is larger than the manifest's `max_value`. No swap of the batch took place.
@@ -240,4 +249,7 @@ class Cache(ABC):
 
     @abstractmethod
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
-        """Add each amount to its counter, and return the new counters under the same keys. The amount 0 only reads."""
+        """Add each amount to its counter, and return the new counters under the same keys. The amount 0 only reads.
+
+        If the answer is lost, an amount counts once, or the increment raises; it never counts twice.
+        """

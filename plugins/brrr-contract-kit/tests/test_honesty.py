@@ -56,7 +56,7 @@ def test_one_class_with_one_fixture_runs_all_rules(run: Run, options: list[str])
     ran = run(CACHE, *options)
 
     assert ran.returncode == 0, ran.stdout
-    assert "6 passed, 2 skipped" in ran.stdout
+    assert "6 passed, 3 skipped" in ran.stdout
     assert "not applicable: the manifest does not declare cache.shared" in ran.stdout
 
 
@@ -81,7 +81,7 @@ def test_partial_run_says_that_it_is_partial(run: Run) -> None:
     ran = run(CACHE, "-k", "COUNT", partial=True)
 
     assert ran.returncode == 0, ran.stdout
-    assert "a partial run: TestCache omits 5 rules" in ran.stdout
+    assert "a partial run: TestCache omits 6 rules" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_rules_bypassed_by_marks_or_fixtures_fail(run: Run, code: str) -> None:
     ran = run(code)
 
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout
-    assert re.search("^(8 errors|6 failed, 2 skipped) in", ran.stdout, re.MULTILINE), ran.stdout
+    assert re.search("^(9 errors|7 failed, 2 skipped) in", ran.stdout, re.MULTILINE), ran.stdout
     assert "A mark or a fixture bypasses CACHE-" in ran.stdout
 
 
@@ -176,7 +176,7 @@ def test_invalid_backend_fixture_is_reported(run: Run, fixture: str, error: str)
     ran = run(f"class TestCache(CacheContract):\n    @pytest.fixture\n    {fixture}\n")
 
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "8 failed" in ran.stdout
+    assert "9 failed" in ran.stdout
     assert error in ran.stdout
 
 

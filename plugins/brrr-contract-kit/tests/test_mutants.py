@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from mutants import MUTANTS, Mutant, sound
+from mutants import MUTANTS, Mutant, sound, tcp
 from mutants.kit import MEMORY, NO_DELAY
 from mutants.liars import known
 
@@ -50,6 +50,17 @@ def test_rule_passes_on_an_unbroken_backend(rule: str) -> None:
 
     # Rules with several processes or servers need a URL. The tests of brrr-sqlite prove that those can pass.
     assert outcome.status in {Status.PASSED, Status.NOT_APPLICABLE}, outcome.reason
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in NAMED if "-SERVER-" in rule or "-ANSWER-" in rule or "WATCH" in rule]
+)
+def test_rule_passes_on_an_unbroken_backend_over_tcp(rule: str) -> None:
+    with known():
+        outcome = run_rule(find(rule), tcp.sound(), new_seed())
+
+    declared = find(rule).needs is None  # the memory behind it is shared, and does not declare it
+    assert outcome.status is (Status.PASSED if declared else Status.NOT_APPLICABLE), outcome.reason
 
 
 @pytest.mark.parametrize("rule", [rule for rule in NAMED if rule.startswith("CODEC")])

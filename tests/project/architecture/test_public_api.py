@@ -40,6 +40,7 @@ EXCEPTIONS = {
         "plugins/brrr-contract-kit/tests/mutants/kit.py",
         "brrr_core.plugins",
     ): "a test unregisters its mutants",
+    ("plugins/brrr-contract-kit/tests/mutants/tcp.py", "brrr_core.backend.memory"): "it is the server of mutants",
     ("plugins/brrr-contract-kit/tests/test_runner.py", "brrr_core.backend.memory"): "the test looks for leftovers",
     (
         "plugins/brrr-contract-kit/tests/test_runner.py",

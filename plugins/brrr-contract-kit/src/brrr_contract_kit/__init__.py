@@ -36,6 +36,13 @@ A subclass may set:
   open a URL, so a backend that declares `shared` needs one.
 - `unreachable_url`: a URL of the same scheme behind which no server answers. You need none if the host of the URL is
   the server: the kit then uses closed and silent ports of this machine.
+- `server`: host and port of the server, if the URL does not show them; several are separated by commas. The kit puts a
+  relay before each server, which cuts connections, is silent, and loses answers. It replaces the host of the URL, or
+  its option `endpoint`, by the address of the relay.
+- `relayed`: a fixture that returns a function of a URL and an address; the function returns the URL for a server behind
+  that address. You need it only if a replaced address is not enough, for example if a certificate names the host.
+- `readdress`: a fixture that returns a function of an answer and of the relays by their servers (`HOST:PORT`), for the
+  servers of a cluster, which tell clients each other's addresses. The function returns the answer with those replaced.
 - `lease`: the lease in seconds for rules that wait until a lease expires; by default 1. The kit passes it as the option
   `lease`. If the backend has no such option, these rules wait for its own lease.
 - `grace`: extra seconds that the backend may take, and by which its counts (`stats`) may lag; by default 5. Rules poll,

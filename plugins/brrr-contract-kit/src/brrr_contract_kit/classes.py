@@ -92,6 +92,7 @@ class _OfBackend(Contract):
     lease: ClassVar[float] = LEASE
     grace: ClassVar[float] = GRACE
     preload: ClassVar[tuple[str, ...]] = ()
+    server: ClassVar[str | None] = None
 
     @pytest.fixture
     def url(self) -> Any:
@@ -103,11 +104,21 @@ class _OfBackend(Contract):
         """Return a function that makes a backend, if the backend has no URL."""
         return None
 
+    @pytest.fixture
+    def relayed(self) -> Any:
+        """Return a function of a URL and an address that returns the URL for a server behind that address."""
+        return None
+
+    @pytest.fixture
+    def readdress(self) -> Any:
+        """Return a function that replaces the addresses in an answer, for servers that announce each other."""
+        return None
+
     def test_rule(self, rule: Rule, url: object, make_backend: object, request: pytest.FixtureRequest) -> None:
         """Run one rule."""
-        self._run(rule, self._target(url, make_backend), request)
+        self._run(rule, self._target(url, make_backend, request), request)
 
-    def _target(self, url: object, make_backend: object) -> Target:
+    def _target(self, url: object, make_backend: object, request: pytest.FixtureRequest) -> Target:
         name = type(self).__qualname__
         if (url is None) == (make_backend is None):
             both = (
@@ -123,6 +134,9 @@ class _OfBackend(Contract):
                 lease=self.lease,
                 grace=self.grace,
                 preload=tuple(self.preload),
+                server=self.server,
+                relayed=request.getfixturevalue("relayed"),
+                readdress=request.getfixturevalue("readdress"),
             )
         else:
             target = Target.made_by(

@@ -44,6 +44,7 @@ def contract(
     lease: Annotated[DurationOption, Parameter(help="The lease for rules that wait until it expires.")] = LEASE,
     grace: Annotated[DurationOption, Parameter(help="The extra time that the backend may need.")] = GRACE,
     preload: Annotated[Many, Parameter(negative=(), help="Import this module first, in every process.")] = (),
+    server: Annotated[str | None, Parameter(help="HOST:PORT of the server, if the URL does not show it.")] = None,
     expect_failure: Annotated[Many, Parameter(negative=(), help="A rule that must fail, as ID=REASON.")] = (),
     skip: Annotated[Many, Parameter(negative=(), help="A rule to skip, as ID=REASON.")] = (),
     seed: Annotated[str | None, Parameter(help="Repeat the run with this seed.")] = None,
@@ -67,7 +68,7 @@ def contract(
         name = CodecTarget.of(codec or "").name
         run = partial(run_codec_contract, codec or "", rules=rules, expected_failures=expected)
     else:
-        target = Target.at(url, unreachable_url=unreachable, lease=lease, grace=grace, preload=preload)
+        target = Target.at(url, unreachable_url=unreachable, lease=lease, grace=grace, preload=preload, server=server)
         name, skips = target.name, _reasons("--skip", skip)
         run = partial(run_contract, target, roles=list(role) or None, rules=rules, jobs=jobs, setup=setup)
         run = partial(run, skips=skips, expected_failures=expected)

@@ -52,6 +52,7 @@ async def run_in_processes(
         "lease": target.lease,
         "grace": target.grace,
         "preload": target.preload,
+        "server": target.server,
     }
     starting = deque(rule for rule in rules if rule.processes)
     others = deque(rule for rule in rules if not rule.processes)

@@ -79,6 +79,7 @@ def run_contract(
     lease: float = LEASE,
     grace: float = GRACE,
     preload: Sequence[str] = (),
+    server: str | None = None,
     skips: Mapping[str, str] | None = None,
     expected_failures: Mapping[str, str] | None = None,
     seed: str | None = None,
@@ -91,13 +92,14 @@ def run_contract(
     The backend is opened and used once before the rules. If that fails, no rule is run, and the report has the error.
 
     Args:
-        url: The URL; or a `Target`, which replaces the arguments from `unreachable_url` to `preload`.
+        url: The URL; or a `Target`, which replaces the arguments from `unreachable_url` to `server`.
         roles: Some of queue, store, cache, steps and backend; by default all that the manifest offers.
         rules: Ids of the rules to run. The report is then not complete.
         unreachable_url: A URL of the same scheme behind which no server answers.
         lease: The lease in seconds for rules that wait until a lease expires.
         grace: Extra seconds that the backend may take.
         preload: Modules that other processes import before they open the URL.
+        server: Host and port of the server, if the URL does not show them; several are separated by commas.
         skips: Rule id to reason; only rules that need a capability may be skipped.
         expected_failures: Rule id to reason; such a rule must fail.
         seed: The seed of an earlier run, to repeat it; by default `BRRR_CONTRACT_SEED` or a new one.
@@ -112,7 +114,9 @@ def run_contract(
     """
     target = url
     if not isinstance(target, Target):
-        target = Target.at(url, unreachable_url=unreachable_url, lease=lease, grace=grace, preload=tuple(preload))
+        target = Target.at(
+            url, unreachable_url=unreachable_url, lease=lease, grace=grace, preload=tuple(preload), server=server
+        )
     offered: list[Role] = [role for role in ROLES if role != "codec" and target.offers(role)]
     for role in roles or ():
         rules_of(role)

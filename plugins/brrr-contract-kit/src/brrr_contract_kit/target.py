@@ -1,7 +1,7 @@
 """The target of a run: a way to make backends, with their manifest."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from secrets import token_hex
 from types import NoneType, UnionType
@@ -12,7 +12,18 @@ from brrr_core import open_backend
 from brrr_core.backend import Backend, BackendManifest, Duration, Key, Swap, mask_url, parse_url
 from brrr_core.errors import BrrrError, ContractError
 
-__all__ = ["DATA", "GRACE", "LEASE", "MakeBackend", "Target", "offers_steps", "option_types", "shares_data"]
+__all__ = [
+    "DATA",
+    "GRACE",
+    "LEASE",
+    "MakeBackend",
+    "Readdress",
+    "Relayed",
+    "Target",
+    "offers_steps",
+    "option_types",
+    "shares_data",
+]
 
 LEASE: Final = 1.0
 GRACE: Final = 5.0
@@ -22,6 +33,12 @@ DATA: Final[tuple[Role, ...]] = ("queue", "store", "cache")
 
 MakeBackend: TypeAlias = Callable[..., Backend]
 """Makes a closed backend; called with `lease=seconds` if it has such a parameter."""
+
+Relayed: TypeAlias = Callable[[str, str], str]
+"""Returns the URL for a server behind other addresses, which are separated by commas; called with the URL and these."""
+
+Readdress: TypeAlias = Callable[[bytes, Mapping[str, str]], bytes]
+"""Replaces addresses in an answer; called with the answer, and with the address of the relay of each server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,9 @@ class Target:
         lease: The lease in seconds for rules that wait until a lease expires.
         grace: Extra seconds that the backend may take.
         preload: Modules that other processes import before they open the URL.
+        server: Host and port of its server, if the URL does not show them; several are separated by commas.
+        relayed: Returns a URL with another address of the server, if a replaced address in the URL is not enough.
+        readdress: Returns an answer of a server with other addresses, for servers that announce each other.
     """
 
     name: str
@@ -47,6 +67,9 @@ class Target:
     lease: float = LEASE
     grace: float = GRACE
     preload: tuple[str, ...] = ()
+    server: str | None = None
+    relayed: Relayed | None = field(default=None, repr=False)
+    readdress: Readdress | None = field(default=None, repr=False)
 
     @classmethod
     def at(
@@ -57,6 +80,9 @@ class Target:
         lease: float = LEASE,
         grace: float = GRACE,
         preload: tuple[str, ...] = (),
+        server: str | None = None,
+        relayed: Relayed | None = None,
+        readdress: Readdress | None = None,
     ) -> "Target":
         """Return the target of a URL, with the manifest that its plugin ships.
 
@@ -78,7 +104,19 @@ class Target:
         def make(lease: float | None = None) -> Backend:
             return open_backend(url) if lease is None else open_backend(url, lease=Duration(lease))
 
-        return cls(mask_url(url, manifest.options), manifest, make, url, unreachable_url, lease, grace, preload)
+        return cls(
+            mask_url(url, manifest.options),
+            manifest,
+            make,
+            url,
+            unreachable_url,
+            lease,
+            grace,
+            preload,
+            server,
+            relayed,
+            readdress,
+        )
 
     @classmethod
     def made_by(

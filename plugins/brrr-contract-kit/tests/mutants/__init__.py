@@ -17,6 +17,7 @@ from mutants import (
     notifiers,
     puts,
     receiving,
+    servers,
     stepped_receives,
     stores,
     swaps,
@@ -27,4 +28,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (expiries, files, neighbours, notifiers, stores, swaps)
+_ = (expiries, files, neighbours, notifiers, servers, stores, swaps)

@@ -34,7 +34,7 @@ class DynamoCache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to counters.
 
-        An increment whose response is lost is repeated, and may count twice. The spawn limit tolerates that.
+        An increment whose response is lost is not repeated, as it could count twice: it raises.
         """
         self._table.client.check_open()
         for name, amount in amounts.items():
@@ -71,7 +71,7 @@ class DynamoCache(Cache):
             "ExpressionAttributeValues": {":amount": {"N": str(amount)}, ":end": {"N": expires_at}},
             "ReturnValues": "UPDATED_NEW",
         }
-        response = await self._table.client.call("UpdateItem", self._table.metered(parameters), idempotent=True)
+        response = await self._table.client.call("UpdateItem", self._table.metered(parameters), idempotent=False)
         return int(response["Attributes"][COUNT]["N"])
 
 

@@ -168,8 +168,7 @@ class RedisCache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to counters.
 
-        If the reply is lost, repeat the increment. It may then count twice, like the message that it counts, which may
-        be put twice.
+        An increment whose reply is lost is not repeated, as it could count twice: it raises.
         """
         for name, amount in amounts.items():
             check_amount(name, amount)
@@ -182,6 +181,7 @@ class RedisCache(Cache):
                 [names[index] for index in indexes],
                 self._ttl,
                 *(amounts[counters[index]] for index in indexes),
+                retry_arguments=() if not any(amounts[counters[index]] for index in indexes) else None,
             )
             for indexes in groups
         ]

@@ -64,7 +64,7 @@ class Poller:
     Args:
         topic: The topic.
         queues: Sends requests to SQS.
-        polls: The client for polls, whose responses take long.
+        polls: The client for polls that wait, whose responses take long.
         settling: Releases messages without a receiver.
         prefix: Prefix of the queues' names.
         lease: Lease in seconds.
@@ -222,7 +222,9 @@ class Poller:
             "WaitTimeSeconds": seconds,
             "VisibilityTimeout": int(self._lease),
         }
-        response = await self._queues.call(self._name, "ReceiveMessage", request, client=self._polls, backoff=backoff)
+        # A silent server ends a poll that does not wait after `timeout`, and a long poll after its longest wait more.
+        client = self._polls if seconds else None
+        response = await self._queues.call(self._name, "ReceiveMessage", request, client=client, backoff=backoff)
         found = (response or {}).get("Messages") or ()
         return [parse_message(self._topic, each, begun=backoff.begun, lease=self._lease) for each in found]
 

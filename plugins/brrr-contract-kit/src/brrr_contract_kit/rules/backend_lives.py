@@ -2,15 +2,16 @@
 
 import asyncio
 from asyncio import CancelledError, Task, all_tasks, create_task, current_task, gather, sleep, to_thread, wait
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
 from brrr_contract_kit.testbed.leaks import open_files, other_tasks, poll, threads
-from brrr_contract_kit.testbed.servers import LateServer, backend_at
-from brrr_core.backend import Backend, Cache, Queue, Steps, Store, Swap
+from brrr_contract_kit.testbed.network import Network
+from brrr_contract_kit.testbed.operations import operations_of, use
+from brrr_core.backend import Backend, Cache, Queue, Steps, Store
 from brrr_core.errors import BackendClosedError, BackendError
 
 POOL = "asyncio_"
@@ -20,23 +21,6 @@ HEAD_START = 0.5
 """Seconds until the late server starts."""
 
 ROLES = {"queue": Queue, "store": Store, "cache": Cache}
-
-
-async def _use(ctx: Context, backend: Backend) -> None:
-    """Use each role that the backend offers."""
-    if backend.roles.queue is not None:
-        topic = ctx.topic()
-        await backend.queue.put(topic, [b"used"])
-        found = await backend.queue.receive(topic, limit=1, wait=ctx.grace)
-        equal([each.body for each in found], [b"used"], "the messages of an open queue")
-        await backend.queue.ack(found)
-    if backend.roles.store is not None:
-        key = ctx.key()
-        await backend.store.write([(key, b"used")])
-        equal(await backend.store.read([key]), [b"used"], "the record of an open store")
-    if backend.roles.cache is not None:
-        name = ctx.counter()
-        equal(await backend.cache.increment({name: 1}), {name: 1}, "the counter of an open cache")
 
 
 @rule("BACKEND-OPEN-01")
@@ -50,7 +34,7 @@ async def opens_again(ctx: Context) -> None:
     backend = ctx.target.backend()
     for _ in range(2):
         async with backend:
-            await _use(ctx, backend)
+            await use(ctx, backend)
 
 
 @rule("BACKEND-OPEN-02")
@@ -78,7 +62,7 @@ async def refuses_second_open(ctx: Context) -> None:
     """
     backend = await ctx.backend()
     refused(await raised(backend.open()), BackendClosedError, "opening a backend that is open")
-    await _use(ctx, backend)
+    await use(ctx, backend)
 
 
 @rule("BACKEND-OPEN-04")
@@ -130,29 +114,8 @@ async def closed_refuses(ctx: Context) -> None:
         if roles.queue is not None:
             await roles.queue.put(topic, [b"held"])
             held = await roles.queue.receive(topic, limit=1, wait=ctx.grace)
-    operations: dict[str, Awaitable[object]] = {}
-    if (queue := roles.queue) is not None:
-        operations |= {
-            "put": queue.put(topic, [b"x"]),
-            "receive": queue.receive(topic, limit=1, wait=0),
-            "ack": queue.ack(held),
-            "release": queue.release(held),
-            "extend": queue.extend(held),
-            "bury": queue.bury(held[0], "closed"),
-            "stats": queue.stats(topic),
-            "dead": queue.dead(topic, limit=1),
-            "redrive": queue.redrive(topic, limit=1),
-            "drop": queue.drop(topic, limit=1),
-        }
-    if (store := roles.store) is not None:
-        operations |= {
-            "read": store.read([key]),
-            "write": store.write([(key, b"x")]),
-            "swap": store.swap([Swap(key, None, b"x")]),
-        }
-    if (cache := roles.cache) is not None:
-        operations |= {"increment": cache.increment({ctx.counter(): 1})}
-    errors = {name: await raised(operation) for name, operation in operations.items()}
+    operations = operations_of(roles, topic=topic, key=key, counter=ctx.counter(), held=held)
+    errors = {name: await raised(operation()) for name, operation in operations.items()}
     for name, error in errors.items():
         refused(error, BackendClosedError, f"{name} on a closed backend")
 
@@ -189,7 +152,7 @@ async def fresh_loops(ctx: Context) -> None:
 
     async def once() -> None:
         async with backend:
-            await _use(ctx, backend)
+            await use(ctx, backend)
 
     for _ in range(2):
         await to_thread(asyncio.run, once(), debug=True)
@@ -207,7 +170,7 @@ async def sets_up(ctx: Context) -> None:
     for _ in range(2):
         said = await ctx.target.backend().setup()
         equal({type(each) for each in [said, *said]} - {str}, {list}, f"the types in the result of `setup`, {said!r}")
-    await _use(ctx, await ctx.backend())
+    await use(ctx, await ctx.backend())
 
 
 @rule("BACKEND-OPEN-09")
@@ -228,7 +191,7 @@ async def opening_cancelled(ctx: Context) -> None:
         await backend.close()
         async with backend:
             pass
-    await _use(ctx, await ctx.backend())
+    await use(ctx, await ctx.backend())
 
 
 @rule("BACKEND-OPEN-10")
@@ -238,26 +201,20 @@ async def waits_for_its_server(ctx: Context) -> None:
     Why: A worker is often started shortly before its server.
 
     Test: The URL is opened with the address of a closed port; half a second later the server answers there. The rule
-    applies to URLs with a host and a port, if the server can be reached through another port.
+    applies to URLs that name a server.
     """
-    async with LateServer(ctx.target) as there, LateServer(ctx.target) as late:
-        await there.listen()
-        _, backend = backend_at(ctx.target, there.address)
-        if (error := await raised(backend.open())) is not None:
-            raise NotApplicableError(f"the server cannot be reached through another port: {error}")
-        await backend.close()
-        _, backend = backend_at(ctx.target, late.address)
-        backend.retry_for = ctx.target.backend().retry_for
+    async with Network(ctx.target) as network:
+        backend = network.backend()
         if not backend.retry_for:
             raise NotApplicableError("the backend has no `retry_for`")
         opening = create_task(raised(backend.open()))
         await wait({opening}, timeout=HEAD_START)
         if opening.done():
             broken(f"opening did not wait for the server, but ended with {opening.result()!r}")
-        await late.listen()
+        await network.listen()
         async with ctx.within(ctx.grace, "opening ends when the server is up"):
             equal(await opening, None, "the exception of opening when the server is up")
-        await _use(ctx, backend)
+        await use(ctx, backend)
         await backend.close()
 
 
@@ -271,10 +228,10 @@ async def leaves_nothing(ctx: Context) -> None:
     before. The first round may start the thread pool of the loop, so it is not compared.
     """
     async with ctx.target.backend() as backend:
-        await _use(ctx, backend)
+        await use(ctx, backend)
     before, begun = open_files(), threads()
     async with ctx.target.backend() as backend:
-        await _use(ctx, backend)
+        await use(ctx, backend)
     await sleep(0)
     tasks = other_tasks()
     check(not tasks, f"tasks are still pending after the backend was closed: {[each.get_name() for each in tasks]}")
@@ -296,7 +253,7 @@ async def closes_under_use(ctx: Context) -> None:
     for turns in (0, 1, 3, 10):
         backend = ctx.target.backend()
         await backend.open()
-        operations = [create_task(_use(ctx, backend)) for _ in range(10)]
+        operations = [create_task(use(ctx, backend)) for _ in range(10)]
         if backend.roles.queue is not None:
             operations += [create_task(_wait(backend.queue, ctx.topic())) for _ in range(10)]
         for _ in range(turns):
@@ -325,7 +282,7 @@ async def closes_after_errors(ctx: Context) -> None:
         backend = ctx.target.backend()
         try:
             async with backend:
-                await _use(ctx, backend)
+                await use(ctx, backend)
                 raise leaving
         except (LookupError, CancelledError) as error:
             check(error is leaving, f"{leaving!r} left the block, but {error!r} was raised")

@@ -8,6 +8,7 @@ from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused
 from brrr_contract_kit.testbed.context import CANCELLED, Context, NotApplicableError, raised
 from brrr_contract_kit.testbed.desks import NOTHING_LEASED
+from brrr_contract_kit.testbed.operations import unless_unavailable
 from brrr_core.backend import Backend, Key, Notifier, Step, Store, Swap
 from brrr_core.errors import BackendClosedError
 
@@ -144,3 +145,49 @@ async def steps_wake(ctx: Context) -> None:
     step = Step(expected=((key, None),), writes=((key, b"created"),))
     equal(await backend.roles.steps.commit([step]), [NOTHING_LEASED], "the step that creates the value")
     await _wakes(ctx, woken, "a step")
+
+
+@rule("STORE-WATCH-07")
+async def watches_outlive_a_cut(ctx: Context) -> None:
+    """If the server goes away and comes back, open watches wake, and later ones are in force again.
+
+    Why: A hint that comes while the connection is down is lost, so a client reads again when it is back. Without its
+    hints, every client polls until it is restarted.
+
+    Test: A relay cuts all connections while a value is watched. While the server is away, a watch returns False or
+    raises `BackendUnavailableError`. Another backend creates the value, and the relay forwards again: the watch wakes
+    within the grace. Then a new watch is in force within the grace, and wakes. A watch also ends if the relay is
+    silent.
+    """
+    network = await ctx.network()
+    store, other = (await network.opened(impatient=True)).store, await ctx.store()
+    if store.notifier is None:
+        raise NotApplicableError("the store has no notifier")
+    keys = [ctx.key() for _ in range(3)]
+    woken = await _watch(store.notifier, keys[0])
+    network.cut()
+    async with ctx.within(3 * ctx.grace, "a watch without a server ends"):
+        in_force = await _tried(store.notifier, keys[1], Event())
+    check(not in_force, "a watch without a server claims to be in force")
+    await _create(other, keys[0])
+    woken.clear()
+    network.restore()
+    await _wakes(ctx, woken, "another backend while the server was away")
+    again = Event()
+
+    async def in_force_again() -> bool:
+        return store.notifier is not None and await _tried(store.notifier, keys[2], again)
+
+    await ctx.until(in_force_again, "a watch is in force again when the server is back")
+    again.clear()
+    await _create(other, keys[2])
+    await _wakes(ctx, again, "another backend after the server is back")
+    network.silence()
+    async with ctx.within(9 * ctx.grace, "a watch with a silent server ends"):
+        in_force = await _tried(store.notifier, keys[1], Event())
+    check(not in_force, "a watch with a silent server claims to be in force")
+
+
+async def _tried(notifier: Notifier, key: Key, woken: Event) -> bool:
+    """Return whether a watch is in force; False if the server is unavailable."""
+    return await unless_unavailable(notifier.watch(key.call_hash, woken.set), "a watch without a server") == [True]

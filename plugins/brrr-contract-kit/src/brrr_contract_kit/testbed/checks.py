@@ -5,10 +5,14 @@ from typing import Final, NoReturn
 
 from brrr_core.errors import RuleBrokenError
 
-__all__ = ["broken", "check", "described", "equal", "refused", "same_bodies", "shown"]
+__all__ = ["NotApplicableError", "broken", "check", "described", "equal", "refused", "same_bodies", "shown"]
 
 LONGEST: Final = 200
 LONGEST_MESSAGE: Final = 2000
+
+
+class NotApplicableError(Exception):
+    """The rule does not apply to this backend; the message says why."""
 
 
 def broken(what: str, *, cause: BaseException | None = None) -> NoReturn:

@@ -8,12 +8,23 @@ from random import Random
 from typing import Any, Final, Generic, Self, TypeVar
 
 from brrr_contract_kit.target import Target
-from brrr_contract_kit.testbed.checks import broken
+from brrr_contract_kit.testbed.checks import NotApplicableError, broken
+from brrr_contract_kit.testbed.network import Network
 from brrr_contract_kit.testbed.processes import Agent
 from brrr_core.backend import Backend, Cache, Delivery, Key, Kind, Queue, Store, Swap
 from brrr_core.errors import BrrrError
 
-__all__ = ["CANCELLED", "IN_TIME", "POLL", "Context", "Ended", "NotApplicableError", "StalledError", "raised"]
+__all__ = [
+    "CANCELLED",
+    "IN_TIME",
+    "POLL",
+    "Context",
+    "Ended",
+    "NotApplicableError",
+    "StalledError",
+    "awaited",
+    "raised",
+]
 
 ResultT = TypeVar("ResultT")
 
@@ -26,10 +37,6 @@ MOST_ROUNDS: Final = 50
 
 IN_TIME: Final = 0.9
 """The part of a lease or delay during which it has certainly not ended, for any resolution of the server's clock."""
-
-
-class NotApplicableError(Exception):
-    """The rule does not apply to this backend; the message says why."""
 
 
 class StalledError(Exception):
@@ -105,6 +112,16 @@ class Context:
         self._stack.push_async_callback(agent.close)
         await agent.start()
         return agent
+
+    async def network(self) -> Network:
+        """Return a network to the target, with relays that forward. It is closed when the rule ends.
+
+        Raises:
+            NotApplicableError: The backend has no server.
+        """
+        network = await self._stack.enter_async_context(Network(self.target))
+        await network.listen()
+        return network
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -227,7 +244,7 @@ class Context:
 
     async def turns_of(self, operation: Callable[[], Awaitable[object]]) -> int:
         """Return the number of turns of the loop that an operation takes, up to a bound."""
-        task = create_task(_awaited(operation()))
+        task = create_task(awaited(operation()))
         turns = 0
         while not task.done() and turns < MOST_TURNS:
             await sleep(0)
@@ -237,7 +254,7 @@ class Context:
 
     async def cancelled(self, operation: Callable[[], Awaitable[ResultT]], turns: int) -> Ended[ResultT]:
         """Start an operation and cancel it after so many turns of the loop."""
-        return await self.cancel(create_task(_awaited(operation())), turns)
+        return await self.cancel(create_task(awaited(operation())), turns)
 
     async def cancel(self, task: Task[ResultT], turns: int) -> Ended[ResultT]:
         """Cancel a task after so many turns of the loop."""
@@ -287,7 +304,8 @@ class Context:
                     break
 
 
-async def _awaited(operation: Awaitable[ResultT]) -> ResultT:
+async def awaited(operation: Awaitable[ResultT]) -> ResultT:
+    """Return the result of any awaitable: only a coroutine can become a task."""
     return await operation
 
 
