@@ -97,6 +97,6 @@ def _contracts_in(file: str) -> Iterator[int]:
     except (SyntaxError, ValueError):
         return
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        if ast.unparse(call.func).casefold().endswith("manifest"):
+        if "manifest" in ast.unparse(call.func).casefold():
             values = [keyword.value for keyword in call.keywords if keyword.arg == "contract"]
             yield from (each.value for each in values if isinstance(each, ast.Constant) and type(each.value) is int)

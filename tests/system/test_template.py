@@ -3,14 +3,18 @@
 import ast
 import importlib
 import io
+import os
+import shutil
 import subprocess
 import sys
 import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from brrr_core.backend import Key
 from brrr_core.errors import ArgumentError, BackendUnavailableError, CorruptBackendError, OptionError, UrlError
@@ -60,18 +64,19 @@ def test_code_lines_counts_only_code() -> None:
     )
 
 
-def test_plugin_has_under_250_lines_and_page_names_count(example: Path) -> None:
-    lines = sum(code_lines(path.read_text()) for path in example.rglob("*.py"))
+def test_plugin_has_under_250_lines_as_page_says(example: Path) -> None:
+    lines = sum(code_lines(path.read_text()) for path in (example / "src").rglob("*.py"))
 
     assert lines < MOST_LINES
-    assert f"{lines} lines of Python" in PAGE.read_text()
+    assert f"under {MOST_LINES} lines of Python over a plain file" in " ".join(PAGE.read_text().split())
 
 
 def test_plugin_is_complete_distribution(example: Path) -> None:
     project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
 
     assert {str(path.relative_to(example)) for path in example.rglob("*") if path.is_file()} == {
-        *(".copier-answers.yml", ".gitignore", "LICENSE", "README.md", "pyproject.toml", "tests/test_contract.py"),
+        *(".copier-answers.yml", ".github/workflows/ci.yml", ".gitignore", "CHANGELOG.md", "LICENSE", "README.md"),
+        *("pyproject.toml", "tests/conftest.py", "tests/test_contract.py"),
         *(f"src/brrr_example/{name}.py" for name in ("__init__", "backend", "file", "manifest", "queue", "store")),
         "src/brrr_example/py.typed",
     }
@@ -80,16 +85,48 @@ def test_plugin_is_complete_distribution(example: Path) -> None:
     assert "brrr-core>=0.1,<0.2" in project["dependencies"]
 
 
-def test_plugin_passes_our_linters(example: Path) -> None:
-    settings = f"--config={ROOT / 'pyproject.toml'}"
-    for command in (
-        [BIN / "ruff", "check", settings, "--no-cache", "--quiet", example / "src"],
-        [BIN / "ruff", "format", settings, "--no-cache", "--diff", "--quiet", example],
-        [BIN / "mypy", "--strict", "--config-file=", f"--cache-dir={example.parent}/mypy", example / "src"],
-    ):
+def workflow(plugin: Path) -> dict[str, Any]:
+    """Return the only job of the plugin's CI workflow."""
+    [job] = yaml.safe_load((plugin / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert isinstance(job, dict)
+    return job
+
+
+def test_plugin_passes_our_linters_and_those_of_its_own_workflow(example: Path) -> None:
+    own = [step["run"].split() for step in workflow(example)["steps"] if "run" in step]
+    linters = [command for command in own if command[0] in {"ruff", "mypy"}]
+    assert linters == [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]
+
+    ours = f"--config={ROOT / 'pyproject.toml'}"
+    for command in (["ruff", "check", ours, "--quiet", "src"], *linters):
         # Run in the plugin's folder, so that brrr_core counts as a third-party package.
-        ended = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=300)
+        ended = subprocess.run(
+            [BIN / command[0], *command[1:]],
+            cwd=example,
+            env={**os.environ, "RUFF_NO_CACHE": "true", "MYPY_CACHE_DIR": f"{example.parent}/mypy"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
         assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_actions_of_plugins_workflow_are_those_of_ours(example: Path) -> None:
+    ours = (ROOT / ".github/workflows/ci.yml").read_text()
+    actions = [step["uses"] for step in workflow(example)["steps"] if "uses" in step]
+
+    assert len(actions) == 2
+    assert [action for action in actions if f"uses: {action} #" not in ours] == []
+    assert workflow(example)["strategy"]["matrix"]["python"] == ["3.11", "3.14"]
+
+
+def test_plugin_pins_the_linters_that_we_use(example: Path) -> None:
+    extras = tomllib.loads((example / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+
+    assert [pin for pin in extras["lint"] if pin not in ours["dev"]] == []
+    assert [pin for pin in extras["test"] if pin.startswith("pytest") and pin not in ours["test"]] == []
 
 
 def test_names_follow_from_distribution(tmp_path: Path) -> None:
@@ -160,6 +197,52 @@ def test_git_url_of_repository_gives_same_plugin(tmp_path: Path, example: Path) 
     assert {path.relative_to(example): path.read_bytes() for path in files(example)} == {
         path.relative_to(tmp_path / "mine"): path.read_bytes() for path in files(tmp_path / "mine")
     }
+
+
+def git(folder: Path, *command: str) -> str:
+    own = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    return subprocess.run(["git", *own, *command], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_update_brings_changes_of_newer_template_and_keeps_own_changes(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    project = repository / "templates/backend/project"
+    shutil.copytree(TEMPLATE, repository / "templates/backend")
+    shutil.copy(ROOT / "copier.yml", repository)
+    new = {path: path.read_text() for path in (project / "CHANGELOG.md.jinja", project / "README.md.jinja")}
+    (project / "CHANGELOG.md.jinja").unlink()
+    (project / "README.md.jinja").write_text(new[project / "README.md.jinja"].replace("# Work on it", "# Working"))
+    git(repository, "init", "-q")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "old")
+    git(repository, "tag", "v0.1.0")
+    mine = tmp_path / "mine"
+    ended = copied(mine, {"distribution": "brrr-mine"}, template=repository)
+    assert ended.returncode == 0, ended.stderr
+    git(mine, "init", "-q")
+    (mine / "README.md").write_text((mine / "README.md").read_text().replace("Options follow", "My options follow"))
+    (mine / "src/brrr_mine/store.py").write_text('"""My own store."""\n')
+    git(mine, "add", "-A")
+    git(mine, "commit", "-qm", "mine")
+
+    for path, text in new.items():
+        path.write_text(text)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "new")
+    git(repository, "tag", "v0.2.0")
+    update = [sys.executable, "-m", "copier", "update", "--defaults", "--quiet"]
+    ended = subprocess.run(update, cwd=mine, capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "the backend `mine:`" in (mine / "CHANGELOG.md").read_text().lower()
+    readme = (mine / "README.md").read_text()
+    assert "## Work on it" in readme
+    assert "My options follow" in readme
+    assert (mine / "src/brrr_mine/store.py").read_text() == '"""My own store."""\n'
+    assert "_commit: v0.2.0" in (mine / ".copier-answers.yml").read_text()
+    changed = {line[:2].strip(): line[3:] for line in git(mine, "status", "--porcelain").splitlines()}
+    assert set(changed) <= {"A", "M", "??"}  # no conflict
+    assert "<<<<<<<" not in readme
 
 
 def files(folder: Path) -> list[Path]:

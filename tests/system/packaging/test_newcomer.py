@@ -1,4 +1,7 @@
-"""Follow `docs/how-to/write-a-backend.md` word for word in an empty environment: every command, file and output.
+"""Follow `docs/how-to/write-a-backend.md` word for word on a fresh machine: every command, file and output.
+
+The reader has Python, git, and an index with the packages of this checkout. The address of the repository leads to the
+template of this checkout.
 
 The commands of the page's `sh` blocks run in their order, in one shell, in an empty folder; a block under a comment
 `<!-- file: NAME -->` is saved as that file; a `text` block holds lines that the commands above it print, in that order,
@@ -8,6 +11,7 @@ and `…` matches any text.
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tools.distributions import CORE, read_distributions
 
 pytestmark = pytest.mark.packaging
 
@@ -25,7 +31,7 @@ BLOCK = re.compile(
     r"(?:^<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 STEP = re.compile(r"^@@ (\d+) ([\d.]+)$", re.MULTILINE)
-MINUTES = 10
+MINUTES = 20
 
 
 @dataclass(frozen=True)
@@ -115,24 +121,43 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the repository of brrr as its address gives it: the template of this checkout, released."""
+    folder = tmp_path_factory.mktemp("published")
+    core = read_distributions()[CORE]
+    repository = folder / f"{core.repository.rpartition('/')[2]}.git"
+    shutil.copytree(ROOT / "templates/backend", repository / "templates/backend")
+    shutil.copy(ROOT / "copier.yml", repository)
+    own = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    for command in (["init", "-q"], ["add", "-A"], [*own, "commit", "-qm", "x"], ["tag", f"v{core.version}"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    return folder
+
+
 def script(path: Path, *command: str) -> None:
     path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     path.chmod(0o755)
 
 
 @pytest.fixture
-def newcomer(wheels: Path, tmp_path: Path) -> dict[str, str]:
-    """Return the environment of a reader with Python, copier and a checkout, whose package index has these wheels."""
+def newcomer(wheels: Path, published: Path, tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a reader with Python and git, whose package index has these wheels."""
     tools = tmp_path / "tools"
     tools.mkdir()
     script(tools / "python3", getattr(sys, "_base_executable", sys.executable))
-    script(tools / "copier", sys.executable, "-m", "copier")
+    owner = read_distributions()[CORE].repository.rpartition("/")[0]
+    git = {"user.name": "Ada", "user.email": "ada@example.org", f"url.{published.as_uri()}/.insteadOf": f"{owner}/"}
     ours = ("PYTHON", "VIRTUAL_ENV", "UV_", "BRRR_", "PYTEST")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     return {
         **kept,
         "PATH": f"{tools}:/usr/local/bin:/usr/bin:/bin",
-        "BRRR": str(ROOT),
+        "GIT_CONFIG_COUNT": str(len(git)),
+        **{f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(git)},
+        **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(git.values())},
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),  # copier keeps a copy of each repository there
+        "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path("~/.cache/pip").expanduser())),
         "PIP_FIND_LINKS": " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), wheels.as_uri()])),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "NO_COLOR": "1",
@@ -151,7 +176,7 @@ def test_page_leads_from_empty_folder_to_green_kit(
     [green] = [
         number
         for number, each in enumerate(done)
-        if "pytest\n" in each.step.commands and "copier" in each.step.commands
+        if "pytest -n auto\n" in each.step.commands and "copier" in each.step.commands
     ]
     seconds = done[green + 1].began - done[green].began
     record_property("seconds from copier copy to a green kit", round(seconds, 1))

@@ -250,7 +250,7 @@ def test_error_for_other_contract_version_says_which_side_to_upgrade(site, contr
 
 NEWER = [
     "from brrr_core.backend import BackendManifest\nMANIFEST = BackendManifest(contract=2, schemes=('foo',), colour=1)",
-    "from brrr_core.backend import BackendManifest, NewRole\nMANIFEST = BackendManifest(contract=2)",
+    "from brrr_core.backend import BackendManifest2\nMANIFEST = BackendManifest2(contract=2)",
     "from brrr_foo.manifest import MANIFEST",
 ]
 
