@@ -13,7 +13,7 @@ UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile dist site repository docs format clean
+.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile dist site repository docs plugins format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -80,7 +80,11 @@ repository: $(STAMP) ## change the address of the repository everywhere: make re
 docs: $(STAMP) ## write the pages of docs/ that are generated from the code
 	$(RUN) tools/errors_page.py
 	$(RUN) tools/contract_pages.py
+	$(RUN) -m tools.plugins_page
 	$(RUN) tools/public_api.py
+
+plugins: $(STAMP) ## run the contract kit on every backend, and renew docs/reference/plugins.toml, in some minutes
+	$(RUN) -m tools.contract_reports
 
 format: $(STAMP) ## format the code, and fix what the linter can fix
 	$(BIN)/ruff format
