@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from brrr_core import sync as sync  # a module, so it is not in `__all__`
     from brrr_core.app.active import ActiveWorker
-    from brrr_core.app.consumer import AppConsumer, Event
+    from brrr_core.app.consumer import AppConsumer
+    from brrr_core.app.events import Event
     from brrr_core.app.handlers import Handler, PlainHandler, current, handler, handler_no_arg, only
     from brrr_core.app.local import LocalBrrr
     from brrr_core.app.pending import PendingCall
@@ -70,7 +71,8 @@ __all__ = [
 
 _HOMES: Final = {
     "app.active": ("ActiveWorker",),
-    "app.consumer": ("AppConsumer", "Event"),
+    "app.consumer": ("AppConsumer",),
+    "app.events": ("Event",),
     "app.handlers": ("Handler", "PlainHandler", "current", "handler", "handler_no_arg", "only"),
     "app.local": ("LocalBrrr",),
     "app.pending": ("PendingCall",),

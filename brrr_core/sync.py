@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 from weakref import finalize
 
-from brrr_core.app import consumer, serving
+from brrr_core.app import events, serving
 from brrr_core.app.consumer import AppConsumer
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
@@ -113,7 +113,7 @@ def _blocking_with_value(
 
 
 def _blocking_on_event(
-    method: Callable[Concatenate[consumer.Event, P], Coroutine[Any, Any, T]],
+    method: Callable[Concatenate[events.Event, P], Coroutine[Any, Any, T]],
 ) -> "Callable[Concatenate[Event, P], T]":
     """Do the same for a method of an event."""
 
@@ -161,6 +161,8 @@ class Client:
     result = _blocking(AppConsumer.result)
     """Wait for the result of a call, and return it: `client.result(fib, timeout=30)(11)`."""
 
+    explain = _blocking(AppConsumer.explain)
+    """Explain where a call and all calls below it stand: `client.explain(order)(11)`. It needs brrr-explain."""
     status = _blocking(AppConsumer.status)
     """Return the status of a call without waiting: `client.status(fib)(11)`."""
 
@@ -250,13 +252,13 @@ class Event:
         self.name = name
         self.args = args
 
-    complete = _blocking_on_event(consumer.Event.complete)
+    complete = _blocking_on_event(events.Event.complete)
     """Give the event its value, and wake the handlers that wait for it."""
 
-    fail = _blocking_on_event(consumer.Event.fail)
+    fail = _blocking_on_event(events.Event.fail)
     """Let the event fail: handlers that wait for it get a `CallFailedError`."""
 
-    read = _blocking_on_event(consumer.Event.read)
+    read = _blocking_on_event(events.Event.read)
     """Return the value of the event without waiting."""
 
 

@@ -1,7 +1,7 @@
 """Keep docs/reference/public-api.txt: all public names with their signatures, and a check for breaking changes.
 
 The committed page is the base of the comparison, so that it works in every checkout, before the first tag too. It also
-has the private names of the core that brrr-cli uses, which may not break within a minor version either.
+has the private names of the core that brrr-cli and brrr-explain use, which may not break within a minor version either.
 
     python tools/public_api.py                  write the page; refuse if a change breaks the public API
     python tools/public_api.py --accept-breaks  write it in any case
@@ -22,8 +22,8 @@ import griffe
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "reference" / "public-api.txt"
-SOURCES: Final = {"brrr_core": ".", "brrr_cli": "plugins/brrr-cli/src"}
-"""The packages with public names, and their folders."""
+SOURCES: Final = {"brrr_core": ".", "brrr_cli": "plugins/brrr-cli/src", "brrr_explain": "plugins/brrr-explain/src"}
+"""The packages with public names or with a use of private ones, and their folders."""
 
 PUBLIC: Final = {
     "brrr_core": "for users",
@@ -57,12 +57,15 @@ INTERNAL: Final = {
 
 HEAD: Final = """\
 # The public names with their signatures, written by `make docs`. `make check` compares it with the code: a change of
-# this file is a change of the public API. At the end are private names of the core that brrr-cli uses, without values.
+# this file is a change of the public API. At the end are private names of the core that other distributions of brrr
+# use, without values.
 """
 COLOUR: Final = re.compile(r"\x1b\[\d+m")
 PARAMETERS: Final = re.compile(r", Parameter\(.*\)\]$")
 SECTION: Final = re.compile(r"^# module (.+)\n", re.MULTILINE)
-FOR_COMMAND_LINE: Final = ", for brrr-cli"
+INSIDERS: Final = ("brrr_cli", "brrr_explain")
+"""The packages that use private names of the core."""
+FOR_INSIDERS: Final = ", private"
 DUNDER: Final = ("__init__", "__call__", "__await__")
 
 
@@ -110,14 +113,14 @@ def page(root: Path = ROOT) -> str:
         sections.append(f"# module {path}\n\n" + "\n".join(_lines(modules[path], names)))
     for path, private in sorted(_private_names(modules).items()):
         lines = _lines(modules[path], sorted(private), values=False)
-        sections.append(f"# module {path}{FOR_COMMAND_LINE}\n\n" + "\n".join(lines))
+        sections.append(f"# module {path}{FOR_INSIDERS}\n\n" + "\n".join(lines))
     return "\n\n".join(sections) + "\n"
 
 
 def _private_names(modules: griffe.ModulesCollection) -> dict[str, set[str]]:
-    """Return the private names of the core that brrr-cli imports, by their modules."""
+    """Return the private names of the core that our other distributions import, by their modules."""
     found: dict[str, set[str]] = {}
-    todo: list[griffe.Object] = [modules["brrr_cli"]]
+    todo: list[griffe.Object] = [modules[package] for package in INSIDERS]
     while todo:
         module = todo.pop()
         todo += module.modules.values()
@@ -214,7 +217,7 @@ def _constructor(target: griffe.Class) -> griffe.Function:
     kind = griffe.ParameterKind.positional_or_keyword
     parameters = [griffe.Parameter("self", kind=kind)]
     for name, field in target.members.items():
-        if isinstance(field, griffe.Attribute) and not name.startswith("_"):
+        if isinstance(field, griffe.Attribute) and "property" not in field.labels and not name.startswith("_"):
             parameters.append(griffe.Parameter(name, annotation=field.annotation, default=field.value, kind=kind))
     return griffe.Function("__init__", parameters=griffe.Parameters(*parameters), parent=target)
 

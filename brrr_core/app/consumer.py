@@ -3,95 +3,33 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from brrr_core.app.catalogue import Catalogue
+from brrr_core.app.events import Event
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_topic
 from brrr_core.codec import Codec
 from brrr_core.durations import DurationLike, seconds
 from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.starting import Scheduled
 from brrr_core.engine.status import CallStatus, read_status
 from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
-from brrr_core.errors import NotFoundError
-from brrr_core.wire import Call, encode_failure
+from brrr_core.errors import NotFoundError, NotInstalledError
+from brrr_core.wire import Call
 
-__all__ = ["AppConsumer", "Event"]
+if TYPE_CHECKING:
+    from brrr_explain import Explanation
+
+__all__ = ["AppConsumer"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 REMEMBERED: Final = 10_000
 """The most calls whose topic and root id a client remembers."""
-
-
-class Event:
-    """An event of the outside world, which handlers await with `app.event`. It happens once.
-
-    Attributes:
-        call_hash: Its identity.
-    """
-
-    def __init__(self, catalogue: Catalogue, connection: Connection, call: Call) -> None:
-        self.call_hash = call.call_hash
-        self._catalogue = catalogue
-        self._connection = connection
-        self._call = call
-
-    async def complete(self, value: object = None) -> bool:
-        """Give the event its value, and wake the handlers that wait for it. Repeating it is safe.
-
-        Returns:
-            Whether this value became the outcome. If not, the event happened before.
-
-        Raises:
-            EncodeError: The value cannot be encoded.
-            BackendError: A backend failed; completing it again is safe.
-        """
-        encoded = await self._catalogue.encode_result(self._call.task_name, value, Any)
-        return await self._connection.settle(self.call_hash, encoded)
-
-    async def fail(self, message: str, *, details: object = None) -> bool:
-        """Let the event fail: handlers that wait for it get a `CallFailedError`. Repeating it is safe.
-
-        Args:
-            message: The reason.
-            details: A value for the handlers.
-
-        Returns:
-            Whether this failure became the outcome. If not, the event happened before.
-
-        Raises:
-            EncodeError: The details cannot be encoded, or are too large.
-            BackendError: A backend failed; failing it again is safe.
-        """
-        name = self._call.task_name
-        encoded = None if details is None else await self._catalogue.encode_details(name, details)
-        return await self._connection.settle(self.call_hash, encode_failure(failure_by_hand(message, encoded)))
-
-    async def read(self, *, returns: Any = Any) -> Any:
-        """Return the value of the event, without waiting.
-
-        Args:
-            returns: The type of the value.
-
-        Raises:
-            NotFoundError: The event has not happened.
-            CallFailedError: It failed.
-            ResultDecodeError: The value is not of the type `returns`.
-            BackendError: The store failed.
-        """
-        value = await self._connection.value(self.call_hash)
-        if value is None:
-            raise NotFoundError(
-                f"the event {self._call.task_name.removeprefix(EVENT)!r} has not happened",
-                remedy="Complete it with `complete`, or check its name and arguments.",
-            )
-        return self._catalogue.decode(self._call, value, returns)
 
 
 class AppConsumer:
@@ -283,6 +221,56 @@ class AppConsumer:
         return found
 
     @overload
+    def explain(
+        self,
+        task: TypedTask[Callable[P, Any]],
+        *,
+        topic: str | None = None,
+        replay: bool = True,
+        replay_all: bool = False,
+    ) -> "Callable[P, Coroutine[Any, Any, Explanation]]": ...
+    @overload
+    def explain(
+        self, task: str, *, topic: str | None = None, replay: bool = True, replay_all: bool = False
+    ) -> "Callable[..., Coroutine[Any, Any, Explanation]]": ...
+    def explain(
+        self, task: Task | str, *, topic: str | None = None, replay: bool = True, replay_all: bool = False
+    ) -> "Callable[..., Coroutine[Any, Any, Explanation]]":
+        """Explain where a call and all calls below it stand: `await app.explain(order)(11)`. It needs brrr-explain.
+
+        It reads records, and runs handlers up to their first call without a value. It writes nothing. Only handlers
+        with `@brrr.handler(replay=True)` run, among those of this client.
+
+        Args:
+            task: A handler, or the name of a task.
+            topic: The topic of the call, if it is known.
+            replay: Whether to run handlers. Without it, only the records of the call itself are read.
+            replay_all: Run all handlers that take the active worker.
+
+        Raises:
+            NotInstalledError: brrr-explain is not installed.
+            SignatureError: The arguments do not match the handler.
+            BackendError: The store or the queue failed.
+        """
+        try:
+            from brrr_explain import explain  # here, because it is a distribution of its own
+        except ModuleNotFoundError as error:
+            if error.name != "brrr_explain":
+                raise
+            raise NotInstalledError(
+                "`explain` comes with brrr-explain, which is not installed",
+                remedy="Install it: pip install brrr-explain.",
+            ) from error
+
+        async def explained(*args: Any, **kwargs: Any) -> "Explanation":
+            call = self._catalogue.encode(task, args, kwargs)
+            known = self._scheduled.get(call.call_hash)
+            place = known.topic if topic is None and known is not None else topic
+            return await explain(self._catalogue, call, topic=place, replay=replay, replay_all=replay_all)
+
+        return explained
+
+    @overload
     def cancel(
         self, task: TypedTask[Callable[P, Any]], *, topic: str, force: bool = False
     ) -> Callable[P, Coroutine[Any, Any, bool]]: ...
@@ -409,7 +397,7 @@ class AppConsumer:
 
         return of_call
 
-    def event(self, name: str, *args: object) -> "Event":
+    def event(self, name: str, *args: object) -> Event:
         """Return an event, to complete it: `await client.event("approval", order_id).complete(True)`.
 
         Args:

@@ -74,6 +74,7 @@ def handler(
     retry_on: tuple[type[BaseException], ...] | None = None,
     fail_on: tuple[type[BaseException], ...] = (),
     park: bool = True,
+    replay: bool = False,
     version: int | None = None,
     oldest_version: int | None = None,
     old_topics: Mapping[int, str] = ...,
@@ -98,6 +99,8 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
         fail_on: These errors fail the call at once, as `TerminalError` does.
         park: Whether a worker may keep the function suspended for a second at a call without a value. If not, or if it
             has a `timeout`, it is aborted there, and runs again from its start.
+        replay: Whether `client.explain` may run the function to learn which calls it makes. Set it if the function has
+            no effects of its own: side effects belong in calls that make no calls.
         version: The version of the code. Raise it if the handler makes other calls than before: 1, 2, 3. Unfinished
             calls that began with another version are not continued by this code, except for those below.
         oldest_version: The oldest version whose unfinished calls this code continues, because it looks at

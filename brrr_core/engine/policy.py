@@ -100,6 +100,7 @@ class TaskPolicy:
         retry_on: Only these errors are retried. Any other error uses up all attempts at once.
         fail_on: These errors fail the call at once, as `TerminalError` does.
         park: Whether a worker may keep the handler suspended at a call without a value.
+        replay: Whether `explain` may run the handler to learn its calls: it has no effects outside of its calls.
         version: The version of the code; None if unfinished calls may be continued by any code.
         oldest_version: The oldest version whose unfinished calls the code can continue; its own version by default.
         old_topics: The topics whose workers continue calls of older versions, by version.
@@ -112,6 +113,7 @@ class TaskPolicy:
     retry_on: tuple[type[BaseException], ...] | None = None
     fail_on: tuple[type[BaseException], ...] = ()
     park: bool = True
+    replay: bool = False
     version: int | None = None
     oldest_version: int | None = None
     old_topics: Mapping[int, str] = field(default_factory=dict[int, str])

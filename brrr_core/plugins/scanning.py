@@ -66,6 +66,8 @@ KNOWN_CODECS: Final = {
 
 KNOWN_COMMANDS: Final = {
     "contract": "brrr-contract-kit",
+    "explain": "brrr-explain",
+    "redrive": "brrr-explain",
 }
 """Command to distribution."""
 

@@ -43,13 +43,13 @@ BREAKS = [
     ("hooks.py", '    "LoopBlocked",\n', "", "LoopBlocked"),
     ("codec/contracts.py", "    def check_task(self, task", "    def check(self, task", "Codec.check_task"),
     ("../plugins/brrr-cli/src/brrr_cli/output.py", "def shown(data", "def shown(text", "brrr_cli.api: shown(data)"),
-    ("plugins/loading.py", "def load_claim(claim", "def load_claim(it", "loading, for brrr-cli: load_claim(claim)"),
+    ("plugins/loading.py", "def load_claim(claim", "def load_claim(it", "loading, private: load_claim(claim)"),
 ]
 """Changes of files, each of another name, and a part of the line that reports the break."""
 
 ADDITIONS = [
     ("backend/checks.py", "def check_topic(topic: str)", "def check_topic(topic: str, strict: bool = False)"),
-    ("engine/run.py", "class Run:", "class OneRun:"),
+    ("engine/attempts.py", "class Attempts:", "class Counts:"),
     ("backend/checks.py", "MAX_ATTEMPTS", "MOST_ATTEMPTS"),
     ("plugins/scanning.py", '    "sqs": "brrr-sqs",\n', '    "sqs": "brrr-sqs",\n    "new": "brrr-new",\n'),
     ("../plugins/brrr-cli/src/brrr_cli/supervisor.py", "class Supervisor:", "class Keeper:"),

@@ -23,6 +23,8 @@ PUBLIC = (
 USERS = ("README.md", "docs/**/*.md", "examples/**/*.py", "benchmarks/**/*.py", "templates/**/*.jinja")
 PLUGINS = ("plugins/*/README.md", "plugins/*/src/**/*.py", "plugins/*/tests/**/*.py")
 COMMAND_LINE = ROOT / "plugins/brrr-cli"
+INSIDERS = (COMMAND_LINE / "src", ROOT / "plugins/brrr-explain/src")
+"""Distributions that use private names of the core, as import rules say."""
 EXCEPTIONS = {
     ("plugins/brrr-cli/tests/conftest.py", "brrr_core.backend.memory"): "each test has a space of its own",
     ("plugins/brrr-cli/tests/test_calls.py", "brrr_core.engine.roots"): "the test reads a root id",
@@ -72,9 +74,9 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def private_imports() -> set[tuple[str, str]]:
-    """Return each private import with its file. An import rule lists those of the sources of brrr-cli."""
+    """Return each private import with its file. Import rules list those of the sources of brrr-cli and brrr-explain."""
     files = [file for pattern in (*USERS, *PLUGINS) for file in ROOT.glob(pattern) if file.is_file()]
-    files = [file for file in files if not file.is_relative_to(COMMAND_LINE / "src")]
+    files = [file for file in files if not any(file.is_relative_to(folder) for folder in INSIDERS)]
     assert len(files) > 200
     return {
         (str(file.relative_to(ROOT)), module)

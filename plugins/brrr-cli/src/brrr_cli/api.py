@@ -3,6 +3,7 @@
 docs/how-to/add-a-command.md shows a command that uses them. These names stay when other modules change.
 """
 
+from brrr_cli.arguments import NO_OPTIONS, ArgumentTokens, CallOptions, NamedCall, named_call
 from brrr_cli.errors import ExitCode
 from brrr_cli.handlers import HandlersOption, load_handlers
 from brrr_cli.options import (
@@ -23,14 +24,18 @@ from brrr_cli.options import (
 from brrr_cli.output import LiveLines, live_lines, note, shown, write_json, write_line, write_table
 
 __all__ = [
+    "NO_OPTIONS",
     "NO_URLS",
+    "ArgumentTokens",
     "AsJson",
+    "CallOptions",
     "CodecName",
     "Count",
     "DurationOption",
     "ExitCode",
     "HandlersOption",
     "LiveLines",
+    "NamedCall",
     "Quiet",
     "SizeOption",
     "Topic",
@@ -38,6 +43,7 @@ __all__ = [
     "Verbose",
     "live_lines",
     "load_handlers",
+    "named_call",
     "named_urls",
     "note",
     "open_queue",

@@ -30,6 +30,7 @@ ArgumentTokens: TypeAlias = Annotated[
         "Everything after -- belongs to the task, even if it looks like an option of this command.",
     ),
 ]
+"""The arguments of a task: `*arguments: ArgumentTokens`."""
 JsonArguments: TypeAlias = Annotated[
     str | None, Parameter(name="--args", help="All positional arguments as one JSON array.")
 ]

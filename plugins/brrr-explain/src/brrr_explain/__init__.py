@@ -1,0 +1,23 @@
+"""Explain where a call stands, by replay. `AppConsumer.explain` is the way to call it.
+
+Drawings and redrives of a graph are here too, for programs that show them.
+"""
+
+from brrr_explain.drawing import as_json, as_mermaid, as_svg, lines
+from brrr_explain.explaining import explain
+from brrr_explain.graph import Explanation, Node, Problem, State
+from brrr_explain.redriving import Redriven, redrive
+
+__all__ = [
+    "Explanation",
+    "Node",
+    "Problem",
+    "Redriven",
+    "State",
+    "as_json",
+    "as_mermaid",
+    "as_svg",
+    "explain",
+    "lines",
+    "redrive",
+]

@@ -1,0 +1,181 @@
+"""Say why calls do not go on by themselves: compare their records with the messages on their topics."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Final, NamedTuple
+
+from brrr_core import Connection
+from brrr_core.backend import QueueStats
+from brrr_core.engine.policy import RETURNS_LIMIT
+from brrr_core.engine.waiting import message_of
+from brrr_core.wire import Buried, PendingReturns
+from brrr_explain.graph import Node, Problem, State
+
+__all__ = ["Records", "diagnose"]
+
+LOOKED_AT: Final = 1_000
+"""The most dead letters of a topic that are read."""
+
+SECOND_LOOK: Final = 1.0
+"""Seconds before what looks like a standstill is looked at again: a call that runs changes meanwhile."""
+
+LATE: Final = 5.0
+"""Seconds by which a timer may be late."""
+
+
+class Records(NamedTuple):
+    """The records of a call without an outcome.
+
+    Attributes:
+        pending: Its pending record; empty if it has none.
+        note: The note of the dead letter that keeps it from its outcome.
+        known: Whether its call record exists: some program was about to put it.
+        state: The record of its state.
+    """
+
+    pending: PendingReturns
+    note: Buried | None
+    known: bool
+    state: bytes | None
+
+
+async def diagnose(
+    connection: Connection,
+    nodes: Mapping[str, Node],
+    records: Mapping[str, Records],
+    *,
+    refresh: Callable[[Sequence[Node]], Awaitable[None]],
+) -> tuple[dict[str, QueueStats], set[str]]:
+    """Set the problems of the nodes.
+
+    Args:
+        connection: The connection, whose queue is only looked at.
+        nodes: The nodes.
+        records: The records of those without an outcome.
+        refresh: Reads the records of nodes once more.
+
+    Returns:
+        The counts of their topics, and the call hashes of the calls that only a message can move on.
+
+    Raises:
+        BackendError: The queue or the store failed.
+    """
+    await _find_dead_letters(connection, nodes.values())
+    _name_known_problems(nodes, records)
+    suspects = _suspects(nodes, records)
+    stats = await _stats(connection, nodes.values())
+    still = [node for node, topic in suspects if _stands_still(stats[topic])]
+    if still:
+        await asyncio.sleep(SECOND_LOOK)
+        await refresh(still)
+        suspects = _suspects(nodes, records)
+        before, stats = stats, await _stats(connection, nodes.values())
+        topics = sorted(stats)
+        for node, topic in suspects:
+            now = stats[topic]
+            if node.problem is None and _stands_still(now) and now.ready >= before[topic].ready:
+                node.problem = _standstill(topic, now, [other for other in topics if other != topic])
+    return stats, {node.call_hash for node, _ in suspects}
+
+
+async def _stats(connection: Connection, nodes: Iterable[Node]) -> dict[str, QueueStats]:
+    topics = sorted({node.topic for node in nodes if node.topic is not None and not node.ended})
+    return {topic: await connection.queue.stats(topic) for topic in topics}
+
+
+async def _find_dead_letters(connection: Connection, nodes: Iterable[Node]) -> None:
+    """Find the dead letters of calls that have no note of it: workers of other SDKs write none."""
+    queued: dict[str, dict[str, Node]] = {}
+    for node in nodes:
+        if node.state is State.QUEUED and node.topic is not None:
+            queued.setdefault(node.topic, {})[node.call_hash] = node
+    for topic, waiting in queued.items():
+        for letter in await connection.queue.dead(topic, limit=LOOKED_AT):
+            message = message_of(letter)
+            dead = None if message is None else waiting.get(message.call_hash)
+            if dead is not None and letter.buried_at >= (dead.since or 0):
+                dead.state, dead.since, dead.attempt = State.DEAD, letter.buried_at, letter.attempt
+                dead.reason = letter.reason.partition("\n")[0]
+
+
+def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> None:
+    """Set the states of waiting calls, and the problems that the records alone show."""
+    for node in nodes.values():
+        missing = [nodes[name] for name in node.children if name in nodes and not nodes[name].ended]
+        if missing and node.state is State.QUEUED:
+            if all(child.state is State.ABSENT for child in missing):
+                node.outlook = f"its next run puts {len(missing):,} calls"
+            else:
+                node.state = State.WAITING
+        if node.state is State.DEAD:
+            node.problem = Problem(
+                f"it was given up in delivery {node.attempt}: {node.reason}",
+                f"Fix the cause, then run: brrr dead redrive {node.topic}",
+            )
+        elif node.state is State.AWAITED:
+            node.problem = Problem(
+                f"the event {node.task_name!r} has not happened",
+                f"Complete it: brrr complete {node.task_name} ARGUMENTS --event --value JSON",
+            )
+        elif full := _full(node, missing, records):
+            node.problem = Problem(
+                f"{RETURNS_LIMIT:,} other calls wait for {full.task_name} already, the most that its record holds: the "
+                "call looks for its result now and then",
+                f"It goes on after {full.task_name} has a result.",
+            )
+
+
+def _full(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -> Node | None:
+    """Return the child whose record has no room for this call."""
+    for child in missing:
+        pending = records[child.call_hash].pending if child.call_hash in records else PendingReturns()
+        if len(pending.returns) >= RETURNS_LIMIT and not _registered(node, [child], records):
+            return child
+    return None
+
+
+def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list[tuple[Node, str]]:
+    """Return the calls that need a message to go on, because no other call wakes them, with their topics."""
+    found: list[tuple[Node, str]] = []
+    now = time.time()
+    for node in nodes.values():
+        if node.topic is None or node.kind != "call" or node.state not in (State.QUEUED, State.WAITING):
+            continue
+        if node.state is State.WAITING and records[node.call_hash].note is not None:
+            continue  # the dead letter of another call is to blame
+        missing = [nodes[name] for name in node.children if name in nodes and not nodes[name].ended]
+        timed = any(child.until is not None and child.until + LATE > now for child in missing)
+        if not timed and not _registered(node, missing, records):
+            found.append((node, node.topic))
+    return found
+
+
+def _registered(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -> bool:
+    """Whether one of the missing children will wake the call."""
+    return any(
+        entry.call_hash == node.call_hash
+        for child in missing
+        if child.call_hash in records
+        for entry in records[child.call_hash].pending.returns
+    )
+
+
+def _stands_still(stats: QueueStats) -> bool:
+    """Whether nothing on a topic runs or will run by itself."""
+    return not stats.leased and not stats.delayed
+
+
+def _standstill(topic: str, stats: QueueStats, others: Sequence[str]) -> Problem:
+    if not stats.ready:
+        return Problem(
+            f"its message is lost: the topic {topic!r} has none for it",
+            "Put it again with the calls below it: brrr redrive TASK ARGUMENTS --handlers MODULE",
+        )
+    alike = get_close_matches(topic, others, n=1)
+    hint = f", or correct the topic: other calls are on {alike[0]!r}" if alike else ", or correct the topic"
+    return Problem(
+        f"no worker receives from the topic {topic!r}: {stats.ready:,} messages are ready, and none is leased",
+        f"Start one: brrr worker {topic} --handlers MODULE{hint}",
+    )

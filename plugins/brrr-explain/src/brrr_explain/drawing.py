@@ -1,0 +1,248 @@
+"""Draw a graph of calls: as lines of a tree, as JSON, as a Mermaid flowchart, and as SVG.
+
+A wide call shows the children with problems first, and sums up the rest. A call with several callers is drawn once.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Final, NamedTuple
+
+from brrr_explain.graph import Explanation, Node, State
+
+__all__ = ["DEPTH", "WIDTH", "Line", "as_json", "as_mermaid", "as_svg", "describe", "lines"]
+
+WIDTH: Final = 10
+"""The most children of one call that are drawn, by default."""
+
+DEPTH: Final = 20
+"""The most levels that are drawn, by default."""
+
+ARGUMENTS: Final = 60
+"""The most characters of arguments in a drawing."""
+
+COLOURS: Final = {
+    State.DONE: "#2e7d32",
+    State.FAILED: "#c62828",
+    State.EXPIRED: "#ad6800",
+    State.DEAD: "#c62828",
+    State.QUEUED: "#1565c0",
+    State.WAITING: "#6a1b9a",
+    State.SLEEPING: "#00838f",
+    State.AWAITED: "#ad6800",
+    State.ABSENT: "#616161",
+}
+
+SYMBOLS: Final = {
+    State.DONE: "✓",
+    State.FAILED: "✗",
+    State.EXPIRED: "✗",
+    State.DEAD: "☠",
+    State.QUEUED: "▶",
+    State.WAITING: "…",
+    State.SLEEPING: "⏾",
+    State.AWAITED: "?",
+    State.ABSENT: "·",
+}
+
+URGENCY: Final = {
+    State.DEAD: 0,
+    State.FAILED: 1,
+    State.AWAITED: 2,
+    State.WAITING: 3,
+    State.QUEUED: 4,
+    State.SLEEPING: 5,
+    State.ABSENT: 6,
+    State.EXPIRED: 7,
+    State.DONE: 8,
+}
+
+
+class Line(NamedTuple):
+    """One line of a tree.
+
+    Attributes:
+        node: The node; None for a line that sums up others.
+        text: The text.
+        path: For each level down to this one, whether it is the last of its siblings.
+        parent: The node above.
+        again: Whether the node is drawn in full on another line.
+    """
+
+    node: Node | None
+    text: str
+    path: tuple[bool, ...]
+    parent: Node | None = None
+    again: bool = False
+
+
+def lines(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> Iterator[Line]:
+    """Yield the lines of a tree, from the root down.
+
+    Args:
+        found: The graph.
+        width: The most children of one call that are drawn.
+        depth: The most levels that are drawn.
+    """
+    drawn: set[str] = set()
+    troubled = _troubled(found)
+    stack = [Line(found.root, describe(found.root, found), ())]
+    while stack:
+        line = stack.pop()
+        node = line.node
+        if node is None:
+            yield line
+            continue
+        children = sorted(found.children(node), key=lambda each: (each.call_hash not in troubled, URGENCY[each.state]))
+        if node.call_hash in drawn and children:
+            yield line._replace(text=f"{line.text} (drawn above)", again=True)
+            continue
+        yield line
+        drawn.add(node.call_hash)
+        below: list[Line] = []
+        shown = children[:width] if len(line.path) < depth else []
+        for number, child in enumerate(shown, 1):
+            last = number == len(children)
+            below.append(Line(child, describe(child, found), (*line.path, last), node))
+        if rest := children[len(shown) :]:
+            below.append(Line(None, _summary(rest, len(shown)), (*line.path, True), node))
+        stack.extend(reversed(below))
+    if found.unexplored:
+        yield Line(None, f"{found.unexplored:,} unfinished calls were not read", (True,), found.root)
+
+
+def describe(node: Node, found: Explanation) -> str:
+    """Return a node in words: its task, its arguments, its state and the reason."""
+    arguments = node.arguments if len(node.arguments) <= ARGUMENTS else f"{node.arguments[:ARGUMENTS]}…"
+    name = "sleep" if node.kind == "sleep" else f"{node.task_name} {arguments}".rstrip()
+    return f"{f'event {name}' if node.kind == 'event' else name}: {_state(node, found)}"
+
+
+def _state(node: Node, found: Explanation) -> str:
+    match node.state:
+        case State.FAILED | State.DEAD:
+            attempt = f" in delivery {node.attempt}" if node.attempt else ""
+            return f"{node.state}{attempt}: {node.reason}"
+        case State.WAITING:
+            missing = found.waits_for(node)
+            more = f" of {len(node.children)}" if len(node.children) > len(missing) else ""
+            return f"waiting for {len(missing)}{more} calls" if missing else f"waiting: {node.reason}"
+        case State.SLEEPING:
+            return f"sleeping until {_clock(node.until)}"
+        case State.AWAITED:
+            return "has not happened" + ("" if node.until is None else f", deadline {_clock(node.until)}")
+        case State.QUEUED:
+            since = "" if node.since is None else f" since {_clock(node.since)}"
+            return f"queued on {node.topic or 'its topic'}{since}" + (f"; {node.outlook}" if node.outlook else "")
+        case _:
+            return str(node.state)
+
+
+def _clock(at: float | None) -> str:
+    return "?" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _troubled(found: Explanation) -> set[str]:
+    """Return the call hashes of the nodes that have a problem, or one below them."""
+    callers: dict[str, list[str]] = {}
+    for node in found.nodes.values():
+        for call_hash in node.children:
+            callers.setdefault(call_hash, []).append(node.call_hash)
+    troubled: set[str] = set()
+    left = [node.call_hash for node in found.problems]
+    while left:
+        call_hash = left.pop()
+        if call_hash not in troubled:
+            troubled.add(call_hash)
+            left.extend(callers.get(call_hash, ()))
+    return troubled
+
+
+def _summary(rest: Sequence[Node], shown: int) -> str:
+    counts: dict[State, int] = {}
+    for node in rest:
+        counts[node.state] = counts.get(node.state, 0) + 1
+    more = " more" if shown else " calls below"
+    return f"{len(rest):,}{more}: {', '.join(f'{count:,} {state}' for state, count in counts.items())}"
+
+
+def as_json(found: Explanation) -> dict[str, object]:
+    """Return the graph for machines: all nodes, cycles, topics and problems."""
+    return {
+        "root": found.root.call_hash,
+        "at": found.at,
+        "unexplored": found.unexplored,
+        "states": {str(state): count for state, count in found.counts().items()},
+        "cycles": [[node.call_hash for node in cycle] for cycle in found.cycles],
+        "topics": {topic: stats._asdict() for topic, stats in found.topics.items()},
+        "nodes": [_node_as_json(node) for node in found.nodes.values()],
+    }
+
+
+def _node_as_json(node: Node) -> dict[str, object]:
+    fields = {name: getattr(node, name) for name in Node.__slots__}
+    fields["problem"] = None if node.problem is None else node.problem._asdict()
+    fields["state"] = str(node.state)
+    return fields
+
+
+def as_mermaid(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> str:
+    """Return the graph as a Mermaid flowchart."""
+    names: dict[str, str] = {}
+    rows = ["flowchart LR"]
+    for number, line in enumerate(lines(found, width=width, depth=depth)):
+        above = None if line.parent is None else names[line.parent.call_hash]
+        if line.node is not None and line.node.call_hash in names:
+            name = names[line.node.call_hash]
+        else:
+            name = f"n{number}"
+            style = "" if line.node is None else f":::{line.node.state.name.lower()}"
+            rows.append(f'  {name}["{_for_mermaid(line.text)}"]{style}')
+            if line.node is not None:
+                names[line.node.call_hash] = name
+        if above is not None:
+            rows.append(f"  {above} --> {name}")
+    rows += [f"  classDef {state.name.lower()} stroke:{colour}" for state, colour in COLOURS.items()]
+    return "\n".join(rows) + "\n"
+
+
+def _for_mermaid(text: str) -> str:
+    """Return a label in which no character has a meaning for Mermaid."""
+    return "".join(each if each.isalnum() or each in " .,_-:/()" else f"#{ord(each)};" for each in text)
+
+
+ROW: Final = 24
+INDENT: Final = 22
+CHARACTER: Final = 7.5
+
+
+def as_svg(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> str:
+    """Return the graph as an SVG drawing: a tree with one row for each line. It contains no script."""
+    rows = list(lines(found, width=width, depth=depth))
+    wide = int(max(len(row.text) * CHARACTER + len(row.path) * INDENT for row in rows)) + 60
+    high = len(rows) * ROW + 16
+    box = f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="ui-monospace, monospace" font-size="13">']
+    last_row: dict[int, int] = {}  # by level: the row of the last node, from which edges go down
+    for number, row in enumerate(rows):
+        level, y = len(row.path), number * ROW + 20
+        x = level * INDENT + 14
+        if level:
+            top = last_row[level - 1] * ROW + 26
+            parts.append(
+                f'<path d="M {x - INDENT} {top} V {y - 4} H {x - 8}" fill="none" stroke="#9e9e9e" stroke-width="1"/>'
+            )
+        last_row[level] = number
+        colour = "#616161" if row.node is None else COLOURS[row.node.state]
+        problem = None if row.node is None else row.node.problem
+        title = "" if problem is None else f"<title>{_for_xml(f'{problem.what}. {problem.remedy}')}</title>"
+        weight = "" if problem is None else ' font-weight="bold"'
+        parts.append(
+            f'<g fill="{colour}"{weight}>{title}<circle cx="{x}" cy="{y - 4}" r="5"/>'
+            f'<text x="{x + 12}" y="{y}">{_for_xml(row.text)}</text></g>'
+        )
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _for_xml(text: str) -> str:
+    return escape("".join(each if each.isprintable() else "�" for each in text))

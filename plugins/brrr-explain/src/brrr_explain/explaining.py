@@ -1,0 +1,276 @@
+"""Read the graph of calls below a call: its records, and by replay the calls that each handler makes."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, NamedTuple
+
+from brrr_core.app.catalogue import Catalogue
+from brrr_core.backend import Key
+from brrr_core.engine.calls import EVENT, Child
+from brrr_core.engine.control import state_key
+from brrr_core.engine.stranding import is_stranded, note_key, read_note
+from brrr_core.errors import MalformedRecordError
+from brrr_core.wire import (
+    EXPIRED,
+    FAILURE_PREFIX,
+    Call,
+    PendingReturns,
+    decode_failure,
+    decode_pending,
+    decode_state,
+)
+from brrr_explain.cycles import find_cycles
+from brrr_explain.diagnosis import Records, diagnose
+from brrr_explain.graph import Explanation, Node, State
+from brrr_explain.replay import Replay, Replayer, refusal
+
+__all__ = ["NODES", "Graph", "explain", "read_graph"]
+
+NODES: Final = 200_000
+"""The most nodes of a graph, by default."""
+
+BATCH: Final = 500
+"""Calls whose records are read together."""
+
+AT_ONCE: Final = 16
+"""Replays at the same time."""
+
+UNKNOWN_TOPIC: Final = "(unknown)"
+"""The topic of a call in a replay, if no record says on which topic it is."""
+
+
+class Graph(NamedTuple):
+    """A graph, with what a redrive of it needs.
+
+    Attributes:
+        found: The graph.
+        calls: The calls by call hash.
+        idle: The call hashes of those that only a message can move on: no other call will wake them.
+    """
+
+    found: Explanation
+    calls: Mapping[str, Call]
+    idle: AbstractSet[str]
+
+
+async def explain(
+    catalogue: Catalogue,
+    call: Call,
+    *,
+    topic: str | None = None,
+    replay: bool = True,
+    replay_all: bool = False,
+    limit: int = NODES,
+) -> Explanation:
+    """Read a call and all calls below it. Nothing is written, and no call is run for its effect.
+
+    Args:
+        catalogue: The tasks, the codec and the connection of a client.
+        call: The call.
+        topic: Its topic, if it is known. Otherwise the records of its children tell it, if they can.
+        replay: Whether to replay handlers. Without it, only the records of the call itself are read.
+        replay_all: Replay all handlers that take the active worker, not only those with `replay=True`.
+        limit: The most nodes to read.
+
+    Raises:
+        BackendError: The store or the queue failed.
+    """
+    graph = await read_graph(catalogue, call, topic=topic, replay=replay, replay_all=replay_all, limit=limit)
+    return graph.found
+
+
+async def read_graph(
+    catalogue: Catalogue,
+    call: Call,
+    *,
+    topic: str | None = None,
+    replay: bool = True,
+    replay_all: bool = False,
+    limit: int = NODES,
+) -> Graph:
+    """Read a graph. The arguments and the errors are those of `explain`."""
+    connection = catalogue.connection
+    replayer = Replayer(catalogue, connection.queue, connection.store, connection.cache, time.time)
+    try:
+        reader = _Reader(catalogue.tasks if replay else {}, replayer, replay_all=replay_all, limit=limit)
+        root = await reader.read_root(call, topic)
+        if not replay and not root.ended:
+            root.not_replayed = "replays are turned off"
+        cycles = find_cycles(root, reader.nodes)
+        topics, idle = await diagnose(connection, reader.nodes, reader.records, refresh=reader.refresh)
+        found = Explanation(root, reader.nodes, cycles, topics, time.time(), reader.unexplored)
+        return Graph(found, reader.calls, idle)
+    finally:
+        await replayer.close()
+
+
+class _Reader:
+    """Reads the graph level by level.
+
+    Attributes:
+        nodes: The nodes by call hash.
+        calls: Their calls.
+        records: The records of those that have no outcome.
+        unexplored: The unfinished calls that were left out.
+    """
+
+    def __init__(self, tasks: Mapping[str, Any], replayer: Replayer, *, replay_all: bool, limit: int) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.records: dict[str, Records] = {}
+        self.unexplored = 0
+        self._tasks = tasks
+        self._replayer = replayer
+        self._replay_all = replay_all
+        self._limit = limit
+        self.calls: dict[str, Call] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def read_root(self, call: Call, topic: str | None) -> Node:
+        """Read the graph below a call, and return its node."""
+        root = self._add(Child(call, topic or UNKNOWN_TOPIC))
+        value = await self._replayer.value(call.call_hash)
+        if value is not None:
+            _settle(root, value)
+            return root
+        level = [root]
+        while level:
+            for start in range(0, len(level), BATCH):
+                await self._read(level[start : start + BATCH])
+            found = await asyncio.gather(*[self._replay(node) for node in level])
+            level = [child for children in found for child in children]
+        self._inherit_topics()
+        return root
+
+    async def refresh(self, nodes: Sequence[Node]) -> None:
+        """Read the outcomes and the records of nodes once more, and set their states."""
+        for start in range(0, len(nodes), BATCH):
+            batch = nodes[start : start + BATCH]
+            values = await self._replayer.read([Key("value", node.call_hash) for node in batch])
+            for node, value in zip(batch, values, strict=True):
+                if value is not None:
+                    _settle(node, value)
+            await self._read([node for node in batch if not node.ended])
+
+    async def _read(self, nodes: Sequence[Node]) -> None:
+        """Read the records of nodes that have no value, and set their states."""
+        found = iter(await self._replayer.read([key for node in nodes for key in _keys(node)]))
+        for node, pending, note, call, state in zip(nodes, found, found, found, found, strict=False):
+            records = self.records[node.call_hash] = Records(
+                _pending(pending), read_note(note), call is not None, state
+            )
+            _describe(node, records)
+            for parent in records.pending.returns:
+                if (known := self.nodes.get(parent.call_hash)) is not None and known.topic is None:
+                    known.topic = parent.topic
+
+    def _inherit_topics(self) -> None:
+        """Give calls without a topic that of their caller, which became known after its replay."""
+        for node in self.nodes.values():
+            for child in map(self.nodes.get, node.children):
+                if child is not None and child.topic is None and child.kind == "call":
+                    child.topic = node.topic
+
+    async def _replay(self, node: Node) -> list[Node]:
+        """Replay the handler of a node, and return the new nodes that have no outcome."""
+        if node.ended or node.kind != "call":
+            return []
+        if node.state is State.ABSENT:
+            node.not_replayed = "it has not been scheduled"
+            return []
+        node.not_replayed = refusal(self._tasks.get(node.task_name), replay_all=self._replay_all)
+        if node.not_replayed is not None or self._limit <= len(self.nodes):
+            return []
+        async with self._slots:
+            state = decode_state(self.records[node.call_hash].state)
+            replay = await self._replayer.replay(self.calls[node.call_hash], node.topic or UNKNOWN_TOPIC, state)
+        node.not_replayed, node.outlook = replay.refused, replay.outlook
+        if replay.refused is not None:
+            return []
+        return self._take(node, replay)
+
+    def _take(self, node: Node, replay: Replay) -> list[Node]:
+        """Add the children that a replay found. Return the new ones without an outcome."""
+        new: list[Node] = []
+        for call_hash, child in replay.children.items():
+            node.children.append(call_hash)
+            if call_hash in self.nodes:
+                continue
+            value = replay.values.get(call_hash)
+            if value is None and len(self.nodes) >= self._limit:
+                self.unexplored += 1
+                continue
+            added = self._add(child)
+            if value is not None:
+                _settle(added, value)
+            else:
+                new.append(added)
+        return new
+
+    def _add(self, child: Child) -> Node:
+        call, topic, _, wait = child
+        name = call.task_name.removeprefix(EVENT)
+        node = Node(call.call_hash, name, topic=None if topic in ("", UNKNOWN_TOPIC) else topic)
+        if child.is_sleep:
+            node.kind, node.state = "sleep", State.SLEEPING
+        elif name != call.task_name:
+            node.kind, node.topic = "event", None
+        if node.kind != "sleep":
+            node.arguments = _shown(call.payload)
+        node.until = None if wait is None else wait.due
+        self.nodes[call.call_hash] = node
+        self.calls[call.call_hash] = call
+        return node
+
+
+def _keys(node: Node) -> tuple[Key, ...]:
+    name = node.call_hash
+    return Key("pending_returns", name), note_key(name), Key("call", name), state_key(name)
+
+
+def _pending(record: bytes | None) -> PendingReturns:
+    try:
+        return PendingReturns() if record is None else decode_pending(record)
+    except MalformedRecordError:
+        return PendingReturns()  # the worker that reads it dead-letters the message with the reason
+
+
+def _settle(node: Node, value: bytes) -> None:
+    """Give a node its outcome."""
+    if value.startswith(FAILURE_PREFIX):
+        failure = decode_failure(value)
+        node.state, node.reason = State.FAILED, f"{failure.error_type}: {failure.message}"
+    else:
+        node.state = State.EXPIRED if value == EXPIRED else State.DONE
+    node.until = None
+
+
+def _describe(node: Node, records: Records) -> None:
+    """Set the state of a node without an outcome by its records."""
+    pending, note = records.pending, records.note
+    node.waiters = sum(entry.call_hash != node.call_hash for entry in pending.returns)
+    if node.kind != "call":
+        node.state = State.SLEEPING if node.kind == "sleep" else State.AWAITED
+        return
+    node.since = pending.scheduled_at
+    if note is not None and is_stranded(pending, node.call_hash):
+        if note.call_hash == node.call_hash:
+            node.state, node.since, node.attempt = State.DEAD, note.at, note.attempt
+            node.reason, node.topic = note.reason, note.topic
+        else:
+            node.state, node.reason = State.WAITING, f"{note.call_hash} was dead-lettered: {note.reason}"
+    elif pending.scheduled_at is None and not records.known:
+        node.state = State.ABSENT
+    else:
+        node.state = State.QUEUED
+
+
+def _shown(data: bytes) -> str:
+    """Return bytes as text if they are printable text, else as base64."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    return text if text.isprintable() else f"base64:{base64.b64encode(data).decode()}"

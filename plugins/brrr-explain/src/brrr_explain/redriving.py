@@ -1,0 +1,56 @@
+"""Put the calls below a call again that no message and no other call will wake."""
+
+from typing import NamedTuple
+
+from brrr_core.app.catalogue import Catalogue
+from brrr_core.wire import Call
+from brrr_explain.explaining import NODES, read_graph
+from brrr_explain.graph import Explanation, Node, State
+from brrr_explain.replay import NO_CALLS
+
+__all__ = ["Redriven", "redrive"]
+
+
+class Redriven(NamedTuple):
+    """The result of a redrive.
+
+    Attributes:
+        found: The graph as it was before.
+        put: The calls that were put again.
+        without_topic: Calls that need a message, and whose topic no record tells.
+        unknown: Unfinished calls whose children are not known, because no handler of theirs was replayed. A worker puts
+            their children when it runs them.
+    """
+
+    found: Explanation
+    put: list[Node]
+    without_topic: list[Node]
+    unknown: list[Node]
+
+
+async def redrive(
+    catalogue: Catalogue, call: Call, *, topic: str | None = None, replay_all: bool = False, limit: int = NODES
+) -> Redriven:
+    """Put a call again, and each call below it that needs a message. Repeating it is safe.
+
+    Args:
+        catalogue: The tasks, the codec and the connection of a client.
+        call: The call.
+        topic: Its topic, if no record tells it.
+        replay_all: See `explain`.
+        limit: See `explain`.
+
+    Raises:
+        BackendError: A backend failed. Repeating it is safe.
+        SpawnLimitError: The policy allows no message.
+    """
+    found, calls, idle = await read_graph(catalogue, call, topic=topic, replay_all=replay_all, limit=limit)
+    wanted = [node for node in found.nodes.values() if node.state is State.DEAD or node.call_hash in idle]
+    put: list[Node] = []
+    for node in reversed(wanted):  # callees first: their callers find them on their way
+        if node.topic is not None:
+            await catalogue.connection.schedule(calls[node.call_hash], node.topic, redrive=True)
+            put.append(node)
+    unfinished = [node for node in found.nodes.values() if node.kind == "call" and not node.ended]
+    unknown = [node for node in unfinished if node.not_replayed not in (None, NO_CALLS)]
+    return Redriven(found, put, [node for node in wanted if node.topic is None], unknown)
