@@ -5,10 +5,26 @@
 Operations take batches, because round trips dominate the cost. The items of a batch are independent: there is no
 transaction. Results have the order of the arguments, and an empty batch does nothing.
 
-Before it begins, every operation raises `ArgumentError` for an invalid argument: an empty topic, a `limit` under 1, a
-negative or NaN `wait`, or a `delay` that is negative or not finite. The checks of
-`brrr_core.backend` do that. `wait` can be infinite. An operation on a closed backend raises `BackendClosedError`. So
-does a waiting `receive` when its backend is closed.
+Before it begins, every operation raises `ArgumentError` for an invalid argument. The checks of `brrr_core.backend` do
+that, and every backend calls them first:
+
+- A topic and the name of a counter are text of 1 to 1,024 bytes in UTF-8 (`LONGEST_NAME`). All its characters count,
+  also NUL: no backend cuts a name, or changes it. Text with half of a surrogate pair is refused.
+- A call hash is 1 to 1,024 printable US-ASCII characters.
+- A `limit` is an int from 1 to 2**31 (`LARGEST_LIMIT`).
+- An amount is an int from -2**62 to 2**62 (`LARGEST_COUNT`).
+- A `wait` is 0 seconds or more, and can be infinite. A `delay` is finite, and 0 seconds or more.
+- Bodies and values are bytes. `put(topic, b"abc")` and `put(topic, ["text"])` are refused.
+
+Times are fractions of a second. A delay or a lease never ends early. It ends late by at most the resolution that the
+manifest declares, and the time that the backend takes.
+
+Concurrent batches never fail because of each other, in whatever order they name their keys. A server that detects a
+deadlock, or refuses one of two concurrent transactions, is asked again by the backend.
+
+A receive that waits takes nothing that other operations need: with 64 of them, every other operation still works.
+
+An operation on a closed backend raises `BackendClosedError`. So does a waiting `receive` when its backend is closed.
 
 If the server is gone or silent, every operation raises `BackendUnavailableError` in bounded time, also a `receive` that
 waits; a backend with a server has an option `timeout` for that. When the server is back, the same backend works. An
@@ -62,7 +78,8 @@ class Delivery(NamedTuple):
     Attributes:
         topic: The topic from which it was received.
         body: The bytes that were put, unchanged.
-        receipt: The backend's handle of this delivery. Only the backend interprets it.
+        receipt: The backend's handle of this delivery. Only the backend interprets it. A receipt that it does not
+            know, such as one of another backend, is stale.
         attempt: The number of deliveries of the message, including this one. Starts at 1.
     """
 
@@ -91,7 +108,11 @@ class DeadLetter(NamedTuple):
 
 
 class QueueStats(NamedTuple):
-    """The number of messages of a topic in each state. Approximate if the server reports approximate figures."""
+    """The number of messages of a topic in each state, at one moment.
+
+    A message whose lease has expired, or whose delay is over, is ready, also before a receive has looked. The numbers
+    may be approximate, and late, if the manifest does not declare `exact_stats`.
+    """
 
     ready: int
     leased: int
@@ -105,7 +126,7 @@ class Queue(ABC):
     Once `put` has returned, the queue delivers the message until it is acknowledged or dead-lettered, even if workers
     crash. No process keeps a message for the queue, not even one that was put or released with a delay. A body is any
     bytes, up to the size that the manifest declares. Order is not promised, but roughly first in, first out is
-    preferred. A topic is any non-empty text, and topics do not affect each other.
+    preferred. Topics do not affect each other.
 
     A delivery is leased for `lease` seconds; when the lease expires, the message becomes ready again. From then on its
     receipt is stale, even if no other receiver has taken the message yet: the operations compare the time themselves.
@@ -163,11 +184,16 @@ class Queue(ABC):
 
     @abstractmethod
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        """Return up to `limit` dead letters, oldest first, without removing them."""
+        """Return up to `limit` dead letters, oldest first, without removing them.
+
+        The oldest is the one that was buried first, whenever its message was put.
+        """
 
     @abstractmethod
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put up to `limit` dead letters, oldest first, back on the topic as new messages (attempt 1).
+
+        They follow the messages that are ready. If the manifest declares `ordered`, they are received in this order.
 
         Returns the number of dead letters that were put back.
         """
@@ -207,8 +233,8 @@ class Notifier(ABC):
 class Store(ABC):
     """Holds records under keys. Each key is linearizable.
 
-    A read sees every write and swap that finished before the read began. A call hash is any printable US-ASCII text.
-    A record is any bytes, up to the size that the manifest declares.
+    A read sees every write and swap that finished before the read began. A record is any bytes, up to the size that the
+    manifest declares.
     """
 
     expires_after: float | None = None
@@ -236,6 +262,8 @@ class Store(ABC):
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and swap, each swap atomic on its own key. Returns True for each swap that took place.
 
+        The server compares, also if `new` equals `expected`: such a swap checks that a record has not changed.
+
         Several swaps of one key in one batch take place one after the other, in their order. If the answer is lost,
         report what took place or raise, never a false loss or win.
 
@@ -245,7 +273,11 @@ class Store(ABC):
 
 
 class Cache(ABC):
-    """Holds counters. A new counter is 0. The cache can forget a counter that was not used for a long time."""
+    """Holds counters. A new counter is 0. The cache can forget a counter that was not used for a long time.
+
+    A counter is exact from -2**62 to 2**62. An increment that leaves this range is exact too, or raises an error and
+    leaves its counter as it was.
+    """
 
     @abstractmethod
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:

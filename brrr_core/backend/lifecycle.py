@@ -143,7 +143,11 @@ class Backend(ABC):
         await self.opened.aclose()
 
     async def setup(self) -> list[str]:
-        """Create tables, streams or folders that do not exist yet. Return one line for each thing that it did."""
+        """Create tables, streams or folders that do not exist yet. Return one line for each thing that it did.
+
+        The backend need not be open. `setup` can run again, and in several processes at the same time. If `start` finds
+        that something is missing, it either creates it in the same way or raises an error that names `brrr setup`.
+        """
         return []
 
     async def open(self) -> None:

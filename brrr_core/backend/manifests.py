@@ -25,8 +25,13 @@ class QueueCapabilities:
         durable: A message survives the end of every process of brrr, once `put` has returned.
         shared: Several processes on one URL see the same queue.
         delay: `put` and `release` accept a positive delay.
-        ordered: One producer's messages reach one consumer in the order of their puts, if none is released.
+        ordered: One producer's messages reach one consumer in the order of their puts, if none is released. Dead
+            letters that are redriven follow in the order in which they were buried.
         max_body: The largest body, in bytes.
+        resolution: Seconds to whose next multiple the backend rounds a delay or a lease up. 0 if it does not round.
+        exact_stats: `stats` counts exactly. A server whose figures are approximate, or late, needs False.
+        server_clock: Leases and delays end by a clock that all processes of the queue share, such as the server's. It
+            is False if a process with a wrong wall clock can end them at a wrong time.
     """
 
     durable: bool
@@ -34,6 +39,9 @@ class QueueCapabilities:
     delay: bool
     ordered: bool = False
     max_body: int
+    resolution: float = 0
+    exact_stats: bool = True
+    server_clock: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

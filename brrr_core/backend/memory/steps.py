@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from brrr_core.backend.checks import check_bodies, check_delay, check_topic, check_values
+from brrr_core.backend.checks import check_step
 from brrr_core.backend.contracts import Delivery, Key
 from brrr_core.backend.memory.queue import MemoryQueue
 from brrr_core.backend.memory.space import MAX_BYTES, Session
@@ -32,7 +32,7 @@ class MemorySteps(Steps):
         """Apply all steps in one turn of the event loop."""
         self._session.check()
         for step in steps:
-            _check(step)
+            check_step(step, max_body=MAX_BYTES, max_value=MAX_BYTES)
         with self._lock:
             return [self._apply(step, readings) for step in steps]
 
@@ -81,11 +81,3 @@ class MemorySteps(Steps):
             records.get((kind, prefix + (call_hash if part == "call_hash" else root_id)))
             for kind, prefix, part in readings
         ]
-
-
-def _check(step: Step) -> None:
-    for topic, body, delay, _ in step.messages:
-        check_topic(topic)
-        check_delay(delay)
-        check_bodies(topic, (body,), MAX_BYTES)
-    check_values([record for _, record in (*step.writes, *step.marks)], MAX_BYTES)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from brrr_core.backend.checks import check_values
+from brrr_core.backend.checks import check_amounts, check_items, check_keys, check_swaps
 from brrr_core.backend.contracts import Cache, Key, Notifier, Store, Swap
 from brrr_core.backend.memory.space import MAX_BYTES, Session
 from brrr_core.backend.watches import Wake, Watches, is_awaited
@@ -23,20 +23,21 @@ class MemoryStore(Store):
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Look up the records."""
         self._session.check()
+        check_keys(keys)
         with self._lock:
             return [self._records.get(key) for key in keys]
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
         """Set the records."""
         self._session.check()
-        check_values((value for _, value in items), MAX_BYTES)
+        check_items(items, MAX_BYTES)
         with self._lock:
             self._records.update(items)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and swap, one swap after the other."""
         self._session.check()
-        check_values((swap.new for swap in swaps), MAX_BYTES)
+        check_swaps(swaps, MAX_BYTES)
         with self._lock:
             return [self._swap(*swap) for swap in swaps]
 
@@ -97,6 +98,7 @@ class MemoryCache(Cache):
     async def increment(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """Add to all counters in one step."""
         self._session.check()
+        check_amounts(amounts.items())
         counters = self._counters
         with self._lock:
             after = {name: counters.get(name, 0) + amount for name, amount in amounts.items()}

@@ -91,10 +91,8 @@ def test_topic_that_begins_like_a_key_of_brrr_is_refused(topic):
 
 
 def test_unpaired_surrogate_is_refused():
-    layout = Layout("")
-    for make in (lambda: layout.topic("\ud800"), lambda: layout.record(Key("call", "\ud800"))):
-        with pytest.raises(ArgumentError, match="surrogate"):
-            make()
+    with pytest.raises(ArgumentError, match="surrogate"):
+        Layout("").topic("\ud800")
 
 
 @pytest.mark.parametrize("prefix", ["{", "{}", "a{b", "{}x{y"])

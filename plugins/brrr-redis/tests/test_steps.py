@@ -120,8 +120,8 @@ async def test_empty_record_is_not_absent(backend: Backend, steps: Steps) -> Non
         (2**53, 1, 2**53 + 1, True),
         (2**63 - 2, 1, 2**63 - 1, True),
         (2**63 - 1, 1, 2**70, False),
-        (-(2**63), 2**63 - 1, -1, True),
-        (-(2**63), 2**63 - 1, -2, False),
+        (-(2**63), 2**62, -(2**62), True),
+        (-(2**63), 2**62, -(2**62) - 1, False),
     ],
 )
 async def test_step_has_no_effect_if_a_counter_exceeds_its_limit(

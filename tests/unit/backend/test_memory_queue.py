@@ -234,7 +234,7 @@ async def test_stats_count_messages_in_every_state(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["a/b", "a b", "*", "\x00", "é", "🎈", "'; drop table t; --", "..", "a" * 10_000, "\n", "{t}", "t:dead"]
+    "topic", ["a/b", "a b", "*", "\x00", "é", "🎈", "'; drop table t; --", "..", "a" * 1024, "\n", "{t}", "t:dead"]
 )
 async def test_any_text_is_a_valid_topic(queue: Queue, topic: str) -> None:
     await queue.put("t", [b"other"])

@@ -4,6 +4,7 @@
 """
 
 from mutants import (
+    arguments,
     backends,
     caches,
     codecs,
@@ -28,4 +29,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (expiries, files, neighbours, notifiers, servers, stores, swaps)
+_ = (arguments, expiries, files, neighbours, notifiers, servers, stores, swaps)

@@ -1,9 +1,13 @@
-"""Wrappers around the roles of the memory backend. A mutant is a subclass that breaks one of them in one way."""
+"""Wrappers around the roles of the memory or SQLite backend. A mutant is a subclass that breaks one in one way."""
 
+import atexit
 import inspect
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from typing import Any, cast
 
@@ -32,6 +36,9 @@ from brrr_core.backend.memory import MemoryBackend, MemoryOptions
 from brrr_core.codec import Codec
 from brrr_core.errors import BackendUnavailableError, CapabilityError, OptionError, RuleBrokenError
 from brrr_core.plugins import unregister
+from brrr_sqlite.backend import SqliteBackend
+from brrr_sqlite.manifest import MANIFEST as SQLITE
+from brrr_sqlite.options import SqliteOptions
 
 MEMORY = cast("BackendManifest", open_backend("memory:").manifest)
 LEASE = 0.4
@@ -175,8 +182,8 @@ class NoDelaySteps(StepsOver):
         return await self.inner.commit(steps, readings=readings)
 
 
-class Sound(MemoryBackend):
-    """A backend of wrappers without a defect: it must pass every rule that a mutant fails."""
+class Wrapping:
+    """The part of a backend class that wraps the roles of the backend that follows it."""
 
     queue_kind: type[QueueOver] = QueueOver
     store_kind: type[StoreOver] = StoreOver
@@ -184,13 +191,21 @@ class Sound(MemoryBackend):
     steps_kind: type[StepsOver] = StepsOver
 
     async def start(self) -> Any:
-        roles: Any = await super().start()
+        roles: Any = await super().start()  # type: ignore[misc]
         return Roles(
             queue=self.queue_kind(roles.queue),
             store=self.store_kind(roles.store),
             cache=self.cache_kind(roles.cache),
             steps=self.steps_kind(roles.steps, roles),
         )
+
+
+class Sound(Wrapping, MemoryBackend):
+    """A backend of wrappers without a defect: it must pass every rule that a mutant fails."""
+
+
+class SoundFile(Wrapping, SqliteBackend):
+    """The same in a file of SQLite."""
 
 
 @dataclass(frozen=True)
@@ -214,16 +229,28 @@ class Elsewhere(MemoryBackend):
         await super().open()
 
 
-def target_of(kind: type[MemoryBackend], manifest: BackendManifest) -> Target:
-    """Return the target of a backend class, with its own memory space."""
+def target_of(kind: type[MemoryBackend | SqliteBackend], manifest: BackendManifest) -> Target:
+    """Return the target of a backend class, with its own memory space or file."""
     name = f"mutant-{next(_names)}"
 
-    def make(lease: float = 30) -> MemoryBackend:
-        backend = kind(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)))
+    def make(lease: float = 30) -> Any:
+        if issubclass(kind, MemoryBackend):
+            backend: Any = kind(BackendUrl("memory", path=name), MemoryOptions(Duration(lease)))
+        else:
+            options = SqliteOptions(lease=Duration(lease))
+            backend = kind(BackendUrl("sqlite", path=f"/{_folder()}/{name}.db"), options)
         backend.manifest = manifest
         return backend
 
     return Target.made_by(make, lease=LEASE, grace=GRACE)
+
+
+@cache
+def _folder() -> str:
+    """Return the folder of the files, which is deleted when this process ends."""
+    folder = tempfile.mkdtemp(prefix="brrr-mutants-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def sound(manifest: BackendManifest = MEMORY) -> Target:
@@ -237,20 +264,27 @@ def sound(manifest: BackendManifest = MEMORY) -> Target:
 
 
 def breaks(
-    *rules: str, manifest: BackendManifest = MEMORY, raises: type[Exception] = RuleBrokenError
+    *rules: str, manifest: BackendManifest = MEMORY, raises: type[Exception] = RuleBrokenError, both: bool = False
 ) -> Callable[[type], type]:
-    """Register a class as a mutant that breaks these rules: a wrapper of one role, a backend, or a codec."""
+    """Register a class as a mutant that breaks these rules: a wrapper of one role, a backend, or a codec.
 
-    def add(kind: type) -> type:
+    With `both`, the wrapper is a mutant of the memory backend and one of the SQLite backend.
+    """
+
+    def add(kind: type, over: type[Wrapping] = Sound) -> type:
         def target() -> Target | CodecTarget:
             if issubclass(kind, Codec):
                 return CodecTarget.of(kind())
             if issubclass(kind, MemoryBackend):
                 return target_of(kind, manifest)
             role = next(role for role, base in ROLES.items() if issubclass(kind, base))
-            return target_of(type(kind.__name__, (Sound,), {f"{role}_kind": kind}), manifest)
+            wrapped = cast("type[Sound | SoundFile]", type(kind.__name__, (over,), {f"{role}_kind": kind}))
+            return target_of(wrapped, manifest if over is Sound else SQLITE)
 
-        MUTANTS.append(Mutant(kind.__name__, inspect.getdoc(kind) or "", rules, target, raises))
+        name = kind.__name__ if over is Sound else f"{kind.__name__}OnSqlite"
+        MUTANTS.append(Mutant(name, inspect.getdoc(kind) or "", rules, target, raises))
+        if both and over is Sound:
+            add(kind, SoundFile)
         return kind
 
     return add

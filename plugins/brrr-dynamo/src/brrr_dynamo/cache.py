@@ -5,18 +5,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from brrr_aws.concurrency import run_concurrently
-from brrr_core.backend import Cache, encode_text
-from brrr_core.errors import ArgumentError
+from brrr_core.backend import Cache, check_amounts
 from brrr_dynamo.item_batches import Table
-from brrr_dynamo.layout import EXPIRES, MAX_KEY_BYTES, PK, SK
+from brrr_dynamo.layout import EXPIRES, PK, SK
 
 __all__ = ["DynamoCache"]
 
 COUNT: Final = "count"
 """Sort key of a counter, which no record has, and the attribute with its count."""
-
-AMOUNT_LIMIT: Final = 10**37
-"""Amounts must be smaller, as DynamoDB's numbers have 38 digits."""
 
 
 class DynamoCache(Cache):
@@ -37,16 +33,7 @@ class DynamoCache(Cache):
         An increment whose response is lost is not repeated, as it could count twice: it raises.
         """
         self._table.client.check_open()
-        for name, amount in amounts.items():
-            if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
-                raise ArgumentError(
-                    f"{amount} for counter {name!r} has more than 37 digits", remedy="Use a smaller amount."
-                )
-            if not 0 < len(encode_text(name, "the counter")) <= MAX_KEY_BYTES:
-                raise ArgumentError(
-                    f"the counter {name!r:.100} cannot be a DynamoDB key, which has 1 to {MAX_KEY_BYTES} bytes",
-                    remedy="Use a shorter name.",
-                )
+        check_amounts(amounts.items())
         changed = [name for name, amount in amounts.items() if amount]
         counts = await self._read([name for name, amount in amounts.items() if not amount])
         expires_at = str(int(time.time() + self._ttl))

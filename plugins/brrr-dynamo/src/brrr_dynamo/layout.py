@@ -19,20 +19,18 @@ from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from brrr_core.backend import Key
-from brrr_core.errors import ArgumentError, CorruptBackendError
+from brrr_core.errors import CorruptBackendError
 
 __all__ = [
     "CONFLICT",
     "EXPIRES",
     "MAX_INLINE_BYTES",
     "MAX_ITEM_BYTES",
-    "MAX_KEY_BYTES",
     "PK",
     "PRESENT",
     "SK",
     "Head",
     "Item",
-    "check_key",
     "digest_of",
     "is_expired",
     "primary_key_of",
@@ -58,9 +56,6 @@ MAX_ITEM_BYTES: Final = 400 * 1024
 
 MAX_INLINE_BYTES: Final = 400_000
 """Largest value that is kept in its own item: the longest key and all attributes fit beside it."""
-
-MAX_KEY_BYTES: Final = 2048
-"""Longest partition key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +87,6 @@ class Head:
 def digest_of(value: bytes) -> bytes:
     """Return the SHA-256 of a value, by which large values are compared."""
     return sha256(value).digest()
-
-
-def check_key(key: Key) -> None:
-    """Raise `ArgumentError` unless the call hash has 1 to 2,048 bytes."""
-    size = len(key.call_hash)
-    if not 0 < size <= MAX_KEY_BYTES or (size * 4 > MAX_KEY_BYTES and len(key.call_hash.encode()) > MAX_KEY_BYTES):
-        raise ArgumentError(
-            f"a call hash of {size} characters cannot be a DynamoDB key, which has 1 to {MAX_KEY_BYTES} bytes",
-            remedy="Use a codec with shorter hashes; brrr's own have about 40 characters.",
-        )
 
 
 def record_key(key: Key) -> dict[str, dict[str, str]]:

@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from brrr_aws.concurrency import run_concurrently
 from brrr_aws.errors import AnswerLostError
-from brrr_core.backend import Key, Store, Swap, check_values, rounds_of
+from brrr_core.backend import Key, Store, Swap, check_items, check_keys, check_swaps, rounds_of
 from brrr_core.errors import BackendError
 from brrr_dynamo.conditional_write import ConditionalWrite
 from brrr_dynamo.expiry import Expiry
 from brrr_dynamo.item_batches import Table, put_request
-from brrr_dynamo.layout import EXPIRES, MAX_INLINE_BYTES, Head, Item, check_key, is_expired, record_key, value_of
+from brrr_dynamo.layout import EXPIRES, MAX_INLINE_BYTES, Head, Item, is_expired, record_key, value_of
 from brrr_dynamo.options import MAX_VALUE
 from brrr_dynamo.parts import Parts
 
@@ -38,9 +38,8 @@ class DynamoStore(Store):
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read records, consistently. With a ttl, refresh the values that are read."""
         self._table.client.check_open()
+        check_keys(keys)
         wanted = dict.fromkeys(keys)
-        for key in wanted:
-            check_key(key)
         found = await self._read_items(list(wanted))
         heads = [(key, each) for key, each in found.items() if isinstance(each, Head)]
         joined = await run_concurrently(self._join_parts, heads, limit=CONCURRENT_LARGE_VALUES) if heads else []
@@ -55,10 +54,8 @@ class DynamoStore(Store):
         call. Another client may have changed any other record meanwhile. A value in parts is never put twice either.
         """
         self._table.client.check_open()
-        check_values((value for _, value in items), MAX_VALUE)
+        check_items(items, MAX_VALUE)
         last = dict(items)
-        for key in last:
-            check_key(key)
         calls: list[dict[str, Any]] = []
         others: list[dict[str, Any]] = []
         for key, value in last.items():
@@ -74,9 +71,7 @@ class DynamoStore(Store):
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Swap records. Swaps of the same key run in their order."""
         self._table.client.check_open()
-        check_values((new for _, _, new in swaps), MAX_VALUE)
-        for swap in swaps:
-            check_key(swap.key)
+        check_swaps(swaps, MAX_VALUE)
         results: dict[int, bool] = {}
         for indexes in rounds_of(swap.key for swap in swaps):
             swapped = await run_concurrently(

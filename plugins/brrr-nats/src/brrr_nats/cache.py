@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from brrr_core.backend import Cache
-from brrr_core.errors import ArgumentError
+from brrr_core.backend import Cache, check_amounts
 from brrr_nats.client.errors import checked
 from brrr_nats.client.messages import Request
 from brrr_nats.client.requests import RequestClient
@@ -18,12 +17,9 @@ __all__ = ["NatsCache"]
 MIN_AGE_SECONDS: Final = 0.1
 """Shortest age limit of a stream in seconds."""
 
-MAX_AMOUNT_BITS: Final = 8192
-"""Most bits of an amount. Counters have no limit, but headers do."""
-
 
 class NatsCache(Cache):
-    """Counters of any size, which expire a while after the last increment."""
+    """Counters that expire a while after the last increment."""
 
     def __init__(self, client: RequestClient, options: NatsOptions) -> None:
         self._client = client
@@ -61,11 +57,7 @@ class NatsCache(Cache):
         An increment whose reply was lost is not sent again, as it could count twice: it raises. A caller that repeats
         it risks counting twice.
         """
-        for name, amount in amounts.items():
-            if amount.bit_length() > MAX_AMOUNT_BITS:
-                raise ArgumentError(
-                    f"an amount for counter {name!r} has over {MAX_AMOUNT_BITS} bits", remedy="Count by less."
-                )
+        check_amounts(amounts.items())
         messages = [
             Request(f"{self._stream}.{token_of(name, 'the counter')}", b"", {"Nats-Incr": f"{amount:+d}"})
             for name, amount in amounts.items()

@@ -14,7 +14,8 @@ MANIFEST: Final = BackendManifest(
     example="nats://localhost:4222",
     backend="brrr_nats.backend:NatsBackend",
     options=NatsOptions,
-    queue=QueueCapabilities(durable=True, shared=True, delay=True, ordered=True, max_body=MAX_BODY),
+    # The servers count a message with an expired lease as leased until they deliver it again.
+    queue=QueueCapabilities(durable=True, shared=True, delay=True, ordered=True, max_body=MAX_BODY, exact_stats=False),
     store=StoreCapabilities(durable=True, shared=True, max_value=MAX_VALUE),
     cache=CacheCapabilities(durable=True, shared=True),
 )

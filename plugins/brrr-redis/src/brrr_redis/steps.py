@@ -13,9 +13,7 @@ from brrr_core.backend import (
     Step,
     Steps,
     call_record_of,
-    check_bodies,
-    check_delay,
-    check_values,
+    check_step,
     is_awaited,
     may_expire,
 )
@@ -26,7 +24,7 @@ from brrr_redis.layout import Layout, TopicKeys
 from brrr_redis.options import MAX_BODY, MAX_VALUE
 from brrr_redis.queue import Receipt, RedisQueue, delivery_of, milliseconds
 from brrr_redis.scripts import COMMIT
-from brrr_redis.store import INT64, check_amount, encode_optional
+from brrr_redis.store import encode_optional
 
 __all__ = ["RedisSteps"]
 
@@ -34,6 +32,9 @@ MAX_WORDS: Final = 4_000
 """Arguments after which the next step begins another script. A server does nothing else while a script runs."""
 
 MAX_CACHED_READINGS: Final = 64
+
+MAX_COUNTER: Final = 2**63 - 1
+"""The largest counter of a server."""
 
 
 class RedisSteps(Steps):
@@ -145,17 +146,15 @@ class _Script:
         names, words, layout = self.names, self.words, self._layout
         expected, counts, writes, messages, marks, acks = step
         members = [(ack.topic, ack.receipt.member) for ack in acks if isinstance(ack.receipt, Receipt)]
-        check_values([value for _, value in writes], MAX_VALUE)
-        check_values([mark for _, mark in marks], MAX_VALUE)
+        check_step(step, max_body=MAX_BODY, max_value=MAX_VALUE)
         first_word, first_name = len(words), len(names)
         words += (0, len(expected), len(counts), len(writes), len(messages), len(marks), len(members))
         for key, record in expected:
             names.append(layout.record(key))
             words.append(encode_optional(record))
         for counter, amount, limit in counts:
-            check_amount(counter, amount)
             names.append(layout.counter(counter))
-            words += (amount, min(limit, INT64[-1]) - amount)
+            words += (amount, min(limit, MAX_COUNTER) - amount)
         for key, value in writes:
             self._add_record(key, value)
         self.leased.append([message.topic for message in messages if message.leased])
@@ -181,8 +180,6 @@ class _Script:
     def _add_message(self, message: Message) -> None:
         topic, body, delay, leased = message
         keys = self._layout.topic(topic)
-        check_delay(delay)
-        check_bodies(topic, (body,), MAX_BODY)
         how: Word = b"leased" if leased else milliseconds(delay) if delay else b"ready"
         self.words += (self._topic(keys), how, body)
         if leased:

@@ -1,7 +1,6 @@
 """The store and the cache: records under keys, and counters."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from brrr_core.backend import (
     REFRESH_SHARE,
@@ -12,11 +11,13 @@ from brrr_core.backend import (
     Store,
     Swap,
     call_record_of,
-    check_values,
+    check_amounts,
+    check_items,
+    check_keys,
+    check_swaps,
     is_awaited,
     may_expire,
 )
-from brrr_core.errors import ArgumentError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Command, command, script_command
 from brrr_redis.client.connection import Reply
@@ -25,9 +26,7 @@ from brrr_redis.notifier import RedisNotifier
 from brrr_redis.options import MAX_VALUE
 from brrr_redis.scripts import INCREMENT, READ, SWAP, WRITE
 
-__all__ = ["INT64", "RedisCache", "RedisStore", "check_amount", "encode_optional"]
-
-INT64: Final = range(-(2**63), 2**63)
+__all__ = ["RedisCache", "RedisStore", "encode_optional"]
 
 
 class RedisStore(Store):
@@ -52,6 +51,7 @@ class RedisStore(Store):
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read records. With a ttl, refresh the values that are read."""
+        check_keys(keys)
         names = [self._layout.record(key) for key in keys]
         groups = self._groups(names)
         if not self._ttl:
@@ -74,7 +74,7 @@ class RedisStore(Store):
         If the reply is lost, repeat the write only if all its records are calls: every writer of a call hash writes
         the same bytes. Another worker may have changed records of other kinds in the meantime.
         """
-        check_values((value for _, value in items), MAX_VALUE)
+        check_items(items, MAX_VALUE)
         names = [self._layout.record(key) for key, _ in items]
         commands: list[Command] = []
         for indexes in self._groups(names):
@@ -93,7 +93,7 @@ class RedisStore(Store):
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and set records, one after the other. Never repeat: a repeat would compare with its own result."""
-        check_values((new for _, _, new in swaps), MAX_VALUE)
+        check_swaps(swaps, MAX_VALUE)
         names = [self._layout.record(key) for key, _, _ in swaps]
         with_ttl = [index for index, swap in enumerate(swaps) if self._ttl_of(swap.key)]
         calls = [self._call_name(swaps[index].key) or names[index] for index in with_ttl]
@@ -170,8 +170,7 @@ class RedisCache(Cache):
 
         An increment whose reply is lost is not repeated, as it could count twice: it raises.
         """
-        for name, amount in amounts.items():
-            check_amount(name, amount)
+        check_amounts(amounts.items())
         counters = list(amounts)
         names = [self._layout.counter(name) for name in counters]
         groups = list(self._client.router.groups(names)) if names else []
@@ -192,14 +191,6 @@ class RedisCache(Cache):
             for index, count in zip(indexes, reply, strict=True)
         }
         return {name: counts[name] for name in counters}
-
-
-def check_amount(counter: str, amount: int) -> None:
-    """Check that an amount has 64 bits. Raises `ArgumentError`."""
-    if amount not in INT64:
-        raise ArgumentError(
-            f"the amount {amount} for counter {counter!r} has more than 64 bits", remedy="Use an amount of 64 bits."
-        )
 
 
 def _in_order(groups: Sequence[Sequence[int]], replies: Sequence[Reply]) -> list[Reply]:

@@ -16,7 +16,6 @@ from brrr_core.backend import (
     check_limit,
     check_topic,
     check_wait,
-    encode_text,
 )
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
@@ -27,7 +26,7 @@ from brrr_sqlite.receivers import Claim, Found
 from brrr_sqlite.schema import escape_surrogates
 from brrr_sqlite.transactions import WRITE_NEEDED, WriteNeeded
 
-__all__ = ["SqliteQueue", "check_name", "receipts_of"]
+__all__ = ["SqliteQueue", "receipts_of"]
 
 
 class SqliteQueue(Queue):
@@ -42,7 +41,7 @@ class SqliteQueue(Queue):
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add all messages, or none."""
-        check_name(topic)
+        check_topic(topic)
         check_delay(delay)
         check_bodies(topic, bodies, MAX_BYTES)
         if not bodies:
@@ -61,7 +60,7 @@ class SqliteQueue(Queue):
 
     async def claim(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading] | None = None) -> Found:
         """Receive. If there are `readings`, read the records of the messages in the same transaction."""
-        check_name(topic)
+        check_topic(topic)
         check_limit(limit)
         check_wait(wait)
 
@@ -123,18 +122,18 @@ class SqliteQueue(Queue):
 
     async def stats(self, topic: str) -> QueueStats:
         """Return exact counts, all of one moment."""
-        check_name(topic)
+        check_topic(topic)
         return await self._commits.read(lambda connection: messages.count(connection, topic, now=self._clock()))
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
-        check_name(topic)
+        check_topic(topic)
         check_limit(limit)
         return await self._commits.read(lambda connection: messages.dead(connection, topic, limit))
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back as new messages."""
-        check_name(topic)
+        check_topic(topic)
         check_limit(limit)
         return await self._commits.write(
             lambda connection: messages.redrive(connection, topic, limit, now=self._clock()), topics=(topic,)
@@ -142,15 +141,9 @@ class SqliteQueue(Queue):
 
     async def drop(self, topic: str, *, limit: int) -> int:
         """Delete the oldest dead letters."""
-        check_name(topic)
+        check_topic(topic)
         check_limit(limit)
         return await self._commits.write(lambda connection: messages.drop(connection, topic, limit))
-
-
-def check_name(topic: str) -> None:
-    """Check that SQLite can store the name of a topic. Raises `ArgumentError`."""
-    check_topic(topic)
-    encode_text(topic, "the topic")
 
 
 def receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:

@@ -1,19 +1,15 @@
 """The SQL of the store and the cache.
 
-The checks run before an operation. All other functions run on the connection's thread; those that write run inside a
-transaction.
+All functions run on the connection's thread; those that write run inside a transaction.
 """
 
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from brrr_core.backend import Delivery, Key, Kind, Reading, Swap, encode_text, keys_of
-from brrr_core.errors import ArgumentError
+from brrr_core.backend import Delivery, Key, Kind, Reading, Swap, keys_of
 
-__all__ = ["add", "check_counters", "check_keys", "counters", "read", "read_with", "swap", "write"]
-
-INT64: Final = range(-(2**63), 2**63)
+__all__ = ["add", "counters", "read", "read_with", "swap", "write"]
 
 KINDS: Final[dict[Kind, int]] = {"call": 0, "pending_returns": 1, "value": 2}
 """The numbers that stand for the kinds in the file. They never change."""
@@ -31,22 +27,6 @@ ADD: Final = """
 INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value
 """
 COUNTER: Final = "SELECT value FROM counter WHERE name = ?"
-
-
-def check_keys(keys: Iterable[Key]) -> None:
-    """Raise `ArgumentError` if SQLite cannot store a call hash."""
-    for key in keys:
-        encode_text(key.call_hash, "the call hash")
-
-
-def check_counters(amounts: Iterable[tuple[str, int]]) -> None:
-    """Raise `ArgumentError` if SQLite cannot store a name, or if an amount exceeds 64 bits."""
-    for name, amount in amounts:
-        encode_text(name, "the counter")
-        if amount not in INT64:
-            raise ArgumentError(
-                f"the amount {amount} for the counter {name!r} exceeds 64 bits", remedy="Add a smaller amount."
-            )
 
 
 def read(connection: sqlite3.Connection, keys: Sequence[Key]) -> list[bytes | None]:

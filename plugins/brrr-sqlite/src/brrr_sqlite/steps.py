@@ -11,16 +11,14 @@ from brrr_core.backend import (
     Received,
     Step,
     Steps,
-    check_bodies,
-    check_delay,
-    check_values,
+    check_step,
     is_awaited,
 )
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.options import MAX_BYTES
-from brrr_sqlite.queue import SqliteQueue, check_name, receipts_of
+from brrr_sqlite.queue import SqliteQueue, receipts_of
 from brrr_sqlite.receivers import Leasing
 
 __all__ = ["SqliteSteps"]
@@ -53,7 +51,7 @@ class SqliteSteps(Steps):
         if not steps:
             return []
         for step in steps:
-            _check(step)
+            check_step(step, max_body=MAX_BYTES, max_value=MAX_BYTES)
 
         def work(connection: Connection) -> Applied:
             outcomes = [self._apply(connection, step, readings) for step in steps]
@@ -91,13 +89,3 @@ class SqliteSteps(Steps):
         records.write(connection, step.marks)
         messages.ack(connection, receipts_of(step.acks), now=now)
         return [Received(each, records.read_with(connection, each, readings)) for each in leased]
-
-
-def _check(step: Step) -> None:
-    for message in step.messages:
-        check_name(message.topic)
-        check_delay(message.delay)
-        check_bodies(message.topic, (message.body,), MAX_BYTES)
-    check_values((record for _, record in (*step.writes, *step.marks)), MAX_BYTES)
-    records.check_keys(key for key, _ in (*step.expected, *step.writes, *step.marks))
-    records.check_counters((count.counter, count.amount) for count in step.counts)

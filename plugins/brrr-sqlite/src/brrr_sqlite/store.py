@@ -3,7 +3,19 @@
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
-from brrr_core.backend import Cache, Key, Notifier, Store, Swap, Wake, check_values, is_awaited
+from brrr_core.backend import (
+    Cache,
+    Key,
+    Notifier,
+    Store,
+    Swap,
+    Wake,
+    check_amounts,
+    check_items,
+    check_keys,
+    check_swaps,
+    is_awaited,
+)
 from brrr_sqlite import records
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.options import MAX_BYTES
@@ -23,7 +35,7 @@ class SqliteStore(Store):
         wanted = tuple(keys)
         if not wanted:
             return []
-        records.check_keys(wanted)
+        check_keys(wanted)
         return await self._commits.read(lambda connection: records.read(connection, wanted))
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
@@ -31,8 +43,7 @@ class SqliteStore(Store):
         rows = tuple(items)
         if not rows:
             return
-        records.check_keys([key for key, _ in rows])
-        check_values((value for _, value in rows), MAX_BYTES)
+        check_items(rows, MAX_BYTES)
         await self._commits.write(lambda connection: records.write(connection, rows))
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
@@ -40,8 +51,7 @@ class SqliteStore(Store):
         rows = tuple(swaps)
         if not rows:
             return []
-        records.check_keys([key for key, _, _ in rows])
-        check_values((new for _, _, new in rows), MAX_BYTES)
+        check_swaps(rows, MAX_BYTES)
         created = {key.call_hash for key, expected, _ in rows if expected is None and is_awaited(key)}
         return await self._commits.write(lambda connection: records.swap(connection, rows), values=created)
 
@@ -73,7 +83,7 @@ class SqliteCache(Cache):
         rows = dict(amounts)
         if not rows:
             return {}
-        records.check_counters(rows.items())
+        check_amounts(rows.items())
 
         def work(connection: Connection) -> dict[str, int]:
             records.add(connection, [(name, amount) for name, amount in rows.items() if amount])

@@ -15,5 +15,8 @@ MANIFEST: Final = BackendManifest(
     example="sqs://brrr?region=eu-west-1",
     backend="brrr_sqs.backend:SqsBackend",
     options=SqsOptions,
-    queue=QueueCapabilities(durable=True, shared=True, delay=True, max_body=MAX_BODY),
+    # SQS takes whole seconds. Delays of more than 15 minutes end by the clocks of the machines.
+    queue=QueueCapabilities(
+        durable=True, shared=True, delay=True, max_body=MAX_BODY, resolution=1, exact_stats=False, server_clock=False
+    ),
 )

@@ -50,7 +50,7 @@ def names_of(prefix: str, topic: str) -> Names:
     """Return the names of a topic's queues. A long topic is cut, and gets a hash of the whole topic.
 
     Raises:
-        ArgumentError: The topic is empty.
+        ArgumentError: The topic is empty, too long or not valid UTF-8.
     """
     check_topic(topic)
     longest = MAX_NAME_CHARS - len(prefix) - len("__") - len(DEAD)

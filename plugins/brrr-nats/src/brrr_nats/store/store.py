@@ -17,7 +17,18 @@ value again, guarded by its revision. A call record is written again with a time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from brrr_core.backend import REFRESH_SHARE, CallExpirer, Key, Store, Swap, call_record_of, check_values, may_expire
+from brrr_core.backend import (
+    REFRESH_SHARE,
+    CallExpirer,
+    Key,
+    Store,
+    Swap,
+    call_record_of,
+    check_items,
+    check_keys,
+    check_swaps,
+    may_expire,
+)
 from brrr_core.errors import BackendError, CorruptBackendError, ValueTooLargeError
 from brrr_nats.client.errors import api_error
 from brrr_nats.client.requests import RequestClient
@@ -101,6 +112,7 @@ class NatsStore(Store):
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read keys: one request per key, all together. With a ttl, refresh the values that are read."""
+        check_keys(keys)
         found = await self._find(keys)
         old = [key for key in found if self._ttl_of(key) and found[key][0].is_older_than(self._ttl * REFRESH_SHARE)]
         if old and not await self._write_found({key: found[key] for key in old}, ttl=self._ttl):
@@ -110,7 +122,8 @@ class NatsStore(Store):
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
         """Set keys: one message per key, all together. Values larger than a message are written one by one."""
-        self._check(value for _, value in items)
+        check_items(items, MAX_VALUE)
+        self._check_sizes([value for _, value in items])
         builder = self._builder()
         last = {self._bucket.subject(key): (key, value) for key, value in items}
         for subject in last:
@@ -139,7 +152,8 @@ class NatsStore(Store):
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and set: one message per key. A key whose state is unknown is read first."""
-        self._check(new for _, _, new in swaps)
+        check_swaps(swaps, MAX_VALUE)
+        self._check_sizes([new for _, _, new in swaps if new is not None])
         await self._keep_calls([key for key, _, new in swaps if new is None and self._ttl_of(key)])
         results = [False] * len(swaps)
         chains: dict[str, SwapChain] = {}
@@ -264,9 +278,8 @@ class NatsStore(Store):
             most = min(most, self._largest_message)
         return ChangeBuilder(self._bucket, max_message_bytes=most, marker_ttl=self._marker_ttl)
 
-    def _check(self, values: Any) -> None:
-        given = [value for value in values if value is not None]
-        check_values(given, MAX_VALUE)
+    def _check_sizes(self, given: Sequence[bytes]) -> None:
+        """Check that the current server takes the values. Raises `ValueTooLargeError`."""
         max_value_bytes = self._builder().max_value_bytes
         if max_value_bytes < MAX_VALUE and any(len(value) > max_value_bytes for value in given):
             raise ValueTooLargeError(
