@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from brrr_core.engine.policy import Policy
     from brrr_core.engine.schedules import RecurringSchedule
     from brrr_core.engine.starting import Scheduled
-    from brrr_core.engine.status import CallStatus
+    from brrr_core.engine.status import CallStatus, Waiter
     from brrr_core.errors import BrrrError, CallFailedError, NotFoundError, TerminalError
     from brrr_core.hooks import hookimpl
     from brrr_core.plugins import load_codec, open_backend, register
@@ -57,6 +57,7 @@ __all__ = [
     "Task",
     "TerminalError",
     "TypedTask",
+    "Waiter",
     "connect",
     "current",
     "handler",
@@ -84,7 +85,7 @@ _HOMES: Final = {
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
     "engine.starting": ("Scheduled",),
-    "engine.status": ("CallStatus",),
+    "engine.status": ("CallStatus", "Waiter"),
     "engine.policy": ("Policy",),
     "engine.schedules": ("RecurringSchedule",),
     "errors": ("BrrrError", "CallFailedError", "NotFoundError", "TerminalError"),

@@ -166,6 +166,8 @@ class Client:
     status = _blocking(AppConsumer.status)
     """Return the status of a call without waiting: `client.status(fib)(11)`."""
 
+    status_of = _blocking_at_once(AppConsumer.status_of)
+    """Return the status of a call by its hash: `client.status_of(call_hash)`."""
     cancel = _blocking(AppConsumer.cancel)
     """Ask for the cancellation of a call: `client.cancel(order, topic="demo")(11)`."""
 

@@ -216,9 +216,18 @@ class AppConsumer:
 
         async def found(*args: Any, **kwargs: Any) -> CallStatus:
             call_hash = self._catalogue.encode(task, args, kwargs).call_hash
-            return await read_status(self._connection, call_hash, self._letters_of)
+            return await self.status_of(call_hash)
 
         return found
+
+    async def status_of(self, call_hash: str) -> CallStatus:
+        """Return the status of a call by its hash, as logs and dead letters name it.
+
+        Raises:
+            MalformedRecordError: A record of the call is not valid.
+            BackendError: The store or the queue failed.
+        """
+        return await read_status(self._connection, call_hash, self._letters_of)
 
     @overload
     def explain(

@@ -1,14 +1,28 @@
 """The status of a call, according to its records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.waiting import DeadLetters, blocking_letter
-from brrr_core.wire import FAILURE_PREFIX, decode_failure, decode_pending
+from brrr_core.wire import FAILURE_PREFIX, PendingReturns, decode_call, decode_failure, decode_pending
 
-__all__ = ["CallStatus", "read_status"]
+__all__ = ["CallStatus", "Waiter", "read_status"]
+
+
+class Waiter(NamedTuple):
+    """A call that will be woken by the outcome of another one.
+
+    Attributes:
+        call_hash: The identity of the call.
+        topic: The topic of its messages.
+        root_id: Its schedule.
+    """
+
+    call_hash: str
+    topic: str
+    root_id: str
 
 
 class CallStatus(NamedTuple):
@@ -23,6 +37,10 @@ class CallStatus(NamedTuple):
         reason: The message of the failure, or the first line of the dead letter's reason.
         topic: The topic of the dead letter.
         dead_call: The call hash of the dead letter.
+        task_name: The task; None if the call was never scheduled, or is an event.
+        payload: The encoded arguments; None if the task is not known.
+        value: The encoded value; None if it has none.
+        waiters: The calls that wait for it, and that its outcome will wake.
     """
 
     call_hash: str
@@ -31,6 +49,10 @@ class CallStatus(NamedTuple):
     reason: str | None = None
     topic: str | None = None
     dead_call: str | None = None
+    task_name: str | None = None
+    payload: bytes | None = None
+    value: bytes | None = None
+    waiters: Sequence[Waiter] = ()
 
 
 async def read_status(connection: Connection, call_hash: str, letters: Callable[[str], DeadLetters]) -> CallStatus:
@@ -46,16 +68,34 @@ async def read_status(connection: Connection, call_hash: str, letters: Callable[
         BackendError: A backend failed.
     """
     buried = await blocking_letter(connection, call_hash, letters)
-    value, pending, call = await connection.read(
+    value, record, written = await connection.read(
         [Key("value", call_hash), Key("pending_returns", call_hash), Key("call", call_hash)]
     )
-    if value is not None:
-        if not value.startswith(FAILURE_PREFIX):
-            return CallStatus(call_hash, "done")
+    call = None if written is None else decode_call(call_hash, written)
+    pending = PendingReturns() if record is None else decode_pending(record)
+    found = CallStatus(
+        call_hash,
+        "unknown" if call is None and record is None else "scheduled",
+        pending.scheduled_at,
+        task_name=None if call is None else call.task_name,
+        payload=None if call is None else call.payload,
+        waiters=[
+            Waiter(entry.call_hash, entry.topic, entry.root_id)
+            for entry in pending.returns
+            if entry.call_hash != call_hash  # a note of the engine to itself
+        ],
+    )
+    if value is not None and value.startswith(FAILURE_PREFIX):
         failure = decode_failure(value)
-        return CallStatus(call_hash, "failed", reason=f"{failure.error_type}: {failure.message}")
-    if buried is not None:
-        return CallStatus(call_hash, "dead-lettered", buried.at, buried.reason, buried.topic, buried.call_hash)
-    if pending is not None:
-        return CallStatus(call_hash, "scheduled", decode_pending(pending).scheduled_at)
-    return CallStatus(call_hash, "unknown" if call is None else "scheduled")
+        return found._replace(state="failed", reason=f"{failure.error_type}: {failure.message}", since=None)
+    if value is not None:
+        return found._replace(state="done", value=value, since=None)
+    if buried is None:
+        return found
+    return found._replace(
+        state="dead-lettered",
+        since=buried.at,
+        reason=buried.reason,
+        topic=buried.topic,
+        dead_call=buried.call_hash,
+    )

@@ -62,7 +62,11 @@ async def test_status_follows_a_call_from_its_schedule_to_its_value(url: str) ->
         assert status.since is not None
         switch.gate.set()
         assert await client.result("top", timeout=BOUND)() == 1
-        assert await client.status("top")() == brrr.CallStatus(scheduled.call_hash, "done")
+        status = await client.status_of(scheduled.call_hash)
+        assert status == await client.status("top")()
+        assert status == brrr.CallStatus(
+            scheduled.call_hash, "done", task_name="top", payload=b"[]", value=b"1", waiters=[]
+        )
 
 
 async def test_status_of_failed_and_delayed_calls(memory: str) -> None:

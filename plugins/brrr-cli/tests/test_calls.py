@@ -1,12 +1,14 @@
 """`brrr schedule`, `brrr result` and `brrr complete` within one process."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import brrr_core as brrr
 from brrr_cli.handlers import load_handlers
 from brrr_core import Task
 from brrr_core.engine.roots import parse_root_id
@@ -50,6 +52,33 @@ def test_status_shows_the_state_of_a_call(command: Command, work: Work, tasks: P
     assert unknown == (0, "fib is unknown\n", "")
     assert scheduled.out.startswith("fib is scheduled since ")
     assert (done.json["state"], done.json["reason"]) == ("done", None)
+
+
+def test_show_tells_all_about_a_call_by_its_hash(command: Command, work: Work, tasks: Path) -> None:
+    missing = command("show", "0" * 64)
+    call = command("schedule", "hello", "John", "--topic", "demo", "--json").json["call_hash"]
+    scheduled = command("show", call)
+    work(load_handlers("tasks"))
+    done = command("show", call)
+    as_json = command("show", call, "--json").json
+
+    assert (missing.code, missing.out) == (3, "")
+    assert "BRRR-CALL-01" in missing.err
+    assert re.fullmatch(r'hello is scheduled since \d+ s\nargs: \["John"\]\n', scheduled.out)
+    assert done.out == 'hello is done\nargs: ["John"]\nresult: "Hello, John!"\n'
+    assert (as_json["task_name"], as_json["args"], as_json["result"]) == ("hello", ["John"], "Hello, John!")
+
+
+def test_show_names_the_calls_that_wait(command: Command, work: Work) -> None:
+    @brrr.handler
+    async def asks(app: brrr.ActiveWorker) -> Any:
+        return await app.call("hello", topic="elsewhere")("Ada")
+
+    parent = command("schedule", "asks", "--topic", "demo", "--json").json["call_hash"]
+    work({"asks": asks})
+    child = command("status", "hello", "Ada", "--json").json["call_hash"]
+
+    assert command("show", child).out.endswith(f"wakes {parent} on demo\n")
 
 
 def test_schedule_says_that_call_was_scheduled_before(command: Command) -> None:

@@ -37,6 +37,7 @@ BUILT_IN: Final = (
     Command("schedule", calls.schedule),
     Command("result", calls.result),
     Command("status", calls.status),
+    Command("show", calls.show),
     Command("complete", calls.complete),
     Command("cancel", control.cancel),
     Command("retry", control.retry),

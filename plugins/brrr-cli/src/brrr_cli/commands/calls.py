@@ -1,5 +1,6 @@
 """`brrr schedule`, `brrr result` and `brrr complete`: schedule a call, print or await its result, settle it by hand."""
 
+import json
 import time
 from functools import cache, partial
 from typing import Annotated
@@ -10,6 +11,7 @@ from brrr_cli.arguments import NO_OPTIONS, ArgumentTokens, CallOptions, NamedCal
 from brrr_cli.options import (
     NO_URLS,
     AsJson,
+    CodecName,
     Count,
     DurationOption,
     Quiet,
@@ -19,16 +21,17 @@ from brrr_cli.options import (
     Verbose,
 )
 from brrr_cli.output import note, progress_of, write_json, write_line
-from brrr_core import Connection, Scheduled, connect
+from brrr_core import CallStatus, Connection, Scheduled, connect, load_codec
 from brrr_core.backend import Duration
+from brrr_core.codec import Codec
 from brrr_core.engine.calls import EVENT
 from brrr_core.engine.failures import failure_by_hand
 from brrr_core.engine.status import read_status
 from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
 from brrr_core.errors import CommandError, NotFoundError
-from brrr_core.wire import encode_failure
+from brrr_core.wire import Call, encode_failure
 
-__all__ = ["complete", "result", "schedule", "status"]
+__all__ = ["complete", "result", "schedule", "show", "status"]
 
 
 async def schedule(
@@ -140,12 +143,69 @@ async def status(
     async with connect(urls.queue, urls.store, urls.cache) as connection:
         found = await read_status(connection, named.call.call_hash, partial(DeadLetters, connection.queue))
     if as_json:
-        write_json(found._asdict())
+        write_json(_as_json(found))
+    else:
+        write_line(f"{task} is {_state(found)}")
+
+
+async def show(
+    call_hash: Annotated[str, Parameter(name="HASH", help="The call hash, as logs and dead letters name it.")],
+    /,
+    *,
+    codec: CodecName = "json",
+    urls: Urls = NO_URLS,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show a call by its hash: its task and arguments, its state, the calls that wait for it, and its outcome."""
+    del verbose  # `report` reads it from the command line
+    reader = load_codec(codec)
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        found = await read_status(connection, call_hash, partial(DeadLetters, connection.queue))
+    if found.state == "unknown":
+        raise NotFoundError(
+            f"the store has no record of the call {call_hash}",
+            remedy="Check the hash, and that --store is the store of its workers.",
+        )
+    if as_json:
+        write_json({**_as_json(found), **await _decoded(found, reader)})
         return
+    write_line(f"{found.task_name or 'an event'} is {_state(found)}")
+    for name, value in (await _decoded(found, reader)).items():
+        if value is not None:
+            write_line(f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}")
+    for waiter in found.waiters:
+        write_line(f"wakes {waiter.call_hash} on {waiter.topic}")
+
+
+def _state(found: CallStatus) -> str:
+    """Return the state of a call in words."""
     since = "" if found.since is None else f" since {max(0, int(time.time()) - found.since)} s"
-    where = "" if found.dead_call is None else f", by the dead letter of {found.dead_call} on {found.topic}"
+    place = "" if found.dead_call is None else f", by the dead letter of {found.dead_call} on {found.topic}"
     reason = "" if found.reason is None else f": {found.reason}"
-    write_line(f"{task} is {found.state}{since}{where}{reason}")
+    return f"{found.state}{since}{place}{reason}"
+
+
+def _as_json(found: CallStatus) -> dict[str, object]:
+    """Return the status for machines. Encoded arguments and values are not for them."""
+    fields = found._asdict()
+    del fields["payload"], fields["value"]
+    return {**fields, "waiters": [waiter._asdict() for waiter in found.waiters]}
+
+
+async def _decoded(found: CallStatus, codec: Codec) -> dict[str, object]:
+    """Return the arguments and the result of a call, as the codec reads them; None for what there is not."""
+    given: dict[str, object] = {"args": None, "kwargs": None, "result": None}
+    name = found.task_name
+
+    async def take(*args: object, **kwargs: object) -> None:
+        given.update(args=list(args), kwargs=kwargs or None)
+
+    if name is not None and found.payload is not None:
+        await codec.invoke_task(Call(name, found.payload, found.call_hash), take)
+    if name is not None and found.value is not None:
+        given["result"] = codec.decode_return(name, found.value)
+    return given
 
 
 async def complete(
