@@ -142,24 +142,14 @@ __all__ = [
     "translating",
 ]
 
-_HELPERS: Final = {
-    "expiry": ("REFRESH_SHARE", "CallExpirer", "call_record_of", "may_expire"),
-    "gate": ("Gate",),
-    "names": ("NameEscape", "encode_text"),
-    "receivers": ("WaitingReceivers",),
-    "swaps": ("rounds_of",),
-    "watches": ("Wake", "Watches", "is_awaited"),
-}
-"""The modules of the helpers. They repeat the imports above, which only type checkers read."""
+_HELPERS: Final = ("expiry", "gate", "names", "receivers", "swaps", "watches")
+"""The modules of the helpers, which are imported together."""
 
 
 def __getattr__(name: str) -> Any:
-    home = next((home for home, names in _HELPERS.items() if name in names), None)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    if name in __all__:
+        for home in _HELPERS:
+            module = import_module(f"{__name__}.{home}")
+            globals().update((each, getattr(module, each)) for each in module.__all__)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -272,7 +272,7 @@ async def test_steps_of_a_closed_backend_fail(make):
 
 
 async def test_steps_of_another_process_fail(backend, monkeypatch):
-    monkeypatch.setattr(backend._commits, "_pid", 0)
+    monkeypatch.setattr(backend._commits.gate, "_process", 0)
     with pytest.raises(ForkedError):
         await backend.steps.commit([step()])
 

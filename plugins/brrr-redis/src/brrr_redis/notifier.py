@@ -6,11 +6,12 @@ value, and to publish without a subscriber costs it a lookup.
 
 import asyncio
 from asyncio import Future, Task
+from contextlib import suppress
 from typing import Final
 
 from redis.exceptions import NoPermissionError
 
-from brrr_core.backend import Key, Notifier, Wake, Watches, closed_error, start_task
+from brrr_core.backend import Gate, Key, Notifier, Wake, Watches
 from brrr_core.errors import BackendClosedError
 from brrr_redis.client.client import FIRST_PAUSE_SECONDS, Client
 from brrr_redis.client.connection import PipelinedConnection
@@ -42,12 +43,12 @@ class RedisNotifier(Notifier):
         self._connection: PipelinedConnection | None = None
         self._opening: Future[bool] | None = None
         self._task: Task[None] | None = None
-        self._refused = self._closed = False
+        self._refused = False
+        self._gate = Gate()
 
     async def watch(self, call_hash: str, wake: Wake) -> bool:
         """Subscribe, on a new connection if necessary. Return False while the server does not take subscriptions."""
-        if self._closed:
-            raise closed_error()
+        self._gate.check()
         channel = self._layout.record(Key("value", call_hash))
         self._watches.add(call_hash, wake)
         self._hashes[channel] = call_hash
@@ -71,16 +72,14 @@ class RedisNotifier(Notifier):
 
     async def close(self) -> None:
         """Wake everything, and close the connection."""
-        self._closed = True
+        self._gate.refuse()
         self._watches.wake_all()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await self._gate.close()
 
     def _start(self) -> None:
-        if not self._refused and not self._closed:
+        if not self._refused and not self._gate.closing:
             self._opening = asyncio.get_running_loop().create_future()
-            self._task = start_task(self._run(), name="brrr listens for new values")
+            self._task = self._gate.start(self._run(), name="brrr listens for new values")
             self._task.add_done_callback(self._on_end)
 
     async def _run(self) -> None:
@@ -128,12 +127,10 @@ class RedisNotifier(Notifier):
 
     async def _is_needed(self) -> bool:
         """Wait for a watch. Return False if there was none for long."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._has_watches.wait()
-        except TimeoutError:
-            return self._has_watches.is_set()
-        return True
+        return self._has_watches.is_set()
 
     def _opened(self, *, in_force: bool) -> None:
         """Answer the watches that wait for the connection."""
@@ -149,7 +146,5 @@ class RedisNotifier(Notifier):
     def _on_end(self, task: Task[None]) -> None:
         self._task = None
         self._opened(in_force=False)
-        if not task.cancelled():
-            task.exception()  # retrieve it: `BackendClosedError` of a pause
-            if self._watches:  # one was added just now
-                self._start()
+        if not task.cancelled() and self._watches:  # one was added just now
+            self._start()

@@ -13,6 +13,7 @@ A receiver that comes soon after a claim that left nothing waits at once: a clai
 import asyncio
 from asyncio import Task
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from brrr_core.backend import WaitingReceivers, cancelled_from_outside, closed_error
@@ -124,12 +125,10 @@ class WaitQueue(WaitingReceivers):
 
     async def _has_receivers(self) -> bool:
         """Wait for a receiver. Return False if none has come for `IDLE_SECONDS`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS):
                 await self.present.wait()
-        except TimeoutError:
-            return self.present.is_set()
-        return True
+        return self.present.is_set()
 
 
 class WaitQueues:

@@ -27,6 +27,7 @@ class RequestClient:
     def __init__(self, location: Location, options: NatsOptions) -> None:
         self.connector = Connector(location, options)
         self.servers = self.connector.servers
+        self.gate = self.connector.gate
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._prefix = f"$JS.{options.domain}.API." if options.domain else "$JS.API."
@@ -127,10 +128,6 @@ class RequestClient:
         if self.connector.current is not None:
             self.connector.current.send_only(message)
 
-    def check_open(self) -> None:
-        """Raise `BackendClosedError` if the backend was closed."""
-        self.connector.gate.check()
-
     async def end_pulls(self) -> None:
         """End the subscriptions of pulls, and receive the messages that the server sent before."""
         if self.connector.current is not None:
@@ -183,7 +180,7 @@ class RequestClient:
                         continue  # the caller reads it
                 if not is_transient(failure) and not (idempotent and isinstance(failure, NoReplyError)):
                     raise failure
-                self.check_open()
+                self.gate.check()
                 remaining.append(index)
                 cause = failure
         return remaining, cause

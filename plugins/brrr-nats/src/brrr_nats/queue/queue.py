@@ -111,7 +111,7 @@ class NatsQueue(Queue):
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Store the message as a dead letter, then remove it from its topic."""
         names = self._layout.topic(delivery.topic)
-        self._client.check_open()
+        self._client.gate.check()
         receipt = await self._settler.valid_receipt(delivery)
         if receipt is not None:
             room = min(DEAD_LETTER_RESERVE_BYTES, self._client.max_payload - len(delivery.body)) - HEADER_NAMES_BYTES
@@ -125,7 +125,7 @@ class NatsQueue(Queue):
         The counts are read in the order in which messages move: a moving message is counted twice rather than missed.
         """
         names, client, stream = self._layout.topic(topic), self._client, self._layout.stream
-        client.check_open()
+        client.gate.check()
         first = b'{"batch":1,"seq":1,"next_by_subj":"%b.*"}' % names.delayed.encode()
         with client.translating():
             request = Request(client.api_subject(f"DIRECT.GET.{stream}"), first)
@@ -147,7 +147,7 @@ class NatsQueue(Queue):
         """Return the oldest dead letters."""
         names = self._layout.topic(topic)
         check_limit(limit)
-        self._client.check_open()
+        self._client.gate.check()
         with self._client.translating():
             return await self._dead_letters.read(names, min(limit, MAX_LISTED))
 
@@ -172,7 +172,7 @@ class NatsQueue(Queue):
     async def _remove_dead(self, topic: str, limit: int, *, put_back: bool) -> int:
         names = self._layout.topic(topic)
         check_limit(limit)
-        self._client.check_open()
+        self._client.gate.check()
         with self._client.translating():
             return await self._dead_letters.remove(names, limit, put_back=put_back)
 

@@ -107,7 +107,7 @@ class Settler:
             BackendError: The servers refuse the operation.
             BackendClosedError: The backend was closed.
         """
-        self._client.check_open()
+        self._client.gate.check()
         receipts = _receipts_of(deliveries)
         for at in range(0, len(receipts), MAX_REQUESTS_IN_FLIGHT):
             await self._settle(receipts[at : at + MAX_REQUESTS_IN_FLIGHT], payload)
@@ -135,7 +135,7 @@ class Settler:
             await batch.wait()
             if not batch.failures:
                 return
-            self._client.check_open()
+            self._client.gate.check()
             if error is None:
                 give_up = sent + self._options.retry_for
             receipts = [valid[place] for place in batch.failures]
