@@ -6,10 +6,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal, TypeAlias
 
 from brrr_cli.errors import ExitCode, signal_exit_code
 from brrr_cli.logs import LOG, EveryCallLog, WorkerLog
@@ -18,8 +18,12 @@ from brrr_cli.secrets import Secrets
 from brrr_core import AppWorker, Policy, RecurringSchedule, Task, serve
 from brrr_core.app.worker import LifespanFunction
 from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
+from brrr_core.errors import NotInstalledError
 
-__all__ = ["Stop", "Work", "leave", "run_worker"]
+__all__ = ["LoopName", "Stop", "Work", "leave", "run_on_loop", "run_worker"]
+
+LoopName: TypeAlias = Literal["auto", "asyncio", "uvloop"]
+"""An event loop. "auto" is uvloop if it is installed, and asyncio's own loop otherwise."""
 
 THREADS_LEFT: Final = 1.0
 """Seconds to wait for the threads of idle executors."""
@@ -168,6 +172,28 @@ async def _work(work: Work, stop: Stop) -> None:
                 loop = connection.loop(topic, app.handle, concurrency=concurrency, schedules=schedules)
                 group.create_task(loop)
                 schedules = ()
+
+
+def run_on_loop(running: Coroutine[Any, Any, int], name: LoopName) -> int:
+    """Run the coroutine of a program on an event loop, and return its exit code.
+
+    Raises:
+        NotInstalledError: uvloop is not installed.
+    """
+    factory = None if name == "asyncio" else _uvloop()
+    if factory is None and name == "uvloop":
+        running.close()
+        raise NotInstalledError("uvloop is not installed", remedy='Install it: pip install "brrr-cli[uvloop]".')
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(running)
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # an extra
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def leave(code: int) -> int:

@@ -38,8 +38,14 @@ async def amain():
 asyncio.run(amain())
 """
 
-PROGRAMS: dict[str, list[str] | None] = {"worker": [], "fleet": ["--processes", "2"], "own": None}
+PROGRAMS: dict[str, list[str] | None] = {
+    "worker": ["--loop", "uvloop"],
+    "worker on asyncio": ["--loop", "asyncio"],
+    "fleet": ["--loop", "uvloop", "--processes", "2"],
+    "own": None,
+}
 """Each program, with its options of `brrr worker`."""
+KINDS = ("worker", "fleet", "own")
 
 # The event, and the exit codes of `brrr worker` with one process, with two processes, and of a user's program.
 CASES = {
@@ -86,7 +92,7 @@ def test_process_works_on_or_ends(
     worker = _start(shell, program, case)
     handler = shell.started("a")
     processes = [worker.process.pid, *worker.children]
-    code = CASES[case][list(PROGRAMS).index(program)]
+    code = CASES[case][KINDS.index(program.partition(" ")[0])]
 
     _trigger(shell, until, worker, program, case)
 
@@ -123,6 +129,6 @@ def _trigger(shell: Shell, until: Until, worker: Worker, program: str, case: str
     send(number)
     if "twice" in case:
         # Wait until each process has handled the first signal: two pending signals of one kind are delivered as one.
-        heard = {"own": 0, "worker": 1, "fleet": 3}[program]
+        heard = {"own": 0, "worker": 1, "fleet": 3}[program.partition(" ")[0]]
         until(lambda: worker.log.count("stopping") >= heard)
         send(number)

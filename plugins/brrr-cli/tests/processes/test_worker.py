@@ -18,6 +18,7 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc"
 )
 
+LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 LEAKY = """
 from dataclasses import replace
@@ -70,9 +71,10 @@ def test_log_masks_secrets_of_urls(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
-def test_first_signal_lets_running_handler_finish(shell: Shell, number: int) -> None:
+@LOOPS
+def test_first_signal_lets_running_handler_finish(shell: Shell, number: int, loop: str) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")
-    worker = shell.worker()
+    worker = shell.worker("--loop", loop)
     shell.started("a")
 
     worker.signal(number)
@@ -86,9 +88,10 @@ def test_first_signal_lets_running_handler_finish(shell: Shell, number: int) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive)])
-def test_second_signal_ends_worker_at_once_and_releases_message(shell: Shell, number: int) -> None:
+@LOOPS
+def test_second_signal_ends_worker_at_once_and_releases_message(shell: Shell, number: int, loop: str) -> None:
     shell("schedule", "waits", "a", "--topic", "demo")
-    worker = shell.worker("--grace", "1h")
+    worker = shell.worker("--grace", "1h", "--loop", loop)
     shell.started("a")
 
     worker.signal(number)

@@ -39,6 +39,10 @@ async def hangs(app):
         print("cleaned up", flush=True)
 
 @brrr.handler_no_arg
+async def loop():
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+@brrr.handler_no_arg
 def state():
     return brrr.current().state == os.getpid()
 
@@ -143,3 +147,35 @@ def test_wrong_option_ends_the_worker_with_code_2(shell: Shell, tokens: list[str
 
     assert ended.returncode == 2
     assert said in ended.stderr
+
+
+NO_UVLOOP = "raise ImportError('uvloop is not installed')"
+
+
+@pytest.mark.parametrize(
+    ("options", "installed", "used"),
+    [
+        ((), True, "uvloop"),
+        ((), False, "asyncio"),
+        (("--loop", "asyncio"), True, "asyncio"),
+        (("--loop", "uvloop", "--processes", "2"), True, "uvloop"),
+    ],
+)
+def test_worker_uses_uvloop_if_it_is_installed(shell: Shell, options: Any, installed: bool, used: str) -> None:
+    if not installed:
+        (shell.folder / "uvloop.py").write_text(NO_UVLOOP)
+        shell.environ["PYTHONPATH"] = str(shell.folder)
+    shell.worker(*options)
+
+    assert shell("schedule", "loop", "--topic", "demo", "--timeout", "30s").stdout == f'"{used}"\n'
+
+
+def test_loop_that_is_not_installed_is_refused(shell: Shell) -> None:
+    (shell.folder / "uvloop.py").write_text(NO_UVLOOP)
+    shell.environ["PYTHONPATH"] = str(shell.folder)
+
+    ended = shell("worker", "tasks", "--topic", "demo", "--loop", "uvloop")
+
+    assert ended.returncode == 2
+    assert "BRRR-PLUGIN-02" in ended.stderr
+    assert 'pip install "brrr-cli[uvloop]"' in ended.stderr

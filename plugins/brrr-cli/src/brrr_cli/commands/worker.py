@@ -21,7 +21,7 @@ from brrr_cli.options import (
     Verbose,
 )
 from brrr_cli.supervisor import Supervisor
-from brrr_cli.worker_process import Work, leave, run_worker
+from brrr_cli.worker_process import LoopName, Work, leave, run_on_loop, run_worker
 from brrr_core import Policy
 from brrr_core.backend import Duration, Size
 from brrr_core.engine.policy import OnExhausted
@@ -106,6 +106,9 @@ def worker(
         list[str], Parameter(help="MODULE:NAME, or MODULE, of a hook plugin. It may be repeated.", negative=())
     ] = [],  # noqa: B006 - cyclopts reads the default, and it is never changed
     processes: Annotated[Count, Parameter(help="The number of processes; one that ends is replaced.")] = 1,
+    loop: Annotated[
+        LoopName, Parameter(help="The event loop. auto is uvloop if it is installed, and that of asyncio otherwise.")
+    ] = "auto",
     codec: CodecName = "json",
     urls: Urls = NO_URLS,
     limits: Limits = NO_LIMITS,
@@ -141,7 +144,7 @@ def worker(
         lifespan=None if lifespan is None else load_lifespan(lifespan),
         verbose=verbose,
     )
-    return leave(asyncio.run(run_worker(work, supervised=supervised)))
+    return leave(run_on_loop(run_worker(work, supervised=supervised), loop))
 
 
 def _topic_and_concurrency(named: str, concurrency: int) -> tuple[str, int]:
