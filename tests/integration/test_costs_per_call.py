@@ -38,11 +38,11 @@ BOUNDS: Final = {
     ("fan-out", "redis"): Price(0.14, 16.2, 1.1, 0.7),
     ("fan-out", "nats"): Price(0.32, 13.2, 1.1, 4.0),
     ("chain", "memory"): Price(2.3, 21.5, 1.1, 2.9),
-    ("chain", "sqlite"): Price(2.3, 21.5, 1.1, 12.4),
+    ("chain", "sqlite"): Price(2.3, 21.5, 1.1, 8.5),
     ("chain", "redis"): Price(2.3, 21.5, 1.1, 7.9),
     ("chain", "nats"): Price(19.5, 21.5, 1.1, 105.0),  # composed: no steps, so nothing is handed over
     ("steps", "memory"): Price(2.3, 21.5, 1.1, 2.9),
-    ("steps", "sqlite"): Price(2.3, 21.5, 1.1, 12.4),
+    ("steps", "sqlite"): Price(2.3, 21.5, 1.1, 8.5),
     ("steps", "redis"): Price(2.3, 21.5, 1.1, 7.9),
     ("steps", "nats"): Price(19.5, 21.5, 1.1, 105.0),
     ("tree", "memory"): Price(0.17, 20.3, 1.4, 0.36),

@@ -208,3 +208,21 @@ async def test_operation_runs_after_a_cancelled_one_lost_its_step(backend, monke
         await asyncio.sleep(0)
     lost.cancel()
     assert await backend.store.read([key(0)]) == [None]
+
+
+async def test_operation_without_company_begins_at_once(backend):
+    for n in range(group_commit.ALONE):
+        await backend.store.read([key(n)])
+    before = backend._transactions.groups
+    first = asyncio.create_task(backend.store.write([(key(0), b"1")]))
+    await asyncio.sleep(0)
+    assert backend._commits._running is not None
+    others = [asyncio.create_task(backend.store.write([(key(n), b"1")])) for n in (1, 2)]
+
+    await asyncio.gather(first, *others)
+
+    assert backend._transactions.groups - before == 2
+    third = asyncio.create_task(backend.store.write([(key(3), b"1")]))
+    await asyncio.sleep(0)
+    assert backend._commits._running is None, "the last group had company, so this one waits for it"
+    await third

@@ -26,8 +26,9 @@ from brrr_sqlite.transactions import LockRetry
 __all__ = ["Connection"]
 
 T = TypeVar("T")
-Job: TypeAlias = "tuple[Future[Any], Callable[[], Any]] | None"
-"""A function for the thread to call, with the future of its result. None ends the thread."""
+Then: TypeAlias = "Callable[[Future[Any]], object] | None"
+Job: TypeAlias = "tuple[Future[Any], Callable[[], Any], Then] | None"
+"""A function for the thread to call, the future of its result, and the function to call then. None ends the thread."""
 
 MIN_SQLITE_VERSION: Final = (3, 35, 0)  # UPDATE ... RETURNING
 
@@ -87,9 +88,14 @@ class Connection:
             self.stop_waiting()  # if the caller was cancelled, the thread may still wait for a lock
             raise
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> "Future[T]":
-        """Call `work` on the thread and return the future of its result, which fails if the connection is closed."""
-        return self._submit(partial(self._run_in_thread, work))
+    def run(
+        self, work: Callable[[sqlite3.Connection], T], *, then: "Callable[[Future[T]], object] | None" = None
+    ) -> "Future[T]":
+        """Call `work` on the thread and return the future of its result, which fails if the connection is closed.
+
+        `then` is called with the future as soon as that is done. A callback of the future would come a turn later.
+        """
+        return self._submit(partial(self._run_in_thread, work), then=then)
 
     def stop_waiting(self) -> None:
         """Stop waiting for locks, so that the file can be closed at once."""
@@ -114,12 +120,15 @@ class Connection:
         if self._opened is not None:
             warn(f"the backend of {self._path} was never closed: use it inside `async with`", ResourceWarning, 2)
 
-    def _submit(self, work: Callable[[], T]) -> "Future[T]":
-        future: Future[T] = get_running_loop().create_future()
+    def _submit(self, work: Callable[[], T], *, then: "Callable[[Future[T]], object] | None" = None) -> "Future[T]":
+        loop = get_running_loop()
+        future: Future[T] = loop.create_future()
         if self._closed:
             future.set_exception(BackendClosedError(f"{self._path} was closed", remedy="Use it inside `async with`."))
+            if then is not None:
+                loop.call_soon(then, future)
         else:
-            self._jobs.put((future, work))
+            self._jobs.put((future, work, then))
         return future
 
     def _run_in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -201,24 +210,25 @@ def _run_jobs(jobs: "SimpleQueue[Job]") -> None:
     The thread holds no reference to the connection, so that a connection that was never closed can be collected.
     """
     while (job := jobs.get()) is not None:
-        future, work = job
+        future, work, then = job
         result, failure = None, None
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the job
             failure = error
         with suppress(RuntimeError):  # the loop was closed while its backend was open
-            future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
-        del job, future, work, result, failure  # keep nothing alive while waiting for the next job
+            future.get_loop().call_soon_threadsafe(_settle, future, result, failure, then)
+        del job, future, work, then, result, failure  # keep nothing alive while waiting for the next job
 
 
-def _settle(future: "Future[T]", result: T, failure: BaseException | None) -> None:
-    if future.done():  # the caller was cancelled
-        return
-    if failure is None:
-        future.set_result(result)
-    else:
-        future.set_exception(failure)
+def _settle(future: "Future[T]", result: T, failure: BaseException | None, then: Then) -> None:
+    if not future.done():  # the caller was not cancelled
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)
+    if then is not None:
+        then(future)
 
 
 def _check_path(path: Path, *, create: bool) -> None:

@@ -24,11 +24,15 @@ LeasesT = TypeVar("LeasesT", bound=Leases)
 MAX_GROUP_OPERATIONS: Final = 1000
 """The limit of one group, because other processes wait for the write lock while it runs."""
 
+ALONE: Final = 8
+"""After so many groups of one operation, the next one does not wait for company."""
+
 
 class GroupCommit:
     """Collect operations and run them in groups, each group in one hop to the connection's thread.
 
-    A group consists of the operations that started while the previous group ran; it waits for no timer. The operations
+    A group consists of the operations that started while the previous group ran, or in one turn of the event loop. It
+    waits for no timer, and after some groups of one operation it does not wait for the end of the turn. The operations
     of a group run in the order in which they started, except that claims run last. So a read sees every write that
     finished before the read began.
 
@@ -57,6 +61,8 @@ class GroupCommit:
         self._pending: deque[AnyOperation] = deque()
         self._running: Future[list[Any]] | None = None
         self._group: list[AnyOperation] = []
+        self._alone = 0
+        """How many groups in a row had one operation."""
         self._topics: set[str] = set()
         self._values: set[str] = set()
         self.gate = Gate()
@@ -124,8 +130,20 @@ class GroupCommit:
         # another one. Schedule it first: KeyboardInterrupt between these lines must not leave an operation without one.
         needs_step = not self._pending or self._pending[0].future.done()
         if needs_step and (self._running is None or self._running.done()):
+            if self._alone >= ALONE and self._running is None:
+                self._start_with(operation)
+                return
             self._loop.call_soon(self._step)
         self._pending.append(operation)
+
+    def _start_with(self, operation: AnyOperation) -> None:
+        """Start the group of an operation that probably has no company, without waiting for the end of the turn."""
+        self._pending.append(operation)
+        try:
+            self._start_group()
+        except BaseException:  # KeyboardInterrupt
+            self._loop.call_soon(self._step)
+            raise
 
     # Steps are callbacks, not a task: `asyncio.run` cancels all tasks together, but their clean-up needs the file.
     def _step(self, _: object = None) -> None:
@@ -145,8 +163,8 @@ class GroupCommit:
             self._group = self._take_group()
             if self._group:
                 self.receivers.before_group()
-                self._running = self._connection.run(partial(self._transactions.run, operations=self._group))
-                self._running.add_done_callback(self._step)
+                work = partial(self._transactions.run, operations=self._group)
+                self._running = self._connection.run(work, then=self._step)
                 return
 
     def _settle_group(self, ran: "Future[list[Any]]") -> None:
@@ -163,6 +181,7 @@ class GroupCommit:
         taken = [
             operation for operation in (self._pending.popleft() for _ in range(size)) if not operation.future.done()
         ]
+        self._alone = self._alone + 1 if len(taken) == 1 else 0
         topics = self._topics = {topic for operation in taken for topic in operation.topics}
         self._values = {call_hash for operation in taken for call_hash in operation.values}
         # Claims come last, so that they find the messages of their own group; those that waited longest come first.
