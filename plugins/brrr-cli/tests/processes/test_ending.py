@@ -58,7 +58,13 @@ CASES = {
     "SIGKILL": (-KILL, -KILL, -KILL),
     "poison": (7, None, 7),
 }
-QUICK = {("own", "SIGTERM"), ("fleet", "SIGTERM to all twice"), ("worker", "poison"), ("fleet", "poison")}
+QUICK = {
+    ("own", "SIGTERM"),
+    ("fleet", "SIGTERM to all twice"),
+    ("worker", "poison"),
+    ("worker on asyncio", "SIGTERM twice"),
+    ("fleet", "poison"),
+}
 """The cases of a quick run, on SQLite: each program, and each kind of event. test_worker.py has more on signals."""
 
 _names = count()
