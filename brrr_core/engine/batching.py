@@ -46,8 +46,10 @@ class Batcher(Generic[ItemT, ResultT]):
         self._queued: deque[_Request[ItemT, ResultT]] = deque()
         self._in_flight: list[_Request[ItemT, ResultT]] = []
         self._task: asyncio.Task[None] | None = None
-        self._direct: asyncio.Future[None] | None = None
-        """Done when the request that runs in the task of its caller has ended."""
+        self._direct = False
+        """Whether a request runs in the task of its caller."""
+        self._closing: asyncio.Future[None] | None = None
+        """Done when that request has ended."""
         self._alone = 0
         """How many requests in a row had no company."""
         self._loop = asyncio.get_running_loop()
@@ -71,25 +73,32 @@ class Batcher(Generic[ItemT, ResultT]):
         """
         if self._alone < ALONE or self.busy or not 0 < len(items) <= self._limit:
             return await self.submit(items)
-        direct = self._direct = self._loop.create_future()
+        self._direct = True
         try:
             return await self._run(items)
         finally:
-            direct.set_result(None)
-            self._direct = None
-            self._queued = deque(request for request in self._queued if not request.future.done())  # not cancelled
+            self._direct = False
+            if self._closing is not None:
+                self._closing.set_result(None)
+                self._closing = None
+            if self._queued:
+                self._queued = deque(request for request in self._queued if not request.future.done())  # not cancelled
             if self._queued:
                 self._start()
 
     @property
     def busy(self) -> bool:
         """Whether an operation was submitted that has not ended."""
-        return self._task is not None or self._direct is not None
+        return self._task is not None or self._direct
 
     async def close(self) -> None:
         """Wait until all submitted operations are done."""
-        while ending := self._task or self._direct:
-            await asyncio.wait({ending})
+        while self.busy:
+            if self._task is not None:
+                await asyncio.wait({self._task})
+            else:
+                self._closing = self._closing or self._loop.create_future()
+                await asyncio.wait({self._closing})
 
     def _start(self) -> None:
         self._task = start_task(self._drain())

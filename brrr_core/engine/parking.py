@@ -22,18 +22,19 @@ class ParkedRun:
         run: The run.
         held: The delivery that it deferred. A wake-up replaces its content.
         task: The task in which the handler is suspended.
+        until: When it is aborted, by the clock of the event loop.
     """
 
-    __slots__ = ("held", "run", "task", "timer", "woken")
+    __slots__ = ("held", "run", "task", "until", "woken")
 
     def __init__(
-        self, run: Run, held: HeldDelivery, task: "asyncio.Task[Any]", loop: asyncio.AbstractEventLoop
+        self, run: Run, held: HeldDelivery, task: "asyncio.Task[Any]", until: float, woken: "asyncio.Future[bool]"
     ) -> None:
         self.run = run
         self.held = held
         self.task = task
-        self.woken: asyncio.Future[bool] = loop.create_future()
-        self.timer: asyncio.TimerHandle | None = None
+        self.until = until
+        self.woken = woken
 
 
 class Parking:
@@ -63,6 +64,7 @@ class Parking:
         self._enter = enter
         self._loop = asyncio.get_running_loop()
         self._runs: OrderedDict[tuple[str, str], ParkedRun] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def open(self) -> bool:
@@ -83,12 +85,13 @@ class Parking:
         task = asyncio.current_task()
         if task is None or not self.open:  # it was closed during the deferral
             return False
-        parked = ParkedRun(run, held, task, self._loop)
+        parked = ParkedRun(run, held, task, self._loop.time() + self._seconds, self._loop.create_future())
         key = (run.root_id, run.call.call_hash)
         if key in self._runs:  # a message of the call was delivered twice
             self.abort(self._runs[key])
         self._runs[key] = parked
-        parked.timer = self._loop.call_later(self._seconds, self.abort, parked)
+        if self._timer is None:  # one for all: most runs go on before it is due
+            self._timer = self._loop.call_at(parked.until, self._abort_late)
         self._leave(task)
         if len(self._runs) > self._limit:
             self.abort(next(iter(self._runs.values())))
@@ -123,10 +126,20 @@ class Parking:
         self._seconds = 0
         for parked in list(self._runs.values()):
             self.abort(parked)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _abort_late(self) -> None:
+        """Abort the runs whose time is over. They are in the order in which they were parked."""
+        self._timer = None
+        now = self._loop.time()
+        for parked in list(self._runs.values()):
+            if parked.until > now:
+                self._timer = self._loop.call_at(parked.until, self._abort_late)
+                return
+            self.abort(parked)
 
     def _remove(self, parked: ParkedRun) -> None:
-        if parked.timer is not None:
-            parked.timer.cancel()
         key = (parked.run.root_id, parked.run.call.call_hash)
         if self._runs.get(key) is parked:
             del self._runs[key]

@@ -15,7 +15,7 @@
 local LEASE, COUNTER_TTL, TOKEN, READINGS, TTL = tonumber(ARGV[1]), ARGV[2], ARGV[3], 5, ARGV[5]
 local argument, key = 7 + 3 * ARGV[7], 6 * ARGV[4] -- the last ones that were read
 local index = 0 -- of the message
-local checked, swept = {}, {}
+local checked = {}
 
 local function next_argument()
   argument = argument + 1
@@ -108,13 +108,13 @@ local function put_message()
 end
 
 local function acknowledge()
-  local topic = next_argument()
-  use_topic(tonumber(topic))
-  if not swept[topic] then -- an expired lease has ended, even if no claim has moved its message yet
-    swept[topic] = true
+  use_topic(tonumber(next_argument()))
+  local member = next_argument()
+  local ends = redis.call('ZSCORE', LEASES, member)
+  if ends and tonumber(ends) <= now then -- an expired lease has ended, even if no claim has moved its message yet
     sweep()
   end
-  redis.call('ZREM', LEASES, next_argument())
+  redis.call('ZREM', LEASES, member)
 end
 
 local function apply(counts, writes, messages, marks, acks)
