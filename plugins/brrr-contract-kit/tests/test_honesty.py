@@ -1,11 +1,9 @@
 """Loopholes that the kit closes. Each test covers a loophole of another conformance kit."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from pytest_runs import Run
 
 from brrr_contract_kit.rules import rules_of
 
@@ -13,44 +11,6 @@ EVERY = len(rules_of("cache"))
 PASSED = EVERY - 3
 COUNT = len([rule for rule in rules_of("cache") if rule.family == "CACHE-COUNT"])
 """The rules of a cache, those that memory passes (two need processes, one a server), and those of one family."""
-
-HEAD = """
-import pytest
-from brrr_contract_kit import BackendContract, CacheContract, CodecContract, QueueContract, StoreContract
-
-class Memory:
-    @pytest.fixture
-    def url(self):
-        return "memory:honest"
-"""
-
-LEFT_OUT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "valkey")]
-"""Plugins that the kit does not need, and that take longer to import than a run takes."""
-
-
-class Run:
-    """A separate pytest run, in a folder outside the configuration of this checkout."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, code: str, *arguments: str, partial: bool = False) -> subprocess.CompletedProcess[str]:
-        (self.folder / "test_kit.py").write_text(HEAD + code)
-        command = [sys.executable, "-m", "pytest", "-q", "-ra", *LEFT_OUT, *arguments]
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env={"BRRR_CONTRACT_PARTIAL": "1"} if partial else {},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(tmp_path)
 
 
 CACHE = "class TestCache(Memory, CacheContract): pass\n"

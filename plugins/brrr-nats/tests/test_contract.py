@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract
-from brrr_testkit.servers.nats import GIVEN, nats_program
+from brrr_contract_kit import BackendContract, CacheContract, QueueContract, StoreContract, run_contract
+from brrr_testkit.servers.nats import GIVEN, Server, nats_program
 
 if GIVEN not in os.environ:
     nats_program()  # skips the whole module without a server, as no single rule may be skipped
@@ -31,3 +31,17 @@ class TestCache(Nats, CacheContract):
 
 class TestBackend(Nats, BackendContract):
     pass
+
+
+def test_rules_hold_on_a_server_with_a_password(tmp_path):
+    server = Server(tmp_path / "locked", config="authorization { user: worker, password: a-l0ng-s3cret }").start()
+    try:
+        report = run_contract(
+            server.url.replace("//", "//worker:a-l0ng-s3cret@"),
+            roles=["backend"],
+            rules=["BACKEND-SECRET-01", "BACKEND-SECRET-02", "BACKEND-SERVER-01", "BACKEND-SERVER-02"],
+        )
+    finally:
+        server.kill()
+
+    assert {outcome.status.value for outcome in report.outcomes} == {"passed"}, report.text()

@@ -13,7 +13,7 @@ from brrr_contract_kit.runner import Judge, new_seed
 from brrr_contract_kit.target import GRACE, LEASE, Target
 from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core.codec import Codec
-from brrr_core.errors import ContractError
+from brrr_core.errors import BrrrError, ContractError
 
 __all__ = ["BackendContract", "CacheContract", "CodecContract", "Contract", "QueueContract", "StoreContract"]
 
@@ -128,16 +128,20 @@ class _OfBackend(Contract):
                 f"{name} {both}", remedy="Define one of the two as a fixture, in the class or a conftest."
             )
         if url is not None:
-            target = Target.at(
-                url,
-                unreachable_url=self.unreachable_url,
-                lease=self.lease,
-                grace=self.grace,
-                preload=tuple(self.preload),
-                server=self.server,
-                relayed=request.getfixturevalue("relayed"),
-                readdress=request.getfixturevalue("readdress"),
-            )
+            try:
+                target = Target.at(
+                    url,
+                    unreachable_url=self.unreachable_url,
+                    lease=self.lease,
+                    grace=self.grace,
+                    preload=tuple(self.preload),
+                    server=self.server,
+                    relayed=request.getfixturevalue("relayed"),
+                    readdress=request.getfixturevalue("readdress"),
+                )
+            except BrrrError as error:
+                # The frames that parse a malformed URL hold parts of it, and pytest shows their local variables.
+                raise error.with_traceback(None) from error.__cause__
         else:
             target = Target.made_by(
                 make_backend, unreachable_url=self.unreachable_url, lease=self.lease, grace=self.grace

@@ -1,4 +1,4 @@
-"""A pytest plugin which checks that every rule of a contract class is run, and that no mark bypasses one.
+"""A pytest plugin for the contract classes: every rule is run, no mark bypasses one, and no report shows a secret.
 
 The first contract class registers it, so that other test suites do not pay for it.
 """
@@ -10,7 +10,9 @@ from typing import Any, Final
 import pytest
 
 from brrr_contract_kit.registry import Rule
+from brrr_contract_kit.target import secrets_of
 from brrr_core.errors import ContractError
+from brrr_core.plugins.masking import masking
 
 __all__ = ["ALLOWED", "PARTIAL", "watch"]
 
@@ -59,6 +61,8 @@ class CompletenessCheck:
         """Report a rule as failed if a mark or fixture, and not an attribute of the class, skips or xfails it."""
         report = yield
         rule = _rule_of(item)
+        if rule is not None:
+            _mask(report, item)
         if rule is None or report.outcome != "skipped" or item.stash.get(ALLOWED, False) or os.environ.get(PARTIAL):
             return report
         reason = getattr(report, "wasxfail", "") or report.longrepr
@@ -71,6 +75,24 @@ class CompletenessCheck:
             f"Set {PARTIAL}=1 in the environment to skip rules while you work on them."
         )
         return report
+
+    def pytest_make_parametrize_id(self, val: object, argname: str) -> str | None:
+        """Mask the URL in the id of a parametrized fixture."""
+        secrets = secrets_of(val) if argname == "url" else []
+        return masking(secrets)(str(val)) if secrets else None
+
+
+def _mask(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Mask the secrets of the tested URL: arguments, locals, errors and captured logs can contain it."""
+    given = getattr(item, "funcargs", {}).get("url"), getattr(item.parent, "obj", None)
+    mask = masking([*secrets_of(given[0]), *secrets_of(getattr(given[1], "unreachable_url", None))])
+    text = report.longreprtext
+    if isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        report.longrepr = (path, line, mask(reason))
+    elif mask(text) != text:
+        report.longrepr = mask(text)
+    report.sections = [(name, mask(content)) for name, content in report.sections]
 
 
 def _class_of(item: pytest.Item) -> type | None:

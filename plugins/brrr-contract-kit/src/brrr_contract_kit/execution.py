@@ -4,8 +4,9 @@ import asyncio
 import math
 import time
 from asyncio import TimerHandle, get_running_loop
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from brrr_contract_kit.registry import Rule
 from brrr_contract_kit.report import Outcome, Status
@@ -15,9 +16,11 @@ from brrr_contract_kit.testbed.checks import broken
 from brrr_contract_kit.testbed.codecs import CodecContext, CodecTarget
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, StalledError
 from brrr_contract_kit.testbed.leaks import LeakError, check_tasks, watched
-from brrr_core.errors import ContractError, RuleBrokenError
+from brrr_core.errors import BrrrError, ContractError, RuleBrokenError
 
-__all__ = ["SEED", "TRIES", "limit_of", "run_rule"]
+__all__ = ["SEED", "TRIES", "limit_of", "masked", "run_rule"]
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 SEED: Final = "BRRR_CONTRACT_SEED"
 """The environment variable with the seed of a run."""
@@ -91,16 +94,17 @@ def run_rule(rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
 
 def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: StallDetector) -> Outcome | None:
     """Run one rule; return None if it has no verdict."""
+    mask = target.mask if isinstance(target, Target) else str
     try:
         with watched() as unhandled, asyncio.Runner(loop_factory=unhandled.new_loop) as runner:
             runner.run(_run(rule, target, f"{seed} {rule.id}", detector))
     except NotApplicableError as excuse:
-        return Outcome(rule, Status.NOT_APPLICABLE, str(excuse))
+        return Outcome(rule, Status.NOT_APPLICABLE, mask(str(excuse)))
     except StalledError:
         return None
     except Exception as caught:  # noqa: BLE001 - a backend can raise anything, and the report shows it
-        error = _telling(caught)
-        reason = getattr(error, "what", "") or f"{type(error).__name__}: {error}"
+        error = masked(_telling(caught), mask)
+        reason = mask(getattr(error, "what", "") or f"{type(error).__name__}: {error}")
         outcome = Outcome(
             rule, Status.FAILED, f"{reason} (seed {seed})", error=error, forbidden_by=_forbidding(error, rule, target)
         )
@@ -109,6 +113,14 @@ def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: Sta
         error.add_note(f"{SEED}={seed} repeats the run")
         return outcome
     return Outcome(rule, Status.PASSED)
+
+
+def masked(error: ErrorT, mask: Callable[[str], str]) -> ErrorT:
+    """Mask the secrets in the text of an error of brrr, and return it."""
+    if isinstance(error, BrrrError):
+        error.what, error.remedy = mask(error.what), mask(error.remedy)
+        error.args = tuple(mask(each) if isinstance(each, str) else each for each in error.args)
+    return error
 
 
 def _forbidding(error: Exception, rule: Rule, target: Target | CodecTarget) -> Rule | None:

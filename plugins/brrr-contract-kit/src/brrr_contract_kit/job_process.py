@@ -30,10 +30,10 @@ def main() -> None:
     with suppress(KeyboardInterrupt):
         for line in sys.stdin:
             outcome = run_rule(find(line.strip()), target, opening["seed"])
-            answers.write(f"{json.dumps(_answer(outcome))}\n")
+            answers.write(f"{json.dumps(_answer(outcome, target))}\n")
 
 
-def _answer(outcome: Outcome) -> dict[str, object]:
+def _answer(outcome: Outcome, target: Target) -> dict[str, object]:
     """Return an outcome without its rule, as `brrr_contract_kit.jobs` reads it."""
     error = outcome.error
     return {
@@ -43,9 +43,9 @@ def _answer(outcome: Outcome) -> dict[str, object]:
         "error": None
         if error is None
         else {
-            "what": getattr(error, "what", "") or f"{type(error).__name__}: {error}",
+            "what": target.mask(getattr(error, "what", "") or f"{type(error).__name__}: {error}"),
             "remedy": outcome.remedy,
-            "traceback": "".join(format_exception(error)),
+            "traceback": target.mask("".join(format_exception(error))),
         },
         "forbidden_by": None if outcome.forbidden_by is None else outcome.forbidden_by.id,
     }

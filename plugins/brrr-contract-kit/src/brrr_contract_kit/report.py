@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from html import escape
 from typing import Final
@@ -45,7 +45,7 @@ class Outcome:
     status: Status
     reason: str = ""
     seconds: float = 0
-    error: BaseException | None = None
+    error: BaseException | None = field(default=None, repr=False)  # its causes may contain secrets
     forbidden_by: Rule | None = None
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from secrets import token_hex
 
-from brrr_contract_kit.execution import SEED, run_rule
+from brrr_contract_kit.execution import SEED, masked, run_rule
 from brrr_contract_kit.jobs import run_in_processes
 from brrr_contract_kit.preflight import preflight
 from brrr_contract_kit.registry import ROLES, Role, Rule
@@ -132,7 +132,7 @@ def run_contract(
     try:
         preflight(target, tested, setup=setup)
     except BrrrError as error:
-        return run.report(error)
+        return run.report(masked(error, target.mask))
     running = [rule for rule in chosen if not run.skip(rule)]
     if jobs > 1:
         asyncio.run(run_in_processes(running, target, run.seed, jobs=jobs, ended=run.add))

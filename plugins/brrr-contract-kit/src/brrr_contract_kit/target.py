@@ -11,6 +11,7 @@ from brrr_contract_kit.registry import Role, Rule, declares
 from brrr_core import open_backend
 from brrr_core.backend import Backend, BackendManifest, Duration, Key, Swap, mask_url, parse_url
 from brrr_core.errors import BrrrError, ContractError
+from brrr_core.plugins.masking import masking
 
 __all__ = [
     "DATA",
@@ -22,6 +23,7 @@ __all__ = [
     "Target",
     "offers_steps",
     "option_types",
+    "secrets_of",
     "shares_data",
 ]
 
@@ -56,6 +58,7 @@ class Target:
         preload: Modules that other processes import before they open the URL.
         server: Host and port of its server, if the URL does not show them; several are separated by commas.
         relayed: Returns a URL with another address of the server, if a replaced address in the URL is not enough.
+        secrets: The passwords and tokens of its URLs.
         readdress: Returns an answer of a server with other addresses, for servers that announce each other.
     """
 
@@ -70,6 +73,7 @@ class Target:
     server: str | None = None
     relayed: Relayed | None = field(default=None, repr=False)
     readdress: Readdress | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def at(
@@ -116,6 +120,7 @@ class Target:
             server,
             relayed,
             readdress,
+            (*secrets_of(url), *secrets_of(unreachable_url)),
         )
 
     @classmethod
@@ -144,6 +149,10 @@ class Target:
             )
         name = f"{type(made).__module__}.{type(made).__qualname__}"
         return cls(name, _manifest_of(made), cast("MakeBackend", make), None, unreachable_url, lease, grace)
+
+    def mask(self, text: str) -> str:
+        """Return a text with `****` for every secret of the target."""
+        return masking(self.secrets)(text)
 
     def backend(self, *, short_lease: bool = False) -> Backend:
         """Return a new, closed backend.
@@ -200,6 +209,25 @@ class Target:
             return "lease" in inspect.signature(self.make).parameters
         given = {name.replace("-", "_") for name, _ in parse_url(self.url).query}
         return "lease" in option_types(self.manifest) and "lease" not in given
+
+
+def secrets_of(url: object) -> list[str]:
+    """Return the secrets of a URL: of a malformed one, or one without a plugin, the whole text if it can have some."""
+    if not isinstance(url, str):
+        return []
+    try:
+        return [each.reveal() for each in open_backend(url).secrets]
+    except Exception:  # noqa: BLE001 - a plugin can raise anything
+        return [url, *_parsed_secrets(url)] if mask_url(url) != url else []
+
+
+def _parsed_secrets(url: str) -> list[str]:
+    try:
+        parsed = parse_url(url)
+    except BrrrError:
+        return []
+    given = [*(value for _, value in parsed.query), parsed.url.password]
+    return [each.reveal() for each in given if each is not None]
 
 
 async def offers_steps(target: Target) -> bool:

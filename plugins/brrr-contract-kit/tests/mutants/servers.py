@@ -1,13 +1,14 @@
 """Backends over TCP that break when their server goes away, falls silent, or when its answer is lost."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from brrr_core.backend import Duration, Message, closed_error
-from brrr_core.errors import BackendError, BackendUnavailableError
+from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailableError
 from mutants.liars import by_url
 from mutants.tcp import SERVER, TcpBackend, TcpNotifier, TcpOptions, TcpQueue, frame, framed
 
@@ -263,3 +264,42 @@ class WatchesForever(TcpBackend):
                 if self.backend.closed:
                     raise closed_error()
             return True
+
+
+_log = logging.getLogger("client")
+
+
+@over_tcp("BACKEND-SECRET-02")
+class LogsItsLogin(TcpBackend):
+    """The log of a connection to a live server contains the password, at level DEBUG."""
+
+    async def start(self):
+        roles = await super().start()
+        _log.debug("AUTH %s", self.url.password and self.url.password.reveal())
+        return roles
+
+
+@over_tcp("BACKEND-SECRET-02")
+class QuotesTheRefusal(TcpBackend):
+    """The server quotes the refused password, and the error quotes the server."""
+
+    async def start(self):
+        roles = await super().start()
+        if self.url.password:
+            raise BackendRefusedError(f"wrong password {self.url.password.reveal()}", remedy="Correct it.")
+        return roles
+
+
+@dataclass
+class _Settings:
+    token: str
+
+
+@over_tcp("BACKEND-SECRET-02")
+class KeepsPlainSettings(TcpBackend):
+    """The `repr` of a part of an open backend shows a secret option."""
+
+    class queue_kind(TcpQueue):  # noqa: N801 - replaces an attribute of that name
+        def __init__(self, backend):
+            super().__init__(backend)
+            self.settings = _Settings(backend.options.token.reveal() if backend.options.token else "")

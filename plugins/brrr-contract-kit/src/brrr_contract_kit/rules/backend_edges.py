@@ -1,15 +1,11 @@
-"""Rules BACKEND-FAIL, BACKEND-SECRET, BACKEND-OPTION, BACKEND-PROC and BACKEND-MANIFEST."""
+"""Rules BACKEND-FAIL, BACKEND-OPTION, BACKEND-PROC and BACKEND-MANIFEST."""
 
 import json
-import logging
 import os
 import pickle
 import subprocess
 import sys
-import traceback
 from asyncio import to_thread
-from collections.abc import Generator
-from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Final
@@ -19,21 +15,17 @@ from brrr_contract_kit.target import option_types
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
 from brrr_contract_kit.testbed.servers import (
-    at_address,
     backend_at,
-    closed_port,
     opening_once,
     silent_server,
     unreachable,
 )
 from brrr_core import open_backend
-from brrr_core.backend import Backend, BackendManifest, Duration, Roles, Secret, Size, parse_url
+from brrr_core.backend import Backend, Duration, Roles, Secret, Size, parse_url
 from brrr_core.errors import BackendError, BackendUnavailableError, ForkedError, OptionError
 
 FAIL_GRACES: Final = 9
 """Graces within which opening must fail: 45 seconds by default."""
-
-CANARY: Final = "Sup3rS3cretCanary"
 
 
 @rule("BACKEND-FAIL-01")
@@ -86,80 +78,6 @@ async def tells_silent(ctx: Context) -> None:
             error = await raised(backend.open())
         await backend.close()
     refused(error, BackendError, "opening a URL whose server is silent")
-
-
-def _formatted(error: BaseException | None) -> str:
-    """Return all that a log shows of an error, with its causes and notes."""
-    return "" if error is None else "".join(traceback.format_exception(error))
-
-
-@contextmanager
-def _listening() -> Generator[list[str]]:
-    """Collect the log records of the block, at every level."""
-    lines: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(self.format(record))
-
-    listener, root = Listener(), logging.getLogger()
-    level = root.level
-    root.addHandler(listener)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield lines
-    finally:
-        root.setLevel(level)
-        root.removeHandler(listener)
-
-
-async def _all_output(url: str) -> str:
-    """Return all text that a URL causes: of its backend, its errors and the log."""
-    with _listening() as lines:
-        try:
-            backend = opening_once(open_backend(url))
-        except Exception as error:  # noqa: BLE001 - the rule searches its text
-            return "\n".join([_formatted(error), *lines])
-        texts = [repr(backend), str(backend), _formatted(await raised(backend.open()))]
-        await backend.close()
-    return "\n".join([*texts, *lines])
-
-
-def _secret_urls(url: str, manifest: BackendManifest, address: str) -> list[str]:
-    """Return the URL with the canary in each place that may hold a secret, and in some that should not."""
-    scheme = parse_url(url).url.scheme
-    login = f"user:{CANARY}@"
-    mark = "&" if "?" in url else "?"
-    if parse_url(url).url.hosts:
-        url = at_address(url, address)
-        logins = [at_address(url, address, login=login), at_address(url, address, login=f"{CANARY}@")]
-    else:
-        logins = [f"{scheme}://{login}{address}/x", f"{scheme}://{login}/x"]
-    secrets = [name for name, kind in option_types(manifest).items() if kind is Secret]
-    options = [f"{url}{mark}{name}={CANARY}" for name in [*secrets, "password", "token", "no_such_option"]]
-    options += [f"{url}{mark}{name}_env={CANARY}" for name in [*secrets, "password"]]
-    return [*logins, *options]
-
-
-@rule("BACKEND-SECRET-01", limit=300)
-async def keeps_secrets(ctx: Context) -> None:
-    """A password never shows: not in a `repr`, an error, a cause, a traceback or a log.
-
-    Why: Errors go to logs, and people read logs.
-
-    Test: URLs contain a canary as their password, in every secret option, and in places that should not hold a secret.
-    Backends are made of them and opened at an address where no server answers. No resulting text may contain the
-    canary.
-    """
-    url = ctx.target.url
-    if url is None:
-        raise NotApplicableError("a function makes the backend, so it has no URL")
-    with closed_port() as address:
-        for secret in _secret_urls(url, ctx.target.manifest, address):
-            async with ctx.within(FAIL_GRACES * ctx.grace, "opening a URL with a wrong password fails"):
-                told = await _all_output(secret)
-            where = secret.replace(CANARY, "<the secret>")
-            check(CANARY not in told, f"the secret of {where} shows: {told.replace(CANARY, '<the secret>')[-2000:]}")
 
 
 @rule("BACKEND-OPTION-01")

@@ -14,7 +14,7 @@ from brrr_core.errors import OptionError, UrlError
 
 __all__ = ["at_address", "backend_at", "closed_port", "opening_once", "silent_server", "unreachable"]
 
-AUTHORITY: Final = re.compile(r"^([^:]+://)((?:[^/?@]*@)?)[^/?]*")
+AUTHORITY: Final = re.compile(r"^([^:]+://)((?:[^/?@]*@)?)([^/?]*)")
 
 
 @contextmanager
@@ -38,9 +38,11 @@ def opening_once(backend: Backend) -> Backend:
     return backend
 
 
-def at_address(url: str, address: str, *, login: str | None = None) -> str:
-    """Return the URL with another host, and with another login if one is given."""
-    return AUTHORITY.sub(lambda match: f"{match[1]}{match[2] if login is None else login}{address}", url, count=1)
+def at_address(url: str, address: str | None = None, *, login: str | None = None) -> str:
+    """Return the URL with another host, and with another login; None keeps it."""
+    scheme, old_login, old_address = AUTHORITY.findall(url)[0]
+    new = f"{scheme}{old_login if login is None else login}{old_address if address is None else address}"
+    return AUTHORITY.sub(lambda _: new, url, count=1)
 
 
 def backend_at(target: Target, address: str) -> tuple[str, Backend]:
