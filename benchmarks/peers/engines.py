@@ -82,8 +82,8 @@ class Engine:
 
 
 def _ours(name: str, server: Callable[[Path], AbstractContextManager[Mapping[str, str]]], *packages: str) -> Engine:
-    command = ("{bin}/brrr", "worker", "benchmarks.workloads:HANDLERS", "--topic", TOPIC, "--quiet")
-    return Engine(name, "brrr", "ours", server, command, packages=("brrr-core", *packages))
+    command = ("{bin}/brrr", "worker", "benchmarks.workloads:HANDLERS", "--topic", TOPIC, "--quiet", "--loop", "uvloop")
+    return Engine(name, "brrr", "ours", server, command, packages=("brrr-core", *packages, "uvloop"))
 
 
 def _queue(name: str, command: tuple[str, ...], *requirements: str, pooled: bool = False) -> Engine:

@@ -1,7 +1,8 @@
 """`brrr worker` runs the handlers with its default settings. The client is an `AppConsumer` in another process.
 
-A parent awaits its calls, and the engine stores each of them. All parents of the shared child make the same call. So
-each workload is written as a user would write it, in `benchmarks/workloads.py`.
+The worker runs on uvloop, which the extra `brrr-cli[uvloop]` installs. A parent awaits its calls, and the engine stores
+each of them. All parents of the shared child make the same call. So each workload is written as a user would write it,
+in `benchmarks/workloads.py`.
 """
 
 import asyncio

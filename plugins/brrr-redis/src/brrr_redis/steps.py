@@ -2,6 +2,7 @@
 
 from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from brrr_core.backend import (
@@ -73,8 +74,8 @@ class RedisSteps(Steps):
         try:
             for script in scripts:
                 token = self._queue.new_token()
-                tokens += ((keys, token) for keys in script.leasing)
-                names = [name for keys in script.topics for name in keys] + script.names
+                tokens += [(keys, token) for keys in script.leasing]
+                names = [*chain.from_iterable(script.topics), *script.names]
                 words = self._words_of(readings if script.leasing else ())
                 arguments = (*head, token, len(script.topics), *words, *script.words)
                 reply = await self._client.run(script_command(COMMIT, names, *arguments, retry_arguments=None))
@@ -169,7 +170,7 @@ class _Script:
     def _add_record(self, key: Key, value: bytes | None) -> None:
         name = self._layout.record(key)
         self.names.append(name)
-        told = b" publish" if is_awaited(key) else b""
+        told = b" publish" if key.kind == "value" and is_awaited(key) else b""
         if self._expires and may_expire(key):
             call = call_record_of(key)
             self.names.append(name if call is None else self._layout.record(call))
