@@ -139,9 +139,8 @@ class Gate:
             left = set(self._tasks)
             for task in left:
                 task.cancel()
-            _expire(self._inside)
             if self._canary is not None:
-                self._canary.cancel()
+                self._canary.cancel()  # which ends the operations
         if left:
             await asyncio.wait(left)
 

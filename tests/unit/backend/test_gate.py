@@ -67,6 +67,17 @@ async def test_close_waits_for_operations_and_tasks() -> None:
     assert sorted(ended) == ["operation", "task"]
 
 
+async def test_close_returns_when_the_last_operation_has_ended() -> None:
+    gate = Gate()
+    (waiting,) = await begun(gate)
+    closing = asyncio.create_task(gate.close(600))
+    await asyncio.sleep(0)
+    waiting.cancel()
+
+    async with asyncio.timeout(30):
+        await closing
+
+
 async def test_close_ends_what_still_runs_after_its_time() -> None:
     gate = Gate()
     (waiting,) = await begun(gate)

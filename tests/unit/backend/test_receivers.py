@@ -79,6 +79,14 @@ async def test_wait_ends_at_its_deadline() -> None:
     assert not receivers.wake()
 
 
+async def test_receiver_that_leaves_is_not_present() -> None:
+    receivers = WaitingReceivers()
+    (waiting,) = await begun(receivers, 1)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert not receivers.present.is_set()
+
+
 @pytest.mark.parametrize("known", ["when it waits", "later", "by a look"])
 async def test_receiver_has_the_turn_when_a_message_becomes_due(known: str) -> None:
     receivers = WaitingReceivers()
