@@ -143,7 +143,7 @@ def test_invalid_backend_fixture_is_reported(run: Run, fixture: str, error: str)
     ran = run(f"class TestCache(CacheContract):\n    @pytest.fixture\n    {fixture}\n")
 
     assert ran.returncode == pytest.ExitCode.TESTS_FAILED
-    assert f"{EVERY} failed" in ran.stdout
+    assert f"1 failed, {EVERY - 1} skipped" in ran.stdout
     assert error in ran.stdout
 
 

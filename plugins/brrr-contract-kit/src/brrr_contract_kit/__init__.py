@@ -34,6 +34,10 @@ A subclass may set:
 - `url`: a fixture that returns the URL of the backend. Alternatively `make_backend`: a fixture that returns a function,
   which makes a new, closed backend with its `manifest` set, and may take `lease` in seconds. Other processes can only
   open a URL, so a backend that declares `shared` needs one.
+- `lifespan`: a function without arguments that returns an async context manager, for example one that starts your
+  server. It is open once for all classes of a pytest session, and with xdist once in each worker. Its value is the URL,
+  and the value of the fixture `started`, which your own `url` may use.
+- `setup_first`: whether to run `setup` of the backend first.
 - `unreachable_url`: a URL of the same scheme behind which no server answers. You need none if the host of the URL is
   the server: the kit then uses closed and silent ports of this machine.
 - `server`: host and port of the server, if the URL does not show them; several are separated by commas. The kit puts a
@@ -50,6 +54,9 @@ A subclass may set:
 - `preload`: modules that other processes import before they open the URL, for example to register a manifest.
 - `skips`: rule id to reason. It may contain only rules that need a capability.
 - `expected_failures`: rule id to reason. Such a rule is run, must fail, and is reported as an expected failure.
+
+Before the first rule of a class, its backend is opened and used once. If that fails, one test fails and the others are
+skipped.
 
 The kit fails if you skip a rule that needs no capability (with `skips`, a mark, `pytest.skip` in a fixture, or by
 deselecting it), override a rule, run no rule, or misspell an id. Capabilities come from the manifest of the backend:

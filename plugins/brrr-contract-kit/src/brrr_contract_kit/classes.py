@@ -1,11 +1,14 @@
 """The test classes that a plugin author extends: one for each role, with one test for each rule."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, ClassVar, Final
 
 import pytest
 
 from brrr_contract_kit.completeness import ALLOWED, watch
+from brrr_contract_kit.lifespan import Lifespan, RunningLifespan
+from brrr_contract_kit.preflight import preflight
 from brrr_contract_kit.registry import Role, Rule
 from brrr_contract_kit.report import Status
 from brrr_contract_kit.rules import find, rules_of
@@ -20,6 +23,32 @@ __all__ = ["BackendContract", "CacheContract", "CodecContract", "Contract", "Que
 FINAL: Final = ("test_rule", "pytest_generate_tests", "judge", "rules")
 
 SEED_OF_SESSION: Final = pytest.StashKey[str]()
+
+CHECKED: Final = pytest.StashKey[dict[Hashable, str]]()
+"""The checks of the session that were made before a rule, each with its error; empty if it succeeded."""
+
+STARTED: Final = pytest.StashKey[dict[Lifespan, object]]()
+"""The values of the lifespans that were started in the session."""
+
+
+def check_once(request: pytest.FixtureRequest, key: Hashable, check: Callable[[], None]) -> None:
+    """Make a check once in the session. If it fails, so does this test; the others that need it are skipped.
+
+    A second check that fails with the same error, such as that of another class on the same server, is skipped too.
+    """
+    checked = request.config.stash.setdefault(CHECKED, {})
+    if key not in checked:
+        known = set(checked.values())
+        checked[key] = ""
+        try:
+            check()
+        except BrrrError as error:
+            checked[key] = str(error)
+            if str(error) not in known:
+                raise
+    if checked[key]:
+        request.node.stash[ALLOWED] = True
+        pytest.skip(f"not run: {checked[key]}")
 
 
 class Contract:
@@ -88,16 +117,41 @@ class Contract:
 class _OfBackend(Contract):
     """The common base of the classes for backends."""
 
+    setup_first: ClassVar[bool] = False
     unreachable_url: ClassVar[str | None] = None
     lease: ClassVar[float] = LEASE
     grace: ClassVar[float] = GRACE
     preload: ClassVar[tuple[str, ...]] = ()
     server: ClassVar[str | None] = None
 
+    @staticmethod
+    def lifespan() -> AbstractAsyncContextManager[Any]:
+        """Return a context manager that is open while the rules run; a subclass may override this.
+
+        Its value is the URL to test, or what the fixtures of the author need.
+        """
+        return nullcontext()
+
     @pytest.fixture
-    def url(self) -> Any:
-        """Return the URL to test; a subclass overrides either this or `make_backend`."""
-        return None
+    def started(self, request: pytest.FixtureRequest) -> Any:
+        """Return the value of `lifespan`, which is started before the first rule; None without one."""
+        lifespan: Lifespan = type(self).lifespan
+        if lifespan is _OfBackend.lifespan:
+            return None
+        started = request.config.stash.setdefault(STARTED, {})
+
+        def start() -> None:
+            running = RunningLifespan(lifespan)
+            started[lifespan] = running.start()
+            request.session.addfinalizer(running.stop)
+
+        check_once(request, lifespan, start)
+        return started[lifespan]
+
+    @pytest.fixture
+    def url(self, started: Any) -> Any:
+        """Return the URL to test; a subclass has `lifespan`, or overrides this or `make_backend`."""
+        return started
 
     @pytest.fixture
     def make_backend(self) -> Any:
@@ -114,8 +168,17 @@ class _OfBackend(Contract):
         """Return a function that replaces the addresses in an answer, for servers that announce each other."""
         return None
 
-    def test_rule(self, rule: Rule, url: object, make_backend: object, request: pytest.FixtureRequest) -> None:
-        """Run one rule."""
+    def test_rule(
+        self, rule: Rule, started: object, url: object, make_backend: object, request: pytest.FixtureRequest
+    ) -> None:
+        """Run one rule. Before the first one, open and use the backend."""
+        if make_backend is not None and url is started:
+            url = None
+
+        def check() -> None:
+            preflight(self._target(url, make_backend, request), [self.role], setup=self.setup_first)
+
+        check_once(request, (type(self), url if self.setup_first else None), check)
         self._run(rule, self._target(url, make_backend, request), request)
 
     def _target(self, url: object, make_backend: object, request: pytest.FixtureRequest) -> Target:

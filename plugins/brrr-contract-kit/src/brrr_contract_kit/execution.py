@@ -110,7 +110,7 @@ def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: Sta
         )
         for line in outcome.demands:
             error.add_note(line)
-        error.add_note(f"{SEED}={seed} repeats the run")
+        error.__notes__[-1] += f"; {SEED}={seed} repeats the run"
         return outcome
     return Outcome(rule, Status.PASSED)
 
