@@ -154,6 +154,19 @@ class RepeatsEverything(TcpBackend):
             return await super().ask(*args, **kwargs)
 
 
+@over_tcp("CACHE-ANSWER-01", "STORE-ANSWER-01")
+class RepeatsAfterATimeout(TcpBackend):
+    """An operation is repeated if its answer does not come in time; if the connection is lost, it raises."""
+
+    async def ask(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().ask(*args, **kwargs)
+        except BackendUnavailableError as error:
+            if not isinstance(error.__cause__, TimeoutError):
+                raise
+            return await super().ask(*args, **kwargs)
+
+
 @over_tcp("STORE-ANSWER-01")
 class TrustsItsEyes(TcpBackend):
     """If the answer to a swap is lost, the swap counts as won if the record is the new one."""

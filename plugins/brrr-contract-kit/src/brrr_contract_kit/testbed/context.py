@@ -237,8 +237,12 @@ class Context:
         Raises:
             StalledError: Nine tenths of a lease have passed.
         """
-        if self.now() >= begun + IN_TIME * queue.lease:
+        if self.is_late(queue, begun):
             raise StalledError
+
+    def is_late(self, queue: Queue, begun: float) -> bool:
+        """Whether a lease that began after `begun` may have expired: nine tenths of it have passed."""
+        return self.now() >= begun + IN_TIME * queue.lease
 
     # -- cancellation --------------------------------------------------------------------------------------------
 

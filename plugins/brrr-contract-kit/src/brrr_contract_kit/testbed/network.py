@@ -121,10 +121,14 @@ class Network:
         for relay in self._relays:
             relay.restore()
 
-    async def lose_each_answer(self, attempt: Callable[[], Awaitable[None]]) -> None:
+    async def lose_each_answer(self, attempt: Callable[[], Awaitable[None]], *, silently: bool = False) -> None:
         """Make attempts, and lose the first, the second … answer of each, until an attempt has no more answers.
 
         Before, one attempt loses the first answer of a backend that has just been opened, and often prepares something.
+
+        Args:
+            attempt: An attempt.
+            silently: In one more attempt, the connection falls silent in place of its first answer.
         """
         self.lose_answer(1)
         await attempt()
@@ -133,6 +137,11 @@ class Network:
             await attempt()
             if self._lose_at:
                 break
+        if silently:
+            for relay in self._relays:
+                relay.loses_silently = True
+            self.lose_answer(1)
+            await attempt()
         self.lose_answer(0)
 
     def lose_answer(self, number: int) -> None:

@@ -26,8 +26,9 @@ class Relay(Generic[Asked]):
     Attributes:
         port: The port of the relay on this machine. It is closed until `listen`.
         refusing: Whether new connections are closed at once.
-        loses_answer: Called with each chunk of bytes from the server; if true, the chunk is discarded and its
-            connection is cut.
+        loses_answer: Called with each chunk of bytes from the server; if true, the chunk is discarded, and its
+            connection is cut or falls silent.
+        loses_silently: Whether that connection falls silent.
         rewrite: Called with each chunk of bytes from the server; its result is forwarded.
     """
 
@@ -38,6 +39,7 @@ class Relay(Generic[Asked]):
         self.port = 0
         self.refusing = False
         self.loses_answer: Callable[[bytes], bool] | None = None
+        self.loses_silently = False
         self.rewrite: Callable[[bytes], bytes] | None = None
         self._lose: Callable[[Asked], bool] | None = None
         self._drop: Callable[[Asked], bool] | None = None
@@ -164,11 +166,16 @@ class Relay(Generic[Asked]):
                 return
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent = False
         try:
             while data := await reader.read(CHUNK):
                 await self._flowing.wait()
                 if self.loses_answer is not None and self.loses_answer(data):
-                    break
+                    silent = self.loses_silently
+                    if not silent:
+                        break
+                if silent:
+                    continue
                 writer.write(data if self.rewrite is None else self.rewrite(data))
                 await writer.drain()
         except OSError:
