@@ -111,7 +111,7 @@ class Returner:
         except MalformedRecordError:
             return False
         key = Key("pending_returns", call_hash)
-        parents = _Waiting(key).to_wake(pending) if pending.returns else ()
+        parents = [parent for parent in pending.returns if parent.call_hash != call_hash]  # as `_Waiting.to_wake`
         if len(parents) > STEP_LIMIT or is_stranded(pending, call_hash):
             return False
         value, leased = Key("value", call_hash), None

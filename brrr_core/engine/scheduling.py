@@ -6,7 +6,6 @@ a duplicate message. It never leaves a marked call without a message (invariant 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -67,7 +66,6 @@ class ScheduleOutcome(Enum):
     """The root is over its spawn limit. The child was not put."""
 
 
-@dataclass(slots=True)
 class _Group:
     """All requests for one child in one batch, so that concurrent parents do not race for its record.
 
@@ -84,16 +82,19 @@ class _Group:
         turned_away: The watchers that cannot rely on its record: it is full, or a client is settling the call.
     """
 
-    child: Child
-    clock: Callable[[], float]
-    roots: list[str] = field(default_factory=list[str])
-    redrives: dict[str, RootInfo] = field(default_factory=dict[str, RootInfo])
-    watchers: list[PendingReturn] = field(default_factory=list[PendingReturn])
-    put: set[str] = field(default_factory=set[str])
-    over: set[str] = field(default_factory=set[str])
-    stranded: bool = False
-    revived: bool = False
-    turned_away: set[PendingReturn] = field(default_factory=set[PendingReturn])
+    __slots__ = ("child", "clock", "over", "put", "redrives", "revived", "roots", "stranded", "turned_away", "watchers")
+
+    def __init__(self, child: Child, clock: Callable[[], float]) -> None:
+        self.child = child
+        self.clock = clock
+        self.roots: list[str] = []
+        self.redrives: dict[str, RootInfo] = {}
+        self.watchers: list[PendingReturn] = []
+        self.put: set[str] = set()
+        self.over: set[str] = set()
+        self.stranded = False
+        self.revived = False
+        self.turned_away: set[PendingReturn] = set()
 
     @property
     def key(self) -> Key:

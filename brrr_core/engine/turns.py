@@ -17,13 +17,10 @@ class Turns:
         turn = self._turns.get(call_hash)
         return None if turn is None else turn.task
 
-    async def wait(self, call_hash: str) -> bool:
-        """Wait until no task handles a call. Return whether one did."""
-        waited = False
+    async def wait(self, call_hash: str) -> None:
+        """Wait until no task handles a call."""
         while (earlier := self._turns.get(call_hash)) is not None:
-            waited = True
             await asyncio.wait({earlier.ended})
-        return waited
 
     def begin(self, call_hash: str, task: "asyncio.Task[Any]") -> None:
         """Begin the turn of a task, or give it the turn that another task has."""

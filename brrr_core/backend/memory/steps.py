@@ -38,7 +38,8 @@ class MemorySteps(Steps):
 
     def _apply(self, step: Step, readings: Sequence[Reading]) -> list[Received] | None:
         expected, counts, writes, messages, marks, acks = step
-        space, loop, after = self._space, self._session.loop, dict[str, int]()
+        space, loop = self._space, self._session.loop
+        after: dict[str, int] = {}
         records, counters = space.records, space.counters
         for key, record in expected:
             if records.get(key) != record:
@@ -49,7 +50,8 @@ class MemorySteps(Steps):
                 return None
         counters.update(after)
         records.update(writes)
-        now, leased = space.clock(), list[Delivery]()
+        leased: list[Delivery] = []
+        now = space.clock()
         for topic, body, delay, lease in messages:
             found = space.topic(topic)
             if lease:
