@@ -94,6 +94,13 @@ def test_repetitions_have_new_seeds_and_end_with_the_first_that_fails(command: C
     assert json.loads((tmp_path / "x.json").read_text())["repetitions"] == 3
 
 
+def test_repetitions_that_all_succeed_say_so(command: Command) -> None:
+    said = command("contract", "memory:", "--rule", "CACHE-COUNT-01", "--repeat", "2", "--jobs", "1")
+
+    assert said.out.rstrip().endswith("nothing is broken: 1 passed in each of 2 repetitions")
+    assert said.out.count("CACHE-COUNT-01       passed") == 1
+
+
 def test_failed_rule_shows_its_demand_link_and_remedy_and_the_rule_that_forbids_a_leak(command: Command) -> None:
     with registered(*doomed.MANIFESTS):
         said = command("contract", "leaks:", "--rule", "CACHE-COUNT-02", "--jobs", "1", "-v")

@@ -116,7 +116,9 @@ class Report:
 
     @property
     def _when(self) -> str:
-        return f" in repetition {self.repetitions}" if self.repetitions > 1 else ""
+        if self.repetitions == 1:
+            return ""
+        return f" in each of {self.repetitions} repetitions" if self.ok else f" in repetition {self.repetitions}"
 
     @property
     def counts(self) -> str:
