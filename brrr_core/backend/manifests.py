@@ -39,7 +39,7 @@ class QueueCapabilities:
     delay: bool
     ordered: bool = False
     max_body: int
-    resolution: float = 0
+    resolution: float = 0.0
     exact_stats: bool = True
     server_clock: bool = True
 

@@ -4,6 +4,7 @@ It does not run on moto, which loses concurrent counts, because a single rule of
 """
 
 import os
+from secrets import token_hex
 
 import pytest
 
@@ -11,7 +12,7 @@ from brrr_contract_kit import BackendContract, CacheContract, StoreContract
 from brrr_contract_kit.target import GRACE
 from brrr_testkit.processes import missing
 from brrr_testkit.servers import dynamodb_local
-from brrr_testkit.servers.aws import GIVEN_DYNAMO, REAL
+from brrr_testkit.servers.aws import GIVEN_DYNAMO, REAL, dynamo_url
 
 if not REAL and GIVEN_DYNAMO not in os.environ:
     try:
@@ -37,4 +38,6 @@ class TestCache(Dynamo, CacheContract):
 
 
 class TestBackend(Dynamo, BackendContract):
-    pass
+    @pytest.fixture
+    def fresh_url(self, dynamo_endpoint, aws_prefix):
+        return lambda: dynamo_url(f"{aws_prefix}fresh-{token_hex(4)}", dynamo_endpoint)

@@ -1,6 +1,7 @@
 """The contract kit on one NATS server, or on the one that `BRRR_TEST_NATS_URL` names."""
 
 import os
+from secrets import token_hex
 
 import pytest
 
@@ -30,7 +31,10 @@ class TestCache(Nats, CacheContract):
 
 
 class TestBackend(Nats, BackendContract):
-    pass
+    @pytest.fixture
+    def fresh_url(self, any_url):
+        mark = "&" if "?" in any_url else "?"
+        return lambda: f"{any_url}{mark}stream=fresh-{(name := token_hex(4))}&bucket=fresh-{name}"
 
 
 def test_rules_hold_on_a_server_with_a_password(tmp_path):

@@ -7,7 +7,7 @@ from brrr_core.errors import BackendError, OptionError
 from brrr_sqs.queues import names_of
 
 
-@pytest.mark.parametrize("lease", ["500ms", "1.5s", "13h", "0s"])
+@pytest.mark.parametrize("lease", ["13h", "0s"])
 def test_unsupported_lease_is_refused(lease):
     with pytest.raises(OptionError, match="lease is"):
         brrr.open_backend(f"sqs://jobs?lease={lease}")

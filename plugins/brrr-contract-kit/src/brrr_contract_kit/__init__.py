@@ -47,6 +47,8 @@ A subclass may set:
   that address. You need it only if a replaced address is not enough, for example if a certificate names the host.
 - `readdress`: a fixture that returns a function of an answer and of the relays by their servers (`HOST:PORT`), for the
   servers of a cluster, which tell clients each other's addresses. The function returns the answer with those replaced.
+- `fresh_url`: a fixture that returns a function, which returns the URL of a place where nothing was created yet, for
+  example of a new schema. The rules of `setup` need it, unless `url` is new for each rule.
 - `lease`: the lease in seconds for rules that wait until a lease expires; by default 1. The kit passes it as the option
   `lease`. If the backend has no such option, these rules wait for its own lease.
 - `grace`: extra seconds that the backend may take, and by which its counts (`stats`) may lag; by default 5. Rules poll,

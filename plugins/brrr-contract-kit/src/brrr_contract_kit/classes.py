@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import pytest
@@ -168,6 +169,11 @@ class _OfBackend(Contract):
         """Return a function that replaces the addresses in an answer, for servers that announce each other."""
         return None
 
+    @pytest.fixture
+    def fresh_url(self) -> Any:
+        """Return a function that returns the URL of a place where nothing was created yet."""
+        return None
+
     def test_rule(
         self, rule: Rule, started: object, url: object, make_backend: object, request: pytest.FixtureRequest
     ) -> None:
@@ -205,6 +211,7 @@ class _OfBackend(Contract):
             except BrrrError as error:
                 # The frames that parse a malformed URL hold parts of it, and pytest shows their local variables.
                 raise error.with_traceback(None) from error.__cause__
+            target = replace(target, fresh_url=request.getfixturevalue("fresh_url"))
         else:
             target = Target.made_by(
                 make_backend, unreachable_url=self.unreachable_url, lease=self.lease, grace=self.grace

@@ -60,6 +60,7 @@ class Target:
         relayed: Returns a URL with another address of the server, if a replaced address in the URL is not enough.
         secrets: The passwords and tokens of its URLs.
         readdress: Returns an answer of a server with other addresses, for servers that announce each other.
+        fresh_url: Returns the URL of a place where nothing was created yet, another one each time.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Target:
     relayed: Relayed | None = field(default=None, repr=False)
     readdress: Readdress | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    fresh_url: Callable[[], str] | None = field(default=None, repr=False)
 
     @classmethod
     def at(
@@ -163,6 +165,12 @@ class Target:
         if short_lease and self.takes_lease:
             return self.make(lease=self.lease)
         return self.make()
+
+    def fresh(self) -> "Target":
+        """Return the target of a place where nothing was created yet, or this one if the author gives none."""
+        if self.fresh_url is None:
+            return self
+        return Target.at(self.fresh_url(), lease=self.lease, grace=self.grace, preload=self.preload)
 
     def offers(self, role: Role) -> bool:
         """Whether the manifest offers the role. Every backend has the role `backend`.

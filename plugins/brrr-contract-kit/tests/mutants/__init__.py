@@ -7,8 +7,10 @@ from mutants import (
     arguments,
     backends,
     caches,
+    clocks,
     codecs,
     commits,
+    crowds,
     dead_letters,
     deliveries,
     expiries,
@@ -22,6 +24,7 @@ from mutants import (
     stepped_receives,
     stores,
     swaps,
+    times,
 )
 from mutants.kit import MUTANTS, Mutant, Sound, sound
 
@@ -29,4 +32,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (arguments, expiries, files, neighbours, notifiers, servers, stores, swaps)
+_ = (arguments, clocks, crowds, expiries, files, neighbours, notifiers, servers, stores, swaps, times)

@@ -1,7 +1,5 @@
 """Backends that take wrong arguments, or cut right ones."""
 
-from dataclasses import replace
-
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError
 from mutants.kit import CacheOver, QueueOver, StepsOver, StoreOver, breaks
@@ -18,13 +16,13 @@ class _Renames(QueueOver):
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(self.rename(topic), limit=limit, wait=wait)
-        return [replace(each, topic=topic) for each in found]
+        return [each._replace(topic=topic) for each in found]
 
     async def stats(self, topic):
         return await self.inner.stats(self.rename(topic))
 
     async def dead(self, topic, *, limit):
-        return [replace(each, topic=topic) for each in await self.inner.dead(self.rename(topic), limit=limit)]
+        return [each._replace(topic=topic) for each in await self.inner.dead(self.rename(topic), limit=limit)]
 
     async def redrive(self, topic, *, limit):
         return await self.inner.redrive(self.rename(topic), limit=limit)

@@ -212,3 +212,31 @@ class SwapsSinkTogether(StoreOver):
             batch[1].cancel()
             raise
         return batch[1].result()[: len(swaps)]
+
+
+@breaks("STORE-SWAP-08", both=True)
+class AnswersSame(_OneByOne):
+    """A swap to the expected value succeeds without a look at the record."""
+
+    async def one(self, key, expected, new):
+        return (expected is not None and expected == new) or await super().one(key, expected, new)
+
+
+@breaks("STORE-SWAP-09", both=True)
+class RemembersRecords(_OneByOne):
+    """A swap to the expected value is compared with what this backend last read or swapped."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.known = {}
+
+    async def read(self, keys):
+        found = await self.inner.read(keys)
+        self.known.update(zip(keys, found, strict=True))
+        return found
+
+    async def one(self, key, expected, new):
+        if expected == new and key in self.known:
+            return self.known[key] == expected
+        self.known.pop(key, None)
+        return await super().one(key, expected, new)

@@ -1,5 +1,6 @@
 """Backend class: opens the clients and the queue."""
 
+from math import ceil
 from typing import Final
 
 from brrr_aws.client import AwsClient
@@ -51,7 +52,7 @@ class SqsBackend(Backend):
             await each.open()
         queues = Queues(client, create=self._options.create)
         await queues.check(f"{self._prefix}__")
-        queue = SqsQueue(queues, polls, prefix=self._prefix, lease=self._options.lease)
+        queue = SqsQueue(queues, polls, prefix=self._prefix, lease=float(ceil(self._options.lease)))
         self.opened.push_async_callback(queue.close)
         return Roles(queue=queue)
 

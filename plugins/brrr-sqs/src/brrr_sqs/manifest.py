@@ -17,6 +17,6 @@ MANIFEST: Final = BackendManifest(
     options=SqsOptions,
     # SQS takes whole seconds. Delays of more than 15 minutes end by the clocks of the machines.
     queue=QueueCapabilities(
-        durable=True, shared=True, delay=True, max_body=MAX_BODY, resolution=1, exact_stats=False, server_clock=False
+        durable=True, shared=True, delay=True, max_body=MAX_BODY, resolution=1.0, exact_stats=False, server_clock=False
     ),
 )

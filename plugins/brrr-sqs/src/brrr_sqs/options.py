@@ -26,7 +26,7 @@ class SqsOptions:
         endpoint: The URL of SQS; by default AWS' own.
         profile: The profile in the user's AWS files that signs in; by default the environment's.
         session: A session of aioboto3 or aiobotocore that the program has; by default a new one.
-        lease: How long a delivery stays with its receiver: whole seconds, at most twelve hours.
+        lease: How long a delivery stays with its receiver, at most twelve hours. Rounded up to whole seconds.
         create: Whether to create a missing queue on first use. Otherwise `brrr setup` creates those of `topics`.
         topics: The topics whose queues `brrr setup` creates, separated by commas.
         connect_timeout: How long to wait for a connection.
@@ -47,5 +47,5 @@ class SqsOptions:
 
     def __post_init__(self) -> None:
         check_durations(self)
-        if not (1 <= self.lease <= MAX_LEASE_SECONDS and self.lease.is_integer()):
-            raise OptionError(f"lease is {self.lease:g} s", remedy="Set lease to whole seconds, from 1s to 12h.")
+        if self.lease > MAX_LEASE_SECONDS:
+            raise OptionError(f"lease is {self.lease:g} s", remedy="Set lease to at most 12h.")

@@ -1,9 +1,13 @@
 """Rules STORE-SWAP: compare-and-swap, key by key."""
 
+from typing import get_args
+
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import equal
 from brrr_contract_kit.testbed.context import Context
-from brrr_core.backend import Swap
+from brrr_core.backend import Kind, Swap
+
+KINDS = get_args(Kind)
 
 
 @rule("STORE-SWAP-01")
@@ -153,3 +157,52 @@ async def same_value(ctx: Context) -> None:
     swaps = [Swap(key, b"same", b"same"), Swap(absent, None, None), Swap(key, None, None), Swap(absent, b"same", None)]
     equal(await store.swap(swaps), [True, True, False, False], "the results of swaps that change nothing")
     equal(await store.read([key, absent]), [b"same", None], "the records after swaps that change nothing")
+
+
+@rule("STORE-SWAP-08")
+async def same_is_compared(ctx: Context) -> None:
+    """A swap whose new value equals the expected one is compared like any other.
+
+    Why: It checks that a record has not changed. If it succeeds without a look, the engine builds on an old record.
+
+    Test: Records with other values, and absent ones, are swapped from a value to itself. All these swaps fail, and
+    change nothing.
+    """
+    store, key, empty, absent = await ctx.store(), ctx.key(), ctx.key(), ctx.key()
+    await store.write([(key, b"there"), (empty, b"")])
+    swaps = [
+        *(Swap(key, wrong, wrong) for wrong in (b"other", b"", None)),
+        *(Swap(empty, wrong, wrong) for wrong in (b"there", None)),
+        *(Swap(absent, wrong, wrong) for wrong in (b"there", b"")),
+    ]
+    equal(await store.swap(swaps), [False] * len(swaps), "the results of swaps that expect wrong values")
+    for swap in swaps:
+        equal(await store.swap([swap]), [False], f"the result of {swap}")
+    equal(await store.read([key, empty, absent]), [b"there", b"", None], "the records after failed swaps")
+
+
+@rule("STORE-SWAP-09", pair=True)
+async def same_is_compared_now(ctx: Context) -> None:
+    """A swap is compared with the present record on the server, not with one that this backend has read or written.
+
+    Why: Another worker may have changed it since. Only the server knows.
+
+    Test: One backend writes, reads or swaps a record in each kind, and another one replaces or deletes it. The first
+    one's swaps from the old value to itself, or to another one, then fail. Those from the present value succeed.
+    """
+    one, other = await ctx.store(), await ctx.store()
+    for kind in KINDS:
+        for new in (b"new", None):
+            for expected in (b"old", None):
+                key = ctx.key(kind)
+                equal(await one.swap([Swap(key, None, b"first")]), [True], "the result of creating a record")
+                equal(await one.swap([Swap(key, b"first", expected)]), [True], "the result of a swap")
+                equal(await one.read([key]), [expected], "the record after a swap")
+                equal(await other.swap([Swap(key, expected, new)]), [True], "the result of another backend's swap")
+                if new == expected:
+                    continue
+                for to in (expected, b"to"):
+                    told = f"the result of a swap from {expected!r} to {to!r}, while the record is {new!r}"
+                    equal(await one.swap([Swap(key, expected, to)]), [False], told)
+                equal(await one.swap([Swap(key, new, new)]), [True], "the result of a swap from the present value")
+                equal(await other.read([key]), [new], "the record after swaps that change nothing")

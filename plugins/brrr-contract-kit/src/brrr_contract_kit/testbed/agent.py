@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, Final
 
@@ -28,13 +29,14 @@ def main() -> None:
     for module in opening["preload"]:
         import_module(module)
     lease: dict[str, object] = {} if opening["lease"] is None else {"lease": Duration(opening["lease"])}
-    asyncio.run(_serve(opening["url"], lease))
+    asyncio.run(_serve(opening["url"], lease, opened=opening["opened"]))
 
 
-async def _serve(url: str, options: dict[str, object]) -> None:
+async def _serve(url: str, options: dict[str, object], *, opened: bool) -> None:
     try:
         backend = open_backend(url, **options)
-        await backend.open()
+        if opened:
+            await backend.open()
     except Exception as error:  # noqa: BLE001 - the starting process reports it
         _say({"error": described(error)})
         return
@@ -64,8 +66,19 @@ async def _until(moment: float) -> None:
     await asyncio.sleep(max(0.0, moment - time.time()))
 
 
-async def _put(backend: Backend, topic: str, bodies: list[str]) -> None:
-    await backend.queue.put(topic, [as_bytes(body) for body in bodies])
+async def _put(backend: Backend, topic: str, bodies: list[str], delay: float = 0) -> None:
+    await backend.queue.put(topic, [as_bytes(body) for body in bodies], delay=delay)
+
+
+async def _set_up(backend: Backend, at: float) -> list[str]:
+    await _until(at)
+    return await backend.setup()
+
+
+async def _time(backend: Backend) -> list[float]:
+    """Return the time by the functions of Python, for the tests of the kit."""
+    del backend
+    return [time.time(), time.time_ns() / 1e9, time.clock_gettime(time.CLOCK_REALTIME), datetime.now(UTC).timestamp()]
 
 
 async def _put_later(backend: Backend, topic: str, delay: float, wait: float) -> None:
@@ -160,6 +173,8 @@ async def _step(
 COMMANDS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
     "put": _put,
     "put_later": _put_later,
+    "set_up": _set_up,
+    "time": _time,
     "receive": _receive,
     "consume": _consume,
     "create": _create,

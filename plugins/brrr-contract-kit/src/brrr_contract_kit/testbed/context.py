@@ -106,9 +106,19 @@ class Context:
         """Return the cache of a new backend."""
         return (await self.backend()).cache
 
-    async def agent(self, *, short_lease: bool = False) -> Agent:
-        """Return another process with the URL open, which is killed when the rule ends."""
-        agent = Agent(self.target.address(), self.target.preload, self.target.lease if short_lease else None)
+    async def agent(
+        self, *, short_lease: bool = False, target: Target | None = None, opened: bool = True, shift: int = 0
+    ) -> Agent:
+        """Return another process with the URL open, which is killed when the rule ends.
+
+        Args:
+            short_lease: Set its lease to that of the target.
+            target: Another target whose URL it opens.
+            opened: Whether it opens the backend. Otherwise it can only set it up.
+            shift: Seconds by which its wall clock is ahead.
+        """
+        at, lease = target or self.target, self.target.lease if short_lease else None
+        agent = Agent(at.address(), at.preload, lease, opened=opened, shift=shift)
         self._stack.push_async_callback(agent.close)
         await agent.start()
         return agent

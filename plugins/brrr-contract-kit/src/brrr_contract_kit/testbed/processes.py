@@ -6,6 +6,7 @@ import subprocess
 import sys
 from asyncio import to_thread
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from brrr_core.errors import RuleBrokenError
@@ -13,6 +14,9 @@ from brrr_core.errors import RuleBrokenError
 __all__ = ["Agent", "as_bytes", "as_text", "environment"]
 
 ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.testbed.agent")
+SHIFTED: Final = Path(__file__).with_name("shifted.py")
+RUN_FILE: Final = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0])"
+"""A program that runs a file without adding its folder to the import path."""
 
 
 def as_text(body: bytes) -> str:
@@ -39,17 +43,23 @@ class Agent:
         url: The URL that it opens.
         preload: Modules that it imports first.
         lease: The option `lease` in seconds; None keeps the default.
+        opened: Whether it opens the backend. Otherwise it can only set it up.
+        shift: Seconds by which its wall clock is ahead, for Python: `shifted` replaces its functions.
     """
 
-    def __init__(self, url: str, preload: tuple[str, ...], lease: float | None) -> None:
-        self._opening = {"url": url, "preload": preload, "lease": lease}
+    def __init__(
+        self, url: str, preload: tuple[str, ...], lease: float | None, *, opened: bool = True, shift: int = 0
+    ) -> None:
+        self._opening = {"url": url, "preload": preload, "lease": lease, "opened": opened}
+        self._shift = shift
         self._process: subprocess.Popen[str] | None = None
 
     async def start(self) -> None:
         """Start the process and wait until it has opened the backend."""
+        shifted = (sys.executable, "-c", RUN_FILE, str(SHIFTED), str(self._shift))
         self._process = await to_thread(
             subprocess.Popen,
-            ARGUMENTS,
+            shifted if self._shift else ARGUMENTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
