@@ -84,7 +84,7 @@ docs: $(STAMP) ## write the pages of docs/ that are generated from the code
 	$(RUN) tools/public_api.py
 
 plugins: $(STAMP) ## run the contract kit on every backend, and renew docs/reference/plugins.toml, in some minutes
-	$(RUN) -m tools.contract_reports
+	$(RUN) -m tools.contract_reports $(ARGS)
 
 format: $(STAMP) ## format the code, and fix what the linter can fix
 	$(BIN)/ruff format

@@ -207,10 +207,10 @@ def section(entry: Mapping[str, Any], figures: list[dict[str, Any]]) -> str:
 def capabilities(role: Mapping[str, Any]) -> str:
     """Return the declared capabilities of a role, in words."""
     words = [name for name, value in role.items() if value is True]
-    sizes = [f"{name} {size(value)}" for name, value in role.items() if type(value) is int]
-    times = [f"{name} {value:g} s" for name, value in role.items() if type(value) is float and value]
-    others = [f"{name} {value}" for name, value in role.items() if isinstance(value, str)]
-    return ", ".join([*words, *others, *times, *sizes]) or "none"
+    for name, value in role.items():
+        if value and not isinstance(value, bool):
+            words.append(f"{name} {size(value) if name.startswith('max_') else value}")
+    return ", ".join(words) or "none"
 
 
 def size(count: int) -> str:
