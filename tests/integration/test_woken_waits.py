@@ -11,7 +11,7 @@ from brrr_core.backend import BackendUrl, Key, Notifier, Roles, Swap, Wake
 from brrr_core.backend.memory import MemoryBackend
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.control import MARKER
-from brrr_core.engine.waiting import DeadLetters, Watch, wait_for_value
+from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
 from brrr_core.errors import BackendClosedError, ResultTimeoutError
 from brrr_core.wire import Call
 from brrr_testkit.faults.instrument import Instrument
@@ -39,7 +39,7 @@ class Client:
             self.connection,
             Call("task", b"", name),
             timeout=timeout,
-            watch=lambda: Watch(self.letters, root_id),
+            scope=lambda: DeadLetterScope(self.letters, root_id),
             letters=lambda _: self.letters,
         )
 
