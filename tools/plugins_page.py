@@ -209,7 +209,8 @@ def capabilities(role: Mapping[str, Any]) -> str:
     words = [name for name, value in role.items() if value is True]
     for name, value in role.items():
         if value and not isinstance(value, bool):
-            words.append(f"{name} {size(value) if name.startswith('max_') else value}")
+            shown = f"{value:g} s" if isinstance(value, float) else str(value)
+            words.append(f"{name} {size(int(value)) if name.startswith('max_') else shown}")
     return ", ".join(words) or "none"
 
 

@@ -93,3 +93,10 @@ def test_backend_that_does_not_hold_the_whole_contract_is_refused(
     assert f"brrr-core (memory): {reason}" in capsys.readouterr().err
     assert plugins_page.read() == []
     assert not (desk / "plugins.md").exists()
+
+
+def test_capabilities_are_shown_with_their_units() -> None:
+    role = {"durable": True, "shared": False, "resolution": 1.5, "clock": "server", "max_body": 983040}
+
+    assert plugins_page.capabilities(role) == "durable, resolution 1.5 s, clock server, max_body 960 KiB"
+    assert plugins_page.capabilities({"durable": False, "resolution": 0.0}) == "none"
