@@ -78,7 +78,7 @@ def attributes(text: str) -> str:
     [
         ("skips = {'CACHE-COUNT-01': 'slow'}", "applies to every backend and cannot be skipped"),
         ("skips = {'CACHE-RACE-03': ' '}", "is excepted without a reason"),
-        ("skips = {'CACHE-RACE-30': 'slow'}", "Did you mean CACHE-RACE-03?"),
+        ("skips = {'CACHE-RACE-033': 'slow'}", "Did you mean CACHE-RACE-03?"),
         ("expected_failures = {'CACHE-CONT-01': 'known'}", "Did you mean CACHE-COUNT-01?"),
         ("expected_failures = {'CACHE-COUNT-01': ''}", "is excepted without a reason"),
         ("expected_failures = {'QUEUE-ACK-01': 'known'}", "is not a rule for a cache"),
