@@ -5,6 +5,12 @@
 Operations take batches, because round trips dominate the cost. The items of a batch are independent: there is no
 transaction. Results have the order of the arguments, and an empty batch does nothing.
 
+An operation may be cancelled, or its process may die, at any point. Each item of its batch was then done completely or
+not at all, and the caller may repeat the operation: a batch is not all or nothing. A record has its old or its new
+value, and never a part of it. A counter was increased once or not at all. Of each step (`steps.py`), all effects took
+place or none. No message is ever lost: each one that was not put, acknowledged or dropped is still ready, delayed,
+leased or a dead letter. `bury` and `redrive` may leave it at both places, so they add before they remove.
+
 Before it begins, every operation raises `ArgumentError` for an invalid argument. The checks of `brrr_core.backend` do
 that, and every backend calls them first:
 

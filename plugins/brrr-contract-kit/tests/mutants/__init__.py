@@ -25,6 +25,7 @@ from mutants import (
     stores,
     swaps,
     times,
+    torn,
 )
 from mutants.kit import MUTANTS, Mutant, Sound, sound
 
@@ -32,4 +33,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (arguments, clocks, crowds, expiries, files, neighbours, notifiers, servers, stores, swaps, times)
+_ = (arguments, clocks, crowds, expiries, files, neighbours, notifiers, servers, stores, swaps, times, torn)

@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +25,16 @@ def of_file(*rules):
     return by_url(*rules, url=f"{{scheme}}:///{FOLDER}/{{scheme}}.db", manifest=MANIFEST)
 
 
-class _Meddles(SqliteBackend):
+class Meddles(SqliteBackend):
     """Changes its file by SQL when it is set up, opened or closed."""
 
     on_setup = on_opening = on_closing = "SELECT 1"
+    connection = None
 
     async def setup(self):
         done = await super().setup()
         self.change(self.on_setup)
+        self.disconnect()
         return done
 
     async def start(self):
@@ -44,43 +45,52 @@ class _Meddles(SqliteBackend):
 
     async def stop(self):
         self.change(self.on_closing)
+        self.disconnect()
         await super().stop()
 
     def change(self, statement, values=()):
-        with closing(sqlite3.connect(self.path)) as connection, connection:
-            return connection.execute(statement, values).fetchall()
+        """Run a statement in a transaction of its own, and return its rows."""
+        if self.connection is None:
+            self.connection = sqlite3.connect(self.path, isolation_level=None)
+            self.connection.execute("PRAGMA synchronous = OFF")
+        return self.connection.execute(statement, values).fetchall()
+
+    def disconnect(self):
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
 
 
 @of_file("BACKEND-BESIDE-01", "BACKEND-BESIDE-02")
-class ReleasesTheFile(_Meddles):
+class ReleasesTheFile(Meddles):
     """Opening releases all leases in the file."""
 
     on_opening = "UPDATE message SET lease = 0, due = 0 WHERE lease <> 0"
 
 
 @of_file("BACKEND-BESIDE-01", "BACKEND-BESIDE-02")
-class HurriesTheFile(_Meddles):
+class HurriesTheFile(Meddles):
     """Opening makes all delayed messages in the file ready."""
 
     on_opening = "UPDATE message SET due = 0 WHERE lease = 0"
 
 
 @of_file("BACKEND-BESIDE-01", "BACKEND-BESIDE-02")
-class SettlesTheFile(_Meddles):
+class SettlesTheFile(Meddles):
     """Closing acknowledges all leased messages in the file."""
 
     on_closing = "DELETE FROM message WHERE lease <> 0"
 
 
 @of_file("BACKEND-BESIDE-01")
-class ClearsTheFile(_Meddles):
+class ClearsTheFile(Meddles):
     """Setup empties the table of records."""
 
     on_setup = "DELETE FROM record"
 
 
 @of_file("BACKEND-BESIDE-03", "QUEUE-DURABLE-01", "QUEUE-DURABLE-02")
-class KeepsDelaysInItsProcess(_Meddles):
+class KeepsDelaysInItsProcess(Meddles):
     """The process keeps messages that are released with a delay in its memory until they are due."""
 
     async def start(self):
@@ -94,7 +104,7 @@ class KeepsDelaysInItsProcess(_Meddles):
         await super().stop()
 
 
-class _SettlesBySql(_Meddles):
+class _SettlesBySql(Meddles):
     """Settles by statements of its own, each in a transaction of its own."""
 
     async def start(self):

@@ -3,8 +3,8 @@
 SQS cannot show messages without receiving them. A reader hides the dead letters for a while, and then shows them again.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from brrr_aws.client import AwsClient
 from brrr_core.backend import DeadLetter
@@ -13,6 +13,8 @@ from brrr_sqs.messages import RECEIVE_PARAMETERS, message_entry, parse_dead_lett
 from brrr_sqs.queues import Queues, names_of
 
 __all__ = ["DeadLetters"]
+
+ResultT = TypeVar("ResultT")
 
 HIDDEN_SECONDS: Final = 60
 """Time that dead letters are hidden while they are read or moved. If this process dies, they reappear after it."""
@@ -45,17 +47,24 @@ class DeadLetters:
 
     async def oldest(self, topic: str, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
-        found = await self._read(topic, limit)
-        await self._show(topic, [each for _, each in found])
-        return [each for each, _ in found[:limit]]
+        return await self._to_the_end(self._look(topic, limit), "brrr reads dead letters")
 
     async def redrive(self, topic: str, limit: int) -> int:
         """Send the oldest dead letters as new messages, then delete them. A crash in between leaves both."""
-        return await self._take(topic, limit, send=True)
+        return await self._to_the_end(self._take(topic, limit, send=True), "brrr redrives dead letters")
 
     async def drop(self, topic: str, limit: int) -> int:
         """Delete the oldest dead letters."""
-        return await self._take(topic, limit, send=False)
+        return await self._to_the_end(self._take(topic, limit, send=False), "brrr drops dead letters")
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, ResultT], name: str) -> ResultT:
+        """Run to the end even if the caller is cancelled: otherwise SQS would hide the letters for a minute."""
+        return await self._queues.gate.result(self._queues.gate.start(work, name=name))
+
+    async def _look(self, topic: str, limit: int) -> list[DeadLetter]:
+        found = await self._read(topic, limit)
+        await self._show(topic, [each for _, each in found])
+        return [each for each, _ in found[:limit]]
 
     async def _take(self, topic: str, limit: int, *, send: bool) -> int:
         names = names_of(self._prefix, topic)

@@ -139,20 +139,22 @@ async def exact_between_processes(ctx: Context) -> None:
 
 @rule("CACHE-CANCEL-01")
 async def increment_cancelled(ctx: Context) -> None:
-    """A cancelled increment has counted once or not at all, and other increments still work.
+    """A cancelled increment has increased each counter once or not at all, and other increments still work.
 
     Why: A worker may be stopped while it schedules.
 
-    Test: Increments by 1,000 are cancelled after 0, 1, 2 … turns of the loop. The counter then holds 0 or 1,000, and
-    adding 1 returns one more.
+    Test: Increments of three counters from 5 by 1,000 are cancelled after 0, 1, 2 … turns of the loop. Each counter
+    then holds 5 or 1,005, and adding 1 returns one more.
     """
     cache = await ctx.cache()
-    turns = await ctx.turns_of(partial(cache.increment, {ctx.counter(): 1}))
+    turns = await ctx.turns_of(partial(cache.increment, {ctx.counter(): 1 for _ in range(3)}))
     for point in ctx.points(turns):
-        name = ctx.counter()
-        await ctx.cancelled(partial(cache.increment, {name: 1000}), point)
-        after = await cache.increment({name: 1})
-        check(after[name] in {1, 1001}, f"a counter is {after[name]} after a cancelled increment by 1000 and one by 1")
+        names = [ctx.counter() for _ in range(3)]
+        await cache.increment(dict.fromkeys(names, 5))
+        await ctx.cancelled(partial(cache.increment, dict.fromkeys(names, 1000)), point)
+        after = await cache.increment(dict.fromkeys(names, 1))
+        wrong = {count for count in after.values() if count not in {6, 1006}}
+        check(not wrong, f"a counter of 5 is {wrong} after a cancelled increment by 1000 and one by 1")
 
 
 @rule("CACHE-DURABLE-01", needs="cache.durable", processes=True)

@@ -16,7 +16,8 @@ from brrr_contract_kit.testbed.checks import described
 from brrr_contract_kit.testbed.delays import put_and_release
 from brrr_contract_kit.testbed.desks import steps_of
 from brrr_contract_kit.testbed.histories import perform, to_json
-from brrr_contract_kit.testbed.processes import as_bytes, as_text
+from brrr_contract_kit.testbed.killing import serve_forks
+from brrr_contract_kit.testbed.processes import as_bytes, as_text, say
 from brrr_core import open_backend
 from brrr_core.backend import Backend, Count, Delivery, Duration, Key, Message, Step, Swap
 
@@ -29,7 +30,10 @@ def main() -> None:
     for module in opening["preload"]:
         import_module(module)
     lease: dict[str, object] = {} if opening["lease"] is None else {"lease": Duration(opening["lease"])}
-    asyncio.run(_serve(opening["url"], lease, opened=opening["opened"]))
+    if opening["forks"]:
+        serve_forks(opening["url"], lease)
+    else:
+        asyncio.run(_serve(opening["url"], lease, opened=opening["opened"]))
 
 
 async def _serve(url: str, options: dict[str, object], *, opened: bool) -> None:
@@ -38,10 +42,10 @@ async def _serve(url: str, options: dict[str, object], *, opened: bool) -> None:
         if opened:
             await backend.open()
     except Exception as error:  # noqa: BLE001 - the starting process reports it
-        _say({"error": described(error)})
+        say({"error": described(error)})
         return
     try:
-        _say({"result": None})
+        say({"result": None})
         while line := await asyncio.to_thread(sys.stdin.readline):
             await _run(backend, json.loads(line))
     finally:
@@ -52,13 +56,9 @@ async def _run(backend: Backend, request: dict[str, Any]) -> None:
     try:
         result = await COMMANDS[request["command"]](backend, **request["arguments"])
     except Exception as error:  # noqa: BLE001 - the starting process reports it
-        _say({"error": described(error)})
+        say({"error": described(error)})
     else:
-        _say({"result": result})
-
-
-def _say(answer: object) -> None:
-    print(json.dumps(answer), flush=True)  # noqa: T201 - the starting process reads the standard output
+        say({"result": result})
 
 
 async def _until(moment: float) -> None:
@@ -97,7 +97,7 @@ async def _consume(backend: Backend, topic: str, idle: float, slowly: bool) -> l
         await backend.queue.ack(found)
         acked += _texts(found)
         if slowly:
-            _say({"result": _texts(found)})
+            say({"result": _texts(found)})
     return acked
 
 
@@ -166,7 +166,7 @@ async def _step(
         if await stepper.commit(steps) == [[]] * size:
             done, number = done + 1, number + size
             if slowly:
-                _say({"result": number})
+                say({"result": number})
     return number
 
 

@@ -1,5 +1,6 @@
 """The context of a rule: backends on the target, unique names, seeded randomness, polling, and cleaning up."""
 
+import os
 from asyncio import CancelledError, Task, create_task, get_running_loop, sleep, timeout, wait
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -107,7 +108,13 @@ class Context:
         return (await self.backend()).cache
 
     async def agent(
-        self, *, short_lease: bool = False, target: Target | None = None, opened: bool = True, shift: int = 0
+        self,
+        *,
+        short_lease: bool = False,
+        target: Target | None = None,
+        opened: bool = True,
+        forks: bool = False,
+        shift: int = 0,
     ) -> Agent:
         """Return another process with the URL open, which is killed when the rule ends.
 
@@ -115,13 +122,24 @@ class Context:
             short_lease: Set its lease to that of the target.
             target: Another target whose URL it opens.
             opened: Whether it opens the backend. Otherwise it can only set it up.
+            forks: Whether it forks processes that open the backend and kill themselves. It opens nothing itself.
             shift: Seconds by which its wall clock is ahead.
         """
         at, lease = target or self.target, self.target.lease if short_lease else None
-        agent = Agent(at.address(), at.preload, lease, opened=opened, shift=shift)
+        agent = Agent(at.address(), at.preload, lease, opened=opened, forks=forks, shift=shift)
         self._stack.push_async_callback(agent.close)
         await agent.start()
         return agent
+
+    async def forking_agent(self) -> Agent:
+        """Return another process that forks, with a short lease if it can be set.
+
+        Raises:
+            NotApplicableError: The system cannot fork.
+        """
+        if not hasattr(os, "fork"):
+            raise NotApplicableError("this system cannot fork")
+        return await self.agent(short_lease=self.target.takes_lease, forks=True)
 
     async def network(self) -> Network:
         """Return a network to the target, with relays that forward. It is closed when the rule ends.
@@ -289,6 +307,16 @@ class Context:
         """Return the turns at which to cancel an operation: each of the first, then some up to its last."""
         first, last = range(min(turns + 2, 12)), range(12, turns + 2)
         return [*first, *sorted(self.random.sample(last, min(len(last), 12)))]
+
+    def few_points(self, turns: int) -> Sequence[int]:
+        """Return fewer turns: the first six, then each about twice as late as the one before.
+
+        So a part of the operation that takes half of its time is met, even if this time it is faster than before.
+        """
+        found = [*range(min(turns + 2, 6))]
+        while (later := int(found[-1] * self.random.uniform(1.5, 2)) + 1) <= turns:
+            found.append(later)
+        return found
 
     # -- cleaning up ---------------------------------------------------------------------------------------------
 

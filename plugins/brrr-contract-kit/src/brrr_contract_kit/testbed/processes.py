@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from brrr_core.errors import RuleBrokenError
 
-__all__ = ["Agent", "as_bytes", "as_text", "environment"]
+__all__ = ["Agent", "as_bytes", "as_text", "environment", "say"]
 
 ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.testbed.agent")
 SHIFTED: Final = Path(__file__).with_name("shifted.py")
@@ -34,6 +34,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
+def say(answer: object) -> None:
+    """Answer from another process, on one line."""
+    print(json.dumps(answer), flush=True)  # noqa: T201 - the starting process reads the standard output
+
+
 class Agent:
     """One process that runs `brrr_contract_kit.testbed.agent`, with the URL open.
 
@@ -44,13 +49,21 @@ class Agent:
         preload: Modules that it imports first.
         lease: The option `lease` in seconds; None keeps the default.
         opened: Whether it opens the backend. Otherwise it can only set it up.
+        forks: Whether to fork a process for each command, which opens the backend and kills itself (`killing`).
         shift: Seconds by which its wall clock is ahead, for Python: `shifted` replaces its functions.
     """
 
     def __init__(
-        self, url: str, preload: tuple[str, ...], lease: float | None, *, opened: bool = True, shift: int = 0
+        self,
+        url: str,
+        preload: tuple[str, ...],
+        lease: float | None,
+        *,
+        opened: bool = True,
+        forks: bool = False,
+        shift: int = 0,
     ) -> None:
-        self._opening = {"url": url, "preload": preload, "lease": lease, "opened": opened}
+        self._opening = {"url": url, "preload": preload, "lease": lease, "opened": opened, "forks": forks}
         self._shift = shift
         self._process: subprocess.Popen[str] | None = None
 
