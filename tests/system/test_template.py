@@ -282,13 +282,14 @@ async def test_folder_in_place_of_file_is_reported(url: str, tmp_path: Path) -> 
 
 async def test_unstorable_argument_is_refused_without_change(url: str, tmp_path: Path) -> None:
     async with open_backend(url) as backend:
-        await backend.cache.increment({"kept": 2**63 - 1})
+        for _ in range(3):
+            await backend.cache.increment({"kept": 2**62})
         before = (tmp_path / "state").read_bytes()
 
-        with pytest.raises(ArgumentError, match="cannot be stored"):
+        with pytest.raises(ArgumentError, match="surrogate"):
             await backend.queue.put("half a pair \ud800", [b"x"])
         with pytest.raises(ArgumentError, match="cannot be stored"):
-            await backend.cache.increment({"kept": 2**64})
+            await backend.cache.increment({"kept": 2**62})
 
         assert (tmp_path / "state").read_bytes() == before
 
