@@ -9,13 +9,23 @@ does not compute with it.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from math import ceil
 from operator import lt
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from typing import Final, NamedTuple
 
-from bencode2 import bdecode, bencode
+from bencode2 import bencode
 
+from brrr_core.bencoded import (
+    Bencoded,
+    check_bytes,
+    check_tokens,
+    decode,
+    encode,
+    read_text,
+    read_token,
+    read_tokens,
+    reject,
+)
 from brrr_core.errors import Cause, MalformedRecordError
 
 __all__ = [
@@ -54,9 +64,6 @@ FAILURE_PREFIX: Final = b"\xc1brrr-failure:"
 
 EXPIRED: Final = b"\xc1brrr-expired"
 """The outcome of a wait that ended at its deadline."""
-
-Bencoded: TypeAlias = "int | bytes | list[Bencoded] | dict[bytes, Bencoded]"
-"""A decoded bencode value."""
 
 
 class Call(NamedTuple):
@@ -164,7 +171,7 @@ def encode_message(message: ScheduleMessage) -> bytes:
         MalformedRecordError: The root id or the call hash is not printable US-ASCII.
     """
     root_id, call_hash = message
-    _check_tokens(root_id, call_hash)
+    check_tokens(root_id, call_hash)
     return bencode((MESSAGE_TAG, root_id, call_hash))
 
 
@@ -174,12 +181,12 @@ def decode_message(body: bytes) -> ScheduleMessage:
     Raises:
         MalformedRecordError: The body is not the list of tag 2, a root id and a call hash.
     """
-    fields = _decode("schedule message", body)
+    fields = decode("schedule message", body)
     if isinstance(fields, list) and len(fields) == 3:
         tag, root_id, call_hash = fields
         if tag == MESSAGE_TAG and isinstance(root_id, bytes) and isinstance(call_hash, bytes):
-            return ScheduleMessage(*_tokens(root_id, call_hash))
-    _reject("schedule message", "[2, root id, call hash]", fields)
+            return ScheduleMessage(*read_tokens(root_id, call_hash))
+    reject("schedule message", "[2, root id, call hash]", fields)
 
 
 def encode_call(call: Call) -> bytes:
@@ -188,7 +195,7 @@ def encode_call(call: Call) -> bytes:
     Raises:
         MalformedRecordError: The task name cannot be encoded as UTF-8.
     """
-    return _encode("call record", {"payload": call.payload, "task_name": call.task_name})
+    return encode("call record", {"payload": call.payload, "task_name": call.task_name})
 
 
 def decode_call(call_hash: str, record: bytes) -> Call:
@@ -197,12 +204,12 @@ def decode_call(call_hash: str, record: bytes) -> Call:
     Raises:
         MalformedRecordError: The record is not a dict with exactly a payload and a task name.
     """
-    fields = _decode("call record", record)
+    fields = decode("call record", record)
     if isinstance(fields, dict) and len(fields) == 2:
         payload, task_name = fields.get(b"payload"), fields.get(b"task_name")
         if isinstance(payload, bytes) and isinstance(task_name, bytes):
-            return Call(_text("task name", task_name), payload, call_hash)
-    _reject("call record", "{payload: bytes, task_name: text}", fields)
+            return Call(read_text("task name", task_name), payload, call_hash)
+    reject("call record", "{payload: bytes, task_name: text}", fields)
 
 
 def encode_failure(failure: Failure) -> bytes:
@@ -225,7 +232,7 @@ def encode_failure(failure: Failure) -> bytes:
         fields["details"] = failure.details
     if failure.exhausted:
         fields["exhausted"] = 1
-    return FAILURE_PREFIX + _encode("failure", fields)
+    return FAILURE_PREFIX + encode("failure", fields)
 
 
 def decode_failure(record: bytes) -> Failure:
@@ -234,7 +241,7 @@ def decode_failure(record: bytes) -> Failure:
     Raises:
         MalformedRecordError: The record has a wrong shape.
     """
-    fields = _decode("failure", _checked("failure", record)[len(FAILURE_PREFIX) :])
+    fields = decode("failure", check_bytes("failure", record)[len(FAILURE_PREFIX) :])
     if isinstance(fields, dict):
         kind, message, trace = (fields.get(name) for name in (b"type", b"message", b"traceback"))
         details, exhausted, causes = fields.get(b"details"), fields.get(b"exhausted", 0), fields.get(b"causes", [])
@@ -247,14 +254,14 @@ def decode_failure(record: bytes) -> Failure:
             and isinstance(causes, list)
         ):
             return Failure(
-                _text("type", kind),
-                _text("message", message),
-                _text("traceback", trace),
+                read_text("type", kind),
+                read_text("message", message),
+                read_text("traceback", trace),
                 details,
                 exhausted=bool(exhausted),
                 causes=tuple(map(_cause, causes)),
             )
-    _reject("failure", "{message: text, traceback: text, type: text, …}", fields)
+    reject("failure", "{message: text, traceback: text, type: text, …}", fields)
 
 
 def encode_due(due: float) -> bytes:
@@ -269,7 +276,7 @@ def decode_due(record: bytes) -> float:
         MalformedRecordError: The record is not a number.
     """
     if not record.isdigit() or len(record) > 15:
-        _reject("due time", "unix milliseconds in decimal", record)
+        reject("due time", "unix milliseconds in decimal", record)
     return int(record) / 1000
 
 
@@ -277,7 +284,7 @@ def encode_buried(buried: Buried) -> bytes:
     """Return the note of a dead letter: the dict `{at, attempt, call, reason, topic}`."""
     call_hash, topic, attempt, at, reason = buried
     fields = {"at": at, "attempt": attempt, "call": call_hash, "reason": reason, "topic": topic}
-    return _encode("note of a dead letter", fields)
+    return encode("note of a dead letter", fields)
 
 
 def decode_buried(record: bytes) -> Buried:
@@ -286,7 +293,7 @@ def decode_buried(record: bytes) -> Buried:
     Raises:
         MalformedRecordError: The record has a wrong shape.
     """
-    match _decode("note of a dead letter", record):
+    match decode("note of a dead letter", record):
         case {
             b"at": int(at),
             b"attempt": int(attempt),
@@ -294,9 +301,9 @@ def decode_buried(record: bytes) -> Buried:
             b"reason": bytes(why),
             b"topic": bytes(on),
         }:
-            return Buried(_token("call hash", call), _text("topic", on), attempt, at, _text("reason", why))
+            return Buried(read_token("call hash", call), read_text("topic", on), attempt, at, read_text("reason", why))
         case other:
-            _reject("note of a dead letter", "{at, attempt, call, reason, topic}", other)
+            reject("note of a dead letter", "{at, attempt, call, reason, topic}", other)
 
 
 def encode_pending(pending: PendingReturns) -> bytes:
@@ -308,14 +315,14 @@ def encode_pending(pending: PendingReturns) -> bytes:
     """
     returns: list[tuple[int, str, str, str]] = []
     for root_id, call_hash, topic in _in_order(pending.returns):
-        _check_tokens(root_id, call_hash)
+        check_tokens(root_id, call_hash)
         returns.append((RETURN_TAG, root_id, call_hash, topic))
     at = pending.scheduled_at
     if at is None:
-        return _encode("pending-returns record", {"returns": returns})
+        return encode("pending-returns record", {"returns": returns})
     if type(at) is not int:  # a bool would be written as 1 or 0
         raise MalformedRecordError(f"scheduled_at is a {type(at).__name__}", remedy="Pass whole unix seconds, or None.")
-    return _encode("pending-returns record", {"returns": returns, "scheduled_at": at})
+    return encode("pending-returns record", {"returns": returns, "scheduled_at": at})
 
 
 def encode_state(state: CallState) -> bytes:
@@ -333,7 +340,7 @@ def encode_state(state: CallState) -> bytes:
         fields["observed"] = dict(sorted(state.observed.items()))
     if state.retries:
         fields["retries"] = state.retries
-    return _encode("call state", fields)
+    return encode("call state", fields)
 
 
 def decode_state(record: bytes | None) -> CallState:
@@ -344,7 +351,7 @@ def decode_state(record: bytes | None) -> CallState:
     """
     if record is None:
         return NO_STATE
-    fields = _decode("call state", record)
+    fields = decode("call state", record)
     if isinstance(fields, dict):
         cancel, retries = fields.get(b"cancel", 0), fields.get(b"retries", 0)
         places, observed = fields.get(b"cancelled_at", []), fields.get(b"observed", {})
@@ -357,10 +364,10 @@ def decode_state(record: bytes | None) -> CallState:
             return CallState(
                 bool(cancel),
                 tuple(map(_place, places)),
-                {_token("call hash", child): _bytes_of(failure) for child, failure in observed.items()},
+                {read_token("call hash", child): _bytes_of(failure) for child, failure in observed.items()},
                 retries,
             )
-    _reject("call state", "{cancel, cancelled_at, observed, retries}", fields)
+    reject("call state", "{cancel, cancelled_at, observed, retries}", fields)
 
 
 def decode_pending(record: bytes) -> PendingReturns:
@@ -369,12 +376,12 @@ def decode_pending(record: bytes) -> PendingReturns:
     Raises:
         MalformedRecordError: The record or one of its returns has a wrong shape.
     """
-    return _pending(_checked("pending-returns record", record))
+    return _pending(check_bytes("pending-returns record", record))
 
 
 @lru_cache(maxsize=8)  # parents that find a full record read it repeatedly, and it holds a thousand returns
 def _pending(record: bytes) -> PendingReturns:
-    fields = _decode("pending-returns record", record)
+    fields = decode("pending-returns record", record)
     if isinstance(fields, dict):
         entries, scheduled_at = fields.get(b"returns"), fields.get(b"scheduled_at")
         if (
@@ -383,7 +390,7 @@ def _pending(record: bytes) -> PendingReturns:
             and len(fields) == (1 if scheduled_at is None else 2)
         ):
             return PendingReturns(_in_order(tuple(map(_return, entries))), scheduled_at)
-    _reject("pending-returns record", "{returns: list, scheduled_at: integer or left out}", fields)
+    reject("pending-returns record", "{returns: list, scheduled_at: integer or left out}", fields)
 
 
 def _return(entry: Bencoded) -> PendingReturn:
@@ -395,30 +402,30 @@ def _return(entry: Bencoded) -> PendingReturn:
             and isinstance(call_hash, bytes)
             and isinstance(topic, bytes)
         ):
-            return PendingReturn(*_tokens(root_id, call_hash), _text("topic", topic))
-    _reject("pending return", "[1, root id, call hash, topic]", entry)
+            return PendingReturn(*read_tokens(root_id, call_hash), read_text("topic", topic))
+    reject("pending return", "[1, root id, call hash, topic]", entry)
 
 
 def _cause(entry: Bencoded) -> Cause:
     match entry:
         case [bytes() as task_name, bytes() as call_hash, bytes() as kind, bytes() as message]:
             return Cause(
-                _text("task name", task_name),
-                _token("call hash", call_hash),
-                _text("type", kind),
-                _text("message", message),
+                read_text("task name", task_name),
+                read_token("call hash", call_hash),
+                read_text("type", kind),
+                read_text("message", message),
             )
         case other:
-            _reject("cause of a failure", "[task name, call hash, type, message]", other)
+            reject("cause of a failure", "[task name, call hash, type, message]", other)
 
 
 def _place(entry: Bencoded) -> str:
-    return _token("call hash", _bytes_of(entry))
+    return read_token("call hash", _bytes_of(entry))
 
 
 def _bytes_of(entry: Bencoded) -> bytes:
     if not isinstance(entry, bytes):
-        _reject("field of a call state", "bytes", entry)
+        reject("field of a call state", "bytes", entry)
     return entry
 
 
@@ -427,94 +434,3 @@ def _in_order(returns: tuple[PendingReturn, ...]) -> tuple[PendingReturn, ...]:
     if len(returns) < 2 or all(map(lt, returns, returns[1:])):
         return returns
     return tuple(sorted(set(returns)))
-
-
-def _encode(record: str, value: object) -> bytes:
-    try:
-        return bencode(value)
-    except (ValueError, TypeError) as error:
-        raise MalformedRecordError(
-            f"a {record} cannot be written: {error}",
-            remedy="Use only text without lone surrogates, bytes and integers.",
-        ) from error
-
-
-def _checked(record: str, data: bytes) -> bytes:
-    if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - clients may return any type
-        raise MalformedRecordError(f"a {record} is a {type(data).__name__}, not bytes", remedy="Pass bytes.")
-    return data
-
-
-def _decode(record: str, data: bytes) -> Bencoded:
-    try:
-        decoded: Bencoded = bdecode(data if type(data) is bytes else _checked(record, data))
-    except (ValueError, RecursionError) as error:
-        raise MalformedRecordError(
-            f"a {record} of {len(data)} bytes is not bencode: {error}", remedy=_REMEDY
-        ) from error
-    return decoded
-
-
-def _check_tokens(root_id: str, call_hash: str) -> None:
-    # One look at both, because every message has them.
-    both = root_id + call_hash
-    if not (root_id and call_hash and both.isascii() and both.isprintable()):
-        _check_token("root id", root_id)
-        _check_token("call hash", call_hash)
-
-
-def _check_token(field: str, token: str) -> None:
-    if not (token and token.isascii() and token.isprintable()):
-        raise MalformedRecordError(
-            f"the {field} {_short(token)} is not printable US-ASCII",
-            remedy="Use a token of printable US-ASCII, at least one character long.",
-        )
-
-
-def _tokens(root_id: bytes, call_hash: bytes) -> tuple[str, str]:
-    both = root_id + call_hash
-    if root_id and call_hash and both.isascii():
-        text = both.decode()
-        if text.isprintable():
-            end = len(root_id)
-            return text[:end], text[end:]
-    return _token("root id", root_id), _token("call hash", call_hash)
-
-
-def _token(field: str, raw: bytes) -> str:
-    token = raw.decode() if raw.isascii() else ""
-    if not (token and token.isprintable()):
-        raise MalformedRecordError(f"the {field} {_short(raw)} is not printable US-ASCII", remedy=_REMEDY)
-    return token
-
-
-def _text(field: str, raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise MalformedRecordError(f"the {field} {_short(raw)} is not UTF-8", remedy=_REMEDY) from error
-
-
-def _reject(record: str, expected: str, found: Bencoded) -> NoReturn:
-    match found:
-        case []:
-            shape = "an empty list"
-        case [tag, *_]:
-            shape = f"a list of {len(found)} fields with the tag {_short(tag)}"
-        case dict():
-            shape = f"a dict of {len(found)} fields: {', '.join(map(_short, islice(found, 4)))}"
-        case _:
-            shape = f"a single {type(found).__name__}"
-    raise MalformedRecordError(f"a {record} should be {expected}, but is {shape}", remedy=_REMEDY)
-
-
-def _short(value: "Bencoded | str") -> str:
-    # Never show the repr of a nested value: it may be thousands of levels deep and megabytes long.
-    if isinstance(value, list | dict):
-        return f"a {type(value).__name__}"
-    if isinstance(value, int):
-        return str(value) if value.bit_length() < 64 else "a huge integer"
-    return repr(value) if len(value) <= 64 else f"{value[:64]!r}…"
-
-
-_REMEDY: Final = "Find the program that writes to this topic or store with another version of the protocol."

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brrr_core import bencoded as bencoded_values
 from brrr_core import wire
 from brrr_core.errors import Cause, MalformedRecordError
 from brrr_core.wire import (
@@ -292,7 +293,7 @@ def test_hostile_input_is_refused_with_short_error(decoder: Callable[[bytes], ob
 def test_pure_python_decoder_refuses_hostile_input_too(
     decoder: Callable[[bytes], object], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "bdecode", import_module("bencode2.__decoder").bdecode)
+    monkeypatch.setattr(bencoded_values, "bdecode", import_module("bencode2.__decoder").bdecode)
     refuse(decoder, HOSTILE[name])
 
 
