@@ -143,7 +143,9 @@ class Settling:
         until = {receipt: now + each for (_, receipt), each in zip(extendable, seconds, strict=True)}
 
         def done(receipt: Receipt) -> None:
-            receipt.until = until[receipt]
+            # If the answer comes after the lease, the message may have had another receiver before the request.
+            if receipt.held():
+                receipt.until = until[receipt]
 
         await self._change(topic, extendable, seconds, done=done)
         if any(left < self._lease for left in seconds_left.values()):
