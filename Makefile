@@ -27,15 +27,15 @@ setup: $(STAMP) ## create the environment in .venv; every command below does thi
 demo: $(STAMP) ## run an HTTP front and workers on 127.0.0.1:8080; Ctrl-C stops them
 	@exec $(RUN) -m examples.demo $(ARGS)
 
-# Two processes per core, since many tests wait for leases and servers.
-PYTEST := $(RUN) -m pytest -n 4 --dist worksteal
+# Three processes per core, since many tests wait for leases and servers.
+PYTEST := $(RUN) -m pytest -n 6 --dist worksteal
 QUICK := -m "not (packaging or soak or cluster or exhaustive)" \
   --ignore-glob='*/test_contract_cluster.py' --ignore-glob='*/test_contract_oldest.py'
 # The kit runs on memory, SQLite and Valkey.
 OTHER_KITS := $(foreach plugin,dynamo nats sqs,--ignore=plugins/brrr-$(plugin)/tests/test_contract.py)
 
 test: $(STAMP) ## run the tests without soaks, clusters, packaging and the repetitions of long tables, in about 5 minutes
-	$(PYTEST) -n 6 $(QUICK) $(OTHER_KITS) $(ARGS) # its tests wait more than those of test-all
+	$(PYTEST) $(QUICK) $(OTHER_KITS) $(ARGS)
 
 test-all: $(STAMP) ## run all tests
 	$(PYTEST) $(ARGS)

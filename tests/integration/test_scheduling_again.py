@@ -25,7 +25,7 @@ async def make_marks_old(store: Store, *call_hashes: str) -> None:
         (record,) = await store.read([key])
         assert record is not None
         at = int(time.time()) - LONG_AGO
-        await store.write([(key, encode_pending(replace(decode_pending(record), scheduled_at=at)))])
+        await store.write([(key, encode_pending(decode_pending(record)._replace(scheduled_at=at)))])
 
 
 async def pending_of(store: Store, call_hash: str) -> PendingReturns | None:

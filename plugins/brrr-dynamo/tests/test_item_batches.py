@@ -89,8 +89,8 @@ async def test_invalid_call_hash_is_refused_without_a_request(proxy, store, call
     assert proxy.requests == []
 
 
-async def test_call_hash_of_2048_bytes_is_accepted(store, prefix):
-    key = Key("pending_returns", prefix.ljust(2048, "x"))
+async def test_call_hash_of_1024_bytes_is_accepted(store, prefix):
+    key = Key("pending_returns", prefix.ljust(1024, "x"))
     assert await store.swap([Swap(key, None, bytes(390_000))]) == [True]
     assert await store.read([key]) == [bytes(390_000)]
 

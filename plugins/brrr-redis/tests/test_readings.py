@@ -71,7 +71,9 @@ BODIES = [
 async def test_server_splits_bodies_as_the_contract_does(backend: Backend, steps: Steps) -> None:
     readings = (Reading("value"), Reading("call", "x", "root_id"))
     keys = {key for body in BODIES for key in keys_of(body, readings) or ()}
-    await backend.store.write([(key, f"{key}".encode()) for key in keys])
+    allowed = [key for key in keys if key.call_hash and key.call_hash.isascii() and key.call_hash.isprintable()]
+    records_of = {key: f"{key}".encode() for key in allowed}  # a store refuses other hashes
+    await backend.store.write(list(records_of.items()))
     await backend.queue.put(TOPIC, BODIES)
 
     found = await steps.receive(TOPIC, limit=99, wait=0, readings=readings)
@@ -79,7 +81,7 @@ async def test_server_splits_bodies_as_the_contract_does(backend: Backend, steps
     assert [delivery.body for delivery, _ in found] == BODIES
     for delivery, records in found:
         expected = keys_of(delivery.body, readings)
-        assert records == (None if expected is None else [f"{key}".encode() for key in expected]), delivery.body
+        assert records == (None if expected is None else [*map(records_of.get, expected)]), delivery.body
 
 
 async def test_ready_message_wakes_a_receiver(backend: Backend, steps: Steps, valkey: Server) -> None:

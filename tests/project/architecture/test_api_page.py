@@ -35,7 +35,7 @@ def test_page_compares_equal_with_itself(page: str) -> None:
 
 BREAKS = [
     ("backend/checks.py", "def check_topic(topic: str)", "def check_topic(name: str)", "check_topic(topic)"),
-    ("backend/contracts.py", "    attempt: int\n\n\n@d", "    attempt: int\n    tags: str\n\n\n@d", "__init__(tags)"),
+    ("backend/contracts.py", "    attempt: int\n\n\nc", "    attempt: int\n    tags: str\n\n\nc", "__init__(tags)"),
     ("backend/contracts.py", "    kind: Kind\n    call_hash: str", "    kind: Kind", "Key.call_hash"),
     ("app/active.py", "    def wait(self", "    def wait_for(self", "ActiveWorker.wait"),
     ("app/active.py", "        topic: str | None = None,\n        returns: Any = Any,\n", "", "call(topic)"),

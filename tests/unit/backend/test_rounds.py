@@ -1,11 +1,12 @@
 """`rounds_of` splits a batch so that no key is in a round twice."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brrr_core.backend import rounds_of
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcde")))
 def test_rounds_have_every_index_once_and_keep_the_order_of_each_key(keys: list[str]) -> None:
     rounds = rounds_of(keys)
