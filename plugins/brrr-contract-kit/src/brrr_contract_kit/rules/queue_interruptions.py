@@ -23,8 +23,9 @@ async def operations_cancelled(ctx: Context) -> None:
     messages, then finds each message that was not put, acknowledged or dropped: once as a message, or once as a dead
     letter. A dead-lettering or redrive may leave it at both places.
     """
-    queue, preparing = await ctx.queue(short_lease=True), await ctx.queue()
-    other = await ctx.queue(short_lease=True) if ctx.target.shared("queue") else queue
+    queue = preparing = other = await ctx.queue(short_lease=True)
+    if ctx.target.shared("queue"):
+        preparing, other = await ctx.queue(), await ctx.queue(short_lease=True)
     checks: list[tuple[str, str, Sequence[Sequence[bytes]]]] = []
     for name, effect in effects_of(ctx).items():
         (measured,) = batches_for(name, [0])
