@@ -87,7 +87,10 @@ class Worker:
                     grace = 0
                 raise
             finally:
-                await self._finish(grace)
+                try:  # a second SIGINT may raise KeyboardInterrupt even before the first line of `_finish`
+                    await self._finish(grace)
+                finally:
+                    await self._release_running()
         finally:
             keeper.cancel()
             await asyncio.wait({keeper})
@@ -193,6 +196,7 @@ class Worker:
                 self._unstarted.extend(self._held(receive.result()))
             raise
         finally:
+            receive.cancel()  # if KeyboardInterrupt came between, it would take messages that are released
             stop.cancel()
         if receive.cancelled():
             return ()
@@ -226,7 +230,7 @@ class Worker:
             task = asyncio.current_task()
             if task in self._parked:  # it was aborted
                 self._parked.remove(task)
-            elif task is not None and not self._handler.runner.ending:  # then `_finish` releases cancelled deliveries
+            elif task is not None and not self._handler.runner.ending:  # then `_release_running` releases it
                 del self._running[task]
                 self._freed.set()
 
@@ -303,22 +307,24 @@ class Worker:
             self._services.hooks.emit(event)
 
     async def _finish(self, grace: float) -> None:
-        """Let running deliveries finish within the grace. Cancel and release the others."""
+        """Let running deliveries finish within the grace."""
         self.stopping.set()  # deliveries that wait for a backend stop waiting
         self._parking.close()
-        try:
-            await self._release_unstarted()
-            if tasks := {*self._running, *self._parked}:
-                await asyncio.wait(tasks, timeout=grace)
-        finally:
-            self._handler.runner.closing = True
-            tasks = {*self._running, *self._parked}
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
-            await self._release([held for task, held in self._running.items() if task.cancelled()])
-            await self._release_taken()
+        await self._release_unstarted()
+        if tasks := {*self._running, *self._parked}:
+            await asyncio.wait(tasks, timeout=grace)
+
+    async def _release_running(self) -> None:
+        """Cancel and release the deliveries that have not finished."""
+        self.stopping.set()  # also if `_finish` was interrupted
+        self._handler.runner.closing = True
+        tasks = {*self._running, *self._parked}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._release([held for task, held in self._running.items() if task.cancelled()])
+        await self._release_taken()
 
     async def _release_taken(self) -> None:
         """Release messages that steps handed over after the worker had stopped."""
