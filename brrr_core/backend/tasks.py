@@ -46,7 +46,8 @@ async def finish_opening(
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
-        task.cancel()
+        if not task.cancelling():  # a second cancellation would interrupt its clean-up
+            task.cancel()
         await asyncio.wait({start_task(_close_opened(task, close), name="brrr closes a connection")})
         raise
     if task.cancelled():

@@ -111,3 +111,27 @@ async def test_opening_cancelled_by_other_code_fails_its_caller() -> None:
 
     with pytest.raises(BackendClosedError, match="cancelled from outside"):
         await caller
+
+
+async def test_opening_cancelled_by_other_code_with_its_caller_finishes_its_clean_up() -> None:
+    cleaned: list[str] = []
+
+    async def opening() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append("socket")
+
+    async def close(connection: None) -> None: ...
+
+    before = asyncio.all_tasks()
+    caller = asyncio.create_task(finish_opening(opening(), close))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in [*(asyncio.all_tasks() - before - {caller}), caller]:
+        task.cancel()
+    await asyncio.wait({caller})
+
+    assert caller.cancelled()
+    assert cleaned == ["socket"]
