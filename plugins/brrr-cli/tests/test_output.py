@@ -53,6 +53,7 @@ def test_live_line_is_in_a_pipe_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_live_lines_have_colours_and_a_moving_line_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     with live_lines() as lines:

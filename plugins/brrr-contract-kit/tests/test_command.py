@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import pytest
 from mutants import doomed
-from mutants.kit import registered
+from mutants.kit import applicable, registered
+
+from brrr_contract_kit.rules import rules_of
 
 
 class Ended(NamedTuple):
@@ -42,10 +44,13 @@ def test_backend_is_tested_and_report_is_written(command: Command, tmp_path: Pat
     files = ("--json", f"{tmp_path}/x.json", "--badge", f"{tmp_path}/x.svg")
     said = command("contract", "memory:", "--role", "cache", *files)
     report = json.loads((tmp_path / "x.json").read_text())
+    passed = applicable("cache")
+    others = len(rules_of("cache")) - passed
 
     assert said.code == 0
     assert "CACHE-COUNT-01" in said.out
-    assert said.out.rstrip().endswith(f"holds the contract: {report['counts']['passed']} passed, 4 not applicable")
+    assert report["counts"]["passed"] == passed
+    assert said.out.rstrip().endswith(f"holds the contract: {passed} passed, {others} not applicable")
     assert {rule["role"] for rule in report["rules"]} == {"cache"}
     assert (tmp_path / "x.svg").read_text().startswith("<svg")
 

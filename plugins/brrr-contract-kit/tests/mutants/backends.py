@@ -14,12 +14,12 @@ from mutants.kit import MEMORY, CacheOver, QueueOver, Sound, StoreOver, breaks
 class OpensOnce(Sound):
     """A closed backend cannot be opened again."""
 
-    opened = False
+    started = False
 
     async def start(self):
-        if self.opened:
+        if self.started:
             raise RuntimeError("threads can only be started once")
-        self.opened = True
+        self.started = True
         return await super().start()
 
 

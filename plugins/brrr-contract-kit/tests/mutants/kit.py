@@ -11,6 +11,7 @@ from functools import cache
 from itertools import count
 from typing import Any, cast
 
+from brrr_contract_kit.rules import rules_of
 from brrr_contract_kit.target import Target
 from brrr_contract_kit.testbed.codecs import CodecTarget
 from brrr_core import open_backend, register
@@ -291,6 +292,16 @@ def breaks(
 
 
 ROLES = {"queue": QueueOver, "store": StoreOver, "cache": CacheOver, "steps": StepsOver}
+
+
+def applicable(role: str, *, pairs: bool = False) -> int:
+    """Count the rules that apply to the memory backend; with `pairs`, to a URL on which two backends share data.
+
+    The rules ANSWER do not apply: they need a server.
+    """
+    memory = Target.at("memory:")
+    rules = [rule for rule in rules_of(role) if not memory.excuse(rule) and not rule.family.endswith("-ANSWER")]
+    return len([rule for rule in rules if pairs or not rule.pair])
 
 
 @contextmanager

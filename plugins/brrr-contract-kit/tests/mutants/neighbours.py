@@ -47,8 +47,9 @@ class RenewsReceiptsOnOpening(_Meddles):
 
     async def start(self):
         roles = await super().start()
+        loop = asyncio.get_running_loop()
         for lease in self.leases:
-            lease.topic.put_leased(lease.topic.end(lease), deadline=lease.deadline, current_loop=self._queue._loop)
+            lease.topic.put_leased(lease.topic.end(lease), deadline=lease.deadline, current_loop=loop)
         return roles
 
 
