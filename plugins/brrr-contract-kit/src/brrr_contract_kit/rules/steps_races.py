@@ -248,8 +248,8 @@ async def committer_killed(ctx: Context) -> None:
     Why: A process can die at any point, also while the server applies its steps.
 
     Test: A process commits three steps at a time, which increase a number, add to a counter, write a record and put a
-    message. It is killed after some commits, and so are two more. The number, the counter, the records and the messages
-    agree, and no step that a process has reported is lost.
+    message. It is killed at a random moment after some commits, and so are two more. The number, the counter, the
+    records and the messages agree, and no step that a process has reported is lost.
     """
     at, key, topic, counter = await desk(ctx), ctx.key(), ctx.topic(), ctx.counter()
     names = {"call_hash": key.call_hash, "topic": topic, "counter": counter}
@@ -260,6 +260,7 @@ async def committer_killed(ctx: Context) -> None:
         for _ in range(ctx.random.randint(2, 8)):
             async with ctx.within(2 * ctx.grace, "another process commits steps"):
                 reported = await agent.answer()
+        await sleep(ctx.random.uniform(0, 0.05))  # else it dies before the next commit has begun
         reported = max([reported, *await agent.kill()])
     applied = 0
 
