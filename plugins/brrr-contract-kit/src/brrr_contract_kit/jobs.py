@@ -7,7 +7,7 @@ processes. `brrr_contract_kit.job_process` is their program.
 import json
 import signal
 import sys
-from asyncio import create_subprocess_exec, create_task, gather, subprocess, timeout
+from asyncio import CancelledError, create_subprocess_exec, create_task, gather, shield, subprocess, timeout, wait
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -65,7 +65,10 @@ async def run_in_processes(
                     rule = queue.popleft()
                     ended(await process.run(rule, limit_of(rule, target) * TRIES + MARGIN))
         finally:
-            await process.close()
+            closing = create_task(process.close())
+            while not closing.done():
+                with suppress(CancelledError):  # it may be interrupted while it closes its process
+                    await wait({closing})
 
     workers = [create_task(work(*([others] if number % 2 else [starting, others]))) for number in range(jobs)]
     try:
@@ -106,14 +109,21 @@ class _Process:
 
     async def _ask(self, rule: Rule) -> bytes:
         if self._process is None:
-            self._process = await create_subprocess_exec(
-                *ARGUMENTS,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                limit=LONGEST,
-                env=environment(),
-                start_new_session=True,
+            starting = create_task(
+                create_subprocess_exec(
+                    *ARGUMENTS,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    limit=LONGEST,
+                    env=environment(),
+                    start_new_session=True,
+                )
             )
+            try:
+                self._process = await shield(starting)
+            except CancelledError:
+                self._process = await starting  # so that `close` ends it
+                raise
             self._write(json.dumps(self._opening))
         self._write(rule.id)
         stdout = self._process.stdout
