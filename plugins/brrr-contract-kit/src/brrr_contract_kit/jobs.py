@@ -109,21 +109,7 @@ class _Process:
 
     async def _ask(self, rule: Rule) -> bytes:
         if self._process is None:
-            starting = create_task(
-                create_subprocess_exec(
-                    *ARGUMENTS,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    limit=LONGEST,
-                    env=environment(),
-                    start_new_session=True,
-                )
-            )
-            try:
-                self._process = await shield(starting)
-            except CancelledError:
-                self._process = await starting  # so that `close` ends it
-                raise
+            self._process = await self._start()
             self._write(json.dumps(self._opening))
         self._write(rule.id)
         stdout = self._process.stdout
@@ -131,6 +117,23 @@ class _Process:
         answer = b"" if stdout is None else await stdout.readline()
         self._running = False
         return answer
+
+    async def _start(self) -> subprocess.Process:
+        starting = create_task(
+            create_subprocess_exec(
+                *ARGUMENTS,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                limit=LONGEST,
+                env=environment(),
+                start_new_session=True,
+            )
+        )
+        try:
+            return await shield(starting)
+        except CancelledError:
+            self._process = await starting  # so that `close` ends it
+            raise
 
     def _write(self, line: str) -> None:
         if self._process is not None and self._process.stdin is not None:
