@@ -6,6 +6,7 @@ Dead letters, log lines and errors must still be able to quote it.
 Secrets are masked before a text is cut: a cut inside a secret would leave a part that the mask does not recognize.
 """
 
+import base64
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -21,6 +22,7 @@ __all__ = [
     "safe_repr",
     "safe_str",
     "sentence",
+    "shown_bytes",
 ]
 
 TEXT_LIMIT: Final = 16 * 1024
@@ -85,6 +87,15 @@ def format_traceback(error: BaseException, *, mask: Mask = str) -> str:
     if len(text) <= TEXT_LIMIT:
         return mask(text)
     return f"{_beginning(text, half, mask)}{CUT}{_end(text, half, mask)}"
+
+
+def shown_bytes(data: bytes) -> str:
+    """Return bytes as text if they are printable text, else as base64."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
 
 
 def sentence(text: str) -> str:

@@ -111,3 +111,11 @@ def test_redrive_puts_the_dead_leaf_and_says_what_it_could_not_look_into(brrr: C
 def test_graph_without_handlers_is_one_call(brrr: Command, tmp_path: Path) -> None:
     brrr("schedule", "parent", "30", "--topic", "demo")
     assert brrr("explain", "parent", "30").startswith("▶ parent [30]: queued on its topic since ")
+
+
+def test_redrive_says_which_call_has_no_known_topic(brrr: Command) -> None:
+    brrr("schedule", "parent", "30", "--topic", "demo")
+    done = json.loads(brrr("redrive", "parent", "30", "--handlers", "tasks", "--json"))
+    assert (len(done["put"]), len(done["without_topic"])) == (0, 1)
+    done = json.loads(brrr("redrive", "parent", "30", "--handlers", "tasks", "--topic", "demo", "--json"))
+    assert (len(done["put"]), len(done["without_topic"])) == (1, 0)

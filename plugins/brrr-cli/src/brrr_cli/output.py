@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from brrr_core.backend import QueueStats
-from brrr_core.safe_text import safe_str
+from brrr_core.safe_text import safe_str, shown_bytes
 
 __all__ = [
     "LiveLines",
@@ -86,11 +86,7 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def shown(data: bytes) -> str:
     """Return bytes as text if they are printable text, else as base64."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = ""
-    return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
+    return shown_bytes(data)
 
 
 class Progress(Protocol):

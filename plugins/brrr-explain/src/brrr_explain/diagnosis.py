@@ -66,18 +66,20 @@ async def diagnose(
     _name_known_problems(nodes, records)
     suspects = _suspects(nodes, records)
     stats = await _stats(connection, nodes.values())
-    still = [node for node, topic in suspects if _stands_still(stats[topic])]
+    still = [node for node in suspects if node.topic is not None and _stands_still(stats[node.topic])]
     if still:
         await asyncio.sleep(SECOND_LOOK)
         await refresh(still)
         suspects = _suspects(nodes, records)
         before, stats = stats, await _stats(connection, nodes.values())
         topics = sorted(stats)
-        for node, topic in suspects:
+        for node in suspects:
+            if (topic := node.topic) is None or node.problem is not None:
+                continue
             now = stats[topic]
-            if node.problem is None and _stands_still(now) and now.ready >= before[topic].ready:
+            if _stands_still(now) and now.ready >= before[topic].ready:
                 node.problem = _standstill(topic, now, [other for other in topics if other != topic])
-    return stats, {node.call_hash for node, _ in suspects}
+    return stats, {node.call_hash for node in suspects}
 
 
 async def _stats(connection: Connection, nodes: Iterable[Node]) -> dict[str, QueueStats]:
@@ -103,7 +105,7 @@ async def _find_dead_letters(connection: Connection, nodes: Iterable[Node]) -> N
 def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> None:
     """Set the states of waiting calls, and the problems that the records alone show."""
     for node in nodes.values():
-        missing = [nodes[name] for name in node.children if name in nodes and not nodes[name].ended]
+        missing = _missing(node, nodes)
         if missing and node.state is State.QUEUED:
             if all(child.state is State.ABSENT for child in missing):
                 node.outlook = f"its next run puts {len(missing):,} calls"
@@ -127,6 +129,11 @@ def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Record
             )
 
 
+def _missing(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
+    """Return the children of a node that were read and have no outcome."""
+    return [nodes[name] for name in node.children if name in nodes and not nodes[name].ended]
+
+
 def _full(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -> Node | None:
     """Return the child whose record has no room for this call."""
     for child in missing:
@@ -136,19 +143,19 @@ def _full(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -
     return None
 
 
-def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list[tuple[Node, str]]:
-    """Return the calls that need a message to go on, because no other call wakes them, with their topics."""
-    found: list[tuple[Node, str]] = []
+def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list[Node]:
+    """Return the calls that need a message to go on, because no other call wakes them."""
+    found: list[Node] = []
     now = time.time()
     for node in nodes.values():
-        if node.topic is None or node.kind != "call" or node.state not in (State.QUEUED, State.WAITING):
+        if node.kind != "call" or node.state not in (State.QUEUED, State.WAITING):
             continue
         if node.state is State.WAITING and records[node.call_hash].note is not None:
             continue  # the dead letter of another call is to blame
-        missing = [nodes[name] for name in node.children if name in nodes and not nodes[name].ended]
+        missing = _missing(node, nodes)
         timed = any(child.until is not None and child.until + LATE > now for child in missing)
         if not timed and not _registered(node, missing, records):
-            found.append((node, node.topic))
+            found.append(node)
     return found
 
 

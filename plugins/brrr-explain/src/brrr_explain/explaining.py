@@ -1,11 +1,9 @@
 """Read the graph of calls below a call: its records, and by replay the calls that each handler makes."""
 
 import asyncio
-import base64
 import time
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.backend import Key
@@ -13,6 +11,7 @@ from brrr_core.engine.calls import EVENT, Child
 from brrr_core.engine.control import state_key
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
 from brrr_core.errors import MalformedRecordError
+from brrr_core.safe_text import shown_bytes
 from brrr_core.wire import (
     EXPIRED,
     FAILURE_PREFIX,
@@ -27,7 +26,7 @@ from brrr_explain.diagnosis import Records, diagnose
 from brrr_explain.graph import Explanation, Node, State
 from brrr_explain.replay import Replay, Replayer, refusal
 
-__all__ = ["NODES", "Graph", "explain", "read_graph"]
+__all__ = ["NODES", "explain"]
 
 NODES: Final = 200_000
 """The most nodes of a graph, by default."""
@@ -40,20 +39,6 @@ AT_ONCE: Final = 16
 
 UNKNOWN_TOPIC: Final = "(unknown)"
 """The topic of a call in a replay, if no record says on which topic it is."""
-
-
-class Graph(NamedTuple):
-    """A graph, with what a redrive of it needs.
-
-    Attributes:
-        found: The graph.
-        calls: The calls by call hash.
-        idle: The call hashes of those that only a message can move on: no other call will wake them.
-    """
-
-    found: Explanation
-    calls: Mapping[str, Call]
-    idle: AbstractSet[str]
 
 
 async def explain(
@@ -78,20 +63,6 @@ async def explain(
     Raises:
         BackendError: The store or the queue failed.
     """
-    graph = await read_graph(catalogue, call, topic=topic, replay=replay, replay_all=replay_all, limit=limit)
-    return graph.found
-
-
-async def read_graph(
-    catalogue: Catalogue,
-    call: Call,
-    *,
-    topic: str | None = None,
-    replay: bool = True,
-    replay_all: bool = False,
-    limit: int = NODES,
-) -> Graph:
-    """Read a graph. The arguments and the errors are those of `explain`."""
     connection = catalogue.connection
     replayer = Replayer(catalogue, connection.queue, connection.store, connection.cache, time.time)
     try:
@@ -101,8 +72,9 @@ async def read_graph(
             root.not_replayed = "replays are turned off"
         cycles = find_cycles(root, reader.nodes)
         topics, idle = await diagnose(connection, reader.nodes, reader.records, refresh=reader.refresh)
-        found = Explanation(root, reader.nodes, cycles, topics, time.time(), reader.unexplored)
-        return Graph(found, reader.calls, idle)
+        return Explanation(
+            root, reader.nodes, cycles, topics, time.time(), reader.calls, idle, unexplored=reader.unexplored
+        )
     finally:
         await replayer.close()
 
@@ -218,7 +190,7 @@ class _Reader:
         elif name != call.task_name:
             node.kind, node.topic = "event", None
         if node.kind != "sleep":
-            node.arguments = _shown(call.payload)
+            node.arguments = shown_bytes(call.payload)
         node.until = None if wait is None else wait.due
         self.nodes[call.call_hash] = node
         self.calls[call.call_hash] = call
@@ -265,12 +237,3 @@ def _describe(node: Node, records: Records) -> None:
         node.state = State.ABSENT
     else:
         node.state = State.QUEUED
-
-
-def _shown(data: bytes) -> str:
-    """Return bytes as text if they are printable text, else as base64."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    return text if text.isprintable() else f"base64:{base64.b64encode(data).decode()}"

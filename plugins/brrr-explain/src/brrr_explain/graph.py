@@ -1,11 +1,13 @@
 """The graph of the calls below one call, as it was read: what each call waits for, and what is wrong with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, TypeAlias
 
 from brrr_core.backend import QueueStats
+from brrr_core.wire import Call
 
 __all__ = ["Explanation", "Kind", "Node", "Problem", "State"]
 
@@ -98,6 +100,8 @@ class Explanation:
         cycles: Calls that wait for each other, each list from one call back to itself. They wait forever.
         topics: The messages of each topic, as the queue counts them.
         at: Time of the look, in unix seconds.
+        calls: The calls of the nodes, by call hash.
+        idle: The call hashes of those that only a message can move on: no other call will wake them.
         unexplored: The number of unfinished calls that were not read, because the graph is larger than the limit.
     """
 
@@ -106,6 +110,8 @@ class Explanation:
     cycles: Sequence[Sequence[Node]]
     topics: Mapping[str, QueueStats]
     at: float
+    calls: Mapping[str, Call]
+    idle: AbstractSet[str]
     unexplored: int = 0
 
     @property

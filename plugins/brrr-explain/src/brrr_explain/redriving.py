@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.wire import Call
-from brrr_explain.explaining import NODES, read_graph
+from brrr_explain.explaining import NODES, explain
 from brrr_explain.graph import Explanation, Node, State
 from brrr_explain.replay import NO_CALLS
 
@@ -44,12 +44,12 @@ async def redrive(
         BackendError: A backend failed. Repeating it is safe.
         SpawnLimitError: The policy allows no message.
     """
-    found, calls, idle = await read_graph(catalogue, call, topic=topic, replay_all=replay_all, limit=limit)
-    wanted = [node for node in found.nodes.values() if node.state is State.DEAD or node.call_hash in idle]
+    found = await explain(catalogue, call, topic=topic, replay_all=replay_all, limit=limit)
+    wanted = [node for node in found.nodes.values() if node.state is State.DEAD or node.call_hash in found.idle]
     put: list[Node] = []
     for node in reversed(wanted):  # callees first: their callers find them on their way
         if node.topic is not None:
-            await catalogue.connection.schedule(calls[node.call_hash], node.topic, redrive=True)
+            await catalogue.connection.schedule(found.calls[node.call_hash], node.topic, redrive=True)
             put.append(node)
     unfinished = [node for node in found.nodes.values() if node.kind == "call" and not node.ended]
     unknown = [node for node in unfinished if node.not_replayed not in (None, NO_CALLS)]
