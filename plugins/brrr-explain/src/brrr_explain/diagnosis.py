@@ -70,6 +70,7 @@ async def diagnose(
     if still:
         await asyncio.sleep(SECOND_LOOK)
         await refresh(still)
+        _name_known_problems(nodes, records)  # the states were set anew
         suspects = _suspects(nodes, records)
         before, stats = stats, await _stats(connection, nodes.values())
         topics = sorted(stats)
