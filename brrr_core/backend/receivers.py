@@ -1,7 +1,7 @@
 """Receivers that wait for the messages of a topic: their turns, their deadlines, and the next due message."""
 
 import asyncio
-from asyncio import CancelledError, Future, TimerHandle
+from asyncio import CancelledError, Future, Handle
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -36,7 +36,8 @@ class WaitingReceivers:
         self._unused = unused
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Future[None]] = deque()
-        self._timer: TimerHandle | None = None
+        self._timer: Handle | None = None
+        self._timer_at = inf  # kept here: for a time that has passed, uvloop returns a handle that does not know it
         self._due = inf  # by the clock of the event loop
         self._failure: Callable[[], BackendClosedError] | None = None
 
@@ -104,9 +105,10 @@ class WaitingReceivers:
 
     def _set_timer(self) -> None:
         at = min(self._due, self._loop.time() + self._recheck)
-        if self._waiting and at < inf and (self._timer is None or at < self._timer.when()):
+        if self._waiting and at < inf and (self._timer is None or at < self._timer_at):
             self._stop_timer()
             self._timer = self._loop.call_at(at, self._on_due)
+            self._timer_at = at
 
     def _on_due(self) -> None:
         self._timer = None

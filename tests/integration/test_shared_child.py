@@ -73,12 +73,12 @@ async def test_wait_for_room_uses_up_no_attempts(memory: str) -> None:
     async def top(app: brrr.ActiveWorker) -> int:
         return sum(await app.gather(*(app.call(parent)(n) for n in range(parents))))
 
-    charged = 2 * parents + 10  # each is put, and woken; a few for the others
-    policy = replace(QUICK, spawn_limit=charged, max_attempts=1, max_deliveries=1)
+    charged = 2 * parents + 40  # each is put, and woken; the rest for top, which a busy machine wakes again and again
+    policy = replace(QUICK, backoff_limit=0.02, spawn_limit=charged, max_attempts=1, max_deliveries=1)
     instrument = Instrument()
 
     async def waited() -> bool:
-        return instrument.items["queue.put"] >= parents + 20
+        return instrument.items["queue.put"] >= parents + 60  # more looks than the charge has room for
 
     async with brrr.open_backend(memory) as backend:
         connection = over(instrument.wrap(backend), policy=policy)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from brrr_core.backend import WaitingReceivers
 from brrr_core.errors import BackendClosedError
@@ -134,3 +135,15 @@ async def test_end_fails_every_wait() -> None:
             await task
     with pytest.raises(BackendClosedError):
         await receivers.wait(LATER)
+
+
+def test_receivers_wait_on_uvloop_for_a_message_that_is_overdue() -> None:
+    async def wait() -> list[int]:
+        receivers, turns = WaitingReceivers(), list[int]()
+        (only,) = await begun(receivers, 1, turns)
+        receivers.expect(-1)
+        receivers.expect(-2)
+        await only
+        return turns
+
+    assert uvloop.run(wait()) == [0]
