@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brrr_core.app.consumer import AppConsumer
     from brrr_core.app.events import Event
     from brrr_core.app.handlers import Handler, PlainHandler, current, handler, handler_no_arg, only
+    from brrr_core.app.letters import Completed, LetterSelection
     from brrr_core.app.local import LocalBrrr
     from brrr_core.app.pending import PendingCall
     from brrr_core.app.serving import connect, serve
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from brrr_core.codec.added import Added
     from brrr_core.engine.calls import Again, Cancelled, Defer
     from brrr_core.engine.connection import Connection
+    from brrr_core.engine.letters import Letter
     from brrr_core.engine.policy import Policy
     from brrr_core.engine.schedules import RecurringSchedule
     from brrr_core.engine.starting import Scheduled
@@ -43,10 +45,13 @@ __all__ = [
     "CallFailedError",
     "CallStatus",
     "Cancelled",
+    "Completed",
     "Connection",
     "Defer",
     "Event",
     "Handler",
+    "Letter",
+    "LetterSelection",
     "LocalBrrr",
     "NotFoundError",
     "PendingCall",
@@ -75,6 +80,7 @@ _HOMES: Final = {
     "app.consumer": ("AppConsumer",),
     "app.events": ("Event",),
     "app.handlers": ("Handler", "PlainHandler", "current", "handler", "handler_no_arg", "only"),
+    "app.letters": ("Completed", "LetterSelection"),
     "app.local": ("LocalBrrr",),
     "app.pending": ("PendingCall",),
     "app.serving": ("connect", "serve"),
@@ -84,6 +90,7 @@ _HOMES: Final = {
     "engine.calls": ("Again", "Cancelled", "Defer"),
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
+    "engine.letters": ("Letter",),
     "engine.starting": ("Scheduled",),
     "engine.status": ("CallStatus", "Waiter"),
     "engine.policy": ("Policy",),

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 from weakref import finalize
 
-from brrr_core.app import events, serving
+from brrr_core.app import events, letters, serving
 from brrr_core.app.consumer import AppConsumer
 from brrr_core.app.tasks import Task
 from brrr_core.codec import Codec
@@ -20,7 +20,7 @@ from brrr_core.engine.policy import Policy
 from brrr_core.errors import BackendClosedError, BlockingCallError, ForkedError
 from brrr_core.plugins import load_codec, resolve_roles
 
-__all__ = ["Client", "Event", "connect"]
+__all__ = ["Client", "Event", "LetterSelection", "connect"]
 
 Q = ParamSpec("Q")
 P = ParamSpec("P")
@@ -124,6 +124,30 @@ def _blocking_on_event(
     return call
 
 
+def _choosing(
+    method: Callable[Concatenate[AppConsumer, P], letters.LetterSelection],
+) -> "Callable[Concatenate[Client, P], LetterSelection]":
+    """Do the same for the method that chooses dead letters. The first use of the selection raises its errors."""
+
+    def call(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> "LetterSelection":
+        return LetterSelection(self, lambda app: method(app, *args, **kwargs))
+
+    _describe(call, method)
+    return call
+
+
+def _blocking_on_letters(
+    method: Callable[Concatenate[letters.LetterSelection, P], Coroutine[Any, Any, T]],
+) -> "Callable[Concatenate[LetterSelection, P], T]":
+    """Return a method of the async selection as one without `await`."""
+
+    def call(self: "LetterSelection", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.client.wait(lambda app: method(self.chosen(app), *args, **kwargs))
+
+    _describe(call, method)
+    return call
+
+
 def _describe(blocking: Any, method: Callable[..., Any]) -> None:
     """Give a method of `Client` or `Event` the name, parameters and docstring of the async method."""
     name = method.__qualname__.replace(AppConsumer.__name__, "Client")
@@ -168,6 +192,10 @@ class Client:
 
     status_of = _blocking_at_once(AppConsumer.status_of)
     """Return the status of a call by its hash: `client.status_of(call_hash)`."""
+
+    dead_letters = _choosing(AppConsumer.dead_letters)
+    """Choose dead letters of a topic: `client.dead_letters("demo", task=fib, limit=100).read()`."""
+
     cancel = _blocking(AppConsumer.cancel)
     """Ask for the cancellation of a call: `client.cancel(order, topic="demo")(11)`."""
 
@@ -262,6 +290,34 @@ class Event:
 
     read = _blocking_on_event(events.Event.read)
     """Return the value of the event without waiting."""
+
+
+class LetterSelection:
+    """A choice of dead letters of one topic. `Client.dead_letters` returns it.
+
+    Attributes:
+        client: The client.
+        chosen: Returns the same selection of the async client.
+    """
+
+    def __init__(self, client: Client, chosen: Callable[[AppConsumer], letters.LetterSelection]) -> None:
+        self.client = client
+        self.chosen = chosen
+
+    read = _blocking_on_letters(letters.LetterSelection.read)
+    """Return the dead letters."""
+
+    redrive = _blocking_on_letters(letters.LetterSelection.redrive)
+    """Put the dead letters back on their topic as new messages. Return their number."""
+
+    drop = _blocking_on_letters(letters.LetterSelection.drop)
+    """Delete the dead letters for good. Return their number."""
+
+    complete = _blocking_on_letters(letters.LetterSelection.complete)
+    """Give the calls of the dead letters a result by hand, and drop the dead letters."""
+
+    fail = _blocking_on_letters(letters.LetterSelection.fail)
+    """Let the calls of the dead letters fail for good, and drop the dead letters."""
 
 
 class _LoopThread:

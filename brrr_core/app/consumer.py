@@ -1,19 +1,21 @@
 """Clients of an application: they schedule calls and read results, and run no handlers."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.events import Event
+from brrr_core.app.letters import LetterSelection
 from brrr_core.app.tasks import Task, TypedTask
-from brrr_core.backend.checks import check_topic
+from brrr_core.backend.checks import check_limit, check_topic
 from brrr_core.codec import Codec
 from brrr_core.durations import DurationLike, seconds
 from brrr_core.engine.calls import EVENT
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.letters import LetterChoice
 from brrr_core.engine.starting import Scheduled
 from brrr_core.engine.status import CallStatus, read_status
 from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
@@ -228,6 +230,49 @@ class AppConsumer:
             BackendError: The store or the queue failed.
         """
         return await read_status(self._connection, call_hash, self._letters_of)
+
+    def dead_letters(
+        self,
+        topic: str,
+        *,
+        task: Task | str | None = None,
+        call_hash: str | None = None,
+        reason: str | None = None,
+        older_than: DurationLike | None = None,
+        newer_than: DurationLike | None = None,
+        ids: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> LetterSelection:
+        """Choose dead letters of a topic to read, redrive, drop or complete: `app.dead_letters("demo", task=fib)`.
+
+        All conditions must hold. Without any, all dead letters of the topic are chosen.
+
+        Args:
+            topic: The topic.
+            task: A handler, or the name of a task.
+            call_hash: A call.
+            reason: A part of the reason.
+            older_than: The shortest time since they were given up: seconds, a `timedelta`, or a text such as `"2h"`.
+            newer_than: The longest time since they were given up.
+            ids: Their ids, as `Letter.id` gives them.
+            limit: The most dead letters, oldest first.
+
+        Raises:
+            UnknownTaskError: The handler has no name here, or several names.
+            ArgumentError: The topic, a duration or the limit is not valid.
+        """
+        check_topic(topic)
+        if limit is not None:
+            check_limit(limit)
+        choice = LetterChoice(
+            ids=ids,
+            task=None if task is None else self._catalogue.resolve(task)[0],
+            call_hash=call_hash,
+            reason=reason,
+            older_than=None if older_than is None else seconds(older_than, "older_than"),
+            newer_than=None if newer_than is None else seconds(newer_than, "newer_than"),
+        )
+        return LetterSelection(self._catalogue, self._connection, topic, choice, limit)
 
     @overload
     def explain(

@@ -39,6 +39,7 @@ from brrr_core.backend.contracts import (
     Store,
     Swap,
 )
+from brrr_core.backend.inspection import LetterBox, StoredLetter
 from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.manifests import (
     BackendManifest,
@@ -88,6 +89,7 @@ __all__ = [
     "Gate",
     "Key",
     "Kind",
+    "LetterBox",
     "Message",
     "NameEscape",
     "NoOptions",
@@ -105,6 +107,7 @@ __all__ = [
     "Steps",
     "Store",
     "StoreCapabilities",
+    "StoredLetter",
     "Swap",
     "WaitingReceivers",
     "Wake",

@@ -40,7 +40,10 @@ operation that raised may have taken effect. A backend repeats one whose answer 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from brrr_core.backend.inspection import LetterBox
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -142,6 +145,10 @@ class Queue(ABC):
 
     lease: float
     """Lease of a delivery in seconds, counted anew by `extend`."""
+
+    letters: "LetterBox | None" = None
+    """Dead letters by their ids; None if the queue cannot tell them apart. It is optional, and the manifest does not
+    mention it."""
 
     @abstractmethod
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:

@@ -6,11 +6,13 @@ from typing import TypeVar
 
 from brrr_core.backend.checks import check_delay, check_topic
 from brrr_core.backend.contracts import Cache, Key, Queue, Store
+from brrr_core.backend.inspection import LetterBox
 from brrr_core.backend.steps import Steps
 from brrr_core.engine import termination
 from brrr_core.engine.cancelling import CANCELLED, Canceller
 from brrr_core.engine.control import Control
 from brrr_core.engine.hooks import Hooks
+from brrr_core.engine.letters import Letter, ids_of
 from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
@@ -216,6 +218,18 @@ class Connection:
         """
         check_topic(topic)
         return await self._retrier.redrive(topic, limit=limit)
+
+    async def redrive_letters(self, box: LetterBox, topic: str, letters: Sequence[Letter]) -> int:
+        """Put chosen dead letters back on their topic, and take back the failures of their calls.
+
+        Returns:
+            The number of dead letters that were put back.
+
+        Raises:
+            BackendError: A backend failed. Repeating it is safe.
+        """
+        hashes = [letter.call_hash for letter in letters if letter.call_hash is not None]
+        return await self._retrier.put_back(hashes, lambda: box.redrive(topic, ids_of(letters)))
 
     async def loop(
         self, topic: str, handle: RunHandler, *, concurrency: int = 64, schedules: Iterable[RecurringSchedule] = ()

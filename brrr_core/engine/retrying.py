@@ -4,22 +4,20 @@ This is the only way in which an outcome changes, from a failure to none. The pr
 steps. Repeating the retry completes it: the failure of the call itself, which lists its causes, is deleted last.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.control import Control
+from brrr_core.engine.letters import message_of
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.starting import Starter, StartRequest
 from brrr_core.engine.stranding import forget
-from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import (
     FAILURE_PREFIX,
     Call,
     CallState,
     PendingReturns,
     decode_failure,
-    decode_message,
     decode_pending,
     encode_pending,
 )
@@ -61,12 +59,18 @@ class Retrier:
         Raises:
             BackendError: A backend failed. Repeating it is safe.
         """
-        hashes: list[str] = []
-        for letter in await self._operations.queue.dead(topic, limit=limit):
-            with suppress(MalformedRecordError):
-                hashes.append(decode_message(letter.body).call_hash)
-        failed = await self._take_back(hashes)
-        count = await self._operations.queue.redrive(topic, limit=limit)
+        messages = map(message_of, await self._operations.queue.dead(topic, limit=limit))
+        hashes = [message.call_hash for message in messages if message is not None]
+        return await self.put_back(hashes, lambda: self._operations.queue.redrive(topic, limit=limit))
+
+    async def put_back(self, call_hashes: Iterable[str], put: Callable[[], Awaitable[int]]) -> int:
+        """Take back the failures of calls, and put their messages again with `put`. Return the number that it returns.
+
+        Raises:
+            BackendError: A backend failed. Repeating it is safe.
+        """
+        failed = await self._take_back(list(dict.fromkeys(call_hashes)))
+        count = await put()
         for call_hash in failed:
             await self._mark(call_hash, int(self._operations.clock()))
         return count

@@ -13,17 +13,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from brrr_core.backend.contracts import DeadLetter, Key, Notifier, Queue, QueueStats
+from brrr_core.backend.contracts import Key, Notifier, Queue, QueueStats
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.roots import split_timer
+from brrr_core.engine.letters import LOOKED_AT, message_of
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
-from brrr_core.errors import BuriedError, MalformedRecordError, ResultTimeoutError, ScheduleCancelledError
-from brrr_core.wire import Buried, Call, ScheduleMessage, decode_message, decode_pending
+from brrr_core.errors import BuriedError, ResultTimeoutError, ScheduleCancelledError
+from brrr_core.wire import Buried, Call, decode_pending
 
-__all__ = ["LOOKED_AT", "DeadLetterScope", "DeadLetters", "blocking_letter", "message_of", "wait_for_value"]
+__all__ = ["DeadLetterScope", "DeadLetters", "blocking_letter", "wait_for_value"]
 
-LOOKED_AT: Final = 10_000
-"""The most dead letters of a topic that are searched for a call; queues return the oldest first."""
 POLL_FIRST: Final = 1 / 128
 POLL_LAST: Final = 0.5
 """Seconds between two reads of the value without a notifier. They double from the first to the last."""
@@ -226,15 +224,6 @@ class _Wait:
         """End the watch."""
         if self._notifier is not None and self._watches:
             self._notifier.unwatch(self._call_hash, self.hinted.set)
-
-
-def message_of(letter: DeadLetter) -> ScheduleMessage | None:
-    """Return the message of a dead letter; None if its body is not a valid message."""
-    try:
-        root_id, call_hash = decode_message(letter.body)
-        return ScheduleMessage(split_timer(root_id)[1], call_hash)
-    except MalformedRecordError:
-        return None
 
 
 async def _look(connection: Connection, call: Call, scope: DeadLetterScope | None) -> QueueStats | None:

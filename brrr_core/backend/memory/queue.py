@@ -2,12 +2,12 @@
 
 from asyncio import sleep
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from math import inf
 from time import time
 
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_topic, check_wait
 from brrr_core.backend.contracts import DeadLetter, Delivery, Queue, QueueStats
+from brrr_core.backend.memory.letters import MemoryLetters, Numbered, Removal
 from brrr_core.backend.memory.space import MAX_BYTES, Session
 from brrr_core.backend.memory.topic import Lease, Message, Topic
 from brrr_core.backend.memory.waiting import Waiter
@@ -30,6 +30,7 @@ class MemoryQueue(Queue):
         self._clock = session.space.clock
         self._loop = session.loop
         self._waiting: dict[Waiter, Topic] = {}
+        self.letters = MemoryLetters(self._dead_letters, self._remove_dead)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add messages, and wake enough receivers to take them, in any event loop."""
@@ -104,7 +105,7 @@ class MemoryQueue(Queue):
             for lease in self._live_leases((delivery,)):
                 message = lease.topic.end(lease)
                 dead_letter = DeadLetter(lease.topic.name, message.body, reason, message.attempt, time())
-                lease.topic.dead.append(dead_letter)
+                lease.topic.dead.append((next(self._space.dead_numbers), dead_letter))
 
     async def stats(self, topic: str) -> QueueStats:
         """Count the messages exactly."""
@@ -116,20 +117,18 @@ class MemoryQueue(Queue):
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
-        self._session.check()
-        check_topic(topic)
         check_limit(limit)
-        with self._lock:
-            found = self._space.topics.get(topic)
-            return list(islice(found.dead, limit)) if found else []
+        return [letter for _, letter in self._dead_letters(topic)[:limit]]
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back as new messages."""
-        return self._remove_dead(topic, limit, again=True)
+        check_limit(limit)
+        return self._remove_dead(topic, lambda dead: (dead[:limit], dead[limit:]), True)
 
     async def drop(self, topic: str, *, limit: int) -> int:
         """Delete the oldest dead letters."""
-        return self._remove_dead(topic, limit, again=False)
+        check_limit(limit)
+        return self._remove_dead(topic, lambda dead: (dead[:limit], dead[limit:]), False)
 
     def close(self) -> None:
         """End every waiting `receive` with `BackendClosedError`, and cancel its timer."""
@@ -139,17 +138,23 @@ class MemoryQueue(Queue):
                 self._leave(waiter)
                 waiter.wake()
 
-    def _remove_dead(self, topic: str, limit: int, *, again: bool) -> int:
+    def _dead_letters(self, topic: str) -> Numbered:
         self._session.check()
         check_topic(topic)
-        check_limit(limit)
+        with self._lock:
+            found = self._space.topics.get(topic)
+            return found.dead if found else []
+
+    def _remove_dead(self, topic: str, split: Removal, again: bool) -> int:
+        self._session.check()
+        check_topic(topic)
         with self._lock:
             found = self._space.topics.get(topic)
             if found is None:
                 return 0
-            removed = [found.dead.popleft() for _ in range(min(limit, len(found.dead)))]
+            removed, found.dead = split(found.dead)
             if again:
-                fresh = [Message(dead_letter.body) for dead_letter in removed]
+                fresh = [Message(dead_letter.body) for _, dead_letter in removed]
                 found.put(fresh, now=self._clock(), delay=0, current_loop=self._loop)
             self._space.forget_if_unused(found)
             return len(removed)

@@ -3,6 +3,7 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from threading import Lock
 from typing import Final, TypeAlias
 
@@ -27,7 +28,7 @@ class Space:
     Event loops in several threads can share a space. So the lock is held for work in memory only, never over an await.
     """
 
-    __slots__ = ("clock", "counters", "lock", "records", "topics", "watching")
+    __slots__ = ("clock", "counters", "dead_numbers", "lock", "records", "topics", "watching")
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -35,6 +36,7 @@ class Space:
         self.topics: dict[str, Topic] = {}
         self.records: dict[tuple[Kind, str], bytes] = {}  # with the keys of records, or equal tuples
         self.counters: dict[str, int] = {}
+        self.dead_numbers = count(1)  # of dead letters; not of a topic, because an unused topic is forgotten
         self.watching: dict[Watches, AbstractEventLoop] = {}
 
     def topic(self, name: str) -> Topic:

@@ -13,7 +13,8 @@ from itertools import count
 from math import inf
 from threading import Lock
 
-from brrr_core.backend.contracts import DeadLetter, Delivery, QueueStats
+from brrr_core.backend.contracts import Delivery, QueueStats
+from brrr_core.backend.memory.letters import Numbered
 from brrr_core.backend.memory.waiting import Alarm, WaitQueue
 
 __all__ = ["Lease", "Message", "Topic"]
@@ -59,7 +60,7 @@ class Topic:
     def __init__(self, name: str, clock: Callable[[], float], lock: Lock) -> None:
         self.name = name
         self.ready: deque[Message] = deque()
-        self.dead: deque[DeadLetter] = deque()
+        self.dead: Numbered = []
         self.waiters = WaitQueue(clock, self._on_alarm)
         self._clock = clock
         self._lock = lock

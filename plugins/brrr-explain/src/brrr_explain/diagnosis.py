@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from brrr_core import Connection
 from brrr_core.backend import QueueStats
+from brrr_core.engine.letters import message_of
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.engine.waiting import message_of
 from brrr_core.wire import Buried, PendingReturns
 from brrr_explain.graph import Node, Problem, State
 

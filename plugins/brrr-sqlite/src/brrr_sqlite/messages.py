@@ -5,11 +5,11 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from brrr_core.backend import DeadLetter, Delivery, QueueStats
+from brrr_core.backend import DeadLetter, Delivery, QueueStats, StoredLetter
 from brrr_sqlite.clock import Microseconds
 
 __all__ = ["Receipt", "ack", "bury", "claim", "count", "dead", "drop", "due", "extend", "put", "redrive", "release"]
-__all__ += ["put_leased", "unclaim"]
+__all__ += ["drop_chosen", "find_dead", "page_dead", "put_leased", "redrive_chosen", "unclaim"]
 
 READY: Final = "SELECT id, attempt + 1, body FROM message WHERE topic = ? AND due <= ? ORDER BY due, id LIMIT ?"
 LEASE: Final = "UPDATE message SET lease = ?, due = ?, attempt = attempt + 1 WHERE id = ?"
@@ -35,6 +35,11 @@ REDRIVE: Final = """
 INSERT INTO message (topic, due, body) SELECT topic, ?, body FROM dead WHERE topic = ? ORDER BY id LIMIT ?
 """
 DROP: Final = "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE topic = ? ORDER BY id LIMIT ?)"
+PAGE_DEAD: Final = """
+SELECT id, topic, body, reason, attempt, buried_at FROM dead WHERE topic = ? AND id > ? ORDER BY id LIMIT ?
+"""
+FIND_DEAD: Final = "SELECT id, topic, body, reason, attempt, buried_at FROM dead WHERE id = ? AND topic = ?"
+DROP_CHOSEN: Final = "DELETE FROM dead WHERE id = ?"
 MAX_LIMIT: Final = 2**62
 """Limits are cut to this one, because SQLite's integers have 64 bits and Python's have any size."""
 
@@ -125,6 +130,48 @@ def redrive(connection: sqlite3.Connection, topic: str, limit: int, *, now: Micr
 def drop(connection: sqlite3.Connection, topic: str, limit: int) -> int:
     """Delete the oldest dead letters. Return their number."""
     return connection.execute(DROP, (topic, min(limit, MAX_LIMIT))).rowcount
+
+
+def page_dead(connection: sqlite3.Connection, topic: str, limit: int, after: str | None) -> list[StoredLetter]:
+    """Return the dead letters that follow the one with the id `after`."""
+    begin = 0 if after is None else _row_of(after)
+    return [_stored(row) for row in connection.execute(PAGE_DEAD, (topic, begin, min(limit, MAX_LIMIT)))]
+
+
+def find_dead(connection: sqlite3.Connection, topic: str, ids: Iterable[str]) -> list[StoredLetter]:
+    """Return the dead letters with these ids, in the order of the ids."""
+    found: list[StoredLetter] = []
+    for identity in dict.fromkeys(ids):
+        row = connection.execute(FIND_DEAD, (_row_of(identity), topic)).fetchone()
+        if row is not None and (stored := _stored(row)).id == identity:
+            found.append(stored)
+    return found
+
+
+def redrive_chosen(connection: sqlite3.Connection, topic: str, ids: Iterable[str], *, now: Microseconds) -> int:
+    """Replace dead letters with new messages. Return their number."""
+    chosen = find_dead(connection, topic, ids)
+    put(connection, [(topic, now, stored.letter.body) for stored in chosen])
+    return drop_chosen(connection, topic, [stored.id for stored in chosen])
+
+
+def drop_chosen(connection: sqlite3.Connection, topic: str, ids: Iterable[str]) -> int:
+    """Delete dead letters. Return their number."""
+    chosen = find_dead(connection, topic, ids)
+    connection.executemany(DROP_CHOSEN, [(_row_of(stored.id),) for stored in chosen])
+    return len(chosen)
+
+
+def _stored(row: tuple[int, str, bytes, str, int, float]) -> StoredLetter:
+    """Return a dead letter with its id: its row id and its time, because SQLite can use a row id again."""
+    letter = DeadLetter(*row[1:])
+    return StoredLetter(f"{row[0]}-{letter.buried_at!r}", letter)
+
+
+def _row_of(identity: str) -> int:
+    """Return the row id in the id of a dead letter; -1 if it is not such an id."""
+    number = identity.partition("-")[0]
+    return int(number) if number.isdecimal() and len(number) < 19 else -1
 
 
 def _new_lease() -> int:

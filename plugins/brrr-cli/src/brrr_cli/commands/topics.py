@@ -14,7 +14,7 @@ from brrr_cli.options import NO_URLS, AsJson, Topic, Urls, Verbose, open_queue, 
 from brrr_cli.output import note, shown, write_json, write_line, write_table
 from brrr_core import connect
 from brrr_core.backend import DeadLetter, Key, Queue, Store
-from brrr_core.engine.waiting import message_of
+from brrr_core.engine.letters import message_of
 from brrr_core.errors import CommandError, MalformedRecordError
 from brrr_core.wire import Call, ScheduleMessage, decode_call
 

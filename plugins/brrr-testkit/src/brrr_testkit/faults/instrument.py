@@ -124,6 +124,7 @@ class _Queue(Queue):
     def __init__(self, inner: Queue, instrument: Instrument) -> None:
         self.inner = inner
         self.lease = inner.lease
+        self.letters = inner.letters
         self._run = instrument.run
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
