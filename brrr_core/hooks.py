@@ -11,6 +11,8 @@ the secrets of the backends' URLs: write the reason to logs.
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from brrr_core.backend.contracts import Queue
+
 __all__ = [
     "BackendFailed",
     "CallBuried",
@@ -20,9 +22,11 @@ __all__ = [
     "CallPostponed",
     "CallReturned",
     "CallStarted",
+    "CallsMade",
     "Event",
     "LeaseLost",
     "LoopBlocked",
+    "MadeCall",
     "Specifications",
     "ThreadsAbandoned",
     "WorkerStarted",
@@ -37,13 +41,46 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CallStarted(NamedTuple):
-    """A handler is about to run, or to go on after it was parked. `attempt` is 1 plus the number of failed attempts."""
+    """A handler is about to run, or to go on after it was parked. `attempt` is 1 plus the number of failed attempts.
+
+    Its hooks run with the context variables of the handler, which sees what they set.
+
+    `size`: the bytes of the arguments. `again`: whether this worker has run the call before, and remembers it.
+    `is_root`: whether the call is the one that a client scheduled; False if the root id is that of another SDK.
+    """
 
     topic: str
     root_id: str
     call_hash: str
     task_name: str
     attempt: int
+    size: int = 0
+    again: bool = False
+    is_root: bool = False
+
+
+class MadeCall(NamedTuple):
+    """A call that a handler makes. `size`: the bytes of its arguments. It may run after `delay` seconds."""
+
+    topic: str
+    call_hash: str
+    task_name: str
+    size: int
+    delay: float
+
+
+class CallsMade(NamedTuple):
+    """A handler makes calls, which may have outcomes already. Those that have none are put afterwards.
+
+    A run leaves out the calls of the run before it, if this worker remembers that one. If a worker dies, the next
+    worker that runs the call reports all of its calls again.
+    """
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    calls: tuple[MadeCall, ...]
 
 
 class CallDeferred(NamedTuple):
@@ -72,7 +109,10 @@ class CallPostponed(NamedTuple):
 
 
 class CallReturned(NamedTuple):
-    """A handler returned, and the store has a value. `size`: its bytes. `first`: whether this run wrote the value."""
+    """A handler returned, and the store has a value. `size`: its bytes. `first`: whether this run wrote the value.
+
+    `scheduled_at`: the unix time, in whole seconds, at which the call was last put; None if it has no mark.
+    """
 
     topic: str
     root_id: str
@@ -80,12 +120,14 @@ class CallReturned(NamedTuple):
     task_name: str
     size: int
     first: bool
+    scheduled_at: int | None = None
 
 
 class CallFailed(NamedTuple):
     """A handler raised `error` in this `attempt`. It runs again after `retry_in` seconds; never if that is None.
 
-    If `final`, the failure is the outcome of the call, and wakes its callers.
+    If `final`, the failure is the outcome of the call, and wakes its callers. Then `scheduled_at` is that of
+    `CallReturned`.
     """
 
     topic: str
@@ -97,6 +139,7 @@ class CallFailed(NamedTuple):
     retry_in: float | None
     reason: str
     final: bool = False
+    scheduled_at: int | None = None
 
 
 class CallIsolated(NamedTuple):
@@ -124,10 +167,11 @@ class CallBuried(NamedTuple):
 
 
 class WorkerStarted(NamedTuple):
-    """A worker begins to receive from a topic."""
+    """A worker begins to receive from a topic of `queue`, which can tell the depth of each topic."""
 
     topic: str
     concurrency: int
+    queue: Queue
 
 
 class WorkerStopped(NamedTuple):
@@ -180,6 +224,7 @@ class ThreadsAbandoned(NamedTuple):
 
 Event: TypeAlias = (
     CallStarted
+    | CallsMade
     | CallDeferred
     | CallPostponed
     | CallReturned
@@ -215,6 +260,9 @@ class Specifications:
 
     def brrr_call_started(self, event: CallStarted) -> None:
         """A handler is about to run."""
+
+    def brrr_calls_made(self, event: CallsMade) -> None:
+        """A handler makes calls."""
 
     def brrr_call_deferred(self, event: CallDeferred) -> None:
         """A handler was aborted, and will run again."""

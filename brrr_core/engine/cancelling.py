@@ -62,7 +62,7 @@ class Canceller:
             # A program that schedules it meanwhile puts a message, and its worker finds the outcome.
             return (await self._operations.swap([Swap(value_key, None, CANCELLED)]))[0]
         await self._control.mark()
-        root_id = await self._charged(root_id)
+        root_id = await self._charged(root_id, call_hash)
         body = encode_message(ScheduleMessage(root_id, call_hash))
         if self._operations.delays:  # else there is no guard message
             await self._operations.put([Put(topic, body, GUARD_DELAY)])
@@ -79,11 +79,11 @@ class Canceller:
         """Undo `cancel_schedule`. Messages that were dropped meanwhile stay lost."""
         await self._operations.swap([Swap(cancelled_key(root_id), b"", None)])
 
-    async def _charged(self, root_id: str | None) -> str:
+    async def _charged(self, root_id: str | None, call_hash: str) -> str:
         """Count two messages for a schedule. Return its root id."""
         charged: Sequence[bool]
         if root_id is None:
-            root_id = new_root_id()
+            root_id = new_root_id(call_hash)
             charged = [await self._budget.open(root_id), *await self._budget.charge([root_id])]
         else:
             charged = await self._budget.charge([root_id, root_id])

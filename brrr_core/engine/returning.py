@@ -47,6 +47,7 @@ class Completion:
         held: The delivery with the pending record that was read with it, which may have changed; None if none was read.
         hand_over: Takes over the wake-up of a parent, if possible.
         first: Whether `payload` became the value. Otherwise the call already had one.
+        scheduled_at: The mark of the call, in unix seconds; None if it has none.
         error: The reason why the delivery was not acknowledged.
     """
 
@@ -57,16 +58,18 @@ class Completion:
     held: HeldDelivery | None = None
     hand_over: HandOver | None = None
     first: bool = False
+    scheduled_at: int | None = None
     error: BrrrError | None = None
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """The parents that wait for one call, and those of them that were woken."""
+    """The mark of one call, the parents that wait for it, and those of them that were woken."""
 
     key: Key
     woken: set[PendingReturn] = field(default_factory=set[PendingReturn])
     over_limit: list[PendingReturn] = field(default_factory=list[PendingReturn])
+    scheduled_at: int | None = None
     error: BrrrError | None = None
 
     def to_wake(self, pending: PendingReturns) -> list[PendingReturn]:
@@ -110,6 +113,7 @@ class Returner:
             pending = _NO_PARENTS if record is None else decode_pending(record)
         except MalformedRecordError:
             return False
+        completion.scheduled_at = pending.scheduled_at
         key = Key("pending_returns", call_hash)
         parents = [parent for parent in pending.returns if parent.call_hash != call_hash]  # as `_Waiting.to_wake`
         if len(parents) > STEP_LIMIT or is_stranded(pending, call_hash):
@@ -185,6 +189,7 @@ class Returner:
         await self._wake(list(waiting.values()))
         done: list[Delivery] = []
         for completion in completions:
+            completion.scheduled_at = waiting[completion.call_hash].scheduled_at
             completion.error = waiting[completion.call_hash].error
             if completion.error is None and completion.acknowledge:
                 done.append(completion.delivery)
@@ -208,6 +213,7 @@ class Returner:
                 if record is not None:
                     try:
                         found.append((waiting, record, decode_pending(record)))
+                        waiting.scheduled_at = found[-1][2].scheduled_at
                     except MalformedRecordError as error:
                         waiting.error = error
             await self._put([(waiting, entry) for waiting, _, pending in found for entry in waiting.to_wake(pending)])

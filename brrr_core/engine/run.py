@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from dataclasses import replace
 from types import coroutine
 from typing import Any, Final, TypeVar
@@ -34,6 +34,7 @@ class Run:
     Attributes:
         root_id: The root id of the message.
         call: The call.
+        context: The context variables of the handler.
         topic: The topic of the message, and the default topic of the children.
         attempt: The number of this attempt: 1 plus the failed attempts that were counted.
         missing: The children that have no value yet, by `Child.key`; not all of them if a gather is very wide.
@@ -60,6 +61,8 @@ class Run:
         "_park",
         "_presume",
         "_reads",
+        "_report",
+        "_reported",
         "_schedule",
         "_send",
         "_siblings",
@@ -67,6 +70,7 @@ class Run:
         "attempt",
         "backend_error",
         "call",
+        "context",
         "interrupted",
         "interruptible",
         "missing",
@@ -98,9 +102,12 @@ class Run:
         state: CallState = NO_STATE,
         previous: PreviousRun | None = None,
         park: "Callable[[Run], Awaitable[bool]] | None" = None,
+        context: Context | None = None,
+        report: "Callable[[Run, list[Child]], None] | None" = None,
     ) -> None:
         self.root_id = root_id
         self.call = call
+        self.context = copy_context() if context is None else context
         self.topic = topic
         self.attempt = attempt
         self.missing: dict[str, Child] = {}
@@ -114,6 +121,8 @@ class Run:
         self.unparked = 0
         self.settled = False
         self._park = None if check else park
+        self._report = report
+        self._reported = set(() if report is None or previous is None else previous.reads)
         self._presume = True
         self._told_at: list[str] = []
         self._siblings: set[asyncio.Task[Any]] = set()
@@ -220,6 +229,8 @@ class Run:
             Cancelled: Someone cancelled the call, and this is the first missing child.
         """
         self._enter()
+        if self._report is not None:
+            self._report_made(children, self._report)
         try:
             return await self._look_up(children, presume=presume)
         except BackendError as error:
@@ -308,6 +319,8 @@ class Run:
             SpawnLimitError: The root is over its spawn limit.
         """
         self._enter()
+        if self._report is not None:
+            self._report_made((child,), self._report)
         call_hash = child.call.call_hash
         if len(self._reads) < PREFETCH_LIMIT:
             self._reads.append(call_hash)
@@ -322,6 +335,15 @@ class Run:
             raise
         if value is not None:
             self._cache.add(call_hash, value)
+
+    def _report_made(self, children: Sequence[Child], report: "Callable[[Run, list[Child]], None]") -> None:
+        """Report the calls among the children that neither this run nor the previous one reported."""
+        made = {child.call.call_hash: child for child in children if child.topic}  # not events and sleeps
+        new = [child for call_hash, child in made.items() if call_hash not in self._reported]
+        if len(self._reported) < PREFETCH_LIMIT:
+            self._reported.update(made)
+        if new:
+            report(self, new)
 
     def check(self, previous: PreviousRun | None) -> None:
         """Check the calls of this run, which has ended, and compare them with those of the previous run.

@@ -1,27 +1,27 @@
 """Run a call until its delivery is settled: its handler returns, fails, defers, or is parked and goes on later."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, TypeAlias, cast
 
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, Cancelled, Defer, HandOver, HeldDelivery, Job
+from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HandOver, HeldDelivery, Job
 from brrr_core.engine.control import Seen
 from brrr_core.engine.deferring import Deferrer
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.parking import ParkedRun, Parking
-from brrr_core.engine.roots import parse_root_id
+from brrr_core.engine.roots import is_root, parse_root_id
 from brrr_core.engine.run import Run, run_in_context
 from brrr_core.engine.services import Services
 from brrr_core.engine.settling import Settler
 from brrr_core.engine.turns import Turns, current_task
 from brrr_core.engine.waits import Waits
 from brrr_core.errors import BuriedError, HandlerError, NondeterminismError
-from brrr_core.hooks import CallIsolated, CallStarted
+from brrr_core.hooks import CallIsolated, CallsMade, CallStarted, MadeCall
 from brrr_core.wire import Call, CallState
 
 __all__ = ["RunHandler", "Runner"]
@@ -87,17 +87,17 @@ class Runner:
 
         False if the handler was interrupted because someone cancelled the call.
 
-        Each run has its own copy of the context variables.
+        Each run has its own copy of the context variables. Its hooks may set them before the handler begins.
         """
         context, state = copy_context(), seen.state
         while True:
             if not await self._wait_for_turn(job):
                 await self.settler.release_interrupted(job.held)
                 return True
-            run = self._start(job, state, previous)
+            run = self._start(job, state, previous, context.copy())
             job.held.task_name = job.call.task_name
             try:
-                payload = await run_in_context(context.copy(), self._execute(run))
+                payload = await run_in_context(run.context, self._execute(run))
             except KeyboardInterrupt:
                 raise
             except Again as again_later:
@@ -144,8 +144,7 @@ class Runner:
         self.turns.begin(call.call_hash, parked.task)
         self._executing[call.call_hash] = run
         run.settled = False
-        if self._hooks.wants(CallStarted):
-            self._hooks.emit(CallStarted(run.topic, run.root_id, call.call_hash, call.task_name, run.attempt))
+        self._report_start(run, again=True)
         return True
 
     async def _park(self, job: Job, run: Run) -> bool:
@@ -241,12 +240,9 @@ class Runner:
                 return False
         return True
 
-    def _start(self, job: Job, state: CallState, previous: PreviousRun | None) -> Run:
-        if self._hooks.wants(CallStarted):
-            topic, call, attempt = job.topic, job.call, job.held.failed + 1
-            self._hooks.emit(CallStarted(topic, job.root_id, call.call_hash, call.task_name, attempt))
+    def _start(self, job: Job, state: CallState, previous: PreviousRun | None, context: Context) -> Run:
         longest = inf if self._operations.delays else self._operations.queue.lease
-        return Run(
+        run = Run(
             root_id=job.root_id,
             call=job.call,
             topic=job.topic,
@@ -260,7 +256,24 @@ class Runner:
             state=state,
             previous=previous,
             park=partial(self._park, job) if self._parking.open else None,
+            context=context,
+            report=self._report_made if self._hooks.wants(CallsMade) else None,
         )
+        self._report_start(run, again=previous is not None)
+        return run
+
+    def _report_start(self, run: Run, *, again: bool) -> None:
+        if self._hooks.wants(CallStarted):
+            call, size, root = run.call, len(run.call.payload), is_root(run.root_id, run.call.call_hash)
+            event = CallStarted(run.topic, run.root_id, call.call_hash, call.task_name, run.attempt, size, again, root)
+            run.context.run(self._hooks.emit, event)
+
+    def _report_made(self, run: Run, children: Sequence[Child]) -> None:
+        made = tuple(
+            MadeCall(child.topic, child.call.call_hash, child.call.task_name, len(child.call.payload), child.delay)
+            for child in children
+        )
+        self._hooks.emit(CallsMade(run.topic, run.root_id, run.call.call_hash, run.call.task_name, made))
 
     async def _execute(self, run: Run) -> bytes | None:
         """Run the handler and return its encoded result; None if a child has no value yet.

@@ -68,8 +68,10 @@ class Settler:
         await self._services.returner.complete(completion)
         if self._hooks.wants(CallReturned):
             topic, call = job.topic, job.call
-            event = CallReturned(topic, job.root_id, call.call_hash, call.task_name, len(payload), completion.first)
-            self._hooks.emit(event)
+            size, first, scheduled_at = len(payload), completion.first, completion.scheduled_at
+            self._hooks.emit(
+                CallReturned(topic, job.root_id, call.call_hash, call.task_name, size, first, scheduled_at)
+            )
 
     async def failed(self, job: Job, error: BaseException, task_policy: TaskPolicy) -> None:
         """Retry the call after its handler raised `error`. If no retry can help, let it fail or dead-letter it."""
@@ -81,6 +83,9 @@ class Settler:
         exhausted = retry_in is None and not terminal
         # Errors of brrr are those of a deployment, which would fail calls that others share.
         final = terminal or (exhausted and policy.on_exhausted == "fail" and not isinstance(error, BrrrError))
+        scheduled_at = None
+        if final:
+            scheduled_at = await self._complete_as_failed(job, error, exhausted=exhausted)
         if self._hooks.wants(CallFailed):
             reason = self._reason(error)
             self._hooks.emit(
@@ -94,22 +99,26 @@ class Settler:
                     retry_in,
                     reason,
                     final,
+                    scheduled_at,
                 )
             )
-        if final:
-            await self._complete_as_failed(job, error, exhausted=exhausted)
-        else:
+        if not final:
             await self._settle(held, error, retry_in)
+        elif exhausted:
+            await self.bury(held, error, final=True)
 
-    async def _complete_as_failed(self, job: Job, error: BaseException, *, exhausted: bool) -> None:
-        """Write the failure as the outcome and wake the callers. Then acknowledge, or dead-letter an exhausted call."""
+    async def _complete_as_failed(self, job: Job, error: BaseException, *, exhausted: bool) -> int | None:
+        """Write the failure as the outcome and wake the callers. Acknowledge, unless the call is to be dead-lettered.
+
+        Returns:
+            The mark of the call.
+        """
         record = encode_failure(failure_of(error, exhausted=exhausted, mask=self._services.mask))
         await self.reset_counters(job.held)
         held = job.held
         completion = Completion(held.delivery, job.call.call_hash, record, acknowledge=not exhausted, held=held)
         await self._services.returner.complete(completion)
-        if exhausted:
-            await self.bury(job.held, error, final=True)
+        return completion.scheduled_at
 
     async def finish_again(self, held: HeldDelivery, call_hash: str, value: bytes) -> None:
         """Finish a call that has an outcome: its worker may have died before it had woken all callers."""

@@ -221,7 +221,7 @@ class Starter:
 
     def _new_root(self, request: StartRequest) -> str:
         redriven_at = int(self._operations.clock()) if request.redrive else None
-        return new_root_id(redriven_at=redriven_at, spawn_limit=request.spawn_limit)
+        return new_root_id(request.call.call_hash, redriven_at=redriven_at, spawn_limit=request.spawn_limit)
 
     def _mark(self, start: _Start) -> Swap | None:
         """Return the swap that marks a call; None if its record stays as it is."""

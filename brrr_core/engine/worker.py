@@ -75,7 +75,7 @@ class Worker:
             BackendError: The queue has not answered for longer than the policy's `unavailable_timeout`.
         """
         self._handler.runner.loop_task = asyncio.current_task()
-        self._services.hooks.emit(WorkerStarted(self._topic, self._concurrency))
+        self._services.hooks.emit(WorkerStarted(self._topic, self._concurrency, self._queue))
         keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
         try:
             grace = self._services.policy.grace

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,14 @@ from brrr_core.hooks import (
     CallDeferred,
     CallFailed,
     CallReturned,
+    CallsMade,
     CallStarted,
+    MadeCall,
     WorkerStarted,
     WorkerStopped,
 )
 from brrr_testkit.faults.instrument import Instrument, Operation
-from brrr_testkit.workloads.fleet import QUICK, TOPIC, over, serving, working
+from brrr_testkit.workloads.fleet import QUICK, TOPIC, UNPARKED, over, serving, working
 
 
 class Diary:
@@ -90,11 +93,123 @@ async def test_events_of_call_and_child_come_in_order(memory: str) -> None:
     of_leaf = [event for event in diary.events if getattr(event, "task_name", "") == "leaf"]
     assert [type(event) for event in of_top] == [CallStarted, CallDeferred, CallStarted, CallReturned]
     assert [type(event) for event in of_leaf] == [CallStarted, CallReturned]
-    assert of_top[0] == CallStarted(TOPIC, str(scheduled.root_id), scheduled.call_hash, "top", 1)
+    assert of_top[0] == CallStarted(
+        TOPIC, str(scheduled.root_id), scheduled.call_hash, "top", 1, size=len(b"[]"), is_root=True
+    )
+    assert [event.again for event in of_top if isinstance(event, CallStarted)] == [False, True]
     assert (of_top[1].missing, of_top[1].watched) == (1, of_leaf[0].call_hash)
-    assert of_leaf[0].root_id == scheduled.root_id
+    assert (of_leaf[0].root_id, of_leaf[0].is_root) == (scheduled.root_id, False)
     assert (of_leaf[1].size, of_leaf[1].first) == (len(b'"four"'), True)
     assert diary.events[-1] == WorkerStopped(TOPIC, 0)
+
+
+class Calls:
+    """Keeps the calls that handlers make, and the runs of them."""
+
+    def __init__(self) -> None:
+        self.made: list[CallsMade] = []
+
+    @brrr.hookimpl
+    def brrr_calls_made(self, event: CallsMade) -> None:
+        self.made.append(event)
+
+
+@brrr.handler
+async def twice(app: brrr.ActiveWorker, n: int) -> str:
+    await app.send("note", topic="elsewhere")()
+    first, second = await app.gather(app.call(leaf)(), app.call(leaf)())
+    await app.call(top)()
+    return str(first + second)
+
+
+@pytest.mark.parametrize("policy", [QUICK, UNPARKED], ids=["parked", "unparked"])
+async def test_each_call_that_a_handler_makes_is_reported_once(memory: str, policy: brrr.Policy) -> None:
+    calls = Calls()
+    async with serving(memory, {"twice": twice, "top": top, "leaf": leaf}, policy=policy, hooks=[calls]) as fleet:
+        scheduled = await fleet.app.schedule(twice, topic=TOPIC)(7)
+        assert await fleet.app.result(twice, timeout=10)(7) == "fourfour"
+    of_twice = [event for event in calls.made if event.task_name == "twice"]
+    assert {event.root_id for event in calls.made} == {scheduled.root_id}
+    assert [[(made.task_name, made.topic) for made in event.calls] for event in of_twice] == [
+        [("note", "elsewhere")],
+        [("leaf", TOPIC)],
+        [("top", TOPIC)],
+    ]
+    ((made,),) = (event.calls for event in calls.made if event.task_name == "top")
+    assert made == MadeCall(TOPIC, of_twice[1].calls[0].call_hash, "leaf", len(b"[]"), 0)
+
+
+async def test_worker_that_does_not_remember_a_call_reports_its_calls_again(memory: str) -> None:
+    @brrr.handler
+    async def above(app: brrr.ActiveWorker) -> str:
+        return await app.call(leaf, topic="leaves")()
+
+    calls, handlers = Calls(), {"above": above, "leaf": leaf}
+    async with brrr.open_backend(memory) as backend:
+        connection = over(backend, hooks=[calls])
+        async with working(connection, handlers) as fleet:
+            await fleet.app.schedule(above, topic=TOPIC)()
+            await fleet.idle()  # it waits for a call of the other topic
+        await connection.close()
+        connection = over(backend, hooks=[calls])
+        async with working(connection, handlers, topics=[TOPIC, "leaves"]) as fleet:
+            assert await fleet.app.result(above, timeout=10)() == "four"
+        await connection.close()
+    assert [event.calls[0].task_name for event in calls.made] == ["leaf", "leaf"]
+
+
+@pytest.mark.parametrize("steps", [True, False])
+async def test_outcome_tells_when_its_call_was_put(memory: str, steps: bool) -> None:
+    @brrr.handler_no_arg
+    async def bad() -> None:
+        raise brrr.TerminalError("bad")
+
+    diary = Diary()
+    async with brrr.open_backend(memory) as backend:
+        connection = over(backend, hooks=[diary], steps=steps, clock=lambda: 1_700_000_000.9)
+        async with working(connection, {"leaf": leaf, "bad": bad}) as fleet:
+            await fleet.run(leaf)
+            with pytest.raises(brrr.CallFailedError):
+                await fleet.run(bad)
+        await connection.close()
+    outcomes = [event for event in diary.events if isinstance(event, CallReturned | CallFailed)]
+    assert [event.scheduled_at for event in outcomes] == [1_700_000_000] * 2
+
+
+@pytest.mark.parametrize("policy", [QUICK, UNPARKED], ids=["parked", "unparked"])
+async def test_handler_sees_the_context_variables_that_a_hook_sets(memory: str, policy: brrr.Policy) -> None:
+    """Each run sees its own, also one that goes on after it was parked. No other code of the worker sees them."""
+    run: ContextVar[str] = ContextVar("run", default="none")
+    seen: list[tuple[str, str]] = []
+    began: list[str] = []
+
+    class Names:
+        @brrr.hookimpl
+        def brrr_call_started(self, event: CallStarted) -> None:
+            assert run.get() in ("none", "parent 1")  # set by an earlier part of the same run, or by none
+            began.append(event.task_name)
+            run.set(f"{event.task_name} {began.count(event.task_name)}")
+
+        @brrr.hookimpl
+        def brrr_worker_stopped(self, event: WorkerStopped) -> None:
+            assert run.get() == "none"
+            began.append("stopped")
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker) -> None:
+        seen.append(("before", run.get()))
+        await app.call(leaf)()
+        seen.append(("after", run.get()))
+
+    @brrr.handler_no_arg
+    async def leaf() -> None:
+        seen.append(("leaf", run.get()))
+
+    async with serving(memory, {"parent": parent, "leaf": leaf}, policy=policy, hooks=[Names()]) as fleet:
+        await fleet.run(parent)
+    assert began == ["parent", "leaf", "parent", "stopped"]
+    again = [("before", "parent 2")] if policy is UNPARKED else []
+    assert seen == [("before", "parent 1"), ("leaf", "leaf 1"), *again, ("after", "parent 2")]
 
 
 async def test_failed_call_emits_its_events(memory: str) -> None:
@@ -190,7 +305,7 @@ async def test_without_hooks_no_event_is_made(memory: str, monkeypatch: pytest.M
     def refuse(*args: object) -> None:
         raise AssertionError("an event was created although no plugin listens")
 
-    for name in ("CallStarted", "CallIsolated"):
+    for name in ("CallStarted", "CallIsolated", "CallsMade", "MadeCall"):
         monkeypatch.setattr(running, name, refuse)
     monkeypatch.setattr(deferring, "CallDeferred", refuse)
     for name in ("CallReturned", "CallFailed", "CallBuried", "CallPostponed"):

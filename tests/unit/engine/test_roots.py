@@ -2,7 +2,7 @@
 
 import pytest
 
-from brrr_core.engine.roots import MAX_SPAWN_LIMIT, RootInfo, new_root_id, parse_root_id
+from brrr_core.engine.roots import MAX_SPAWN_LIMIT, RootInfo, is_root, new_root_id, parse_root_id
 from brrr_core.wire import ScheduleMessage, decode_message, encode_message
 
 CARRIED = [RootInfo(), RootInfo(redriven_at=1_700_000_000), RootInfo(spawn_limit=MAX_SPAWN_LIMIT), RootInfo(5, 1)]
@@ -10,7 +10,7 @@ TOKEN = "QznKkpu2ZCPW1clieouBhQ"
 
 
 def test_root_ids_are_fresh_and_fit_the_wire() -> None:
-    ids = {new_root_id(**carried._asdict()) for carried in CARRIED for _ in range(100)}
+    ids = {new_root_id("call", **carried._asdict()) for carried in CARRIED for _ in range(100)}
     assert len(ids) == 400
     for root_id in ids:
         assert decode_message(encode_message(ScheduleMessage(root_id, "h"))).root_id == root_id
@@ -18,7 +18,15 @@ def test_root_ids_are_fresh_and_fit_the_wire() -> None:
 
 @pytest.mark.parametrize("carried", CARRIED)
 def test_root_id_round_trips_its_contents(carried: RootInfo) -> None:
-    assert parse_root_id(new_root_id(**carried._asdict())) == carried
+    assert parse_root_id(new_root_id("call", **carried._asdict())) == carried
+
+
+@pytest.mark.parametrize("carried", CARRIED)
+def test_root_id_knows_its_own_call(carried: RootInfo) -> None:
+    root_id = new_root_id("call", **carried._asdict())
+    assert is_root(root_id, "call")
+    assert not any(is_root(root_id, f"call {n}") for n in range(1_000))
+    assert not any(is_root(foreign, "call") for foreign in (TOKEN, "", "x" * 21, f"{root_id}x"))
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ async def test_last_message_within_the_limit_is_put() -> None:
 
 def redrive(ahead: int = 0) -> str:
     """A redrive's root by a clock that is some seconds ahead."""
-    return new_root_id(redriven_at=int(time.time()) + ahead)
+    return new_root_id("call", redriven_at=int(time.time()) + ahead)
 
 
 @pytest.mark.parametrize("ahead", [-30, 0, 30], ids="{} s ahead".format)
