@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from brrr_contract_kit import run_contract
+from brrr_core.backend import Watches
 from brrr_core.errors import BackendUnavailableError
 from brrr_redis.client import client, login
 from brrr_redis.client.commands import Command
-from brrr_redis.notifier import RedisNotifier
 from brrr_testkit.servers.redis import Server, valkey_program
 
 
@@ -34,14 +34,8 @@ def repeats_without_an_end(patch):
     patch.setattr(client.Client, "run", endless)
 
 
-def listens_once(patch):
-    listen = RedisNotifier._listen
-
-    async def once(self):
-        await listen(self)
-        return False
-
-    patch.setattr(RedisNotifier, "_listen", once)
+def loses_hints_with_the_connection(patch):
+    patch.setattr(Watches, "wake_all", lambda self: None)
 
 
 def logs_its_login(patch):
@@ -62,7 +56,7 @@ def logs_its_login(patch):
         (repeats_all, "STEPS-ANSWER-01", "steps"),
         (raises_errors_of_redis, "BACKEND-SERVER-01", "backend"),
         (repeats_without_an_end, "BACKEND-SERVER-03", "backend"),
-        (listens_once, "STORE-WATCH-07", "store"),
+        (loses_hints_with_the_connection, "STORE-WATCH-07", "store"),
         (logs_its_login, "BACKEND-SECRET-02", "backend"),
     ],
 )

@@ -9,6 +9,7 @@ import re
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any, Final, Protocol
@@ -27,6 +28,9 @@ __all__ = ["Connection", "ReplyHandler"]
 
 CLOSE_TIMEOUT_SECONDS: Final = 1.0
 """Seconds that closing waits for bytes that are still being sent."""
+
+FLUSH_TIMEOUT_SECONDS: Final = 10.0
+"""Seconds for which an opening waits until the server confirms the inbox."""
 
 PERMISSION_ERROR: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
@@ -69,6 +73,14 @@ class _PullInbox:
             await self.subscription.drain()  # type: ignore[no-untyped-call]  # nats-py's annotation is missing
 
 
+@dataclass(eq=False)
+class _Listener:
+    """A function to call for each message of a subject, and its subscription once it is sent."""
+
+    on_message: Callable[[], None]
+    subscription: Subscription | None = None
+
+
 class Connection:
     """A client of nats-py, and the requests and pulls that wait for its messages.
 
@@ -83,6 +95,8 @@ class Connection:
 
     def __init__(self, on_lost: Callable[["Connection"], None]) -> None:
         self._replies: dict[str, tuple[ReplyHandler, int]] = {}
+        self._listeners: dict[str, _Listener] = {}
+        self._may_listen = True
         self.client = Client()
         self.client.msg_class = self._make_message  # type: ignore[assignment]  # a factory instead of a class
         self.cause: Exception | None = None
@@ -128,14 +142,7 @@ class Connection:
         self._guard.add_done_callback(self._on_guard_end)
         self._prefix = f"{self.client.new_inbox()}."
         await self.client.subscribe(f"{self._prefix}*", cb=self._drop_late_reply)  # pyright: ignore[reportUnknownMemberType]
-        flushing = start_task(self.client.flush(), name="brrr opens a connection")
-        try:  # until the server has confirmed the subscription, or ends the connection
-            await asyncio.wait({flushing, self._guard}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            flushing.cancel()
-            await asyncio.wait({flushing})
-        if not flushing.cancelled():
-            flushing.exception()  # retrieve it
+        await self._flush(FLUSH_TIMEOUT_SECONDS)
         self._check_open()
 
     async def send(self, handler: ReplyHandler, requests: Sequence[Request]) -> list[str]:
@@ -183,6 +190,29 @@ class Connection:
         await self.client.publish(request.subject, request.payload, inbox.subject)
         return partial(self._free_inboxes.append, inbox)
 
+    async def subscribe(self, subject: str, on_message: Callable[[], None]) -> None:
+        """Call a function for each message of a subject, until `unsubscribe`. A second function has no effect.
+
+        The subscription is in force once `confirm` returns True. On a lost connection, nothing happens.
+        """
+        if subject in self._listeners or not self._may_listen:
+            return
+        listener = self._listeners[subject] = _Listener(on_message)
+        with suppress(nats_errors.Error):
+            listener.subscription = await self.client.subscribe(subject)  # pyright: ignore[reportUnknownMemberType]
+        if self._listeners.get(subject) is not listener:
+            self._end_listener(listener)
+
+    def unsubscribe(self, subject: str) -> None:
+        """End a subscription. If there is none, do nothing."""
+        listener = self._listeners.pop(subject, None)
+        if listener is not None:
+            self._end_listener(listener)
+
+    async def confirm(self, timeout: float) -> bool:
+        """Wait until the server has confirmed all subscriptions. Return False if it refuses them, or is not there."""
+        return await self._flush(timeout) and self._may_listen and self.cause is None
+
     async def end_pulls(self) -> None:
         """End the subscriptions of pulls, and receive the messages that the server sent before."""
         with suppress(TimeoutError, nats_errors.Error):
@@ -225,6 +255,20 @@ class Connection:
         for inbox, (subject, payload, headers) in requests:
             await publish(subject, payload, inbox, headers)
 
+    async def _flush(self, timeout: float) -> bool:
+        """Wait until the server has read what was sent. Return False if the connection is lost, or at the timeout."""
+        # Only cancelled when the connection is lost: nats-py closes it if a pong comes for a flush that was cancelled.
+        flushing = self._sending.start(self.client.flush(), name="brrr waits for the server")
+        waiting = {flushing} if self._guard is None else {flushing, self._guard}
+        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if self.cause is not None:
+            flushing.cancel()
+        return flushing.done() and not flushing.cancelled() and flushing.exception() is None
+
+    def _end_listener(self, listener: _Listener) -> None:
+        if listener.subscription is not None and self.cause is None:
+            self._sending.start(listener.subscription.unsubscribe(), name="brrr unsubscribes")
+
     async def _wait_lost(self) -> None:
         await self._lost.wait()
 
@@ -236,12 +280,16 @@ class Connection:
     def _make_message(
         self, *, subject: str, reply: str, data: bytes, headers: dict[str, str] | None, **more: Any
     ) -> Msg | None:
-        """Hand a reply on when nats-py makes its message; nats-py drops None. Other messages take nats-py's own way.
+        """Hand a reply or a hint on when nats-py makes its message; nats-py drops None. Others take nats-py's own way.
 
         This saves a queue, a turn of the loop and a coroutine for each reply.
         """
         waiting = self._replies.pop(subject, None)
         if waiting is None:
+            listener = self._listeners.get(subject)
+            if listener is not None:
+                listener.on_message()
+                return None
             return Msg(subject=subject, reply=reply, data=data, headers=headers, **more)
         handler, index = waiting
         handler.take(index, Reply(data, headers or NO_HEADERS))
@@ -254,8 +302,10 @@ class Connection:
         denied = PERMISSION_ERROR.search(str(error))
         if denied is None:
             self._error = error
-        elif denied[1].lower() == "subscription":
+        elif denied[1].lower() == "subscription" and denied[2].lower().startswith(self._prefix.lower()):
             self.end(DeniedError(f"{self._prefix}*"))  # no reply can come
+        elif denied[1].lower() == "subscription":
+            self._may_listen = False
         else:
             self._deny(denied[2])
         if self._error_cb is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import Task
+from collections.abc import Callable
 from ipaddress import ip_address
 from random import shuffle
 from typing import Final
@@ -29,11 +30,17 @@ MIN_SERVER_VERSION: Final = [2, 12]
 
 
 class Connector:
-    """The current connection to the servers. `max_payload` is the largest message in bytes that its server accepts."""
+    """The current connection to the servers.
+
+    Attributes:
+        max_payload: The largest message in bytes that its server accepts.
+        on_connected: Called with each new connection.
+    """
 
     def __init__(self, location: Location, options: NatsOptions) -> None:
         self.servers = str(location)
         self.max_payload = 0
+        self.on_connected: Callable[[Connection], None] = lambda connection: None
         self._current: Connection | None = None
         self._location = location
         self._options = options
@@ -152,6 +159,7 @@ class Connector:
                 if limit > 0:
                     self.max_payload = min(self.max_payload, limit)
                 self._note_servers(connection)
+                self.on_connected(connection)
                 return
             self._error = unusable
             await connection.close()

@@ -35,6 +35,7 @@ from brrr_nats.client.requests import RequestClient
 from brrr_nats.client.streams import StreamSpec, ensure_stream, find_stream
 from brrr_nats.names import Bucket
 from brrr_nats.options import MAX_VALUE, NatsOptions
+from brrr_nats.store.notifier import NatsNotifier
 from brrr_nats.store.reads import STALE_READ_TIMEOUT_SECONDS, RecordReader
 from brrr_nats.store.records import RevisionCache, StoredRecord
 from brrr_nats.store.swaps import ANY, PendingSwap, SwapChain, perform_swaps
@@ -86,6 +87,7 @@ class NatsStore(Store):
         self._marker_ttl = marker_ttl
         self._ttl: float = options.ttl or 0
         self.expires_after = options.ttl
+        self.notifier = self._notifier = NatsNotifier(client.connector, self._bucket, options.timeout)
         self._calls = CallExpirer(lambda calls: self._write_again(calls, ttl=self._ttl))
         self._largest_message = -1
 
@@ -178,7 +180,8 @@ class NatsStore(Store):
         return results
 
     async def close(self) -> None:
-        """End the work in the background."""
+        """Wake the watches, and end the work in the background."""
+        await self._notifier.close()
         await self._calls.close()
 
     def _ttl_of(self, key: Key) -> float:
