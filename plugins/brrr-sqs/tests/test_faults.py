@@ -37,8 +37,18 @@ async def take(queue, topic, count):
     return found
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(("operation", "lease"), LEASES.items(), ids=LEASES)
+@pytest.mark.parametrize(
+    ("operation", "lease", "fault"),
+    [
+        pytest.param(
+            *(operation, lease, fault),
+            id=f"{operation}-{fault}",
+            marks=() if fault == "lose" or operation == "SendMessageBatch" else pytest.mark.exhaustive,
+        )
+        for operation, lease in LEASES.items()
+        for fault in FAULTS
+    ],
+)
 async def test_lost_response_of_any_operation_loses_no_message(proxy, faulty, topic, drained, operation, lease, fault):
     inject(proxy, fault, operation, times=2)
 
