@@ -1,6 +1,6 @@
 """Choose dead letters of a topic, and act on those chosen.
 
-A search reads page by page, so its memory does not grow with the number of dead letters. It ends after as many as the
+A search reads page by page, so its memory does not grow with the number of dead letters. It ends with those that the
 topic had at its beginning, so a message that is redriven and dead-lettered again does not keep it going. Between two
 operations, other programs may redrive or drop a chosen dead letter: then the action skips it.
 """
@@ -194,17 +194,19 @@ class LetterSearch:
             for begin in range(0, len(ids), PAGE):
                 yield await self._box().find(self.topic, ids[begin : begin + PAGE])
             return
-        left = (await self._queue.stats(self.topic)).dead
-        box, after = self._queue.letters, None
-        if box is None and left:
-            letters = await self._queue.dead(self.topic, limit=min(left, LOOKED_AT))
+        box, after, started = self._queue.letters, None, time.time()
+        if box is None:
+            letters = await self._queue.dead(self.topic, limit=LOOKED_AT)
             yield [StoredLetter("", letter) for letter in letters]
-        while box is not None and left > 0:
-            page = await box.page(self.topic, limit=min(PAGE, left), after=after)
-            if not page:
+            return
+        left = (await self._queue.stats(self.topic)).dead
+        while page := await box.page(self.topic, limit=PAGE, after=after):
+            # The number may be late, and the clock of another machine may differ: a new one is beyond both.
+            old = [each for index, each in enumerate(page) if index < left or each.letter.buried_at <= started]
+            yield old
+            if len(old) < len(page):
                 return
             left, after = left - len(page), page[-1].id
-            yield page
 
 
 def ids_of(letters: Sequence[Letter]) -> list[str]:

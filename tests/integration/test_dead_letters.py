@@ -14,7 +14,6 @@ from brrr_core.engine import letters
 from brrr_core.errors import ArgumentError, BackendError, CapabilityError, EncodeError
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving
 
-KINDS = pytest.mark.parametrize("url", ["memory", "sqlite"], indirect=True)
 ONCE = replace(QUICK, max_attempts=1)
 FAILING = replace(ONCE, on_exhausted="fail")
 GARBAGE = b"\xff\x00 no message"
@@ -65,7 +64,6 @@ async def left(client: brrr.AppConsumer) -> list[str]:
     return sorted([letter.reason.partition("\n")[0] async for letter in client.dead_letters(TOPIC)])
 
 
-@KINDS
 async def test_dead_letters_are_chosen_by_task_call_reason_age_and_id(url: str) -> None:
     async with buried(url) as client:
         found = await client.dead_letters(TOPIC).read()
@@ -91,7 +89,6 @@ async def test_dead_letters_are_chosen_by_task_call_reason_age_and_id(url: str) 
             client.dead_letters(TOPIC, limit=0)
 
 
-@KINDS
 async def test_only_chosen_dead_letters_are_redriven_and_dropped(url: str) -> None:
     async with buried(url) as client:
         assert await client.dead_letters(TOPIC, task="leaf", limit=2).redrive() == 2
@@ -103,7 +100,6 @@ async def test_only_chosen_dead_letters_are_redriven_and_dropped(url: str) -> No
         assert await client.dead_letters(TOPIC).redrive() == 1
 
 
-@KINDS
 async def test_dead_letters_of_failed_calls_run_again(url: str) -> None:
     runs: list[int] = []
 
@@ -125,7 +121,6 @@ async def test_dead_letters_of_failed_calls_run_again(url: str) -> None:
         assert len(runs) == 3
 
 
-@KINDS
 async def test_calls_of_chosen_dead_letters_are_completed_by_hand(url: str) -> None:
     async with buried(url) as client, serving(url, HANDLERS, policy=ONCE) as fleet:
         with pytest.raises(EncodeError):
@@ -139,7 +134,6 @@ async def test_calls_of_chosen_dead_letters_are_completed_by_hand(url: str) -> N
         assert len(await left(client)) == 3
 
 
-@KINDS
 async def test_completion_that_dies_before_it_drops_is_completed_by_repeating_it(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +154,6 @@ async def test_completion_that_dies_before_it_drops_is_completed_by_repeating_it
         assert await client.dead_letters(TOPIC, task=leaf).read() == []
 
 
-@KINDS
 async def test_dead_letter_of_a_failed_call_stays_when_it_is_completed(url: str) -> None:
     async with serving(url, HANDLERS, policy=FAILING) as fleet:
         await fleet.app.schedule(leaf, topic=TOPIC)(1)
@@ -169,7 +162,6 @@ async def test_dead_letter_of_a_failed_call_stays_when_it_is_completed(url: str)
         assert len(await left(fleet.app)) == 1
 
 
-@KINDS
 async def test_search_reads_page_by_page_and_ends_although_letters_come_back(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

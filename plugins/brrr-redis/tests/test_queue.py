@@ -281,6 +281,19 @@ async def test_dead_letters_are_moved_in_rounds_of_1000(valkey):
     assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(2200)]
 
 
+async def test_dead_letter_is_never_older_than_the_one_before_it(backend, valkey):
+    """The server's clock was set back: the binary search for ids relies on the order of the times."""
+    queue = backend.queue
+    valkey.do("RPUSH", KEYS.dead, b"1:99999999999999:0:first")
+    await queue.put(TOPIC, [b"second"])
+    for delivery in await queue.receive(TOPIC, limit=1, wait=0):
+        await queue.bury(delivery, "x")
+    first, second = await queue.letters.page(TOPIC, limit=9)
+    assert first.letter.buried_at == second.letter.buried_at
+    assert await queue.letters.page(TOPIC, limit=9, after=first.id) == [second]
+    assert await queue.letters.find(TOPIC, [second.id]) == [second]
+
+
 async def test_no_connection_blocks_without_a_waiting_receiver(backend, valkey):
     for number in range(3):
         waiting = asyncio.create_task(backend.queue.receive(TOPIC, limit=1, wait=60))

@@ -1,16 +1,31 @@
 """The Lua scripts alone, on both servers: failures half way, repeated claims, and other programs on the list."""
 
+from hashlib import sha1
+
 import pytest
 import redis
 
 from brrr_redis.layout import Layout
-from brrr_redis.scripts import ACK, BURY, CLAIM, COMMIT, DROP, EXTEND, REDRIVE, RELEASE, STATS, UNCLAIM
+from brrr_redis.scripts import (
+    ACK,
+    BURY,
+    CLAIM,
+    COMMIT,
+    DROP,
+    EXTEND,
+    REDRIVE,
+    RELEASE,
+    STATS,
+    TAKE_LETTERS,
+    UNCLAIM,
+)
 
 TOPIC = "jobs"
 KEYS = Layout("").topic(TOPIC)
 ENDED, FAR = 1, 10**14
 HELD = b"claim.1.000001:2:held"
 OTHER = b"claim.1.000002:1:other"
+DEAD = b"1:1:3:whydead"
 BODIES = {b"ready", b"same", b"moved", b"held", b"other", b"ended", b"due", b"later", b"dead"}
 READINGS = (1000, 750, 1, "call_hash", "record:", "call:")
 MESSAGES = (1, "leased", b"ready", 1, 1000, b"later", 1, "ready", b"same")
@@ -26,12 +41,28 @@ CALLS = {
     "redrive": (REDRIVE, (9,)),
     "release": (RELEASE, (0, HELD, OTHER)),
     "release later": (RELEASE, (1000, HELD, OTHER)),
+    "take letters": (TAKE_LETTERS, (1, 1, sha1(DEAD, usedforsecurity=False).hexdigest())),
     "unclaim": (UNCLAIM, ("claim",)),
     "unclaim inbox": (UNCLAIM, ("",)),
 }
 COMMANDS = (
-    *("del", "hdel", "hincrby", "hset", "lmove", "lpop", "lpush", "ltrim", "pexpire", "rpush", "zadd", "zrem"),
-    *("exists", "hget", "llen", "lrange", "zrange", "zrangebyscore", "zscan", "zscore"),
+    *(
+        "del",
+        "hdel",
+        "hincrby",
+        "hset",
+        "lmove",
+        "lpop",
+        "lpush",
+        "lrem",
+        "lset",
+        "ltrim",
+        "pexpire",
+        "rpush",
+        "zadd",
+        "zrem",
+    ),
+    *("exists", "hget", "lindex", "llen", "lrange", "zrange", "zrangebyscore", "zscan", "zscore"),
 )
 
 
@@ -55,7 +86,7 @@ def fill(client):
     client.zadd(KEYS.leases, {HELD: FAR, OTHER: FAR, b"old.1.000001:3:ended": ENDED})
     client.zadd(KEYS.delayed, {b"put.000001:0:due": ENDED, b"put.000002:0:later": FAR})
     client.hset(KEYS.attempts, mapping={"bready": "4", "bsame": "1,2", "n": 3})
-    client.rpush(KEYS.dead, b"1:1:3:whydead")
+    client.rpush(KEYS.dead, DEAD)
 
 
 def list_members(client, key):
@@ -118,6 +149,7 @@ def test_scripts_put_the_expected_messages_on_the_list(server):
         "release": {b"ready": 1, b"same": 2, b"moved": 1, b"ended": 1, b"due": 1, b"held": 1, b"other": 1},
         "unclaim": {b"ready": 1, b"same": 2, b"moved": 1, b"held": 1, b"other": 1},
         "unclaim inbox": {b"ready": 1, b"same": 2, b"moved": 1},
+        "take letters": {b"ready": 1, b"same": 2, b"moved": 1, b"dead": 1},
         "redrive": {b"ready": 1, b"same": 2, b"moved": 1, b"dead": 1},
     }
     with redis.Redis(port=server.port) as client:

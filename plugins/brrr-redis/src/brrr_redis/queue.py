@@ -25,6 +25,7 @@ from brrr_core.errors import BackendClosedError, BrrrError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Script, Word, command, script_command
 from brrr_redis.layout import Layout, TopicKeys
+from brrr_redis.letters import RedisLetters, dead_letter
 from brrr_redis.options import MAX_BODY
 from brrr_redis.receiving import WaitQueues
 from brrr_redis.scripts import ACK, BURY, CLAIM, DELAY, DROP, EXTEND, REDRIVE, RELEASE, STATS, UNCLAIM
@@ -82,6 +83,7 @@ class RedisQueue(Queue):
         self._wait_queues = WaitQueues(client, sweep=sweep, unclaim=self.start_unclaim)
         self.new_token = _Tokens()
         self._gate = Gate()
+        self.letters = RedisLetters(client, layout)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add all messages or none. If the reply is lost, put them again: a duplicate is harmless."""
@@ -168,7 +170,7 @@ class RedisQueue(Queue):
         keys = self._layout.topic(topic)
         check_limit(limit)
         oldest = command(keys.dead, "LRANGE", keys.dead, 0, min(limit, MAX_LIMIT) - 1, repeat=True)
-        return [_dead_letter(topic, letter) for letter in await self._client.run(oldest)]
+        return [dead_letter(topic, letter) for letter in await self._client.run(oldest)]
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put the oldest dead letters back on the topic as new messages."""
@@ -248,10 +250,3 @@ def _receipts_by_topic(deliveries: Iterable[Delivery]) -> dict[str, list[bytes]]
         if isinstance(each.receipt, Receipt):
             members.setdefault(each.topic, []).append(each.receipt.member)
     return members
-
-
-def _dead_letter(topic: str, letter: bytes) -> DeadLetter:
-    """Decode a dead letter: `ATTEMPT:MILLISECOND:LENGTH:REASON` and the body."""
-    attempt, millisecond, length, rest = letter.split(b":", 3)
-    reason, body = rest[: int(length)], rest[int(length) :]
-    return DeadLetter(topic, body, reason.decode(), int(attempt), int(millisecond) / 1000)

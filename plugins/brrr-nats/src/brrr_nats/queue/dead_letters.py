@@ -4,10 +4,11 @@ A message is always added at its new place before it is removed from the old one
 """
 
 import json
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
-from brrr_core.backend import DeadLetter, Delivery
+from brrr_core.backend import DeadLetter, Delivery, LetterBox, StoredLetter, check_limit
 from brrr_nats.client.errors import api_error
 from brrr_nats.client.messages import Request, stored_message
 from brrr_nats.client.requests import RequestClient
@@ -15,7 +16,7 @@ from brrr_nats.queue.clocks import read_time
 from brrr_nats.queue.layout import Layout, TopicNames
 from brrr_nats.queue.settling import Receipt
 
-__all__ = ["MESSAGE_ID_HEADER", "DeadLetters", "dead_letter_request"]
+__all__ = ["MESSAGE_ID_HEADER", "DeadLetters", "NatsLetters", "dead_letter_request"]
 
 MAX_MOVED_AT_ONCE: Final = 100
 DELETE_FAILED: Final = 10057
@@ -35,6 +36,11 @@ class _Stored(NamedTuple):
     sequence: int
     name: str
 
+    @property
+    def id(self) -> str:
+        """Its id: a number alone could name another one in a later stream of that name."""
+        return f"{self.sequence}.{self.name}"
+
 
 class DeadLetters:
     """The stream of dead letters."""
@@ -42,6 +48,38 @@ class DeadLetters:
     def __init__(self, client: RequestClient, layout: Layout) -> None:
         self._client = client
         self._layout = layout
+
+    async def page(self, names: TopicNames, limit: int, after: str | None) -> list[StoredLetter]:
+        """Return the dead letters that follow the one with the id `after`. Raises `ApiError`."""
+        begin = 1 if after is None else _sequence_of(after) + 1
+        return [StoredLetter(stored.id, stored.letter) for stored in await self._oldest(names, limit, begin)]
+
+    async def find(self, names: TopicNames, ids: Sequence[str]) -> list[StoredLetter]:
+        """Return the dead letters with these ids. Raises `ApiError`."""
+        return [StoredLetter(stored.id, stored.letter) async for stored in self._with_ids(names, ids)]
+
+    async def remove_chosen(self, names: TopicNames, ids: Sequence[str], *, put_back: bool) -> int:
+        """Do as `remove` does, with the dead letters that have these ids. Raises `ApiError`."""
+        chosen, done = [stored async for stored in self._with_ids(names, ids)], 0
+        for begin in range(0, len(chosen), MAX_MOVED_AT_ONCE):
+            done += await self._take(names, chosen[begin : begin + MAX_MOVED_AT_ONCE], put_back=put_back)
+        return done
+
+    async def _with_ids(self, names: TopicNames, ids: Sequence[str]) -> AsyncGenerator[_Stored, None]:
+        subject = self._client.api_subject(f"STREAM.MSG.GET.{self._layout.dead_stream}")
+        wanted = {identity: number for identity in ids if (number := _sequence_of(identity)) > 0}
+        for begin in range(0, len(wanted), MAX_MOVED_AT_ONCE):
+            numbers = list(wanted.values())[begin : begin + MAX_MOVED_AT_ONCE]
+            requests = [Request(subject, b'{"seq":%d}' % number) for number in numbers]
+            for reply in await self._client.request_many(requests, idempotent=True):
+                error = api_error(reply.payload)
+                if error is not None and error.missing:
+                    continue
+                if error is not None:
+                    raise error
+                message = json.loads(reply.payload)["message"]
+                if message["subject"] == names.dead and (stored := _parse(names.topic, message)).id in wanted:
+                    yield stored
 
     async def read(self, names: TopicNames, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters. Raises `ApiError`."""
@@ -58,13 +96,16 @@ class DeadLetters:
             letters = await self._oldest(names, min(MAX_MOVED_AT_ONCE, limit - done), begin)
             if not letters:
                 break
-            if put_back:
-                ids = [{MESSAGE_ID_HEADER: f"redriven.{stored.name}"} for stored in letters]
-                bodies = [stored.letter.body for stored in letters]
-                await self._client.publish([Request(names.ready, *each) for each in zip(bodies, ids, strict=True)])
-            done += await self._delete(letters)
+            done += await self._take(names, letters, put_back=put_back)
             begin = letters[-1].sequence + 1
         return done
+
+    async def _take(self, names: TopicNames, letters: list[_Stored], *, put_back: bool) -> int:
+        if put_back:
+            ids = [{MESSAGE_ID_HEADER: f"redriven.{stored.name}"} for stored in letters]
+            bodies = [stored.letter.body for stored in letters]
+            await self._client.publish([Request(names.ready, *each) for each in zip(bodies, ids, strict=True)])
+        return await self._delete(letters)
 
     async def _oldest(self, names: TopicNames, limit: int, begin: int) -> list[_Stored]:
         """Return dead letters from a number on.
@@ -100,6 +141,44 @@ class DeadLetters:
         return deleted
 
 
+class NatsLetters(LetterBox):
+    """The dead letters by their ids: the number and the time in the stream."""
+
+    def __init__(self, client: RequestClient, layout: Layout, letters: DeadLetters) -> None:
+        self._client = client
+        self._layout = layout
+        self._letters = letters
+
+    async def page(self, topic: str, *, limit: int, after: str | None = None) -> list[StoredLetter]:
+        """Return the next dead letters."""
+        names = self._layout.topic(topic)
+        check_limit(limit)
+        self._client.gate.check()
+        with self._client.translating():
+            return await self._letters.page(names, limit, after)
+
+    async def find(self, topic: str, ids: Sequence[str]) -> list[StoredLetter]:
+        """Return the dead letters with these ids."""
+        names = self._layout.topic(topic)
+        self._client.gate.check()
+        with self._client.translating():
+            return await self._letters.find(names, ids)
+
+    async def redrive(self, topic: str, ids: Sequence[str]) -> int:
+        """Put dead letters back as new messages."""
+        return await self._remove(topic, ids, put_back=True)
+
+    async def drop(self, topic: str, ids: Sequence[str]) -> int:
+        """Delete dead letters."""
+        return await self._remove(topic, ids, put_back=False)
+
+    async def _remove(self, topic: str, ids: Sequence[str], *, put_back: bool) -> int:
+        names = self._layout.topic(topic)
+        self._client.gate.check()
+        with self._client.translating():
+            return await self._letters.remove_chosen(names, ids, put_back=put_back)
+
+
 def dead_letter_request(
     names: TopicNames, delivery: Delivery, receipt: Receipt, now: float, *, reason: str, max_reason_bytes: int
 ) -> Request:
@@ -126,6 +205,12 @@ def _shorten(reason: str, max_bytes: int) -> str:
             return ""
     # Servers strip the spaces around a header's value.
     return encoded if encoded == encoded.strip() else encoded.replace(" ", "%20")
+
+
+def _sequence_of(identity: str) -> int:
+    """Return the number in the id of a dead letter; 0 if it is not such an id."""
+    number = identity.partition(".")[0]
+    return int(number) if number.isdecimal() and len(number) < 19 else 0
 
 
 def _parse(topic: str, message: dict[str, str]) -> _Stored:

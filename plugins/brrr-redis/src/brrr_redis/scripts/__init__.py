@@ -13,12 +13,15 @@ __all__ = [
     "DELAY",
     "DROP",
     "EXTEND",
+    "FIND_LETTERS",
     "INCREMENT",
+    "PAGE_LETTERS",
     "READ",
     "REDRIVE",
     "RELEASE",
     "STATS",
     "SWAP",
+    "TAKE_LETTERS",
     "UNCLAIM",
     "WRITE",
 ]
@@ -34,14 +37,17 @@ def _of_topic(*names: str) -> Script:
 
 TOPIC: Final = _read("topic")
 ACK: Final = _of_topic("ack")
-BURY: Final = _of_topic("bury")
+BURY: Final = _of_topic("letters", "bury")
 CLAIM: Final = _of_topic("records", "claim")
 COMMIT: Final = _of_topic("records", "commit")
 DELAY: Final = _of_topic("delay")
 DROP: Final = _of_topic("drop")
 EXTEND: Final = _of_topic("extend")
-REDRIVE: Final = _of_topic("redrive")
+FIND_LETTERS: Final = _of_topic("letters", "find_letters")
+PAGE_LETTERS: Final = _of_topic("letters", "page_letters")
+REDRIVE: Final = _of_topic("letters", "redrive")
 RELEASE: Final = _of_topic("release")
+TAKE_LETTERS: Final = _of_topic("letters", "take_letters")
 STATS: Final = _of_topic("stats")
 UNCLAIM: Final = _of_topic("unclaim")
 INCREMENT: Final = Script.of(_read("increment"))

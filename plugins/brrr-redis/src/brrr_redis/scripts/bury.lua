@@ -1,8 +1,11 @@
 -- Moves a leased message to the dead letters. ARGV: member, reason.
+-- No dead letter is older than the one before it, also if the clock was set back: letters.lua searches by the time.
 
 sweep()
 if redis.call('ZSCORE', LEASES, ARGV[1]) then
   local attempt, body = split_member(ARGV[1])
-  redis.call('RPUSH', DEAD, attempt .. ':' .. now .. ':' .. #ARGV[2] .. ':' .. ARGV[2] .. body)
+  local last = redis.call('LINDEX', DEAD, -1)
+  local time = math.max(now, last and time_of(last) or 0)
+  redis.call('RPUSH', DEAD, string.format('%d:%.0f:%d:', attempt, time, #ARGV[2]) .. ARGV[2] .. body)
   redis.call('ZREM', LEASES, ARGV[1])
 end

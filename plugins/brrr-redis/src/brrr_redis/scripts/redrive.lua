@@ -5,10 +5,7 @@ write_first()
 local dead_letters = redis.call('LRANGE', DEAD, 0, ARGV[1] - 1)
 local bodies = {}
 for index, dead_letter in ipairs(dead_letters) do
-  local first = string.find(dead_letter, ':', 1, true)
-  local second = string.find(dead_letter, ':', first + 1, true)
-  local third = string.find(dead_letter, ':', second + 1, true)
-  bodies[index] = string.sub(dead_letter, third + 1 + tonumber(string.sub(dead_letter, second + 1, third - 1)))
+  bodies[index] = body_of(dead_letter)
 end
 call_in_chunks('RPUSH', READY, bodies)
 redis.call('LTRIM', DEAD, #bodies, -1)
