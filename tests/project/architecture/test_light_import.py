@@ -15,6 +15,7 @@ HEAVY = {
     *("msgspec", "pluggy", "importlib.metadata", "brrr_cli", "cyclopts", "rich"),
     *("brrr_sqlite", "sqlite3", "brrr_redis", "redis", "hiredis", "nats", "boto3"),
     *("brrr_aws", "brrr_dynamo", "brrr_sqs", "brrr_pydantic", "pydantic", "brrr_cron", "cronsim"),
+    *("brrr_otel", "opentelemetry"),
     *("aiobotocore", "botocore", "aiohttp"),
 }
 

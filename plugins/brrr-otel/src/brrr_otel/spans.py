@@ -1,0 +1,133 @@
+"""The spans of calls and of runs: docs/decisions/0046-opentelemetry.md says which worker emits which."""
+
+import logging
+from typing import Final, NamedTuple
+
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import Tracer, TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from brrr_otel.ids import ChosenIds, call_context
+
+__all__ = ["SYSTEM", "Spans", "TracedCall", "fail", "type_of"]
+
+_log: Final = logging.getLogger("brrr.otel")
+
+SYSTEM: Final = "brrr"
+
+_NO_PARENT: Final = context.Context()
+
+
+class TracedCall(NamedTuple):
+    """A call in a trace. `size`: the bytes of its arguments. It may run after `delay` seconds."""
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    size: int
+    delay: float = 0
+
+    def attributes(self, operation: str, kind: str) -> dict[str, str | int | float | bool]:
+        """Return the attributes of the spans of an operation."""
+        return {
+            "messaging.system": SYSTEM,
+            "messaging.operation.name": operation,
+            "messaging.operation.type": kind,
+            "messaging.destination.name": self.topic,
+            "messaging.message.id": self.call_hash,
+            "messaging.message.conversation_id": self.root_id,
+            "messaging.message.body.size": self.size,
+            "brrr.task.name": self.task_name,
+        }
+
+
+class Spans:
+    """Emits the spans of a worker.
+
+    Args:
+        provider: The tracer provider; None for the global one.
+    """
+
+    def __init__(self, provider: trace.TracerProvider | None = None) -> None:
+        self._provider = provider
+        self._tracer: Tracer | None = None
+
+    def open(self) -> None:
+        """Find the tracer. The SDK must make its spans: only its generator of ids can be told an id."""
+        provider = self._provider or trace.get_tracer_provider()
+        tracer = provider.get_tracer("brrr_otel")
+        if isinstance(tracer, Tracer):
+            if not isinstance(tracer.id_generator, ChosenIds):  # this tracer belongs to brrr_otel alone
+                tracer.id_generator = ChosenIds(tracer.id_generator)
+            self._tracer = tracer
+        elif isinstance(provider, TracerProvider):
+            self._tracer = None  # OTEL_SDK_DISABLED
+        elif not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+            _log.warning(
+                "no traces: the tracer provider is a %s, not that of opentelemetry-sdk", type(provider).__name__
+            )
+
+    def call(self, call: TracedCall, *, parent: str | None) -> None:
+        """Emit the span of a call, which has a fixed id. To emit it again does no harm.
+
+        Args:
+            call: The call.
+            parent: The call hash of its parent; None for the root.
+        """
+        if self._tracer is None:
+            return
+        own = self._context(self._tracer, call.root_id, call.call_hash)
+        if not own.trace_flags.sampled:
+            return
+        above = _NO_PARENT
+        if parent is not None:
+            above = _below(self._context(self._tracer, call.root_id, parent))
+        attributes = call.attributes("schedule", "send")
+        if call.delay:
+            attributes["brrr.delay"] = call.delay
+        with ChosenIds.choose(own):
+            name = f"schedule {call.task_name}"
+            span = self._tracer.start_span(name, above, SpanKind.PRODUCER, attributes)
+        span.end()
+
+    def run(self, call: TracedCall, attempt: int) -> trace.Span:
+        """Begin the span of a run, below that of its call. It becomes the current span of the handler."""
+        if self._tracer is None:
+            return trace.INVALID_SPAN
+        above = _below(self._context(self._tracer, call.root_id, call.call_hash))
+        attributes = {**call.attributes("run", "process"), "brrr.attempt": attempt}
+        span = self._tracer.start_span(f"run {call.task_name}", above, SpanKind.CONSUMER, attributes)
+        context.attach(trace.set_span_in_context(span))  # in the context of the run, which ends with it
+        return span
+
+    @staticmethod
+    def _context(tracer: Tracer, root_id: str, call_hash: str) -> SpanContext:
+        """Return the span context of a call. All workers sample the same traces, if their samplers are equal."""
+        found = call_context(root_id, call_hash)
+        decision = tracer.sampler.should_sample(_NO_PARENT, found.trace_id, SYSTEM).decision
+        if decision is Decision.RECORD_AND_SAMPLE:
+            return found
+        return call_context(root_id, call_hash, TraceFlags.get_default())
+
+
+def fail(span: trace.Span, error: BaseException, reason: str) -> None:
+    """Note the error of a run. The reason is its text without secrets: the message, and then the traceback."""
+    message = reason.partition("\n")[0]
+    span.set_status(Status(StatusCode.ERROR, message))
+    span.set_attribute("error.type", type_of(error))
+    span.add_event(
+        "exception",
+        {"exception.type": type_of(error), "exception.message": message, "exception.stacktrace": reason},
+    )
+
+
+def type_of(error: BaseException) -> str:
+    """Return the full name of the type of an error, without the module if that is `builtins`."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _below(parent: SpanContext) -> context.Context:
+    return trace.set_span_in_context(NonRecordingSpan(parent), _NO_PARENT)
