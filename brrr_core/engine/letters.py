@@ -16,7 +16,7 @@ from brrr_core.engine.roots import split_timer
 from brrr_core.errors import CapabilityError, MalformedRecordError
 from brrr_core.wire import Call, ScheduleMessage, decode_call, decode_message
 
-__all__ = ["LOOKED_AT", "Letter", "LetterChoice", "LetterSearch", "ids_of", "in_batches", "message_of"]
+__all__ = ["LOOKED_AT", "Letter", "LetterChoice", "LetterSearch", "Read", "ids_of", "message_of"]
 
 LOOKED_AT: Final = 10_000
 """The most dead letters that are read at once from a queue that cannot page; queues return the oldest first."""
@@ -144,6 +144,16 @@ class LetterSearch:
             if left == 0:
                 return
 
+    async def ids(self) -> list[str]:
+        """Return the ids of the chosen dead letters.
+
+        Raises:
+            CapabilityError: The queue cannot tell its dead letters apart.
+            BackendError: A backend failed.
+        """
+        self._box()
+        return [identity async for page in self.pages() for identity in ids_of(page)]
+
     async def redrive(self) -> int:
         """Put the chosen dead letters back on their topic as new messages. Return their number.
 
@@ -175,7 +185,7 @@ class LetterSearch:
         """
         if on_oldest is not None and self._choice == EVERYTHING:
             dead = (await self._queue.stats(self.topic)).dead
-            return await in_batches(on_oldest, self.topic, dead if self._limit is None else min(dead, self._limit))
+            return await _in_batches(on_oldest, self.topic, dead if self._limit is None else min(dead, self._limit))
         box = self._box()
         return sum([await on_chosen(box, page) async for page in self.pages()])
 
@@ -214,7 +224,7 @@ def ids_of(letters: Sequence[Letter]) -> list[str]:
     return [letter.id for letter in letters if letter.id is not None]
 
 
-async def in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: int) -> int:
+async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: int) -> int:
     """Act on the `wanted` oldest dead letters. Return their number, which is lower if others have taken some."""
     done = 0
     while done < wanted:

@@ -66,12 +66,12 @@ def test_dead_list_prints_json_or_whole_reasons(command: Command) -> None:
     assert (said.json["topic"], said.json["total"]) == ("demo", 3)
     [letter] = said.json["dead"]
     assert letter.keys() == {
-        *("call_hash", "root_id", "task_name", "payload", "body"),
+        *("id", "call_hash", "root_id", "task_name", "payload", "body"),
         *("attempt", "buried_at", "reason"),
     }
     assert (letter["task_name"], letter["payload"], letter["attempt"]) == ("fails", '["one"]', 1)
     assert whole.out.count("Traceback") == 3
-    assert f"call {letter['call_hash']}, root {letter['root_id']}" in whole.out
+    assert f"call {letter['call_hash']}, root {letter['root_id']}\nid {letter['id']}\n" in whole.out
 
 
 @pytest.mark.usefixtures("buried")
@@ -148,6 +148,54 @@ def test_drop_on_terminal_asks(
     assert command("queue", "demo", "--json").json["topics"][0]["dead"] == left
 
 
+@pytest.mark.usefixtures("buried")
+def test_dead_letters_are_chosen(command: Command) -> None:
+    two = command("dead", "list", "demo", "--reason", "two", "--json").json["dead"]
+    shown = command("dead", "show", "demo", "--hash", two[0]["call_hash"])
+
+    assert [letter["payload"] for letter in two] == ['["two"]']
+    assert f"id {two[0]['id']}" in shown.out
+    assert "Traceback" in shown.out
+    assert len(rows(command("dead", "list", "demo", "--task", "fails", "--newer-than", "1h").out)) == 4
+    assert len(rows(command("dead", "list", "demo", "--older-than", "1h").out)) == 1
+    assert command("dead", "redrive", "demo", "--id", two[0]["id"], "--json").json["redriven"] == 1
+    assert command("dead", "drop", "demo", "--reason", "three", "--yes").out == "deleted 1 dead letter of demo\n"
+    assert len(rows(command("dead", "list", "demo").out)) == 2
+
+
+@pytest.mark.usefixtures("buried")
+def test_dead_letters_are_completed_by_hand(command: Command) -> None:
+    nothing = command("dead", "complete", "demo", "--value", "1")
+    several = command("dead", "complete", "demo", "--value", "1", "--task", "fails")
+    one = command("dead", "complete", "demo", "--value", '"ok"', "--reason", "one", "--json")
+    rest = command("dead", "complete", "demo", "--failure", "no", "--all", "--yes")
+
+    assert (nothing.code, several.code) == (2, 2)
+    assert "Complete the calls of 3 dead letters of demo?" in several.err
+    assert one.json == {"topic": "demo", "completed": 1, "kept": 0}
+    assert command("result", "fails", "one").out == '"ok"\n'
+    assert rest.out == "completed the calls of 2 dead letters of demo\n"
+    assert command("result", "fails", "two").code == 6
+
+
+@pytest.mark.usefixtures("buried")
+def test_drop_deletes_only_the_dead_letters_that_it_counted(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = os.environ["BRRR_QUEUE"]
+
+    async def agree(question: str) -> bool:
+        """Say yes, after another dead letter that fits has come."""
+        assert "Delete 1 dead letter of demo" in question
+        async with brrr.open_backend(url) as backend:
+            await backend.queue.put("demo", [b"later"])
+            for delivery in await backend.queue.receive("demo", limit=1, wait=0):
+                await backend.queue.bury(delivery, "one more")
+        return True
+
+    monkeypatch.setattr("brrr_cli.commands.dead.confirmed", agree)
+    assert command("dead", "drop", "demo", "--reason", "one").out == "deleted 1 dead letter of demo\n"
+    assert [row[-1] for row in rows(command("dead", "list", "demo").out)[1:]] == ["two", "three", "more"]
+
+
 def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KNOWN_BACKENDS, "later", "brrr-later")
 
@@ -197,6 +245,7 @@ def test_operators_can_use_queue_without_store(command: Command, url: str) -> No
         named = ("--queue", url.replace("memory", "queueonly"))
         counted = command("queue", "demo", *named)
         listed = command("dead", "list", "demo", *named)
+        chosen = command("dead", "list", "demo", "--task", "fails", *named)
     finally:
         unregister(QUEUE_ONLY)
 
@@ -204,3 +253,4 @@ def test_operators_can_use_queue_without_store(command: Command, url: str) -> No
     assert listed.code == 0
     assert "without the store: [BRRR-PLUGIN-04]" in listed.err
     assert [row[2] for row in rows(listed.out)[1:]] == ["?", "?", "?"]
+    assert (chosen.code, "--task" in chosen.err) == (2, True)

@@ -18,7 +18,16 @@ from brrr_core.engine.failures import check_value, raise_if_failed
 from brrr_core.errors import CommandError, UnknownTaskError
 from brrr_core.wire import Call
 
-__all__ = ["NO_OPTIONS", "ArgumentTokens", "Arguments", "CallOptions", "NamedCall", "named_call", "read_arguments"]
+__all__ = [
+    "NO_OPTIONS",
+    "ArgumentTokens",
+    "Arguments",
+    "CallOptions",
+    "NamedCall",
+    "named_call",
+    "read_arguments",
+    "read_value",
+]
 
 KEYWORD: Final = re.compile(r"--([^\W\d][\w-]*)(?:=(.*))?", re.DOTALL)
 
@@ -80,7 +89,7 @@ class NamedCall(NamedTuple):
         Raises:
             EncodeError: It cannot be encoded, or readers would take it for a failure.
         """
-        encoded = await encode_value(self.codec, self.call.task_name, _value(text))
+        encoded = await encode_value(self.codec, self.call.task_name, read_value(text))
         check_value(self.call.task_name, encoded)
         return encoded
 
@@ -149,7 +158,7 @@ def read_arguments(tokens: Sequence[str], args: str | None = None, kwargs: str |
             )
         if name in found.kwargs:
             _refuse(f"the argument {name!r} is given twice", "Give it once.")
-        found.kwargs[name] = _value(text)
+        found.kwargs[name] = read_value(text)
     if args is not None:
         if found.args:
             _refuse("positional arguments are given both directly and by --args", "Use only one of the two ways.")
@@ -158,7 +167,7 @@ def read_arguments(tokens: Sequence[str], args: str | None = None, kwargs: str |
 
 
 def _positional(text: str) -> object:
-    value = _value(text)
+    value = read_value(text)
     if value == text and text.startswith("-") and len(text) > 1:
         _refuse(
             f"{text!r} is neither an option nor JSON", f"To pass it as an argument, write it as JSON: '\"{text}\"'."
@@ -166,7 +175,8 @@ def _positional(text: str) -> object:
     return value
 
 
-def _value(text: str) -> object:
+def read_value(text: str) -> object:
+    """Return a value of a command line, which is JSON or else plain text."""
     try:
         value: object = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -179,7 +189,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _json_of(option: str, text: str, kind: type[Any]) -> Any:
-    value = _value(text)
+    value = read_value(text)
     if not isinstance(value, kind):
         noun, example = ("array", "[1, 2]") if kind is list else ("object", '{"n": 11}')
         _refuse(f"{option} is not a JSON {noun}", f"Write it like {option} '{example}'.")

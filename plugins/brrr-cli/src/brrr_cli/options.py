@@ -26,6 +26,7 @@ __all__ = [
     "CodecName",
     "Count",
     "DurationOption",
+    "OptionalDuration",
     "Quiet",
     "SizeOption",
     "Timeout",
@@ -73,6 +74,8 @@ Timeout: TypeAlias = Annotated[
     Duration | None,
     Parameter(converter=_with_unit, show_default=False, help="The longest wait, like 30s; implies --wait."),
 ]
+OptionalDuration: TypeAlias = Annotated[Duration | None, Parameter(converter=_with_unit, show_default=False)]
+"""A time in seconds, like `30s`, or none."""
 SizeOption: TypeAlias = Annotated[Size, Parameter(converter=_with_unit, show_default=lambda it: f"{it / 1024:g}KiB")]
 """A number of bytes, like `64KiB`."""
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]

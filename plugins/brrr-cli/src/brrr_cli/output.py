@@ -1,5 +1,6 @@
 """The output of commands: JSON for machines; lines, tables and the progress of a wait for people."""
 
+import asyncio
 import base64
 import json
 import math
@@ -16,11 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from brrr_core.backend import QueueStats
+from brrr_core.errors import CommandError
 from brrr_core.safe_text import safe_str, shown_bytes
 
 __all__ = [
     "LiveLines",
     "Progress",
+    "confirmed",
     "live_lines",
     "note",
     "progress_of",
@@ -87,6 +90,38 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def shown(data: bytes) -> str:
     """Return bytes as text if they are printable text, else as base64."""
     return shown_bytes(data)
+
+
+async def confirmed(question: str) -> bool:
+    """Ask a question on the terminal. Return whether the answer is yes.
+
+    Raises:
+        CommandError: The input is not a terminal.
+    """
+    if not sys.stdin.isatty():
+        raise CommandError(
+            "the command needs a confirmation, and the input is not a terminal",
+            remedy=f"Add --yes. The question is: {question}",
+        )
+    sys.stderr.write(f"{_escape_controls(question)} [y/N] ")
+    sys.stderr.flush()
+    answer = await _read_line()
+    return answer.strip().lower() in {"y", "yes"}
+
+
+async def _read_line() -> str:
+    """Read a line from the terminal. A signal can cancel this; it could not end a thread that reads."""
+    loop = asyncio.get_running_loop()
+    typed = asyncio.Event()
+    try:
+        loop.add_reader(sys.stdin.fileno(), typed.set)
+    except NotImplementedError:  # Windows
+        return await asyncio.to_thread(sys.stdin.readline)
+    try:
+        await typed.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline()
 
 
 class Progress(Protocol):

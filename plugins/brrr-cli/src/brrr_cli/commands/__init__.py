@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from cyclopts import App
 
-from brrr_cli.commands import backends, calls, control, topics, worker
+from brrr_cli.commands import backends, calls, control, dead, topics, worker
 from brrr_core.errors import BrokenPluginError, ClashError, NotInstalledError
 from brrr_core.plugins.loading import load_claim
 from brrr_core.plugins.registry import REGISTRY
@@ -42,14 +42,16 @@ BUILT_IN: Final = (
     Command("cancel", control.cancel),
     Command("retry", control.retry),
     Command("queue", topics.queue),
-    Command("dead list", topics.list_dead),
-    Command("dead redrive", topics.redrive),
-    Command("dead drop", topics.drop),
+    Command("dead list", dead.list_dead),
+    Command("dead show", dead.show),
+    Command("dead redrive", dead.redrive),
+    Command("dead drop", dead.drop),
+    Command("dead complete", dead.complete),
     Command("backends", backends.backends),
     Command("setup", backends.setup),
 )
 
-GROUPS: Final = {"dead": "Show, redrive or drop dead letters: messages that are not delivered any more."}
+GROUPS: Final = {"dead": "Show, redrive, drop or complete dead letters: messages that are not delivered any more."}
 """The help of each command group, by its name."""
 
 TAKEN: Final = {command.name.split()[0] for command in BUILT_IN}
