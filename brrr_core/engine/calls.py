@@ -21,6 +21,7 @@ __all__ = [
     "HeldDelivery",
     "Job",
     "NotHere",
+    "Outdated",
     "Wait",
 ]
 
@@ -211,6 +212,10 @@ class Cancelled(BaseException):
 
     def __init__(self, message: str = "the call was cancelled") -> None:
         super().__init__(message)
+
+
+class Outdated(Exception):  # noqa: N818 - the call does not fail, it runs again at once
+    """Ends a run before it takes effect, because someone cancelled or retried its call after the run had begun."""
 
 
 class NotHere(Again):

@@ -6,6 +6,7 @@ A fleet reads them only after the marker record exists. The first request writes
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Swap
@@ -13,7 +14,17 @@ from brrr_core.backend.steps import Reading
 from brrr_core.engine.operations import Operations
 from brrr_core.wire import NO_STATE, CallState, decode_state, encode_state
 
-__all__ = ["MARKER", "MARKER_DELAY", "NOTHING_SEEN", "READINGS", "Control", "Seen", "cancelled_key", "state_key"]
+__all__ = [
+    "MARKER",
+    "MARKER_DELAY",
+    "NOTHING_SEEN",
+    "READINGS",
+    "Control",
+    "Guard",
+    "Seen",
+    "cancelled_key",
+    "state_key",
+]
 
 MARKER: Final = Key("value", "brrr.control")
 """The record that marks a fleet that uses cancellation or retry. It holds its time: unix milliseconds in decimal."""
@@ -49,6 +60,38 @@ class Seen(NamedTuple):
 
     state: CallState = NO_STATE
     root_cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guard:
+    """The state of a call that one of its runs knows. The run takes effect only while the call has this state.
+
+    Two runs of one call can overlap. If one learns of a cancellation at a call without a value, the other may find
+    that value and go on. So a run compares the state after it has read values, and before it puts calls or ends the
+    call. A request that is written later is seen only by runs that find the same values.
+
+    Attributes:
+        call_hash: The call.
+        state: Its state.
+    """
+
+    call_hash: str
+    state: CallState
+
+    @property
+    def key(self) -> Key:
+        """Key of the record."""
+        return state_key(self.call_hash)
+
+    @property
+    def record(self) -> bytes | None:
+        """The record, for a step that compares it."""
+        return None if self.state == NO_STATE else encode_state(self.state)
+
+    def allows(self, stored: CallState) -> bool:
+        """Whether the call is neither cancelled nor told nor retried since. Failures that it observed may be more."""
+        known = self.state
+        return (known.cancel, known.cancelled_at, known.retries) == (stored.cancel, stored.cancelled_at, stored.retries)
 
 
 def state_key(call_hash: str) -> Key:
@@ -152,6 +195,10 @@ class Control:
         records = await self._operations.read([cancelled_key(root_id) for root_id in root_ids])
         return {root_id for root_id, record in zip(root_ids, records, strict=True) if record is not None}
 
+    async def guard(self, call_hash: str, state: CallState) -> Guard | None:
+        """Return the guard of a run that knows this state of its call; None if the fleet uses no cancellation."""
+        return Guard(call_hash, state) if self.due and await self.known(self.look()) else None
+
     async def states(self, call_hashes: Sequence[str]) -> list[CallState]:
         """Return the states of calls."""
         return [decode_state(record) for record in await self._operations.read(list(map(state_key, call_hashes)))]
@@ -166,6 +213,8 @@ class Control:
         while True:
             (record,) = await self._operations.read([key])
             state = decode_state(record)
+            if state.cancel or state.retries:
+                self.in_use = True  # they are written after the marker
             changed = change(state)
             if changed == state:
                 return state

@@ -6,7 +6,7 @@ from functools import partial
 from brrr_core.backend.contracts import Key
 from brrr_core.backend.steps import Message, Step
 from brrr_core.engine.calls import Child, HandOver, HeldDelivery, Job
-from brrr_core.engine.control import cancelled_key
+from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.operations import STEP_LIMIT, Commit
 from brrr_core.engine.roots import parse_root_id
@@ -38,11 +38,15 @@ class Deferrer:
         self._control = services.control
         self._settler = settler
 
-    async def schedule_early(self, job: Job, children: Sequence[Child]) -> None:
-        """Schedule children of a run that goes on."""
+    async def schedule_early(self, job: Job, children: Sequence[Child], guard: Guard | None) -> None:
+        """Schedule children of a run that goes on.
+
+        Raises:
+            Outdated: The guard does not allow it.
+        """
         await self.start_timers(job, children)
         calls = [child for child in children if not child.is_sleep]
-        await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id) for child in calls])
+        await self._services.scheduler.schedule([ScheduleRequest(child, job.root_id, guard=guard) for child in calls])
         if self._control.due and await self._control.is_cancelled(job.root_id):
             await self._reassign(job.root_id, calls)
 
@@ -52,7 +56,9 @@ class Deferrer:
         if waits:
             await self._services.scheduler.start_timers(_return_of(job), waits)
 
-    async def defer(self, job: Job, missing: list[Child], previous: PreviousRun, *, new: bool) -> bool:
+    async def defer(
+        self, job: Job, missing: list[Child], previous: PreviousRun, *, new: bool, guard: Guard | None = None
+    ) -> bool:
         """Schedule the missing children, register the call on the last one, and settle the delivery.
 
         The call registers on one child only. When that child returns, most others have returned too. So a parent of
@@ -64,22 +70,26 @@ class Deferrer:
             missing: The children without a value.
             previous: The run.
             new: Whether the call probably misses all of them for the first time.
+            guard: The guard of the run, if any.
 
         Returns:
             True if all children have values by now. Then the delivery is still leased, and the call can run again.
+
+        Raises:
+            Outdated: The guard does not allow it. The delivery is still leased.
         """
         if new and self._fits_in_a_step(job, missing, previous):
-            if await self._defer_in_one_step(job, missing, previous):
+            if await self._defer_in_one_step(job, missing, previous, guard):
                 return False
             missing = await self._still_missing(missing)
         mine = _return_of(job)
         while missing:
             calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
             watched = calls[-1] if calls else missing[-1]
-            requests = [ScheduleRequest(child, job.root_id) for child in calls[:-1]]
+            requests = [ScheduleRequest(child, job.root_id, guard=guard) for child in calls[:-1]]
             outcome = ScheduleOutcome.SCHEDULED
             if calls:
-                requests.append(ScheduleRequest(watched, job.root_id, mine))
+                requests.append(ScheduleRequest(watched, job.root_id, mine, guard))
                 outcome = (await self._services.scheduler.schedule(requests))[-1]
             absent, cancelled = await self._look_again(watched, job.root_id)
             if cancelled:
@@ -110,15 +120,14 @@ class Deferrer:
             and all(child.topic and (self._operations.delays or not child.delay) for child in missing)
         )
 
-    async def _defer_in_one_step(self, job: Job, missing: Sequence[Child], previous: PreviousRun) -> bool:
+    async def _defer_in_one_step(
+        self, job: Job, missing: Sequence[Child], previous: PreviousRun, guard: Guard | None
+    ) -> bool:
         """Do all of it in one step, if no child has a record. False if that was not possible: nothing was done.
 
         A step is atomic. So a child that returns meanwhile, or is cancelled, finds all of it or nothing.
         """
-        if self._control.due and await self._control.known(self._control.look()):
-            not_cancelled = [(cancelled_key(job.root_id), None)]
-        else:
-            not_cancelled = []
+        not_cancelled = () if guard is None else ((cancelled_key(job.root_id), None), (guard.key, guard.record))
         held, watched, now = job.held, missing[-1], int(self._operations.clock())
         # Only a single child: the last of several should run after the others.
         leased = len(missing) == 1 and not watched.delay and self._hand_over_to.wants(watched.topic, held)

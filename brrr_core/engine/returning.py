@@ -11,7 +11,8 @@ from typing import Final
 from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.batching import Batcher
-from brrr_core.engine.calls import HandOver, HeldDelivery
+from brrr_core.engine.calls import HandOver, HeldDelivery, Outdated
+from brrr_core.engine.control import Guard
 from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import STEP_LIMIT, Commit, Operations, Put
 from brrr_core.engine.roots import SpawnBudget, settling_root_id
@@ -22,6 +23,7 @@ from brrr_core.wire import (
     PendingReturns,
     ScheduleMessage,
     decode_pending,
+    decode_state,
     encode_message,
     encode_pending,
 )
@@ -46,6 +48,7 @@ class Completion:
         acknowledge: Whether to acknowledge the delivery. If not, `Settler` dead-letters it.
         held: The delivery with the pending record that was read with it, which may have changed; None if none was read.
         hand_over: Takes over the wake-up of a parent, if possible.
+        guard: The guard of the run that returned or failed, if any.
         first: Whether `payload` became the value. Otherwise the call already had one.
         scheduled_at: The mark of the call, in unix seconds; None if it has none.
         error: The reason why the delivery was not acknowledged.
@@ -57,9 +60,10 @@ class Completion:
     acknowledge: bool = True
     held: HeldDelivery | None = None
     hand_over: HandOver | None = None
+    guard: Guard | None = None
     first: bool = False
     scheduled_at: int | None = None
-    error: BrrrError | None = None
+    error: BrrrError | Outdated | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +100,7 @@ class Returner:
         Raises:
             SpawnLimitError: The root of a parent is over its limit. That parent stays registered, the others wake.
             MalformedRecordError: The pending record is not valid.
+            Outdated: The guard does not allow it. Nothing was done.
         """
         if await self._complete_in_one_step(completion):
             return
@@ -128,8 +133,9 @@ class Returner:
             if hand_over is not None and received:
                 hand_over.take(held, received)
 
+        guard = completion.guard
         step = Step(
-            expected=((value, None), (key, record)),
+            expected=((value, None), (key, record), *(() if guard is None else ((guard.key, guard.record),))),
             counts=self._budget.counts([parent.root_id for parent in parents]) if parents else (),
             writes=((value, payload),),
             messages=[_wake_up(parent, leased=parent is leased) for parent in parents] if parents else (),
@@ -184,6 +190,10 @@ class Returner:
         await self._completions.close()
 
     async def _complete(self, completions: Sequence[Completion]) -> list[None]:
+        results = [None] * len(completions)
+        if any(completion.guard is not None for completion in completions):
+            await self._check_guards(completions)
+            completions = [completion for completion in completions if completion.error is None]
         await self._write([completion for completion in completions if completion.payload is not None])
         waiting = {c.call_hash: _Waiting(Key("pending_returns", c.call_hash)) for c in completions}
         await self._wake(list(waiting.values()))
@@ -194,7 +204,14 @@ class Returner:
             if completion.error is None and completion.acknowledge:
                 done.append(completion.delivery)
         await self._operations.ack(done)
-        return [None] * len(completions)
+        return results
+
+    async def _check_guards(self, completions: Sequence[Completion]) -> None:
+        guarded = [(completion, guard) for completion in completions if (guard := completion.guard) is not None]
+        records = await self._operations.read([guard.key for _, guard in guarded])
+        for (completion, guard), record in zip(guarded, records, strict=True):
+            if not guard.allows(decode_state(record)):
+                completion.error = Outdated()
 
     async def _write(self, completions: Sequence[Completion]) -> None:
         swaps = [Swap(Key("value", c.call_hash), None, c.payload) for c in completions]

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
-from brrr_core.engine.calls import Cancelled, Child, Defer, Wait
+from brrr_core.engine.calls import Cancelled, Child, Defer, Outdated, Wait
 from brrr_core.engine.determinism import compare, merge, refuse_root_id
 from brrr_core.engine.failures import without_traceback
 from brrr_core.engine.local_cache import PREFETCH_LIMIT, RECHECK_LIMIT, PreviousRun, ValueCache
@@ -49,6 +49,8 @@ class Run:
         previous: The previous run of the call on this worker, if it is known.
         unparked: The number of blocks that the handler is in and that forbid to park it.
         settled: Whether its delivery is settled already, because the run is parked or was aborted there.
+        outdated: Whether the run must not take effect, because someone cancelled or retried the call since it began.
+        unsent: The calls to send as soon as it is stored where the handler learned of a cancellation.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Run:
         "interrupted",
         "interruptible",
         "missing",
+        "outdated",
         "policy",
         "previous",
         "root_id",
@@ -81,6 +84,7 @@ class Run:
         "state",
         "topic",
         "unparked",
+        "unsent",
         "version",
         "version_recorded",
         "waits",
@@ -95,8 +99,8 @@ class Run:
         attempt: int,
         operations: Operations,
         cache: ValueCache,
-        schedule: Callable[[Sequence[Child]], Awaitable[object]],
-        send: Callable[[str, Child], Awaitable[bytes | None]],
+        schedule: "Callable[[Run, Sequence[Child]], Awaitable[object]]",
+        send: "Callable[[Run, Child], Awaitable[bytes | None]]",
         check: bool,
         waits: Waits,
         state: CallState = NO_STATE,
@@ -120,6 +124,8 @@ class Run:
         self.previous = previous
         self.unparked = 0
         self.settled = False
+        self.outdated = False
+        self.unsent: list[Child] = []
         self._park = None if check else park
         self._report = report
         self._reported = set(() if report is None or previous is None else previous.reads)
@@ -209,11 +215,27 @@ class Run:
         """Begin a step of the handler, perhaps in a task beside its own.
 
         Raises:
-            Defer: The run is parked, or was aborted there. It has no delivery.
+            Defer: The run is parked, or was aborted there, so it has no delivery. Or it must not take effect.
         """
         self._concurrent = self._concurrent or not self._is_alone()
-        if self.settled:
+        if self.settled or self.outdated:
             raise Defer
+
+    async def _effect(self, operation: Awaitable[ResultT]) -> ResultT:
+        """Return the result of an operation that puts calls.
+
+        Raises:
+            Defer: The run must not take effect.
+            BackendError: A backend failed.
+        """
+        try:
+            return await operation
+        except Outdated:
+            self.outdated = True
+            raise Defer from None
+        except BackendError as error:
+            self.backend_error = error
+            raise
 
     async def look_up(self, children: Sequence[Child], *, presume: bool = False) -> list[bytes | None]:
         """Return the values of the children, in order; None for each that has no value yet.
@@ -261,7 +283,7 @@ class Run:
             self._reads.extend(child.call.call_hash for child in children)
         if self._asked is not None:
             self._asked.extend(child.call for child in children)
-        if len(self.missing) > BATCH_LIMIT:
+        if len(self.missing) > BATCH_LIMIT and not self._undecided:
             await self._schedule_early()
         return values
 
@@ -304,12 +326,28 @@ class Run:
                 self._cache.add(name, value)
         return values
 
-    def news(self) -> CallState:
-        """Return the state of the call with all that this run showed its handler, for its re-runs."""
-        if not self._observed and not self._told_at:
+    @property
+    def _undecided(self) -> bool:
+        """Whether another run may still decide where the handler is told. Until then, this run must not put calls."""
+        return self.state.cancel and not self.state.cancelled_at
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether the handler has asked for a call. Otherwise all its runs have the same result."""
+        return bool(self._reads or self._told_at)
+
+    def news(self, *, ends: bool = False) -> CallState:
+        """Return the state of the call with all that this run showed its handler, for its re-runs.
+
+        If a run of a cancelled call ends without having been told, the state names the call itself, so that no other
+        run is told from then on.
+        """
+        told_at = self.state.cancelled_at or tuple(self._told_at)
+        if ends and self.state.cancel and not told_at:
+            told_at = (self.call.call_hash,)
+        if not self._observed and told_at == self.state.cancelled_at:
             return self.state
         seen = {call_hash: without_traceback(record) for call_hash, record in self._observed.items()}
-        told_at = self.state.cancelled_at or tuple(self._told_at)
         return replace(self.state, cancelled_at=told_at, observed={**seen, **self.state.observed})
 
     async def send(self, child: Child) -> None:
@@ -328,11 +366,10 @@ class Run:
             self._asked.append(child.call)
         if self._cache.get(call_hash) is not None:
             return
-        try:
-            value = await self._send(self.root_id, child)
-        except BackendError as error:
-            self.backend_error = error
-            raise
+        if self._undecided:
+            self.unsent.append(child)
+            return
+        value = await self._effect(self._send(self, child))
         if value is not None:
             self._cache.add(call_hash, value)
 
@@ -426,7 +463,7 @@ class Run:
         early = list(self.missing.values())[:-RECHECK_LIMIT]
         for child in early:
             del self.missing[child.key]
-        await self._schedule(early)
+        await self._effect(self._schedule(self, early))
 
 
 @coroutine

@@ -9,8 +9,8 @@ from math import inf
 from typing import Any, TypeAlias, cast
 
 from brrr_core.engine.attempts import Attempts
-from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HandOver, HeldDelivery, Job
-from brrr_core.engine.control import Seen
+from brrr_core.engine.calls import Again, Cancelled, Child, Defer, HandOver, HeldDelivery, Job, Outdated
+from brrr_core.engine.control import Guard, Seen
 from brrr_core.engine.deferring import Deferrer
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.parking import ParkedRun, Parking
@@ -85,9 +85,18 @@ class Runner:
     async def run_until_settled(self, job: Job, previous: PreviousRun | None, seen: Seen) -> bool:
         """Run the call until its delivery is settled. Re-run at once if all missing values exist by then.
 
-        False if the handler was interrupted because someone cancelled the call.
+        False if the records of the call must be read again, because someone cancelled or retried it during the run.
+        """
+        try:
+            return await self._run_until_settled(job, previous, seen)
+        except Outdated:
+            return False
 
-        Each run has its own copy of the context variables. Its hooks may set them before the handler begins.
+    async def _run_until_settled(self, job: Job, previous: PreviousRun | None, seen: Seen) -> bool:
+        """Do so. Each run has its own copy of the context variables. Its hooks may set them before the handler begins.
+
+        Raises:
+            Outdated: The run must not take effect.
         """
         context, state = copy_context(), seen.state
         while True:
@@ -116,12 +125,12 @@ class Runner:
                     return False
                 if self._policy.check and previous is not None and not isinstance(error, NondeterminismError):
                     self._services.history.add(job.root_id, job.call.call_hash, previous)  # to check the next attempt
-                await self.settler.failed(job, error, run.policy)
+                await self.settler.failed(job, error, run.policy, partial(self._end, job, run))
                 return True
             finally:
                 self._services.isolation.leave(job.held)
             if payload is not None:
-                await self.settler.returned(job, payload, self._hand_over)
+                await self.settler.returned(job, payload, self._hand_over, await self._end(job, run))
                 return True
             again = False if run.settled else await self._defer(job, run)
             if again is False:
@@ -161,6 +170,9 @@ class Runner:
             raise Defer
         try:
             again = await self._defer(job, run)
+        except Outdated:
+            run.outdated = True
+            raise Defer from None
         except asyncio.CancelledError as error:
             raise Defer from error  # it may be deferred or not: deferring it once more is safe
         except Exception as error:
@@ -183,31 +195,71 @@ class Runner:
         self.turns.end(run.call.call_hash, current_task())
 
     async def _defer(self, job: Job, run: Run) -> bool | None:
-        """Defer a run that misses values. True if they exist by then; None if another run of the call was first."""
+        """Defer a run that misses values. True if they exist by then; None if another run of the call was first.
+
+        Raises:
+            Outdated: The run must not take effect.
+        """
+        if run.outdated:
+            raise Outdated
         if not (run.version_recorded or await run.record_version()):
             return None  # perhaps with other code
-        run.state = await self._keep_state(run)
+        guard = await self._commit(job, run)
         missing = list(run.missing.values())
         if run.waits.begun:
             # The first run under a redrive restores messages that the queue lost, those of timers too.
             redriven = run.previous is None and parse_root_id(job.root_id).redriven_at is not None
             await self.deferrer.start_timers(job, missing, again=redriven)
         new = run.previous is None or not run.previous.misses(missing)
-        return await self.deferrer.defer(job, missing, run.summary(), new=new)
+        return await self.deferrer.defer(job, missing, run.summary(), new=new, guard=guard)
 
-    async def _keep_state(self, run: Run) -> CallState:
-        """Keep what the run showed its handler, before the run is repeated. Return the new state of the call."""
-        news = run.news()
+    async def _schedule_early(self, job: Job, run: Run, children: Sequence[Child]) -> None:
+        """Schedule children of a run that goes on."""
+        await self.deferrer.schedule_early(job, children, await self._guard(run))
+
+    async def _send(self, job: Job, run: Run, child: Child) -> bytes | None:
+        """Put a call that the run does not wait for."""
+        return await self._services.scheduler.send(job.root_id, child, await self._guard(run))
+
+    async def _guard(self, run: Run) -> Guard | None:
+        return await self._control.guard(run.call.call_hash, run.state)
+
+    async def _end(self, job: Job, run: Run) -> Guard | None:
+        """Prepare the end of the call by a run that returned or failed. Return its guard."""
+        return await self._commit(job, run, ends=True) if run.has_looked else None
+
+    async def _commit(self, job: Job, run: Run, *, ends: bool = False) -> Guard | None:
+        """Keep what the run showed its handler, before the run takes effect. Return the guard for its effects.
+
+        Raises:
+            Outdated: Someone cancelled or retried the call since the run began, or another run was told first.
+        """
+        if not ends or run.state.cancel:  # other failures that the run has seen are of no use after its end
+            await self._keep_state(run, ends=ends)
+        guard = await self._guard(run)
+        while run.unsent:
+            await self._services.scheduler.send(job.root_id, run.unsent[0], guard)
+            del run.unsent[0]
+        return guard
+
+    async def _keep_state(self, run: Run, *, ends: bool = False) -> None:
+        """Store the failures that the run showed its handler, and where it learned of a cancellation.
+
+        Of two runs of a cancelled call, the first decides where. The other one has other values, and runs again.
+
+        Raises:
+            Outdated: The state of the call has changed.
+        """
+        news, guard = run.news(ends=ends), Guard(run.call.call_hash, run.state)
         if news is run.state or news == run.state:
-            return news
+            return
 
         def added(state: CallState) -> CallState:
-            if state.retries != news.retries:
-                return state  # the call was retried meanwhile, and begins anew
-            told_at = state.cancelled_at or news.cancelled_at
-            return replace(state, cancelled_at=told_at, observed={**news.observed, **state.observed})
+            if not guard.allows(state):
+                raise Outdated
+            return replace(news, observed={**news.observed, **state.observed})
 
-        return await self._control.update(run.call.call_hash, added)
+        run.state = await self._control.update(run.call.call_hash, added)
 
     async def _wait_for_turn(self, job: Job) -> bool:
         """Wait until the handler may run. False if an isolated call kept it waiting for longer than a lease.
@@ -249,8 +301,8 @@ class Runner:
             attempt=job.held.failed + 1,
             operations=self._operations,
             cache=self._services.cache,
-            schedule=partial(self.deferrer.schedule_early, job),
-            send=self._services.scheduler.send,
+            schedule=partial(self._schedule_early, job),
+            send=partial(self._send, job),
             check=self._policy.check,
             waits=Waits(job.call, self._operations, due=job.due, longest=longest, retries=state.retries),
             state=state,
@@ -300,13 +352,13 @@ class Runner:
                 del self._executing[run.call.call_hash]
             if run.interrupted:
                 _uncancel()
-        if run.settled:
+        if run.settled or run.outdated:
             return None
         if run.backend_error is not None:
             raise run.backend_error
         if self._policy.check:
             run.check(run.previous)
-        return None if run.missing else payload
+        return None if run.missing or run.outdated else payload
 
     def _counts(self, run: Run, error: BaseException) -> bool:
         """Whether the error of a handler counts. It does not if the run is deferred or repeated anyway.
@@ -319,7 +371,7 @@ class Runner:
         if not run.settled and (self.closing or (self.ending and isinstance(error, asyncio.CancelledError))):
             raise asyncio.CancelledError from error  # a cancelled handler may raise another error
         _uncancel()
-        if run.settled or run.backend_error is not None or run.missing:
+        if run.settled or run.outdated or run.backend_error is not None or run.missing:
             return False
         if isinstance(error, Defer):
             raise HandlerError(

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.batching import Batcher
-from brrr_core.engine.calls import Child, Wait
-from brrr_core.engine.control import cancelled_key
+from brrr_core.engine.calls import Child, Outdated, Wait
+from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.roots import (
@@ -32,6 +32,7 @@ from brrr_core.wire import (
     PendingReturns,
     ScheduleMessage,
     decode_pending,
+    decode_state,
     encode_call,
     encode_due,
     encode_message,
@@ -48,11 +49,12 @@ REASSIGN_LIMIT: Final = 10_000
 
 
 class ScheduleRequest(NamedTuple):
-    """A child to schedule for `root_id`, and the return of the parent to register on it, if any."""
+    """A child to schedule for `root_id`. Optional: the return of the parent to register, and the guard of its run."""
 
     child: Child
     root_id: str
     watcher: PendingReturn | None = None
+    guard: Guard | None = None
 
 
 class ScheduleOutcome(Enum):
@@ -64,6 +66,8 @@ class ScheduleOutcome(Enum):
     """The child was put, but its record has no room for the watcher, or a client is settling it right now."""
     OVER_LIMIT = auto()
     """The root is over its spawn limit. The child was not put."""
+    OUTDATED = auto()
+    """The guard does not allow it. The child was not put, and the watcher will not be woken."""
 
 
 class _Group:
@@ -176,11 +180,14 @@ class Scheduler:
 
         Raises:
             SpawnLimitError: A child was not put because its root is over its spawn limit.
+            Outdated: A guard does not allow it.
         """
         outcomes = await self._requests.submit(requests)
         for request, outcome in zip(requests, outcomes, strict=True):
             if outcome is ScheduleOutcome.OVER_LIMIT:
                 raise self._budget.exceeded(request.root_id)
+            if outcome is ScheduleOutcome.OUTDATED:
+                raise Outdated
         return outcomes
 
     async def start_timers(self, parent: PendingReturn, waits: Sequence[Wait]) -> None:
@@ -202,13 +209,14 @@ class Scheduler:
         await self._operations.put(puts)
         await self._operations.swap([Swap(Key("value", wait.timer), None, encode_due(wait.due)) for wait in waits])
 
-    async def send(self, root_id: str, child: Child) -> bytes | None:
+    async def send(self, root_id: str, child: Child, guard: Guard | None = None) -> bytes | None:
         """Put a call that no run waits for, unless it was put before or has an outcome. Return the outcome, if any.
 
         Raises:
             SpawnLimitError: The root is over its spawn limit.
+            Outdated: The guard does not allow it.
         """
-        request = ScheduleRequest(child, root_id)
+        request = ScheduleRequest(child, root_id, guard=guard)
         (group,) = _group([request], self._operations.clock).values()
         outcome, record = await self._operations.read([Key("value", child.call.call_hash), group.key])
         if outcome is None and group.due(self._in_force(child.call.call_hash, record)):
@@ -280,14 +288,21 @@ class Scheduler:
 
     async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[ScheduleOutcome]:
         groups = _group(requests, self._operations.clock)
+        guards = list(dict.fromkeys(request.guard for request in requests if request.guard is not None))
         unsettled = list(groups.values())
         while unsettled:
-            records = await self._operations.read([group.key for group in unsettled])
+            keys = [group.key for group in unsettled] + [guard.key for guard in guards]
+            records = await self._operations.read(keys)
+            states = map(decode_state, records[len(unsettled) :])
+            outdated = {guard for guard, state in zip(guards, states, strict=True) if not guard.allows(state)}
+            if outdated:
+                allowed = iter(await self._schedule_batch([each for each in requests if each.guard not in outdated]))
+                return [ScheduleOutcome.OUTDATED if each.guard in outdated else next(allowed) for each in requests]
             pendings = [self._in_force(group.key.call_hash, record)
-                        for group, record in zip(unsettled, records, strict=True)]  # fmt: skip
+                        for group, record in zip(unsettled, records, strict=False)]  # fmt: skip
             await self._put(list(zip(unsettled, pendings, strict=True)))
             changed: list[tuple[_Group, Swap]] = []
-            for group, record, pending in zip(unsettled, records, pendings, strict=True):
+            for group, record, pending in zip(unsettled, records, pendings, strict=False):
                 if not group.over_limit:
                     registered = group.registered(pending)
                     if registered != pending:
@@ -349,7 +364,7 @@ class Scheduler:
 
 def _group(requests: Sequence[ScheduleRequest], clock: Callable[[], float]) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
-    for child, root_id, watcher in requests:
+    for child, root_id, watcher, _ in requests:
         group = groups.get(child.call.call_hash)
         if group is None:
             group = groups[child.call.call_hash] = _Group(child, clock)

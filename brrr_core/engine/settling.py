@@ -1,10 +1,12 @@
 """Settle a delivery: return or fail its call, retry it, or dead-letter its message."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, HandOver, HeldDelivery, Job, NotHere
+from brrr_core.engine.control import Guard
 from brrr_core.engine.failures import exhausted_failure, failure_of
 from brrr_core.engine.operations import Put
 from brrr_core.engine.policy import NO_SETTINGS, Policy, TaskPolicy
@@ -54,17 +56,22 @@ class Settler:
         summary = format_error(error, mask=mask)
         return summary if error.__traceback__ is None else f"{summary}\n\n{format_traceback(error, mask=mask)}"
 
-    async def returned(self, job: Job, payload: bytes, hand_over: HandOver) -> None:
+    async def returned(self, job: Job, payload: bytes, hand_over: HandOver, guard: Guard | None) -> None:
         """Write the result of the call, wake its callers, and acknowledge the delivery.
 
         Args:
             job: The delivery and its call.
             payload: The encoded result.
             hand_over: Takes over the wake-up of a caller, if possible.
+            guard: The guard of the run, if any.
+
+        Raises:
+            Outdated: The guard does not allow it. Nothing was done.
         """
         if job.held.counted:
             await self.reset_counters(job.held)
-        completion = Completion(job.held.delivery, job.call.call_hash, payload, held=job.held, hand_over=hand_over)
+        held, call_hash = job.held, job.call.call_hash
+        completion = Completion(held.delivery, call_hash, payload, held=held, hand_over=hand_over, guard=guard)
         await self._services.returner.complete(completion)
         if self._hooks.wants(CallReturned):
             topic, call = job.topic, job.call
@@ -73,8 +80,20 @@ class Settler:
                 CallReturned(topic, job.root_id, call.call_hash, call.task_name, size, first, scheduled_at)
             )
 
-    async def failed(self, job: Job, error: BaseException, task_policy: TaskPolicy) -> None:
-        """Retry the call after its handler raised `error`. If no retry can help, let it fail or dead-letter it."""
+    async def failed(
+        self, job: Job, error: BaseException, task_policy: TaskPolicy, guard: Callable[[], Awaitable[Guard | None]]
+    ) -> None:
+        """Retry the call after its handler raised `error`. If no retry can help, let it fail or dead-letter it.
+
+        Args:
+            job: The delivery and its call.
+            error: The error.
+            task_policy: The settings of the handler.
+            guard: Returns the guard of the run, if any, before the call fails.
+
+        Raises:
+            Outdated: The guard does not allow it. The call did not fail.
+        """
         held, policy = job.held, task_policy.applied_to(self._policy)
         attempt, retry_in = held.failed + 1, None
         terminal = isinstance(error, Cancelled) or task_policy.fails(error)
@@ -85,7 +104,7 @@ class Settler:
         final = terminal or (exhausted and policy.on_exhausted == "fail" and not isinstance(error, BrrrError))
         scheduled_at = None
         if final:
-            scheduled_at = await self._complete_as_failed(job, error, exhausted=exhausted)
+            scheduled_at = await self._complete_as_failed(job, error, await guard(), exhausted=exhausted)
         if self._hooks.wants(CallFailed):
             reason = self._reason(error)
             self._hooks.emit(
@@ -107,7 +126,9 @@ class Settler:
         elif exhausted:
             await self.bury(held, error, final=True)
 
-    async def _complete_as_failed(self, job: Job, error: BaseException, *, exhausted: bool) -> int | None:
+    async def _complete_as_failed(
+        self, job: Job, error: BaseException, guard: Guard | None, *, exhausted: bool
+    ) -> int | None:
         """Write the failure as the outcome and wake the callers. Acknowledge, unless the call is to be dead-lettered.
 
         Returns:
@@ -116,7 +137,8 @@ class Settler:
         record = encode_failure(failure_of(error, exhausted=exhausted, mask=self._services.mask))
         await self.reset_counters(job.held)
         held = job.held
-        completion = Completion(held.delivery, job.call.call_hash, record, acknowledge=not exhausted, held=held)
+        call_hash = job.call.call_hash
+        completion = Completion(held.delivery, call_hash, record, acknowledge=not exhausted, held=held, guard=guard)
         await self._services.returner.complete(completion)
         return completion.scheduled_at
 

@@ -203,6 +203,7 @@ async def test_concurrent_parts_of_a_handler_are_all_told(memory: str) -> None:
                 await app.call("wait")(name)
             except brrr.Cancelled:
                 told.append(name)
+                await app.send("undo")(f"note {name}")
                 await app.call("undo")(name)
                 raise
 
@@ -227,7 +228,7 @@ async def test_concurrent_parts_of_a_handler_are_all_told(memory: str) -> None:
         log.gate.set()
         assert await fleet.idle() == (0, 0, 0, 0)
     assert set(told) == {"a", "b"}
-    assert sorted(log.events) == ["undo a", "undo all", "undo b"]
+    assert sorted(log.events) == ["undo a", "undo all", "undo b", "undo note a", "undo note b"]
 
 
 async def test_handler_cancels_another_call(url: str) -> None:

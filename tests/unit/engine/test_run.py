@@ -44,10 +44,10 @@ class Bench:
             waits=Waits(Call("parent", b"", "parent"), operations, due=0, longest=inf),
         )
 
-    async def send(self, root_id: str, child: Child) -> None:
+    async def send(self, run: Run, child: Child) -> None:
         raise AssertionError(child)
 
-    async def schedule(self, children: Sequence[Child]) -> None:
+    async def schedule(self, run: Run, children: Sequence[Child]) -> None:
         self.early.update(each.call.call_hash for each in children)
 
 

@@ -128,11 +128,11 @@ class _ReplayRun(Run):
         raise _Ended("it uses `app.cancel`")
 
 
-async def _nothing(_: Sequence[Child]) -> None:
+async def _nothing(_: Run, __: Sequence[Child]) -> None:
     """Schedule nothing."""
 
 
-async def _no_send(_: str, __: Child) -> bytes | None:
+async def _no_send(_: Run, __: Child) -> bytes | None:
     raise _Ended("it uses `app.send`")
 
 
