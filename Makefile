@@ -24,7 +24,7 @@ help: ## show this list
 setup: $(STAMP) ## create the environment in .venv; every command below does this itself
 	@echo "Ready: $(BIN)"
 
-demo: $(STAMP) ## run an HTTP front and workers on 127.0.0.1:8080; Ctrl-C stops them
+demo: $(STAMP) ## run an HTTP front, a worker and a board on 127.0.0.1:8080; Ctrl-C stops them
 	@exec $(RUN) -m examples.demo $(ARGS)
 
 # Three processes per core, since many tests wait for leases and servers.

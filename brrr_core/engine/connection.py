@@ -47,6 +47,7 @@ class Connection:
         store: The store.
         cache: The cache.
         policy: The settings.
+        mask: Replaces the secrets of the backends in a text, for programs that show texts.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Connection:
         self.store = store
         self.cache = cache
         self.policy = policy or Policy()
+        self.mask = mask
         self._operations = Operations(queue, store, cache, steps=steps, clock=clock, delays=delays)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._control = Control(self._operations)

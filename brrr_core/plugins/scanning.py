@@ -65,6 +65,7 @@ KNOWN_CODECS: Final = {
 """Codec name to distribution."""
 
 KNOWN_COMMANDS: Final = {
+    "board": "brrr-board",
     "contract": "brrr-contract-kit",
     "explain": "brrr-explain",
     "redrive": "brrr-explain",

@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 import brrr_core as brrr
+from brrr_board import Board
 from brrr_core.backend import mask_url
 from brrr_core.hooks import BackendFailed, CallFailed
 from examples.demo.front import LOCAL_HOSTS, make_front
@@ -156,9 +157,14 @@ async def run(settings: Settings, listening: socket.socket) -> None:
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     with set_on_signals(stop, hurry):
-        async with brrr.serve(settings.url, hooks=[FailureLog()]) as connection, asyncio.TaskGroup() as group:
+        async with (
+            brrr.serve(settings.url, hooks=[FailureLog()]) as connection,
+            open_board(settings, connection) as board,
+            asyncio.TaskGroup() as group,
+        ):
             app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
-            front = make_front(app, HANDLERS, topic=TOPIC, hosts=(*LOCAL_HOSTS, settings.host, *settings.allow_host))
+            hosts = (*LOCAL_HOSTS, settings.host, *settings.allow_host)
+            front = make_front(app, HANDLERS, topic=TOPIC, hosts=hosts, board=board)
             server = Server(
                 uvicorn.Config(
                     front,
@@ -175,6 +181,7 @@ async def run(settings: Settings, listening: socket.socket) -> None:
             print(usage(settings, listening), flush=True)
             await stop.wait()
             # The server soon closes its connections. The worker may take longer; a second signal ends its grace.
+            board.stop()
             server.should_exit = True
             worker.cancel()
             hurried = asyncio.create_task(hurry.wait())
@@ -182,6 +189,18 @@ async def run(settings: Settings, listening: socket.socket) -> None:
             hurried.cancel()
             worker.cancel()  # a second cancellation ends the grace; it does nothing to a worker that has ended
         print("Stopped.", flush=True)
+
+
+def open_board(settings: Settings, connection: brrr.Connection) -> Board:
+    """Return the board. Visitors may change dead letters if they can only be on this machine."""
+    local = settings.host in LOCAL_HOSTS
+    return Board(
+        connection,
+        handlers=HANDLERS,
+        topics=[TOPIC],
+        allow_changes=local and not settings.allow_host,
+        hosts=[*settings.allow_host, *([] if local else [settings.host])],
+    )
 
 
 @contextmanager
@@ -239,7 +258,9 @@ In another terminal:
   curl '{base}/hello?greetee=John'
   curl -X POST '{base}/calc_and_print?op=fib&n=11'
   curl -X POST '{base}/fib_and_print?n=11'
+  curl -X POST '{base}/order?number=7'
 
+The order fails on purpose: look at it, and redrive it, in a browser at {base}/board/
 Ctrl-C stops it. A second start finds the earlier results.
 """
 

@@ -8,8 +8,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import brrr_core as brrr
@@ -130,6 +130,7 @@ def make_front(
     *,
     topic: str = "demo",
     hosts: Iterable[str] = LOCAL_HOSTS,
+    board: ASGIApp | None = None,
 ) -> Starlette:
     """Create the ASGI application for the tasks.
 
@@ -138,10 +139,13 @@ def make_front(
         handlers: The tasks that clients may call, by name; `app` must know them.
         topic: The topic of their calls.
         hosts: The names by which clients may address this server.
+        board: The board, for the path `/board`.
     """
+    boards = [] if board is None else [Route("/board", _board), Mount("/board", board)]
     front = Front(app, handlers, topic)
     return Starlette(
         routes=[
+            *boards,
             Route("/", front.index, methods=["GET"]),
             Route("/{task}", front.schedule, methods=["POST"]),
             Route("/{task}", front.read, methods=["GET"]),
@@ -149,6 +153,10 @@ def make_front(
         exception_handlers={BrrrError: _brrr_error, HTTPException: _http_error},
         middleware=[Middleware(SameSite, hosts=hosts)],
     )
+
+
+async def _board(_request: Request) -> RedirectResponse:
+    return RedirectResponse("board/")  # its links are relative
 
 
 async def _brrr_error(_request: Request, error: Exception) -> JSONResponse:

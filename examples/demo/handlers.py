@@ -15,6 +15,7 @@ MAX_INDEX: Final = 1_000
 
 Index: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INDEX, description=f"a whole number from 0 to {MAX_INDEX}")]
 Operation: TypeAlias = Annotated[Literal["fib", "lucas"], Meta(description="fib or lucas")]
+Number: TypeAlias = Annotated[int, Meta(description="a whole number")]
 Name: TypeAlias = Annotated[str, Meta(description="a text")]
 
 
@@ -31,7 +32,7 @@ async def hello(greetee: Name) -> str:
     return greeting
 
 
-@brrr.handler
+@brrr.handler(replay=True)
 async def fib(app: brrr.ActiveWorker, n: Index) -> int:
     """Return the n-th Fibonacci number. Results are stored, so each index is computed once."""
     if n < 2:
@@ -39,7 +40,7 @@ async def fib(app: brrr.ActiveWorker, n: Index) -> int:
     return sum(await app.gather(app.call(fib)(n - 2), app.call(fib)(n - 1)))
 
 
-@brrr.handler
+@brrr.handler(replay=True)
 async def lucas(app: brrr.ActiveWorker, n: Index) -> int:
     """Return the n-th Lucas number."""
     if n < 2:
@@ -47,7 +48,7 @@ async def lucas(app: brrr.ActiveWorker, n: Index) -> int:
     return sum(await app.gather(app.call(lucas)(n - 2), app.call(lucas)(n - 1)))
 
 
-@brrr.handler
+@brrr.handler(replay=True)
 async def calc(app: brrr.ActiveWorker, op: Operation, n: Index) -> int:
     """Return the n-th number of the sequence that `op` names."""
     sequence = lucas if op == "lucas" else fib
@@ -74,6 +75,31 @@ async def calc_and_print(app: brrr.ActiveWorker, op: Operation, n: Index) -> int
     return number
 
 
+refused: Final[set[int]] = set()
+"""The orders that this process has failed to charge."""
+
+
+@brrr.handler_no_arg(max_attempts=1)
+async def charge(number: Number) -> str:
+    """Fail on purpose, so that the board has a dead letter to show. After a redrive it succeeds."""
+    if number not in refused:
+        refused.add(number)
+        raise TimeoutError("the bank does not answer")
+    return f"charged order {number}"
+
+
+@brrr.handler_no_arg
+async def reserve(number: Number) -> str:
+    """Return that the goods of an order are reserved."""
+    return f"reserved the goods of order {number}"
+
+
+@brrr.handler(replay=True)
+async def order(app: brrr.ActiveWorker, number: Number) -> list[str]:
+    """Reserve the goods of an order, and charge it."""
+    return list(await app.gather(app.call(reserve)(number), app.call(charge)(number)))
+
+
 HANDLERS: Final[Mapping[str, brrr.TypedTask[Any]]] = {
     "hello": hello,
     "fib": fib,
@@ -81,5 +107,8 @@ HANDLERS: Final[Mapping[str, brrr.TypedTask[Any]]] = {
     "calc": calc,
     "fib_and_print": fib_and_print,
     "calc_and_print": calc_and_print,
+    "order": order,
+    "reserve": reserve,
+    "charge": charge,
 }
 """The handlers by their task names, which the URLs of the front use too."""

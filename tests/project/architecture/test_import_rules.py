@@ -62,6 +62,8 @@ VIOLATIONS = [
     Violation("brrr_pydantic/__init__.py", "import brrr_core.backend", "A codec plugin"),
     Violation("brrr_pydantic/__init__.py", "import brrr_core.codec.json", "A codec plugin"),
     Violation("brrr_cron/cursor.py", "import brrr_core.engine", "brrr-cron knows"),
+    Violation("brrr_board/calls.py", "import brrr_core.engine.status", "brrr-board knows"),
+    Violation("brrr_board/guard.py", "import brrr_board.views", "The modules of brrr-board"),
     Violation("brrr_explain/drawing.py", "import brrr_core.engine.deferring", "brrr-explain knows"),
     Violation("brrr_explain/graph.py", "import brrr_explain.replay", "The modules of brrr-explain"),
     Violation("brrr_otel/plugin.py", "import brrr_core.engine.hooks", "brrr-otel knows"),

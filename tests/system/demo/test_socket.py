@@ -84,7 +84,17 @@ async def test_other_method_is_refused(demo: Demo) -> None:
 async def test_index_lists_tasks_with_arguments(demo: Demo) -> None:
     tasks = (await demo.http.get("/")).json()["tasks"]
 
-    assert set(tasks) == {"hello", "fib", "lucas", "calc", "fib_and_print", "calc_and_print"}
+    assert set(tasks) == {
+        "hello",
+        "fib",
+        "lucas",
+        "calc",
+        "fib_and_print",
+        "calc_and_print",
+        "order",
+        "reserve",
+        "charge",
+    }
     assert tasks["calc"] == "op (fib or lucas) and n (a whole number from 0 to 1000)"
 
 

@@ -1,10 +1,10 @@
 """Explain where a call stands, by replay. `AppConsumer.explain` is the way to call it.
 
-Drawings and redrives of a graph are here too, for programs that show them.
+Explanations by hash, drawings and redrives are here too, for programs that show them.
 """
 
 from brrr_explain.drawing import as_json, as_mermaid, as_svg, lines
-from brrr_explain.explaining import explain
+from brrr_explain.explaining import explain, explain_of
 from brrr_explain.graph import Explanation, Node, Problem, State
 from brrr_explain.redriving import Redriven, redrive
 
@@ -18,6 +18,7 @@ __all__ = [
     "as_mermaid",
     "as_svg",
     "explain",
+    "explain_of",
     "lines",
     "redrive",
 ]

@@ -4,7 +4,7 @@ A wide call shows the children with problems first, and sums up the rest. A call
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
@@ -216,32 +216,51 @@ INDENT: Final = 22
 CHARACTER: Final = 7.5
 
 
-def as_svg(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> str:
-    """Return the graph as an SVG drawing: a tree with one row for each line. It contains no script."""
+def as_svg(
+    found: Explanation, *, width: int = WIDTH, depth: int = DEPTH, link: Callable[[Node], str] | None = None
+) -> str:
+    """Return the graph as an SVG drawing: a tree with one row for each line. It contains no script.
+
+    Each row is a group with the class `row` and its level, and draws its own part of the edges. So a script of the page
+    can fold a node: hide the rows below it, and move the others up.
+
+    Args:
+        found: The graph.
+        width: The most children of one call that are drawn.
+        depth: The most levels that are drawn.
+        link: Returns the address of a node, to which its text then leads.
+    """
     rows = list(lines(found, width=width, depth=depth))
     wide = int(max(len(row.text) * CHARACTER + len(row.path) * INDENT for row in rows)) + 60
     high = len(rows) * ROW + 16
     box = f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="ui-monospace, monospace" font-size="13">']
-    last_row: dict[int, int] = {}  # by level: the row of the last node, from which edges go down
     for number, row in enumerate(rows):
-        level, y = len(row.path), number * ROW + 20
-        x = level * INDENT + 14
-        if level:
-            top = last_row[level - 1] * ROW + 26
-            parts.append(
-                f'<path d="M {x - INDENT} {top} V {y - 4} H {x - 8}" fill="none" stroke="#9e9e9e" stroke-width="1"/>'
-            )
-        last_row[level] = number
+        x = len(row.path) * INDENT + 14
         colour = "#616161" if row.node is None else COLOURS[row.node.state]
         problem = None if row.node is None else row.node.problem
         title = "" if problem is None else f"<title>{_for_xml(f'{problem.what}. {problem.remedy}')}</title>"
         weight = "" if problem is None else ' font-weight="bold"'
+        text = f'<text x="{x + 12}" y="20">{_for_xml(row.text)}</text>'
+        if link is not None and row.node is not None:
+            text = f'<a href="{_for_xml(link(row.node))}">{text}</a>'
+        name = "" if row.node is None or row.again else f' data-call="{_for_xml(row.node.call_hash)}"'
         parts.append(
-            f'<g fill="{colour}"{weight}>{title}<circle cx="{x}" cy="{y - 4}" r="5"/>'
-            f'<text x="{x + 12}" y="{y}">{_for_xml(row.text)}</text></g>'
+            f'<g class="row" data-level="{len(row.path)}"{name} transform="translate(0 {number * ROW})" '
+            f'fill="{colour}"{weight}>{title}{_edges(row.path)}<circle cx="{x}" cy="16" r="5"/>{text}</g>'
         )
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _edges(path: Sequence[bool]) -> str:
+    """Return the edges that pass through a row, and the one that ends there."""
+    if not path:
+        return ""
+    passing = [f"M {level * INDENT + 14} 0 V {ROW}" for level, last in enumerate(path[:-1]) if not last]
+    x = (len(path) - 1) * INDENT + 14
+    down = "" if path[-1] else f" M {x} 16 V {ROW}"
+    drawn = " ".join([*passing, f"M {x} 0 V 16 H {x + INDENT - 8}{down}"])
+    return f'<path d="{drawn}" fill="none" stroke="#9e9e9e" stroke-width="1"/>'
 
 
 def _for_xml(text: str) -> str:

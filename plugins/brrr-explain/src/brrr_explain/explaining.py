@@ -5,18 +5,21 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from brrr_core import Connection, Task
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.backend import Key
+from brrr_core.codec import Codec
 from brrr_core.engine.calls import EVENT, Child
 from brrr_core.engine.control import state_key
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
-from brrr_core.errors import MalformedRecordError
+from brrr_core.errors import MalformedRecordError, NotFoundError
 from brrr_core.safe_text import shown_bytes
 from brrr_core.wire import (
     EXPIRED,
     FAILURE_PREFIX,
     Call,
     PendingReturns,
+    decode_call,
     decode_failure,
     decode_pending,
     decode_state,
@@ -26,7 +29,7 @@ from brrr_explain.diagnosis import Records, diagnose
 from brrr_explain.graph import Explanation, Node, State
 from brrr_explain.replay import Replay, Replayer, refusal
 
-__all__ = ["NODES", "explain"]
+__all__ = ["NODES", "explain", "explain_of"]
 
 NODES: Final = 200_000
 """The most nodes of a graph, by default."""
@@ -77,6 +80,39 @@ async def explain(
         )
     finally:
         await replayer.close()
+
+
+async def explain_of(
+    connection: Connection,
+    call_hash: str,
+    *,
+    handlers: Mapping[str, Task] | None = None,
+    codec: str | Codec = "json",
+    topic: str | None = None,
+    limit: int = NODES,
+) -> Explanation:
+    """Explain a call by its hash, as logs and dead letters name it, and all calls below it.
+
+    Args:
+        connection: The connection.
+        call_hash: The call.
+        handlers: The handlers by task name. Without them, only the records of the call itself are read.
+        codec: The codec of the workers, or its name.
+        topic: The topic of the call, if it is known.
+        limit: The most calls to read.
+
+    Raises:
+        NotFoundError: The call was never scheduled.
+        MalformedRecordError: The record of the call is not valid.
+        BackendError: The store or the queue failed.
+    """
+    (record,) = await connection.read([Key("call", call_hash)])
+    if record is None:
+        raise NotFoundError(
+            f"the call {call_hash} has no record", remedy="Check the hash. The call may never have been scheduled."
+        )
+    catalogue = Catalogue(handlers or {}, codec, connection, closed=False)
+    return await explain(catalogue, decode_call(call_hash, record), topic=topic, limit=limit)
 
 
 class _Reader:
