@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from brrr_cli.errors import one_line
+from brrr_cli.json_logs import JsonFormatter
 from brrr_cli.secrets import Secrets
 from brrr_core.errors import BrrrError, MalformedRecordError
 from brrr_core.hooks import (
@@ -62,7 +63,9 @@ class MaskingFormatter(logging.Formatter):
         return format_traceback(ei[1], mask=self._secrets.mask).rstrip()
 
 
-def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
+def log_to_stderr(
+    tokens: Sequence[str], *, quiet: bool, verbose: bool, style: Literal["text", "json"] = "text"
+) -> None:
     """Send log records to the standard error: warnings only when quiet, details when verbose.
 
     If a module of handlers configures logging later, its configuration wins.
@@ -71,9 +74,10 @@ def log_to_stderr(tokens: Sequence[str], *, quiet: bool, verbose: bool) -> None:
         tokens: The command line, for the URLs whose secrets are masked.
         quiet: Show only warnings.
         verbose: Show details too.
+        style: The form of a line.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(MaskingFormatter(Secrets(tokens)))
+    handler.setFormatter((JsonFormatter if style == "json" else MaskingFormatter)(Secrets(tokens)))
     logging.basicConfig(handlers=[handler], level=logging.WARNING if quiet else logging.INFO)
     LOG.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 

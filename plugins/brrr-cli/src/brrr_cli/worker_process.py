@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from brrr_cli.errors import ExitCode, signal_exit_code
+from brrr_cli.json_logs import with_fields
 from brrr_cli.logs import LOG, EveryCallLog, WorkerLog
 from brrr_cli.options import Urls
 from brrr_cli.secrets import Secrets
@@ -20,10 +21,13 @@ from brrr_core.app.worker import LifespanFunction
 from brrr_core.engine.termination import STOP_SIGNALS, add_handler, remove_handler
 from brrr_core.errors import NotInstalledError
 
-__all__ = ["LoopName", "Stop", "Work", "leave", "run_on_loop", "run_worker"]
+__all__ = ["LogStyle", "LoopName", "Stop", "Work", "leave", "run_on_loop", "run_worker"]
 
 LoopName: TypeAlias = Literal["auto", "asyncio", "uvloop"]
 """An event loop. "auto" is uvloop if it is installed, and asyncio's own loop otherwise."""
+
+LogStyle: TypeAlias = Literal["text", "json"]
+"""The form of each line of the log."""
 
 THREADS_LEFT: Final = 1.0
 """Seconds to wait for the threads of idle executors."""
@@ -42,6 +46,7 @@ class Work:
     hooks: Sequence[object] = ()
     lifespan: LifespanFunction | None = None
     verbose: bool = False
+    log: LogStyle = "text"
 
 
 class Stop:
@@ -161,8 +166,15 @@ async def _work(work: Work, stop: Stop) -> None:
     urls = work.urls
     mask = Secrets([each for each in (urls.queue, urls.store, urls.cache) if each]).mask
     log = EveryCallLog(tracebacks=True, mask=mask) if work.verbose else WorkerLog(mask=mask)
+    shown = with_fields(log) if work.log == "json" else log
     async with (
-        serve(urls.queue, urls.store, urls.cache, policy=work.policy, hooks=[log, *work.hooks]) as connection,
+        serve(
+            urls.queue,
+            urls.store,
+            urls.cache,
+            policy=work.policy,
+            hooks=[shown, *work.hooks],
+        ) as connection,
         AppWorker(handlers=work.handlers, codec=work.codec, connection=connection, lifespan=work.lifespan) as app,
     ):
         stop.work = connection.stop

@@ -1,5 +1,6 @@
 """`brrr worker --lifespan`, `--hooks` and `--topic NAME:CONCURRENCY` as processes."""
 
+import json
 import signal
 from typing import Any
 
@@ -179,3 +180,13 @@ def test_loop_that_is_not_installed_is_refused(shell: Shell) -> None:
     assert ended.returncode == 2
     assert "BRRR-PLUGIN-02" in ended.stderr
     assert 'pip install "brrr-cli[uvloop]"' in ended.stderr
+
+
+def test_log_can_be_json_in_each_process(shell: Shell) -> None:
+    worker = shell.worker("--log", "json", "--processes", "2")
+    worker.says("worker_started", times=2)
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    lines = [json.loads(line) for line in worker.log.splitlines()]
+    assert {line["event"] for line in lines if "event" in line} == {"worker_started", "worker_stopped"}
+    assert len({line["process"] for line in lines if "event" in line}) == 2

@@ -21,7 +21,7 @@ from brrr_cli.options import (
     Verbose,
 )
 from brrr_cli.supervisor import Supervisor
-from brrr_cli.worker_process import LoopName, Work, leave, run_on_loop, run_worker
+from brrr_cli.worker_process import LogStyle, LoopName, Work, leave, run_on_loop, run_worker
 from brrr_core import Policy
 from brrr_core.backend import Duration, Size
 from brrr_core.engine.policy import OnExhausted
@@ -115,6 +115,7 @@ def worker(
     as_json: Annotated[
         bool, Parameter(name="--json", negative=(), show_default=False, help="Write the reason of a failure as JSON.")
     ] = False,
+    log: Annotated[LogStyle, Parameter(help="The form of each line of the log.")] = "text",
     quiet: Quiet = False,
     verbose: Verbose = False,
     supervised: Annotated[bool, Parameter(show=False, negative=())] = False,
@@ -129,7 +130,7 @@ def worker(
     the processes keep ending right after their start, this command gives up with code 1.
     """
     del as_json  # `report` reads it from the command line
-    log_to_stderr(tokens, quiet=quiet, verbose=verbose)
+    log_to_stderr(tokens, quiet=quiet, verbose=verbose, style=log)
     if processes > 1 and not supervised:
         command = [sys.executable, "-m", "brrr_cli", tokens[0], "--supervised", *tokens[1:]]
         return asyncio.run(Supervisor(command, processes).run())
@@ -143,6 +144,7 @@ def worker(
         hooks=[load_hook_plugin(each) for each in hooks],
         lifespan=None if lifespan is None else load_lifespan(lifespan),
         verbose=verbose,
+        log=log,
     )
     return leave(run_on_loop(run_worker(work, supervised=supervised), loop))
 
