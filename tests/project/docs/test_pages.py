@@ -51,6 +51,23 @@ def test_index_links_every_page() -> None:
     assert [name_of(page) for page in sorted(missing)] == []
 
 
+def test_each_guarantee_names_a_test_that_exists_or_says_that_it_has_none() -> None:
+    page = ROOT / "docs/explanation/guarantees.md"
+    text = page.read_text()
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not re.match(r"\| (---|.*\| evidence \|$)", line)
+    ]
+    wrong = [row for row in rows if not (LINK.search(row) or "no test" in row or "as above" in row)]
+    for name, path in re.findall(r"\[(test_\w+)\]\(([^)]+)\)", text):
+        if f"def {name}(" not in (page.parent / path).read_text():
+            wrong.append(f"{path} has no {name}")
+
+    assert len(rows) > 40
+    assert wrong == []
+
+
 def test_decisions_have_numbers_of_their_own() -> None:
     numbers = [page.name[:4] for page in PAGES if page.parent.name == "decisions"]
 
