@@ -15,12 +15,16 @@ from brrr_core.backend.contracts import Queue
 
 __all__ = [
     "BackendFailed",
+    "BackendLost",
+    "BackendRestored",
+    "BackendWarned",
     "CallBuried",
     "CallDeferred",
     "CallFailed",
     "CallIsolated",
     "CallPostponed",
     "CallReturned",
+    "CallStale",
     "CallStarted",
     "CallsMade",
     "Event",
@@ -29,6 +33,8 @@ __all__ = [
     "MadeCall",
     "Specifications",
     "ThreadsAbandoned",
+    "TopicUnserved",
+    "WorkerReported",
     "WorkerStarted",
     "WorkerStopped",
     "hookimpl",
@@ -203,15 +209,20 @@ class LeaseLost(NamedTuple):
 
 
 class LoopBlocked(NamedTuple):
-    """The event loop was blocked for at least `seconds`, more than a third of the `lease`, while `task_names` ran.
+    """The event loop was blocked for at least `seconds`, more than a third of the `lease`, by one of `task_names`.
 
-    A worker extends leases at each third. So messages lose their leases when this reaches two thirds.
+    A worker extends leases at each third. So messages lose their leases when this reaches two thirds. If the handler
+    was found, `task_names` has only its task, and `where` is its place in the code: "tasks.py:41 in resize".
+
+    If not `ended`, the loop has been blocked for a whole lease by now. Then the hook runs in another thread.
     """
 
     topic: str
     seconds: float
     lease: float
     task_names: tuple[str, ...]
+    where: str = ""
+    ended: bool = True
 
 
 class ThreadsAbandoned(NamedTuple):
@@ -220,6 +231,72 @@ class ThreadsAbandoned(NamedTuple):
     topic: str
     abandoned: int
     limit: int
+
+
+class BackendLost(NamedTuple):
+    """A backend does not answer. The next event of the backend is `BackendRestored`, whatever is retried meanwhile.
+
+    `roles` names the backend by what it is used for, such as "queue" or "queue, store and cache".
+    """
+
+    roles: str
+    error: BaseException
+    reason: str
+
+
+class BackendRestored(NamedTuple):
+    """A lost backend answers again, after `seconds`."""
+
+    roles: str
+    seconds: float
+
+
+class BackendWarned(NamedTuple):
+    """A backend was opened, and `warning` says how it may lose data: for example, because its server evicts records."""
+
+    roles: str
+    warning: str
+
+
+class TopicUnserved(NamedTuple):
+    """Nothing seems to receive from a topic: for `seconds`, `ready` or fewer messages were ready and none was leased.
+
+    A worker looks at the topics on which it puts calls, and a client at those of the calls that it waits for.
+    """
+
+    topic: str
+    ready: int
+    seconds: float
+
+
+class CallStale(NamedTuple):
+    """A call without an outcome was put `seconds` ago, which is longer than `Policy(stale_after=...)`.
+
+    A worker notices it when it is about to run the call. A client that waits for the call notices it once, and knows
+    neither `topic` nor `root_id` unless it has put the call.
+    """
+
+    topic: str
+    root_id: str
+    call_hash: str
+    task_name: str
+    seconds: float
+
+
+class WorkerReported(NamedTuple):
+    """A worker counts its runs of the last `seconds`, each minute and when it stops.
+
+    `failed` runs were the last of their calls. `retried` ones run again. `in_flight` deliveries are under way now.
+    """
+
+    topic: str
+    seconds: float
+    returned: int
+    deferred: int
+    postponed: int
+    failed: int
+    retried: int
+    in_flight: int
 
 
 Event: TypeAlias = (
@@ -237,6 +314,12 @@ Event: TypeAlias = (
     | LeaseLost
     | LoopBlocked
     | ThreadsAbandoned
+    | BackendLost
+    | BackendRestored
+    | BackendWarned
+    | TopicUnserved
+    | CallStale
+    | WorkerReported
 )
 """An event of a worker."""
 
@@ -293,3 +376,21 @@ class Specifications:
 
     def brrr_backend_failed(self, event: BackendFailed) -> None:
         """A backend operation failed."""
+
+    def brrr_backend_lost(self, event: BackendLost) -> None:
+        """A backend does not answer."""
+
+    def brrr_backend_restored(self, event: BackendRestored) -> None:
+        """A lost backend answers again."""
+
+    def brrr_backend_warned(self, event: BackendWarned) -> None:
+        """A backend was opened that may lose data."""
+
+    def brrr_topic_unserved(self, event: TopicUnserved) -> None:
+        """Nothing seems to receive from a topic."""
+
+    def brrr_call_stale(self, event: CallStale) -> None:
+        """A call waited for too long."""
+
+    def brrr_worker_reported(self, event: WorkerReported) -> None:
+        """A worker counts its runs of the last minute."""

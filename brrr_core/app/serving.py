@@ -1,12 +1,13 @@
 """Open a connection from URLs: `serve` for workers, `connect` for clients."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from brrr_core.backend.contracts import Cache, Queue, Store
 from brrr_core.backend.lifecycle import Backend
 from brrr_core.engine import termination
 from brrr_core.engine.connection import Connection
+from brrr_core.engine.outages import ROLES
 from brrr_core.engine.policy import Policy
 from brrr_core.plugins import load_hooks, resolve_roles
 
@@ -67,6 +68,8 @@ async def _opened(
     hooks: Iterable[object],
 ) -> AsyncGenerator[Connection, None]:
     roles = resolve_roles(queue, store, cache)
+    parts = (roles.queue, roles.store, roles.cache)
+    names = [_named([role for role, other in zip(ROLES, parts, strict=True) if other is part]) for part in parts]
     async with AsyncExitStack() as stack:
         stack.enter_context(termination.interruptible())
         for backend in roles.owned:
@@ -81,6 +84,14 @@ async def _opened(
             hooks=hooks,
             delays=manifest is None or manifest.queue is None or manifest.queue.delay,
             mask=roles.mask,
+            backends=names,
         )
+        for name, backend in dict(zip(names, parts, strict=True)).items():
+            connection.warn(name, backend.warnings)
         stack.push_async_callback(connection.close)
         yield connection
+
+
+def _named(roles: Sequence[str]) -> str:
+    """Return the name of the backend that has these roles: "queue, store and cache"."""
+    return " and ".join(part for part in (", ".join(roles[:-1]), roles[-1]) if part)

@@ -116,6 +116,9 @@ class Backend(ABC):
     retry_for: float = 0.0
     """Seconds for which `open` retries while the server is unavailable. A backend sets it from its options."""
 
+    warnings: Sequence[str] = ()
+    """Sentences about how the server may lose data. `start` sets them. They are told to hook plugins."""
+
     _roles: Roles | None = None
     _pid: int = 0
 

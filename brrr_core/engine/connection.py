@@ -16,6 +16,7 @@ from brrr_core.engine.letters import Letter, ids_of
 from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
+from brrr_core.engine.outages import ROLES, Outages
 from brrr_core.engine.policy import Policy
 from brrr_core.engine.retrying import Retrier
 from brrr_core.engine.returning import Returner
@@ -24,11 +25,13 @@ from brrr_core.engine.running import RunHandler
 from brrr_core.engine.schedules import RecurringSchedule, begin_schedules
 from brrr_core.engine.scheduling import Scheduler
 from brrr_core.engine.services import IsolationGate, Services
+from brrr_core.engine.silence import Silence
 from brrr_core.engine.starting import Scheduled, Starter, StartRequest
 from brrr_core.engine.threads import HandlerThreads
 from brrr_core.engine.wait_limits import check_wait, longest_cached
 from brrr_core.engine.worker import Worker
 from brrr_core.errors import ArgumentError
+from brrr_core.hooks import BackendWarned
 from brrr_core.safe_text import Mask
 from brrr_core.wire import Call
 
@@ -48,6 +51,7 @@ class Connection:
         cache: The cache.
         policy: The settings.
         mask: Replaces the secrets of the backends in a text, for programs that show texts.
+        silence: Notices what stands still.
     """
 
     def __init__(
@@ -62,13 +66,24 @@ class Connection:
         delays: bool = True,
         mask: Mask = str,
         clock: Callable[[], float] = time.time,
+        backends: Sequence[str] = ROLES,
     ) -> None:
         self.queue = queue
         self.store = store
         self.cache = cache
         self.policy = policy or Policy()
         self.mask = mask
-        self._operations = Operations(queue, store, cache, steps=steps, clock=clock, delays=delays)
+        plugins = Hooks(hooks, mask=mask)
+        self._operations = Operations(
+            queue,
+            store,
+            cache,
+            steps=steps,
+            clock=clock,
+            delays=delays,
+            outages=Outages(plugins, mask, backends, clock=clock),
+        )
+        self.silence = Silence(plugins, clock, self.policy.stale_after)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
         self._control = Control(self._operations)
         self._canceller = Canceller(self._operations, self._budget, self._control)
@@ -83,7 +98,8 @@ class Connection:
             control=self._control,
             cache=values,
             history=RunHistory(),
-            hooks=Hooks(hooks, mask=mask),
+            hooks=plugins,
+            silence=self.silence,
             policy=self.policy,
             mask=mask,
             isolation=IsolationGate(),
@@ -278,6 +294,11 @@ class Connection:
         self._stopped = True
         for worker in self._workers:
             worker.stop()
+
+    def warn(self, roles: str, warnings: Iterable[str]) -> None:
+        """Tell the plugins how the backend with these roles may lose data."""
+        for warning in warnings:
+            self._services.hooks.emit(BackendWarned(roles, warning))
 
     async def in_thread(self, function: Callable[[], ResultT]) -> ResultT:
         """Run a blocking function in a thread of this connection, with the context variables of the caller."""

@@ -203,6 +203,7 @@ class Deferrer:
         return missing
 
     def _report(self, job: Job, watched: Child, missing: int) -> None:
+        self._settler.counts.deferred += 1
         if self._hooks.wants(CallDeferred):
             topic, call = job.topic, job.call
             event = CallDeferred(topic, job.root_id, call.call_hash, call.task_name, missing, watched.call.call_hash)

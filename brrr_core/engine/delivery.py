@@ -19,8 +19,16 @@ from brrr_core.engine.roots import TIMER, split_timer
 from brrr_core.engine.running import RunHandler, Runner
 from brrr_core.engine.services import Services
 from brrr_core.engine.turns import current_task
-from brrr_core.errors import BackendError, BuriedError, RecordMissingError
-from brrr_core.wire import ScheduleMessage, decode_call, decode_message, decode_state
+from brrr_core.errors import BackendError, BuriedError, MalformedRecordError, RecordMissingError
+from brrr_core.wire import (
+    Call,
+    PendingReturns,
+    ScheduleMessage,
+    decode_call,
+    decode_message,
+    decode_pending,
+    decode_state,
+)
 
 __all__ = ["DeliveryHandler"]
 
@@ -60,6 +68,7 @@ class DeliveryHandler:
         self.runner = Runner(services, run_handler, self._attempts, parking, hand_over)
         self._settler = self.runner.settler
         self._turns = self.runner.turns
+        self._reads_pending = services.operations.has_steps or services.silence.stale_after is not None
 
     def report_failure(self, topic: str, error: BaseException) -> None:
         """Report that a backend failed."""
@@ -151,6 +160,8 @@ class DeliveryHandler:
                 remedy="Check that all workers of the topic share one store, that it evicts nothing, "
                 "and that its `ttl` is longer than the workflow. Then schedule the workflow again with redrive=True.",
             )
+        if self._services.silence.stale_after is not None:
+            self._tell_if_stale(held, message, decode_call(call_hash, record))
         if seen.state.cancel:
             previous = None  # it may be a run that was not told
         job = Job(held, message.root_id, decode_call(call_hash, record), due)
@@ -163,6 +174,16 @@ class DeliveryHandler:
             self._parking.abort(parked)
             await asyncio.wait({parked.task})
         return await self.runner.run_until_settled(job, previous, seen)
+
+    def _tell_if_stale(self, held: HeldDelivery, message: ScheduleMessage, call: Call) -> None:
+        silence = self._services.silence
+        try:
+            pending = PendingReturns() if held.pending is None else decode_pending(held.pending)
+        except MalformedRecordError:
+            return  # the run fails because of it, and says so
+        left = silence.stale_in(pending)
+        if left is not None and left <= 0:
+            silence.tell_stale(held.delivery.topic, message.root_id, call.call_hash, call.task_name, pending)
 
     def resume_at_once(self, held: HeldDelivery) -> bool:
         """Let a parked run go on, if this is its wake-up and all that it needs is known. False if not."""
@@ -203,7 +224,7 @@ class DeliveryHandler:
         given, held.records = held.records, None
         absent: list[Child] = []
         if given is None:
-            kinds = _KINDS if self._operations.has_steps else _KINDS[:2]
+            kinds = _KINDS if self._reads_pending else _KINDS[:2]
             keys = [*(Key(kind, message.call_hash) for kind in kinds), *control_keys]
             if previous is None:
                 records = await self._operations.read(keys)
@@ -216,7 +237,7 @@ class DeliveryHandler:
                 control_keys = ()
             if previous is not None:
                 _, absent = await self._read_ahead((), previous)
-        if self._operations.has_steps:
+        if self._reads_pending:
             held.pending = records[2]
         seen = NOTHING_SEEN
         if looking is not None or self._control.in_use:

@@ -8,6 +8,9 @@ from brrr_core.errors import BrokenPluginError
 from brrr_core.hooks import (
     PROJECT,
     BackendFailed,
+    BackendLost,
+    BackendRestored,
+    BackendWarned,
     CallBuried,
     CallDeferred,
     CallFailed,
@@ -15,12 +18,15 @@ from brrr_core.hooks import (
     CallPostponed,
     CallReturned,
     CallsMade,
+    CallStale,
     CallStarted,
     Event,
     LeaseLost,
     LoopBlocked,
     Specifications,
     ThreadsAbandoned,
+    TopicUnserved,
+    WorkerReported,
     WorkerStarted,
     WorkerStopped,
 )
@@ -48,6 +54,12 @@ _NAMES: Final[dict[type, str]] = {
     LoopBlocked: "brrr_loop_blocked",
     ThreadsAbandoned: "brrr_threads_abandoned",
     BackendFailed: "brrr_backend_failed",
+    BackendLost: "brrr_backend_lost",
+    BackendRestored: "brrr_backend_restored",
+    BackendWarned: "brrr_backend_warned",
+    TopicUnserved: "brrr_topic_unserved",
+    CallStale: "brrr_call_stale",
+    WorkerReported: "brrr_worker_reported",
 }
 
 

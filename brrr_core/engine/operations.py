@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from brrr_core.backend.contracts import Cache, Delivery, Key, Queue, Store, Swap
 from brrr_core.backend.steps import Reading, Received, Step, Steps
 from brrr_core.engine.batching import Batcher
+from brrr_core.engine.outages import NO_OUTAGES, Outages
 
 __all__ = ["STEP_LIMIT", "Commit", "Operations", "Put"]
 
@@ -17,6 +19,7 @@ STEP_LIMIT: Final = 100
 COMMIT_LIMIT: Final = 64
 """The most steps in one batch, because a server does nothing else while it applies them."""
 
+ItemT = TypeVar("ItemT")
 KeyT = TypeVar("KeyT")
 ValueT = TypeVar("ValueT")
 
@@ -57,6 +60,7 @@ class Operations:
         has_steps: Whether `receive` reads records too, and `commit` works.
         readings: Returns the records to read with each message. `Control` sets it.
         expires_after: Seconds that the store keeps a value after its last write or read; None for no limit.
+        topics: The topics of all messages that were put; None if they need not be known.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Operations:
         steps: Steps | None = None,
         clock: Callable[[], float] = time.time,
         delays: bool = True,
+        outages: Outages = NO_OUTAGES,
     ) -> None:
         self.queue = queue
         self.has_steps = steps is not None
@@ -75,15 +80,20 @@ class Operations:
         self.delays = delays
         self.clock = clock
         self.expires_after = store.expires_after
-        self._store = store
-        self._cache = cache
-        self._reads = Batcher[Key, bytes | None](store.read)
-        self._writes = Batcher[tuple[Key, bytes], None](self._write)
-        self._swaps = Batcher[Swap, bool](store.swap)
+        self.topics: set[str] | None = None
+        self._reads = Batcher[Key, bytes | None](outages.watch("store", store.read))
+        self._writes = Batcher[tuple[Key, bytes], None](outages.watch("store", partial(_nothing, store.write)))
+        self._swaps = Batcher[Swap, bool](outages.watch("store", store.swap))
         self._puts = Batcher[Put, None](self._put)
+        self._increment = outages.watch("cache", cache.increment)
         self._counts = Batcher[tuple[str, int], int](self._count)
-        self._acks = Batcher[Delivery, None](self._ack)
+        self._acks = Batcher[Delivery, None](outages.watch("queue", partial(_nothing, queue.ack)))
+        self._receive = outages.watch("queue", queue.receive)
+        self._put_bodies = outages.watch("queue", queue.put)
         self._steps = steps
+        if steps is not None:
+            self._receive_in_step = outages.watch("queue", steps.receive)
+            self._apply = outages.watch("queue", steps.commit)
         self._commits = Batcher[Commit, bool](self._commit, limit=COMMIT_LIMIT)
 
     def read(self, keys: Sequence[Key]) -> "asyncio.Future[list[bytes | None]]":
@@ -113,9 +123,9 @@ class Operations:
     async def receive(self, topic: str, *, limit: int, wait: float) -> Sequence[Received]:
         """Receive messages. If the backend offers steps, read their records too."""
         if self._steps is None:
-            deliveries = await self.queue.receive(topic, limit=limit, wait=wait)
+            deliveries = await self._receive(topic, limit=limit, wait=wait)
             return [Received(delivery, None) for delivery in deliveries]
-        return await self._steps.receive(topic, limit=limit, wait=wait, readings=self.readings())
+        return await self._receive_in_step(topic, limit=limit, wait=wait, readings=self.readings())
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Apply steps; True for each that was applied. Only backends that offer steps have it."""
@@ -133,35 +143,36 @@ class Operations:
             await batcher.close()
 
     async def _commit(self, commits: Sequence[Commit]) -> list[bool]:
-        assert self._steps is not None  # noqa: S101 - the callers look at `has_steps`
-        results = await self._steps.commit([commit.step for commit in commits], readings=self.readings())
+        if self.topics is not None:
+            self.topics.update(message.topic for commit in commits for message in commit.step.messages)
+        results = await self._apply([commit.step for commit in commits], readings=self.readings())
         for commit, leased in zip(commits, results, strict=True):
             if leased is not None:
                 commit.on_applied(leased)
         return [leased is not None for leased in results]
 
-    async def _write(self, items: Sequence[tuple[Key, bytes]]) -> list[None]:
-        await self._store.write(items)
-        return [None] * len(items)
-
     async def _put(self, puts: Sequence[Put]) -> list[None]:
+        if self.topics is not None:
+            self.topics.update(put.topic for put in puts)
         for (topic, delay), bodies in _grouped(((put.topic, put.delay), put.body) for put in puts):
-            await self.queue.put(topic, bodies, delay=delay)
+            await self._put_bodies(topic, bodies, delay=delay)
         return [None] * len(puts)
-
-    async def _ack(self, deliveries: Sequence[Delivery]) -> list[None]:
-        await self.queue.ack(deliveries)
-        return [None] * len(deliveries)
 
     async def _count(self, amounts: Sequence[tuple[str, int]]) -> list[int]:
         sums = {key: sum(parts) for key, parts in _grouped(amounts)}
-        after = await self._cache.increment(sums)
+        after = await self._increment(sums)
         running = {key: after[key] - sums[key] for key in sums}
         counts: list[int] = []
         for key, amount in amounts:
             running[key] += amount
             counts.append(running[key])
         return counts
+
+
+async def _nothing(operation: Callable[[Sequence[ItemT]], Awaitable[None]], items: Sequence[ItemT]) -> list[None]:
+    """Run an operation that returns nothing, as a batch with a result for each item."""
+    await operation(items)
+    return [None] * len(items)
 
 
 def _grouped(pairs: Iterable[tuple[KeyT, ValueT]]) -> Iterable[tuple[KeyT, list[ValueT]]]:

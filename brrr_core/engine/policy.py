@@ -14,7 +14,9 @@ OnExhausted: TypeAlias = Literal["bury", "fail"]
 RETURNS_LIMIT: Final = 1_000
 """The most returns in one pending record. It keeps the record of a widely shared child below a megabyte."""
 
-_AT_LEAST_ONE: Final = ("spawn_limit", "max_attempts", "max_deliveries", "max_crashes", "resend_after")
+_AT_LEAST_ONE: Final = ("spawn_limit", "max_attempts", "max_deliveries", "max_crashes", "resend_after", "stale_after")
+
+_OPTIONAL: Final = ("resend_after", "stale_after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class Policy:
         resend_after: Seconds, at least 1, for which a call that was put on a queue counts as being on its way. If it is
             scheduled or called again later, and still has no outcome, its message may be lost, so it is put again. None
             never puts a call again, and clients do not record that they put one.
+        stale_after: Seconds, at least 1, after which a call that was put and has no outcome is reported: when a worker
+            runs it, when a client waits for it, and by `explain`. None reports none.
         park: Seconds that a worker keeps the handler of a deferred call suspended. If its values arrive in time,
             the handler goes on where it waits, and does not run again from its start. 0 keeps none.
         cache_bytes: The most bytes of values that a worker keeps in memory.
@@ -54,6 +58,7 @@ class Policy:
     grace: float = 30.0
     unavailable_timeout: float = 60.0
     resend_after: float | None = 3_600.0
+    stale_after: float | None = None
     park: float = 1.0
     cache_bytes: int = 4 * 1024 * 1024
     check: bool = False
@@ -62,14 +67,14 @@ class Policy:
         """Check the settings.
 
         Raises:
-            PolicyError: A limit or `resend_after` is less than 1, another time or size is less than 0, or a setting is
-                not a number.
+            PolicyError: A limit, `resend_after` or `stale_after` is less than 1, another time or size is less than 0,
+                or a setting is not a number.
         """
         if self.on_exhausted not in get_args(OnExhausted):
             raise PolicyError(f"on_exhausted is {self.on_exhausted!r}", remedy='Set it to "bury" or "fail".')
         for setting in fields(self):
             value: object = getattr(self, setting.name)
-            if setting.name == "on_exhausted" or (setting.name == "resend_after" and value is None):
+            if setting.name == "on_exhausted" or (setting.name in _OPTIONAL and value is None):
                 continue
             least = 1 if setting.name in _AT_LEAST_ONE else 0
             if not isinstance(value, int | float) or not value >= least:

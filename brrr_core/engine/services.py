@@ -11,6 +11,7 @@ from brrr_core.engine.policy import Policy
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget
 from brrr_core.engine.scheduling import Scheduler
+from brrr_core.engine.silence import Silence
 from brrr_core.engine.threads import HandlerThreads
 from brrr_core.safe_text import Mask
 
@@ -34,6 +35,7 @@ class Services:
     """Masks the secrets of the backends in the reasons of dead letters and hooks."""
     isolation: "IsolationGate"
     """Admits handlers, one at a time if it may crash the worker."""
+    silence: Silence
     threads: HandlerThreads
     """Runs sync handlers."""
 

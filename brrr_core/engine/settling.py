@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from brrr_core.backend.contracts import Delivery
 from brrr_core.engine.attempts import Attempts
@@ -26,7 +27,18 @@ from brrr_core.hooks import BackendFailed, CallBuried, CallFailed, CallPostponed
 from brrr_core.safe_text import describe, format_error, format_traceback
 from brrr_core.wire import Buried, PendingReturn, decode_message, encode_failure
 
-__all__ = ["Settler"]
+__all__ = ["Counts", "Settler"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """The runs of one worker since it last reported them."""
+
+    returned: int = 0
+    deferred: int = 0
+    postponed: int = 0
+    failed: int = 0
+    retried: int = 0
 
 
 class Settler:
@@ -34,6 +46,7 @@ class Settler:
 
     Attributes:
         last_failure: The last failure of a backend that this worker saw, in words.
+        counts: The runs that were settled.
     """
 
     def __init__(self, services: Services, attempts: Attempts) -> None:
@@ -43,6 +56,7 @@ class Settler:
         self._policy = services.policy
         self._attempts = attempts
         self.last_failure = ""
+        self.counts = Counts()
 
     def report_failure(self, topic: str, error: BaseException) -> None:
         """Report that a backend failed."""
@@ -73,6 +87,7 @@ class Settler:
         held, call_hash = job.held, job.call.call_hash
         completion = Completion(held.delivery, call_hash, payload, held=held, hand_over=hand_over, guard=guard)
         await self._services.returner.complete(completion)
+        self.counts.returned += 1
         if self._hooks.wants(CallReturned):
             topic, call = job.topic, job.call
             size, first, scheduled_at = len(payload), completion.first, completion.scheduled_at
@@ -125,6 +140,8 @@ class Settler:
             await self._settle(held, error, retry_in)
         elif exhausted:
             await self.bury(held, error, final=True)
+        else:
+            self.counts.failed += 1
 
     async def _complete_as_failed(
         self, job: Job, error: BaseException, guard: Guard | None, *, exhausted: bool
@@ -177,6 +194,7 @@ class Settler:
             await self.bury(held, error)
         else:
             await self.release(held, retry_in)
+            self.counts.retried += 1
 
     async def postponed(self, job: Job, again: Again) -> None:
         """Run the call again after the delay that its handler asked for, or on another topic.
@@ -198,6 +216,7 @@ class Settler:
             reason = again.reason if isinstance(again, NotHere) else ""
             self._hooks.emit(CallPostponed(job.topic, job.root_id, call.call_hash, call.task_name, again.after, reason))
         await self.put_again(job.held, again.after, topic=again.topic if isinstance(again, NotHere) else None)
+        self.counts.postponed += 1
 
     async def put_again(self, held: HeldDelivery, delay: float, *, topic: str | None = None) -> None:
         """Put the message again with a delay, on its topic unless another is given, and acknowledge this delivery.
@@ -260,5 +279,6 @@ class Settler:
             await self._strand(delivery, error, reason)
         await self.reset_counters(held)
         await self._operations.queue.bury(delivery, reason)
+        self.counts.failed += 1
         if self._hooks.wants(CallBuried):
             self._hooks.emit(CallBuried(delivery.topic, delivery.body, delivery.attempt, reason, error, final))

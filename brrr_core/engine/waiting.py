@@ -18,7 +18,7 @@ from brrr_core.engine.connection import Connection
 from brrr_core.engine.letters import LOOKED_AT, message_of
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
 from brrr_core.errors import BuriedError, ResultTimeoutError, ScheduleCancelledError
-from brrr_core.wire import Buried, Call, decode_pending
+from brrr_core.wire import Buried, Call, PendingReturns, decode_pending
 
 __all__ = ["DeadLetterScope", "DeadLetters", "blocking_letter", "wait_for_value"]
 
@@ -29,6 +29,8 @@ READ_EVERY: Final = 2.0
 """Seconds between two reads of the value with a notifier, if it gives no hint."""
 LOOK_EVERY: Final = 0.5
 """Seconds between two looks at the dead letters of the topic, and from the begin of a wait to the first one."""
+UNSERVED_AFTER: Final = 10.0
+"""Seconds after which the topic of a call counts as unserved."""
 READ_AGAIN: Final = 10.0
 """Seconds after which dead letters are read again although their number has not changed."""
 
@@ -138,6 +140,7 @@ async def wait_for_value(
     begin = wait.now()
     deadline = math.inf if timeout is None else begin + timeout
     keys = [Key("value", call.call_hash), note_key(call.call_hash)]
+    stale_at = math.inf if connection.silence.stale_after is None else begin
     try:
         known = scope()
         if known is not None and known.root_id is not None:
@@ -155,10 +158,11 @@ async def wait_for_value(
                 )
             known = scope()
             if wait.now() >= begin + LOOK_EVERY:
-                if known is not None:
-                    await _refuse_cancelled(connection, call, known)
+                await _refuse_cancelled(connection, call, known)
                 if note is not None:
                     await _refuse_blocked(connection, call, letters)
+                if wait.now() >= stale_at:
+                    stale_at = wait.now() + await _stale_in(connection, call, known)
             if await wait.begin_watch():
                 continue
             read_at = min(wait.next_read(), deadline)
@@ -231,12 +235,28 @@ async def _look(connection: Connection, call: Call, scope: DeadLetterScope | Non
     if scope is None:
         return None
     stats = await scope.letters.look()
+    connection.silence.see(scope.letters.topic, stats, after=UNSERVED_AFTER)
     await _refuse_buried(connection, call, scope)
     return stats
 
 
-async def _refuse_cancelled(connection: Connection, call: Call, scope: DeadLetterScope) -> None:
-    if scope.root_id is not None and await connection.is_cancelled(scope.root_id):
+async def _stale_in(connection: Connection, call: Call, scope: DeadLetterScope | None) -> float:
+    """Return the seconds after which to look whether a call is stale; infinity if it is, after telling it."""
+    silence = connection.silence
+    (record,) = await connection.read([Key("pending_returns", call.call_hash)])
+    pending = PendingReturns() if record is None else decode_pending(record)
+    left = silence.stale_in(pending)
+    if left is None:
+        return silence.stale_after or math.inf  # it may be put later
+    if left > 0:
+        return left
+    topic, root_id = ("", "") if scope is None else (scope.letters.topic, scope.root_id or "")
+    silence.tell_stale(topic, root_id, call.call_hash, call.task_name, pending)
+    return math.inf
+
+
+async def _refuse_cancelled(connection: Connection, call: Call, scope: DeadLetterScope | None) -> None:
+    if scope is not None and scope.root_id is not None and await connection.is_cancelled(scope.root_id):
         raise ScheduleCancelledError(
             f"the schedule {scope.root_id} of the call {call.call_hash} of {call.task_name!r} was cancelled",
             remedy="Resume the schedule, or schedule the call again.",

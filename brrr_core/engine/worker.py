@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brrr_core.backend.steps import Received
 from brrr_core.backend.tasks import start_task
@@ -15,13 +15,34 @@ from brrr_core.engine.parking import Parking
 from brrr_core.engine.running import RunHandler
 from brrr_core.engine.schedules import Tick, keep_ticking
 from brrr_core.engine.services import Services
-from brrr_core.errors import BackendClosedError, BackendUnavailableError
-from brrr_core.hooks import LeaseLost, LoopBlocked, ThreadsAbandoned, WorkerStarted, WorkerStopped
+from brrr_core.engine.settling import Counts
+from brrr_core.errors import BackendClosedError, BackendError, BackendUnavailableError
+from brrr_core.hooks import (
+    LeaseLost,
+    LoopBlocked,
+    ThreadsAbandoned,
+    TopicUnserved,
+    WorkerReported,
+    WorkerStarted,
+    WorkerStopped,
+)
+
+if TYPE_CHECKING:
+    from brrr_core.engine.watchdog import Culprit, Watchdog
 
 __all__ = ["Worker"]
 
 RECEIVE_WAIT = 20.0
 """Seconds that one receive waits for a message. Common queues, such as SQS, allow no longer wait."""
+
+BEATS = 4
+"""How often a worker looks at the clock between two extensions of its leases, to notice a blocked event loop."""
+
+REPORT_EVERY = 60.0
+"""Seconds between two reports of what a worker did."""
+
+UNSERVED_AFTER = 90.0
+"""Seconds after which a topic on which a worker puts calls counts as unserved: in three looks, a minute apart."""
 
 
 class Worker:
@@ -62,6 +83,8 @@ class Worker:
         self.stopping = asyncio.Event()
         self._freed = asyncio.Event()
         self._failing_since: float | None = None
+        self._watchdog: Watchdog | None = None
+        self._reported_at = self._time()
 
     def stop(self) -> None:
         """Stop receiving. Running handlers have the policy's grace to finish."""
@@ -76,7 +99,14 @@ class Worker:
         """
         self._handler.runner.loop_task = asyncio.current_task()
         self._services.hooks.emit(WorkerStarted(self._topic, self._concurrency, self._queue))
-        keeper = asyncio.create_task(self._keep_leases(), name=f"brrr leases of {self._topic}")
+        hooks = self._services.hooks
+        services = [start_task(self._keep_leases(), name=f"brrr leases of {self._topic}")]
+        if hooks.wants(WorkerReported) or hooks.wants(TopicUnserved):
+            services.append(start_task(self._report_now_and_then(), name=f"brrr reports of {self._topic}"))
+        if hooks.wants(LoopBlocked):
+            from brrr_core.engine.watchdog import Watchdog  # only those who listen load it
+
+            self._watchdog = Watchdog(self._queue.lease / 3, self._report_stuck)
         try:
             grace = self._services.policy.grace
             try:
@@ -92,9 +122,13 @@ class Worker:
                 finally:
                     await self._release_running()
         finally:
-            keeper.cancel()
-            await asyncio.wait({keeper})
-            self._services.hooks.emit(WorkerStopped(self._topic, self._released))
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            for service in services:
+                service.cancel()
+            await asyncio.wait(services)
+            self._report()
+            hooks.emit(WorkerStopped(self._topic, self._released))
 
     @asynccontextmanager
     async def _ticking(self) -> AsyncGenerator[None, None]:
@@ -277,15 +311,15 @@ class Worker:
     async def _keep_leases(self) -> None:
         lease = self._queue.lease
         while True:
-            due = self._time() + lease / 3
-            await asyncio.sleep(lease / 3)
-            late = self._time() - due
+            extend_at, late = self._time() + lease / 3, 0.0
+            while (now := self._time()) < extend_at:
+                due = min(now + lease / 3 / BEATS, extend_at)
+                await asyncio.sleep(due - now)
+                late = max(late, self._time() - due)
+            self._report_blocked(late)
             if not self._running:
                 continue
             held_deliveries = list(self._running.values())
-            if late > lease / 3:
-                names = {held.task_name for held in held_deliveries if held.task_name}
-                self._services.hooks.emit(LoopBlocked(self._topic, late, lease, tuple(sorted(names))))
             for held in held_deliveries:
                 self._report_lost(held)
             try:
@@ -297,6 +331,56 @@ class Worker:
                 await self._handler.runner.interrupt_cancelled()
             except Exception as error:  # noqa: BLE001 - retried before the leases expire
                 self._handler.report_failure(self._topic, error)
+
+    def _report_blocked(self, late: float) -> None:
+        """Report that the event loop was blocked while handlers ran, once for each time."""
+        limit = self._queue.lease / 3
+        culprit, told = (None, False) if self._watchdog is None else self._watchdog.take()
+        if self._running and not told and (late > limit or culprit is not None):
+            self._emit_blocked(max(late, limit), culprit, ended=True)
+
+    def _report_stuck(self, culprit: "Culprit", seconds: float) -> None:
+        """Report that the event loop is blocked. The watchdog calls it in its thread."""
+        self._emit_blocked(seconds, culprit, ended=False)
+
+    def _emit_blocked(self, seconds: float, culprit: "Culprit | None", *, ended: bool) -> None:
+        running = dict(self._running)
+        found = None if culprit is None else running.get(culprit.task)
+        names = {held.task_name for held in ([found] if found else running.values()) if held.task_name}
+        where = "" if culprit is None else culprit.where
+        event = LoopBlocked(self._topic, seconds, self._queue.lease, tuple(sorted(names)), where, ended)
+        self._services.hooks.emit(event)
+
+    async def _report_now_and_then(self) -> None:
+        """Report the runs of each minute, and the topics from which nothing receives."""
+        operations, silence = self._services.operations, self._services.silence
+        operations.topics = set() if operations.topics is None else operations.topics
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            self._report()
+            for topic in sorted(operations.topics):
+                try:
+                    stands = silence.see(topic, await self._queue.stats(topic), after=UNSERVED_AFTER)
+                except BackendError:
+                    break  # its own operations tell of it
+                if not stands:
+                    operations.topics.discard(topic)
+
+    def _report(self) -> None:
+        settler, now = self._handler.runner.settler, self._time()
+        counts, settler.counts = settler.counts, Counts()
+        seconds, self._reported_at = now - self._reported_at, now
+        event = WorkerReported(
+            self._topic,
+            seconds,
+            counts.returned,
+            counts.deferred,
+            counts.postponed,
+            counts.failed,
+            counts.retried,
+            len(self._running),
+        )
+        self._services.hooks.emit(event)
 
     def _report_lost(self, held: HeldDelivery) -> None:
         """Report an expired lease once."""

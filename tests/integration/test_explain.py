@@ -1,6 +1,7 @@
 """`explain` names the reason for each kind of standstill, and reads without an effect."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -139,6 +140,17 @@ async def test_lost_message_is_told_from_a_message_that_waits(url: str) -> None:
         found = await explained(fleet, "top", 2)
         assert "its message is lost" in problem_of(found, "top")
         assert "brrr redrive" in problem_of(found, "top")
+
+
+async def test_call_that_was_put_too_long_ago_is_named(memory: str) -> None:
+    stale = replace(ONCE, stale_after=60)
+    async with serving(memory, tasks(Effects()), topics=(), policy=stale) as fleet:
+        await scheduled(fleet, "top", 2)
+        await fleet.connection.queue.receive(TOPIC, limit=1, wait=5)  # a worker holds it
+        assert (await explained(fleet, "top", 2)).problems == []
+        key = Key("pending_returns", (await fleet.app.schedule("top", topic=TOPIC)(2)).call_hash)
+        await fleet.connection.store.write([(key, encode_pending(PendingReturns((), int(time.time()) - 90)))])
+        assert "ago, longer than 60 s, and still has no outcome" in problem_of(await explained(fleet, "top", 2), "top")
 
 
 async def test_misspelt_topic_gets_a_hint_at_the_right_one(memory: str) -> None:

@@ -13,7 +13,19 @@ import brrr_core as brrr
 from brrr_cli.json_logs import JsonFormatter, with_fields
 from brrr_cli.logs import LOG, MaskingFormatter, WorkerLog
 from brrr_cli.secrets import Secrets
-from brrr_core.hooks import CallFailed, LeaseLost, LoopBlocked
+from brrr_core.errors import BackendUnavailableError
+from brrr_core.hooks import (
+    BackendFailed,
+    BackendLost,
+    BackendRestored,
+    BackendWarned,
+    CallFailed,
+    CallStale,
+    LeaseLost,
+    LoopBlocked,
+    TopicUnserved,
+    WorkerReported,
+)
 from brrr_testkit.workloads.fleet import TOPIC, serving
 
 
@@ -30,9 +42,11 @@ def test_log_formats_any_traceback() -> None:
 def test_worker_logs_a_lost_lease_and_a_blocked_loop(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="brrr.worker"):
         WorkerLog().brrr_loop_blocked(LoopBlocked("demo", 25.0, 60.0, ("resize", "scale")))
+        WorkerLog().brrr_loop_blocked(LoopBlocked("demo", 60.0, 60.0, ("f",), "a.py:41 in f", False))
         WorkerLog().brrr_lease_lost(LeaseLost("demo", b"li2e1:r1:he", "resize", 70.0, 60.0))
     assert caplog.messages == [
         "the event loop was blocked for 25.0 s, and leases on demo are 60.0 s long: while resize, scale ran",
+        "the event loop has been blocked for 60.0 s, and leases on demo are 60.0 s long: while f ran at a.py:41 in f",
         "a lease on demo ran out while resize ran: not extended for 70.0 s, and it is 60.0 s long (call h)",
     ]
 
@@ -90,5 +104,48 @@ async def test_hooks_of_json_log_are_called() -> None:
         async with serving("memory:", {"bad": bad}, hooks=[with_fields(WorkerLog())]) as fleet:
             with pytest.raises(brrr.CallFailedError):
                 await fleet.run(bad)
-    assert [line["event"] for line in lines] == ["worker_started", "call_failed", "worker_stopped"]
+    assert [line["event"] for line in lines] == [
+        "worker_started",
+        "call_failed",
+        "worker_reported",
+        "worker_stopped",
+    ]
     assert (lines[0]["topic"], lines[0]["concurrency"], lines[1]["final"]) == (TOPIC, 64, True)
+
+
+def test_worker_logs_an_outage_twice_and_not_its_retries(caplog: pytest.LogCaptureFixture) -> None:
+    log, error = WorkerLog(), BackendUnavailableError("redis is gone")
+    with caplog.at_level(logging.INFO, logger="brrr.worker"):
+        log.brrr_backend_lost(BackendLost("queue and store", error, "redis is gone"))
+        for _ in range(3):
+            log.brrr_backend_failed(BackendFailed("demo", error, "redis is gone"))
+        log.brrr_backend_restored(BackendRestored("queue and store", 12.0))
+        log.brrr_backend_failed(BackendFailed("demo", error, "redis is gone"))
+    lost, restored, later = caplog.messages
+    assert lost.startswith("the backend of the queue and store does not answer, and is retried: [BRRR-BACKEND-01]")
+    assert restored == "the backend of the queue and store answers again, after 12.0 s"
+    assert later.startswith("a backend failed while working on demo: [BRRR-BACKEND-01] redis is gone")
+
+
+def test_worker_logs_its_counts_until_the_first_idle_minute(caplog: pytest.LogCaptureFixture) -> None:
+    log = WorkerLog()
+    with caplog.at_level(logging.INFO, logger="brrr.worker"):
+        for returned in (0, 3, 0, 0, 1):
+            log.brrr_worker_reported(WorkerReported("demo", 60.0, returned, 0, 0, 0, 0, 0))
+    assert [message.split()[4] for message in caplog.messages] == ["3", "0", "1"]
+    assert caplog.messages[0] == (
+        "demo, in 60 s: 3 calls returned, 0 deferred, 0 failed, 0 retried, 0 postponed; 0 in flight"
+    )
+
+
+def test_worker_logs_what_stands_still(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="brrr.worker"):
+        WorkerLog().brrr_backend_warned(BackendWarned("store", "it evicts"))
+        WorkerLog().brrr_topic_unserved(TopicUnserved("dmeo", 2, 120.0))
+        WorkerLog().brrr_call_stale(CallStale("demo", "r", "h", "resize", 3700.0))
+        WorkerLog().brrr_worker_reported(WorkerReported("demo", 60.0, 1, 0, 0, 0, 0, 0))
+    assert caplog.messages == [
+        "the backend of the store may lose data: it evicts",
+        "nothing receives from the topic dmeo: for 120 s, 2 messages have been ready, and none was leased",
+        "resize was put 3700 s ago, and still has no outcome (call h on demo)",
+    ]

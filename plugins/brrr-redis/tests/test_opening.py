@@ -13,6 +13,7 @@ from brrr_core.errors import BackendError, BackendRefusedError, BackendUnavailab
 from brrr_redis.client.cluster import ClusterRouter
 from brrr_redis.client.login import ConnectionSettings, Connector
 from brrr_redis.client.pool import ConnectionPool
+from brrr_redis.client.servers import eviction
 from brrr_redis.location import Address
 from brrr_testkit.faults.relay import RedisProxy, relayed
 from brrr_testkit.servers.redis import Server, valkey_program
@@ -87,10 +88,24 @@ async def test_server_that_evicts_is_refused(valkey, policy):
         allowed = f"{valkey.url}?eviction=allow"
         async with brrr.open_backend(allowed) as backend:
             await backend.queue.put("jobs", [b"x"])
+            (warning,) = backend.warnings
+            assert "evicts messages and values; eviction=allow permits it" in warning
         assert (await brrr.open_backend(allowed).setup())[1].startswith(f"warning: redis at 127.0.0.1:{valkey.port}")
     with evicting(valkey, policy, limit=0):
         async with brrr.open_backend(valkey.url) as backend:
             await backend.queue.put("jobs", [b"x"])
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_server_that_has_evicted_is_warned_of(policy):
+    info = {"maxmemory_policy": policy, "maxmemory": "0", "evicted_keys": "7"}
+    assert eviction(info, "h:1", evict=False).startswith("warning: redis at h:1 has evicted 7 keys since it started; ")
+    assert "evicted" not in eviction({**info, "evicted_keys": "0"}, "h:1", evict=False)
+
+
+async def test_server_that_evicts_nothing_is_not_warned_of(valkey):
+    async with brrr.open_backend(valkey.url) as backend:
+        assert backend.warnings == []
 
 
 async def test_eviction_is_checked_on_every_server_of_a_cluster(whole_cluster):

@@ -10,19 +10,25 @@ from typing import Final, Literal, TypeAlias
 from brrr_cli.errors import one_line
 from brrr_cli.json_logs import JsonFormatter
 from brrr_cli.secrets import Secrets
-from brrr_core.errors import BrrrError, MalformedRecordError
+from brrr_core.errors import BackendUnavailableError, BrrrError, MalformedRecordError
 from brrr_core.hooks import (
     BackendFailed,
+    BackendLost,
+    BackendRestored,
+    BackendWarned,
     CallBuried,
     CallDeferred,
     CallFailed,
     CallIsolated,
     CallPostponed,
     CallReturned,
+    CallStale,
     CallStarted,
     LeaseLost,
     LoopBlocked,
     ThreadsAbandoned,
+    TopicUnserved,
+    WorkerReported,
     WorkerStarted,
     WorkerStopped,
     hookimpl,
@@ -93,6 +99,10 @@ class WorkerLog:
     def __init__(self, *, tracebacks: bool = False, mask: Mask = str) -> None:
         self._tracebacks = tracebacks
         self._mask = mask
+        self._lost: set[str] = set()
+        """The backends that do not answer."""
+        self._busy: set[str] = set()
+        """The topics on which the last report had something to say."""
 
     @hookimpl
     def brrr_worker_started(self, event: WorkerStarted) -> None:
@@ -148,8 +158,10 @@ class WorkerLog:
     @hookimpl
     def brrr_loop_blocked(self, event: LoopBlocked) -> None:
         """Once a time that it was blocked, and a topic."""
-        LOG.warning("the event loop was blocked for %.1f s, and leases on %s are %.1f s long: while %s ran",
-                    event.seconds, event.topic, event.lease, ", ".join(event.task_names) or "no handler")  # fmt: skip
+        LOG.log(logging.WARNING if event.ended else logging.ERROR,
+                "the event loop %s for %.1f s, and leases on %s are %.1f s long: while %s ran%s",
+                "was blocked" if event.ended else "has been blocked", event.seconds, event.topic, event.lease,
+                ", ".join(event.task_names) or "no handler", f" at {event.where}" if event.where else "")  # fmt: skip
 
     @hookimpl
     def brrr_threads_abandoned(self, event: ThreadsAbandoned) -> None:
@@ -159,9 +171,50 @@ class WorkerLog:
 
     @hookimpl
     def brrr_backend_failed(self, event: BackendFailed) -> None:
-        """Log a failed backend operation."""
-        self._log(logging.WARNING, event.error, "a backend failed while working on %s: %s",
+        """Log a failed backend operation, unless the outage of a backend explains it: then only with details."""
+        away = bool(self._lost) and isinstance(event.error, BackendUnavailableError)
+        self._log(logging.DEBUG if away else logging.WARNING, event.error, "a backend failed while working on %s: %s",
                   event.topic, self._said(event.error))  # fmt: skip
+
+    @hookimpl
+    def brrr_backend_lost(self, event: BackendLost) -> None:
+        """Once an outage."""
+        self._lost.add(event.roles)
+        LOG.error("the backend of the %s does not answer, and is retried: %s",
+                  event.roles, self._said(event.error))  # fmt: skip
+
+    @hookimpl
+    def brrr_backend_restored(self, event: BackendRestored) -> None:
+        """Once an outage."""
+        self._lost.discard(event.roles)
+        LOG.warning("the backend of the %s answers again, after %.1f s", event.roles, event.seconds)
+
+    @hookimpl
+    def brrr_backend_warned(self, event: BackendWarned) -> None:
+        """Once a start."""
+        LOG.warning("the backend of the %s may lose data: %s", event.roles, event.warning)
+
+    @hookimpl
+    def brrr_topic_unserved(self, event: TopicUnserved) -> None:
+        """Once, until something receives."""
+        LOG.warning("nothing receives from the topic %s: for %.0f s, %d messages have been ready, and none was leased",
+                    event.topic, event.seconds, event.ready)  # fmt: skip
+
+    @hookimpl
+    def brrr_call_stale(self, event: CallStale) -> None:
+        """Once a run."""
+        LOG.warning("%s was put %.0f s ago, and still has no outcome (call %s on %s)",
+                    event.task_name, event.seconds, event.call_hash, event.topic or "an unknown topic")  # fmt: skip
+
+    @hookimpl
+    def brrr_worker_reported(self, event: WorkerReported) -> None:
+        """Log what a worker did. Of idle times in a row, log only the first."""
+        busy = any(event[2:])
+        if busy or event.topic in self._busy:
+            LOG.info("%s, in %.0f s: %d calls returned, %d deferred, %d failed, %d retried, %d postponed; %d in flight",
+                     event.topic, event.seconds, event.returned, event.deferred, event.failed, event.retried,
+                     event.postponed, event.in_flight)  # fmt: skip
+        (self._busy.add if busy else self._busy.discard)(event.topic)
 
     def _said(self, error: BaseException) -> str:
         return one_line((safe_str if isinstance(error, BrrrError) else describe)(error, mask=self._mask))

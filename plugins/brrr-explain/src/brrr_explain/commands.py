@@ -17,6 +17,7 @@ from brrr_cli.api import (
     AsJson,
     CallOptions,
     Count,
+    DurationOption,
     Urls,
     Verbose,
     load_handlers,
@@ -25,7 +26,7 @@ from brrr_cli.api import (
     write_json,
     write_line,
 )
-from brrr_core import Connection, connect
+from brrr_core import Connection, Policy, connect
 from brrr_core.app.catalogue import Catalogue
 from brrr_explain.drawing import COLOURS, DEPTH, SYMBOLS, WIDTH, Line, as_json, as_mermaid, as_svg, lines
 from brrr_explain.explaining import NODES
@@ -65,6 +66,10 @@ async def explain(
     width: Annotated[Count, Parameter(help="The most children of one call to show.")] = WIDTH,
     depth: Annotated[Count, Parameter(help="The most levels to show.")] = DEPTH,
     nodes: Nodes = NODES,
+    stale_after: Annotated[
+        DurationOption | None,
+        Parameter(show_default=False, help="Report calls that were put this long ago, and have no outcome."),
+    ] = None,
     mermaid: Annotated[ToFile, Parameter(help="Write a Mermaid flowchart to this file.")] = None,
     svg: Annotated[ToFile, Parameter(help="Write an SVG drawing to this file.")] = None,
     urls: Urls = NO_URLS,
@@ -78,7 +83,8 @@ async def explain(
     """
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, options)
-    async with connect(urls.queue, urls.store, urls.cache) as connection:
+    policy = Policy(stale_after=stale_after)
+    async with connect(urls.queue, urls.store, urls.cache, policy=policy) as connection:
         catalogue = _catalogue(connection, options)
         found = await explain_call(
             catalogue, named.call, topic=topic, replay=not no_replay, replay_all=replay_all, limit=nodes

@@ -80,7 +80,21 @@ async def diagnose(
             now = stats[topic]
             if _stands_still(now) and now.ready >= before[topic].ready:
                 node.problem = _standstill(topic, now, [other for other in topics if other != topic])
+    _find_stale(connection, nodes.values())
     return stats, {node.call_hash for node in suspects}
+
+
+def _find_stale(connection: Connection, nodes: Iterable[Node]) -> None:
+    """Name the calls on their topics that were put too long ago. Those that wait for other calls are not to blame."""
+    longest, now = connection.policy.stale_after, time.time()
+    if longest is None:
+        return
+    for node in nodes:
+        if node.state is State.QUEUED and node.problem is None and node.since and now - node.since >= longest:
+            node.problem = Problem(
+                f"it was put {now - node.since:,.0f} s ago, longer than {longest:g} s, and still has no outcome",
+                f"See whether its workers are too few, or hang: brrr queue {node.topic or 'TOPIC'}",
+            )
 
 
 async def _stats(connection: Connection, nodes: Iterable[Node]) -> dict[str, QueueStats]:

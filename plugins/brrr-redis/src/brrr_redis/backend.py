@@ -48,7 +48,7 @@ class RedisBackend(Backend):
         client = self._client = self._make_client()
         self.opened.push_async_callback(client.close)
         await client.connect()
-        await check_servers(client, str(self._location), evict=options.eviction == "allow")
+        self.warnings = await check_servers(client, str(self._location), evict=options.eviction == "allow")
         ttl, counter_ttl = int((options.ttl or 0) * 1000), int(options.counter_ttl * 1000)
         queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
         notifier, steps = None, None

@@ -47,6 +47,7 @@ class Limits:
         grace: The time that running handlers have to finish when the worker stops.
         unavailable_timeout: How long to retry a backend that does not answer.
         resend_after: A call that was put this long ago, and has no outcome, is put again when it is called again.
+        stale_after: A call that was put this long ago, and has no outcome, is logged; 0 logs none.
         park: How long to keep the handler of a deferred call suspended; 0 runs it again from its start at once.
         cache_bytes: The most bytes of values to keep in memory.
         check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
@@ -62,13 +63,16 @@ class Limits:
     grace: DurationOption = Duration(Policy().grace)
     unavailable_timeout: DurationOption = Duration(Policy().unavailable_timeout)
     resend_after: DurationOption = Duration(Policy().resend_after or 0)
+    stale_after: DurationOption = Duration(Policy().stale_after or 0)
     park: DurationOption = Duration(Policy().park)
     cache_bytes: SizeOption = _CACHE_BYTES
     check: Annotated[bool, Parameter(negative=(), show_default=False)] = False
 
     def policy(self) -> Policy:
         """Return the policy with these limits."""
-        return Policy(**asdict(self))
+        settings = asdict(self)
+        settings["stale_after"] = self.stale_after or None
+        return Policy(**settings)
 
 
 NO_LIMITS: Final = Limits()

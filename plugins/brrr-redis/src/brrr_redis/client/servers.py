@@ -11,14 +11,16 @@ from brrr_redis.client.commands import command
 from brrr_redis.client.routing import SingleServerRouter
 from brrr_redis.location import Address
 
-__all__ = ["check_servers", "describe"]
+__all__ = ["check_servers", "describe", "eviction"]
 
 OLDEST: Final = (6, 2)
 """Redis 6.2 has BLMOVE, LMOVE and LPOP with a count. The first Valkey, 7.2, reports itself as Redis 7.2."""
 
+WARNING: Final = "warning: "
 
-async def check_servers(client: Client, server: str, *, evict: bool) -> None:
-    """Check the version of each primary, and that it evicts nothing.
+
+async def check_servers(client: Client, server: str, *, evict: bool) -> list[str]:
+    """Check the version of each primary, and that it evicts nothing. Return a sentence for each that may.
 
     Accept a server that is unavailable or that does not answer INFO.
 
@@ -33,11 +35,14 @@ async def check_servers(client: Client, server: str, *, evict: bool) -> None:
     try:
         primaries = await client.router.primaries()
     except (RedisError, OSError):  # during a failover, for example: the first operation retries and raises the error
-        return
+        return []
+    warnings: list[str] = []
     for info in await gather(_info_or_empty(client, primary) for primary in primaries):
         _check_version(info, server)
-        if not evict:
-            _check_eviction(info, server)
+        if info:
+            said = eviction(info, server, evict=evict)
+            warnings += [said.removeprefix(WARNING)] if said.startswith(WARNING) else []
+    return warnings
 
 
 def _check_version(info: Mapping[str, str], server: str) -> str:
@@ -89,14 +94,27 @@ async def _describe(client: Client, server: str, *, evict: bool) -> list[str]:
     info = await _info(client)
     version = _check_version(info, server)
     lines = [f"{version or 'a server that does not report its version'} at {server}"]
+    lines.append(eviction(info, server, evict=evict))
+    lines.append(_persistence(info, await _save(client)))
+    return lines
+
+
+def eviction(info: Mapping[str, str], server: str, *, evict: bool) -> str:
+    """Return a line about the eviction of a server.
+
+    Raises:
+        BackendError: It evicts, and may not.
+    """
     try:
-        lines.append(_check_eviction(info, server))
+        line = _check_eviction(info, server)
     except BackendError as error:
         if not evict:
             raise
-        lines.append(f"warning: {error.what}; eviction=allow permits it")
-    lines.append(_persistence(info, await _save(client)))
-    return lines
+        line = f"{WARNING}{error.what}; eviction=allow permits it"
+    evicted = info.get("evicted_keys", "0")
+    if evicted == "0":
+        return line
+    return f"{WARNING}redis at {server} has evicted {evicted} keys since it started; {line.removeprefix(WARNING)}"
 
 
 def _check_eviction(info: Mapping[str, str], server: str) -> str:
