@@ -13,7 +13,7 @@ UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile dist site repository docs plugins format clean
+.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile simulate dist site repository docs plugins format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -65,6 +65,9 @@ bench-peers: $(STAMP) ## compare with other queues and workflow engines, in abou
 
 profile: $(STAMP) ## sample the CPU of workers, and write the flame graphs of docs/explanation/profiles
 	@exec $(RUN) -m benchmarks.profiles $(ARGS)
+
+simulate: $(STAMP) ## run new simulated histories for a minute: make simulate ARGS="--seconds 600"
+	@exec $(RUN) -m brrr_simulation $(ARGS)
 
 dist: $(STAMP) ## build a wheel and a source archive of every distribution into dist/, and check them
 	$(RUN) -m tools.dist $(ARGS)

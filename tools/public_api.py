@@ -1,7 +1,7 @@
 """Keep docs/reference/public-api.txt: all public names with their signatures, and a check for breaking changes.
 
 The committed page is the base of the comparison, so that it works in every checkout, before the first tag too. It also
-has the private names of the core that brrr-cli and brrr-explain use, which may not break within a minor version either.
+has the private names of the core that INSIDERS use, which may not break within a minor version either.
 
     python tools/public_api.py                  write the page; refuse if a change breaks the public API
     python tools/public_api.py --accept-breaks  write it in any case
@@ -22,7 +22,12 @@ import griffe
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "reference" / "public-api.txt"
-SOURCES: Final = {"brrr_core": ".", "brrr_cli": "plugins/brrr-cli/src", "brrr_explain": "plugins/brrr-explain/src"}
+SOURCES: Final = {
+    "brrr_core": ".",
+    "brrr_cli": "plugins/brrr-cli/src",
+    "brrr_explain": "plugins/brrr-explain/src",
+    "brrr_simulation": "plugins/brrr-simulation/src",
+}
 """The packages with public names or with a use of private ones, and their folders."""
 
 PUBLIC: Final = {
@@ -63,7 +68,7 @@ HEAD: Final = """\
 COLOUR: Final = re.compile(r"\x1b\[\d+m")
 PARAMETERS: Final = re.compile(r", Parameter\(.*\)\]$")
 SECTION: Final = re.compile(r"^# module (.+)\n", re.MULTILINE)
-INSIDERS: Final = ("brrr_cli", "brrr_explain")
+INSIDERS: Final = ("brrr_cli", "brrr_explain", "brrr_simulation")
 """The packages that use private names of the core."""
 FOR_INSIDERS: Final = ", private"
 DUNDER: Final = ("__init__", "__call__", "__await__")
@@ -123,7 +128,7 @@ def _private_names(modules: griffe.ModulesCollection) -> dict[str, set[str]]:
     todo: list[griffe.Object] = [modules[package] for package in INSIDERS]
     while todo:
         module = todo.pop()
-        todo += module.modules.values()
+        todo += [each for each in module.modules.values() if not each.is_alias]  # not those that it imports
         for path, _, name in (target.rpartition(".") for target in module.imports.values()):
             private = path not in PUBLIC or name not in (modules[path].exports or ())
             if path.partition(".")[0] == "brrr_core" and private:

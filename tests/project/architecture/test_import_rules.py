@@ -68,6 +68,8 @@ VIOLATIONS = [
     Violation("brrr_explain/graph.py", "import brrr_explain.replay", "The modules of brrr-explain"),
     Violation("brrr_otel/plugin.py", "import brrr_core.engine.hooks", "brrr-otel knows"),
     Violation("brrr_otel/ids.py", "import brrr_otel.spans", "The modules of brrr-otel"),
+    Violation("brrr_simulation/model.py", "import brrr_core.engine.run", "brrr-simulation knows"),
+    Violation("brrr_simulation/loop.py", "import brrr_simulation.model", "The modules of brrr-simulation"),
     Violation("brrr_cron/times.py", "import brrr_sqlite", "brrr-cron knows"),
     Violation("brrr_cron/times.py", "import brrr_cron.schedule", "The modules of brrr-cron"),
     Violation("brrr_redis/__init__.py", "import brrr_core", "A backend plugin"),

@@ -23,7 +23,7 @@ PUBLIC = (
 USERS = ("README.md", "docs/**/*.md", "examples/**/*.py", "benchmarks/**/*.py", "templates/**/*.jinja")
 PLUGINS = ("plugins/*/README.md", "plugins/*/src/**/*.py", "plugins/*/tests/**/*.py")
 COMMAND_LINE = ROOT / "plugins/brrr-cli"
-INSIDERS = (COMMAND_LINE / "src", ROOT / "plugins/brrr-explain/src")
+INSIDERS = (COMMAND_LINE / "src", ROOT / "plugins/brrr-explain/src", ROOT / "plugins/brrr-simulation")
 """Distributions that use private names of the core, as import rules say."""
 EXCEPTIONS = {
     ("plugins/brrr-board/src/brrr_board/rendering.py", "brrr_core.safe_text"): "pages show bytes",
@@ -80,7 +80,7 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def private_imports() -> set[tuple[str, str]]:
-    """Return each private import with its file. Import rules list those of the sources of brrr-cli and brrr-explain."""
+    """Return each private import with its file. Import rules list those of the sources of INSIDERS."""
     files = [file for pattern in (*USERS, *PLUGINS) for file in ROOT.glob(pattern) if file.is_file()]
     files = [file for file in files if not any(file.is_relative_to(folder) for folder in INSIDERS)]
     assert len(files) > 200

@@ -1,0 +1,255 @@
+"""The processes of a history: workers and clients that die, freeze and come back, and what is common to all of them."""
+
+import random
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Final
+
+import brrr_core as brrr
+from brrr_core.engine import roots, termination
+from brrr_simulation.backend import LATE, Line, parts
+from brrr_simulation.faults import Dice
+from brrr_simulation.loop import Process, Universe
+from brrr_simulation.model import Model
+
+__all__ = ["EPOCH", "Fleet", "isolated"]
+
+EPOCH: Final = 1_800_000_000.0
+"""Unix seconds at which virtual time begins."""
+
+LEASE: Final = 30.0
+RESTART: Final = 5.0
+"""The most seconds before a process that died is started again."""
+
+JUMP: Final = 10.0
+"""The most seconds by which a clock is set forward or back."""
+
+
+def _ignore(*_: object, **__: object) -> None:
+    """Do nothing: a simulated process has no signals."""
+
+
+@contextmanager
+def isolated(seed: int) -> Generator[None, None, None]:
+    """Take all randomness of the engine from a seed inside the block, and leave signals alone."""
+    own = random.Random(seed)  # noqa: S311 - a simulation
+    before, secrets = random.getstate(), roots.__dict__["secrets"]
+    stop, unregister = termination.stop_on_sigterm, termination.unregister
+    random.seed(seed)
+    roots.__dict__["secrets"] = SimpleNamespace(token_bytes=own.randbytes)
+    termination.__dict__.update(stop_on_sigterm=_ignore, unregister=_ignore)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        roots.__dict__["secrets"] = secrets
+        termination.__dict__.update(stop_on_sigterm=stop, unregister=unregister)
+
+
+class Worker:
+    """A worker that is started again when it dies.
+
+    Attributes:
+        name: Its name.
+        topic: Its topic.
+        skew: Seconds by which its clock differs.
+    """
+
+    def __init__(self, name: str, topic: str) -> None:
+        self.name = name
+        self.topic = topic
+        self.skew = 0.0
+        self.process: Process | None = None
+        self.connection: brrr.Connection | None = None
+
+
+class Fleet:
+    """The processes and the backends of one history.
+
+    Args:
+        dice: The faults.
+        steps: Whether the backends offer steps.
+        policy: The policy of all processes.
+        handlers: The handlers of all workers.
+        place: What handlers find as `place` of their event loop.
+        concurrency: The most calls that one worker runs at the same time.
+        trace: Called with the time, the process, the name and the items of each operation.
+    """
+
+    def __init__(
+        self,
+        dice: Dice,
+        *,
+        steps: bool,
+        policy: brrr.Policy,
+        handlers: Mapping[str, Any],
+        place: object = None,
+        concurrency: int,
+        hooks: Sequence[object] = (),
+        lifespan: Any = None,
+        trace: Callable[[float, str, str, Sequence[Any]], None] | None = None,
+    ) -> None:
+        self.universe = Universe()
+        self.dice = dice
+        self.model = Model(lambda: self.universe.now, self.universe.at, LEASE)
+        self.workers: list[Worker] = []
+        self.lost_queue = False
+        self.planned = 0
+        """Events of the history itself that are still to come."""
+        self._steps = steps
+        self._policy = policy
+        self._handlers = handlers
+        self._place = place
+        self._concurrency = concurrency
+        self._hooks = hooks
+        self._lifespan = lifespan
+        self._trace = trace
+        self._in_flight = [0]
+        self._away_until = [0.0]
+        self._starts = 0
+        self.universe.quiet = self._quiet
+
+    def plan(self, when: float, action: Callable[[], object]) -> None:
+        """Do something at a virtual time."""
+        self.planned += 1
+
+        def now() -> None:
+            self.planned -= 1
+            action()
+
+        self.universe.at(when, now)
+
+    def start(self, worker: Worker) -> None:
+        """Start the process of a worker."""
+        self._starts += 1
+        process = worker.process = self.universe.process(worker.name)
+        process.place, process.clock = self._place, lambda: self.clock(worker)
+
+        async def work() -> None:
+            connection = worker.connection = self._connect(process, worker)
+            app = brrr.AppWorker(handlers=self._handlers, codec="json", connection=connection, lifespan=self._lifespan)
+            await connection.loop(worker.topic, app.handle, concurrency=self._concurrency)
+
+        task = process.start(work())
+        task.add_done_callback(lambda _: self._ended(worker, process))
+
+    def client(self, name: str, work: Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]) -> None:
+        """Run a program that uses a client. It is repeated until it ends without an error."""
+        self.planned += 1
+        process = self.universe.process(name)
+
+        async def run() -> None:
+            await work(brrr.AppConsumer(codec="json", connection=self._connect(process, None)))
+
+        task = process.start(run())
+
+        def ended(_: Any) -> None:
+            self.planned -= 1
+            if process.dead or task.cancelled() or task.exception() is not None:
+                process.kill()
+                self.plan(self.universe.now + self.dice.random.uniform(0, RESTART), lambda: self.client(name, work))
+
+        task.add_done_callback(ended)
+        process.died = lambda: ended(None)
+
+    def clock(self, worker: Worker | None) -> float:
+        """Return the unix time on the machine of a worker."""
+        return EPOCH + self.universe.now + (0.0 if worker is None else worker.skew)
+
+    def _connect(self, process: Process, worker: Worker | None) -> brrr.Connection:
+        trace = self._trace
+        line = Line(
+            self.universe,
+            self.model,
+            self.dice,
+            process,
+            in_flight=self._in_flight,
+            away_until=self._away_until,
+            killed=self._killed,
+            trace=None if trace is None else (lambda who, name, items: trace(self.universe.now, who, name, items)),
+        )
+        queue, store, cache, steps = parts(line)
+        return InlineConnection(
+            queue,
+            store,
+            cache,
+            steps=steps if self._steps else None,
+            policy=self._policy,
+            hooks=self._hooks,
+            clock=lambda: self.clock(worker),
+        )
+
+    def _killed(self, process: Process) -> None:
+        process.kill()
+        if process.died is not None:
+            process.died()
+            return
+        for worker in self.workers:
+            if worker.process is process:
+                self._start_later(worker)
+
+    def _ended(self, worker: Worker, process: Process) -> None:
+        if worker.process is process and not process.dead:
+            process.kill()
+            self._start_later(worker)
+
+    def _start_later(self, worker: Worker) -> None:
+        self.plan(self.universe.now + self.dice.random.uniform(0, RESTART), lambda: self.start(worker))
+
+    def disturb(self, seconds: float) -> None:
+        """Plan the faults that strike at a time and not at an operation: over the next `seconds`."""
+        dice, draw = self.dice, self.dice.random
+        often = {"crash": 3, "freeze": 2, "stop": 2, "jump": 2, "away": 1}
+        for kind in sorted(dice.kinds & often.keys()):
+            for _ in range(draw.randint(1, often[kind])):
+                self.plan(draw.uniform(0, seconds), lambda kind=kind: self._strike(kind))  # type: ignore[misc]
+
+    def _strike(self, kind: str) -> None:
+        dice, draw, now = self.dice, self.dice.random, self.universe.now
+        worker = draw.choice(self.workers)
+        process, seconds = worker.process, self.model.lease * draw.uniform(*LATE)
+        if process is None or process.dead:
+            return
+        if kind == "away" and dice.strike(kind, "all", f"for {seconds / 2:.0f} s", now):
+            self._away_until[0] = now + seconds / 2
+        elif kind == "crash" and dice.strike(kind, worker.name, "between two operations", now):
+            self._killed(process)
+        elif kind == "freeze" and dice.strike(kind, worker.name, f"for {seconds:.0f} s", now):
+            process.frozen_until = now + seconds
+        elif kind == "stop" and worker.connection is not None and dice.strike(kind, worker.name, "gracefully", now):
+            worker.connection.stop()
+        elif kind == "jump":
+            skew = draw.uniform(-JUMP, JUMP)
+            if dice.strike(kind, worker.name, f"to {skew:+.1f} s", now):
+                worker.skew = skew
+
+    def lose_queue(self) -> bool:
+        """Let the queue lose all its messages. Return whether it did."""
+        if "forgotten" not in self.dice.kinds or not self.dice.strike("forgotten", "queue", "", self.universe.now):
+            return False
+        self.model.lose_all()
+        self.lost_queue = True
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, and no message is left."""
+        return (
+            not self.planned
+            and not self._in_flight[0]
+            and not any(topic.ready or topic.leased or topic.delayed for topic in self.model.topics.values())
+        )
+
+    def _quiet(self) -> float | None:
+        if self.planned or self._in_flight[0]:
+            return None
+        return self.model.next_due()
+
+
+class InlineConnection(brrr.Connection):
+    """A connection that runs sync handlers in the thread of the event loop: there is only one."""
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        """Run a function at once."""
+        return function()

@@ -1,0 +1,253 @@
+"""One history: a random fleet, call graph and faults, all from one seed, and what must hold after it."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, Final, NamedTuple
+
+import brrr_core as brrr
+from brrr_core.backend import Key
+from brrr_core.wire import FAILURE_PREFIX, decode_call
+from brrr_simulation.faults import Dice, Fault
+from brrr_simulation.fleet import Fleet, Worker, isolated
+from brrr_simulation.graphs import EVENT, HANDLERS, TOPICS, Graph
+from brrr_simulation.loop import DeadlockError
+from brrr_simulation.model import Model
+from brrr_simulation.properties import Invariants, orphans
+
+__all__ = ["Operation", "Report", "simulate"]
+
+TROUBLE: Final = 60.0
+"""Virtual seconds in which faults are planned."""
+
+PATIENCE: Final = 400 * 86_400.0
+"""Virtual seconds after which a history that has not ended is stuck."""
+
+STEPS: Final = 2_000_000
+"""Callbacks after which a history that has not ended runs in circles."""
+
+POLICY: Final = brrr.Policy(
+    backoff=1.0,
+    backoff_limit=10.0,
+    grace=5.0,
+    unavailable_timeout=120.0,
+    max_attempts=10_000,
+    max_deliveries=100_000,
+    max_crashes=100_000,
+)
+"""A policy with which no fault may end in a dead letter."""
+
+
+class Operation(NamedTuple):
+    """An operation that took effect: when, of which process, its name and its items."""
+
+    at: float
+    process: str
+    name: str
+    items: Sequence[Any]
+
+
+@dataclass
+class Report:
+    """The events of a history, and its figures.
+
+    Attributes:
+        seed: Its seed.
+        calls: The number of its calls.
+        workers: The number of its workers.
+        faults: The faults that struck.
+        violations: What did not hold; empty if all is right.
+        orphans: Calls whose pending record outlived them.
+        virtual: Virtual seconds.
+        seconds: Seconds of CPU.
+        trace: Every operation, if it was asked for.
+        names: The calls by their hashes, if it was asked for.
+    """
+
+    seed: int
+    calls: int = 0
+    workers: int = 0
+    faults: list[Fault] = field(default_factory=list[Fault])
+    violations: list[str] = field(default_factory=list[str])
+    orphans: int = 0
+    virtual: float = 0.0
+    seconds: float = 0.0
+    trace: list[Operation] = field(default_factory=list[Operation])
+    names: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """The number of faults by kind."""
+        return Counter(fault.kind for fault in self.faults)
+
+
+def simulate(
+    seed: int,
+    *,
+    dropped: Collection[int] = (),
+    size: int | None = None,
+    kinds: Collection[str] | None = None,
+    trace: bool = False,
+) -> Report:
+    """Run the history of a seed. The same arguments give the same history.
+
+    Args:
+        seed: The seed.
+        dropped: Numbers of faults to leave out.
+        size: The number of calls of the graph; random by default.
+        kinds: The kinds of faults; random by default.
+        trace: Whether to note every operation.
+    """
+    began = time.process_time()
+    report = Report(seed)
+    with isolated(seed):
+        _History(seed, report, dropped=dropped, size=size, kinds=kinds, trace=trace).run()
+    report.seconds = time.process_time() - began
+    return report
+
+
+class _History:
+    def __init__(
+        self,
+        seed: int,
+        report: Report,
+        *,
+        dropped: Collection[int],
+        size: int | None,
+        kinds: Collection[str] | None,
+        trace: bool,
+    ) -> None:
+        self._report = report
+        self._traced = trace
+        self._dice = dice = Dice(seed, dropped=dropped, kinds=kinds)
+        draw = Random(seed + 1)  # noqa: S311 - a simulation; the faults do not change the graph
+        self._draw = draw
+        self._graph = Graph.random(draw, 30.0, size=size)
+        policy = replace(
+            POLICY, park=draw.choice((0.0, 1.0)), resend_after=draw.choice((None, 3_600.0)), check=draw.random() < 0.2
+        )
+        self._fleet = fleet = Fleet(
+            dice,
+            steps=draw.random() < 0.5,
+            policy=policy,
+            handlers=HANDLERS,
+            place=self._graph,
+            concurrency=draw.choice((1, 3, 10)),
+            trace=self._note if trace else None,
+        )
+        self._invariants = fleet.model.watcher = Invariants(fleet.model, fleet.universe.time)
+        topics = [topic for topic in TOPICS if any(node.topic == topic for node in self._graph.nodes)]
+        for number in range(draw.randint(3, 4)):
+            fleet.workers.append(Worker(f"worker {number + 1}", topics[number % len(topics)]))
+        report.calls, report.workers = len(self._graph.nodes), len(fleet.workers)
+        self._outcomes = self._graph.outcomes()
+
+    def run(self) -> None:
+        """Run it, and note what did not hold."""
+        fleet, dice, draw, report = self._fleet, self._dice, self._draw, self._report
+        for worker in fleet.workers:
+            fleet.start(worker)
+        for number in self._graph.roots:
+            for _ in range(draw.choice((1, 1, 2))):
+                self._plan_client(draw.uniform(0, 5), f"schedules {number}", self._scheduler(number))
+        for number in self._graph.events:
+            self._plan_client(draw.uniform(0, TROUBLE), f"completes {number}", self._completer(number))
+        for number in self._graph.sagas:
+            if draw.random() < 0.7:
+                self._plan_client(draw.uniform(0, 3), f"cancels {number}", self._canceller(number))
+        fleet.disturb(TROUBLE)
+        if "forgotten" in dice.kinds and draw.random() < 0.5:
+            fleet.plan(draw.uniform(1, TROUBLE), self._forget)
+        fleet.plan(TROUBLE * 4, self._calm)
+        universe = fleet.universe
+        try:
+            if not universe.run_until(lambda: self._done() or universe.steps > STEPS, until=PATIENCE):
+                report.violations.append("the history does not end: calls have no outcome")
+            elif universe.steps > STEPS:
+                report.violations.append(f"the history runs in circles: {STEPS} steps")
+        except DeadlockError as error:
+            report.violations.append(str(error))
+        report.virtual = universe.now
+        if self._traced:
+            report.names = names_of(fleet.model)
+        report.faults = dice.struck
+        self._check()
+        universe.end()
+        fleet.workers.clear()
+
+    def _plan_client(self, when: float, name: str, work: Callable[[brrr.AppConsumer], Any]) -> None:
+        self._fleet.plan(when, lambda: self._fleet.client(name, work))
+
+    def _scheduler(self, number: int, *, redrive: bool = False) -> Callable[[brrr.AppConsumer], Any]:
+        node = self._graph.nodes[number]
+
+        async def work(client: brrr.AppConsumer) -> None:
+            task = "saga" if node.kind == "saga" else "node"
+            await client.schedule(task, topic=node.topic, redrive=redrive)(number)
+
+        return work
+
+    def _completer(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
+        async def work(client: brrr.AppConsumer) -> None:
+            await client.event(EVENT, number).complete(100)
+
+        return work
+
+    def _canceller(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
+        async def work(client: brrr.AppConsumer) -> None:
+            await client.cancel("saga", topic=self._graph.nodes[number].topic)(number)
+
+        return work
+
+    def _forget(self) -> None:
+        if self._fleet.lose_queue():
+            self._invariants.forget()
+            for number in self._graph.roots:
+                self._plan_client(
+                    self._fleet.universe.now + 70, f"redrives {number}", self._scheduler(number, redrive=True)
+                )
+
+    def _calm(self) -> None:
+        self._dice.calm = True
+
+    def _done(self) -> bool:
+        return self._fleet.idle and self._dice.calm
+
+    def _check(self) -> None:
+        report, records = self._report, self._fleet.model.records
+        report.violations += self._invariants.violations
+        report.violations += self._graph.check()
+        for number, expected in enumerate(self._outcomes):
+            node = self._graph.nodes[number]
+            found = records.get(Key("value", self._hash("saga" if node.kind == "saga" else "node", number)))
+            if found is None:
+                report.violations.append(f"the {node.kind} {number} has no outcome")
+            elif expected is None:
+                if not found.startswith(FAILURE_PREFIX):
+                    report.violations.append(f"the {node.kind} {number} must fail, and returned {found!r}")
+            elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
+                report.violations.append(f"the {node.kind} {number} must return {expected}, and returned {found!r}")
+        for name, topic in self._fleet.model.topics.items():
+            report.violations += [f"dead letter on {name}: {letter.reason[:300]}" for letter in topic.dead]
+        for process in self._fleet.universe.processes:
+            report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
+        report.orphans = len(orphans(self._fleet.model))
+
+    def _hash(self, task: str, number: int) -> str:
+        return _CODEC.encode_call(task, (number,), {}).call_hash
+
+    def _note(self, at: float, who: str, name: str, items: Sequence[Any]) -> None:
+        self._report.trace.append(Operation(at, who, name, items))
+
+
+def names_of(model: Model) -> dict[str, str]:
+    """Return the calls of a model by their hashes: `node [7]`."""
+    calls = {
+        key.call_hash: decode_call(key.call_hash, record) for key, record in model.records.items() if key.kind == "call"
+    }
+    return {call_hash: f"{call.task_name} {call.payload.decode()}" for call_hash, call in calls.items()}
+
+
+_CODEC: Final = brrr.load_codec("json")

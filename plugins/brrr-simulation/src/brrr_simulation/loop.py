@@ -1,0 +1,305 @@
+"""Event loops in virtual time: one for each simulated process, and the universe that runs them all in one thread.
+
+Nothing waits: if no process can go on, the time advances to the next timer. Within a process, callbacks run first in,
+first out, because asyncio promises that. Processes share only the backends, whose operations take a random time. So
+that time alone decides the order in which processes see each other, and the order of their turns decides nothing.
+
+A process can stop at any moment without running another line of its code, as after SIGKILL, and it can freeze.
+"""
+
+import asyncio
+import asyncio.events
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
+from heapq import heappop, heappush
+from typing import Any, Final, TypeVar
+
+__all__ = ["DeadlockError", "Process", "Universe"]
+
+ResultT = TypeVar("ResultT")
+
+CLOSINGS: Final = 200
+"""How often `ProcessDied` is raised in a coroutine of a dead process that goes on in its `finally` blocks."""
+
+TASKS: Final = 200
+"""Tasks that a process keeps before it forgets those that are done."""
+
+
+class DeadlockError(AssertionError):
+    """Every process waits, and no timer is set: nothing will ever happen again."""
+
+
+class ProcessDied(BaseException):
+    """Raised in the coroutines of a dead process at the end of a history, because Python would close them later."""
+
+
+class Universe:
+    """The time, and the processes.
+
+    Attributes:
+        now: Virtual seconds since the beginning.
+        processes: All processes, also those that are dead.
+        steps: How many callbacks have run.
+        quiet: Returns the time of the next event from outside the processes if all of them only poll; else None. Then
+            the universe skips the polls until that time, as if the machine had slept.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.processes: list[Process] = []
+        self.steps = 0
+        self.quiet: Callable[[], float | None] | None = None
+        self._events: list[tuple[float, int, Process | None, Callable[[], object]]] = []
+        self._runnable: deque[Process] = deque()
+        self._number = 0
+
+    def time(self) -> float:
+        """Return the virtual time."""
+        return self.now
+
+    def process(self, name: str) -> "Process":
+        """Start an event loop for a process."""
+        return Process(self, name)  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage] # no sockets, no files
+
+    def at(self, when: float, action: Callable[[], object], process: "Process | None" = None) -> None:
+        """Call a function at a time. With a process, the call is dropped if the process is dead, and late if frozen."""
+        self._number += 1
+        heappush(self._events, (when, self._number, process, action))
+
+    def after(self, seconds: float, action: Callable[[], object], process: "Process | None" = None) -> None:
+        """Call a function after some seconds."""
+        self.at(self.now + seconds, action, process)
+
+    def wake(self, process: "Process") -> None:
+        """Give a process a turn."""
+        self._runnable.append(process)
+
+    def run_until(self, done: Callable[[], bool], *, until: float) -> bool:
+        """Run until `done()` or a time. Return whether it is done.
+
+        Raises:
+            DeadlockError: No timer is left.
+        """
+        runnable, events = self._runnable, self._events
+        while not done():
+            while runnable:
+                runnable.popleft().turn()
+            if done():
+                break
+            if not events:
+                raise DeadlockError("every process waits, and no timer is set")
+            if self.quiet is not None and (skip := self.quiet()) is not None and skip > self.now:
+                self.now = min(skip, until)
+            if events[0][0] > until:
+                self.now = max(self.now, until)
+                return False
+            when, _, process, action = heappop(events)
+            self.now = max(self.now, when)
+            if process is None:
+                action()
+            elif process.frozen_until > self.now:
+                self.at(process.frozen_until, action, process)
+            elif not process.dead:
+                action()
+        return True
+
+    def end(self) -> None:
+        """Close the coroutines of all processes, one after the other, so that nothing of them runs later."""
+        for process in self.processes:
+            process.bury()
+
+
+class Process(asyncio.AbstractEventLoop):
+    """The event loop of one simulated process.
+
+    Attributes:
+        name: Its name in stories.
+        dead: Whether it was killed.
+        frozen_until: Virtual time until which it does not run.
+    """
+
+    def __init__(self, universe: Universe, name: str) -> None:
+        self.name = name
+        self.dead = False
+        self.frozen_until = 0.0
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.place: object = None
+        """The history, for handlers."""
+        self.clock: Callable[[], float] = universe.time
+        """Returns the unix time on the machine of the process."""
+        self.died: Callable[[], object] | None = None
+        """Called when it was killed, if it is not a worker."""
+        self.failures: list[BaseException] = []
+        """Errors that no task retrieved."""
+        self._universe = universe
+        self._turns: deque[_Handle] = deque()
+        self._running = False
+        universe.processes.append(self)
+
+    # The parts of an event loop that asyncio uses.
+
+    def get_debug(self) -> bool:
+        """Whether asyncio's debug mode is on."""
+        return False
+
+    def get_task_factory(self) -> None:
+        """Return the task factory: there is none."""
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        """Create a future."""
+        return asyncio.Future(loop=self)
+
+    def is_closed(self) -> bool:
+        """Whether it is closed. A process that was killed counts as open, because it does not notice its end."""
+        return False
+
+    def time(self) -> float:
+        """Return the virtual time."""
+        return self._universe.now
+
+    def create_task(self, coro: Any, **how: Any) -> "asyncio.Task[Any]":
+        """Create a task, and keep it until the end."""
+        task = asyncio.Task(coro, loop=self, **how)
+        if len(self.tasks) > TASKS:
+            self.tasks = [each for each in self.tasks if not each.done()]
+        self.tasks.append(task)
+        return task
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
+        """Call a function in the next turn of this process."""
+        handle = _Handle(callback, args, copy_context() if context is None else context)
+        turns = self._turns
+        if not self.dead:
+            if not turns and not self._running:
+                self._universe.wake(self)
+            turns.append(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
+        """Do the same: there is one thread."""
+        return self.call_soon(callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
+        """Call a function at a virtual time."""
+        handle = _Timer(callback, args, copy_context() if context is None else context)
+        handle.at = when
+        self._universe.at(when, lambda: self._due(handle), self)
+        return handle
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
+        """Call a function after virtual seconds."""
+        return self.call_at(self._universe.now + delay, callback, *args, context=context)
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        """Run a blocking function at once, in this thread."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            future.set_exception(error)
+        return future
+
+    def is_running(self) -> bool:
+        """Whether it lives."""
+        return not self.dead
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Note an error that no task retrieved. Those of a process that was killed count for nothing."""
+        error = context.get("exception")
+        if error is not None and not self.dead:
+            self.failures.append(error)
+
+    # The parts for the universe.
+
+    def turn(self) -> None:
+        """Run the callbacks that are ready."""
+        if self.dead:
+            return
+        if self.frozen_until > self._universe.now:
+            self._universe.at(self.frozen_until, lambda: self._universe.wake(self), self)
+            return
+        turns, callbacks = self._turns, 0
+        asyncio.events._set_running_loop(self)  # noqa: SLF001 - the loop of asyncio does the same
+        self._running = True
+        try:
+            while turns and not self.dead:
+                handle = turns.popleft()
+                callbacks += 1
+                if not handle.over:
+                    handle.context.run(handle.callback, *handle.args)
+        finally:
+            self._running = False
+            asyncio.events._set_running_loop(None)  # noqa: SLF001 - as above
+            self._universe.steps += callbacks
+
+    def start(self, work: Coroutine[Any, Any, ResultT]) -> "asyncio.Task[ResultT]":
+        """Start a coroutine in this process."""
+        asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
+        try:
+            return self.create_task(work)
+        finally:
+            asyncio.events._set_running_loop(None)  # noqa: SLF001 - as above
+
+    def kill(self) -> None:
+        """Run nothing of this process any more. Its objects stay alive, so that no `finally` of it runs."""
+        self.dead = True
+        self._turns.clear()
+
+    def bury(self) -> None:
+        """Close all coroutines of this process, which was killed. It does not matter what they do."""
+        self.kill()
+        asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
+        try:
+            for task in self.tasks:
+                if task.done():
+                    continue
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - it never ends
+                _close(task.get_coro())
+        finally:
+            asyncio.events._set_running_loop(None)  # noqa: SLF001 - as above
+        self.tasks.clear()
+
+    def _due(self, handle: "_Timer") -> None:
+        if not handle.over:
+            if not self._turns:
+                self._universe.wake(self)
+            self._turns.append(handle)
+
+
+class _Handle:
+    """A callback. It has what asyncio uses of `asyncio.Handle`, and is faster."""
+
+    __slots__ = ("args", "callback", "context", "over")
+
+    def __init__(self, callback: Callable[..., object], args: Sequence[Any], context: Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.over = False
+
+    def cancel(self) -> None:
+        """Do not call it any more."""
+        self.over = True
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.over
+
+
+class _Timer(_Handle):
+    __slots__ = ("at",)
+
+    at: float
+
+    def when(self) -> float:
+        """Return the time at which it is due."""
+        return self.at
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine. `close` itself does not work if a `finally` block awaits something."""
+    with suppress(BaseException):
+        for _ in range(CLOSINGS):
+            coroutine.throw(ProcessDied())

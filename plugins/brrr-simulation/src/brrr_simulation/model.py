@@ -1,0 +1,304 @@
+"""The backends of a simulated fleet: queue, store, cache and steps as plain data, without latency and without faults.
+
+`backend.py` stands between it and the workers. Each change is reported to a watcher, which checks the invariants.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, Protocol, cast
+
+from brrr_core.backend import DeadLetter, Delivery, Key, QueueStats, Reading, Received, Step, Swap, keys_of
+from brrr_core.backend import Message as StepMessage
+
+__all__ = ["Message", "Model", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Learns of each change of a record and each message that comes or goes, in the moment of the change."""
+
+    def changed(self, key: Key, before: bytes | None, after: bytes | None, *, swapped: bool) -> None:
+        """A record changed: by a swap, or by a write that compared nothing."""
+
+    def put(self, body: bytes) -> None:
+        """A message was put."""
+
+    def removed(self, body: bytes) -> None:
+        """A message was removed for good: acknowledged, or a dead letter that was dropped."""
+
+    def settled(self) -> None:
+        """An operation, or a step, is complete. Until then, invariants may be broken."""
+
+
+class Message:
+    """A message of a topic.
+
+    Attributes:
+        body: Its body.
+        attempt: The number of its deliveries.
+        lease: Number of its present lease; None if it is not leased.
+        deadline: When that lease ends.
+    """
+
+    __slots__ = ("attempt", "body", "deadline", "lease")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.attempt = 0
+        self.lease: int | None = None
+        self.deadline = 0.0
+
+
+class _Receipt(NamedTuple):
+    message: Message
+    lease: int
+
+
+class _Topic:
+    def __init__(self) -> None:
+        self.ready: deque[Message] = deque()
+        self.leased: set[Message] = set()
+        self.delayed: dict[Message, float] = {}
+        self.dead: deque[DeadLetter] = deque()
+        self.waiting: deque[Callable[[], object]] = deque()
+
+
+class Model:
+    """The state of all backends.
+
+    Args:
+        now: Returns the virtual time.
+        at: Calls a function at a virtual time.
+        lease: Lease of a delivery in seconds.
+
+    Attributes:
+        records: The records.
+        counters: The counters of the cache.
+        topics: The topics by name.
+        watcher: Learns of every change.
+    """
+
+    def __init__(
+        self, now: Callable[[], float], at: Callable[[float, Callable[[], object]], object], lease: float
+    ) -> None:
+        self.records: dict[Key, bytes] = {}
+        self.counters: dict[str, int] = {}
+        self.topics: dict[str, _Topic] = {}
+        self.watcher: Watcher | None = None
+        self.lease = lease
+        self._now = now
+        self._at = at
+        self._leases = 0
+        self.expired = 0
+        """Leases that ended while a worker held the message."""
+
+    def topic(self, name: str) -> _Topic:
+        """Return a topic, made on first use."""
+        found = self.topics.get(name)
+        if found is None:
+            found = self.topics[name] = _Topic()
+        return found
+
+    # Queue
+
+    def put(self, name: str, bodies: Iterable[bytes], delay: float = 0) -> None:
+        """Put messages."""
+        topic = self.topic(name)
+        for body in bodies:
+            self._put_again(topic, Message(body), delay)
+            if self.watcher is not None:
+                self.watcher.put(body)
+
+    def _put_again(self, topic: _Topic, message: Message, delay: float) -> None:
+        if delay <= 0:
+            topic.ready.append(message)
+            self._wake(topic)
+            return
+        topic.delayed[message] = due = self._now() + delay
+        self._at(due, lambda: self._due(topic, message))
+
+    def _due(self, topic: _Topic, message: Message) -> None:
+        if topic.delayed.pop(message, None) is not None:
+            topic.ready.append(message)
+            self._wake(topic)
+
+    def _wake(self, topic: _Topic) -> None:
+        """Let all receivers look: the order in which they come is random."""
+        waiting, topic.waiting = topic.waiting, deque()
+        for wake in waiting:
+            wake()
+
+    def claim(self, name: str, limit: int, pick: Callable[[int], int]) -> list[Delivery]:
+        """Lease up to `limit` ready messages. `pick` returns the position of the next of so many."""
+        topic, claimed = self.topic(name), list[Delivery]()
+        while topic.ready and len(claimed) < limit:
+            at = pick(len(topic.ready))
+            message = topic.ready[at]
+            del topic.ready[at]
+            claimed.append(self._lease(topic, name, message))
+        return claimed
+
+    def _lease(self, topic: _Topic, name: str, message: Message) -> Delivery:
+        self._leases += 1
+        message.attempt += 1
+        message.lease = self._leases
+        topic.leased.add(message)
+        self._extend(topic, message)
+        return Delivery(name, message.body, _Receipt(message, message.lease), message.attempt)
+
+    def _extend(self, topic: _Topic, message: Message) -> None:
+        lease, message.deadline = message.lease, self._now() + self.lease
+
+        def expire() -> None:
+            if message.lease == lease and message.deadline <= self._now():
+                self.expired += 1
+                self._end(topic, message)
+                topic.ready.append(message)
+                self._wake(topic)
+
+        self._at(message.deadline, expire)
+
+    def _end(self, topic: _Topic, message: Message) -> None:
+        message.lease = None
+        topic.leased.discard(message)
+
+    def _live(self, delivery: Delivery) -> tuple[_Topic, Message] | None:
+        receipt = cast("_Receipt", delivery.receipt)
+        if receipt.message.lease != receipt.lease or receipt.message not in self.topic(delivery.topic).leased:
+            return None
+        return self.topic(delivery.topic), receipt.message
+
+    def ack(self, delivery: Delivery) -> None:
+        """Remove a message."""
+        if (live := self._live(delivery)) is not None:
+            self._end(*live)
+            if self.watcher is not None:
+                self.watcher.removed(delivery.body)
+
+    def release(self, delivery: Delivery, delay: float) -> None:
+        """Make a message ready again."""
+        if (live := self._live(delivery)) is not None:
+            self._end(*live)
+            self._put_again(*live, delay)
+
+    def extend(self, delivery: Delivery) -> None:
+        """Begin a lease anew."""
+        if (live := self._live(delivery)) is not None:
+            self._extend(*live)
+
+    def bury(self, delivery: Delivery, reason: str) -> None:
+        """Dead-letter a message."""
+        if (live := self._live(delivery)) is not None:
+            self._end(*live)
+            live[0].dead.append(DeadLetter(delivery.topic, delivery.body, reason, delivery.attempt, self._now()))
+
+    def stats(self, name: str) -> QueueStats:
+        """Count the messages of a topic."""
+        topic = self.topic(name)
+        return QueueStats(len(topic.ready), len(topic.leased), len(topic.delayed), len(topic.dead))
+
+    def letters(self, name: str, limit: int) -> list[DeadLetter]:
+        """Return dead letters."""
+        return list(islice(self.topic(name).dead, limit))
+
+    def redrive(self, name: str, limit: int, *, again: bool) -> int:
+        """Put dead letters back, or drop them."""
+        topic = self.topic(name)
+        letters = [topic.dead.popleft() for _ in range(min(limit, len(topic.dead)))]
+        for letter in letters:
+            if again:
+                self._put_again(topic, Message(letter.body), 0)
+            elif self.watcher is not None:
+                self.watcher.removed(letter.body)
+        return len(letters)
+
+    def lose_all(self) -> int:
+        """Lose every message, as a queue that is not durable does when it restarts."""
+        lost = 0
+        for topic in self.topics.values():
+            lost += len(topic.ready) + len(topic.leased) + len(topic.delayed)
+            for message in topic.leased:
+                message.lease = None
+            for messages in (topic.ready, topic.leased, topic.delayed):
+                messages.clear()
+        return lost
+
+    def next_due(self) -> float | None:
+        """Return when the next delayed message becomes ready, if none is ready or leased; else None."""
+        due: float | None = None
+        for topic in self.topics.values():
+            if topic.ready or topic.leased:
+                return None
+            for when in topic.delayed.values():
+                due = when if due is None else min(due, when)
+        return due
+
+    # Store and cache
+
+    def write(self, key: Key, record: bytes, *, swapped: bool = False) -> None:
+        """Set a record."""
+        before = self.records.get(key)
+        self.records[key] = record
+        if self.watcher is not None and before != record:
+            self.watcher.changed(key, before, record, swapped=swapped)
+
+    def swap(self, swap: Swap) -> bool:
+        """Compare and swap a record."""
+        key, expected, new = swap
+        if self.records.get(key) != expected:
+            return False
+        if new is None:
+            self.records.pop(key, None)
+        else:
+            self.records[key] = new
+        if self.watcher is not None and new != expected:
+            self.watcher.changed(key, expected, new, swapped=True)
+        return True
+
+    def increment(self, counter: str, amount: int) -> int:
+        """Add to a counter."""
+        after = self.counters.get(counter, 0) + amount
+        if amount:
+            self.counters[counter] = after
+        return after
+
+    # Steps
+
+    def with_records(self, delivery: Delivery, readings: Sequence[Reading]) -> Received:
+        """Return a delivery and its records."""
+        keys = keys_of(delivery.body, readings)
+        return Received(delivery, None if keys is None else [self.records.get(key) for key in keys])
+
+    def apply(self, step: Step, readings: Sequence[Reading], effects: int | None = None) -> list[Received] | None:
+        """Apply a step, or only so many of its effects, as a server does that fails in the middle."""
+        expected: Mapping[Key, bytes | None] = dict(step.expected)
+        if any(self.records.get(key) != record for key, record in step.expected):
+            return None
+        if any(self.counters.get(counter, 0) + amount > limit for counter, amount, limit in step.counts):
+            return None
+        leased: list[Delivery] = []
+        actions: list[Callable[[], object]] = [
+            *(partial(self.increment, count.counter, count.amount) for count in step.counts),
+            *(partial(self.write, key, record, swapped=key in expected) for key, record in step.writes),
+            *(partial(self._put_message, message, leased) for message in step.messages),
+            *(partial(self._mark, key, record, swapped=key in expected) for key, record in step.marks),
+            *(partial(self.ack, delivery) for delivery in step.acks),
+        ]
+        for action in actions[:effects]:
+            action()
+        return [self.with_records(delivery, readings) for delivery in leased]
+
+    def _put_message(self, message: StepMessage, leased: list[Delivery]) -> None:
+        if not message.leased:
+            self.put(message.topic, [message.body], message.delay)
+            return
+        leased.append(self._lease(self.topic(message.topic), message.topic, Message(message.body)))
+        if self.watcher is not None:
+            self.watcher.put(message.body)
+
+    def _mark(self, key: Key, record: bytes | None, *, swapped: bool) -> None:
+        if record is None:
+            self.swap(Swap(key, self.records.get(key), None))
+        else:
+            self.write(key, record, swapped=swapped)

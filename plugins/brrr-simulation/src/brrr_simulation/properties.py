@@ -1,0 +1,146 @@
+"""The invariants of `docs/explanation/engine.md`, checked at each change that could break one.
+
+Only the calls that a change concerns are looked at again, so that a check costs the same in a large graph.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from brrr_core.backend import Key
+from brrr_core.wire import FAILURE_PREFIX, PendingReturns, decode_message, decode_pending
+from brrr_simulation.model import Model
+
+__all__ = ["Invariants", "orphans"]
+
+RESERVED: Final = "brrr."
+FIXED: Final = ("brrr.due/", "brrr.wait/", "brrr.version/")
+"""Prefixes of reserved values that never change once they are written."""
+
+_NONE: Final = PendingReturns()
+
+
+class Invariants:
+    """Watches a model.
+
+    Attributes:
+        violations: The violated invariants, as text.
+        marks_first: Whether workers of other SDKs take part, which mark a call before they put it.
+    """
+
+    def __init__(self, model: Model, now: Callable[[], float]) -> None:
+        self.violations: list[str] = []
+        self._now = now
+        self.marks_first = False
+        self._records = model.records
+        self._lossy = False
+        self._messages: Counter[str] = Counter()
+        self._ever_put: set[str] = set()
+        self._scheduled: set[str] = set()
+        self._waits_for: defaultdict[str, set[str]] = defaultdict(set)
+        self._unsure: set[str] = set()
+
+    def forget(self) -> None:
+        """Stop checking I2: the queue lost messages. From then on, only a redrive moves some calls on."""
+        self._lossy = True
+
+    def put(self, body: bytes) -> None:
+        """A message was put."""
+        call_hash = _call_hash(body)
+        self._messages[call_hash] += 1
+        self._ever_put.add(call_hash)
+        self._scheduled.add(call_hash)
+
+    def removed(self, body: bytes) -> None:
+        """A message was removed."""
+        call_hash = _call_hash(body)
+        self._messages[call_hash] -= 1
+        if self._messages[call_hash] <= 0:
+            self._unsure.add(call_hash)
+            self._doubt_parents(call_hash)
+
+    def changed(self, key: Key, before: bytes | None, after: bytes | None, *, swapped: bool) -> None:
+        """A record changed."""
+        kind, call_hash = key
+        if kind == "pending_returns":
+            self._pending_changed(call_hash, _pending(before), _pending(after))
+        elif kind == "call":
+            if before is not None:
+                self.violations.append(f"the call record of {call_hash} was changed")
+        elif call_hash.startswith(RESERVED):
+            if before is not None and call_hash.startswith(FIXED):
+                self.violations.append(f"I3: {call_hash} was changed")
+        elif before is None:
+            if not swapped:
+                self.violations.append(f"I3: the outcome of {call_hash} was written without a comparison")
+            self._doubt_parents(call_hash)
+        elif after is None and before.startswith(FAILURE_PREFIX):
+            self._scheduled.discard(call_hash)  # a retry took the failure back
+        else:
+            self.violations.append(f"I3: the outcome of {call_hash} was changed from {before!r} to {after!r}")
+
+    def settled(self) -> None:
+        """Look at the calls that the last operation concerned."""
+        if self._lossy:
+            self._unsure.clear()
+        looked: set[str] = set()
+        while left := self._unsure - looked:
+            call_hash = min(left)
+            looked.add(call_hash)
+            if self._is_handled(call_hash, set()):
+                continue
+            if Key("value", call_hash) in self._records:
+                self._doubt_parents(call_hash)
+            elif call_hash in self._scheduled:
+                self._scheduled.discard(call_hash)  # report it once
+                self.violations.append(
+                    f"I2 at {self._now():.3f}: the call {call_hash} is scheduled and has no outcome, but it has no "
+                    "message, and no other call will wake it"
+                )
+        self._unsure.clear()
+
+    def _is_handled(self, call_hash: str, seen: set[str]) -> bool:
+        """Whether a worker will look at a call: it has a message, or a call that it waits for goes on.
+
+        Such a call has no outcome yet, or it has one and will be looked at, so that its callers wake then.
+        """
+        if self._messages[call_hash] > 0:
+            return True
+        seen.add(call_hash)
+        children = self._waits_for[call_hash] - seen
+        return any(Key("value", child) not in self._records or self._is_handled(child, seen) for child in children)
+
+    def _doubt_parents(self, call_hash: str) -> None:
+        record = self._records.get(Key("pending_returns", call_hash))
+        if record is not None:
+            self._unsure.update(entry.call_hash for entry in _pending(record).returns)
+
+    def _pending_changed(self, call_hash: str, before: PendingReturns, after: PendingReturns) -> None:
+        marked = after.scheduled_at is not None and after.scheduled_at != before.scheduled_at
+        if marked and call_hash not in self._ever_put and not self.marks_first:
+            self.violations.append(f"I1: the call {call_hash} is marked as scheduled, but it was never put")
+        was, now = ({entry.call_hash for entry in each.returns} for each in (before, after))
+        for parent in was - now:
+            self._waits_for[parent].discard(call_hash)
+            self._unsure.add(parent)
+        for parent in now - was:
+            self._waits_for[parent].add(call_hash)
+
+
+def orphans(model: Model) -> list[str]:
+    """Return the calls with an outcome whose pending record is left: nothing will remove it."""
+    return [
+        key.call_hash
+        for key in model.records
+        if key.kind == "pending_returns" and Key("value", key.call_hash) in model.records
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _call_hash(body: bytes) -> str:
+    return decode_message(body).call_hash
+
+
+def _pending(record: bytes | None) -> PendingReturns:
+    return _NONE if record is None else decode_pending(record)
