@@ -39,7 +39,7 @@ from brrr_core.backend.contracts import (
     Store,
     Swap,
 )
-from brrr_core.backend.inspection import LetterBox, StoredLetter
+from brrr_core.backend.inspection import Activity, Inspector, LetterBox, Peeked, StoredLetter
 from brrr_core.backend.lifecycle import Backend, Roles
 from brrr_core.backend.manifests import (
     BackendManifest,
@@ -76,6 +76,7 @@ __all__ = [
     "LONGEST_DURATION",
     "LONGEST_NAME",
     "REFRESH_SHARE",
+    "Activity",
     "Backend",
     "BackendManifest",
     "BackendUrl",
@@ -87,6 +88,7 @@ __all__ = [
     "Delivery",
     "Duration",
     "Gate",
+    "Inspector",
     "Key",
     "Kind",
     "LetterBox",
@@ -95,6 +97,7 @@ __all__ = [
     "NoOptions",
     "Notifier",
     "ParsedUrl",
+    "Peeked",
     "Queue",
     "QueueCapabilities",
     "QueueStats",

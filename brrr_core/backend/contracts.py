@@ -43,7 +43,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from brrr_core.backend.inspection import LetterBox
+    from brrr_core.backend.inspection import Inspector, LetterBox
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -149,6 +149,9 @@ class Queue(ABC):
     letters: "LetterBox | None" = None
     """Dead letters by their ids; None if the queue cannot tell them apart. It is optional, and the manifest does not
     mention it."""
+
+    inspector: "Inspector | None" = None
+    """The topics and their messages, for operators; None if the server cannot show them. It is optional too."""
 
     @abstractmethod
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:

@@ -1,15 +1,15 @@
-"""Inspection: the optional parts of a queue with which operators choose dead letters by their ids.
+"""Inspection: the optional parts of a queue with which operators choose dead letters, and look at topics.
 
 A queue that does not offer a part is complete too: the commands that need it then say that this backend cannot.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from brrr_core.backend.contracts import DeadLetter
 
-__all__ = ["LetterBox", "StoredLetter"]
+__all__ = ["Activity", "Inspector", "LetterBox", "Peeked", "StoredLetter"]
 
 
 class StoredLetter(NamedTuple):
@@ -55,3 +55,61 @@ class LetterBox(ABC):
     @abstractmethod
     async def drop(self, topic: str, ids: Sequence[str]) -> int:
         """Delete the dead letters with these ids for good. Returns the number deleted."""
+
+
+class Peeked(NamedTuple):
+    """A message that is on a topic.
+
+    Attributes:
+        body: Its body.
+        state: Its state; None if the server does not tell whether it is ready or leased.
+    """
+
+    body: bytes
+    state: Literal["ready", "leased", "delayed"] | None
+
+
+class Activity(NamedTuple):
+    """The life of a topic, as far as the server knows it.
+
+    Attributes:
+        oldest_ready: Seconds for which the oldest ready message has been ready; None if that is not known, or if no
+            message is ready.
+        receiving: Whether a receiver waits for messages, or holds one; None if that is not known.
+        delivered: The number of deliveries of the topic so far, from any beginning; None if the server does not count.
+    """
+
+    oldest_ready: float | None = None
+    receiving: bool | None = None
+    delivered: int | None = None
+
+
+class Inspector(ABC):
+    """The topics of a queue and their messages, for operators. No operation receives a message."""
+
+    @abstractmethod
+    async def topics(self) -> list[str]:
+        """Return the topics that have a message or a dead letter, sorted. Others that were used may be among them.
+
+        A server may keep a long name only as a digest. Then the topic is missing. The effort may grow with everything
+        that the server holds, but it blocks no other operation.
+        """
+
+    @abstractmethod
+    async def peek(self, topic: str, *, limit: int) -> list[Peeked]:
+        """Return up to `limit` messages of the topic, roughly those first that were or will be ready first.
+
+        Raises:
+            CapabilityError: The server cannot show messages without delivering them.
+        """
+
+    @abstractmethod
+    async def purge(self, topic: str) -> int:
+        """Delete the ready and the delayed messages of the topic for good, and return their number.
+
+        Leased messages may be deleted too. Dead letters stay. The number is as exact as the statistics of the queue.
+        """
+
+    @abstractmethod
+    async def activity(self, topic: str) -> Activity:
+        """Return what the server knows about the life of a topic."""

@@ -7,6 +7,7 @@ from time import time
 
 from brrr_core.backend.checks import check_bodies, check_delay, check_limit, check_topic, check_wait
 from brrr_core.backend.contracts import DeadLetter, Delivery, Queue, QueueStats
+from brrr_core.backend.memory.inspection import MemoryInspector
 from brrr_core.backend.memory.letters import MemoryLetters, Numbered, Removal
 from brrr_core.backend.memory.space import MAX_BYTES, Session
 from brrr_core.backend.memory.topic import Lease, Message, Topic
@@ -31,6 +32,7 @@ class MemoryQueue(Queue):
         self._loop = session.loop
         self._waiting: dict[Waiter, Topic] = {}
         self.letters = MemoryLetters(self._dead_letters, self._remove_dead)
+        self.inspector = MemoryInspector(session)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add messages, and wake enough receivers to take them, in any event loop."""

@@ -9,11 +9,12 @@ from asyncio import AbstractEventLoop, get_running_loop
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 from math import inf
 from threading import Lock
 
 from brrr_core.backend.contracts import Delivery, QueueStats
+from brrr_core.backend.inspection import Peeked
 from brrr_core.backend.memory.letters import Numbered
 from brrr_core.backend.memory.waiting import Alarm, WaitQueue
 
@@ -55,10 +56,23 @@ class Lease:
 class Topic:
     """The messages of one topic, and the receivers that wait for them."""
 
-    __slots__ = ("_clock", "_delayed", "_leased", "_leases", "_lock", "_serial", "dead", "name", "ready", "waiters")
+    __slots__ = (
+        "_clock",
+        "_delayed",
+        "_leased",
+        "_leases",
+        "_lock",
+        "_serial",
+        "dead",
+        "delivered",
+        "name",
+        "ready",
+        "waiters",
+    )
 
     def __init__(self, name: str, clock: Callable[[], float], lock: Lock) -> None:
         self.name = name
+        self.delivered = 0
         self.ready: deque[Message] = deque()
         self.dead: Numbered = []
         self.waiters = WaitQueue(clock, self._on_alarm)
@@ -104,6 +118,7 @@ class Topic:
 
     def _lease(self, message: Message, deadline: float) -> Delivery:
         message.attempt += 1
+        self.delivered += 1
         lease = Lease(self, message, deadline)
         heappush(self._leases, (deadline, next(self._serial), lease))
         self._leased += 1
@@ -136,6 +151,28 @@ class Topic:
         """Count the messages in each state."""
         self.waiters.wake(self._make_due_ready(now), current_loop)
         return QueueStats(len(self.ready), self._leased, len(self._delayed), len(self.dead))
+
+    def peek(self, now: float, current_loop: AbstractEventLoop, limit: int) -> list[Peeked]:
+        """Return messages: the ready ones, and then those that are leased or delayed."""
+        self.stats(now, current_loop)  # makes due messages ready
+        leased = sorted((lease.deadline, lease.message.body) for _, _, lease in self._leases if lease.live)
+        delayed = sorted((due, message.body) for due, _, message in self._delayed)
+        return [
+            *(Peeked(message.body, "ready") for message in islice(self.ready, limit)),
+            *(Peeked(body, "leased") for _, body in leased),
+            *(Peeked(body, "delayed") for _, body in delayed),
+        ][:limit]
+
+    def purge(self, now: float, current_loop: AbstractEventLoop) -> int:
+        """Delete the ready and the delayed messages, and return their number."""
+        ready, _, delayed, _ = self.stats(now, current_loop)
+        self.ready.clear()
+        self._delayed.clear()
+        return ready + delayed
+
+    def receiving(self, now: float, current_loop: AbstractEventLoop) -> bool:
+        """Whether a receiver waits, or holds a message."""
+        return bool(self.waiters) or self.stats(now, current_loop).leased > 0
 
     def _make_due_ready(self, now: float) -> int:
         """Make due messages ready, and return their number. The caller wakes receivers for them."""

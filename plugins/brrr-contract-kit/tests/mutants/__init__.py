@@ -18,6 +18,7 @@ from mutants import (
     liars,
     neighbours,
     notifiers,
+    operators,
     puts,
     receiving,
     servers,
@@ -33,4 +34,4 @@ __all__ = ["MUTANTS", "Mutant", "Sound", "sound"]
 
 # These imports fill MUTANTS.
 _ = (backends, caches, codecs, commits, dead_letters, deliveries, liars, puts, receiving, stepped_receives)
-_ = (arguments, clocks, crowds, expiries, files, neighbours, notifiers, servers, stores, swaps, times, torn)
+_ = (arguments, clocks, crowds, expiries, files, neighbours, notifiers, operators, servers, stores, swaps, times, torn)

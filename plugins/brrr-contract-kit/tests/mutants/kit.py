@@ -78,6 +78,8 @@ class QueueOver(Queue):
     def __init__(self, inner: Queue) -> None:
         self.inner = inner
         self.lease = inner.lease
+        self.letters = inner.letters
+        self.inspector = inner.inspector
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         await self.inner.put(topic, bodies, delay=delay)

@@ -13,7 +13,7 @@ from typing import Final
 
 from brrr_core.backend import Key, NameEscape, encode_text
 
-__all__ = ["MAX_TOKEN_BYTES", "Bucket", "token_of"]
+__all__ = ["MAX_TOKEN_BYTES", "TOKENS", "Bucket", "token_of"]
 
 MAX_TOKEN_BYTES: Final = 120
 """The longest token in bytes that is not a digest."""

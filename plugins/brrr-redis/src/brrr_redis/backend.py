@@ -69,7 +69,7 @@ class RedisBackend(Backend):
         client = self._make_client()
         try:
             await client.connect()
-            return await describe(client, retry_for=self._options.retry_for, evict=self._options.eviction == "allow")
+            return await describe(client, evict=self._options.eviction == "allow")
         finally:
             await client.close()
 

@@ -38,6 +38,9 @@ RESERVED: Final = (
     PREFIXED,
 )
 
+KINDS: Final = (b"inbox", b"leases", b"delayed", b"attempts", b"dead")
+"""The keys of a topic beside the list of ready messages."""
+
 MAX_CACHED_TOPICS: Final = 1024
 
 
@@ -58,6 +61,28 @@ class Layout:
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{PREFIXED}{len(prefix)}:{prefix}:".encode() if prefix else b""
         self._topics: dict[str, TopicKeys] = {}
+
+    @property
+    def prefix(self) -> bytes:
+        """The beginning of all keys."""
+        return self._prefix
+
+    def topic_of(self, key: bytes) -> str | None:
+        """Return the topic of one of its keys; None if it is a key of something else."""
+        if not key.startswith(self._prefix):
+            return None
+        name, ready = key[len(self._prefix) :], key
+        if name.startswith(b"brrr:{"):
+            tag, _, rest = name[len(b"brrr:{") :].partition(b"}:")
+            kind, colon, ready = rest.partition(b":")
+            if kind not in KINDS:
+                return None
+            ready = ready if colon else tag
+        try:
+            topic = ready[len(self._prefix) :].decode()
+        except UnicodeDecodeError:
+            return None
+        return topic if ready.startswith(self._prefix) and topic and not topic.startswith(RESERVED) else None
 
     def topic(self, topic: str) -> TopicKeys:
         """Return the keys of a topic.
@@ -92,6 +117,4 @@ class Layout:
         ready = self._prefix + encode_text(topic, "the topic")
         tag = tag_of(ready)
         begin, end = self._prefix + b"brrr:{" + tag + b"}:", b"" if tag == ready else b":" + ready
-        return TopicKeys(
-            ready, *(begin + name + end for name in (b"inbox", b"leases", b"delayed", b"attempts", b"dead"))
-        )
+        return TopicKeys(ready, *(begin + name + end for name in KINDS))

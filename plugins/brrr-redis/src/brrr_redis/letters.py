@@ -40,6 +40,7 @@ class RedisLetters(LetterBox):
     async def find(self, topic: str, ids: Sequence[str]) -> list[StoredLetter]:
         """Return the dead letters with these ids."""
         keys = self._layout.topic(topic)
+        self._client.check_open()
         found: list[StoredLetter] = []
         for words in _batches(ids):
             elements = await self._client.run(script_command(FIND_LETTERS, keys, *words))
@@ -56,6 +57,7 @@ class RedisLetters(LetterBox):
 
     async def _take(self, topic: str, ids: Sequence[str], again: int) -> int:
         keys = self._layout.topic(topic)
+        self._client.check_open()
         taken = 0
         for words in _batches(ids):
             taken += await self._client.run(script_command(TAKE_LETTERS, keys, again, *words, retry_arguments=None))

@@ -24,6 +24,7 @@ from brrr_core.backend import (
 from brrr_core.errors import BackendClosedError, BrrrError
 from brrr_redis.client.client import Client
 from brrr_redis.client.commands import Script, Word, command, script_command
+from brrr_redis.inspection import RedisInspector
 from brrr_redis.layout import Layout, TopicKeys
 from brrr_redis.letters import RedisLetters, dead_letter
 from brrr_redis.options import MAX_BODY
@@ -84,6 +85,7 @@ class RedisQueue(Queue):
         self.new_token = _Tokens()
         self._gate = Gate()
         self.letters = RedisLetters(client, layout)
+        self.inspector = RedisInspector(client, layout)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add all messages or none. If the reply is lost, put them again: a duplicate is harmless."""

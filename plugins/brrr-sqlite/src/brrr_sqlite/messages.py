@@ -5,11 +5,21 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from brrr_core.backend import DeadLetter, Delivery, QueueStats, StoredLetter
+from brrr_core.backend import DeadLetter, Delivery, Peeked, QueueStats, StoredLetter
 from brrr_sqlite.clock import Microseconds
 
 __all__ = ["Receipt", "ack", "bury", "claim", "count", "dead", "drop", "due", "extend", "put", "redrive", "release"]
-__all__ += ["drop_chosen", "find_dead", "page_dead", "put_leased", "redrive_chosen", "unclaim"]
+__all__ += [
+    "drop_chosen",
+    "find_dead",
+    "page_dead",
+    "peek",
+    "purge",
+    "put_leased",
+    "redrive_chosen",
+    "topics",
+    "unclaim",
+]
 
 READY: Final = "SELECT id, attempt + 1, body FROM message WHERE topic = ? AND due <= ? ORDER BY due, id LIMIT ?"
 LEASE: Final = "UPDATE message SET lease = ?, due = ?, attempt = attempt + 1 WHERE id = ?"
@@ -40,6 +50,21 @@ SELECT id, topic, body, reason, attempt, buried_at FROM dead WHERE topic = ? AND
 """
 FIND_DEAD: Final = "SELECT id, topic, body, reason, attempt, buried_at FROM dead WHERE id = ? AND topic = ?"
 DROP_CHOSEN: Final = "DELETE FROM dead WHERE id = ?"
+TOPICS: Final = """
+WITH RECURSIVE message_topic(topic) AS (
+    SELECT min(topic) FROM message
+    UNION ALL SELECT (SELECT min(topic) FROM message WHERE topic > message_topic.topic) FROM message_topic
+    WHERE topic IS NOT NULL
+), dead_topic(topic) AS (
+    SELECT min(topic) FROM dead
+    UNION ALL SELECT (SELECT min(topic) FROM dead WHERE topic > dead_topic.topic) FROM dead_topic
+    WHERE topic IS NOT NULL
+)
+SELECT topic FROM message_topic WHERE topic IS NOT NULL UNION SELECT topic FROM dead_topic WHERE topic IS NOT NULL
+"""
+"""One step in an index for each topic; DISTINCT would read every message."""
+PEEK: Final = "SELECT body, due, lease FROM message WHERE topic = ? ORDER BY due, id LIMIT ?"
+PURGE: Final = "DELETE FROM message WHERE topic = ? AND (due <= ? OR lease = 0)"
 MAX_LIMIT: Final = 2**62
 """Limits are cut to this one, because SQLite's integers have 64 bits and Python's have any size."""
 
@@ -160,6 +185,24 @@ def drop_chosen(connection: sqlite3.Connection, topic: str, ids: Iterable[str]) 
     chosen = find_dead(connection, topic, ids)
     connection.executemany(DROP_CHOSEN, [(_row_of(stored.id),) for stored in chosen])
     return len(chosen)
+
+
+def topics(connection: sqlite3.Connection) -> list[str]:
+    """Return the topics that have a message or a dead letter, sorted."""
+    return sorted(topic for (topic,) in connection.execute(TOPICS))
+
+
+def peek(connection: sqlite3.Connection, topic: str, limit: int, *, now: Microseconds) -> list[Peeked]:
+    """Return messages in the order in which they were or will be ready."""
+    return [
+        Peeked(body, "ready" if due <= now else "leased" if lease else "delayed")
+        for body, due, lease in connection.execute(PEEK, (topic, min(limit, MAX_LIMIT)))
+    ]
+
+
+def purge(connection: sqlite3.Connection, topic: str, *, now: Microseconds) -> int:
+    """Delete the ready and the delayed messages. Return their number."""
+    return connection.execute(PURGE, (topic, now)).rowcount
 
 
 def _stored(row: tuple[int, str, bytes, str, int, float]) -> StoredLetter:

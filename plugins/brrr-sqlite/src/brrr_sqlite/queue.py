@@ -8,11 +8,9 @@ from typing import Final
 from brrr_core.backend import (
     DeadLetter,
     Delivery,
-    LetterBox,
     Queue,
     QueueStats,
     Reading,
-    StoredLetter,
     check_bodies,
     check_delay,
     check_limit,
@@ -22,13 +20,14 @@ from brrr_core.backend import (
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
 from brrr_sqlite.group_commit import GroupCommit
+from brrr_sqlite.inspection import SqliteInspector, SqliteLetters
 from brrr_sqlite.messages import Receipt
 from brrr_sqlite.options import MAX_BYTES
 from brrr_sqlite.receivers import Claim, Found
 from brrr_sqlite.schema import escape_surrogates
 from brrr_sqlite.transactions import WRITE_NEEDED, WriteNeeded
 
-__all__ = ["SqliteLetters", "SqliteQueue", "receipts_of"]
+__all__ = ["SqliteQueue", "receipts_of"]
 
 
 class SqliteQueue(Queue):
@@ -41,6 +40,7 @@ class SqliteQueue(Queue):
         self._clock = clock
         self._loop = loop
         self.letters = SqliteLetters(commits, clock=clock)
+        self.inspector = SqliteInspector(commits, clock=clock)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Add all messages, or none."""
@@ -147,37 +147,6 @@ class SqliteQueue(Queue):
         check_topic(topic)
         check_limit(limit)
         return await self._commits.write(lambda connection: messages.drop(connection, topic, limit))
-
-
-class SqliteLetters(LetterBox):
-    """The dead letters by their ids: a row id and the time of the burial."""
-
-    def __init__(self, commits: GroupCommit, *, clock: Clock) -> None:
-        self._commits = commits
-        self._clock = clock
-
-    async def page(self, topic: str, *, limit: int, after: str | None = None) -> list[StoredLetter]:
-        """Return the next dead letters."""
-        check_topic(topic)
-        check_limit(limit)
-        return await self._commits.read(lambda connection: messages.page_dead(connection, topic, limit, after))
-
-    async def find(self, topic: str, ids: Sequence[str]) -> list[StoredLetter]:
-        """Return the dead letters with these ids."""
-        check_topic(topic)
-        return await self._commits.read(lambda connection: messages.find_dead(connection, topic, ids))
-
-    async def redrive(self, topic: str, ids: Sequence[str]) -> int:
-        """Put dead letters back as new messages."""
-        check_topic(topic)
-        return await self._commits.write(
-            lambda connection: messages.redrive_chosen(connection, topic, ids, now=self._clock()), topics=(topic,)
-        )
-
-    async def drop(self, topic: str, ids: Sequence[str]) -> int:
-        """Delete dead letters."""
-        check_topic(topic)
-        return await self._commits.write(lambda connection: messages.drop_chosen(connection, topic, ids))
 
 
 def receipts_of(deliveries: Sequence[Delivery]) -> list[Receipt]:

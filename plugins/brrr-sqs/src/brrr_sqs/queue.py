@@ -17,6 +17,7 @@ from brrr_core.backend import (
 from brrr_sqs.bodies import MAX_BODY
 from brrr_sqs.dead_letters import DeadLetters
 from brrr_sqs.entry_batches import run_in_batches
+from brrr_sqs.inspection import SqsInspector
 from brrr_sqs.messages import message_entry
 from brrr_sqs.polling import Pollers
 from brrr_sqs.queues import Queues, names_of
@@ -51,6 +52,7 @@ class SqsQueue(Queue):
         self._settling = Settling(queues, prefix=prefix, lease=lease)
         self._pollers = Pollers(queues, polls, self._settling, prefix=prefix, lease=lease)
         self._dead_letters = DeadLetters(queues, polls, prefix=prefix)
+        self.inspector = SqsInspector(queues, prefix=prefix, stats=self.stats)
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
         """Send messages. If SQS refuses some of them, the others stay sent."""

@@ -8,7 +8,7 @@ like the start of an escape. Prefixes and escaped topics never contain `__`, whi
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from brrr_aws.client import AwsClient, Backoff, Response
@@ -18,7 +18,7 @@ from brrr_core.backend import Gate, NameEscape, check_topic
 from brrr_core.errors import BackendError, BackendUnavailableError
 from brrr_sqs.bodies import MAX_MESSAGE_BYTES
 
-__all__ = ["MAX_PREFIX_CHARS", "PREFIX", "Names", "Queues", "names_of"]
+__all__ = ["DEAD", "MAX_PREFIX_CHARS", "PREFIX", "TOPICS", "Names", "Queues", "names_of"]
 
 EXISTS: Final = ("QueueAlreadyExists", "QueueNameExists")
 DELETED: Final = ("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently")
@@ -101,6 +101,7 @@ class Queues:
         required: bool = True,
         client: AwsClient | None = None,
         backoff: Backoff | None = None,
+        expect: Collection[str] = (),
     ) -> Response | None:
         """Send a request to a queue. Repeat it if the response is lost.
 
@@ -111,6 +112,7 @@ class Queues:
             required: Whether to create a missing queue. Otherwise the result is None if it is missing.
             client: The client to use instead of the usual one.
             backoff: Pauses between attempts, for a caller that shares them.
+            expect: Error codes that are raised as `AwsRefusal`.
 
         Raises:
             BackendError: A required queue is missing and may not be created, or SQS refuses or does not respond.
@@ -120,9 +122,15 @@ class Queues:
         while url is not None:
             try:
                 return await sender.call(
-                    operation, {"QueueUrl": url, **parameters}, idempotent=True, expect=NOT_FOUND, backoff=backoff
+                    operation,
+                    {"QueueUrl": url, **parameters},
+                    idempotent=True,
+                    expect=(*NOT_FOUND, *expect),
+                    backoff=backoff,
                 )
             except AwsRefusal as refusal:
+                if refusal.code in expect:
+                    raise
                 # The queue was deleted, or it was created less than a second ago and not all servers know it yet.
                 if self._urls.get(name) == url:
                     del self._urls[name]

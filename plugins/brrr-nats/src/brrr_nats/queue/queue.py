@@ -28,6 +28,7 @@ from brrr_nats.client.streams import ensure_stream, find_stream
 from brrr_nats.options import MAX_BODY, NatsOptions
 from brrr_nats.queue.clocks import ServerClock
 from brrr_nats.queue.dead_letters import DeadLetters, NatsLetters, dead_letter_request
+from brrr_nats.queue.inspection import NatsInspector
 from brrr_nats.queue.layout import Layout
 from brrr_nats.queue.receiving import MessageReceiver
 from brrr_nats.queue.settling import ACK, EXTEND, RELEASE, Settler
@@ -55,6 +56,7 @@ class NatsQueue(Queue):
         self._receiver = MessageReceiver(client, options, self._layout, self._settler.release_unseen)
         self._dead_letters = DeadLetters(client, self._layout)
         self.letters = NatsLetters(client, self._layout, self._dead_letters)
+        self.inspector = NatsInspector(client, self._layout)
         self._clock = ServerClock(client, self._layout.stream)
         self._ids = NUID()
 

@@ -12,7 +12,7 @@ from brrr_core.errors import BrrrError
 from brrr_redis.client.commands import Command
 from brrr_redis.client.connection import OnMessage, PipelinedConnection, Reply
 from brrr_redis.client.errors import NoReplyError, is_transient, may_have_moved, translate
-from brrr_redis.client.routing import Router
+from brrr_redis.client.routing import Router, SingleServerRouter
 from brrr_redis.location import Address
 
 __all__ = ["Client", "gather"]
@@ -42,6 +42,10 @@ class Client:
         self._closing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
+    def of(self, primary: Address) -> "Client":
+        """Return a client that runs every command on this server."""
+        return Client(SingleServerRouter(self.router.pool, primary), str(primary), retry_for=self._retry_for)
+
     async def connect(self) -> None:
         """Open the first connection.
 
@@ -54,6 +58,11 @@ class Client:
         except (RedisError, OSError) as error:
             raise translate(NoReplyError(error, sent=False), self._servers) from error
 
+    def check_open(self) -> None:
+        """Raise `BackendClosedError` if the backend was closed."""
+        if self._closing.is_set():
+            raise closed_error()
+
     async def run(self, command: Command) -> Reply:
         """Run a command and return its reply.
 
@@ -62,8 +71,7 @@ class Client:
             BackendError: The server refuses the command.
             BackendClosedError: The backend was closed.
         """
-        if self._closing.is_set():
-            raise closed_error()
+        self.check_open()
         connection = self.router.ready(command.key)
         if connection is None:
             return await self._retry(command, None, NOT_SENT)

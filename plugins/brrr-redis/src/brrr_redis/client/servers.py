@@ -63,12 +63,11 @@ def _check_version(info: Mapping[str, str], server: str) -> str:
     return f"Redis {version}" if version else ""
 
 
-async def describe(client: Client, *, retry_for: float, evict: bool) -> list[str]:
+async def describe(client: Client, *, evict: bool) -> list[str]:
     """Return lines about each primary: its version, its eviction, and its persistence.
 
     Args:
         client: Connected to the servers.
-        retry_for: Seconds for which a command to a server is retried.
         evict: Whether a server may evict.
 
     Raises:
@@ -77,8 +76,7 @@ async def describe(client: Client, *, retry_for: float, evict: bool) -> list[str
     """
     lines: list[str] = []
     for primary in await client.router.primaries():
-        only = Client(SingleServerRouter(client.router.pool, primary), str(primary), retry_for=retry_for)
-        lines += await _describe(only, str(primary), evict=evict)
+        lines += await _describe(client.of(primary), str(primary), evict=evict)
     return lines
 
 

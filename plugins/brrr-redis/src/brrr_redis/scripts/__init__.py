@@ -16,6 +16,8 @@ __all__ = [
     "FIND_LETTERS",
     "INCREMENT",
     "PAGE_LETTERS",
+    "PEEK",
+    "PURGE",
     "READ",
     "REDRIVE",
     "RELEASE",
@@ -51,6 +53,8 @@ TAKE_LETTERS: Final = _of_topic("letters", "take_letters")
 STATS: Final = _of_topic("stats")
 UNCLAIM: Final = _of_topic("unclaim")
 INCREMENT: Final = Script.of(_read("increment"))
+PEEK: Final = _of_topic("peek")
+PURGE: Final = _of_topic("purge")
 READ: Final = Script.of(_read("read"))
 SWAP: Final = Script.of(_read("swap"))
 WRITE: Final = Script.of(_read("write"))

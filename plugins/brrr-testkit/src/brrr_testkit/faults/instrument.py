@@ -125,6 +125,7 @@ class _Queue(Queue):
         self.inner = inner
         self.lease = inner.lease
         self.letters = inner.letters
+        self.inspector = inner.inspector
         self._run = instrument.run
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
