@@ -45,6 +45,9 @@ def main() -> None:
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="only this one; may be repeated")
     parser.add_argument("--concurrency", type=int, default=64, help="calls that run at the same time (64)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each workload; the fastest counts (5)")
+    parser.add_argument(
+        "--otel", action="store_true", help="measure each workload with brrr-otel too, in a second line"
+    )
     parser.add_argument("--no-memory", action="store_true", help="do not measure the memory of a wide fan-out")
     chosen = parser.parse_args()
     backends = chosen.backend or list(DEFAULT)
@@ -62,15 +65,16 @@ def main() -> None:
                 url = BACKENDS[backend].format(
                     folder=folder, name=workload, redis=redis, nats=plain, nats_sync=synced, dynamo=table, sqs=queues
                 )
-                measured = _measure(url, workload, chosen.concurrency, chosen.rounds)
-                first = first or measured.calls / measured.seconds
-                print(_line(workload, backend, measured, first), flush=True)
+                for traced in ([], ["traced"])[: 1 + chosen.otel]:
+                    measured = _measure(url, workload, str(chosen.concurrency), str(chosen.rounds), *traced)
+                    first = first or measured.calls / measured.seconds
+                    print(_line(workload, "  brrr-otel" if traced else backend, measured, first), flush=True)
         if "sqlite" in backends and not chosen.no_memory:
             _compare_memory(folder)
 
 
-def _measure(url: str, workload: str, concurrency: int, rounds: int) -> Measured:
-    return Measured(**json.loads(_run("benchmarks.measure", url, workload, str(concurrency), str(rounds))))
+def _measure(*arguments: str) -> Measured:
+    return Measured(**json.loads(_run("benchmarks.measure", *arguments)))
 
 
 def _line(workload: str, backend: str, measured: Measured, first: float) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import brrr_core as brrr
 from benchmarks.counting import CountingBackend
+from benchmarks.telemetry import telemetry
 from benchmarks.workloads import HANDLERS, WORKLOADS
 
 __all__ = ["Measured", "measure", "peak_mib"]
@@ -39,15 +40,16 @@ class Measured:
     peak_mib: float
 
 
-async def measure(url: str, name: str, *, concurrency: int, rounds: int) -> Measured:
+async def measure(url: str, name: str, *, concurrency: int, rounds: int, traced: bool = False) -> Measured:
     """Run a workload `rounds` times with one worker, and return the fastest run.
 
-    `url` may also hold two URLs, of a queue and a store, separated by a space.
+    `url` may also hold two URLs, of a queue and a store, separated by a space. If `traced`, the worker has brrr-otel.
     """
     workload = WORKLOADS[name]
     backend = CountingBackend(*(brrr.open_backend(each) for each in url.split()))
     best: Measured | None = None
-    async with backend, brrr.serve(backend, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
+    policy, hooks = brrr.Policy(spawn_limit=1_000_000), [telemetry()] if traced else []
+    async with backend, brrr.serve(backend, policy=policy, hooks=hooks) as connection:
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
         loop = asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=concurrency))
         for _ in range(rounds):
@@ -81,6 +83,8 @@ def peak_mib() -> float:
 
 
 if __name__ == "__main__":
-    url, name, concurrency, rounds = sys.argv[1:]
-    measured = asyncio.run(measure(url, name, concurrency=int(concurrency), rounds=int(rounds)))
+    url, name, concurrency, rounds, *traced = sys.argv[1:]
+    measured = asyncio.run(
+        measure(url, name, concurrency=int(concurrency), rounds=int(rounds), traced=traced == ["traced"])
+    )
     print(json.dumps(asdict(measured)))

@@ -54,8 +54,6 @@ async def test_runs_and_calls_are_measured(telemetry: Make) -> None:
         ("leaf", "returned", None): 1,
         ("leaf", "failed", "brrr_core.errors.TerminalError"): 1,
     }
-    consumed = seen.points("messaging.client.consumed.messages")
-    assert with_labels(consumed, "value", "brrr.task.name") == {("top",): 2, ("leaf",): 2}
     calls = seen.points("brrr.call.duration")
     assert with_labels(calls, "count", "brrr.task.name", "brrr.outcome") == {
         ("top", "returned"): 1,
@@ -115,7 +113,6 @@ async def test_prometheus_has_the_same_metrics() -> None:
     lines = [line.partition("{")[0] for line in text.splitlines()]
     for name in (
         "messaging_process_duration_seconds_count",
-        "messaging_client_consumed_messages_total",
         "brrr_call_duration_seconds_count",
         "brrr_queue_depth",
     ):

@@ -38,9 +38,6 @@ class Metrics:
             "Duration of one run of a handler.",
             explicit_bucket_boundaries_advisory=_RUNS,
         )
-        self._consumed = meter.create_counter(
-            "messaging.client.consumed.messages", "{message}", "Runs of handlers that began."
-        )
         self._calls = meter.create_histogram(
             "brrr.call.duration",
             "s",
@@ -69,10 +66,6 @@ class Metrics:
         self._workers -= 1
         if not self._workers:
             self._queue = self._loop = None
-
-    def began(self, topic: str, task_name: str) -> None:
-        """Count a run."""
-        self._consumed.add(1, _attributes(topic, task_name))
 
     def ended(self, topic: str, task_name: str, outcome: str, seconds: float, error_type: str) -> None:
         """Measure a run."""

@@ -99,7 +99,6 @@ class OpenTelemetry:
         run.span = self._spans.run(call, event.attempt)
         run.began = time.perf_counter()
         self._running[key] = run
-        self._metrics.began(event.topic, event.task_name)
 
     @hookimpl
     def brrr_calls_made(self, event: CallsMade) -> None:

@@ -1,6 +1,8 @@
 """The spans of calls and of runs: docs/decisions/0046-opentelemetry.md says which worker emits which."""
 
 import logging
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from opentelemetry import context, trace
@@ -53,6 +55,7 @@ class Spans:
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._provider = provider
         self._tracer: Tracer | None = None
+        self._flags_of: Callable[[str], TraceFlags]
 
     def open(self) -> None:
         """Find the tracer. The SDK must make its spans: only its generator of ids can be told an id."""
@@ -61,10 +64,8 @@ class Spans:
         if isinstance(tracer, Tracer):
             if not isinstance(tracer.id_generator, ChosenIds):  # this tracer belongs to brrr_otel alone
                 tracer.id_generator = ChosenIds(tracer.id_generator)
-            self._tracer = tracer
-        elif isinstance(provider, TracerProvider):
-            self._tracer = None  # OTEL_SDK_DISABLED
-        elif not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+            self._tracer, self._flags_of = tracer, _sampling(tracer)
+        elif not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider | TracerProvider):
             _log.warning(
                 "no traces: the tracer provider is a %s, not that of opentelemetry-sdk", type(provider).__name__
             )
@@ -78,16 +79,14 @@ class Spans:
         """
         if self._tracer is None:
             return
-        own = self._context(self._tracer, call.root_id, call.call_hash)
-        if not own.trace_flags.sampled:
+        flags = self._flags_of(call.root_id)
+        if not flags.sampled:
             return
-        above = _NO_PARENT
-        if parent is not None:
-            above = _below(self._context(self._tracer, call.root_id, parent))
+        above = _NO_PARENT if parent is None else _below(call_context(call.root_id, parent, flags))
         attributes = call.attributes("schedule", "send")
         if call.delay:
             attributes["brrr.delay"] = call.delay
-        with ChosenIds.choose(own):
+        with ChosenIds.choose(call_context(call.root_id, call.call_hash, flags)):
             name = f"schedule {call.task_name}"
             span = self._tracer.start_span(name, above, SpanKind.PRODUCER, attributes)
         span.end()
@@ -96,20 +95,23 @@ class Spans:
         """Begin the span of a run, below that of its call. It becomes the current span of the handler."""
         if self._tracer is None:
             return trace.INVALID_SPAN
-        above = _below(self._context(self._tracer, call.root_id, call.call_hash))
+        above = _below(call_context(call.root_id, call.call_hash, self._flags_of(call.root_id)))
         attributes = {**call.attributes("run", "process"), "brrr.attempt": attempt}
         span = self._tracer.start_span(f"run {call.task_name}", above, SpanKind.CONSUMER, attributes)
         context.attach(trace.set_span_in_context(span))  # in the context of the run, which ends with it
         return span
 
-    @staticmethod
-    def _context(tracer: Tracer, root_id: str, call_hash: str) -> SpanContext:
-        """Return the span context of a call. All workers sample the same traces, if their samplers are equal."""
-        found = call_context(root_id, call_hash)
-        decision = tracer.sampler.should_sample(_NO_PARENT, found.trace_id, SYSTEM).decision
-        if decision is Decision.RECORD_AND_SAMPLE:
-            return found
-        return call_context(root_id, call_hash, TraceFlags.get_default())
+
+def _sampling(tracer: Tracer) -> Callable[[str], TraceFlags]:
+    """Return a function that decides for a root id. Workers with equal samplers take the same traces."""
+
+    @lru_cache(maxsize=1024)
+    def flags_of(root_id: str) -> TraceFlags:
+        decision = tracer.sampler.should_sample(_NO_PARENT, call_context(root_id, "").trace_id, SYSTEM).decision
+        sampled = decision is Decision.RECORD_AND_SAMPLE
+        return TraceFlags(TraceFlags.SAMPLED) if sampled else TraceFlags.get_default()
+
+    return flags_of
 
 
 def fail(span: trace.Span, error: BaseException, reason: str) -> None:
