@@ -66,13 +66,17 @@ class CallStarted(NamedTuple):
 
 
 class MadeCall(NamedTuple):
-    """A call that a handler makes. `size`: the bytes of its arguments. It may run after `delay` seconds."""
+    """A call that a handler makes. `size`: the bytes of its arguments. It may run after `delay` seconds.
+
+    `done`: whether it is known to have an outcome already, perhaps for an earlier run of the handler.
+    """
 
     topic: str
     call_hash: str
     task_name: str
     size: int
     delay: float
+    done: bool = False
 
 
 class CallsMade(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from types import coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from brrr_core.backend.contracts import Key
 from brrr_core.engine.batching import BATCH_LIMIT
@@ -26,6 +26,9 @@ PARK_LIMIT: Final = 100
 """The most missing children of a run that is parked. A wide gather runs again only once or twice anyway."""
 
 ResultT = TypeVar("ResultT")
+
+Report: TypeAlias = "Callable[[Run, list[tuple[Child, bool]]], None]"
+"""Reports calls that a run makes, and for each whether it has an outcome already. Events and sleeps are left out."""
 
 
 class Run:
@@ -107,7 +110,7 @@ class Run:
         previous: PreviousRun | None = None,
         park: "Callable[[Run], Awaitable[bool]] | None" = None,
         context: Context | None = None,
-        report: "Callable[[Run, list[Child]], None] | None" = None,
+        report: "Report | None" = None,
     ) -> None:
         self.root_id = root_id
         self.call = call
@@ -251,8 +254,6 @@ class Run:
             Cancelled: Someone cancelled the call, and this is the first missing child.
         """
         self._enter()
-        if self._report is not None:
-            self._report_made(children, self._report)
         try:
             return await self._look_up(children, presume=presume)
         except BackendError as error:
@@ -275,6 +276,8 @@ class Run:
             unknown: Sequence[int] = range(len(children))
         else:
             values, unknown = await self._look_up_calls(children, presume=presume)
+        if self._report is not None:
+            self._report_made(children, values, self._report)
         if self.state.cancel:
             self._tell(children, values)
         if unknown:
@@ -357,14 +360,15 @@ class Run:
             SpawnLimitError: The root is over its spawn limit.
         """
         self._enter()
-        if self._report is not None:
-            self._report_made((child,), self._report)
         call_hash = child.call.call_hash
         if len(self._reads) < PREFETCH_LIMIT:
             self._reads.append(call_hash)
         if self._asked is not None:
             self._asked.append(child.call)
-        if self._cache.get(call_hash) is not None:
+        known = self._cache.get(call_hash)
+        if self._report is not None:
+            self._report_made((child,), (known,), self._report)
+        if known is not None:
             return
         if self._undecided:
             self.unsent.append(child)
@@ -373,10 +377,11 @@ class Run:
         if value is not None:
             self._cache.add(call_hash, value)
 
-    def _report_made(self, children: Sequence[Child], report: "Callable[[Run, list[Child]], None]") -> None:
+    def _report_made(self, children: Sequence[Child], values: Sequence[bytes | None], report: "Report") -> None:
         """Report the calls among the children that neither this run nor the previous one reported."""
-        made = {child.call.call_hash: child for child in children if child.topic}  # not events and sleeps
-        new = [child for call_hash, child in made.items() if call_hash not in self._reported]
+        made = {child.call.call_hash: (child, value is not None)
+                for child, value in zip(children, values, strict=True) if child.topic}  # fmt: skip
+        new = [each for call_hash, each in made.items() if call_hash not in self._reported]
         if len(self._reported) < PREFETCH_LIMIT:
             self._reported.update(made)
         if new:

@@ -320,12 +320,12 @@ class Runner:
             event = CallStarted(run.topic, run.root_id, call.call_hash, call.task_name, run.attempt, size, again, root)
             run.context.run(self._hooks.emit, event)
 
-    def _report_made(self, run: Run, children: Sequence[Child]) -> None:
-        made = tuple(
-            MadeCall(child.topic, child.call.call_hash, child.call.task_name, len(child.call.payload), child.delay)
-            for child in children
+    def _report_made(self, run: Run, children: Sequence[tuple[Child, bool]]) -> None:
+        calls = tuple(
+            MadeCall(topic, call.call_hash, call.task_name, len(call.payload), delay, done)
+            for (call, topic, delay, _), done in children
         )
-        self._hooks.emit(CallsMade(run.topic, run.root_id, run.call.call_hash, run.call.task_name, made))
+        self._hooks.emit(CallsMade(run.topic, run.root_id, run.call.call_hash, run.call.task_name, calls))
 
     async def _execute(self, run: Run) -> bytes | None:
         """Run the handler and return its encoded result; None if a child has no value yet.

@@ -136,7 +136,7 @@ async def test_each_call_that_a_handler_makes_is_reported_once(memory: str, poli
         [("top", TOPIC)],
     ]
     ((made,),) = (event.calls for event in calls.made if event.task_name == "top")
-    assert made == MadeCall(TOPIC, of_twice[1].calls[0].call_hash, "leaf", len(b"[]"), 0)
+    assert made == MadeCall(TOPIC, of_twice[1].calls[0].call_hash, "leaf", len(b"[]"), 0, done=True)
 
 
 async def test_worker_that_does_not_remember_a_call_reports_its_calls_again(memory: str) -> None:
@@ -155,7 +155,10 @@ async def test_worker_that_does_not_remember_a_call_reports_its_calls_again(memo
         async with working(connection, handlers, topics=[TOPIC, "leaves"]) as fleet:
             assert await fleet.app.result(above, timeout=10)() == "four"
         await connection.close()
-    assert [event.calls[0].task_name for event in calls.made] == ["leaf", "leaf"]
+    assert [(event.calls[0].task_name, event.calls[0].done) for event in calls.made] == [
+        ("leaf", False),
+        ("leaf", True),
+    ]
 
 
 @pytest.mark.parametrize("steps", [True, False])

@@ -78,6 +78,19 @@ async def test_span_of_run_is_current_in_handler_also_after_parking(telemetry: M
     assert not trace.get_current_span().get_span_context().is_valid  # that of this program
 
 
+async def test_span_of_run_is_current_in_the_thread_of_a_sync_handler(telemetry: Make) -> None:
+    seen = telemetry()
+
+    @brrr.handler_no_arg
+    def sync() -> str:
+        return format(trace.get_current_span().get_span_context().span_id, "x")
+
+    async with serving(MEMORY, {"sync": sync}, hooks=[seen.plugin]) as fleet:
+        found = await fleet.run(sync)
+    (run,) = (span for span in seen.spans if span.name == "run sync")
+    assert found == format(id_of(run), "x")
+
+
 async def test_failed_run_has_its_error_without_secrets(telemetry: Make) -> None:
     seen = telemetry()
 

@@ -55,7 +55,8 @@ class OpenTelemetry:
     """Traces and measures the calls of a worker. One object can serve several connections of a process.
 
     Args:
-        depth_of: The topics whose depth to measure. Name them in one worker only, because each reports all messages.
+        depth_of: The topics whose depth to measure, of the queue whose worker began last. Name them in one process
+            only, because each would report all messages.
         tracer_provider: A provider of opentelemetry-sdk; by default the global one.
         meter_provider: The meter provider; by default the global one.
     """
@@ -103,8 +104,8 @@ class OpenTelemetry:
     @hookimpl
     def brrr_calls_made(self, event: CallsMade) -> None:
         """Emit the spans of the calls of a handler, before another worker can run them."""
-        for topic, call_hash, task_name, size, delay in event.calls:
-            call = TracedCall(topic, event.root_id, call_hash, task_name, size, delay)
+        for topic, call_hash, task_name, size, delay, done in event.calls:
+            call = TracedCall(topic, event.root_id, call_hash, task_name, size, delay, done)
             self._spans.call(call, parent=event.call_hash)
 
     @hookimpl

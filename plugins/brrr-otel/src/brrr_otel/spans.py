@@ -22,7 +22,7 @@ _NO_PARENT: Final = context.Context()
 
 
 class TracedCall(NamedTuple):
-    """A call in a trace. `size`: the bytes of its arguments. It may run after `delay` seconds."""
+    """A call in a trace. `size`: the bytes of its arguments. `delay` and `done`: those of `MadeCall`."""
 
     topic: str
     root_id: str
@@ -30,6 +30,7 @@ class TracedCall(NamedTuple):
     task_name: str
     size: int
     delay: float = 0
+    done: bool = False
 
     def attributes(self, operation: str, kind: str) -> dict[str, str | int | float | bool]:
         """Return the attributes of the spans of an operation."""
@@ -86,6 +87,8 @@ class Spans:
         attributes = call.attributes("schedule", "send")
         if call.delay:
             attributes["brrr.delay"] = call.delay
+        if call.done:
+            attributes["brrr.done"] = True
         with ChosenIds.choose(call_context(call.root_id, call.call_hash, flags)):
             name = f"schedule {call.task_name}"
             span = self._tracer.start_span(name, above, SpanKind.PRODUCER, attributes)

@@ -3,13 +3,17 @@
 No registry of packages has the collector of the OpenTelemetry project itself. Both speak the same protocol.
 """
 
+import platform
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple, Self
+
+import pytest
 
 from brrr_testkit.processes import ServerProcess, free_port, missing
 from brrr_testkit.waiting import wait_until
@@ -93,4 +97,6 @@ def _program() -> Path:
     for file in files:
         if file.name == "rotel-agent" and (program := Path(str(file.locate()))).is_file():
             return program
+    if sys.version_info >= (3, 14) or sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("rotel has no wheel for this Python or this machine", allow_module_level=True)
     missing("rotel is neither on PATH nor in an installed package: pip install 'brrr-testkit[otel]'")
