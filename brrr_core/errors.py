@@ -56,6 +56,7 @@ __all__ = [
     "TerminalError",
     "UnknownSchemeError",
     "UnknownTaskError",
+    "UnknownTopicError",
     "UrlError",
     "ValueTooLargeError",
     "VersionError",
@@ -472,6 +473,12 @@ class CommandError(BrrrError):
     """A command line that is not valid."""
 
     code = "BRRR-CLI-01"
+
+
+class UnknownTopicError(BrrrError):
+    """A topic is empty, and the queue has no topic of that name."""
+
+    code = "BRRR-CLI-03"
 
 
 class WorkersDiedError(BrrrError):

@@ -6,7 +6,7 @@ operations, other programs may redrive or drop a chosen dead letter: then the ac
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -16,7 +16,17 @@ from brrr_core.engine.roots import split_timer
 from brrr_core.errors import CapabilityError, MalformedRecordError
 from brrr_core.wire import Call, ScheduleMessage, decode_call, decode_message
 
-__all__ = ["LOOKED_AT", "Letter", "LetterChoice", "LetterSearch", "Read", "ids_of", "message_of"]
+__all__ = [
+    "LOOKED_AT",
+    "Letter",
+    "LetterChoice",
+    "LetterSearch",
+    "Read",
+    "ids_of",
+    "message_in",
+    "message_of",
+    "read_calls",
+]
 
 LOOKED_AT: Final = 10_000
 """The most dead letters that are read at once from a queue that cannot page; queues return the oldest first."""
@@ -237,8 +247,13 @@ async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: in
 
 def message_of(letter: DeadLetter) -> ScheduleMessage | None:
     """Return the message of a dead letter; None if its body is not a valid message."""
+    return message_in(letter.body)
+
+
+def message_in(body: bytes) -> ScheduleMessage | None:
+    """Return the message in a body; None if it is not valid. That of a timer gets the root id of its call."""
     try:
-        root_id, call_hash = decode_message(letter.body)
+        root_id, call_hash = decode_message(body)
         return ScheduleMessage(split_timer(root_id)[1], call_hash)
     except MalformedRecordError:
         return None
@@ -261,12 +276,18 @@ def _read_message(stored: StoredLetter) -> Letter:
 
 async def _with_calls(read: Read, letters: Sequence[Letter]) -> list[Letter]:
     """Return dead letters with their tasks and arguments, as far as the store has them."""
-    hashes = list(dict.fromkeys(letter.call_hash for letter in letters if letter.call_hash is not None))
-    records = await read([Key("call", call_hash) for call_hash in hashes])
-    calls = {call_hash: _call(call_hash, record) for call_hash, record in zip(hashes, records, strict=True)}
+    calls = await read_calls(read, [letter.call_hash for letter in letters if letter.call_hash is not None])
     return [
         letter if (call := calls.get(letter.call_hash or "")) is None else _named(letter, call) for letter in letters
     ]
+
+
+async def read_calls(read: Read, call_hashes: Iterable[str]) -> dict[str, Call]:
+    """Return the calls of these hashes, without those that the store lacks or that cannot be read."""
+    hashes = list(dict.fromkeys(call_hashes))
+    records = await read([Key("call", call_hash) for call_hash in hashes])
+    found = {call_hash: _call(call_hash, record) for call_hash, record in zip(hashes, records, strict=True)}
+    return {call_hash: call for call_hash, call in found.items() if call is not None}
 
 
 def _call(call_hash: str, record: bytes | None) -> Call | None:

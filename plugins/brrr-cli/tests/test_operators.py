@@ -120,13 +120,13 @@ def test_drop_without_terminal_needs_yes(command: Command) -> None:
     refused = command("dead", "drop", "demo")
     one = command("dead", "drop", "demo", "--limit", "1", "-y")
     rest = command("dead", "drop", "demo", "--yes", "--json")
-    none = command("dead", "drop", "demo")
+    none = command("dead", "drop", "demo")  # nothing is left of the topic
 
     assert (refused.code, refused.out) == (2, "")
     assert "--yes" in refused.err
     assert one.out == "deleted 1 dead letter of demo\n"
     assert rest.json == {"topic": "demo", "dropped": 2}
-    assert (none.code, none.out) == (0, "deleted 0 dead letters of demo\n")
+    assert (none.code, none.out) == (3, "")
 
 
 @pytest.mark.usefixtures("buried")
@@ -254,3 +254,90 @@ def test_operators_can_use_queue_without_store(command: Command, url: str) -> No
     assert "without the store: [BRRR-PLUGIN-04]" in listed.err
     assert [row[2] for row in rows(listed.out)[1:]] == ["?", "?", "?"]
     assert (chosen.code, "--task" in chosen.err) == (2, True)
+
+
+def put(url: str, *bodies: bytes, topic: str = "demo", lease: bool = False) -> None:
+    async def work() -> None:
+        async with brrr.open_backend(url) as backend:
+            await backend.queue.put(topic, bodies)
+            if lease:
+                await backend.queue.receive(topic, limit=1, wait=0)
+
+    asyncio.run(work())
+
+
+def test_topics_are_listed_with_their_messages(command: Command, url: str) -> None:
+    put(url, b"one", b"two", topic="\x1b[31mred")
+    command("schedule", "fib", "11", "--topic", "demo")
+    listed = command("topics")
+
+    assert rows(listed.out) == [
+        ["TOPIC", "READY", "LEASED", "DELAYED", "DEAD"],
+        ["\\x1b[31mred", "2", "0", "0", "0"],
+        ["demo", "1", "0", "0", "0"],
+    ]
+    assert [each["topic"] for each in command("topics", "--json").json["topics"]] == ["\x1b[31mred", "demo"]
+
+
+def test_peek_shows_calls_and_leaves_them(command: Command, url: str) -> None:
+    command("schedule", "fib", "11", "--topic", "demo")
+    put(url, b"\x1b[31m")
+    peeked = command("peek", "demo")
+    [message] = command("peek", "demo", "--limit", "1", "--json").json["messages"]
+
+    assert [row[:3] for row in rows(peeked.out)[1:]] == [["ready", "fib", "[11]"], ["ready", "?", "body"]]
+    assert "\x1b" not in peeked.out
+    assert (message["task_name"], message["payload"], message["state"]) == ("fib", "[11]", "ready")
+    assert "these are 1 of 2" in command("peek", "demo", "--limit", "1").err
+    assert command("queue", "demo", "--json").json["topics"][0]["ready"] == 2
+
+
+@pytest.mark.usefixtures("buried")
+def test_purge_deletes_messages_and_says_what_waits(command: Command) -> None:
+    command("schedule", "fib", "11", "--topic", "demo")
+    command("schedule", "fib", "12", "--topic", "demo", "--delay", "1h")
+    refused = command("purge", "demo")
+    purged = command("purge", "demo", "--yes")
+
+    assert (refused.code, "Delete 2 messages of demo for good?" in refused.err) == (2, True)
+    assert purged.out == "deleted 2 messages of demo\n"
+    assert "brrr redrive TASK ARGUMENTS" in purged.err
+    assert command("queue", "demo", "--json").json["topics"] == [
+        {"topic": "demo", "ready": 0, "leased": 0, "delayed": 0, "dead": 3}
+    ]
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [("queue",), ("peek",), ("purge", "-y"), ("dead", "list"), ("dead", "drop", "-y"), ("dead", "redrive"),
+     ("dead", "redrive", "--failed"), ("dead", "complete", "--all", "--value", "1")],
+)  # fmt: skip
+@pytest.mark.usefixtures("buried")
+def test_misspelt_topic_does_not_look_like_an_empty_one(command: Command, tokens: tuple[str, ...]) -> None:
+    words = [each for each in tokens if not each.startswith("-")][: 2 if tokens[0] == "dead" else 1]
+    ended = command(*words, "demmo", *tokens[len(words) :])
+
+    assert ended.code == 3
+    assert "[BRRR-CLI-03] the queue has no topic 'demmo'" in ended.err
+    assert "Did you mean 'demo'?" in ended.err
+
+
+def test_queue_is_watched(command: Command, url: str) -> None:
+    put(url, b"one", b"two", lease=True)
+    *_, last = command("queue", "demo", "--watch", "--every", "1ms", "--count", "3").out.splitlines()
+    sample = command("queue", "demo", "--watch", "--every", "1ms", "--count", "1", "--json").json
+
+    assert last.split() == ["1", "1", "0", "0", "0.0", "0.0", "0.0", "?", "yes", "demo"]
+    assert sample == {
+        "topic": "demo", "ready": 1, "leased": 1, "delayed": 0, "dead": 0, "receiving": True,
+        "in_per_second": None, "out_per_second": None, "net_per_second": None, "oldest_ready": None,
+    }
+
+
+def test_queue_that_cannot_list_its_topics_says_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brrr_core.backend.memory.queue.MemoryInspector", lambda _: None)
+    ended = command("topics")
+
+    assert (ended.code, "BRRR-BACKEND-03" in ended.err) == (1, True)
+    assert command("queue", "demo").code == 0
+    assert command("dead", "list", "demo").code == 0

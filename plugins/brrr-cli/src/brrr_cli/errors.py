@@ -26,6 +26,7 @@ from brrr_core.errors import (
     SignatureError,
     UnknownSchemeError,
     UnknownTaskError,
+    UnknownTopicError,
     UrlError,
 )
 from brrr_core.safe_text import describe, format_traceback, sentence
@@ -54,7 +55,7 @@ USAGE: Final = (ArgumentError, CommandError, ContractError, NotInstalledError, O
                 UnknownSchemeError, UnknownTaskError, UrlError)  # fmt: skip
 KINDS: Final = (
     (ResultTimeoutError, ExitCode.TIMEOUT),  # before its base class NotFoundError
-    (NotFoundError, ExitCode.NOT_FOUND),
+    ((NotFoundError, UnknownTopicError), ExitCode.NOT_FOUND),
     ((BuriedError, ScheduleCancelledError), ExitCode.BURIED),
     (CallFailedError, ExitCode.CALL_FAILED),
     (USAGE, ExitCode.USAGE),

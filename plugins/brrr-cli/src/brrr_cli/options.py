@@ -34,6 +34,7 @@ __all__ = [
     "Topic",
     "Urls",
     "Verbose",
+    "Yes",
     "named_urls",
     "open_queue",
     "open_queue_and_store",
@@ -76,6 +77,8 @@ Timeout: TypeAlias = Annotated[
 ]
 OptionalDuration: TypeAlias = Annotated[Duration | None, Parameter(converter=_with_unit, show_default=False)]
 """A time in seconds, like `30s`, or none."""
+Yes: TypeAlias = Annotated[bool, Parameter(name=("--yes", "-y"), negative=(), show_default=False, help="Do not ask.")]
+"""The option `--yes`: do not ask."""
 SizeOption: TypeAlias = Annotated[Size, Parameter(converter=_with_unit, show_default=lambda it: f"{it / 1024:g}KiB")]
 """A number of bytes, like `64KiB`."""
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]

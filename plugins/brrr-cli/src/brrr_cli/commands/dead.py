@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from brrr_cli.arguments import read_value
 from brrr_cli.errors import ExitCode
 from brrr_cli.handlers import HandlersOption, load_handlers
+from brrr_cli.known_topics import check_known
 from brrr_cli.options import (
     NO_URLS,
     AsJson,
@@ -20,6 +21,7 @@ from brrr_cli.options import (
     Topic,
     Urls,
     Verbose,
+    Yes,
     open_queue_and_store,
 )
 from brrr_cli.output import confirmed, note, shown, write_json, write_line, write_table
@@ -36,7 +38,6 @@ UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 Limit: TypeAlias = Annotated[
     int | None, Parameter(validator=Number(gte=1), show_default=False, help="The most dead letters, oldest first.")
 ]
-Yes: TypeAlias = Annotated[bool, Parameter(name=("--yes", "-y"), negative=(), show_default=False, help="Do not ask.")]
 All: TypeAlias = Annotated[
     bool, Parameter(name="--all", negative=(), show_default=False, help="Take all, and not only some of them.")
 ]
@@ -167,6 +168,7 @@ async def redrive(
     del verbose  # `report` reads it from the command line
     if failed:
         async with connect(urls.queue, urls.store, urls.cache) as connection:
+            await check_known(connection.queue, {topic: await connection.queue.stats(topic)})
             client = AppConsumer(codec="json", connection=connection)
             count = await _selection(client, topic, choice, limit).redrive(failed=True)
     else:
@@ -240,6 +242,7 @@ async def complete(
         )
     tasks = {} if handlers is None else load_handlers(handlers)
     async with connect(urls.queue, urls.store, urls.cache) as connection:
+        await check_known(connection.queue, {topic: await connection.queue.stats(topic)})
         client = AppConsumer(codec=codec, connection=connection, handlers=tasks)
         chosen = _selection(client, topic, choice, limit)
         if not yes and connection.queue.letters is not None:
@@ -266,6 +269,7 @@ async def _desk(topic: str, choice: Choice, urls: Urls) -> AsyncGenerator[_Desk,
                 "without the store, the tasks of dead letters are not known",
                 remedy="Leave out --task, or name --store.",
             )
+        await check_known(queue, {topic: await queue.stats(topic)})
         yield _Desk(topic, queue, None if store is None else store.read)
 
 
