@@ -13,7 +13,7 @@ UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile simulate dist site repository docs plugins format clean
+.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile simulate fuzz dist site repository docs plugins format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,9 @@ check: $(STAMP) ## check format, lint, types, import rules and the lock file; go
 
 packaging: $(STAMP) ## build the wheels, install them into an empty environment, and run a program there
 	$(RUN) -m pytest -m packaging tests/system/packaging $(ARGS)
+
+fuzz: $(STAMP) ## give random inputs to all that reads bytes, URLs, command lines and requests: ARGS="--inputs 1000000"
+	@exec $(RUN) -m tests.fuzz $(ARGS)
 
 bench: $(STAMP) ## run the workloads of benchmarks/ on memory, sqlite, redis and nats
 	@exec $(RUN) -m benchmarks $(ARGS)

@@ -84,6 +84,11 @@ class Front:
             raise UnknownTaskError(
                 f"the task {name!r} does not exist", remedy=f"The tasks are {', '.join(self._handlers)}."
             )
+        if not request.scope["query_string"].isascii():  # some servers pass such bytes on, and `request.url` fails
+            raise SignatureError(
+                f"the query for {name!r} has bytes that are not ASCII",
+                remedy="Write them percent-encoded, as in %C3%A9.",
+            )
         return name, self._arguments[name].read(request.query_params.multi_items())
 
 
@@ -110,7 +115,7 @@ class SameSite:
             return _http_answer(
                 403, f"the request names the host {host[:80]!r}", "Use localhost, or start with --allow-host."
             )
-        if origin is not None and origin != f"{request.url.scheme}://{host}":
+        if origin is not None and origin != f"{request.scope['scheme']}://{host}":
             return _http_answer(
                 403, f"the request comes from a page of {origin[:80]!r}", "Send it from this site, or from no page."
             )
@@ -169,7 +174,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     return _http_answer(
         error.status_code,
-        f"{request.method} {request.url.path}: {error.detail}",
+        f"{request.method} {request.scope['path']}: {error.detail}",
         "POST /TASK?ARGUMENTS schedules a call, GET of the same URL returns its result, GET / lists the tasks.",
         error.headers,
     )
