@@ -114,7 +114,7 @@ class Observer:
                 *(message.body for message in topic.ready),
                 *(message.body for _, _, message in topic._delayed),
                 *(hold.message.body for _, _, hold in topic._leases if hold.live),
-                *(letter.body for letter in topic.dead),
+                *(letter.body for _, letter in topic.dead),
             ]
             yield from map(_call_hash, bodies)
 
