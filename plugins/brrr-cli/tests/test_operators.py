@@ -329,8 +329,16 @@ def test_queue_is_watched(command: Command, url: str) -> None:
 
     assert last.split() == ["1", "1", "0", "0", "0.0", "0.0", "0.0", "?", "yes", "demo"]
     assert sample == {
-        "topic": "demo", "ready": 1, "leased": 1, "delayed": 0, "dead": 0, "receiving": True,
-        "in_per_second": None, "out_per_second": None, "net_per_second": None, "oldest_ready": None,
+        "topic": "demo",
+        "ready": 1,
+        "leased": 1,
+        "delayed": 0,
+        "dead": 0,
+        "receiving": True,
+        "in_per_second": None,
+        "out_per_second": None,
+        "net_per_second": None,
+        "oldest_ready": None,
     }
 
 
