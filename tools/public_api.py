@@ -47,6 +47,7 @@ RECEIVED: Final = {
     "Connection",
     "Event",
     "Handler",
+    "LetterSelection",
     "PendingCall",
     "PlainHandler",
     "Task",

@@ -13,7 +13,10 @@ import pytest
 import brrr_core as brrr
 from brrr_board import Board
 from brrr_board.commands import _listen, _serve
+from brrr_testkit.servers.redis import redis_server
 from brrr_testkit.workloads.fleet import QUICK, Fleet, serving
+
+__all__ = ["redis_server"]
 
 TOPIC = "orders"
 MARKUP = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"

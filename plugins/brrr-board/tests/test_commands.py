@@ -30,8 +30,10 @@ def test_command_serves_until_sigterm_also_with_an_open_stream(tmp_path: Path) -
         assert found is not None
         page = httpx.get(found[0], timeout=30)
         with httpx.stream("GET", f"{found[0]}events/topics", timeout=30) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()
+            next(lines)
             process.send_signal(signal.SIGTERM)
+            list(lines)  # it ends well: a stream that is cut off raises
             output, complaints = process.communicate(timeout=30)
 
     assert "orders" in page.text

@@ -12,6 +12,7 @@ import pytest
 import brrr_core as brrr
 from brrr_board import Board
 from brrr_board.guard import is_loopback
+from brrr_board.guard import token_of as token_for
 from brrr_testkit.workloads.fleet import QUICK, Fleet, serving
 
 from .conftest import TOPIC, visitor
@@ -98,9 +99,11 @@ async def test_cookie_is_strict_and_hidden_from_scripts(board: Board) -> None:
 
 
 async def test_read_only_board_refuses_forms_and_sets_no_cookie(fleet: Fleet) -> None:
+    forged = {**REDRIVE, "token": token_for("chosen by the visitor")}
     async with Board(fleet.connection, topics=[TOPIC]) as board, visitor(board) as client:
         page = await client.get(f"/topic?name={TOPIC}")
-        answer = await client.post("/act", data=REDRIVE, headers={"origin": "http://localhost:8090"})
+        client.cookies.set("brrr-board", "chosen by the visitor")
+        answer = await client.post("/act", data=forged, headers={"origin": "http://localhost:8090"})
 
     assert (answer.status_code, "set-cookie" in page.headers, 'name="token"' in page.text) == (403, False, False)
     assert (await fleet.stats()).dead == 1

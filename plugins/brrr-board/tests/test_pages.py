@@ -5,15 +5,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
 
+import brrr_board.sampling
 import brrr_core as brrr
 from brrr_board import Board
 from brrr_board.rendering import sparkline
 from brrr_core.backend import Queue, QueueStats
 from brrr_core.errors import BackendUnavailableError
+from brrr_testkit.servers.redis import Server
 from brrr_testkit.workloads.fleet import Fleet
 
 from .conftest import TOPIC, Bank, visitor
@@ -43,6 +46,31 @@ class CountingQueue:
             self._now -= 1
 
 
+@pytest.fixture
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next round of samples begin after the test."""
+    monkeypatch.setattr(brrr_board.sampling, "INTERVAL", 3600.0)
+
+
+@pytest.mark.usefixtures("one_round")
+async def test_redis_is_asked_once_for_each_topic_for_all_visitors(redis_server: Server) -> None:
+    topics = [f"topic-{number:04}" for number in range(1_000)]
+    async with (
+        brrr.connect(redis_server.url) as connection,
+        Board(connection, topics=topics) as board,
+        visitor(board) as client,
+    ):
+        await client.get("/")  # from here on, the server knows the script
+        before = redis_server.do("INFO", "commandstats")
+        await board._sampler.refresh()
+        pages = [(await client.get("/")).text for _ in range(3)]
+        after = redis_server.do("INFO", "commandstats")
+
+    assert [page.count("<tr id=") for page in pages] == [1_000] * 3
+    assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 1_000
+
+
+@pytest.mark.usefixtures("one_round")
 async def test_statistics_of_a_thousand_topics_are_read_once_for_all_visitors() -> None:
     topics = [f"topic-{number:04}" for number in range(1_000)]
     async with brrr.connect(f"memory:{uuid4()}") as connection:
@@ -83,6 +111,30 @@ async def test_queue_that_does_not_answer_is_reported_and_recovers() -> None:
     assert "the queue is down" in failing
     assert failing.count("<tr id=") == 1  # the last figures
     assert "the queue is down" not in healthy
+
+
+async def test_topics_of_the_queue_are_listed_and_stay_when_they_are_empty() -> None:
+    async with brrr.connect(f"memory:{uuid4()}") as connection:
+        await connection.queue.put("busy", [b"x"])
+        async with Board(connection, topics=["given"]) as board, visitor(board) as client:
+            first = (await client.get("/")).text
+            await connection.queue.ack(await connection.queue.receive("busy", limit=1, wait=0))
+            for _ in range(5):  # the topics are listed again
+                await board._sampler.refresh()
+            second = (await client.get("/")).text
+
+    assert [re.findall(r">(busy|given)<", page) for page in (first, second)] == [["busy", "given"]] * 2
+
+
+async def test_given_topics_are_shown_if_the_queue_cannot_list_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with brrr.connect(f"memory:{uuid4()}") as connection:
+        denied = BackendUnavailableError("no permission to list", remedy="Grant it.")
+        monkeypatch.setattr(connection.queue.inspector, "topics", AsyncMock(side_effect=denied))
+        async with Board(connection, topics=["given"]) as board, visitor(board) as client:
+            page = (await client.get("/")).text
+
+    assert "no permission to list" in page
+    assert page.count("<tr id=") == 1
 
 
 async def test_refresh_waits_for_a_round_that_begins_later() -> None:
@@ -160,7 +212,7 @@ async def test_topic_that_is_not_listed_is_marked(fleet: Fleet) -> None:
         ([], "0,23 120,23"),
         ([0, 0, 0], "0,23 120,23"),
         ([5, 5], "0,1 120,1"),
-        ([0, 10, 5], "0.0,23.0 60.0,1.0 120.0,12.0"),
+        ([0, 10, 5], "0,23 60,1 120,12"),
     ],
 )
 def test_sparkline_scales_to_its_greatest_value(values: Sequence[int], points: str) -> None:

@@ -65,6 +65,7 @@ async def test_stream_with_an_unknown_mark_sends_everything(board: Board, site: 
 
 async def test_streams_are_bounded_and_counted_down(board: Board, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brrr_board.streams, "MOST", 2)
+    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 3600)
     place = f"events/topic?name={TOPIC}"
     async with site(board) as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
         async with client.stream("GET", place) as first, client.stream("GET", place) as second:
@@ -78,7 +79,8 @@ async def test_streams_are_bounded_and_counted_down(board: Board, site: Site, mo
     assert refused.status_code == 503
 
 
-async def test_stop_ends_open_streams_at_once(board: Board, site: Site) -> None:
+async def test_stop_ends_open_streams(board: Board, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 3600)
     async with site(board) as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
         async with client.stream("GET", f"events/topic?name={TOPIC}") as stream:
             lines = stream.aiter_lines()

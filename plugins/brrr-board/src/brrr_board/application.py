@@ -42,7 +42,7 @@ class Board:
 
     Enter it while the connection is open, and mount it where you like::
 
-        async with brrr.connect(url) as connection, Board(connection, topics=["orders"]) as board:
+        async with brrr.connect(url) as connection, Board(connection) as board:
             app.mount("/board", board)
 
     It changes nothing and answers this machine only, unless you say otherwise. It has no login: put it behind yours.
@@ -51,7 +51,7 @@ class Board:
         connection: The connection.
         handlers: The handlers by task name, to show the graph below a call. Those with `replay=True` run.
         codec: The codec of the workers, or its name.
-        topics: The topics to show.
+        topics: Topics to show beside those that the queue lists; some queues cannot list them.
         allow_changes: Whether visitors may redrive, drop and complete dead letters.
         hosts: The names by which browsers of other machines reach the board: `["ops.example.com"]`.
     """
@@ -69,9 +69,8 @@ class Board:
         tasks = dict(handlers or {})
         self._client = AppConsumer(codec=codec, connection=connection, handlers=tasks)
         self._texts = Texts(connection.mask)
-        self._names = tuple(topics)
         self._allow_changes = allow_changes
-        self._sampler = Sampler(connection.queue, self._topics)
+        self._sampler = Sampler(connection.queue, topics)
         calls = CallReader(connection, self._client, tasks, codec, self._texts)
         self._views = Views(
             self._client, connection.queue, self._sampler, calls, self._texts, allow_changes=allow_changes
@@ -126,9 +125,6 @@ class Board:
             ],
             exception_handlers={BrrrError: self._failed, SamplingEndedError: _left},
         )
-
-    async def _topics(self) -> Iterable[str]:
-        return self._names
 
     def _page(self, name: str, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
         async def answered(request: Request) -> Response:

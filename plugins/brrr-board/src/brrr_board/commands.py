@@ -26,7 +26,12 @@ CONNECTIONS: Final = 100
 async def board(
     *,
     topic: Annotated[
-        tuple[str, ...], Parameter(name="--topic", negative=(), help="A topic to show. Repeat it for each topic.")
+        tuple[str, ...],
+        Parameter(
+            name="--topic",
+            negative=(),
+            help="A topic to show beside those that the queue lists. Repeat it for each topic.",
+        ),
     ] = (),
     handlers: HandlersOption = None,
     codec: CodecName = "json",

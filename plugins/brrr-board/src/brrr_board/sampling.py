@@ -1,16 +1,14 @@
 """Samples of the topics: how many messages each holds, now and in the last minutes."""
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from brrr_core.backend import Queue, QueueStats
 from brrr_core.errors import BrrrError
 
-__all__ = ["Sample", "Sampler", "SamplingEndedError"]
+__all__ = ["Sampler", "Samples", "SamplingEndedError"]
 
 INTERVAL: Final = 2.0
 """Seconds between two samples of all topics."""
@@ -18,8 +16,14 @@ INTERVAL: Final = 2.0
 SHARE: Final = 20
 """A pause is at least this many times as long as the round before it, so that rounds take a twentieth of the time."""
 
-KEPT: Final = 90
-"""The most samples of a topic: three minutes."""
+KEPT: Final = 60
+"""The most samples of a topic: two minutes."""
+
+LIST_EVERY: Final = 5
+"""Rounds from one listing of the topics to the next."""
+
+MOST: Final = 10_000
+"""The most topics that are sampled. Further ones that the queue lists are left out."""
 
 AT_ONCE: Final = 16
 """Topics whose statistics are read at the same time."""
@@ -29,33 +33,40 @@ class SamplingEndedError(Exception):
     """The board was left while a request waited for a sample."""
 
 
-class Sample(NamedTuple):
-    """The messages of a topic at one moment, in unix seconds."""
+class Samples(NamedTuple):
+    """The samples of a topic.
 
-    at: float
+    Attributes:
+        stats: Its messages in the last round.
+        depths: The messages that are not settled, in each round, oldest first.
+    """
+
     stats: QueueStats
-
-    @property
-    def depth(self) -> int:
-        """The messages that are not settled."""
-        return self.stats.ready + self.stats.leased + self.stats.delayed
+    depths: Sequence[int]
 
 
 class Sampler:
     """Samples all topics again and again, while `run` runs. All visitors share the samples.
 
+    The topics are those that are given, and those that the queue has listed. A topic that is empty again stays.
+
+    Args:
+        queue: The queue.
+        given: The names of topics.
+
     Attributes:
-        samples: The samples of each topic, oldest first.
+        samples: The samples of each topic.
         version: The number of rounds; it is 0 until the first round has ended.
-        failure: Why the last round failed, so that the samples are old.
+        failure: Why the last round failed, or could not list the topics, so that the samples are old or incomplete.
     """
 
-    def __init__(self, queue: Queue, names: Callable[[], Awaitable[Iterable[str]]]) -> None:
-        self.samples: dict[str, deque[Sample]] = {}
+    def __init__(self, queue: Queue, given: Iterable[str]) -> None:
+        self.samples: dict[str, Samples] = {}
         self.version = 0
         self.failure: BrrrError | None = None
         self._queue = queue
-        self._names = names
+        self._names = dict.fromkeys(given)  # in order
+        self._unlisted: BrrrError | None = None
         self._begun = 0
         self._ended = False
         self._wanted = asyncio.Event()
@@ -74,7 +85,7 @@ class Sampler:
                 except* BrrrError as group:
                     self.failure = _first(group)
                 else:
-                    self.failure = None
+                    self.failure = self._unlisted
                 self.version = self._begun
                 self._tell()
                 with suppress(TimeoutError):
@@ -105,7 +116,9 @@ class Sampler:
         self._changed = asyncio.Event()
 
     async def _sample(self) -> None:
-        names = list(dict.fromkeys(await self._names()))
+        if self._begun % LIST_EVERY == 1:
+            await self._list()
+        names = list(self._names)
         left = iter(names)
         found: dict[str, QueueStats] = {}
 
@@ -116,13 +129,25 @@ class Sampler:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(names))):
                 group.create_task(read())
-        at = time.time()
-        samples: dict[str, deque[Sample]] = {}
-        for topic in names:
-            ring = self.samples.get(topic) or deque[Sample](maxlen=KEPT)
-            ring.append(Sample(at, found[topic]))
-            samples[topic] = ring
+        samples: dict[str, Samples] = {}
+        for topic, stats in found.items():
+            before = self.samples.get(topic)
+            depths: Sequence[int] = () if before is None else before.depths
+            samples[topic] = Samples(stats, [*depths[1 - KEPT :], stats.ready + stats.leased + stats.delayed])
         self.samples = samples
+
+    async def _list(self) -> None:
+        if self._queue.inspector is None:
+            return
+        try:
+            listed = await self._queue.inspector.topics()
+        except BrrrError as error:  # the login may lack the right, and the given topics can be sampled
+            self._unlisted = error
+            return
+        self._unlisted = None
+        for name in listed:
+            if len(self._names) < MOST:
+                self._names.setdefault(name)
 
 
 def _first(group: BaseExceptionGroup[BrrrError]) -> BrrrError:

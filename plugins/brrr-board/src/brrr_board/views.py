@@ -9,7 +9,7 @@ from markupsafe import Markup
 from starlette.datastructures import QueryParams
 
 from brrr_board.calls import CallReader
-from brrr_board.rendering import Templates, Texts, sparkline
+from brrr_board.rendering import Templates, Texts, sparkline, topic_row
 from brrr_board.sampling import Sampler
 from brrr_board.sharing import Shared
 from brrr_core import AppConsumer, Letter
@@ -120,7 +120,7 @@ class Views:
         await self._sampler.after(0)
         wanted = query.get("q", "")
         names = sorted(topic for topic in self._sampler.samples if wanted in topic)
-        last = {topic: self._sampler.samples[topic][-1].stats for topic in names}
+        last = {topic: self._sampler.samples[topic].stats for topic in names}
         summary = self._macros.topics_summary(
             len(names),
             sum(stats.dead for stats in last.values()),
@@ -143,10 +143,10 @@ class Views:
         await self._sampler.after(0)
         letters = await self._letters.get(choice)
         samples = self._sampler.samples.get(choice.topic)
-        stats = samples[-1].stats if samples else await self._queue.stats(choice.topic)
+        stats = samples.stats if samples else await self._queue.stats(choice.topic)
         summary = self._macros.topic_summary(
             stats,
-            sparkline([each.depth for each in samples or ()]),
+            sparkline(samples.depths if samples else ()),
             self._failure(),
             len(letters) > LETTERS,
             samples is not None,
@@ -215,9 +215,8 @@ class Views:
             self._rows, self._rows_of = {}, self._sampler.version
         row = self._rows.get(topic)
         if row is None:
-            samples = self._sampler.samples[topic]
-            line = sparkline([each.depth for each in samples])
-            row = self._rows[topic] = self._macros.topic_row(topic, _short(topic), samples[-1].stats, line)
+            stats, depths = self._sampler.samples[topic]
+            row = self._rows[topic] = topic_row(topic, _short(topic), stats, depths)
         return row
 
     def _letter_row(self, name: str, letter: Letter) -> Markup:
