@@ -102,6 +102,8 @@ def test_policy_table_has_settings_and_defaults() -> None:
     def value(text: str) -> object:
         if text in ("on", "off"):
             return text == "on"
+        if text == "none":
+            return None
         if text.startswith('"'):
             return text.strip('"')
         number, _, unit = text.replace(",", "").partition(" ")
