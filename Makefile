@@ -13,7 +13,7 @@ UV := UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv" UV_PYTHON="$(CURDIR)/.venv/bin/py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile simulate fuzz dist site repository docs plugins format clean
+.PHONY: help setup demo test test-all test-lowest coverage check packaging bench bench-peers profile simulate fuzz soak dist site repository docs plugins format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,6 +44,9 @@ test-lowest: $(STAMP) ## run the tests with the oldest versions of dependencies 
 	$(BIN)/uv venv --quiet --clear --python $(RUN) .venv-lowest
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --group test
 	.venv-lowest/bin/python -m pytest -n 4 --dist worksteal $(QUICK) tests/unit tests/integration plugins $(ARGS)
+
+soak: $(STAMP) ## kill and freeze processes, cut networks, fill disks and set clocks while workflows run, in about 4 minutes
+	@exec $(RUN) -m tests.system.soak $(ARGS)
 
 coverage: $(STAMP) ## run the tests, subprocesses included, and list the lines and branches that none of them reaches
 	$(RUN) -m coverage erase

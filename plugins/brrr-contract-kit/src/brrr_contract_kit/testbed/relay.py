@@ -30,6 +30,7 @@ class Relay(Generic[Asked]):
             connection is cut or falls silent.
         loses_silently: Whether that connection falls silent.
         rewrite: Called with each chunk of bytes from the server; its result is forwarded.
+        delay: Seconds to wait before each chunk of bytes is forwarded.
     """
 
     def __init__(self, target: int, *, scheme: str, host: str = "127.0.0.1") -> None:
@@ -41,6 +42,7 @@ class Relay(Generic[Asked]):
         self.loses_answer: Callable[[bytes], bool] | None = None
         self.loses_silently = False
         self.rewrite: Callable[[bytes], bytes] | None = None
+        self.delay = 0.0
         self._lose: Callable[[Asked], bool] | None = None
         self._drop: Callable[[Asked], bool] | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -149,7 +151,7 @@ class Relay(Generic[Asked]):
     ) -> None:
         read = self.reader()
         while data := await reader.read(CHUNK):
-            await self._flowing.wait()
+            await self._pass()
             asked = read(data)
             if self._drop is not None and any(map(self._drop, asked)):
                 self._drop = None
@@ -165,11 +167,17 @@ class Relay(Generic[Asked]):
                 await there.read(1)  # the answer shows that the server has executed the request
                 return
 
+    async def _pass(self) -> None:
+        """Wait until a chunk may be forwarded."""
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        await self._flowing.wait()
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         silent = False
         try:
             while data := await reader.read(CHUNK):
-                await self._flowing.wait()
+                await self._pass()
                 if self.loses_answer is not None and self.loses_answer(data):
                     silent = self.loses_silently
                     if not silent:

@@ -47,8 +47,8 @@ class UnavailableError(Exception):
     """DynamoDB Local is not available on this machine; the message says why."""
 
 
-def command(port: int) -> list[str]:
-    """Return the command that starts it on a port, with its data in memory.
+def command(port: int, data: Path | None = None) -> list[str]:
+    """Return the command that starts it on a port, with its data in memory or in the folder `data`.
 
     Raises:
         UnavailableError: Java, npm or the package index is missing.
@@ -56,7 +56,8 @@ def command(port: int) -> list[str]:
     place = _installed()
     places = (f"-Djava.library.path={place / 'DynamoDBLocal_lib'}", "-Djava.io.tmpdir=.")  # it unpacks SQLite there
     program = [_java(), *JAVA_OPTIONS, *places, "-jar", str(place / "DynamoDBLocal.jar")]
-    return [*program, "-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)]
+    kept = ["-inMemory"] if data is None else ["-dbPath", str(data)]
+    return [*program, *kept, "-sharedDb", "-disableTelemetry", "-port", str(port)]
 
 
 @functools.cache

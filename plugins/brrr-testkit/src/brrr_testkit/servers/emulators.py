@@ -107,13 +107,17 @@ class Moto(Emulator):
 
 
 class DynamoLocal(Emulator):
-    """DynamoDB Local, in memory."""
+    """DynamoDB Local, with its data in memory or in the folder `data`."""
 
     name = "DynamoDB Local"
 
+    def __init__(self, folder: Path, port: int | None = None, *, data: Path | None = None) -> None:
+        super().__init__(folder, port)
+        self.data = data
+
     def command(self) -> list[str]:
         """Return the command that starts DynamoDB Local."""
-        return dynamodb_local.command(self.port)
+        return dynamodb_local.command(self.port, self.data)
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,1 @@
+"""Real faults on real backends: workers, servers, networks, disks and clocks that fail while workflows run."""
