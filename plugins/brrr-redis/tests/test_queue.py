@@ -281,6 +281,16 @@ async def test_dead_letters_are_moved_in_rounds_of_1000(valkey):
     assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(2200)]
 
 
+async def test_topic_of_which_only_stale_attempts_are_left_is_not_listed(backend, valkey):
+    queue = backend.queue
+    await queue.put(TOPIC, [b"again"])
+    await queue.release(await queue.receive(TOPIC, limit=1, wait=0))
+    assert await queue.inspector.topics() == [TOPIC]
+    valkey.do("LPOP", KEYS.ready)  # by a consumer in another language, which leaves the attempts
+    assert valkey.do("EXISTS", KEYS.attempts) == 1
+    assert await queue.inspector.topics() == []
+
+
 async def test_dead_letter_is_never_older_than_the_one_before_it(backend, valkey):
     """The server's clock was set back: the binary search for ids relies on the order of the times."""
     queue = backend.queue

@@ -5,13 +5,13 @@ from typing import Final
 
 from brrr_core.backend import Activity, Inspector, Peeked, check_limit
 from brrr_redis.client.client import Client
-from brrr_redis.client.commands import command, script_command
+from brrr_redis.client.commands import script_command
 from brrr_redis.layout import Layout
-from brrr_redis.scripts import PEEK, PURGE, STATS
+from brrr_redis.scripts import LIST_TOPICS, PEEK, PURGE, STATS
 
 __all__ = ["RedisInspector"]
 
-SCANNED: Final = 1_000
+SCANNED: Final = 2_000
 """Keys that the server looks at in one command. It does other work between two."""
 
 MAX_PEEKED: Final = 1_000
@@ -33,18 +33,17 @@ class RedisInspector(Inspector):
         found: set[str] = set()
         for primary in await self._client.router.primaries():
             only = self._client.of(primary)
-            for kind in ("list", "zset"):
-                found |= await self._scan(only, kind)
+            found |= await self._scan(only)
         return sorted(found)
 
-    async def _scan(self, client: Client, kind: str) -> set[str]:
-        pattern = GLOB.sub(rb"\\\g<0>", self._layout.prefix) + (b"*" if kind == "list" else b"brrr:{*")
+    async def _scan(self, client: Client) -> set[str]:
+        prefix = self._layout.prefix
+        pattern = GLOB.sub(rb"\\\g<0>", prefix) + b"*"
         found: set[str] = set()
         cursor = b"0"
         while True:
-            cursor, keys = await client.run(
-                command(b"", "SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED, "TYPE", kind, repeat=True)
-            )
+            page = script_command(LIST_TOPICS, (), cursor, pattern, prefix, SCANNED)
+            cursor, keys = await client.run(page)
             found |= {topic for topic in map(self._layout.topic_of, keys) if topic is not None}
             if cursor == b"0":
                 return found

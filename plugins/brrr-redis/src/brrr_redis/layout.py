@@ -75,7 +75,7 @@ class Layout:
         if name.startswith(b"brrr:{"):
             tag, _, rest = name[len(b"brrr:{") :].partition(b"}:")
             kind, colon, ready = rest.partition(b":")
-            if kind not in KINDS:
+            if kind not in KINDS or kind == b"attempts":  # these outlive the messages
                 return None
             ready = ready if colon else tag
         try:

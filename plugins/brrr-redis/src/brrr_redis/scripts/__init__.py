@@ -15,6 +15,7 @@ __all__ = [
     "EXTEND",
     "FIND_LETTERS",
     "INCREMENT",
+    "LIST_TOPICS",
     "PAGE_LETTERS",
     "PEEK",
     "PURGE",
@@ -53,6 +54,7 @@ TAKE_LETTERS: Final = _of_topic("letters", "take_letters")
 STATS: Final = _of_topic("stats")
 UNCLAIM: Final = _of_topic("unclaim")
 INCREMENT: Final = Script.of(_read("increment"))
+LIST_TOPICS: Final = Script.of(_read("list_topics"))
 PEEK: Final = _of_topic("peek")
 PURGE: Final = _of_topic("purge")
 READ: Final = Script.of(_read("read"))
