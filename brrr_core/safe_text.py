@@ -23,6 +23,7 @@ __all__ = [
     "safe_str",
     "sentence",
     "shown_bytes",
+    "without_controls",
 ]
 
 TEXT_LIMIT: Final = 16 * 1024
@@ -96,6 +97,13 @@ def shown_bytes(data: bytes) -> str:
     except UnicodeDecodeError:
         text = ""
     return text if text.isprintable() and (text or not data) else f"base64:{base64.b64encode(data).decode()}"
+
+
+def without_controls(text: str) -> str:
+    """Return the text with escapes in place of characters that a terminal may obey. Tabs and line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
 
 
 def sentence(text: str) -> str:

@@ -349,3 +349,14 @@ def test_queue_that_cannot_list_its_topics_says_so(command: Command, monkeypatch
     assert (ended.code, "BRRR-BACKEND-03" in ended.err) == (1, True)
     assert command("queue", "demo").code == 0
     assert command("dead", "list", "demo").code == 0
+
+
+@pytest.mark.usefixtures("buried")
+def test_dead_list_tells_what_a_queue_that_cannot_page_leaves_out(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brrr_core.backend.memory.queue.MemoryLetters", lambda *_: None)
+    monkeypatch.setattr("brrr_cli.commands.dead.LOOKED_AT", 2)
+
+    assert "only its 2 oldest dead letters of 3" in command("dead", "list", "demo", "--all").err
+    assert command("dead", "drop", "demo", "--reason", "two", "-y").code == 1

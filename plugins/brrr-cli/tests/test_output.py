@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from brrr_cli.errors import report
 from brrr_cli.output import live_lines, note, shown, write_json, write_line, write_table
+from brrr_core.errors import BrrrError
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,17 @@ def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr()
     assert said.out.split() == [r"a\x1b[2Jb", "X", r"a\x1b[2Jb"]
     assert said.err == "a\\x1b[2Jb\n"
+
+
+def test_json_escapes_what_a_terminal_may_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"x": "\x9b2J \x7f \u202e \u2028 é ☃"}
+    write_json(value)
+    report(BrrrError("a\x1b[2Jb", remedy="c\x9bd"), [])
+
+    said = capsys.readouterr()
+    assert json.loads(said.out) == value
+    assert said.out == '{"x": "\\u009b2J \\u007f \\u202e \\u2028 é ☃"}\n'
+    assert said.err == "brrr: [BRRR-00] a\\x1b[2Jb. c\\x9bd\n"
 
 
 def test_printable_bytes_are_shown_as_text() -> None:

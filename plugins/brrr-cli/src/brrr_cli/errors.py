@@ -29,7 +29,7 @@ from brrr_core.errors import (
     UnknownTopicError,
     UrlError,
 )
-from brrr_core.safe_text import describe, format_traceback, sentence
+from brrr_core.safe_text import describe, format_traceback, sentence, without_controls
 
 __all__ = ["ExitCode", "exit_code_of", "first_error", "one_line", "report", "signal_exit_code", "suggest_options"]
 
@@ -92,7 +92,7 @@ def report(error: BaseException, tokens: Sequence[str], *, hint: str = "") -> No
     if _has_switch(tokens, "--json"):
         text = json.dumps({"error": {"code": code, "what": what, "remedy": remedy}}, ensure_ascii=False)
     else:
-        text = f"brrr: [{code}] {sentence(what)} {remedy}".rstrip()
+        text = without_controls(f"brrr: [{code}] {sentence(what)} {remedy}").rstrip()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import math
+import re
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from brrr_core.backend import QueueStats
 from brrr_core.errors import CommandError
-from brrr_core.safe_text import safe_str, shown_bytes
+from brrr_core.safe_text import safe_str, shown_bytes, without_controls
 
 __all__ = [
     "LiveLines",
@@ -33,13 +34,16 @@ __all__ = [
     "write_table",
 ]
 
+UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that JSON may contain, and that a terminal may obey: C1 controls, line separators and directions."""
+
 MIN_INTERVAL: Final = 5.0
 """The minimum number of seconds between two plain lines."""
 
 
 def write_line(text: str) -> None:
     """Write a line to the standard output. Control characters are escaped."""
-    sys.stdout.write(f"{_escape_controls(text)}\n")
+    sys.stdout.write(f"{without_controls(text)}\n")
 
 
 class LiveLines(Protocol):
@@ -65,13 +69,14 @@ def live_lines() -> Generator[LiveLines, None, None]:
 
 def note(text: str) -> None:
     """Write a line to the standard error, beside the result."""
-    sys.stderr.write(f"{_escape_controls(text)}\n")
+    sys.stderr.write(f"{without_controls(text)}\n")
     sys.stderr.flush()
 
 
 def write_json(value: object) -> None:
     """Write any value as one line of JSON: bytes as base64, NaN as null, times in ISO 8601, keys as text."""
-    sys.stdout.write(f"{json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)}\n")
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(f"{UNPRINTABLE.sub(_json_escape, text)}\n")
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -79,7 +84,7 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     table = Table(*columns, box=None, pad_edge=False, show_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*map(_escape_controls, row))
+        table.add_row(*map(without_controls, row))
     if not console.is_terminal:
         console.width = max(console.width, console.measure(table, options=console.options.update(width=10**6)).maximum)
     with console.capture() as captured:  # rich itself would end the process if the output is closed
@@ -103,7 +108,7 @@ async def confirmed(question: str) -> bool:
             "the command needs a confirmation, and the input is not a terminal",
             remedy=f"Add --yes. The question is: {question}",
         )
-    sys.stderr.write(f"{_escape_controls(question)} [y/N] ")
+    sys.stderr.write(f"{without_controls(question)} [y/N] ")
     sys.stderr.flush()
     answer = await _read_line()
     return answer.strip().lower() in {"y", "yes"}
@@ -144,10 +149,8 @@ def progress_of(task_name: str, *, silent: bool) -> Generator[Progress, None, No
         yield _PlainLines(task_name)
 
 
-def _escape_controls(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
+def _json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
 
 
 def _plain(value: Any) -> object:
@@ -187,11 +190,11 @@ class _MovingLines:
 
     def write(self, text: str, *, style: str = "") -> None:
         """Write a line above the moving one."""
-        self._console.print(Text(_escape_controls(text), style=style), soft_wrap=True)
+        self._console.print(Text(without_controls(text), style=style), soft_wrap=True)
 
     def show(self, text: str) -> None:
         """Update the moving line."""
-        self._status.update(Text(_escape_controls(text)))
+        self._status.update(Text(without_controls(text)))
 
 
 class _Silence:

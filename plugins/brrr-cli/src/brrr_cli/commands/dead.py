@@ -27,7 +27,7 @@ from brrr_cli.options import (
 from brrr_cli.output import confirmed, note, shown, write_json, write_line, write_table
 from brrr_core import AppConsumer, Letter, LetterSelection, connect
 from brrr_core.backend import Queue
-from brrr_core.engine.letters import LetterChoice, LetterSearch, Read
+from brrr_core.engine.letters import LOOKED_AT, LetterChoice, LetterSearch, Read
 from brrr_core.errors import CommandError
 
 __all__ = ["complete", "drop", "list_dead", "redrive", "show"]
@@ -120,7 +120,9 @@ async def list_dead(
             rows = [_row(letter) async for page in search.pages() for letter in page]
             write_table(("AGE", "ATTEMPT", "TASK", "ARGUMENTS", "REASON"), rows)
             count = len(rows)
-    if most is not None and count == most < total:
+    if desk.queue.letters is None and total > LOOKED_AT:
+        note(f"this queue shows only its {LOOKED_AT:,} oldest dead letters of {total:,}")
+    elif most is not None and count == most < total:
         what = "of" if choice == ANY else "that fit, among"
         note(f"these are the oldest {count} {what} {total}; --limit and --all show more")
 
