@@ -53,6 +53,7 @@ __all__ = [
     "ScheduleCancelledError",
     "SignatureError",
     "SpawnLimitError",
+    "StillNeededError",
     "TerminalError",
     "UnknownSchemeError",
     "UnknownTaskError",
@@ -304,6 +305,12 @@ class NotFoundError(BrrrError):
     """The call has no value yet."""
 
     code = "BRRR-CALL-01"
+
+
+class StillNeededError(BrrrError):
+    """A call cannot be forgotten, because it has no outcome yet or other calls wait for it."""
+
+    code = "BRRR-CALL-09"
 
 
 class ResultTimeoutError(NotFoundError, TimeoutError):

@@ -196,6 +196,9 @@ class Client:
     dead_letters = _choosing(AppConsumer.dead_letters)
     """Choose dead letters of a topic: `client.dead_letters("demo", task=fib, limit=100).read()`."""
 
+    forget = _blocking(AppConsumer.forget)
+    """Delete a call and its outcome, and with `tree=True` all calls below it: `client.forget(order)(11)`."""
+
     cancel = _blocking(AppConsumer.cancel)
     """Ask for the cancellation of a call: `client.cancel(order, topic="demo")(11)`."""
 

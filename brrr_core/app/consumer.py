@@ -3,11 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.app.events import Event
+from brrr_core.app.graphs import GraphReader
 from brrr_core.app.letters import LetterSelection
 from brrr_core.app.tasks import Task, TypedTask
 from brrr_core.backend.checks import check_limit, check_topic
@@ -19,11 +20,8 @@ from brrr_core.engine.letters import LetterChoice
 from brrr_core.engine.starting import Scheduled
 from brrr_core.engine.status import CallStatus, read_status
 from brrr_core.engine.waiting import DeadLetters, DeadLetterScope, wait_for_value
-from brrr_core.errors import NotFoundError, NotInstalledError
+from brrr_core.errors import NotFoundError
 from brrr_core.wire import Call
-
-if TYPE_CHECKING:
-    from brrr_explain import Explanation
 
 __all__ = ["AppConsumer"]
 
@@ -34,7 +32,7 @@ REMEMBERED: Final = 10_000
 """The most calls whose topic and root id a client remembers."""
 
 
-class AppConsumer:
+class AppConsumer(GraphReader):
     """Schedules calls and reads their results.
 
     Args:
@@ -273,56 +271,6 @@ class AppConsumer:
             newer_than=None if newer_than is None else seconds(newer_than, "newer_than"),
         )
         return LetterSelection(self._catalogue, self._connection, topic, choice, limit)
-
-    @overload
-    def explain(
-        self,
-        task: TypedTask[Callable[P, Any]],
-        *,
-        topic: str | None = None,
-        replay: bool = True,
-        replay_all: bool = False,
-    ) -> "Callable[P, Coroutine[Any, Any, Explanation]]": ...
-    @overload
-    def explain(
-        self, task: str, *, topic: str | None = None, replay: bool = True, replay_all: bool = False
-    ) -> "Callable[..., Coroutine[Any, Any, Explanation]]": ...
-    def explain(
-        self, task: Task | str, *, topic: str | None = None, replay: bool = True, replay_all: bool = False
-    ) -> "Callable[..., Coroutine[Any, Any, Explanation]]":
-        """Explain where a call and all calls below it stand: `await app.explain(order)(11)`. It needs brrr-explain.
-
-        It reads records, and runs handlers up to their first call without a value. It writes nothing. Only handlers
-        with `@brrr.handler(replay=True)` run, among those of this client.
-
-        Args:
-            task: A handler, or the name of a task.
-            topic: The topic of the call, if it is known.
-            replay: Whether to run handlers. Without it, only the records of the call itself are read.
-            replay_all: Run all handlers that take the active worker.
-
-        Raises:
-            NotInstalledError: brrr-explain is not installed.
-            SignatureError: The arguments do not match the handler.
-            BackendError: The store or the queue failed.
-        """
-        try:
-            from brrr_explain import explain  # here, because it is a distribution of its own
-        except ModuleNotFoundError as error:
-            if error.name != "brrr_explain":
-                raise
-            raise NotInstalledError(
-                "`explain` comes with brrr-explain, which is not installed",
-                remedy="Install it: pip install brrr-explain.",
-            ) from error
-
-        async def explained(*args: Any, **kwargs: Any) -> "Explanation":
-            call = self._catalogue.encode(task, args, kwargs)
-            known = self._scheduled.get(call.call_hash)
-            place = known.topic if topic is None and known is not None else topic
-            return await explain(self._catalogue, call, topic=place, replay=replay, replay_all=replay_all)
-
-        return explained
 
     @overload
     def cancel(

@@ -11,6 +11,7 @@ from brrr_core.backend.steps import Steps
 from brrr_core.engine import termination
 from brrr_core.engine.cancelling import CANCELLED, Canceller
 from brrr_core.engine.control import Control
+from brrr_core.engine.forgetting import Forgetter, Forgotten, ToForget
 from brrr_core.engine.hooks import Hooks
 from brrr_core.engine.letters import Letter, ids_of
 from brrr_core.engine.lifespan import lifespan_of
@@ -90,6 +91,7 @@ class Connection:
         values = ValueCache(
             self.policy.cache_bytes, max_age=longest_cached(self._operations.expires_after), clock=clock
         )
+        self._control.on_forgotten = values.clear
         self._services = Services(
             operations=self._operations,
             budget=self._budget,
@@ -107,6 +109,7 @@ class Connection:
         )
         self._starter = Starter(self._operations, self._budget, self.policy.resend_after)
         self._retrier = Retrier(self._operations, self._control, self._starter)
+        self._forgetter = Forgetter(self._operations, self._control)
         self._workers: set[Worker] = set()
         self._stopped = False
 
@@ -219,6 +222,15 @@ class Connection:
         """
         check_topic(topic)
         return await self._retrier.retry(call, topic)
+
+    async def forget(self, calls: Sequence[ToForget], *, force: bool = False) -> Forgotten:
+        """Delete the records of calls, in the order that is given, and let workers drop them from their memory.
+
+        Raises:
+            StillNeededError: The last of the calls is still needed; not if `force` is set. Nothing is deleted.
+            BackendError: A backend failed. Repeating it is safe.
+        """
+        return await self._forgetter.forget(calls, force=force)
 
     async def redrive(self, topic: str, *, limit: int) -> int:
         """Put dead letters back on their topic, oldest first, and take back the failures of their calls.

@@ -15,6 +15,7 @@ from brrr_core.engine.operations import Operations
 from brrr_core.wire import NO_STATE, CallState, decode_state, encode_state
 
 __all__ = [
+    "FORGOTTEN",
     "MARKER",
     "MARKER_DELAY",
     "NOTHING_SEEN",
@@ -26,14 +27,14 @@ __all__ = [
     "state_key",
 ]
 
+FORGOTTEN: Final = Key("value", "brrr.control/forgotten")
+"""The record that changes when calls were forgotten. It holds that time: unix milliseconds in decimal."""
+
 MARKER: Final = Key("value", "brrr.control")
 """The record that marks a fleet that uses cancellation or retry. It holds its time: unix milliseconds in decimal."""
 
 KNOWLEDGE: Final = 1.0
 """Seconds for which a worker relies on having found no marker."""
-
-REFRESH: Final = 600.0
-"""Seconds after which a worker that knows the marker reads it again."""
 
 MARKER_DELAY: Final = 2.0
 """Seconds after which every worker knows the marker: `KNOWLEDGE`, and time for a read that is under way."""
@@ -109,6 +110,7 @@ class Control:
 
     Attributes:
         in_use: Whether this connection has seen the marker. The marker is never deleted.
+        on_forgotten: Called when calls were forgotten, because the connection may have their values in its memory.
     """
 
     def __init__(self, operations: Operations) -> None:
@@ -116,7 +118,9 @@ class Control:
         self._time = asyncio.get_running_loop().time
         self._looked_at = float("-inf")
         self._look: tuple[float, asyncio.Future[list[bytes | None]]] | None = None
+        self._forgotten: bytes | None = None
         self.in_use = False
+        self.on_forgotten: Callable[[], object] = int
         operations.readings = self.readings
 
     @property
@@ -127,14 +131,13 @@ class Control:
     def look(self) -> "asyncio.Future[list[bytes | None]] | None":
         """Begin to read the marker if this connection has not looked for it within `KNOWLEDGE` seconds.
 
-        Deliveries share the read. Pass it to `known`, or to `seen`. A known marker is read now and then, because stores
-        with a `ttl` keep what is read.
+        Deliveries share the read, which also tells whether calls were forgotten. Pass it to `known`, or to `seen`.
         """
         now = self._time()
-        if now - self._looked_at < (REFRESH if self.in_use else KNOWLEDGE):
+        if now - self._looked_at < KNOWLEDGE:
             return None
         if self._look is None or self._look[1].done() or now - self._look[0] >= KNOWLEDGE:
-            self._look = now, self._operations.read([MARKER])
+            self._look = now, self._operations.read([MARKER, FORGOTTEN])
             self._look[1].add_done_callback(_retrieve)
         return self._look[1]
 
@@ -147,7 +150,11 @@ class Control:
         if looking is not None:
             began = self._look[0] if self._look is not None and self._look[1] is looking else self._looked_at
             await asyncio.wait({looking})  # not `await looking`: other deliveries wait for it too
-            self.in_use = self.in_use or looking.result()[0] is not None
+            marker, forgotten = looking.result()
+            self.in_use = self.in_use or marker is not None
+            if forgotten != self._forgotten:
+                self._forgotten = forgotten
+                self.on_forgotten()
             self._looked_at = max(self._looked_at, began)
         return self.in_use
 

@@ -29,6 +29,8 @@ RUN_HISTORY_LIMIT: Final = 50_000
 class ValueCache:
     """The values that were read or written last. Values never change, so they are never stale (invariant I3).
 
+    If calls are forgotten, all are dropped.
+
     Args:
         limit: The most bytes that it holds, including overhead.
         max_age: The most seconds that it holds a value; None for no limit. Then the next run reads the value from the
@@ -65,12 +67,17 @@ class ValueCache:
             _, dropped = self._values.popitem(last=False)
             self._size -= len(dropped) + ENTRY_OVERHEAD
 
+    def clear(self) -> None:
+        """Drop all values."""
+        self._size = 0
+        self._values.clear()
+
     def _clear_old(self, max_age: float) -> None:
         """Drop all values every `max_age` seconds, so that no value is older."""
         now = self._clock()
         if not 0 <= now - self._cleared_at < max_age:
-            self._cleared_at, self._size = now, 0
-            self._values.clear()
+            self._cleared_at = now
+            self.clear()
 
 
 class PreviousRun(NamedTuple):

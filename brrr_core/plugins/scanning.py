@@ -68,6 +68,7 @@ KNOWN_COMMANDS: Final = {
     "board": "brrr-board",
     "contract": "brrr-contract-kit",
     "explain": "brrr-explain",
+    "forget": "brrr-explain",
     "redrive": "brrr-explain",
 }
 """Command to distribution."""

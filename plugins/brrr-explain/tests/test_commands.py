@@ -119,3 +119,13 @@ def test_redrive_says_which_call_has_no_known_topic(brrr: Command) -> None:
     assert (len(done["put"]), len(done["without_topic"])) == (0, 1)
     done = json.loads(brrr("redrive", "parent", "30", "--handlers", "tasks", "--topic", "demo", "--json"))
     assert (len(done["put"]), len(done["without_topic"])) == (1, 0)
+
+
+def test_forget_deletes_a_call_and_says_what_it_would_delete(brrr: Command) -> None:
+    brrr("schedule", "leaf", "1", "--topic", "demo")
+    brrr("complete", "leaf", "1", "--value", "5")
+    assert brrr("forget", "leaf", "1", "--dry-run") == "would forget 1 calls, and kept 0\n"
+    assert brrr("result", "leaf", "1") == "5\n"
+    found = json.loads(brrr("forget", "leaf", "1", "--handlers", "tasks", "--tree", "--json"))
+    assert (len(found["forgotten"]), found["kept"], found["unknown"]) == (1, {}, [])
+    assert "unknown" in brrr("status", "leaf", "1")

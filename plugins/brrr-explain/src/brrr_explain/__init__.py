@@ -5,11 +5,13 @@ Explanations by hash, drawings and redrives are here too, for programs that show
 
 from brrr_explain.drawing import as_json, as_mermaid, as_svg, lines
 from brrr_explain.explaining import explain, explain_of
+from brrr_explain.forgetting import ForgottenTree, forget
 from brrr_explain.graph import Explanation, Node, Problem, State
 from brrr_explain.redriving import Redriven, redrive
 
 __all__ = [
     "Explanation",
+    "ForgottenTree",
     "Node",
     "Problem",
     "Redriven",
@@ -19,6 +21,7 @@ __all__ = [
     "as_svg",
     "explain",
     "explain_of",
+    "forget",
     "lines",
     "redrive",
 ]

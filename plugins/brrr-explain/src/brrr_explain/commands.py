@@ -28,13 +28,15 @@ from brrr_cli.api import (
 )
 from brrr_core import Connection, Policy, connect
 from brrr_core.app.catalogue import Catalogue
+from brrr_core.errors import CommandError
 from brrr_explain.drawing import COLOURS, DEPTH, SYMBOLS, WIDTH, Line, as_json, as_mermaid, as_svg, lines
 from brrr_explain.explaining import NODES
 from brrr_explain.explaining import explain as explain_call
+from brrr_explain.forgetting import forget as forget_call
 from brrr_explain.graph import Explanation, Problem
 from brrr_explain.redriving import redrive as redrive_call
 
-__all__ = ["explain", "redrive"]
+__all__ = ["explain", "forget", "redrive"]
 
 MOST_PROBLEMS: Final = 20
 """The most problems that are listed in words."""
@@ -142,6 +144,65 @@ async def redrive(
         note(f"the topic of {len(done.without_topic):,} calls is not known; name it with --topic")
     if done.unknown:
         note(f"the calls below {len(done.unknown):,} calls are not known, because their handlers were not replayed")
+
+
+async def forget(
+    task: TaskName,
+    /,
+    *arguments: ArgumentTokens,
+    options: CallOptions = NO_OPTIONS,
+    tree: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Forget all calls below it too. It needs --handlers.")
+    ] = False,
+    keep: Annotated[
+        list[str],
+        Parameter(help="A task or an event whose calls, and those below, are kept. It may be repeated.", negative=()),
+    ] = [],  # noqa: B006 - cyclopts reads the default, and it is never changed
+    force: Annotated[
+        bool,
+        Parameter(negative=(), show_default=False, help="Forget calls without an outcome, and those others wait for."),
+    ] = False,
+    dry_run: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Say what would be forgotten, and delete nothing.")
+    ] = False,
+    replay_all: ReplayAll = False,
+    nodes: Nodes = NODES,
+    urls: Urls = NO_URLS,
+    as_json_: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Delete a call and its outcome. If it is called again, it is computed again.
+
+    Calls without an outcome, and calls that others wait for, are kept, and so are the calls below them. Nothing records
+    which finished calls share a finished call: name the tasks of those with --keep. Repeating it is safe.
+    """
+    del verbose  # `report` reads it from the command line
+    named = named_call(task, arguments, options)
+    if tree and options.handlers is None:
+        raise CommandError("the calls below a call are found by its handlers", remedy="Name them: --handlers MODULE.")
+    async with connect(urls.queue, urls.store, urls.cache) as connection:
+        catalogue = _catalogue(connection, options)
+        done = await forget_call(
+            catalogue,
+            named.call,
+            tree=tree,
+            keep=keep,
+            force=force,
+            replay_all=replay_all,
+            limit=nodes,
+            dry_run=dry_run,
+        )
+    forgotten = [node.call_hash for node in done.forgotten]
+    if as_json_:
+        unknown = [node.call_hash for node in done.unknown]
+        write_json({"forgotten": forgotten, "kept": done.kept, "unknown": unknown, "dry_run": dry_run})
+        return
+    write_line(f"{'would forget' if dry_run else 'forgot'} {len(forgotten):,} calls, and kept {len(done.kept):,}")
+    for call_hash, why in list(done.kept.items())[:MOST_PROBLEMS]:
+        node = done.found.nodes[call_hash]
+        write_line(f"kept {node.task_name} {node.arguments}: {why}")
+    if tree and done.unknown:
+        note(f"the calls below {len(done.unknown):,} calls are not known, and stay: their handlers were not replayed")
 
 
 def _catalogue(connection: Connection, options: CallOptions) -> Catalogue:

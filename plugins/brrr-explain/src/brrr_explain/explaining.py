@@ -12,6 +12,7 @@ from brrr_core.codec import Codec
 from brrr_core.engine.calls import EVENT, Child
 from brrr_core.engine.control import state_key
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
+from brrr_core.engine.waits import reserved
 from brrr_core.errors import MalformedRecordError, NotFoundError
 from brrr_core.safe_text import shown_bytes
 from brrr_core.wire import (
@@ -52,6 +53,7 @@ async def explain(
     replay: bool = True,
     replay_all: bool = False,
     limit: int = NODES,
+    finished: bool = False,
 ) -> Explanation:
     """Read a call and all calls below it. Nothing is written, and no call is run for its effect.
 
@@ -62,6 +64,7 @@ async def explain(
         replay: Whether to replay handlers. Without it, only the records of the call itself are read.
         replay_all: Replay all handlers that take the active worker, not only those with `replay=True`.
         limit: The most nodes to read.
+        finished: Read the calls below finished calls, too.
 
     Raises:
         BackendError: The store or the queue failed.
@@ -69,7 +72,9 @@ async def explain(
     connection = catalogue.connection
     replayer = Replayer(catalogue, connection.queue, connection.store, connection.cache, time.time)
     try:
-        reader = _Reader(catalogue.tasks if replay else {}, replayer, replay_all=replay_all, limit=limit)
+        reader = _Reader(
+            catalogue.tasks if replay else {}, replayer, replay_all=replay_all, limit=limit, finished=finished
+        )
         root = await reader.read_root(call, topic)
         if not replay and not root.ended:
             root.not_replayed = "replays are turned off"
@@ -125,7 +130,9 @@ class _Reader:
         unexplored: The unfinished calls that were left out.
     """
 
-    def __init__(self, tasks: Mapping[str, Any], replayer: Replayer, *, replay_all: bool, limit: int) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Any], replayer: Replayer, *, replay_all: bool, limit: int, finished: bool
+    ) -> None:
         self.nodes: dict[str, Node] = {}
         self.records: dict[str, Records] = {}
         self.unexplored = 0
@@ -133,6 +140,7 @@ class _Reader:
         self._replayer = replayer
         self._replay_all = replay_all
         self._limit = limit
+        self._finished = finished
         self.calls: dict[str, Call] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
@@ -142,7 +150,8 @@ class _Reader:
         value = await self._replayer.value(call.call_hash)
         if value is not None:
             _settle(root, value)
-            return root
+            if not self._finished:
+                return root
         level = [root]
         while level:
             for start in range(0, len(level), BATCH):
@@ -169,7 +178,8 @@ class _Reader:
             records = self.records[node.call_hash] = Records(
                 _pending(pending), read_note(note), call is not None, state
             )
-            _describe(node, records)
+            if not node.ended:
+                _describe(node, records)
             for parent in records.pending.returns:
                 if (known := self.nodes.get(parent.call_hash)) is not None and known.topic is None:
                     known.topic = parent.topic
@@ -182,8 +192,8 @@ class _Reader:
                     child.topic = node.topic
 
     async def _replay(self, node: Node) -> list[Node]:
-        """Replay the handler of a node, and return the new nodes that have no outcome."""
-        if node.ended or node.kind != "call":
+        """Replay the handler of a node, and return the new nodes to read."""
+        if (node.ended and not self._finished) or node.kind != "call":
             return []
         if node.state is State.ABSENT:
             node.not_replayed = "it has not been scheduled"
@@ -200,7 +210,8 @@ class _Reader:
         return self._take(node, replay)
 
     def _take(self, node: Node, replay: Replay) -> list[Node]:
-        """Add the children that a replay found. Return the new ones without an outcome."""
+        """Add the children that a replay found. Return the new ones to read."""
+        node.waits = reserved(list(replay.children.values()))
         new: list[Node] = []
         for call_hash, child in replay.children.items():
             node.children.append(call_hash)
@@ -213,7 +224,7 @@ class _Reader:
             added = self._add(child)
             if value is not None:
                 _settle(added, value)
-            else:
+            if value is None or self._finished:
                 new.append(added)
         return new
 

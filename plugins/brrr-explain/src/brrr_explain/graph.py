@@ -63,6 +63,7 @@ class Node:
         attempt: The delivery in which it was dead-lettered.
         children: The call hashes of what its handler awaits up to the first missing result, each once.
         not_replayed: Why its handler did not run, so that nothing is known of its children; None if it ran.
+        waits: The reserved call hashes of the sleeps and deadlines of its handler; None if it was not replayed.
         outlook: What its next run would do, if it does not wait for other calls.
         waiters: The number of calls that will be woken by it.
         problem: Why it does not go on by itself; None if it does, or if another call is the cause.
@@ -80,6 +81,7 @@ class Node:
     attempt: int | None = None
     children: list[str] = field(default_factory=list[str])
     not_replayed: str | None = None
+    waits: Sequence[str] | None = None
     outlook: str | None = None
     waiters: int = 0
     problem: Problem | None = None

@@ -1,0 +1,137 @@
+"""Forget calls: delete their records, so that their space is free, and so that they are computed again when needed.
+
+The value goes last. So if the program ends between two steps, the call still has its outcome, and repeating the
+request completes it. Workers keep values in memory. They drop these when they see the record `FORGOTTEN`.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from brrr_core.backend.contracts import Key, Kind, Swap
+from brrr_core.engine.control import FORGOTTEN, MARKER_DELAY, Control, state_key
+from brrr_core.engine.operations import Operations
+from brrr_core.engine.stranding import note_key
+from brrr_core.errors import StillNeededError
+from brrr_core.wire import CallState, PendingReturns, decode_pending, decode_state
+
+__all__ = ["Forgetter", "Forgotten", "ToForget"]
+
+BATCH: Final = 100
+"""Calls whose records are deleted together."""
+
+_KINDS: Final[Sequence[Kind]] = ("pending_returns", "call", "value")
+"""The records of a call in the order in which they are deleted."""
+
+
+class ToForget(NamedTuple):
+    """A call to forget.
+
+    Attributes:
+        call_hash: The call.
+        waits: The reserved call hashes of its sleeps and deadlines; None if they are not known. Then the call counts as
+            retried, and its old waits stay in the store.
+    """
+
+    call_hash: str
+    waits: Sequence[str] | None = None
+
+
+class Forgotten(NamedTuple):
+    """The result of a request. Calls without records are in neither.
+
+    Attributes:
+        forgotten: The call hashes of the calls that were forgotten.
+        kept: Why a call was kept, by its call hash.
+    """
+
+    forgotten: Sequence[str]
+    kept: Mapping[str, str]
+
+
+class Forgetter:
+    """Forgets calls through one connection."""
+
+    def __init__(self, operations: Operations, control: Control) -> None:
+        self._operations = operations
+        self._control = control
+
+    async def forget(self, calls: Sequence[ToForget], *, force: bool = False) -> Forgotten:
+        """Delete the records of calls, in the order that is given. Repeating it is safe, and completes it.
+
+        A worker that runs one of the calls meanwhile may write its outcome once more.
+
+        Args:
+            calls: The calls. Each comes before the calls that made it. So an interrupted request leaves a graph from
+                whose top the rest can be found: all of it, but for at most `BATCH` calls.
+            force: Forget calls that are still needed, too.
+
+        Raises:
+            StillNeededError: The last of the calls is still needed.
+            MalformedRecordError: A record is not valid.
+            BackendError: A backend failed. Repeating it is safe.
+        """
+        there = await self._look(calls)
+        kept = {} if force else {name: why for name, why in there.items() if why is not None}
+        top = calls[-1].call_hash
+        if top in kept:
+            raise StillNeededError(
+                f"the call {top} is still needed: {kept[top]}",
+                remedy="Wait for it, or cancel it. To lose its outcome and its message, force it.",
+            )
+        rest = [call for call in calls if call.call_hash in there.keys() - kept.keys()]
+        for start in range(0, len(rest) - 1, BATCH):
+            await self._forget(rest[start : min(start + BATCH, len(rest) - 1)])
+        await self._forget(rest[-1:])  # alone, because all others are found from it
+        await self._tell_workers()  # also if nothing is left, because an earlier request may have ended before this
+        return Forgotten([call.call_hash for call in rest], kept)
+
+    async def _look(self, calls: Sequence[ToForget]) -> dict[str, str | None]:
+        """Return why calls are still needed, by their call hashes: None if not. Calls without records are left out."""
+        found: dict[str, str | None] = {}
+        for start in range(0, len(calls), BATCH):
+            hashes = [call.call_hash for call in calls[start : start + BATCH]]
+            keys = [[Key(kind, name) for name in hashes] for kind in _KINDS]
+            records = [await self._operations.read(each) for each in keys]
+            for name, pending, call, value in zip(hashes, *records, strict=True):
+                if (pending, call, value) != (None, None, None):
+                    known = PendingReturns() if pending is None else decode_pending(pending)
+                    found[name] = _why_needed(name, known, ended=value is not None)
+        return found
+
+    async def _forget(self, calls: Sequence[ToForget]) -> None:
+        """Delete the records of calls, their values last."""
+        states = await self._read([state_key(call.call_hash) for call in calls])
+        first: list[Key] = []
+        for call in calls:
+            name, state = call.call_hash, decode_state(states[state_key(call.call_hash)])
+            first += [note_key(name), *(Key("value", wait) for wait in call.waits or ())]
+            if call.waits is None or state.retries:  # its waits have names that are not known
+                await self._control.mark()
+                await self._control.update(name, lambda old: CallState(retries=old.retries + 1))
+            else:
+                first += [state_key(name), Key("value", f"brrr.version/{name}")]
+        await self._delete(first)
+        # A worker looks for a value first, and misses the call record only after that. So the value goes last.
+        for kind in _KINDS:
+            await self._delete([Key(kind, call.call_hash) for call in calls])
+
+    async def _read(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
+        return dict(zip(keys, await self._operations.read(keys), strict=True))
+
+    async def _delete(self, keys: Sequence[Key]) -> None:
+        """Delete records, unless they change meanwhile: then someone needs them."""
+        found = await self._read(keys)
+        await self._operations.swap([Swap(key, record, None) for key, record in found.items() if record is not None])
+
+    async def _tell_workers(self) -> None:
+        """Let all workers drop the values in their memory. Return when they have."""
+        await self._operations.write([(FORGOTTEN, b"%d" % (self._operations.clock() * 1000))])
+        await asyncio.sleep(MARKER_DELAY)
+
+
+def _why_needed(call_hash: str, pending: PendingReturns, *, ended: bool) -> str | None:
+    waiting = sum(entry.call_hash != call_hash for entry in pending.returns)
+    if not ended:
+        return "it has no outcome"
+    return f"{waiting:,} calls wait for it" if waiting else None
