@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+import brrr_board.streams
 from brrr_board import Board
 from brrr_testkit.browser import Page, open_page
+from brrr_testkit.waiting import until
 from brrr_testkit.workloads.fleet import Fleet
 
 from .conftest import MARKUP, TOPIC, Bank, Site
@@ -17,11 +19,16 @@ GROUPS = "[...document.querySelectorAll('#graph g.row')].filter((row) => !row.ha
 
 
 @pytest.fixture
-async def opened(fleet: Fleet, bank: Bank, site: Site) -> Any:
-    """A page, and the address of a board on which changes are allowed."""
+async def board(fleet: Fleet, bank: Bank) -> Board:
+    """A board on which changes are allowed."""
+    return Board(fleet.connection, handlers=bank.handlers(), topics=[TOPIC, MARKUP], allow_changes=True)
+
+
+@pytest.fixture
+async def opened(board: Board, site: Site) -> Any:
+    """A page, and the address of the board."""
     async with AsyncExitStack() as stack:
         page = await stack.enter_async_context(open_page())
-        board = Board(fleet.connection, handlers=bank.handlers(), topics=[TOPIC, MARKUP], allow_changes=True)
         address = await stack.enter_async_context(site(board))
         yield page, address
         assert page.complaints == []
@@ -79,6 +86,40 @@ async def test_open_pages_follow_without_a_reload(opened: tuple[Page, str], flee
 
     assert await page.wait_until(f"{ROWS} === 0 && {SUMMARY}.includes(' 0 dead')")
     assert await page.evaluate("window.same")
+
+
+async def test_page_without_a_free_stream_tries_again(
+    opened: tuple[Page, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, address = opened
+    monkeypatch.setattr(brrr_board.streams, "MOST", 0)
+    await page.open(address)
+    await page.wait_until("document.getElementById('state').textContent === 'connecting'")
+
+    monkeypatch.setattr(brrr_board.streams, "MOST", 1)
+
+    assert await page.wait_until("document.getElementById('state').textContent === 'live'")
+    assert page.complaints
+    page.complaints.clear()  # the browser logs the refusal
+
+
+async def test_hidden_page_has_no_stream(
+    opened: tuple[Page, str], board: Board, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, address = opened
+    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 3600)
+    await page.open(f"{address}topic?name={TOPIC}")
+    await page.wait_until("document.getElementById('state').textContent === 'live'")
+    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true})"
+    change = "document.dispatchEvent(new Event('visibilitychange'))"
+
+    await page.evaluate(f"{hide % 'true'}; {change}")
+    await until(lambda: board._streams.open == 0, "the hidden page has no stream")
+    await fleet.app.schedule("order", topic=TOPIC)(8)
+    await fleet.dead(2)
+    await page.evaluate(f"{hide % 'false'}; {change}")
+
+    assert await page.wait_until(f"{ROWS} === 2")
 
 
 async def test_page_keeps_a_pressed_button_until_it_is_released(opened: tuple[Page, str], fleet: Fleet) -> None:

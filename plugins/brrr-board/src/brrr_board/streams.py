@@ -19,7 +19,7 @@ from brrr_core.errors import BrrrError
 __all__ = ["MARK", "MakeView", "Memories", "Streams"]
 
 MOST: Final = 32
-"""The most open streams. A further page shows the state at its load, and tries again."""
+"""The most open streams. A further page shows the state at its load, and tries again every three seconds."""
 
 LIFETIME: Final = 20.0
 """Seconds after which a stream ends, so that a server that stops waits no longer for it. The browser opens another."""

@@ -3,6 +3,7 @@
 
 (() => {
   const rowHeight = 24; // of the drawing
+  const retryAfter = 3000; // milliseconds
   const rows = document.querySelector("[data-live]");
   const state = document.getElementById("state");
   const folded = new Set();
@@ -79,11 +80,20 @@
   document.addEventListener("focusout", () => setTimeout(apply));
   draw();
 
-  if (document.body.dataset.events !== undefined) {
-    const source = new EventSource(document.body.dataset.events);
+  let source = null;
+
+  // A hidden page needs no stream. A browser has six connections to a server, which all its pages share.
+  function connect() {
+    if (source !== null || document.hidden || document.body.dataset.events === undefined) return;
+    source = new EventSource(document.body.dataset.events);
     source.addEventListener("open", () => { state.textContent = "live"; });
-    source.addEventListener("error", () => { state.textContent = "connecting"; });
     source.addEventListener("failure", (event) => { state.textContent = JSON.parse(event.data); });
+    source.addEventListener("error", () => {
+      state.textContent = "connecting";
+      if (source?.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      disconnect();
+      setTimeout(connect, retryAfter);
+    });
     source.addEventListener("message", (event) => {
       const news = JSON.parse(event.data);
       Object.assign(pending, news.parts);
@@ -92,4 +102,12 @@
       apply();
     });
   }
+
+  function disconnect() {
+    source?.close();
+    source = null;
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+  connect();
 })();
