@@ -81,6 +81,7 @@ async def test_dead_letters_are_chosen_by_task_call_reason_age_and_id(url: str) 
         assert await client.dead_letters(TOPIC, limit=4).read() == found[:4]
         assert await client.dead_letters(TOPIC, older_than="1h").read() == []
         assert await client.dead_letters(TOPIC, newer_than="1h").read() == found
+        assert await client.dead_letters(TOPIC, newer_than=0).read() == []
         assert await client.dead_letters("empty").read() == []
         assert await client.dead_letters("empty", ids=[one.id]).read() == []
         with pytest.raises(ArgumentError, match="newer_than"):
@@ -171,6 +172,7 @@ async def test_search_reads_page_by_page_and_ends_although_letters_come_back(
         queue, box = connection.queue, connection.queue.letters
         assert box is not None
         await bury(queue, [b"%d" % n for n in range(95)], "first")
+        assert len(await client.dead_letters(TOPIC, limit=25).read()) == 25
         again, pages = type(box).redrive, 0
 
         async def redrive(topic: str, ids: Sequence[str]) -> int:
