@@ -153,6 +153,17 @@ class Backend(ABC):
         """
         return []
 
+    async def collect(self, *, dry_run: bool) -> list[str]:
+        """Remove records that nothing can need, from the open backend. Return one line for each kind of them.
+
+        Servers that remove expired records by themselves need not implement it.
+
+        Args:
+            dry_run: Only say what would be removed.
+        """
+        del dry_run
+        return []
+
     async def open(self) -> None:
         """Open the backend. Retry for `retry_for` seconds while its server is unavailable.
 

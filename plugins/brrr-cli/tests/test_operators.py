@@ -12,7 +12,7 @@ import pytest
 import brrr_core as brrr
 from brrr_cli.handlers import load_handlers
 from brrr_core import Task
-from brrr_core.backend import BackendManifest, QueueCapabilities
+from brrr_core.backend import BackendManifest, Key, QueueCapabilities
 from brrr_core.backend.memory import MemoryOptions
 from brrr_core.errors import BrokenPluginError
 from brrr_core.plugins import Listed, unregister
@@ -225,6 +225,21 @@ def test_setup_opens_given_backends(command: Command) -> None:
     assert command("setup", "memory:", "memory:").out == "memory: is ready\n"
     assert command("setup", "memory:x?lease=5s", "--json").json == {"url": "memory:x?lease=5s", "done": []}
     assert command("setup").out.endswith(" is ready\n")
+
+
+def test_gc_removes_what_finished_calls_left_over(command: Command, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/gc.db"
+    records = [(Key("value", name), b"1") for name in ("done", "brrr.due/done/0", "brrr.due/running/0")]
+
+    async def write() -> None:
+        async with brrr.open_backend(url) as backend:
+            await backend.store.write(records)
+
+    asyncio.run(write())
+    assert " would remove 1 records of sleeps" in command("gc", url, "--dry-run").out
+    assert " removed 1 records of sleeps" in command("gc", url).out
+    assert command("gc", url, "--json").json["done"][0] == "removed 0 expired records"
+    assert command("gc", "memory:").out == "memory: has nothing to remove\n"
 
 
 QUEUE_ONLY = BackendManifest(

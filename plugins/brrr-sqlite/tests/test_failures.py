@@ -224,9 +224,9 @@ async def test_setup_creates_folder_and_file_and_reports_them(make, tmp_path):
     path = tmp_path / "a" / "b" / "brrr.db"
     assert await make(path, create=False).setup() == [
         f"created the folder {path.parent}",
-        f"created {path} with tables of version 1",
+        f"created {path} with tables of version 2",
     ]
-    assert await make(path).setup() == [f"{path} exists and has tables of version 1"]
+    assert await make(path).setup() == [f"{path} exists and has tables of version 2"]
 
 
 async def test_setup_reports_why_it_cannot_create_a_folder(make, tmp_path):

@@ -2,14 +2,16 @@
 
 import pytest
 
-from brrr_sqlite import messages, store
+from brrr_sqlite import expiry, messages, records
 
 STATEMENTS = {
     f"{module.__name__}.{name}": value
-    for module in (messages, store)
+    for module in (messages, records, expiry)
     for name, value in vars(module).items()
     if name.isupper() and isinstance(value, str)
 }
+
+TABLES = ["message", "dead", "record", "counter"]
 
 
 def parameters(sql):
@@ -21,8 +23,9 @@ async def test_no_statement_scans_or_sorts(backend, name):
     sql = STATEMENTS[name]
     rows = await backend._connection.run(lambda c: c.execute(f"EXPLAIN QUERY PLAN {sql}", parameters(sql)).fetchall())
     plan = [row[3] for row in rows]
-    assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"], plan
-    assert not [step for step in plan if "TEMP B-TREE" in step], plan
+    # Scans of what a statement itself contains or has found are fine.
+    assert not [step for step in plan if step.split()[:2] in [["SCAN", table] for table in TABLES]], plan
+    assert not [step for step in plan if "TEMP B-TREE" in step and "UNION" not in step], plan
     if "count(*)" in sql:
         assert all("COVERING INDEX" in step for step in plan if step.startswith("SEARCH")), plan
 

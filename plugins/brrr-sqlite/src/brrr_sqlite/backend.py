@@ -1,5 +1,6 @@
 """The backend of `sqlite:`. It opens the file and builds the roles on it."""
 
+import sqlite3
 from asyncio import get_running_loop, to_thread
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from brrr_core.errors import BackendUnavailableError
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
 from brrr_sqlite.connection import Connection
+from brrr_sqlite.expiry import Expiry, collect
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.location import OpenFile, database_path
 from brrr_sqlite.options import SqliteOptions
@@ -52,7 +54,8 @@ class SqliteBackend(Backend):
         options, loop, lock_retry = self._options, get_running_loop(), LockRetry(self._options.busy_timeout)
         file, clock = OpenFile(self.path), self._clock
         checkpoints = Checkpoints(file, options)
-        self._transactions = Transactions(file, lock_retry, checkpoints, clock)
+        expiry = Expiry(options.ttl, clock)
+        self._transactions = Transactions(file, lock_retry, checkpoints, clock, expiry)
         self._connection = Connection(
             file, options, create=options.create, lock_retry=lock_retry, checkpoints=checkpoints, clock=clock
         )
@@ -64,9 +67,29 @@ class SqliteBackend(Backend):
             poll=options.poll,
             loop=loop,
         )
-        queue = SqliteQueue(self._commits, lease=options.lease, clock=clock, loop=loop)
-        steps = SqliteSteps(self._commits, queue, clock=clock, loop=loop)
-        return Roles(queue=queue, store=SqliteStore(self._commits), cache=SqliteCache(self._commits), steps=steps)
+        queue = SqliteQueue(self._commits, lease=options.lease, clock=clock, expiry=expiry, loop=loop)
+        steps = SqliteSteps(self._commits, queue, clock=clock, expiry=expiry, loop=loop)
+        return Roles(
+            queue=queue, store=SqliteStore(self._commits, expiry), cache=SqliteCache(self._commits), steps=steps
+        )
+
+    async def collect(self, *, dry_run: bool) -> list[str]:
+        """Delete expired records, and what finished calls left over, in transactions of bounded size."""
+        assert self._commits is not None  # noqa: S101 - the backend is open
+        commits, clock, expired, left_over = self._commits, self._clock, 0, 0
+
+        def work(connection: sqlite3.Connection) -> tuple[int, int]:
+            return collect(connection, clock(), dry_run=dry_run)
+
+        while any(found := await (commits.read(work) if dry_run else commits.write(work))):
+            expired, left_over = expired + found[0], left_over + found[1]
+            if dry_run:
+                break
+        verb = "would remove" if dry_run else "removed"
+        return [
+            f"{verb} {expired:,} expired records",
+            f"{verb} {left_over:,} records of sleeps, versions and states that finished calls left over",
+        ]
 
     async def stop(self) -> None:
         """Finish the pending operations, close the file and end the thread."""

@@ -196,6 +196,7 @@ class Connection:
                 schema.create(connection)
                 self.created = True
             schema.check_file(connection, self._path)
+            schema.migrate(connection)
             self._clock.synchronize(connection)
         except BaseException:
             if connection.in_transaction:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
-from brrr_core.backend import Duration, Size
+from brrr_core.backend import Duration, Size, check_ttl
 from brrr_core.errors import OptionError
 
 __all__ = ["MAX_BYTES", "SqliteOptions"]
@@ -28,6 +28,7 @@ class SqliteOptions:
     Attributes:
         synchronous: `full`: completed operations survive a power cut. `normal`: they survive the death of every
             process, but a power cut may lose the most recent ones. `off`: a power cut may damage the file.
+        ttl: How long a value and its call stay after the value was last written or read; without `ttl`, forever.
         lease: The time for which a delivery belongs to its receiver.
         busy_timeout: The longest wait for the locks of other processes, before `BackendUnavailableError`.
         poll: The interval at which a waiting receiver checks whether another process wrote to the file. It limits how
@@ -40,6 +41,7 @@ class SqliteOptions:
     """
 
     synchronous: Literal["full", "normal", "off"] = "full"
+    ttl: Duration | None = None
     lease: Duration = LEASE
     busy_timeout: Duration = BUSY_TIMEOUT
     poll: Duration = POLL
@@ -53,6 +55,7 @@ class SqliteOptions:
             value: object = getattr(self, option.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
                 raise OptionError(f"{option.name} is {value}", remedy=f"Set {option.name} to a value greater than 0.")
+        check_ttl(self.ttl, self.lease)
         if not MODE.fullmatch(self.mode):
             raise OptionError(
                 f"mode is {self.mode!r}",

@@ -19,6 +19,7 @@ from brrr_core.backend import (
 )
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
+from brrr_sqlite.expiry import Expiry
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.inspection import SqliteInspector, SqliteLetters
 from brrr_sqlite.messages import Receipt
@@ -33,11 +34,14 @@ __all__ = ["SqliteQueue", "receipts_of"]
 class SqliteQueue(Queue):
     """Each method is one operation of the group commit, which reads the clock when it runs, not when it is called."""
 
-    def __init__(self, commits: GroupCommit, *, lease: float, clock: Clock, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, commits: GroupCommit, *, lease: float, clock: Clock, expiry: Expiry, loop: AbstractEventLoop
+    ) -> None:
         self.lease = lease
         self.lease_us: Final = to_microseconds(lease)
         self._commits = commits
         self._clock = clock
+        self._expiry = expiry
         self._loop = loop
         self.letters = SqliteLetters(commits, clock=clock)
         self.inspector = SqliteInspector(commits, clock=clock)
@@ -76,7 +80,9 @@ class SqliteQueue(Queue):
         def work(connection: Connection) -> Found:
             now = self._clock()
             deliveries = messages.claim(connection, topic, limit, now=now, until=now + self.lease_us)
-            read = () if readings is None else [records.read_with(connection, each, readings) for each in deliveries]
+            read: list[list[bytes | None] | None] = []
+            if readings is not None:
+                read = [records.read_with(connection, each, readings, self._expiry) for each in deliveries]
             due = messages.due(connection, topic)
             return Found(deliveries, None if due is None else due - now, read)
 

@@ -6,10 +6,10 @@ from typing import Final
 
 from brrr_core.errors import CorruptBackendError
 
-__all__ = ["APPLICATION_ID", "VERSION", "check_file", "create", "escape_surrogates", "is_new"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_file", "create", "escape_surrogates", "is_new", "migrate"]
 
 APPLICATION_ID: Final = 0x62727272  # "brrr"
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of the tables, as the file stores it in `user_version`."""
 
 # due:   the time (see clock.py) from which the message is ready. A lease sets it to the end of the lease, so one index
@@ -17,7 +17,9 @@ VERSION: Final = 1
 # lease: 0, or the random token of the lease. SQLite reuses the ids of acknowledged messages, but never a token, so (id,
 #        lease) always identifies one delivery.
 # The index includes lease, so that counting reads only the index.
+# until: the time at which the record expires; NULL for never. Only the expiring ones are in the index.
 # The key of a record starts with the hash: so the records of one call share a page, and a commit writes fewer pages.
+UNTIL_INDEX: Final = "CREATE INDEX record_by_until ON record (until) WHERE until IS NOT NULL"
 TABLES: Final = (
     """
     CREATE TABLE message (
@@ -46,9 +48,11 @@ TABLES: Final = (
         hash TEXT NOT NULL,
         kind INTEGER NOT NULL,
         value BLOB NOT NULL,
+        until INTEGER,
         PRIMARY KEY (hash, kind)
     ) WITHOUT ROWID
     """,
+    UNTIL_INDEX,
     """
     CREATE TABLE counter (
         name TEXT PRIMARY KEY,
@@ -72,6 +76,14 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def migrate(connection: sqlite3.Connection) -> None:
+    """Give the tables of an older version the form of this one, inside the caller's transaction."""
+    if _pragma(connection, "application_id") == APPLICATION_ID and _pragma(connection, "user_version") == 1:
+        connection.execute("ALTER TABLE record ADD COLUMN until INTEGER")  # takes the same time for any file
+        connection.execute(UNTIL_INDEX)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
 def check_file(connection: sqlite3.Connection, path: Path) -> None:
     """Check that the file belongs to brrr and has tables of a known version.
 
@@ -84,7 +96,7 @@ def check_file(connection: sqlite3.Connection, path: Path) -> None:
             remedy="Use a separate file for brrr. This one was not changed.",
         )
     version = _pragma(connection, "user_version")
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise CorruptBackendError(
             f"{path} has tables of version {version}, but this brrr-sqlite knows version {VERSION}",
             remedy="Install the newest brrr-sqlite, or use another file. This one was not changed.",

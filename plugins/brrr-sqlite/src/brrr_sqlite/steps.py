@@ -16,6 +16,7 @@ from brrr_core.backend import (
 )
 from brrr_sqlite import messages, records
 from brrr_sqlite.clock import Clock, to_microseconds
+from brrr_sqlite.expiry import Expiry
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.options import MAX_BYTES
 from brrr_sqlite.queue import SqliteQueue, receipts_of
@@ -34,10 +35,13 @@ class Applied(NamedTuple):
 class SqliteSteps(Steps):
     """Steps are stored as a whole: all steps of one call, or none if it fails."""
 
-    def __init__(self, commits: GroupCommit, queue: SqliteQueue, *, clock: Clock, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, commits: GroupCommit, queue: SqliteQueue, *, clock: Clock, expiry: Expiry, loop: AbstractEventLoop
+    ) -> None:
         self._commits = commits
         self._queue = queue
         self._clock = clock
+        self._expiry = expiry
         self._loop = loop
 
     async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
@@ -76,7 +80,7 @@ class SqliteSteps(Steps):
             if any(counters[counter] + amount > limit for counter, amount, limit in step.counts):
                 return None
             records.add(connection, [(count.counter, count.amount) for count in step.counts])
-        records.write(connection, step.writes)
+        records.write(connection, step.writes, self._expiry)
         now = self._clock()
         ready = [
             (each.topic, now + to_microseconds(each.delay), each.body) for each in step.messages if not each.leased
@@ -86,6 +90,6 @@ class SqliteSteps(Steps):
         leased = [
             messages.put_leased(connection, each.topic, each.body, until=until) for each in step.messages if each.leased
         ]
-        records.write(connection, step.marks)
+        records.write(connection, step.marks, self._expiry)
         messages.ack(connection, receipts_of(step.acks), now=now)
-        return [Received(each, records.read_with(connection, each, readings)) for each in leased]
+        return [Received(each, records.read_with(connection, each, readings, self._expiry)) for each in leased]

@@ -1,5 +1,6 @@
 """The store and the cache: records under keys, and counters."""
 
+from asyncio import Future, get_running_loop
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 
@@ -17,8 +18,10 @@ from brrr_core.backend import (
     is_awaited,
 )
 from brrr_sqlite import records
+from brrr_sqlite.expiry import Expiry
 from brrr_sqlite.group_commit import GroupCommit
 from brrr_sqlite.options import MAX_BYTES
+from brrr_sqlite.transactions import WRITE_NEEDED, Operation, WriteNeeded
 
 __all__ = ["SqliteCache", "SqliteNotifier", "SqliteStore"]
 
@@ -26,8 +29,10 @@ __all__ = ["SqliteCache", "SqliteNotifier", "SqliteStore"]
 class SqliteStore(Store):
     """Each batch is one operation of the group commit: SQLite stores all of it or nothing."""
 
-    def __init__(self, commits: GroupCommit) -> None:
+    def __init__(self, commits: GroupCommit, expiry: Expiry) -> None:
         self._commits = commits
+        self._expiry = expiry
+        self.expires_after = expiry.ttl
         self.notifier = SqliteNotifier(commits)
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
@@ -36,7 +41,18 @@ class SqliteStore(Store):
         if not wanted:
             return []
         check_keys(wanted)
-        return await self._commits.read(lambda connection: records.read(connection, wanted))
+        if self._expiry.ttl is None:
+            return await self._commits.read(lambda connection: records.read(connection, wanted))
+
+        def look(connection: Connection) -> list[bytes | None] | WriteNeeded:
+            return WRITE_NEEDED if self._expiry.old(connection, wanted) else records.read(connection, wanted)
+
+        def refresh(connection: Connection) -> list[bytes | None]:
+            self._expiry.refresh(connection, wanted)
+            return records.read(connection, wanted)
+
+        future: Future[list[bytes | None]] = get_running_loop().create_future()
+        return await self._commits.run(Operation(future, read=look, write=refresh))
 
     async def write(self, items: Sequence[tuple[Key, bytes]]) -> None:
         """Set keys."""
@@ -44,7 +60,7 @@ class SqliteStore(Store):
         if not rows:
             return
         check_items(rows, MAX_BYTES)
-        await self._commits.write(lambda connection: records.write(connection, rows))
+        await self._commits.write(lambda connection: records.write(connection, rows, self._expiry))
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and set keys, one after the other."""
@@ -53,7 +69,9 @@ class SqliteStore(Store):
             return []
         check_swaps(rows, MAX_BYTES)
         created = {key.call_hash for key, expected, _ in rows if expected is None and is_awaited(key)}
-        return await self._commits.write(lambda connection: records.swap(connection, rows), values=created)
+        return await self._commits.write(
+            lambda connection: records.swap(connection, rows, self._expiry), values=created
+        )
 
 
 class SqliteNotifier(Notifier):

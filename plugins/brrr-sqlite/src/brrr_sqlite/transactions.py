@@ -17,6 +17,7 @@ from brrr_core.errors import BackendClosedError, BrrrError
 from brrr_sqlite.checkpoints import Checkpoints
 from brrr_sqlite.clock import Clock
 from brrr_sqlite.errors import is_busy, translate_error
+from brrr_sqlite.expiry import Expiry
 from brrr_sqlite.location import OpenFile
 
 __all__ = [
@@ -143,13 +144,16 @@ class Transactions:
     A group fails if the open file is no longer at its path.
     """
 
-    def __init__(self, file: OpenFile, lock_retry: LockRetry, checkpoints: Checkpoints, clock: Clock) -> None:
+    def __init__(
+        self, file: OpenFile, lock_retry: LockRetry, checkpoints: Checkpoints, clock: Clock, expiry: Expiry
+    ) -> None:
         self.committed = 0
         """The number of committed write transactions that changed something."""
         self.groups = 0
         """The number of groups, including those that only read."""
         self._file = file
         self._clock = clock
+        self._expiry = expiry
         self._lock_retry = lock_retry
         self._checkpoints = checkpoints
 
@@ -202,6 +206,7 @@ class Transactions:
                 self._rollback(connection)
                 return outcomes
             self._clock.record(connection)
+            self._expiry.sweep(connection)
             connection.execute("COMMIT")
             self.committed += 1
             self._checkpoints.after_commit(connection)

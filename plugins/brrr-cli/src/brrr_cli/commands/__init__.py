@@ -52,6 +52,7 @@ BUILT_IN: Final = (
     Command("dead complete", dead.complete),
     Command("backends", backends.backends),
     Command("setup", backends.setup),
+    Command("gc", backends.gc),
 )
 
 GROUPS: Final = {"dead": "Show, redrive, drop or complete dead letters: messages that are not delivered any more."}

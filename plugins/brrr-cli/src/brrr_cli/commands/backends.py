@@ -1,6 +1,6 @@
-"""`brrr backends` and `brrr setup`: list backends and codecs; create what backends need, and check that they open."""
+"""`brrr backends`, `brrr setup` and `brrr gc`: list backends and codecs, create what backends need, and clean up."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, TypeVar
 
@@ -17,7 +17,7 @@ from brrr_core.plugins import Listed, backend_manifest, list_backends, list_code
 from brrr_core.plugins.roles import ROLES
 from brrr_core.plugins.scanning import KNOWN_BACKENDS, KNOWN_CODECS
 
-__all__ = ["backends", "setup"]
+__all__ = ["backends", "gc", "setup"]
 
 ManifestT = TypeVar("ManifestT", BackendManifest, CodecManifest)
 
@@ -63,10 +63,7 @@ async def setup(
     The command creates tables, streams and folders. Existing ones stay as they are.
     """
     del verbose  # `report` reads it from the command line
-    named = list(dict.fromkeys(urls)) or named_urls(NO_URLS)
-    if not named:
-        raise UrlError("no backend is named", remedy="Pass URLs like sqlite:///brrr.db, or set BRRR_QUEUE.")
-    for url in named:
+    for url in _named(urls):
         backend = open_backend(url)
         done = await retry_while_unavailable(backend.setup, backend.retry_for)
         async with backend:
@@ -78,6 +75,40 @@ async def setup(
         for line in done:
             write_line(line)
         write_line(f"{shown} is ready")
+
+
+async def gc(
+    *urls: Annotated[
+        str, Parameter(help="URLs of backends; by default those of BRRR_QUEUE, BRRR_STORE and BRRR_CACHE.")
+    ],
+    dry_run: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Say what would be removed, and remove nothing.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remove records that nothing can need any more: expired ones, and what finished calls left over.
+
+    Servers that expire records remove them by themselves.
+    """
+    del verbose  # `report` reads it from the command line
+    for url in _named(urls):
+        async with open_backend(url) as backend:
+            done = await backend.collect(dry_run=dry_run)
+        shown = mask_url(url, backend_manifest(parse_url(url).url.scheme).options)
+        if as_json:
+            write_json({"url": shown, "done": done, "dry_run": dry_run})
+            continue
+        for line in done or ["has nothing to remove"]:
+            write_line(f"{shown} {line}")
+
+
+def _named(urls: Sequence[str]) -> list[str]:
+    """Return the given URLs, or those of the environment."""
+    named = list(dict.fromkeys(urls)) or named_urls(NO_URLS)
+    if not named:
+        raise UrlError("no backend is named", remedy="Pass URLs like sqlite:///brrr.db, or set BRRR_QUEUE.")
+    return named
 
 
 def _backend(row: Listed[BackendManifest]) -> dict[str, object]:
