@@ -6,7 +6,7 @@ import resource
 import secrets
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import brrr_core as brrr
@@ -40,12 +40,15 @@ class Measured:
     peak_mib: float
 
 
-async def measure(url: str, name: str, *, concurrency: int, rounds: int, traced: bool = False) -> Measured:
+async def measure(
+    url: str, name: str, *, concurrency: int, rounds: int, traced: bool = False, size: int | None = None
+) -> Measured:
     """Run a workload `rounds` times with one worker, and return the fastest run.
 
     `url` may also hold two URLs, of a queue and a store, separated by a space. If `traced`, the worker has brrr-otel.
+    `size` replaces that of the workload.
     """
-    workload = WORKLOADS[name]
+    workload = WORKLOADS[name] if size is None else replace(WORKLOADS[name], size=size)
     backend = CountingBackend(*(brrr.open_backend(each) for each in url.split()))
     best: Measured | None = None
     policy, hooks = brrr.Policy(spawn_limit=1_000_000), [telemetry()] if traced else []

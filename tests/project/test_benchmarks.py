@@ -8,6 +8,8 @@ import pytest
 import brrr_core as brrr
 from benchmarks import servers
 from benchmarks.counting import CountingBackend
+from benchmarks.growth import exponents, sample_many_calls
+from benchmarks.measure import Measured
 from brrr_core.backend import Count, Key, Message, Reading, Step
 from brrr_testkit.servers import redis as redis_servers
 
@@ -29,6 +31,13 @@ def test_benchmark_starts_a_server(tmp_path: Path) -> None:
     redis_servers.valkey_program()
     with servers.valkey(str(tmp_path)) as url:
         assert url.startswith("redis://127.0.0.1:")
+
+
+async def test_exponents_say_how_costs_grow(tmp_path: Path) -> None:
+    measured = [Measured(n, 1.0, n * n, 7, 5 * n, 1.0) for n in (100, 1_000, 30_000)]
+    assert exponents(measured) == pytest.approx({"items": 1, "round_trips": 0, "cpu_seconds": 2})
+    samples = [sample async for sample in sample_many_calls(f"sqlite:///{tmp_path}/b.db", 2_000, every=1_000)]
+    assert [sample.calls for sample in samples] == [1_000, 2_000]
 
 
 async def test_benchmark_counts_a_commit_as_one_round_trip_with_all_its_items() -> None:
