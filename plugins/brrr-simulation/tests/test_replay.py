@@ -8,7 +8,7 @@ from brrr_simulation import simulate
 from brrr_simulation.story import tell
 
 
-@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("seed", [9, 8])
 def test_same_seed_is_the_same_history(seed: int) -> None:
     first, second = (simulate(seed, trace=True) for _ in range(2))
     assert tell(first) == tell(second)
@@ -16,24 +16,24 @@ def test_same_seed_is_the_same_history(seed: int) -> None:
 
 
 def test_other_seed_is_another_history() -> None:
-    assert tell(simulate(7, trace=True)) != tell(simulate(8, trace=True))
+    assert tell(simulate(9, trace=True)) != tell(simulate(8, trace=True))
 
 
 def test_history_leaves_the_randomness_of_the_program_alone() -> None:
     random.seed(1)
     expected = random.random()
     random.seed(1)
-    simulate(7)
+    simulate(9)
     assert random.random() == expected
 
 
 def test_fault_that_is_dropped_does_not_strike() -> None:
-    report = simulate(7)
-    again = simulate(7, dropped={report.faults[0].number})
+    report = simulate(9)
+    again = simulate(9, dropped={report.faults[0].number})
     assert report.faults[0] not in again.faults
 
 
 def test_history_without_faults_is_right_and_calm() -> None:
-    report = simulate(7, kinds=())
+    report = simulate(9, kinds=())
     assert not report.faults
     assert not report.violations

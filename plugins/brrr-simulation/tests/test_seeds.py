@@ -10,12 +10,10 @@ from brrr_simulation.story import tell
 
 PARTS = 4
 """Tests that share the fixed seeds, so that several processes can take them."""
-FIXED = 60
+FIXED = 40
 
-FAILED: dict[int, str] = {}
-"""Seeds that failed once, and why."""
-
-OVERLAP = "two runs of one cancelled call overlap, and the older one goes on"
+FAILED = {127: "a bound of the simulation itself was too low for records with few parents"}
+"""Seeds that failed once, and why. A change of the simulation gives another history to a seed."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +31,8 @@ def test_fixed_seeds_hold(part: int) -> None:
     assert all(report.calls >= 30 and report.workers >= 3 for report in reports)
     faults = sorted(len(report.faults) for report in reports)
     kinds = sorted(len(report.kinds) for report in reports)
-    assert faults[1] >= 5
-    assert kinds[1] >= 3
+    assert faults[len(faults) // 4] >= 5
+    assert kinds[len(kinds) // 4] >= 3
 
 
 @pytest.mark.parametrize("seed", FAILED, ids=[f"{seed}: {why}" for seed, why in FAILED.items()])

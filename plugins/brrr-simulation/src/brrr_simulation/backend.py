@@ -141,6 +141,7 @@ class Line:
         universe, model, dice, process = self.universe, self.model, self.dice, self.process
         future = process.create_future()
         until = universe.now + wait
+        over = False
 
         def pick(ready: int) -> int:
             if ready > 1 and dice.strikes("reorder", process.name, "queue.receive", universe.now):
@@ -148,14 +149,17 @@ class Line:
             return 0
 
         def look() -> None:
-            if process.dead or future.done():
+            nonlocal over
+            if process.dead or future.done() or over:
                 return
             if self._away_until[0] > universe.now:
+                over = True
                 universe.after(dice.latency(), refuse)
                 return
             early = dice.strikes("early", process.name, "queue.receive", universe.now)
             claimed = [] if early else model.claim(topic, limit, pick)
             if claimed or universe.now >= until or early:
+                over = True
                 received = [finish(delivery) for delivery in claimed]
                 if self._trace is not None and claimed:
                     self._trace(process.name, "queue.receive", claimed)

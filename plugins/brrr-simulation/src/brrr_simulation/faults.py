@@ -42,6 +42,10 @@ OFTEN: Final[Mapping[str, float]] = {
 """The chance of each kind at one operation that it can strike, if a history has this kind often."""
 
 
+CALM: Final = 0.05
+"""Share of the histories without any fault, in which work must not be repeated."""
+
+
 class Fault(NamedTuple):
     """A fault that struck.
 
@@ -88,6 +92,8 @@ class Dice:
         self._limit = limit
         self._numbers = 0
         chosen = self.random.sample(list(KINDS), self.random.randint(5, len(KINDS)))
+        if self.random.random() < CALM:
+            chosen.clear()
         self.kinds = frozenset(chosen if kinds is None else kinds)
         scale = self.random.choice((0.3, 0.6, 1.2))
         self._rates = {kind: scale * rate for kind, rate in OFTEN.items() if kind in self.kinds}

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import brrr_core as brrr
-from brrr_core.engine import roots, termination
+from brrr_core.engine import roots, scheduling, termination
 from brrr_simulation.backend import LATE, Line, parts
 from brrr_simulation.faults import Dice
 from brrr_simulation.loop import Process, Universe
 from brrr_simulation.model import Model
 
-__all__ = ["EPOCH", "Fleet", "isolated"]
+__all__ = ["EPOCH", "LEASE", "Fleet", "Worker", "isolated"]
 
 EPOCH: Final = 1_800_000_000.0
 """Unix seconds at which virtual time begins."""
@@ -31,10 +31,16 @@ def _ignore(*_: object, **__: object) -> None:
 
 
 @contextmanager
-def isolated(seed: int) -> Generator[None, None, None]:
-    """Take all randomness of the engine from a seed inside the block, and leave signals alone."""
+def isolated(seed: int, *, returns_limit: int = 1_000) -> Generator[None, None, None]:
+    """Take all randomness of the engine from a seed inside the block, and leave signals alone.
+
+    Args:
+        seed: The seed.
+        returns_limit: The most parents in one record. The engine's own limit is too large to be met in a simulation.
+    """
     own = random.Random(seed)  # noqa: S311 - a simulation
-    before, secrets = random.getstate(), roots.__dict__["secrets"]
+    before, secrets, limit = random.getstate(), roots.__dict__["secrets"], scheduling.__dict__["RETURNS_LIMIT"]
+    scheduling.__dict__["RETURNS_LIMIT"] = returns_limit
     stop, unregister = termination.stop_on_sigterm, termination.unregister
     random.seed(seed)
     roots.__dict__["secrets"] = SimpleNamespace(token_bytes=own.randbytes)
@@ -43,6 +49,7 @@ def isolated(seed: int) -> Generator[None, None, None]:
         yield
     finally:
         random.setstate(before)
+        scheduling.__dict__["RETURNS_LIMIT"] = limit
         roots.__dict__["secrets"] = secrets
         termination.__dict__.update(stop_on_sigterm=stop, unregister=unregister)
 

@@ -11,10 +11,13 @@ import brrr_core as brrr
 from brrr_core.errors import DeadlineExceededError
 from brrr_simulation.loop import Process
 
-__all__ = ["HANDLERS", "TOPICS", "Effects", "Graph", "Node"]
+__all__ = ["APPROVAL", "EVENT", "HANDLERS", "RACE", "RACE_SECONDS", "SKEW", "TOPICS", "Effects", "Graph", "Node"]
 
 TOPICS: Final = ("left", "right")
 EVENT: Final = "happens"
+APPROVAL: Final = "approved"
+RACE: Final = "races"
+RACE_SECONDS: Final = 60.0
 DAY: Final = 86_400.0
 FAILED: Final = 10_000
 """The number that stands for a failed child in the sum of its parent."""
@@ -26,6 +29,7 @@ KINDS: Final[Mapping[str, int]] = {
     "sleep": 5,
     "event": 5,
     "deadline": 3,
+    "race": 3,
     "again": 4,
     "long": 4,
     "saga": 5,
@@ -94,8 +98,15 @@ class Graph:
     effects: Effects = field(default_factory=Effects)
 
     @classmethod
-    def random(cls, dice: Random, lease: float, *, size: int | None = None) -> "Graph":
-        """Return a random graph of the given size, by default of 30 to 45 calls."""
+    def random(cls, dice: Random, lease: float, *, size: int | None = None, long: bool = True) -> "Graph":
+        """Return a random graph.
+
+        Args:
+            dice: The choices.
+            lease: Lease in seconds.
+            size: The number of calls, by default 30 to 45.
+            long: Whether some of them sleep for weeks.
+        """
         size = dice.randint(30, 45) if size is None else size
         shape = dice.choice(("mixed", "mixed", "wide", "chain", "diamond"))
         two_topics = dice.random() < 0.4
@@ -112,7 +123,9 @@ class Graph:
                     dice.choice(("gather", "gather", "one by one", "mixed")),
                     dice.random() < 0.3,
                     dice.choice(TOPICS) if two_topics else TOPICS[0],
-                    dice.choice((5.0, 60.0, 40 * DAY)) if kind == "sleep" else lease * dice.uniform(0.5, 1.5),
+                    dice.choice((5.0, 60.0, 40 * DAY if long else 600.0))
+                    if kind == "sleep"
+                    else lease * dice.uniform(0.5, 1.5),
                     dice.randint(1, 2),
                 )
             )
@@ -125,6 +138,11 @@ class Graph:
     def events(self) -> list[int]:
         """The calls that wait for an event that happens."""
         return [node.number for node in self.nodes if node.kind == "event"]
+
+    @property
+    def races(self) -> list[int]:
+        """The calls that wait for an event with a deadline, which may happen before it or after it."""
+        return [node.number for node in self.nodes if node.kind == "race"]
 
     @property
     def sagas(self) -> list[int]:
@@ -152,6 +170,8 @@ class Graph:
             outcome = self.effects.counts[f"undone {number}"]
             booked = {step for step in range(SAGA_STEPS) if self.effects.counts[f"book {number} {step}"]}
             undone = {step for step in range(SAGA_STEPS) if self.effects.counts[f"undo {number} {step}"]}
+            if self.effects.counts[f"cancelled {number}"] and booked and not outcome:
+                wrong.append(f"the saga {number} was cancelled, and its handler was never told")
             if outcome and booked - undone:
                 wrong.append(f"the cancelled saga {number} booked {sorted(booked)}, and undid only {sorted(undone)}")
         return wrong
@@ -180,6 +200,7 @@ async def saga(app: brrr.ActiveWorker, number: int) -> int:
     try:
         for step in range(SAGA_STEPS):
             await app.call(book)(number, step)
+        await app.event(APPROVAL, number)
     except brrr.Cancelled:
         for done in range(step + 1):
             await app.call(book)(number, done)  # it may be under way: undo it afterwards
@@ -228,6 +249,11 @@ async def _before(app: brrr.ActiveWorker, this: Node) -> int:
             _effects().wrong.append(f"the deadline of {this.number} did not expire")
         except DeadlineExceededError:
             own += 50
+    elif this.kind == "race":
+        try:
+            await app.event(RACE, this.number, deadline=RACE_SECONDS)
+        except DeadlineExceededError:
+            _effects().counts[f"expired {this.number}"] += 1
     elif this.kind == "sleep":
         begun = _effects().counts.setdefault(f"asleep {this.number}", int(_clock()))
         await app.sleep(this.seconds)

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -11,8 +12,8 @@ import brrr_core as brrr
 from brrr_core.backend import Key
 from brrr_core.wire import FAILURE_PREFIX, decode_call
 from brrr_simulation.faults import Dice, Fault
-from brrr_simulation.fleet import Fleet, Worker, isolated
-from brrr_simulation.graphs import EVENT, HANDLERS, TOPICS, Graph
+from brrr_simulation.fleet import EPOCH, LEASE, Fleet, Worker, isolated
+from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, RACE, SKEW, TOPICS, Graph
 from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
 from brrr_simulation.properties import Invariants, orphans
@@ -25,7 +26,10 @@ TROUBLE: Final = 60.0
 PATIENCE: Final = 400 * 86_400.0
 """Virtual seconds after which a history that has not ended is stuck."""
 
-STEPS: Final = 2_000_000
+FEW: Final = 2
+"""Parents that fit into a record if it is small."""
+
+STEPS: Final = 200_000
 """Callbacks after which a history that has not ended runs in circles."""
 
 POLICY: Final = brrr.Policy(
@@ -102,10 +106,15 @@ def simulate(
     """
     began = time.process_time()
     report = Report(seed)
-    with isolated(seed):
+    with isolated(seed, returns_limit=returns_limit(seed)):
         _History(seed, report, dropped=dropped, size=size, kinds=kinds, trace=trace).run()
     report.seconds = time.process_time() - began
     return report
+
+
+def returns_limit(seed: int) -> int:
+    """Return the most parents in one record."""
+    return Random(seed).choice((1, FEW, 1_000))  # noqa: S311 - a simulation
 
 
 class _History:
@@ -124,7 +133,8 @@ class _History:
         self._dice = dice = Dice(seed, dropped=dropped, kinds=kinds)
         draw = Random(seed + 1)  # noqa: S311 - a simulation; the faults do not change the graph
         self._draw = draw
-        self._graph = Graph.random(draw, 30.0, size=size)
+        # A parent that a full record turned away looks again and again, so it must not wait for weeks.
+        self._graph = Graph.random(draw, LEASE, size=size, long=returns_limit(seed) > FEW)
         policy = replace(
             POLICY, park=draw.choice((0.0, 1.0)), resend_after=draw.choice((None, 3_600.0)), check=draw.random() < 0.2
         )
@@ -146,7 +156,29 @@ class _History:
 
     def run(self) -> None:
         """Run it, and note what did not hold."""
-        fleet, dice, draw, report = self._fleet, self._dice, self._draw, self._report
+        fleet, report = self._fleet, self._report
+        self._plan()
+        universe = fleet.universe
+        try:
+            if not universe.run_until(self._over, until=PATIENCE):
+                report.violations.append("the history does not end: calls have no outcome")
+            elif universe.steps > STEPS:
+                report.violations.append(f"the history runs in circles: {STEPS} steps")
+        except DeadlockError as error:
+            report.violations.append(str(error))
+        report.virtual = universe.now
+        if self._traced:
+            report.names = names_of(fleet.model)
+        report.faults = self._dice.struck
+        report.violations += self._invariants.violations
+        if not report.violations:
+            self._check()
+        universe.end()
+        fleet.workers.clear()
+
+    def _plan(self) -> None:
+        """Start the workers, and plan what clients do and which faults strike."""
+        fleet, dice, draw = self._fleet, self._dice, self._draw
         for worker in fleet.workers:
             fleet.start(worker)
         for number in self._graph.roots:
@@ -156,26 +188,14 @@ class _History:
             self._plan_client(draw.uniform(0, TROUBLE), f"completes {number}", self._completer(number))
         for number in self._graph.sagas:
             if draw.random() < 0.7:
-                self._plan_client(draw.uniform(0, 3), f"cancels {number}", self._canceller(number))
+                self._plan_client(draw.uniform(0, 5), f"cancels {number}", self._canceller(number))
+            self._plan_client(TROUBLE * 20, f"approves {number}", self._completer(number, APPROVAL))
+        for number in self._graph.races:
+            self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", self._completer(number, RACE))
         fleet.disturb(TROUBLE)
         if "forgotten" in dice.kinds and draw.random() < 0.5:
             fleet.plan(draw.uniform(1, TROUBLE), self._forget)
         fleet.plan(TROUBLE * 4, self._calm)
-        universe = fleet.universe
-        try:
-            if not universe.run_until(lambda: self._done() or universe.steps > STEPS, until=PATIENCE):
-                report.violations.append("the history does not end: calls have no outcome")
-            elif universe.steps > STEPS:
-                report.violations.append(f"the history runs in circles: {STEPS} steps")
-        except DeadlockError as error:
-            report.violations.append(str(error))
-        report.virtual = universe.now
-        if self._traced:
-            report.names = names_of(fleet.model)
-        report.faults = dice.struck
-        self._check()
-        universe.end()
-        fleet.workers.clear()
 
     def _plan_client(self, when: float, name: str, work: Callable[[brrr.AppConsumer], Any]) -> None:
         self._fleet.plan(when, lambda: self._fleet.client(name, work))
@@ -189,15 +209,16 @@ class _History:
 
         return work
 
-    def _completer(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
+    def _completer(self, number: int, event: str = EVENT) -> Callable[[brrr.AppConsumer], Any]:
         async def work(client: brrr.AppConsumer) -> None:
-            await client.event(EVENT, number).complete(100)
+            await client.event(event, number).complete(100)
 
         return work
 
     def _canceller(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
         async def work(client: brrr.AppConsumer) -> None:
-            await client.cancel("saga", topic=self._graph.nodes[number].topic)(number)
+            if await client.cancel("saga", topic=self._graph.nodes[number].topic)(number):
+                self._graph.effects.counts[f"cancelled {number}"] += 1
 
         return work
 
@@ -212,12 +233,16 @@ class _History:
     def _calm(self) -> None:
         self._dice.calm = True
 
-    def _done(self) -> bool:
-        return self._fleet.idle and self._dice.calm
+    def _over(self) -> bool:
+        """Whether it has ended: all is done, an invariant is broken, or it runs in circles."""
+        return (
+            bool(self._invariants.violations)
+            or self._fleet.universe.steps > STEPS
+            or (self._dice.calm and self._fleet.idle)
+        )
 
     def _check(self) -> None:
         report, records = self._report, self._fleet.model.records
-        report.violations += self._invariants.violations
         report.violations += self._graph.check()
         for number, expected in enumerate(self._outcomes):
             node = self._graph.nodes[number]
@@ -229,11 +254,38 @@ class _History:
                     report.violations.append(f"the {node.kind} {number} must fail, and returned {found!r}")
             elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
                 report.violations.append(f"the {node.kind} {number} must return {expected}, and returned {found!r}")
+        report.violations += self._late_races()
+        if not self._dice.kinds:
+            report.violations += self._needless_work()
         for name, topic in self._fleet.model.topics.items():
             report.violations += [f"dead letter on {name}: {letter.reason[:300]}" for letter in topic.dead]
         for process in self._fleet.universe.processes:
             report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
         report.orphans = len(orphans(self._fleet.model))
+
+    def _late_races(self) -> list[str]:
+        """Return the waits that expired although their events had happened long before."""
+        records, wrong = self._fleet.model.records, list[str]()
+        for number in self._graph.races:
+            if not self._graph.effects.counts[f"expired {number}"]:
+                continue
+            event = _CODEC.encode_call(f"brrr.event/{RACE}", (number,), {}).call_hash
+            due = records.get(Key("value", f"brrr.due/{self._hash('node', number)}/0"), b"0")
+            early = int(due) / 1000 - EPOCH - self._invariants.settled_at.get(event, inf)
+            if early > SKEW:
+                wrong.append(f"the race {number} expired, although its event happened {early:.0f} s before")
+        return wrong
+
+    def _needless_work(self) -> list[str]:
+        """Return what a history without faults did and need not do."""
+        wrong = [f"{self._fleet.model.expired} leases ended without a fault"] if self._fleet.model.expired else []
+        edges = sum(len(node.children) for node in self._graph.nodes)
+        most = 3 * (len(self._graph.nodes) + edges) + 30 * len(self._graph.sagas) + 50
+        if (
+            self._invariants.puts > most and returns_limit(self._report.seed) > FEW
+        ):  # else turned-away parents look again
+            wrong.append(f"{self._invariants.puts} messages were put, which is more than {most}")
+        return wrong
 
     def _hash(self, task: str, number: int) -> str:
         return _CODEC.encode_call(task, (number,), {}).call_hash

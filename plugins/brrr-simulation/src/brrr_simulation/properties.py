@@ -32,6 +32,9 @@ class Invariants:
     def __init__(self, model: Model, now: Callable[[], float]) -> None:
         self.violations: list[str] = []
         self._now = now
+        self.settled_at: dict[str, float] = {}
+        """When each call or event got its outcome."""
+        self.puts = 0
         self.marks_first = False
         self._records = model.records
         self._lossy = False
@@ -48,6 +51,7 @@ class Invariants:
     def put(self, body: bytes) -> None:
         """A message was put."""
         call_hash = _call_hash(body)
+        self.puts += 1
         self._messages[call_hash] += 1
         self._ever_put.add(call_hash)
         self._scheduled.add(call_hash)
@@ -72,6 +76,7 @@ class Invariants:
             if before is not None and call_hash.startswith(FIXED):
                 self.violations.append(f"I3: {call_hash} was changed")
         elif before is None:
+            self.settled_at[call_hash] = self._now()
             if not swapped:
                 self.violations.append(f"I3: the outcome of {call_hash} was written without a comparison")
             self._doubt_parents(call_hash)
