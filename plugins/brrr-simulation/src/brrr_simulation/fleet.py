@@ -81,6 +81,10 @@ class Fleet:
         handlers: The handlers of all workers.
         place: What handlers find as `place` of their event loop.
         concurrency: The most calls that one worker runs at the same time.
+        hooks: The hooks of all processes.
+        lifespan: As that of `AppWorker`.
+        app: The class of the applications.
+        codec: The codec.
         trace: Called with the time, the process, the name and the items of each operation.
     """
 
@@ -95,6 +99,8 @@ class Fleet:
         concurrency: int,
         hooks: Sequence[object] = (),
         lifespan: Any = None,
+        app: type[brrr.AppWorker] = brrr.AppWorker,
+        codec: str = "json",
         trace: Callable[[float, str, str, Sequence[Any]], None] | None = None,
     ) -> None:
         self.universe = Universe()
@@ -111,6 +117,8 @@ class Fleet:
         self._concurrency = concurrency
         self._hooks = hooks
         self._lifespan = lifespan
+        self._app = app
+        self._codec = codec
         self._trace = trace
         self._in_flight = [0]
         self._away_until = [0.0]
@@ -135,7 +143,7 @@ class Fleet:
 
         async def work() -> None:
             connection = worker.connection = self._connect(process, worker)
-            app = brrr.AppWorker(handlers=self._handlers, codec="json", connection=connection, lifespan=self._lifespan)
+            app = self._app(handlers=self._handlers, codec=self._codec, connection=connection, lifespan=self._lifespan)
             await connection.loop(worker.topic, app.handle, concurrency=self._concurrency)
 
         task = process.start(work())
@@ -147,7 +155,7 @@ class Fleet:
         process = self.universe.process(name)
 
         async def run() -> None:
-            await work(brrr.AppConsumer(codec="json", connection=self._connect(process, None)))
+            await work(brrr.AppConsumer(codec=self._codec, connection=self._connect(process, None)))
 
         task = process.start(run())
 

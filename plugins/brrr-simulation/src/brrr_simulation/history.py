@@ -243,7 +243,10 @@ class _History:
 
     def _check(self) -> None:
         report, records = self._report, self._fleet.model.records
-        report.violations += self._graph.check()
+        returned = {
+            number for number in self._graph.sagas if records.get(Key("value", self._hash("saga", number))) == b"0"
+        }
+        report.violations += self._graph.check(returned)
         for number, expected in enumerate(self._outcomes):
             node = self._graph.nodes[number]
             found = records.get(Key("value", self._hash("saga" if node.kind == "saga" else "node", number)))

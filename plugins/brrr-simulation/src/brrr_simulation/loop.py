@@ -221,6 +221,7 @@ class Process(asyncio.AbstractEventLoop):
             self._universe.at(self.frozen_until, lambda: self._universe.wake(self), self)
             return
         turns, callbacks = self._turns, 0
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - the loop of asyncio does the same
         self._running = True
         try:
@@ -231,16 +232,17 @@ class Process(asyncio.AbstractEventLoop):
                     handle.context.run(handle.callback, *handle.args)
         finally:
             self._running = False
-            asyncio.events._set_running_loop(None)  # noqa: SLF001 - as above
+            asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
             self._universe.steps += callbacks
 
     def start(self, work: Coroutine[Any, Any, ResultT]) -> "asyncio.Task[ResultT]":
         """Start a coroutine in this process."""
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
         try:
             return self.create_task(work)
         finally:
-            asyncio.events._set_running_loop(None)  # noqa: SLF001 - as above
+            asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
 
     def kill(self) -> None:
         """Run nothing of this process any more. Its objects stay alive, so that no `finally` of it runs."""
@@ -250,6 +252,7 @@ class Process(asyncio.AbstractEventLoop):
     def bury(self) -> None:
         """Close all coroutines of this process, which was killed. It does not matter what they do."""
         self.kill()
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
         try:
             for task in self.tasks:
@@ -258,7 +261,7 @@ class Process(asyncio.AbstractEventLoop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - it never ends
                 _close(task.get_coro())
         finally:
-            asyncio.events._set_running_loop(None)  # noqa: SLF001 - as above
+            asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
         self.tasks.clear()
 
     def _due(self, handle: "_Timer") -> None:

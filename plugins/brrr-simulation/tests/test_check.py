@@ -1,0 +1,86 @@
+"""The check of workflows: it passes right ones, and says what is wrong with the others."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import brrr_core as brrr
+from brrr_simulation import CheckFailedError, Effects, check
+
+
+def shop(effects: Effects, *, keyed: bool = True, swallows: bool = False) -> Mapping[str, Any]:
+    """An order that is charged, rests for a month, and is shipped."""
+    accepted: set[str] = set()
+
+    @brrr.handler
+    async def charge(app: brrr.ActiveWorker, order: int) -> str:
+        if not keyed or app.call_hash not in accepted:
+            accepted.add(app.call_hash)
+            effects.record("charge", order)
+        return "charged"
+
+    @brrr.handler
+    async def order(app: brrr.ActiveWorker, number: int) -> str:
+        try:
+            paid = await app.call(charge)(number)
+        except BaseException:
+            if not swallows:
+                raise
+            paid = "later"
+        await app.sleep("30d")
+        return paid
+
+    return {"charge": charge, "order": order}
+
+
+def test_right_workflow_passes_although_it_sleeps_for_a_month() -> None:
+    assert check(shop, "order", 7, seeds=range(15), at_most={"charge": 1}, at_least={"charge": 1}) == b'"charged"'
+
+
+def test_effect_without_a_key_is_found() -> None:
+    with pytest.raises(CheckFailedError, match=r"'charge' of 7 took place 2 times.*app\.call_hash"):
+        check(lambda effects: shop(effects, keyed=False), "order", 7, at_most={"charge": 1})
+
+
+def test_missing_effect_is_found() -> None:
+    with pytest.raises(CheckFailedError, match="'refund' took place 0 times"):
+        check(shop, "order", 7, at_least={"refund": 1})
+
+
+def test_swallowed_defer_is_found() -> None:
+    with pytest.raises(CheckFailedError, match=r"'order' caught `Defer`.*`Exception` in place of `BaseException`"):
+        check(lambda effects: shop(effects, swallows=True), "order", 7)
+
+
+def test_other_calls_in_the_next_run_are_found() -> None:
+    def wrong(_: Effects) -> Mapping[str, Any]:
+        numbers = itertools.count()
+
+        @brrr.handler_no_arg
+        async def double(n: int) -> int:
+            return 2 * n
+
+        @brrr.handler
+        async def top(app: brrr.ActiveWorker) -> int:
+            return await app.call(double)(next(numbers))
+
+        return {"double": double, "top": top}
+
+    with pytest.raises(CheckFailedError, match=r"called double with b'\[0\]'.*double with b'\[1\]' in its place"):
+        check(wrong, "top")
+
+
+def test_client_completes_an_event() -> None:
+    def handlers(_: Effects) -> Mapping[str, Any]:
+        @brrr.handler
+        async def top(app: brrr.ActiveWorker) -> int:
+            return await app.event("approval", returns=int)
+
+        return {"top": top}
+
+    async def approve(client: brrr.AppConsumer) -> None:
+        await client.event("approval").complete(5)
+
+    assert check(handlers, "top", clients=[approve], seeds=range(10)) == b"5"
