@@ -38,6 +38,8 @@ def main() -> int:
     for name, text in written.items():
         (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
         (PAGES / name).write_text(text, encoding="utf-8")
+    for source, name in pictures().items():
+        shutil.copyfile(ROOT / source, PAGES / name)
     print(f"Building {len(written)} pages into {SITE.relative_to(ROOT)}", flush=True)
     options = ["--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet"]
     command = [sys.executable, "-m", "sphinx", *options, "--conf-dir", str(ROOT / "docs")]
@@ -49,7 +51,8 @@ def pages() -> dict[str, str]:
     """Return the text of each page of the site by its name."""
     sources = dict(sources_of_pages())
     files = {source: target for source, target in sources.items() if (ROOT / source).is_file()}
-    made = {target: rewrite(source, text_of(source), sources) for source, target in files.items()}
+    places = sources | pictures()
+    made = {target: rewrite(source, text_of(source), places) for source, target in files.items()}
     made |= {f"reference/{module}.md": _api_page(module, purpose) for module, purpose in PUBLIC.items()}
     made["decisions/index.md"] = "# Decisions\n\nEach page explains one design choice that is not obvious.\n"
     for section in ("contract", "decisions"):
@@ -71,13 +74,13 @@ def text_of(source: str) -> str:
 def rewrite(source: str, text: str, sources: Mapping[str, str]) -> str:
     """Change the links of a page to the layout of the site.
 
-    A link to a page leads to its place on the site. A link to another file or folder of the repository leads to the
-    repository. A link without a target stays as it is, and Sphinx refuses it.
+    A link to a page or picture leads to its place on the site. A link to another file or folder of the repository leads
+    to the repository. A link without a target stays as it is, and Sphinx refuses it.
 
     Args:
         source: The page's place in the repository.
         text: The page.
-        sources: The places of all pages in the repository, with their places on the site.
+        sources: The places of all pages and pictures in the repository, with their places on the site.
     """
     here = Path(sources[source]).parent
     fences = [match.span() for match in FENCE.finditer(text)]
@@ -118,6 +121,12 @@ def sources_of_pages() -> Iterable[tuple[str, str]]:
                 inside, inside.replace("README.md", "index.md")
             ),
         )
+
+
+def pictures() -> dict[str, str]:
+    """Return the places of the pictures of pages in the repository, with their places on the site."""
+    found = [path for kind in ("png", "svg") for path in sorted(ROOT.glob(f"docs/*/*.{kind}"))]
+    return {path.relative_to(ROOT).as_posix(): path.relative_to(ROOT / "docs").as_posix() for path in found}
 
 
 def _api_page(module: str, purpose: str) -> str:

@@ -38,6 +38,13 @@ def test_snippets_of_the_site_have_no_hidden_code(made: dict[str, str]) -> None:
     assert [name for name, text in made.items() if "<!-- python" in text] == []
 
 
+def test_pictures_of_the_site_are_its_own(made: dict[str, str]) -> None:
+    shown = {name: re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) for name, text in made.items()}
+    pictures = {os.path.normpath(Path(name).parent / link) for name, links in shown.items() for link in links}
+
+    assert pictures == set(site.pictures().values())
+
+
 @pytest.mark.parametrize(
     ("source", "link", "expected"),
     [
