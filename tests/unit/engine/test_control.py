@@ -9,7 +9,7 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.engine.control import MARKER, Control, Seen, cancelled_key, state_key
+from brrr_core.engine.control import FORGOTTEN, MARKER, Control, Seen, cancelled_key, state_key
 from brrr_core.engine.operations import Operations
 from brrr_core.errors import BackendUnavailableError, MalformedRecordError
 from brrr_core.wire import NO_STATE, CallState, decode_state, encode_state
@@ -48,13 +48,13 @@ async def bench() -> AsyncIterator[Bench]:
         yield Bench(backend)
 
 
-def test_fleet_without_the_marker_reads_one_key_a_second() -> None:
+def test_fleet_without_the_marker_reads_two_keys_a_second() -> None:
     async def main() -> None:
         async with bench() as b:
             for _ in range(30):
                 assert list(await asyncio.gather(b.deliver(), b.deliver())) == [Seen(), Seen()]
                 await asyncio.sleep(0.125)
-            assert b.reads == [MARKER] * 4
+            assert b.reads == [MARKER, FORGOTTEN] * 4
 
     run_virtually(main())
 
@@ -70,6 +70,21 @@ def test_worker_sees_the_marker_within_a_second_and_keeps_it() -> None:
             assert list(await asyncio.gather(b.deliver(), b.deliver())) == [Seen(CallState(cancel=True), True)] * 2
             assert await b.deliver("other", "other") == Seen()
             assert b.reads.count(MARKER) == 2
+
+    run_virtually(main())
+
+
+def test_worker_notices_within_a_second_that_calls_were_forgotten() -> None:
+    async def main() -> None:
+        async with bench() as b:
+            told: list[None] = []
+            b.control.on_forgotten = lambda: told.append(None)
+            for number, noticed in ((b"1", 1), (b"1", 1), (b"2", 2)):
+                await b.store.write([(FORGOTTEN, number)])
+                await asyncio.sleep(1.0)
+                await b.deliver()
+                assert len(told) == noticed
+            assert not b.control.in_use
 
     run_virtually(main())
 
