@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from brrr_core.codec.added import Added
     from brrr_core.engine.calls import Again, Cancelled, Defer
     from brrr_core.engine.connection import Connection
+    from brrr_core.engine.forgetting import Forgotten, ToForget
     from brrr_core.engine.letters import Letter
     from brrr_core.engine.policy import Policy
     from brrr_core.engine.schedules import RecurringSchedule
@@ -49,6 +50,7 @@ __all__ = [
     "Connection",
     "Defer",
     "Event",
+    "Forgotten",
     "Handler",
     "Letter",
     "LetterSelection",
@@ -61,6 +63,7 @@ __all__ = [
     "Scheduled",
     "Task",
     "TerminalError",
+    "ToForget",
     "TypedTask",
     "Waiter",
     "connect",
@@ -90,6 +93,7 @@ _HOMES: Final = {
     "engine.calls": ("Again", "Cancelled", "Defer"),
     "engine.connection": ("Connection",),
     "hooks": ("hookimpl",),
+    "engine.forgetting": ("Forgotten", "ToForget"),
     "engine.letters": ("Letter",),
     "engine.starting": ("Scheduled",),
     "engine.status": ("CallStatus", "Waiter"),

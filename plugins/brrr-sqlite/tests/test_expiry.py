@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from brrr_core.backend import Key, Reading, Step, Swap
+from brrr_core.codec import FAILURE_PREFIX
 from brrr_core.errors import OptionError
-from brrr_core.wire import FAILURE_PREFIX, encode_message
 from brrr_sqlite import schema
 
 HOUR = 3600.0
@@ -66,7 +66,7 @@ async def test_read_refreshes_a_value_and_its_call_once_a_quarter_of_the_ttl_is_
 async def test_message_refreshes_the_value_of_its_call(short, clocks):
     await finish(short)
     clocks.now += HOUR / 2
-    await short.queue.put("t", [encode_message(("root", "a"))])
+    await short.queue.put("t", [b"li2e4:root1:ae"])
     (received,) = await short.steps.receive("t", limit=1, wait=0, readings=[Reading("value")])
     assert received.records == [b"value"]
     clocks.now += HOUR / 2 + 1

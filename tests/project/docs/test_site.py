@@ -76,7 +76,7 @@ def build(folder: Path, index: str, **pages: str) -> str:
 
 
 TREE = "\n```{toctree}\n:hidden:\n\nother\n```\n"
-API = "\n```{eval-rst}\n.. automodule:: brrr_core.hooks\n   :members:\n```\n"
+API = "\n```{eval-rst}\n.. automodule:: brrr_core.hooks\n   :members: CallStarted, BackendFailed\n```\n"
 
 
 def test_good_site_builds(tmp_path: Path) -> None:
