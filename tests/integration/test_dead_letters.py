@@ -45,17 +45,18 @@ async def bury(queue: Queue, bodies: Sequence[bytes], reason: str) -> None:
 
 @asynccontextmanager
 async def buried(url: str) -> AsyncGenerator[brrr.AppConsumer, None]:
-    """Dead-letter five calls of three tasks, and one body that is not a message. Yield a client."""
+    """Dead-letter five calls of three tasks, and one body that is not a message, the oldest. Yield a client."""
     async with brrr.connect(url) as connection:
         client = brrr.AppConsumer(codec="json", connection=connection, handlers=HANDLERS)
+        # First: a message that is put beside workers which stop may be leased to one of them.
+        await bury(connection.queue, [GARBAGE], "cannot be read")
         async with serving(url, HANDLERS, policy=ONCE) as fleet:
             for n in range(3):
                 await fleet.app.schedule(top, topic=TOPIC)(n)
             for n in range(2):
                 await fleet.app.schedule(other, topic=TOPIC)(n)
-            await fleet.dead(5)
+            await fleet.dead(6)
             await fleet.idle()
-        await bury(connection.queue, [GARBAGE], "cannot be read")
         yield client
 
 
@@ -68,8 +69,8 @@ async def test_dead_letters_are_chosen_by_task_call_reason_age_and_id(url: str) 
     async with buried(url) as client:
         found = await client.dead_letters(TOPIC).read()
         assert [letter.task_name for letter in found].count("leaf") == 3
-        assert found[-1] == brrr.Letter(
-            found[-1].id, TOPIC, GARBAGE, "cannot be read", 1, found[-1].buried_at, None, None, None, None
+        assert found[0] == brrr.Letter(
+            found[0].id, TOPIC, GARBAGE, "cannot be read", 1, found[0].buried_at, None, None, None, None
         )
         (one,) = await client.dead_letters(TOPIC, task=leaf, reason="no 1 today").read()
         assert (one.task_name, one.payload) == ("leaf", b"[1]")
