@@ -29,8 +29,11 @@ PATIENCE: Final = 400 * 86_400.0
 FEW: Final = 2
 """Parents that fit into a record if it is small."""
 
-STEPS: Final = 200_000
-"""Callbacks after which a history that has not ended runs in circles."""
+STEPS: Final = 1_000_000
+"""Callbacks after which a history that has not ended runs in circles.
+
+Parents that wait for room in a record of `FEW` look again for as long as a saga waits for its approval: up to 350,000.
+"""
 
 POLICY: Final = brrr.Policy(
     backoff=1.0,
