@@ -11,7 +11,7 @@ from brrr_testkit.servers.aws import dynamo_url
 from brrr_testkit.servers.redis import Server, valkey_program
 from brrr_testkit.workloads.soak import soak_part
 
-ROUNDS = 10
+ROUNDS = 4
 DEPTH = 5  # 63 calls per round; each takes milliseconds on the emulator
 PARTS = 2
 """Tests that share the rounds. Each has its own workers, so that they can run in parallel."""

@@ -1,10 +1,10 @@
-"""`kill -9` of worker processes at random moments, on one server, for twenty rounds of a workflow."""
+"""`kill -9` of worker processes at random moments, on one server, for eight rounds of a workflow."""
 
 import pytest
 
 from brrr_testkit.workloads.soak import soak_part
 
-ROUNDS = 20
+ROUNDS = 8
 PARTS = 2
 """Tests that share the rounds, each with its own workers, so that they can run side by side."""
 

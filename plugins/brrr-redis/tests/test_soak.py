@@ -4,7 +4,7 @@ import pytest
 
 from brrr_testkit.workloads.soak import soak_part
 
-ROUNDS = 40
+ROUNDS = 16
 """Rounds of a usual run; `BRRR_SOAK_ROUNDS=100` makes it longer."""
 PARTS = 4
 """Tests that share the rounds. Each has its own workers, so that they can run in parallel."""

@@ -8,7 +8,7 @@ import brrr_core as brrr
 from brrr_testkit.servers.aws import dynamo_url, sqs_url
 from brrr_testkit.workloads.soak import soak_part
 
-ROUNDS = 20
+ROUNDS = 8
 DEPTH = 5  # 63 calls per round; each takes milliseconds on the emulators
 PARTS = 2
 """Tests that share the rounds. Each has its own workers, so that they can run in parallel."""

@@ -1,4 +1,4 @@
-"""Half a minute of real faults on each backend loses nothing. `make soak` runs them for longer."""
+"""Twenty seconds of real faults on each backend loses nothing. `make soak` runs them for longer."""
 
 import os
 import random
@@ -9,7 +9,7 @@ import pytest
 from tests.system.soak.places import PLACES
 from tests.system.soak.run import soak
 
-SECONDS = 30.0
+SECONDS = 20.0
 
 
 @pytest.mark.soak

@@ -23,7 +23,8 @@ class BuriesByDeleting(QueueOver):
         await asyncio.sleep(0)
         if held:
             letter = DeadLetter(delivery.topic, delivery.body, reason, delivery.attempt, time())
-            self.inner._space.topic(delivery.topic).dead.append(letter)
+            space = self.inner._space
+            space.topic(delivery.topic).dead.append((next(space.dead_numbers), letter))
 
 
 @breaks("QUEUE-CANCEL-07")

@@ -216,18 +216,18 @@ async def operators_are_refused(ctx: Context) -> None:
     if box is None and inspector is None:
         raise NotApplicableError("the queue has neither part")
     topic = ctx.topic()
-    wrong: list[Awaitable[object]] = []
+    wrong: list[Callable[[], Awaitable[object]]] = []
     right: list[Callable[[], Awaitable[object]]] = []
     if box is not None:
-        wrong += [box.page("", limit=1), box.page(topic, limit=0), box.find("", ["1"])]
-        wrong += [box.redrive("", ["1"]), box.drop("", ["1"])]
+        wrong += [lambda: box.page("", limit=1), lambda: box.page(topic, limit=0), lambda: box.find("", ["1"])]
+        wrong += [lambda: box.redrive("", ["1"]), lambda: box.drop("", ["1"])]
         right += [lambda: box.page(topic, limit=1), lambda: box.drop(topic, ["1"])]
     if inspector is not None:
-        wrong += [inspector.peek("", limit=1), inspector.peek(topic, limit=0), inspector.purge("")]
-        wrong += [inspector.activity("")]
+        wrong += [lambda: inspector.peek("", limit=1), lambda: inspector.peek(topic, limit=0)]
+        wrong += [lambda: inspector.purge(""), lambda: inspector.activity("")]
         right += [inspector.topics, lambda: inspector.purge(topic), lambda: inspector.activity(topic)]
-    for operation in wrong:
-        refused(await raised(operation), ArgumentError, "an operation with a wrong argument")
+    for begin in wrong:
+        refused(await raised(begin()), ArgumentError, "an operation with a wrong argument")
     await backend.close()
     for begin in right:
         refused(await raised(begin()), BackendClosedError, "an operation on a closed backend")

@@ -105,6 +105,7 @@ class Connection:
         self._error: Exception | None = None
         self._error_cb: Callable[..., Awaitable[None]] | None = None
         self._closed_cb: Callable[..., Awaitable[None]] | None = None
+        self._inboxes = ""  # the beginning of all inboxes
         self._prefix = ""
         self._next = 0
         self._pull_inboxes: list[_PullInbox] = []
@@ -140,7 +141,8 @@ class Connection:
         # nats-py does not tell whether its tasks were cancelled; with them, this one is.
         self._guard = start_task(self._wait_lost(), name="brrr watches a connection")
         self._guard.add_done_callback(self._on_guard_end)
-        self._prefix = f"{self.client.new_inbox()}."
+        inbox = self.client.new_inbox()
+        self._inboxes, self._prefix = inbox.rpartition(".")[0], f"{inbox}."
         await self.client.subscribe(f"{self._prefix}*", cb=self._drop_late_reply)  # pyright: ignore[reportUnknownMemberType]
         await self._flush(FLUSH_TIMEOUT_SECONDS)
         self._check_open()
@@ -302,7 +304,7 @@ class Connection:
         denied = PERMISSION_ERROR.search(str(error))
         if denied is None:
             self._error = error
-        elif denied[1].lower() == "subscription" and denied[2].lower().startswith(self._prefix.lower()):
+        elif denied[1].lower() == "subscription" and denied[2].lower().startswith(self._inboxes.lower()):
             self.end(DeniedError(f"{self._prefix}*"))  # no reply can come
         elif denied[1].lower() == "subscription":
             self._may_listen = False
