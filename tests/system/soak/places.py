@@ -27,15 +27,15 @@ class Place:
         lease: Seconds of its lease.
         relays: The relays through which all programs reach the servers.
         servers: The servers that can be killed, as they keep on disk what they acknowledged, and how each comes back.
-        clock_steps: Seconds by which the clock of a worker is set. Forward steps are short, because a sleep that begins
-            meanwhile is longer by the step.
+        clock_steps: Seconds by which the clock of a worker is set. They are short: a sleep ends later by as much as the
+            clocks of the workers that see it differ.
     """
 
     urls: Sequence[str]
     lease: float
     relays: Sequence[Bytes] = ()
     servers: Sequence[tuple[ServerProcess, Restart]] = ()
-    clock_steps: Sequence[float] = (-3_600, -60, -5, 5, 20)
+    clock_steps: Sequence[float] = (-20, -5, 5, 20)
 
 
 @asynccontextmanager
