@@ -1,5 +1,6 @@
 """A connection: schedules calls, reads values and runs workers on the backends of one fleet."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -82,7 +83,7 @@ class Connection:
             steps=steps,
             clock=clock,
             delays=delays,
-            outages=Outages(plugins, mask, backends, clock=clock),
+            outages=Outages(plugins, mask, backends, clock=asyncio.get_running_loop().time),
         )
         self.silence = Silence(plugins, clock, self.policy.stale_after)
         self._budget = SpawnBudget(self._operations, self.policy.spawn_limit)
