@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 import brrr_core as brrr
 from benchmarks.measure import TOPIC, Measured, measure
+from benchmarks.peers.processes import memory_kib
 from benchmarks.servers import valkey
 from benchmarks.workloads import HANDLERS, WORKLOADS
 
@@ -74,8 +75,7 @@ async def sample_many_calls(url: str, calls: int, *, every: int) -> AsyncIterato
 
 
 def _sample(calls: int) -> Sample:
-    status = Path("/proc/self/status").read_text()
-    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    resident = memory_kib("VmRSS") or 0
     return Sample(calls, resident / 1024, len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks()))
 
 

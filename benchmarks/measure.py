@@ -7,10 +7,10 @@ import secrets
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import brrr_core as brrr
 from benchmarks.counting import CountingBackend
+from benchmarks.peers.processes import memory_kib
 from benchmarks.telemetry import telemetry
 from benchmarks.workloads import HANDLERS, WORKLOADS
 
@@ -78,11 +78,8 @@ def peak_mib() -> float:
 
     On Linux this is VmHWM, because `ru_maxrss` starts with the peak of the parent process.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = memory_kib("VmHWM")
+    return (peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
 
 
 if __name__ == "__main__":

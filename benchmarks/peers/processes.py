@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["cpu_seconds", "descendants", "peak_mib", "reset_peak", "started"]
+__all__ = ["cpu_seconds", "descendants", "memory_kib", "peak_mib", "reset_peak", "started"]
 
 GRACE: Final = 5.0
 """Seconds that a process has to end after SIGTERM."""
@@ -87,15 +87,16 @@ def reset_peak(processes: set[int]) -> None:
 
 def peak_mib(processes: set[int]) -> float:
     """Return the sum of the peak memory of processes, in MiB. Memory that they share counts for each."""
-    return sum(map(_peak_kib, processes)) / 1024
+    return sum(memory_kib("VmHWM", pid) or 0 for pid in processes) / 1024
 
 
-def _peak_kib(pid: int) -> int:
+def memory_kib(field: str, process: int | str = "self") -> int | None:
+    """Return a field of the status of a process, such as VmRSS; None if the system or the process does not have it."""
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1])
-    return 0
+    return None
 
 
 def _processes() -> Iterator[int]:

@@ -21,7 +21,6 @@ from brrr_core.engine.services import Services
 from brrr_core.engine.turns import current_task
 from brrr_core.errors import BackendError, BuriedError, MalformedRecordError, RecordMissingError
 from brrr_core.wire import (
-    Call,
     PendingReturns,
     ScheduleMessage,
     decode_call,
@@ -160,11 +159,11 @@ class DeliveryHandler:
                 remedy="Check that all workers of the topic share one store, that it evicts nothing, "
                 "and that its `ttl` is longer than the workflow. Then schedule the workflow again with redrive=True.",
             )
+        job = Job(held, message.root_id, decode_call(call_hash, record), due)
         if self._services.silence.stale_after is not None:
-            self._tell_if_stale(held, message, decode_call(call_hash, record))
+            self._tell_if_stale(job)
         if seen.state.cancel:
             previous = None  # it may be a run that was not told
-        job = Job(held, message.root_id, decode_call(call_hash, record), due)
         if previous is not None and absent and not await self.runner.deferrer.defer(job, absent, previous, new=False):
             return True
         parked = self._parking.find(message.root_id, call_hash)
@@ -175,15 +174,15 @@ class DeliveryHandler:
             await asyncio.wait({parked.task})
         return await self.runner.run_until_settled(job, previous, seen)
 
-    def _tell_if_stale(self, held: HeldDelivery, message: ScheduleMessage, call: Call) -> None:
+    def _tell_if_stale(self, job: Job) -> None:
         silence = self._services.silence
         try:
-            pending = PendingReturns() if held.pending is None else decode_pending(held.pending)
+            pending = PendingReturns() if job.held.pending is None else decode_pending(job.held.pending)
         except MalformedRecordError:
             return  # the run fails because of it, and says so
         left = silence.stale_in(pending)
         if left is not None and left <= 0:
-            silence.tell_stale(held.delivery.topic, message.root_id, call.call_hash, call.task_name, pending)
+            silence.tell_stale(job.topic, job.root_id, job.call.call_hash, job.call.task_name, pending)
 
     def resume_at_once(self, held: HeldDelivery) -> bool:
         """Let a parked run go on, if this is its wake-up and all that it needs is known. False if not."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from brrr_core.backend.contracts import DeadLetter, Key, Queue
+from brrr_core.backend.contracts import Key, Queue
 from brrr_core.backend.inspection import LetterBox, StoredLetter
 from brrr_core.engine.roots import split_timer
 from brrr_core.errors import CapabilityError, MalformedRecordError
@@ -24,7 +24,6 @@ __all__ = [
     "Read",
     "ids_of",
     "message_in",
-    "message_of",
     "read_calls",
 ]
 
@@ -245,11 +244,6 @@ async def _in_batches(act: Callable[..., Awaitable[int]], topic: str, wanted: in
     return done
 
 
-def message_of(letter: DeadLetter) -> ScheduleMessage | None:
-    """Return the message of a dead letter; None if its body is not a valid message."""
-    return message_in(letter.body)
-
-
 def message_in(body: bytes) -> ScheduleMessage | None:
     """Return the message in a body; None if it is not valid. That of a timer gets the root id of its call."""
     try:
@@ -261,7 +255,7 @@ def message_in(body: bytes) -> ScheduleMessage | None:
 
 def _read_message(stored: StoredLetter) -> Letter:
     identity, letter = stored
-    message = message_of(letter)
+    message = message_in(letter.body)
     return Letter(
         identity or None,
         letter.topic,
@@ -278,7 +272,10 @@ async def _with_calls(read: Read, letters: Sequence[Letter]) -> list[Letter]:
     """Return dead letters with their tasks and arguments, as far as the store has them."""
     calls = await read_calls(read, [letter.call_hash for letter in letters if letter.call_hash is not None])
     return [
-        letter if (call := calls.get(letter.call_hash or "")) is None else _named(letter, call) for letter in letters
+        letter
+        if (call := calls.get(letter.call_hash or "")) is None
+        else replace(letter, task_name=call.task_name, payload=call.payload)
+        for letter in letters
     ]
 
 
@@ -295,7 +292,3 @@ def _call(call_hash: str, record: bytes | None) -> Call | None:
         return None if record is None else decode_call(call_hash, record)
     except MalformedRecordError:
         return None
-
-
-def _named(letter: Letter, call: Call) -> Letter:
-    return replace(letter, task_name=call.task_name, payload=call.payload)

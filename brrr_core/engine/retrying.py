@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.control import Control
-from brrr_core.engine.letters import message_of
+from brrr_core.engine.letters import message_in
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.starting import Starter, StartRequest
 from brrr_core.engine.stranding import forget
@@ -59,7 +59,7 @@ class Retrier:
         Raises:
             BackendError: A backend failed. Repeating it is safe.
         """
-        messages = map(message_of, await self._operations.queue.dead(topic, limit=limit))
+        messages = [message_in(letter.body) for letter in await self._operations.queue.dead(topic, limit=limit)]
         hashes = [message.call_hash for message in messages if message is not None]
         return await self.put_back(hashes, lambda: self._operations.queue.redrive(topic, limit=limit))
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Notifier, Queue, QueueStats
 from brrr_core.engine.connection import Connection
-from brrr_core.engine.letters import LOOKED_AT, message_of
+from brrr_core.engine.letters import LOOKED_AT, message_in
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
 from brrr_core.errors import BuriedError, ResultTimeoutError, ScheduleCancelledError
 from brrr_core.wire import Buried, Call, PendingReturns, decode_pending
@@ -91,7 +91,7 @@ class DeadLetters:
         letters = await self._queue.dead(self.topic, limit=min(dead, LOOKED_AT)) if dead else []
         self._by_call, self._by_root = {}, {}
         for letter in letters:
-            message = message_of(letter)
+            message = message_in(letter.body)
             if message is not None:
                 given_up = _GivenUp(message.call_hash, letter.attempt, letter.reason.partition("\n")[0])
                 self._by_call.setdefault(message.call_hash, []).append(given_up)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from brrr_core import Connection
 from brrr_core.backend import QueueStats
-from brrr_core.engine.letters import message_of
+from brrr_core.engine.letters import message_in
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.wire import Buried, PendingReturns
 from brrr_explain.graph import Node, Problem, State
@@ -110,7 +110,7 @@ async def _find_dead_letters(connection: Connection, nodes: Iterable[Node]) -> N
             queued.setdefault(node.topic, {})[node.call_hash] = node
     for topic, waiting in queued.items():
         for letter in await connection.queue.dead(topic, limit=LOOKED_AT):
-            message = message_of(letter)
+            message = message_in(letter.body)
             dead = None if message is None else waiting.get(message.call_hash)
             if dead is not None and letter.buried_at >= (dead.since or 0):
                 dead.state, dead.since, dead.attempt = State.DEAD, letter.buried_at, letter.attempt
