@@ -39,8 +39,8 @@ async def stale_at_once(ctx: Context) -> None:
     await gather(
         queue.ack([acked]), queue.release([released], delay=delay), queue.bury(buried, "late"), queue.extend([extended])
     )
-    deadline = ctx.now() + queue.lease + ctx.grace
     for what, topic in topics.items():
+        deadline = ctx.now() + queue.lease + ctx.grace
         found: list[Delivery] = []
         while not found:
             check(ctx.now() < deadline, f"a message that was {what} after the end of its lease was not delivered again")
