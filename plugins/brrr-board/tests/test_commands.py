@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,17 @@ BRRR = Path(sys.executable).with_name("brrr")
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+@contextmanager
+def started(folder: Path, *arguments: str) -> "Generator[subprocess.Popen[str]]":
     environment = {**os.environ, "BRRR_QUEUE": f"sqlite:///{folder}/brrr.db", "PYTHONWARNINGS": "error"}
-    return subprocess.Popen(
-        [BRRR, "board", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [BRRR, "board", *arguments]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # a failed test must not wait for it
 
 
 def test_command_serves_until_sigterm_also_with_an_open_stream(tmp_path: Path) -> None:
