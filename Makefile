@@ -31,8 +31,8 @@ demo: $(STAMP) ## run an HTTP front, a worker and a board on 127.0.0.1:8080; Ctr
 PYTEST := $(RUN) -m pytest -n 6 --dist worksteal
 QUICK := -m "not (packaging or soak or cluster or exhaustive)" \
   --ignore-glob='*/test_contract_cluster.py' --ignore-glob='*/test_contract_oldest.py'
-# The kit runs on memory, SQLite and Valkey.
-OTHER_KITS := $(foreach plugin,dynamo nats sqs,--ignore=plugins/brrr-$(plugin)/tests/test_contract.py)
+# The kit runs on memory and SQLite.
+OTHER_KITS := $(foreach plugin,dynamo nats redis sqs,--ignore=plugins/brrr-$(plugin)/tests/test_contract.py)
 
 test: $(STAMP) ## run the tests without soaks, clusters, packaging and the repetitions of long tables, in about 5 minutes
 	$(PYTEST) $(QUICK) $(OTHER_KITS) $(ARGS)

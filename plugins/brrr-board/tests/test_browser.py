@@ -13,6 +13,8 @@ from brrr_testkit.workloads.fleet import Fleet
 
 from .conftest import MARKUP, TOPIC, Bank, Site
 
+pytestmark = pytest.mark.exhaustive
+
 ROWS = "document.querySelectorAll('tbody tr').length"
 SUMMARY = "document.querySelector('#summary').textContent"
 GROUPS = "[...document.querySelectorAll('#graph g.row')].filter((row) => !row.hasAttribute('display')).length"

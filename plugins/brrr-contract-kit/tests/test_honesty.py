@@ -1,6 +1,7 @@
 """Loopholes that the kit closes. Each test covers a loophole of another conformance kit."""
 
 import re
+from typing import Any
 
 import pytest
 from mutants.kit import MEMORY, applicable
@@ -16,11 +17,23 @@ COUNT = len([rule for rule in rules_of("cache") if rule.family == "CACHE-COUNT"]
 """The rules of a cache: all, those that memory passes, those for capabilities that it lacks, and those of a family."""
 
 
+def first_quick(*cases: Any) -> list[Any]:
+    """Return the cases of a test, of which a quick run tries the first."""
+    return [
+        cases[0],
+        *(
+            pytest.param(*(each if isinstance(each, tuple) else (each,)), marks=pytest.mark.exhaustive)
+            for each in cases[1:]
+        ),
+    ]
+
+
 CACHE = "class TestCache(Memory, CacheContract): pass\n"
 
 
 @pytest.mark.parametrize(
-    "options", [["-p", "no:asyncio"], ["-o", "asyncio_mode=auto"], ["-n", "2"], ["-W", "error", "-p", "no:asyncio"]]
+    "options",
+    first_quick(["-p", "no:asyncio"], ["-o", "asyncio_mode=auto"], ["-n", "2"], ["-W", "error", "-p", "no:asyncio"]),
 )
 def test_one_class_with_one_fixture_runs_all_rules(run: Run, options: list[str]) -> None:
     ran = run(CACHE, *options)
@@ -38,7 +51,9 @@ def test_base_classes_of_the_kit_are_not_collected(run: Run) -> None:
     assert run("").returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-@pytest.mark.parametrize("options", [["-k", "not COUNT"], ["-k", "nothing_of_it"], ["-k", "nothing_of_it", "-n", "2"]])
+@pytest.mark.parametrize(
+    "options", first_quick(["-k", "not COUNT"], ["-k", "nothing_of_it"], ["-k", "nothing_of_it", "-n", "2"])
+)
 def test_deselected_rules_fail_the_run(run: Run, options: list[str]) -> None:
     ran = run(CACHE + "def test_other(): pass\n", *options)
 
@@ -56,12 +71,12 @@ def test_partial_run_says_that_it_is_partial(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [
+    first_quick(
         "class TestCache(CacheContract):\n    @pytest.fixture\n    def url(self): pytest.skip('no server')\n",
         "@pytest.mark.skip(reason='later')\nclass TestCache(Memory, CacheContract): pass\n",
         "@pytest.mark.xfail(reason='later', run=False)\nclass TestCache(Memory, CacheContract): pass\n",
         "@pytest.mark.xfail(reason='later')\nclass TestCache(Memory, CacheContract): grace = 'none'\n",
-    ],
+    ),
     ids=["skip in a fixture", "skip mark", "xfail mark without a run", "xfail mark"],
 )
 def test_rules_bypassed_by_marks_or_fixtures_fail(run: Run, code: str) -> None:
@@ -79,7 +94,7 @@ def attributes(text: str) -> str:
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [
+    first_quick(
         ("skips = {'CACHE-COUNT-01': 'slow'}", "applies to every backend and cannot be skipped"),
         ("skips = {'CACHE-RACE-03': ' '}", "is excepted without a reason"),
         ("skips = {'CACHE-RACE-033': 'slow'}", "Did you mean CACHE-RACE-03?"),
@@ -87,7 +102,7 @@ def attributes(text: str) -> str:
         ("expected_failures = {'CACHE-COUNT-01': ''}", "is excepted without a reason"),
         ("expected_failures = {'QUEUE-ACK-01': 'known'}", "is not a rule for a cache"),
         ("def test_rule(self): pass", "replaces test_rule of the contract"),
-    ],
+    ),
 )
 def test_invalid_skips_and_overrides_are_reported_at_collection(run: Run, text: str, error: str) -> None:
     ran = run(attributes(text))
@@ -135,13 +150,13 @@ def test_expected_failure_is_reported_with_its_reason(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("fixture", "error"),
-    [
+    first_quick(
         ("def url(self): return object()", "the URL to test is a object"),
         ("def make_backend(self): return object()", "make_backend is a object, not a function"),
         ("def make_backend(self): return object", "make_backend returned a object, not a Backend"),
         ("def other(self): return 'memory:'", "gives neither a url nor a make_backend"),
         ("def url(self): return 'memry:'", "Did you mean 'memory'?"),
-    ],
+    ),
 )
 def test_invalid_backend_fixture_is_reported(run: Run, fixture: str, error: str) -> None:
     ran = run(f"class TestCache(CacheContract):\n    @pytest.fixture\n    {fixture}\n")

@@ -36,6 +36,9 @@ from brrr_simulation import simulate
 HISTORIES = 40
 """The most histories that find a planted bug."""
 
+QUICK = 4
+"""Planted bugs that a quick run looks for."""
+
 
 class Mutant(NamedTuple):
     """A planted bug.
@@ -267,7 +270,13 @@ def plant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutant.owner, mutant.function, names[mutant.function])
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if number >= QUICK else ())
+        for number, name in enumerate(MUTANTS)
+    ],
+)
 def test_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant = MUTANTS[name]
     plant(mutant, monkeypatch)

@@ -24,7 +24,9 @@ def without_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.exhaustive if part else ()) for part in range(PARTS)]
+)
 def test_fixed_seeds_hold(part: int) -> None:
     reports = [simulate(seed) for seed in range(part + 100, FIXED + 100, PARTS)]
     assert {report.seed: report.violations for report in reports if report.violations} == {}
