@@ -15,6 +15,7 @@ from brrr_core.wire import Call
 from brrr_simulation.faults import Dice
 from brrr_simulation.fleet import Fleet, Worker, isolated
 from brrr_simulation.loop import DeadlockError
+from brrr_simulation.races import Races, RunningCall, running
 
 __all__ = ["CheckFailedError", "Effects", "check"]
 
@@ -81,7 +82,7 @@ def check(
 
     Raises:
         CheckFailedError: A handler makes other calls when it runs again, returns something else, swallows `Defer`, or
-            has an effect too often or too rarely.
+            has an effect too often or too rarely. Or two handlers race for a part of `app.state`.
     """
     run = _Check(handlers, call, args, topics, clients, codec, lifespan, at_most or {}, at_least or {})
     expected = run.history(0, kinds=())
@@ -111,6 +112,7 @@ class _Check:
     def history(self, seed: int, *, kinds: Collection[str] | None) -> Any:
         """Run one history, and return the result of the call."""
         effects, dice, draw = Effects(), Dice(seed, kinds=kinds), Random(seed + 1)  # noqa: S311 - a simulation
+        races = Races()
         _deferred.clear()
         _swallowed.clear()
         with isolated(seed):
@@ -120,7 +122,7 @@ class _Check:
                 policy=POLICY,
                 handlers=self.handlers(effects),
                 concurrency=10,
-                lifespan=self.lifespan,
+                lifespan=None if self.lifespan is None else races.lifespan(self.lifespan),
                 app=_WatchedApp,
                 codec=self.codec,
             )
@@ -136,6 +138,8 @@ class _Check:
             universe = fleet.universe
             try:
                 universe.run_until(lambda: (dice.calm and fleet.idle) or universe.steps > STEPS, until=PATIENCE)
+                if races.found:
+                    raise CheckFailedError(f"seed {seed}: {races.found[0]}")
                 return self._result(seed, fleet, effects)
             except DeadlockError as error:
                 raise CheckFailedError(f"seed {seed}: {error}") from error
@@ -204,12 +208,14 @@ class _WatchedRun(Run):
 class _WatchedApp(brrr.AppWorker):
     async def handle(self, run: Run, call: Call) -> bytes:
         run.__class__ = _WatchedRun  # both have the same slots
+        token = running.set(RunningCall(f"{call.task_name!r} of {call.payload!r}", asyncio.get_running_loop()))
         try:
             payload = await super().handle(run, call)
             if run.missing:
                 _swallowed.add(call.task_name)
             return payload
         finally:
+            running.reset(token)
             _deferred.pop(id(run), None)
 
 
