@@ -1,5 +1,6 @@
 """The processes of a history: workers and clients that die, freeze and come back, and what is common to all of them."""
 
+import asyncio
 import random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import brrr_core as brrr
-from brrr_core.engine import roots, scheduling, termination
+from brrr_core.app import active
+from brrr_core.engine import roots, scheduling, termination, threads
 from brrr_simulation.backend import LATE, Line, parts
 from brrr_simulation.faults import Dice
 from brrr_simulation.loop import Process, Universe
 from brrr_simulation.model import Model
+from brrr_simulation.threads import SimulatedPool, run_coroutine_threadsafe
 
 __all__ = ["EPOCH", "LEASE", "Fleet", "Worker", "isolated"]
 
@@ -32,7 +35,7 @@ def _ignore(*_: object, **__: object) -> None:
 
 @contextmanager
 def isolated(seed: int, *, returns_limit: int = 1_000) -> Generator[None, None, None]:
-    """Take all randomness of the engine from a seed inside the block, and leave signals alone.
+    """Take all randomness of the engine from a seed inside the block, simulate its threads, and leave signals alone.
 
     Args:
         seed: The seed.
@@ -42,13 +45,20 @@ def isolated(seed: int, *, returns_limit: int = 1_000) -> Generator[None, None, 
     before, secrets, limit = random.getstate(), roots.__dict__["secrets"], scheduling.__dict__["RETURNS_LIMIT"]
     scheduling.__dict__["RETURNS_LIMIT"] = returns_limit
     stop, unregister = termination.stop_on_sigterm, termination.unregister
+    pool = threads.__dict__["ThreadPoolExecutor"]
     random.seed(seed)
+    threads.__dict__["ThreadPoolExecutor"] = SimulatedPool
+    active.__dict__["asyncio"] = SimpleNamespace(
+        **{**vars(asyncio), run_coroutine_threadsafe.__name__: run_coroutine_threadsafe}
+    )
     roots.__dict__["secrets"] = SimpleNamespace(token_bytes=own.randbytes)
     termination.__dict__.update(stop_on_sigterm=_ignore, unregister=_ignore)
     try:
         yield
     finally:
         random.setstate(before)
+        threads.__dict__["ThreadPoolExecutor"] = pool
+        active.__dict__["asyncio"] = asyncio
         scheduling.__dict__["RETURNS_LIMIT"] = limit
         roots.__dict__["secrets"] = secrets
         termination.__dict__.update(stop_on_sigterm=stop, unregister=unregister)
@@ -185,7 +195,7 @@ class Fleet:
             trace=None if trace is None else (lambda who, name, items: trace(self.universe.now, who, name, items)),
         )
         queue, store, cache, steps = parts(line)
-        return InlineConnection(
+        return brrr.Connection(
             queue,
             store,
             cache,
@@ -260,11 +270,3 @@ class Fleet:
         if self.planned or self._in_flight[0]:
             return None
         return self.model.next_due()
-
-
-class InlineConnection(brrr.Connection):
-    """A connection that runs sync handlers in the thread of the event loop: there is only one."""
-
-    async def in_thread(self, function: Callable[[], Any]) -> Any:
-        """Run a function at once."""
-        return function()

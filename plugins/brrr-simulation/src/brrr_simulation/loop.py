@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar
 
-__all__ = ["DeadlockError", "Process", "Universe"]
+__all__ = ["CLOSINGS", "DeadlockError", "Process", "ProcessDied", "Universe"]
 
 ResultT = TypeVar("ResultT")
 
@@ -131,6 +131,8 @@ class Process(asyncio.AbstractEventLoop):
         """Returns the unix time on the machine of the process."""
         self.died: Callable[[], object] | None = None
         """Called when it was killed, if it is not a worker."""
+        self.at_end: list[Callable[[], object]] = []
+        """Called when its coroutines are closed."""
         self.failures: list[BaseException] = []
         """Errors that no task retrieved."""
         self._universe = universe
@@ -260,6 +262,8 @@ class Process(asyncio.AbstractEventLoop):
                     continue
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - it never ends
                 _close(task.get_coro())
+            for end in self.at_end:
+                end()
         finally:
             asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
         self.tasks.clear()
