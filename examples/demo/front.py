@@ -84,16 +84,13 @@ class Front:
             raise UnknownTaskError(
                 f"the task {name!r} does not exist", remedy=f"The tasks are {', '.join(self._handlers)}."
             )
-        if not request.scope["query_string"].isascii():  # some servers pass such bytes on, and `request.url` fails
-            raise SignatureError(
-                f"the query for {name!r} has bytes that are not ASCII",
-                remedy="Write them percent-encoded, as in %C3%A9.",
-            )
         return name, self._arguments[name].read(request.query_params.multi_items())
 
 
 class SameSite:
     """Refuses requests of foreign web pages in a visitor's browser, by `Origin` or by `Host` (DNS rebinding).
+
+    It also refuses a query with bytes that are not ASCII, which no browser sends.
 
     Args:
         app: The ASGI application behind it.
@@ -105,7 +102,7 @@ class SameSite:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a foreign request with 403, and pass on any other."""
+        """Answer a request that is refused, and pass on any other."""
         refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
 
@@ -118,6 +115,10 @@ class SameSite:
         if origin is not None and origin != f"{request.scope['scheme']}://{host}":
             return _http_answer(
                 403, f"the request comes from a page of {origin[:80]!r}", "Send it from this site, or from no page."
+            )
+        if not request.scope["query_string"].isascii():  # some servers pass such bytes on, and `request.url` fails
+            return _http_answer(
+                400, "the query has bytes that are not ASCII", "Write them percent-encoded, as in %C3%A9."
             )
         return None
 

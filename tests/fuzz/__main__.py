@@ -14,7 +14,7 @@ from typing import Final
 from tests.fuzz.driving import Report, drive, read_corpus, write_corpus
 from tests.fuzz.targets import TARGETS
 
-SHARES: Final = {"wire": 35, "url": 20, "time": 10, "codec": 30, "cli": 1, "http": 4}
+SHARES: Final = {"wire": 35, "url": 20, "time": 10, "codec": 28, "cli": 1, "http": 4, "board": 2}
 """Percentages of the inputs, by target. A command line takes fifty times as long as a record."""
 
 BUILD: Final = Path("build/fuzz")

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from starlette.types import ASGIApp
+
 import brrr_core as brrr
 import brrr_cron
+from brrr_board import Board
+from brrr_board.guard import token_of
 from brrr_cli.arguments import read_arguments
 from brrr_cli.program import make_app, parse
 from brrr_core import wire
@@ -166,31 +171,37 @@ class _CommandLine:
 
 
 class _Http:
-    """Asks the demo's front, over a backend in memory that is replaced now and then."""
+    """Asks an application, which is replaced now and then.
+
+    Args:
+        enter: Makes the application, over a backend in memory, and enters what it needs.
+        ending: Finds the code of an error in the body of an answer; an empty text without one.
+    """
 
     LIFE = 1_000
-    STATUS = frozenset({200, 202, 307, 400, 403, 404, 405})
+    STATUS = frozenset({200, 202, 303, 307, 400, 403, 404, 405})
 
-    def __init__(self) -> None:
+    def __init__(self, enter: Callable[[AsyncExitStack], Awaitable[ASGIApp]], ending: Callable[[bytes], str]) -> None:
+        self._enter = enter
+        self._ending = ending
         self._runner: asyncio.Runner | None = None
         self._stack = AsyncExitStack()
         self._left = 0
-        self._front: Any = None
+        self._app: Any = None
 
     def __call__(self, data: bytes) -> Outcome:
-        """Read the input as lines: the method, the path, the query, the host and the origin."""
+        """Read the input as lines: the method, the path, the query, the host, the origin, the cookie and the body."""
         self._runner = self._runner or asyncio.Runner()
         return (self._runner.run(self._answer(data)),)
 
     async def _answer(self, data: bytes) -> str:
         if self._left == 0:
             await self._stack.aclose()
-            connection = await self._stack.enter_async_context(brrr.connect("memory:"))
-            app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
-            self._front, self._left = make_front(app, HANDLERS), self.LIFE
+            self._app, self._left = await self._enter(self._stack), self.LIFE
         self._left -= 1
-        method, path, query, host, origin = (data.split(b"\n", 4) + [b""] * 5)[:5]
-        headers = [(b"host", host), *([(b"origin", origin)] if origin else [])]
+        method, path, query, host, *more = (data.split(b"\n", 6) + [b""] * 7)[:7]
+        names = (b"origin", b"cookie")
+        headers = [(b"host", host), *((name, value) for name, value in zip(names, more, strict=False) if value)]
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -207,18 +218,56 @@ class _Http:
         }
         sent: list[Mapping[str, Any]] = []
 
+        received: list[Mapping[str, Any]] = [
+            {"type": "http.disconnect"},
+            {"type": "http.request", "body": more[-1], "more_body": False},
+        ]
+
         async def receive() -> Mapping[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return received.pop() if len(received) > 1 else received[0]
 
         async def send(message: Mapping[str, Any]) -> None:
             sent.append(message)
 
-        await self._front(scope, receive, send)
+        await self._app(scope, receive, send)
         status: int = sent[0]["status"]
         assert status in self.STATUS, status
-        body = b"".join(message.get("body", b"") for message in sent[1:])
-        found = json.loads(body) if body else {}
-        return f"{status} {found.get('code', '')}"
+        return f"{status} {self._ending(b''.join(message.get('body', b'') for message in sent[1:]))}"
+
+
+async def _enter_front(stack: AsyncExitStack) -> ASGIApp:
+    """Make the demo's front."""
+    connection = await stack.enter_async_context(brrr.connect("memory:"))
+    return make_front(brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection), HANDLERS)
+
+
+def _front_error(body: bytes) -> str:
+    return str(json.loads(body).get("code", "")) if body else ""
+
+
+async def _enter_board(stack: AsyncExitStack) -> ASGIApp:
+    """Make a board that may change things, with two dead letters: one of a call, and one that cannot be read."""
+    connection = await stack.enter_async_context(brrr.connect("memory:"))
+    client = brrr.AppConsumer(codec="json", connection=connection)
+    await client.schedule("fib", topic="t")(5)
+    await connection.queue.put("t", [b"\xff"])
+    for _ in range(2):
+        for delivery in await connection.queue.receive("t", limit=1, wait=0):
+            await connection.queue.bury(delivery, "<b>no</b>")
+    return await stack.enter_async_context(Board(connection, handlers=HANDLERS, allow_changes=True))
+
+
+FIB = JsonCodec().encode_call("fib", (5,), {}).call_hash.encode()
+"""The call with a dead letter."""
+
+
+def _board_error(body: bytes) -> str:
+    code = re.search(rb"BRRR-\w+-\d+", body)
+    return code.group().decode() if code else ""
+
+
+VISITOR = b"brrr-board=v\ntoken=" + token_of("v").encode()
+"""The cookie of a visitor of the board, and the token of that visitor's forms."""
 
 
 TARGETS: Mapping[str, Target] = {
@@ -300,7 +349,7 @@ TARGETS: Mapping[str, Target] = {
         ],
     ),
     "http": Target(
-        _Http(),
+        _Http(_enter_front, _front_error),
         [
             b"GET\n/\n\nlocalhost",
             b"POST\n/fib\nn=5\nlocalhost:8080",
@@ -308,6 +357,39 @@ TARGETS: Mapping[str, Target] = {
             b"GET\n/calc\nop=fib&n=1000\n127.0.0.1\nhttp://evil",
         ],
         [b"\n", b"POST", b"HEAD", b"%00", b"%ff", b"&", b"n=", b"1e999", b"greetee=", b"localhost", b"[", b"%2f"],
+    ),
+    "board": Target(
+        _Http(_enter_board, _board_error),
+        [
+            b"GET\n/\nq=t\nlocalhost",
+            b"GET\n/topic\nname=t&task=fib&reason=no\n127.0.0.1:1",
+            b"GET\n/letter\ntopic=t&id=1\nlocalhost",
+            b"GET\n/search\ntask=fib&arguments=5&keywords={}\nlocalhost",
+            b"GET\n/call\nhash=" + FIB + b"\nlocalhost",
+            b"GET\n/events/topic\nname=t&since=1-1\n[::1]:1\nhttp://[::1]:1",
+            b"GET\n/board.css\n\nlocalhost",
+            b"POST\n/act\n\nlocalhost\nhttp://localhost\n" + VISITOR + b"&topic=t&complete=1&result=5",
+            b"POST\n/act\n\nlocalhost\nhttp://localhost\n" + VISITOR + b"&topic=t&redrive-all=1",
+            b"POST\n/act\n\nlocalhost\nhttp://localhost\n" + VISITOR + b"&topic=t&drop=2",
+        ],
+        [
+            b"\n",
+            b"&",
+            b"=",
+            b"%00",
+            b"%ff",
+            b"%ed%a0%80",
+            b"1e999",
+            b"[" * 500,
+            b"id=2",
+            b"name=",
+            b"topic=",
+            b"arguments=",
+            b"keywords={%22self%22:1}",
+            b"/call",
+            b"/events/call",
+            b"/../",
+        ],
     ),
 }
 """The targets, by name."""

@@ -17,10 +17,15 @@ def test_input_leads_to_a_value_or_a_documented_error(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [b"POST\n/hello\ngreetee=\xe9\nlocalhost", b"GET\n/calc\nop=\xa8\n[::1]\nhttp://[::1]"]
+    ("name", "request_"),
+    [
+        ("http", b"POST\n/hello\ngreetee=\xe9\nlocalhost"),
+        ("http", b"GET\n/hello/\n\xa8\n[::1]\nhttp://[::1]"),  # a redirect, without the slash
+        ("board", b"GET\n/search\ntask=\xe9\nlocalhost"),
+    ],
 )
-def test_query_with_bytes_that_are_not_ascii_is_refused(request_: bytes) -> None:
-    (answer,) = TARGETS["http"].run(request_)
+def test_query_with_bytes_that_are_not_ascii_is_refused(name: str, request_: bytes) -> None:
+    (answer,) = TARGETS[name].run(request_)
     assert answer.startswith("400 ")
 
 

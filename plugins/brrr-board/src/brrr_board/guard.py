@@ -45,6 +45,8 @@ HEADERS: Final = {
 class Guard:
     """Answers 403 to requests of foreign pages and of other machines, and adds the security headers.
 
+    A query with bytes that are not ASCII, which no browser sends, gets the status 400.
+
     Args:
         app: The application behind it.
         hosts: The names by which browsers may reach the board, beside those of this machine. Without any, the board
@@ -82,6 +84,8 @@ class Guard:
             return _refused("this board answers its own machine only", ALLOW)
         if origin is not None and not _is_origin_of(origin, host):
             return _refused("the request comes from a page of another site", "Send it from the board.")
+        if not request.scope["query_string"].isascii():  # some servers pass such bytes on, and `request.url` fails
+            return _refused("the query has bytes that are not ASCII", "Write them percent-encoded, as in %C3%A9.", 400)
         return None
 
 
@@ -135,5 +139,5 @@ def _name_of(url: str) -> str | None:
         return None
 
 
-def _refused(what: str, remedy: str) -> Response:
-    return PlainTextResponse(f"Refused: {what}. {remedy}\n", status_code=403)
+def _refused(what: str, remedy: str, status: int = 403) -> Response:
+    return PlainTextResponse(f"Refused: {what}. {remedy}\n", status_code=status)
