@@ -73,7 +73,8 @@ class LetterSelection:
         if not failed:
             return await self._search.redrive()
         return await self._search.act(
-            self._connection.redrive,
+            # By ids if possible: others may take the oldest ones meanwhile, and the failures of the next are not back.
+            self._connection.redrive if self._connection.queue.letters is None else None,
             lambda box, letters: self._connection.redrive_letters(box, self._search.topic, letters),
         )
 

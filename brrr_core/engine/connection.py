@@ -14,7 +14,7 @@ from brrr_core.engine.cancelling import CANCELLED, Canceller
 from brrr_core.engine.control import Control
 from brrr_core.engine.forgetting import Forgetter, Forgotten, ToForget
 from brrr_core.engine.hooks import Hooks
-from brrr_core.engine.letters import Letter, ids_of
+from brrr_core.engine.letters import Letter, ids_of, message_in
 from brrr_core.engine.lifespan import lifespan_of
 from brrr_core.engine.local_cache import RunHistory, ValueCache
 from brrr_core.engine.operations import Operations
@@ -259,8 +259,8 @@ class Connection:
         Raises:
             BackendError: A backend failed. Repeating it is safe.
         """
-        hashes = [letter.call_hash for letter in letters if letter.call_hash is not None]
-        return await self._retrier.put_back(hashes, lambda: box.redrive(topic, ids_of(letters)))
+        messages = [message_in(letter.body) for letter in letters]
+        return await self._retrier.put_back(topic, messages, lambda: box.redrive(topic, ids_of(letters)))
 
     async def loop(
         self, topic: str, handle: RunHandler, *, concurrency: int = 64, schedules: Iterable[RecurringSchedule] = ()

@@ -4,12 +4,12 @@ This is the only way in which an outcome changes, from a failure to none. The pr
 steps. Repeating the retry completes it: the failure of the call itself, which lists its causes, is deleted last.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.control import Control
 from brrr_core.engine.letters import message_in
-from brrr_core.engine.operations import Operations
+from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.starting import Starter, StartRequest
 from brrr_core.engine.stranding import forget
 from brrr_core.wire import (
@@ -17,8 +17,10 @@ from brrr_core.wire import (
     Call,
     CallState,
     PendingReturns,
+    ScheduleMessage,
     decode_failure,
     decode_pending,
+    encode_message,
     encode_pending,
 )
 
@@ -60,17 +62,34 @@ class Retrier:
             BackendError: A backend failed. Repeating it is safe.
         """
         messages = [message_in(letter.body) for letter in await self._operations.queue.dead(topic, limit=limit)]
-        hashes = [message.call_hash for message in messages if message is not None]
-        return await self.put_back(hashes, lambda: self._operations.queue.redrive(topic, limit=limit))
+        return await self.put_back(topic, messages, lambda: self._operations.queue.redrive(topic, limit=limit))
 
-    async def put_back(self, call_hashes: Iterable[str], put: Callable[[], Awaitable[int]]) -> int:
-        """Take back the failures of calls, and put their messages again with `put`. Return the number that it returns.
+    async def put_back(
+        self, topic: str, messages: Sequence[ScheduleMessage | None], put: Callable[[], Awaitable[int]]
+    ) -> int:
+        """Take back the failures of the calls of dead letters, and put their messages again.
+
+        If others take some of the dead letters meanwhile, each call whose failure was taken back gets a message of its
+        own, perhaps a second one.
+
+        Args:
+            topic: The topic.
+            messages: The messages of the dead letters; None for one that is not valid.
+            put: Redrives the dead letters, and returns their number.
+
+        Returns:
+            The number of messages that were put again, at most that of the dead letters.
 
         Raises:
             BackendError: A backend failed. Repeating it is safe.
         """
-        failed = await self._take_back(list(dict.fromkeys(call_hashes)))
+        valid = [message for message in messages if message is not None]
+        failed = set(await self._take_back(list(dict.fromkeys(message.call_hash for message in valid))))
         count = await put()
+        if count < len(messages):
+            again = [Put(topic, encode_message(message)) for message in valid if message.call_hash in failed]
+            await self._operations.put(again)
+            count = min(len(messages), count + len(again))
         for call_hash in failed:
             await self._mark(call_hash, int(self._operations.clock()))
         return count

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,40 @@ async def test_dead_letters_of_failed_calls_run_again(url: str) -> None:
         assert await fleet.app.result(task, timeout=BOUND)(1) == 1
         assert (await fleet.app.status(task)(0)).state == "failed"
         assert len(runs) == 3
+
+
+@pytest.mark.parametrize(("choice", "act"), [({"limit": 1}, "redrive"), ({"reason": "ValueError: 0"}, "drop")])
+async def test_failed_call_runs_again_although_another_operator_takes_its_dead_letter(
+    url: str, monkeypatch: pytest.MonkeyPatch, choice: dict[str, Any], act: str
+) -> None:
+    runs: list[int] = []
+
+    @brrr.handler_no_arg
+    async def task(n: int) -> int:
+        runs.append(n)
+        if runs.count(n) < 2:
+            raise ValueError(n)
+        return n
+
+    async with serving(url, {"task": task}, policy=FAILING) as fleet:
+        for n in range(2):
+            await fleet.app.schedule(task, topic=TOPIC)(n)
+            await fleet.dead(n + 1)
+        retrier = fleet.connection._retrier
+        take_back = retrier._take_back
+
+        async def take_back_late(call_hashes: Sequence[str]) -> list[str]:
+            """Take failures back, after another operator has taken the oldest dead letter."""
+            monkeypatch.undo()
+            assert await getattr(fleet.app.dead_letters(TOPIC, limit=1), act)() == 1
+            await fleet.idle()
+            return await take_back(call_hashes)
+
+        monkeypatch.setattr(retrier, "_take_back", take_back_late)
+        assert await fleet.app.dead_letters(TOPIC, **choice).redrive(failed=True) == 1
+        assert await fleet.app.result(task, timeout=BOUND)(0) == 0
+        assert (await fleet.stats()).dead == 1
+        assert (await fleet.app.status(task)(1)).state == "failed"
 
 
 async def test_calls_of_chosen_dead_letters_are_completed_by_hand(url: str) -> None:
