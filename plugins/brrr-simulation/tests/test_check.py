@@ -1,5 +1,6 @@
 """The check of workflows: it passes right ones, and says what is wrong with the others."""
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,48 @@ def test_effect_without_a_key_is_found() -> None:
         check(lambda effects: shop(effects, keyed=False), "order", 7, at_most={"charge": 1})
 
 
+def test_story_has_runs_and_effects_and_few_faults() -> None:
+    with pytest.raises(CheckFailedError) as found:
+        check(lambda effects: shop(effects, keyed=False), "order", 7, at_most={"charge": 1})
+    story = found.value.story
+    assert story.count("charge [7] has the effect 'charge' of 7") == 2
+    assert "order [7] waits for a sleep" in story
+    assert 1 <= story.count(" fault ") <= 2
+    assert found.value.__notes__ == [story]
+
+
+def test_fault_after_a_long_wait_is_found() -> None:
+    def handlers(_: Effects) -> Mapping[str, Any]:
+        runs = itertools.count()
+
+        @brrr.handler
+        async def top(app: brrr.ActiveWorker) -> int:
+            await app.sleep("30d")
+            return next(runs)
+
+        return {"top": top}
+
+    with pytest.raises(CheckFailedError, match="'top' returned b'1', and without faults b'0'") as found:
+        check(handlers, "top")
+    assert any(line.startswith(" 2592") and " fault " in line for line in found.value.story.splitlines())
+
+
+def test_fake_that_outlives_a_history_is_found() -> None:
+    numbers = itertools.count()
+
+    def handlers(_: Effects) -> Mapping[str, Any]:
+        number = next(numbers)
+
+        @brrr.handler_no_arg
+        async def top() -> bool:
+            return number == 1
+
+        return {"top": top}
+
+    with pytest.raises(CheckFailedError, match=r"^seed 0: .*something outlives a history"):
+        check(handlers, "top")
+
+
 def test_missing_effect_is_found() -> None:
     with pytest.raises(CheckFailedError, match="'refund' took place 0 times"):
         check(shop, "order", 7, at_least={"refund": 1})
@@ -52,6 +95,24 @@ def test_missing_effect_is_found() -> None:
 def test_swallowed_defer_is_found() -> None:
     with pytest.raises(CheckFailedError, match=r"'order' caught `Defer`.*`Exception` in place of `BaseException`"):
         check(lambda effects: shop(effects, swallows=True), "order", 7)
+
+
+def test_handler_that_swallows_defer_for_ever_is_found() -> None:
+    runs = itertools.count()
+
+    def handlers(_: Effects) -> Mapping[str, Any]:
+        @brrr.handler
+        async def top(app: brrr.ActiveWorker) -> None:
+            while True:
+                next(runs)
+                with contextlib.suppress(brrr.Defer):
+                    await app.event("never")
+
+        return {"top": top}
+
+    with pytest.raises(CheckFailedError, match=r"'top' caught `Defer`"):
+        check(handlers, "top")
+    assert next(runs) < 1_000
 
 
 def test_other_calls_in_the_next_run_are_found() -> None:

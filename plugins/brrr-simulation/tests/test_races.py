@@ -109,7 +109,7 @@ def test_change_of_the_state_that_another_run_overwrites_is_found(
     with pytest.raises(CheckFailedError) as found:
         run(add, make)
     text = str(found.value)
-    assert f"race for `{path}`: 'add' of b'[" in text
+    assert f"race for `{path}`: `add [" in text
     assert text.count("test_races.py:") == 3
     assert "hold an `asyncio.Lock`" in text
 

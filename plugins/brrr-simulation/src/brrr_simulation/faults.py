@@ -6,7 +6,7 @@ it needs.
 
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 __all__ = ["KINDS", "Dice", "Fault"]
@@ -19,7 +19,7 @@ KINDS: Final[Mapping[str, str]] = {
     "duplicate": "a message was put twice",
     "reorder": "a receive took messages in another order",
     "early": "a receive got nothing, although a message was ready",
-    "crash": "a process died before an operation, during it, or after it",
+    "crash": "a process died",
     "freeze": "a process did not run for longer than a lease",
     "stop": "a worker was stopped gracefully",
     "jump": "the clock of a machine was set forward or back",
@@ -41,6 +41,8 @@ OFTEN: Final[Mapping[str, float]] = {
 }
 """The chance of each kind at one operation that it can strike, if a history has this kind often."""
 
+
+SCALES: Final = (0.3, 0.6, 1.2)
 
 CALM: Final = 0.05
 """Share of the histories without any fault, in which work must not be repeated."""
@@ -75,6 +77,7 @@ class Dice:
         dropped: The numbers of the faults to leave out.
         limit: The most faults.
         kinds: The kinds that can strike; a random choice by default.
+        scales: By what to multiply the chances of `OFTEN`: one of these numbers.
 
     Attributes:
         random: Random numbers of the seed.
@@ -83,7 +86,13 @@ class Dice:
     """
 
     def __init__(
-        self, seed: int, *, dropped: Collection[int] = (), limit: int = 60, kinds: Collection[str] | None = None
+        self,
+        seed: int,
+        *,
+        dropped: Collection[int] = (),
+        limit: int = 60,
+        kinds: Collection[str] | None = None,
+        scales: Sequence[float] = SCALES,
     ) -> None:
         self.random = random.Random(seed)  # noqa: S311 - a simulation
         self.calm = False
@@ -95,7 +104,7 @@ class Dice:
         if self.random.random() < CALM:
             chosen.clear()
         self.kinds = frozenset(chosen if kinds is None else kinds)
-        scale = self.random.choice((0.3, 0.6, 1.2))
+        scale = self.random.choice(scales)
         self._rates = {kind: scale * rate for kind, rate in OFTEN.items() if kind in self.kinds}
         self._latency = self.random.choice((0.002, 0.02, 0.2))
 

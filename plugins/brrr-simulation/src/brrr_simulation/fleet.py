@@ -25,6 +25,9 @@ LEASE: Final = 30.0
 RESTART: Final = 5.0
 """The most seconds before a process that died is started again."""
 
+INTERRUPTIONS: Final = 0.3
+"""Share of the runs of handlers after which their process dies."""
+
 JUMP: Final = 10.0
 """The most seconds by which a clock is set forward or back."""
 
@@ -93,7 +96,7 @@ class Fleet:
         concurrency: The most calls that one worker runs at the same time.
         hooks: The hooks of all processes.
         lifespan: As that of `AppWorker`.
-        app: The class of the applications.
+        app: Makes the applications.
         codec: The codec.
         trace: Called with the time, the process, the name and the items of each operation.
     """
@@ -109,7 +112,7 @@ class Fleet:
         concurrency: int,
         hooks: Sequence[object] = (),
         lifespan: Any = None,
-        app: type[brrr.AppWorker] = brrr.AppWorker,
+        app: Callable[..., brrr.AppWorker] = brrr.AppWorker,
         codec: str = "json",
         trace: Callable[[float, str, str, Sequence[Any]], None] | None = None,
     ) -> None:
@@ -224,11 +227,11 @@ class Fleet:
 
     def disturb(self, seconds: float) -> None:
         """Plan the faults that strike at a time and not at an operation: over the next `seconds`."""
-        dice, draw = self.dice, self.dice.random
+        dice, draw, now = self.dice, self.dice.random, self.universe.now
         often = {"crash": 3, "freeze": 2, "stop": 2, "jump": 2, "away": 1}
         for kind in sorted(dice.kinds & often.keys()):
             for _ in range(draw.randint(1, often[kind])):
-                self.plan(draw.uniform(0, seconds), lambda kind=kind: self._strike(kind))  # type: ignore[misc]
+                self.plan(now + draw.uniform(0, seconds), lambda kind=kind: self._strike(kind))  # type: ignore[misc]
 
     def _strike(self, kind: str) -> None:
         dice, draw, now = self.dice, self.dice.random, self.universe.now
@@ -248,6 +251,16 @@ class Fleet:
             skew = draw.uniform(-JUMP, JUMP)
             if dice.strike(kind, worker.name, f"to {skew:+.1f} s", now):
                 worker.skew = skew
+
+    def interrupts(self, process: Process, what: str) -> bool:
+        """Whether a process dies here, after a handler has run and before its result is stored."""
+        dice = self.dice
+        if "crash" not in dice.kinds or dice.calm or dice.random.random() >= INTERRUPTIONS:
+            return False
+        if not dice.strike("crash", process.name, what, self.universe.now):
+            return False
+        self._killed(process)
+        return True
 
     def lose_queue(self) -> bool:
         """Let the queue lose all its messages. Return whether it did."""

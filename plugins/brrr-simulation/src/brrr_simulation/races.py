@@ -156,8 +156,8 @@ class Races:
             and not _same(read.value, before)
         ):
             self.found.append(
-                f"two calls on one worker race for `{path}`: {call.text} read {read.value!r} ({read.place}), then "
-                f"{other.text} {_changed(before)} ({known.place}), and then the first call {_changed(after)} "
+                f"two calls on one worker race for `{path}`: `{call.text}` read {read.value!r} ({read.place}), then "
+                f"`{other.text}` {_changed(before)} ({known.place}), and then the first call {_changed(after)} "
                 f"({place}), so that the change of the second is lost. Read and write `{path}` without an `await` "
                 "between them, or hold an `asyncio.Lock` of the state around both"
             )

@@ -10,13 +10,12 @@ from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import decode_message
 from brrr_simulation.history import Operation, Report, simulate
 
-__all__ = ["Shrunk", "shrink", "tell"]
+__all__ = ["Shrunk", "shrink", "tell", "timeline"]
 
 TRIES: Final = 300
 """Histories that a search for a smaller one runs."""
 
 SIZES: Final = (1, 2, 3, 5, 8, 12, 18, 25)
-"""Numbers of calls that a search tries."""
 
 SHOWN: Final = 400
 """The most operations in a story: the last ones."""
@@ -37,12 +36,15 @@ class Shrunk:
     tries: int
 
 
-def shrink(seed: int, run: Callable[..., Report] = simulate, *, tries: int = TRIES) -> Shrunk:
+def shrink(
+    seed: int, run: Callable[..., Report] = simulate, *, sizes: Sequence[int] = SIZES, tries: int = TRIES
+) -> Shrunk:
     """Find a smaller history of a seed that fails: first fewer calls, then fewer faults.
 
     Args:
         seed: A seed whose history fails.
         run: Runs a history, as `simulate` does.
+        sizes: Numbers of calls to try, from the smallest.
         tries: The most histories to run.
 
     Raises:
@@ -63,7 +65,7 @@ def shrink(seed: int, run: Callable[..., Report] = simulate, *, tries: int = TRI
             report, how = tried, {**how, **changes}
         return bool(tried.violations)
 
-    for size in SIZES:
+    for size in sizes:
         if size < report.calls and fails(size=size):
             break
     part = max(1, len(report.faults) // 2)
@@ -86,22 +88,25 @@ def tell(report: Report, how: dict[str, Any] | None = None) -> str:
         report: The report.
         how: How it was run, for the last line.
     """
-    lines = [(each.at, _line(each, report)) for each in report.trace]
-    lines += [(fault.at, f"{fault}") for fault in report.faults]
-    lines.sort(key=lambda line: line[0])
-    shown = [text for _, text in lines[-SHOWN:]]
-    if len(lines) > SHOWN:
-        shown.insert(0, f"… {len(lines) - SHOWN} earlier operations are left out")
     wrong = [f"WRONG: {_named(each, report)}" for each in report.violations]
     arguments = "".join(f", {name}={_plain(value)!r}" for name, value in (how or {}).items())
     return "\n".join(
         [
             f"seed {report.seed}: {report.calls} calls, {report.workers} workers, {len(report.faults)} faults",
-            *shown,
+            *timeline(report),
             *wrong,
             f"Run it again: brrr_simulation.simulate({report.seed}{arguments})",
         ]
     )
+
+
+def timeline(report: Report, *, shown: int = SHOWN) -> list[str]:
+    """Return the last `shown` operations and faults, in the order of their times."""
+    lines = [(each.at, _line(each, report)) for each in report.trace]
+    lines += [(fault.at, f"{fault}") for fault in report.faults]
+    lines.sort(key=lambda line: line[0])
+    left_out = [f"… {len(lines) - shown} earlier lines are left out"] if len(lines) > shown else []
+    return left_out + [text for _, text in lines[-shown:]]
 
 
 def _plain(value: Any) -> Any:
@@ -110,7 +115,7 @@ def _plain(value: Any) -> Any:
 
 def _line(operation: Operation, report: Report) -> str:
     what = ", ".join(dict.fromkeys(_item(item) for item in operation.items))
-    return f"{operation.at:12.3f}  {operation.process:10} {operation.name} {_named(what, report)}"
+    return f"{operation.at:12.3f}  {operation.process:10} {operation.name} {_named(what, report)}".rstrip()
 
 
 def _named(text: str, report: Report) -> str:

@@ -38,15 +38,19 @@ class SimulatedPool:
 class _SimulatedThread(Generic[ResultT]):
     def __init__(self, process: Process, function: Callable[[], ResultT]) -> None:
         self.future: Future[ResultT] = Future()
+        self.future.set_running_or_notify_cancel()  # a thread that has begun cannot be cancelled
         self._process = process
         self._function = function
         self._turn, self._pause = Semaphore(0), Semaphore(0)
-        Thread(target=self._run, name=f"handler of {process.name}", daemon=True).start()
+        self._thread = Thread(target=self._run, name=f"handler of {process.name}", daemon=True)
+        self._thread.start()
 
     def go_on(self) -> None:
         """Let the thread run until it waits or ends. The universe calls this."""
         self._turn.release()
         self._pause.acquire()
+        if self.future.done():
+            self._thread.join()
 
     def result_of(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
         """Run a coroutine on the event loop, and return its result. The thread calls this."""
