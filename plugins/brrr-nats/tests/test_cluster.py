@@ -54,6 +54,23 @@ async def test_every_message_of_a_pull_is_delivered_once(shared_cluster, names):
         shared_cluster.servers[0].forget(f"{names}-")
 
 
+async def test_dead_letters_are_put_back_once_by_several_operators(shared_cluster, names):
+    url = f"{shared_cluster.url}?replicas=3&stream={names}-q&bucket={names}-s"
+    try:
+        async with brrr.open_backend(url) as backend:
+            queue = backend.queue
+            await queue.put("jobs", [b"%d" % number for number in range(30)])
+            for each in await queue.receive("jobs", limit=30, wait=5):
+                await queue.bury(each, "tried")
+
+            counts = await asyncio.gather(*(queue.redrive("jobs", limit=30) for _ in range(4)))
+
+            assert sum(counts) == 30
+            assert (await queue.stats("jobs"))[::3] == (30, 0)
+    finally:
+        shared_cluster.servers[0].forget(f"{names}-")
+
+
 @pytest.mark.parametrize("stream", [QUEUE, RECORDS])
 async def test_load_survives_a_killed_leader(own_cluster, stream):
     def kill() -> None:

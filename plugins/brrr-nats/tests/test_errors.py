@@ -36,11 +36,19 @@ def test_error_reply_keeps_its_codes():
     assert (error.status, error.code, error.missing) == (404, 10059, True)
 
 
+def test_deleted_message_of_a_cluster_is_missing():
+    error = api_error(answer(400, 10043, "sequence 37 not found"))
+
+    assert error is not None
+    assert error.missing
+
+
 @pytest.mark.parametrize(
     ("error", "passing"),
     [
         (ApiError(10008, 503, "JetStream system temporarily unavailable"), True),
         (ApiError(10167, 429, "too many requests"), True),
+        (ApiError(10158, 409, "duplicate message id is in process"), True),
         (ApiError(10039, 503, "JetStream not enabled for account"), False),
         (ApiError(10047, 503, "insufficient storage resources available"), False),
         (ApiError(10077, 503, "maximum bytes exceeded"), False),

@@ -25,6 +25,9 @@ __all__ = [
 STREAM_NOT_FOUND: Final = 10059
 CONSUMER_NOT_FOUND: Final = 10014
 
+SEQUENCE_NOT_FOUND: Final = 10043
+"""The error code, with status 400, of a cluster that deletes a message which is gone."""
+
 JETSTREAM_DISABLED_CODES: Final = (10039, 10076)
 """Error codes of an account or a server without JetStream."""
 
@@ -32,6 +35,9 @@ STORAGE_FULL_CODES: Final = (10002, 10023, 10028, 10047, 10064)
 """Error codes of a full disk, full memory or an exhausted account limit."""
 
 STORAGE_FULL_TEXT: Final = re.compile(r"maximum (messages|bytes) exceeded|insufficient|no space left|resource limits")
+DUPLICATE_IN_PROCESS: Final = 10158
+"""The error code, with status 409, of a message whose id another client has sent at the same moment."""
+
 RETRY_STATUSES: Final = (429, 503)
 """Statuses of replies after which nothing was done: a leader is missing, or too many requests are in flight."""
 
@@ -55,7 +61,7 @@ class ApiError(Exception):
     @property
     def missing(self) -> bool:
         """Whether the named stream, consumer or message does not exist."""
-        return self.status == 404
+        return self.status == 404 or self.code == SEQUENCE_NOT_FOUND
 
 
 class NoReplyError(Exception):
@@ -111,6 +117,8 @@ def checked(reply: Reply) -> Reply:
 def is_transient(error: Exception) -> bool:
     """Whether nothing was done, and the same request may succeed a little later."""
     if isinstance(error, ApiError):
+        if error.code == DUPLICATE_IN_PROCESS:
+            return True
         return error.status in RETRY_STATUSES and error.code not in JETSTREAM_DISABLED_CODES and not _is_full(error)
     return isinstance(error, NoRespondersError) or (isinstance(error, NoReplyError) and not error.sent)
 
