@@ -19,6 +19,7 @@ from brrr_redis.scripts import (
     TAKE_LETTERS,
     UNCLAIM,
 )
+from brrr_redis.steps import pack_lengths
 
 TOPIC = "jobs"
 KEYS = Layout("").topic(TOPIC)
@@ -28,6 +29,7 @@ OTHER = b"claim.1.000002:1:other"
 DEAD = b"1:1:3:whydead"
 BODIES = {b"ready", b"same", b"moved", b"held", b"other", b"ended", b"due", b"later", b"dead"}
 READINGS = (1000, 750, 1, "call_hash", "record:", "call:")
+LENGTHS = pack_lengths(0, 0, 0, 3, 0, 1, 1, 0)
 MESSAGES = (1, "leased", b"ready", 1, 1000, b"later", 1, "ready", b"same")
 CALLS = {
     "ack": (ACK, (b"unknown",)),
@@ -36,7 +38,7 @@ CALLS = {
     "claim some": (CLAIM, (2, 1000, "mine")),
     "claim again": (CLAIM, (9, 1000, "claim", 1)),
     "claim and read": (CLAIM, (9, 1000, "mine", 0, *READINGS)),
-    "commit": (COMMIT, (1000, 1000, "mine", 1, *READINGS, 0, 0, 0, 0, 3, 0, 1, *MESSAGES, 1, b"unknown")),
+    "commit": (COMMIT, (1000, 1000, 0, 0, "mine", 1, 0, LENGTHS, *MESSAGES, 1, b"unknown")),
     "extend": (EXTEND, (1000, HELD, OTHER)),
     "redrive": (REDRIVE, (9,)),
     "release": (RELEASE, (0, HELD, OTHER)),

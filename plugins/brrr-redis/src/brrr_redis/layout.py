@@ -17,9 +17,9 @@ So two prefixes, topics, records or counters never share a key. TAG is a hash ta
 slot of the topic. It is the topic itself, if the topic can be a hash tag. Otherwise `:TOPIC` ends the key.
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
-from brrr_core.backend import Key, check_topic, encode_text
+from brrr_core.backend import Key, Kind, check_topic, encode_text
 from brrr_core.errors import ArgumentError
 from brrr_redis.client.slots import tag_of
 
@@ -61,6 +61,7 @@ class Layout:
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{PREFIXED}{len(prefix)}:{prefix}:".encode() if prefix else b""
         self._topics: dict[str, TopicKeys] = {}
+        self._records = {kind: self._prefix + f"brrr:{kind}:".encode() for kind in get_args(Kind)}
 
     @property
     def prefix(self) -> bytes:
@@ -99,7 +100,7 @@ class Layout:
 
     def record(self, key: Key) -> bytes:
         """Return the key of a record."""
-        return self._prefix + encode_text(f"brrr:{key.kind}:{key.call_hash}", "the call hash")
+        return self._records[key.kind] + encode_text(key.call_hash, "the call hash")
 
     def counter(self, name: str) -> bytes:
         """Return the key of a counter."""

@@ -3,6 +3,7 @@
 from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from struct import Struct
 from typing import Final
 
 from brrr_core.backend import (
@@ -16,6 +17,7 @@ from brrr_core.backend import (
     call_record_of,
     check_step,
     is_awaited,
+    keys_of,
     may_expire,
 )
 from brrr_core.errors import BrrrError
@@ -37,6 +39,9 @@ MAX_CACHED_READINGS: Final = 64
 MAX_COUNTER: Final = 2**63 - 1
 """The largest counter of a server."""
 
+pack_lengths: Final = Struct(">8I").pack
+"""Packs the lengths of a step."""
+
 
 class RedisSteps(Steps):
     """Steps on one server. A cluster has none, because a script needs all its keys in one slot.
@@ -55,7 +60,8 @@ class RedisSteps(Steps):
         self._layout = layout
         self._queue = queue
         self._ttl = ttl
-        self._counter_ttl = counter_ttl
+        self._least = int(ttl * (1 - REFRESH_SHARE))
+        self._head = (milliseconds(queue.lease), counter_ttl, ttl, self._least)
         self._words: dict[tuple[Reading, ...], Sequence[Word]] = {}
 
     async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
@@ -67,8 +73,7 @@ class RedisSteps(Steps):
 
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         """Apply steps. If it fails or is cancelled, release the messages that it may have leased."""
-        scripts = [*self._scripts(steps)]
-        head = (milliseconds(self._queue.lease), self._counter_ttl)
+        scripts = [*self._scripts(steps, readings)]
         results: list[list[Received] | None] = []
         tokens: list[tuple[TopicKeys, str]] = []
         try:
@@ -76,8 +81,7 @@ class RedisSteps(Steps):
                 token = self._queue.new_token()
                 tokens += [(keys, token) for keys in script.leasing]
                 names = [*chain.from_iterable(script.topics), *script.names]
-                words = self._words_of(readings if script.leasing else ())
-                arguments = (*head, token, len(script.topics), *words, *script.words)
+                arguments = (*self._head, token, len(script.topics), len(readings), *script.words)
                 reply = await self._client.run(script_command(COMMIT, names, *arguments, retry_arguments=None))
                 results += map(_result, script.leased, reply)
                 for keys, seconds in script.due.items():
@@ -88,14 +92,14 @@ class RedisSteps(Steps):
             raise
         return results
 
-    def _scripts(self, steps: Sequence[Step]) -> Iterator["_Script"]:
+    def _scripts(self, steps: Sequence[Step], readings: Sequence[Reading]) -> Iterator["_Script"]:
         """Yield the scripts to run, one after the other. Raises the errors of wrong arguments."""
         script: _Script | None = None
         for step in steps:
             if script is None or len(script.words) > MAX_WORDS:
                 if script is not None:
                     yield script
-                script = _Script(self._layout, lease=self._queue.lease, expires=self._ttl > 0)
+                script = _Script(self._layout, readings, lease=self._queue.lease, expires=self._ttl > 0)
             script.add(step)
         if script is not None:
             yield script
@@ -108,7 +112,7 @@ class RedisSteps(Steps):
             if len(self._words) >= MAX_CACHED_READINGS:
                 self._words.clear()
             words = self._words[key] = (
-                *(self._ttl, int(self._ttl * (1 - REFRESH_SHARE)), len(readings)),
+                *(self._ttl, self._least, len(readings)),
                 *(word for reading in readings for word in self._words_of_one(reading)),
             )
         return words
@@ -126,57 +130,61 @@ class _Script:
         topics: The topics, and the index of the first key of each.
         names: The keys that follow those of the topics.
         words: The arguments for the steps.
-        leased: For each step, the topics of its leased messages.
+        leased: For each step, its leased messages: the topic, and whether the body is a schedule message.
         leasing: The topics with leased messages.
         due: Seconds until the next message of a topic becomes ready, if a step is applied.
     """
 
-    def __init__(self, layout: Layout, *, lease: float, expires: bool) -> None:
+    def __init__(self, layout: Layout, readings: Sequence[Reading], *, lease: float, expires: bool) -> None:
         self._layout = layout
+        self._readings = readings
         self._lease = lease
         self._expires = expires
         self.topics: dict[TopicKeys, int] = {}
         self.names: list[bytes] = []
         self.words: list[Word] = []
-        self.leased: list[Sequence[str]] = []
+        self.leased: list[Sequence[tuple[str, bool]]] = []
         self.leasing: set[TopicKeys] = set()
         self.due: dict[TopicKeys, float] = {}
 
     def add(self, step: Step) -> None:
         """Add a step. Raises the errors of wrong arguments."""
-        names, words, layout = self.names, self.words, self._layout
+        names, words, record_of = self.names, self.words, self._layout.record
         expected, counts, writes, messages, marks, acks = step
-        members = [(ack.topic, ack.receipt.member) for ack in acks if isinstance(ack.receipt, Receipt)]
         check_step(step, max_body=MAX_BODY, max_value=MAX_VALUE)
         first_word, first_name = len(words), len(names)
-        words += (0, len(expected), len(counts), len(writes), len(messages), len(marks), len(members))
+        words.append(b"")
         for key, record in expected:
-            names.append(layout.record(key))
+            names.append(record_of(key))
             words.append(encode_optional(record))
         for counter, amount, limit in counts:
-            names.append(layout.counter(counter))
+            names.append(self._layout.counter(counter))
             words += (amount, min(limit, MAX_COUNTER) - amount)
         for key, value in writes:
             self._add_record(key, value)
-        self.leased.append([message.topic for message in messages if message.leased])
         for message in messages:
             self._add_message(message)
         for key, mark in marks:
             self._add_record(key, mark)
-        for topic, member in members:
-            words += (self._topic(layout.topic(topic)), member)
-        words[first_word] = len(names) - first_name
+        held = 0
+        for topic, _, receipt, _ in acks:
+            if isinstance(receipt, Receipt):
+                held += 1
+                words += (self._topic(self._layout.topic(topic)), receipt.member)
+        leased = [(message.topic, self._add_readings(message)) for message in messages if message.leased]
+        self.leased.append(leased)
+        lengths = (len(expected), len(counts), len(writes), len(messages), len(marks), held, len(leased))
+        words[first_word] = pack_lengths(*lengths, len(names) - first_name)
 
     def _add_record(self, key: Key, value: bytes | None) -> None:
         name = self._layout.record(key)
         self.names.append(name)
-        told = b" publish" if key.kind == "value" and is_awaited(key) else b""
+        tells = key.kind == "value" and is_awaited(key)
         if self._expires and may_expire(key):
-            call = call_record_of(key)
-            self.names.append(name if call is None else self._layout.record(call))
-            self.words += (b"forget", b"") if value is None else (b"expire" + told, value)
+            self.names.append(self._call_of(key) or name)
+            self.words += (b"forget", b"") if value is None else (b"expire and tell" if tells else b"expire", value)
         else:
-            self.words += (b"delete", b"") if value is None else (b"set" + told, value)
+            self.words += (b"delete", b"") if value is None else (b"tell" if tells else b"set", value)
 
     def _add_message(self, message: Message) -> None:
         topic, body, delay, leased = message
@@ -189,17 +197,36 @@ class _Script:
             due = self._lease if leased else delay
             self.due[keys] = min(self.due.get(keys, due), due)
 
+    def _add_readings(self, message: Message) -> bool:
+        """Add the records to read with a leased message. False if its body is not a schedule message, and has none."""
+        keys = keys_of(message.body, self._readings)
+        if keys is None:
+            unread = self._layout.topic(message.topic).ready
+            self.names += (unread,) * (len(self._readings) * (2 if self._expires else 1))
+            return False
+        names = [self._layout.record(key) for key in keys]
+        self.names += names
+        if self._expires:
+            self.names += [self._call_of(key) or name for key, name in zip(keys, names, strict=True)]
+        return True
+
+    def _call_of(self, value: Key) -> bytes | None:
+        """Return the name of the call record that expires with a value."""
+        call = call_record_of(value)
+        return None if call is None else self._layout.record(call)
+
     def _topic(self, keys: TopicKeys) -> int:
         """Return the index of the first key of a topic."""
         return self.topics.setdefault(keys, len(keys) * len(self.topics) + 1)
 
 
 def _result(
-    topics: Sequence[str], reply: Sequence[tuple[bytes, Sequence[bytes | None] | None]] | None
+    messages: Sequence[tuple[str, bool]], reply: Sequence[tuple[bytes, Sequence[bytes | None]]] | None
 ) -> list[Received] | None:
     """Return the result of a step from the member and the records of each leased message."""
     if reply is None:
         return None
     return [
-        Received(delivery_of(topic, member), records) for topic, (member, records) in zip(topics, reply, strict=True)
+        Received(delivery_of(topic, member), records if is_schedule else None)
+        for (topic, is_schedule), (member, records) in zip(messages, reply, strict=True)
     ]

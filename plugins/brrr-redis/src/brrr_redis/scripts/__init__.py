@@ -35,14 +35,17 @@ def _read(name: str) -> str:
 
 
 def _of_topic(*names: str) -> Script:
-    return Script.of("\n".join((TOPIC, *map(_read, names))))
+    return Script.of("\n".join((CLOCK, TOPIC, *map(_read, names))))
 
 
+CLOCK: Final = _read("clock")
 TOPIC: Final = _read("topic")
 ACK: Final = _of_topic("ack")
 BURY: Final = _of_topic("letters", "bury")
 CLAIM: Final = _of_topic("records", "claim")
-COMMIT: Final = _of_topic("records", "commit")
+SWEEP_TOPIC: Final = "\n".join(("local function sweep_topic(first)", TOPIC, "use_topic(first)", "sweep()", "end"))
+"""Few steps sweep, so the functions of a topic are made only then."""
+COMMIT: Final = Script.of("\n".join((CLOCK, SWEEP_TOPIC, _read("commit"))))
 DELAY: Final = _of_topic("delay")
 DROP: Final = _of_topic("drop")
 EXTEND: Final = _of_topic("extend")

@@ -1,31 +1,25 @@
 -- Applies steps, one after the other. KEYS: the six keys of each topic; then for each step the keys of its expected records,
--- its counters, its writes and its marks. A record that expires has a second key: its call record, or its own.
--- ARGV: lease, ttl of counters in milliseconds, token, number of topics; then readings, as `records.lua` says; then for each
--- step the number of its keys and the lengths of its fields, and of each
+-- its counters, its writes, its marks, and the records to read with each leased message. A record that expires has a second
+-- key: its call record, or its own.
+-- ARGV: lease, ttl of counters, ttl of values and the rest of it below which a read starts it anew, in milliseconds; token,
+-- number of topics, number of records to read with a message; then for each step its lengths, and of each
 --   expected record: '-' for no value, '+' before a value;
 --   count: the amount, and the most that the counter may be before it;
---   write: 'set' or 'expire', followed by ' publish' if clients may wait for the record; and the value;
+--   write: 'set', 'tell' (set, and clients may wait for it), 'expire' or 'expire and tell', and the value;
 --   message: the index of its topic's first key; 'ready', 'leased' or a delay in milliseconds; the body;
 --   mark: as a write; or 'delete' or, for a record that expires, 'forget', and an empty value;
 --   ack: the index of its topic's first key, and the member.
+-- The lengths are eight numbers of four bytes: those of the fields in this order, of the leased messages, and of the keys.
 -- Returns for each step nil if it was not applied, else the member and the records of each leased message.
 -- Every error that can be foreseen is raised before the first effect of its step. The first command that writes is one that a
 -- full server refuses, if the step has one: so the refused step has no effect.
+-- A call of a function costs as much as six words, and a command as much as six of them. So sequential parts are in line.
 
-local LEASE, COUNTER_TTL, TOKEN, READINGS, TTL = tonumber(ARGV[1]), ARGV[2], ARGV[3], 5, ARGV[5]
-local argument, key = 7 + 3 * ARGV[7], 6 * ARGV[4] -- the last ones that were read
+local call, COUNTER_TTL, TTL, READ = redis.call, ARGV[2], ARGV[3], tonumber(ARGV[7])
+local argument, key = 7, 6 * ARGV[6] -- the last ones that were read
 local index = 0 -- of the message
-local checked = {}
-
-local function next_argument()
-  argument = argument + 1
-  return ARGV[argument]
-end
-
-local function next_key()
-  key = key + 1
-  return KEYS[key]
-end
+local checked = {} -- the keys of which the type is known
+local LENGTHS = '>I4I4I4I4I4I4I4I4'
 
 -- Returns whether an integer is at most another one. Both are decimal text: a Lua number would round them.
 local function at_most(count, most)
@@ -42,16 +36,16 @@ end
 -- Returns whether the records that follow are as expected, and no counter will exceed its limit.
 local function holds(expected, counts)
   for offset = 1, expected do
-    local record = redis.call('GET', KEYS[key + offset])
+    local record = call('GET', KEYS[key + offset])
     if (record and '+' .. record or '-') ~= ARGV[argument + offset] then
       return false
     end
   end
   for offset = 1, counts do
     local counter = KEYS[key + expected + offset]
-    local count = redis.call('GET', counter) or '0'
+    local count = call('GET', counter) or '0'
     if not string.find(count, '^%-?%d+$') then
-      redis.call('INCRBY', counter, 0) -- raises its error
+      call('INCRBY', counter, 0) -- raises its error
     end
     if not at_most(count, ARGV[argument + expected + 2 * offset]) then
       return false
@@ -60,108 +54,131 @@ local function holds(expected, counts)
   return true
 end
 
+-- Returns the acknowledgements whose leases have not ended otherwise: the index of the topic's first key, the member, and
+-- whether the lease has expired. FIRST: the argument before those of acknowledgements.
+local function find_leases(first, acks)
+  local held = {}
+  for offset = first + 1, first + 2 * acks, 2 do
+    local topic, member = ARGV[offset], ARGV[offset + 1]
+    local ends = call('ZSCORE', KEYS[topic + 2], member)
+    checked[topic + 2] = true
+    if ends then
+      held[#held + 1] = {topic, member, ends + 0 <= now}
+    end
+  end
+  return held
+end
+
 -- Raises the error of a key of another type under which a message will be put. FIRST: the argument before those of messages.
 local function check_places(first, messages)
-  for offset = 1, messages do
-    local topic, how = ARGV[first + 3 * offset - 2], ARGV[first + 3 * offset - 1]
-    local place = tonumber(topic) + (how == 'ready' and 0 or how == 'leased' and 2 or 3)
+  for offset = first + 1, first + 3 * messages, 3 do
+    local how = ARGV[offset + 1]
+    local place = ARGV[offset] + (how == 'ready' and 0 or how == 'leased' and 2 or 3)
     if not checked[place] then
       checked[place] = true
-      redis.call(how == 'ready' and 'LLEN' or 'ZCARD', KEYS[place])
+      call(how == 'ready' and 'LLEN' or 'ZCARD', KEYS[place])
     end
   end
 end
 
-local function set_record()
-  local how, value, record = next_argument(), next_argument(), next_key()
-  local told = string.find(how, ' publish', 1, true)
-  if string.find(how, '^set') then
-    redis.call('SET', record, value)
-  elseif string.find(how, '^expire') then
-    redis.call('SET', record, value, 'PX', TTL)
-    redis.call('PEXPIRE', next_key(), TTL)
-  else
-    redis.call('DEL', record)
-    if how == 'forget' then
-      redis.call('PERSIST', next_key())
+local function set_records(count)
+  for _ = 1, count do
+    local how, value, record = ARGV[argument + 1], ARGV[argument + 2], KEYS[key + 1]
+    argument, key = argument + 2, key + 1
+    if how == 'set' or how == 'tell' then
+      call('SET', record, value)
+    elseif how == 'delete' then
+      call('DEL', record)
+    else
+      key = key + 1
+      if how == 'forget' then
+        call('DEL', record)
+        call('PERSIST', KEYS[key])
+      else
+        call('SET', record, value, 'PX', TTL)
+        call('PEXPIRE', KEYS[key], TTL)
+      end
+    end
+    if how == 'tell' or how == 'expire and tell' then
+      redis.pcall('PUBLISH', record, '') -- pcall: a login that may not publish can still commit
     end
   end
-  if told then
-    redis.pcall('PUBLISH', record, '') -- pcall: a login that may not publish can still commit
-  end
 end
 
--- Puts the next message. Returns its member and its body if it was leased.
-local function put_message()
-  use_topic(tonumber(next_argument()))
-  local how, body = next_argument(), next_argument()
-  index = index + 1
-  if how == 'ready' then
-    redis.call('RPUSH', READY, body)
-  elseif how == 'leased' then
-    local member = join_member(lease_batch(TOKEN), index, 1, body)
-    redis.call('ZADD', LEASES, now + LEASE, member)
-    return member, body
-  else
-    redis.call('ZADD', DELAYED, now + tonumber(how), join_member(TOKEN, index, 0, body))
-  end
-end
-
-local function acknowledge()
-  use_topic(tonumber(next_argument()))
-  local member = next_argument()
-  local ends = redis.call('ZSCORE', LEASES, member)
-  if ends and tonumber(ends) <= now then -- an expired lease has ended, even if no claim has moved its message yet
-    sweep()
-  end
-  redis.call('ZREM', LEASES, member)
-end
-
-local function apply(counts, writes, messages, marks, acks)
+-- Puts messages. Returns the members of those that were leased.
+local function put_messages(count)
   local leased = {}
-  for _ = 1, counts do
-    local counter = next_key()
-    redis.call('INCRBY', counter, next_argument())
-    redis.call('PEXPIRE', counter, COUNTER_TTL)
-    argument = argument + 1
-  end
-  for _ = 1, writes do
-    set_record()
-  end
-  for _ = 1, messages do
-    local member, body = put_message()
-    if member then
-      leased[#leased + 1] = {member, body}
+  for _ = 1, count do
+    local topic, how, body = ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3]
+    argument, index = argument + 3, index + 1
+    if how == 'ready' then
+      call('RPUSH', KEYS[topic + 0], body)
+    elseif how == 'leased' then
+      local member = join_member(lease_batch(ARGV[5]), index, 1, body)
+      call('ZADD', KEYS[topic + 2], now + ARGV[1], member)
+      leased[#leased + 1] = member
+    else
+      call('ZADD', KEYS[topic + 3], now + how, join_member(ARGV[5], index, 0, body))
     end
-  end
-  for _ = 1, marks do
-    set_record()
-  end
-  for _ = 1, acks do
-    acknowledge()
-  end
-  for _, each in ipairs(leased) do
-    each[2] = read_records(each[2], READINGS)
   end
   return leased
 end
 
-local results = {}
-while argument < #ARGV do
-  local lengths = {unpack(ARGV, argument + 1, argument + 7)}
-  for field, length in ipairs(lengths) do
-    lengths[field] = tonumber(length)
+-- Acknowledges. A lease that has expired has ended, even if no claim has moved its message yet.
+local function acknowledge(held)
+  for _, ack in ipairs(held) do
+    local topic, member, expired = unpack(ack)
+    if expired then
+      sweep_topic(topic + 0)
+    end
+    call('ZREM', KEYS[topic + 2], member)
   end
-  local keys, expected, counts, writes, messages, marks, acks = unpack(lengths)
-  argument = argument + 7
-  local next_step, next_step_key = argument + expected + 2 * (counts + writes + marks + acks) + 3 * messages, key + keys
+end
+
+-- Returns the records to read with the next message that was leased.
+local function read_records()
+  local first = key + 1
+  key = key + READ
+  local records = call('MGET', unpack(KEYS, first, key))
+  if TTL ~= '0' then
+    key = key + READ -- the call records that expire with values, or the record itself
+    for offset = 0, READ - 1 do
+      local left = records[offset + 1] and call('PTTL', KEYS[first + offset]) or -1
+      if left >= 0 and left < tonumber(ARGV[4]) then
+        call('PEXPIRE', KEYS[first + offset], TTL)
+        call('PEXPIRE', KEYS[first + READ + offset], TTL)
+      end
+    end
+  end
+  return records
+end
+
+local results, last, last_key = {}, #ARGV, nil
+while argument < last do
+  local expected, counts, writes, messages, marks, acks, leases, keys = struct.unpack(LENGTHS, ARGV[argument + 1])
+  argument, last_key = argument + 1, key + keys
+  local first_message = argument + expected + 2 * (counts + writes)
+  local first_ack = first_message + 3 * messages + 2 * marks
   if holds(expected, counts) then
-    check_places(argument + expected + 2 * (counts + writes), messages)
+    local held = find_leases(first_ack, acks)
+    check_places(first_message, messages)
     argument, key = argument + expected, key + expected
-    results[#results + 1] = apply(counts, writes, messages, marks, acks)
+    for offset = 1, counts do
+      call('INCRBY', KEYS[key + offset], ARGV[argument + 2 * offset - 1])
+      call('PEXPIRE', KEYS[key + offset], COUNTER_TTL)
+    end
+    argument, key = argument + 2 * counts, key + counts
+    set_records(writes)
+    local leased = put_messages(messages)
+    set_records(marks)
+    acknowledge(held)
+    for place = 1, leases do
+      leased[place] = {leased[place], READ > 0 and read_records() or {}}
+    end
+    results[#results + 1] = leased
   else
     results[#results + 1] = false
   end
-  argument, key = next_step, next_step_key
+  argument, key = first_ack + 2 * acks, last_key
 end
 return results

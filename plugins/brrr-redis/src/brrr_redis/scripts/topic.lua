@@ -1,13 +1,10 @@
--- The beginning of every script of a topic. Times are milliseconds of the server's clock, which all consumers share.
+-- The functions of every script of a topic. They follow those of `clock.lua`.
 -- If a command of a script fails, its earlier writes stay. So a script adds a message to its new place before it
 -- removes it from the old one: an error causes a duplicate, and never loses a message.
 
 local READY, INBOX, LEASES, DELAYED, ATTEMPTS, DEAD
 local CHUNK_SIZE = 1000 -- arguments of one command: Lua's stack holds 8,000
 local ATTEMPTS_TTL = 604800000 -- a week in milliseconds; after it, a message on the list is attempt 1 again
-
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- Lets the functions below work on the topic whose first key has this index.
 local function use_topic(first)
@@ -31,17 +28,6 @@ end
 -- a message.
 local function write_first()
   redis.call('ZREM', LEASES, '')
-end
-
--- Returns `ID:ATTEMPT:BODY`. A sorted set orders members of one score by their bytes, so the index has a fixed length.
-local function join_member(batch, index, attempt, body)
-  return string.format('%s.%06d:%d:', batch, index, attempt) .. body
-end
-
--- Returns the beginning of the ids of messages that this script leases. The time distinguishes them from those of a script
--- with the same token that the server reads later, from a lost connection.
-local function lease_batch(token)
-  return token .. '.' .. clock[1] .. string.format('%06d', clock[2])
 end
 
 -- Returns the members of a claim, in the order of the claim.
