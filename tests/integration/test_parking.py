@@ -212,6 +212,32 @@ async def test_parked_runs_are_bounded_by_the_concurrency(memory: str, monkeypat
     assert 1 <= most <= 4
 
 
+async def test_aborted_handlers_that_clean_up_are_bounded_too(memory: str) -> None:
+    """A worker of three places parks six handlers that do not end. The seventh keeps its place, and its message."""
+    cleaning, clean, leased = 0, asyncio.Event(), list[int]()
+
+    @brrr.handler
+    async def slow(app: brrr.ActiveWorker, n: int) -> None:
+        nonlocal cleaning
+        try:
+            await app.call("served by none", topic="elsewhere")(n)
+        finally:
+            cleaning += 1
+            await clean.wait()
+
+    async with serving(memory, {"slow": slow}, policy=replace(QUICK, park=0.01), concurrency=3) as fleet:
+        for n in range(7):
+
+            async def cleans_up(count: int = n + 1) -> bool:
+                return cleaning == count
+
+            await fleet.app.schedule(slow, topic=TOPIC)(n)
+            await until(cleans_up, f"{n + 1} handlers clean up")
+            leased.append((await fleet.stats()).leased)
+        clean.set()
+    assert leased == [0, 0, 0, 0, 0, 0, 1]
+
+
 async def test_stopping_worker_aborts_its_parked_runs(url: str) -> None:
     world = World()
     async with serving(url, world.handlers, policy=LONG, topics=[TOPIC]) as fleet:

@@ -120,7 +120,10 @@ class Board:
                 Route("/call", self._page("call", self._views.call), methods=["GET"]),
                 Route("/search", self._search, methods=["GET"]),
                 Route("/act", self._act, methods=["POST"]),
-                *(Route(f"/events/{name}", _Events(self._streams, name, make)) for name, make in live.items()),
+                *(
+                    Route(f"/events/{name}", _Events(self._streams, name, make), methods=["GET"])
+                    for name, make in live.items()
+                ),
                 *(Route(f"/{name}", _static(folder / name, kind), methods=["GET"]) for name, kind in STATIC.items()),
             ],
             exception_handlers={BrrrError: self._failed, SamplingEndedError: _left},
