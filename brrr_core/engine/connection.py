@@ -93,11 +93,12 @@ class Connection:
             self.policy.cache_bytes, max_age=longest_cached(self._operations.expires_after), clock=clock
         )
         self._control.on_forgotten = values.clear
+        returner = Returner(self._operations, self._budget, values)
         self._services = Services(
             operations=self._operations,
             budget=self._budget,
-            scheduler=Scheduler(self._operations, self._budget, self.policy.resend_after),
-            returner=Returner(self._operations, self._budget, values),
+            scheduler=Scheduler(self._operations, self._budget, returner, self.policy.resend_after),
+            returner=returner,
             control=self._control,
             cache=values,
             history=RunHistory(),
@@ -108,8 +109,8 @@ class Connection:
             isolation=IsolationGate(),
             threads=HandlerThreads(),
         )
-        self._starter = Starter(self._operations, self._budget, self.policy.resend_after)
-        self._retrier = Retrier(self._operations, self._control, self._starter)
+        self._starter = Starter(self._operations, self._budget, returner, self.policy.resend_after)
+        self._retrier = Retrier(self._operations, self._control, self._starter, returner)
         self._forgetter = Forgetter(self._operations, self._control)
         self._workers: set[Worker] = set()
         self._stopped = False

@@ -10,7 +10,7 @@ from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.operations import STEP_LIMIT, Commit
 from brrr_core.engine.roots import parse_root_id
-from brrr_core.engine.scheduling import ScheduleOutcome, ScheduleRequest
+from brrr_core.engine.scheduling import Placed, ScheduleOutcome, ScheduleRequest
 from brrr_core.engine.services import Services
 from brrr_core.engine.settling import Settler
 from brrr_core.hooks import CallDeferred
@@ -87,26 +87,29 @@ class Deferrer:
             calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
             watched = calls[-1] if calls else missing[-1]
             requests = [ScheduleRequest(child, job.root_id, guard=guard) for child in calls[:-1]]
-            outcome = ScheduleOutcome.SCHEDULED
+            root = cancelled_key(job.root_id) if self._control.in_use else None
+            placed = Placed(ScheduleOutcome.SCHEDULED)
             if calls:
-                requests.append(ScheduleRequest(watched, job.root_id, mine, guard))
-                outcome = (await self._services.scheduler.schedule(requests))[-1]
-            absent, cancelled = await self._look_again(watched, job.root_id)
-            if cancelled:
+                requests.append(ScheduleRequest(watched, job.root_id, mine, guard, root))
+                placed = (await self._services.scheduler.schedule(requests))[-1]
+            if placed.cancelled or (
+                (root is None or not calls) and self._control.due and await self._control.is_cancelled(job.root_id)
+            ):
                 await self._reassign(job.root_id, calls)
                 await self.drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
                 return False
-            if absent or not calls:
-                if outcome is ScheduleOutcome.FULL:
+            if placed.value is None:
+                if placed.outcome is ScheduleOutcome.FULL:
                     previous = previous._replace(waits=previous.waits + 1, failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, previous)
                 self._report(job, watched, len(missing))
-                if outcome is ScheduleOutcome.FULL:
+                if placed.outcome is ScheduleOutcome.FULL:
                     await self._settler.put_again(job.held, self._policy.retry_delay(previous.waits))
                 else:
                     await self._settler.reset_counters(job.held)
                     await self._operations.ack([job.held.delivery])
                 return False
+            self._services.cache.add(watched.call.call_hash, placed.value)
             missing = await self._still_missing([child for child in missing if child is not watched])
         return True
 
@@ -162,16 +165,6 @@ class Deferrer:
         if applied:
             self._report(job, watched, len(missing))
         return applied
-
-    async def _look_again(self, watched: Child, root_id: str) -> tuple[bool, bool]:
-        """Return whether a child still has no value, and whether the schedule is cancelled, with one batch of reads."""
-        if not self._control.in_use:  # look for the marker, if it is time
-            cancelled = self._control.due and await self._control.is_cancelled(root_id)
-            return bool(await self._still_missing([watched])), cancelled
-        value, root = await self._operations.read([Key("value", watched.call.call_hash), cancelled_key(root_id)])
-        if value is not None:
-            self._services.cache.add(watched.call.call_hash, value)
-        return value is None, root is not None
 
     async def drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""

@@ -10,6 +10,7 @@ from brrr_core.backend.contracts import Key, Swap
 from brrr_core.engine.control import Control
 from brrr_core.engine.letters import message_in
 from brrr_core.engine.operations import Operations, Put
+from brrr_core.engine.returning import Returner
 from brrr_core.engine.starting import Starter, StartRequest
 from brrr_core.engine.stranding import forget
 from brrr_core.wire import (
@@ -30,8 +31,9 @@ __all__ = ["Retrier"]
 class Retrier:
     """Retries failed calls through one connection."""
 
-    def __init__(self, operations: Operations, control: Control, starter: Starter) -> None:
+    def __init__(self, operations: Operations, control: Control, starter: Starter, returner: Returner) -> None:
         self._operations = operations
+        self._returner = returner
         self._control = control
         self._starter = starter
 
@@ -132,4 +134,6 @@ class Retrier:
                 return
             (done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
             if done:
+                if record is None:  # perhaps it has ended since it was put
+                    await self._returner.clear_ended([call_hash], created=True)
                 return

@@ -4,11 +4,11 @@ The order of a delivery is: write the value, put the wake-ups, delete the pendin
 After a crash between two steps the message is delivered again and repeats the rest. At worst, a parent wakes twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from brrr_core.backend.contracts import Delivery, Key, Swap
+from brrr_core.backend.contracts import Delivery, Key, Kind, Swap
 from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.calls import HandOver, HeldDelivery, Outdated
@@ -184,6 +184,29 @@ class Returner:
         if waiting.error is not None:
             raise waiting.error
         return first
+
+    async def clear(self, late: Mapping[str, Iterable[PendingReturn]]) -> None:
+        """Delete the pending records of calls that have outcomes, and wake their parents first.
+
+        Such a record was created after its call had ended, so the call does not delete it.
+
+        Args:
+            late: The calls, each with the parents that know of its outcome and need no wake-up.
+        """
+        await self._wake([_Waiting(Key("pending_returns", name), set(known)) for name, known in late.items()])
+
+    async def clear_ended(self, call_hashes: Sequence[str], *, created: bool = False) -> None:
+        """Clear those of the calls that have outcomes and pending records all the same.
+
+        Args:
+            call_hashes: The calls.
+            created: Whether the records were just created, so that few of the calls have outcomes.
+        """
+        kinds: Sequence[Kind] = ("value",) if created else ("pending_returns", "value")
+        for kind in kinds:
+            records = await self._operations.read([Key(kind, name) for name in call_hashes])
+            call_hashes = [name for name, record in zip(call_hashes, records, strict=True) if record is not None]
+        await self.clear(dict.fromkeys(call_hashes, ()))
 
     async def close(self) -> None:
         """Wait until all completions are done."""

@@ -111,6 +111,7 @@ class Runner:
                 raise
             except Again as again_later:
                 self._services.isolation.leave(job.held)
+                await self._clear_ended(job, run)
                 await self._keep_state(run)
                 kept = run.summary()._replace(failed=job.held.failed)
                 self._services.history.add(job.root_id, job.call.call_hash, kept)
@@ -234,6 +235,7 @@ class Runner:
         Raises:
             Outdated: Someone cancelled or retried the call since the run began, or another run was told first.
         """
+        await self._clear_ended(job, run)
         if not ends or run.state.cancel:  # other failures that the run has seen are of no use after its end
             await self._keep_state(run, ends=ends)
         guard = await self._guard(run)
@@ -241,6 +243,11 @@ class Runner:
             await self._services.scheduler.send(job.root_id, run.unsent[0], guard)
             del run.unsent[0]
         return guard
+
+    async def _clear_ended(self, job: Job, run: Run) -> None:
+        """Clear the records of children that have ended, if an earlier delivery may have died before it did so."""
+        if job.held.delivery.attempt > 1:
+            await self._services.returner.clear_ended(run.summary().reads)
 
     async def _keep_state(self, run: Run, *, ends: bool = False) -> None:
         """Store the failures that the run showed its handler, and where it learned of a cancellation.

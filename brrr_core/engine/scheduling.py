@@ -2,10 +2,13 @@
 
 The order is: write the child's call record, put its message, mark its pending record. A crash between two steps costs
 a duplicate message. It never leaves a marked call without a message (invariant I1).
+
+A call can end before its pending record is created, and then it does not delete the record. So the program that created
+the record looks at the value afterwards. If there is one, it wakes the parents in the record and deletes it.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -15,6 +18,7 @@ from brrr_core.engine.calls import Child, Outdated, Wait
 from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
+from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import (
     SETTLING,
     RootInfo,
@@ -39,7 +43,7 @@ from brrr_core.wire import (
     encode_pending,
 )
 
-__all__ = ["ScheduleOutcome", "ScheduleRequest", "Scheduler"]
+__all__ = ["Placed", "ScheduleOutcome", "ScheduleRequest", "Scheduler"]
 
 MARKS_LIMIT: Final = 64
 """The most redrive marks in one record. Of more redrives within a minute, the oldest may put a call again."""
@@ -49,12 +53,23 @@ REASSIGN_LIMIT: Final = 10_000
 
 
 class ScheduleRequest(NamedTuple):
-    """A child to schedule for `root_id`. Optional: the return of the parent to register, and the guard of its run."""
+    """A child to schedule.
+
+    Attributes:
+        child: The child.
+        root_id: The root that requests it.
+        watcher: The return of the parent to register, if it waits for the child.
+        guard: The guard of its run, if any.
+        cancelled: The record that cancels the root, if the fleet uses cancellation. It is read after registering.
+        unless_ended: Whether the child may have an outcome, and is not put then.
+    """
 
     child: Child
     root_id: str
     watcher: PendingReturn | None = None
     guard: Guard | None = None
+    cancelled: Key | None = None
+    unless_ended: bool = False
 
 
 class ScheduleOutcome(Enum):
@@ -70,6 +85,20 @@ class ScheduleOutcome(Enum):
     """The guard does not allow it. The child was not put, and the watcher will not be woken."""
 
 
+class Placed(NamedTuple):
+    """The result of a schedule request, as of a read after registering.
+
+    Attributes:
+        outcome: Whether the child was put.
+        value: The value of the child, if it is known to have one. Then the watcher must not rely on a wake-up.
+        cancelled: Whether the schedule is cancelled, if that was asked.
+    """
+
+    outcome: ScheduleOutcome
+    value: bytes | None = None
+    cancelled: bool = False
+
+
 class _Group:
     """All requests for one child in one batch, so that concurrent parents do not race for its record.
 
@@ -79,6 +108,9 @@ class _Group:
         roots: The roots that request it.
         redrives: The roots that are redrives, with the information of their ids.
         watchers: The returns to register.
+        asks: Whether the child may have an outcome already.
+        created: Whether this batch created its record.
+        value: Its value, if it is known.
         put: The roots for which the child was put.
         over: The roots that are over their spawn limit.
         stranded: Whether all its roots gave it up, so that its watchers are stranded too.
@@ -86,7 +118,21 @@ class _Group:
         turned_away: The watchers that cannot rely on its record: it is full, or a client is settling the call.
     """
 
-    __slots__ = ("child", "clock", "over", "put", "redrives", "revived", "roots", "stranded", "turned_away", "watchers")
+    __slots__ = (
+        "asks",
+        "child",
+        "clock",
+        "created",
+        "over",
+        "put",
+        "redrives",
+        "revived",
+        "roots",
+        "stranded",
+        "turned_away",
+        "value",
+        "watchers",
+    )
 
     def __init__(self, child: Child, clock: Callable[[], float]) -> None:
         self.child = child
@@ -94,6 +140,9 @@ class _Group:
         self.roots: list[str] = []
         self.redrives: dict[str, RootInfo] = {}
         self.watchers: list[PendingReturn] = []
+        self.asks = False
+        self.created = False
+        self.value: bytes | None = None
         self.put: set[str] = set()
         self.over: set[str] = set()
         self.stranded = False
@@ -103,6 +152,10 @@ class _Group:
     @property
     def key(self) -> Key:
         return Key("pending_returns", self.child.call.call_hash)
+
+    @property
+    def value_key(self) -> Key:
+        return Key("value", self.child.call.call_hash)
 
     @property
     def over_limit(self) -> bool:
@@ -169,26 +222,29 @@ class _Group:
 class Scheduler:
     """Schedules the children of all handlers of a connection, in batches."""
 
-    def __init__(self, operations: Operations, budget: SpawnBudget, resend_after: float | None = None) -> None:
+    def __init__(
+        self, operations: Operations, budget: SpawnBudget, returner: Returner, resend_after: float | None = None
+    ) -> None:
         self._operations = operations
         self._budget = budget
+        self._returner = returner
         self._resend_after = resend_after
-        self._requests = Batcher[ScheduleRequest, ScheduleOutcome](self._schedule_batch)
+        self._requests = Batcher[ScheduleRequest, Placed](self._schedule_batch)
 
-    async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[ScheduleOutcome]:
+    async def schedule(self, requests: Sequence[ScheduleRequest]) -> Sequence[Placed]:
         """Put every child that was not put yet, and register the watchers.
 
         Raises:
             SpawnLimitError: A child was not put because its root is over its spawn limit.
             Outdated: A guard does not allow it.
         """
-        outcomes = await self._requests.submit(requests)
-        for request, outcome in zip(requests, outcomes, strict=True):
-            if outcome is ScheduleOutcome.OVER_LIMIT:
+        results = await self._requests.submit(requests)
+        for request, placed in zip(requests, results, strict=True):
+            if placed.outcome is ScheduleOutcome.OVER_LIMIT:
                 raise self._budget.exceeded(request.root_id)
-            if outcome is ScheduleOutcome.OUTDATED:
+            if placed.outcome is ScheduleOutcome.OUTDATED:
                 raise Outdated
-        return outcomes
+        return results
 
     async def start_timers(self, parent: PendingReturn, waits: Sequence[Wait]) -> None:
         """Put a timer message for each wait of a parent: a delayed wake-up of the parent. Then store its due time.
@@ -216,12 +272,8 @@ class Scheduler:
             SpawnLimitError: The root is over its spawn limit.
             Outdated: The guard does not allow it.
         """
-        request = ScheduleRequest(child, root_id, guard=guard)
-        (group,) = _group([request], self._operations.clock).values()
-        outcome, record = await self._operations.read([Key("value", child.call.call_hash), group.key])
-        if outcome is None and group.due(self._in_force(child.call.call_hash, record)):
-            await self.schedule([request])
-        return outcome
+        (placed,) = await self.schedule([ScheduleRequest(child, root_id, guard=guard, unless_ended=True)])
+        return placed.value
 
     async def reassign(
         self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None, due: float = 0
@@ -280,45 +332,77 @@ class Scheduler:
 
     async def strand(self, entry: PendingReturn, buried: Buried, *, alone: bool) -> None:
         """Strand a call that is about to be dead-lettered, and unless `alone` is true, every call that waits for it."""
-        await strand(self._operations, [entry], note_of(buried), alone=alone)
+        created = await strand(self._operations, [entry], note_of(buried), alone=alone)
+        await self._returner.clear_ended(created, created=True)
 
     async def close(self) -> None:
         """Wait until all requests are done."""
         await self._requests.close()
 
-    async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[ScheduleOutcome]:
+    async def _schedule_batch(self, requests: Sequence[ScheduleRequest]) -> list[Placed]:
         groups = _group(requests, self._operations.clock)
         guards = list(dict.fromkeys(request.guard for request in requests if request.guard is not None))
         unsettled = list(groups.values())
         while unsettled:
-            keys = [group.key for group in unsettled] + [guard.key for guard in guards]
+            asked = [group for group in unsettled if group.asks]
+            keys = [guard.key for guard in guards]
+            keys += [group.value_key for group in asked]
+            keys += [group.key for group in unsettled]
             records = await self._operations.read(keys)
-            states = map(decode_state, records[len(unsettled) :])
+            states = map(decode_state, records[: len(guards)])
             outdated = {guard for guard, state in zip(guards, states, strict=True) if not guard.allows(state)}
             if outdated:
                 allowed = iter(await self._schedule_batch([each for each in requests if each.guard not in outdated]))
-                return [ScheduleOutcome.OUTDATED if each.guard in outdated else next(allowed) for each in requests]
-            pendings = [self._in_force(group.key.call_hash, record)
-                        for group, record in zip(unsettled, records, strict=False)]  # fmt: skip
-            await self._put(list(zip(unsettled, pendings, strict=True)))
+                refused = Placed(ScheduleOutcome.OUTDATED)
+                return [refused if each.guard in outdated else next(allowed) for each in requests]
+            for group, value in zip(asked, records[len(guards) :], strict=False):
+                group.value = value
+            found = [
+                (group, record, self._in_force(group.key.call_hash, record))
+                for group, record in zip(unsettled, records[len(guards) + len(asked) :], strict=True)
+                if group.value is None
+            ]
+            await self._put([(group, pending) for group, _, pending in found])
             changed: list[tuple[_Group, Swap]] = []
-            for group, record, pending in zip(unsettled, records, pendings, strict=False):
+            for group, record, pending in found:
                 if not group.over_limit:
                     registered = group.registered(pending)
                     if registered != pending:
                         changed.append((group, Swap(group.key, record, encode_pending(registered))))
             swapped = await self._operations.swap([swap for _, swap in changed])
-            unsettled = [group for (group, _), done in zip(changed, swapped, strict=True) if not done]
+            unsettled = list[_Group]()
+            for (group, swap), done in zip(changed, swapped, strict=True):
+                group.created = done and swap.expected is None
+                if not done:
+                    unsettled.append(group)
         await self._strand_watchers([group for group in groups.values() if group.stranded and group.watchers])
         if put_again := [name for name, group in groups.items() if group.revived]:
             await forget(self._operations, put_again)
-        return [_outcome(groups[request.child.call.call_hash], request) for request in requests]
+        cancelled = await self._look_again(requests, groups)
+        return [_placed(groups[each.child.call.call_hash], each, cancelled) for each in requests]
+
+    async def _look_again(self, requests: Sequence[ScheduleRequest], groups: Mapping[str, _Group]) -> Container[Key | None]:
+        """Read the values of calls that are waited for, or whose records were created here, in one batch of reads.
+
+        A call with a value may have ended before it was registered. Return the records of cancelled schedules.
+        """
+        looked = [group for group in groups.values() if group.value is None and (group.watchers or group.created)]
+        roots = list(dict.fromkeys(each.cancelled for each in requests if each.cancelled is not None))
+        records = await self._operations.read([group.value_key for group in looked] + roots)
+        for group, value in zip(looked, records, strict=False):
+            group.value = value
+        # The watchers of this batch learn of the value here.
+        late = {group.key.call_hash: group.watchers for group in looked if group.created and group.value is not None}
+        if late:
+            await self._returner.clear(late)
+        return {root for root, record in zip(roots, records[len(looked) :], strict=True) if record is not None}
 
     async def _strand_watchers(self, groups: Sequence[_Group]) -> None:
         """Strand the parents of children that are stranded. Such parents wait until another root puts the child."""
         notes = await self._operations.read([note_key(group.key.call_hash) for group in groups])
         for group, note in zip(groups, notes, strict=True):
-            await strand(self._operations, group.watchers, note)
+            created = await strand(self._operations, group.watchers, note)
+            await self._returner.clear_ended(created, created=True)
 
     def _in_force(self, call_hash: str, record: bytes | None) -> PendingReturns:
         """Return a pending record without a mark that is so old that the child's message may be lost."""
@@ -364,7 +448,7 @@ class Scheduler:
 
 def _group(requests: Sequence[ScheduleRequest], clock: Callable[[], float]) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
-    for child, root_id, watcher, _ in requests:
+    for child, root_id, watcher, _, _, unless_ended in requests:
         group = groups.get(child.call.call_hash)
         if group is None:
             group = groups[child.call.call_hash] = _Group(child, clock)
@@ -375,10 +459,14 @@ def _group(requests: Sequence[ScheduleRequest], clock: Callable[[], float]) -> d
                 group.redrives[root_id] = root
         if watcher is not None:
             group.watchers.append(watcher)
+        group.asks = group.asks or unless_ended
     return groups
 
 
-def _outcome(group: _Group, request: ScheduleRequest) -> ScheduleOutcome:
+def _placed(group: _Group, request: ScheduleRequest, cancelled: Container[Key | None]) -> Placed:
+    outcome = ScheduleOutcome.SCHEDULED
     if request.watcher is not None and request.watcher in group.turned_away:
-        return ScheduleOutcome.FULL
-    return ScheduleOutcome.OVER_LIMIT if group.over_limit else ScheduleOutcome.SCHEDULED
+        outcome = ScheduleOutcome.FULL
+    elif group.over_limit:
+        outcome = ScheduleOutcome.OVER_LIMIT
+    return Placed(outcome, group.value, request.cancelled in cancelled)

@@ -7,13 +7,14 @@ the call has no mark, and the next schedule puts it again (invariant I1).
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from brrr_core.backend.contracts import Key, Kind, Swap
 from brrr_core.backend.steps import Count, Message, Step
 from brrr_core.engine.batching import Batcher
 from brrr_core.engine.operations import Commit, Operations, Put
+from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, new_root_id
 from brrr_core.engine.stranding import forget, is_stranded, revived
 from brrr_core.errors import BrrrError, MalformedRecordError
@@ -113,10 +114,15 @@ class _Start(NamedTuple):
 class Starter:
     """Starts the calls of all clients of a connection, in batches. A batch puts each call at most once."""
 
-    def __init__(self, operations: Operations, budget: SpawnBudget, resend_after: float | None) -> None:
+    def __init__(
+        self, operations: Operations, budget: SpawnBudget, returner: Returner, resend_after: float | None
+    ) -> None:
         self._operations = operations
         self._budget = budget
+        self._returner = returner
         self._resend_after = resend_after
+        self._created = Batcher[str, None](partial(self._clear_ended, created=True))
+        self._left = Batcher[str, None](self._clear_ended)
         self._requests = Batcher[StartRequest, Scheduled | BrrrError](self._start_batch)
 
     async def start(self, request: StartRequest) -> Scheduled:
@@ -134,6 +140,8 @@ class Starter:
     async def close(self) -> None:
         """Wait until all requests are done."""
         await self._requests.close()
+        await self._created.close()
+        await self._left.close()
 
     async def _start_batch(self, requests: Sequence[StartRequest]) -> list[Scheduled | BrrrError]:
         results: dict[int, Scheduled | BrrrError] = {}
@@ -152,6 +160,8 @@ class Starter:
             if not requests:
                 return results
         starts: dict[int, _Start] = {}
+        left: list[str] = []
+        created: list[str] = []
         keys = [Key(kind, each.call.call_hash) for each in requests.values() for kind in _READ]
         records = iter(await self._operations.read(keys))
         for (number, request), value, record in zip(requests.items(), records, records, strict=True):
@@ -162,6 +172,8 @@ class Starter:
                 continue
             if isinstance(found, Scheduled):
                 results[number] = found
+                if value is not None and record is not None:
+                    left.append(found.call_hash)
             else:
                 starts[number] = found
         calls = [start.request.call for start in starts.values()]
@@ -175,11 +187,21 @@ class Starter:
                 del starts[number]
         await self._operations.put([start.message for start in starts.values()])
         # If a swap is lost, another program has marked the call, has taken its mark away, or has finished it.
-        await self._operations.swap(list(filter(None, map(self._mark, starts.values()))))
+        marks = list(filter(None, map(self._mark, starts.values())))
+        for mark, done in zip(marks, await self._operations.swap(marks), strict=True):
+            if done and mark.expected is None:
+                created.append(mark.key.call_hash)  # perhaps it ended before
+        self._created.submit(created).add_done_callback(_retrieve)
+        self._left.submit(left).add_done_callback(_retrieve)
         if stranded := [start.key.call_hash for start in starts.values() if start.stranded]:
             await forget(self._operations, stranded)
         results.update((number, start.result) for number, start in starts.items())
         return results
+
+    async def _clear_ended(self, call_hashes: Sequence[str], *, created: bool = False) -> list[None]:
+        """Clear the records of calls that have ended. Nothing waits for it, and the next schedule repeats it."""
+        await self._returner.clear_ended(call_hashes, created=created)
+        return [None] * len(call_hashes)
 
     async def _start_new(self, requests: Mapping[int, StartRequest]) -> dict[int, Scheduled]:
         """Start the calls that have neither a value nor a pending record, each in one step. Return their results."""
@@ -232,6 +254,12 @@ class Starter:
             return None
         returns = revived(start.pending, start.key.call_hash) if start.stranded else start.pending.returns
         return Swap(start.key, start.record, encode_pending(PendingReturns(returns, at)))
+
+
+def _retrieve(clearing: "asyncio.Future[list[None]]") -> None:
+    """Look at the error, for asyncio would log it."""
+    if not clearing.cancelled():
+        clearing.exception()
 
 
 @lru_cache(maxsize=1)

@@ -81,8 +81,8 @@ async def forget(operations: Operations, call_hashes: Sequence[str]) -> None:
 
 async def strand(
     operations: Operations, entries: Iterable[PendingReturn], note: bytes | None, *, alone: bool = False
-) -> None:
-    """Strand calls, and all their parents that are registered.
+) -> list[str]:
+    """Strand calls, and all their parents that are registered. Return the calls whose pending records were created.
 
     Repeating it is safe. So is a call that continues meanwhile: at worst, it is put once more than needed.
 
@@ -92,7 +92,7 @@ async def strand(
         note: The note to leave beside each; None if it is not known.
         alone: Strand these calls only, and only those that have no mark.
     """
-    left, seen = set(entries), set[PendingReturn]()
+    left, seen, created = set(entries), set[PendingReturn](), list[str]()
     while left and len(seen) <= STRAND_LIMIT:
         seen |= left
         by_call: dict[str, list[PendingReturn]] = {}
@@ -115,7 +115,9 @@ async def strand(
                 swaps.append((key.call_hash, Swap(key, record, encode_pending(PendingReturns(returns)))))
             parents.update(entry for entry in pending.returns if entry.call_hash != key.call_hash)
         swapped = await operations.swap([swap for _, swap in swaps])
+        created += [name for (name, swap), done in zip(swaps, swapped, strict=True) if done and swap.expected is None]
         lost = [call_hash for (call_hash, _), done in zip(swaps, swapped, strict=True) if not done]
         left = {entry for call_hash in lost for entry in by_call[call_hash]}
         if not alone:
             left |= parents - seen
+    return created

@@ -3,8 +3,6 @@
 
 Some wrong lines change nothing that a workflow can see. They are not bugs, and no history finds them:
 
-- `Returner._wake` does not look again after a lost swap. The parent that won the swap reads the value after it has
-  registered, and goes on by itself. The record stays, but no call waits in it.
 - `Runner.resume` resumes a parked run whose call was cancelled meanwhile. It is told in its next run, as any run that
   was under way when the request came.
 - `Canceller.cancel` puts no second message. The guard message runs the call five seconds later.
@@ -80,12 +78,15 @@ MUTANTS: dict[str, Mutant] = {
         ],
     ),
     "does not look again after registering": Mutant(
-        deferring.Deferrer,
+        scheduling.Scheduler,
         "_look_again",
-        [
-            ("return bool(await self._still_missing([watched])), cancelled", "return True, cancelled"),
-            ("return value is None, root is not None", "return True, root is not None"),
-        ],
+        [("group.value = value", "pass")],
+    ),
+    "leaves the record of a call that ended before its mark": Mutant(
+        scheduling.Scheduler, "_look_again", [("if late:", "if late and False:")]
+    ),
+    "does not look again after a lost swap": Mutant(
+        returning.Returner, "_wake", [("if not removed:", "if not removed and False:")]
     ),
     "removes the pending record before waking": Mutant(
         returning.Returner,

@@ -11,10 +11,12 @@ import pytest
 import brrr_core as brrr
 from brrr_core.backend import Key, Swap
 from brrr_core.engine.calls import Child
+from brrr_core.engine.local_cache import ValueCache
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.policy import RETURNS_LIMIT
+from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, new_root_id
-from brrr_core.engine.scheduling import MARKS_LIMIT, ScheduleOutcome, Scheduler, ScheduleRequest
+from brrr_core.engine.scheduling import MARKS_LIMIT, Placed, ScheduleOutcome, Scheduler, ScheduleRequest
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import (
     Call,
@@ -26,6 +28,8 @@ from brrr_core.wire import (
     encode_pending,
 )
 from brrr_testkit.faults.instrument import Instrument, Operation
+
+SCHEDULED = Placed(ScheduleOutcome.SCHEDULED)
 
 
 class Bench:
@@ -39,7 +43,9 @@ class Bench:
         assert roles.cache is not None
         self.store, self.cache = backend.store, backend.cache  # type: ignore[attr-defined]
         self.operations = Operations(roles.queue, roles.store, roles.cache)
-        self.scheduler = Scheduler(self.operations, SpawnBudget(self.operations, spawn_limit))
+        budget = SpawnBudget(self.operations, spawn_limit)
+        returner = Returner(self.operations, budget, ValueCache(1_000))
+        self.scheduler = Scheduler(self.operations, budget, returner)
 
     @property
     def puts(self) -> Counter[tuple[str, ...]]:
@@ -88,7 +94,7 @@ async def test_child_of_many_parents_is_put_once_and_marked_in_one_swap() -> Non
     async with bench() as b:
         wants = [[ScheduleRequest(child("c"), "r", parent("r", f"p{n}"))] for n in range(20)]
         outcomes = await asyncio.gather(*(b.scheduler.schedule(want) for want in wants))
-        assert outcomes == [[ScheduleOutcome.SCHEDULED]] * 20
+        assert outcomes == [[SCHEDULED]] * 20
         assert b.puts == {("r", "c"): 1}
         assert b.instrument.items["store.swap"] == 1
         assert len((await b.pending("c")).returns) == 20  # type: ignore[union-attr]
@@ -124,9 +130,7 @@ async def test_lost_swap_is_retried_and_puts_nothing_twice() -> None:
                 await b.mark("c", PendingReturns(tuple(parent("x", f"x{m}") for m in range(n)), None))
 
         b.instrument.before = interfere
-        assert await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))]) == [
-            ScheduleOutcome.SCHEDULED
-        ]
+        assert await b.scheduler.schedule([ScheduleRequest(child("c"), "r", parent("r"))]) == [SCHEDULED]
         assert b.puts == {("r", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -156,7 +160,7 @@ async def test_full_record_turns_away_further_parents() -> None:
         outcomes = await asyncio.gather(
             *(b.scheduler.schedule([ScheduleRequest(child("c"), "r", w)]) for w in watchers)
         )
-        assert Counter(outcome for (outcome,) in outcomes) == {
+        assert Counter(placed.outcome for (placed,) in outcomes) == {
             ScheduleOutcome.SCHEDULED: RETURNS_LIMIT,
             ScheduleOutcome.FULL: 5,
         }
@@ -164,7 +168,7 @@ async def test_full_record_turns_away_further_parents() -> None:
         assert pending is not None
         assert len(pending.returns) == RETURNS_LIMIT
         again = await b.scheduler.schedule([ScheduleRequest(child("c"), "r", pending.returns[0])])
-        assert again == [ScheduleOutcome.SCHEDULED]  # who is in it already stays in it
+        assert again == [SCHEDULED]  # who is in it already stays in it
 
 
 @pytest.mark.parametrize("spent_first", [True, False])
@@ -175,7 +179,7 @@ async def test_child_is_put_for_a_root_within_its_limit(spent_first: bool) -> No
         outcomes = await asyncio.gather(
             *(b.scheduler.schedule([ScheduleRequest(child("c"), root, parent(root))]) for root in roots)
         )
-        assert outcomes == [[ScheduleOutcome.SCHEDULED]] * 2  # it is on a queue, and both will be woken
+        assert outcomes == [[SCHEDULED]] * 2  # it is on a queue, and both will be woken
         assert b.puts == {("rich", "c"): 1}
         pending = await b.pending("c")
         assert pending is not None
@@ -192,7 +196,7 @@ async def test_root_over_its_limit_puts_nothing_and_does_not_affect_other_roots(
         )
         assert isinstance(spent, SpawnLimitError)
         assert "spent" in str(spent)
-        assert rich == [ScheduleOutcome.SCHEDULED]
+        assert rich == [SCHEDULED]
         assert b.puts == {("rich", "b"): 1}
         assert await b.pending("a") is None  # nothing says that it was put
 
@@ -296,7 +300,7 @@ async def test_redrive_over_its_limit_leaves_child_to_other_roots() -> None:
         await b.mark("c", PendingReturns((), int(time.time())))
         wants = [[ScheduleRequest(child("c"), root)], [ScheduleRequest(child("c"), "rich")]]
         outcomes = await asyncio.gather(*map(b.scheduler.schedule, wants))
-        assert outcomes == [[ScheduleOutcome.SCHEDULED]] * 2
+        assert outcomes == [[SCHEDULED]] * 2
         assert b.puts == {("rich", "c"): 1}
 
 

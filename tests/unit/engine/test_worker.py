@@ -343,7 +343,7 @@ def test_unavailable_queue_ends_the_loop_and_running_calls_still_finish(error: B
 @virtually
 async def test_message_is_held_and_handled_again_while_a_backend_is_away() -> None:
     async with bench(backoff=4) as b:
-        b.instrument.before = failing("store.read", BackendUnavailableError("gone"), range(2, 3))(b.instrument)
+        b.instrument.before = failing("store.read", BackendUnavailableError("gone"), range(3, 4))(b.instrument)
         await b.put(1)
         loop = b.start()
         await asyncio.sleep(0.5)

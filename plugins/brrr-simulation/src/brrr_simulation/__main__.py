@@ -53,7 +53,7 @@ def summary(reports: Sequence[Report], seconds: float) -> str:
     faults: Counter[str] = Counter()
     for report in reports:
         faults.update(report.kinds)
-    calls, orphans = (sum(getattr(report, name) for report in reports) for name in ("calls", "orphans"))
+    calls, left = (sum(getattr(report, name) for report in reports) for name in ("calls", "leftovers"))
     cpu = len(reports) / max(1e-9, sum(report.seconds for report in reports))
     rows = [
         f"{len(reports)} histories in {seconds:.0f} s: {len(reports) / seconds:.1f} a second, {cpu:.1f} a CPU second",
@@ -66,7 +66,7 @@ def summary(reports: Sequence[Report], seconds: float) -> str:
         _row("milliseconds of CPU", (report.seconds * 1000 for report in reports)),
         f"{sum(faults.values())} faults:",
         *(f"{faults[kind]:10}  {kind:10} {text}" for kind, text in KINDS.items()),
-        f"{calls} calls, of which {orphans} left a pending record",
+        f"{calls} calls, of which {left} left a pending record",
         f"{sum(bool(report.violations) for report in reports)} failed",
     ]
     return "\n".join(rows)

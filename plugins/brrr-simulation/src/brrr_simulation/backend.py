@@ -83,7 +83,7 @@ class Line:
         universe, dice, process = self.universe, self.dice, self.process
         if process.dead:
             raise closed_error()
-        future = process.create_future()
+        future, sent = process.create_future(), universe.now
         self.in_flight[0] += 1
         if dice.strikes("crash", process.name, f"before {name}", universe.now):
             self.in_flight[0] -= 1
@@ -101,6 +101,7 @@ class Line:
             if failure is None or failure[1] != 0:
                 if self._trace is not None:
                     self._trace(process.name, name, items)
+                self.model.actor = (process.name, sent)
                 result = effect(None if failure is None else failure[1])
                 if self.model.watcher is not None:
                     self.model.watcher.settled()

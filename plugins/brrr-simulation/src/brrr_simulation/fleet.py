@@ -158,6 +158,7 @@ class Fleet:
             connection = worker.connection = self._connect(process, worker)
             app = self._app(handlers=self._handlers, codec=self._codec, connection=connection, lifespan=self._lifespan)
             await connection.loop(worker.topic, app.handle, concurrency=self._concurrency)
+            await connection.close()
 
         task = process.start(work())
         task.add_done_callback(lambda _: self._ended(worker, process))
@@ -168,7 +169,9 @@ class Fleet:
         process = self.universe.process(name)
 
         async def run() -> None:
-            await work(brrr.AppConsumer(codec=self._codec, connection=self._connect(process, None)))
+            connection = self._connect(process, None)
+            await work(brrr.AppConsumer(codec=self._codec, connection=connection))
+            await connection.close()
 
         task = process.start(run())
 

@@ -16,7 +16,7 @@ from brrr_simulation.fleet import EPOCH, LEASE, Fleet, Worker, isolated
 from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, RACE, SKEW, TOPICS, Graph
 from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
-from brrr_simulation.properties import Invariants, orphans
+from brrr_simulation.properties import Creation, Invariants, leftovers
 
 __all__ = ["Operation", "Report", "simulate"]
 
@@ -34,6 +34,9 @@ STEPS: Final = 1_000_000
 
 Parents that wait for room in a record of `FEW` look again for as long as a saga waits for its approval: up to 350,000.
 """
+
+INTERRUPTING: Final = {"crash", "refused", "lost", "partial", "away"}
+"""The kinds of faults after which a process may not look again at a call whose pending record it has created."""
 
 POLICY: Final = brrr.Policy(
     backoff=1.0,
@@ -66,7 +69,7 @@ class Report:
         workers: The number of its workers.
         faults: The faults that struck.
         violations: What did not hold; empty if all is right.
-        orphans: Calls whose pending record outlived them.
+        leftovers: Calls whose pending record outlived them, because a fault struck the process that created it.
         virtual: Virtual seconds.
         seconds: Seconds of CPU.
         trace: Every operation, if it was asked for.
@@ -78,7 +81,7 @@ class Report:
     workers: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
     violations: list[str] = field(default_factory=list[str])
-    orphans: int = 0
+    leftovers: int = 0
     virtual: float = 0.0
     seconds: float = 0.0
     trace: list[Operation] = field(default_factory=list[Operation])
@@ -267,7 +270,19 @@ class _History:
             report.violations += [f"dead letter on {name}: {letter.reason[:300]}" for letter in topic.dead]
         for process in self._fleet.universe.processes:
             report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
-        report.orphans = len(orphans(self._fleet.model))
+        left = leftovers(self._fleet.model)
+        report.leftovers = len(left)
+        if not self._fleet.lost_queue:
+            report.violations += filter(None, map(self._wrong_leftover, left))
+
+    def _wrong_leftover(self, call_hash: str) -> str | None:
+        """Return why the pending record of a call with an outcome must not be there; None if a fault explains it."""
+        created = self._invariants.created_late.get(call_hash)
+        if created is None:
+            return f"the call {call_hash} ended, and did not delete its pending record"
+        if not any(_interrupts(fault, created) for fault in self._report.faults):
+            return f"{created.process} created the pending record of {call_hash} after its end, and did not look again"
+        return None
 
     def _late_races(self) -> list[str]:
         """Return the waits that expired although their events had happened long before."""
@@ -298,6 +313,15 @@ class _History:
 
     def _note(self, at: float, who: str, name: str, items: Sequence[Any]) -> None:
         self._report.trace.append(Operation(at, who, name, items))
+
+
+def _interrupts(fault: Fault, created: Creation) -> bool:
+    """Whether a fault may have kept a process from looking at a call after it had created the record."""
+    return (
+        fault.kind in INTERRUPTING
+        and fault.process in {created.process, "all"}
+        and created.sent <= fault.at <= created.at + 4 * LEASE
+    )
 
 
 def names_of(model: Model) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Model:
         counters: The counters of the cache.
         topics: The topics by name.
         watcher: Learns of every change.
+        actor: The process whose operation takes effect, and the time at which it sent the operation.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Model:
         self.counters: dict[str, int] = {}
         self.topics: dict[str, _Topic] = {}
         self.watcher: Watcher | None = None
+        self.actor: tuple[str, float] = ("", 0.0)
         self.lease = lease
         self._now = now
         self._at = at

@@ -6,19 +6,27 @@ Only the calls that a change concerns are looked at again, so that a check costs
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from brrr_core.backend import Key
 from brrr_core.wire import FAILURE_PREFIX, PendingReturns, decode_message, decode_pending
 from brrr_simulation.model import Model
 
-__all__ = ["Invariants", "orphans"]
+__all__ = ["Creation", "Invariants", "leftovers"]
 
 RESERVED: Final = "brrr."
 FIXED: Final = ("brrr.due/", "brrr.wait/", "brrr.version/")
 """Prefixes of reserved values that never change once they are written."""
 
 _NONE: Final = PendingReturns()
+
+
+class Creation(NamedTuple):
+    """The creation of the pending record of a call that had ended: by which process, when sent, and when done."""
+
+    process: str
+    sent: float
+    at: float
 
 
 class Invariants:
@@ -34,8 +42,11 @@ class Invariants:
         self._now = now
         self.settled_at: dict[str, float] = {}
         """When each call or event got its outcome."""
+        self.created_late: dict[str, Creation] = {}
+        """The calls whose pending records were created after they had ended."""
         self.puts = 0
         self.marks_first = False
+        self._model = model
         self._records = model.records
         self._lossy = False
         self._messages: Counter[str] = Counter()
@@ -68,6 +79,8 @@ class Invariants:
         """A record changed."""
         kind, call_hash = key
         if kind == "pending_returns":
+            if before is None and Key("value", call_hash) in self._records:
+                self.created_late[call_hash] = Creation(*self._model.actor, self._now())
             self._pending_changed(call_hash, _pending(before), _pending(after))
         elif kind == "call":
             if before is not None:
@@ -133,8 +146,8 @@ class Invariants:
             self._waits_for[parent].add(call_hash)
 
 
-def orphans(model: Model) -> list[str]:
-    """Return the calls with an outcome whose pending record is left: nothing will remove it."""
+def leftovers(model: Model) -> list[str]:
+    """Return the calls with an outcome whose pending record is left."""
     return [
         key.call_hash
         for key in model.records
