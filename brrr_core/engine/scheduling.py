@@ -381,7 +381,9 @@ class Scheduler:
         cancelled = await self._look_again(requests, groups)
         return [_placed(groups[each.child.call.call_hash], each, cancelled) for each in requests]
 
-    async def _look_again(self, requests: Sequence[ScheduleRequest], groups: Mapping[str, _Group]) -> Container[Key | None]:
+    async def _look_again(
+        self, requests: Sequence[ScheduleRequest], groups: Mapping[str, _Group]
+    ) -> Container[Key | None]:
         """Read the values of calls that are waited for, or whose records were created here, in one batch of reads.
 
         A call with a value may have ended before it was registered. Return the records of cancelled schedules.

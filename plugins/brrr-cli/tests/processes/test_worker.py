@@ -18,7 +18,7 @@ needs_proc = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="the children of a process are read from /proc"
 )
 
-LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+LOOPS = pytest.mark.parametrize("loop", [pytest.param("asyncio", marks=pytest.mark.exhaustive), "uvloop"])
 
 LEAKY = """
 from dataclasses import replace
@@ -348,7 +348,9 @@ def test_worker_logs_that_it_waits_for_its_server(shell: Shell, late: Server) ->
     assert worker.ended() == 0
 
 
-@pytest.mark.parametrize("more", [[], ["--processes", "2"]], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--processes", "2"], marks=pytest.mark.exhaustive)], ids=["one", "two"]
+)
 def test_sigterm_ends_worker_that_waits_for_its_server(shell: Shell, late: Server, more: list[str]) -> None:
     worker = shell.worker(*more)
     worker.says("Waiting for it", times=int(more[1]) if more else 1)
@@ -359,7 +361,12 @@ def test_sigterm_ends_worker_that_waits_for_its_server(shell: Shell, late: Serve
 
 
 @pytest.mark.parametrize(
-    "command", [["queue", "demo"], ["setup"], ["dead", "list", "demo"]], ids=lambda words: words[0]
+    "command",
+    [
+        ["queue", "demo"],
+        *(pytest.param(each, marks=pytest.mark.exhaustive) for each in (["setup"], ["dead", "list", "demo"])),
+    ],
+    ids=lambda words: words[0],
 )
 def test_command_says_that_it_waits_for_its_server(shell: Shell, late: Server, command: list[str]) -> None:
     shell.environ["BRRR_QUEUE"] = f"{late.url}?retry_for=300ms"
