@@ -10,7 +10,7 @@ __all__ = ["BOUND", "until", "wait_until"]
 
 T = TypeVar("T")
 
-BOUND: Final = 30.0
+BOUND: Final = 60.0
 """Seconds that a test waits for a condition before it fails."""
 
 
