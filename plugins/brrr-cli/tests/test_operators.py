@@ -179,21 +179,38 @@ def test_dead_letters_are_completed_by_hand(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("buried")
-def test_drop_deletes_only_the_dead_letters_that_it_counted(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("choice", "gone", "asked", "deleted", "left"),
+    [
+        (["--reason", "one"], 0, "1 dead letter", "1 dead letter", ["two", "three", "more"]),
+        ([], 1, "3 dead letters", "2 dead letters", ["more"]),
+    ],
+)
+def test_drop_deletes_only_the_dead_letters_that_it_counted(
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: list[str],
+    gone: int,
+    asked: str,
+    deleted: str,
+    left: list[str],
+) -> None:
     url = os.environ["BRRR_QUEUE"]
 
     async def agree(question: str) -> bool:
-        """Say yes, after another dead letter that fits has come."""
-        assert "Delete 1 dead letter of demo" in question
+        """Say yes, after another dead letter that fits has come, and perhaps one is gone."""
+        assert f"Delete {asked} of demo" in question
         async with brrr.open_backend(url) as backend:
+            if gone:
+                await backend.queue.drop("demo", limit=gone)
             await backend.queue.put("demo", [b"later"])
             for delivery in await backend.queue.receive("demo", limit=1, wait=0):
                 await backend.queue.bury(delivery, "one more")
         return True
 
     monkeypatch.setattr("brrr_cli.commands.dead.confirmed", agree)
-    assert command("dead", "drop", "demo", "--reason", "one").out == "deleted 1 dead letter of demo\n"
-    assert [row[-1] for row in rows(command("dead", "list", "demo").out)[1:]] == ["two", "three", "more"]
+    assert command("dead", "drop", "demo", *choice).out == f"deleted {deleted} of demo\n"
+    assert [row[-1] for row in rows(command("dead", "list", "demo").out)[1:]] == left
 
 
 def test_backends_are_listed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

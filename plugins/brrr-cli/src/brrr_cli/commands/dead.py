@@ -291,7 +291,7 @@ def _selection(client: AppConsumer, topic: str, choice: Choice, limit: int | Non
 
 async def _fixed(desk: _Desk, search: LetterSearch, choice: Choice, limit: int | None) -> tuple[int, LetterSearch]:
     """Return the number of the chosen dead letters, and a search for just these: others may be added meanwhile."""
-    if choice == ANY:
+    if choice == ANY and desk.queue.letters is None:
         dead = (await desk.queue.stats(desk.topic)).dead
         wanted = dead if limit is None else min(limit, dead)
         return wanted, desk.search(choice.letters(), wanted)
