@@ -1,5 +1,6 @@
 """Dead letters of a topic as a client sees them: chosen, shown, and redriven, dropped or completed by hand."""
 
+from asyncio import gather
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -8,7 +9,8 @@ from brrr_core.app.catalogue import Catalogue
 from brrr_core.backend.inspection import LetterBox
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.failures import failure_by_hand
-from brrr_core.engine.letters import Letter, LetterChoice, LetterSearch
+from brrr_core.engine.letters import Letter, LetterChoice, LetterSearch, ids_of
+from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import FAILURE_PREFIX, encode_failure
 
 __all__ = ["Completed", "LetterSelection"]
@@ -129,15 +131,16 @@ class LetterSelection:
         async def settle(box: LetterBox, letters: Sequence[Letter]) -> int:
             nonlocal kept
             records = {name: await encoded(name) for name in {each.task_name for each in letters} if name is not None}
-            done: list[str] = []
-            for letter in letters:
-                if letter.call_hash is None or letter.task_name is None or letter.id is None:
-                    continue
-                if await self._settled(letter.call_hash, records[letter.task_name]):
-                    done.append(letter.id)
+            readable = [letter for letter in letters if letter.task_name is not None]
+            settling = [self._settled(letter.call_hash or "", records[letter.task_name or ""]) for letter in readable]
+            settled = await gather(*settling, return_exceptions=True)  # together: their operations share batches
+            done = ids_of([letter for letter, there in zip(readable, settled, strict=True) if there is True])
             kept += len(letters) - len(done)
             # Dropped last: if this program dies before, repeating the action finds the outcome and drops them.
             await box.drop(self._search.topic, done)
+            for error in settled:
+                if isinstance(error, BaseException) and not isinstance(error, MalformedRecordError):
+                    raise error
             return len(done)
 
         return Completed(await self._search.act(None, settle), kept)

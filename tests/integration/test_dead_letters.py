@@ -1,5 +1,6 @@
 """A client chooses dead letters by task, call, reason, age and id, and redrives, drops or completes those."""
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from brrr_core.backend import Queue
+from brrr_core.backend import Key, Queue
 from brrr_core.engine import letters
 from brrr_core.errors import ArgumentError, BackendError, CapabilityError, EncodeError
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving
@@ -189,6 +190,32 @@ async def test_completion_that_dies_before_it_drops_is_completed_by_repeating_it
         assert await client.dead_letters(TOPIC, task=leaf).complete(6) == (3, 0)
         assert await client.read(leaf)(2) == 5
         assert await client.dead_letters(TOPIC, task=leaf).read() == []
+
+
+async def test_calls_are_completed_together_and_one_that_cannot_be_keeps_its_dead_letter(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with buried(memory) as client, asyncio.timeout(BOUND):
+        hashes = [letter.call_hash or "" async for letter in client.dead_letters(TOPIC, task=leaf)]
+        key = Key("pending_returns", hashes[0])
+        (record,) = await client._connection.read([key])
+        await client._connection._operations.write([(key, b"garbage")])
+        settle, all_there = client._connection.settle, asyncio.Barrier(3)
+
+        async def together(call_hash: str, payload: bytes) -> bool:
+            await all_there.wait()
+            if call_hash == hashes[1]:
+                raise BackendError("gone", remedy="")
+            return await settle(call_hash, payload)
+
+        monkeypatch.setattr(client._connection, "settle", together)
+        with pytest.raises(BackendError, match="gone"):
+            await client.dead_letters(TOPIC, task=leaf).complete(5)
+        assert [letter.call_hash async for letter in client.dead_letters(TOPIC, task=leaf)] == hashes[:2]
+        monkeypatch.undo()
+        assert await client.dead_letters(TOPIC, task=leaf).complete(5) == (1, 1)
+        await client._connection._operations.write([(key, record or b"")])
+        assert await client.dead_letters(TOPIC, task=leaf).complete(5) == (1, 0)
 
 
 async def test_dead_letter_of_a_failed_call_stays_when_it_is_completed(url: str) -> None:
