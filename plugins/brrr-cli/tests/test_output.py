@@ -34,12 +34,13 @@ def test_any_value_becomes_one_line_of_json(value: object, written: str, capsys:
 
 
 def test_table_in_pipe_is_never_cut_or_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(("NAME", "REASON"), [("a", "word " * 100), ("b", "[red]x[/red] :smile:")])
+    write_table(("NAME", "REASON"), [("a", "word " * 100), ("b", "[red]x[/red] :smile:"), ("世\n界", "wide")])
 
-    head, first, second = capsys.readouterr().out.splitlines()
+    head, first, second, third = capsys.readouterr().out.splitlines()
     assert head.split() == ["NAME", "REASON"]
     assert first.split() == ["a", *["word"] * 100]
     assert second.split() == ["b", "[red]x[/red]", ":smile:"]
+    assert (head.index("REASON"), third) == (8, r"世\n界  wide")
 
 
 def test_live_line_is_in_a_pipe_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

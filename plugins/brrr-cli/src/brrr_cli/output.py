@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, time
 from typing import Any, Final, Protocol, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -82,14 +83,24 @@ def write_json(value: object) -> None:
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write rows under column names. A terminal limits the width; other outputs do not."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        _write_plain([columns, *rows])
+        return
     table = Table(*columns, box=None, pad_edge=False, show_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(without_controls, row))
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=10**6)).maximum)
     with console.capture() as captured:  # rich itself would end the process if the output is closed
         console.print(table)
     sys.stdout.write(captured.get())
+
+
+def _write_plain(rows: Iterable[Sequence[str]]) -> None:
+    """Write rows in columns, each on one line. Rich would take a millisecond for each."""
+    cells = [[without_controls(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
 
 
 def shown(data: bytes) -> str:
