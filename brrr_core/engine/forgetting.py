@@ -49,6 +49,13 @@ class Forgotten(NamedTuple):
     kept: Mapping[str, str]
 
 
+class _Found(NamedTuple):
+    """A call with records: its value, and why it is still needed, if it is."""
+
+    value: bytes | None
+    needed: str | None
+
+
 class Forgetter:
     """Forgets calls through one connection."""
 
@@ -72,7 +79,7 @@ class Forgetter:
             BackendError: A backend failed. Repeating it is safe.
         """
         there = await self._look(calls)
-        kept = {} if force else {name: why for name, why in there.items() if why is not None}
+        kept = {} if force else {name: why for name, (_, why) in there.items() if why is not None}
         top = calls[-1].call_hash
         if top in kept:
             raise StillNeededError(
@@ -81,14 +88,14 @@ class Forgetter:
             )
         rest = [call for call in calls if call.call_hash in there.keys() - kept.keys()]
         for start in range(0, len(rest) - 1, BATCH):
-            await self._forget(rest[start : min(start + BATCH, len(rest) - 1)])
-        await self._forget(rest[-1:])  # alone, because all others are found from it
+            kept |= await self._forget(rest[start : min(start + BATCH, len(rest) - 1)], there, force=force)
+        kept |= await self._forget(rest[-1:], there, force=force)  # alone, because all others are found from it
         await self._tell_workers()  # also if nothing is left, because an earlier request may have ended before this
-        return Forgotten([call.call_hash for call in rest], kept)
+        return Forgotten([call.call_hash for call in rest if call.call_hash not in kept], kept)
 
-    async def _look(self, calls: Sequence[ToForget]) -> dict[str, str | None]:
-        """Return why calls are still needed, by their call hashes: None if not. Calls without records are left out."""
-        found: dict[str, str | None] = {}
+    async def _look(self, calls: Sequence[ToForget]) -> dict[str, _Found]:
+        """Return calls by their call hashes. Calls without records are left out."""
+        found: dict[str, _Found] = {}
         for start in range(0, len(calls), BATCH):
             hashes = [call.call_hash for call in calls[start : start + BATCH]]
             keys = [[Key(kind, name) for name in hashes] for kind in _KINDS]
@@ -96,11 +103,21 @@ class Forgetter:
             for name, pending, call, value in zip(hashes, *records, strict=True):
                 if (pending, call, value) != (None, None, None):
                     known = PendingReturns() if pending is None else decode_pending(pending)
-                    found[name] = _why_needed(name, known, ended=value is not None)
+                    found[name] = _Found(value, _why_needed(name, known, ended=value is not None))
         return found
 
-    async def _forget(self, calls: Sequence[ToForget]) -> None:
-        """Delete the records of calls, their values last."""
+    async def _forget(
+        self, calls: Sequence[ToForget], there: Mapping[str, _Found], *, force: bool
+    ) -> Mapping[str, str]:
+        """Delete the records of calls, their values last. Return why some are kept after all.
+
+        Another request may have forgotten some since this one looked, and then they may run again.
+        """
+        kept: dict[str, str] = {}
+        if not force:
+            now = await self._look(calls)
+            kept = {name: "it runs again" for name, found in now.items() if found.value != there[name].value}
+            calls = [call for call in calls if call.call_hash not in kept]
         states = await self._read([state_key(call.call_hash) for call in calls])
         first: list[Key] = []
         for call in calls:
@@ -115,6 +132,7 @@ class Forgetter:
         # A worker looks for a value first, and misses the call record only after that. So the value goes last.
         for kind in _KINDS:
             await self._delete([Key(kind, call.call_hash) for call in calls])
+        return kept
 
     async def _read(self, keys: Sequence[Key]) -> dict[Key, bytes | None]:
         return dict(zip(keys, await self._operations.read(keys), strict=True))

@@ -1,6 +1,8 @@
 """A call that is forgotten is computed again. What others need is kept, and an interrupted request can be repeated."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -8,11 +10,11 @@ import pytest
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.engine.forgetting import ToForget
+from brrr_core.engine.forgetting import Forgetter, ToForget
 from brrr_core.errors import BackendUnavailableError, NotFoundError, StillNeededError
 from brrr_explain import ForgottenTree, forget
 from brrr_testkit.faults.instrument import Instrument, Operation
-from brrr_testkit.workloads.fleet import QUICK, TOPIC, over, serving, working
+from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, serving, working
 
 
 class Runs:
@@ -124,6 +126,44 @@ async def test_kept_tasks_and_the_calls_below_them_stay(memory: str) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+async def test_calls_that_run_again_meanwhile_are_kept(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another operator forgets the same calls first, and schedules them again."""
+    gate, begun = asyncio.Event(), asyncio.Event()
+    gate.set()
+
+    @brrr.handler_no_arg
+    async def leaf() -> int:
+        begun.set()
+        await gate.wait()
+        return 1
+
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        return await app.call(leaf)() + 1
+
+    async with serving(memory, {"leaf": leaf, "top": top}, policy=UNPARKED) as fleet:
+        assert await fleet.run(top) == 2
+        names = await hashes(fleet, ("leaf",), ("top",))
+        calls = [ToForget(name, ()) for name in names]
+        look = Forgetter._look
+
+        async def look_early(self: Forgetter, chosen: Sequence[ToForget]) -> Any:
+            found = await look(self, chosen)
+            monkeypatch.undo()
+            assert (await fleet.connection.forget(calls)).forgotten == names
+            gate.clear()
+            begun.clear()
+            await fleet.app.schedule(top, topic=TOPIC)()
+            await begun.wait()
+            return found
+
+        monkeypatch.setattr(Forgetter, "_look", look_early)
+        forgotten, kept = await fleet.connection.forget(calls)
+        gate.set()
+        assert (forgotten, kept) == ([], dict.fromkeys(names, "it runs again"))
+        assert await fleet.app.result(top, timeout=BOUND)() == 2
+
+
 async def test_unknown_call_is_not_found(memory: str) -> None:
     async with serving(memory, Runs().handlers()) as fleet:
         assert await fleet.app.forget("leaf")(1) == 0
