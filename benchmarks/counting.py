@@ -164,6 +164,9 @@ class _Steps(Steps):
         self._counts.add(sum(1 + len(each.records or ()) for each in received))
         return received
 
+    def drained(self, topic: str) -> bool:
+        return self._inner.drained(topic)
+
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         committed = await self._inner.commit(steps, readings=readings)
         read = sum(len(each.records or ()) for leased in committed for each in leased or ())

@@ -105,6 +105,15 @@ class Steps(ABC):
         If the store has a `ttl`, this counts as a read of the values.
         """
 
+    def drained(self, topic: str) -> bool:
+        """Whether the last `receive` of a topic left no ready message. False if that is not known: the default.
+
+        A worker whose places are all taken continues its own work only if no other message waits. An answer that is
+        too old costs order, and no promise.
+        """
+        del topic
+        return False
+
     @abstractmethod
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         """Apply steps, one after the other.

@@ -127,6 +127,10 @@ class Operations:
             return [Received(delivery, None) for delivery in deliveries]
         return await self._receive_in_step(topic, limit=limit, wait=wait, readings=self.readings())
 
+    def drained(self, topic: str) -> bool:
+        """Whether the last receive of a topic left no ready message; False if that is not known."""
+        return self._steps is not None and self._steps.drained(topic)
+
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Apply steps; True for each that was applied. Only backends that offer steps have it."""
         return await self._commits.run(commits)

@@ -162,7 +162,7 @@ class Worker:
             if self.stopping.is_set():
                 self._unstarted.extend(received)
                 return
-            self._drained = len(received) < free
+            self._drained = len(received) < free or self._services.operations.drained(self._topic)
             for held in received:
                 self._begin(held)
 

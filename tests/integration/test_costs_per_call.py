@@ -49,7 +49,7 @@ BOUNDS: Final = {
     ("tree", "sqlite"): Price(0.20, 20.3, 1.4, 0.8),
     ("tree", "redis"): Price(0.20, 20.3, 1.4, 1.1),
     ("tree", "nats"): Price(0.95, 16.6, 1.5, 9.0),
-    ("shared-child", "memory"): Price(0.7, 36.0, 2.2, 0.97),
+    ("shared-child", "memory"): Price(0.7, 42.0, 2.2, 1.1),
     ("shared-child", "sqlite"): Price(0.75, 42.0, 2.2, 2.5),
     ("shared-child", "redis"): Price(0.75, 42.0, 2.2, 2.3),
     ("shared-child", "nats"): Price(0.8, 21.5, 2.2, 9.0),

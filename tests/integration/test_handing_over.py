@@ -31,6 +31,31 @@ async def test_messages_of_a_chain_are_received_once_in_seventeen(url: str, poli
     assert instrument.calls["steps.receive"] <= messages // (HAND_OVER_LIMIT + 1) + 3
 
 
+@pytest.mark.parametrize("url", ["memory", "sqlite", "redis"], indirect=True)
+async def test_worker_with_one_place_hands_over_to_itself(url: str) -> None:
+    instrument = Instrument()
+    async with brrr.open_backend(url) as opened:
+        connection = over(instrument.wrap(opened), policy=UNPARKED)
+        async with working(connection, {"chain": chain}, concurrency=1) as fleet:
+            assert await fleet.run(chain, LENGTH, "a") == LENGTH
+    messages = 2 * LENGTH + 1
+    assert instrument.calls["steps.receive"] <= messages // (HAND_OVER_LIMIT + 1) + 3
+
+
+@pytest.mark.parametrize("url", ["memory", "sqlite", "redis"], indirect=True)
+async def test_topic_is_drained_if_the_last_receive_left_no_ready_message(url: str) -> None:
+    async with brrr.open_backend(url) as backend:
+        steps = backend.steps
+        assert steps is not None
+        await backend.queue.put(TOPIC, [b"first", b"second"])
+        await backend.queue.put(TOPIC, [b"later"], delay=BOUND)
+        drained: list[bool] = []
+        for _ in range(2):
+            await steps.receive(TOPIC, limit=1, wait=0, readings=())
+            drained.append(steps.drained(TOPIC))
+    assert drained == [False, True]
+
+
 async def test_waiting_message_starts_after_a_bounded_number_of_runs(memory: str) -> None:
     """Both places of the worker are busy with chains, and hand over to themselves."""
     order: list[str] = []

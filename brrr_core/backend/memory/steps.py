@@ -28,6 +28,11 @@ class MemorySteps(Steps):
         with self._lock:
             return [Received(delivery, self._read(delivery.body, readings)) for delivery in deliveries]
 
+    def drained(self, topic: str) -> bool:
+        """Whether the topic has no ready message."""
+        with self._lock:
+            return not self._space.topic(topic).ready
+
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         """Apply all steps in one turn of the event loop."""
         self._session.check()

@@ -83,6 +83,8 @@ class RedisQueue(Queue):
         self._layout = layout
         self._wait_queues = WaitQueues(client, sweep=sweep, unclaim=self.start_unclaim)
         self.new_token = _Tokens()
+        self.left: dict[str, int] = {}
+        """The number of ready messages that the last receive of each topic left."""
         self._gate = Gate()
         self.letters = RedisLetters(client, layout)
         self.inspector = RedisInspector(client, layout)
@@ -119,6 +121,7 @@ class RedisQueue(Queue):
         while True:
             left, due_in, members, records = await self._claim(keys, min(limit, MAX_CLAIMED_MESSAGES), readings)
             due = inf if due_in < 0 else due_in / 1000
+            self.left[topic] = left
             wait_queue = self._wait_queues.get(keys)
             if wait_queue is not None:
                 wait_queue.looked(left, due)

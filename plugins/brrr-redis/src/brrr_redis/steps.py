@@ -71,6 +71,10 @@ class RedisSteps(Steps):
         )
         return [*map(Received, deliveries, records)]
 
+    def drained(self, topic: str) -> bool:
+        """Whether the last claim left no ready message."""
+        return self._queue.left.get(topic) == 0
+
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         """Apply steps. If it fails or is cancelled, release the messages that it may have leased."""
         scripts = [*self._scripts(steps, readings)]

@@ -43,11 +43,17 @@ class SqliteSteps(Steps):
         self._clock = clock
         self._expiry = expiry
         self._loop = loop
+        self._drained: dict[str, bool] = {}
 
     async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
         """Receive and read in one transaction. If the caller is cancelled, undo the leases at once."""
         found = await self._queue.claim(topic, limit=limit, wait=wait, readings=tuple(readings))
+        self._drained[topic] = found.due_in is None or found.due_in > 0
         return [Received(*pair) for pair in zip(found.deliveries, found.records, strict=True)]
+
+    def drained(self, topic: str) -> bool:
+        """Whether the last claim left no ready message."""
+        return self._drained.get(topic, False)
 
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         """Apply steps in one transaction. If the caller is cancelled, undo the leases at once."""

@@ -195,6 +195,9 @@ class _Steps(Steps):
             "steps.receive", (), lambda: self.inner.receive(topic, limit=limit, wait=wait, readings=readings)
         )
 
+    def drained(self, topic: str) -> bool:
+        return self.inner.drained(topic)
+
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
         return await self._run("steps.commit", steps, lambda: self.inner.commit(steps, readings=readings))
 
