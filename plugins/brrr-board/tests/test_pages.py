@@ -14,8 +14,9 @@ import brrr_board.sampling
 import brrr_core as brrr
 from brrr_board import Board
 from brrr_board.rendering import sparkline
-from brrr_core.backend import Queue, QueueStats
+from brrr_core.backend import Key, Queue, QueueStats
 from brrr_core.errors import BackendUnavailableError
+from brrr_core.wire import PendingReturns, encode_pending
 from brrr_testkit.servers.redis import Server
 from brrr_testkit.workloads.fleet import Fleet
 
@@ -159,6 +160,20 @@ async def test_page_of_a_call_shows_state_arguments_result_and_graph(fleet: Flee
     assert "the bank is closed" in pages[0]
     assert pages[0].count('class="row"') == 3
     assert "reserved 7" in pages[1]
+
+
+async def test_time_that_no_calendar_has_is_shown_as_a_number(fleet: Fleet) -> None:
+    """Another program may write milliseconds, or any integer."""
+    call_hash = (await fleet.app.schedule("unserved", topic="elsewhere")()).call_hash
+    async with Board(fleet.connection) as board, visitor(board) as client:
+        for at, shown in ((1_700_000_000_000, 1), (-(10**18), 2)):  # the graph knows the year 55840
+            record = encode_pending(PendingReturns((), at))
+            await fleet.connection._operations.write([(Key("pending_returns", call_hash), record)])
+            board._views.forget()
+            page = await client.get("/call", params={"hash": call_hash})
+
+            assert page.status_code == 200
+            assert page.text.count(f"unix time {at}") == shown
 
 
 async def test_call_without_handlers_shows_its_own_records(fleet: Fleet) -> None:

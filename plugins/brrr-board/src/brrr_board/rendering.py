@@ -115,7 +115,10 @@ def _places(count: int) -> list[str]:
 
 
 def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OSError, OverflowError, ValueError):  # of a year that no calendar has
+        return f"unix time {seconds}"
 
 
 def _grouped(number: int) -> str:

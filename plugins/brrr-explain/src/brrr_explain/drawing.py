@@ -139,7 +139,10 @@ def _state(node: Node, found: Explanation) -> str:
 
 
 def _clock(at: float | None) -> str:
-    return "?" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    try:
+        return "?" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OSError, OverflowError, ValueError):  # of a year that no calendar has
+        return f"unix time {at}"
 
 
 def _troubled(found: Explanation) -> set[str]:
