@@ -1,4 +1,4 @@
-"""`python -m brrr_core`: the command `brrr`, which the distribution brrr-cli brings."""
+"""`python -m brrr_core`: the command `brrr` of the distribution brrr-cli."""
 
 import sys
 from typing import Final

@@ -38,14 +38,14 @@ def encode(record: str, value: object) -> bytes:
 
 
 def check_bytes(record: str, data: bytes) -> bytes:
-    """Refuse what is not bytes; `record` names it in errors."""
+    """Refuse an object that is not bytes; `record` names it in errors."""
     if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - clients may return any type
         raise MalformedRecordError(f"a {record} is a {type(data).__name__}, not bytes", remedy="Pass bytes.")
     return data
 
 
 def decode(record: str, data: bytes) -> Bencoded:
-    """Return the value of bytes in bencode; `record` names it in errors."""
+    """Return the value that bencoded bytes hold; `record` names it in errors."""
     try:
         decoded: Bencoded = bdecode(data if type(data) is bytes else check_bytes(record, data))
     except (ValueError, RecursionError) as error:
@@ -57,7 +57,7 @@ def decode(record: str, data: bytes) -> Bencoded:
 
 def check_tokens(root_id: str, call_hash: str) -> None:
     """Refuse a root id or a call hash that is not printable US-ASCII."""
-    # One look at both, because every message has them.
+    # One check of both, because every message has them.
     both = root_id + call_hash
     if not (root_id and call_hash and both.isascii() and both.isprintable()):
         check_token("root id", root_id)

@@ -67,16 +67,16 @@ __all__ = [
 
 
 class BrrrError(Exception):
-    """The base of every error that brrr raises.
+    """Base class of all errors of brrr.
 
     Args:
-        what: The event, with its values, as a sentence without its full stop.
-        remedy: The action that fixes it, as a sentence.
+        what: What happened, with the values, as a sentence without its full stop.
+        remedy: How to fix it, as a sentence.
     """
 
     code: ClassVar[str] = "BRRR-00"
     retry: ClassVar[bool] = True
-    """Whether a retry of the call can help. If not, the engine dead-letters its message at once."""
+    """Whether a retry of the call can help. If not, the engine dead-letters its message immediately."""
 
     def __init__(self, what: str, *, remedy: str = "") -> None:
         super().__init__(what, remedy)
@@ -114,7 +114,7 @@ class OptionError(BrrrError):
 
 
 class PluginError(BrrrError):
-    """The base of all errors of finding and loading plugins."""
+    """Base class of errors in finding and loading plugins."""
 
     code = "BRRR-PLUGIN-00"
 
@@ -138,7 +138,7 @@ class BrokenPluginError(PluginError):
 
 
 class RoleError(PluginError):
-    """A backend does not have the role that it was given."""
+    """A backend does not offer the role for which it was passed."""
 
     code = "BRRR-PLUGIN-04"
 
@@ -162,7 +162,7 @@ class AlreadyRegisteredError(PluginError):
 
 
 class BackendError(BrrrError):
-    """The base of all errors that a backend raises."""
+    """Base class of the errors of backends."""
 
     code = "BRRR-BACKEND-00"
 
@@ -193,7 +193,7 @@ class CapabilityError(BackendError):
 
 
 class WaitTooLongError(CapabilityError):
-    """A wait is so long that the values that its call needs could expire meanwhile."""
+    """A wait is so long that values that its call needs could expire before its end."""
 
     code = "BRRR-BACKEND-10"
 
@@ -232,7 +232,7 @@ class ArgumentError(BackendError, ValueError):
 
 
 class CodecError(BrrrError):
-    """The base of all errors of encoding and decoding."""
+    """Base class of errors in encoding and decoding."""
 
     code = "BRRR-CODEC-00"
 
@@ -290,13 +290,13 @@ class AwaitError(BrrrError, TypeError):
 
 
 class LifespanError(BrrrError):
-    """The lifespan of an application failed, or its state was used while there was none."""
+    """The lifespan of an application failed, or its state was used before it was made or after it was closed."""
 
     code = "BRRR-APP-06"
 
 
 class BlockingCallError(BrrrError):
-    """A call of `brrr.sync` in a thread whose event loop runs, and which it would block."""
+    """A method of `brrr.sync` was called in a thread with a running event loop, which it would block."""
 
     code = "BRRR-APP-07"
 
@@ -334,7 +334,7 @@ class BuriedError(BrrrError):
 
 
 class TerminalError(BrrrError):
-    """A handler raises this error to fail its call for good: no retry can help.
+    """A handler raises this error to fail its call for good, because a retry cannot help.
 
     The failure becomes the outcome of the call, and its callers get a `CallFailedError`. In a subclass, callers see the
     name of that class.
@@ -379,8 +379,8 @@ class CallFailedError(BrrrError):
         message: The message of that error, without secrets.
         details: The `details` of a `TerminalError`, decoded to builtin types; None without them.
         traceback: The traceback of that error as text, without secrets. Its middle may be left out.
-        causes: If the handler failed because of a failed call of its own: that call, its cause, and so on.
-        exhausted: Whether the call failed because its attempts were used up. Then there is a dead letter too.
+        causes: If the handler failed because a call that it made failed: that call, its cause, and so on.
+        exhausted: Whether the call failed because its attempts were used up. If so, a dead letter exists, too.
     """
 
     code = "BRRR-CALL-06"
@@ -409,7 +409,7 @@ class CallFailedError(BrrrError):
 class DeadlineExceededError(BrrrError):
     """A call or an event had no outcome before the deadline of the handler that waits for it.
 
-    The call itself goes on, for other callers. Every re-run of the handler gets this error again.
+    The call itself continues, for other callers. Every re-run of the handler gets this error again.
 
     Attributes:
         task_name: The task of the call; `brrr.event/NAME` for an event.
@@ -465,7 +465,7 @@ class VersionError(BrrrError):
 
 
 class ContractError(BrrrError):
-    """The contract kit was given a target that it cannot test, or was told to skip a rule that it must test."""
+    """The contract kit cannot test its target, or was asked to skip a rule that applies to every backend."""
 
     code = "BRRR-CONTRACT-01"
 
@@ -489,6 +489,6 @@ class UnknownTopicError(BrrrError):
 
 
 class WorkersDiedError(BrrrError):
-    """The processes of `brrr worker --processes` die again and again, soon after their start."""
+    """The processes of `brrr worker --processes` keep dying soon after their start."""
 
     code = "BRRR-CLI-02"

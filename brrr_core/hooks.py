@@ -47,9 +47,9 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CallStarted(NamedTuple):
-    """A handler is about to run, or to go on after it was parked. `attempt` is 1 plus the number of failed attempts.
+    """A handler is about to run, or to continue after it was parked. `attempt` is 1 plus the number of failed attempts.
 
-    Its hooks run with the context variables of the handler, which sees what they set.
+    Its hooks run with the context variables of the handler, and the handler sees the variables that they set.
 
     `size`: the bytes of the arguments. `again`: whether this worker has run the call before, and remembers it.
     `is_root`: whether the call is the one that a client scheduled; False if the root id is that of another SDK.
@@ -82,8 +82,8 @@ class MadeCall(NamedTuple):
 class CallsMade(NamedTuple):
     """A handler makes calls, which may have outcomes already. Those that have none are put afterwards.
 
-    A run leaves out the calls of the run before it, if this worker remembers that one. If a worker dies, the next
-    worker that runs the call reports all of its calls again.
+    If this worker remembers the previous run of the call, the event leaves out the calls of that run. If a worker dies,
+    the next worker that runs the call reports all of its calls again.
     """
 
     topic: str
@@ -107,7 +107,7 @@ class CallDeferred(NamedTuple):
 class CallPostponed(NamedTuple):
     """A handler raised `Again`: the call runs again after `delay` seconds.
 
-    If there is a `reason`, the handler did not run: its version does not fit the call, and another worker continues it.
+    If it has a `reason`, the handler did not run: its version does not fit the call, and another worker continues it.
     """
 
     topic: str
@@ -177,7 +177,7 @@ class CallBuried(NamedTuple):
 
 
 class WorkerStarted(NamedTuple):
-    """A worker begins to receive from a topic of `queue`, which can tell the depth of each topic."""
+    """A worker begins to receive from a topic of `queue`. The queue knows the depth of each topic."""
 
     topic: str
     concurrency: int
@@ -238,7 +238,7 @@ class ThreadsAbandoned(NamedTuple):
 
 
 class BackendLost(NamedTuple):
-    """A backend does not answer. The next event of the backend is `BackendRestored`, whatever is retried meanwhile.
+    """A backend does not answer. Its next event is `BackendRestored`, however often operations are retried.
 
     `roles` names the backend by what it is used for, such as "queue" or "queue, store and cache".
     """
@@ -290,7 +290,7 @@ class CallStale(NamedTuple):
 class WorkerReported(NamedTuple):
     """A worker counts its runs of the last `seconds`, each minute and when it stops.
 
-    `failed` runs were the last of their calls. `retried` ones run again. `in_flight` deliveries are under way now.
+    `failed` runs were the last of their calls. `retried` ones run again. `in_flight` is the number of deliveries now.
     """
 
     topic: str

@@ -1,4 +1,4 @@
-"""A synchronous client for Django, Flask and scripts: `AppConsumer` on an event loop in a thread of its own."""
+"""A synchronous client for Django, Flask and scripts: `AppConsumer` on an event loop in a separate thread."""
 
 import asyncio
 import atexit
@@ -44,7 +44,7 @@ def connect(
 ) -> "Client":
     """Return a client for synchronous code: `client = brrr.sync.connect("sqlite:///brrr.db")`.
 
-    The URLs are checked at once. The first call opens the backends, and raises the error if that fails.
+    The URLs are checked immediately. The first call opens the backends, and raises the error if that fails.
 
     Args:
         queue: A URL; by default the environment variable BRRR_QUEUE.
@@ -88,7 +88,7 @@ def _blocking(
 def _blocking_at_once(
     method: Callable[Concatenate[AppConsumer, P], Coroutine[Any, Any, T]],
 ) -> "Callable[Concatenate[Client, P], T]":
-    """Do the same for a method that takes no arguments of a call."""
+    """Return a method that takes no arguments of a call, without `await`."""
 
     def call(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.wait(lambda app: method(app, *args, **kwargs))
@@ -100,7 +100,7 @@ def _blocking_at_once(
 def _blocking_with_value(
     method: Callable[Concatenate[AppConsumer, Q], Callable[P, Callable[[ValueT], Coroutine[Any, Any, T]]]],
 ) -> "Callable[Concatenate[Client, Q], Callable[P, Callable[[ValueT], T]]]":
-    """Do the same for a method that takes the value of a call after its arguments."""
+    """Return a method that takes the value of a call after its arguments, without `await`."""
 
     def prepared(self: "Client", /, *args: Q.args, **kwargs: Q.kwargs) -> Callable[P, Callable[[ValueT], T]]:
         def of_call(*call_args: P.args, **call_kwargs: P.kwargs) -> Callable[[ValueT], T]:
@@ -115,7 +115,7 @@ def _blocking_with_value(
 def _blocking_on_event(
     method: Callable[Concatenate[events.Event, P], Coroutine[Any, Any, T]],
 ) -> "Callable[Concatenate[Event, P], T]":
-    """Do the same for a method of an event."""
+    """Return a method of an event without `await`."""
 
     def call(self: "Event", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.client.wait(lambda app: method(app.event(self.name, *self.args), *args, **kwargs))
@@ -127,7 +127,7 @@ def _blocking_on_event(
 def _choosing(
     method: Callable[Concatenate[AppConsumer, P], letters.LetterSelection],
 ) -> "Callable[Concatenate[Client, P], LetterSelection]":
-    """Do the same for the method that chooses dead letters. The first use of the selection raises its errors."""
+    """Return the method that chooses dead letters, without `await`. The first use of the result raises the errors."""
 
     def call(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> "LetterSelection":
         return LetterSelection(self, lambda app: method(app, *args, **kwargs))
@@ -159,7 +159,7 @@ def _describe(blocking: Any, method: Callable[..., Any]) -> None:
 class Client:
     """Schedules calls and reads their results without `await`. `connect` makes it.
 
-    Any number of threads may use one client. It opens its backends at the first call, in a thread of its own, and is
+    Any number of threads may use one client. It opens its backends at the first call, in its own thread, and is
     closed by `close`, at the end of `with`, or when the program ends. A process that forks must not have used its
     client before: each child opens the backends for itself.
 
@@ -186,7 +186,7 @@ class Client:
     """Wait for the result of a call, and return it: `client.result(fib, timeout=30)(11)`."""
 
     explain = _blocking(AppConsumer.explain)
-    """Explain where a call and all calls below it stand: `client.explain(order)(11)`. It needs brrr-explain."""
+    """Explain the state of a call and of all calls below it: `client.explain(order)(11)`. It needs brrr-explain."""
     status = _blocking(AppConsumer.status)
     """Return the status of a call without waiting: `client.status(fib)(11)`."""
 

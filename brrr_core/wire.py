@@ -116,7 +116,7 @@ class Failure:
         message: The message of the error.
         traceback: The traceback of the error.
         details: A value for callers, encoded by the codec; None without one.
-        exhausted: Whether the attempts of the call were used up. Then its message is dead-lettered as well.
+        exhausted: Whether the attempts of the call were used up. If so, its message is also dead-lettered.
         causes: The failed calls that made this one fail, the nearest first.
     """
 
@@ -134,7 +134,7 @@ class CallState:
 
     Attributes:
         cancel: Whether someone asked to cancel the call.
-        cancelled_at: The call hashes at which the handler was told, so that every re-run is told in the same places.
+        cancelled_at: The call hashes at which `Cancelled` was raised, so that every re-run raises it there again.
         observed: The failures of children that the handler has seen, by call hash.
         retries: How often the call was retried after it had failed. Each retry begins new waits.
     """
@@ -146,7 +146,7 @@ class CallState:
 
 
 NO_STATE: Final = CallState()
-"""The state of a call that has no record of it."""
+"""The state of a call without a state record."""
 
 
 class Buried(NamedTuple):

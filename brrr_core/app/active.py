@@ -38,7 +38,7 @@ else:
 
 
 class ActiveWorker(Generic[StateT_co]):
-    """The object by which a handler calls other tasks. Each run of a handler gets its own.
+    """The object with which a handler calls other tasks. Each run of a handler gets its own.
 
     `ActiveWorker[Clients]` tells type checkers that the lifespan of the application yields a `Clients`.
 
@@ -161,8 +161,8 @@ class ActiveWorker(Generic[StateT_co]):
             delay: The time before the call may run, if this handler is the first to make it: seconds, a `timedelta`, or
                 a text such as `"1h"`.
             deadline: The longest time to wait for the result. After that, `await` raises `DeadlineExceededError` in
-                this handler. The call itself goes on, for other callers.
-            key: Identity of the deadline within this call. Helpers that run side by side need one; the default is
+                this handler. The call itself continues, for other callers.
+            key: Identity of the deadline within this call. Concurrent helpers need one; the default is
                 the position among the waits of the handler.
 
         Raises:
@@ -181,7 +181,7 @@ class ActiveWorker(Generic[StateT_co]):
         return known
 
     def sleep(self, duration: DurationLike, *, key: str | None = None) -> PendingCall[None]:
-        """Sleep durably: `await app.sleep("1h")`. Nothing is held in memory meanwhile, for days and weeks.
+        """Sleep durably: `await app.sleep("1h")`. The sleep is not held in memory, so it can last for weeks.
 
         Args:
             duration: Seconds, a `timedelta`, or a text such as `"1h"`.
@@ -194,7 +194,7 @@ class ActiveWorker(Generic[StateT_co]):
         return self._sleep(self._run.waits.now + seconds(duration, "duration"), key)
 
     def sleep_until(self, when: datetime | float, *, key: str | None = None) -> PendingCall[None]:
-        """Sleep until a point in time. If it is in the past, go on at once.
+        """Sleep until a point in time. If it is in the past, continue immediately.
 
         Args:
             when: A `datetime` with a time zone, or unix seconds. It must be the same in every run of the handler.
@@ -273,7 +273,7 @@ class ActiveWorker(Generic[StateT_co]):
         """Schedule a call without waiting for its result: `await app.send(email)(customer)`.
 
         When `await` returns, the message is on its queue. A later run of this handler does not put it again. It belongs
-        to the schedule of this run. It has no caller: if it fails, no handler learns of it.
+        to the schedule of this run. It has no caller: if it fails, no handler notices.
 
         Args:
             task: A handler, or the name of a task of any worker in any language.
@@ -323,7 +323,7 @@ class ActiveWorker(Generic[StateT_co]):
     async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> Any:
         """Return a list of the results of several calls, in order.
 
-        All calls without a value are put on their queues at once. Type checkers see a tuple, so that each result has
+        All calls without a value are put on their queues together. Type checkers see a tuple, so that each result has
         its own type.
 
         If calls fail, the first failure in the order of the arguments is raised when all calls have outcomes. The

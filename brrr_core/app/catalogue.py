@@ -190,7 +190,7 @@ def arranging(task: Task, codec: Codec) -> Arrange:
 
 
 def _defaults(task: Task, codec: Codec) -> Callable[[str, object], bool]:
-    """Return a function that tells whether an `Added` parameter gets its default: a value with the same bytes."""
+    """Return a predicate: whether an `Added` parameter gets its default, which is a value with the same bytes."""
 
     def encoded(value: object) -> bytes:
         return codec.encode_call("", (), {"value": value}).payload

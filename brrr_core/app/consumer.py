@@ -282,15 +282,15 @@ class AppConsumer(GraphReader):
         """Ask for the cancellation of a call: `await app.cancel(order, topic="demo")(11)`.
 
         The next run of its handler raises `Cancelled` at its first `await` of a call without a value. Its result or
-        error is the outcome of the call. A handler without `app` does not run any more: the call fails as cancelled. So
-        does a call that was never scheduled. The calls that the handler made before go on.
+        error is the outcome of the call. A handler without `app` no longer runs: the call fails as cancelled. So does a
+        call that was never scheduled. The calls that the handler has made continue.
 
         Repeating the request is safe. The first request of a fleet takes two seconds longer.
 
         Args:
             task: A handler, or the name of a task.
             topic: The topic of the call.
-            force: Let the call fail at once. Its handler is not told, so its compensation is skipped.
+            force: Let the call fail immediately. Its handler does not get `Cancelled`, so compensation is skipped.
 
         Returns:
             By the call: False if the call has an outcome already.
@@ -311,8 +311,8 @@ class AppConsumer(GraphReader):
     async def cancel_schedule(self, scheduled: Scheduled | str) -> None:
         """Stop all calls of one schedule that no other schedule needs.
 
-        Workers drop the messages of the schedule. Its handlers are not told, so nothing is compensated. Waiting for its
-        result raises `ScheduleCancelledError`.
+        Workers drop the messages of the schedule. Its handlers do not get `Cancelled`, so nothing is compensated.
+        Waiting for its result raises `ScheduleCancelledError`.
 
         Args:
             scheduled: The `Scheduled` that `schedule` returned, or its root id.
@@ -345,7 +345,7 @@ class AppConsumer(GraphReader):
         """Run a call that failed or was cancelled once more: `await app.retry(order, topic="demo")(11)`.
 
         The failed calls that made it fail run again too. Finished calls do not. A parent that has seen the failure
-        keeps it. This is the only way in which an outcome changes. Repeating a retry is safe and completes it.
+        keeps it. Only a retry changes an outcome. Repeating a retry is safe and completes it.
 
         Args:
             task: A handler, or the name of a task.

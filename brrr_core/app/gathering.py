@@ -1,4 +1,4 @@
-"""Await several awaitables of a handler side by side, let all of them end, and raise what ends the run."""
+"""Await several awaitables of a handler concurrently, let all of them end, and raise the error that ends the run."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence

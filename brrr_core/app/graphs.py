@@ -1,4 +1,4 @@
-"""The part of a client that is about all calls below a call: explain them, and forget them."""
+"""The methods of a client that act on a call and all calls below it: explain and forget."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine
@@ -43,7 +43,7 @@ class GraphReader:
     def explain(
         self, task: Task | str, *, topic: str | None = None, replay: bool = True, replay_all: bool = False
     ) -> "Callable[..., Coroutine[Any, Any, Explanation]]":
-        """Explain where a call and all calls below it stand: `await app.explain(order)(11)`. It needs brrr-explain.
+        """Explain the state of a call and of all calls below it: `await app.explain(order)(11)`. It needs brrr-explain.
 
         It reads records, and runs handlers up to their first call without a value. It writes nothing. Only handlers
         with `@brrr.handler(replay=True)` run, among those of this client.
@@ -85,13 +85,13 @@ class GraphReader:
     ) -> Callable[..., Coroutine[Any, Any, int]]:
         """Delete a call and its outcome: `await app.forget(order)(11)`. If it is called again, it is computed again.
 
-        Calls without an outcome, and calls that others wait for, are kept, and with them all calls below. Nothing
-        records which finished calls share a finished call: name the tasks of such calls in `keep`. Repeating the
-        request is safe, and completes it. It takes two seconds, in which workers drop the values in their memory.
+        Calls without an outcome, and calls that others wait for, are kept, with all calls below them. brrr does not
+        record which finished calls share a finished call: name the tasks of such calls in `keep`. Repeating the request
+        is safe, and completes it. It takes two seconds, in which workers drop the values in their memory.
 
         Args:
             task: A handler, or the name of a task.
-            tree: Forget all calls below it as well. It needs brrr-explain, which finds them by replay.
+            tree: Also forget all calls below it. It needs brrr-explain, which finds them by replay.
             keep: Names of tasks and events. Their calls, and those below them, are kept.
             force: Forget calls that are still needed, too. The message of such a call is dead-lettered.
 
@@ -120,7 +120,7 @@ class GraphReader:
 
 def _brrr_explain(what: str) -> ModuleType:
     try:
-        import brrr_explain  # here, because it is a distribution of its own
+        import brrr_explain  # here, because it is a separate distribution
     except ModuleNotFoundError as error:
         if error.name != "brrr_explain":
             raise

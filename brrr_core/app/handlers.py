@@ -1,4 +1,4 @@
-"""The decorators that make a handler of a function, and the helpers that only a running handler may call."""
+"""The decorators that turn a function into a handler, and the helpers that only a running handler may call."""
 
 import functools
 from collections.abc import Callable, Coroutine, Mapping
@@ -92,17 +92,17 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
         backoff: The time before the second attempt; the policy's by default. Times are seconds, a `timedelta`, or a
             text such as `"30s"`.
         on_exhausted: The fate of a call that is given up: `"bury"` dead-letters its message, and its callers wait for a
-            redrive; `"fail"` gives the callers a `CallFailedError` as well. The policy's by default.
+            redrive; `"fail"` also gives the callers a `CallFailedError`. The policy's by default.
         timeout: The longest time of one run. A run that takes longer is cancelled, and counts as a failed attempt. The
-            thread of a `def` cannot be ended: it goes on, and the worker stops receiving while half of its threads do.
-        retry_on: Only these errors are retried. Any other error uses up all attempts at once.
-        fail_on: These errors fail the call at once, as `TerminalError` does.
+            thread of a `def` cannot be ended: it continues, and if half of its threads do, the worker stops receiving.
+        retry_on: Only these errors are retried. Any other error uses up all attempts immediately.
+        fail_on: These errors fail the call immediately, as `TerminalError` does.
         park: Whether a worker may keep the function suspended for a second at a call without a value. If not, or if it
             has a `timeout`, it is aborted there, and runs again from its start.
-        replay: Whether `client.explain` may run the function to learn which calls it makes. Set it if the function has
-            no effects of its own: side effects belong in calls that make no calls.
-        version: The version of the code. Raise it if the handler makes other calls than before: 1, 2, 3. Unfinished
-            calls that began with another version are not continued by this code, except for those below.
+        replay: Whether `client.explain` may run the function to find which calls it makes. Set it if the function
+            itself has no effects: side effects belong in calls that make no calls.
+        version: The version of the code. Raise it if the handler makes other calls than before: 1, 2, 3. This code
+            does not continue unfinished calls that began with another version, except for those below.
         oldest_version: The oldest version whose unfinished calls this code continues, because it looks at
             `app.version`.
         old_topics: The topics whose workers still run older code, by version. They continue the calls that began with

@@ -1,4 +1,4 @@
-"""Dead letters of a topic as a client sees them: chosen, shown, and redriven, dropped or completed by hand."""
+"""The dead letters of a topic, for clients: choose and read them, and redrive, drop or complete them by hand."""
 
 from asyncio import gather
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ class Completed(NamedTuple):
 
     Attributes:
         completed: The number of dead letters whose calls have their outcome now. They were dropped.
-        kept: The number of dead letters that stay: the call cannot be read, or it failed for good before.
+        kept: The number of dead letters that stay: the call cannot be read, or has already failed for good.
     """
 
     completed: int
@@ -31,8 +31,8 @@ class Completed(NamedTuple):
 class LetterSelection:
     """A choice of dead letters of one topic: `async for letter in client.dead_letters("demo", task=fib): ...`.
 
-    Each use searches the topic anew, page by page and oldest first, up to the dead letters that it has when the search
-    begins. Dead letters that others redrive or drop meanwhile are skipped. Every operation may be repeated.
+    Each use searches the topic again, page by page and oldest first. It ignores dead letters that are added during the
+    search, and skips those that others redrive or drop. Every operation may be repeated.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LetterSelection:
         """Put the dead letters back on their topic as new messages. Return their number.
 
         Args:
-            failed: Take back the failures of their calls first. A call that failed for good does not run again without.
+            failed: First delete the failures of their calls. Otherwise a call that failed for good does not run again.
 
         Raises:
             CapabilityError: They are only some of the topic, and the queue cannot tell its dead letters apart.

@@ -1,4 +1,4 @@
-"""The calls of a handler before they are awaited, and the errors for calls that never are."""
+"""The calls of a handler before it awaits them, and the errors for calls that it never awaits."""
 
 import asyncio
 from collections.abc import Generator, Iterable, Mapping, Sequence

@@ -76,7 +76,7 @@ class AppWorker(AppConsumer):
         """The object that the lifespan yielded.
 
         Raises:
-            LifespanError: There is none (yet, or any more).
+            LifespanError: The state was not made yet, or is closed.
         """
         return self._lifespan.state
 

@@ -233,5 +233,5 @@ def _check_bytes(data: object, what: str) -> None:
 
 
 def _shown(value: object) -> str:
-    """Return the beginning of a `repr`, also of an int with too many digits for one."""
+    """Return the beginning of a `repr`, even of an int with too many digits for one."""
     return safe_repr(value)[:100]

@@ -1,6 +1,6 @@
 """The contracts of a backend: queue, store and cache. The contract kit tests every rule on this page.
 
-`lifecycle.py` has `Backend`, which opens and closes them, and `manifests.py` has what a backend declares of itself.
+`lifecycle.py` has `Backend`, which opens and closes them, and `manifests.py` has the capabilities that it declares.
 
 Operations take batches, because round trips dominate the cost. The items of a batch are independent: there is no
 transaction. Results have the order of the arguments, and an empty batch does nothing.
@@ -15,7 +15,7 @@ Before it begins, every operation raises `ArgumentError` for an invalid argument
 that, and every backend calls them first:
 
 - A topic and the name of a counter are text of 1 to 1,024 bytes in UTF-8 (`LONGEST_NAME`). All its characters count,
-  also NUL: no backend cuts a name, or changes it. Text with half of a surrogate pair is refused.
+  even NUL: no backend cuts a name, or changes it. Text with half of a surrogate pair is refused.
 - A call hash is 1 to 1,024 printable US-ASCII characters.
 - A `limit` is an int from 1 to 2**31 (`LARGEST_LIMIT`).
 - An amount is an int from -2**62 to 2**62 (`LARGEST_COUNT`).
@@ -25,8 +25,8 @@ that, and every backend calls them first:
 Times are fractions of a second. A delay or a lease never ends early. It ends late by at most the resolution that the
 manifest declares, and the time that the backend takes.
 
-Concurrent batches never fail because of each other, in whatever order they name their keys. A server that detects a
-deadlock, or refuses one of two concurrent transactions, is asked again by the backend.
+Concurrent batches never fail because of each other, in whatever order they name their keys. If a server detects a
+deadlock, or refuses one of two concurrent transactions, the backend repeats the request.
 
 A receive that waits takes nothing that other operations need: with 64 of them, every other operation still works.
 
@@ -144,7 +144,7 @@ class Queue(ABC):
     """
 
     lease: float
-    """Lease of a delivery in seconds, counted anew by `extend`."""
+    """Lease of a delivery in seconds. `extend` restarts it."""
 
     letters: "LetterBox | None" = None
     """Dead letters by their ids; None if the queue cannot tell them apart. It is optional, and the manifest does not
@@ -188,7 +188,7 @@ class Queue(ABC):
 
     @abstractmethod
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the leases anew: they expire `lease` seconds from now. A stale or settled receipt does nothing."""
+        """Restart the leases: they expire `lease` seconds from now. A stale or settled receipt does nothing."""
 
     @abstractmethod
     async def bury(self, delivery: Delivery, reason: str) -> None:
@@ -220,10 +220,10 @@ class Queue(ABC):
 
 
 class Notifier(ABC):
-    """Tells programs of a store's new values, so that clients which wait for results need not poll.
+    """Announces new values of a store, so that clients that wait for results need not poll.
 
     It only gives hints: a wake-up may come early, twice or never. So a client that was woken reads the value, and a
-    client that was not woken reads it now and then.
+    client that was not woken reads it regularly.
     """
 
     @abstractmethod
@@ -260,7 +260,7 @@ class Store(ABC):
     """
 
     notifier: Notifier | None = None
-    """Tells of new values; None if the store cannot. It is optional, and the manifest does not mention it."""
+    """Announces new values; None if the store cannot. It is optional, and the manifest does not mention it."""
 
     @abstractmethod
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:

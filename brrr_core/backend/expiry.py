@@ -24,7 +24,7 @@ RESERVED: Final = "brrr."
 """Prefix of the hashes of the engine's own records. No call has such a hash."""
 
 FLEET_RECORDS: Final = ("brrr.control", "brrr.cron/")
-"""Prefixes of the hashes of records that belong to a fleet and not to a call. A fleet that rests must keep them."""
+"""Prefixes of the hashes of records that belong to a fleet and not to a call. An idle fleet must keep them."""
 
 
 def may_expire(key: Key) -> bool:
@@ -44,7 +44,7 @@ CLOSE_TIMEOUT: Final = 2.0
 class CallExpirer:
     """Lets call records expire in the background, so that no caller waits for it.
 
-    For stores that need a request of its own for it. If the process dies first, the call record stays for good.
+    For stores that need a separate request for it. If the process dies first, the call record stays for good.
 
     Args:
         expire: Lets call records expire with their values.
@@ -68,7 +68,7 @@ class CallExpirer:
             await asyncio.wait({self._task})
 
     async def close(self) -> None:
-        """Wait until all of them expire, but no longer than a moment: the backend closes."""
+        """Wait briefly until all of them expire: the backend closes."""
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""The gate of an open backend: who may begin an operation, which operations and tasks run, and how they end."""
+"""The gate of an open backend: it admits operations, keeps those that run, and ends them when the backend closes."""
 
 import asyncio
 from asyncio import CancelledError, Future, Task
@@ -17,10 +17,10 @@ ResultT = TypeVar("ResultT")
 
 
 class Gate:
-    """Refuses operations when the backend closes, and ends those that run.
+    """Refuses new operations when the backend closes, and ends running ones.
 
     It belongs to one event loop of the process that made it, so make it in `start`. Operations call `check`, or run
-    inside `enter`. Work that goes on when its caller is cancelled is a task of the gate: `start`, `result`, `shared`.
+    inside `enter`. Work that continues when its caller is cancelled is a task of the gate: `start`, `result`, `shared`.
 
     Attributes:
         closing: Whether `refuse` or `close` was called.
@@ -93,7 +93,7 @@ class Gate:
         return task
 
     async def result(self, task: "Future[ResultT]") -> ResultT:
-        """Wait for a task. If the caller is cancelled, the task goes on. Returns its result, or raises its error.
+        """Wait for a task. If the caller is cancelled, the task continues. Returns its result, or raises its error.
 
         Raises:
             BackendClosedError: The task was cancelled.
@@ -118,14 +118,14 @@ class Gate:
         return await pause(seconds, longest=longest, closing=self._ending, left=left)
 
     def refuse(self) -> None:
-        """Let no more operations begin, and end every pause. Those that run go on."""
+        """Let no more operations begin, and end every pause. Running operations continue."""
         self.closing = True
         self._ending.set()
 
     async def close(self, timeout: float = 0) -> None:
         """Refuse operations, wait `timeout` seconds for those that run, then end the others and cancel the tasks.
 
-        An operation that is ended raises `BackendClosedError`. If this call is cancelled, it ends them at once.
+        An operation that is ended raises `BackendClosedError`. If this call is cancelled, it ends them immediately.
         """
         self.refuse()
         try:

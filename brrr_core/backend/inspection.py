@@ -1,6 +1,6 @@
 """Inspection: the optional parts of a queue with which operators choose dead letters, and look at topics.
 
-A queue that does not offer a part is complete too: the commands that need it then say that this backend cannot.
+A queue without these parts is complete, too: commands that need them say that the backend does not support them.
 """
 
 from abc import ABC, abstractmethod
@@ -70,13 +70,13 @@ class Peeked(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """The life of a topic, as far as the server knows it.
+    """The activity of a topic, as far as the server knows it.
 
     Attributes:
         oldest_ready: Seconds for which the oldest ready message has been ready; None if that is not known, or if no
             message is ready.
         receiving: Whether a receiver waits for messages, or holds one; None if that is not known.
-        delivered: The number of deliveries of the topic so far, from any beginning; None if the server does not count.
+        delivered: The number of deliveries of the topic, counted from any start; None if the server does not count.
     """
 
     oldest_ready: float | None = None
@@ -112,4 +112,4 @@ class Inspector(ABC):
 
     @abstractmethod
     async def activity(self, topic: str) -> Activity:
-        """Return what the server knows about the life of a topic."""
+        """Return the activity of a topic, as far as the server knows it."""

@@ -46,7 +46,7 @@ _log: Final = logging.getLogger("brrr.backend")
 async def retry_while_unavailable(attempt: Callable[[], Awaitable[ResultT]], seconds: float) -> ResultT:
     """Call `attempt` until it succeeds, while it raises `BackendUnavailableError`. Return its result.
 
-    It logs once that it waits. Other errors, such as `BackendRefusedError`, are raised at once.
+    It logs once that it waits. Other errors, such as `BackendRefusedError`, are raised immediately.
 
     Args:
         attempt: The operation. It must clean up after a failure.
@@ -102,8 +102,8 @@ class Backend(ABC):
 
     A backend class implements `start`. This base class opens and closes it, and refuses wrong use.
     `setup`, `start` and `stop` change nothing for other backends on the URL, in this process or another: their leases,
-    receipts, delays, dead letters, records and counters stay. All messages of a closed backend stay as well; those that
-    it holds become ready when their leases expire, or earlier.
+    receipts, delays, dead letters, records and counters stay. All messages of a closed backend also stay; those that it
+    holds become ready when their leases expire, or earlier.
     Use it as `async with backend:`. A backend belongs to one event loop of one process.
     """
 
@@ -117,7 +117,7 @@ class Backend(ABC):
     """Seconds for which `open` retries while the server is unavailable. A backend sets it from its options."""
 
     warnings: Sequence[str] = ()
-    """Sentences about how the server may lose data. `start` sets them. They are told to hook plugins."""
+    """Sentences about how the server may lose data. `start` sets them. Hook plugins get them."""
 
     _roles: Roles | None = None
     _pid: int = 0
@@ -137,7 +137,7 @@ class Backend(ABC):
     def opened(self) -> AsyncExitStack:
         """Stack of everything that `start` has opened. `stop` closes it, the last first, also if `start` failed.
 
-        `start` adds each thing as soon as it exists: `self.opened.push_async_callback(client.close)`.
+        `start` adds each resource as soon as it exists: `self.opened.push_async_callback(client.close)`.
         """
         return AsyncExitStack()
 
@@ -146,7 +146,7 @@ class Backend(ABC):
         await self.opened.aclose()
 
     async def setup(self) -> list[str]:
-        """Create tables, streams or folders that do not exist yet. Return one line for each thing that it did.
+        """Create tables, streams or folders that do not exist yet. Return one line for each object that it created.
 
         The backend need not be open. `setup` can run again, and in several processes at the same time. If `start` finds
         that something is missing, it either creates it in the same way or raises an error that names `brrr setup`.

@@ -88,7 +88,7 @@ class WaitingReceivers:
         self._set_timer()
 
     def looked(self, left: int, due_in: float) -> None:
-        """Learn from a look: how many ready messages it left, and the seconds until the next one becomes due."""
+        """Note the result of a look: how many ready messages it left, and the seconds until the next one is due."""
         self._due = self._loop.time() + due_in + MARGIN_SECONDS
         if left:
             self.wake()

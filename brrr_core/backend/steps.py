@@ -1,7 +1,7 @@
 """Steps: the optional part of the contracts for a backend that holds queue, store and cache together.
 
 A worker needs several operations for each step of a delivery. A backend that has all three roles on one server can do
-each step in one round trip. A backend that offers no `Steps` is complete too: the engine composes the same steps of the
+each step in one round trip. A backend without `Steps` is complete, too: the engine composes the same steps from the
 simple operations. It also does so if a step was not applied.
 """
 
@@ -62,7 +62,7 @@ class Message(NamedTuple):
         topic: Its topic.
         body: Its body.
         delay: Seconds before it is ready. A leased message has no delay.
-        leased: Whether to lease it at once to the caller, as attempt 1, in place of making it ready.
+        leased: Whether to lease it immediately to the caller, as attempt 1, instead of making it ready.
     """
 
     topic: str
@@ -142,7 +142,7 @@ _HEAD: Final = b"li2e"
 
 
 def split_message(body: bytes) -> tuple[str, str] | None:
-    """Return the root id and the call hash of a schedule message; None if the body is none.
+    """Return the root id and the call hash of a schedule message; None if the body is not one.
 
     The body is `li2eN:ROOTM:HASHe`, with the lengths N and M in decimal (`docs/reference/protocol.md`). A server that
     cannot run this function follows the same rule.

@@ -34,10 +34,10 @@ def start_task(
 async def finish_opening(
     opening: Coroutine[Any, Any, ResultT], close: Callable[[ResultT], Awaitable[object]]
 ) -> ResultT:
-    """Await the opening of a connection, and return it. If the caller is cancelled, close what is opened nevertheless.
+    """Await the opening of a connection, and return it. If the caller is cancelled, close the connection.
 
     A client library may lose the connection, or even the cancellation, if it is cancelled at the end of its opening:
-    `asyncio.wait_for` of Python 3.11 swallows it then. So the opening is a task of its own.
+    `asyncio.wait_for` of Python 3.11 swallows it then. So the opening is a separate task.
 
     Raises:
         BackendClosedError: Other code cancelled the task.
@@ -64,7 +64,7 @@ async def _close_opened(task: "asyncio.Task[ResultT]", close: Callable[[ResultT]
 async def pause(seconds: float, *, longest: float, closing: asyncio.Event | None = None, left: float = inf) -> float:
     """Wait before another attempt. Return the seconds of the next pause.
 
-    Part of the time is random, so that the clients of a server that restarts do not all return at once.
+    Part of the time is random, so that the clients of a server that restarts do not all return at the same time.
 
     Args:
         seconds: The most seconds to wait. Up to half of them are cut at random.

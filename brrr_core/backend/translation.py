@@ -15,7 +15,7 @@ ErrorT = TypeVar("ErrorT", bound=Exception)
 def translating(
     kinds: type[ErrorT] | tuple[type[ErrorT], ...], translate: Callable[[ErrorT], BrrrError]
 ) -> Generator[None]:
-    """Raise in place of an error of the block the one that `translate` returns, with the former as its cause.
+    """Replace an error that the block raises by the one that `translate` returns, with the original as its cause.
 
     Errors of brrr, and errors of other kinds, pass unchanged.
 
@@ -32,7 +32,7 @@ def translating(
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, the most recent first. A chain of causes and contexts can be a ring."""
+    """Yield an error and its causes, the most recent first. A chain of causes and contexts can be a ring."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:

@@ -31,7 +31,7 @@ _ALL_BY_POSITION: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Para
 
 
 class AddedError(TypeError):
-    """A parameter or field cannot be `Added`. The message is the reason. Callers see an error of their own layer."""
+    """A parameter or field cannot be `Added`. The message is the reason. Callers raise an error of their layer."""
 
 
 def added_parameters(signature: inspect.Signature, resolve: Callable[[str, Any], Any]) -> Mapping[str, object]:

@@ -54,7 +54,7 @@ class Attempts:
         return held.unfinished_alone - held.begun_alone
 
     async def count_releases(self, held_deliveries: Sequence[HeldDelivery]) -> None:
-        """Count deliveries that the worker releases. Messages that ran alone are not suspicious any more."""
+        """Count deliveries that the worker releases. Messages that ran alone are no longer suspicious."""
         amounts: list[tuple[str, int]] = []
         for held in held_deliveries:
             with suppress(MalformedRecordError):  # such a message is dead-lettered in its first delivery anyway

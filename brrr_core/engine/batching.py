@@ -1,8 +1,8 @@
 """Batch concurrent backend operations: the one layer between the engine and a backend.
 
 Operations that are submitted in one turn of the event loop, or while an earlier batch runs, share the next batch. So
-concurrent handlers share round trips, and backends need no batching of their own. An operation that has no company, as
-in sequential work, can run in the task of its caller.
+concurrent handlers share round trips, and backends need no batching of their own. If an operation is the only one, as
+in sequential work, it can run in the task of its caller.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ BATCH_LIMIT = 1_000
 """The most items in one batch. It bounds the batches of a large call graph."""
 
 ALONE: Final = 8
-"""After so many requests in a row without company, the next one does not wait for company."""
+"""After so many batches in a row with only one request, the next request does not wait for others."""
 
 
 class _Request(NamedTuple, Generic[ItemT, ResultT]):
@@ -51,7 +51,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._closing: asyncio.Future[None] | None = None
         """Done when that request has ended."""
         self._alone = 0
-        """How many requests in a row had no company."""
+        """How many batches in a row had only one request."""
         self._loop = asyncio.get_running_loop()
 
     def submit(self, items: Sequence[ItemT]) -> "asyncio.Future[list[ResultT]]":
@@ -66,10 +66,10 @@ class Batcher(Generic[ItemT, ResultT]):
         return future
 
     async def run(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
-        """Return the results of `items`, in order. If the caller is cancelled, so may be the operation.
+        """Return the results of `items`, in order. If the caller is cancelled, the operation may be cancelled, too.
 
-        If the requests before it had no company, it probably has none either. Then it runs in the task of its caller,
-        and those that come meanwhile share the next batch.
+        If the previous batches had only one request each, this one probably has only one, too. Then the request runs in
+        the task of its caller, and requests that arrive while it runs share the next batch.
         """
         if self._alone < ALONE or self.busy or not 0 < len(items) <= self._limit:
             return await self.submit(items)

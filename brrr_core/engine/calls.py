@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 EVENT: Final = "brrr.event/"
-"""Prefix of the names of events. They are calls that no worker runs: somebody outside gives them their outcome."""
+"""Prefix of the names of events. They are calls that no worker runs: a client gives them their outcome."""
 
 SLEEP: Final = "brrr.sleep"
 """The task name of a sleep, for error messages."""
 
 HAND_OVER_LIMIT: Final = 16
-"""The most messages in a row that one place of a worker takes without a receive, so that other messages get it too."""
+"""The most messages in a row that one slot of a worker takes over without a receive, so that others get their turn."""
 
 SUSPICIOUS: Final = 3
 """Number of unexplained deliveries after which a message runs alone."""
@@ -53,7 +53,7 @@ class HeldDelivery:
         lost: Whether the expired lease was reported.
         records: The records that were read with the message (`Control.readings`), if they are still new; else None.
         pending: The pending record of its call when it was last read. It is read only if the backend offers steps.
-        handed_over: How many messages in a row were handed over to this place of the worker, ending with this one.
+        handed_over: How many messages in a row were handed over to this slot of the worker, ending with this one.
     """
 
     delivery: Delivery
@@ -68,8 +68,8 @@ class HeldDelivery:
     pending: bytes | None = None
     handed_over: int = 0
 
-    def become(self, other: "HeldDelivery") -> None:
-        """Take over the delivery of another one, and all that is known of it. The other must not be used again."""
+    def take_over(self, other: "HeldDelivery") -> None:
+        """Take over all attributes of another held delivery, which must not be used again."""
         for name in HeldDelivery.__slots__:
             setattr(self, name, getattr(other, name))
 
@@ -90,11 +90,11 @@ class HeldDelivery:
 
 
 class HandOver(NamedTuple):
-    """A worker that takes messages over: they are put already leased to it, and begin there without a receive.
+    """A worker that takes messages over: they are put already leased to it, and start there without a receive.
 
     Attributes:
-        wants: Whether it takes a message of this topic in the place of this delivery, which is about to end.
-        take: Starts the messages that were put leased, in the place of the delivery that has ended.
+        wants: Whether it takes over a message of this topic in the slot of this delivery, which is about to end.
+        take: Starts the messages that were put leased, in the slot of the delivery that has ended.
     """
 
     wants: Callable[[str, HeldDelivery], bool]
@@ -183,8 +183,8 @@ class Defer(BaseException):
 class Again(BaseException):
     """A handler raises this to run again later, from its start. It is not a failure, and uses up no attempt.
 
-    It is a BaseException, so that `except Exception` in a handler does not swallow it. Nothing is held in memory
-    meanwhile. Calls that already have values are not repeated.
+    It is a BaseException, so that `except Exception` in a handler does not swallow it. The wait is not held in memory.
+    Calls that already have values are not repeated.
 
     Args:
         after: The time until the next run: seconds, a `timedelta`, or a text such as `"10s"`.
@@ -202,7 +202,7 @@ class Again(BaseException):
 
 
 class Cancelled(BaseException):
-    """Raised in a handler whose call someone cancelled, at its first `await` of a call that has no value yet.
+    """Raised in a handler whose call was cancelled, at its first `await` of a call that has no value yet.
 
     Calls in `except brrr.Cancelled` and `finally` run durably. The value that the handler then returns, or the error
     that it raises, is the outcome of its call. If the handler lets this exception pass, its call fails with it.
@@ -214,8 +214,8 @@ class Cancelled(BaseException):
         super().__init__(message)
 
 
-class Outdated(Exception):  # noqa: N818 - the call does not fail, it runs again at once
-    """Ends a run before it takes effect, because someone cancelled or retried its call after the run had begun."""
+class Outdated(Exception):  # noqa: N818 - the call does not fail, it runs again immediately
+    """Ends a run before it takes effect, because its call was cancelled or retried after the run had begun."""
 
 
 class NotHere(Again):

@@ -38,7 +38,7 @@ class Canceller:
         self._control = control
 
     async def cancel(self, call_hash: str, topic: str, *, root_id: str | None = None) -> bool:
-        """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled gets its outcome at once.
+        """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled fails immediately.
 
         Args:
             call_hash: The call.
@@ -59,7 +59,7 @@ class Canceller:
         if value is not None:
             return False
         if scheduled == [None, None]:
-            # A program that schedules it meanwhile puts a message, and its worker finds the outcome.
+            # If a program schedules it at this moment, that puts a message, and its worker finds the outcome.
             return (await self._operations.swap([Swap(value_key, None, CANCELLED)]))[0]
         await self._control.mark()
         root_id = await self._charged(root_id, call_hash)
@@ -71,12 +71,12 @@ class Canceller:
         return True
 
     async def cancel_schedule(self, root_id: str) -> None:
-        """Cancel all calls of a schedule that no other schedule needs. Their handlers are not told."""
+        """Cancel all calls of a schedule that no other schedule needs. Their handlers do not get `Cancelled`."""
         await self._control.mark()
         await self._operations.swap([Swap(cancelled_key(root_id), None, b"")])
 
     async def resume_schedule(self, root_id: str) -> None:
-        """Undo `cancel_schedule`. Messages that were dropped meanwhile stay lost."""
+        """Undo `cancel_schedule`. Messages that were dropped stay lost."""
         await self._operations.swap([Swap(cancelled_key(root_id), b"", None)])
 
     async def _charged(self, root_id: str | None, call_hash: str) -> str:

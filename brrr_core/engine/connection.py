@@ -53,7 +53,7 @@ class Connection:
         cache: The cache.
         policy: The settings.
         mask: Replaces the secrets of the backends in a text, for programs that show texts.
-        silence: Notices what stands still.
+        silence: Notices standstills.
     """
 
     def __init__(
@@ -168,12 +168,12 @@ class Connection:
         return value
 
     async def cancel(self, call: Call, topic: str, *, force: bool = False, root_id: str | None = None) -> bool:
-        """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled fails at once.
+        """Ask the next run of a call to raise `Cancelled`. A call that was never scheduled fails immediately.
 
         Args:
             call: The call.
             topic: Its topic.
-            force: Let it fail at once. Its handler is not told, and cleans nothing up.
+            force: Let it fail immediately. Its handler does not get `Cancelled`, and cleans nothing up.
             root_id: The schedule on whose behalf the messages are put; a new one by default.
 
         Returns:
@@ -189,7 +189,7 @@ class Connection:
         return await self._canceller.cancel(call.call_hash, topic, root_id=root_id)
 
     async def cancel_schedule(self, root_id: str) -> None:
-        """Stop a schedule: workers drop its messages. Calls that other schedules need go on for those.
+        """Stop a schedule: workers drop its messages. Calls that other schedules need continue for those.
 
         Raises:
             BackendError: A backend failed. Repeating the request is safe.

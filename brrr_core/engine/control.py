@@ -65,11 +65,11 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guard:
-    """The state of a call that one of its runs knows. The run takes effect only while the call has this state.
+    """The state of its call that a run has read. The run takes effect only while the call has this state.
 
-    Two runs of one call can overlap. If one learns of a cancellation at a call without a value, the other may find
-    that value and go on. So a run compares the state after it has read values, and before it puts calls or ends the
-    call. A request that is written later is seen only by runs that find the same values.
+    Two runs of one call can overlap. If one gets `Cancelled` at a call without a value, the other may find that value
+    and continue. So a run compares the state after it has read values, and before it puts calls or ends the call. If a
+    request is written later, only runs that find the same values see it.
 
     Attributes:
         call_hash: The call.
@@ -90,7 +90,7 @@ class Guard:
         return None if self.state == NO_STATE else encode_state(self.state)
 
     def allows(self, stored: CallState) -> bool:
-        """Whether the call is neither cancelled nor told nor retried since. Failures that it observed may be more."""
+        """Whether nothing but the observed failures has changed since: no cancellation, no retry, no `Cancelled`."""
         known = self.state
         return (known.cancel, known.cancelled_at, known.retries) == (stored.cancel, stored.cancelled_at, stored.retries)
 

@@ -39,7 +39,7 @@ class Deferrer:
         self._settler = settler
 
     async def schedule_early(self, job: Job, children: Sequence[Child], guard: Guard | None) -> None:
-        """Schedule children of a run that goes on.
+        """Schedule children of a run that continues.
 
         Raises:
             Outdated: The guard does not allow it.
@@ -63,7 +63,7 @@ class Deferrer:
 
         The call registers on one child only. When that child returns, most others have returned too. So a parent of
         many children runs two or three times, not once for each child. The values are read after registering, so a
-        child that returns meanwhile is noticed.
+        child that returns in between is noticed.
 
         Args:
             job: The delivery and its call.
@@ -128,7 +128,7 @@ class Deferrer:
     ) -> bool:
         """Do all of it in one step, if no child has a record. False if that was not possible: nothing was done.
 
-        A step is atomic. So a child that returns meanwhile, or is cancelled, finds all of it or nothing.
+        A step is atomic. So a child that returns at the same time, or is cancelled, finds all of it or nothing.
         """
         not_cancelled = () if guard is None else ((cancelled_key(job.root_id), None), (guard.key, guard.record))
         held, watched, now = job.held, missing[-1], int(self._operations.clock())
@@ -154,7 +154,7 @@ class Deferrer:
             marks=list(zip(records, marks, strict=True)),
             acks=(held.delivery,),
         )
-        # First, because the wake-up may arrive at once.
+        # First, because the wake-up may arrive immediately.
         self._services.history.add(job.root_id, job.call.call_hash, previous)
         applied = False
         try:

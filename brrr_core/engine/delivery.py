@@ -163,7 +163,7 @@ class DeliveryHandler:
         if self._services.silence.stale_after is not None:
             self._tell_if_stale(job)
         if seen.state.cancel:
-            previous = None  # it may be a run that was not told
+            previous = None  # it may be a run that did not get `Cancelled`
         if previous is not None and absent and not await self.runner.deferrer.defer(job, absent, previous, new=False):
             return True
         parked = self._parking.find(message.root_id, call_hash)
@@ -182,10 +182,10 @@ class DeliveryHandler:
             return  # the run fails because of it, and says so
         left = silence.stale_in(pending)
         if left is not None and left <= 0:
-            silence.tell_stale(job.topic, job.root_id, job.call.call_hash, job.call.task_name, pending)
+            silence.report_stale(job.topic, job.root_id, job.call.call_hash, job.call.task_name, pending)
 
     def resume_at_once(self, held: HeldDelivery) -> bool:
-        """Let a parked run go on, if this is its wake-up and all that it needs is known. False if not."""
+        """Let a parked run continue, if this is its wake-up and all that it needs is known. False if not."""
         if held.records is None or not self._parking.used:
             return False
         parts = split_message(held.delivery.body)

@@ -87,7 +87,7 @@ def merge(before: Sequence[Call], now: Sequence[Call]) -> list[Call]:
 
 
 def _differ_by(before: bytes, now: bytes, numbers: tuple[int, int]) -> bool:
-    """Whether two payloads differ only where one has the first number and the other the second.
+    """Whether two payloads differ only in places with the first number in one and the second number in the other.
 
     Numbers are text, or the bytes of msgpack.
     """

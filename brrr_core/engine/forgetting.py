@@ -1,4 +1,4 @@
-"""Forget calls: delete their records, so that their space is free, and so that they are computed again when needed.
+"""Forget calls: delete their records, to free space, and to compute the calls again when they are needed.
 
 The value goes last. So if the program ends between two steps, the call still has its outcome, and repeating the
 request completes it. Workers keep values in memory. They drop these when they see the record `FORGOTTEN`.
@@ -66,11 +66,11 @@ class Forgetter:
     async def forget(self, calls: Sequence[ToForget], *, force: bool = False) -> Forgotten:
         """Delete the records of calls, in the order that is given. Repeating it is safe, and completes it.
 
-        A worker that runs one of the calls meanwhile may write its outcome once more.
+        A worker that is running one of the calls may write its outcome once more.
 
         Args:
-            calls: The calls. Each comes before the calls that made it. So an interrupted request leaves a graph from
-                whose top the rest can be found: all of it, but for at most `BATCH` calls.
+            calls: The calls. Each comes before its parents, so after an interrupted request, all remaining calls except
+                for at most `BATCH` can still be found from the top of the graph.
             force: Forget calls that are still needed, too.
 
         Raises:
@@ -90,7 +90,7 @@ class Forgetter:
         for start in range(0, len(rest) - 1, BATCH):
             kept |= await self._forget(rest[start : min(start + BATCH, len(rest) - 1)], there, force=force)
         kept |= await self._forget(rest[-1:], there, force=force)  # alone, because all others are found from it
-        await self._tell_workers()  # also if nothing is left, because an earlier request may have ended before this
+        await self._clear_worker_caches()  # even if nothing is left: an earlier request may have ended before this
         return Forgotten([call.call_hash for call in rest if call.call_hash not in kept], kept)
 
     async def _look(self, calls: Sequence[ToForget]) -> dict[str, _Found]:
@@ -138,11 +138,11 @@ class Forgetter:
         return dict(zip(keys, await self._operations.read(keys), strict=True))
 
     async def _delete(self, keys: Sequence[Key]) -> None:
-        """Delete records, unless they change meanwhile: then someone needs them."""
+        """Delete records that do not change at the same moment: another program needs those."""
         found = await self._read(keys)
         await self._operations.swap([Swap(key, record, None) for key, record in found.items() if record is not None])
 
-    async def _tell_workers(self) -> None:
+    async def _clear_worker_caches(self) -> None:
         """Let all workers drop the values in their memory. Return when they have."""
         await self._operations.write([(FORGOTTEN, b"%d" % (self._operations.clock() * 1000))])
         await asyncio.sleep(MARKER_DELAY)

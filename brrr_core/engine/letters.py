@@ -1,7 +1,7 @@
 """Choose dead letters of a topic, and act on those chosen.
 
 A search reads page by page, so its memory does not grow with the number of dead letters. It ends with those that the
-topic had at its beginning, so a message that is redriven and dead-lettered again does not keep it going. Between two
+topic had at its start, so a message that is redriven and dead-lettered again does not prolong it. Between two
 operations, other programs may redrive or drop a chosen dead letter: then the action skips it.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LOOKED_AT: Final = 10_000
-"""The most dead letters that are read at once from a queue that cannot page; queues return the oldest first."""
+"""The most dead letters that are read together from a queue that cannot page; queues return the oldest first."""
 
 PAGE: Final = 500
 """The most dead letters in memory. Each has a body and a reason."""
@@ -48,9 +48,9 @@ class Letter:
         id: Names it on its topic; None if the queue cannot tell its dead letters apart.
         topic: The topic of the message.
         body: The message.
-        reason: The reason why it was given up.
-        attempt: The delivery in which it was given up.
-        buried_at: The time of that, in unix seconds.
+        reason: The reason why it was dead-lettered.
+        attempt: The number of the delivery that was dead-lettered.
+        buried_at: When it was dead-lettered, in unix seconds.
         call_hash: Its call; None if the body is not a valid message.
         root_id: The schedule of its call; None if the body is not a valid message.
         task_name: The task of its call; None if the store has no readable record of the call.
@@ -90,7 +90,7 @@ class LetterChoice:
     newer_than: float | None = None
 
     def fits(self, letter: Letter, now: float) -> bool:
-        """Whether a dead letter is chosen, as far as its task does not matter."""
+        """Whether a dead letter fits all conditions but the task."""
         age = now - letter.buried_at
         return (
             self.call_hash in (None, letter.call_hash)

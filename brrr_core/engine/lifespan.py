@@ -1,4 +1,4 @@
-"""The lifespan of an application: its state begins before its first loop receives, and ends after its last loop."""
+"""The lifespan of an application: its state is made before its first loop receives, and closed after its last loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ __all__ = ["Lifespan", "lifespan_of"]
 class Lifespan:
     """Enters an async context manager for its first user, and leaves it after its last one.
 
-    Both happen in one task of its own, because the loops of an application end in any order, and a task group or a
+    Both happen in one separate task, because the loops of an application end in any order, and a task group or a
     timeout must be left in the task that entered it.
 
     Args:
@@ -36,7 +36,7 @@ class Lifespan:
         """The state.
 
         Raises:
-            LifespanError: There is none (yet, or any more).
+            LifespanError: The state was not made yet, or is closed.
         """
         if self._make is None:
             raise LifespanError(
@@ -53,7 +53,7 @@ class Lifespan:
         """Wait until the state exists. The user must call `leave` later.
 
         Args:
-            stopping: If it is set meanwhile, the state is given up, and there is none.
+            stopping: If it is set before the state exists, the lifespan is cancelled, and there is no state.
             stop: Called when the lifespan ends, also if it ends by itself.
 
         Raises:

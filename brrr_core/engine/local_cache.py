@@ -14,7 +14,7 @@ from brrr_core.wire import FAILURE_PREFIX, Call
 __all__ = ["PREFETCH_LIMIT", "RECHECK_LIMIT", "PreviousRun", "RunHistory", "ValueCache"]
 
 ENTRY_OVERHEAD: Final = 400
-"""Bytes of an entry besides its value: a hash of 64 characters, two objects and a dictionary slot."""
+"""Bytes of an entry in addition to its value: a hash of 64 characters, two objects and a dictionary slot."""
 
 PREFETCH_LIMIT: Final = 1_000
 """The most values that a re-run reads in advance: one batch."""
@@ -81,7 +81,7 @@ class ValueCache:
 
 
 class PreviousRun(NamedTuple):
-    """The previous run of a call: what it read and missed before it deferred.
+    """The previous run of a call: the values that it read or missed before it deferred.
 
     Attributes:
         reads: The call hashes whose values it read, in order, found or not; at most PREFETCH_LIMIT.

@@ -1,4 +1,4 @@
-"""Outages of backends: each is told once when it begins and once when it ends, however often it is retried."""
+"""Outages of backends: each is reported once when it begins and once when it ends, however many retries it takes."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +18,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Outages:
-    """Watches the operations of a connection, if a plugin wants to know of outages.
+    """Watches the operations of a connection, if a plugin has a hook for outages.
 
     Args:
         hooks: The plugins.

@@ -1,7 +1,7 @@
 """Parked runs: handlers that deferred, and stay suspended for a short time in case their wake-up arrives here.
 
-A parked run holds no message and no lease. If its wake-up comes to this worker in time, the handler goes on where it
-waits. Otherwise it is aborted, and the call runs again from its start, as after a crash.
+A parked run holds no message and no lease. If its wake-up comes to this worker in time, the handler continues at its
+`await`. Otherwise it is aborted, and the call runs again from its start, as after a crash.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Parking:
         seconds: The most seconds that a run stays parked; 0 parks none.
         useful: Returns whether a wake-up that comes back to this worker would be received soon.
         leave: Called with the task of a run that was parked.
-        enter: Called with the task of a run that goes on, and with its new delivery.
+        enter: Called with the task of a run that continues, and with its new delivery.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Parking:
         """Wait in the task of a handler for the wake-up of its call. False if the run must be aborted instead.
 
         Raises:
-            CancelledError: The handler was cancelled after its wake-up had come. It goes on with its new delivery.
+            CancelledError: The handler was cancelled after its wake-up had come. It continues with its new delivery.
         """
         task = asyncio.current_task()
         if task is None or not self.open:  # it was closed during the deferral
@@ -90,7 +90,7 @@ class Parking:
         if key in self._runs:  # a message of the call was delivered twice
             self.abort(self._runs[key])
         self._runs[key] = parked
-        if self._timer is None:  # one for all: most runs go on before it is due
+        if self._timer is None:  # one for all: most runs continue before it is due
             self._timer = self._loop.call_at(parked.until, self._abort_late)
         self._leave(task)
         if len(self._runs) > self._limit:
@@ -109,14 +109,14 @@ class Parking:
         return self._runs.get((root_id, call_hash))
 
     def resume(self, parked: ParkedRun, held: HeldDelivery) -> None:
-        """Let a parked run go on with a new delivery."""
-        parked.held.become(held)
+        """Let a parked run continue with a new delivery."""
+        parked.held.take_over(held)
         self._remove(parked)
         self._enter(parked.task, parked.held)
         parked.woken.set_result(True)
 
     def abort(self, parked: ParkedRun) -> None:
-        """Abort a parked run. Its handler is still to notice it."""
+        """Abort a parked run. Its handler notices that later."""
         self._remove(parked)
         if not parked.woken.done():
             parked.woken.set_result(False)

@@ -28,7 +28,7 @@ class Policy:
             set another limit for one schedule.
         max_attempts: A call is given up after its handler raised this many times. Other deliveries do not count.
         on_exhausted: The fate of a call that is given up after `max_attempts`. With `bury`, its message is
-            dead-lettered and its callers wait for a redrive. With `fail`, its callers get a `CallFailedError` as well.
+            dead-lettered and its callers wait for a redrive. With `fail`, its callers also get a `CallFailedError`.
         max_deliveries: A message that was delivered more often than this is dead-lettered without running.
         max_crashes: A call is dead-lettered after it ended its worker process this many times while it ran alone.
         backoff: Seconds before the second attempt. Each further attempt waits twice as long.
@@ -36,13 +36,13 @@ class Policy:
         grace: Seconds that running handlers have to finish when a worker stops.
         unavailable_timeout: Seconds that a worker retries a queue that does not answer, before its loop raises the
             error. Also the seconds that it keeps a message whose store does not answer, before it releases the message.
-        resend_after: Seconds, at least 1, for which a call that was put on a queue counts as being on its way. If it is
-            scheduled or called again later, and still has no outcome, its message may be lost, so it is put again. None
-            never puts a call again, and clients do not record that they put one.
+        resend_after: Seconds, at least 1, for which brrr assumes that the message of a call still exists. If the call
+            is scheduled or called again later, and still has no outcome, its message may be lost, so it is put again.
+            None never puts a call again, and clients do not record that they put one.
         stale_after: Seconds, at least 1, after which a call that was put and has no outcome is reported: when a worker
             runs it, when a client waits for it, and by `explain`. None reports none.
         park: Seconds that a worker keeps the handler of a deferred call suspended. If its values arrive in time,
-            the handler goes on where it waits, and does not run again from its start. 0 keeps none.
+            the handler continues at its `await`, and does not run again from its start. 0 keeps none.
         cache_bytes: The most bytes of values that a worker keeps in memory.
         check: Compare the calls of each re-run with those of the run before. A handler that makes other calls is not
             deterministic, and its call is dead-lettered.
@@ -102,10 +102,10 @@ class TaskPolicy:
         backoff: See `Policy`.
         on_exhausted: See `Policy`.
         timeout: The most seconds of one run. A run that takes longer is cancelled, and counts as a failed attempt.
-        retry_on: Only these errors are retried. Any other error uses up all attempts at once.
-        fail_on: These errors fail the call at once, as `TerminalError` does.
+        retry_on: Only these errors are retried. Any other error uses up all attempts immediately.
+        fail_on: These errors fail the call immediately, as `TerminalError` does.
         park: Whether a worker may keep the handler suspended at a call without a value.
-        replay: Whether `explain` may run the handler to learn its calls: it has no effects outside of its calls.
+        replay: Whether `explain` may run the handler to find its calls: it has no effects outside of its calls.
         version: The version of the code; None if unfinished calls may be continued by any code.
         oldest_version: The oldest version whose unfinished calls the code can continue; its own version by default.
         old_topics: The topics whose workers continue calls of older versions, by version.
@@ -169,7 +169,7 @@ class TaskPolicy:
         return replace(policy, **{name: value for name, value in own.items() if value is not None})  # type: ignore[arg-type]
 
     def fails(self, error: BaseException) -> bool:
-        """Whether the error fails the call at once."""
+        """Whether the error fails the call immediately."""
         return isinstance(error, (TerminalError, CallFailedError, DeadlineExceededError, *self.fail_on))
 
     def retries(self, error: BaseException) -> bool:
@@ -184,4 +184,4 @@ def _is_exception_class(kind: object) -> bool:
 
 
 NO_SETTINGS: Final = TaskPolicy()
-"""The settings of a handler that has none of its own."""
+"""The settings of a handler without own settings."""

@@ -1,7 +1,7 @@
-"""Retry a failed call: take its failure back, and those of the calls that made it fail.
+"""Retry a failed call: delete its failure, and those of the calls that made it fail.
 
-This is the only way in which an outcome changes, from a failure to none. The program that retries can end between two
-steps. Repeating the retry completes it: the failure of the call itself, which lists its causes, is deleted last.
+Only a retry changes an outcome, from a failure to none. The program that retries can end between two steps. Repeating
+the retry completes it: the failure of the call itself, which lists its causes, is deleted last.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

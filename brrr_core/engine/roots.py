@@ -41,7 +41,7 @@ MAX_SPAWN_LIMIT: Final = 10**15
 
 SHARED_LIMIT: Final = 10_000
 """The count above which workers of every SDK refuse a root. The counter of a root with its own limit starts at
-`SHARED_LIMIT` minus that limit, so that workers that do not know the limit honour it too."""
+`SHARED_LIMIT` minus that limit, so that workers that do not know the limit obey it, too."""
 
 CHECK_BYTES: Final = 6
 """Bytes of a root id that name its call. By chance, one of 2.8e14 other calls has the same."""
@@ -76,7 +76,7 @@ class RootInfo(NamedTuple):
     def is_older_than(self, scheduled_at: int, now: int) -> bool:
         """Whether `scheduled_at` is certainly later than this redrive, although clocks may differ by `CLOCK_SKEW`.
 
-        A time that lies further in the future than `CLOCK_SKEW` proves nothing.
+        A time more than `CLOCK_SKEW` in the future proves nothing.
         """
         return self.redriven_at is not None and self.redriven_at + CLOCK_SKEW < scheduled_at <= now + CLOCK_SKEW
 

@@ -45,7 +45,7 @@ class Run:
         policy: The settings of the handler.
         state: The state of the call when the run began.
         waits: Its sleeps and deadlines.
-        version_recorded: Whether the version of the handler needs no record any more.
+        version_recorded: Whether the version of the handler is recorded, or needs no record.
         interruptible: Whether the worker may cancel the handler if someone cancels the call. A thread cannot be ended.
         interrupted: Whether it did.
         version: The version of the handler with which the call began; 0 if the handler has none.
@@ -53,12 +53,13 @@ class Run:
         unparked: The number of blocks that the handler is in and that forbid to park it.
         settled: Whether its delivery is settled already, because the run is parked or was aborted there.
         outdated: Whether the run must not take effect, because someone cancelled or retried the call since it began.
-        unsent: The calls to send as soon as it is stored where the handler learned of a cancellation.
+        unsent: The calls to send as soon as the store knows where the handler got `Cancelled`.
     """
 
     __slots__ = (
         "_asked",
         "_cache",
+        "_cancelled_at",
         "_concurrent",
         "_observed",
         "_operations",
@@ -71,7 +72,6 @@ class Run:
         "_schedule",
         "_send",
         "_siblings",
-        "_told_at",
         "attempt",
         "backend_error",
         "call",
@@ -133,7 +133,7 @@ class Run:
         self._report = report
         self._reported = set(() if report is None or previous is None else previous.reads)
         self._presume = True
-        self._told_at: list[str] = []
+        self._cancelled_at: list[str] = []
         self._siblings: set[asyncio.Task[Any]] = set()
         self._observed: dict[str, bytes] = {}
         self.version = 0
@@ -161,7 +161,7 @@ class Run:
         return self.waits.begin(due, key, alone=self._is_alone())
 
     def _is_alone(self) -> bool:
-        """Whether the caller is the handler itself, and no task beside it."""
+        """Whether the caller is the task of the handler itself."""
         try:
             return asyncio.current_task() is self._own
         except RuntimeError:  # the thread of a sync handler
@@ -215,7 +215,7 @@ class Run:
         )
 
     def _enter(self) -> None:
-        """Begin a step of the handler, perhaps in a task beside its own.
+        """Begin a step of the handler, perhaps in another of its tasks.
 
         Raises:
             Defer: The run is parked, or was aborted there, so it has no delivery. Or it must not take effect.
@@ -279,7 +279,7 @@ class Run:
         if self._report is not None:
             self._report_made(children, values, self._report)
         if self.state.cancel:
-            self._tell(children, values)
+            self._raise_cancelled(children, values)
         if unknown:
             self._note(children, values, unknown)
         if len(self._reads) < PREFETCH_LIMIT:
@@ -331,27 +331,27 @@ class Run:
 
     @property
     def _undecided(self) -> bool:
-        """Whether another run may still decide where the handler is told. Until then, this run must not put calls."""
+        """Whether another run may still decide where `Cancelled` is raised. Until then, this run must not put calls."""
         return self.state.cancel and not self.state.cancelled_at
 
     @property
     def has_looked(self) -> bool:
         """Whether the handler has asked for a call. Otherwise all its runs have the same result."""
-        return bool(self._reads or self._told_at)
+        return bool(self._reads or self._cancelled_at)
 
     def news(self, *, ends: bool = False) -> CallState:
-        """Return the state of the call with all that this run showed its handler, for its re-runs.
+        """Return the state of the call with all that the handler has seen in this run, for its re-runs.
 
-        If a run of a cancelled call ends without having been told, the state names the call itself, so that no other
-        run is told from then on.
+        If a run of a cancelled call ends without `Cancelled`, the state names the call itself, so that no later run
+        gets it either.
         """
-        told_at = self.state.cancelled_at or tuple(self._told_at)
-        if ends and self.state.cancel and not told_at:
-            told_at = (self.call.call_hash,)
-        if not self._observed and told_at == self.state.cancelled_at:
+        cancelled_at = self.state.cancelled_at or tuple(self._cancelled_at)
+        if ends and self.state.cancel and not cancelled_at:
+            cancelled_at = (self.call.call_hash,)
+        if not self._observed and cancelled_at == self.state.cancelled_at:
             return self.state
         seen = {call_hash: without_traceback(record) for call_hash, record in self._observed.items()}
-        return replace(self.state, cancelled_at=told_at, observed={**seen, **self.state.observed})
+        return replace(self.state, cancelled_at=cancelled_at, observed={**seen, **self.state.observed})
 
     async def send(self, child: Child) -> None:
         """Schedule a call that the handler does not wait for, unless it has an outcome or was scheduled before.
@@ -429,25 +429,27 @@ class Run:
                 if value is not None and value.startswith(FAILURE_PREFIX):
                     self._observed[children[index].call.call_hash] = value
 
-    def _tell(self, children: Sequence[Child], values: Sequence[bytes | None]) -> None:
-        """Tell the handler that the call is cancelled, once in each of its concurrent parts.
+    def _raise_cancelled(self, children: Sequence[Child], values: Sequence[bytes | None]) -> None:
+        """Raise `Cancelled` if the call is cancelled, once in each concurrent part of the handler.
 
         Raises:
-            Cancelled: An earlier run was told at one of these children, or this is the first missing child.
+            Cancelled: An earlier run got it at one of these children, or this is the first missing child.
         """
         before = self.state.cancelled_at
         for child, value in zip(children, values, strict=True):
             call_hash = child.call.call_hash
-            if call_hash not in self._told_at and (call_hash in before or (value is None and self._untold())):
-                self._told_at.append(call_hash)
+            if call_hash in self._cancelled_at:
+                continue
+            if call_hash in before or (value is None and self._task_needs_cancelled()):
+                self._cancelled_at.append(call_hash)
                 raise Cancelled
 
-    def _untold(self) -> bool:
-        """Whether the current task must be told: it is the first, or it ran beside the first when that was told."""
+    def _task_needs_cancelled(self) -> bool:
+        """Whether the current task has yet to get `Cancelled`: it is the first, or ran when the first one got it."""
         if self.state.cancelled_at:
             return False
         current = asyncio.current_task()
-        if not self._told_at:
+        if not self._cancelled_at:
             self._siblings = {task for task in asyncio.all_tasks() if task not in (current, self._own)}
             return True
         if current not in self._siblings:

@@ -1,4 +1,4 @@
-"""Run a call until its delivery is settled: its handler returns, fails, defers, or is parked and goes on later."""
+"""Run a call until its delivery is settled: its handler returns, fails, defers, or is parked and continues later."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -66,7 +66,7 @@ class Runner:
         return self.closing or (self.loop_task is not None and self.loop_task.cancelling() > 0)
 
     async def interrupt_cancelled(self) -> None:
-        """Cancel the async handlers of calls that someone cancelled since their runs began. They run again at once.
+        """Cancel the async handlers of calls that were cancelled since their runs began. They run again immediately.
 
         Raises:
             BackendError: The store failed.
@@ -83,7 +83,7 @@ class Runner:
                 task.cancel()
 
     async def run_until_settled(self, job: Job, previous: PreviousRun | None, seen: Seen) -> bool:
-        """Run the call until its delivery is settled. Re-run at once if all missing values exist by then.
+        """Run the call until its delivery is settled. Re-run immediately if all missing values exist by then.
 
         False if the records of the call must be read again, because someone cancelled or retried it during the run.
         """
@@ -140,7 +140,7 @@ class Runner:
                 state, previous = run.state, run.summary()
 
     def resume(self, parked: ParkedRun, held: HeldDelivery, seen: Seen) -> bool:
-        """Let a parked run go on with a delivery, unless its call changed meanwhile or needs a new run."""
+        """Let a parked run continue with a delivery, unless its call has changed or needs a new run."""
         run, mine = parked.run, parked.held
         if (
             held.delivery.attempt > 1
@@ -215,7 +215,7 @@ class Runner:
         return await self.deferrer.defer(job, missing, run.summary(), new=new, guard=guard)
 
     async def _schedule_early(self, job: Job, run: Run, children: Sequence[Child]) -> None:
-        """Schedule children of a run that goes on."""
+        """Schedule children of a run that continues."""
         await self.deferrer.schedule_early(job, children, await self._guard(run))
 
     async def _send(self, job: Job, run: Run, child: Child) -> bytes | None:
@@ -230,10 +230,10 @@ class Runner:
         return await self._commit(job, run, ends=True) if run.has_looked else None
 
     async def _commit(self, job: Job, run: Run, *, ends: bool = False) -> Guard | None:
-        """Keep what the run showed its handler, before the run takes effect. Return the guard for its effects.
+        """Store what the handler has seen, before the run takes effect. Return the guard for its effects.
 
         Raises:
-            Outdated: Someone cancelled or retried the call since the run began, or another run was told first.
+            Outdated: The call was cancelled or retried since the run began, or another run got `Cancelled` first.
         """
         await self._clear_ended(job, run)
         if not ends or run.state.cancel:  # other failures that the run has seen are of no use after its end
@@ -250,7 +250,7 @@ class Runner:
             await self._services.returner.clear_ended(run.summary().reads)
 
     async def _keep_state(self, run: Run, *, ends: bool = False) -> None:
-        """Store the failures that the run showed its handler, and where it learned of a cancellation.
+        """Store the failures that the handler has seen, and where it got `Cancelled`.
 
         Of two runs of a cancelled call, the first decides where. The other one has other values, and runs again.
 
@@ -402,7 +402,7 @@ def _is_cancelled(error: BaseException) -> bool:
 
 
 def _uncancel() -> None:
-    """Undo the cancellation of a handler that cancelled its own task: only the call fails, and the worker goes on."""
+    """Undo the cancellation of a handler that cancelled its own task: only the call fails, and the worker continues."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()

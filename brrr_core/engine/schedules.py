@@ -1,4 +1,4 @@
-"""The recurring schedules of a worker: they run beside its loop, and fail without it.
+"""The recurring schedules of a worker: they run concurrently with its loop, and their failures do not end it.
 
 The engine knows only when a schedule wants to run. brrr-cron has the times and the cursor that all workers share.
 """

@@ -287,7 +287,7 @@ class Scheduler:
         Args:
             call_hash: The call.
             topic: Its topic.
-            again: Whether this may have begun before. If so, go on at calls that have no mark any more.
+            again: Whether this may have begun before. If so, continue at calls that no longer have a mark.
             cancelled: Its root, if that is cancelled. Then other cancelled roots do not get it either.
             due: The due time, if the message of its own root was a timer.
         """

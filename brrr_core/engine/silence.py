@@ -1,6 +1,6 @@
-"""Notice standstills that nothing else tells of: topics from which nothing receives, and calls that wait for too long.
+"""Report standstills that cause no error: topics from which nothing receives, and calls that wait for too long.
 
-If no plugin listens, a line of the logger `brrr.client` says it: clients have no plugins.
+If no plugin has the hook, the logger `brrr.client` writes a line: clients have no plugins.
 """
 
 import logging
@@ -34,25 +34,25 @@ class Silence:
         self._hooks = hooks
         self._clock = clock
         self._still: dict[str, tuple[float, int]] = {}
-        """Since when the messages of a topic stand still, and how many are ready."""
-        self._told: set[str] = set()
+        """The time since which nothing receives from a topic, and its number of ready messages."""
+        self._reported: set[str] = set()
 
-    def see(self, topic: str, stats: QueueStats, *, after: float) -> bool:
-        """Take note of the counts of a topic. Return whether it stands still; tell once if it has for `after` seconds.
+    def observe(self, topic: str, stats: QueueStats, *, after: float) -> bool:
+        """Note the counts of a topic. Return whether nothing receives; report it once if it has lasted `after` seconds.
 
         A worker leases what is ready. So a topic without a worker has ready messages, no leased ones, and never fewer.
         """
         since, ready = self._still.get(topic, (self._clock(), 0))
         if not stats.ready or stats.leased or stats.ready < ready:
             self._still.pop(topic, None)
-            self._told.discard(topic)
+            self._reported.discard(topic)
             return False
         if topic not in self._still and len(self._still) >= TOPICS:
             return False
         self._still[topic] = since, stats.ready
         seconds = self._clock() - since
-        if seconds >= after and topic not in self._told:
-            self._told.add(topic)
+        if seconds >= after and topic not in self._reported:
+            self._reported.add(topic)
             if self._hooks.wants(TopicUnserved):
                 self._hooks.emit(TopicUnserved(topic, stats.ready, seconds))
             else:
@@ -66,8 +66,8 @@ class Silence:
             return None
         return pending.scheduled_at + self.stale_after - self._clock()
 
-    def tell_stale(self, topic: str, root_id: str, call_hash: str, task_name: str, pending: PendingReturns) -> None:
-        """Tell that a call without an outcome is stale."""
+    def report_stale(self, topic: str, root_id: str, call_hash: str, task_name: str, pending: PendingReturns) -> None:
+        """Report that a call without an outcome is stale."""
         seconds = self._clock() - (pending.scheduled_at or 0)
         if self._hooks.wants(CallStale):
             self._hooks.emit(CallStale(topic, root_id, call_hash, task_name, seconds))

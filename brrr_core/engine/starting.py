@@ -64,7 +64,7 @@ class Scheduled(NamedTuple):
 
 
 def is_recent(scheduled_at: int | None, resend_after: float | None, now: float) -> bool:
-    """Whether a mark proves that the call is on its way. A mark that lies as far in the future is wrong, and does not.
+    """Whether a mark proves that the message of the call still exists. A mark far in the future is wrong, and does not.
 
     Args:
         scheduled_at: The mark.
@@ -126,7 +126,7 @@ class Starter:
         self._requests = Batcher[StartRequest, Scheduled | BrrrError](self._start_batch)
 
     async def start(self, request: StartRequest) -> Scheduled:
-        """Put a call on a topic, unless it has an outcome or is on its way.
+        """Put a call on a topic, unless it has an outcome or was put recently.
 
         Raises:
             SpawnLimitError: The schedule may not cause a single message.
@@ -232,7 +232,7 @@ class Starter:
         )
 
     def _look(self, request: StartRequest, value: bytes | None, record: bytes | None) -> "Scheduled | _Start":
-        """Return the result of a request, or what to put."""
+        """Return the result of a request, or the message to put."""
         call_hash, topic = request.call.call_hash, request.topic
         if value is not None:
             return Scheduled(call_hash, None, topic, "failed" if value.startswith(FAILURE_PREFIX) else "done")

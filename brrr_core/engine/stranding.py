@@ -1,11 +1,11 @@
-"""Strand calls: take the mark from a call that was dead-lettered, and from every call that waits for it.
+"""Strand calls: remove the mark from a call that was dead-lettered, and from every call that waits for it.
 
 A stranded call has a pending record without a mark and with a return of the call to itself, under the root for which it
 was given up. That root does not put the call again, so no call is retried forever. Any other root puts it again. So
 scheduling the workflow again recovers it, from the top down to the dead-lettered call.
 
-A note beside the record says which dead letter is to blame. It only informs, and the pending record decides. A put or
-an outcome ends the stranding, and removes the note.
+A separate note names the dead letter, for information only: the pending record decides. A put or an outcome ends the
+stranding, and removes the note.
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,7 +73,7 @@ def revived(pending: PendingReturns, call_hash: str) -> tuple[PendingReturn, ...
 
 
 async def forget(operations: Operations, call_hashes: Sequence[str]) -> None:
-    """Remove the notes of calls that are not stranded any more."""
+    """Remove the notes of calls that are no longer stranded."""
     keys = [note_key(call_hash) for call_hash in call_hashes]
     notes = await operations.read(keys)
     await operations.swap([Swap(key, note, None) for key, note in zip(keys, notes, strict=True) if note is not None])
@@ -84,12 +84,12 @@ async def strand(
 ) -> list[str]:
     """Strand calls, and all their parents that are registered. Return the calls whose pending records were created.
 
-    Repeating it is safe. So is a call that continues meanwhile: at worst, it is put once more than needed.
+    Repeating it is safe. If a call continues at the same time, it is put at worst once more than needed.
 
     Args:
         operations: The operations.
         entries: The calls, each with the root for which it is given up.
-        note: The note to leave beside each; None if it is not known.
+        note: The note to write for each; None if it is not known.
         alone: Strand these calls only, and only those that have no mark.
     """
     left, seen, created = set(entries), set[PendingReturn](), list[str]()

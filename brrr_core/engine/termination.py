@@ -87,7 +87,7 @@ def stop_on_sigterm(stop: Stop, *, grace: float) -> None:
 
 
 def unregister(stop: Stop) -> None:
-    """Do not call `stop` on SIGTERM any more. When the last function is removed, the signal gets its default again.
+    """No longer call `stop` on SIGTERM. When the last function is removed, the signal gets its default again.
 
     If SIGTERM came, the program has `EXIT_DELAY` seconds from now to end by itself. The current task, whose worker loop
     has returned, may continue until the grace is over. Then `SystemExit` ends the event loop: `asyncio.run` cancels the
@@ -140,7 +140,7 @@ def add_handler(number: int, callback: Callable[..., object], *args: Any) -> boo
         loop.add_signal_handler(number, callback, *args)
     except (NotImplementedError, RuntimeError, ValueError):
         return False
-    # Python's handler only marks the signal as ours: the event loop learns of it by its wake-up file descriptor.
+    # Python's handler only claims the signal: the event loop notices it by its wake-up file descriptor.
     signal.signal(number, _heard)
     signal.siginterrupt(number, False)
     return True

@@ -55,7 +55,7 @@ class HandlerThreads:
             await self._returned.wait()
 
     def close(self) -> None:
-        """Start no function any more. Running ones go on."""
+        """Start no more functions. Running ones continue."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

@@ -23,7 +23,7 @@ class Turns:
             await asyncio.wait({earlier.ended})
 
     def begin(self, call_hash: str, task: "asyncio.Task[Any]") -> None:
-        """Begin the turn of a task, or give it the turn that another task has."""
+        """Begin the turn of a task, or move the turn of another task to it."""
         turn = self._turns.get(call_hash)
         if turn is None:
             self._turns[call_hash] = _Turn(task)
@@ -31,7 +31,7 @@ class Turns:
             turn.task = task
 
     def end(self, call_hash: str, task: "asyncio.Task[Any]") -> None:
-        """End the turn of a task, unless another task has it by now."""
+        """End the turn of a task, unless another task has it now."""
         turn = self._turns.get(call_hash)
         if turn is not None and turn.task is task:
             del self._turns[call_hash]

@@ -1,7 +1,7 @@
 """The version of the code with which a call began. A handler that declares one continues only calls that fit.
 
 A call gets its version when its first run defers: from then on, other runs must make the same calls. The record is a
-value under a hash of the engine's own. It never changes while the call is unfinished.
+value under a reserved hash. It never changes while the call is unfinished.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ LOOK_AGAIN: Final = 5.0
 
 
 def version_hash(call_hash: str, retries: int) -> str:
-    """Return the reserved hash under which the version of a call is stored. A retried call begins anew."""
+    """Return the reserved hash under which the version of a call is stored. A retried call starts without a version."""
     return f"brrr.version/{call_hash}/{retries}" if retries else f"brrr.version/{call_hash}"
 
 
@@ -77,7 +77,7 @@ def check_version(call: Call, topic: str, policy: TaskPolicy, begun: int, *, lea
     if elsewhere is None:
         raise VersionError(
             f"the call {call.call_hash} of {call.task_name!r} {has}",
-            remedy=f"Run workers with the old code on a topic of their own, and name it: old_topics={{{begun}: "
+            remedy=f"Run workers with the old code on a separate topic, and name it: old_topics={{{begun}: "
             f"TOPIC}}. Or set oldest_version={begun}, if this code can continue such calls. Then redrive the call.",
         )
     if elsewhere == topic:
@@ -85,4 +85,4 @@ def check_version(call: Call, topic: str, policy: TaskPolicy, begun: int, *, lea
             f"the call {call.call_hash} of {call.task_name!r} {has}, on the topic {topic!r} for version {begun}",
             remedy=f"Let only workers with the old code work on {topic!r}. Then redrive the call.",
         )
-    raise NotHere(f"{call.task_name} {has}; it goes on on {elsewhere}", topic=elsewhere)
+    raise NotHere(f"{call.task_name} {has}; it continues on {elsewhere}", topic=elsewhere)

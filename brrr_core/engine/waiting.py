@@ -235,7 +235,7 @@ async def _look(connection: Connection, call: Call, scope: DeadLetterScope | Non
     if scope is None:
         return None
     stats = await scope.letters.look()
-    connection.silence.see(scope.letters.topic, stats, after=UNSERVED_AFTER)
+    connection.silence.observe(scope.letters.topic, stats, after=UNSERVED_AFTER)
     await _refuse_buried(connection, call, scope)
     return stats
 
@@ -251,7 +251,7 @@ async def _stale_in(connection: Connection, call: Call, scope: DeadLetterScope |
     if left > 0:
         return left
     topic, root_id = ("", "") if scope is None else (scope.letters.topic, scope.root_id or "")
-    silence.tell_stale(topic, root_id, call.call_hash, call.task_name, pending)
+    silence.report_stale(topic, root_id, call.call_hash, call.task_name, pending)
     return math.inf
 
 

@@ -74,13 +74,13 @@ class Waits:
     def begin(self, due: float, key: str | None, *, alone: bool) -> Wait:
         """Begin a wait that ends at `due`, in unix seconds.
 
-        A wait is identified by its position among the waits of the handler, or by its key. Helpers that run side by
-        side make their waits in any order, so each of their waits needs a key.
+        A wait is identified by its position among the waits of the handler, or by its key. Concurrent helpers make
+        their waits in any order, so each of their waits needs a key.
 
         Args:
             due: The time.
             key: The key.
-            alone: Whether the handler itself makes the wait, and no task beside it.
+            alone: Whether the handler itself makes the wait, and not another task.
 
         Raises:
             ArgumentError: The wait needs a key, or its key was used before in this run.
@@ -93,12 +93,12 @@ class Waits:
             if name in self._names:
                 raise ArgumentError(
                     f"the handler {self._call.task_name!r} waits twice with the key {key!r}",
-                    remedy="Give each sleep, deadline and event deadline a key of its own.",
+                    remedy="Give each sleep, deadline and event deadline its own key.",
                 )
         elif not alone:
             raise ArgumentError(
-                f"the handler {self._call.task_name!r} waits in a task beside its own, without a key",
-                remedy="Pass key=: in each run, the same text for the same wait.",
+                f"the handler {self._call.task_name!r} waits without a key in a task other than its own",
+                remedy="Pass `key=`, a text that is the same for this wait in each run.",
             )
         else:
             name = str(len(self._names))

@@ -1,4 +1,4 @@
-"""A thread that finds the handler which blocks the event loop: only another thread can look meanwhile."""
+"""A thread that finds the handler that blocks the event loop: only another thread can run while it is blocked."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ class Culprit(NamedTuple):
 
 
 class Watchdog:
-    """Asks the running event loop now and then, and looks at what it does if it does not answer.
+    """Checks the running event loop regularly, and finds the task that blocks it if it does not respond.
 
     Args:
         limit: Seconds after which a loop that does not answer counts as blocked.
@@ -33,7 +33,7 @@ class Watchdog:
     def __init__(self, limit: float, stuck: Callable[[Culprit, float], None]) -> None:
         self.culprit: Culprit | None = None
         """The last task that was found. The worker takes it when it reports the block."""
-        self.told = False
+        self.reported = False
         """Whether `stuck` was called for it."""
         self._limit = limit
         self._stuck = stuck
@@ -45,8 +45,8 @@ class Watchdog:
 
     def take(self) -> tuple[Culprit | None, bool]:
         """Return the culprit of the block that has ended, and whether `stuck` was called for it."""
-        found = self.culprit, self.told
-        self.culprit, self.told = None, False
+        found = self.culprit, self.reported
+        self.culprit, self.reported = None, False
         return found
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class Watchdog:
                 continue
             found = self.culprit = self._look()
             if not self._answered.wait(2 * self._limit) and found is not None:
-                self.told = True
+                self.reported = True
                 self._stuck(found, time.monotonic() - began)
             self._answered.wait()
 

@@ -210,7 +210,7 @@ class Worker:
                 self._begin(held)
 
     async def _wait_or_stop(self, condition: Coroutine[Any, Any, None]) -> None:
-        """Wait for a condition, or until `stop`. Other workers can take the messages meanwhile."""
+        """Wait for a condition, or until `stop`. Until then, other workers can take the messages."""
         waits = {asyncio.create_task(condition), asyncio.create_task(self.stopping.wait())}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -219,7 +219,7 @@ class Worker:
                 wait.cancel()
 
     async def _receive(self, limit: int) -> Sequence[HeldDelivery]:
-        """Receive once. Return nothing if the worker stops meanwhile or the queue fails."""
+        """Receive once. Return nothing if the worker stops or the queue fails."""
         operations = self._services.operations
         receive = asyncio.create_task(operations.receive(self._topic, limit=limit, wait=RECEIVE_WAIT))
         stop = asyncio.create_task(self.stopping.wait())
@@ -298,7 +298,7 @@ class Worker:
         return None
 
     async def _stops_within(self, seconds: float) -> bool:
-        """Wait for some seconds. True if the worker is told to stop meanwhile."""
+        """Wait for some seconds. True if the worker is to stop before they are over."""
         try:
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
@@ -362,10 +362,10 @@ class Worker:
             self._report()
             for topic in sorted(operations.topics):
                 try:
-                    stands = silence.see(topic, await self._queue.stats(topic), after=UNSERVED_AFTER)
+                    unserved = silence.observe(topic, await self._queue.stats(topic), after=UNSERVED_AFTER)
                 except BackendError:
-                    break  # its own operations tell of it
-                if not stands:
+                    break  # its own operations report it
+                if not unserved:
                     operations.topics.discard(topic)
 
     def _report(self) -> None:

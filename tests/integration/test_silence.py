@@ -253,7 +253,7 @@ async def test_handler_that_blocked_the_loop_is_found_among_others(monkeypatch: 
     async def computes() -> None:
         while dogs[0].culprit is None:
             pass
-        dogs[0].told = False
+        dogs[0].reported = False
         await asyncio.sleep(0.5)
 
     monkeypatch.setattr(watchdog, "Watchdog", Seen)

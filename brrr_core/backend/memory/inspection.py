@@ -1,4 +1,4 @@
-"""The topics of the memory backend for operators: everything is in memory, so it only has to be looked at."""
+"""The topics of the memory backend, for operators."""
 
 from asyncio import AbstractEventLoop
 

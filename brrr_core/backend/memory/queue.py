@@ -93,7 +93,7 @@ class MemoryQueue(Queue):
                 lease.topic.put((lease.topic.end(lease),), now=now, delay=delay, current_loop=self._loop)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start leases anew."""
+        """Restart leases."""
         self._session.check()
         with self._lock:
             deadline = self._clock() + self.lease

@@ -122,7 +122,7 @@ class WaitQueue:
 
 
 def call_in_loop(loop: AbstractEventLoop, current_loop: AbstractEventLoop, callback: Callable[[], None]) -> bool:
-    """Call `callback` in `loop`: at once if it is the current loop. Return False if `loop` is closed."""
+    """Call `callback` in `loop`: immediately if it is the current loop. Return False if `loop` is closed."""
     if loop is current_loop:
         callback()
         return True

@@ -93,7 +93,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(opened: Board, listening: socket.socket) -> None:
-    """Serve until cancelled. Requests have five seconds to end; streams end at once."""
+    """Serve until cancelled. Requests have five seconds to end; streams end immediately."""
     config = uvicorn.Config(
         opened,
         limit_concurrency=CONNECTIONS,

@@ -107,7 +107,7 @@ class Sampler:
             await self._changed.wait()
 
     async def refresh(self) -> None:
-        """Sample at once, and wait for a round that began now or later: the queue has changed."""
+        """Sample immediately, and wait for a round that began now or later: the queue has changed."""
         self._wanted.set()
         await self.after(self._begun)
 

@@ -51,7 +51,7 @@ class LiveLines(Protocol):
     """Writes lines while a command works."""
 
     def write(self, text: str, *, style: str = "") -> None:
-        """Write a line to the standard output at once; `style` is a colour of rich, for terminals."""
+        """Write a line to the standard output immediately; `style` is a colour of rich, for terminals."""
 
     def show(self, text: str) -> None:
         """Show the progress below the lines, on a terminal."""

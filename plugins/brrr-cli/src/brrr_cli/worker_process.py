@@ -58,7 +58,7 @@ class Stop:
 
     Attributes:
         asked: Whether the first request arrived, or the supervisor ended.
-        signal: The second signal, which ended the process at once, if there was one.
+        signal: The second signal, which ended the process immediately, if there was one.
         work: Stops the loops, when they run. Before that, the first request ends the process.
     """
 
@@ -209,7 +209,7 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def leave(code: int) -> int:
-    """Return the exit code of a worker process, or end the process at once if a thread still runs a handler.
+    """Return the exit code of a worker process, or end the process immediately if a thread still runs a handler.
 
     Python waits for threads before it exits, and a sync handler may run forever. Its message is already back on its
     topic.

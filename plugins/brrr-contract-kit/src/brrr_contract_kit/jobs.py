@@ -1,4 +1,4 @@
-"""Run rules in several processes at once: most of their time is waiting for leases and delays.
+"""Run rules in several processes at the same time: most of their time is waiting for leases and delays.
 
 Each process runs one rule at a time, so what a rule leaves behind is found after that rule, as in a run without further
 processes. `brrr_contract_kit.job_process` is their program.

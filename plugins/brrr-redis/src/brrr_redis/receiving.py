@@ -7,7 +7,8 @@ one blocked client for each message.
 A delayed or expired message becomes ready only by a claim. So a receiver claims when the next message that this process
 knows of becomes due, and every `sweep` seconds for messages that only other processes know of.
 
-A receiver that comes soon after a claim that left nothing waits at once: a claim of its own would find nothing either.
+A receiver that comes soon after a claim that left nothing waits immediately: a claim of its own would find nothing
+either.
 """
 
 import asyncio

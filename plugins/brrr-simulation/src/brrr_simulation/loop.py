@@ -195,7 +195,7 @@ class Process(asyncio.AbstractEventLoop):
         return self.call_at(self._universe.now + delay, callback, *args, context=context)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
-        """Run a blocking function at once, in this thread."""
+        """Run a blocking function immediately, in this thread."""
         future = self.create_future()
         try:
             future.set_result(func(*args))

@@ -17,7 +17,7 @@ ResultT = TypeVar("ResultT")
 
 
 class SimulatedPool:
-    """Takes the place of the engine's `ThreadPoolExecutor`. Its threads begin at once."""
+    """Takes the place of the engine's `ThreadPoolExecutor`. Its threads begin immediately."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass

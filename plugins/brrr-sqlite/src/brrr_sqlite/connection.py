@@ -98,7 +98,7 @@ class Connection:
         return self._submit(partial(self._run_in_thread, work), then=then)
 
     def stop_waiting(self) -> None:
-        """Stop waiting for locks, so that the file can be closed at once."""
+        """Stop waiting for locks, so that the file can be closed immediately."""
         self._lock_retry.stop()
 
     async def close(self) -> None:

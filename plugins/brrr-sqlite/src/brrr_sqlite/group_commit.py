@@ -89,7 +89,7 @@ class GroupCommit:
         return await self.run(Operation(self._loop.create_future(), write=work, topics=topics, values=values))
 
     async def lease(self, operation: Leasing[LeasesT]) -> LeasesT:
-        """Run an operation that leases messages. If the caller is cancelled, undo the leases at once."""
+        """Run an operation that leases messages. If the caller is cancelled, undo the leases immediately."""
         try:
             return await self.run(operation)
         except CancelledError:

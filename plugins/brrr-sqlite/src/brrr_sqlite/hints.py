@@ -25,7 +25,7 @@ MAX_BYTES: Final = 64 * 1024
 """Size at which the file is emptied. A reader that finds it shorter than before wakes everything once."""
 
 GAP_SECONDS: Final = 0.002
-"""A hint is read at once, but the next ones after this time: busy processes must not wake idle ones too often."""
+"""A hint is read immediately, but the next ones after this time: busy processes must not wake idle ones too often."""
 
 IN_MODIFY: Final = 0x2
 IN_ATTRIB: Final = 0x4

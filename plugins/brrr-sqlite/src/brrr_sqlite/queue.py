@@ -62,7 +62,7 @@ class SqliteQueue(Queue):
         await self._commits.write(work, topics=(topic,))
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Receive the oldest messages. If the caller is cancelled, undo their leases at once."""
+        """Receive the oldest messages. If the caller is cancelled, undo their leases immediately."""
         return (await self.claim(topic, limit=limit, wait=wait)).deliveries
 
     async def claim(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading] | None = None) -> Found:

@@ -1,6 +1,6 @@
 """Operations that lease messages, receivers that wait for messages, and the events that wake them.
 
-A waiting receiver runs no statement and holds no lock. A new receiver waits at once if another one has just found
+A waiting receiver runs no statement and holds no lock. A new receiver waits immediately if another one has just found
 no more messages in the topic. A waiting receiver looks for messages after each of these events:
 
 - This backend may have added messages to the topic. It then looks in the same transaction.
@@ -94,7 +94,7 @@ class LogState(NamedTuple):
 
 
 class Leasing(Operation[LeasesT], Generic[LeasesT]):
-    """An operation that leases messages to its caller. If the caller is cancelled, the leases are undone at once."""
+    """An operation that leases messages to its caller. If the caller is cancelled, it undoes the leases immediately."""
 
     __slots__ = ("_receivers",)
 
@@ -221,7 +221,7 @@ class Receivers:
             self._looks[topic] = Look(self._loop.time(), self._due_at(outcome))
 
     def wait_if_empty(self, claim: Claim) -> bool:
-        """Let a new claim wait at once, if a fresh look left no ready message. Return whether it waits.
+        """Let a new claim wait immediately, if a fresh look left no ready message. Return whether it waits.
 
         Only another process can have added a message meanwhile. The next check of the log then wakes the claim. The
         claim looks at least once before its deadline ends it.

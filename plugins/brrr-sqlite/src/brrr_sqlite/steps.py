@@ -46,7 +46,7 @@ class SqliteSteps(Steps):
         self._drained: dict[str, bool] = {}
 
     async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
-        """Receive and read in one transaction. If the caller is cancelled, undo the leases at once."""
+        """Receive and read in one transaction. If the caller is cancelled, undo the leases immediately."""
         found = await self._queue.claim(topic, limit=limit, wait=wait, readings=tuple(readings))
         self._drained[topic] = found.due_in is None or found.due_in > 0
         return [Received(*pair) for pair in zip(found.deliveries, found.records, strict=True)]
@@ -56,7 +56,7 @@ class SqliteSteps(Steps):
         return self._drained.get(topic, False)
 
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
-        """Apply steps in one transaction. If the caller is cancelled, undo the leases at once."""
+        """Apply steps in one transaction. If the caller is cancelled, undo the leases immediately."""
         steps, readings = tuple(steps), tuple(readings)
         if not steps:
             return []

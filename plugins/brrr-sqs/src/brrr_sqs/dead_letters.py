@@ -26,7 +26,7 @@ EXTRA_LETTERS: Final = 100
 """Letters beyond the requested number that are read, to find the oldest."""
 
 LETTERS_PER_ROUND: Final = 500
-"""Most letters that are read at once. They are moved or deleted before the next are read and seen twice."""
+"""Most letters that are read together. They are moved or deleted before the next are read and seen twice."""
 
 MESSAGES_PER_REQUEST: Final = 10
 

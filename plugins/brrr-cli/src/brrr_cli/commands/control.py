@@ -25,7 +25,7 @@ async def cancel(
         bool, Parameter(negative=(), show_default=False, help="With --root: undo the cancellation of the schedule.")
     ] = False,
     force: Annotated[
-        bool, Parameter(negative=(), show_default=False, help="Let the call fail at once, without any cleanup.")
+        bool, Parameter(negative=(), show_default=False, help="Let the call fail immediately, without any cleanup.")
     ] = False,
     options: CallOptions = NO_OPTIONS,
     urls: Urls = NO_URLS,

@@ -48,7 +48,7 @@ class Limits:
         unavailable_timeout: How long to retry a backend that does not answer.
         resend_after: A call that was put this long ago, and has no outcome, is put again when it is called again.
         stale_after: A call that was put this long ago, and has no outcome, is logged; 0 logs none.
-        park: How long to keep the handler of a deferred call suspended; 0 runs it again from its start at once.
+        park: How long to keep the handler of a deferred call suspended; 0 runs it again from its start immediately.
         cache_bytes: The most bytes of values to keep in memory.
         check: Compare each re-run's calls with the run before, and dead-letter calls whose runs differ.
     """
@@ -128,7 +128,7 @@ def worker(
     """Run the calls of topics until you stop it.
 
     SIGTERM and SIGINT (Ctrl-C) stop the worker. After the first signal, running handlers may finish within --grace;
-    unfinished calls go back to their topic, and nothing is lost. A second signal ends the handlers at once.
+    unfinished calls go back to their topic, and nothing is lost. A second signal ends the handlers immediately.
 
     With --processes, all processes stop when this process stops or dies. A process that ends by itself is replaced. If
     the processes keep ending right after their start, this command gives up with code 1.

@@ -201,7 +201,7 @@ async def leaves_messages(ctx: Context) -> None:
     Why: Messages belong to the topic. A client puts a message and ends; a worker that stops leaves its backoffs.
 
     Test: A backend puts messages with and without a delay, releases one with a delay, holds one, dead-letters one, and
-    is closed. Another backend gets the ready one at once, the delayed ones when they are due, the leased one at the
+    is closed. Another backend gets the ready one immediately, the delayed ones when they are due, the leased one at the
     latest when its lease has expired, and sees the dead letter.
     """
     if not ctx.target.offers("queue"):

@@ -35,7 +35,7 @@ async def set_up_together(ctx: Context) -> None:
 async def set_up_by_processes(ctx: Context) -> None:
     """`setup` can run in several processes at the same moment.
 
-    Why: Deployments start the same program on many machines at once, and each runs `brrr setup`.
+    Why: Deployments start the same program on many machines at the same time, and each runs `brrr setup`.
 
     Test: Three processes run it at the same moment, and each opens its backend then. As in BACKEND-SETUP-01, this
     happens at a place where nothing was created yet, if the author gives one.

@@ -268,7 +268,7 @@ async def shared_object(ctx: CodecContext) -> None:
             return [*a, number]
 
         payload = await ctx.codec.invoke_task(ctx.call(f"task {number}", [number]), task)
-        equal(ctx.codec.decode_return("task", payload), [number, number], "the result of one of fifty calls at once")
+        equal(ctx.codec.decode_return("task", payload), [number, number], "the result of one of fifty concurrent calls")
 
     await gather(*(one(number) for number in range(50)))
 
@@ -290,7 +290,7 @@ async def results_are_no_failures(ctx: CodecContext) -> None:
 async def refuses_arguments(ctx: CodecContext) -> None:
     """An argument that cannot be encoded raises an `EncodeError` that names the task and the type of the argument.
 
-    Why: The user must find it in a workflow of a thousand calls. The engine dead-letters such a call at once.
+    Why: The user must find it in a workflow of a thousand calls. The engine dead-letters such a call immediately.
 
     Test: An object of a class that no codec knows, a function, and a dict that contains itself are passed, directly and
     nested.

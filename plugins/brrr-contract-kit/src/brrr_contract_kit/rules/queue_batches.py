@@ -72,7 +72,7 @@ async def limit_kept(ctx: Context) -> None:
 async def large_settling(ctx: Context) -> None:
     """1,000 deliveries can be extended, released or acknowledged in one batch.
 
-    Why: A worker that stops releases all its deliveries at once.
+    Why: A worker that stops releases all its deliveries together.
 
     Test: 1,000 messages are received, extended and released. All are delivered again and acknowledged, and none is
     left.

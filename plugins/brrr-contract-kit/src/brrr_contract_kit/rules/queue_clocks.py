@@ -58,7 +58,7 @@ async def hides_nothing(ctx: Context) -> None:
     Why: Work that one machine with a wrong clock hands on must not wait for an hour, or forever.
 
     Test: Processes that are an hour ahead and an hour behind put a message, and one with a delay of half a second. They
-    are killed while they lease a third one. This process receives all three: at once, after the delay, and when the
+    are killed while they lease a third one. This process receives all three: immediately, after the delay, and when the
     lease has expired. Before, each of them has received a message whose lease had expired in this process.
     """
     queue = await ctx.queue(short_lease=True)

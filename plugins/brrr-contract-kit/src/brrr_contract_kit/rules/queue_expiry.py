@@ -1,4 +1,4 @@
-"""Rules QUEUE-EXPIRE: the receipt of an expired lease is stale at once, even if an extension races with a receive."""
+"""Rules QUEUE-EXPIRE: a receipt is stale as soon as its lease expires, even if an extension races with a receive."""
 
 from asyncio import gather, sleep
 from collections.abc import Awaitable

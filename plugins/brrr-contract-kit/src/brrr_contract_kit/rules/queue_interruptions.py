@@ -45,8 +45,8 @@ async def operations_killed(ctx: Context) -> None:
 
     Why: `kill -9`, a full memory or a power cut can come between any two statements.
 
-    Test: As QUEUE-CANCEL-07, but a process runs all these operations at once, and is killed after 0, 1, 2 … turns of
-    its loop. This process finds the messages. The rule applies if the system can fork.
+    Test: As QUEUE-CANCEL-07, but a process runs all these operations at the same time, and is killed after 0, 1, 2 …
+    turns of its loop. This process finds the messages. The rule applies if the system can fork.
     """
     queue, preparing, effects = await ctx.queue(short_lease=True), await ctx.queue(), effects_of(ctx)
     agent = await ctx.forking_agent()

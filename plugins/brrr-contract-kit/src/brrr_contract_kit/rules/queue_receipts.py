@@ -130,7 +130,7 @@ async def stale_ready(ctx: Context) -> None:
 
 @rule("QUEUE-RELEASE-01")
 async def released(ctx: Context) -> None:
-    """A released message is ready at once, as the next attempt.
+    """A released message is ready immediately, as the next attempt.
 
     Why: A worker that stops hands its work over without waiting for the lease to expire.
 
@@ -184,7 +184,7 @@ async def stale_extend(ctx: Context) -> None:
 
     Why: A worker extends all deliveries that it held a moment ago, and may have settled one of them since.
 
-    Test: A message is released and then extended with the same receipt. It must be delivered at once. Extending an
+    Test: A message is released and then extended with the same receipt. It must be delivered immediately. Extending an
     acknowledged message does not bring it back.
     """
     queue, topic = await ctx.queue(), ctx.topic()

@@ -208,7 +208,7 @@ class Context:
     ) -> list[Delivery]:
         """Receive `count` messages within so many seconds, by default `grace`, or fail the rule.
 
-        With `ack` each is acknowledged at once, since its lease may expire before the last one arrives.
+        With `ack` each is acknowledged immediately, since its lease may expire before the last one arrives.
         """
         within = self.grace if within is None else within
         loop = get_running_loop()

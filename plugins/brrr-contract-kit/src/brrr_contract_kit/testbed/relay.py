@@ -25,7 +25,7 @@ class Relay(Generic[Asked]):
 
     Attributes:
         port: The port of the relay on this machine. It is closed until `listen`.
-        refusing: Whether new connections are closed at once.
+        refusing: Whether new connections are closed immediately.
         loses_answer: Called with each chunk of bytes from the server; if true, the chunk is discarded, and its
             connection is cut or falls silent.
         loses_silently: Whether that connection falls silent.

@@ -2,7 +2,7 @@
 
 The server answers a pull once: with the ready messages up to its limit, or with the first messages that come before it
 expires. A pull with `no_wait` gets only the ready messages. With a replicated stream, the end of the answer may arrive
-at once, and the messages only when a majority knows of them. So the end says how many messages to expect, and later
+immediately, and the messages only when a majority knows of them. So the end says how many messages to expect, and later
 messages still count.
 
 A pull cannot be withdrawn. If its receiver is gone (cancelled, for example), the next receiver of the topic reuses it.
@@ -47,7 +47,7 @@ class Pull:
 
     Attributes:
         limit: The most messages that it brings.
-        expires: The time when the server ends it, by the loop's clock. A pull with `no_wait` is ended at once.
+        expires: The time when the server ends it, by the loop's clock. A pull with `no_wait` is ended immediately.
         received: Messages for its receiver, also those of other pulls.
         waiter: A future that wakes its receiver; None if no receiver waits.
         ended: Whether it is over. Messages may still come.

@@ -91,7 +91,7 @@ class NatsQueue(Queue):
             )
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Receive messages, the oldest first. If a receive is cancelled, its messages go to others at once."""
+        """Receive messages, the oldest first. If a receive is cancelled, its messages go to others immediately."""
         names = self._layout.topic(topic)
         check_limit(limit)
         check_wait(wait)
@@ -140,7 +140,7 @@ class NatsQueue(Queue):
                 if error.code != CONSUMER_NOT_FOUND:
                     raise
                 leased = 0
-            # The stream counts a stored message at once, its consumer a little later.
+            # The stream counts a stored message immediately, its consumer a little later.
             present = await self._count(stream, names.ready)
             dead = await self._count(self._layout.dead_stream, names.dead)
         leased = min(present, leased)

@@ -28,7 +28,7 @@ BUSY_SERVER_SECONDS: Final = 0.1
 """Seconds that a busy server may need to reach a request. A pull that expires sooner may miss ready messages."""
 
 IMMEDIATE_SECONDS: Final = 0.005
-"""A pull that ends within these seconds was ended at once and did not expire."""
+"""A pull that ends within these seconds was ended immediately and did not expire."""
 
 KEPT_TOPICS: Final = 256
 """Topics that are kept without receivers. The limit grows to twice the number of topics in use."""

@@ -1,6 +1,6 @@
 """One connection to a server, shared by concurrent callers.
 
-A command is sent at once if no other one waits for its reply. The others of one turn of the event loop are sent
+A command is sent immediately if no other one waits for its reply. The others of one turn of the event loop are sent
 together, and replies come back in order: callers share a pipeline without building one. If a caller is cancelled, the
 connection stays usable: it reads the reply and drops it.
 """

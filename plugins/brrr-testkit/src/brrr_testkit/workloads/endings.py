@@ -67,7 +67,7 @@ class Ended(NamedTuple):
 def ended(url: str, ending: str) -> Ended:
     """Run the program on `url` and end it. Fail if it does not end within the grace plus `BOUND`.
 
-    A call that fails is dead-lettered at once, so that a test sees it.
+    A call that fails is dead-lettered immediately, so that a test sees it.
     """
     program = subprocess.Popen(
         [sys.executable, "-m", "brrr_testkit.workloads.endings", url, ending],

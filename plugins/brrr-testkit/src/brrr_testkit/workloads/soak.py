@@ -61,7 +61,7 @@ class Report:
 
 
 class Workers:
-    """Worker processes. A killed one is replaced at once."""
+    """Worker processes. A killed one is replaced immediately."""
 
     def __init__(self, urls: Sequence[str], number: int, dice: random.Random) -> None:
         self.urls = urls
