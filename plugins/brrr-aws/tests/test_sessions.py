@@ -110,7 +110,7 @@ def test_session_of_another_library_is_refused(wrong, named):
 
 
 def test_profile_beside_a_session_is_refused(session):
-    with pytest.raises(OptionError, match="the option session has a profile of its own") as caught:
+    with pytest.raises(OptionError, match="the option session has its own profile") as caught:
         parse_location(parse_url("dynamo://jobs").url, Options(profile="batch", session=session))
     assert caught.value.remedy
 

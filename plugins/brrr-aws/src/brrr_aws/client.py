@@ -202,7 +202,7 @@ class Backoff:
         self._deadline: float | None = None
 
     def progressed(self) -> None:
-        """Note that a part of the operation succeeded: the time and the pauses start anew."""
+        """Note that a part of the operation succeeded: this restarts the time limit and the pauses."""
         self._attempts, self._deadline = 0, None
 
     async def pause(self) -> bool:

@@ -17,7 +17,7 @@ async def run_concurrently(
 ) -> list[ResultT]:
     """Await `run` for each item, at most `limit` at the same time, and return the results in order.
 
-    If one fails, those that run already go on to their end: cutting off a write would leave its outcome unknown and
+    If one fails, those that already run continue to their end: cutting off a write would leave its outcome unknown and
     its connection unusable. A cancellation cancels all.
 
     Args:

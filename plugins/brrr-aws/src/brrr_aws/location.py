@@ -87,7 +87,7 @@ def parse_location(url: BackendUrl, options: LocationOptions) -> tuple[str, AwsL
         _check_session(options.session)
     if profile is not None and options.session is not None:
         raise OptionError(
-            f"the option profile is {profile!r}, and the option session has a profile of its own",
+            f"the option profile is {profile!r}, and the option session has its own profile",
             remedy="Pass a session with that profile, or only the profile.",
         )
     if endpoint is not None:

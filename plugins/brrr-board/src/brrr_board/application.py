@@ -45,13 +45,13 @@ class Board:
         async with brrr.connect(url) as connection, Board(connection) as board:
             app.mount("/board", board)
 
-    It changes nothing and answers this machine only, unless you say otherwise. It has no login: put it behind yours.
+    By default it changes nothing, and answers only this machine. It has no login: put it behind yours.
 
     Args:
         connection: The connection.
         handlers: The handlers by task name, to show the graph below a call. Those with `replay=True` run.
         codec: The codec of the workers, or its name.
-        topics: Topics to show beside those that the queue lists; some queues cannot list them.
+        topics: Topics to show in addition to those that the queue lists; some queues cannot list them.
         allow_changes: Whether visitors may redrive, drop and complete dead letters.
         hosts: The names by which browsers of other machines reach the board: `["ops.example.com"]`.
     """
@@ -106,7 +106,7 @@ class Board:
         await self._guarded(scope, receive, send)
 
     def stop(self) -> None:
-        """End the streams of open pages. Call it before you stop the server, which else waits for them for 20 s."""
+        """End the streams of open pages. Call it before you stop the server, which otherwise waits 20 s."""
         self._streams.stop()
 
     def _application(self) -> Starlette:

@@ -30,7 +30,7 @@ async def board(
         Parameter(
             name="--topic",
             negative=(),
-            help="A topic to show beside those that the queue lists. Repeat it for each topic.",
+            help="A topic to show, in addition to those that the queue lists. Repeat it for each topic.",
         ),
     ] = (),
     handlers: HandlersOption = None,
@@ -52,8 +52,8 @@ async def board(
 ) -> None:
     """Show topics, dead letters and calls in a browser, until Ctrl-C.
 
-    It changes nothing and answers this machine only, unless you say otherwise. It has no login. With --handlers, the
-    page of a call shows the graph below it: functions with @brrr.handler(replay=True) run, as for `brrr explain`.
+    By default it changes nothing, and answers only this machine. It has no login. With --handlers, the page of a call
+    shows the graph below it: functions with @brrr.handler(replay=True) run, as for `brrr explain`.
     """
     del verbose  # `report` reads it from the command line
     if not is_loopback(host) and not allow_host:

@@ -1,7 +1,7 @@
 """Guards the board: the requests that it answers, the forms that it accepts, and the rights of its pages.
 
 Three attacks matter, because a board often has no login. A foreign page in a visitor's browser may send forms (CSRF),
-may name this server by a host name of its own (DNS rebinding), and may show the board in a frame (clickjacking).
+may name this server by its own host name (DNS rebinding), and may show the board in a frame (clickjacking).
 """
 
 import hmac
@@ -49,8 +49,8 @@ class Guard:
 
     Args:
         app: The application behind it.
-        hosts: The names by which browsers may reach the board, beside those of this machine. Without any, the board
-            answers this machine only.
+        hosts: The names by which browsers may reach the board, in addition to those of this machine. Without any, the
+            board answers only this machine.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:

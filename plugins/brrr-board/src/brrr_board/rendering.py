@@ -34,7 +34,7 @@ DEAD: Final = '<td class="number dead">'
 
 
 class Texts:
-    """Texts of others on a page. Escaping is the task of the templates.
+    """Foreign texts on a page. Escaping is the task of the templates.
 
     Args:
         mask: Replaces the secrets of the backends.
@@ -44,7 +44,7 @@ class Texts:
         self._mask = mask
 
     def whole(self, text: str) -> str:
-        """Return a text for a block of its own."""
+        """Return a text for a separate block."""
         masked = self._mask(text)  # before the cut, which could leave a part of a secret
         return masked if len(masked) <= LONGEST else f"{masked[:LONGEST]}…"
 

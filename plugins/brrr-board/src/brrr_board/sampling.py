@@ -46,7 +46,7 @@ class Samples(NamedTuple):
 
 
 class Sampler:
-    """Samples all topics again and again, while `run` runs. All visitors share the samples.
+    """Samples all topics repeatedly, while `run` runs. All visitors share the samples.
 
     The topics are those that are given, and those that the queue has listed. A topic that is empty again stays.
 

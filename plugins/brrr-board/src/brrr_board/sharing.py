@@ -1,4 +1,4 @@
-"""Readings that cost much, shared by all visitors for a while."""
+"""Expensive readings, which all visitors share for a while."""
 
 import asyncio
 from collections import OrderedDict
@@ -11,7 +11,7 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
 LEAST: Final = 1.0
-"""The least seconds between two readings of one thing."""
+"""The least seconds between two readings of one value."""
 
 SHARE: Final = 10
 """A value is kept for this many times as long as reading it took, so that reading takes a tenth of the time."""
@@ -31,7 +31,7 @@ class _Kept(Generic[ValueT]):
 
 
 class Shared(Generic[KeyT, ValueT]):
-    """Values by key, each read anew if it is too old.
+    """Values by key, each read again if it is too old.
 
     Args:
         read: Reads a value.
@@ -58,5 +58,5 @@ class Shared(Generic[KeyT, ValueT]):
             return kept.values[0]
 
     def forget(self) -> None:
-        """Read everything anew, because something has changed. Readings that run now are not kept."""
+        """Forget all values, because something has changed. Readings that run now are not kept."""
         self._kept.clear()

@@ -47,7 +47,7 @@ class Memory:
         self._ordered = 0
 
     def mark(self, view: View) -> str:
-        """Take note of the state of a page, and return its mark."""
+        """Note the state of a page, and return its mark."""
         self._turn += 1
         html = {**view.parts, **view.rows}
         before, self._changed = self._changed, {}
@@ -60,7 +60,7 @@ class Memory:
         return f"{self._epoch}-{self._turn}"
 
     def news(self, view: View, mark: str) -> str | None:
-        """Return what a page must change, as JSON, if it has the state `mark`; None if nothing has changed.
+        """Return the changes of a page since the state `mark`, as JSON; None if nothing has changed.
 
         `mark` must have been called with the view before.
         """

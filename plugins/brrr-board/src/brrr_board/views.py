@@ -1,4 +1,4 @@
-"""The pages: what each shows, as a frame that stays and parts that change while it is open."""
+"""The pages: each has a frame that stays, and parts that change while it is open."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class View:
         template: The frame.
         title: The title.
         values: The values of the frame, which stay.
-        parts: The parts with an element of their own, as HTML by the id of the element.
+        parts: The parts that are separate elements, as HTML by the id of the element.
         rows: The rows of the page's table in their order, as HTML by id.
         live: Whether the parts and rows may change while the page is open.
         topic: The topic on which the buttons of the page act.
@@ -111,7 +111,7 @@ class Views:
         return template.render(view=view, allow_changes=self._allow_changes, **view.values, **frame)
 
     def forget(self) -> None:
-        """Read everything anew, because an operator has changed something."""
+        """Forget all readings, because an operator has changed something."""
         self._letters.forget()
         self._calls.forget()
 

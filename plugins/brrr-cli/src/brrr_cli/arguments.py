@@ -51,7 +51,7 @@ JsonKeywords: TypeAlias = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class CallOptions:
-    """The options that identify a call, beside its task and the direct arguments.
+    """The options that identify a call, in addition to its task and the direct arguments.
 
     Attributes:
         args: The positional arguments as a JSON array.

@@ -1,4 +1,4 @@
-"""Notice a topic that is misspelt: it would look like an empty one."""
+"""Refuse a misspelt topic, which would look like an empty one."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches

@@ -48,7 +48,7 @@ _given_up: Final[ContextVar[BaseException | None]] = ContextVar("given_up", defa
 
 
 class MaskingFormatter(logging.Formatter):
-    """Formats log records and tracebacks, also of client libraries, without the secrets of the process' URLs.
+    """Formats log records and tracebacks, even those of client libraries, without the secrets of the process' URLs.
 
     Args:
         secrets: The secrets to mask.
@@ -102,7 +102,7 @@ class WorkerLog:
         self._lost: set[str] = set()
         """The backends that do not answer."""
         self._busy: set[str] = set()
-        """The topics on which the last report had something to say."""
+        """The topics that were not idle in the last report."""
 
     @hookimpl
     def brrr_worker_started(self, event: WorkerStarted) -> None:
@@ -150,14 +150,14 @@ class WorkerLog:
 
     @hookimpl
     def brrr_lease_lost(self, event: LeaseLost) -> None:
-        """Once a delivery."""
+        """Log a lost lease, once per delivery."""
         LOG.error("a lease on %s ran out while %s: not extended for %.1f s, and it is %.1f s long (call %s)",
                   event.topic, f"{event.task_name} ran" if event.task_name else "its message waited", event.seconds,
                   event.lease, _call_hash(event.body))  # fmt: skip
 
     @hookimpl
     def brrr_loop_blocked(self, event: LoopBlocked) -> None:
-        """Once a time that it was blocked, and a topic."""
+        """Log a blocked event loop, once per topic and block."""
         LOG.log(logging.WARNING if event.ended else logging.ERROR,
                 "the event loop %s for %.1f s, and leases on %s are %.1f s long: while %s ran%s",
                 "was blocked" if event.ended else "has been blocked", event.seconds, event.topic, event.lease,
@@ -178,31 +178,31 @@ class WorkerLog:
 
     @hookimpl
     def brrr_backend_lost(self, event: BackendLost) -> None:
-        """Once an outage."""
+        """Log the start of an outage."""
         self._lost.add(event.roles)
         LOG.error("the backend of the %s does not answer, and is retried: %s",
                   event.roles, self._said(event.error))  # fmt: skip
 
     @hookimpl
     def brrr_backend_restored(self, event: BackendRestored) -> None:
-        """Once an outage."""
+        """Log the end of an outage."""
         self._lost.discard(event.roles)
         LOG.warning("the backend of the %s answers again, after %.1f s", event.roles, event.seconds)
 
     @hookimpl
     def brrr_backend_warned(self, event: BackendWarned) -> None:
-        """Once a start."""
+        """Log a warning of a backend, once per start."""
         LOG.warning("the backend of the %s may lose data: %s", event.roles, event.warning)
 
     @hookimpl
     def brrr_topic_unserved(self, event: TopicUnserved) -> None:
-        """Once, until something receives."""
+        """Log once that nothing receives from a topic."""
         LOG.warning("nothing receives from the topic %s: for %.0f s, %d messages have been ready, and none was leased",
                     event.topic, event.seconds, event.ready)  # fmt: skip
 
     @hookimpl
     def brrr_call_stale(self, event: CallStale) -> None:
-        """Once a run."""
+        """Log a stale call, once per run."""
         LOG.warning("%s was put %.0f s ago, and still has no outcome (call %s on %s)",
                     event.task_name, event.seconds, event.call_hash, event.topic or "an unknown topic")  # fmt: skip
 
@@ -224,7 +224,7 @@ class WorkerLog:
 
 
 class EveryCallLog(WorkerLog):
-    """Logs each run of each call as well."""
+    """Also logs each run of each call."""
 
     @hookimpl
     def brrr_call_started(self, event: CallStarted) -> None:

@@ -59,7 +59,7 @@ class LiveLines(Protocol):
 
 @contextmanager
 def live_lines() -> Generator[LiveLines, None, None]:
-    """Write lines as they come, also into a pipe. A terminal shows colours, and a moving line until the end."""
+    """Write lines one by one, even into a pipe. A terminal shows colours, and a progress line until the end."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     if console.is_terminal:
         with console.status("") as status:
@@ -69,7 +69,7 @@ def live_lines() -> Generator[LiveLines, None, None]:
 
 
 def note(text: str) -> None:
-    """Write a line to the standard error, beside the result."""
+    """Write a line to the standard error, separate from the result."""
     sys.stderr.write(f"{without_controls(text)}\n")
     sys.stderr.flush()
 
@@ -149,7 +149,7 @@ class Progress(Protocol):
 
 @contextmanager
 def progress_of(task_name: str, *, silent: bool) -> Generator[Progress, None, None]:
-    """Show on the standard error that a call of `task_name` is awaited. The moving line disappears at the end."""
+    """Show on the standard error that a call of `task_name` is awaited. The progress line disappears at the end."""
     console = Console(stderr=True)
     if silent:
         yield _Silence()
@@ -200,11 +200,11 @@ class _MovingLines:
         self._status = status
 
     def write(self, text: str, *, style: str = "") -> None:
-        """Write a line above the moving one."""
+        """Write a line above the progress line."""
         self._console.print(Text(without_controls(text), style=style), soft_wrap=True)
 
     def show(self, text: str) -> None:
-        """Update the moving line."""
+        """Update the progress line."""
         self._status.update(Text(without_controls(text)))
 
 

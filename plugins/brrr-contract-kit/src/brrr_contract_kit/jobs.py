@@ -82,7 +82,7 @@ async def run_in_processes(
 class _Process:
     """A process that runs rules. It is started when it is needed, and again after it has ended.
 
-    It has a session of its own, so Ctrl-C in a terminal reaches only its parent, which interrupts it once.
+    It has its own session, so Ctrl-C in a terminal reaches only its parent, which interrupts it once.
     """
 
     def __init__(self, opening: dict[str, Any]) -> None:

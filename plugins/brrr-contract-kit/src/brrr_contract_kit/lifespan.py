@@ -19,7 +19,7 @@ Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 class RunningLifespan:
-    """A lifespan in a thread and an event loop of its own, since each rule has another loop.
+    """A lifespan in its own thread and event loop, since each rule has another loop.
 
     One task enters and leaves the context manager, as task groups and timeouts require.
 

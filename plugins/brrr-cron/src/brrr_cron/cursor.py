@@ -104,5 +104,5 @@ class Cursor:
         except ValueError as error:
             raise MalformedRecordError(
                 f"the cursor of the schedule {self._name!r} is {found[:40]!r}",
-                remedy="Delete the record; then the schedule begins anew.",
+                remedy="Delete the record; then the schedule starts again.",
             ) from error

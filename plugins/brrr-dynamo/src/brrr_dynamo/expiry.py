@@ -1,6 +1,6 @@
 """Expiry of records: `ttl` counts from the last write or read of a value, and unfinished calls stay.
 
-The attribute `expires_at` is set by a request of its own, which costs as much as a write of the item. So a read
+The attribute `expires_at` is set by a separate request, which costs as much as a write of the item. So a read
 refreshes a value only if a quarter of the `ttl` is over, and call records expire in the background.
 """
 
@@ -41,7 +41,7 @@ class Expiry:
         return float(item[EXPIRES]["N"]) < time.time() + self._ttl * (1 - REFRESH_SHARE)
 
     async def refresh(self, keys: Sequence[Key]) -> list[bool]:
-        """Start the ttl of values anew. Return whether each is still there."""
+        """Restart the ttl of values. Return whether each still exists."""
         there = await run_concurrently(self._restart, keys, limit=self._table.client.pool)
         self._calls.add(key for key, kept in zip(keys, there, strict=True) if kept)
         return there

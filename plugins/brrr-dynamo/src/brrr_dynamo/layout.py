@@ -125,5 +125,5 @@ def value_of(item: Item) -> bytes | Head:
         pk, sk = primary_key_of(item)
         raise CorruptBackendError(
             f"the item {sk} of {pk!r} has neither a binary `value` nor the attributes of a value in parts",
-            remedy="Another program writes to this table. Give brrr a table of its own.",
+            remedy="Another program writes to this table. Give brrr its own table.",
         ) from error

@@ -87,7 +87,7 @@ class Parts:
         return value
 
     async def remove(self, head: Head) -> None:
-        """Remove parts that no head names any more, then their index entry."""
+        """Remove parts that a head no longer names, then their index entry."""
         parts = [delete_request(_part_key(head.id, number)) for number in range(head.count)]
         await self._table.write(parts, idempotent=True)
         await self._table.write([delete_request(_entry_key(head.id))], idempotent=True)
@@ -132,7 +132,7 @@ class Parts:
         return bool(self._ttl) and EXPIRES in part and float(part[EXPIRES]["N"]) < time.time() + self._ttl + ORPHAN_AGE
 
     async def _refresh(self, key: Item) -> None:
-        """Start the time of a part anew, unless it was removed meanwhile."""
+        """Restart the time of a part, unless it was removed."""
         parameters: dict[str, Any] = {
             "TableName": self._table.name,
             "Key": key,

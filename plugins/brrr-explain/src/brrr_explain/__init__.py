@@ -1,6 +1,6 @@
-"""Explain where a call stands, by replay. `AppConsumer.explain` is the way to call it.
+"""Explain the state of a call, by replay. Call it as `AppConsumer.explain`.
 
-Explanations by hash, drawings and redrives are here too, for programs that show them.
+This module also has explanations by hash, drawings and redrives, for programs that show them.
 """
 
 from brrr_explain.drawing import as_json, as_mermaid, as_svg, lines

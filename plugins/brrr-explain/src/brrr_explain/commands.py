@@ -1,4 +1,4 @@
-"""`brrr explain` and `brrr redrive`: show where a call and the calls below it stand, and put lost messages again."""
+"""`brrr explain`, `brrr redrive` and `brrr forget`: show, put again or delete a call and the calls below it."""
 
 import sys
 from collections.abc import Iterable
@@ -78,7 +78,7 @@ async def explain(
     as_json_: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show where a call and all calls below it stand, and why they do not go on.
+    """Show the state of a call and of all calls below it, and why they do not continue.
 
     It needs the functions: --handlers MODULE. Those with @brrr.handler(replay=True) run up to their first call without
     a value. Nothing is written to the backends, and functions that make no calls do not run.
@@ -173,8 +173,8 @@ async def forget(
 ) -> None:
     """Delete a call and its outcome. If it is called again, it is computed again.
 
-    Calls without an outcome, and calls that others wait for, are kept, and so are the calls below them. Nothing records
-    which finished calls share a finished call: name the tasks of those with --keep. Repeating it is safe.
+    Calls without an outcome, and calls that others wait for, are kept, with the calls below them. brrr does not record
+    which finished calls share a finished call: name the tasks of such calls with --keep. Repeating it is safe.
     """
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, options)

@@ -1,4 +1,4 @@
-"""Say why calls do not go on by themselves: compare their records with the messages on their topics."""
+"""Find why calls do not continue by themselves: compare their records with the messages on their topics."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ LOOKED_AT: Final = 1_000
 """The most dead letters of a topic that are read."""
 
 SECOND_LOOK: Final = 1.0
-"""Seconds before what looks like a standstill is looked at again: a call that runs changes meanwhile."""
+"""Seconds before an apparent standstill is checked again: a running call has changed by then."""
 
 LATE: Final = 5.0
 """Seconds by which a timer may be late."""
@@ -51,13 +51,13 @@ async def diagnose(
     """Set the problems of the nodes.
 
     Args:
-        connection: The connection, whose queue is only looked at.
+        connection: The connection. Its queue is only read.
         nodes: The nodes.
         records: The records of those without an outcome.
         refresh: Reads the records of nodes once more.
 
     Returns:
-        The counts of their topics, and the call hashes of the calls that only a message can move on.
+        The counts of their topics, and the call hashes of the calls that only a message can continue.
 
     Raises:
         BackendError: The queue or the store failed.
@@ -70,7 +70,7 @@ async def diagnose(
     if still:
         await asyncio.sleep(SECOND_LOOK)
         await refresh(still)
-        _name_known_problems(nodes, records)  # the states were set anew
+        _name_known_problems(nodes, records)  # the states were set again
         suspects = _suspects(nodes, records)
         before, stats = stats, await _stats(connection, nodes.values())
         topics = sorted(stats)
@@ -139,8 +139,8 @@ def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Record
         elif full := _full(node, missing, records):
             node.problem = Problem(
                 f"{RETURNS_LIMIT:,} other calls wait for {full.task_name} already, the most that its record holds: the "
-                "call looks for its result now and then",
-                f"It goes on after {full.task_name} has a result.",
+                "call looks for its result regularly",
+                f"It continues after {full.task_name} has a result.",
             )
 
 
@@ -159,7 +159,7 @@ def _full(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -
 
 
 def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list[Node]:
-    """Return the calls that need a message to go on, because no other call wakes them."""
+    """Return the calls that need a message to continue, because no other call wakes them."""
     found: list[Node] = []
     now = time.time()
     for node in nodes.values():

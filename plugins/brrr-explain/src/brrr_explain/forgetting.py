@@ -1,4 +1,4 @@
-"""Forget a call and the calls below it, but for those that are still needed and those below them."""
+"""Forget a call and the calls below it, except for those that are still needed and those below them."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The graph of the calls below one call, as it was read: what each call waits for, and what is wrong with it."""
+"""The graph of the calls below one call, as it was read: the children, the state and the problem of each call."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 class Problem(NamedTuple):
-    """A reason why a call does not go on by itself.
+    """A reason why a call does not continue by itself.
 
     Attributes:
         what: One sentence.
@@ -53,7 +53,7 @@ class Node:
     Attributes:
         call_hash: Its identity.
         task_name: The task; `brrr.sleep` for a sleep, and the name of the event for an event.
-        kind: What it is.
+        kind: Call, event or sleep.
         arguments: Its arguments: text if they are printable, else base64.
         topic: The topic of its messages; None if it is not known, or if it has none.
         state: Its state.
@@ -61,12 +61,12 @@ class Node:
         until: Time at which its delay, its sleep or the deadline of its caller ends, in unix seconds.
         reason: Why it failed, or was dead-lettered.
         attempt: The delivery in which it was dead-lettered.
-        children: The call hashes of what its handler awaits up to the first missing result, each once.
-        not_replayed: Why its handler did not run, so that nothing is known of its children; None if it ran.
+        children: The call hashes of the calls that its handler awaits up to the first missing result, each once.
+        not_replayed: Why its handler did not run, so that its children are not known; None if it ran.
         waits: The reserved call hashes of the sleeps and deadlines of its handler; None if it was not replayed.
-        outlook: What its next run would do, if it does not wait for other calls.
-        waiters: The number of calls that will be woken by it.
-        problem: Why it does not go on by itself; None if it does, or if another call is the cause.
+        outlook: The effect of its next run, if it does not wait for other calls.
+        waiters: The number of calls that it will wake.
+        problem: Why it does not continue by itself; None if it does, or if another call is the cause.
     """
 
     call_hash: str
@@ -103,7 +103,7 @@ class Explanation:
         topics: The messages of each topic, as the queue counts them.
         at: Time of the look, in unix seconds.
         calls: The calls of the nodes, by call hash.
-        idle: The call hashes of those that only a message can move on: no other call will wake them.
+        idle: The call hashes of those that only a message can continue: no other call will wake them.
         unexplored: The number of unfinished calls that were not read, because the graph is larger than the limit.
     """
 

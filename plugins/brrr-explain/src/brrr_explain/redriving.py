@@ -18,7 +18,7 @@ class Redriven(NamedTuple):
         found: The graph as it was before.
         put: The calls that were put again.
         without_topic: Calls that need a message, and whose topic no record tells.
-        unknown: Unfinished calls whose children are not known, because no handler of theirs was replayed. A worker puts
+        unknown: Unfinished calls whose children are not known, because their handlers were not replayed. A worker puts
             their children when it runs them.
     """
 

@@ -1,4 +1,4 @@
-"""Run handlers against the store without any effect on it, to learn which calls they make.
+"""Run handlers against the store without any effect on it, to find which calls they make.
 
 A replay uses the engine's own run of a handler, on operations that only read. A call without a value ends it, as in a
 worker. Nothing is put, written or counted.
@@ -41,7 +41,7 @@ class Replay(NamedTuple):
     """The outcome of the replay of a handler.
 
     Attributes:
-        children: What it awaited, in order, by call hash.
+        children: The calls that it awaited, in order, by call hash.
         values: The values of those that have one.
         outlook: How it ended, if it did not end at a missing value.
         refused: Why it was ended, or did not run; then its children are not known.
@@ -92,7 +92,7 @@ class _NoState(Lifespan):
 
 
 class _ReplayRun(Run):
-    """A run that keeps what its handler awaits, and ends it before it could have an effect."""
+    """A run that keeps the calls that its handler awaits, and ends it before it could have an effect."""
 
     __slots__ = ("children", "values")
 

@@ -70,7 +70,7 @@ def location_of(url: BackendUrl, options: NatsOptions, connect_options: ConnectO
     if named and not tls:
         raise OptionError(f"{', '.join(named)} without TLS", remedy="Add tls=true to the options.")
     if options.key is not None and options.cert is None:
-        raise OptionError("a key without its certificate", remedy="Give cert as well.")
+        raise OptionError("a key without its certificate", remedy="Also give the option `cert`.")
     addresses = tuple(Address(host, port or DEFAULT_PORT) for host, port in url.hosts)
     passed_on = {name: value for name, value in given.items() if name != "servers"}
     location = Location(addresses or (Address("localhost", DEFAULT_PORT),), tls=tls, connect_options=passed_on)

@@ -1,4 +1,4 @@
-"""The ids of traces and spans. They follow from the ids of brrr, so workers need not tell them to each other."""
+"""The ids of traces and spans. They are derived from the ids of brrr, so workers need not exchange them."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -19,7 +19,7 @@ _CALLS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
 """Calls may take days, and the store knows whole seconds."""
 
 _LONGEST_STATS: Final = 5.0
-"""Seconds after which a collection goes on without the depth of the topics."""
+"""Seconds after which a collection continues without the depth of the topics."""
 
 
 class Metrics:
@@ -62,7 +62,7 @@ class Metrics:
         self._queue, self._loop = queue, asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Stop to measure the topics if this is the last worker."""
+        """Stop measuring the topics if this is the last worker."""
         self._workers -= 1
         if not self._workers:
             self._queue = self._loop = None
@@ -90,7 +90,7 @@ class Metrics:
         self._failures.add(1, {**_of(topic), "error.type": error_type})
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
-        """Return the depths. A reader calls this in a thread of its own."""
+        """Return the depths. A reader calls this in its own thread."""
         queue, loop = self._queue, self._loop
         if queue is None or loop is None or _on(loop):
             return []

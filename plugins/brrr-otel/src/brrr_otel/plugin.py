@@ -38,7 +38,7 @@ class _Run:
         topic: Its topic.
         task_name: Its task.
         span: Its span.
-        began: When it began, or when it went on after it was parked, by the performance counter.
+        began: When it began, or continued after it was parked, by the performance counter.
     """
 
     topic: str
@@ -48,7 +48,7 @@ class _Run:
 
 
 _run: Final[ContextVar[_Run | None]] = ContextVar("brrr_otel_run", default=None)
-"""The run of the handler whose context this is. It finds the run again that goes on after it was parked."""
+"""The run of the handler whose context this is. A run that continues after it was parked is found by it."""
 
 
 class OpenTelemetry:
@@ -80,7 +80,7 @@ class OpenTelemetry:
 
     @hookimpl
     def brrr_worker_stopped(self, event: WorkerStopped) -> None:
-        """Stop to measure the topics."""
+        """Stop measuring the topics."""
         del event
         self._metrics.close()
 
@@ -93,7 +93,7 @@ class OpenTelemetry:
         key = event.topic, event.root_id, event.call_hash
         self._end(key, "interrupted")
         run = _run.get()
-        if run is None:  # else it was parked, and goes on in its own task
+        if run is None:  # otherwise it was parked, and continues in its own task
             run = _Run(event.topic, event.task_name)
             _run.set(run)
             self._end_with_task(key, run)
@@ -110,13 +110,13 @@ class OpenTelemetry:
 
     @hookimpl
     def brrr_call_deferred(self, event: CallDeferred) -> None:
-        """End a run. If it is parked, it goes on with a new span."""
+        """End a run. If it is parked, it continues with a new span."""
         key = event.topic, event.root_id, event.call_hash
         self._end(key, "deferred", {"brrr.missing": event.missing})
 
     @hookimpl
     def brrr_call_postponed(self, event: CallPostponed) -> None:
-        """End a run that goes on later or elsewhere."""
+        """End a run that continues later or elsewhere."""
         key = event.topic, event.root_id, event.call_hash
         self._end(key, "postponed", {"brrr.delay": event.delay})
 

@@ -59,7 +59,7 @@ class Spans:
         self._flags_of: Callable[[str], TraceFlags]
 
     def open(self) -> None:
-        """Find the tracer. The SDK must make its spans: only its generator of ids can be told an id."""
+        """Find the tracer. The SDK must make its spans: only its id generator accepts an id."""
         provider = self._provider or trace.get_tracer_provider()
         tracer = provider.get_tracer("brrr_otel")
         if isinstance(tracer, Tracer):
@@ -72,7 +72,7 @@ class Spans:
             )
 
     def call(self, call: TracedCall, *, parent: str | None) -> None:
-        """Emit the span of a call, which has a fixed id. To emit it again does no harm.
+        """Emit the span of a call, which has a fixed id. Emitting it again does no harm.
 
         Args:
             call: The call.

@@ -95,7 +95,7 @@ class RedisNotifier(Notifier):
                 return
             except BackendClosedError:
                 return
-            except Exception:  # noqa: BLE001 - waits poll meanwhile, and their reads raise the error
+            except Exception:  # noqa: BLE001 - waits poll until then, and their reads raise the error
                 self._client.router.invalidate(None)
             self._opened(in_force=False)
             pause = await self._client.pause(pause)
@@ -104,7 +104,7 @@ class RedisNotifier(Notifier):
         """Open a connection, subscribe to everything that is watched, and wait.
 
         Returns:
-            Whether the connection was lost. If not, nothing is watched any more.
+            Whether the connection was lost. If not, nothing is watched.
         """
         connection = await self._client.subscribing_connection(self._on_message)
         try:

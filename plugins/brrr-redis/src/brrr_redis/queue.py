@@ -103,7 +103,7 @@ class RedisQueue(Queue):
             await self._client.run(command(keys.ready, "RPUSH", keys.ready, *bodies, repeat=True))
 
     async def receive(self, topic: str, *, limit: int, wait: float) -> list[Delivery]:
-        """Lease messages, the oldest first. A cancelled receive releases immediately what it may have leased."""
+        """Lease messages, the oldest first. A cancelled receive immediately releases those that it leased."""
         return (await self.receive_and_read(topic, limit=limit, wait=wait))[0]
 
     async def receive_and_read(
@@ -149,7 +149,7 @@ class RedisQueue(Queue):
             self.expect(keys, delay)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start leases anew."""
+        """Restart leases."""
         lease = milliseconds(self.lease)
         await self._client.run_all(
             [

@@ -7,7 +7,7 @@ one blocked client for each message.
 A delayed or expired message becomes ready only by a claim. So a receiver claims when the next message that this process
 knows of becomes due, and every `sweep` seconds for messages that only other processes know of.
 
-A receiver that comes soon after a claim that left nothing waits immediately: a claim of its own would find nothing
+A receiver that comes soon after a claim that left nothing waits immediately: its own claim would find nothing
 either.
 """
 
@@ -121,7 +121,7 @@ class WaitQueue(WaitingReceivers):
         if isinstance(moved, Exception):
             raise moved
         if moved is not None and not self.wake():
-            # No receiver waits here any more. To put the message back wakes a receiver of another process.
+            # No receiver waits here now. Putting the message back wakes a receiver of another process.
             self._unused()
 
     async def _has_receivers(self) -> bool:

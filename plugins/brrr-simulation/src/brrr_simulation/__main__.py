@@ -21,7 +21,7 @@ CHUNK: Final = 10
 """Histories that a process runs before it reports."""
 
 SHOWN: Final = 3
-"""Failing seeds whose stories are told."""
+"""The most failing seeds whose stories are printed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

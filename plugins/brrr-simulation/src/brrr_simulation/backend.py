@@ -45,7 +45,7 @@ class Line:
         killed: Called when the process has died.
 
     Attributes:
-        in_flight: The number of operations under way on all lines, without receives that wait.
+        in_flight: The number of running operations on all lines, without receives that wait.
     """
 
     in_flight: list[int]

@@ -19,12 +19,12 @@ from brrr_simulation.watching import Effects, Watch, WatchedApp, effect_name, na
 __all__ = ["CheckFailedError", "Effects", "check"]
 
 Client = Callable[[brrr.AppConsumer], Coroutine[Any, Any, object]]
-"""A program beside the workers. It is repeated until it ends without an error."""
+"""A program that runs together with the workers. It is repeated until it ends without an error."""
 
 TROUBLE: Final = 60.0
 """Virtual seconds in which faults strike."""
 WINDOWS: Final = 4
-"""How often faults strike for so long, with long waits of the workflow between."""
+"""How many such periods of faults a history has, with long waits of the workflow between them."""
 PATIENCE: Final = 10 * 365 * 86_400.0
 STEPS: Final = 500_000
 SCALES: Final = (1.0, 4.0)
@@ -39,7 +39,7 @@ POLICY: Final = brrr.Policy(
 
 
 class CheckFailedError(AssertionError):
-    """A history in which a workflow is wrong: the seed, what was seen, and what to change.
+    """A history in which a workflow is wrong. The message has the seed, the fault of the workflow, and the remedy.
 
     Attributes:
         seed: The seed that repeats it.
@@ -66,14 +66,14 @@ def check(
     """Run a workflow once without faults, and once with the faults of each seed. Time is virtual: no sleep takes time.
 
     Args:
-        handlers: Makes the handlers, for each history anew. It gets the effects that they record.
+        handlers: Makes new handlers for each history. It gets the effects that they record.
         call: The name of the task to schedule on the first topic.
         args: Its arguments.
         seeds: The seeds.
         at_most: The most times of each effect, by its name, for each key.
         at_least: The least times of each effect, by its name, in total.
         topics: The topics of the workers.
-        clients: Programs beside the workers, which complete events, for example.
+        clients: Programs that run together with the workers, for example to complete events.
         codec: The codec.
         kinds: The kinds of faults, by default all: `brrr_simulation.KINDS`.
         lifespan: As that of `AppWorker`.
@@ -82,7 +82,7 @@ def check(
         The result of the call.
 
     Raises:
-        CheckFailedError: A handler makes other calls when it runs again, returns something else, swallows `Defer`, or
+        CheckFailedError: A handler makes other calls when it runs again, returns another result, swallows `Defer`, or
             has an effect too often or too rarely. Or two handlers race for a part of `app.state`.
     """
     run = _Check(handlers, call, args, topics, clients, codec, lifespan, at_most or {}, at_least or {})
@@ -177,7 +177,7 @@ class _Check:
         await client.schedule(self.call, topic=self.topics[0])(*self.args)
 
     def _wrong(self, fleet: Fleet, effects: Effects, watch: Watch) -> list[str]:
-        """Return what is wrong with the handlers, the most telling first."""
+        """Return the faults of the handlers, the most helpful first."""
         wrong = [
             f"`{_name_of(letter.body, fleet)}` was dead-lettered: {letter.reason.partition(chr(10))[0]}"
             for topic in fleet.model.topics.values()

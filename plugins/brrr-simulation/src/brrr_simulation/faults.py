@@ -39,7 +39,7 @@ OFTEN: Final[Mapping[str, float]] = {
     "crash": 0.012,
     "freeze": 0.006,
 }
-"""The chance of each kind at one operation that it can strike, if a history has this kind often."""
+"""The probability of each kind at an operation, in a history in which this kind is frequent."""
 
 
 SCALES: Final = (0.3, 0.6, 1.2)
@@ -56,7 +56,7 @@ class Fault(NamedTuple):
         at: When, in virtual seconds.
         kind: Its kind.
         process: The process that it struck.
-        what: The operation, or what else it struck.
+        what: The operation, or the other target.
     """
 
     number: int
@@ -77,11 +77,11 @@ class Dice:
         dropped: The numbers of the faults to leave out.
         limit: The most faults.
         kinds: The kinds that can strike; a random choice by default.
-        scales: By what to multiply the chances of `OFTEN`: one of these numbers.
+        scales: Factors for the probabilities of `OFTEN`, of which one is chosen.
 
     Attributes:
         random: Random numbers of the seed.
-        calm: Whether no fault strikes any more.
+        calm: Whether faults have ended.
         struck: The faults, in order.
     """
 

@@ -1,4 +1,4 @@
-"""The processes of a history: workers and clients that die, freeze and come back, and what is common to all of them."""
+"""The processes of a history: workers and clients that die, freeze and come back, and the parts that they share."""
 
 import asyncio
 import random
@@ -92,7 +92,7 @@ class Fleet:
         steps: Whether the backends offer steps.
         policy: The policy of all processes.
         handlers: The handlers of all workers.
-        place: What handlers find as `place` of their event loop.
+        place: The attribute `place` of the event loops, for handlers.
         concurrency: The most calls that one worker runs at the same time.
         hooks: The hooks of all processes.
         lifespan: As that of `AppWorker`.
@@ -122,7 +122,7 @@ class Fleet:
         self.workers: list[Worker] = []
         self.lost_queue = False
         self.planned = 0
-        """Events of the history itself that are still to come."""
+        """Planned events of the history that have not happened yet."""
         self._steps = steps
         self._policy = policy
         self._handlers = handlers
@@ -229,7 +229,7 @@ class Fleet:
         self.plan(self.universe.now + self.dice.random.uniform(0, RESTART), lambda: self.start(worker))
 
     def disturb(self, seconds: float) -> None:
-        """Plan the faults that strike at a time and not at an operation: over the next `seconds`."""
+        """Plan the faults of the next `seconds` that strike at a time and not at an operation."""
         dice, draw, now = self.dice, self.dice.random, self.universe.now
         often = {"crash": 3, "freeze": 2, "stop": 2, "jump": 2, "away": 1}
         for kind in sorted(dice.kinds & often.keys()):
@@ -275,7 +275,7 @@ class Fleet:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way, and no message is left."""
+        """Whether no operation runs, and no message is left."""
         return (
             not self.planned
             and not self._in_flight[0]

@@ -56,7 +56,7 @@ class Node:
         style: How it makes them: `gather`, `one by one`, or `mixed`, first some and then the others.
         strict: Whether a failed child makes it fail. Otherwise it counts `FAILED` for it.
         topic: The topic of its message.
-        seconds: What a sleep or a long call takes.
+        seconds: The duration of a sleep or a long call.
         times: How often it raises before it returns.
     """
 
@@ -76,7 +76,7 @@ class Effects:
 
     Attributes:
         counts: The number of times of each effect.
-        wrong: Things that handlers saw and must not see.
+        wrong: Observations of handlers that must not occur.
     """
 
     counts: Counter[str] = field(default_factory=Counter[str])
@@ -90,7 +90,7 @@ class Graph:
     Attributes:
         nodes: The calls.
         roots: The numbers of the calls that clients schedule.
-        effects: What the handlers did.
+        effects: The effects of the handlers.
     """
 
     nodes: list[Node]
@@ -164,11 +164,11 @@ class Graph:
         return values
 
     def check(self, returned: Collection[int]) -> list[str]:
-        """Return what the handlers saw or did and must not.
+        """Return the observations and actions of handlers that must not occur.
 
         Args:
-            returned: The sagas whose handlers returned. A client that finds a saga without records lets it fail at
-                once, even if a worker begins it in the same moment. Its handler is not told then.
+            returned: The sagas whose handlers returned. A client that finds a saga without records lets it fail
+                immediately, even if a worker begins it at the same moment. Then its handler does not get `Cancelled`.
         """
         wrong = list(self.effects.wrong)
         for number in self.sagas:
@@ -176,7 +176,7 @@ class Graph:
             booked = {step for step in range(SAGA_STEPS) if self.effects.counts[f"book {number} {step}"]}
             undone = {step for step in range(SAGA_STEPS) if self.effects.counts[f"undo {number} {step}"]}
             if self.effects.counts[f"cancelled {number}"] and number in returned and not outcome:
-                wrong.append(f"the saga {number} was cancelled, and its handler was never told")
+                wrong.append(f"the saga {number} was cancelled, and its handler never got Cancelled")
             if outcome and booked - undone:
                 wrong.append(f"the cancelled saga {number} booked {sorted(booked)}, and undid only {sorted(undone)}")
         return wrong
@@ -208,7 +208,7 @@ async def saga(app: brrr.ActiveWorker, number: int) -> int:
         await app.event(APPROVAL, number)
     except brrr.Cancelled:
         for done in range(step + 1):
-            await app.call(book)(number, done)  # it may be under way: undo it afterwards
+            await app.call(book)(number, done)  # it may be running: undo it afterwards
             await app.call(undo)(number, done)
         _effects().counts[f"undone {number}"] += 1
     return 0

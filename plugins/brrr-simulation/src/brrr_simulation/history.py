@@ -1,4 +1,4 @@
-"""One history: a random fleet, call graph and faults, all from one seed, and what must hold after it."""
+"""One history: a random fleet, call graph and faults, all from one seed, and the checks of its end."""
 
 import time
 from collections import Counter
@@ -30,7 +30,7 @@ FEW: Final = 2
 """Parents that fit into a record if it is small."""
 
 STEPS: Final = 1_000_000
-"""Callbacks after which a history that has not ended runs in circles.
+"""The number of callbacks after which a history that has not ended counts as an endless loop.
 
 Parents that wait for room in a record of `FEW` look again for as long as a saga waits for its approval: up to 350,000.
 """
@@ -68,7 +68,7 @@ class Report:
         calls: The number of its calls.
         workers: The number of its workers.
         faults: The faults that struck.
-        violations: What did not hold; empty if all is right.
+        violations: The violated checks; empty if there is none.
         leftovers: Calls whose pending record outlived them, because a fault struck the process that created it.
         virtual: Virtual seconds.
         seconds: Seconds of CPU.
@@ -161,7 +161,7 @@ class _History:
         self._outcomes = self._graph.outcomes()
 
     def run(self) -> None:
-        """Run it, and note what did not hold."""
+        """Run it, and note the violated checks."""
         fleet, report = self._fleet, self._report
         self._plan()
         universe = fleet.universe
@@ -183,7 +183,7 @@ class _History:
         fleet.workers.clear()
 
     def _plan(self) -> None:
-        """Start the workers, and plan what clients do and which faults strike."""
+        """Start the workers, and plan the actions of clients and the faults."""
         fleet, dice, draw = self._fleet, self._dice, self._draw
         for worker in fleet.workers:
             fleet.start(worker)
@@ -240,7 +240,7 @@ class _History:
         self._dice.calm = True
 
     def _over(self) -> bool:
-        """Whether it has ended: all is done, an invariant is broken, or it runs in circles."""
+        """Whether it has ended: all is done, an invariant is broken, or it loops endlessly."""
         return (
             bool(self._invariants.violations)
             or self._fleet.universe.steps > STEPS
@@ -298,7 +298,7 @@ class _History:
         return wrong
 
     def _needless_work(self) -> list[str]:
-        """Return what a history without faults did and need not do."""
+        """Return the unnecessary work of a history without faults."""
         wrong = [f"{self._fleet.model.expired} leases ended without a fault"] if self._fleet.model.expired else []
         edges = sum(len(node.children) for node in self._graph.nodes)
         most = 3 * (len(self._graph.nodes) + edges) + 30 * len(self._graph.sagas) + 50

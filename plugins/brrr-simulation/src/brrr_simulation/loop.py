@@ -1,7 +1,7 @@
 """Event loops in virtual time: one for each simulated process, and the universe that runs them all in one thread.
 
-Nothing waits: if no process can go on, the time advances to the next timer. Within a process, callbacks run first in,
-first out, because asyncio promises that. Processes share only the backends, whose operations take a random time. So
+Nothing waits: if no process can continue, the time advances to the next timer. Within a process, callbacks run first
+in, first out, because asyncio promises that. Processes share only the backends, whose operations take a random time. So
 that time alone decides the order in which processes see each other, and the order of their turns decides nothing.
 
 A process can stop at any moment without running another line of its code, as after SIGKILL, and it can freeze.
@@ -21,7 +21,7 @@ __all__ = ["CLOSINGS", "DeadlockError", "Process", "ProcessDied", "Universe"]
 ResultT = TypeVar("ResultT")
 
 CLOSINGS: Final = 200
-"""How often `ProcessDied` is raised in a coroutine of a dead process that goes on in its `finally` blocks."""
+"""How often `ProcessDied` is raised in a coroutine of a dead process that continues in its `finally` blocks."""
 
 TASKS: Final = 200
 """Tasks that a process keeps before it forgets those that are done."""
@@ -40,7 +40,7 @@ class Universe:
 
     Attributes:
         now: Virtual seconds since the beginning.
-        processes: All processes, also those that are dead.
+        processes: All processes, including dead ones.
         steps: How many callbacks have run.
         quiet: Returns the time of the next event from outside the processes if all of them only poll; else None. Then
             the universe skips the polls until that time, as if the machine had slept.
@@ -223,7 +223,7 @@ class Process(asyncio.AbstractEventLoop):
             self._universe.at(self.frozen_until, lambda: self._universe.wake(self), self)
             return
         turns, callbacks = self._turns, 0
-        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in its own loop
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - the loop of asyncio does the same
         self._running = True
         try:
@@ -239,7 +239,7 @@ class Process(asyncio.AbstractEventLoop):
 
     def start(self, work: Coroutine[Any, Any, ResultT]) -> "asyncio.Task[ResultT]":
         """Start a coroutine in this process."""
-        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in its own loop
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
         try:
             return self.create_task(work)
@@ -254,7 +254,7 @@ class Process(asyncio.AbstractEventLoop):
     def bury(self) -> None:
         """Close all coroutines of this process, which was killed. It does not matter what they do."""
         self.kill()
-        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in its own loop
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
         try:
             for task in self.tasks:

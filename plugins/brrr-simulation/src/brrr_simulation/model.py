@@ -1,6 +1,6 @@
 """The backends of a simulated fleet: queue, store, cache and steps as plain data, without latency and without faults.
 
-`backend.py` stands between it and the workers. Each change is reported to a watcher, which checks the invariants.
+Workers reach it through `backend.py`. Each change is reported to a watcher, which checks the invariants.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ __all__ = ["Message", "Model", "Watcher"]
 
 
 class Watcher(Protocol):
-    """Learns of each change of a record and each message that comes or goes, in the moment of the change."""
+    """Is informed of each change of a record and each message that is put or removed, at the moment of the change."""
 
     def changed(self, key: Key, before: bytes | None, after: bytes | None, *, swapped: bool) -> None:
         """A record changed: by a swap, or by a write that compared nothing."""
@@ -76,7 +76,7 @@ class Model:
         records: The records.
         counters: The counters of the cache.
         topics: The topics by name.
-        watcher: Learns of every change.
+        watcher: Is informed of every change.
         actor: The process whose operation takes effect, and the time at which it sent the operation.
     """
 
@@ -185,7 +185,7 @@ class Model:
             self._put_again(*live, delay)
 
     def extend(self, delivery: Delivery) -> None:
-        """Begin a lease anew."""
+        """Restart a lease."""
         if (live := self._live(delivery)) is not None:
             self._extend(*live)
 

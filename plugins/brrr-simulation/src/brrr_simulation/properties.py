@@ -1,6 +1,6 @@
 """The invariants of `docs/explanation/engine.md`, checked at each change that could break one.
 
-Only the calls that a change concerns are looked at again, so that a check costs the same in a large graph.
+Only the calls that a change concerns are checked again, so that a check costs the same in a large graph.
 """
 
 from collections import Counter, defaultdict
@@ -56,7 +56,7 @@ class Invariants:
         self._unsure: set[str] = set()
 
     def forget(self) -> None:
-        """Stop checking I2: the queue lost messages. From then on, only a redrive moves some calls on."""
+        """Stop checking I2: the queue lost messages. From then on, only a redrive continues some calls."""
         self._lossy = True
 
     def put(self, body: bytes) -> None:
@@ -99,7 +99,7 @@ class Invariants:
             self.violations.append(f"I3: the outcome of {call_hash} was changed from {before!r} to {after!r}")
 
     def settled(self) -> None:
-        """Look at the calls that the last operation concerned."""
+        """Check the calls that the last operation concerned."""
         if self._lossy:
             self._unsure.clear()
         looked: set[str] = set()
@@ -119,7 +119,7 @@ class Invariants:
         self._unsure.clear()
 
     def _is_handled(self, call_hash: str, seen: set[str]) -> bool:
-        """Whether a worker will look at a call: it has a message, or a call that it waits for goes on.
+        """Whether a worker will look at a call: it has a message, or a call that it waits for continues.
 
         Such a call has no outcome yet, or it has one and will be looked at, so that its callers wake then.
         """

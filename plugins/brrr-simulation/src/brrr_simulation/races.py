@@ -100,7 +100,7 @@ class Races:
         return watched
 
     def watch(self, value: Any, path: str) -> Any:
-        """Return what stands for a value, and notes its reads and writes; the value itself if it cannot be watched.
+        """Return a proxy of a value that notes its reads and writes; the value itself if it cannot be watched.
 
         Args:
             value: The value.
@@ -123,7 +123,7 @@ class Races:
         watched = self._classes.get(kind)
         if watched is None:
             watched = self._classes[kind] = _watched_class(kind, self)
-        with suppress(TypeError):  # a class of C, or one with slots of its own kind
+        with suppress(TypeError):  # a class of C, or one with special slots
             value.__class__ = watched
         return value
 
@@ -132,7 +132,7 @@ class Races:
         return self._watched[id(holder)].path
 
     def read(self, holder: object, name: object, value: Any, path: str) -> Any:
-        """Note that a run reads a value. Return what stands for it."""
+        """Note that a run reads a value. Return its proxy."""
         call = running.get(None)
         if call is not None:
             known = self._field(holder, name)
@@ -168,7 +168,7 @@ class Races:
 
 
 class _WatchedDict(MutableMapping[Any, Any], dict[Any, Any]):  # type: ignore[metaclass, misc] # they go together
-    """Stands for a dict. It holds the items too, for functions of C that read a dict directly."""
+    """A proxy of a dict. It also holds the items, for functions of C that read a dict directly."""
 
     def __init__(self, target: dict[Any, Any], races: Races, path: str) -> None:
         _OWN_ITEMS.__init__(self, target)
@@ -213,7 +213,7 @@ def _watched_class(base: Any, races: Races, stands_for: object = None) -> Any:
     Args:
         base: The class to derive it from.
         races: Where they are noted.
-        stands_for: The object whose attributes it has in place of its own.
+        stands_for: The object whose attributes it has instead of its own.
     """
     slots = {
         name
@@ -261,7 +261,7 @@ def _watched_class(base: Any, races: Races, stands_for: object = None) -> Any:
 
 
 def _class_of(value: object) -> Any:
-    """Return the class of an object, also if a history before this one has replaced it."""
+    """Return the class of an object, even if an earlier history has replaced it."""
     return getattr(type(value), "brrr_watched_class", type(value))
 
 

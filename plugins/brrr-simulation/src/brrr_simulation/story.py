@@ -82,7 +82,7 @@ def shrink(
 
 
 def tell(report: Report, how: dict[str, Any] | None = None) -> str:
-    """Return the story of a history whose operations were noted: its faults, its last operations, and what was wrong.
+    """Return the story of a history whose operations were noted: its faults, last operations and violations.
 
     Args:
         report: The report.

@@ -17,7 +17,7 @@ ResultT = TypeVar("ResultT")
 
 
 class SimulatedPool:
-    """Takes the place of the engine's `ThreadPoolExecutor`. Its threads begin immediately."""
+    """Replaces the engine's `ThreadPoolExecutor`. Its threads begin immediately."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -32,7 +32,7 @@ class SimulatedPool:
         return thread.future
 
     def shutdown(self, **_: object) -> None:
-        """Do nothing: threads that wait go on, and every other one has ended."""
+        """Do nothing: waiting threads continue, and all others have ended."""
 
 
 class _SimulatedThread(Generic[ResultT]):
@@ -98,7 +98,7 @@ class _Result(Generic[ResultT]):
 
 
 def run_coroutine_threadsafe(coroutine: Coroutine[Any, Any, ResultT], _: object) -> _Result[ResultT]:
-    """Take the place of `asyncio.run_coroutine_threadsafe` in a thread of a handler."""
+    """Replace `asyncio.run_coroutine_threadsafe` in a thread of a handler."""
     return _Result(coroutine)
 
 

@@ -46,7 +46,7 @@ class Watch:
     Attributes:
         races: The races on the states of its workers.
         story: The runs of handlers and their effects.
-        swallowed: The handlers that went on after `Defer`.
+        swallowed: The handlers that continued after `Defer`.
         interrupts: Whether a process dies after a handler has returned.
     """
 
@@ -69,7 +69,7 @@ class _WatchedCall(RunningCall):
 
     Attributes:
         watch: Its history.
-        deferred: Whether it was told to end, and in which task.
+        deferred: Whether it got `Defer`, and in which task.
     """
 
     def __init__(self, text: str, process: Process, watch: Watch) -> None:
@@ -85,7 +85,7 @@ class _WatchedCall(RunningCall):
 
 
 class _WatchedRun(Run):
-    """A run that notices a handler that goes on after `Defer`: its own task asks for more calls, or returns."""
+    """A run that notices a handler that continues after `Defer`: its own task asks for more calls, or returns."""
 
     __slots__ = ()
 
@@ -107,7 +107,7 @@ class _WatchedRun(Run):
 
 
 class WatchedApp(brrr.AppWorker):
-    """An application that tells a watch of each run of a handler."""
+    """An application that reports each run of a handler to a watch."""
 
     def __init__(self, watch: Watch, **how: Any) -> None:
         super().__init__(**how)

@@ -1,4 +1,4 @@
-"""The connection of a backend, on a thread of its own."""
+"""The connection of a backend, on its own thread."""
 
 import sqlite3
 from asyncio import Future, get_running_loop

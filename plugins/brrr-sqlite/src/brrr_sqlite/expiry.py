@@ -67,7 +67,7 @@ class Expiry:
         return [name for name in hashes if connection.execute(UNTIL, (name, latest)).fetchone() is not None]
 
     def refresh(self, connection: sqlite3.Connection, keys: Iterable[Key]) -> None:
-        """Start the `ttl` of the old values among the keys anew, with their calls. Inside a write transaction."""
+        """Restart the `ttl` of the old values among the keys, and of their calls. Call it in a write transaction."""
         until = self._clock() + self._ttl
         for call_hash in self.old(connection, keys):
             connection.execute(RESTART, (until, call_hash))

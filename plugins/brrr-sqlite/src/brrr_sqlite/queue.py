@@ -110,7 +110,7 @@ class SqliteQueue(Queue):
             await self._commits.write(work, topics={delivery.topic for delivery in deliveries})
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start leases anew."""
+        """Restart leases."""
         if receipts := receipts_of(deliveries):
 
             def work(connection: Connection) -> None:

@@ -82,7 +82,7 @@ class SqsQueue(Queue):
         await self._settling.release(deliveries, delay)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start leases anew. SQS lets a message be held for twelve hours in all."""
+        """Restart leases. SQS lets a message be held for twelve hours in total."""
         await self._settling.extend(deliveries)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:

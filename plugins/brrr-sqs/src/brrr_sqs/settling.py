@@ -1,6 +1,6 @@
 """Settling of deliveries. A settlement runs to its end even if its caller is cancelled.
 
-A cancellation cannot take back a request that was sent. So each settlement is a task of its own, and the receipt
+A cancellation cannot take back a request that was sent. So each settlement is a separate task, and the receipt
 refers to it. A second settlement waits for that task, and sends nothing that could take the message from its next
 holder.
 """
@@ -63,7 +63,7 @@ class Settling:
         await self._settle(deliveries, run)
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        """Start leases anew, within SQS' limit.
+        """Restart leases, within SQS' limit.
 
         Raises:
             BackendError: A message has been held for almost twelve hours, the longest that SQS hides one.
@@ -85,7 +85,7 @@ class Settling:
             self._queues.gate.start(self._resend_early(early), name="brrr resends early messages")
 
     def release_later(self, deliveries: Sequence[Delivery]) -> None:
-        """Release deliveries that have no receiver any more, in a task. If that fails, their lease expires."""
+        """Release deliveries that no longer have a receiver, in a task. If that fails, their lease expires."""
         if deliveries:
             with suppress(BackendClosedError):  # the lease expires instead
                 self._queues.gate.start(self.release(deliveries, 0), name="brrr releases deliveries without a receiver")

@@ -51,7 +51,7 @@ def wait_until(
     bound: float = BOUND,
     failures: tuple[type[Exception], ...] = (OSError,),
 ) -> T:
-    """Poll until the condition returns a true value, and return it. Block the thread meanwhile.
+    """Poll until the condition returns a true value, and return it. This blocks the thread.
 
     Args:
         condition: Called without arguments.

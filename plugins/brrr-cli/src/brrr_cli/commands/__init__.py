@@ -55,7 +55,7 @@ BUILT_IN: Final = (
     Command("gc", backends.gc),
 )
 
-GROUPS: Final = {"dead": "Show, redrive, drop or complete dead letters: messages that are not delivered any more."}
+GROUPS: Final = {"dead": "Show, redrive, drop or complete dead letters: messages that are no longer delivered."}
 """The help of each command group, by its name."""
 
 TAKEN: Final = {command.name.split()[0] for command in BUILT_IN}
@@ -65,7 +65,7 @@ NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 
 
 class InstalledCommand(NamedTuple):
-    """A command that distributions claim. One that this project ships may have no claim: it is not installed."""
+    """A command that distributions claim. A command of this project has no claim if it is not installed."""
 
     name: str
     claims: list[Claim]

@@ -25,8 +25,8 @@ ManifestT = TypeVar("ManifestT", BackendManifest, CodecManifest)
 def backends(*, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show the backends and codecs.
 
-    The list shows the installed ones with their roles and distributions, and why one is broken. Then it shows what else
-    you can install.
+    The list shows the installed ones with their roles and distributions, and why one is broken. Then it shows plugins
+    that you can install.
     """
     del verbose  # `report` reads it from the command line
     installed, codecs = list_backends(), list_codecs()
@@ -87,7 +87,7 @@ async def gc(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Remove records that nothing can need any more: expired ones, and what finished calls left over.
+    """Remove expired records, and records that finished calls no longer need.
 
     Servers that expire records remove them by themselves.
     """

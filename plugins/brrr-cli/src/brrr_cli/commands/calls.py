@@ -65,8 +65,8 @@ async def schedule(
     """Schedule a call for the workers of a topic.
 
     You may schedule a call twice: if it has a result, or was scheduled within the last hour, the command says so and
-    puts nothing. A task name says nothing about parameters, so `11` and `--n 11` are two calls, unless --handlers names
-    the function.
+    puts nothing. brrr cannot know the parameters of a task from its name, so `11` and `--n 11` are two calls, unless
+    --handlers names the function.
 
     --wait prints the result as JSON. The exit code is then 4 if the call has no result in time, 5 if the call, or one
     that it waits for on the same topic, is dead-lettered, and 6 if the call failed for good.
@@ -194,7 +194,7 @@ def _as_json(found: CallStatus) -> dict[str, object]:
 
 
 async def _decoded(found: CallStatus, codec: Codec) -> dict[str, object]:
-    """Return the arguments and the result of a call, as the codec reads them; None for what there is not."""
+    """Return the arguments and the result of a call, as the codec reads them; None for each that is missing."""
     given: dict[str, object] = {"args": None, "kwargs": None, "result": None}
     name = found.task_name
 

@@ -34,8 +34,8 @@ async def cancel(
 ) -> None:
     """Cancel a call, or with --root a whole schedule.
 
-    The handler of the call is told at its next run, and may clean up. Pass the arguments with which the call was
-    scheduled: they identify it. With --root, workers drop the messages of the schedule, and no handler is told.
+    The next run of its handler gets `Cancelled`, and may clean up. Pass the arguments with which the call was
+    scheduled: they identify it. With --root, workers drop the messages of the schedule, and nothing is cleaned up.
 
     Repeating the command is safe.
     """

@@ -80,7 +80,7 @@ ANY: Final = Choice()
 
 
 class _Desk(NamedTuple):
-    """A topic, its queue, and what reads its store; None without a store."""
+    """A topic, its queue, and the function that reads its store; None without a store."""
 
     topic: str
     queue: Queue
@@ -164,8 +164,8 @@ async def redrive(
 ) -> None:
     """Put dead letters back on their topic, oldest first: all, or those chosen.
 
-    They become new messages, whose attempts count from 1. A call that failed for good has a failure beside its dead
-    letter, and does not run again without --failed.
+    They become new messages, whose attempts count from 1. A call that failed for good has a failure in addition to its
+    dead letter, and does not run again without --failed.
     """
     del verbose  # `report` reads it from the command line
     if failed:
@@ -195,8 +195,8 @@ async def drop(
 ) -> int:
     """Delete dead letters for good, oldest first: all, or those chosen.
 
-    The command asks first. Without a terminal it needs --yes. Calls that wait for those of deleted dead letters keep
-    waiting, until you put these again: brrr redrive TASK ARGUMENTS.
+    The command asks first. Without a terminal it needs --yes. Callers of the deleted calls keep waiting, until you
+    put these calls again: brrr redrive TASK ARGUMENTS.
     """
     del verbose  # `report` reads it from the command line
     async with _desk(topic, choice, urls) as desk:
@@ -233,7 +233,7 @@ async def complete(
     """Give the calls of dead letters an outcome by hand, wake the calls that wait for them, and drop the dead letters.
 
     Write --value JSON or --failure REASON, and choose the dead letters, or --all. It asks first if there are several. A
-    dead letter stays if its call cannot be read, or failed for good before. Repeating the command is safe.
+    dead letter stays if its call cannot be read, or has already failed for good. Repeating the command is safe.
     """
     del verbose  # `report` reads it from the command line
     if (value is None) == (failure is None):
@@ -290,7 +290,7 @@ def _selection(client: AppConsumer, topic: str, choice: Choice, limit: int | Non
 
 
 async def _fixed(desk: _Desk, search: LetterSearch, choice: Choice, limit: int | None) -> tuple[int, LetterSearch]:
-    """Return the number of the chosen dead letters, and a search for just these: others may be added meanwhile."""
+    """Return the number of the chosen dead letters, and a search for only these: others may be added."""
     if choice == ANY and desk.queue.letters is None:
         dead = (await desk.queue.stats(desk.topic)).dead
         wanted = dead if limit is None else min(limit, dead)

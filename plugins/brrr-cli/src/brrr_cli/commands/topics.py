@@ -36,7 +36,7 @@ WATCHED: Final = ("READY", "LEASED", "DELAYED", "DEAD", "IN/S", "OUT/S", "NET/S"
 async def topics(*, urls: Urls = NO_URLS, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List the topics with their ready, leased, delayed and dead messages.
 
-    A topic is listed if it has a message or a dead letter; on some backends also if it is empty and was used before.
+    A topic is listed if it has a message or a dead letter. Some backends also list empty topics that were used before.
     """
     del verbose  # `report` reads it from the command line
     async with open_queue(urls) as opened:
@@ -61,7 +61,7 @@ async def queue(
 
     The table shows ready, leased, delayed and dead messages. The figures are approximate if the backend's are. --watch
     adds the messages that come in and go out per second, the age of the oldest ready message, and whether anything
-    receives: ? stands for a figure that the backend does not know.
+    receives. ? is a figure that the backend does not know.
     """
     del verbose  # `report` reads it from the command line
     if not topics:
@@ -138,8 +138,8 @@ async def purge(
 ) -> int:
     """Delete the ready and the delayed messages of a topic for good. Dead letters stay.
 
-    The command asks first. Without a terminal it needs --yes. Calls that wait for those of deleted messages keep
-    waiting, until you put these again: brrr redrive TASK ARGUMENTS.
+    The command asks first. Without a terminal it needs --yes. Callers of the deleted calls keep waiting, until you
+    put these calls again: brrr redrive TASK ARGUMENTS.
     """
     del verbose  # `report` reads it from the command line
     async with open_queue(urls) as opened:
@@ -192,7 +192,7 @@ async def _watch(queue: Queue, topics: list[str], *, every: float, count: int | 
 
 
 def _figures(before: _Sample | None, now: _Sample) -> Mapping[str, float | bool | None]:
-    """Return the rates since the sample before, and the activity; None for what is not known."""
+    """Return the rates since the previous sample, and the activity; None for an unknown figure."""
     into = out = net = None
     if before is not None and now.at > before.at:
         seconds = now.at - before.at

@@ -37,8 +37,8 @@ class Limits:
     """The settings of a worker: `Policy` as command-line options.
 
     Attributes:
-        max_attempts: A call is given up after its handler raised this many times.
-        on_exhausted: The fate of such a call: "bury" dead-letters it, "fail" also fails it for its callers.
+        max_attempts: The most attempts of a call whose handler raises.
+        on_exhausted: The fate of a call without attempts left: "bury" dead-letters it, "fail" also fails its callers.
         max_deliveries: Messages delivered more often than this are dead-lettered without running.
         max_crashes: A call that ended its worker process this many times while it ran alone is dead-lettered.
         spawn_limit: The most messages that one schedule may cause.
@@ -91,7 +91,7 @@ def worker(
     topic: Annotated[
         list[str],
         Parameter(
-            help="A topic to work on, or TOPIC:CONCURRENCY for a concurrency of its own. It may be repeated.",
+            help="A topic to work on, or TOPIC:CONCURRENCY for its own concurrency. It may be repeated.",
             negative=(),
         ),
     ],

@@ -148,7 +148,7 @@ async def tells_that_its_server_is_silent(ctx: Context) -> None:
     Why: Firewalls drop packets without a word, and machines freeze. Without a time limit, an operation never ends, and
     the connection looks healthy.
 
-    Test: A relay forwards nothing any more and keeps the connections open. Every operation must end within its
+    Test: A relay stops forwarding and keeps the connections open. Every operation must end within its
     timeouts, which the kit sets to a second: a backend with a server has an option `timeout`. A receive that waits must
     end within 45 seconds. Then the relay forwards everything, also the late answers: the backend must work, and must
     not take a late answer for that of a new operation.

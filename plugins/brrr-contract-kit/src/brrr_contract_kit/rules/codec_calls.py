@@ -316,7 +316,7 @@ def _encoded(ctx: CodecContext, value: object) -> BaseException | None:
 async def refuses_results(ctx: CodecContext) -> None:
     """A result that cannot be encoded raises an `EncodeError` that names the task.
 
-    Why: Otherwise the call fails on every attempt, and the user does not learn which call it is.
+    Why: Otherwise the call fails on every attempt, and the user does not know which call it is.
 
     Test: A task returns an object of a class that no codec knows.
     """

@@ -128,7 +128,7 @@ async def _arrive(
 async def receive_loses_nothing(ctx: Context) -> None:
     """If the answer to a receive is lost, the messages come back when their lease expires.
 
-    Why: The server has leased them to a receiver that never learns of them.
+    Why: The server has leased them to a receiver that never gets them.
 
     Test: Messages are received through a relay that loses each answer. After a lease, another backend has received all
     messages that the receive did not return.

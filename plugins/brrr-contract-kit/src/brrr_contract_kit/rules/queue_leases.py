@@ -57,12 +57,12 @@ async def runs_out(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-03", limit=LONG)
 async def extended(ctx: Context) -> None:
-    """Extending starts a lease anew: a message that is extended in time stays hidden far beyond its first lease.
+    """Extending restarts a lease: a message that is extended in time stays hidden far beyond its first lease.
 
-    Why: A handler may run for hours; the engine extends its lease at every third of it.
+    Why: A handler may run for hours. The engine extends its lease after each third of it.
 
-    Test: A message is extended at every third of the lease until two leases have passed. It is never delivered again
-    meanwhile.
+    Test: A message is extended after each third of the lease until two leases have passed. In this time, it is never
+    delivered again.
     """
     queue, topic = await ctx.queue(short_lease=True), ctx.topic()
     delivery, begun = await _leased(ctx, queue, topic, b"long work")
@@ -146,7 +146,7 @@ async def lease_told(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-07", limit=LONG)
 async def expiry_wakes(ctx: Context) -> None:
-    """A waiting receive gets a message whose lease expires meanwhile.
+    """A waiting receive gets a message whose lease expires during the wait.
 
     Why: When one of two workers dies, the other waits on a topic that looks empty.
 
@@ -161,7 +161,7 @@ async def expiry_wakes(ctx: Context) -> None:
 
 @rule("QUEUE-LEASE-08", limit=LONG)
 async def attempts_counted(ctx: Context) -> None:
-    """`attempt` counts deliveries from 1, after releases as well as after expired leases.
+    """`attempt` counts deliveries from 1, after releases and after expired leases.
 
     Why: The engine derives the backoff from it, and dead-letters messages that were attempted too often.
 

@@ -49,7 +49,7 @@ async def returns_early(ctx: Context) -> None:
 async def returns_empty(ctx: Context) -> None:
     """A receive on an empty topic returns an empty list when its wait is over: not earlier, and not much later.
 
-    Why: A worker checks between receives if it must stop. A receive that returns immediately would make it spin.
+    Why: A worker checks between receives whether it must stop. A receive that returns immediately would make it spin.
 
     Test: An empty topic is received from with waits of 0 and 0.3 seconds, and the time is measured.
     """

@@ -225,7 +225,7 @@ async def reads_none(ctx: Context) -> None:
 
 @rule("STEPS-READ-03")
 async def reads_last(ctx: Context) -> None:
-    """A reading sees everything that took place before its message was leased, also the effects of its own step.
+    """A reading sees all effects from before its message was leased, and those of its own step.
 
     Why: The worker that puts a call needs no second look at it.
 

@@ -118,7 +118,7 @@ async def writer_killed(ctx: Context) -> None:
 async def counter_killed(ctx: Context) -> None:
     """If a process is killed in the middle of an increment, each counter was increased once or not at all.
 
-    Why: The count of a schedule must not begin anew because a worker dies.
+    Why: The count of a schedule must not restart because a worker dies.
 
     Test: A process increases three counters from 5 by 1,000, and is killed after 0, 1, 2 … turns of its loop. Here each
     of them is then 5 or 1,005. The rule applies if the system can fork.

@@ -39,7 +39,7 @@ async def _wakes(ctx: Context, woken: Event, by: str) -> None:
 
 @rule("STORE-WATCH-01")
 async def wakes(ctx: Context) -> None:
-    """A watched value that is created wakes, each time.
+    """A watch wakes each time that its value is created.
 
     Why: A client that waits for a result reads it when it is woken, and otherwise only every two seconds.
 
@@ -57,7 +57,7 @@ async def wakes(ctx: Context) -> None:
 
 @rule("STORE-WATCH-02", pair=True)
 async def wakes_others(ctx: Context) -> None:
-    """A watched value that another backend on the same URL creates wakes.
+    """A watch wakes if another backend on the same URL creates its value.
 
     Why: The worker that writes a result and the client that waits for it have different backends.
 
@@ -74,7 +74,7 @@ async def wakes_others(ctx: Context) -> None:
 
 @rule("STORE-WATCH-03", needs="store.shared", processes=True)
 async def wakes_other_processes(ctx: Context) -> None:
-    """A watched value that another process creates wakes.
+    """A watch wakes if another process creates its value.
 
     Why: Clients and workers are different processes.
 
@@ -115,7 +115,7 @@ async def watches_are_independent(ctx: Context) -> None:
 async def closing_wakes(ctx: Context) -> None:
     """Closing a backend wakes its watches, and a closed backend refuses to watch.
 
-    Why: A client whose backend is closed must not wait on. It reads, and so learns that the backend is closed.
+    Why: A client whose backend is closed must not keep waiting. Its next read raises `BackendClosedError`.
 
     Test: A backend is closed with two watches open. Both wake, and a third raises `BackendClosedError`.
     """
@@ -131,7 +131,7 @@ async def closing_wakes(ctx: Context) -> None:
 
 @rule("STORE-WATCH-06")
 async def steps_wake(ctx: Context) -> None:
-    """A watched value that a step writes wakes.
+    """A watch wakes if a step writes its value.
 
     Why: If a backend offers steps, workers return results in steps, and not by swaps.
 

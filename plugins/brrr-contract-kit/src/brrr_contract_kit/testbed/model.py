@@ -11,7 +11,7 @@ __all__ = ["Model"]
 
 
 class Model:
-    """The expected state. Every message has a body of its own.
+    """The expected state. Every message has a different body.
 
     Attributes:
         records: The records of the store.

@@ -85,7 +85,7 @@ class StallDetector:
             self._tick()
 
     def stop(self) -> None:
-        """End one `start`. The ticks go on for one lease."""
+        """End one `start`. The ticks continue for one lease."""
         self._users -= 1
 
     def close(self) -> None:

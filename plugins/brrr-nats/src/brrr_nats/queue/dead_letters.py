@@ -1,4 +1,4 @@
-"""Dead letters: messages in a stream of their own, with reason, time and attempt in their headers.
+"""Dead letters: messages in a separate stream, with reason, time and attempt in their headers.
 
 A message is always added at its new place before it is removed from the old one.
 """

@@ -108,7 +108,7 @@ class NatsQueue(Queue):
         await self._settler.settle(deliveries, RELEASE + rest)
 
     async def extend(self, deliveries: Sequence[Delivery]) -> None:
-        """Start leases anew."""
+        """Restart leases."""
         await self._settler.settle(deliveries, EXTEND)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:

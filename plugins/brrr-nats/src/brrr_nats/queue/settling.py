@@ -81,8 +81,8 @@ def parse_delivery(topic: str, reply: Reply, lease_started: float, lease: float)
 class Settler:
     """The settling of one backend's deliveries.
 
-    Settling goes on when its caller is cancelled, and updates the receipts. A later settling of the same receipts waits
-    for it first.
+    Settling continues when its caller is cancelled, and updates the receipts. A later settling of the same receipts
+    waits for it first.
     """
 
     def __init__(self, client: RequestClient, options: NatsOptions) -> None:

@@ -76,7 +76,7 @@ class RevisionCache:
         return len(self._known)
 
     def take(self, subject: str) -> StoredRecord | None:
-        """Return the known state and forget it: the caller changes the record, and may not learn the result."""
+        """Return the known state and forget it: the caller changes the record, and may not get the result."""
         found = self._known.pop(subject, None)
         if found is not None:
             self._free_bytes += _size(subject, found)

@@ -308,7 +308,7 @@ class NatsStore(Store):
             needed |= {"max_msgs_per_subject": 1, "discard": "new", "deny_delete": True}
             needed["allow_direct"] = options.replicas == 1
         elif found.get("num_replicas", 1) < options.replicas:
-            needed["allow_direct"] = False  # clients that read directly now would go on reading from any replica
+            needed["allow_direct"] = False  # clients that read directly now would continue to read from any replica
         return StreamSpec(needed, unbounded=False)
 
     def _refuse(self, config: Mapping[str, Any]) -> None:

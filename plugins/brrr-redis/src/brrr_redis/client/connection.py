@@ -177,7 +177,7 @@ class PipelinedConnection(asyncio.BufferedProtocol):
         self._paused = True
 
     def resume_writing(self) -> None:
-        """Write the commands that came meanwhile."""
+        """Write the commands that arrived in the meantime."""
         self._paused = False
         self._write()
 

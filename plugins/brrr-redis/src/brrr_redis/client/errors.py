@@ -72,7 +72,7 @@ CODE_BY_CLASS: Final[dict[type[Exception], str]] = {
 """Codes that redis-py turns into classes and removes from the text of the reply."""
 
 WRONG_SERVER: Final = ("READONLY", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED")
-"""Replies of a server that may not be the right one any more."""
+"""Replies of a server that may no longer be the right one."""
 
 TOO_MANY_CLIENTS: Final = "max number of clients"
 """Part of the reply of a server that takes no more connections."""

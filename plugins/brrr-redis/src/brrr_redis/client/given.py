@@ -1,6 +1,6 @@
 """Reads the servers, the login, TLS and the timeouts of a client of redis-py that the program has already.
 
-brrr opens connections of its own, since it shares each one among all operations and blocks others. It leaves the
+brrr opens its own connections, since it shares each one among all operations and blocks others. It leaves the
 client and its pool alone. It takes over:
 
 - the servers: a host and a port, a Unix socket, the service of sentinels, or the start nodes of a cluster with

@@ -49,7 +49,7 @@ class Router(ABC):
         return (range(len(keys)),)
 
     def invalidate(self, connection: PipelinedConnection | None) -> None:
-        """Find the server anew before the next command: this one failed, or is not the right one."""
+        """Find the server again before the next command: this one failed, or is not the right one."""
         if connection is not None and connection.alive:
             self.pool.discard(connection)
 

@@ -56,7 +56,7 @@ def unseen(operation: Operation, result: Any) -> None:
 
 @dataclass
 class Instrument:
-    """Stands between one worker and its backends.
+    """Wraps the backends of one worker.
 
     Attributes:
         before: Awaited before each operation. If it raises, the operation has no effect.

@@ -1,11 +1,11 @@
 """Emulated AWS for tests: DynamoDB Local, and moto for SQS (and for DynamoDB if DynamoDB Local is not available).
 
-One server of each kind serves a whole run with all xdist workers; tests use names of their own. These variables
+One server of each kind serves a whole run with all xdist workers; tests use their own names. These variables
 replace the servers:
 
 - `BRRR_TEST_DYNAMO_ENDPOINT`, `BRRR_TEST_SQS_ENDPOINT`: endpoints of running emulators.
-- `BRRR_TEST_AWS=1`: an AWS account, with the credentials and region of the environment. Tables and queues get a prefix
-  of their own and are always deleted after the run. CONTRIBUTING.md lists the costs.
+- `BRRR_TEST_AWS=1`: an AWS account, with the credentials and region of the environment. Tables and queues get their
+  own prefix and are always deleted after the run. CONTRIBUTING.md lists the costs.
 
 With emulators, the environment holds dummy credentials while tests run, and the user's AWS files are not read.
 """
