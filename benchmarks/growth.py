@@ -58,7 +58,7 @@ def exponents(measured: Sequence[Measured]) -> dict[str, float]:
 
 
 async def sample_many_calls(url: str, calls: int, *, every: int) -> AsyncIterator[Sample]:
-    """Run independent calls through one worker in parts of a thousand, and yield a sample of it now and then."""
+    """Run independent calls through one worker in parts of a thousand, and regularly yield a sample of it."""
     async with brrr.serve(url, policy=brrr.Policy(spawn_limit=1_000_000)) as connection:
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
         loop = asyncio.create_task(connection.loop(TOPIC, app.handle, concurrency=64))

@@ -17,6 +17,13 @@ INSTEAD: Final = {
     r"\bprogrammes?\b": "program",
     r"\btold of\b": "informs, reports, or notifies",
     r"\bas it comes\b": "by default",
+    r"\banew\b": "again, or restart …",
+    r"\bany more\b": "no longer",
+    r"\bnow and then\b": "regularly, or sometimes",
+    r"\bin the place of\b": "instead of",
+    r"\bsomebody\b": "name the role: the worker, the caller, a plugin author",
+    r"\b(?:is|are|was|were|be|been) told\b": "gets …, is informed, or is reported",
+    r", also (?:if|when|while|after)\b": "even if, even when …",
     r'"""What\b': "begin a docstring with a verb or with a noun that names the thing",
     r"(?:DESIGN|STYLE|SERVERS)\.md": "a page that the repository has",
 }

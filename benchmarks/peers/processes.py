@@ -79,7 +79,7 @@ def cpu_seconds(processes: set[int]) -> float:
 
 
 def reset_peak(processes: set[int]) -> None:
-    """Let the peak memory of processes begin anew."""
+    """Reset the peak memory of processes."""
     for pid in processes:
         with suppress(OSError):
             Path(f"/proc/{pid}/clear_refs").write_text("5")

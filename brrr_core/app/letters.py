@@ -146,7 +146,7 @@ class LetterSelection:
         return Completed(await self._search.act(None, settle), kept)
 
     async def _settled(self, call_hash: str, record: bytes) -> bool:
-        """Settle a call. Whether it has an outcome of the wanted kind now: then its dead letter is of no more use."""
+        """Settle a call. Return whether it now has an outcome of the wanted kind, so that its dead letter can go."""
         if await self._connection.settle(call_hash, record):
             return True
         outcome = await self._connection.value(call_hash)

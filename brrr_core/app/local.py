@@ -46,8 +46,8 @@ class LocalBrrr:
         replace: Handlers, functions or mocks to run in place of tasks: `replace={pay: fake_pay}`. They also replace
             calls by name. A function gets the active worker only if its first parameter is annotated with it. The
             annotations of the task, not of the replacement, say how arguments are decoded and which results are valid.
-            A name that is not among `handlers` stands for a task of another program.
-        events: Functions that stand for events, by name: `events={"approval": lambda order_id: True}`. A function gets
+            A name that is not among `handlers` is a task of another program.
+        events: Functions that replace events, by name: `events={"approval": lambda order_id: True}`. A function gets
             the arguments of the event, and its result is the value. It may sleep or raise, like a replacement.
         topic: The topic of the first call.
         codec: A codec or the name of one.

@@ -135,7 +135,7 @@ def check_bodies(topic: str, bodies: Sequence[bytes], max_bytes: int) -> None:
     if isinstance(bodies, SINGLE):
         raise ArgumentError(
             f"the messages for the topic {topic!r} are one {type(bodies).__name__}, not a list of bodies",
-            remedy="Pass a list of bytes, also for one message: [body].",
+            remedy="Pass a list of bytes, even for one message: [body].",
         )
     for body in bodies:
         _check_bytes(body, "message body")

@@ -32,8 +32,8 @@ A receive that waits takes nothing that other operations need: with 64 of them, 
 
 An operation on a closed backend raises `BackendClosedError`. So does a waiting `receive` when its backend is closed.
 
-If the server is gone or silent, every operation raises `BackendUnavailableError` in bounded time, also a `receive` that
-waits; a backend with a server has an option `timeout` for that. When the server is back, the same backend works. An
+If the server is gone or silent, every operation raises `BackendUnavailableError` in bounded time, even a waiting
+`receive`; a backend with a server has an option `timeout` for that. When the server is back, the same backend works. An
 operation that raised may have taken effect. A backend repeats one whose answer was lost only if that is safe:
 `increment`, `swap` and steps must neither count twice nor report a false result.
 """
@@ -278,7 +278,7 @@ class Store(ABC):
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Compare and swap, each swap atomic on its own key. Returns True for each swap that took place.
 
-        The server compares, also if `new` equals `expected`: such a swap checks that a record has not changed.
+        The server compares, even if `new` equals `expected`: such a swap checks that a record has not changed.
 
         Several swaps of one key in one batch take place one after the other, in their order. If the answer is lost,
         report what took place or raise, never a false loss or win.

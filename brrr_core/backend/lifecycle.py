@@ -135,7 +135,7 @@ class Backend(ABC):
 
     @cached_property
     def opened(self) -> AsyncExitStack:
-        """Stack of everything that `start` has opened. `stop` closes it, the last first, also if `start` failed.
+        """Stack of everything that `start` has opened. `stop` closes it, the last first, even if `start` failed.
 
         `start` adds each resource as soon as it exists: `self.opened.push_async_callback(client.close)`.
         """

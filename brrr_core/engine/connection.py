@@ -275,7 +275,7 @@ class Connection:
             topic: The topic to receive from. The worker must have a handler for every call on it.
             handle: `AppWorker.handle`. If the application has a lifespan, the loop receives when its state exists.
             concurrency: The most calls that run at the same time.
-            schedules: Recurring schedules to run beside the loop: `[brrr_cron.every("0 3 * * *", nightly)]`.
+            schedules: Recurring schedules to run together with the loop: `[brrr_cron.every("0 3 * * *", nightly)]`.
 
         Raises:
             LifespanError: The lifespan of the application failed.

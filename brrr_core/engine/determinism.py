@@ -41,7 +41,7 @@ def refuse_root_id(call: Call, root_id: str, made: Sequence[Call], read: Iterabl
     raise NondeterminismError(
         f"the handler {call.task_name!r} passed `app.root_id`, which differs between schedules, as an argument: it "
         f"called {_show(found)}",
-        remedy="Leave `root_id` to logs; the called task has it too, as `app.root_id`. For a key that is the same in "
+        remedy="Use `root_id` only for logs; the called task also has `app.root_id`. For a key that is the same in "
         "every run, pass `app.call_hash`.",
     )
 
@@ -64,9 +64,9 @@ def compare(call: Call, before: Sequence[Call], now: Sequence[Call], attempts: t
             )
             if instead is not None and _differ_by(made.payload, instead.payload, attempts):
                 what += f": the arguments differ as `app.attempt` does, which was {attempts[0]} and then {attempts[1]}"
-                raise NondeterminismError(what, remedy="Leave `attempt` to logs, and do not pass it to calls.")
+                raise NondeterminismError(what, remedy="Use `attempt` only for logs, and do not pass it to calls.")
             raise NondeterminismError(
-                what, remedy="Read time, randomness and outside state in calls of their own: their values are stored."
+                what, remedy="Read the time, randomness and outside state in separate calls: their values are stored."
             )
         again[made.call_hash] -= 1
 

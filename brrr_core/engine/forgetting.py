@@ -84,7 +84,7 @@ class Forgetter:
         if top in kept:
             raise StillNeededError(
                 f"the call {top} is still needed: {kept[top]}",
-                remedy="Wait for it, or cancel it. To lose its outcome and its message, force it.",
+                remedy="Wait for it, or cancel it. With `force` it is forgotten with its outcome and its message.",
             )
         rest = [call for call in calls if call.call_hash in there.keys() - kept.keys()]
         for start in range(0, len(rest) - 1, BATCH):

@@ -54,7 +54,7 @@ class Lifespan:
 
         Args:
             stopping: If it is set before the state exists, the lifespan is cancelled, and there is no state.
-            stop: Called when the lifespan ends, also if it ends by itself.
+            stop: Called when the lifespan ends, even by itself.
 
         Raises:
             LifespanError: The lifespan failed before it yielded a state.

@@ -382,7 +382,7 @@ class Runner:
             return False
         if isinstance(error, Defer):
             raise HandlerError(
-                "the handler raised Defer although no value is missing", remedy="Leave raising Defer to brrr."
+                "the handler raised Defer although no value is missing", remedy="Do not raise Defer yourself."
             ) from None
         if not isinstance(error, Cancelled) and _is_cancelled(error):
             raise Cancelled from error  # a TaskGroup of the handler raised it

@@ -62,13 +62,13 @@ class IsolationGate:
             await self._wait_for_change()
 
     def enter_at_once(self, holder: object) -> bool:
-        """Enter beside other handlers, if the gate is open. Return whether it is."""
+        """Enter together with other handlers, if the gate is open. Return whether it is."""
         if not self._isolated:
             self._running.add(holder)
         return not self._isolated
 
     async def enter(self, holder: object) -> None:
-        """Enter beside other handlers, when the gate is open."""
+        """Enter together with other handlers, when the gate is open."""
         while not self.enter_at_once(holder):
             await self.wait_until_open()
 

@@ -144,7 +144,7 @@ async def wait_for_value(
     try:
         known = scope()
         if known is not None and known.root_id is not None:
-            await wait.begin_watch()  # this program has put the call, so to read first would be in vain
+            await wait.begin_watch()  # this program has put the call, so a first read would find nothing
         while True:
             wait.take_hint()
             value, note = await connection.read(keys)

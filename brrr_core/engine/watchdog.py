@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 __all__ = ["Culprit", "Watchdog"]
 
 PARTS: Final = 4
-"""The watchdog asks the loop so many times in the `limit`."""
+"""How many times in the `limit` the watchdog checks the loop."""
 
 
 class Culprit(NamedTuple):

@@ -176,18 +176,18 @@ class Worker:
         return self._drained and len(self._parked) < 2 * self._concurrency
 
     def _leave(self, task: "asyncio.Task[Any]") -> None:
-        """Free the place of a handler that was parked."""
+        """Free the slot of a handler that was parked."""
         self._running.pop(task, None)
         self._parked.add(task)
         self._freed.set()
 
     def _enter(self, task: "asyncio.Task[Any]", held: HeldDelivery) -> None:
-        """Give a place to a handler that was parked."""
+        """Give a slot to a handler that was parked."""
         self._parked.discard(task)
         self._running[task] = held
 
     def _wants(self, topic: str, held: HeldDelivery) -> bool:
-        """Whether this worker takes over a message of a topic in the place of a delivery that ends.
+        """Whether this worker takes over a message of a topic in the slot of a delivery that ends.
 
         If messages were left at the last receive, they come first.
         """
@@ -201,7 +201,7 @@ class Worker:
         )
 
     def _take(self, place: HeldDelivery, received: Sequence[Received]) -> None:
-        """Begin messages that were handed over in the place of a delivery that has ended."""
+        """Begin messages that were handed over, in the slot of a delivery that has ended."""
         for held in self._held(received):
             held.handed_over = place.handed_over + 1
             if self.stopping.is_set():

@@ -16,7 +16,7 @@ SHORT: Final = 4
 """A shorter secret is masked only as a whole word, and not inside base64 or hexadecimal: the text would be unreadable.
 
 If it consists of letters alone, or of digits alone, it can also be a word or a number of the text, as in `has a
-manifest` or `within 10 s`. Then it is masked only where it stands as a value: in quotes, after `=`, `:` or a command in
+manifest` or `within 10 s`. Then it is masked only as a value: in quotes, after `=`, `:` or a command in
 capitals such as `AUTH`, and before `@`."""
 
 WORD_BEGINS: Final = r"(?:(?<![^\W\d_])|(?<=\\[abfnrtv])|(?<=%[0-9A-Fa-f]{2}))"

@@ -171,7 +171,7 @@ class _CommandLine:
 
 
 class _Http:
-    """Asks an application, which is replaced now and then.
+    """Asks an application, which is replaced regularly.
 
     Args:
         enter: Makes the application, over a backend in memory, and enters what it needs.

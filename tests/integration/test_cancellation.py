@@ -1,4 +1,4 @@
-"""A cancelled call is told at its first unfinished await, compensates durably, and has one outcome."""
+"""A cancelled call gets `Cancelled` at its first unfinished await, compensates durably, and has one outcome."""
 
 import asyncio
 from collections import Counter
@@ -128,7 +128,8 @@ async def test_handler_decides_the_outcome_of_its_cancelled_call(memory: str) ->
 
 
 async def test_handler_is_told_in_the_same_place_when_it_runs_again(memory: str) -> None:
-    """The call at which it was told returns while the compensation runs. The handler still does not get its value."""
+    """The call at which it got `Cancelled` returns while the compensation runs. The handler still does not get its
+    value."""
     log, told = Log(), list[str]()
 
     @brrr.handler_no_arg

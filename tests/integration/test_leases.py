@@ -1,4 +1,4 @@
-"""A lost lease and a blocked event loop are told. In virtual time."""
+"""A lost lease and a blocked event loop are reported. In virtual time."""
 
 import asyncio
 

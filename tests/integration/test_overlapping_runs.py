@@ -1,4 +1,4 @@
-"""Two runs of one call overlap while someone cancels it. Only what the told handler knows of takes effect."""
+"""Two runs of one call overlap while it is cancelled. Only calls that the cancelled handler knows take effect."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -33,7 +33,7 @@ class World:
         self.gate = asyncio.Event()
 
     def handlers(self) -> Mapping[str, Any]:
-        """Return an order that charges, goes on by its plan, and undoes what it began."""
+        """Return an order that charges, continues by its plan, and undoes the steps that it began."""
 
         @brrr.handler_no_arg
         async def do(step: str) -> str:
@@ -74,7 +74,7 @@ class World:
 
 
 def cleaned_up(plan: str) -> list[str]:
-    """Return what has happened in the end to an order that was told at the charge."""
+    """Return the final effects of an order that got `Cancelled` at the charge."""
     wide = [f"['charge'] {n}" for n in range(10 * (plan == "wide"))]
     return sorted(["charge", "undo charge", *wide])
 
@@ -95,7 +95,7 @@ class Stage:
         return Key("value", self.client._catalogue.encode(task, (argument,), {}).call_hash)
 
     def is_told(self, operation: Operation, plan: str) -> bool:
-        """Whether an operation stores where the order was told."""
+        """Whether an operation stores where the order got `Cancelled`."""
         state = Key("value", f"brrr.state/{self._value_of('order', plan).call_hash}")
         return operation.name == "store.swap" and operation.items[0].key == state
 
@@ -123,7 +123,7 @@ async def stage(url: str, *, steps: bool) -> AsyncGenerator[Stage]:
 
 
 class Held:
-    """Holds the first operation that fits, until it may go on."""
+    """Holds the first operation that fits, until it may continue."""
 
     def __init__(self, fits: Callable[[Operation], bool]) -> None:
         self._fits = fits
@@ -143,7 +143,7 @@ class Held:
 async def test_late_run_has_no_effect_that_the_told_handler_does_not_undo(
     memory: str, plan: str, *, steps: bool, late: bool
 ) -> None:
-    """The first run looks for the charge after the second one was told there. It finds a value, and goes on."""
+    """The first run looks for the charge after the second got `Cancelled` there. It finds a value, and continues."""
     async with stage(memory, steps=steps) as on:
         looks = Held(lambda operation: operation.name == "store.read" and on.charge in operation.items)
         await on.client.schedule("order", topic=TOPIC)(plan)
@@ -167,7 +167,7 @@ async def test_late_run_has_no_effect_that_the_told_handler_does_not_undo(
 
 @asynccontextmanager
 async def both_asked(url: str, plan: str, *, steps: bool) -> AsyncGenerator[tuple[Stage, Held, Held]]:
-    """Hold a run that found the charge before it ends, and another that missed the charge before it is told there."""
+    """Hold a run that found the charge before it ends, and one that missed it before it gets `Cancelled` there."""
     async with stage(url, steps=steps) as on:
         looks = Held(lambda operation: operation.name == "store.read" and on.charge in operation.items)
         ends, is_told = (Held(lambda operation: on.is_told(operation, plan)) for _ in range(2))

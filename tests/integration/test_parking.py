@@ -1,4 +1,4 @@
-"""Parked runs: a handler goes on where it waits if its wake-up arrives in time, and runs again otherwise."""
+"""Parked runs: a handler continues at its `await` if its wake-up arrives in time, and runs again otherwise."""
 
 import asyncio
 import random

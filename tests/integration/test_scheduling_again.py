@@ -1,4 +1,4 @@
-"""A call that is scheduled again is put once while it is on its way, and recovers if it cannot go on."""
+"""A call that is scheduled again is not put again while its message exists, and recovers if it cannot continue."""
 
 import asyncio
 import time

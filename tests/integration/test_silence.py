@@ -1,4 +1,4 @@
-"""Standstills are told: outages, topics without a worker, old calls, a blocked loop; and what a worker did."""
+"""Standstills are reported: outages, topics without a worker, old calls, a blocked loop; and a worker's counts."""
 
 import asyncio
 import logging

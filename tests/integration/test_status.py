@@ -1,4 +1,4 @@
-"""A client reads the status of a call, and learns of its dead letter without knowing its topic."""
+"""A client reads the status of a call, and finds its dead letter without knowing its topic."""
 
 import asyncio
 from dataclasses import replace

@@ -186,7 +186,7 @@ async def test_helpers_that_run_side_by_side_need_keys(memory: str) -> None:
     async with serving(memory, {"top": top}) as fleet:
         assert await fleet.run(top, True) == 3
         assert await fleet.run(top, False) == 0
-    assert errors == ["the handler 'top' waits in a task beside its own, without a key"]
+    assert errors == ["the handler 'top' waits without a key in a task other than its own"]
 
 
 async def test_key_is_used_once(memory: str) -> None:

@@ -100,7 +100,7 @@ async def test_parent_waits_in_its_worker_if_its_child_has_too_many_parents() ->
         connection = connected(instrument.wrap(backend), policy)
         async with working(connection, {"top": top, "parent": parent, "child": child}) as fleet:
             await fleet.app.schedule(top, topic=TOPIC)()
-            first = await put(instrument, 1 + parents + 1 + 1)  # each call once, and one parent anew
+            first = await put(instrument, 1 + parents + 1 + 1)  # each call once, and one parent again
             last = await put(instrument, 1 + parents + 1 + 1 + 4 * TOO_MANY)
             assert last - first >= 3 * 0.025  # each has waited three times at least, and did not spin
             may_end.set()

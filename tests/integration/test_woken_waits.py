@@ -1,4 +1,4 @@
-"""A client that waits for a result is woken by its store, and reads now and then in case no hint comes."""
+"""A client that waits for a result is woken by its store, and reads regularly in case no hint comes."""
 
 import asyncio
 from collections.abc import AsyncIterator

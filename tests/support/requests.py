@@ -130,7 +130,7 @@ class Cancelling:
         await on.client.schedule("top", topic=TOPIC)()
 
     async def outside(self, on: Stage) -> None:
-        await asyncio.sleep(70)  # virtual: by now all is booked, also after a fault
+        await asyncio.sleep(70)  # virtual: by now all is booked, even after a fault
         await cancel_sagas(on.client)
         await on.client.result("top")()
         assert "queued call ran" not in on.world.failed

@@ -139,7 +139,7 @@ class Stage:
         return asyncio.create_task(loop), connection
 
     async def kill(self, worker: "asyncio.Task[None]", instrument: Instrument) -> None:
-        """End a worker as if its process were killed: its operations have no effect any more."""
+        """End a worker as if its process were killed: its operations no longer have an effect."""
         instrument.dead = True
         while not worker.done():
             worker.cancel()

@@ -1,4 +1,4 @@
-"""The board answers no foreign page and no other machine, and shows no secret, unless it was told to."""
+"""The board answers no foreign page and no other machine, and shows no secret, unless its options say so."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Rules that run in several processes: the same outcomes, also if a backend ends or blocks a process."""
+"""Rules that run in several processes: the same outcomes, even if a backend ends or blocks a process."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -37,7 +37,7 @@ async def test_wrong_certificate_of_the_server_is_refused_at_once(
 def strict_port(request: pytest.FixtureRequest, tls: Certificates) -> Iterator[int]:
     """The port of a server that takes no client without a valid certificate, and says why.
 
-    With TLS 1.3, a client learns of it only after its handshake. asyncio's own servers do not say why.
+    With TLS 1.3, a client notices it only after its handshake. asyncio's own servers do not say why.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
     context.load_cert_chain(tls.cert, tls.key)

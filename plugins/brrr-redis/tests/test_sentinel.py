@@ -1,4 +1,4 @@
-"""Servers that sentinels watch: the client finds the primary, also after a failover."""
+"""Servers that sentinels watch: the client finds the primary, even after a failover."""
 
 import asyncio
 

@@ -3,7 +3,7 @@
 
 Some wrong lines change nothing that a workflow can see. They are not bugs, and no history finds them:
 
-- `Runner.resume` resumes a parked run whose call was cancelled meanwhile. It is told in its next run, as any run that
+- `Runner.resume` resumes a parked run whose call was cancelled. Its next run gets `Cancelled`, as any run that
   was under way when the request came.
 - `Canceller.cancel` puts no second message. The guard message runs the call five seconds later.
 - `DeliveryHandler` keeps the records of a message that waited for its turn. The step that completes the call compares them,

@@ -109,7 +109,7 @@ async def test_restart_finds_results_and_greets_no_one_twice(start: Start, tmp_p
     second = await start()
     assert await second.result("/hello?greetee=John") == "Hello, John!"
     again = await second.http.post("/hello?greetee=John")
-    # The worker takes calls in order. After this line, the other call cannot print any more.
+    # The worker takes calls in order. After this line, the other call can no longer print.
     await second.http.post("/hello?greetee=Jane")
     await second.line("Hello, Jane!")
     await second.ended(signal.SIGINT)

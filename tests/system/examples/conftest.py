@@ -84,7 +84,7 @@ class Fleet:
         return any(each == arguments for _, each in self._workers)
 
     async def replace(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Start a worker with other arguments in the place of one, which stops gracefully."""
+        """Replace a worker, which stops gracefully, by one with other arguments."""
         self.start(*new)
         newest, _ = self._workers[-1]
         await until(lambda: f"[{newest.pid}] working on" in self.log or newest.poll() is not None, bound=PATIENCE)

@@ -14,7 +14,7 @@ from tests.support.scenarios import TOPIC, Stage, stage
 from tests.support.virtual import run_virtually
 
 SETTLED = 100.0
-"""Virtual seconds within which a parent notices an outcome, also if the client that wrote it died."""
+"""Virtual seconds within which a parent notices an outcome, even if the client that wrote it died."""
 
 
 async def act(client: brrr.AppConsumer) -> None:

@@ -111,7 +111,7 @@ async def test_sigterm_stops_the_loops_of_all_connections_of_the_process() -> No
         async with asyncio.timeout(20):
             await asyncio.gather(*loops)
             async with brrr.serve("memory:") as third:
-                await third.loop("t", handle)  # the process was told to end: no loop begins
+                await third.loop("t", handle)  # the process must end: no loop begins
 
 
 async def test_loop_leaves_no_signal_handler_behind() -> None:

@@ -37,7 +37,7 @@ def contract(
     codec: Annotated[str | None, Parameter(help="Test this codec.")] = None,
     setup: Annotated[bool, Parameter(negative=(), help="First create what the backend needs, as brrr setup.")] = False,
     jobs: Annotated[Count, Parameter(help="The number of processes that run rules at the same time.")] = JOBS,
-    repeat: Annotated[Count, Parameter(help="Run the rules so many times, until one fails.")] = 1,
+    repeat: Annotated[Count, Parameter(help="Run the rules up to this many times, until one fails.")] = 1,
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None,
     badge: Annotated[Path | None, Parameter(help="Write an SVG badge to this file.")] = None,
     unreachable: Annotated[str | None, Parameter(help="A URL of the scheme behind which no server answers.")] = None,

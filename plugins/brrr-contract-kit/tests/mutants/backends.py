@@ -35,7 +35,7 @@ class ClosesOnce(Sound):
 
 @breaks("BACKEND-OPEN-03")
 class OpensTwice(Sound):
-    """Opening an open backend connects anew and forgets the first connection."""
+    """Opening an open backend connects again and forgets the first connection."""
 
     async def open(self):
         self._roles = None

@@ -149,7 +149,7 @@ class PurgesTheDead(QueueOver):
 
 @breaks("QUEUE-INSPECT-03")
 class NeverReceives(QueueOver):
-    """Nothing ever receives, also while a message is leased."""
+    """Nothing ever receives, even while a message is leased."""
 
     def __init__(self, inner):
         super().__init__(inner)

@@ -79,7 +79,7 @@ async def forget(
     if found.root.call_hash in kept:
         raise StillNeededError(
             f"the call {call.call_hash} of {call.task_name!r} is still needed: {kept[call.call_hash]}",
-            remedy="Wait for it, or cancel it. To lose its outcome and its message, force it.",
+            remedy="Wait for it, or cancel it. With `force` it is forgotten with its outcome and its message.",
         )
     going = [
         node for node in reversed(list(found.nodes.values())) if node.kind != "sleep" and node.call_hash not in kept

@@ -214,7 +214,7 @@ class _Check:
             return []
         text = (
             f"{self.call!r} returned {report.result!r}, and without faults {self.expected!r}. A handler depends on "
-            "something that differs when it runs again: read time, randomness and outside state in calls of their own, "
+            "something that differs when it runs again: read the time, randomness and outside state in separate calls, "
             "whose values are stored"
         )
         return [text]

@@ -247,7 +247,7 @@ class Process(asyncio.AbstractEventLoop):
             asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
 
     def kill(self) -> None:
-        """Run nothing of this process any more. Its objects stay alive, so that no `finally` of it runs."""
+        """Stop running this process. Its objects stay alive, so that no `finally` of it runs."""
         self.dead = True
         self._turns.clear()
 
@@ -287,7 +287,7 @@ class _Handle:
         self.over = False
 
     def cancel(self) -> None:
-        """Do not call it any more."""
+        """Never call it."""
         self.over = True
 
     def cancelled(self) -> bool:

@@ -102,7 +102,7 @@ class Connection:
         self._lock_retry.stop()
 
     async def close(self) -> None:
-        """Close the file and end the thread, also if `open` failed or this call is cancelled."""
+        """Close the file and end the thread, even if `open` failed or this call is cancelled."""
         try:
             if self._opened is not None:
                 with translating(sqlite3.Error, self._translate):

@@ -90,7 +90,7 @@ async function schedule(rootId, parentHash, name, args, where) {
     record = await client.get(key);
     const pending = record === null ? { returns: [], scheduled_at: Math.floor(Date.now() / 1000) } : bencode.decode(record);
     const returns = pending.returns.map(([tag, ...fields]) => [tag, ...fields.map(text)]);
-    // Somebody who waits for this child under another root id is driving the workflow anew.
+    // A parent that waits for this child under another root id belongs to a newer schedule of the workflow.
     redriven = returns.some(([, root, parent, at]) => parent === parentHash && at === topic && root !== rootId);
     if (!returns.some(([, root, parent, at]) => parent === parentHash && at === topic && root === rootId)) {
       returns.push([1, rootId, parentHash, topic]);

@@ -44,7 +44,7 @@ async def _bodies(queue: Queue, topic: str) -> list[bytes]:
 
 @rule("QUEUE-LETTERS-01")
 async def pages(ctx: Context) -> None:
-    """Pages have every dead letter as `dead` returns it, oldest first, also if letters before the page go away.
+    """Pages have every dead letter as `dead` returns it, oldest first, even if letters before the page go away.
 
     Why: An operator who acts on chosen dead letters reads page by page, and removes what was read.
 

@@ -1,4 +1,4 @@
-"""Rules QUEUE-PROC and QUEUE-DURABLE: several processes on one URL, also when some are killed."""
+"""Rules QUEUE-PROC and QUEUE-DURABLE: several processes on one URL, even when some are killed."""
 
 from asyncio import TaskGroup, gather
 from itertools import chain

@@ -132,7 +132,7 @@ async def fractional_lease(ctx: Context) -> None:
 
 @rule("QUEUE-STATS-03", needs="queue.exact_stats", limit=300.0)
 async def expired_counted(ctx: Context) -> None:
-    """When a lease has expired, `stats` counts its message as ready, also if no receive has looked since.
+    """When a lease has expired, `stats` counts its message as ready, even if no receive has looked since.
 
     Why: An operator sees that work of dead workers waits, and starts new workers. They would not be started if the
     messages counted as leased until a worker came.

@@ -48,7 +48,7 @@ async def hidden(ctx: Context) -> None:
 
 @rule("STEPS-LEASE-02", limit=LONG)
 async def runs_out(ctx: Context) -> None:
-    """When the lease of such a message expires, it becomes ready as attempt 2, also for a receive that waits.
+    """When the lease of such a message expires, it becomes ready as attempt 2, even for a waiting receive.
 
     Why: The worker may die before it has run the call that it has leased.
 

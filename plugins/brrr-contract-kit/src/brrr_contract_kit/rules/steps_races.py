@@ -245,7 +245,7 @@ async def between_processes(ctx: Context) -> None:
 async def committer_killed(ctx: Context) -> None:
     """If a process is killed while it commits, each of its steps has all its effects or none.
 
-    Why: A process can die at any point, also while the server applies its steps.
+    Why: A process can die at any point, even while the server applies its steps.
 
     Test: A process commits three steps at a time, which increase a number, add to a counter, write a record and put a
     message. It is killed at a random moment after some commits, and so are two more. The number, the counter, the

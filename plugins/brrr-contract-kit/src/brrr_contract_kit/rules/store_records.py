@@ -44,7 +44,7 @@ HASHES: Final = [
 
 @rule("STORE-READ-01")
 async def in_order(ctx: Context) -> None:
-    """A read returns values in the order of its keys, also of repeated keys, and None for an absent record.
+    """A read returns values in the order of its keys, even of repeated keys, and None for an absent record.
 
     Why: The engine reads the values of all children of a gather in one batch, and assigns them by position.
 

@@ -27,7 +27,7 @@ def check(holds: bool, what: str) -> None:
 
 
 def equal(seen: object, wanted: object, what: str) -> None:
-    """Check that `seen` equals `wanted`, also in type; `what` names the value."""
+    """Check that `seen` equals `wanted` in value and type; `what` names the value."""
     if type(seen) is not type(wanted) or seen != wanted:
         broken(f"{what}: expected {shown(wanted)}, got {shown(seen)}")
 

@@ -144,7 +144,7 @@ def _describe(error: Exception) -> tuple[type[BrrrError], str, str]:
     if isinstance(error, ApiError):
         return _describe_api_error(error)
     if isinstance(error, NoRespondersError) and ".API." in error.subject and ".STREAM." in error.subject:
-        remedy = "Enable JetStream, also for this account. A cluster needs a majority of its servers."
+        remedy = "Enable JetStream in the server and for this account. A cluster needs a majority of its servers."
         return BackendUnavailableError, "does not reply to requests for JetStream", remedy
     if isinstance(error, NoRespondersError):
         remedy = "Its stream or consumer is missing or has no leader: see `nats stream report`, and run brrr setup."
@@ -172,7 +172,7 @@ def _describe_api_error(error: ApiError) -> tuple[type[BrrrError], str, str]:
         remedy = "Raise the limits of its JetStream, account or stream."
         return BackendUnavailableError, f"has no room ({error})", remedy
     if error.code in JETSTREAM_DISABLED_CODES:
-        return BackendError, f"has no JetStream ({error})", "Enable JetStream, also for this account."
+        return BackendError, f"has no JetStream ({error})", "Enable JetStream in the server and for this account."
     if error.code == STREAM_NOT_FOUND:
         remedy = "Its messages are lost. Run brrr setup with this URL to create it again, empty."
         return BackendUnavailableError, f"has lost a stream ({error})", remedy

@@ -1,5 +1,5 @@
--- Reads keys, and starts the ttl of a key anew if it expires and was not refreshed for a while. KEYS: keys. ARGV: ttl in
--- milliseconds, and the milliseconds below which it is started anew. Returns the values, and the indexes of the
+-- Reads keys, and restarts the ttl of a key if it expires and was not refreshed for a while. KEYS: keys. ARGV: ttl in
+-- milliseconds, and the milliseconds below which it is restarted. Returns the values, and the indexes of the
 -- refreshed keys.
 
 local values, refreshed, least = {}, {}, tonumber(ARGV[2])

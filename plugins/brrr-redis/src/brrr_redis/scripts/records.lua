@@ -1,5 +1,5 @@
 -- Reads the records of messages. Readings are words in ARGV: the ttl in milliseconds or 0, the milliseconds below which it
--- is started anew, and the number of readings. Then for each reading 'root_id' or 'call_hash', the beginning of its key,
+-- is restarted, and the number of readings. Then for each reading 'root_id' or 'call_hash', the beginning of its key,
 -- and, if it reads values of calls, the beginning of the keys of their call records, else ''.
 
 -- Returns the root id and the call hash of a schedule message, as `split_message` of brrr does. Returns nothing for another body.

@@ -114,7 +114,7 @@ def own_session(session: Any, endpoint: str | None, monkeypatch: pytest.MonkeyPa
 
 @contextmanager
 def dummies() -> Generator[None, None, None]:
-    """Set dummy credentials, also for child processes, instead of the user's AWS files and variables."""
+    """Set dummy credentials for this process and its children, instead of the user's AWS files and variables."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in DUMMY.items():
             patch.setenv(name, value)
