@@ -47,7 +47,7 @@ DATA_HEAD: Final = (
 HEAD: Final = """\
 # Plugins
 
-The backends that hold the whole contract of brrr: those of this project, and those of others. Each was tested with
+The backends that pass all rules of the contract: those of this project, and those of others. Each was tested with
 [the contract kit](../contract/README.md), and no rule failed or was skipped. A rule that is not applicable needs a
 capability that the backend does not declare, or a role that it does not play.
 

@@ -250,8 +250,9 @@ class AppConsumer(GraphReader):
             task: A handler, or the name of a task.
             call_hash: A call.
             reason: A part of the reason.
-            older_than: The shortest time since they were given up: seconds, a `timedelta`, or a text such as `"2h"`.
-            newer_than: The longest time since they were given up.
+            older_than: The shortest time since they were dead-lettered: seconds, a `timedelta`, or a text such as
+                `"2h"`.
+            newer_than: The longest time since they were dead-lettered.
             ids: Their ids, as `Letter.id` gives them.
             limit: The most dead letters, oldest first.
 

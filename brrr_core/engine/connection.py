@@ -235,7 +235,7 @@ class Connection:
         return await self._forgetter.forget(calls, force=force)
 
     async def redrive(self, topic: str, *, limit: int) -> int:
-        """Put dead letters back on their topic, oldest first, and take back the failures of their calls.
+        """Put dead letters back on their topic, oldest first, and delete the failures of their calls.
 
         Args:
             topic: The topic.
@@ -252,7 +252,7 @@ class Connection:
         return await self._retrier.redrive(topic, limit=limit)
 
     async def redrive_letters(self, box: LetterBox, topic: str, letters: Sequence[Letter]) -> int:
-        """Put chosen dead letters back on their topic, and take back the failures of their calls.
+        """Put chosen dead letters back on their topic, and delete the failures of their calls.
 
         Returns:
             The number of dead letters that were put back.

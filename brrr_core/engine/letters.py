@@ -78,8 +78,8 @@ class LetterChoice:
         task: The name of their task.
         call_hash: Their call.
         reason: A part of their reason.
-        older_than: The least seconds since they were given up.
-        newer_than: The most seconds since they were given up.
+        older_than: The least seconds since they were dead-lettered.
+        newer_than: The most seconds since they were dead-lettered.
     """
 
     ids: Collection[str] | None = None

@@ -26,8 +26,8 @@ class Policy:
     Attributes:
         spawn_limit: The most messages that one schedule may cause, including all its calls and wake-ups. `schedule` can
             set another limit for one schedule.
-        max_attempts: A call is given up after its handler raised this many times. Other deliveries do not count.
-        on_exhausted: The fate of a call that is given up after `max_attempts`. With `bury`, its message is
+        max_attempts: The most attempts of a call whose handler raises. Other deliveries do not count.
+        on_exhausted: The fate of a call whose attempts are used up. With `bury`, its message is
             dead-lettered and its callers wait for a redrive. With `fail`, its callers also get a `CallFailedError`.
         max_deliveries: A message that was delivered more often than this is dead-lettered without running.
         max_crashes: A call is dead-lettered after it ended its worker process this many times while it ran alone.

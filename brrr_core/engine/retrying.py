@@ -55,7 +55,7 @@ class Retrier:
         return (await self._starter.start(StartRequest(call, topic))).root_id
 
     async def redrive(self, topic: str, *, limit: int) -> int:
-        """Put dead letters back on their topic, oldest first, and take back the failures of their calls.
+        """Put dead letters back on their topic, oldest first, and delete the failures of their calls.
 
         Returns:
             The number of dead letters that were put back.

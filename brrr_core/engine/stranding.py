@@ -1,8 +1,8 @@
 """Strand calls: remove the mark from a call that was dead-lettered, and from every call that waits for it.
 
 A stranded call has a pending record without a mark and with a return of the call to itself, under the root for which it
-was given up. That root does not put the call again, so no call is retried forever. Any other root puts it again. So
-scheduling the workflow again recovers it, from the top down to the dead-lettered call.
+was dead-lettered. That root does not put the call again, so no call is retried forever. Any other root puts it again.
+So scheduling the workflow again recovers it, from the top down to the dead-lettered call.
 
 A separate note names the dead letter, for information only: the pending record decides. A put or an outcome ends the
 stranding, and removes the note.
@@ -62,7 +62,7 @@ def given_up(pending: PendingReturns, call_hash: str) -> list[PendingReturn]:
 
 
 def is_stranded(pending: PendingReturns, call_hash: str) -> bool:
-    """Whether the call was given up: by the pending record, it has no message, and waits for no call that has one."""
+    """Whether the call is stranded: by the pending record, neither it nor a call that it waits for has a message."""
     return pending.scheduled_at is None and bool(given_up(pending, call_hash))
 
 
@@ -88,7 +88,7 @@ async def strand(
 
     Args:
         operations: The operations.
-        entries: The calls, each with the root for which it is given up.
+        entries: The calls, each with the root for which it is dead-lettered.
         note: The note to write for each; None if it is not known.
         alone: Strand these calls only, and only those that have no mark.
     """

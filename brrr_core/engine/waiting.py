@@ -295,7 +295,7 @@ async def _refuse_blocked(connection: Connection, call: Call, letters: Callable[
     buried = await blocking_letter(connection, call.call_hash, letters)
     if buried is not None:
         verb = "was" if buried.call_hash == call.call_hash else f"waits for {buried.call_hash}, which was"
-        why = f"given up in delivery {buried.attempt}: {buried.reason.rstrip('.')}"
+        why = f"dead-lettered in delivery {buried.attempt}: {buried.reason.rstrip('.')}"
         raise BuriedError(
             f"the call {call.call_hash} of {call.task_name!r} {verb} {why}",
             remedy=f"Fix the cause, then schedule the call again, or run: brrr dead redrive {buried.topic}.",
@@ -315,6 +315,7 @@ async def _refuse_buried(connection: Connection, call: Call, scope: DeadLetterSc
                 f"the call {call.call_hash}" if letter.call_hash == call.call_hash else "a call on behalf of the call"
             )
             raise BuriedError(
-                f"{what} of {call.task_name!r} was given up in delivery {letter.attempt}: {letter.reason.rstrip('.')}",
+                f"{what} of {call.task_name!r} was dead-lettered in delivery {letter.attempt}: "
+                f"{letter.reason.rstrip('.')}",
                 remedy=f"Fix the cause, then run: brrr dead redrive {scope.letters.topic}.",
             )

@@ -86,7 +86,7 @@ async def test_note_of_a_redriven_dead_letter_hides_no_running_call(memory: str)
         client = brrr.AppConsumer(codec="json", connection=connection)
         await fleet.app.schedule("leaf", topic=TOPIC)()
         await fleet.dead(1)
-        with pytest.raises(BuriedError, match=r"the call \w+ of 'leaf' was given up in delivery 1"):
+        with pytest.raises(BuriedError, match=r"the call \w+ of 'leaf' was dead-lettered in delivery 1"):
             await client.result("leaf", timeout=BOUND)()
         switch.mended = True
         await fleet.connection.queue.redrive(TOPIC, limit=1)

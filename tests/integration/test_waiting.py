@@ -35,7 +35,7 @@ async def test_wait_for_dead_lettered_call_ends_with_reason(url: str) -> None:
     async with serving(url, HANDLERS, policy=ONCE) as fleet:
         await fleet.app.schedule(fails, topic=TOPIC)(1)
         with pytest.raises(
-            BuriedError, match=r"the call \w+ of 'fails' was given up in delivery 1: ValueError: not 1\. F"
+            BuriedError, match=r"the call \w+ of 'fails' was dead-lettered in delivery 1: ValueError: not 1\. F"
         ):
             await fleet.app.result(fails, timeout=BOUND)(1)
 
@@ -43,7 +43,7 @@ async def test_wait_for_dead_lettered_call_ends_with_reason(url: str) -> None:
 async def test_wait_ends_when_another_call_of_its_schedule_is_dead_lettered(url: str) -> None:
     async with serving(url, HANDLERS, policy=ONCE) as fleet:
         await fleet.app.schedule(asks, topic=TOPIC)(2)
-        with pytest.raises(BuriedError, match="a call on behalf of the call of 'asks' was given up"):
+        with pytest.raises(BuriedError, match="a call on behalf of the call of 'asks' was dead-lettered"):
             await fleet.app.result(asks, timeout=BOUND)(2)
 
 
@@ -58,7 +58,7 @@ async def test_client_that_scheduled_nothing_is_told_topic_or_schedule(memory: s
             await client.result(asks, topic=scheduled, timeout=BOUND)(3)
         for topic in (None, TOPIC, "other"):
             with pytest.raises(
-                BuriedError, match=r"of 'asks' waits for \w+, which was given up .*ValueError: not 3\. F"
+                BuriedError, match=r"of 'asks' waits for \w+, which was dead-lettered .*ValueError: not 3\. F"
             ):
                 await client.result(asks, topic=topic, timeout=BOUND)(3)
 

@@ -34,7 +34,7 @@ def test_cancelled_call_fails_and_runs_again_after_a_retry(command: Command, wor
     assert again.out.startswith("hello has an outcome already: call ")
     assert retried.out.startswith("scheduled hello on demo: call ")
     assert command("result", "hello", "you") == (0, '"Hello, you!"\n', "")
-    assert command("retry", "hello", "you", "--topic", "demo").out.startswith("hello has no failure to take back")
+    assert command("retry", "hello", "you", "--topic", "demo").out.startswith("hello has no failure to retry")
 
 
 def test_cancelled_schedule_is_not_waited_for_until_it_is_resumed(command: Command, work: Work, tasks: Path) -> None:

@@ -85,7 +85,7 @@ async def diagnose(
 
 
 def _find_stale(connection: Connection, nodes: Iterable[Node]) -> None:
-    """Name the calls on their topics that were put too long ago. Those that wait for other calls are not to blame."""
+    """Name the calls on their topics that were put too long ago. Those that wait for other calls are not named."""
     longest, now = connection.policy.stale_after, time.time()
     if longest is None:
         return
@@ -128,7 +128,7 @@ def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Record
                 node.state = State.WAITING
         if node.state is State.DEAD:
             node.problem = Problem(
-                f"it was given up in delivery {node.attempt}: {node.reason}",
+                f"it was dead-lettered in delivery {node.attempt}: {node.reason}",
                 f"Fix the cause, then run: brrr dead redrive {node.topic}",
             )
         elif node.state is State.AWAITED:
@@ -166,7 +166,7 @@ def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list
         if node.kind != "call" or node.state not in (State.QUEUED, State.WAITING):
             continue
         if node.state is State.WAITING and records[node.call_hash].note is not None:
-            continue  # the dead letter of another call is to blame
+            continue  # the dead letter of another call is the cause
         missing = _missing(node, nodes)
         timed = any(child.until is not None and child.until + LATE > now for child in missing)
         if not timed and not _registered(node, missing, records):

@@ -86,6 +86,6 @@ async def retry(
     if as_json:
         write_json({"call_hash": call.call_hash, "root_id": root_id, "topic": topic})
     elif root_id is None:
-        write_line(f"{task} has no failure to take back: call {call.call_hash}")
+        write_line(f"{task} has no failure to retry: call {call.call_hash}")
     else:
         write_line(f"scheduled {task} on {topic}: call {call.call_hash}, root {root_id}")

@@ -39,7 +39,7 @@ Limit: TypeAlias = Annotated[
     int | None, Parameter(validator=Number(gte=1), show_default=False, help="The most dead letters, oldest first.")
 ]
 All: TypeAlias = Annotated[
-    bool, Parameter(name="--all", negative=(), show_default=False, help="Take all, and not only some of them.")
+    bool, Parameter(name="--all", negative=(), show_default=False, help="All dead letters, and not only some of them.")
 ]
 
 
@@ -53,8 +53,8 @@ class Choice:
         task: The name of a task.
         hash: A call hash.
         reason: A part of the reason.
-        older_than: The shortest time since they were given up, like 2h.
-        newer_than: The longest time since they were given up, like 2h.
+        older_than: The shortest time since they were dead-lettered, like 2h.
+        newer_than: The longest time since they were dead-lettered, like 2h.
     """
 
     id: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
@@ -154,9 +154,7 @@ async def redrive(
     limit: Limit = None,
     failed: Annotated[
         bool,
-        Parameter(
-            negative=(), show_default=False, help="Take back the failures of their calls, so that they run again."
-        ),
+        Parameter(negative=(), show_default=False, help="Delete the failures of their calls, so that they run again."),
     ] = False,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,
