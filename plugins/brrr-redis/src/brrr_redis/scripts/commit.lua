@@ -1,7 +1,7 @@
 -- Applies steps, one after the other. KEYS: the six keys of each topic; then for each step the keys of its expected records,
 -- its counters, its writes, its marks, and the records to read with each leased message. A record that expires has a second
 -- key: its call record, or its own.
--- ARGV: lease, ttl of counters, ttl of values and the rest of it below which a read starts it anew, in milliseconds; token,
+-- ARGV: lease, ttl of counters, ttl of values and the rest of it below which a read restarts it, in milliseconds; token,
 -- number of topics, number of records to read with a message; then for each step its lengths, and of each
 --   expected record: '-' for no value, '+' before a value;
 --   count: the amount, and the most that the counter may be before it;
