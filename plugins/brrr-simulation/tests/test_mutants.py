@@ -202,7 +202,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ],
     ),
-    "lets a cancelled call go on": Mutant(run.Run, "_tell", [("raise Cancelled", "pass")], calm=True),
+    "lets a cancelled call continue": Mutant(run.Run, "_raise_cancelled", [("raise Cancelled", "pass")], calm=True),
     "acknowledges before it puts again": Mutant(
         settling.Settler,
         "put_again",
