@@ -8,8 +8,11 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 import brrr_core as brrr
 from brrr_core.backend import Cache, Key, Queue, Store
+from brrr_core.errors import NotFoundError
 from brrr_core.wire import PendingReturn, PendingReturns, encode_call, encode_pending
 from brrr_explain import Explanation, State, redrive
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving, urls_of
@@ -324,6 +327,13 @@ async def test_explaining_a_running_workflow_writes_nothing_and_runs_no_leaf(url
 
 async def test_explaining_works_on_a_queue_and_a_store_of_different_kinds(places: list[str]) -> None:
     await explain_while_it_runs(places)
+
+
+async def test_redrive_of_a_call_that_was_never_scheduled_is_an_error(memory: str) -> None:
+    async with brrr.connect(memory) as connection:
+        catalogue = brrr.AppConsumer(codec="json", connection=connection)._catalogue
+        with pytest.raises(NotFoundError, match="no record of the call"):
+            await redrive(catalogue, catalogue.encode("misspelt", (), {}), topic=TOPIC)
 
 
 async def test_redrive_puts_each_lost_child_that_another_sdk_serves(memory: str) -> None:

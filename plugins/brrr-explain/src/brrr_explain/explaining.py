@@ -30,7 +30,7 @@ from brrr_explain.diagnosis import Records, diagnose
 from brrr_explain.graph import Explanation, Node, State
 from brrr_explain.replay import Replay, Replayer, refusal
 
-__all__ = ["NODES", "explain", "explain_of"]
+__all__ = ["NODES", "check_known", "explain", "explain_of"]
 
 NODES: Final = 200_000
 """The most nodes of a graph, by default."""
@@ -118,6 +118,19 @@ async def explain_of(
         )
     catalogue = Catalogue(handlers or {}, codec, connection, closed=False)
     return await explain(catalogue, decode_call(call_hash, record), topic=topic, limit=limit)
+
+
+def check_known(found: Explanation, call: Call) -> None:
+    """Check that the store knows the call of a graph.
+
+    Raises:
+        NotFoundError: It has no record of it.
+    """
+    if found.root.state is State.ABSENT:
+        raise NotFoundError(
+            f"the store has no record of the call {call.call_hash} of {call.task_name!r}",
+            remedy="Check the arguments, and that this is the store of its workers.",
+        )
 
 
 class _Reader:

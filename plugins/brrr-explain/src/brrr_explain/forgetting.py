@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.engine.forgetting import ToForget
-from brrr_core.errors import ArgumentError, NotFoundError, StillNeededError
+from brrr_core.errors import ArgumentError, StillNeededError
 from brrr_core.wire import Call
-from brrr_explain.explaining import NODES, explain
-from brrr_explain.graph import Explanation, Node, State
+from brrr_explain.explaining import NODES, check_known, explain
+from brrr_explain.graph import Explanation, Node
 from brrr_explain.replay import NO_CALLS
 
 __all__ = ["ForgottenTree", "forget"]
@@ -65,11 +65,7 @@ async def forget(
     """
     limit = limit if tree else 1
     found = await explain(catalogue, call, replay_all=replay_all, limit=limit, finished=True)
-    if found.root.state is State.ABSENT:
-        raise NotFoundError(
-            f"the store has no record of the call {call.call_hash} of {call.task_name!r}",
-            remedy="Check the arguments, and that this is the store of its workers.",
-        )
+    check_known(found, call)
     if tree and (found.unexplored or len(found.nodes) >= limit):
         raise ArgumentError(
             f"the call has more than {limit:,} calls below it, so that some would stay in the store unseen",

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.wire import Call
-from brrr_explain.explaining import NODES, explain
+from brrr_explain.explaining import NODES, check_known, explain
 from brrr_explain.graph import Explanation, Node, State
 from brrr_explain.replay import NO_CALLS
 
@@ -41,10 +41,12 @@ async def redrive(
         limit: See `explain`.
 
     Raises:
+        NotFoundError: The store has no record of the call.
         BackendError: A backend failed. Repeating it is safe.
         SpawnLimitError: The policy allows no message.
     """
     found = await explain(catalogue, call, topic=topic, replay_all=replay_all, limit=limit)
+    check_known(found, call)
     wanted = [node for node in found.nodes.values() if node.state is State.DEAD or node.call_hash in found.idle]
     put: list[Node] = []
     for node in reversed(wanted):  # callees first: their callers find them on their way
