@@ -6,6 +6,8 @@ Some wrong lines change nothing that a workflow can see. They are not bugs, and 
 - `Runner.resume` resumes a parked run whose call was cancelled. Its next run gets `Cancelled`, as any run that
   was under way when the request came.
 - `Canceller.cancel` puts no second message. The guard message runs the call five seconds later.
+- `Retrier` deletes the failure of a call before those of its causes. If its program dies between them, the call fails
+  again, and the next retry takes both back.
 - `DeliveryHandler` keeps the records of a message that waited for its turn. The step that completes the call compares them,
   and a single write of the value compares too. So the call runs once more than needed.
 """
@@ -21,6 +23,7 @@ from brrr_core.engine import (
     batching,
     deferring,
     operations,
+    retrying,
     returning,
     run,
     scheduling,
@@ -86,7 +89,7 @@ MUTANTS: dict[str, Mutant] = {
         scheduling.Scheduler, "_look_again", [("if late:", "if late and False:")]
     ),
     "does not look again after a lost swap": Mutant(
-        returning.Returner, "_wake", [("if not removed:", "if not removed and False:")]
+        returning.Returner, "_wake", [("if not removed:", "if not removed and False:")], first=70
     ),
     "removes the pending record before waking": Mutant(
         returning.Returner,
@@ -110,7 +113,7 @@ MUTANTS: dict[str, Mutant] = {
     "does not repeat a lost swap when it registers": Mutant(
         scheduling.Scheduler,
         "_schedule_batch",
-        [("if not done]", "if not done and False]")],
+        [("if not done:", "if not done and False:")],
     ),
     "does not extend leases": Mutant(
         worker.Worker,
@@ -156,8 +159,8 @@ MUTANTS: dict[str, Mutant] = {
         "defer",
         [
             (
-                "        outcome = ScheduleOutcome.SCHEDULED\n",
-                "        outcome = ScheduleOutcome.SCHEDULED\n        await self._operations.ack([job.held.delivery])\n",
+                "        placed = Placed(ScheduleOutcome.SCHEDULED)\n",
+                "        placed = Placed(ScheduleOutcome.SCHEDULED)\n        await self._operations.ack([job.held.delivery])\n",
             )
         ],
     ),
@@ -201,6 +204,7 @@ MUTANTS: dict[str, Mutant] = {
                 "for wait in waits])\n    await self._operations.put(puts)",
             ),
         ],
+        first=40,
     ),
     "lets a cancelled call continue": Mutant(run.Run, "_raise_cancelled", [("raise Cancelled", "pass")], calm=True),
     "acknowledges before it puts again": Mutant(
@@ -229,8 +233,8 @@ MUTANTS: dict[str, Mutant] = {
         [
             ("    await self._operations.put([start.message for start in starts.values()])\n", ""),
             (
-                "map(self._mark, starts.values()))))",
-                "map(self._mark, starts.values()))))\n    await self._operations.put([start.message for start in starts.values()])",
+                "    self._created.submit(",
+                "    await self._operations.put([start.message for start in starts.values()])\n    self._created.submit(",
             ),
         ],
     ),
@@ -248,6 +252,9 @@ MUTANTS: dict[str, Mutant] = {
                 "await asyncio.wait({asyncio.ensure_future(self._put_bodies(topic, bodies, delay=delay))})",
             )
         ],
+    ),
+    "retries a call without the cause of its failure": Mutant(
+        retrying.Retrier, "_take_back", [("while new:", "while new and False:")]
     ),
     "forgets the rest of a batch that failed": Mutant(
         batching.Batcher,

@@ -69,6 +69,11 @@ class Node:
     seconds: float
     times: int
 
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return "saga" if self.kind == "saga" else "node"
+
 
 @dataclass
 class Effects:

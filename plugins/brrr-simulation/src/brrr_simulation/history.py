@@ -17,6 +17,7 @@ from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, RACE, SKEW, TOPICS
 from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
 from brrr_simulation.properties import Creation, Invariants, leftovers
+from brrr_simulation.retries import REPAIR_HANDLERS, Retries
 
 __all__ = ["Operation", "Report", "simulate"]
 
@@ -141,6 +142,7 @@ class _History:
         self._draw = draw
         # A parent that a full record turned away looks again and again, so it must not wait for weeks.
         self._graph = Graph.random(draw, LEASE, size=size, long=returns_limit(seed) > FEW)
+        self._retries = Retries(seed, self._graph, lambda: fleet.lost_queue)
         policy = replace(
             POLICY, park=draw.choice((0.0, 1.0)), resend_after=draw.choice((None, 3_600.0)), check=draw.random() < 0.2
         )
@@ -148,7 +150,7 @@ class _History:
             dice,
             steps=draw.random() < 0.5,
             policy=policy,
-            handlers=HANDLERS,
+            handlers={**HANDLERS, **REPAIR_HANDLERS},
             place=self._graph,
             concurrency=draw.choice((1, 3, 10)),
             trace=self._note if trace else None,
@@ -198,6 +200,8 @@ class _History:
             self._plan_client(TROUBLE * 20, f"approves {number}", self._completer(number, APPROVAL))
         for number in self._graph.races:
             self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", self._completer(number, RACE))
+        for when, name, work in self._retries.clients():
+            self._plan_client(when, name, work)
         fleet.disturb(TROUBLE)
         if "forgotten" in dice.kinds and draw.random() < 0.5:
             fleet.plan(draw.uniform(1, TROUBLE), self._forget)
@@ -210,8 +214,7 @@ class _History:
         node = self._graph.nodes[number]
 
         async def work(client: brrr.AppConsumer) -> None:
-            task = "saga" if node.kind == "saga" else "node"
-            await client.schedule(task, topic=node.topic, redrive=redrive)(number)
+            await client.schedule(node.task, topic=node.topic, redrive=redrive)(number)
 
         return work
 
@@ -255,7 +258,7 @@ class _History:
         report.violations += self._graph.check(returned)
         for number, expected in enumerate(self._outcomes):
             node = self._graph.nodes[number]
-            found = records.get(Key("value", self._hash("saga" if node.kind == "saga" else "node", number)))
+            found = records.get(Key("value", self._hash(node.task, number)))
             if found is None:
                 report.violations.append(f"the {node.kind} {number} has no outcome")
             elif expected is None:
@@ -263,6 +266,7 @@ class _History:
                     report.violations.append(f"the {node.kind} {number} must fail, and returned {found!r}")
             elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
                 report.violations.append(f"the {node.kind} {number} must return {expected}, and returned {found!r}")
+        report.violations += self._retries.check(self._outcome_of)
         report.violations += self._late_races()
         if not self._dice.kinds:
             report.violations += self._needless_work()
@@ -307,6 +311,9 @@ class _History:
         ):  # else turned-away parents look again
             wrong.append(f"{self._invariants.puts} messages were put, which is more than {most}")
         return wrong
+
+    def _outcome_of(self, task: str, number: int) -> bytes | None:
+        return self._fleet.model.records.get(Key("value", self._hash(task, number)))
 
     def _hash(self, task: str, number: int) -> str:
         return _CODEC.encode_call(task, (number,), {}).call_hash
