@@ -45,8 +45,10 @@ def node_package(requirement: str) -> Path:
 
 
 def package_folder(name: str, package: str) -> Path:
-    """Return the folder of an importable package in the environment `name`."""
-    return next((FOLDER / name).glob(f"lib/python*/site-packages/{package}"))
+    """Return the folder of an importable package in the environment `name`. Raises `FileNotFoundError`."""
+    for found in (FOLDER / name).glob(f"lib/python*/site-packages/{package}"):
+        return found
+    raise FileNotFoundError(f"the environment {name} has no package {package}")
 
 
 def versions_of(python: Path, packages: Sequence[str]) -> dict[str, str]:

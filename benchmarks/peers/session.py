@@ -58,6 +58,7 @@ class Session:
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
+            _ = self._engine.python  # makes its environment, which may have the server too
             self._environment = {
                 "PYTHONPATH": str(ROOT),
                 **self._servers.enter_context(self._engine.server(self._folder)),

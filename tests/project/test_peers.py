@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.peers import engines
 from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.engines import ENGINES, Engine
 from benchmarks.peers.environments import ROOT
@@ -78,6 +79,21 @@ def test_worker_that_ends_is_reported(tmp_path: Path) -> None:
         Session(broken, tmp_path, timeout=9),
     ):
         pass
+
+
+def test_environment_is_made_before_the_server_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of DBOS is a package of its environment."""
+    made: list[str] = []
+
+    def refuse(name: str, requirements: object) -> Path:
+        made.append(name)
+        raise ChildProcessError("no network")
+
+    monkeypatch.setattr(engines, "python_of", refuse)
+    (engine,) = (each for each in ENGINES if each.name == "dbos postgres")
+    with pytest.raises(ChildProcessError), Session(engine, tmp_path, timeout=1):
+        pass
+    assert made == ["dbos"]
 
 
 def test_figure_is_of_the_fastest_run() -> None:
