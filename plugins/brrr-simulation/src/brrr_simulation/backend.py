@@ -85,15 +85,16 @@ class Line:
             raise closed_error()
         future, sent = process.create_future(), universe.now
         self.in_flight[0] += 1
-        if dice.strikes("crash", process.name, f"before {name}", universe.now):
-            self.in_flight[0] -= 1
-            self._killed(process)
-            return await future  # type: ignore[no-any-return] # it never comes
         delay = dice.latency()
-        if dice.strikes("slow", process.name, name, universe.now):
-            delay += self.model.lease * dice.random.uniform(*LATE)
-        if dice.strikes("freeze", process.name, f"after it sent {name}", universe.now):
-            process.frozen_until = universe.now + self.model.lease * dice.random.uniform(*LATE)
+        if not dice.calm:
+            if dice.strikes("crash", process.name, f"before {name}", universe.now):
+                self.in_flight[0] -= 1
+                self._killed(process)
+                return await future  # type: ignore[no-any-return] # it never comes
+            if dice.strikes("slow", process.name, name, universe.now):
+                delay += self.model.lease * dice.random.uniform(*LATE)
+            if dice.strikes("freeze", process.name, f"after it sent {name}", universe.now):
+                process.frozen_until = universe.now + self.model.lease * dice.random.uniform(*LATE)
 
         def arrive() -> None:
             failure = self._fate(name, len(items) if parts is None else parts)
@@ -105,7 +106,7 @@ class Line:
                 result = effect(None if failure is None else failure[1])
                 if self.model.watcher is not None:
                     self.model.watcher.settled()
-            if not process.dead and dice.strikes("crash", process.name, f"after {name}", universe.now):
+            if not (dice.calm or process.dead) and dice.strikes("crash", process.name, f"after {name}", universe.now):
                 self._killed(process)
             universe.after(dice.latency(), lambda: answer(None if failure is None else failure[0], result))
 
@@ -129,6 +130,8 @@ class Line:
         dice, now, who = self.dice, self.universe.now, self.process.name
         if self._away_until[0] > now:
             return "the backend is away", 0
+        if dice.calm:
+            return None
         if dice.strikes("refused", who, name, now):
             return "the operation was refused", 0
         if dice.strikes("lost", who, name, now):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -132,7 +133,7 @@ class _Check:
                 concurrency=10,
                 lifespan=None if self.lifespan is None else watch.races.lifespan(self.lifespan),
                 app=partial(WatchedApp, watch),
-                codec=self.codec,
+                codec=brrr.load_codec(self.codec),
             )
             watch.interrupts = fleet.interrupts
             for number in range(report.workers):
@@ -165,10 +166,10 @@ class _Check:
 
         def end() -> None:
             due = fleet.model.next_due()
-            if due is None or windows == 1:
+            if due in (None, inf) or windows == 1:
                 fleet.dice.calm = True
             else:
-                fleet.universe.at(due, lambda: self._disturb(fleet, windows - 1))
+                fleet.plan(due, lambda: self._disturb(fleet, windows - 1))
 
         fleet.disturb(TROUBLE)
         fleet.plan(fleet.universe.now + TROUBLE, end)

@@ -43,6 +43,10 @@ OFTEN: Final[Mapping[str, float]] = {
 
 
 SCALES: Final = (0.3, 0.6, 1.2)
+"""By what the chances above are multiplied, in large histories."""
+
+LIMIT: Final = 20
+"""The most faults of a history."""
 
 CALM: Final = 0.05
 """Share of the histories without any fault, in which work must not be repeated."""
@@ -90,7 +94,7 @@ class Dice:
         seed: int,
         *,
         dropped: Collection[int] = (),
-        limit: int = 60,
+        limit: int = LIMIT,
         kinds: Collection[str] | None = None,
         scales: Sequence[float] = SCALES,
     ) -> None:

@@ -4,11 +4,14 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from heapq import heappop, heappush
+from math import inf
 from types import SimpleNamespace
 from typing import Any, Final
 
 import brrr_core as brrr
 from brrr_core.app import active
+from brrr_core.codec import Codec
 from brrr_core.engine import roots, scheduling, termination, threads
 from brrr_simulation.backend import LATE, Line, parts
 from brrr_simulation.faults import Dice
@@ -97,7 +100,7 @@ class Fleet:
         hooks: The hooks of all processes.
         lifespan: As that of `AppWorker`.
         app: Makes the applications.
-        codec: The codec.
+        codec: The codec. All processes share it, because it knows the signatures of the handlers then.
         trace: Called with the time, the process, the name and the items of each operation.
     """
 
@@ -112,8 +115,8 @@ class Fleet:
         concurrency: int,
         hooks: Sequence[object] = (),
         lifespan: Any = None,
+        codec: Codec,
         app: Callable[..., brrr.AppWorker] = brrr.AppWorker,
-        codec: str = "json",
         trace: Callable[[float, str, str, Sequence[Any]], None] | None = None,
     ) -> None:
         self.universe = Universe()
@@ -121,8 +124,9 @@ class Fleet:
         self.model = Model(lambda: self.universe.now, self.universe.at, LEASE)
         self.workers: list[Worker] = []
         self.lost_queue = False
-        self.planned = 0
-        """Planned events of the history that have not happened yet."""
+        self._planned: list[float] = []
+        """A heap of the times of planned events of the history that have not happened yet."""
+        self._clients = 0
         self._steps = steps
         self._policy = policy
         self._handlers = handlers
@@ -140,10 +144,11 @@ class Fleet:
 
     def plan(self, when: float, action: Callable[[], object]) -> None:
         """Do something at a virtual time."""
-        self.planned += 1
+        when = max(when, self.universe.now)
+        heappush(self._planned, when)
 
         def now() -> None:
-            self.planned -= 1
+            heappop(self._planned)
             action()
 
         self.universe.at(when, now)
@@ -165,7 +170,7 @@ class Fleet:
 
     def client(self, name: str, work: Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]) -> None:
         """Run a program that uses a client. It is repeated until it ends without an error."""
-        self.planned += 1
+        self._clients += 1
         process = self.universe.process(name)
 
         async def run() -> None:
@@ -176,7 +181,7 @@ class Fleet:
         task = process.start(run())
 
         def ended(_: Any) -> None:
-            self.planned -= 1
+            self._clients -= 1
             if process.dead or task.cancelled() or task.exception() is not None:
                 process.kill()
                 self.plan(self.universe.now + self.dice.random.uniform(0, RESTART), lambda: self.client(name, work))
@@ -277,12 +282,16 @@ class Fleet:
     def idle(self) -> bool:
         """Whether no operation runs, and no message is left."""
         return (
-            not self.planned
+            not self._planned
+            and not self._clients
             and not self._in_flight[0]
             and not any(topic.ready or topic.leased or topic.delayed for topic in self.model.topics.values())
         )
 
     def _quiet(self) -> float | None:
-        if self.planned or self._in_flight[0]:
+        if self._clients or self._in_flight[0]:
             return None
-        return self.model.next_due()
+        due = self.model.next_due()
+        if due is not None and self._planned:
+            due = min(due, self._planned[0])
+        return None if due == inf else due

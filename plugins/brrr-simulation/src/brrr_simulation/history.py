@@ -33,15 +33,18 @@ FEW: Final = 2
 STEPS: Final = 1_000_000
 """The number of callbacks after which a history that has not ended counts as an endless loop.
 
-Parents that wait for room in a record of `FEW` look again for as long as a saga waits for its approval: up to 350,000.
+Parents that wait for room in a small record look again for as long as a saga waits for its approval.
 """
 
 INTERRUPTING: Final = {"crash", "refused", "lost", "partial", "away"}
 """The kinds of faults after which a process may not look again at a call whose pending record it has created."""
 
+SIZE: Final = (30, 34)
+"""The least and the most calls of a graph."""
+
 POLICY: Final = brrr.Policy(
     backoff=1.0,
-    backoff_limit=10.0,
+    backoff_limit=600.0,
     grace=5.0,
     unavailable_timeout=120.0,
     max_attempts=10_000,
@@ -121,7 +124,7 @@ def simulate(
 
 def returns_limit(seed: int) -> int:
     """Return the most parents in one record."""
-    return Random(seed).choice((1, FEW, 1_000))  # noqa: S311 - a simulation
+    return Random(seed).choice((1, FEW, *4 * (1_000,)))  # noqa: S311 - a simulation
 
 
 class _History:
@@ -140,6 +143,7 @@ class _History:
         self._dice = dice = Dice(seed, dropped=dropped, kinds=kinds)
         draw = Random(seed + 1)  # noqa: S311 - a simulation; the faults do not change the graph
         self._draw = draw
+        size = draw.randint(*SIZE) if size is None else size
         # A parent that a full record turned away looks again and again, so it must not wait for weeks.
         self._graph = Graph.random(draw, LEASE, size=size, long=returns_limit(seed) > FEW)
         self._retries = Retries(seed, self._graph, lambda: fleet.lost_queue)
@@ -151,6 +155,7 @@ class _History:
             steps=draw.random() < 0.5,
             policy=policy,
             handlers={**HANDLERS, **REPAIR_HANDLERS},
+            codec=_CODEC,
             place=self._graph,
             concurrency=draw.choice((1, 3, 10)),
             trace=self._note if trace else None,
@@ -197,7 +202,7 @@ class _History:
         for number in self._graph.sagas:
             if draw.random() < 0.7:
                 self._plan_client(draw.uniform(0, 5), f"cancels {number}", self._canceller(number))
-            self._plan_client(TROUBLE * 20, f"approves {number}", self._completer(number, APPROVAL))
+            self._plan_client(TROUBLE * 5, f"approves {number}", self._completer(number, APPROVAL))
         for number in self._graph.races:
             self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", self._completer(number, RACE))
         for when, name, work in self._retries.clients():

@@ -42,6 +42,7 @@ class Universe:
         now: Virtual seconds since the beginning.
         processes: All processes, including dead ones.
         steps: How many callbacks have run.
+        runnable: The processes that get a turn next.
         quiet: Returns the time of the next event from outside the processes if all of them only poll; else None. Then
             the universe skips the polls until that time, as if the machine had slept.
     """
@@ -52,7 +53,7 @@ class Universe:
         self.steps = 0
         self.quiet: Callable[[], float | None] | None = None
         self._events: list[tuple[float, int, Process | None, Callable[[], object]]] = []
-        self._runnable: deque[Process] = deque()
+        self.runnable: deque[Process] = deque()
         self._number = 0
 
     def time(self) -> float:
@@ -70,11 +71,8 @@ class Universe:
 
     def after(self, seconds: float, action: Callable[[], object], process: "Process | None" = None) -> None:
         """Call a function after some seconds."""
-        self.at(self.now + seconds, action, process)
-
-    def wake(self, process: "Process") -> None:
-        """Give a process a turn."""
-        self._runnable.append(process)
+        self._number += 1
+        heappush(self._events, (self.now + seconds, self._number, process, action))
 
     def run_until(self, done: Callable[[], bool], *, until: float) -> bool:
         """Run until `done()` or a time. Return whether it is done.
@@ -82,28 +80,37 @@ class Universe:
         Raises:
             DeadlockError: No timer is left.
         """
-        runnable, events = self._runnable, self._events
-        while not done():
-            while runnable:
-                runnable.popleft().turn()
-            if done():
-                break
-            if not events:
-                raise DeadlockError("every process waits, and no timer is set")
-            if self.quiet is not None and (skip := self.quiet()) is not None and skip > self.now:
-                self.now = min(skip, until)
-            if events[0][0] > until:
-                self.now = max(self.now, until)
-                return False
-            when, _, process, action = heappop(events)
-            self.now = max(self.now, when)
-            if process is None:
-                action()
-            elif process.frozen_until > self.now:
-                self.at(process.frozen_until, action, process)
-            elif not process.dead:
-                action()
-        return True
+        runnable, events = self.runnable, self._events
+        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in a loop of its own
+        try:
+            while True:
+                while runnable:
+                    runnable.popleft().turn()
+                if done():
+                    return True
+                if not events:
+                    raise DeadlockError("every process waits, and no timer is set")
+                when = events[0][0]
+                if (
+                    when > self.now
+                    and self.quiet is not None
+                    and (skip := self.quiet()) is not None
+                    and skip > self.now
+                ):
+                    self.now = min(skip, until)
+                if when > until:
+                    self.now = max(self.now, until)
+                    return False
+                when, _, process, action = heappop(events)
+                self.now = max(self.now, when)
+                if process is None:
+                    action()
+                elif process.frozen_until > self.now:
+                    self.at(process.frozen_until, action, process)
+                elif not process.dead:
+                    action()
+        finally:
+            asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
 
     def end(self) -> None:
         """Close the coroutines of all processes, one after the other, so that nothing of them runs later."""
@@ -172,10 +179,10 @@ class Process(asyncio.AbstractEventLoop):
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
         """Call a function in the next turn of this process."""
         handle = _Handle(callback, args, copy_context() if context is None else context)
-        turns = self._turns
         if not self.dead:
+            turns = self._turns
             if not turns and not self._running:
-                self._universe.wake(self)
+                self._universe.runnable.append(self)
             turns.append(handle)
         return handle
 
@@ -220,10 +227,9 @@ class Process(asyncio.AbstractEventLoop):
         if self.dead:
             return
         if self.frozen_until > self._universe.now:
-            self._universe.at(self.frozen_until, lambda: self._universe.wake(self), self)
+            self._universe.at(self.frozen_until, lambda: self._universe.runnable.append(self), self)
             return
         turns, callbacks = self._turns, 0
-        outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in its own loop
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - the loop of asyncio does the same
         self._running = True
         try:
@@ -234,7 +240,6 @@ class Process(asyncio.AbstractEventLoop):
                     handle.context.run(handle.callback, *handle.args)
         finally:
             self._running = False
-            asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
             self._universe.steps += callbacks
 
     def start(self, work: Coroutine[Any, Any, ResultT]) -> "asyncio.Task[ResultT]":
@@ -271,7 +276,7 @@ class Process(asyncio.AbstractEventLoop):
     def _due(self, handle: "_Timer") -> None:
         if not handle.over:
             if not self._turns:
-                self._universe.wake(self)
+                self._universe.runnable.append(self)
             self._turns.append(handle)
 
 

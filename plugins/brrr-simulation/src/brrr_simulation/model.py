@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import NamedTuple, Protocol, cast
 
 from brrr_core.backend import DeadLetter, Delivery, Key, QueueStats, Reading, Received, Step, Swap, keys_of
@@ -227,13 +228,13 @@ class Model:
         return lost
 
     def next_due(self) -> float | None:
-        """Return when the next delayed message becomes ready, if none is ready or leased; else None."""
-        due: float | None = None
+        """Return when the next delayed message becomes ready, `inf` for never; None if one is ready or leased."""
+        due = inf
         for topic in self.topics.values():
             if topic.ready or topic.leased:
                 return None
-            for when in topic.delayed.values():
-                due = when if due is None else min(due, when)
+            if topic.delayed:
+                due = min(due, *topic.delayed.values())
         return due
 
     # Store and cache
