@@ -154,9 +154,16 @@ class Connection:
             Whether `payload` became the outcome. If not, it had one already; its callers are woken again.
 
         Raises:
+            SpawnLimitError: The schedule of a caller is over its limit. If other schedules need that caller, it runs
+                for them. The outcome is stored, and the other callers wake.
             BackendError: A backend failed. Settling again is safe, and completes it.
         """
-        return await self._services.returner.settle(call_hash, payload)
+        first, over_limit = await self._services.returner.settle(call_hash, payload)
+        for parent in over_limit:
+            await self._services.scheduler.reassign(parent.call_hash, parent.topic, again=True)
+        if over_limit:
+            raise self._budget.exceeded(over_limit[0].root_id)
+        return first
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Return the records of the keys, in a batch with other reads; None for each that is absent."""

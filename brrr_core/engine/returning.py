@@ -6,7 +6,7 @@ After a crash between two steps the message is delivered again and repeats the r
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Delivery, Key, Kind, Swap
 from brrr_core.backend.steps import Message, Received, Step
@@ -64,6 +64,18 @@ class Completion:
     first: bool = False
     scheduled_at: int | None = None
     error: BrrrError | Outdated | None = None
+
+
+class Settled(NamedTuple):
+    """The result of a settlement from outside.
+
+    Attributes:
+        first: Whether its payload became the outcome.
+        over_limit: The parents whose roots are over their spawn limits. They stay registered, and were not woken.
+    """
+
+    first: bool
+    over_limit: Sequence[PendingReturn]
 
 
 @dataclass(slots=True)
@@ -149,7 +161,7 @@ class Returner:
         completion.first = True
         self._cache.add(completion.call_hash, payload)
 
-    async def settle(self, call_hash: str, payload: bytes) -> bool:
+    async def settle(self, call_hash: str, payload: bytes) -> "Settled":
         """Settle a call from outside, without a delivery that would be repeated after a crash.
 
         The order is: mark the pending record, put a guard for each parent in it, write the value, wake the parents. A
@@ -161,10 +173,10 @@ class Returner:
             payload: Its value or failure.
 
         Returns:
-            Whether `payload` became the outcome. If the call had one already, its parents are woken again.
+            What was done. If the call had an outcome already, its parents are woken again.
 
         Raises:
-            SpawnLimitError: The root of a parent is over its limit. That parent stays registered, the others wake.
+            MalformedRecordError: The pending record is not valid.
         """
         key, first = Key("pending_returns", call_hash), False
         mark = PendingReturn(settling_root_id(self._operations.clock()), call_hash, "")
@@ -181,9 +193,9 @@ class Returner:
                 break
         waiting = _Waiting(key)
         await self._wake([waiting])
-        if waiting.error is not None:
+        if waiting.error is not None and not waiting.over_limit:
             raise waiting.error
-        return first
+        return Settled(first, waiting.over_limit)
 
     async def clear(self, late: Mapping[str, Iterable[PendingReturn]]) -> None:
         """Delete the pending records of calls that have outcomes, and wake their parents first.

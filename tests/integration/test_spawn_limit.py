@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
-from brrr_core.errors import ArgumentError
+from brrr_core.errors import ArgumentError, SpawnLimitError
 from brrr_core.wire import count_key
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, serving, working
 
@@ -138,6 +138,33 @@ async def test_root_over_its_limit_hands_shared_child_to_waiting_root(url: str) 
 
 async def test_root_over_its_limit_leaves_shared_child_to_later_root(url: str) -> None:
     await shared(url, late=True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_root_over_its_limit_hands_call_that_waits_for_an_event_to_another_root(url: str, late: bool) -> None:
+    limit = 100
+
+    @brrr.handler
+    async def child(app: brrr.ActiveWorker) -> object:
+        return await app.event("go")
+
+    @brrr.handler
+    async def parent(app: brrr.ActiveWorker, name: str) -> str:
+        return f"{name} {await app.call(child)()}"
+
+    async with serving(url, {"parent": parent, "child": child}, policy=replace(QUICK, spawn_limit=limit)) as fleet:
+        hog = await fleet.app.schedule(parent, topic=TOPIC)("hog")
+        assert hog.root_id is not None
+        await fleet.idle()  # the child waits for the event on behalf of the hog
+        if not late:
+            await fleet.app.schedule(parent, topic=TOPIC)("other")
+            await fleet.idle()
+        await fleet.connection.cache.increment({count_key(hog.root_id): limit})
+        with pytest.raises(SpawnLimitError, match=hog.root_id):
+            await fleet.app.event("go").complete("went")
+        if late:
+            await fleet.app.schedule(parent, topic=TOPIC)("other")
+        assert await fleet.app.result(parent, timeout=BOUND)("other") == "other went"
 
 
 async def test_woken_root_over_its_limit_does_not_delay_others(url: str) -> None:
