@@ -78,19 +78,22 @@ class Deferrer:
         Raises:
             Outdated: The guard does not allow it. The delivery is still leased.
         """
-        if new and self._fits_in_a_step(job, missing, previous):
+        fits = new and self._fits_in_a_step(job, missing, previous)
+        if fits:
             if await self._defer_in_one_step(job, missing, previous, guard):
                 return False
             missing = await self._still_missing(missing)
+        # After a refused step, or in a later run, children may have ended meanwhile. They must not be put again.
+        racing = self._operations.has_steps and (fits or not new)
         mine = _return_of(job)
         while missing:
             calls = [child for child in missing if not child.is_sleep] if previous.timed else missing
             watched = calls[-1] if calls else missing[-1]
-            requests = [ScheduleRequest(child, job.root_id, guard=guard) for child in calls[:-1]]
+            requests = [ScheduleRequest(child, job.root_id, guard=guard, unless_ended=racing) for child in calls[:-1]]
             root = cancelled_key(job.root_id) if self._control.in_use else None
             placed = Placed(ScheduleOutcome.SCHEDULED)
             if calls:
-                requests.append(ScheduleRequest(watched, job.root_id, mine, guard, root))
+                requests.append(ScheduleRequest(watched, job.root_id, mine, guard, root, unless_ended=racing))
                 placed = (await self._services.scheduler.schedule(requests))[-1]
             if placed.cancelled or (
                 (root is None or not calls) and self._control.due and await self._control.is_cancelled(job.root_id)

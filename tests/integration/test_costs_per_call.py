@@ -46,8 +46,8 @@ BOUNDS: Final = {
     ("steps", "redis"): Price(2.3, 21.5, 1.1, 7.9),
     ("steps", "nats"): Price(19.5, 21.5, 1.1, 105.0),
     ("tree", "memory"): Price(0.17, 20.3, 1.4, 0.36),
-    ("tree", "sqlite"): Price(0.20, 20.3, 1.4, 0.8),
-    ("tree", "redis"): Price(0.20, 20.3, 1.4, 1.1),
+    ("tree", "sqlite"): Price(0.25, 20.3, 1.4, 0.8),
+    ("tree", "redis"): Price(0.25, 20.3, 1.4, 1.1),
     ("tree", "nats"): Price(0.95, 16.6, 1.5, 9.0),
     ("shared-child", "memory"): Price(0.7, 42.0, 2.2, 1.1),
     ("shared-child", "sqlite"): Price(0.75, 42.0, 2.2, 2.5),
@@ -57,7 +57,8 @@ BOUNDS: Final = {
 """The most per call: what was measured, plus at most 15 %. Sequential work repeats to the digit; the sizes of batches,
 and so the counts of wide work, vary by some percent with the speed of a server. A busy machine delivers the answers of
 NATS in more pieces, each of which takes a turn, so its wide work may take twice the turns. It also fills the batches of
-independent calls by a third less: they may take 0.06 round trips in place of 0.035, and turns in proportion."""
+independent calls by a third less: they may take 0.06 round trips in place of 0.035, and turns in proportion.
+Trees may take 0.25 in place of 0.18."""
 
 
 class CountingSelector(selectors.DefaultSelector):

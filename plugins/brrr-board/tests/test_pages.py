@@ -16,7 +16,6 @@ from brrr_board import Board
 from brrr_board.rendering import sparkline
 from brrr_core.backend import Key, Queue, QueueStats
 from brrr_core.errors import BackendUnavailableError
-from brrr_core.wire import PendingReturns, encode_pending
 from brrr_testkit.servers.redis import Server
 from brrr_testkit.workloads.fleet import Fleet
 
@@ -167,7 +166,7 @@ async def test_time_that_no_calendar_has_is_shown_as_a_number(fleet: Fleet) -> N
     call_hash = (await fleet.app.schedule("unserved", topic="elsewhere")()).call_hash
     async with Board(fleet.connection) as board, visitor(board) as client:
         for at, shown in ((1_700_000_000_000, 1), (-(10**18), 2)):  # the graph knows the year 55840
-            record = encode_pending(PendingReturns((), at))
+            record = b"d7:returnsle12:scheduled_ati%dee" % at
             await fleet.connection._operations.write([(Key("pending_returns", call_hash), record)])
             board._views.forget()
             page = await client.get("/call", params={"hash": call_hash})

@@ -368,7 +368,7 @@ async def test_commits_and_receives_share_a_transaction(backend, blocked_thread)
         ]
         receives = [asyncio.ensure_future(receive(backend, limit=1)) for _ in range(8)]
         await asyncio.sleep(0)
-    before = backend.transactions
+        before = backend.transactions
     assert await asyncio.gather(*commits) == [[[]]] * 8
     got = await asyncio.gather(*receives)
     assert sorted(received.delivery.body for (received,) in got) == sorted(body(str(n)) for n in range(8))

@@ -102,6 +102,9 @@ FAULTS = {
 SINGLE = {"workflow": FAULTS.keys(), "failing": {"killed-before"}, "crowded": {"killed-before"}}
 """The faults of scenarios whose workers use single operations only, as on a backend without steps."""
 
+AS_BEFORE_THE_NEXT = {"killed-after", "cancelled-after"}
+"""Faults after an operation that are like those before the next one. Scenarios of hundreds of operations skip them."""
+
 CASES = [
     pytest.param(
         (kind, steps),
@@ -112,7 +115,7 @@ CASES = [
     for name, kind in SCENARIOS.items()
     for fault, how in FAULTS.items()
     for steps in (True, False)
-    if steps or fault in SINGLE.get(name, ())
+    if (steps or fault in SINGLE.get(name, ())) and not (name in LONG and fault in AS_BEFORE_THE_NEXT)
     for quick in [
         (name == "workflow" or (fault == "killed-before" and name not in LONG))
         if steps

@@ -165,7 +165,7 @@ class Server(ServerProcess):
     def do(self, subject: str, body: object = None, **login: str) -> Any:
         """Send a request such as `STREAM.PURGE.name` to the JetStream API on a new connection; return the answer."""
         inbox, payload = "_INBOX.tests", b"" if body is None else json.dumps(body).encode()
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             stream = connection.makefile("rwb")
             stream.readline()  # INFO
             greeting = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, **login}
