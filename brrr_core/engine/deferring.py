@@ -79,10 +79,8 @@ class Deferrer:
             Outdated: The guard does not allow it. The delivery is still leased.
         """
         fits = new and self._fits_in_a_step(job, missing, previous)
-        if fits:
-            if await self._defer_in_one_step(job, missing, previous, guard):
-                return False
-            missing = await self._still_missing(missing)
+        if fits and await self._defer_in_one_step(job, missing, previous, guard):
+            return False
         # After a refused step, or in a later run, children may have ended meanwhile. They must not be put again.
         racing = self._operations.has_steps and (fits or not new)
         mine = _return_of(job)
