@@ -275,4 +275,4 @@ def test_worker_without_hooks_watches_nothing() -> None:
 
     before = threading.active_count()
     asyncio.run(main())
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of earlier tests may end
