@@ -25,7 +25,7 @@ from brrr_core.errors import (
     UrlError,
 )
 from brrr_testkit.processes import free_port
-from brrr_testkit.waiting import BOUND, wait_until
+from brrr_testkit.waiting import BOUND, until, wait_until
 from brrr_testkit.workloads.fleet import TOPIC, serving
 
 THREADS = 16
@@ -215,6 +215,7 @@ def test_interrupt_cancels_the_wait_and_leaves_the_client_usable(memory: str) ->
     cancelled = threading.Event()
 
     async def interrupted(app: brrr.AppConsumer) -> None:
+        await until(lambda: client._threads[0]._waits, "the main thread waits")
         signal.pthread_kill(main, signal.SIGINT)
         try:
             await app.result(fib)(1)
