@@ -131,10 +131,14 @@ class LetterSelection:
         async def settle(box: LetterBox, letters: Sequence[Letter]) -> int:
             nonlocal kept
             records = {name: await encoded(name) for name in {each.task_name for each in letters} if name is not None}
-            readable = [letter for letter in letters if letter.task_name is not None]
-            settling = [self._settled(letter.call_hash or "", records[letter.task_name or ""]) for letter in readable]
-            settled = await gather(*settling, return_exceptions=True)  # together: their operations share batches
-            done = ids_of([letter for letter, there in zip(readable, settled, strict=True) if there is True])
+            settling = [
+                (letter, self._settled(letter.call_hash, records[letter.task_name]))
+                for letter in letters
+                if letter.call_hash is not None and letter.task_name is not None
+            ]
+            # Together: their operations share batches.
+            settled = await gather(*(settled for _, settled in settling), return_exceptions=True)
+            done = ids_of([letter for (letter, _), there in zip(settling, settled, strict=True) if there is True])
             kept += len(letters) - len(done)
             # Dropped last: if this program dies before, repeating the action finds the outcome and drops them.
             await box.drop(self._search.topic, done)

@@ -25,7 +25,7 @@ that, and every backend calls them first:
 Times are fractions of a second. A delay or a lease never ends early. It ends late by at most the resolution that the
 manifest declares, and the time that the backend takes.
 
-Concurrent batches never fail because of each other, in whatever order they name their keys. If a server detects a
+Concurrent batches never fail because of each other, regardless of the order of their keys. If a server detects a
 deadlock, or refuses one of two concurrent transactions, the backend repeats the request.
 
 A receive that waits takes nothing that other operations need: with 64 of them, every other operation still works.

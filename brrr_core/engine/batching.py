@@ -8,12 +8,12 @@ in sequential work, it can run in the task of its caller.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from brrr_core.backend.tasks import cancelled_from_outside, start_task
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
-__all__ = ["BATCH_LIMIT", "Batcher"]
+__all__ = ["BATCH_LIMIT", "Batcher", "retrieve_error"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -163,3 +163,9 @@ class Batcher(Generic[ItemT, ResultT]):
         # One bad item, for example one that is too large, must not fail the others. Every operation may be repeated.
         for request in requests:
             await self._complete([request])
+
+
+def retrieve_error(future: "asyncio.Future[Any]") -> None:
+    """Retrieve the error of an ended operation that nothing may await, because asyncio would log it."""
+    if not future.cancelled():
+        future.exception()

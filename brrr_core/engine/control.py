@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Swap
 from brrr_core.backend.steps import Reading
+from brrr_core.engine.batching import retrieve_error
 from brrr_core.engine.operations import Operations
 from brrr_core.wire import NO_STATE, CallState, decode_state, encode_state
 
@@ -90,7 +91,7 @@ class Guard:
         return None if self.state == NO_STATE else encode_state(self.state)
 
     def allows(self, stored: CallState) -> bool:
-        """Whether nothing but the observed failures has changed since: no cancellation, no retry, no `Cancelled`."""
+        """Whether the call was not cancelled, retried or given `Cancelled` since. It may have seen more failures."""
         known = self.state
         return (known.cancel, known.cancelled_at, known.retries) == (stored.cancel, stored.cancelled_at, stored.retries)
 
@@ -138,7 +139,7 @@ class Control:
             return None
         if self._look is None or self._look[1].done() or now - self._look[0] >= KNOWLEDGE:
             self._look = now, self._operations.read([MARKER, FORGOTTEN])
-            self._look[1].add_done_callback(_retrieve)
+            self._look[1].add_done_callback(retrieve_error)  # all its deliveries may fail before they await it
         return self._look[1]
 
     async def known(self, looking: "asyncio.Future[list[bytes | None]] | None") -> bool:
@@ -246,9 +247,3 @@ class Control:
 
 
 NOTHING_SEEN: Final = Seen()
-
-
-def _retrieve(looking: "asyncio.Future[list[bytes | None]]") -> None:
-    """Look at the error of a read, because all its deliveries may fail before they wait for it."""
-    if not looking.cancelled():
-        looking.exception()

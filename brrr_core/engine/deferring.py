@@ -93,9 +93,11 @@ class Deferrer:
             if calls:
                 requests.append(ScheduleRequest(watched, job.root_id, mine, guard, root, unless_ended=racing))
                 placed = (await self._services.scheduler.schedule(requests))[-1]
-            if placed.cancelled or (
-                (root is None or not calls) and self._control.due and await self._control.is_cancelled(job.root_id)
-            ):
+            if root is not None and calls:
+                cancelled = placed.cancelled  # read together with the values
+            else:
+                cancelled = self._control.due and await self._control.is_cancelled(job.root_id)
+            if cancelled:
                 await self._reassign(job.root_id, calls)
                 await self.drop(job.held, ScheduleMessage(job.root_id, job.call.call_hash), job.due)
                 return False

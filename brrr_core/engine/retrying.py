@@ -69,10 +69,10 @@ class Retrier:
     async def put_back(
         self, topic: str, messages: Sequence[ScheduleMessage | None], put: Callable[[], Awaitable[int]]
     ) -> int:
-        """Take back the failures of the calls of dead letters, and put their messages again.
+        """Delete the failures of the calls of dead letters, and put their messages again.
 
-        If others take some of the dead letters meanwhile, each call whose failure was taken back gets a message of its
-        own, perhaps a second one.
+        If others take some of the dead letters at the same time, each call whose failure was deleted gets its own
+        message, perhaps a second one.
 
         Args:
             topic: The topic.

@@ -161,7 +161,7 @@ class Returner:
         completion.first = True
         self._cache.add(completion.call_hash, payload)
 
-    async def settle(self, call_hash: str, payload: bytes) -> "Settled":
+    async def settle(self, call_hash: str, payload: bytes) -> Settled:
         """Settle a call from outside, without a delivery that would be repeated after a crash.
 
         The order is: mark the pending record, put a guard for each parent in it, write the value, wake the parents. A

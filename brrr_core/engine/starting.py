@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from brrr_core.backend.contracts import Key, Kind, Swap
 from brrr_core.backend.steps import Count, Message, Step
-from brrr_core.engine.batching import Batcher
+from brrr_core.engine.batching import Batcher, retrieve_error
 from brrr_core.engine.operations import Commit, Operations, Put
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import SpawnBudget, new_root_id
@@ -191,12 +191,17 @@ class Starter:
         for mark, done in zip(marks, await self._operations.swap(marks), strict=True):
             if done and mark.expected is None:
                 created.append(mark.key.call_hash)  # perhaps it ended before
-        self._created.submit(created).add_done_callback(_retrieve)
-        self._left.submit(left).add_done_callback(_retrieve)
+        self._clear_later(created, left)
         if stranded := [start.key.call_hash for start in starts.values() if start.stranded]:
             await forget(self._operations, stranded)
         results.update((number, start.result) for number, start in starts.items())
         return results
+
+    def _clear_later(self, created: Sequence[str], left: Sequence[str]) -> None:
+        """Clear records in the background, if there are any: those just created, and those left by ended calls."""
+        for batcher, names in ((self._created, created), (self._left, left)):
+            if names:
+                batcher.submit(names).add_done_callback(retrieve_error)
 
     async def _clear_ended(self, call_hashes: Sequence[str], *, created: bool = False) -> list[None]:
         """Clear the records of calls that have ended. Nothing waits for it, and the next schedule repeats it."""
@@ -254,12 +259,6 @@ class Starter:
             return None
         returns = revived(start.pending, start.key.call_hash) if start.stranded else start.pending.returns
         return Swap(start.key, start.record, encode_pending(PendingReturns(returns, at)))
-
-
-def _retrieve(clearing: "asyncio.Future[list[None]]") -> None:
-    """Look at the error, for asyncio would log it."""
-    if not clearing.cancelled():
-        clearing.exception()
 
 
 @lru_cache(maxsize=1)
