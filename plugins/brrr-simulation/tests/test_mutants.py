@@ -233,8 +233,8 @@ MUTANTS: dict[str, Mutant] = {
         [
             ("    await self._operations.put([start.message for start in starts.values()])\n", ""),
             (
-                "    self._created.submit(",
-                "    await self._operations.put([start.message for start in starts.values()])\n    self._created.submit(",
+                "    self._clear_later(",
+                "    await self._operations.put([start.message for start in starts.values()])\n    self._clear_later(",
             ),
         ],
     ),
