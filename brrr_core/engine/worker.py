@@ -65,7 +65,7 @@ class Worker:
         self._services = services
         self._queue = services.operations.queue
         self._topic = topic
-        parking = Parking(concurrency, services.policy.park, useful=self._parks, leave=self._leave, enter=self._enter)
+        parking = Parking(concurrency, services.policy.park, useful=self._may_park, leave=self._leave, enter=self._enter)
         self._handler = DeliveryHandler(services, handle, parking, HandOver(self._wants, self._take))
         self._parking = parking
         self._concurrency = concurrency
@@ -171,7 +171,7 @@ class Worker:
             # A message that was handed over begins in the context of the handler that put it.
             self._running[start_task(self._deliver(held), context=self._context.copy())] = held
 
-    def _parks(self) -> bool:
+    def _may_park(self) -> bool:
         """Whether a run may be parked. Some that were aborted may still clean up: they need memory, too."""
         return self._drained and len(self._parked) < 2 * self._concurrency
 
