@@ -376,7 +376,7 @@ class ActiveWorker(Generic[StateT_co]):
     def cancel(self, task: Task | str, *, topic: str | None = None) -> Callable[..., Coroutine[Any, Any, None]]:
         """Ask for the cancellation of another call: `await app.cancel(slow)(1)`. It does not wait for the outcome.
 
-        See `AppConsumer.cancel`. A call that has an outcome is left alone.
+        See `AppConsumer.cancel`. If the call has an outcome, nothing happens.
 
         Args:
             task: A handler, or the name of a task.

@@ -91,8 +91,8 @@ def handler(function: Callable[..., Any] | None = None, **settings: Any) -> Any:
         max_attempts: The most attempts of a call whose function raises; the policy's number by default.
         backoff: The time before the second attempt; the policy's by default. Times are seconds, a `timedelta`, or a
             text such as `"30s"`.
-        on_exhausted: The fate of a call without attempts left: `"bury"` dead-letters its message, and its callers wait
-            for a redrive; `"fail"` also gives the callers a `CallFailedError`. The policy's by default.
+        on_exhausted: How to handle a call without attempts left. `"bury"` dead-letters its message, and its callers
+            wait for a redrive. `"fail"` also gives the callers a `CallFailedError`. The policy's by default.
         timeout: The longest time of one run. A run that takes longer is cancelled, and counts as a failed attempt. The
             thread of a `def` cannot be ended: it continues, and if half of its threads do, the worker stops receiving.
         retry_on: Only these errors are retried. Any other error uses up all attempts immediately.

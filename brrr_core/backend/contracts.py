@@ -5,11 +5,11 @@
 Operations take batches, because round trips dominate the cost. The items of a batch are independent: there is no
 transaction. Results have the order of the arguments, and an empty batch does nothing.
 
-An operation may be cancelled, or its process may die, at any point. Each item of its batch was then done completely or
-not at all, and the caller may repeat the operation: a batch is not all or nothing. A record has its old or its new
-value, and never a part of it. A counter was increased once or not at all. Of each step (`steps.py`), all effects took
-place or none. No message is ever lost: each one that was not put, acknowledged or dropped is still ready, delayed,
-leased or a dead letter. `bury` and `redrive` may leave it at both places, so they add before they remove.
+An operation may be cancelled, or its process may die, at any point. Each item of its batch has then taken effect
+completely or not at all, and the caller may repeat the operation: a batch is not all or nothing. A record has its old
+or its new value, and never a part of it. A counter was increased once or not at all. Of each step (`steps.py`), all
+effects took place or none. No message is ever lost: each one that was not put, acknowledged or dropped is still ready,
+delayed, leased or a dead letter. `bury` and `redrive` may leave it at both places, so they add before they remove.
 
 Before it begins, every operation raises `ArgumentError` for an invalid argument. The checks of `brrr_core.backend` do
 that, and every backend calls them first:
@@ -119,8 +119,8 @@ class DeadLetter(NamedTuple):
 class QueueStats(NamedTuple):
     """The number of messages of a topic in each state, at one moment.
 
-    A message whose lease has expired, or whose delay is over, is ready, also before a receive has looked. The numbers
-    may be approximate, and late, if the manifest does not declare `exact_stats`.
+    A message whose lease has expired, or whose delay is over, is ready, even before a receive has noticed it. The
+    numbers may be approximate, and late, if the manifest does not declare `exact_stats`.
     """
 
     ready: int
@@ -202,7 +202,7 @@ class Queue(ABC):
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
         """Return up to `limit` dead letters, oldest first, without removing them.
 
-        The oldest is the one that was buried first, whenever its message was put.
+        The oldest is the one that was dead-lettered first, no matter when its message was put.
         """
 
     @abstractmethod

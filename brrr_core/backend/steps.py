@@ -108,8 +108,8 @@ class Steps(ABC):
     def drained(self, topic: str) -> bool:
         """Whether the last `receive` of a topic left no ready message. False if that is not known: the default.
 
-        A worker whose places are all taken continues its own work only if no other message waits. An answer that is
-        too old costs order, and no promise.
+        A worker without a free slot continues its own work only if no other message waits. An outdated answer only
+        changes the order of messages.
         """
         del topic
         return False

@@ -86,7 +86,7 @@ def parse_url(text: str) -> ParsedUrl:
 def mask_url(text: str, options: type | None = None) -> str:
     """Return the URL with `****` for every secret, and for every part that could hold one in a malformed URL.
 
-    It accepts any text, and masks too much rather than too little.
+    It accepts any text. If in doubt, it masks.
 
     Args:
         text: A URL, well-formed or not.

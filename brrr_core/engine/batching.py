@@ -22,7 +22,7 @@ BATCH_LIMIT = 1_000
 """The most items in one batch. It bounds the batches of a large call graph."""
 
 ALONE: Final = 8
-"""After so many batches in a row with only one request, the next request does not wait for others."""
+"""After this number of batches in a row with only one request, the next request does not wait for others."""
 
 
 class _Request(NamedTuple, Generic[ItemT, ResultT]):

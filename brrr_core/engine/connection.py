@@ -144,14 +144,14 @@ class Connection:
         return await self._starter.start(StartRequest(call, topic, delay, redrive, spawn_limit))
 
     async def settle(self, call_hash: str, payload: bytes) -> bool:
-        """Settle a call or an event from outside: write its outcome if it has none, and wake its callers.
+        """Give a call or an event its outcome by hand, if it has none, and wake its callers.
 
         Args:
             call_hash: The call.
             payload: Its encoded value, or the record of a failure.
 
         Returns:
-            Whether `payload` became the outcome. If not, it had one already; its callers are woken again.
+            Whether `payload` became the outcome. If not, the call already had one; its callers are woken again.
 
         Raises:
             SpawnLimitError: The schedule of a caller is over its limit. If other schedules need that caller, it runs
@@ -220,7 +220,7 @@ class Connection:
         return await self._control.is_cancelled(root_id)
 
     async def retry(self, call: Call, topic: str) -> str | None:
-        """Take back the failure of a call, and of the calls that made it fail. Then put the call.
+        """Delete the failure of a call, and those of the calls that made it fail. Then put the call.
 
         Returns:
             The root id; None if the call has a value, is scheduled, or was never scheduled.

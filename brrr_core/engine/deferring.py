@@ -129,7 +129,7 @@ class Deferrer:
     async def _defer_in_one_step(
         self, job: Job, missing: Sequence[Child], previous: PreviousRun, guard: Guard | None
     ) -> bool:
-        """Do all of it in one step, if no child has a record. False if that was not possible: nothing was done.
+        """Defer in one step, if no child has a record. False if that was not possible: nothing was done.
 
         A step is atomic. So a child that returns at the same time, or is cancelled, finds all of it or nothing.
         """

@@ -125,7 +125,7 @@ class DeliveryHandler:
         )
         if self._settler.last_failure:
             what += f"; the last backend failure that this worker saw was {self._settler.last_failure}"
-        return BuriedError(what, remedy="Fix what keeps it from finishing, then redrive it.")
+        return BuriedError(what, remedy="Fix the cause, then redrive it.")
 
     async def _handle_in_turn(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Handle the messages of one call one by one, so that the call runs once and wakes its parents once."""

@@ -52,15 +52,15 @@ def compare(call: Call, before: Sequence[Call], now: Sequence[Call], attempts: t
     The order may differ, because concurrent parts of a handler may get their values in another order.
 
     Raises:
-        NondeterminismError: Shows the first call that was not made again, and the call that was made in its place.
+        NondeterminismError: Shows the first call that was not made again, and the call that was made instead.
     """
     again = Counter(made.call_hash for made in now)
     for index, made in enumerate(before):
         if again[made.call_hash] == 0:
             instead = now[index] if index < len(now) else None
             what = (
-                f"the handler {call.task_name!r} called {_show(made)} as its call {index + 1}, and when it was run "
-                f"again {'nothing' if instead is None else _show(instead)} in its place"
+                f"the handler {call.task_name!r} called {_show(made)} as its call {index + 1}, but "
+                f"{'nothing' if instead is None else _show(instead)} when it ran again"
             )
             if instead is not None and _differ_by(made.payload, instead.payload, attempts):
                 what += f": the arguments differ as `app.attempt` does, which was {attempts[0]} and then {attempts[1]}"

@@ -1,4 +1,4 @@
-"""Outages of backends: each is reported once when it begins and once when it ends, however many retries it takes."""
+"""Outages of backends: each is reported when it begins and when it ends, regardless of the number of retries."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence

@@ -9,7 +9,7 @@ from brrr_core.errors import BrrrError, CallFailedError, DeadlineExceededError, 
 __all__ = ["NO_SETTINGS", "RETURNS_LIMIT", "OnExhausted", "Policy", "TaskPolicy"]
 
 OnExhausted: TypeAlias = Literal["bury", "fail"]
-"""The fate of a call whose attempts are used up: dead-letter its message, or let the call fail for its callers too."""
+"""How to handle a call whose attempts are used up: dead-letter its message, or also let it fail for its callers."""
 
 RETURNS_LIMIT: Final = 1_000
 """The most returns in one pending record. It keeps the record of a widely shared child below a megabyte."""
@@ -27,7 +27,7 @@ class Policy:
         spawn_limit: The most messages that one schedule may cause, including all its calls and wake-ups. `schedule` can
             set another limit for one schedule.
         max_attempts: The most attempts of a call whose handler raises. Other deliveries do not count.
-        on_exhausted: The fate of a call whose attempts are used up. With `bury`, its message is
+        on_exhausted: How to handle a call whose attempts are used up. With `bury`, its message is
             dead-lettered and its callers wait for a redrive. With `fail`, its callers also get a `CallFailedError`.
         max_deliveries: A message that was delivered more often than this is dead-lettered without running.
         max_crashes: A call is dead-lettered after it ended its worker process this many times while it ran alone.

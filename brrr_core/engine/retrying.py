@@ -38,7 +38,7 @@ class Retrier:
         self._starter = starter
 
     async def retry(self, call: Call, topic: str) -> str | None:
-        """Take back the failure of a call and of its causes, and put the call.
+        """Delete the failures of a call and of its causes, and put the call.
 
         Returns:
             The root id of the new schedule; None if the call has a value, is scheduled, or was never scheduled.

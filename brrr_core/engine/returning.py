@@ -67,7 +67,7 @@ class Completion:
 
 
 class Settled(NamedTuple):
-    """The result of a settlement from outside.
+    """The result of settling a call by hand.
 
     Attributes:
         first: Whether its payload became the outcome.
@@ -121,7 +121,7 @@ class Returner:
             raise completion.error
 
     async def _complete_in_one_step(self, completion: Completion) -> bool:
-        """Do all of it in one step, if the records are as they were read. False if not: nothing was done."""
+        """Complete the call in one step, if the records are as they were read. False if not: nothing was done."""
         call_hash, payload, held = completion.call_hash, completion.payload, completion.held
         if payload is None or held is None or not completion.acknowledge or not self._operations.has_steps:
             return False
@@ -162,7 +162,7 @@ class Returner:
         self._cache.add(completion.call_hash, payload)
 
     async def settle(self, call_hash: str, payload: bytes) -> Settled:
-        """Settle a call from outside, without a delivery that would be repeated after a crash.
+        """Settle a call for a client, which has no delivery that would be repeated after a crash.
 
         The order is: mark the pending record, put a guard for each parent in it, write the value, wake the parents. A
         guard is a wake-up after `GUARD` seconds. A parent that finds the mark does not rely on a wake-up. So a client

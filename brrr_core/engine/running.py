@@ -93,7 +93,7 @@ class Runner:
             return False
 
     async def _run_until_settled(self, job: Job, previous: PreviousRun | None, seen: Seen) -> bool:
-        """Do so. Each run has its own copy of the context variables. Its hooks may set them before the handler begins.
+        """Run it, in a copy of the context variables. Hooks may set variables in the copy before the handler begins.
 
         Raises:
             Outdated: The run must not take effect.
@@ -338,7 +338,7 @@ class Runner:
         """Run the handler and return its encoded result; None if a child has no value yet.
 
         A run that misses a value is deferred, even if the handler catches `Defer`, wraps it, or raises another error
-        while it is aborted. An error of its own comes again in the run that finds all values. If a backend failed, the
+        while it is aborted. A genuine error appears again in the run that finds all values. If a backend failed, the
         run is retried, even if the handler catches that error.
 
         Raises:
@@ -373,7 +373,7 @@ class Runner:
         Raises:
             CancelledError: The worker ends the handler.
             HandlerError: The handler raised `Defer` itself.
-            Cancelled: It raised a group of nothing else.
+            Cancelled: It raised a group that contains only `Cancelled`.
         """
         if not run.settled and (self.closing or (self.ending and isinstance(error, asyncio.CancelledError))):
             raise asyncio.CancelledError from error  # a cancelled handler may raise another error
@@ -390,7 +390,7 @@ class Runner:
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Whether an error is `Cancelled`, or a group of nothing else."""
+    """Whether an error is `Cancelled`, or a group that contains only `Cancelled`."""
     left = [error]
     while left:  # groups can be nested deeper than Python recurses
         found = left.pop()

@@ -23,7 +23,7 @@ LONGEST_RETRY: Final = 10.0
 """The most seconds before a schedule that failed is tried again, so that its tick is still on time after an outage."""
 
 Tick: TypeAlias = Callable[[float], Awaitable[float]]
-"""Does the work of a schedule that is due at the present unix time, and returns the unix time of the next work."""
+"""Schedules the calls that are due at the present unix time, and returns the unix time at which to call it again."""
 
 
 class RecurringSchedule(Protocol):

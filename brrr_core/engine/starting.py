@@ -186,7 +186,7 @@ class Starter:
                 results[number] = self._budget.exceeded(start.root_id)
                 del starts[number]
         await self._operations.put([start.message for start in starts.values()])
-        # If a swap is lost, another program has marked the call, has taken its mark away, or has finished it.
+        # If a swap is lost, another program has marked the call, removed its mark, or finished it.
         marks = list(filter(None, map(self._mark, starts.values())))
         for mark, done in zip(marks, await self._operations.swap(marks), strict=True):
             if done and mark.expected is None:

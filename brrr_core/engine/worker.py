@@ -65,7 +65,9 @@ class Worker:
         self._services = services
         self._queue = services.operations.queue
         self._topic = topic
-        parking = Parking(concurrency, services.policy.park, useful=self._may_park, leave=self._leave, enter=self._enter)
+        parking = Parking(
+            concurrency, services.policy.park, useful=self._may_park, leave=self._leave, enter=self._enter
+        )
         self._handler = DeliveryHandler(services, handle, parking, HandOver(self._wants, self._take))
         self._parking = parking
         self._concurrency = concurrency
@@ -100,7 +102,7 @@ class Worker:
         hooks = self._services.hooks
         services = [start_task(self._keep_leases(), name=f"brrr leases of {self._topic}")]
         if hooks.wants(WorkerReported) or hooks.wants(TopicUnserved):
-            services.append(start_task(self._report_now_and_then(), name=f"brrr reports of {self._topic}"))
+            services.append(start_task(self._report_regularly(), name=f"brrr reports of {self._topic}"))
         if hooks.wants(LoopBlocked):
             from brrr_core.engine.watchdog import Watchdog  # only those who listen load it
 
@@ -353,7 +355,7 @@ class Worker:
         event = LoopBlocked(self._topic, seconds, self._queue.lease, tuple(sorted(names)), where, ended)
         self._services.hooks.emit(event)
 
-    async def _report_now_and_then(self) -> None:
+    async def _report_regularly(self) -> None:
         """Report the runs of each minute, and the topics from which nothing receives."""
         operations, silence = self._services.operations, self._services.silence
         operations.topics = set() if operations.topics is None else operations.topics

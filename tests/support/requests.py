@@ -44,7 +44,7 @@ def sagas(world: World) -> Mapping[str, Any]:
         booked: list[str] = []
         try:
             for thing in ("hotel", "flight"):
-                booked.append(await app.call(book)(f"{thing} of {name}"))  # noqa: PERF401 - also if cancelled half-way
+                booked.append(await app.call(book)(f"{thing} of {name}"))  # noqa: PERF401 - also if cancelled halfway
             await asyncio.sleep(busy)
             await app.call(approve)(name)
         except brrr.Cancelled:

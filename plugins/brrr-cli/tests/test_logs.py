@@ -45,9 +45,9 @@ def test_worker_logs_a_lost_lease_and_a_blocked_loop(caplog: pytest.LogCaptureFi
         WorkerLog().brrr_loop_blocked(LoopBlocked("demo", 60.0, 60.0, ("f",), "a.py:41 in f", False))
         WorkerLog().brrr_lease_lost(LeaseLost("demo", b"li2e1:r1:he", "resize", 70.0, 60.0))
     assert caplog.messages == [
-        "the event loop was blocked for 25.0 s, and leases on demo are 60.0 s long: while resize, scale ran",
-        "the event loop has been blocked for 60.0 s, and leases on demo are 60.0 s long: while f ran at a.py:41 in f",
-        "a lease on demo ran out while resize ran: not extended for 70.0 s, and it is 60.0 s long (call h)",
+        "the event loop was blocked for 25.0 s while resize, scale ran; a lease on demo lasts 60.0 s",
+        "the event loop has been blocked for 60.0 s while f ran at a.py:41 in f; a lease on demo lasts 60.0 s",
+        "a lease on demo expired while resize ran: it was not extended for 70.0 s, and lasts 60.0 s (call h)",
     ]
 
 

@@ -46,7 +46,7 @@ async def test_increment_whose_reply_was_lost_raises_and_is_not_sent_again(serve
         with pytest.raises(BackendUnavailableError, match="lost") as caught:
             await roles.cache.increment({"a": 1, "b": 1})
 
-        assert "may have been done" in caught.value.remedy
+        assert "may have taken effect" in caught.value.remedy
         assert proxy.subjects == ["lost-counters.a", "lost-counters.b"]
         assert await roles.cache.increment({"a": 0, "b": 0}) == {"a": 2, "b": 2**60 + 1}
 

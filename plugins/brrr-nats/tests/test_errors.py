@@ -68,7 +68,7 @@ def test_only_undone_requests_with_a_passing_cause_are_transient(error, passing)
     ("error", "kind", "said"),
     [
         (NoReplyError(OSError("refused"), sent=False), BackendUnavailableError, "cannot be reached"),
-        (NoReplyError(OSError("reset"), sent=True), BackendUnavailableError, "may have been done"),
+        (NoReplyError(OSError("reset"), sent=True), BackendUnavailableError, "may have taken effect"),
         (NoReplyError(nats_errors.Error("nats: 'Authorization Violation'"), sent=False), BackendRefusedError, "login"),
         (NoReplyError(nats_errors.NoServersError(), sent=False), BackendUnavailableError, "no server took"),
         (NoReplyError(closed_error(), sent=True), BackendClosedError, "closed"),

@@ -88,7 +88,7 @@ async def test_swap_whose_reply_was_lost_is_unknown_and_not_repeated(store, old,
     with pytest.raises(BackendUnavailableError, match="lost") as caught:
         await store.store.swap([Swap(PENDING, old, new)])
 
-    assert "may have been done" in caught.value.remedy
+    assert "may have taken effect" in caught.value.remedy
     assert (store.sent, await store.stored()) == (1, 1)
     assert await store.store.swap([Swap(PENDING, new, b"3")]) == [True]
 
@@ -158,7 +158,7 @@ async def test_swap_that_was_done_and_overwritten_is_unknown(store, old, then):
     with pytest.raises(BackendUnavailableError, match="lost") as caught:
         await swapping
 
-    assert "may have been done" in caught.value.remedy
+    assert "may have taken effect" in caught.value.remedy
     assert caught.value.__cause__ is not None
     assert await store.stored() == 2
     assert await store.store.swap([Swap(PENDING, then, b"4")]) == [True]
@@ -245,7 +245,7 @@ async def test_interrupted_large_value_fails_if_another_change_came_first(store)
 
 
 async def test_no_copy_is_sent_when_a_marker_may_have_expired(server, bucket, monkeypatch):
-    """The first copy of a create may have been done, its record deleted, and the marker may have expired."""
+    """The first copy of a create may have taken effect, its record deleted, and the marker may have expired."""
     monkeypatch.setattr(request_batch, "FIRST_RESEND_SECONDS", 0.1)
     monkeypatch.setattr(request_batch, "MAX_RESEND_SECONDS", 0.05)
     async with fault(server, bucket, timeout=0.5) as store:

@@ -108,7 +108,7 @@ async def test_cancelled_request_does_not_affect_others(client):
 async def test_lost_connection_repeats_only_idempotent_requests(shared_server):
     async with relayed(Bytes(shared_server.port, scheme="nats")) as proxy, connected_client(proxy.url) as client:
         proxy.lose_answer_to(lambda sent: INFO.encode() in sent)
-        with pytest.raises(BackendUnavailableError, match="may have been done"):
+        with pytest.raises(BackendUnavailableError, match="may have taken effect"):
             await client.request_many([Request(INFO)])
         proxy.lose_answer_to(lambda sent: INFO.encode() in sent)
         (reply,) = await client.request_many([Request(INFO)], idempotent=True)

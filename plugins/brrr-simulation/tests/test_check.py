@@ -129,7 +129,7 @@ def test_other_calls_in_the_next_run_are_found() -> None:
 
         return {"double": double, "top": top}
 
-    with pytest.raises(CheckFailedError, match=r"called double with b'\[0\]'.*double with b'\[1\]' in its place"):
+    with pytest.raises(CheckFailedError, match=r"called double with b'\[0\]'.*but double with b'\[1\]' when it ran"):
         check(wrong, "top")
 
 

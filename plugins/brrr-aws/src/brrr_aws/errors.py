@@ -133,7 +133,8 @@ def _with_response(error: Exception, context: RequestContext) -> BrrrError:
             remedy="Look at the AWS Health Dashboard, and try again later.",
         )
     return BackendError(
-        f"{server} refuses {action} ({code}: {message})", remedy="Correct what the message of the service names."
+        f"{server} refuses {action} ({code}: {message})",
+        remedy="Fix the problem that the message of the service describes.",
     )
 
 
@@ -178,6 +179,6 @@ def _without_response(error: Exception, context: RequestContext) -> BrrrError:
     if not context.operation:
         return BackendError(
             f"the client of {server} cannot be created ({message})",
-            remedy="Check your AWS configuration files, and what the profile's credential process prints.",
+            remedy="Check your AWS configuration files, and the output of the profile's credential process.",
         )
-    return BackendError(f"{server} cannot be used ({message})", remedy="Correct what the message names.")
+    return BackendError(f"{server} cannot be used ({message})", remedy="Fix the problem that the message describes.")

@@ -128,14 +128,15 @@ class WorkerLog:
                       event.task_name, event.attempt, self._said(event.error), event.call_hash,
                       event.topic)  # fmt: skip
         else:
-            self._log(logging.WARNING, event.error, "%s failed in attempt %d, again in %.1f s: %s (call %s on %s)",
+            self._log(logging.WARNING, event.error,
+                      "%s failed in attempt %d, and runs again in %.1f s: %s (call %s on %s)",
                       event.task_name, event.attempt, event.retry_in, self._said(event.error), event.call_hash,
                       event.topic)  # fmt: skip
 
     @hookimpl
     def brrr_call_isolated(self, event: CallIsolated) -> None:
         """Log that a message runs alone."""
-        LOG.warning("%s is to run alone: %d deliveries ended with their worker or their lease (call %s on %s)",
+        LOG.warning("%s will run alone: %d deliveries ended because a worker died or lost the lease (call %s on %s)",
                     event.task_name, event.deliveries, event.call_hash, event.topic)  # fmt: skip
 
     @hookimpl
@@ -151,7 +152,7 @@ class WorkerLog:
     @hookimpl
     def brrr_lease_lost(self, event: LeaseLost) -> None:
         """Log a lost lease, once per delivery."""
-        LOG.error("a lease on %s ran out while %s: not extended for %.1f s, and it is %.1f s long (call %s)",
+        LOG.error("a lease on %s expired while %s: it was not extended for %.1f s, and lasts %.1f s (call %s)",
                   event.topic, f"{event.task_name} ran" if event.task_name else "its message waited", event.seconds,
                   event.lease, _call_hash(event.body))  # fmt: skip
 
@@ -159,9 +160,10 @@ class WorkerLog:
     def brrr_loop_blocked(self, event: LoopBlocked) -> None:
         """Log a blocked event loop, once per topic and block."""
         LOG.log(logging.WARNING if event.ended else logging.ERROR,
-                "the event loop %s for %.1f s, and leases on %s are %.1f s long: while %s ran%s",
-                "was blocked" if event.ended else "has been blocked", event.seconds, event.topic, event.lease,
-                ", ".join(event.task_names) or "no handler", f" at {event.where}" if event.where else "")  # fmt: skip
+                "the event loop %s for %.1f s while %s ran%s; a lease on %s lasts %.1f s",
+                "was blocked" if event.ended else "has been blocked", event.seconds,
+                ", ".join(event.task_names) or "no handler", f" at {event.where}" if event.where else "",
+                event.topic, event.lease)  # fmt: skip
 
     @hookimpl
     def brrr_threads_abandoned(self, event: ThreadsAbandoned) -> None:

@@ -51,9 +51,9 @@ def _with_unit(kind: Any, tokens: Sequence[Token]) -> object:
 
 
 AsJson: TypeAlias = Annotated[
-    bool, Parameter(name="--json", negative=(), show_default=False, help="Write JSON for machines, errors included.")
+    bool, Parameter(name="--json", negative=(), show_default=False, help="Write JSON for machines, including errors.")
 ]
-"""The option `--json`: write JSON for machines, errors included."""
+"""The option `--json`: write JSON for machines, including errors."""
 Verbose: TypeAlias = Annotated[
     bool,
     Parameter(name=("--verbose", "-v"), negative=(), show_default=False, help="Show more details and tracebacks."),

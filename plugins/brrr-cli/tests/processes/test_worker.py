@@ -133,7 +133,7 @@ def test_each_failure_is_logged_once_in_one_line(shell: Shell) -> None:
     worker.says("a dead letter on demo")
 
     assert "WARNING" in worker.log
-    assert "fails failed in attempt 1, again in 0.0 s: ValueError: two lines (call" in worker.log
+    assert "fails failed in attempt 1, and runs again in 0.0 s: ValueError: two lines (call" in worker.log
     assert "fails failed in attempt 2 and is dead-lettered: ValueError: two lines (call" in worker.log
     assert worker.log.count("ValueError: two lines") == 2  # once for each attempt, not again for the dead letter
     assert "Traceback" not in worker.log

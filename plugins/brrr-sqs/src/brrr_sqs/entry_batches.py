@@ -87,7 +87,7 @@ def _refused(queues: Queues, name: str, operation: str, failed: Entry) -> Backen
     return BackendError(
         f"sqs at {queues.client.address} refuses one of {operation} of {name} "
         f"({failed.get('Code')}: {failed.get('Message')})",
-        remedy="Correct what the message names. The other entries of the batch succeeded.",
+        remedy="Fix the problem that the message describes. The other entries of the batch succeeded.",
     )
 
 

@@ -51,7 +51,7 @@ async def queue(
     ] = False,
     every: Annotated[DurationOption, Parameter(help="With --watch: the time between two counts.")] = Duration(2),
     count: Annotated[
-        Count | None, Parameter(show_default=False, help="With --watch: end after so many counts.")
+        Count | None, Parameter(show_default=False, help="With --watch: end after this number of counts.")
     ] = None,
     urls: Urls = NO_URLS,
     as_json: AsJson = False,

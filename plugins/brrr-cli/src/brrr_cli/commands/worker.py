@@ -38,7 +38,8 @@ class Limits:
 
     Attributes:
         max_attempts: The most attempts of a call whose handler raises.
-        on_exhausted: The fate of a call without attempts left: "bury" dead-letters it, "fail" also fails its callers.
+        on_exhausted: For a call without attempts left: "bury" dead-letters it, "fail" also lets it fail for its
+            callers.
         max_deliveries: Messages delivered more often than this are dead-lettered without running.
         max_crashes: A call that ended its worker process this many times while it ran alone is dead-lettered.
         spawn_limit: The most messages that one schedule may cause.

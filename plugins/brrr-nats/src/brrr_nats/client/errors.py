@@ -65,7 +65,7 @@ class ApiError(Exception):
 
 
 class NoReplyError(Exception):
-    """No reply will come, because of `cause`. The request may have been done if it was `sent`."""
+    """No reply will come, because of `cause`. The request may have taken effect if it was `sent`."""
 
     def __init__(self, cause: Exception, *, sent: bool) -> None:
         super().__init__(str(cause))
@@ -115,7 +115,7 @@ def checked(reply: Reply) -> Reply:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether nothing was done, and the same request may succeed a little later."""
+    """Whether the request had no effect, and may succeed a little later."""
     if isinstance(error, ApiError):
         if error.code == DUPLICATE_IN_PROCESS:
             return True
@@ -161,10 +161,10 @@ def _describe_no_reply(error: NoReplyError) -> tuple[type[BrrrError], str, str]:
         remedy = "Check the user and the password, the token, the NKey or the credentials file."
         return BackendRefusedError, f"refuses the login ({text})", remedy
     if error.sent:
-        remedy = "The operation may have been done: check before you repeat it."
-        return BackendUnavailableError, f"has sent no reply, or it was lost ({text})", remedy
+        remedy = "The operation may have taken effect. Check before you repeat it."
+        return BackendUnavailableError, f"has sent no reply, or the reply was lost ({text})", remedy
     kind = BackendUnavailableError if isinstance(error.cause, CONNECT_ERRORS) else BackendRefusedError
-    return kind, f"cannot be reached ({text})", "Check that it runs and that the URL is right."
+    return kind, f"cannot be reached ({text})", "Check that it runs and that the URL is correct."
 
 
 def _describe_api_error(error: ApiError) -> tuple[type[BrrrError], str, str]:

@@ -194,7 +194,7 @@ def _handle_reply(
     changes: ChangeBuilder,
     in_doubt: bool = False,
 ) -> None:
-    """Handle the reply to a change. It is `in_doubt` if another copy of it may have been done."""
+    """Handle the reply to a change. It is `in_doubt` if another copy of it may have taken effect."""
     error = api_error(reply.payload)
     if error is None:
         chain.on_changed(changes.record_for(chain.changes[0].new, acked_revision(reply)), results)
