@@ -148,7 +148,7 @@ async def test_program_ends_with_the_right_code_and_no_output(
     assert caplog.messages == []  # no exception that was never retrieved, no task destroyed while pending
 
 
-async def test_app_gather_lets_every_helper_come_to_its_calls(url: str) -> None:
+async def test_gather_lets_every_helper_make_its_calls(url: str) -> None:
     runs: Counter[str] = Counter()
 
     @brrr.handler
@@ -191,7 +191,7 @@ async def test_error_of_gathered_helper_reaches_the_caller(url: str) -> None:
     assert ended == [0, 2]  # the others ran to their end
 
 
-async def test_nothing_runs_twice_where_a_mixed_gather_misses_nothing(url: str) -> None:
+async def test_mixed_gather_returns_the_results_of_helpers_and_calls(url: str) -> None:
     @brrr.handler
     async def top(app: brrr.ActiveWorker) -> list[Any]:
         async def local() -> str:

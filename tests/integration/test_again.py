@@ -102,7 +102,7 @@ async def test_again_passes_helpers_and_except_exception(memory: str, how: str) 
         assert await fleet.run(in_thread if how == "wait" else top) == 2
 
 
-async def test_missing_call_is_waited_for_before_again(memory: str) -> None:
+async def test_handler_waits_for_missing_calls_before_again(memory: str) -> None:
     """A run that misses a value defers, no matter which error it raises while it is aborted."""
     runs: list[str] = []
 

@@ -197,7 +197,7 @@ async def test_waiting_on_the_loop_is_refused(memory: str) -> None:
         assert await fleet.run(top) == NotInTaskError.code
 
 
-async def test_sync_handlers_run_in_threads_side_by_side(url: str) -> None:
+async def test_sync_handlers_run_concurrently_in_threads(url: str) -> None:
     meeting = threading.Barrier(4, timeout=BOUND)
     here = threading.current_thread()
 
@@ -311,7 +311,7 @@ async def test_one_at_a_time_is_enough_for_any_workflow(url: str) -> None:
         assert await fleet.run(tree, 4) == 16
 
 
-async def test_attempt_and_topic_are_told_to_the_handler(url: str) -> None:
+async def test_handler_knows_its_attempt_and_topic(url: str) -> None:
     seen: list[tuple[str, int]] = []
 
     @brrr.handler

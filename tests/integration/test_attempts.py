@@ -77,7 +77,7 @@ async def test_message_goes_to_another_worker_after_the_unavailable_timeout(plac
 
 
 @virtually
-async def test_deliveries_that_ended_without_a_failure_are_no_attempts(place: Place) -> None:
+async def test_deliveries_that_ended_without_a_failure_are_not_attempts(place: Place) -> None:
     flaky = failing(place, 1000)
     await place.client.schedule(flaky, topic=TOPIC)()
     await place.deliver(20)
@@ -132,7 +132,7 @@ async def test_redriven_call_has_all_its_attempts_again(place: Place) -> None:
 
 
 @virtually
-async def test_failure_that_cannot_be_counted_is_told_and_tried_again(place: Place) -> None:
+async def test_failure_that_cannot_be_counted_is_reported_and_retried(place: Place) -> None:
     flaky = failing(place, 1)
     await place.client.schedule(flaky, topic=TOPIC)()
     place.away = ("cache",)
@@ -146,7 +146,7 @@ async def test_failure_that_cannot_be_counted_is_told_and_tried_again(place: Pla
 
 
 @virtually
-async def test_calls_that_succeed_at_first_are_not_counted(place: Place) -> None:
+async def test_calls_that_succeed_in_their_first_delivery_are_not_counted(place: Place) -> None:
     flaky = failing(place, 0)
     for n in range(5):
         await place.client.schedule(flaky, topic=TOPIC)(n)

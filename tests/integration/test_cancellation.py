@@ -127,7 +127,7 @@ async def test_handler_decides_the_outcome_of_its_cancelled_call(memory: str) ->
         await fleet.idle()
 
 
-async def test_handler_is_told_in_the_same_place_when_it_runs_again(memory: str) -> None:
+async def test_rerun_raises_cancelled_in_the_same_place(memory: str) -> None:
     """The call at which it got `Cancelled` returns while the compensation runs. The handler still does not get its
     value."""
     log, told = Log(), list[str]()
@@ -194,7 +194,7 @@ async def test_call_that_was_never_scheduled_fails_at_once(memory: str) -> None:
         assert (await app.schedule("job", topic=TOPIC)(1)).root_id is None
 
 
-async def test_concurrent_parts_of_a_handler_are_all_told(memory: str) -> None:
+async def test_each_concurrent_part_of_a_handler_gets_cancelled(memory: str) -> None:
     log, told = Log(), list[str]()
 
     @brrr.handler
@@ -254,7 +254,7 @@ async def test_handler_cancels_another_call(url: str) -> None:
     assert log.events[-1] == "undo hotel"
 
 
-async def test_running_async_handler_is_told_when_its_lease_is_extended(memory: str) -> None:
+async def test_running_async_handler_is_cancelled_when_its_lease_is_extended(memory: str) -> None:
     begun, ended = asyncio.Event(), list[str]()
 
     @brrr.handler

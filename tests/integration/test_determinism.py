@@ -30,7 +30,7 @@ async def buried(memory: str, task: brrr.Task, **more: brrr.Task) -> str:
     return reason
 
 
-async def test_another_argument_at_each_run(memory: str) -> None:
+async def test_argument_that_differs_in_each_run_is_found(memory: str) -> None:
     numbers = itertools.count(100)
 
     @brrr.handler
@@ -115,7 +115,7 @@ async def together(app: brrr.ActiveWorker, how: str, helpers: list[Any]) -> list
 
 @pytest.mark.parametrize("how", ["app.gather", "asyncio.gather", "TaskGroup"])
 @pytest.mark.parametrize("cache", [0, 10_000_000], ids=["no cache", "cache"])
-async def test_helpers_that_come_to_their_calls_in_any_order_raise_no_alarm(memory: str, how: str, cache: int) -> None:
+async def test_helpers_may_make_their_calls_in_any_order(memory: str, how: str, cache: int) -> None:
     runs = itertools.count()
 
     @brrr.handler
@@ -156,7 +156,7 @@ async def test_root_id_among_arguments_is_found_in_the_first_run(codec: str) -> 
         await brrr.LocalBrrr(handlers={"note": note, "top": top}, codec=codec).run(top)()
 
 
-async def test_root_id_that_a_call_returned_raises_no_alarm() -> None:
+async def test_root_id_that_a_call_returned_may_be_an_argument() -> None:
     @brrr.handler
     async def begin(app: brrr.ActiveWorker) -> str:
         return app.root_id

@@ -58,7 +58,7 @@ async def test_workflows_end(url: str) -> None:
         assert await fleet.idle() == (0, 0, 0, 0)
 
 
-async def test_places_become_free_again(url: str) -> None:
+async def test_slots_become_free_again(url: str) -> None:
     async with asyncio.timeout(BOUND), serving(url, HANDLERS, concurrency=1) as fleet:
         assert await fleet.run(fib, 9) == 34
 

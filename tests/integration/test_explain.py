@@ -131,7 +131,7 @@ async def test_finished_and_unknown_calls_need_no_replay(memory: str) -> None:
         assert (found.root.state, found.root.not_replayed) == (State.ABSENT, "it has not been scheduled")
 
 
-async def test_lost_message_is_told_from_a_message_that_waits(url: str) -> None:
+async def test_lost_message_is_distinguished_from_a_waiting_one(url: str) -> None:
     async with serving(url, tasks(Effects()), topics=()) as fleet:
         await scheduled(fleet, "top", 2)
         found = await explained(fleet, "top", 2)

@@ -213,7 +213,7 @@ async def test_request_that_dies_anywhere_can_be_repeated(memory: str, at: int) 
             assert await fleet.run("middle", 1) == 15
 
 
-async def test_worker_drops_its_values_when_calls_are_forgotten_also_if_it_knows_the_marker(memory: str) -> None:
+async def test_worker_that_knows_the_marker_drops_its_values_when_calls_are_forgotten(memory: str) -> None:
     runs = Runs()
     async with serving(memory, runs.handlers()) as fleet:
         await fleet.connection._control.mark()

@@ -162,7 +162,7 @@ async def test_worker_that_does_not_remember_a_call_reports_its_calls_again(memo
 
 
 @pytest.mark.parametrize("steps", [True, False])
-async def test_outcome_tells_when_its_call_was_put(memory: str, steps: bool) -> None:
+async def test_event_of_an_outcome_has_the_time_at_which_its_call_was_put(memory: str, steps: bool) -> None:
     @brrr.handler_no_arg
     async def bad() -> None:
         raise brrr.TerminalError("bad")

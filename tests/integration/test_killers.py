@@ -126,7 +126,7 @@ async def test_stop_ends_a_call_that_runs_alone_and_takes_the_suspicion_from_it(
 
 
 @virtually
-async def test_outage_while_a_call_runs_alone_is_no_crash(place: Place) -> None:
+async def test_outage_while_a_call_runs_alone_is_not_a_crash(place: Place) -> None:
     calls = Calls()
     await place.client.schedule("sleeps", topic=TOPIC)(0)
     await place.deliver(SUSPICIOUS)
@@ -142,7 +142,7 @@ async def test_outage_while_a_call_runs_alone_is_no_crash(place: Place) -> None:
 
 
 @virtually
-async def test_call_that_raised_is_not_suspicious_any_more(place: Place) -> None:
+async def test_call_that_raised_is_no_longer_suspicious(place: Place) -> None:
     calls = Calls()
     await place.client.schedule("raises", topic=TOPIC)()
     await place.deliver(SUSPICIOUS)

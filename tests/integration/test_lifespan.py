@@ -87,7 +87,7 @@ async def test_state_ends_after_the_last_loop_in_the_task_that_began_it(memory: 
         assert life.tasks[0] is life.tasks[1]
 
 
-async def test_state_begins_anew_after_the_last_loop_has_ended(memory: str) -> None:
+async def test_new_state_is_made_after_the_last_loop_has_ended(memory: str) -> None:
     life = Life()
     async with brrr.serve(memory, policy=QUICK) as connection:
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection, lifespan=life)

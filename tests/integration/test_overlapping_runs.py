@@ -94,7 +94,7 @@ class Stage:
     def _value_of(self, task: str, argument: str) -> Key:
         return Key("value", self.client._catalogue.encode(task, (argument,), {}).call_hash)
 
-    def is_told(self, operation: Operation, plan: str) -> bool:
+    def stores_place(self, operation: Operation, plan: str) -> bool:
         """Whether an operation stores where the order got `Cancelled`."""
         state = Key("value", f"brrr.state/{self._value_of('order', plan).call_hash}")
         return operation.name == "store.swap" and operation.items[0].key == state
@@ -140,7 +140,7 @@ class Held:
 @pytest.mark.parametrize("late", [False, True], ids=["one is asked", "both are asked"])
 @pytest.mark.parametrize("steps", [True, False], ids=["steps", "composed"])
 @pytest.mark.parametrize("plan", PLANS)
-async def test_late_run_has_no_effect_that_the_told_handler_does_not_undo(
+async def test_late_run_has_no_effect_that_the_cancelled_handler_does_not_undo(
     memory: str, plan: str, *, steps: bool, late: bool
 ) -> None:
     """The first run looks for the charge after the second got `Cancelled` there. It finds a value, and continues."""
@@ -170,7 +170,7 @@ async def both_asked(url: str, plan: str, *, steps: bool) -> AsyncGenerator[tupl
     """Hold a run that found the charge before it ends, and one that missed it before it gets `Cancelled` there."""
     async with stage(url, steps=steps) as on:
         looks = Held(lambda operation: operation.name == "store.read" and on.charge in operation.items)
-        ends, is_told = (Held(lambda operation: on.is_told(operation, plan)) for _ in range(2))
+        ends, stores_place = (Held(lambda operation: on.stores_place(operation, plan)) for _ in range(2))
 
         async def look_and_end(operation: Operation) -> None:
             await looks(operation)
@@ -180,37 +180,37 @@ async def both_asked(url: str, plan: str, *, steps: bool) -> AsyncGenerator[tupl
         await on.client.cancel("order", topic=TOPIC)(plan)
         await on.worker(look_and_end)
         await looks.there.wait()
-        await on.worker(is_told)
-        await is_told.there.wait()
+        await on.worker(stores_place)
+        await stores_place.there.wait()
         await on.client.schedule("do", topic=TOPIC)("charge")
         await on.worker()
         await on.client.result("do")("charge")
         looks.go.set()
         await ends.there.wait()
-        yield on, ends, is_told
+        yield on, ends, stores_place
         on.world.gate.set()
         await on.idle()
 
 
 @pytest.mark.parametrize("steps", [True, False], ids=["steps", "composed"])
 @pytest.mark.parametrize(("plan", "sent"), [("return", []), ("send", ["notify"])])
-async def test_run_is_not_told_where_another_one_found_a_value_and_ended_the_call(
+async def test_run_does_not_get_cancelled_if_another_one_found_a_value_there_and_ended_the_call(
     memory: str, plan: str, sent: list[str], *, steps: bool
 ) -> None:
-    async with both_asked(memory, plan, steps=steps) as (on, ends, is_told):
+    async with both_asked(memory, plan, steps=steps) as (on, ends, stores_place):
         ends.go.set()
         assert await on.client.result("order")(plan) == "done"
-        is_told.go.set()
+        stores_place.go.set()
     assert on.world.events == ["charge", *sent]
 
 
 @pytest.mark.parametrize("steps", [True, False], ids=["steps", "composed"])
 @pytest.mark.parametrize("plan", ["send", "wide"])
-async def test_run_puts_nothing_before_it_is_certain_that_no_other_run_is_told_earlier(
+async def test_run_puts_nothing_while_another_run_may_get_cancelled_earlier(
     memory: str, plan: str, *, steps: bool
 ) -> None:
-    async with both_asked(memory, plan, steps=steps) as (on, ends, is_told):
-        is_told.go.set()
+    async with both_asked(memory, plan, steps=steps) as (on, ends, stores_place):
+        stores_place.go.set()
         await on.world.undoing.wait()
         ends.go.set()
         on.world.gate.set()

@@ -63,7 +63,7 @@ class World:
         await until(noted, "the handler gets there")
 
 
-async def test_parked_handler_goes_on_where_it_waits(url: str) -> None:
+async def test_parked_handler_continues_at_its_await(url: str) -> None:
     world = World()
     world.gate.set()
     async with serving(url, world.handlers, policy=LONG) as fleet:

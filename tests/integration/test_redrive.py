@@ -134,7 +134,7 @@ async def test_redrives_within_one_second_each_find_what_was_lost(url: str) -> N
         assert set(mine.values()) == {1}
 
 
-async def test_concurrent_redrives_leave_a_workflow_right(url: str) -> None:
+async def test_concurrent_redrives_leave_a_workflow_correct(url: str) -> None:
     @brrr.handler
     async def chain(app: brrr.ActiveWorker, n: int) -> int:
         return 1 + await app.call(chain, topic="lower")(n - 1) if n else 0

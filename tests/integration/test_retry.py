@@ -167,7 +167,7 @@ async def test_cancelled_call_runs_again_after_a_retry(memory: str) -> None:
         assert await fleet.app.result("done")() == 2
 
 
-async def test_retried_call_begins_its_waits_anew(memory: str) -> None:
+async def test_retried_call_starts_new_waits(memory: str) -> None:
     runs: list[str] = []
 
     @brrr.handler

@@ -98,7 +98,7 @@ async def work(connection: brrr.Connection, seconds: float) -> None:
 
 
 @virtually
-async def test_outage_is_told_once_when_it_begins_and_once_when_it_ends(place: Place) -> None:
+async def test_outage_is_reported_once_when_it_begins_and_once_when_it_ends(place: Place) -> None:
     listener = Listener()
     working = asyncio.create_task(work(listened(place, listener), 100))
     await place.client.schedule(sleeps, topic=TOPIC)(5)
@@ -133,7 +133,7 @@ async def test_backend_with_all_roles_has_one_name() -> None:
 
 @pytest.mark.parametrize("steps", [False, True])
 @virtually
-async def test_worker_tells_once_of_a_topic_from_which_nothing_receives(place: Place, steps: bool) -> None:
+async def test_worker_reports_a_topic_without_receivers_once(place: Place, steps: bool) -> None:
     listener = Listener()
     await place.client.schedule(asks_elsewhere, topic=TOPIC)("nowhere")
     await work(listened(place, listener, steps=steps), 600)
@@ -143,7 +143,7 @@ async def test_worker_tells_once_of_a_topic_from_which_nothing_receives(place: P
 
 
 @virtually
-async def test_worker_does_not_tell_of_a_topic_with_a_busy_worker(place: Place) -> None:
+async def test_worker_does_not_report_a_topic_with_a_busy_worker(place: Place) -> None:
     listener = Listener()
     for topic in ("b", TOPIC):
         await place.client.schedule(asks_elsewhere, topic=TOPIC)(topic)
@@ -155,9 +155,7 @@ async def test_worker_does_not_tell_of_a_topic_with_a_busy_worker(place: Place) 
 
 
 @virtually
-async def test_client_tells_once_of_a_topic_from_which_nothing_receives(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_client_reports_a_topic_without_receivers_once(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="brrr.client"):
         connection = over(place.backend, clock=asyncio.get_running_loop().time)
         client = brrr.AppConsumer(codec="json", connection=connection)
@@ -171,7 +169,7 @@ async def test_client_tells_once_of_a_topic_from_which_nothing_receives(
 
 @pytest.mark.parametrize("steps", [False, True])
 @virtually
-async def test_call_that_waited_too_long_is_told_when_it_runs(place: Place, steps: bool) -> None:
+async def test_stale_call_is_reported_when_it_runs(place: Place, steps: bool) -> None:
     listener = Listener()
     connection = listened(place, listener, steps=steps, stale_after=3600)
     client = brrr.AppConsumer(codec="json", connection=connection)
@@ -184,7 +182,7 @@ async def test_call_that_waited_too_long_is_told_when_it_runs(place: Place, step
 
 
 @virtually
-async def test_call_that_waited_too_long_is_told_once_to_its_client(place: Place) -> None:
+async def test_client_reports_a_stale_call_once(place: Place) -> None:
     listener = Listener()
     connection = listened(place, listener, stale_after=3600)
     client = brrr.AppConsumer(codec="json", connection=connection)
@@ -212,7 +210,7 @@ async def test_worker_counts_its_runs_each_minute(place: Place) -> None:
     assert not any(last)
 
 
-async def test_handler_that_blocks_the_loop_forever_is_told_meanwhile() -> None:
+async def test_handler_that_blocks_the_loop_forever_is_reported_meanwhile() -> None:
     told = threading.Event()
     events: list[LoopBlocked] = []
 

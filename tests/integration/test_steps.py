@@ -43,7 +43,7 @@ class _Counted(Steps):
         return done
 
 
-async def test_a_call_of_a_chain_needs_two_commits_and_few_receives() -> None:
+async def test_call_of_a_chain_needs_two_commits_and_few_receives() -> None:
     async with open_backend("memory:") as backend:
         assert backend.steps is not None
         steps, instrument = _Counted(backend.steps), Instrument()
@@ -63,7 +63,7 @@ async def test_a_call_of_a_chain_needs_two_commits_and_few_receives() -> None:
                 instrument.calls[name] > before.get(name, 0)}  # fmt: skip
 
 
-async def test_a_child_that_another_worker_scheduled_is_registered_by_single_operations() -> None:
+async def test_child_that_another_worker_scheduled_is_registered_by_single_operations() -> None:
     async with open_backend("memory:") as backend:
         assert backend.steps is not None
 
@@ -84,7 +84,7 @@ async def test_a_child_that_another_worker_scheduled_is_registered_by_single_ope
     assert steps.refused  # the first step of the parent
 
 
-async def test_a_parent_that_registers_between_look_and_return_is_woken() -> None:
+async def test_parent_that_registers_between_look_and_return_is_woken() -> None:
     late = PendingReturn("late-root", "f" * 64, "elsewhere")
     async with open_backend("memory:") as backend:
         assert backend.steps is not None
@@ -112,7 +112,7 @@ async def test_a_parent_that_registers_between_look_and_return_is_woken() -> Non
     assert steps.refused == 2
 
 
-async def test_a_step_over_the_spawn_limit_is_refused_like_single_operations() -> None:
+async def test_step_over_the_spawn_limit_is_refused_like_single_operations() -> None:
     async with open_backend("memory:") as backend:
         policy = brrr.Policy(spawn_limit=5, backoff=0.001)
         connection = brrr.Connection(backend.queue, backend.store, backend.cache, steps=backend.steps, policy=policy)

@@ -47,7 +47,7 @@ async def test_wait_ends_when_another_call_of_its_schedule_is_dead_lettered(url:
             await fleet.app.result(asks, timeout=BOUND)(2)
 
 
-async def test_client_that_scheduled_nothing_is_told_topic_or_schedule(memory: str) -> None:
+async def test_client_that_scheduled_nothing_finds_the_dead_letter_by_topic_or_schedule(memory: str) -> None:
     async with serving(memory, HANDLERS, policy=ONCE) as fleet, brrr.connect(memory) as connection:
         scheduled = await fleet.app.schedule(asks, topic=TOPIC)(3)
         await fleet.dead(1)

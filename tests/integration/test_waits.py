@@ -94,7 +94,7 @@ async def test_delayed_child_runs_after_its_delay(url: str) -> None:
     assert times["child"] - times["top"] >= 0.2
 
 
-async def test_event_gives_its_value_before_or_after_somebody_waits(url: str) -> None:
+async def test_event_may_happen_before_or_after_a_handler_waits(url: str) -> None:
     @brrr.handler
     async def top(app: brrr.ActiveWorker, order: int) -> list[int]:
         return [await app.event("approval", order, returns=int), await app.event("approval", order, returns=int)]
@@ -168,7 +168,7 @@ async def test_value_given_by_hand_must_match_the_annotation(memory: str) -> Non
             await fleet.app.complete(task)()(wrong)
 
 
-async def test_helpers_that_run_side_by_side_need_keys(memory: str) -> None:
+async def test_waits_of_concurrent_helpers_need_keys(memory: str) -> None:
     errors: list[str] = []
 
     @brrr.handler

@@ -118,7 +118,7 @@ def test_comparison_survives_its_file(tmp_path: Path) -> None:
     assert Comparison.load(tmp_path / "x.json") == comparison
 
 
-def test_figures_of_seldom_cases_are_kept() -> None:
+def test_figures_of_rare_cases_are_kept() -> None:
     old, seldom = Figure("brrr", "tree", 1, 1, "2026-01-30"), Figure("brrr", "fan-out 10k", 1, 1, "2026-01-30")
     new = Figure("brrr", "tree", 1, 1, "2026-01-31")
 

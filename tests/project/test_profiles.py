@@ -59,7 +59,7 @@ def test_shares_are_of_all_the_time() -> None:
     assert (found["engine"], found["event loop"], found["client"]) == (0.3, 0.1, 0)
 
 
-def test_dearest_functions_are_listed_by_their_own_time_per_call() -> None:
+def test_most_expensive_functions_are_listed_by_their_own_time_per_call() -> None:
     profile = Profile(Counter({(HANDLE, DELIVER): 4_000, (HANDLE,): 9_000, (DELIVER,): 6_000}), calls=2)
     assert dearest(profile, 1) == ["     5.0  brrr_core.engine.worker:Worker._deliver"]
 

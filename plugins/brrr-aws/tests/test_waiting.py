@@ -33,7 +33,7 @@ async def test_limit_of_the_random_pause_doubles_up_to_5_s(waits):
     assert waits == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4), (0, 0.8), (0, 1.6), (0, 3.2), (0, 5.0), (0, 5.0)]
 
 
-async def test_pauses_start_anew_after_progress(waits):
+async def test_pauses_restart_after_progress(waits):
     backing = Backoff(100, Gate())
     for _ in range(4):
         await backing.pause()

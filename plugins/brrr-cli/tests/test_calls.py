@@ -54,7 +54,7 @@ def test_status_shows_the_state_of_a_call(command: Command, work: Work, tasks: P
     assert (done.json["state"], done.json["reason"]) == ("done", None)
 
 
-def test_show_tells_all_about_a_call_by_its_hash(command: Command, work: Work, tasks: Path) -> None:
+def test_show_prints_all_records_of_a_call_by_its_hash(command: Command, work: Work, tasks: Path) -> None:
     missing = command("show", "0" * 64)
     call = command("schedule", "hello", "John", "--topic", "demo", "--json").json["call_hash"]
     scheduled = command("show", call)

@@ -58,7 +58,7 @@ def test_request_must_name_a_call_with_its_topic_or_a_root(command: Command, tok
     assert command(*tokens).code == 2
 
 
-def test_json_tells_what_was_done(command: Command, work: Work, tasks: Path) -> None:
+def test_json_says_what_was_done(command: Command, work: Work, tasks: Path) -> None:
     done = [command("cancel", "hello", "you", "--topic", "demo", "--json").json for _ in range(2)]
     assert [each["cancelled"] for each in done] == [True, False]
     retried = [command("retry", "hello", "you", "--topic", "demo", "--json").json for _ in range(2)]

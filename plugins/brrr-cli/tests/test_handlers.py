@@ -145,7 +145,7 @@ def test_schedule_list_and_function_are_schedules(tasks: Path, named: str, numbe
 
 
 @pytest.mark.parametrize(("named", "what"), [("ticks:wrong", "has a int"), ("ticks", "has a module")])
-def test_object_that_is_no_schedule_is_refused(tasks: Path, named: str, what: str) -> None:
+def test_object_that_is_not_a_schedule_is_refused(tasks: Path, named: str, what: str) -> None:
     (tasks / "ticks.py").write_text(SCHEDULES)
     with pytest.raises(CommandError, match=f"{what}, not a recurring schedule"):
         load_schedules(named)

@@ -143,7 +143,7 @@ def test_built_in_command_keeps_its_name(command: Command, site: Site, name: str
 
 
 @pytest.mark.parametrize("name", ["--help", "-h", "--version", "Greet", "two words", "9", "grüße"])
-def test_name_that_is_no_command_is_not_used(command: Command, site: Site, name: str) -> None:
+def test_name_that_cannot_be_a_command_is_not_used(command: Command, site: Site, name: str) -> None:
     install(site, "acme", GREET, f"{name} = acme:greet")
     said = command("--help")
 

@@ -138,7 +138,7 @@ def test_worker_logs_its_counts_until_the_first_idle_minute(caplog: pytest.LogCa
     )
 
 
-def test_worker_logs_what_stands_still(caplog: pytest.LogCaptureFixture) -> None:
+def test_worker_logs_warnings_unserved_topics_and_stale_calls(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="brrr.worker"):
         WorkerLog().brrr_backend_warned(BackendWarned("store", "it evicts"))
         WorkerLog().brrr_topic_unserved(TopicUnserved("dmeo", 2, 120.0))

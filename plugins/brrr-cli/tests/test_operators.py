@@ -384,7 +384,7 @@ def test_queue_that_cannot_list_its_topics_says_so(command: Command, monkeypatch
 
 
 @pytest.mark.usefixtures("buried")
-def test_dead_list_tells_what_a_queue_that_cannot_page_leaves_out(
+def test_dead_list_says_what_a_queue_that_cannot_page_leaves_out(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("brrr_core.backend.memory.queue.MemoryLetters", lambda *_: None)

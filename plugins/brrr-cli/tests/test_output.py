@@ -78,7 +78,7 @@ def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     assert said.err == "a\\x1b[2Jb\n"
 
 
-def test_json_escapes_what_a_terminal_may_obey(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_escapes_characters_that_a_terminal_may_obey(capsys: pytest.CaptureFixture[str]) -> None:
     value = {"x": "\x9b2J \x7f \u202e \u2028 é ☃"}
     write_json(value)
     report(BrrrError("a\x1b[2Jb", remedy="c\x9bd"), [])

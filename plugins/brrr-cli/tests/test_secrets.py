@@ -121,7 +121,7 @@ def test_text_without_secrets_is_unchanged() -> None:
 
 
 @pytest.mark.usefixtures("locked")
-def test_short_secret_that_is_no_word_is_masked_only_as_a_whole() -> None:
+def test_short_secret_that_is_not_a_word_is_masked_only_as_a_whole() -> None:
     assert Secrets(["locked://u:x1@h"]).mask("AUTH x1 failed at 'x1', x10") == "AUTH **** failed at '****', x10"
 
 

@@ -223,7 +223,7 @@ async def test_parts_younger_than_a_day_stay(own_url, left, table_of_parts, prox
 
 
 @pytest.mark.parametrize("clock", ["monotonic", "time"])
-async def test_upload_of_more_than_an_hour_is_given_up(backend, key, monkeypatch, clock):
+async def test_upload_that_takes_more_than_an_hour_raises(backend, key, monkeypatch, clock):
     """Test both clocks: the monotonic one may stand still during sleep, the other may be set back."""
     begun = parts.Upload(parts.Head("0", 1, 1, b""))  # pyright: ignore[reportPrivateImportUsage]
     now = getattr(time, clock)()

@@ -135,7 +135,7 @@ async def test_records_survive_a_server_restart(tmp_path: Path) -> None:
         server.kill()
 
 
-async def made_anew(client: RequestClient, bucket: str) -> None:
+async def recreated(client: RequestClient, bucket: str) -> None:
     """Recreate an empty bucket that is read from its leader: its revisions begin again."""
     await client.call_api(f"STREAM.DELETE.KV_{bucket}")
     await stream(client, bucket, allow_direct=False, allow_msg_ttl=True, allow_atomic=True)
@@ -148,7 +148,7 @@ async def test_read_is_repeated_while_older_than_own_changes(server: Server, buc
         for number in range(5):
             await roles.store.write([(PENDING, b"%d" % number)])
         # Like a leader that has only two messages and lacks the last three.
-        await made_anew(roles.client, bucket)
+        await recreated(roles.client, bucket)
         for number in range(2):
             await put(roles.client, bucket, "pending_returns.h", b"old %d" % number)
         proxy.subjects.clear()
@@ -171,7 +171,7 @@ async def test_swap_does_not_fail_by_a_refusal_older_than_own_changes(server: Se
         for number in range(3):
             await roles.store.write([(PENDING, b"%d" % number)])
         # Like a leader that has no message.
-        await made_anew(roles.client, bucket)
+        await recreated(roles.client, bucket)
         proxy.subjects.clear()
         swapping = asyncio.create_task(roles.store.swap([Swap(PENDING, b"2", b"new")]))
 
@@ -190,7 +190,7 @@ async def test_recreated_bucket_is_accepted_after_the_stale_timeout(server: Serv
         await forbid_direct(roles.client, bucket)
     async with relayed(NatsProxy(server.port)) as proxy, opened(proxy.url, bucket=bucket, stale_timeout=0.3) as roles:
         await roles.store.write([(PENDING, b"1")])
-        await made_anew(roles.client, bucket)
+        await recreated(roles.client, bucket)
 
         assert await roles.store.read([PENDING]) == [None]
         proxy.subjects.clear()

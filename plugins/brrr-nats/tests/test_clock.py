@@ -32,7 +32,7 @@ class FakeClient:
 
 
 @pytest.mark.parametrize("jump", [-7200.0, 0.0, 3600.0])
-async def test_delay_is_right_after_the_local_clock_was_set(monkeypatch, jump):
+async def test_delay_is_correct_after_the_local_clock_was_set(monkeypatch, jump):
     client: Any = FakeClient()
     servers = ServerClock(client, "brrr")
     ours = 1000.0 + client.begun

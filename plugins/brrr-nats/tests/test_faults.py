@@ -183,7 +183,7 @@ async def test_server_without_jetstream_raises(tmp_path, how):
         server.kill()
 
 
-async def test_user_who_may_not_create_streams_is_told_to_run_setup(tmp_path):
+async def test_error_for_user_who_may_not_create_streams_recommends_setup(tmp_path):
     config = """
     authorization {
       users: [

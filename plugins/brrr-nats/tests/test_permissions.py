@@ -112,7 +112,7 @@ async def test_worker_needs_exactly_the_listed_permissions(guarded):
     assert unused("BRRR_WORKER", proxy.subjects) == []
 
 
-async def test_worker_may_not_create_streams_and_is_told_to_run_setup(guarded):
+async def test_worker_may_not_create_streams_and_its_error_recommends_setup(guarded):
     server, _ = guarded
 
     with pytest.raises(BackendError, match="does not permit this user to create it") as caught:

@@ -104,7 +104,7 @@ async def test_messages_lost_with_their_leader_time_out(given, monkeypatch):
     assert isinstance(pull.failure, TimeoutError)
 
 
-async def test_abandoned_pull_that_never_ends_is_given_up(given, monkeypatch):
+async def test_abandoned_pull_that_never_ends_times_out(given, monkeypatch):
     monkeypatch.setattr(pulls, "OVERDUE_SECONDS", 0.01)
     left = await given.ask(limit=2, wait=0.01)
     waiting = given.waiting(left)

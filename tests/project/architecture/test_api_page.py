@@ -72,7 +72,7 @@ def test_each_break_is_recognised(tmp_path: Path, page: str) -> None:
     assert [broken for *_, broken in BREAKS if not any(broken in line for line in lines)] == []
 
 
-def test_additions_and_private_changes_are_no_breaks(tmp_path: Path, page: str) -> None:
+def test_additions_and_private_changes_are_not_breaks(tmp_path: Path, page: str) -> None:
     assert public_api.breaks(page, changed_page(tmp_path, ADDITIONS)) == []
 
 

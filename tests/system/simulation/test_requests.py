@@ -122,7 +122,7 @@ async def asked(scenario: Any, number: int, fault: str, *, after: bool) -> list[
         pytest.param("cancelled", True, id="cancelled-after", marks=pytest.mark.exhaustive),
     ],
 )
-def test_request_is_completed_by_asking_again(scenario: Any, fault: str, *, after: bool) -> None:
+def test_repeating_a_request_completes_it(scenario: Any, fault: str, *, after: bool) -> None:
     random.seed(1)
     operations = run_virtually(asked(scenario, 0, fault, after=after))
     assert len(operations) >= 8

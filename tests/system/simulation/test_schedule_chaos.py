@@ -73,7 +73,7 @@ async def hours(seed: int) -> tuple[set[str], list[str], int]:
 
 
 @pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (1, 2))])
-def test_each_tick_is_one_call_however_workers_die(number: int) -> None:
+def test_each_tick_is_one_call_even_if_workers_die(number: int) -> None:
     seed = int(os.environ.get("BRRR_SEED", random.randrange(10**6)))
     print(f"BRRR_SEED={seed}")  # noqa: T201 - shown if the test fails
     ticks, violations, extra = run_virtually(hours(seed))

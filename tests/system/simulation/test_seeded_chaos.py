@@ -133,7 +133,7 @@ async def simulate(seed: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_workflow_ends_right(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_workflow_ends_correctly(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import brrr_core.engine.scheduling as module
 
     only = os.environ.get("BRRR_SEED")

@@ -62,7 +62,7 @@ async def test_call_that_is_never_awaited_is_warned_of_once(memory: str, task: b
     ]
 
 
-async def test_mistake_is_warned_of_once_however_many_calls_make_it(memory: str) -> None:
+async def test_mistake_is_warned_of_once_even_if_many_calls_make_it(memory: str) -> None:
     @brrr.handler
     async def leaf(app: brrr.ActiveWorker, n: int) -> int:
         app.call("other")(n)
@@ -168,7 +168,7 @@ async def test_handler_that_raises_before_its_await_raises_its_own_error() -> No
     ids=["itself", "list", "tuple", "dict"],
 )
 @pytest.mark.parametrize("made", ["call", "gather"])
-async def test_handler_that_returns_call_is_asked_for_await(wrapped: Callable[[Any], Any], made: str) -> None:
+async def test_error_for_a_returned_call_asks_for_await(wrapped: Callable[[Any], Any], made: str) -> None:
     runs: list[int] = []
 
     @brrr.handler
@@ -183,7 +183,7 @@ async def test_handler_that_returns_call_is_asked_for_await(wrapped: Callable[[A
     assert runs == [1]  # another attempt cannot help
 
 
-async def test_use_of_call_as_its_result_is_asked_for_await() -> None:
+async def test_error_for_a_call_used_as_its_result_asks_for_await() -> None:
     @brrr.handler
     async def top(app: brrr.ActiveWorker) -> Any:
         call: Any = app.call(inc)(1)
@@ -202,7 +202,7 @@ NOT_AWAITABLE: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("given", NOT_AWAITABLE.values(), ids=NOT_AWAITABLE)
-async def test_gather_and_wait_of_what_cannot_be_awaited_explain(given: Callable[[Any], Any]) -> None:
+async def test_gather_and_wait_explain_arguments_that_cannot_be_awaited(given: Callable[[Any], Any]) -> None:
     @brrr.handler
     async def gathers(app: brrr.ActiveWorker) -> Any:
         return await app.gather(given(app))

@@ -37,7 +37,7 @@ async def test_calls_of_values_expire_and_other_records_do_not() -> None:
     assert recorder.batches == [["a", "c"]]
 
 
-async def test_calls_that_come_meanwhile_share_the_next_batch() -> None:
+async def test_calls_added_during_a_batch_share_the_next_one() -> None:
     recorder = Recorder()
     recorder.gate.clear()
     expirer = CallExpirer(recorder.expire)

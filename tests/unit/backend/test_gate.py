@@ -106,7 +106,7 @@ async def test_cancelled_close_ends_what_still_runs() -> None:
     assert task.cancelled()
 
 
-async def test_refusing_lets_operations_go_on_and_ends_pauses() -> None:
+async def test_refusing_lets_operations_continue_and_ends_pauses() -> None:
     gate = Gate()
     (waiting,) = await begun(gate)
     pausing = asyncio.create_task(gate.pause(600, longest=600))
@@ -164,7 +164,7 @@ async def test_timeout_of_other_code_passes_through_a_gate() -> None:
             raise TimeoutError("theirs")
 
 
-async def test_task_goes_on_when_its_caller_is_cancelled() -> None:
+async def test_task_continues_when_its_caller_is_cancelled() -> None:
     gate, proceed = Gate(), asyncio.Event()
     task = gate.start(proceed.wait())
     calling = asyncio.create_task(gate.result(task))

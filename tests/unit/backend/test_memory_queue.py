@@ -55,7 +55,7 @@ async def test_expired_lease_makes_message_ready_again(queue: Queue, clock: Any)
     assert (again.body, again.attempt) == (b"x", 2)
 
 
-async def test_extend_starts_lease_anew(queue: Queue, clock: Any) -> None:
+async def test_extend_restarts_lease(queue: Queue, clock: Any) -> None:
     await queue.put("t", [b"x"])
     held = await take(queue)
     for _ in range(3):

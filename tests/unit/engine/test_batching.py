@@ -216,7 +216,7 @@ async def lonely(backend: Backend, *, limit: int = BATCH_LIMIT) -> Batcher[int, 
     return batcher
 
 
-async def test_request_without_company_runs_in_the_task_of_its_caller() -> None:
+async def test_single_request_runs_in_the_task_of_its_caller() -> None:
     backend = Backend()
     batcher = await lonely(backend)
     first = asyncio.create_task(batcher.run([1]))
@@ -236,7 +236,7 @@ async def test_request_without_company_runs_in_the_task_of_its_caller() -> None:
     assert backend.task is not asyncio.current_task(), "the last batch had company, so this one waits for it"
 
 
-async def test_large_request_without_company_is_split() -> None:
+async def test_large_single_request_is_split() -> None:
     backend = Backend()
     batcher = await lonely(backend, limit=2)
     backend.gate.set()
@@ -245,7 +245,7 @@ async def test_large_request_without_company_is_split() -> None:
     assert backend.batches == [[1, 2], [3]]
 
 
-async def test_error_of_a_request_without_company_goes_to_its_caller_only() -> None:
+async def test_error_of_a_single_request_goes_to_its_caller_only() -> None:
     backend = Backend(poison=100)
     batcher = await lonely(backend)
     first = asyncio.create_task(batcher.run([100]))
@@ -256,7 +256,7 @@ async def test_error_of_a_request_without_company_goes_to_its_caller_only() -> N
     assert (await asyncio.gather(first, second, return_exceptions=True)) == [backend.failure, [4]]
 
 
-async def test_cancelled_request_without_company_lets_the_next_batch_begin() -> None:
+async def test_cancelled_single_request_lets_the_next_batch_begin() -> None:
     backend = Backend()
     batcher = await lonely(backend)
     first = asyncio.create_task(batcher.run([1]))
@@ -272,7 +272,7 @@ async def test_cancelled_request_without_company_lets_the_next_batch_begin() -> 
     assert backend.batches == [[1], [3]], "a request that was cancelled before it began does not run"
 
 
-async def test_close_waits_for_a_request_without_company_and_those_behind_it() -> None:
+async def test_close_waits_for_a_single_request_and_those_behind_it() -> None:
     backend = Backend()
     batcher = await lonely(backend)
     first = asyncio.create_task(batcher.run([1]))

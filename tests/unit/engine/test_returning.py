@@ -85,7 +85,7 @@ async def test_first_value_is_kept() -> None:
         assert await b.record("value", "c") == b"first"
 
 
-async def test_of_two_that_complete_at_once_one_is_first_and_parents_are_woken_once() -> None:
+async def test_first_of_two_concurrent_completions_counts_and_parents_wake_once() -> None:
     async with bench() as b:
         await b.wait_for("c", "r1")
         both = [await b.completion("c", b"one"), await b.completion("c", b"two")]

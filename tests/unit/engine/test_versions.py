@@ -18,7 +18,7 @@ def test_call_of_a_supported_version_runs_here(begun: int) -> None:
 
 
 @pytest.mark.parametrize(("begun", "topic", "after"), [(1, "v1", 0), (5, None, LOOK_AGAIN)])
-def test_call_of_another_version_goes_on_elsewhere(begun: int, topic: str | None, after: float) -> None:
+def test_call_of_another_version_continues_elsewhere(begun: int, topic: str | None, after: float) -> None:
     with pytest.raises(NotHere) as refused:
         check_version(CALL, "shop", POLICY, begun, lease=60)
     assert (refused.value.topic, refused.value.after) == (topic, after)

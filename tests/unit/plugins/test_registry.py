@@ -323,7 +323,7 @@ def test_entry_point_with_capitals_or_underscores_is_reported_if_its_scheme_is_l
 @pytest.mark.parametrize(
     "form", ['{"dir_info": {"editable": true}, "url": "file:///x"}', '{"dir_info":{"editable":true}}']
 )
-def test_author_of_editable_plugin_is_told_to_correct_it_and_where(site, form):
+def test_error_says_what_and_where_the_author_of_an_editable_plugin_has_to_correct(site, form):
     site.module("brrr_foo", "first = 1\nraise RuntimeError('boom')\n")
     site.metadata("brrr-foo", "[brrr.backends]\nfoo = brrr_foo:MANIFEST\n")
     (site.root / "brrr_foo-1.0.dist-info" / "direct_url.json").write_text(form)
