@@ -34,7 +34,7 @@ ORDERS = [Order("lamp", 40, "10m"), Order("desk", 900, "10m"), Order("sofa", 300
 
 
 class World(NamedTuple):
-    """The world outside: a table of what happened. It knows a repeated request by its key."""
+    """The outside world: a table of events. It recognises a repeated request by its key."""
 
     path: Path
 
@@ -67,7 +67,7 @@ async def nightly(app: brrr.ActiveWorker, night: str) -> dict[str, str]:
 
 
 def describe(outcome: object) -> str:
-    """Say how an order ended. A late order goes on: the deadline only ends the wait of this night."""
+    """Say how an order ended. A late order continues: the deadline only ends the wait of this night."""
     if isinstance(outcome, brrr.CallFailedError):
         return "cancelled" if outcome.cancelled else outcome.reason
     return "goes on" if isinstance(outcome, DeadlineExceededError) else str(outcome)
@@ -83,7 +83,7 @@ async def collect(night: str) -> list[Order]:
 async def fulfil(app: brrr.ActiveWorker, order: Order) -> str:
     """Do the steps of an order. If one fails, or if the order is cancelled, undo those that have begun.
 
-    Calls in `except` are durable too: if the worker dies there, another one goes on.
+    Calls in `except` are durable too: if the worker dies there, another one continues.
     """
     begun: list[str] = []
     try:
@@ -110,7 +110,7 @@ async def undo(app: brrr.ActiveWorker, step: str, order: Order) -> None:
 
 @brrr.handler
 def do(app: brrr.ActiveWorker[World], step: str, order: Order) -> None:
-    """Do a step in the world outside. The hash of the call is its key, because it is the same in every run."""
+    """Do a step in the outside world. The hash of the call is its key, because it is the same in every run."""
     if step == "charge" and order.euros > 500:
         raise brrr.TerminalError("the card was declined")
     app.state.do(app.call_hash, step, order.number)

@@ -54,7 +54,7 @@ class Limiter:
 
 @asynccontextmanager
 async def lifespan(_app: brrr.AppWorker) -> AsyncIterator[Limiter]:
-    """Make what all calls of a worker share."""
+    """Make the state that all calls of a worker share."""
     yield Limiter(Path("limiter.db"))
 
 

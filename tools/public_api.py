@@ -1,6 +1,6 @@
 """Keep docs/reference/public-api.txt: all public names with their signatures, and a check for breaking changes.
 
-The committed page is the base of the comparison, so that it works in every checkout, before the first tag too. It also
+The committed page is the base of the comparison, so it works in every checkout, even before the first tag. It also
 has the private names of the core that INSIDERS use, which may not break within a minor version either.
 
     python tools/public_api.py                  write the page; refuse if a change breaks the public API

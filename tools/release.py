@@ -1,4 +1,4 @@
-"""Tell which distribution a git tag releases, or refuse the tag: `python -m tools.release brrr-redis-v0.2.0`.
+"""Print the distribution that a git tag releases, or refuse the tag: `python -m tools.release brrr-redis-v0.2.0`.
 
 It prints `distribution=…` and `version=…`, in the form of the outputs of a GitHub job. The tag of brrr-core is
 `v0.2.0`; CONTRIBUTING.md explains why.

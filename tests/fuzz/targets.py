@@ -130,7 +130,7 @@ async def untyped(*_: Any, **__: Any) -> None:
 
 
 async def typed(_point: Point, _when: float = 0, *_rest: bytes) -> None:
-    """Take what fits the annotations."""
+    """Take arguments that fit the annotations."""
 
 
 CODECS = (JsonCodec(), JsonObjectCodec(), MsgpackCodec())

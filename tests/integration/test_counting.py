@@ -14,7 +14,7 @@ from brrr_core.engine.local_cache import ENTRY_OVERHEAD, ValueCache
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.waiting import until
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, until_idle, working
-from tests.support.backends import DEAR, beside
+from tests.support.backends import EXPENSIVE, beside
 
 POLICY = replace(QUICK, spawn_limit=1_000_000)
 
@@ -133,7 +133,7 @@ def at_most(share: float, small: Cost, small_calls: int, large: Cost, large_call
         assert other <= one * (1 + share), f"{kind} items per call: {one:.3f} and {other:.3f}"
 
 
-@DEAR
+@EXPENSIVE
 async def test_wide_fan_out_costs_the_same_per_call_as_a_narrow_one(url: str) -> None:
     small = await cost(url, fan_out, "top", 1_000)
     large = await cost(beside(url), fan_out, "top", 10_000)

@@ -14,7 +14,7 @@ from brrr_core.engine.batching import BATCH_LIMIT
 from brrr_core.errors import BackendUnavailableError
 from brrr_testkit.faults.instrument import Instrument, Operation
 from brrr_testkit.workloads.fleet import QUICK, TOPIC, over, serving, working
-from tests.support.backends import DEAR
+from tests.support.backends import EXPENSIVE
 
 RUNS = 20
 
@@ -171,7 +171,7 @@ GOOD = [returns, defers, gathers, helped, in_a_thread]
 BAD = [fails, chains, helper_fails, exits, in_a_thread_fails, unencodable, overtime]
 
 
-@DEAR
+@EXPENSIVE
 @pytest.mark.parametrize("task", [*GOOD, *BAD], ids=lambda task: task.name)
 async def test_locals_of_a_run_do_not_outlive_it(url: str, task: Any) -> None:
     policy = replace(QUICK, max_attempts=2)

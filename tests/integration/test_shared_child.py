@@ -11,14 +11,14 @@ from brrr_core.wire import decode_pending
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.waiting import until
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, over, serving, working
-from tests.support.backends import DEAR
+from tests.support.backends import EXPENSIVE
 
 PARENTS = 3 * RETURNS_LIMIT
-PATIENCE = 4 * BOUND
+TIMEOUT = 4 * BOUND
 """Seconds: those who found no room look again and again, on NATS before the others have run at all."""
 
 
-@DEAR
+@EXPENSIVE
 async def test_three_thousand_parents_of_one_child(url: str) -> None:
     may_end = asyncio.Event()
     runs: Counter[str] = Counter()
@@ -43,14 +43,14 @@ async def test_three_thousand_parents_of_one_child(url: str) -> None:
     async with serving(url, {"top": top, "parent": parent, "child": child}, policy=policy) as fleet:
         await fleet.app.schedule(top, topic=fleet.topics[0])()
         call_hash = fleet.app._catalogue.encode(child, (), {}).call_hash
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while runs["parent"] < PARENTS or most < RETURNS_LIMIT:
                 (record,) = await fleet.connection.store.read([Key("pending_returns", call_hash)])
                 most = max(most, len(decode_pending(record).returns) if record else 0)
                 await asyncio.sleep(0.1)  # a look decodes a full record
         assert most == RETURNS_LIMIT  # full, and never fuller: those who found no room look again later
         may_end.set()
-        assert await fleet.app.result(top, timeout=PATIENCE)() == 7 * sum(range(PARENTS))
+        assert await fleet.app.result(top, timeout=TIMEOUT)() == 7 * sum(range(PARENTS))
         assert await fleet.idle() == (0, 0, 0, 0)
     assert runs["child"] == 1
     assert runs["parent"] <= 2 * PARENTS  # looking again is not running again; who came last found the value there

@@ -17,12 +17,12 @@ _names = count()
 KINDS = ("memory", "sqlite", "redis", "nats")
 """The backends that a workflow runs on."""
 ONCE = {"memory", "redis"}
-DEAR = pytest.mark.parametrize(
+EXPENSIVE = pytest.mark.parametrize(
     "url",
     [pytest.param(kind, marks=() if kind in ONCE else pytest.mark.exhaustive) for kind in KINDS],
     indirect=True,
 )
-"""For a dear test: a quick run takes one backend in this process and one with a server."""
+"""For an expensive test: a quick run takes one backend in this process and one with a server."""
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Observer:
                 self.violations.append(f"{swap.key} was moved back from {swap.expected!r} to {swap.new!r}")
         elif swap.key.kind == "value" and not swap.key.call_hash.startswith(CHANGED):
             if swap.new is None and swap.expected is not None and swap.expected.startswith(FAILURE_PREFIX):
-                self.puts.pop(swap.key.call_hash, None)  # a retry took the failure back: the call is not scheduled
+                self.puts.pop(swap.key.call_hash, None)  # a retry deleted the failure: the call is not scheduled
             elif swap.expected is not None or swap.new is None:
                 self.violations.append(f"I3: {swap.key} was changed")
         if swap.key.kind == "pending_returns" and swap.new is not None:

@@ -111,7 +111,7 @@ class Place:
         return letter.reason
 
     async def deliver(self, times: int) -> None:
-        """Deliver every message so many times to receivers that release it."""
+        """Deliver every message `times` times to receivers that release it."""
         for _ in range(times):
             await self.backend.queue.release(await self.backend.queue.receive(TOPIC, limit=1000, wait=0))
 

@@ -88,7 +88,7 @@ def approvals(world: World) -> Mapping[str, Any]:
 
 
 def broken(world: World) -> Mapping[str, Any]:
-    """A tree whose leaf fails until the world is repaired, and a witness of the failure that goes on."""
+    """A tree whose leaf fails until the world is repaired, and a parent that has seen the failure and continues."""
 
     @brrr.handler_no_arg
     async def leaf() -> int:

@@ -23,7 +23,7 @@ Handlers = Callable[[World], Mapping[str, Any]]
 
 
 class Scenario:
-    """A workflow, what goes before it, what happens outside meanwhile, and its result."""
+    """A workflow with its preparation, the events outside while it runs, and its result."""
 
     steps: bool = True
     result: Any = RESULT
@@ -35,7 +35,7 @@ class Scenario:
         await on.client.schedule("top", topic=TOPIC)()
 
     async def outside(self, on: Stage) -> None:
-        """Act beside the workers, for example complete an event."""
+        """Act while the workers run, for example complete an event."""
 
 
 class Redriven(Scenario):
@@ -73,7 +73,7 @@ def crowd(world: World) -> Mapping[str, Any]:
 
 
 class Crowded(Scenario):
-    """A record holds two returns, and five parents want to be in it."""
+    """Five parents register in a record that has room for two returns."""
 
     result = 15
     handlers = staticmethod(crowd)
@@ -161,7 +161,7 @@ class Sending(Scenario):
 
 
 def waiting(world: World) -> Mapping[str, Any]:
-    """Sleeps one after the other and side by side, deadlines that are kept and missed, and events."""
+    """Sequential and concurrent sleeps, deadlines that are kept and missed, and events."""
 
     @brrr.handler_no_arg
     async def quick() -> int:

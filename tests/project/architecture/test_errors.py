@@ -51,7 +51,7 @@ def test_page_of_errors_is_up_to_date() -> None:
 
 
 def _raised() -> Iterator[tuple[str, ast.Call]]:
-    """Each error that the code makes, with its place."""
+    """Yield each error that the code creates, with its place."""
     names = {kind.__name__ for kind in KINDS}
     for file in sorted([*ROOT.glob("brrr_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -66,7 +66,7 @@ def test_every_error_comes_with_a_remedy() -> None:
 
 
 def _literals(node: ast.expr) -> list[str]:
-    """How the texts that an expression may give end, as far as they are written there."""
+    """Return the ends of the texts that an expression may give, if the code contains them."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]

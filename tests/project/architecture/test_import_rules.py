@@ -18,7 +18,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 
 
 class Violation(NamedTuple):
-    """An import that must not be: the module that gets it, the line, and how the rule that forbids it begins."""
+    """A forbidden import: the module that gets it, its line, and the beginning of the rule that forbids it."""
 
     module: str
     line: str
@@ -120,7 +120,7 @@ VIOLATIONS = [
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of what is linted, which a test may spoil."""
+    """Return a copy of the linted files, which a test may change."""
     for package in (ROOT / "brrr_core", *ROOT.glob("plugins/*/src/*")):
         shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -128,7 +128,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def broken_rules(folder: Path) -> dict[str, str]:
-    """The names of the contracts that lint-imports says are broken, and what it says of each."""
+    """Return the names of the contracts that lint-imports reports as broken, each with its report."""
     ran = subprocess.run(
         [LINT_IMPORTS, "--no-logo", "--no-cache"],
         cwd=folder,
@@ -175,7 +175,7 @@ def test_forbidden_import_breaks_its_rule(copy: Path, violations: list[Violation
 
 
 def names(said: str, violation: Violation) -> bool:
-    """Whether lint-imports names the module, and what it imports."""
+    """Whether lint-imports names the module and its import."""
     importer = violation.module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     found = re.match(r"(?:from|import) (brrr\S+|[^.\s]+)", violation.line)  # of others it knows the package
     if found is None:

@@ -1,7 +1,7 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """Types of handlers and calls: mypy and pyright check this file, and nothing runs it.
 
-A `type: ignore` marks what must be an error: both checkers complain about one that is not needed.
+A `type: ignore` marks a line that must be an error: both checkers report an unnecessary one.
 """
 
 from collections.abc import AsyncGenerator

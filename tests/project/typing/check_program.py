@@ -1,7 +1,7 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 """A whole program, as users write one: read by mypy and pyright, never run.
 
-Checkers infer the types of what stands at the top of a module, and what they infer must be accepted.
+Type checkers infer the types of module-level names, and must accept the program with the inferred types.
 """
 
 import asyncio

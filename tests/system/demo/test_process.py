@@ -98,7 +98,7 @@ async def test_unfinished_calls_continue_after_restart(start: Start) -> None:
     assert result == fib(300)
 
 
-async def test_restart_finds_results_and_greets_no_one_twice(start: Start, tmp_path: Path) -> None:
+async def test_restart_finds_results_and_repeats_no_greeting(start: Start, tmp_path: Path) -> None:
     first = await start()
     await first.http.post("/hello?greetee=John")
     await first.line("Hello, John!")

@@ -16,11 +16,11 @@ import brrr_core as brrr
 from brrr_testkit.servers.redis import redis_server
 from brrr_testkit.waiting import until
 
-__all__ = ["PATIENCE", "Fleet", "redis_server"]
+__all__ = ["TIMEOUT", "Fleet", "redis_server"]
 
 ROOT = Path(__file__).resolve().parents[3]
 BRRR = Path(sys.executable).with_name("brrr")
-PATIENCE = 90.0
+TIMEOUT = 90.0
 """Seconds that a test waits for a step. On a busy machine a worker takes seconds to start."""
 ROUNDS = range(1 + int(os.environ.get("BRRR_SOAK_ROUNDS", "1")))
 
@@ -70,7 +70,7 @@ class Fleet:
 
     async def kill(self) -> None:
         """Kill a worker with SIGKILL, and start another in its place. Wait until at least one other works."""
-        await until(lambda: len(self.at_work()) > 1, "two workers work", bound=PATIENCE)
+        await until(lambda: len(self.at_work()) > 1, "two workers work", bound=TIMEOUT)
         worker = process, arguments = self.dice.choice(self.at_work())
         self._workers.remove(worker)
         assert process.poll() is None, self.log
@@ -87,11 +87,11 @@ class Fleet:
         """Replace a worker, which stops gracefully, by one with other arguments."""
         self.start(*new)
         newest, _ = self._workers[-1]
-        await until(lambda: f"[{newest.pid}] working on" in self.log or newest.poll() is not None, bound=PATIENCE)
+        await until(lambda: f"[{newest.pid}] working on" in self.log or newest.poll() is not None, bound=TIMEOUT)
         process = next(process for process, arguments in self._workers if arguments == old)
         self._workers.remove((process, old))
         process.send_signal(signal.SIGTERM)
-        await until(lambda: process.poll() is not None, "the worker stops", bound=PATIENCE)
+        await until(lambda: process.poll() is not None, "the worker stops", bound=TIMEOUT)
         assert process.returncode in (0, -signal.SIGTERM), self.log  # the latter before it has begun
 
     @asynccontextmanager

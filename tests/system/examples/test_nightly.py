@@ -14,7 +14,7 @@ from brrr_core.backend import Key
 from brrr_testkit.waiting import until
 from examples import nightly
 from examples.nightly import UNDO, Order
-from tests.system.examples.conftest import PATIENCE, Fleet
+from tests.system.examples.conftest import TIMEOUT, Fleet
 
 WORKER = ("examples.nightly", "--topic", "shop", "--lifespan", "quick:lifespan")
 ITEMS = [Order("lamp", 40, "0.1s"), Order("desk", 900, "0.1s"), Order("sofa", 300, "1h"), Order("bed", 60, "1h")]
@@ -40,13 +40,13 @@ def happened(fleet: Fleet) -> list[tuple[str, str, str]]:
 async def outcome(fleet: Fleet, order: Order) -> str:
     """Wait for the outcome of an order."""
     try:
-        return await fleet.client.result(nightly.fulfil, timeout=PATIENCE)(order)
+        return await fleet.client.result(nightly.fulfil, timeout=TIMEOUT)(order)
     except brrr.CallFailedError as error:
         return nightly.describe(error)
 
 
 async def effect(fleet: Fleet, step: str, order: Order) -> tuple[str, str, str] | None:
-    """Return what the stored outcome of a step says about the world outside."""
+    """Return the effect in the outside world that the stored outcome of a step implies."""
     try:
         await fleet.client.read(nightly.do)(step, order)
     except (brrr.NotFoundError, brrr.CallFailedError):
@@ -91,7 +91,7 @@ async def test_orders_are_shipped_or_undone_while_workers_are_killed(shop: Fleet
         await shop.client.cancel(nightly.fulfil, topic="shop")(order)
 
     shop.start(*WORKER, count=3)
-    await until(lambda: happened(shop), "the orders begin", bound=PATIENCE)
+    await until(lambda: happened(shop), "the orders begin", bound=TIMEOUT)
     async with shop.killing(6):
         await asyncio.gather(*map(cancel, (*short[::2], *long)))
         ends = await asyncio.gather(*(outcome(shop, order) for order in (*short, *long)))
@@ -110,24 +110,24 @@ async def test_night_waits_for_approval_and_for_orders_in_time(shop: Fleet) -> N
     async def schedule_has_begun() -> Any:
         return (await shop.connection.store.read([begun]))[0]
 
-    await until(schedule_has_begun, bound=PATIENCE)
+    await until(schedule_has_begun, bound=TIMEOUT)
     ticks = brrr_cron.every("*/5 * * * * *", nightly.nightly)
     first = ticks.next(datetime.now(UTC))
     approved, ignored = (f"{tick:%Y-%m-%dT%H:%M:%SZ}" for tick in (first, ticks.next(first)))
     lamp, desk, sofa, bed = (Order(f"{approved} {item.number}", item.euros, item.reflection) for item in ITEMS)
     async with shop.killing(6):
         assert await shop.client.event("approval", approved).complete(True)
-        await until(lambda: any(each[1:] == ("reserve", bed.number) for each in happened(shop)), bound=PATIENCE)
+        await until(lambda: any(each[1:] == ("reserve", bed.number) for each in happened(shop)), bound=TIMEOUT)
         await shop.client.cancel(nightly.fulfil, topic="shop")(bed)
-        report = await shop.client.result(nightly.nightly, timeout=PATIENCE)(approved)
-        refused = await shop.client.result(nightly.nightly, timeout=PATIENCE)(ignored)
+        report = await shop.client.result(nightly.nightly, timeout=TIMEOUT)(approved)
+        refused = await shop.client.result(nightly.nightly, timeout=TIMEOUT)(ignored)
 
     ends = {lamp.number: "shipped", desk.number: "the card was declined", bed.number: "cancelled"}
     assert report.pop(sofa.number) == "goes on"
     assert all(seen in (ends[number], "goes on") for number, seen in report.items()), report
     assert refused == {f"{ignored} {item.number}": "not approved" for item in ITEMS}
     assert not any(number.startswith(ignored) for _, _, number in happened(shop))
-    await shop.client.cancel(nightly.fulfil, topic="shop")(sofa)  # it has gone on after its deadline
+    await shop.client.cancel(nightly.fulfil, topic="shop")(sofa)  # it has continued after its deadline
     outcomes = {order: await outcome(shop, order) for order in (lamp, desk, sofa, bed)}
     assert outcomes == {lamp: "shipped", desk: "the card was declined", sofa: "cancelled", bed: "cancelled"}
     await check(shop, outcomes)

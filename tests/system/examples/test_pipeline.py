@@ -8,7 +8,7 @@ import pytest
 
 from examples import pipeline
 from examples.pipeline import Report
-from tests.system.examples.conftest import PATIENCE, Fleet
+from tests.system.examples.conftest import TIMEOUT, Fleet
 
 DOCUMENTS = 45
 WORKER = ("examples.pipeline", "--topic", "docs", "--lifespan", "examples.pipeline:lifespan", "--max-attempts", "1")
@@ -44,7 +44,7 @@ async def test_report_is_complete_and_limit_holds_while_workers_are_killed(fleet
 
     fleet.start(*WORKER, count=3)
     async with fleet.killing(5):
-        report = await fleet.client.result(pipeline.pipeline, timeout=PATIENCE)(str(folder))
+        report = await fleet.client.result(pipeline.pipeline, timeout=TIMEOUT)(str(folder))
 
     assert report == expected
     with sqlite3.connect(fleet.folder / "limiter.db") as db:

@@ -12,7 +12,7 @@ import brrr_core as brrr
 from brrr_testkit.processes import free_port
 from brrr_testkit.waiting import until
 from examples import web
-from tests.system.examples.conftest import PATIENCE, Fleet
+from tests.system.examples.conftest import TIMEOUT, Fleet
 
 OPTIONS = ("--topic", "jobs", "--backoff", "100ms")  # workers of release 1 refuse calls of release 2 for some time
 RELEASE_2 = ("examples.web", *OPTIONS)
@@ -49,7 +49,7 @@ async def site(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
             except httpx.TransportError:
                 return False
 
-        await until(answers, "the site answers", bound=PATIENCE)
+        await until(answers, "the site answers", bound=TIMEOUT)
         yield browser
     process.kill()
     process.wait()
@@ -78,7 +78,7 @@ async def test_rolling_deployment_keeps_running_jobs_and_cancels_one(fleet: Flee
         for book in (*early, unwanted):
             await submit(book)
         for book in (*early, unwanted):  # so that it belongs to release 1
-            await until(partial(begun, book), f"{book} has begun", bound=PATIENCE)
+            await until(partial(begun, book), f"{book} has begun", bound=TIMEOUT)
         assert (await site.delete(f"/jobs/{unwanted}")).json() == {"accepted": True}
         await fleet.replace(RELEASE_1, RELEASE_2)
         await submit("midway")
@@ -87,7 +87,7 @@ async def test_rolling_deployment_keeps_running_jobs_and_cancels_one(fleet: Flee
         await fleet.connection.redrive("jobs", limit=100)  # calls of release 2 that workers of release 1 refused
         await submit("late")
         for book in (*early, unwanted, *late):
-            await until(partial(finished, book), f"{book} has finished", bound=PATIENCE)
+            await until(partial(finished, book), f"{book} has finished", bound=TIMEOUT)
 
     ends = {book: await finished(book) for book in (*early, unwanted, *late)}
     assert ends.pop(unwanted) == {"state": "failed", "reason": "Cancelled: the call was cancelled"}

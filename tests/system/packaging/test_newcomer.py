@@ -39,9 +39,9 @@ class Step:
     """One step of the page.
 
     Attributes:
-        commands: What is typed.
-        printed: The lines that the page says come of it.
-        line: Where it stands.
+        commands: The commands to type.
+        printed: The output that the page shows.
+        line: The line of the page.
     """
 
     commands: str

@@ -1,7 +1,7 @@
-"""A fault at any backend operation of any step: the workflow still ends right after any crash or loss.
+"""A fault at any backend operation of any step: the workflow still ends correctly after any crash or loss.
 
-All operations are enumerated: a clean run counts them, and then each one is the one at which the worker is killed, cut
-off or cancelled, before its effect and after it.
+A run without faults counts the operations. Then the worker is killed, cut off or cancelled at each of them in turn,
+before its effect and after it.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ async def killed(scenario: Scenario, number: int, *, after: bool) -> None:
 
 
 async def cut_off(scenario: Scenario, number: int, *, after: bool) -> None:
-    """That operation fails, or its answer is lost; the worker goes on."""
+    """That operation fails, or its answer is lost; the worker continues."""
     async with stage(steps=scenario.steps) as on:
         await scenario.begin(on)
         failed = asyncio.Event()

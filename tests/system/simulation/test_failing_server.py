@@ -1,6 +1,6 @@
-"""A server that fails inside a step, after any of its effects: the workflow still ends right.
+"""A server that fails inside a step, after any of its effects: the workflow still ends correctly.
 
-The contract allows it: the effects of a step are then a prefix of them, in the order of the fields of `Step`.
+The contract allows this: such a step has only the first of its effects, in the order of the fields of `Step`.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.support.virtual import run_virtually
 
 
 def prefix(steps: Sequence[Step], effects: int) -> list[Step]:
-    """Return the steps as a server applies them that fails after so many effects."""
+    """Return the steps as applied by a server that fails after this number of effects."""
     left: list[Step] = []
     for step in steps:
         parts: list[Any] = []
@@ -33,7 +33,7 @@ def prefix(steps: Sequence[Step], effects: int) -> list[Step]:
 
 
 async def torn(scenario: Scenario, number: int, effects: int, *, dies: bool) -> None:
-    """The server fails in that commit, after so many effects. The worker goes on, or dies and another takes over."""
+    """The server fails in that commit, after this number of effects. The worker continues, or dies and is replaced."""
     async with stage(steps=scenario.steps) as on:
         await scenario.begin(on)
         failed = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Cancel, complete and retry while a fault hits any operation of the program that asks. Asking again completes it."""
+"""Cancel, complete and retry while a fault hits any operation of the requesting program. A repetition completes it."""
 
 import asyncio
 import random

@@ -1,5 +1,5 @@
-"""Seeded chaos in virtual time: workers that die, stall past their leases and lose answers, messages that come twice
-and in any order. Every workflow ends right, and the invariants hold after each effect.
+"""Seeded chaos in virtual time: workers that die, stall past their leases and lose answers, and messages that are
+delivered twice and in any order. Every workflow ends correctly, and the invariants hold after each effect.
 
 `BRRR_SEED=17 pytest tests/system/simulation` runs one seed again; `BRRR_SEEDS=5000` runs more of them.
 """

@@ -23,7 +23,7 @@ __all__ = ["Report", "soak"]
 IN_FLIGHT: Final = 6
 """Workflows that run at a time."""
 
-PATIENCE: Final = 180.0
+RECOVERY_SECONDS: Final = 180.0
 """Seconds without faults within which every workflow must end, and the queue be empty."""
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Report:
         seed: Chose the faults.
         seconds: The duration with faults.
         faults: How often each kind of fault happened.
-        workflows: The number of workflows. Each ended with its right result.
+        workflows: The number of workflows. Each ended with the correct result.
         longest: Seconds of the longest workflow.
         runs: The number of runs of leaves.
         leaves: The number of leaves.
@@ -89,7 +89,7 @@ async def soak(backend: str, folder: Path, *, seconds: float, seed: int, workers
         try:
             await _disturb(place, crew, dice, report)
             over.set()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(RECOVERY_SECONDS):
                 await asyncio.gather(*flights)
                 await client.check_nothing_is_left()
         finally:
@@ -120,7 +120,7 @@ class Client:
             self._report.longest = max(self._report.longest, time.monotonic() - begin)
 
     async def check_nothing_is_left(self) -> None:
-        """Wait until the queue is empty, and check that nothing was given up."""
+        """Wait until the queue is empty, and check that no message was dead-lettered."""
         stats = await until_idle(self._connection.queue, [TOPIC])
         letters = await self._connection.queue.dead(TOPIC, limit=5)
         assert stats.dead == 0, f"{stats.dead} dead letters: {letters}"

@@ -35,7 +35,7 @@ class Worker:
 
     Attributes:
         process: The process.
-        log: Path of what it prints.
+        log: Path of the file with its output.
         clock: Path of the file with the offset of its clock.
     """
 
@@ -44,7 +44,7 @@ class Worker:
     clock: Path
 
     def set_clock(self, seconds: float) -> None:
-        """Set its clock to so many seconds after the right time."""
+        """Set its clock to this number of seconds after the correct time."""
         self.clock.write_text(f"{seconds:+.1f}\n")
 
 

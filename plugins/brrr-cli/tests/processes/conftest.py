@@ -17,7 +17,7 @@ from brrr_testkit.servers.redis import redis_server
 __all__ = ["nats_server", "redis_server"]
 
 BRRR = Path(sys.executable).with_name("brrr")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 TASKS = """
 import asyncio, os, pathlib, time
@@ -79,7 +79,7 @@ async def asks(app: brrr.ActiveWorker, what: str):
 
 def until(true: Callable[[], object], what: Callable[[], str]) -> None:
     """Wait until a condition is true; fail if it is not true in time."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not true():
         assert time.monotonic() < deadline, what()
         time.sleep(0.01)
@@ -123,7 +123,7 @@ class Running:
         assert self.log.count(text) >= times, self.log
 
     def ended(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 class Shell:
@@ -146,7 +146,7 @@ class Shell:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 

@@ -6,7 +6,7 @@ import brrr_core as brrr
 
 Shell = Any
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 HEALTHY = 40
 
 
@@ -21,7 +21,7 @@ async def test_killer_among_healthy_calls_is_the_only_dead_letter(shell: Shell, 
         worker = shell.worker("--processes", "3", "--concurrency", "64")
 
         for n in range(HEALTHY):
-            assert await client.result("naps", timeout=PATIENCE)(n) == n
+            assert await client.result("naps", timeout=TIMEOUT)(n) == n
         worker.says("a dead letter on demo")
         (letter,) = await connection.queue.dead("demo", limit=HEALTHY)
         assert "ended its worker process 3 times while it ran alone" in letter.reason

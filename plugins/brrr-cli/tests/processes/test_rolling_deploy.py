@@ -11,7 +11,7 @@ from brrr_testkit.waiting import until
 Shell = Any
 Running = Any
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 ORDERS = 20
 TOPICS = ["shop", "shop-v1", "charges"]
 
@@ -73,14 +73,14 @@ class Deployment:
         """Schedule orders, and wait until each waits for its approval."""
         for n in range(first, last):
             await self.app.schedule("order", topic="shop")(n)
-        await until(lambda: len(self.numbers("waits")) == last, f"{last} orders wait", bound=PATIENCE)
+        await until(lambda: len(self.numbers("waits")) == last, f"{last} orders wait", bound=TIMEOUT)
 
     def numbers(self, name: str) -> set[int]:
         """Return the numbers of the orders that left a file of that name."""
         return {int(path.name.rpartition("-")[2]) for path in Path(self.shell.folder).glob(f"{name}-*")}
 
     async def results(self, numbers: range) -> list[Any]:
-        return [await self.app.result("order", timeout=PATIENCE)(n) for n in numbers]
+        return [await self.app.result("order", timeout=TIMEOUT)(n) for n in numbers]
 
 
 async def test_each_order_finishes_with_the_code_that_began_it(shell: Shell, url: str) -> None:
