@@ -1,6 +1,6 @@
 """Explain the state of a call, by replay. Call it as `AppConsumer.explain`.
 
-This module also has explanations by hash, drawings and redrives, for programs that show them.
+Programs that show call graphs can also explain a call by its hash, draw it, redrive it or forget it.
 """
 
 from brrr_explain.drawing import as_json, as_mermaid, as_svg, lines

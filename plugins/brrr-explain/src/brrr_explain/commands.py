@@ -1,4 +1,4 @@
-"""`brrr explain`, `brrr redrive` and `brrr forget`: show, put again or delete a call and the calls below it."""
+"""`brrr explain`, `brrr redrive` and `brrr forget`: show, redrive or delete a call and the calls below it."""
 
 import sys
 from collections.abc import Iterable
@@ -39,11 +39,11 @@ from brrr_explain.redriving import redrive as redrive_call
 __all__ = ["explain", "forget", "redrive"]
 
 MOST_PROBLEMS: Final = 20
-"""The most problems that are listed in words."""
+"""The most problems that the text output lists."""
 
 TaskName: TypeAlias = Annotated[str, Parameter(help="The name of the task.")]
 OfTopic: TypeAlias = Annotated[
-    str | None, Parameter(name="--topic", show_default=False, help="The topic of the call, if no record tells it.")
+    str | None, Parameter(name="--topic", show_default=False, help="The topic of the call, if no record names it.")
 ]
 ReplayAll: TypeAlias = Annotated[
     bool,
@@ -88,20 +88,20 @@ async def explain(
     policy = Policy(stale_after=stale_after)
     async with connect(urls.queue, urls.store, urls.cache, policy=policy) as connection:
         catalogue = _catalogue(connection, options)
-        found = await explain_call(
+        graph = await explain_call(
             catalogue, named.call, topic=topic, replay=not no_replay, replay_all=replay_all, limit=nodes
         )
     if mermaid is not None:
-        mermaid.write_text(as_mermaid(found, width=width, depth=depth), encoding="utf-8")
+        mermaid.write_text(as_mermaid(graph, width=width, depth=depth), encoding="utf-8")
     if svg is not None:
-        svg.write_text(as_svg(found, width=width, depth=depth), encoding="utf-8")
+        svg.write_text(as_svg(graph, width=width, depth=depth), encoding="utf-8")
     if as_json_:
-        write_json(as_json(found))
+        write_json(as_json(graph))
         return
-    _write_tree(lines(found, width=width, depth=depth))
-    _write_problems(found)
+    _write_tree(lines(graph, width=width, depth=depth))
+    _write_problems(graph)
     if options.handlers is None:
-        note("without --handlers, nothing is known of the calls below it")
+        note("without --handlers, the calls below it are not known")
 
 
 async def redrive(
@@ -116,9 +116,9 @@ async def redrive(
     as_json_: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Put a call again, and each call below it that no other call will wake: their messages may be lost.
+    """Put a new message for a call, and for each call below it that no other call will wake: its message may be lost.
 
-    It finds them as `brrr explain` does. Repeating it is safe. A dead letter stays until you drop it.
+    It finds these calls as `brrr explain` does. Repeating it is safe. A dead letter stays until you drop it.
     """
     del verbose  # `report` reads it from the command line
     named = named_call(task, arguments, options)
@@ -139,9 +139,9 @@ async def redrive(
     if len(done.put) > MOST_PROBLEMS:
         write_line(f"put {len(done.put) - MOST_PROBLEMS:,} more")
     if not done.put:
-        write_line(f"{task} is {done.found.root.state}: no call needs a message")
+        write_line(f"{task} is {done.graph.root.state}: no call needs a message")
     if done.without_topic:
-        note(f"the topic of {len(done.without_topic):,} calls is not known; name it with --topic")
+        note(f"the topic of {len(done.without_topic):,} calls is not known: name it with --topic")
     if done.unknown:
         note(f"the calls below {len(done.unknown):,} calls are not known, because their handlers were not replayed")
 
@@ -156,14 +156,21 @@ async def forget(
     ] = False,
     keep: Annotated[
         list[str],
-        Parameter(help="A task or an event whose calls, and those below, are kept. It may be repeated.", negative=()),
+        Parameter(
+            help="A task or event whose calls are kept, with the calls below them. Repeat it for each task.",
+            negative=(),
+        ),
     ] = [],  # noqa: B006 - cyclopts reads the default, and it is never changed
     force: Annotated[
         bool,
-        Parameter(negative=(), show_default=False, help="Forget calls without an outcome, and those others wait for."),
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Also forget calls without an outcome, and calls that others wait for.",
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, Parameter(negative=(), show_default=False, help="Say what would be forgotten, and delete nothing.")
+        bool, Parameter(negative=(), show_default=False, help="Print what would be forgotten, and delete nothing.")
     ] = False,
     replay_all: ReplayAll = False,
     nodes: Nodes = NODES,
@@ -199,7 +206,7 @@ async def forget(
         return
     write_line(f"{'would forget' if dry_run else 'forgot'} {len(forgotten):,} calls, and kept {len(done.kept):,}")
     for call_hash, why in list(done.kept.items())[:MOST_PROBLEMS]:
-        node = done.found.nodes[call_hash]
+        node = done.graph.nodes[call_hash]
         write_line(f"kept {node.task_name} {node.arguments}: {why}")
     if tree and done.unknown:
         note(f"the calls below {len(done.unknown):,} calls are not known, and stay: their handlers were not replayed")
@@ -229,9 +236,9 @@ def _write_tree(rows: Iterable[Line]) -> None:
         sys.stdout.write(f"{line.rstrip()}\n")
 
 
-def _write_problems(found: Explanation) -> None:
+def _write_problems(graph: Explanation) -> None:
     problems: dict[Problem, list[str]] = {}
-    for node in found.problems:
+    for node in graph.problems:
         assert node.problem is not None  # noqa: S101 - `problems` has only such nodes
         problems.setdefault(node.problem, []).append(f"{node.task_name} {node.arguments}".rstrip())
     for number, (problem, names) in enumerate(problems.items()):

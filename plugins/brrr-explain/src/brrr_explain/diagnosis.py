@@ -15,13 +15,13 @@ from brrr_explain.graph import Node, Problem, State
 
 __all__ = ["Records", "diagnose"]
 
-LOOKED_AT: Final = 1_000
+DEAD_LETTERS_READ: Final = 1_000
 """The most dead letters of a topic that are read."""
 
-SECOND_LOOK: Final = 1.0
-"""Seconds before an apparent standstill is checked again: a running call has changed by then."""
+RECHECK_SECONDS: Final = 1.0
+"""Seconds until an idle topic is checked again: a call that only changed hands has moved on by then."""
 
-LATE: Final = 5.0
+LATE_TIMER_SECONDS: Final = 5.0
 """Seconds by which a timer may be late."""
 
 
@@ -31,7 +31,7 @@ class Records(NamedTuple):
     Attributes:
         pending: Its pending record; empty if it has none.
         note: The note of the dead letter that keeps it from its outcome.
-        known: Whether its call record exists: some program was about to put it.
+        known: Whether its call record exists. A program writes it before it puts the message.
         state: The record of its state.
     """
 
@@ -48,13 +48,13 @@ async def diagnose(
     *,
     refresh: Callable[[Sequence[Node]], Awaitable[None]],
 ) -> tuple[dict[str, QueueStats], set[str]]:
-    """Set the problems of the nodes.
+    """Set the problem of each node that does not continue by itself.
 
     Args:
         connection: The connection. Its queue is only read.
-        nodes: The nodes.
+        nodes: The nodes of the graph, by call hash.
         records: The records of those without an outcome.
-        refresh: Reads the records of nodes once more.
+        refresh: Reads the records of some nodes again.
 
     Returns:
         The counts of their topics, and the call hashes of the calls that only a message can continue.
@@ -66,9 +66,9 @@ async def diagnose(
     _name_known_problems(nodes, records)
     suspects = _suspects(nodes, records)
     stats = await _stats(connection, nodes.values())
-    still = [node for node in suspects if node.topic is not None and _stands_still(stats[node.topic])]
+    still = [node for node in suspects if node.topic is not None and _is_idle(stats[node.topic])]
     if still:
-        await asyncio.sleep(SECOND_LOOK)
+        await asyncio.sleep(RECHECK_SECONDS)
         await refresh(still)
         _name_known_problems(nodes, records)  # the states were set again
         suspects = _suspects(nodes, records)
@@ -78,14 +78,14 @@ async def diagnose(
             if (topic := node.topic) is None or node.problem is not None:
                 continue
             now = stats[topic]
-            if _stands_still(now) and now.ready >= before[topic].ready:
+            if _is_idle(now) and now.ready >= before[topic].ready:
                 node.problem = _standstill(topic, now, [other for other in topics if other != topic])
-    _find_stale(connection, nodes.values())
+    _name_stale_calls(connection, nodes.values())
     return stats, {node.call_hash for node in suspects}
 
 
-def _find_stale(connection: Connection, nodes: Iterable[Node]) -> None:
-    """Name the calls on their topics that were put too long ago. Those that wait for other calls are not named."""
+def _name_stale_calls(connection: Connection, nodes: Iterable[Node]) -> None:
+    """Report the queued calls that were put longer than `stale_after` ago, but not those that wait for other calls."""
     longest, now = connection.policy.stale_after, time.time()
     if longest is None:
         return
@@ -93,7 +93,7 @@ def _find_stale(connection: Connection, nodes: Iterable[Node]) -> None:
         if node.state is State.QUEUED and node.problem is None and node.since and now - node.since >= longest:
             node.problem = Problem(
                 f"it was put {now - node.since:,.0f} s ago, longer than {longest:g} s, and still has no outcome",
-                f"See whether its workers are too few, or hang: brrr queue {node.topic or 'TOPIC'}",
+                f"Check whether its topic has too few workers, or hanging ones: brrr queue {node.topic or 'TOPIC'}",
             )
 
 
@@ -103,13 +103,13 @@ async def _stats(connection: Connection, nodes: Iterable[Node]) -> dict[str, Que
 
 
 async def _find_dead_letters(connection: Connection, nodes: Iterable[Node]) -> None:
-    """Find the dead letters of calls that have no note of it: workers of other SDKs write none."""
+    """Find dead letters of calls that have no note of one, because workers of other SDKs write no notes."""
     queued: dict[str, dict[str, Node]] = {}
     for node in nodes:
         if node.state is State.QUEUED and node.topic is not None:
             queued.setdefault(node.topic, {})[node.call_hash] = node
     for topic, waiting in queued.items():
-        for letter in await connection.queue.dead(topic, limit=LOOKED_AT):
+        for letter in await connection.queue.dead(topic, limit=DEAD_LETTERS_READ):
             message = message_in(letter.body)
             dead = None if message is None else waiting.get(message.call_hash)
             if dead is not None and letter.buried_at >= (dead.since or 0):
@@ -136,10 +136,10 @@ def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Record
                 f"the event {node.task_name!r} has not happened",
                 f"Complete it: brrr complete {node.task_name} ARGUMENTS --event --value JSON",
             )
-        elif full := _full(node, missing, records):
+        elif full := _full_child(node, missing, records):
             node.problem = Problem(
-                f"{RETURNS_LIMIT:,} other calls wait for {full.task_name} already, the most that its record holds: the "
-                "call looks for its result regularly",
+                f"{RETURNS_LIMIT:,} other calls wait for {full.task_name} already, and its record is full: this call "
+                "polls for its result",
                 f"It continues after {full.task_name} has a result.",
             )
 
@@ -149,7 +149,7 @@ def _missing(node: Node, nodes: Mapping[str, Node]) -> list[Node]:
     return [nodes[name] for name in node.children if name in nodes and not nodes[name].ended]
 
 
-def _full(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -> Node | None:
+def _full_child(node: Node, missing: Iterable[Node], records: Mapping[str, Records]) -> Node | None:
     """Return the child whose record has no room for this call."""
     for child in missing:
         pending = records[child.call_hash].pending if child.call_hash in records else PendingReturns()
@@ -168,7 +168,7 @@ def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list
         if node.state is State.WAITING and records[node.call_hash].note is not None:
             continue  # the dead letter of another call is the cause
         missing = _missing(node, nodes)
-        timed = any(child.until is not None and child.until + LATE > now for child in missing)
+        timed = any(child.until is not None and child.until + LATE_TIMER_SECONDS > now for child in missing)
         if not timed and not _registered(node, missing, records):
             found.append(node)
     return found
@@ -184,8 +184,8 @@ def _registered(node: Node, missing: Iterable[Node], records: Mapping[str, Recor
     )
 
 
-def _stands_still(stats: QueueStats) -> bool:
-    """Whether nothing on a topic runs or will run by itself."""
+def _is_idle(stats: QueueStats) -> bool:
+    """Whether a topic has neither a leased nor a delayed message."""
     return not stats.leased and not stats.delayed
 
 

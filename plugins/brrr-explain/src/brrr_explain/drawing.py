@@ -1,6 +1,7 @@
 """Draw a graph of calls: as lines of a tree, as JSON, as a Mermaid flowchart, and as SVG.
 
-A wide call shows the children with problems first, and sums up the rest. A call with several callers is drawn once.
+A call with many children shows those with problems first, and summarizes the rest. A call with several callers is
+drawn once.
 """
 
 import time
@@ -18,7 +19,7 @@ WIDTH: Final = 10
 DEPTH: Final = 20
 """The most levels that are drawn, by default."""
 
-ARGUMENTS: Final = 60
+ARGUMENTS_LIMIT: Final = 60
 """The most characters of arguments in a drawing."""
 
 COLOURS: Final = {
@@ -62,7 +63,7 @@ class Line(NamedTuple):
     """One line of a tree.
 
     Attributes:
-        node: The node; None for a line that sums up others.
+        node: The node; None for a line that summarizes other nodes.
         text: The text.
         path: For each level down to this one, whether it is the last of its siblings.
         parent: The node above.
@@ -76,24 +77,24 @@ class Line(NamedTuple):
     again: bool = False
 
 
-def lines(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> Iterator[Line]:
+def lines(graph: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> Iterator[Line]:
     """Yield the lines of a tree, from the root down.
 
     Args:
-        found: The graph.
+        graph: The graph.
         width: The most children of one call that are drawn.
         depth: The most levels that are drawn.
     """
     drawn: set[str] = set()
-    troubled = _troubled(found)
-    stack = [Line(found.root, describe(found.root, found), ())]
+    troubled = _troubled(graph)
+    stack = [Line(graph.root, describe(graph.root, graph), ())]
     while stack:
         line = stack.pop()
         node = line.node
         if node is None:
             yield line
             continue
-        children = sorted(found.children(node), key=lambda each: (each.call_hash not in troubled, URGENCY[each.state]))
+        children = sorted(graph.children(node), key=lambda each: (each.call_hash not in troubled, URGENCY[each.state]))
         if node.call_hash in drawn and children:
             yield line._replace(text=f"{line.text} (drawn above)", again=True)
             continue
@@ -103,28 +104,28 @@ def lines(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> Iter
         shown = children[:width] if len(line.path) < depth else []
         for number, child in enumerate(shown, 1):
             last = number == len(children)
-            below.append(Line(child, describe(child, found), (*line.path, last), node))
+            below.append(Line(child, describe(child, graph), (*line.path, last), node))
         if rest := children[len(shown) :]:
             below.append(Line(None, _summary(rest, len(shown)), (*line.path, True), node))
         stack.extend(reversed(below))
-    if found.unexplored:
-        yield Line(None, f"{found.unexplored:,} unfinished calls were not read", (True,), found.root)
+    if graph.unexplored:
+        yield Line(None, f"{graph.unexplored:,} unfinished calls were not read", (True,), graph.root)
 
 
-def describe(node: Node, found: Explanation) -> str:
+def describe(node: Node, graph: Explanation) -> str:
     """Return a node in words: its task, its arguments, its state and the reason."""
-    arguments = node.arguments if len(node.arguments) <= ARGUMENTS else f"{node.arguments[:ARGUMENTS]}…"
+    arguments = node.arguments if len(node.arguments) <= ARGUMENTS_LIMIT else f"{node.arguments[:ARGUMENTS_LIMIT]}…"
     name = "sleep" if node.kind == "sleep" else f"{node.task_name} {arguments}".rstrip()
-    return f"{f'event {name}' if node.kind == 'event' else name}: {_state(node, found)}"
+    return f"{f'event {name}' if node.kind == 'event' else name}: {_state(node, graph)}"
 
 
-def _state(node: Node, found: Explanation) -> str:
+def _state(node: Node, graph: Explanation) -> str:
     match node.state:
         case State.FAILED | State.DEAD:
             attempt = f" in delivery {node.attempt}" if node.attempt else ""
             return f"{node.state}{attempt}: {node.reason}"
         case State.WAITING:
-            missing = found.waits_for(node)
+            missing = graph.waits_for(node)
             more = f" of {len(node.children)}" if len(node.children) > len(missing) else ""
             return f"waiting for {len(missing)}{more} calls" if missing else f"waiting: {node.reason}"
         case State.SLEEPING:
@@ -141,18 +142,18 @@ def _state(node: Node, found: Explanation) -> str:
 def _clock(at: float | None) -> str:
     try:
         return "?" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-    except (OSError, OverflowError, ValueError):  # of a year that no calendar has
+    except (OSError, OverflowError, ValueError):  # the year is out of range
         return f"unix time {at}"
 
 
-def _troubled(found: Explanation) -> set[str]:
-    """Return the call hashes of the nodes that have a problem, or one below them."""
+def _troubled(graph: Explanation) -> set[str]:
+    """Return the call hashes of the nodes with a problem, and of all nodes above them."""
     callers: dict[str, list[str]] = {}
-    for node in found.nodes.values():
+    for node in graph.nodes.values():
         for call_hash in node.children:
             callers.setdefault(call_hash, []).append(node.call_hash)
     troubled: set[str] = set()
-    left = [node.call_hash for node in found.problems]
+    left = [node.call_hash for node in graph.problems]
     while left:
         call_hash = left.pop()
         if call_hash not in troubled:
@@ -169,16 +170,16 @@ def _summary(rest: Sequence[Node], shown: int) -> str:
     return f"{len(rest):,}{more}: {', '.join(f'{count:,} {state}' for state, count in counts.items())}"
 
 
-def as_json(found: Explanation) -> dict[str, object]:
-    """Return the graph for machines: all nodes, cycles, topics and problems."""
+def as_json(graph: Explanation) -> dict[str, object]:
+    """Return the graph as JSON values: all nodes, cycles, topics and problems."""
     return {
-        "root": found.root.call_hash,
-        "at": found.at,
-        "unexplored": found.unexplored,
-        "states": {str(state): count for state, count in found.counts().items()},
-        "cycles": [[node.call_hash for node in cycle] for cycle in found.cycles],
-        "topics": {topic: stats._asdict() for topic, stats in found.topics.items()},
-        "nodes": [_node_as_json(node) for node in found.nodes.values()],
+        "root": graph.root.call_hash,
+        "at": graph.at,
+        "unexplored": graph.unexplored,
+        "states": {str(state): count for state, count in graph.counts().items()},
+        "cycles": [[node.call_hash for node in cycle] for cycle in graph.cycles],
+        "topics": {topic: stats._asdict() for topic, stats in graph.topics.items()},
+        "nodes": [_node_as_json(node) for node in graph.nodes.values()],
     }
 
 
@@ -189,11 +190,11 @@ def _node_as_json(node: Node) -> dict[str, object]:
     return fields
 
 
-def as_mermaid(found: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> str:
+def as_mermaid(graph: Explanation, *, width: int = WIDTH, depth: int = DEPTH) -> str:
     """Return the graph as a Mermaid flowchart."""
     names: dict[str, str] = {}
     rows = ["flowchart LR"]
-    for number, line in enumerate(lines(found, width=width, depth=depth)):
+    for number, line in enumerate(lines(graph, width=width, depth=depth)):
         above = None if line.parent is None else names[line.parent.call_hash]
         if line.node is not None and line.node.call_hash in names:
             name = names[line.node.call_hash]
@@ -214,13 +215,14 @@ def _for_mermaid(text: str) -> str:
     return "".join(each if each.isalnum() or each in " .,_-:/()" else f"#{ord(each)};" for each in text)
 
 
-ROW: Final = 24
+ROW_HEIGHT: Final = 24
 INDENT: Final = 22
-CHARACTER: Final = 7.5
+CHARACTER_WIDTH: Final = 7.5
+"""Sizes of the SVG drawing, in pixels."""
 
 
 def as_svg(
-    found: Explanation, *, width: int = WIDTH, depth: int = DEPTH, link: Callable[[Node], str] | None = None
+    graph: Explanation, *, width: int = WIDTH, depth: int = DEPTH, link: Callable[[Node], str] | None = None
 ) -> str:
     """Return the graph as an SVG drawing: a tree with one row for each line. It contains no script.
 
@@ -228,14 +230,14 @@ def as_svg(
     can fold a node: hide the rows below it, and move the others up.
 
     Args:
-        found: The graph.
+        graph: The graph.
         width: The most children of one call that are drawn.
         depth: The most levels that are drawn.
-        link: Returns the address of a node, to which its text then leads.
+        link: Returns the URL to which the text of a node links.
     """
-    rows = list(lines(found, width=width, depth=depth))
-    wide = int(max(len(row.text) * CHARACTER + len(row.path) * INDENT for row in rows)) + 60
-    high = len(rows) * ROW + 16
+    rows = list(lines(graph, width=width, depth=depth))
+    wide = int(max(len(row.text) * CHARACTER_WIDTH + len(row.path) * INDENT for row in rows)) + 60
+    high = len(rows) * ROW_HEIGHT + 16
     box = f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}"'
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="ui-monospace, monospace" font-size="13">']
     for number, row in enumerate(rows):
@@ -249,7 +251,7 @@ def as_svg(
             text = f'<a href="{_for_xml(link(row.node))}">{text}</a>'
         name = "" if row.node is None or row.again else f' data-call="{_for_xml(row.node.call_hash)}"'
         parts.append(
-            f'<g class="row" data-level="{len(row.path)}"{name} transform="translate(0 {number * ROW})" '
+            f'<g class="row" data-level="{len(row.path)}"{name} transform="translate(0 {number * ROW_HEIGHT})" '
             f'fill="{colour}"{weight}>{title}{_edges(row.path)}<circle cx="{x}" cy="16" r="5"/>{text}</g>'
         )
     return "\n".join([*parts, "</svg>\n"])
@@ -259,9 +261,9 @@ def _edges(path: Sequence[bool]) -> str:
     """Return the edges that pass through a row, and the one that ends there."""
     if not path:
         return ""
-    passing = [f"M {level * INDENT + 14} 0 V {ROW}" for level, last in enumerate(path[:-1]) if not last]
+    passing = [f"M {level * INDENT + 14} 0 V {ROW_HEIGHT}" for level, last in enumerate(path[:-1]) if not last]
     x = (len(path) - 1) * INDENT + 14
-    down = "" if path[-1] else f" M {x} 16 V {ROW}"
+    down = "" if path[-1] else f" M {x} 16 V {ROW_HEIGHT}"
     drawn = " ".join([*passing, f"M {x} 0 V 16 H {x + INDENT - 8}{down}"])
     return f'<path d="{drawn}" fill="none" stroke="#9e9e9e" stroke-width="1"/>'
 

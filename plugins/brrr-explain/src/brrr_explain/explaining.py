@@ -35,11 +35,11 @@ __all__ = ["NODES", "check_known", "explain", "explain_of"]
 NODES: Final = 200_000
 """The most nodes of a graph, by default."""
 
-BATCH: Final = 500
-"""Calls whose records are read together."""
+BATCH_SIZE: Final = 500
+"""The most calls whose records are read in one operation."""
 
-AT_ONCE: Final = 16
-"""Replays at the same time."""
+CONCURRENT_REPLAYS: Final = 16
+"""Replays that run concurrently."""
 
 UNKNOWN_TOPIC: Final = "(unknown)"
 """The topic of a call in a replay, if no record says on which topic it is."""
@@ -55,16 +55,16 @@ async def explain(
     limit: int = NODES,
     finished: bool = False,
 ) -> Explanation:
-    """Read a call and all calls below it. Nothing is written, and no call is run for its effect.
+    """Read a call and all calls below it. It writes nothing, and runs handlers only to find their calls.
 
     Args:
         catalogue: The tasks, the codec and the connection of a client.
         call: The call.
-        topic: Its topic, if it is known. Otherwise the records of its children tell it, if they can.
+        topic: Its topic, if it is known. Otherwise it is read from the records of its children, if they name it.
         replay: Whether to replay handlers. Without it, only the records of the call itself are read.
-        replay_all: Replay all handlers that take the active worker, not only those with `replay=True`.
+        replay_all: Whether to replay all handlers that take the active worker, not only those with `replay=True`.
         limit: The most nodes to read.
-        finished: Read the calls below finished calls, too.
+        finished: Whether to read the calls below finished calls, too.
 
     Raises:
         BackendError: The store or the queue failed.
@@ -155,7 +155,7 @@ class _Reader:
         self._limit = limit
         self._finished = finished
         self.calls: dict[str, Call] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(CONCURRENT_REPLAYS)
 
     async def read_root(self, call: Call, topic: str | None) -> Node:
         """Read the graph below a call, and return its node."""
@@ -167,8 +167,8 @@ class _Reader:
                 return root
         level = [root]
         while level:
-            for start in range(0, len(level), BATCH):
-                await self._read(level[start : start + BATCH])
+            for start in range(0, len(level), BATCH_SIZE):
+                await self._read(level[start : start + BATCH_SIZE])
             found = await asyncio.gather(*[self._replay(node) for node in level])
             level = [child for children in found for child in children]
         self._inherit_topics()
@@ -176,8 +176,8 @@ class _Reader:
 
     async def refresh(self, nodes: Sequence[Node]) -> None:
         """Read the outcomes and the records of nodes once more, and set their states."""
-        for start in range(0, len(nodes), BATCH):
-            batch = nodes[start : start + BATCH]
+        for start in range(0, len(nodes), BATCH_SIZE):
+            batch = nodes[start : start + BATCH_SIZE]
             values = await self._replayer.read([Key("value", node.call_hash) for node in batch])
             for node, value in zip(batch, values, strict=True):
                 if value is not None:
@@ -186,7 +186,7 @@ class _Reader:
 
     async def _read(self, nodes: Sequence[Node]) -> None:
         """Read the records of nodes that have no value, and set their states."""
-        found = iter(await self._replayer.read([key for node in nodes for key in _keys(node)]))
+        found = iter(await self._replayer.read([key for node in nodes for key in _record_keys(node)]))
         for node, pending, note, call, state in zip(nodes, found, found, found, found, strict=False):
             records = self.records[node.call_hash] = Records(
                 _pending(pending), read_note(note), call is not None, state
@@ -198,7 +198,7 @@ class _Reader:
                     known.topic = parent.topic
 
     def _inherit_topics(self) -> None:
-        """Give calls without a topic that of their caller, which became known after its replay."""
+        """Give calls without a topic the topic of their caller, which may become known only after its replay."""
         for node in self.nodes.values():
             for child in map(self.nodes.get, node.children):
                 if child is not None and child.topic is None and child.kind == "call":
@@ -257,7 +257,7 @@ class _Reader:
         return node
 
 
-def _keys(node: Node) -> tuple[Key, ...]:
+def _record_keys(node: Node) -> tuple[Key, ...]:
     name = node.call_hash
     return Key("pending_returns", name), note_key(name), Key("call", name), state_key(name)
 

@@ -1,4 +1,4 @@
-"""Forget a call and the calls below it, except for those that are still needed and those below them."""
+"""Forget a call and the calls below it. Keep those that are still needed, with the calls below them."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -18,14 +18,14 @@ class ForgottenTree(NamedTuple):
     """The result of forgetting a tree.
 
     Attributes:
-        found: The graph as it was before.
+        graph: The graph before the calls were forgotten.
         forgotten: The calls that were forgotten, or would be.
         kept: Why a call was kept, by its call hash.
         unknown: Forgotten calls whose children are not known, because their handlers were not replayed. Their children
             stay in the store.
     """
 
-    found: Explanation
+    graph: Explanation
     forgotten: list[Node]
     kept: Mapping[str, str]
     unknown: list[Node]
@@ -51,7 +51,7 @@ async def forget(
         catalogue: The tasks, the codec and the connection of a client.
         call: The call.
         tree: Whether to forget the calls below it.
-        keep: Names of tasks and events whose calls are kept, and those below them, because others share them.
+        keep: Names of tasks and events whose calls are kept, with the calls below them, because other calls share them.
         force: Forget calls that are still needed, too.
         replay_all: See `explain`.
         limit: See `explain`.
@@ -64,42 +64,42 @@ async def forget(
         BackendError: A backend failed. Repeating it is safe.
     """
     limit = limit if tree else 1
-    found = await explain(catalogue, call, replay_all=replay_all, limit=limit, finished=True)
-    check_known(found, call)
-    if tree and (found.unexplored or len(found.nodes) >= limit):
+    graph = await explain(catalogue, call, replay_all=replay_all, limit=limit, finished=True)
+    check_known(graph, call)
+    if tree and (graph.unexplored or len(graph.nodes) >= limit):
         raise ArgumentError(
-            f"the call has more than {limit:,} calls below it, so that some would stay in the store unseen",
+            f"the call has more than {limit:,} calls below it, and the rest would stay in the store",
             remedy="Raise the limit of nodes, or forget the calls below it first.",
         )
-    kept = _kept(found, keep, force=force)
-    if found.root.call_hash in kept:
+    kept = _kept(graph, keep, force=force)
+    if graph.root.call_hash in kept:
         raise StillNeededError(
             f"the call {call.call_hash} of {call.task_name!r} is still needed: {kept[call.call_hash]}",
             remedy="Wait for it, or cancel it. With `force` it is forgotten with its outcome and its message.",
         )
     going = [
-        node for node in reversed(list(found.nodes.values())) if node.kind != "sleep" and node.call_hash not in kept
+        node for node in reversed(list(graph.nodes.values())) if node.kind != "sleep" and node.call_hash not in kept
     ]
     if not dry_run:
         done = await catalogue.connection.forget([_to_forget(node) for node in going], force=force)
         kept |= done.kept
         going = [node for node in going if node.call_hash in set(done.forgotten)]
     unknown = [node for node in going if node.kind == "call" and node.not_replayed not in (None, NO_CALLS)]
-    return ForgottenTree(found, going, kept, unknown)
+    return ForgottenTree(graph, going, kept, unknown)
 
 
-def _kept(found: Explanation, keep: Collection[str], *, force: bool) -> dict[str, str]:
+def _kept(graph: Explanation, keep: Collection[str], *, force: bool) -> dict[str, str]:
     """Return why calls are kept, with all calls below them."""
     kept: dict[str, str] = {}
-    for node in found.nodes.values():
+    for node in graph.nodes.values():
         if node.task_name in keep:
-            kept[node.call_hash] = "its task is to be kept"
+            kept[node.call_hash] = "its task is in `keep`"
         elif not force and not node.ended and node.kind != "sleep":
             kept[node.call_hash] = "it has no outcome"
     left = list(kept)
     while left:
-        above = found.nodes[left.pop()]
-        for child in found.children(above):
+        above = graph.nodes[left.pop()]
+        for child in graph.children(above):
             if child.call_hash not in kept and child.kind != "sleep":
                 kept[child.call_hash] = f"{above.task_name} {above.arguments} is kept, and needs it"
                 left.append(child.call_hash)

@@ -23,8 +23,7 @@ class State(StrEnum):
     """Its caller stopped waiting for it at a deadline."""
     DEAD = "dead-lettered"
     QUEUED = "queued"
-    """It was put on its topic, and waits for no call that is known: it is ready, delayed, running, or its message was
-    lost."""
+    """It was put on its topic, and waits for no known call: its message is ready, delayed, leased or lost."""
     WAITING = "waiting"
     """It waits for other calls."""
     SLEEPING = "sleeping"
@@ -57,14 +56,14 @@ class Node:
         arguments: Its arguments: text if they are printable, else base64.
         topic: The topic of its messages; None if it is not known, or if it has none.
         state: Its state.
-        since: Time at which it was last put, or of its dead letter, in unix seconds; None if not known.
+        since: Time at which it was last put or dead-lettered, in unix seconds; None if not known.
         until: Time at which its delay, its sleep or the deadline of its caller ends, in unix seconds.
         reason: Why it failed, or was dead-lettered.
         attempt: The delivery in which it was dead-lettered.
         children: The call hashes of the calls that its handler awaits up to the first missing result, each once.
         not_replayed: Why its handler did not run, so that its children are not known; None if it ran.
         waits: The reserved call hashes of the sleeps and deadlines of its handler; None if it was not replayed.
-        outlook: The effect of its next run, if it does not wait for other calls.
+        outlook: The outcome that its next run will have, if it does not wait for other calls.
         waiters: The number of calls that it will wake.
         problem: Why it does not continue by itself; None if it does, or if another call is the cause.
     """
@@ -101,7 +100,7 @@ class Explanation:
         nodes: All nodes by call hash.
         cycles: Calls that wait for each other, each list from one call back to itself. They wait forever.
         topics: The messages of each topic, as the queue counts them.
-        at: Time of the look, in unix seconds.
+        at: Time at which the graph was read, in unix seconds.
         calls: The calls of the nodes, by call hash.
         idle: The call hashes of those that only a message can continue: no other call will wake them.
         unexplored: The number of unfinished calls that were not read, because the graph is larger than the limit.

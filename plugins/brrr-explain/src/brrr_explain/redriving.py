@@ -1,4 +1,4 @@
-"""Put the calls below a call again that no message and no other call will wake."""
+"""Put new messages for a call, and for the calls below it that no other call will wake."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ class Redriven(NamedTuple):
     """The result of a redrive.
 
     Attributes:
-        found: The graph as it was before.
-        put: The calls that were put again.
-        without_topic: Calls that need a message, and whose topic no record tells.
+        graph: The graph before the redrive.
+        put: The calls that got a new message.
+        without_topic: Calls that need a message, but have no record that names their topic.
         unknown: Unfinished calls whose children are not known, because their handlers were not replayed. A worker puts
             their children when it runs them.
     """
 
-    found: Explanation
+    graph: Explanation
     put: list[Node]
     without_topic: list[Node]
     unknown: list[Node]
@@ -31,12 +31,12 @@ class Redriven(NamedTuple):
 async def redrive(
     catalogue: Catalogue, call: Call, *, topic: str | None = None, replay_all: bool = False, limit: int = NODES
 ) -> Redriven:
-    """Put a call again, and each call below it that needs a message. Repeating it is safe.
+    """Put a new message for a call, and for each call below it that needs one. Repeating it is safe.
 
     Args:
         catalogue: The tasks, the codec and the connection of a client.
         call: The call.
-        topic: Its topic, if no record tells it.
+        topic: Its topic, if no record names it.
         replay_all: See `explain`.
         limit: See `explain`.
 
@@ -45,14 +45,14 @@ async def redrive(
         BackendError: A backend failed. Repeating it is safe.
         SpawnLimitError: The policy allows no message.
     """
-    found = await explain(catalogue, call, topic=topic, replay_all=replay_all, limit=limit)
-    check_known(found, call)
-    wanted = [node for node in found.nodes.values() if node.state is State.DEAD or node.call_hash in found.idle]
+    graph = await explain(catalogue, call, topic=topic, replay_all=replay_all, limit=limit)
+    check_known(graph, call)
+    wanted = [node for node in graph.nodes.values() if node.state is State.DEAD or node.call_hash in graph.idle]
     put: list[Node] = []
-    for node in reversed(wanted):  # callees first: their callers find them on their way
+    for node in reversed(wanted):  # callees first: a caller that runs at once finds them scheduled
         if node.topic is not None:
-            await catalogue.connection.schedule(found.calls[node.call_hash], node.topic, redrive=True)
+            await catalogue.connection.schedule(graph.calls[node.call_hash], node.topic, redrive=True)
             put.append(node)
-    unfinished = [node for node in found.nodes.values() if node.kind == "call" and not node.ended]
+    unfinished = [node for node in graph.nodes.values() if node.kind == "call" and not node.ended]
     unknown = [node for node in unfinished if node.not_replayed not in (None, NO_CALLS)]
-    return Redriven(found, put, [node for node in wanted if node.topic is None], unknown)
+    return Redriven(graph, put, [node for node in wanted if node.topic is None], unknown)

@@ -31,8 +31,8 @@ CACHE_BYTES: Final = 256 * 1024 * 1024
 NO_CALLS: Final = "it makes no calls"
 """The reason why a handler without the active worker is not replayed."""
 
-TIMEOUT: Final = 10.0
-"""Seconds after which the replay of a handler is given up."""
+TIMEOUT_SECONDS: Final = 10.0
+"""Seconds after which the replay of a handler is cancelled."""
 
 ResultT = TypeVar("ResultT")
 
@@ -43,8 +43,8 @@ class Replay(NamedTuple):
     Attributes:
         children: The calls that it awaited, in order, by call hash.
         values: The values of those that have one.
-        outlook: How it ended, if it did not end at a missing value.
-        refused: Why it was ended, or did not run; then its children are not known.
+        outlook: How the next run will end, if the replay did not end at a missing value.
+        refused: Why the handler did not run, or was ended early; then its children are not known.
     """
 
     children: Mapping[str, Child] = {}
@@ -67,7 +67,7 @@ class _ReadOnly(Operations):
 
 
 class _Values(ValueCache):
-    """The values that were read, and failures too: nothing changes during one look."""
+    """The values and failures that were read. Each is read only once."""
 
     def __init__(self) -> None:
         super().__init__(CACHE_BYTES)
@@ -92,7 +92,7 @@ class _NoState(Lifespan):
 
 
 class _ReplayRun(Run):
-    """A run that keeps the calls that its handler awaits, and ends it before it could have an effect."""
+    """A run that records the calls of its handler, and ends the handler before it has an effect."""
 
     __slots__ = ("children", "values")
 
@@ -104,8 +104,8 @@ class _ReplayRun(Run):
             attempt=1,
             operations=operations,
             cache=cache,
-            schedule=_nothing,
-            send=_no_send,
+            schedule=_schedule_nothing,
+            send=_refuse_send,
             check=False,
             waits=Waits(call, operations, due=0, longest=float("inf"), retries=state.retries),
             state=state,
@@ -128,11 +128,11 @@ class _ReplayRun(Run):
         raise _Ended("it uses `app.cancel`")
 
 
-async def _nothing(_: Run, __: Sequence[Child]) -> None:
-    """Schedule nothing."""
+async def _schedule_nothing(_: Run, __: Sequence[Child]) -> None:
+    """Do nothing: a replay schedules no call."""
 
 
-async def _no_send(_: Run, __: Child) -> bytes | None:
+async def _refuse_send(_: Run, __: Child) -> bytes | None:
     raise _Ended("it uses `app.send`")
 
 
@@ -144,7 +144,7 @@ class _ReplayWorker(AppWorker):
         self._lifespan = _NoState()
 
     def _warn(self, task: Task, text: str) -> None:
-        """Warn of nothing: workers do."""
+        """Give no warnings: workers give them."""
 
 
 def refusal(task: Task | None, *, replay_all: bool) -> str | None:
@@ -190,7 +190,7 @@ class Replayer:
         return await self._operations.read(keys)
 
     async def value(self, call_hash: str) -> bytes | None:
-        """Return the value of a call, which is read once.
+        """Return the value of a call. It is read only once.
 
         Raises:
             BackendError: The store failed.
@@ -216,7 +216,7 @@ class Replayer:
         run = _ReplayRun(call, topic, self._operations, self._values, state)
         outlook = refused = None
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await run_in_context(copy_context(), self._worker.handle(run, call))
             outlook = None if run.missing else "its next run returns"
         except Defer:
@@ -228,7 +228,7 @@ class Replayer:
         except _Ended as ended:
             refused = str(ended)
         except TimeoutError:
-            refused = f"it ran for longer than {TIMEOUT:g} s without a call"
+            refused = f"it ran for longer than {TIMEOUT_SECONDS:g} s without a call"
         except BackendError:
             raise
         except Exception as error:  # noqa: BLE001 - the handler's own error is what its next run raises
