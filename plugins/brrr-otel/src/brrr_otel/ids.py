@@ -18,7 +18,7 @@ _chosen: Final[ContextVar[SpanContext | None]] = ContextVar("brrr_otel_chosen", 
 
 
 def call_context(root_id: str, call_hash: str, flags: TraceFlags = _SAMPLED) -> SpanContext:
-    """Return the span context of a call. The trace has all calls of the schedule.
+    """Return the span context of a call. All calls of one schedule are in one trace.
 
     Args:
         root_id: The root id of the schedule: `Scheduled.root_id` or `app.root_id`.
@@ -34,12 +34,12 @@ def _trace_id(root_id: str) -> int:
 
 
 def _number(text: str, size: int) -> int:
-    """Return a hash as a number, but not 0, which is not a valid id."""
+    """Return a hash of the text as a number. It is never 0, which is not a valid id."""
     return int.from_bytes(blake2b(text.encode(), digest_size=size, person=b"brrr-otel").digest(), "big") or 1
 
 
 class ChosenIds(IdGenerator):
-    """Gives the spans in a `choose` block their ids, and all others those of another generator.
+    """Generates the chosen ids inside a `choose` block, and ids of another generator elsewhere.
 
     Args:
         others: The other generator.
@@ -51,7 +51,7 @@ class ChosenIds(IdGenerator):
     @staticmethod
     @contextmanager
     def choose(context: SpanContext) -> Generator[None]:
-        """Give a span that starts in the block this trace id, if it has no parent, and this span id."""
+        """Give the span that starts in the block this span id and, if it has no parent, this trace id."""
         token = _chosen.set(context)
         try:
             yield

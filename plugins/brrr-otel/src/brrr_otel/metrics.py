@@ -1,4 +1,4 @@
-"""The metrics of a worker, by the semantic conventions for messaging: docs/reference/telemetry.md lists them."""
+"""The metrics of a worker, named by the semantic conventions for messaging. docs/reference/telemetry.md lists them."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from brrr_otel.spans import SYSTEM
 
 __all__ = ["Metrics"]
 
-_RUNS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-"""The buckets of the semantic conventions, in seconds."""
+_RUN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""The buckets for runs, in seconds, as the semantic conventions define them."""
 
-_CALLS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
-"""Calls may take days, and the store knows whole seconds."""
+_CALL_BUCKETS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3_600, 21_600, 86_400)
+"""The buckets for calls, in seconds. Calls may take days, and the store keeps whole seconds."""
 
-_LONGEST_STATS: Final = 5.0
+_STATS_TIMEOUT: Final = 5.0
 """Seconds after which a collection continues without the depth of the topics."""
 
 
@@ -36,16 +36,18 @@ class Metrics:
             "messaging.process.duration",
             "s",
             "Duration of one run of a handler.",
-            explicit_bucket_boundaries_advisory=_RUNS,
+            explicit_bucket_boundaries_advisory=_RUN_BUCKETS,
         )
         self._calls = meter.create_histogram(
             "brrr.call.duration",
             "s",
             "Time from the schedule of a call to its outcome.",
-            explicit_bucket_boundaries_advisory=_CALLS,
+            explicit_bucket_boundaries_advisory=_CALL_BUCKETS,
         )
         self._dead = meter.create_counter("brrr.dead_letters", "{message}", "Messages that were dead-lettered.")
-        self._lost = meter.create_counter("brrr.leases.lost", "{lease}", "Leases that expired under a worker.")
+        self._lost = meter.create_counter(
+            "brrr.leases.lost", "{lease}", "Leases that expired while a worker ran their calls."
+        )
         self._failures = meter.create_counter("brrr.backend.failures", "{failure}", "Failed operations of a backend.")
         self._depth_of = depth_of
         self._workers = 0
@@ -72,41 +74,41 @@ class Metrics:
         self._runs.record(seconds, _attributes(topic, task_name, outcome, error_type))
 
     def completed(self, topic: str, task_name: str, outcome: str, seconds: float, error_type: str = "") -> None:
-        """Measure a call with an outcome."""
+        """Measure a call that has got its outcome."""
         attributes = _attributes(topic, task_name, outcome, error_type)
         del attributes["messaging.operation.name"]
         self._calls.record(max(0.0, seconds), attributes)
 
     def buried(self, topic: str, error_type: str) -> None:
         """Count a dead letter."""
-        self._dead.add(1, {**_of(topic), "error.type": error_type})
+        self._dead.add(1, {**_topic_attributes(topic), "error.type": error_type})
 
     def lost(self, topic: str) -> None:
         """Count a lost lease."""
-        self._lost.add(1, _of(topic))
+        self._lost.add(1, _topic_attributes(topic))
 
     def failed(self, topic: str, error_type: str) -> None:
         """Count a failure of a backend."""
-        self._failures.add(1, {**_of(topic), "error.type": error_type})
+        self._failures.add(1, {**_topic_attributes(topic), "error.type": error_type})
 
     def _observe(self, _: CallbackOptions) -> Iterable[Observation]:
         """Return the depths. A reader calls this in its own thread."""
         queue, loop = self._queue, self._loop
-        if queue is None or loop is None or _on(loop):
+        if queue is None or loop is None or _runs_here(loop):
             return []
-        asked = asyncio.run_coroutine_threadsafe(_stats(queue, self._depth_of), loop)
+        reading = asyncio.run_coroutine_threadsafe(_stats(queue, self._depth_of), loop)
         try:
-            found = asked.result(_LONGEST_STATS)
+            found = reading.result(_STATS_TIMEOUT)
         finally:
-            asked.cancel()
+            reading.cancel()
         return [
-            Observation(number, {**_of(topic), "brrr.message.state": state})
+            Observation(number, {**_topic_attributes(topic), "brrr.message.state": state})
             for topic, stats in zip(self._depth_of, found, strict=True)
             for state, number in stats._asdict().items()
         ]
 
 
-def _on(loop: asyncio.AbstractEventLoop) -> bool:
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether this thread runs the loop, and so cannot wait for it."""
     try:
         return asyncio.get_running_loop() is loop
@@ -118,12 +120,12 @@ async def _stats(queue: Queue, topics: Sequence[str]) -> list[QueueStats]:
     return [await queue.stats(topic) for topic in topics]
 
 
-def _of(topic: str) -> dict[str, str]:
+def _topic_attributes(topic: str) -> dict[str, str]:
     return {"messaging.system": SYSTEM, "messaging.destination.name": topic}
 
 
 def _attributes(topic: str, task_name: str, outcome: str = "", error_type: str = "") -> dict[str, str]:
-    attributes = {**_of(topic), "messaging.operation.name": "run", "brrr.task.name": task_name}
+    attributes = {**_topic_attributes(topic), "messaging.operation.name": "run", "brrr.task.name": task_name}
     if outcome:
         attributes["brrr.outcome"] = outcome
     if error_type:

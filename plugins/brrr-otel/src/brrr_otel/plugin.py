@@ -38,7 +38,7 @@ class _Run:
         topic: Its topic.
         task_name: Its task.
         span: Its span.
-        began: When it began, or continued after it was parked, by the performance counter.
+        began: The time at which it began, or continued after it was parked, by `time.perf_counter`.
     """
 
     topic: str
@@ -48,15 +48,15 @@ class _Run:
 
 
 _run: Final[ContextVar[_Run | None]] = ContextVar("brrr_otel_run", default=None)
-"""The run of the handler whose context this is. A run that continues after it was parked is found by it."""
+"""The run to which the current context belongs. It also finds a run that continues after it was parked."""
 
 
 class OpenTelemetry:
     """Traces and measures the calls of a worker. One object can serve several connections of a process.
 
     Args:
-        depth_of: The topics whose depth to measure, of the queue whose worker began last. Name them in one process
-            only, because each would report all messages.
+        depth_of: Topics whose depth is measured, on the queue of the worker that started last. Name them in one process
+            only: each process would report all messages of the topics.
         tracer_provider: A provider of opentelemetry-sdk; by default the global one.
         meter_provider: The meter provider; by default the global one.
     """
@@ -86,14 +86,14 @@ class OpenTelemetry:
 
     @hookimpl
     def brrr_call_started(self, event: CallStarted) -> None:
-        """Begin the span of a run. The worker that runs the root of a schedule emits the span of that call too."""
+        """Begin the span of a run. The worker that runs the root of a schedule also emits the span of that call."""
         call = TracedCall(event.topic, event.root_id, event.call_hash, event.task_name, event.size)
         if event.is_root and not event.again:
             self._spans.call(call, parent=None)
         key = event.topic, event.root_id, event.call_hash
         self._end(key, "interrupted")
         run = _run.get()
-        if run is None:  # otherwise it was parked, and continues in its own task
+        if run is None:  # otherwise the run was parked, and continues in its own task
             run = _Run(event.topic, event.task_name)
             _run.set(run)
             self._end_with_task(key, run)
@@ -172,7 +172,7 @@ class OpenTelemetry:
         self._metrics.ended(run.topic, run.task_name, outcome, time.perf_counter() - run.began, error_type)
 
     def _end_with_task(self, key: tuple[str, str, str], run: _Run) -> None:
-        """End a run with the task of its delivery, if nothing ends it before: the worker stops, or loses a backend."""
+        """End a run at the latest with the task of its delivery, for example if the worker stops or loses a backend."""
 
         def end(_: "asyncio.Task[Any]") -> None:
             if self._running.get(key) is run:

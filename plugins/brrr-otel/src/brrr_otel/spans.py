@@ -1,4 +1,4 @@
-"""The spans of calls and of runs: docs/decisions/0046-opentelemetry.md says which worker emits which."""
+"""The spans of calls and of runs. docs/decisions/0046-opentelemetry.md says which worker emits each span."""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _NO_PARENT: Final = context.Context()
 
 
 class TracedCall(NamedTuple):
-    """A call in a trace. `size`: the bytes of its arguments. `delay` and `done`: those of `MadeCall`."""
+    """A call in a trace. `size` is the size of its arguments in bytes; `delay` and `done` are those of `MadeCall`."""
 
     topic: str
     root_id: str
@@ -59,7 +59,7 @@ class Spans:
         self._flags_of: Callable[[str], TraceFlags]
 
     def open(self) -> None:
-        """Find the tracer. The SDK must make its spans: only its id generator accepts an id."""
+        """Find the tracer. It must be a tracer of the SDK, because only its id generator can be given an id."""
         provider = self._provider or trace.get_tracer_provider()
         tracer = provider.get_tracer("brrr_otel")
         if isinstance(tracer, Tracer):
@@ -68,11 +68,12 @@ class Spans:
             self._tracer, self._flags_of = tracer, _sampling(tracer)
         elif not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider | TracerProvider):
             _log.warning(
-                "no traces: the tracer provider is a %s, not that of opentelemetry-sdk", type(provider).__name__
+                "brrr emits no traces: the tracer provider is a %s. Set a provider of opentelemetry-sdk.",
+                type(provider).__name__,
             )
 
     def call(self, call: TracedCall, *, parent: str | None) -> None:
-        """Emit the span of a call, which has a fixed id. Emitting it again does no harm.
+        """Emit the span of a call. Its id depends only on the call, so emitting it again is harmless.
 
         Args:
             call: The call.
@@ -83,7 +84,7 @@ class Spans:
         flags = self._flags_of(call.root_id)
         if not flags.sampled:
             return
-        above = _NO_PARENT if parent is None else _below(call_context(call.root_id, parent, flags))
+        above = _NO_PARENT if parent is None else _child_context(call_context(call.root_id, parent, flags))
         attributes = call.attributes("schedule", "send")
         if call.delay:
             attributes["brrr.delay"] = call.delay
@@ -98,7 +99,7 @@ class Spans:
         """Begin the span of a run, below that of its call. It becomes the current span of the handler."""
         if self._tracer is None:
             return trace.INVALID_SPAN
-        above = _below(call_context(call.root_id, call.call_hash, self._flags_of(call.root_id)))
+        above = _child_context(call_context(call.root_id, call.call_hash, self._flags_of(call.root_id)))
         attributes = {**call.attributes("run", "process"), "brrr.attempt": attempt}
         span = self._tracer.start_span(f"run {call.task_name}", above, SpanKind.CONSUMER, attributes)
         context.attach(trace.set_span_in_context(span))  # in the context of the run, which ends with it
@@ -106,7 +107,7 @@ class Spans:
 
 
 def _sampling(tracer: Tracer) -> Callable[[str], TraceFlags]:
-    """Return a function that decides for a root id. Workers with equal samplers take the same traces."""
+    """Return a function that decides for a root id. Workers with equal samplers sample the same traces."""
 
     @lru_cache(maxsize=1024)
     def flags_of(root_id: str) -> TraceFlags:
@@ -118,7 +119,7 @@ def _sampling(tracer: Tracer) -> Callable[[str], TraceFlags]:
 
 
 def fail(span: trace.Span, error: BaseException, reason: str) -> None:
-    """Note the error of a run. The reason is its text without secrets: the message, and then the traceback."""
+    """Record the error of a run. `reason` is its message and then its traceback, without secrets."""
     message = reason.partition("\n")[0]
     span.set_status(Status(StatusCode.ERROR, message))
     span.set_attribute("error.type", type_of(error))
@@ -134,5 +135,5 @@ def type_of(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _below(parent: SpanContext) -> context.Context:
+def _child_context(parent: SpanContext) -> context.Context:
     return trace.set_span_in_context(NonRecordingSpan(parent), _NO_PARENT)
