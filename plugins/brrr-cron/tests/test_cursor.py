@@ -86,7 +86,7 @@ def brrr_hash(body: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursor, "JITTER", 0)
+    monkeypatch.setattr(cursor, "JITTER_SECONDS", 0)
 
 
 @pytest.fixture
@@ -142,8 +142,8 @@ async def test_worker_that_finds_a_tick_claimed_comes_back_when_the_claim_is_ove
     with pytest.raises(BackendUnavailableError):
         await first.tick(THREE)
 
-    assert await second.tick(THREE + 1) == THREE + cursor.CLAIM
-    assert await second.tick(THREE + cursor.CLAIM) == THREE + DAY
+    assert await second.tick(THREE + 1) == THREE + cursor.CLAIM_SECONDS
+    assert await second.tick(THREE + cursor.CLAIM_SECONDS) == THREE + DAY
     assert await space.ticks() == [at()]
 
 
@@ -169,7 +169,7 @@ async def test_tick_survives_a_failure_of_any_step(
     for late in range(len(operations)):
         with pytest.raises(BackendUnavailableError):
             await first.tick(THREE + late)
-    for now in (THREE + 5, THREE + 6 + cursor.CLAIM):
+    for now in (THREE + 5, THREE + 6 + cursor.CLAIM_SECONDS):
         await second.tick(now)
 
     assert set(await space.ticks()) == {at()}
@@ -274,5 +274,5 @@ async def test_named_schedule_continues_with_a_new_expression(space: Space) -> N
 
 async def test_record_that_is_no_cursor_is_reported(space: Space) -> None:
     await space.backend.store.write([(CURSOR, b"tomorrow")])
-    with pytest.raises(MalformedRecordError, match="'nightly' is b'tomorrow'"):
+    with pytest.raises(MalformedRecordError, match="'nightly' is not valid: b'tomorrow'"):
         await space.worker().tick(THREE)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from brrr_core.errors import ArgumentError
-from brrr_cron.times import MOST, Times, read_text, text_of
+from brrr_cron.times import MAX_TIMES, Times, read_text, text_of
 
 
 def local_times(spec: str, zone: str, start: str, number: int) -> list[str]:
@@ -97,7 +97,7 @@ def test_latest_returns_the_last_times_of_a_long_gap_without_a_search_through_al
     until = datetime(2036, 1, 1, tzinfo=UTC)
     found = times.latest(datetime(2026, 1, 1, tzinfo=UTC), until)
 
-    assert found == [until - timedelta(minutes=minutes) for minutes in range(MOST - 1, -1, -1)]
+    assert found == [until - timedelta(minutes=minutes) for minutes in range(MAX_TIMES - 1, -1, -1)]
     assert looked < 2_000
 
 

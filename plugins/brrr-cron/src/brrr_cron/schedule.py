@@ -14,12 +14,13 @@ from brrr_cron.times import Times, text_of
 __all__ = ["CronSchedule", "Missed", "every"]
 
 Missed: TypeAlias = Literal["none", "last", "all"]
-"""The missed ticks that run when workers are back."""
+"""Which missed ticks run when a worker starts again."""
 
 ON_TIME: Final = timedelta(minutes=1)
 """A tick that a worker handles within this time is not missed."""
 
 NAME_LIMIT: Final = 200
+"""The most characters of a name."""
 
 TickTask: TypeAlias = brrr.TypedTask[Callable[[str], Any]] | brrr.TypedTask[Callable[[datetime], Any]] | str
 """A task that takes the instant of a tick."""
@@ -35,7 +36,7 @@ class CronSchedule:
         task: The task, or its name.
         topic: The topic of its calls; None means the topic of the loop.
         timezone: The name of the time zone of the expression.
-        missed: The missed ticks that run.
+        missed: Which missed ticks run.
     """
 
     name: str
@@ -57,7 +58,7 @@ class CronSchedule:
         return next(self._times.after(after))
 
     def begin(self, connection: brrr.Connection, handle: object, topic: str) -> Callable[[float], Awaitable[float]]:
-        """Return the function that does the due work, and returns the unix time of the next. The loop calls this.
+        """Return the function that the loop calls: it puts the due calls, and returns the unix time of its next call.
 
         Args:
             connection: The connection of the loop.
@@ -73,13 +74,13 @@ class CronSchedule:
         if not isinstance(app, brrr.AppConsumer):
             raise ArgumentError(
                 f"the schedule {self.name!r} needs an application to encode its calls",
-                remedy="Pass the method `app.handle` of an AppWorker itself to `conn.loop`, not a function around it.",
+                remedy="Pass the method `app.handle` of an AppWorker to `conn.loop`, not a function that calls it.",
             )
         put = app.schedule(cast("str", self.task), topic=self.topic or topic)
         return Cursor(self.name, self._times, self._choose, connection.store, put).tick
 
     def _choose(self, due: Sequence[datetime], present: datetime) -> Sequence[datetime]:
-        """Return those of the due ticks that run: all on time, and the missed ones according to `missed`."""
+        """Return the due ticks to run: all that are on time, and missed ones according to `missed`."""
         if self.missed == "all":
             return due
         on_time = [tick for tick in due if present - tick <= ON_TIME]

@@ -14,11 +14,11 @@ from brrr_core.errors import ArgumentError
 __all__ = ["Times", "read_text", "text_of"]
 
 FIRST_WINDOW: Final = timedelta(hours=1)
-"""The first span of time in which `latest` searches. Each further one is `GROWTH` times as long."""
+"""The length of the first window in which `latest` searches. Each further window is `GROWTH` times as long."""
 
 GROWTH: Final = 24
 
-MOST: Final = 1_000
+MAX_TIMES: Final = 1_000
 """The most times that `latest` returns."""
 
 _SPEC_REMEDY: Final = (
@@ -52,16 +52,16 @@ class Times:
         """Yield the times after an instant, in order."""
         for local in CronSim(self._spec, instant.astimezone(self._zone)):
             found = local.astimezone(UTC)
-            if found > instant:  # the search begins an hour early if the local time of the instant exists twice
+            if found > instant:  # if the local time of the instant exists twice, the search begins an hour early
                 yield found
 
     def latest(self, after: datetime, until: datetime) -> list[datetime]:
-        """Return the last `MOST` times after an instant, up to and including another, in order."""
+        """Return the last `MAX_TIMES` times after an instant, up to and including another, in order."""
         window = FIRST_WINDOW
-        while True:  # a schedule of each minute has half a million times in a year
+        while True:  # search backwards, because a schedule for every minute has half a million times a year
             begin = max(after, until - window)
-            found = deque(takewhile(lambda time: time <= until, self.after(begin)), maxlen=MOST)
-            if begin == after or len(found) == MOST:
+            found = deque(takewhile(lambda time: time <= until, self.after(begin)), maxlen=MAX_TIMES)
+            if begin == after or len(found) == MAX_TIMES:
                 return list(found)
             window *= GROWTH
 
@@ -82,17 +82,11 @@ def read_text(text: str) -> datetime:
 
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
-        return UTC  # without the data of time zones
+        return UTC  # needs no time zone data
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError, see below
-        raise _unknown(name) from error
-    except KeyError as error:
-        raise _unknown(name) from error
-
-
-def _unknown(name: str) -> ArgumentError:
-    return ArgumentError(
-        f"there is no time zone {name!r}",
-        remedy='Use a name such as "Europe/Berlin". If the system has no time zones, install the package tzdata.',
-    )
+    except (KeyError, OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise ArgumentError(
+            f"there is no time zone {name!r}",
+            remedy='Use a name such as "Europe/Berlin". If the system has no time zones, install the package tzdata.',
+        ) from error

@@ -9,7 +9,7 @@ from brrr_pydantic.forms import PydanticCallForm, PydanticResultForm, classes_in
 
 __all__ = ["PydanticCodec"]
 
-MAX_SHOWN = 5
+MAX_SHOWN_ERRORS = 5
 
 
 class PydanticCodec(JsonCodec):
@@ -41,8 +41,8 @@ class PydanticDecoders(Decoders):
             except ValidationError as error:
                 if any(each["type"] != "extra_forbidden" for each in error.errors(include_url=False)):
                     raise ValueError(_summary(error)) from error
-                # extra="forbid" overrides each model's own setting. An extra field is fine if its model allows it: then
-                # the default and extra="allow" read the same value.
+                # extra="forbid" overrides each model's own setting. If the model of every extra field allows it, the
+                # models' own settings and extra="allow" give the same value.
                 value = adapter.validate_json(data, by_alias=True, by_name=True)
                 if value != adapter.validate_json(data, extra="allow", by_alias=True, by_name=True):
                     raise ValueError(_summary(error)) from error
@@ -78,9 +78,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _summary(error: ValidationError) -> str:
-    """Return the paths and the reasons, without the values, which may be secret or long."""
+    """Return the path and reason of each error. Leave out the values, which may be secret or long."""
     errors = error.errors(include_url=False, include_input=False, include_context=False)
-    shown = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in errors[:MAX_SHOWN]]
-    if len(errors) > MAX_SHOWN:
-        shown.append(f"and {len(errors) - MAX_SHOWN} more")
+    shown = [
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}".removeprefix(": ") for each in errors[:MAX_SHOWN_ERRORS]
+    ]
+    if len(errors) > MAX_SHOWN_ERRORS:
+        shown.append(f"and {len(errors) - MAX_SHOWN_ERRORS} more")
     return "; ".join(shown)

@@ -14,8 +14,8 @@ from brrr_core.codec import AddedError, CallForm, NotCanonicalError, ResultForm,
 
 __all__ = ["PydanticCallForm", "PydanticResultForm", "classes_in"]
 
-NATIVE = (date, time, timedelta, Decimal, UUID)
-"""msgspec's encoder and pydantic write the same text for these types."""
+NATIVE_TYPES = (date, time, timedelta, Decimal, UUID)
+"""Types that msgspec and pydantic write as the same text."""
 
 
 class PydanticResultForm(ResultForm):
@@ -41,10 +41,10 @@ class PydanticResultForm(ResultForm):
 
     def other_rule(self, kind: type[Any]) -> Callable[[Any], object]:
         """See `CanonicalForm.other_rule`."""
-        if issubclass(kind, NATIVE):
+        if issubclass(kind, NATIVE_TYPES):
             return super().other_rule(kind)
         if issubclass(kind, (bytes, bytearray)):
-            return _text if self._in_model else partial(_refuse, BYTES)
+            return _text if self._in_model else partial(_refuse, BYTES_REFUSAL)
         if issubclass(kind, (SecretStr, SecretBytes)):
             return partial(_refuse, "pydantic writes asterisks instead of it; pass the name or location of the secret")
         if issubclass(kind, Iterator):
@@ -74,7 +74,7 @@ class PydanticCallForm(CallForm, PydanticResultForm):
     """Arguments: the same form, with numbers as JavaScript writes them."""
 
 
-BYTES = (
+BYTES_REFUSAL = (
     "pydantic reads bytes as text or as base64, depending on the annotation; put them into a field of a model, "
     "or send text"
 )
@@ -101,7 +101,7 @@ def _left_out(added: Mapping[type, Mapping[str, object]], value: object) -> dict
     found: dict[Any, Any] = {}
     members: Iterable[tuple[Any, Any]] = ()
     if kind in added:
-        found = {name: True for name, default in added[kind].items() if _same(getattr(value, name), default)}
+        found = {name: True for name, default in added[kind].items() if _is_default(getattr(value, name), default)}
         members = [(name, getattr(value, name)) for name in _field_names(kind) if name not in found]
     elif isinstance(value, Mapping):
         members = cast("Mapping[object, object]", value).items()
@@ -113,7 +113,7 @@ def _left_out(added: Mapping[type, Mapping[str, object]], value: object) -> dict
     return found
 
 
-def _same(value: object, default: object) -> bool:
+def _is_default(value: object, default: object) -> bool:
     return type(value) is type(default) and value == default
 
 
@@ -129,7 +129,7 @@ def classes_in(schema: object) -> Iterator[type]:
 
 
 def _mismatch(schema: Mapping[str, Any]) -> str | None:
-    """Return why a model's JSON would be read as another value, or None if it would not."""
+    """Return why a model would be read back as another value; None if it would not."""
     for node in _nodes(schema):
         written = node.get("serialization_alias")
         if isinstance(written, str) and not _accepts(node.get("validation_alias"), written):
