@@ -130,7 +130,7 @@ async def test_killed_blocking_connection_is_replaced(backend, valkey):
 async def test_opening_waits_for_a_server_without_free_connections(server):
     with redis.Redis(port=server.port) as only:
         only.config_set("maxclients", 1)
-        with pytest.raises(BackendUnavailableError, match="has no connection left"):
+        with pytest.raises(BackendUnavailableError, match="accepts no more connections"):
             await brrr.open_backend(server.url, retry_for=0.1).open()
         backend = brrr.open_backend(server.url)
         opening = asyncio.create_task(backend.open())

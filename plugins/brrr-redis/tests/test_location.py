@@ -52,9 +52,9 @@ def test_url_names_its_servers(url, options, expected):
         ("redis+cluster://a/1", {}, UrlError, "database 1"),
         ("redis+sentinel://a", {}, UrlError, "no service"),
         ("redis+sentinel:///jobs", {}, UrlError, "no service"),
-        ("redis://h", {"ca": "ca.pem"}, OptionError, "ca without TLS"),
-        ("redis://h", {"verify": False}, OptionError, "verify without TLS"),
-        ("rediss://h", {"key": "key.pem"}, OptionError, "`key` without `cert`"),
+        ("redis://h", {"ca": "ca.pem"}, OptionError, "no effect: ca"),
+        ("redis://h", {"verify": False}, OptionError, "no effect: verify"),
+        ("rediss://h", {"key": "key.pem"}, OptionError, "`key` is set without `cert`"),
     ],
 )
 def test_invalid_url_is_refused(url, options, kind, message):

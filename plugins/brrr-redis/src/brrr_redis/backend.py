@@ -1,4 +1,4 @@
-"""The backend of all schemes: it opens the client, and gives it to queue, store and cache."""
+"""The backend of all schemes. It opens the client, and builds the queue, the store and the cache on it."""
 
 from brrr_core.backend import Backend, BackendUrl, Roles
 from brrr_redis.client.client import Client
@@ -26,7 +26,7 @@ class RedisBackend(Backend):
     wait for results.
 
     Args:
-        url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest; `redis:` beside a `client`.
+        url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest; `redis:` with a `client`.
         options: Prefix, lease, timeouts, TLS and so on.
 
     Raises:

@@ -11,8 +11,8 @@ from brrr_redis.scripts import LIST_TOPICS, PEEK, PURGE, STATS
 
 __all__ = ["RedisInspector"]
 
-SCANNED: Final = 2_000
-"""Keys that the server looks at in one command. It does other work between two."""
+SCAN_COUNT: Final = 2_000
+"""Keys that one command scans. The server does other work between two commands."""
 
 MAX_PEEKED: Final = 1_000
 """Most messages of each state that a script returns."""
@@ -21,7 +21,7 @@ GLOB: Final = re.compile(rb"[*?\[\]\\^-]")
 
 
 class RedisInspector(Inspector):
-    """Looks at the keys of the topics."""
+    """Lists and inspects topics by their keys."""
 
     def __init__(self, client: Client, layout: Layout) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class RedisInspector(Inspector):
         found: set[str] = set()
         cursor = b"0"
         while True:
-            page = script_command(LIST_TOPICS, (), cursor, pattern, prefix, SCANNED)
+            page = script_command(LIST_TOPICS, (), cursor, pattern, prefix, SCAN_COUNT)
             cursor, keys = await client.run(page)
             found |= {topic for topic in map(self._layout.topic_of, keys) if topic is not None}
             if cursor == b"0":
@@ -65,6 +65,6 @@ class RedisInspector(Inspector):
         return count
 
     async def activity(self, topic: str) -> Activity:
-        """Return whether a message is leased. Redis tells neither when a message was put nor what blocks on a list."""
+        """Return whether a message is leased. Redis knows neither the age of messages nor who waits for one."""
         _, leased, _, _ = await self._client.run(script_command(STATS, self._layout.topic(topic)))
         return Activity(receiving=True if leased else None)

@@ -69,14 +69,14 @@ class Layout:
         return self._prefix
 
     def topic_of(self, key: bytes) -> str | None:
-        """Return the topic of one of its keys; None if it is a key of something else."""
+        """Return the topic to which a key belongs; None if it is not a key of a topic."""
         if not key.startswith(self._prefix):
             return None
         name, ready = key[len(self._prefix) :], key
         if name.startswith(b"brrr:{"):
             tag, _, rest = name[len(b"brrr:{") :].partition(b"}:")
             kind, colon, ready = rest.partition(b":")
-            if kind not in KINDS or kind == b"attempts":  # these outlive the messages
+            if kind not in KINDS or kind == b"attempts":  # attempts stay when the messages are gone
                 return None
             ready = ready if colon else tag
         try:

@@ -23,7 +23,7 @@ ID: Final = re.compile(r"([0-9]{1,15})\.([0-9a-f]{40})")
 
 
 class RedisLetters(LetterBox):
-    """Finds dead letters in the list by binary search. It writes nothing for them before."""
+    """Finds dead letters by binary search in their list, which is ordered by time. They need no index."""
 
     def __init__(self, client: Client, layout: Layout) -> None:
         self._client = client
@@ -55,12 +55,12 @@ class RedisLetters(LetterBox):
         """Delete dead letters."""
         return await self._take(topic, ids, 0)
 
-    async def _take(self, topic: str, ids: Sequence[str], again: int) -> int:
+    async def _take(self, topic: str, ids: Sequence[str], redrive: int) -> int:
         keys = self._layout.topic(topic)
         self._client.check_open()
         taken = 0
         for words in _batches(ids):
-            taken += await self._client.run(script_command(TAKE_LETTERS, keys, again, *words, retry_arguments=None))
+            taken += await self._client.run(script_command(TAKE_LETTERS, keys, redrive, *words, retry_arguments=None))
         return taken
 
 
@@ -79,7 +79,7 @@ def _stored(topic: str, element: bytes) -> StoredLetter:
 
 
 def _words(ids: Iterable[str]) -> list[Word]:
-    """Return the times and the digests of ids, without those of no dead letter."""
+    """Return the time and the digest of each id. Skip texts that are not ids of dead letters."""
     return [word for each in ids if (match := ID.fullmatch(each)) is not None for word in match.groups()]
 
 

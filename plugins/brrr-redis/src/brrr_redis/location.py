@@ -104,9 +104,12 @@ def _check_tls(url: BackendUrl, options: RedisOptions, *, tls: bool) -> None:
     given = [name for name in ("ca", "cert", "key") if getattr(options, name) is not None]
     given += [] if options.verify else ["verify"]
     if given and not tls:
-        raise OptionError(f"{', '.join(given)} without TLS", remedy="Begin the URL with rediss:, or add tls=true.")
+        raise OptionError(
+            f"without TLS, these options have no effect: {', '.join(given)}",
+            remedy="Begin the URL with rediss:, or add tls=true.",
+        )
     if options.key is not None and options.cert is None:
-        raise OptionError("`key` without `cert`", remedy="Set `cert` to the certificate of the key.")
+        raise OptionError("`key` is set without `cert`", remedy="Set `cert` to the certificate of the key.")
 
 
 def _refuse(url: BackendUrl, why: str, remedy: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """The notifier: the script of `swap` publishes each new value, and one connection subscribes to the watched ones.
 
 The channel of a value is the key of its record. So the server sends a message only to the processes that wait for this
-value, and to publish without a subscriber costs it a lookup.
+value. Without a subscriber, publishing costs the server one lookup.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class RedisNotifier(Notifier):
             self._task.add_done_callback(self._on_end)
 
     async def _run(self) -> None:
-        """Listen until nothing was watched for long, and connect again whenever the connection is lost."""
+        """Listen until nothing has been watched for `IDLE_SECONDS`. Connect again whenever the connection is lost."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -126,14 +126,14 @@ class RedisNotifier(Notifier):
             self._client.router.pool.discard(connection)
 
     async def _is_needed(self) -> bool:
-        """Wait for a watch. Return False if there was none for long."""
+        """Wait for a watch. Return False if none came for `IDLE_SECONDS`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._has_watches.wait()
         return self._has_watches.is_set()
 
     def _opened(self, *, in_force: bool) -> None:
-        """Answer the watches that wait for the connection."""
+        """Return from the `watch` calls that wait for the connection."""
         opening, self._opening = self._opening, None
         if opening is not None and not opening.done():
             opening.set_result(in_force)

@@ -1,4 +1,4 @@
-"""The queue: topics with leases, delays and dead letters. `layout` has their keys, `scripts` the Lua scripts."""
+"""The queue: topics with leases, delays and dead letters. `layout` has the keys, and `scripts` the Lua scripts."""
 
 import asyncio
 from asyncio import CancelledError
@@ -109,7 +109,7 @@ class RedisQueue(Queue):
     async def receive_and_read(
         self, topic: str, *, limit: int, wait: float, readings: Sequence[Word] = ()
     ) -> tuple[list[Delivery], list[Records]]:
-        """Receive, and return also the records of each message. `readings`: what to read, as words of the script."""
+        """Receive messages with their records. `readings` says which records to read, as words of the script."""
         keys = self._layout.topic(topic)
         check_limit(limit)
         check_wait(wait)
@@ -192,7 +192,7 @@ class RedisQueue(Queue):
         await self._gate.close(CLOSE_TIMEOUT_SECONDS)
 
     async def _in_rounds(self, script: Script, topic: str, limit: int) -> int:
-        """Run a script on dead letters until `limit` is reached or those of the start are done. Return the count."""
+        """Run a script on dead letters, up to `limit` or to those that exist at the start. Return the number."""
         keys = self._layout.topic(topic)
         check_limit(limit)
         done, rest = 0, min(limit, MAX_LIMIT)
@@ -219,7 +219,7 @@ class RedisQueue(Queue):
         return left, due_in, members, records
 
     def start_unclaim(self, keys: TopicKeys, token: str = "") -> None:
-        """Undo a claim in the background: make its messages ready, and those that a wait has moved to the inbox.
+        """Undo a claim in the background: make its messages ready, and also those that a wait has moved to the inbox.
 
         If that fails, the messages become ready when the lease expires, or at the next claim.
         """
@@ -231,7 +231,7 @@ class RedisQueue(Queue):
             await self._client.run(script_command(UNCLAIM, keys, token))
 
     def expect(self, keys: TopicKeys, seconds: float) -> None:
-        """Let a receiver of this process claim when a message becomes ready, in `seconds`."""
+        """Let a waiting receiver of this process claim in `seconds`, when a message becomes ready."""
         wait_queue = self._wait_queues.get(keys)
         if wait_queue is not None:
             wait_queue.expect(seconds)

@@ -7,8 +7,7 @@ one blocked client for each message.
 A delayed or expired message becomes ready only by a claim. So a receiver claims when the next message that this process
 knows of becomes due, and every `sweep` seconds for messages that only other processes know of.
 
-A receiver that comes soon after a claim that left nothing waits immediately: its own claim would find nothing
-either.
+If a claim has just left no message, a new receiver waits immediately: its own claim would also find nothing.
 """
 
 import asyncio
@@ -65,12 +64,12 @@ class WaitQueue(WaitingReceivers):
 
     @property
     def empty(self) -> bool:
-        """Whether a claim has left nothing a moment ago, and the connection reports each message that came since."""
+        """Whether a recent claim left no message, and the connection has been open since to report new ones."""
         connection = self._connection
         return connection is not None and connection.alive and self._loop.time() < self._empty_until
 
     def looked(self, left: int, due_in: float) -> None:
-        """Learn from a claim: how many messages it left, and the seconds until the next one becomes due."""
+        """Record the result of a claim: how many messages it left, and the seconds until the next one becomes due."""
         self._empty_until = 0 if left else self._loop.time() + self._sweep
         super().looked(left, due_in)
 
@@ -115,7 +114,7 @@ class WaitQueue(WaitingReceivers):
             self._connection = None
 
     async def _block(self, connection: PipelinedConnection) -> None:
-        """Wait for one message, and give a receiver the turn. Raises the error of the connection."""
+        """Wait for one message, and let a receiver claim it. Raises the error of the connection."""
         ready, inbox = self._keys.ready, self._keys.inbox
         moved = await connection.send(("BLMOVE", ready, inbox, "LEFT", "RIGHT", BLOCK_SECONDS))
         if isinstance(moved, Exception):

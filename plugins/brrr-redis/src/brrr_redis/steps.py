@@ -32,7 +32,7 @@ from brrr_redis.store import encode_optional
 __all__ = ["RedisSteps"]
 
 MAX_WORDS: Final = 4_000
-"""Arguments after which the next step begins another script. A server does nothing else while a script runs."""
+"""Arguments of a script after which the next step begins another one. A server runs one script at a time."""
 
 MAX_CACHED_READINGS: Final = 64
 
@@ -136,7 +136,7 @@ class _Script:
         words: The arguments for the steps.
         leased: For each step, its leased messages: the topic, and whether the body is a schedule message.
         leasing: The topics with leased messages.
-        due: Seconds until the next message of a topic becomes ready, if a step is applied.
+        due: Seconds until the first delayed or leased message of each topic becomes ready, if the steps are applied.
     """
 
     def __init__(self, layout: Layout, readings: Sequence[Reading], *, lease: float, expires: bool) -> None:
@@ -202,7 +202,7 @@ class _Script:
             self.due[keys] = min(self.due.get(keys, due), due)
 
     def _add_readings(self, message: Message) -> bool:
-        """Add the records to read with a leased message. False if its body is not a schedule message, and has none."""
+        """Add the records to read with a leased message. Return False if its body is not a schedule message."""
         keys = keys_of(message.body, self._readings)
         if keys is None:
             unread = self._layout.topic(message.topic).ready

@@ -37,7 +37,7 @@ class RedisStore(Store):
         layout: Makes the names of keys.
         ttl: Milliseconds that a value and its call record stay after the last write or read of the value; 0 for no
             limit. The records of a call without a value do not expire, because another call may wait for it.
-        notifier: Tells of new values; None in a cluster, where each message would go to every server.
+        notifier: Reports new values; None in a cluster, where each message would go to every server.
     """
 
     def __init__(self, client: Client, layout: Layout, *, ttl: int, notifier: RedisNotifier | None = None) -> None:
@@ -92,7 +92,7 @@ class RedisStore(Store):
         await self._client.run_all(commands)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare and set records, one after the other. Never repeat: a repeat would compare with its own result."""
+        """Compare and set records, one after the other. Never repeated: a repeat would compare with its own result."""
         check_swaps(swaps, MAX_VALUE)
         names = [self._layout.record(key) for key, _, _ in swaps]
         with_ttl = [index for index, swap in enumerate(swaps) if self._ttl_of(swap.key)]

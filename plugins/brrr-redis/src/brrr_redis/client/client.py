@@ -1,4 +1,4 @@
-"""Runs commands: finds the server of each one, and retries if that is safe and can help."""
+"""Runs commands: finds the server of each command, and retries if a retry is safe and can help."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
@@ -120,7 +120,7 @@ class Client:
         return await self.router.pool.open_dedicated(await self.router.address(key), extra_timeout=extra_timeout)
 
     async def subscribing_connection(self, on_message: OnMessage) -> PipelinedConnection:
-        """Open a connection for channels, whose messages go to `on_message`. Raises the errors of the other ones."""
+        """Open a connection for subscriptions, with messages to `on_message`. Raises as `blocking_connection`."""
         return await self.router.pool.open_dedicated(await self.router.address(b""), on_message=on_message)
 
     async def close(self) -> None:
@@ -162,7 +162,7 @@ class Client:
         return reply
 
     def _command_for_retry(self, command: Command, connection: PipelinedConnection | None, reply: Exception) -> Command:
-        """Return the command to send again. Raises if a retry cannot help, or could do something twice."""
+        """Return the command to send again. Raises if a retry cannot help, or could apply an operation twice."""
         if isinstance(reply, BrrrError) or not is_transient(reply):
             raise translate(reply, self._server_name(connection))
         if isinstance(reply, NoReplyError):
@@ -189,7 +189,7 @@ class Client:
 
 
 async def gather(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Run operations concurrently and return their results in order. Raises the error of the first that failed.
+    """Run operations concurrently. Return their results in order, or raise the error of the first that failed.
 
     Raises:
         BackendClosedError: Other code cancelled the task of an operation.

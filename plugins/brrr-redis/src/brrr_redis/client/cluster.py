@@ -16,7 +16,7 @@ from brrr_redis.location import Address
 __all__ = ["ClusterRouter", "Remap"]
 
 Remap: TypeAlias = Callable[[tuple[str, int]], tuple[str, int]]
-"""Returns the address of a server for the one that the cluster names, such as one behind a NAT."""
+"""Maps the address that the cluster names to one that this program can reach, for example through a NAT."""
 
 CLUSTER_DISABLED: Final = "cluster support disabled"
 
@@ -27,7 +27,7 @@ class ClusterRouter(Router):
     Args:
         pool: The connections to the servers.
         seeds: Servers to ask for the first map.
-        remap: Returns addresses that this program can reach.
+        remap: Maps addresses of the cluster to ones that this program can reach.
     """
 
     def __init__(self, pool: ConnectionPool, seeds: Sequence[Address], *, remap: Remap | None = None) -> None:
@@ -69,7 +69,7 @@ class ClusterRouter(Router):
         return tuple(dict.fromkeys(each for each in self._servers if each is not None))
 
     def invalidate(self, connection: PipelinedConnection | None) -> None:
-        """Read the map again before the next command. Keep the connection: the server may have other slots."""
+        """Read the map again before the next command. Keep the connection, because its server may have other slots."""
         self._stale = True
 
     def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:

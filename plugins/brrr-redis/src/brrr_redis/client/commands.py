@@ -1,4 +1,4 @@
-"""Commands and scripts: the words to send, the key that decides the server, and whether to repeat them."""
+"""Commands and scripts: the words to send, the key that selects the server, and whether a repeat is safe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Words: TypeAlias = tuple[Word, ...]
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, and its SHA-1 digest, by which a server that has seen the script runs it."""
+    """A script with its SHA-1 digest. A server that has seen the script runs it by the digest."""
 
     source: str = field(repr=False)
     digest: str

@@ -1,8 +1,8 @@
 """One connection to a server, shared by concurrent callers.
 
-A command is sent immediately if no other one waits for its reply. The others of one turn of the event loop are sent
-together, and replies come back in order: callers share a pipeline without building one. If a caller is cancelled, the
-connection stays usable: it reads the reply and drops it.
+If no command waits for its reply, the next one is sent immediately. Otherwise all commands of one turn of the event
+loop are sent together, so concurrent callers share a pipeline. Replies come back in order. If a caller is cancelled,
+the connection stays usable: it reads the reply and drops it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from brrr_redis.location import Address
 
 __all__ = ["OnMessage", "PipelinedConnection", "Reply"]
 
-pack = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] - a stub for one word
+pack = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType] - its stub takes one word only
 
 Reply: TypeAlias = Any
 """A reply: bytes, integers, lists of these, or None. Also an error: a `RedisError` or a `NoReplyError`."""
@@ -33,15 +33,14 @@ OnMessage: TypeAlias = Callable[[bytes], None]
 ERROR_REPLIES: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """Errors that are the reply to one command. The connection can read the next reply."""
 
-
 READ_BYTES: Final = 1 << 18
-"""Size of the buffer into which the replies are read. Without one, asyncio allocates as much for each read."""
+"""Size of the buffer for replies. Without a buffer, asyncio allocates as much for each read."""
 
 
 class PipelinedConnection(asyncio.BufferedProtocol):
     """A connection that callers share. Create it with `PipelinedConnection.open`.
 
-    redis-py connects and logs in. Then this object takes the place of its streams: replies come without a task.
+    redis-py connects and logs in. Then this object replaces its streams, and parses replies without a task.
 
     Attributes:
         address: The server.
@@ -127,13 +126,13 @@ class PipelinedConnection(asyncio.BufferedProtocol):
         return future
 
     async def lost(self, *, within: float) -> bool:
-        """Wait until the connection is lost or closed, at most `within` seconds. Return whether it is."""
+        """Wait up to `within` seconds for the connection to be lost or closed. Return whether it was."""
         assert self._serving is not None  # noqa: S101 - `open` has set it
         done, _ = await asyncio.wait({self._serving}, timeout=within)
         return bool(done)
 
     def close(self, reason: Exception) -> "Task[None]":
-        """Take no more commands, and close the connection in a task. The caller waits for the task."""
+        """Refuse new commands, and close the connection in a task. The caller waits for the task."""
         self._fail(reason)
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name=f"brrr closes a connection to {self.address}")
@@ -173,7 +172,7 @@ class PipelinedConnection(asyncio.BufferedProtocol):
         self._streams.connection_lost(exc)  # redis-py waits for it
 
     def pause_writing(self) -> None:
-        """Keep commands: the server does not read as fast as they come."""
+        """Keep new commands, because the server reads more slowly than they arrive."""
         self._paused = True
 
     def resume_writing(self) -> None:
@@ -182,7 +181,7 @@ class PipelinedConnection(asyncio.BufferedProtocol):
         self._write()
 
     def _take_over(self, connection: Any) -> None:
-        """Take the place of the streams of redis-py, which has no public name for them."""
+        """Replace the streams of redis-py, which has no public name for them."""
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - see above
         self._streams: asyncio.BaseProtocol = self._transport.get_protocol()
         self._parser = hiredis.Reader(

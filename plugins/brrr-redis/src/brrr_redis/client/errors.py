@@ -1,4 +1,4 @@
-"""Errors of servers and connections: which ones a retry can help, and how the user sees them."""
+"""Errors of servers and connections: whether a retry can help, and the errors of brrr that users see."""
 
 import re
 import ssl
@@ -45,19 +45,19 @@ TRANSIENT: Final = {
     "NOREPLICAS": ("has too few replicas to take writes", "Start the replicas, or lower min-replicas-to-write"),
     "UNBLOCKED": ("ended a blocking command", "Wait for the failover"),
 }
-"""Replies to a command that did nothing and may succeed later: by code, the problem and the remedy."""
+"""Replies to a command that had no effect and may succeed later. For each code: the problem and the remedy."""
 
 UNAVAILABLE: Final = {
     "OOM": ("is full: it has reached its maxmemory", "Raise maxmemory, or set `ttl`; nothing was stored"),
     "MISCONF": ("cannot save its data, and takes no writes", "Check the server's log and its disk"),
 }
-"""Replies of a server that an operator must fix."""
+"""Replies of a server that an operator must repair. For each code: the problem and the remedy."""
 
 LOGIN_REFUSED: Final = {
     "NOAUTH": ("requires a login", "Add one to the URL: redis://USER@HOST?password_env=NAME"),
     "WRONGPASS": ("refuses the login", "Check the username and the password"),
 }
-"""Replies of a server that refuses the login."""
+"""Replies of a server that refuses the login. For each code: the problem and the remedy."""
 
 CODE_BY_CLASS: Final[dict[type[Exception], str]] = {
     BusyLoadingError: "LOADING",
@@ -78,14 +78,13 @@ TOO_MANY_CLIENTS: Final = "max number of clients"
 """Part of the reply of a server that takes no more connections."""
 
 DENIED_IN_SCRIPT: Final = ("ACL failure in script: ", "The user executing the script can't ")
-"""Replies if the login may not run a command of a script: since Redis 7, and before. They have no code NOPERM."""
+"""Parts of the reply if the login may not run a command of a script, in Redis 7 and before. It has no NOPERM."""
 
 SENT_SECRETS: Final = re.compile(r",? with args beginning with.*|(?<=\buser )\S+(?= has )", re.IGNORECASE | re.DOTALL)
 """Parts of replies that repeat a request: arguments, which can be a password; usernames, which can be a token."""
 
-
 REFUSED_CERTIFICATE: Final = re.compile(r"_ALERT_(?:UNKNOWN_CA|HANDSHAKE_FAILURE|.*CERTIFICATE)")
-"""Reasons of an SSLError if the server does not accept the certificate of this client, or gets none."""
+"""Reasons of an SSLError if the server rejects the certificate of this client, or gets none."""
 
 
 class ConnectionClosedError(RedisError):
@@ -114,7 +113,7 @@ class NoPrimaryError(RedisError):
 
 
 class WrongTopologyError(NoPrimaryError):
-    """The servers are not of the kind that the URL names: no cluster, or no sentinels of the service."""
+    """The URL names another kind of server: these form no cluster, or their sentinels do not know the service."""
 
 
 REFUSALS: Final = (WrongTopologyError, AuthenticationError, ResponseError)
@@ -122,7 +121,7 @@ REFUSALS: Final = (WrongTopologyError, AuthenticationError, ResponseError)
 
 
 def no_primary_error(what: str, failures: Mapping[Any, Exception]) -> NoPrimaryError:
-    """Return the error if all servers failed. `failures` has the error of each."""
+    """Return the error to raise if all servers failed. `failures` has the error of each server."""
     wrong = all(isinstance(error, REFUSALS) for error in failures.values())
     details = "; ".join(f"{server}: {error}" for server, error in failures.items())
     ours = (WrongTopologyError if wrong else NoPrimaryError)(f"{what}: {details}")
@@ -137,7 +136,7 @@ def redact(error: BaseException) -> None:
 
 
 def _refuses_certificate(error: BaseException) -> bool:
-    """Whether this client refused the certificate of the server, or the server that of the client."""
+    """Whether the client or the server refused the certificate of the other side."""
     return any(
         isinstance(found, ssl.SSLCertVerificationError)
         or (isinstance(found, ssl.SSLError) and REFUSED_CERTIFICATE.search(found.reason or ""))
@@ -150,9 +149,9 @@ def _mask(secret: re.Match[str]) -> str:
 
 
 def cluster_member_error(server: str) -> BackendError:
-    """Return the error of a server that belongs to a cluster, if the URL does not say so."""
+    """Return the error for a server of a cluster whose URL does not begin with `redis+cluster:`."""
     return BackendError(
-        f"redis at {server} is one server of a cluster, and other servers have some of the keys",
+        f"redis at {server} is one server of a cluster, and other servers hold part of the keys",
         remedy="Begin the URL with redis+cluster:.",
     )
 
@@ -217,13 +216,13 @@ def _refused(error: Exception, server: str) -> BrrrError | None:
             return kind(f"redis at {server} {what}", remedy=f"{remedy}.")
     if TOO_MANY_CLIENTS in str(error):
         return BackendUnavailableError(
-            f"redis at {server} has no connection left: its maxclients are in use",
+            f"redis at {server} accepts no more connections: all of its maxclients are in use",
             remedy="Raise maxclients, or run fewer processes.",
         )
     if _code_in(error, ("NOPERM",)) or any(each in str(error) for each in DENIED_IN_SCRIPT):
         return BackendError(
             f"redis at {server} does not permit a command that brrr needs ({error})",
-            remedy="Grant the user the commands and keys that the README.md of brrr-redis lists.",
+            remedy="Grant the user the commands and keys under 'Permissions' in the README of brrr-redis.",
         )
     if _code_in(error, ("CROSSSLOT",)):
         return cluster_member_error(server)

@@ -1,15 +1,15 @@
-"""Reads the servers, the login, TLS and the timeouts of a client of redis-py that the program has already.
+"""Reads the servers, the login, TLS and the timeouts from a redis-py client of the program.
 
-brrr opens its own connections, since it shares each one among all operations and blocks others. It leaves the
-client and its pool alone. It takes over:
+brrr opens its own connections: one is shared by all operations, and others block. It does not use the client or its
+pool. It takes over:
 
 - the servers: a host and a port, a Unix socket, the service of sentinels, or the start nodes of a cluster with
   `address_remap`;
 - `username`, `password`, `credential_provider`, `db`, `client_name`, `driver_info`, everything of TLS, the socket
   options, `socket_timeout` and `socket_connect_timeout`.
 
-It ignores settings of how the client reads replies, retries and pools, and `protocol`. It refuses a client whose
-connections it cannot open in the same way.
+It ignores `protocol`, and the settings for replies, retries and pools. It refuses a client whose connections it cannot
+open in the same way.
 """
 
 from collections.abc import Mapping
@@ -37,26 +37,26 @@ KINDS: Final[Mapping[type, type[AbstractConnection]]] = {
     SentinelManagedConnection: Connection,
     SentinelManagedSSLConnection: SSLConnection,
 }
-"""The connection classes of clients, and those of brrr's own connections to the same servers."""
+"""For each connection class of a client, the class of brrr's own connections to the same servers."""
 
 ARGUMENTS: Final = (
     *("username", "password", "credential_provider", "db", "client_name"),
     *("driver_info", "lib_name", "lib_version"),
     *("socket_keepalive", "socket_keepalive_options", "socket_type", "socket_read_size"),
 )
-"""The arguments of a client's connections that brrr takes over, beside those of TLS."""
+"""The arguments of a client's connections that brrr takes over, in addition to those of TLS."""
 
 TLS_PREFIX: Final = "ssl_"
 CONNECTION_OPTIONS: Final = (
     *("db", "tls", "ca", "cert", "key", "verify"),
     *("sentinel_username", "sentinel_password"),
 )
-"""The options that describe a connection, so that a URL with a client cannot have them."""
+"""The options that describe a connection. They are refused together with a client."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenClient:
-    """The settings of a client.
+    """The settings of a client of the program.
 
     Attributes:
         location: The servers.
@@ -77,8 +77,8 @@ def read_client(url: BackendUrl, options: RedisOptions) -> GivenClient:
     """Return the settings of the client in `options`.
 
     Raises:
-        OptionError: The option is not a client of `redis.asyncio`, brrr cannot connect as the client does, or the URL
-            or the options describe a connection too.
+        OptionError: The option is not a client of `redis.asyncio`, or brrr cannot connect as the client does, or the
+            URL or another option also describes a connection.
     """
     _check_url(url, options)
     client: Any = options.client
@@ -178,15 +178,15 @@ def _secrets(arguments: Mapping[str, Any]) -> tuple[Secret, ...]:
 def _check_url(url: BackendUrl, options: RedisOptions) -> None:
     if url != BackendUrl("redis"):
         raise OptionError(
-            f"the URL {url} describes a connection, and the option 'client' another",
-            remedy="Write only open_backend('redis:', client=…).",
+            f"the URL {url} describes a connection, and so does the option 'client'",
+            remedy="Write open_backend('redis:', client=…), without servers in the URL.",
         )
     defaults = {each.name: each.default for each in fields(RedisOptions)}
     both = [name for name in CONNECTION_OPTIONS if getattr(options, name) != defaults[name]]
     if both:
         raise OptionError(
-            f"the options {', '.join(both)} describe a connection, and the option 'client' another",
-            remedy="Leave them out: the client has its own.",
+            f"the options {', '.join(both)} describe a connection, and so does the option 'client'",
+            remedy="Leave them out: the settings of the client are used.",
         )
 
 

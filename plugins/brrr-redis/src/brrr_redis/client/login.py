@@ -1,4 +1,4 @@
-"""Opens connections: the class of redis-py, its login and its TLS."""
+"""Opens connections with the classes of redis-py, a login and TLS."""
 
 import os
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class ConnectionSettings:
 def settings_from_options(
     options: RedisOptions, location: Location, *, username: str | None, password: Secret | None, database: int
 ) -> ConnectionSettings:
-    """Return the settings that a URL names.
+    """Return the settings for a URL and its options.
 
     Raises:
         BackendError: A file that the options name is not readable.
@@ -78,9 +78,9 @@ def _check_files(options: RedisOptions) -> None:
 class Connector:
     """Opens connections with one login.
 
-    The timeouts and retries of redis-py are switched off. `PipelinedConnection` and `Client` have their own, and the
-    timeout of redis-py, five seconds for every reply, would end blocking commands. The protocol is RESP2, whose replies
-    the rest of this package reads.
+    The timeouts and retries of redis-py are off, because `PipelinedConnection` and `Client` have their own. The timeout
+    of redis-py, five seconds for every reply, would also end blocking commands. The protocol is RESP2: the rest of this
+    package expects its replies.
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:

@@ -45,7 +45,7 @@ class ConnectionPool:
     async def open_dedicated(
         self, address: Address, *, extra_timeout: float = 0, on_message: OnMessage | None = None
     ) -> PipelinedConnection:
-        """Open a connection for one caller, who passes it to `discard`. Raises the same errors as `get`."""
+        """Open a connection for one caller, which later passes it to `discard`. Raises the same errors as `get`."""
         self._gate.check()
         connection = await self._connector.connect(address, extra_timeout=extra_timeout, on_message=on_message)
         self._dedicated.add(connection)

@@ -1,4 +1,4 @@
-"""Finds the server of a key: the only server, or the primary that sentinels name. `cluster` routes in a cluster."""
+"""Finds the server of a key: the only server, or the primary that sentinels name. For clusters, see `cluster`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ class Router(ABC):
 
     @abstractmethod
     def ready(self, key: bytes) -> PipelinedConnection | None:
-        """Return the connection for a key if it is open and known to be the right one, else None."""
+        """Return the connection for a key if it is open and its server is known, else None."""
 
     @abstractmethod
     async def address(self, key: bytes) -> Address:
@@ -49,15 +49,15 @@ class Router(ABC):
         return (range(len(keys)),)
 
     def invalidate(self, connection: PipelinedConnection | None) -> None:
-        """Find the server again before the next command: this one failed, or is not the right one."""
+        """Find the server again before the next command, because this connection failed or has the wrong server."""
         if connection is not None and connection.alive:
             self.pool.discard(connection)
 
     def redirected(self, error: AskError, connection: PipelinedConnection) -> Address:
-        """Learn from a redirection, and return the address that it names.
+        """Apply a redirection, and return the address that it names.
 
         Raises:
-            BackendError: The server belongs to a cluster, and the URL does not say so.
+            BackendError: The server belongs to a cluster, but the URL does not begin with `redis+cluster:`.
         """
         raise cluster_member_error(str(connection.address)) from error
 
@@ -104,7 +104,7 @@ class SentinelRouter(Router):
         return None if self._primary is None else self.pool.ready(self._primary)
 
     async def address(self, key: bytes) -> Address:
-        """Ask one sentinel after the other for the primary, and ask that server whether it agrees."""
+        """Ask the sentinels for the primary, one after the other. Then ask that server whether it is the primary."""
         if self._primary is not None:
             return self._primary
         failures: dict[Address, Exception] = {}
@@ -128,7 +128,7 @@ class SentinelRouter(Router):
         self._primary = None
 
     async def close(self) -> None:
-        """Close every connection, also those to the sentinels."""
+        """Close every connection, including those to the sentinels."""
         await self._sentinel_pool.close()
         await super().close()
 

@@ -1,4 +1,4 @@
-"""Checks of a server: its version, and whether it keeps the data of brrr."""
+"""Checks of a server: its version, and whether it keeps its data."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,16 +13,16 @@ from brrr_redis.location import Address
 
 __all__ = ["check_servers", "describe", "eviction"]
 
-OLDEST: Final = (6, 2)
+MIN_VERSION: Final = (6, 2)
 """Redis 6.2 has BLMOVE, LMOVE and LPOP with a count. The first Valkey, 7.2, reports itself as Redis 7.2."""
 
 WARNING: Final = "warning: "
 
 
 async def check_servers(client: Client, server: str, *, evict: bool) -> list[str]:
-    """Check the version of each primary, and that it evicts nothing. Return a sentence for each that may.
+    """Check the version and the eviction policy of each primary. Return a warning for each that may evict keys.
 
-    Accept a server that is unavailable or that does not answer INFO.
+    A server that is unavailable, or that does not answer INFO, passes.
 
     Args:
         client: Connected to the servers.
@@ -53,9 +53,9 @@ def _check_version(info: Mapping[str, str], server: str) -> str:
     """
     version = info.get("redis_version", "")
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if parts and parts < OLDEST:
+    if parts and parts < MIN_VERSION:
         raise BackendError(
-            f"redis at {server} has version {version}, which has no BLMOVE",
+            f"redis at {server} has version {version}, which lacks the command BLMOVE",
             remedy="Use Redis 6.2 or newer, or Valkey 7.2 or newer.",
         )
     if "valkey_version" in info:
@@ -101,7 +101,7 @@ def eviction(info: Mapping[str, str], server: str, *, evict: bool) -> str:
     """Return a line about the eviction of a server.
 
     Raises:
-        BackendError: It evicts, and may not.
+        BackendError: The server may evict keys, and `evict` is false.
     """
     try:
         line = _check_eviction(info, server)
@@ -142,7 +142,7 @@ def _persistence(info: dict[str, str], save: str | None) -> str:
     if save or save is None:
         return (
             "warning: appendonly no: a crash of the server loses all data since the last snapshot"
-            f" ({'save ' + save if save else 'the server does not report when'}); set appendonly yes"
+            f" ({'save ' + save if save else 'the server does not report its schedule'}); set appendonly yes"
         )
     return "warning: appendonly no and no save: a restart of the server loses all data; set appendonly yes"
 
@@ -161,7 +161,9 @@ async def _info(client: Client) -> dict[str, str]:
     try:
         text: bytes = await client.run(command(b"", "INFO", repeat=True))
     except BackendError as error:
-        if type(error) is not BackendError:  # a subclass: the server is unavailable, which is not a missing permission
+        if (
+            type(error) is not BackendError
+        ):  # a subclass means that the server is unavailable, not that a permission is missing
             raise
         return {}
     pairs = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)

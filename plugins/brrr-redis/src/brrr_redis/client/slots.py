@@ -40,5 +40,5 @@ def _own_tag(key: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _number_in(slot: int) -> bytes:
-    # One number in 16,384 fits: the search takes a few milliseconds.
+    # One number in 16,384 has the slot, so the search takes a few milliseconds.
     return next(text for number in count() if slot_of(text := b"%d" % number) == slot)

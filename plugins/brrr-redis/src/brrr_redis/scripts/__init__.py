@@ -44,7 +44,7 @@ ACK: Final = _of_topic("ack")
 BURY: Final = _of_topic("letters", "bury")
 CLAIM: Final = _of_topic("records", "claim")
 SWEEP_TOPIC: Final = "\n".join(("local function sweep_topic(first)", TOPIC, "use_topic(first)", "sweep()", "end"))
-"""Few steps sweep, so the functions of a topic are made only then."""
+"""Only a few steps sweep, so a script creates the functions of a topic only when it sweeps."""
 COMMIT: Final = Script.of("\n".join((CLOCK, SWEEP_TOPIC, _read("commit"))))
 DELAY: Final = _of_topic("delay")
 DROP: Final = _of_topic("drop")

@@ -1,5 +1,5 @@
 -- Moves a leased message to the dead letters. ARGV: member, reason.
--- No dead letter is older than the one before it, even if the clock was set back: letters.lua searches by the time.
+-- Dead letters are in the order of their times, even if the clock was set back: letters.lua searches by time.
 
 sweep()
 if redis.call('ZSCORE', LEASES, ARGV[1]) then

@@ -1,4 +1,4 @@
--- The clock of the server, which all consumers share, in milliseconds; and the members of the sorted sets of messages.
+-- Defines the clock of the server in milliseconds, which all consumers share, and the members of the sorted sets.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -5,15 +5,15 @@
 -- number of topics, number of records to read with a message; then for each step its lengths, and of each
 --   expected record: '-' for no value, '+' before a value;
 --   count: the amount, and the most that the counter may be before it;
---   write: 'set', 'tell' (set, and clients may wait for it), 'expire' or 'expire and tell', and the value;
+--   write: 'set', 'tell' (set, and publish for waiting clients), 'expire' or 'expire and tell', and the value;
 --   message: the index of its topic's first key; 'ready', 'leased' or a delay in milliseconds; the body;
 --   mark: as a write; or 'delete' or, for a record that expires, 'forget', and an empty value;
 --   ack: the index of its topic's first key, and the member.
 -- The lengths are eight numbers of four bytes: those of the fields in this order, of the leased messages, and of the keys.
 -- Returns for each step nil if it was not applied, else the member and the records of each leased message.
--- Every error that can be foreseen is raised before the first effect of its step. The first command that writes is one that a
--- full server refuses, if the step has one: so the refused step has no effect.
--- A call of a function costs as much as six words, and a command as much as six of them. So sequential parts are in line.
+-- Errors that can be checked before are raised before the first effect of a step. If a step has a command that a full
+-- server refuses, the first write is such a command: so a refused step has no effect.
+-- A function call costs as much as six words, and a command as much as six function calls. So sequential parts are inline.
 
 local call, COUNTER_TTL, TTL, READ = redis.call, ARGV[2], ARGV[3], tonumber(ARGV[7])
 local argument, key = 7, 6 * ARGV[6] -- the last ones that were read
@@ -54,8 +54,8 @@ local function holds(expected, counts)
   return true
 end
 
--- Returns the acknowledgements whose leases have not ended otherwise: the index of the topic's first key, the member, and
--- whether the lease has expired. FIRST: the argument before those of acknowledgements.
+-- Returns the acknowledgements whose leases still exist: the index of the topic's first key, the member, and whether the
+-- lease has expired. FIRST: the argument before those of acknowledgements.
 local function find_leases(first, acks)
   local held = {}
   for offset = first + 1, first + 2 * acks, 2 do
@@ -124,7 +124,7 @@ local function put_messages(count)
   return leased
 end
 
--- Acknowledges. A lease that has expired has ended, even if no claim has moved its message yet.
+-- Acknowledges. Before, it makes messages with expired leases ready, if no claim has done so yet.
 local function acknowledge(held)
   for _, ack in ipairs(held) do
     local topic, member, expired = unpack(ack)

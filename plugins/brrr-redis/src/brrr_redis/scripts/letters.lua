@@ -1,5 +1,5 @@
--- Finds dead letters by their ids: the time of the burial, and the digest of the whole. The list is in the order of the
--- times (see bury.lua), so a binary search finds one without reading those before it.
+-- Finds dead letters by their ids: the time of the burial, and the digest of the whole element. The list is ordered by
+-- time (see bury.lua), so a binary search finds one without reading those before it.
 
 local PAGE_SIZE = 100
 
@@ -30,7 +30,7 @@ local function first_since(time)
   return low
 end
 
--- Calls `visit(index, letter, digest)` for pages of dead letters, from the first of a time to the last of it or later.
+-- Calls `visit(index, letter, digest)` for each dead letter of a time, and perhaps for some later ones.
 local function visit_since(time, visit)
   local begin = first_since(time)
   repeat

@@ -1,5 +1,5 @@
--- Returns the next cursor, and those of the keys from CURSOR on that belong to topics. ARGV: cursor, pattern, prefix, count.
--- It looks at names first: most keys are records, and a look at their types takes longer.
+-- Scans keys from a cursor. Returns the next cursor, and the scanned keys that belong to topics. ARGV: cursor, pattern, prefix, count.
+-- It checks names first: most keys are records, and reading the type of a key takes longer.
 
 local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[4])
 local keys, begin = {}, #ARGV[3] + 1

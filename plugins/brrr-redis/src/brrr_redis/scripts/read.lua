@@ -1,5 +1,5 @@
--- Reads keys, and restarts the ttl of a key if it expires and was not refreshed for a while. KEYS: keys. ARGV: ttl in
--- milliseconds, and the milliseconds below which it is restarted. Returns the values, and the indexes of the
+-- Reads keys, and restarts the ttl of expiring keys if little of it is left. KEYS: keys. ARGV: ttl in milliseconds, and
+-- the rest in milliseconds below which it is restarted. Returns the values, and the indexes of the
 -- refreshed keys.
 
 local values, refreshed, least = {}, {}, tonumber(ARGV[2])

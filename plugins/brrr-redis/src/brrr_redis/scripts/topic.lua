@@ -1,4 +1,4 @@
--- The functions of every script of a topic. They follow those of `clock.lua`.
+-- Defines the functions that all scripts of a topic use. `clock.lua` comes before it.
 -- If a command of a script fails, its earlier writes stay. So a script adds a message to its new place before it
 -- removes it from the old one: an error causes a duplicate, and never loses a message.
 
@@ -6,7 +6,7 @@ local READY, INBOX, LEASES, DELAYED, ATTEMPTS, DEAD
 local CHUNK_SIZE = 1000 -- arguments of one command: Lua's stack holds 8,000
 local ATTEMPTS_TTL = 604800000 -- a week in milliseconds; after it, a message on the list is attempt 1 again
 
--- Lets the functions below work on the topic whose first key has this index.
+-- Selects the topic on which the functions below work. FIRST: the index of its first key.
 local function use_topic(first)
   READY, INBOX, LEASES, DELAYED, ATTEMPTS, DEAD = unpack(KEYS, first, first + 5)
 end
@@ -23,9 +23,9 @@ local function call_in_chunks(command, first, arguments)
   return sum
 end
 
--- Writes first, so that a full server runs the rest: it refuses commands that may grow, but not after the first write
--- of a script. If the login may not remove messages, or LEASES has another type, the script fails here, before it moves
--- a message.
+-- Makes a write without effect, so that a full server runs the rest of the script: it refuses commands that need memory
+-- only before the first write. If the login may not remove messages, or LEASES has another type, the script fails here,
+-- before it moves a message.
 local function write_first()
   redis.call('ZREM', LEASES, '')
 end
