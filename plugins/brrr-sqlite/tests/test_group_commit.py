@@ -211,7 +211,7 @@ async def test_operation_runs_after_a_cancelled_one_lost_its_step(backend, monke
 
 
 async def test_operation_without_company_begins_at_once(backend):
-    for n in range(group_commit.ALONE):
+    for n in range(group_commit.GROUPS_WITHOUT_COMPANY):
         await backend.store.read([key(n)])
     before = backend._transactions.groups
     first = asyncio.create_task(backend.store.write([(key(0), b"1")]))

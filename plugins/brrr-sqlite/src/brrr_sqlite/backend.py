@@ -74,7 +74,7 @@ class SqliteBackend(Backend):
         )
 
     async def collect(self, *, dry_run: bool) -> list[str]:
-        """Delete expired records, and what finished calls left over, in transactions of bounded size."""
+        """Delete expired records, and records that finished calls left over, in transactions of bounded size."""
         assert self._commits is not None  # noqa: S101 - the backend is open
         commits, clock, expired, left_over = self._commits, self._clock, 0, 0
 
@@ -105,7 +105,9 @@ class SqliteBackend(Backend):
         finally:
             if connection is not None:
                 await connection.close()
-                if commits is not None and not commits.log.exists():  # the last one that closes removes the log
+                if (
+                    commits is not None and not commits.log.exists()
+                ):  # SQLite removes the log when the last connection closes
                     commits.news.remove_file()
 
     async def setup(self) -> list[str]:

@@ -3,7 +3,7 @@
 SQLite's automatic checkpoint runs beside the commits of other processes. Up to version 3.51.2, if a commit restarts the
 log while a checkpoint begins, SQLite can, very rarely, lose committed pages and damage the file
 (https://www.sqlite.org/wal.html#walresetbug). Here the writing connection holds the write lock while a second one runs
-the checkpoint. So no commit can interfere, whichever version of SQLite is used.
+the checkpoint. So no commit can interfere, in any version of SQLite.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ class Checkpoints:
     """Decide when a checkpoint is due, and run it. Only the connection's thread uses this class.
 
     When the log restarts, SQLite truncates it to `wal_size` (`journal_size_limit`). It grows beyond that only after as
-    much was written again. So the size alone shows whether a checkpoint is due, whichever processes wrote to the log.
+    much was written again. So the size alone shows whether a checkpoint is due, even if other processes wrote to it.
 
     Args:
         file: The open file and its log.

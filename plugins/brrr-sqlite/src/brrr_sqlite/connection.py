@@ -93,7 +93,7 @@ class Connection:
     ) -> "Future[T]":
         """Call `work` on the thread and return the future of its result, which fails if the connection is closed.
 
-        `then` is called with the future as soon as that is done. A callback of the future would come a turn later.
+        `then` is called with the future as soon as it is done. A callback of the future would run a turn later.
         """
         return self._submit(partial(self._run_in_thread, work), then=then)
 
@@ -158,7 +158,7 @@ class Connection:
                 return self._connect_to(f"mode=rwc&modeof={quote(model.name)}")
         except OSError as error:
             raise BackendUnavailableError(
-                f"{self._path} cannot be opened, because its folder takes no new file ({error})",
+                f"{self._path} cannot be created in its folder ({error})",
                 remedy="Check that this user may write to the folder, and that the disk has space.",
             ) from error
 
@@ -188,8 +188,8 @@ class Connection:
         connection.execute("PRAGMA secure_delete = fast").fetchall()
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py replaces it
         connection.execute(f"PRAGMA journal_size_limit = {int(options.wal_size)}")
-        # Check again under the write lock, as another process may have created the tables meanwhile. Taking the lock
-        # also shows now, and not at the first operation, whether the file is writable.
+        # Check again under the write lock, as another process may have created the tables meanwhile. Taking the
+        # lock also shows immediately, and not at the first operation, whether the file is writable.
         retry(lambda: connection.execute("BEGIN IMMEDIATE"))
         try:
             if schema.is_new(connection):
@@ -233,7 +233,7 @@ def _settle(future: "Future[T]", result: T, failure: BaseException | None, then:
 
 
 def _check_path(path: Path, *, create: bool) -> None:
-    """Report precisely the problems for which SQLite would only say 'unable to open database file'."""
+    """Explain the problems for which SQLite only says 'unable to open database file'."""
     if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
         needed = ".".join(map(str, MIN_SQLITE_VERSION))
         raise BackendError(

@@ -1,4 +1,4 @@
-"""Translation of SQLite's errors into brrr's."""
+"""Translates errors of SQLite into errors of brrr."""
 
 import sqlite3
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Expiry of records, by the rule of `brrr_core/backend/expiry.py`, and the removal of records that nothing needs.
+"""Expiry of records, by the rules of `brrr_core/backend/expiry.py`, and the removal of records that nothing needs.
 
 A value and its call record get the same time, in one transaction. Backends with a `ttl` delete expired records in their
 write transactions, once a second at most. Until then, an expired record can be read, and a read refreshes it.
@@ -17,16 +17,17 @@ FAILURE_PREFIX: Final = b"\xc1brrr-failure:"
 """The first bytes of a value record that is a failure (docs/reference/protocol.md, Failures)."""
 
 SWEEP_EVERY_US: Final = 1_000_000
+"""Microseconds between two sweeps of one backend."""
 
 SWEEP_LIMIT: Final = 1_000
-"""The most records that one transaction deletes. It bounds how long the others wait for its lock."""
+"""The most records that one transaction deletes. It bounds how long other transactions wait for the lock."""
 
 UNTIL: Final = "SELECT until FROM record WHERE hash = ? AND kind = 2 AND until < ?"
 RESTART: Final = "UPDATE record SET until = ? WHERE hash = ? AND kind IN (0, 2)"
 SET_CALL: Final = "UPDATE record SET until = ? WHERE hash = ? AND kind = 0"
 EXPIRED: Final = "SELECT hash, kind FROM record WHERE until <= ? ORDER BY until LIMIT ?"
-# Records with these prefixes belong to the call whose hash follows. They are of use only to runs of its handler.
-# A call with a value has no more runs; one that failed can be retried.
+# Records with these prefixes belong to the call whose hash follows the prefix. Only runs of its handler need them.
+# A call with a value has no more runs; a failed call can be retried.
 LEFT_OVER: Final = """
 SELECT hash, kind FROM (
     SELECT hash, kind, substr(hash, length(prefix) + 1) AS rest FROM record
@@ -59,7 +60,7 @@ class Expiry:
         return self._clock() + self._ttl if self._ttl and may_expire(key) else None
 
     def old(self, connection: sqlite3.Connection, keys: Iterable[Key]) -> list[str]:
-        """Return the hashes of the values that a read must refresh."""
+        """Return the call hashes of the values that a read must refresh."""
         if not self._ttl:
             return []
         latest = self._clock() + int(self._ttl * (1 - REFRESH_SHARE))
@@ -73,7 +74,7 @@ class Expiry:
             connection.execute(RESTART, (until, call_hash))
 
     def sweep(self, connection: sqlite3.Connection) -> None:
-        """Delete expired records, if it is time. Inside a write transaction."""
+        """Delete expired records, at most once in `SWEEP_EVERY_US`. Call it in a write transaction."""
         now = self._clock()
         if self._ttl and now - self._swept_at >= SWEEP_EVERY_US:
             self._swept_at = now
@@ -81,12 +82,12 @@ class Expiry:
 
 
 def set_call(connection: sqlite3.Connection, call_hash: str, until: Microseconds | None) -> None:
-    """Let the record of a call expire with its value, or never: if its value is deleted, the call runs again."""
+    """Let the record of a call expire with its value. None means never, because the call has no value now."""
     connection.execute(SET_CALL, (until, call_hash))
 
 
 def collect(connection: sqlite3.Connection, now: Microseconds, *, dry_run: bool) -> tuple[int, int]:
-    """Delete a batch of expired records, and of what finished calls left over. Return both numbers.
+    """Delete a batch of expired records and a batch of records that finished calls left over. Return both numbers.
 
     A dry run counts all of them.
     """

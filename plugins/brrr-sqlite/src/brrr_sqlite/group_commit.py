@@ -22,17 +22,18 @@ T = TypeVar("T")
 LeasesT = TypeVar("LeasesT", bound=Leases)
 
 MAX_GROUP_OPERATIONS: Final = 1000
-"""The limit of one group, because other processes wait for the write lock while it runs."""
+"""The most operations of one group. Other processes wait for the write lock while it runs."""
 
-ALONE: Final = 8
-"""After so many groups of one operation, the next one does not wait for company."""
+GROUPS_WITHOUT_COMPANY: Final = 8
+"""After this many groups of one operation in a row, the next operation starts its group immediately."""
 
 
 class GroupCommit:
     """Collect operations and run them in groups, each group in one hop to the connection's thread.
 
     A group consists of the operations that started while the previous group ran, or in one turn of the event loop. It
-    waits for no timer, and after some groups of one operation it does not wait for the end of the turn. The operations
+    waits for no timer. After `GROUPS_WITHOUT_COMPANY` groups of one operation, it does not even wait for the end of the
+    turn. The operations
     of a group run in the order in which they started, except that claims run last. So a read sees every write that
     finished before the read began.
 
@@ -105,7 +106,7 @@ class GroupCommit:
             BackendError: The operation failed.
         """
         self.gate.check()
-        claim: AnyOperation = operation  # its outcome keeps its type
+        claim: AnyOperation = operation  # without the type of its outcome
         if isinstance(claim, Claim):
             self.news.listen()
         if not (isinstance(claim, Claim) and self.receivers.wait_if_empty(claim)):
@@ -130,14 +131,14 @@ class GroupCommit:
         # another one. Schedule it first: KeyboardInterrupt between these lines must not leave an operation without one.
         needs_step = not self._pending or self._pending[0].future.done()
         if needs_step and (self._running is None or self._running.done()):
-            if self._alone >= ALONE and self._running is None:
+            if self._alone >= GROUPS_WITHOUT_COMPANY and self._running is None:
                 self._start_with(operation)
                 return
             self._loop.call_soon(self._step)
         self._pending.append(operation)
 
     def _start_with(self, operation: AnyOperation) -> None:
-        """Start the group of an operation that probably has no company, without waiting for the end of the turn."""
+        """Start a group immediately: no other operation is expected in this turn of the loop."""
         self._pending.append(operation)
         try:
             self._start_group()
@@ -169,7 +170,7 @@ class GroupCommit:
 
     def _settle_group(self, ran: "Future[list[Any]]") -> None:
         if self._topics or self._values:
-            self.news.tell(self._topics, self._values)
+            self.news.publish(self._topics, self._values)
         error = ran.exception()
         outcomes = ran.result() if error is None else [self._transactions.failure(error)] * len(self._group)
         for operation, outcome in zip(self._group, outcomes, strict=True):

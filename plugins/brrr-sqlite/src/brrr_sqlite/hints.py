@@ -1,10 +1,10 @@
 """Hints between processes: which topics may have new messages, and which calls have new values.
 
-Each process appends hints to a file beside the database after its commits. inotify tells the other processes, which
-read the part that is new to them. So a wake-up takes one write and no list of processes: there is nothing to clean up
-after a process that was killed, and no limit to the length of a path. The file needs no fsync: a hint may get lost.
+After its commits, each process appends hints to a file beside the database. inotify notifies the other processes, which
+read the new part. So a wake-up takes one write and needs no list of processes, and a killed process leaves nothing to
+clean up. The file needs no fsync, because hints may get lost.
 
-Linux has inotify. On other systems, and if the file cannot be opened, no hints come, and all wait by polling.
+Only Linux has inotify. On other systems, and if the file cannot be opened, there are no hints, and waiting is polling.
 """
 
 import os
@@ -22,14 +22,14 @@ __all__ = ["HintFile", "hint_of_topic", "hint_of_value"]
 
 HINT_BYTES: Final = 8
 MAX_BYTES: Final = 64 * 1024
-"""Size at which the file is emptied. A reader that finds it shorter than before wakes everything once."""
+"""Size in bytes at which the file is truncated. A reader that finds it shorter than before wakes all waits once."""
 
-GAP_SECONDS: Final = 0.002
-"""A hint is read immediately, but the next ones after this time: busy processes must not wake idle ones too often."""
+READ_PAUSE_SECONDS: Final = 0.002
+"""Pause after each read, so that busy processes do not wake idle ones too often. The first hint is read immediately."""
 
 IN_MODIFY: Final = 0x2
 IN_ATTRIB: Final = 0x4
-"""Events of <sys/inotify.h>. The second one tells that the file was removed."""
+"""Events of <sys/inotify.h>. The second one reports that the file was removed."""
 
 
 @lru_cache(maxsize=4096)
@@ -45,12 +45,12 @@ def hint_of_value(call_hash: str) -> bytes:
 
 
 class HintFile:
-    """The hints of one database, as one backend writes and reads them. It never raises: hints may get lost.
+    """The hints of one database, for one backend. Its methods raise nothing, because hints may get lost.
 
     Args:
         database: The database file, without links in its path.
         loop: The event loop of the backend.
-        on_hints: Called with the new hints of other backends; None if some were lost, so that all must look.
+        on_hints: Called with the new hints of other backends; with None if some were lost, so that all waits must wake.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class HintFile:
         self._inotify: int | None = None
         self._timer: TimerHandle | None = None
 
-    def tell(self, hints: Iterable[bytes]) -> None:
+    def append(self, hints: Iterable[bytes]) -> None:
         """Append hints."""
         if sys.platform != "linux":
             return
@@ -80,7 +80,7 @@ class HintFile:
                 os.ftruncate(file, 0)
 
     def listen(self) -> bool:
-        """Begin to read hints, unless it has begun. Return whether hints come."""
+        """Start to read hints, if it has not started. Return whether hints can arrive."""
         if sys.platform == "linux" and self._inotify is None:
             with suppress(OSError):
                 self._read_to = os.fstat(self._opened()).st_size
@@ -90,7 +90,7 @@ class HintFile:
         return self._inotify is not None
 
     def close(self) -> None:
-        """Stop reading and writing. It can be opened again by the next use."""
+        """Stop reading and writing. The next use opens the file again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -103,7 +103,7 @@ class HintFile:
             self._file = None
 
     def remove(self) -> None:
-        """Remove the file, because the database is closed. A process that has just opened it makes a new one."""
+        """Remove the file, because the database is closed. A process that opens the database now creates a new one."""
         with suppress(OSError):
             self._path.unlink()
 
@@ -111,18 +111,18 @@ class HintFile:
         assert self._inotify is not None  # noqa: S101 - only `listen` registers this callback
         with suppress(BlockingIOError):
             os.read(self._inotify, MAX_BYTES)
-        hints = self._news()
+        hints = self._read_new()
         if hints is None or hints:
             self._loop.remove_reader(self._inotify)
-            self._timer = self._loop.call_later(GAP_SECONDS, self._read_on)
+            self._timer = self._loop.call_later(READ_PAUSE_SECONDS, self._resume_reading)
             self._on_hints(hints)
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         self._timer = None
         if self._inotify is not None:
             self._loop.add_reader(self._inotify, self._on_event)
 
-    def _news(self) -> Collection[bytes] | None:
+    def _read_new(self) -> Collection[bytes] | None:
         """Return the hints that others have appended; None if some were lost."""
         try:
             state = os.fstat(self._opened())
@@ -131,7 +131,7 @@ class HintFile:
         except OSError:
             return None
         self._read_to = state.st_size
-        if state.st_nlink == 0:  # the file was removed: others use a new one
+        if state.st_nlink == 0:  # the file was removed, and other processes use a new one
             self.close()
             self.listen()
             return None
@@ -159,7 +159,7 @@ def _open(path: Path, database: Path) -> int:
     try:
         state = os.fstat(file)
         if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
-            raise OSError("this file has another purpose")
+            raise OSError("the file is not a hint file")
         if os.geteuid() == 0:
             os.fchown(file, like.st_uid, like.st_gid)
         if os.geteuid() in {0, state.st_uid}:
@@ -177,7 +177,7 @@ def _watch(path: Path) -> int | None:
     libc: Any = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if descriptor < 0:
-        return None  # the user has too many
+        return None  # the user has too many inotify instances
     if libc.inotify_add_watch(descriptor, os.fsencode(path), IN_MODIFY | IN_ATTRIB) < 0:
         os.close(descriptor)
         return None

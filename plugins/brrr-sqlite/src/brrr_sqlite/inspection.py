@@ -1,4 +1,4 @@
-"""Operations for operators: choose dead letters by their ids, and look at topics. Each is one transaction."""
+"""Operations for operators: find dead letters by their ids, and inspect topics. Each is one transaction."""
 
 from collections.abc import Sequence
 from sqlite3 import Connection
@@ -12,7 +12,7 @@ __all__ = ["SqliteInspector", "SqliteLetters"]
 
 
 class SqliteLetters(LetterBox):
-    """The dead letters by their ids: a row id and the time of the burial."""
+    """The dead letters by their ids, which consist of a row id and the time of the burial."""
 
     def __init__(self, commits: GroupCommit, *, clock: Clock) -> None:
         self._commits = commits
@@ -33,17 +33,17 @@ class SqliteLetters(LetterBox):
         """Put dead letters back as new messages."""
         check_topic(topic)
         return await self._commits.write(
-            lambda connection: messages.redrive_chosen(connection, topic, ids, now=self._clock()), topics=(topic,)
+            lambda connection: messages.redrive_by_id(connection, topic, ids, now=self._clock()), topics=(topic,)
         )
 
     async def drop(self, topic: str, ids: Sequence[str]) -> int:
         """Delete dead letters."""
         check_topic(topic)
-        return await self._commits.write(lambda connection: messages.drop_chosen(connection, topic, ids))
+        return await self._commits.write(lambda connection: messages.drop_by_id(connection, topic, ids))
 
 
 class SqliteInspector(Inspector):
-    """Looks at the tables of the queue."""
+    """Inspects the tables of the queue."""
 
     def __init__(self, commits: GroupCommit, *, clock: Clock) -> None:
         self._commits = commits
@@ -65,7 +65,7 @@ class SqliteInspector(Inspector):
         return await self._commits.write(lambda connection: messages.purge(connection, topic, now=self._clock()))
 
     async def activity(self, topic: str) -> Activity:
-        """Return since when the oldest message is ready, and whether one is leased: receivers are not in the file."""
+        """Return how long the oldest message has been ready, and whether one is leased. The file lists no receivers."""
         check_topic(topic)
 
         def work(connection: Connection) -> Activity:

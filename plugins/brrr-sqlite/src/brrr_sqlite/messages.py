@@ -10,13 +10,13 @@ from brrr_sqlite.clock import Microseconds
 
 __all__ = ["Receipt", "ack", "bury", "claim", "count", "dead", "drop", "due", "extend", "put", "redrive", "release"]
 __all__ += [
-    "drop_chosen",
+    "drop_by_id",
     "find_dead",
     "page_dead",
     "peek",
     "purge",
     "put_leased",
-    "redrive_chosen",
+    "redrive_by_id",
     "topics",
     "unclaim",
 ]
@@ -49,7 +49,7 @@ PAGE_DEAD: Final = """
 SELECT id, topic, body, reason, attempt, buried_at FROM dead WHERE topic = ? AND id > ? ORDER BY id LIMIT ?
 """
 FIND_DEAD: Final = "SELECT id, topic, body, reason, attempt, buried_at FROM dead WHERE id = ? AND topic = ?"
-DROP_CHOSEN: Final = "DELETE FROM dead WHERE id = ?"
+DROP_BY_ID: Final = "DELETE FROM dead WHERE id = ?"
 TOPICS: Final = """
 WITH RECURSIVE message_topic(topic) AS (
     SELECT min(topic) FROM message
@@ -62,11 +62,11 @@ WITH RECURSIVE message_topic(topic) AS (
 )
 SELECT topic FROM message_topic WHERE topic IS NOT NULL UNION SELECT topic FROM dead_topic WHERE topic IS NOT NULL
 """
-"""One step in an index for each topic; DISTINCT would read every message."""
+"""Takes one step in an index for each topic. DISTINCT would read every message."""
 PEEK: Final = "SELECT body, due, lease FROM message WHERE topic = ? ORDER BY due, id LIMIT ?"
 PURGE: Final = "DELETE FROM message WHERE topic = ? AND (due <= ? OR lease = 0)"
 MAX_LIMIT: Final = 2**62
-"""Limits are cut to this one, because SQLite's integers have 64 bits and Python's have any size."""
+"""The largest limit that is passed to SQLite, whose integers have 64 bits."""
 
 
 class Receipt(NamedTuple):
@@ -77,7 +77,7 @@ class Receipt(NamedTuple):
 
 
 def put(connection: sqlite3.Connection, rows: Iterable[tuple[str, Microseconds, bytes]]) -> None:
-    """Add messages: the topic, the time from which it is ready, and the body of each."""
+    """Add messages. Each row has a topic, the time from which the message is ready, and its body."""
     connection.executemany(PUT, rows)
 
 
@@ -173,18 +173,18 @@ def find_dead(connection: sqlite3.Connection, topic: str, ids: Iterable[str]) ->
     return found
 
 
-def redrive_chosen(connection: sqlite3.Connection, topic: str, ids: Iterable[str], *, now: Microseconds) -> int:
+def redrive_by_id(connection: sqlite3.Connection, topic: str, ids: Iterable[str], *, now: Microseconds) -> int:
     """Replace dead letters with new messages. Return their number."""
-    chosen = find_dead(connection, topic, ids)
-    put(connection, [(topic, now, stored.letter.body) for stored in chosen])
-    return drop_chosen(connection, topic, [stored.id for stored in chosen])
+    letters = find_dead(connection, topic, ids)
+    put(connection, [(topic, now, stored.letter.body) for stored in letters])
+    return drop_by_id(connection, topic, [stored.id for stored in letters])
 
 
-def drop_chosen(connection: sqlite3.Connection, topic: str, ids: Iterable[str]) -> int:
+def drop_by_id(connection: sqlite3.Connection, topic: str, ids: Iterable[str]) -> int:
     """Delete dead letters. Return their number."""
-    chosen = find_dead(connection, topic, ids)
-    connection.executemany(DROP_CHOSEN, [(_row_of(stored.id),) for stored in chosen])
-    return len(chosen)
+    letters = find_dead(connection, topic, ids)
+    connection.executemany(DROP_BY_ID, [(_row_of(stored.id),) for stored in letters])
+    return len(letters)
 
 
 def topics(connection: sqlite3.Connection) -> list[str]:

@@ -1,4 +1,4 @@
-"""Notifications between the backends of one process that have the same file open: new messages and new values."""
+"""Notifications of new messages and values, between the backends of one process that have the same file open."""
 
 import os
 from asyncio import AbstractEventLoop
@@ -10,40 +10,40 @@ from weakref import WeakValueDictionary
 
 __all__ = ["Notifier", "notifier_for"]
 
-Hear: TypeAlias = Callable[[Collection[str], Collection[str]], None]
-"""Takes topics that may have new messages, and calls that have a new value."""
+OnNews: TypeAlias = Callable[[Collection[str], Collection[str]], None]
+"""Called with topics that may have new messages, and with calls that have new values."""
 
 
 class Notifier:
-    """Notify the backends of one file, from any thread. Each backend is called on its own event loop."""
+    """Notifies the backends of one file, from any thread. Each backend is called on its own event loop."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._subscribers: dict[Hear, AbstractEventLoop] = {}
+        self._subscribers: dict[OnNews, AbstractEventLoop] = {}
 
-    def subscribe(self, hear: Hear, loop: AbstractEventLoop) -> None:
-        """Call `hear` on `loop`, each time another subscriber notifies."""
+    def subscribe(self, on_news: OnNews, loop: AbstractEventLoop) -> None:
+        """Call `on_news` on `loop`, each time another subscriber notifies."""
         with self._lock:
-            self._subscribers[hear] = loop
+            self._subscribers[on_news] = loop
 
-    def unsubscribe(self, hear: Hear) -> None:
-        """Stop calling `hear`. A second call does nothing."""
+    def unsubscribe(self, on_news: OnNews) -> None:
+        """Stop calling `on_news`. A second call does nothing."""
         with self._lock:
-            self._subscribers.pop(hear, None)
+            self._subscribers.pop(on_news, None)
 
-    def notify(self, topics: Collection[str], call_hashes: Collection[str], *, sender: Hear) -> None:
+    def notify(self, topics: Collection[str], call_hashes: Collection[str], *, sender: OnNews) -> None:
         """Call all subscribers except the sender."""
         with self._lock:
-            others = [(hear, loop) for hear, loop in self._subscribers.items() if hear != sender]
-        for hear, loop in others:
+            others = [(on_news, loop) for on_news, loop in self._subscribers.items() if on_news != sender]
+        for on_news, loop in others:
             try:
-                loop.call_soon_threadsafe(hear, topics, call_hashes)
+                loop.call_soon_threadsafe(on_news, topics, call_hashes)
             except RuntimeError:  # the loop was closed while its backend was open
-                self.unsubscribe(hear)
+                self.unsubscribe(on_news)
 
 
-# The only state of this module: here, separately opened backends find each other by their file. An entry lives only
-# while a backend holds it.
+# Through this dict, separately opened backends of one file find each other. An entry lives only while a backend holds
+# it.
 _notifiers: Final[WeakValueDictionary[tuple[int, int], Notifier]] = WeakValueDictionary()
 _notifiers_lock = Lock()
 

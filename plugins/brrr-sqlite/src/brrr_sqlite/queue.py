@@ -66,7 +66,7 @@ class SqliteQueue(Queue):
         return (await self.claim(topic, limit=limit, wait=wait)).deliveries
 
     async def claim(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading] | None = None) -> Found:
-        """Receive. If there are `readings`, read the records of the messages in the same transaction."""
+        """Receive messages. With `readings`, also read their records in the same transaction."""
         check_topic(topic)
         check_limit(limit)
         check_wait(wait)

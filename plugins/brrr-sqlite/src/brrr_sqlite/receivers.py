@@ -1,15 +1,15 @@
 """Operations that lease messages, receivers that wait for messages, and the events that wake them.
 
-A waiting receiver runs no statement and holds no lock. A new receiver waits immediately if another one has just found
-no more messages in the topic. A waiting receiver looks for messages after each of these events:
+A waiting receiver runs no statement and holds no lock. A new receiver waits immediately if another one has just left
+no ready message in the topic. A waiting receiver looks for messages after each of these events:
 
 - This backend may have added messages to the topic. It then looks in the same transaction.
 - Another backend may have added messages to the topic (`news.py`).
-- The write-ahead log has changed, so another process may have added messages without telling.
+- The write-ahead log has changed, so another process may have added messages, and its hint may be lost.
 - A message becomes ready, because its delay or lease has expired.
 - `RECHECK_SECONDS` have passed.
 
-All of this module runs on the event loop of the backend.
+All code of this module runs on the event loop of the backend.
 """
 
 import sqlite3
@@ -54,7 +54,7 @@ LeasesT = TypeVar("LeasesT", bound=Leases)
 
 
 class Look(NamedTuple):
-    """A look that left no ready message in a topic. Both times are those of the event loop.
+    """A look at a topic that left no ready message. Both times are by the clock of the event loop.
 
     Attributes:
         at: The time after the look.
@@ -84,8 +84,8 @@ class LogState(NamedTuple):
 
     While the timestamp is recent (`settled` is false), another write can leave the same state.
 
-    An outdated state is safe: it only makes receivers look once more. So only the timer reads the state, and the first
-    state of a wait is compared with the last one of the previous wait.
+    An outdated state is safe, because it only makes receivers look once more. So only the timer reads the state. Its
+    first state in a wait is compared with the last state of the previous wait.
     """
 
     timestamp: int
@@ -233,7 +233,7 @@ class Receivers:
         return True
 
     def settle_empty(self, claim: Claim, outcome: Found) -> None:
-        """Keep a claim waiting that found no messages, unless its time is over."""
+        """Keep a claim waiting that found no messages, unless its deadline has passed."""
         if claim.deadline <= self._loop.time():
             claim.future.set_result(outcome)
         elif self._closed:
@@ -244,7 +244,7 @@ class Receivers:
             self._wait(claim, self._due_at(outcome))
 
     def forget(self, claim: Claim) -> None:
-        """Stop waiting with a claim, if it waits."""
+        """End the wait of a claim, if it waits."""
         if claim.timer is not None:
             self._stop_waiting(claim)
 

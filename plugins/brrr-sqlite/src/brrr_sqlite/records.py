@@ -13,7 +13,7 @@ from brrr_sqlite.expiry import Expiry, set_call
 __all__ = ["add", "counters", "read", "read_with", "swap", "write"]
 
 KINDS: Final[dict[Kind, int]] = {"call": 0, "pending_returns": 1, "value": 2}
-"""The numbers that stand for the kinds in the file. They never change."""
+"""The number of each kind in the file. These numbers never change."""
 
 READ: Final = "SELECT value FROM record WHERE hash = ? AND kind = ?"
 WRITE: Final = """

@@ -18,7 +18,7 @@ VERSION: Final = 2
 #        lease) always identifies one delivery.
 # The index includes lease, so that counting reads only the index.
 # until: the time at which the record expires; NULL for never. Only the expiring ones are in the index.
-# The key of a record starts with the hash: so the records of one call share a page, and a commit writes fewer pages.
+# The key of a record starts with the hash, so the records of one call share a page, and a commit writes fewer pages.
 UNTIL_INDEX: Final = "CREATE INDEX record_by_until ON record (until) WHERE until IS NOT NULL"
 TABLES: Final = (
     """
@@ -77,7 +77,7 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Give the tables of an older version the form of this one, inside the caller's transaction."""
+    """Convert the tables of an older version to this one, inside the caller's transaction."""
     if _pragma(connection, "application_id") == APPLICATION_ID and _pragma(connection, "user_version") == 1:
         connection.execute("ALTER TABLE record ADD COLUMN until INTEGER")  # takes the same time for any file
         connection.execute(UNTIL_INDEX)

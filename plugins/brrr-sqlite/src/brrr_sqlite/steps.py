@@ -33,7 +33,7 @@ class Applied(NamedTuple):
 
 
 class SqliteSteps(Steps):
-    """Steps are stored as a whole: all steps of one call, or none if it fails."""
+    """Steps are stored as a whole: all steps of one `commit`, or none if it fails."""
 
     def __init__(
         self, commits: GroupCommit, queue: SqliteQueue, *, clock: Clock, expiry: Expiry, loop: AbstractEventLoop

@@ -75,13 +75,13 @@ class SqliteStore(Store):
 
 
 class SqliteNotifier(Notifier):
-    """Hears of values that any backend of the file creates; from other processes only on Linux."""
+    """Reports values that any backend of the file creates. Those of other processes are reported only on Linux."""
 
     def __init__(self, commits: GroupCommit) -> None:
         self._commits = commits
 
     async def watch(self, call_hash: str, wake: Wake) -> bool:
-        """Add a watch. It is not in force if this process cannot hear from others."""
+        """Add a watch. Return False if news from other processes cannot arrive."""
         self._commits.gate.check()
         return self._commits.news.watch(call_hash, wake)
 

@@ -38,7 +38,7 @@ LONGEST_PAUSE_SECONDS: Final = 0.005
 
 
 class WriteNeeded(Enum):
-    """The type of `WRITE_NEEDED`: a read returns it if only a write can give the outcome."""
+    """The type of `WRITE_NEEDED`, which a read returns if only the write can give the outcome."""
 
     WRITE_NEEDED = 0
 
@@ -110,7 +110,7 @@ AnyOperation: TypeAlias = Operation[Any]
 class LockRetry:
     """Retry while other connections hold a lock.
 
-    SQLite's own busy handler sleeps longer the longer it has waited, which favours newcomers: of four busy processes,
+    The pauses of SQLite's own busy handler grow with the waiting time, which favours newcomers: of four busy processes,
     two starved for seconds. Short random pauses give every process the same chance.
 
     Args:
@@ -122,7 +122,7 @@ class LockRetry:
         self._stopped = Event()
 
     def stop(self) -> None:
-        """Raise the error at the next failure, because the connection is closing. May be called from any thread."""
+        """Let the next failure raise, because the connection is closing. May be called from any thread."""
         self._stopped.set()
 
     def run(self, work: Callable[[], T]) -> T:
@@ -139,7 +139,7 @@ class LockRetry:
 
 
 class Transactions:
-    """Run groups of operations. Only one thread at a time may use it.
+    """Runs groups of operations. Only one thread at a time may use it.
 
     A group fails if the open file is no longer at its path.
     """
