@@ -83,7 +83,7 @@ def test_fake_that_outlives_a_history_is_found() -> None:
 
         return {"top": top}
 
-    with pytest.raises(CheckFailedError, match=r"^seed 0: .*something outlives a history"):
+    with pytest.raises(CheckFailedError, match=r"^seed 0: .*some state outlives a history"):
         check(handlers, "top")
 
 
@@ -93,7 +93,7 @@ def test_missing_effect_is_found() -> None:
 
 
 def test_swallowed_defer_is_found() -> None:
-    with pytest.raises(CheckFailedError, match=r"'order' caught `Defer`.*`Exception` in place of `BaseException`"):
+    with pytest.raises(CheckFailedError, match=r"'order' caught `Defer`.*`Exception` instead of `BaseException`"):
         check(lambda effects: shop(effects, swallows=True), "order", 7)
 
 

@@ -1,6 +1,6 @@
-"""Deterministic simulation of brrr: whole fleets in virtual time, in which every fault comes from a seed.
+"""Deterministic simulation of brrr: whole fleets in virtual time. Every fault comes from a seed.
 
-Each public name is imported when it is first used, because pytest loads this package in every run, for its fixture.
+Each public name is imported when it is first used, because pytest loads this package in every run for its fixture.
 """
 
 from importlib import import_module
@@ -22,7 +22,7 @@ _HOMES: Final = {
     "check": "checking",
     "simulate": "history",
 }
-"""The modules of the public names. They repeat the imports above, which only type checkers read."""
+"""The module of each public name. This repeats the imports above, which only type checkers read."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Run new histories for some time, and report: `python -m brrr_simulation --seconds 60`."""
+"""Run new histories for some time, and print a summary: `python -m brrr_simulation --seconds 60`."""
 
 import argparse
 import gc
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long to run new seeds")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes to use")
     parser.add_argument("--first", type=int, default=None, help="the first seed; random by default")
-    parser.add_argument("--seed", type=int, default=None, help="run one seed, and tell its story")
+    parser.add_argument("--seed", type=int, default=None, help="run one seed, and print its story")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _tell(options.seed)
@@ -56,7 +56,7 @@ def summary(reports: Sequence[Report], seconds: float) -> str:
     calls, left = (sum(getattr(report, name) for report in reports) for name in ("calls", "leftovers"))
     cpu = len(reports) / max(1e-9, sum(report.seconds for report in reports))
     rows = [
-        f"{len(reports)} histories in {seconds:.0f} s: {len(reports) / seconds:.1f} a second, {cpu:.1f} a CPU second",
+        f"{len(reports)} histories in {seconds:.0f} s: {len(reports) / seconds:.1f} per s, {cpu:.1f} per s of CPU",
         f"{'':24}{'least':>10}{'median':>10}{'95 %':>10}{'most':>10}",
         _row("calls", (report.calls for report in reports)),
         _row("workers", (report.workers for report in reports)),
@@ -93,7 +93,7 @@ def _run(first: int, end: float, processes: int) -> Iterable[Report]:
 
 
 def _chunk(first: int) -> list[Report]:
-    gc.disable()  # a history makes many cycles, and they all end with it
+    gc.disable()  # a history makes many reference cycles, which are all garbage at its end
     try:
         return [simulate(seed) for seed in range(first, first + CHUNK)]
     finally:

@@ -1,4 +1,4 @@
-"""The backends as one process sees them: every operation takes time, and faults strike it."""
+"""The backends as one process sees them: every operation takes time, and can be struck by faults."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -28,24 +28,25 @@ __all__ = ["Line", "parts"]
 T = TypeVar("T")
 
 LATE: Final = (1.0, 3.0)
-"""Leases that a slow operation, or a frozen process, takes."""
+"""How long a slow operation takes, or a process stays frozen, in leases: the least and the most."""
 
 Effect = Callable[[int | None], T]
-"""Does an operation, or only so many of its items, and returns the result."""
+"""Applies an operation, or only this number of its items, and returns the result."""
 
 
 class Line:
     """The connection of a process to the backends.
 
     Args:
-        universe: The time.
-        model: The backends.
-        dice: The faults.
+        universe: The virtual time.
+        model: The state of the backends.
+        dice: Decides which faults strike.
         process: The process.
-        killed: Called when the process has died.
+        killed: Called when a fault kills the process.
 
     Attributes:
-        in_flight: The number of running operations on all lines, without receives that wait.
+        in_flight: The number of running operations of all processes, in a list that they share. A receive that waits
+            does not count.
     """
 
     in_flight: list[int]
@@ -72,13 +73,13 @@ class Line:
         self._trace = trace
 
     async def operate(self, name: str, items: Sequence[Any], effect: Effect[T], *, parts: int | None = None) -> T:
-        """Do an operation.
+        """Run an operation.
 
         Args:
             name: Its name, such as `store.swap`.
             items: Its items, for stories.
-            effect: Does it, or only some of its parts.
-            parts: The number of its parts, by default that of its items.
+            effect: Applies the operation, or only some of its parts.
+            parts: The number of its parts; by default the number of its items.
         """
         universe, dice, process = self.universe, self.dice, self.process
         if process.dead:
@@ -90,7 +91,7 @@ class Line:
             if dice.strikes("crash", process.name, f"before {name}", universe.now):
                 self.in_flight[0] -= 1
                 self._killed(process)
-                return await future  # type: ignore[no-any-return] # it never comes
+                return await future  # type: ignore[no-any-return] # it is never set
             if dice.strikes("slow", process.name, name, universe.now):
                 delay += self.model.lease * dice.random.uniform(*LATE)
             if dice.strikes("freeze", process.name, f"after it sent {name}", universe.now):
@@ -118,7 +119,7 @@ class Line:
                 self.in_flight[0] += 1
                 universe.at(process.frozen_until, lambda: answer(error, result))
             elif error is not None:
-                future.set_exception(BackendUnavailableError(error, remedy="It is a fault of the simulation."))
+                future.set_exception(BackendUnavailableError(error, remedy="The simulation has injected this fault."))
             else:
                 future.set_result(result)
 
@@ -126,7 +127,7 @@ class Line:
         return await future  # type: ignore[no-any-return]
 
     def _fate(self, name: str, parts: int) -> tuple[str, int | None] | None:
-        """Return the error of an operation, and how many parts it does (None for all); None if it succeeds."""
+        """Return the error of an operation and how many parts it applies (None for all); None if it succeeds."""
         dice, now, who = self.dice, self.universe.now, self.process.name
         if self._away_until[0] > now:
             return "the backend is away", 0
@@ -141,7 +142,7 @@ class Line:
         return None
 
     async def receive(self, topic: str, limit: int, wait: float, finish: Callable[[Delivery], T]) -> list[T]:
-        """Receive messages. A wait costs no operation."""
+        """Receive messages. A wait does not count as a running operation."""
         universe, model, dice, process = self.universe, self.model, self.dice, self.process
         future = process.create_future()
         until = universe.now + wait
@@ -177,7 +178,7 @@ class Line:
 
         def refuse() -> None:
             if not (process.dead or future.done()):
-                error = BackendUnavailableError("the answer was lost", remedy="It is a fault of the simulation.")
+                error = BackendUnavailableError("the answer was lost", remedy="The simulation has injected this fault.")
                 future.set_exception(error)
 
         def answer(received: list[T]) -> None:

@@ -1,4 +1,4 @@
-"""Check a workflow of a user: run it under crashes, repeats and reordering, and say what to change in its handlers."""
+"""Check a workflow of a user: run it under crashes, repeats and reordering. A failure names the remedy."""
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,13 +25,17 @@ Client = Callable[[brrr.AppConsumer], Coroutine[Any, Any, object]]
 TROUBLE: Final = 60.0
 """Virtual seconds in which faults strike."""
 WINDOWS: Final = 4
-"""How many such periods of faults a history has, with long waits of the workflow between them."""
+"""The most such periods of faults in one history. Between them are long waits of the workflow."""
 PATIENCE: Final = 10 * 365 * 86_400.0
+"""Virtual seconds after which a history is stuck."""
+
 STEPS: Final = 500_000
+"""The number of callbacks after which a history is an endless loop."""
+
 SCALES: Final = (1.0, 4.0)
-"""How much more often faults strike than in large histories. A workflow of a few calls has few operations."""
+"""Factors for the probabilities of faults. They are high, because a workflow of a few calls has few operations."""
 TRIES: Final = 60
-"""Histories that the search for a short story runs."""
+"""The most histories in the search for a short story."""
 SHOWN: Final = 100
 """The most events in a story."""
 POLICY: Final = brrr.Policy(
@@ -40,11 +44,11 @@ POLICY: Final = brrr.Policy(
 
 
 class CheckFailedError(AssertionError):
-    """A history in which a workflow is wrong. The message has the seed, the fault of the workflow, and the remedy.
+    """A workflow failed in a history. The message has the seed, the fault of the workflow, and the remedy.
 
     Attributes:
-        seed: The seed that repeats it.
-        story: The history: each run of a handler, each effect, and the faults that the failure needs.
+        seed: The seed that repeats the history.
+        story: The events of the history: runs of handlers, effects, and the faults that the failure needs.
     """
 
     seed: int = 0
@@ -64,27 +68,27 @@ def check(
     kinds: Collection[str] | None = None,
     lifespan: Any = None,
 ) -> Any:
-    """Run a workflow once without faults, and once with the faults of each seed. Time is virtual: no sleep takes time.
+    """Run a workflow once without faults, and once for each seed with faults. Time is virtual, so sleeps take no time.
 
     Args:
-        handlers: Makes new handlers for each history. It gets the effects that they record.
+        handlers: Returns new handlers for each history. It gets the `Effects` on which they record their effects.
         call: The name of the task to schedule on the first topic.
         args: Its arguments.
         seeds: The seeds.
-        at_most: The most times of each effect, by its name, for each key.
-        at_least: The least times of each effect, by its name, in total.
+        at_most: For each name of an effect, the most times that it may take place with one key.
+        at_least: For each name of an effect, the least times that it must take place with all keys together.
         topics: The topics of the workers.
         clients: Programs that run together with the workers, for example to complete events.
         codec: The codec.
-        kinds: The kinds of faults, by default all: `brrr_simulation.KINDS`.
-        lifespan: As that of `AppWorker`.
+        kinds: The kinds of faults; by default all of `brrr_simulation.KINDS`.
+        lifespan: The lifespan of the application, as `AppWorker` takes it.
 
     Returns:
         The result of the call.
 
     Raises:
-        CheckFailedError: A handler makes other calls when it runs again, returns another result, swallows `Defer`, or
-            has an effect too often or too rarely. Or two handlers race for a part of `app.state`.
+        CheckFailedError: In a re-run, a handler makes other calls or returns another result. Or it swallows `Defer`, or
+            has an effect too often or too rarely; or two handlers race for a part of `app.state`.
     """
     run = _Check(handlers, call, args, topics, clients, codec, lifespan, at_most or {}, at_least or {})
     report = run.report(0, kinds=())
@@ -119,7 +123,7 @@ class _Check:
     def report(
         self, seed: int, *, kinds: Collection[str] | None, dropped: Collection[int] = (), trace: bool = False
     ) -> _CheckReport:
-        """Run one history, and note what is wrong. Its trace is the story of its handlers."""
+        """Run one history, and return its violations. With `trace`, it also has the story of the handlers."""
         effects, draw = Effects(), Random(seed + 1)  # noqa: S311 - a simulation
         dice = Dice(seed, kinds=kinds, dropped=dropped, scales=SCALES)
         report = _CheckReport(seed, workers=max(3, len(self.topics)), faults=dice.struck)
@@ -178,7 +182,7 @@ class _Check:
         await client.schedule(self.call, topic=self.topics[0])(*self.args)
 
     def _wrong(self, fleet: Fleet, effects: Effects, watch: Watch) -> list[str]:
-        """Return the faults of the handlers, the most helpful first."""
+        """Return the faults of the handlers, the most helpful one first."""
         wrong = [
             f"`{_name_of(letter.body, fleet)}` was dead-lettered: {letter.reason.partition(chr(10))[0]}"
             for topic in fleet.model.topics.values()
@@ -186,13 +190,13 @@ class _Check:
         ]
         wrong += [
             f"the handler {name!r} caught `Defer`, with which brrr aborts it at a call without a value, and went on. "
-            "Catch `Exception` in place of `BaseException`, and raise again in a bare `except`"
+            "Catch `Exception` instead of `BaseException`, and raise again in a bare `except`"
             for name in sorted(watch.swallowed)
         ]
         wrong += [
             f"{effect_name(name, key)} took place {count} times, which is more than {self.at_most[name]}. A handler "
             "runs again from its start after a crash, and when a call that it waits for has a value. Give the effect a "
-            "key that is the same in each run, such as `app.call_hash`, so that its receiver drops repeats"
+            "key that is the same in each run, such as `app.call_hash`, so that its receiver can ignore repeats"
             for (name, key), count in effects.counts.items()
             if count > self.at_most.get(name, count)
         ]
@@ -206,7 +210,7 @@ class _Check:
         return wrong
 
     def _differs(self, report: _CheckReport, fleet: Fleet) -> list[str]:
-        """Note the result. Return how it differs from the result without faults."""
+        """Read the result. Return how it differs from the result without faults."""
         encoded = brrr.load_codec(self.codec).encode_call(self.call, tuple(self.args), {})
         report.result = fleet.model.records.get(Key("value", encoded.call_hash))
         if report.result is None:
@@ -227,8 +231,8 @@ def _failure(where: str, report: Report, run: Callable[..., Report]) -> CheckFai
         shrunk = shrink(report.seed, run, sizes=(), tries=TRIES)
     except ValueError:
         error = CheckFailedError(
-            f"{where}: {report.violations[0]}. A second history of this seed passed, so something outlives "
-            "a history: create fakes and caches within the function that makes the handlers"
+            f"{where}: {report.violations[0]}. A second history of this seed passed, so some state outlives "
+            "a history: create fakes and caches inside the function that makes the handlers"
         )
     else:
         error = CheckFailedError(f"{where}: {shrunk.report.violations[0]}")

@@ -1,7 +1,7 @@
-"""The dice of one history: latency, and which fault strikes when. Every choice comes from the seed.
+"""The random choices of one history: the latency of operations, and when each fault strikes.
 
-Each fault has a number. A replay can leave out faults by number, so that a failing history shrinks to the faults that
-it needs.
+All choices come from the seed. Each fault has a number, and a replay can leave out faults by number. So a failing
+history shrinks to the faults that it needs.
 """
 
 import random
@@ -15,7 +15,7 @@ KINDS: Final[Mapping[str, str]] = {
     "slow": "an operation took longer than a lease to arrive",
     "refused": "an operation failed before its effect",
     "lost": "an operation took effect, and its answer was lost",
-    "partial": "a batch was done partly, and failed",
+    "partial": "a batch took effect only partly, and failed",
     "duplicate": "a message was put twice",
     "reorder": "a receive took messages in another order",
     "early": "a receive got nothing, although a message was ready",
@@ -23,10 +23,10 @@ KINDS: Final[Mapping[str, str]] = {
     "freeze": "a process did not run for longer than a lease",
     "stop": "a worker was stopped gracefully",
     "jump": "the clock of a machine was set forward or back",
-    "away": "the backends were away for some time",
-    "forgotten": "the queue lost all its messages, and the roots were redriven",
+    "away": "the backends were unavailable for some time",
+    "forgotten": "the queue lost all its messages, and the root calls were redriven",
 }
-"""The kinds of faults, and their stories."""
+"""The kinds of faults, with their texts in stories."""
 
 OFTEN: Final[Mapping[str, float]] = {
     "slow": 0.004,
@@ -39,17 +39,16 @@ OFTEN: Final[Mapping[str, float]] = {
     "crash": 0.012,
     "freeze": 0.006,
 }
-"""The probability of each kind at an operation, in a history in which this kind is frequent."""
-
+"""The probability of each kind at one operation, before it is multiplied with a scale."""
 
 SCALES: Final = (0.3, 0.6, 1.2)
-"""By what the chances above are multiplied, in large histories."""
+"""Factors for these probabilities in large histories. Each history takes one of them."""
 
 LIMIT: Final = 20
 """The most faults of a history."""
 
 CALM: Final = 0.05
-"""Share of the histories without any fault, in which work must not be repeated."""
+"""Share of the histories without any fault. In these, no work may be repeated."""
 
 
 class Fault(NamedTuple):
@@ -57,7 +56,7 @@ class Fault(NamedTuple):
 
     Attributes:
         number: Its number in its history.
-        at: When, in virtual seconds.
+        at: When it struck, in virtual seconds.
         kind: Its kind.
         process: The process that it struck.
         what: The operation, or the other target.

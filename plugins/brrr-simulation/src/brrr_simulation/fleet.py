@@ -1,4 +1,4 @@
-"""The processes of a history: workers and clients that die, freeze and come back, and the parts that they share."""
+"""The processes of a history: workers and clients that die, freeze and restart, and the backends that they share."""
 
 import asyncio
 import random
@@ -26,26 +26,26 @@ EPOCH: Final = 1_800_000_000.0
 
 LEASE: Final = 30.0
 RESTART: Final = 5.0
-"""The most seconds before a process that died is started again."""
+"""The most seconds until a dead process is started again."""
 
 INTERRUPTIONS: Final = 0.3
-"""Share of the runs of handlers after which their process dies."""
+"""The probability that a process dies after the run of a handler, before the result is stored."""
 
 JUMP: Final = 10.0
 """The most seconds by which a clock is set forward or back."""
 
 
 def _ignore(*_: object, **__: object) -> None:
-    """Do nothing: a simulated process has no signals."""
+    """Do nothing, because a simulated process gets no signals."""
 
 
 @contextmanager
 def isolated(seed: int, *, returns_limit: int = 1_000) -> Generator[None, None, None]:
-    """Take all randomness of the engine from a seed inside the block, simulate its threads, and leave signals alone.
+    """Inside the block, seed all randomness of the engine, simulate its threads, and install no signal handlers.
 
     Args:
         seed: The seed.
-        returns_limit: The most parents in one record. The engine's own limit is too large to be met in a simulation.
+        returns_limit: The most parents in one pending record. A simulation does not reach the engine's own limit.
     """
     own = random.Random(seed)  # noqa: S311 - a simulation
     before, secrets, limit = random.getstate(), roots.__dict__["secrets"], scheduling.__dict__["RETURNS_LIMIT"]
@@ -91,16 +91,16 @@ class Fleet:
     """The processes and the backends of one history.
 
     Args:
-        dice: The faults.
+        dice: Decides which faults strike.
         steps: Whether the backends offer steps.
         policy: The policy of all processes.
         handlers: The handlers of all workers.
-        place: The attribute `place` of the event loops, for handlers.
-        concurrency: The most calls that one worker runs at the same time.
+        place: An object that handlers find as the attribute `place` of their event loop.
+        concurrency: The most calls that one worker runs concurrently.
         hooks: The hooks of all processes.
-        lifespan: As that of `AppWorker`.
+        lifespan: The lifespan of the applications, as `AppWorker` takes it.
         app: Makes the applications.
-        codec: The codec. All processes share it, because it knows the signatures of the handlers then.
+        codec: The codec. All processes share it, so that it inspects the signature of each handler only once.
         trace: Called with the time, the process, the name and the items of each operation.
     """
 
@@ -125,7 +125,7 @@ class Fleet:
         self.workers: list[Worker] = []
         self.lost_queue = False
         self._planned: list[float] = []
-        """A heap of the times of planned events of the history that have not happened yet."""
+        """A heap with the times of planned events that have not happened yet."""
         self._clients = 0
         self._steps = steps
         self._policy = policy
@@ -143,7 +143,7 @@ class Fleet:
         self.universe.quiet = self._quiet
 
     def plan(self, when: float, action: Callable[[], object]) -> None:
-        """Do something at a virtual time."""
+        """Call a function at a virtual time. The history does not end before."""
         when = max(when, self.universe.now)
         heappush(self._planned, when)
 
@@ -234,7 +234,7 @@ class Fleet:
         self.plan(self.universe.now + self.dice.random.uniform(0, RESTART), lambda: self.start(worker))
 
     def disturb(self, seconds: float) -> None:
-        """Plan the faults of the next `seconds` that strike at a time and not at an operation."""
+        """Plan faults of the next `seconds`: those that strike at a time, and not at an operation."""
         dice, draw, now = self.dice, self.dice.random, self.universe.now
         often = {"crash": 3, "freeze": 2, "stop": 2, "jump": 2, "away": 1}
         for kind in sorted(dice.kinds & often.keys()):
@@ -261,7 +261,7 @@ class Fleet:
                 worker.skew = skew
 
     def interrupts(self, process: Process, what: str) -> bool:
-        """Whether a process dies here, after a handler has run and before its result is stored."""
+        """Whether a fault kills a process now, after a handler has run and before its result is stored."""
         dice = self.dice
         if "crash" not in dice.kinds or dice.calm or dice.random.random() >= INTERRUPTIONS:
             return False
@@ -280,7 +280,7 @@ class Fleet:
 
     @property
     def idle(self) -> bool:
-        """Whether no operation runs, and no message is left."""
+        """Whether nothing is planned or running, and no message is left."""
         return (
             not self._planned
             and not self._clients

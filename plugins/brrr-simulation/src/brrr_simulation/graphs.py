@@ -20,7 +20,7 @@ RACE: Final = "races"
 RACE_SECONDS: Final = 60.0
 DAY: Final = 86_400.0
 FAILED: Final = 10_000
-"""The number that stands for a failed child in the sum of its parent."""
+"""The number that a failed child adds to the sum of its parent."""
 
 KINDS: Final[Mapping[str, int]] = {
     "plain": 40,
@@ -35,9 +35,11 @@ KINDS: Final[Mapping[str, int]] = {
     "saga": 5,
     "send": 4,
 }
-"""The kinds of calls, and how often they occur."""
+"""The kinds of calls, with their weights."""
 
 SAGA_STEPS: Final = 3
+"""The bookings of a saga."""
+
 ROOTS: Final = 3
 """The most calls that clients schedule."""
 
@@ -54,7 +56,7 @@ class Node:
         kind: Its kind, one of `KINDS`.
         children: The calls that it makes, by number.
         style: How it makes them: `gather`, `one by one`, or `mixed`, first some and then the others.
-        strict: Whether a failed child makes it fail. Otherwise it counts `FAILED` for it.
+        strict: Whether it fails if a child has failed. Otherwise it adds `FAILED` for the child.
         topic: The topic of its message.
         seconds: The duration of a sleep or a long call.
         times: How often it raises before it returns.
@@ -77,11 +79,11 @@ class Node:
 
 @dataclass
 class Effects:
-    """The effects of handlers outside of all workers. They survive them.
+    """The effects of handlers outside of brrr. They survive all simulated crashes.
 
     Attributes:
         counts: The number of times of each effect.
-        wrong: Observations of handlers that must not occur.
+        wrong: What handlers observed and must not occur.
     """
 
     counts: Counter[str] = field(default_factory=Counter[str])
@@ -90,7 +92,7 @@ class Effects:
 
 @dataclass
 class Graph:
-    """A random graph, in which the children of a call have lower numbers.
+    """A random call graph. The children of a call have lower numbers than the call.
 
     Attributes:
         nodes: The calls.
@@ -107,7 +109,7 @@ class Graph:
         """Return a random graph.
 
         Args:
-            dice: The choices.
+            dice: Makes the choices.
             lease: Lease in seconds.
             size: The number of calls, by default 30 to 45.
             long: Whether some of them sleep for weeks.
@@ -141,12 +143,12 @@ class Graph:
 
     @property
     def events(self) -> list[int]:
-        """The calls that wait for an event that happens."""
+        """The calls that wait for an event without a deadline. A client completes it."""
         return [node.number for node in self.nodes if node.kind == "event"]
 
     @property
     def races(self) -> list[int]:
-        """The calls that wait for an event with a deadline, which may happen before it or after it."""
+        """The calls that wait for an event with a deadline. It may happen before or after the deadline."""
         return [node.number for node in self.nodes if node.kind == "race"]
 
     @property
@@ -155,7 +157,7 @@ class Graph:
         return [node.number for node in self.nodes if node.kind == "saga"]
 
     def outcomes(self) -> list[int | None]:
-        """Return the value of each call; None if it must fail. That of a saga counts 0 for its parents."""
+        """Return the value of each call; None if it must fail. A saga adds 0 to the sum of its parents."""
         values: list[int | None] = []
         for node in self.nodes:
             parts = [values[child] for child in node.children]
@@ -169,11 +171,11 @@ class Graph:
         return values
 
     def check(self, returned: Collection[int]) -> list[str]:
-        """Return the observations and actions of handlers that must not occur.
+        """Return what handlers observed or did, and must not occur.
 
         Args:
-            returned: The sagas whose handlers returned. A client that finds a saga without records lets it fail
-                immediately, even if a worker begins it at the same moment. Then its handler does not get `Cancelled`.
+            returned: The sagas whose handlers returned. If a client cancels a saga without records, the saga fails
+                immediately, even if a worker begins it at the same moment. Then its handler gets no `Cancelled`.
         """
         wrong = list(self.effects.wrong)
         for number in self.sagas:
@@ -181,9 +183,9 @@ class Graph:
             booked = {step for step in range(SAGA_STEPS) if self.effects.counts[f"book {number} {step}"]}
             undone = {step for step in range(SAGA_STEPS) if self.effects.counts[f"undo {number} {step}"]}
             if self.effects.counts[f"cancelled {number}"] and number in returned and not outcome:
-                wrong.append(f"the saga {number} was cancelled, and its handler never got Cancelled")
+                wrong.append(f"the saga {number} was cancelled, but its handler never got Cancelled")
             if outcome and booked - undone:
-                wrong.append(f"the cancelled saga {number} booked {sorted(booked)}, and undid only {sorted(undone)}")
+                wrong.append(f"the cancelled saga {number} booked {sorted(booked)}, but undid only {sorted(undone)}")
         return wrong
 
 
@@ -285,8 +287,8 @@ async def _after(this: Node) -> None:
 
 
 HANDLERS: Final[Mapping[str, Any]] = {task.name: task for task in (node, saga, book, undo, late)}
-"""The handlers of all graphs. They find the graph of their history through the event loop, because making them for
-each worker process would take as long as the history itself."""
+"""The handlers of all graphs. They find the graph of their history through the event loop: making new handlers for each
+worker process would take as long as the history itself."""
 
 
 def _here() -> Graph:

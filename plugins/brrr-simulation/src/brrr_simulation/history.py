@@ -1,4 +1,4 @@
-"""One history: a random fleet, call graph and faults, all from one seed, and the checks of its end."""
+"""One history: a random fleet, call graph and faults, all from one seed, and the checks at its end."""
 
 import time
 from collections import Counter
@@ -28,16 +28,16 @@ PATIENCE: Final = 400 * 86_400.0
 """Virtual seconds after which a history that has not ended is stuck."""
 
 FEW: Final = 2
-"""Parents that fit into a record if it is small."""
+"""The most parents in one pending record, in some histories. Then records become full."""
 
 STEPS: Final = 1_000_000
-"""The number of callbacks after which a history that has not ended counts as an endless loop.
+"""The number of callbacks after which a history counts as an endless loop.
 
-Parents that wait for room in a small record look again for as long as a saga waits for its approval.
+A parent that a full record turns away polls, for example until a saga gets its approval.
 """
 
 INTERRUPTING: Final = {"crash", "refused", "lost", "partial", "away"}
-"""The kinds of faults after which a process may not look again at a call whose pending record it has created."""
+"""The kinds of faults that can keep a process from checking a call again after it created the pending record."""
 
 SIZE: Final = (30, 34)
 """The least and the most calls of a graph."""
@@ -51,11 +51,11 @@ POLICY: Final = brrr.Policy(
     max_deliveries=100_000,
     max_crashes=100_000,
 )
-"""A policy with which no fault may end in a dead letter."""
+"""A policy under which no fault may cause a dead letter."""
 
 
 class Operation(NamedTuple):
-    """An operation that took effect: when, of which process, its name and its items."""
+    """An operation that took effect: its time, its process, its name and its items."""
 
     at: float
     process: str
@@ -73,11 +73,11 @@ class Report:
         workers: The number of its workers.
         faults: The faults that struck.
         violations: The violated checks; empty if there is none.
-        leftovers: Calls whose pending record outlived them, because a fault struck the process that created it.
+        leftovers: The number of calls with an outcome whose pending record is left.
         virtual: Virtual seconds.
         seconds: Seconds of CPU.
-        trace: Every operation, if it was asked for.
-        names: The calls by their hashes, if it was asked for.
+        trace: Every operation, if tracing was on.
+        names: The names of calls by their hashes, if tracing was on.
     """
 
     seed: int
@@ -112,7 +112,7 @@ def simulate(
         dropped: Numbers of faults to leave out.
         size: The number of calls of the graph; random by default.
         kinds: The kinds of faults; random by default.
-        trace: Whether to note every operation.
+        trace: Whether to record every operation.
     """
     began = time.process_time()
     report = Report(seed)
@@ -144,7 +144,7 @@ class _History:
         draw = Random(seed + 1)  # noqa: S311 - a simulation; the faults do not change the graph
         self._draw = draw
         size = draw.randint(*SIZE) if size is None else size
-        # A parent that a full record turned away looks again and again, so it must not wait for weeks.
+        # A parent that a full record turned away polls, so it must not wait for weeks.
         self._graph = Graph.random(draw, LEASE, size=size, long=returns_limit(seed) > FEW)
         self._retries = Retries(seed, self._graph, lambda: fleet.lost_queue)
         policy = replace(
@@ -168,15 +168,15 @@ class _History:
         self._outcomes = self._graph.outcomes()
 
     def run(self) -> None:
-        """Run it, and note the violated checks."""
+        """Run the history, and report the violated checks."""
         fleet, report = self._fleet, self._report
         self._plan()
         universe = fleet.universe
         try:
             if not universe.run_until(self._over, until=PATIENCE):
-                report.violations.append("the history does not end: calls have no outcome")
+                report.violations.append("the history does not end: some calls have no outcome")
             elif universe.steps > STEPS:
-                report.violations.append(f"the history runs in circles: {STEPS} steps")
+                report.violations.append(f"the history is an endless loop: it ran {STEPS} callbacks")
         except DeadlockError as error:
             report.violations.append(str(error))
         report.virtual = universe.now
@@ -248,7 +248,7 @@ class _History:
         self._dice.calm = True
 
     def _over(self) -> bool:
-        """Whether it has ended: all is done, an invariant is broken, or it loops endlessly."""
+        """Whether the history has ended: all is done, an invariant is violated, or it is an endless loop."""
         return (
             bool(self._invariants.violations)
             or self._fleet.universe.steps > STEPS
@@ -268,9 +268,9 @@ class _History:
                 report.violations.append(f"the {node.kind} {number} has no outcome")
             elif expected is None:
                 if not found.startswith(FAILURE_PREFIX):
-                    report.violations.append(f"the {node.kind} {number} must fail, and returned {found!r}")
+                    report.violations.append(f"the {node.kind} {number} must fail, but returned {found!r}")
             elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
-                report.violations.append(f"the {node.kind} {number} must return {expected}, and returned {found!r}")
+                report.violations.append(f"the {node.kind} {number} must return {expected}, but returned {found!r}")
         report.violations += self._retries.check(self._outcome_of)
         report.violations += self._late_races()
         if not self._dice.kinds:
@@ -285,16 +285,16 @@ class _History:
             report.violations += filter(None, map(self._wrong_leftover, left))
 
     def _wrong_leftover(self, call_hash: str) -> str | None:
-        """Return why the pending record of a call with an outcome must not be there; None if a fault explains it."""
+        """Return why the pending record of a call with an outcome must not exist; None if a fault explains it."""
         created = self._invariants.created_late.get(call_hash)
         if created is None:
-            return f"the call {call_hash} ended, and did not delete its pending record"
+            return f"the call {call_hash} ended, but its pending record was not deleted"
         if not any(_interrupts(fault, created) for fault in self._report.faults):
-            return f"{created.process} created the pending record of {call_hash} after its end, and did not look again"
+            return f"{created.process} created the pending record of {call_hash} after its end, and did not check again"
         return None
 
     def _late_races(self) -> list[str]:
-        """Return the waits that expired although their events had happened long before."""
+        """Return the waits that expired although their events had happened long before the deadline."""
         records, wrong = self._fleet.model.records, list[str]()
         for number in self._graph.races:
             if not self._graph.effects.counts[f"expired {number}"]:
@@ -303,11 +303,13 @@ class _History:
             due = records.get(Key("value", f"brrr.due/{self._hash('node', number)}/0"), b"0")
             early = int(due) / 1000 - EPOCH - self._invariants.settled_at.get(event, inf)
             if early > SKEW:
-                wrong.append(f"the race {number} expired, although its event happened {early:.0f} s before")
+                wrong.append(
+                    f"the race {number} expired, although its event happened {early:.0f} s before the deadline"
+                )
         return wrong
 
     def _needless_work(self) -> list[str]:
-        """Return the unnecessary work of a history without faults."""
+        """Return the unnecessary work in a history without faults."""
         wrong = [f"{self._fleet.model.expired} leases ended without a fault"] if self._fleet.model.expired else []
         edges = sum(len(node.children) for node in self._graph.nodes)
         most = 3 * (len(self._graph.nodes) + edges) + 30 * len(self._graph.sagas) + 50
@@ -328,7 +330,7 @@ class _History:
 
 
 def _interrupts(fault: Fault, created: Creation) -> bool:
-    """Whether a fault may have kept a process from looking at a call after it had created the record."""
+    """Whether a fault may have kept a process from checking the call again after it created the record."""
     return (
         fault.kind in INTERRUPTING
         and fault.process in {created.process, "all"}

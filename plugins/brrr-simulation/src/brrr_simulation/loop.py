@@ -1,10 +1,10 @@
 """Event loops in virtual time: one for each simulated process, and the universe that runs them all in one thread.
 
-Nothing waits: if no process can continue, the time advances to the next timer. Within a process, callbacks run first
-in, first out, because asyncio promises that. Processes share only the backends, whose operations take a random time. So
-that time alone decides the order in which processes see each other, and the order of their turns decides nothing.
+Nothing really waits: if no process can continue, the time advances to the next timer. Within a process, callbacks run
+first in, first out, as asyncio promises. Processes share only the backends, whose operations take a random time. These
+times alone decide in which order processes see effects of each other. The order of their turns does not matter.
 
-A process can stop at any moment without running another line of its code, as after SIGKILL, and it can freeze.
+A process can die at any moment without running another line of its code, as after SIGKILL. It can also freeze.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ __all__ = ["CLOSINGS", "DeadlockError", "Process", "ProcessDied", "Universe"]
 ResultT = TypeVar("ResultT")
 
 CLOSINGS: Final = 200
-"""How often `ProcessDied` is raised in a coroutine of a dead process that continues in its `finally` blocks."""
+"""The most times that `ProcessDied` is raised in a coroutine of a dead process whose `finally` blocks await again."""
 
 TASKS: Final = 200
-"""Tasks that a process keeps before it forgets those that are done."""
+"""The number of tasks at which a process drops those that are done from its list."""
 
 
 class DeadlockError(AssertionError):
-    """Every process waits, and no timer is set: nothing will ever happen again."""
+    """Every process waits, and no timer is set, so nothing can happen any longer."""
 
 
 class ProcessDied(BaseException):
-    """Raised in the coroutines of a dead process at the end of a history, because Python would close them later."""
+    """Raised in the coroutines of a dead process at the end of a history, before Python closes them."""
 
 
 class Universe:
-    """The time, and the processes.
+    """The virtual time, and the processes that live in it.
 
     Attributes:
         now: Virtual seconds since the beginning.
         processes: All processes, including dead ones.
         steps: How many callbacks have run.
         runnable: The processes that get a turn next.
-        quiet: Returns the time of the next event from outside the processes if all of them only poll; else None. Then
-            the universe skips the polls until that time, as if the machine had slept.
+        quiet: If all processes only poll, returns the time of the next event from outside; else None. The universe
+            then skips the polls until that time, as if the machine had slept.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Universe:
         return Process(self, name)  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage] # no sockets, no files
 
     def at(self, when: float, action: Callable[[], object], process: "Process | None" = None) -> None:
-        """Call a function at a time. With a process, the call is dropped if the process is dead, and late if frozen."""
+        """Call a function at a time; later if its process is frozen, and never if its process is dead."""
         self._number += 1
         heappush(self._events, (when, self._number, process, action))
 
@@ -75,7 +75,7 @@ class Universe:
         heappush(self._events, (self.now + seconds, self._number, process, action))
 
     def run_until(self, done: Callable[[], bool], *, until: float) -> bool:
-        """Run until `done()` or a time. Return whether it is done.
+        """Run until `done()` is true, or until a time. Return whether it is true.
 
         Raises:
             DeadlockError: No timer is left.
@@ -113,7 +113,7 @@ class Universe:
             asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
 
     def end(self) -> None:
-        """Close the coroutines of all processes, one after the other, so that nothing of them runs later."""
+        """Close the coroutines of all processes, one after the other, so that none runs later."""
         for process in self.processes:
             process.bury()
 
@@ -133,13 +133,13 @@ class Process(asyncio.AbstractEventLoop):
         self.frozen_until = 0.0
         self.tasks: list[asyncio.Task[Any]] = []
         self.place: object = None
-        """The history, for handlers."""
+        """An object of the history, which handlers use."""
         self.clock: Callable[[], float] = universe.time
         """Returns the unix time on the machine of the process."""
         self.died: Callable[[], object] | None = None
-        """Called when it was killed, if it is not a worker."""
+        """Called when the process was killed; only for clients."""
         self.at_end: list[Callable[[], object]] = []
-        """Called when its coroutines are closed."""
+        """Functions to call when the coroutines are closed."""
         self.failures: list[BaseException] = []
         """Errors that no task retrieved."""
         self._universe = universe
@@ -154,14 +154,14 @@ class Process(asyncio.AbstractEventLoop):
         return False
 
     def get_task_factory(self) -> None:
-        """Return the task factory: there is none."""
+        """Return None, because there is no task factory."""
 
     def create_future(self) -> "asyncio.Future[Any]":
         """Create a future."""
         return asyncio.Future(loop=self)
 
     def is_closed(self) -> bool:
-        """Whether it is closed. A process that was killed counts as open, because it does not notice its end."""
+        """Whether it is closed. A killed process counts as open, because its code must not notice."""
         return False
 
     def time(self) -> float:
@@ -187,7 +187,7 @@ class Process(asyncio.AbstractEventLoop):
         return handle
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
-        """Do the same: there is one thread."""
+        """Do the same as `call_soon`, because there is only one thread."""
         return self.call_soon(callback, *args, context=context)
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:  # type: ignore[override]
@@ -215,7 +215,7 @@ class Process(asyncio.AbstractEventLoop):
         return not self.dead
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Note an error that no task retrieved. Those of a process that was killed count for nothing."""
+        """Record an error that no task retrieved. Errors of a killed process are ignored."""
         error = context.get("exception")
         if error is not None and not self.dead:
             self.failures.append(error)
@@ -257,7 +257,7 @@ class Process(asyncio.AbstractEventLoop):
         self._turns.clear()
 
     def bury(self) -> None:
-        """Close all coroutines of this process, which was killed. It does not matter what they do."""
+        """Kill this process, and close all its coroutines. Their actions have no effect."""
         self.kill()
         outer = asyncio.events._get_running_loop()  # noqa: SLF001 - a test may run in its own loop
         asyncio.events._set_running_loop(self)  # noqa: SLF001 - as above
@@ -281,7 +281,7 @@ class Process(asyncio.AbstractEventLoop):
 
 
 class _Handle:
-    """A callback. It has what asyncio uses of `asyncio.Handle`, and is faster."""
+    """A callback. It has the parts of `asyncio.Handle` that asyncio uses, and is faster."""
 
     __slots__ = ("args", "callback", "context", "over")
 
@@ -292,7 +292,7 @@ class _Handle:
         self.over = False
 
     def cancel(self) -> None:
-        """Never call it."""
+        """Prevent the call."""
         self.over = True
 
     def cancelled(self) -> bool:
@@ -311,7 +311,7 @@ class _Timer(_Handle):
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine. `close` itself does not work if a `finally` block awaits something."""
+    """Close a coroutine. Its method `close` fails if a `finally` block awaits."""
     with suppress(BaseException):
         for _ in range(CLOSINGS):
             coroutine.throw(ProcessDied())

@@ -1,6 +1,6 @@
-"""The backends of a simulated fleet: queue, store, cache and steps as plain data, without latency and without faults.
+"""The backends of a simulated fleet: queue, store, cache and steps as plain data, without latency or faults.
 
-Workers reach it through `backend.py`. Each change is reported to a watcher, which checks the invariants.
+Workers use it through `backend.py`. Each change is reported to a watcher, which checks the invariants.
 """
 
 from collections import deque
@@ -17,19 +17,19 @@ __all__ = ["Message", "Model", "Watcher"]
 
 
 class Watcher(Protocol):
-    """Is informed of each change of a record and each message that is put or removed, at the moment of the change."""
+    """Gets each change of a record, and each message that is put or removed, at the moment of the change."""
 
     def changed(self, key: Key, before: bytes | None, after: bytes | None, *, swapped: bool) -> None:
-        """A record changed: by a swap, or by a write that compared nothing."""
+        """Report a changed record. `swapped`: the change was a swap, and not a write without a comparison."""
 
     def put(self, body: bytes) -> None:
-        """A message was put."""
+        """Report a message that was put."""
 
     def removed(self, body: bytes) -> None:
-        """A message was removed for good: acknowledged, or a dead letter that was dropped."""
+        """Report a message that was removed for good: acknowledged, or dropped from the dead letters."""
 
     def settled(self) -> None:
-        """An operation, or a step, is complete. Until then, invariants may be broken."""
+        """Report that an operation or a step is complete. Before that, invariants may be violated."""
 
 
 class Message:
@@ -77,7 +77,7 @@ class Model:
         records: The records.
         counters: The counters of the cache.
         topics: The topics by name.
-        watcher: Is informed of every change.
+        watcher: Gets every change.
         actor: The process whose operation takes effect, and the time at which it sent the operation.
     """
 
@@ -97,7 +97,7 @@ class Model:
         """Leases that ended while a worker held the message."""
 
     def topic(self, name: str) -> _Topic:
-        """Return a topic, made on first use."""
+        """Return a topic, created if necessary."""
         found = self.topics.get(name)
         if found is None:
             found = self.topics[name] = _Topic()
@@ -127,13 +127,13 @@ class Model:
             self._wake(topic)
 
     def _wake(self, topic: _Topic) -> None:
-        """Let all receivers look: the order in which they come is random."""
+        """Let all waiting receivers look. Their latencies decide their order."""
         waiting, topic.waiting = topic.waiting, deque()
         for wake in waiting:
             wake()
 
     def claim(self, name: str, limit: int, pick: Callable[[int], int]) -> list[Delivery]:
-        """Lease up to `limit` ready messages. `pick` returns the position of the next of so many."""
+        """Lease up to `limit` ready messages. `pick` gets the number of ready messages, and returns an index."""
         topic, claimed = self.topic(name), list[Delivery]()
         while topic.ready and len(claimed) < limit:
             at = pick(len(topic.ready))
@@ -228,7 +228,7 @@ class Model:
         return lost
 
     def next_due(self) -> float | None:
-        """Return when the next delayed message becomes ready, `inf` for never; None if one is ready or leased."""
+        """Return when the next delayed message becomes ready; `inf` for never, None if a message is ready or leased."""
         due = inf
         for topic in self.topics.values():
             if topic.ready or topic.leased:
@@ -274,7 +274,7 @@ class Model:
         return Received(delivery, None if keys is None else [self.records.get(key) for key in keys])
 
     def apply(self, step: Step, readings: Sequence[Reading], effects: int | None = None) -> list[Received] | None:
-        """Apply a step, or only so many of its effects, as a server does that fails in the middle."""
+        """Apply a step, or only the first `effects` of its effects, as a server that fails in the middle."""
         expected: Mapping[Key, bytes | None] = dict(step.expected)
         if any(self.records.get(key) != record for key, record in step.expected):
             return None

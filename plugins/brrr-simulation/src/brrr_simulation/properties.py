@@ -1,6 +1,6 @@
 """The invariants of `docs/explanation/engine.md`, checked at each change that could break one.
 
-Only the calls that a change concerns are checked again, so that a check costs the same in a large graph.
+Only the calls that a change affects are checked again, so a check costs the same in a large graph.
 """
 
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ _NONE: Final = PendingReturns()
 
 
 class Creation(NamedTuple):
-    """The creation of the pending record of a call that had ended: by which process, when sent, and when done."""
+    """The creation of a pending record after the call had ended: the process, and when it sent and made the change."""
 
     process: str
     sent: float
@@ -30,11 +30,11 @@ class Creation(NamedTuple):
 
 
 class Invariants:
-    """Watches a model.
+    """Watches a model, and collects violated invariants.
 
     Attributes:
         violations: The violated invariants, as text.
-        marks_first: Whether workers of other SDKs take part, which mark a call before they put it.
+        marks_first: Whether workers of other SDKs take part. They mark a call before they put its message.
     """
 
     def __init__(self, model: Model, now: Callable[[], float]) -> None:
@@ -56,7 +56,7 @@ class Invariants:
         self._unsure: set[str] = set()
 
     def forget(self) -> None:
-        """Stop checking I2: the queue lost messages. From then on, only a redrive continues some calls."""
+        """Stop checking I2, because the queue lost messages: some calls continue only after a redrive."""
         self._lossy = True
 
     def put(self, body: bytes) -> None:
@@ -94,12 +94,12 @@ class Invariants:
                 self.violations.append(f"I3: the outcome of {call_hash} was written without a comparison")
             self._doubt_parents(call_hash)
         elif after is None and before.startswith(FAILURE_PREFIX):
-            self._scheduled.discard(call_hash)  # a retry took the failure back
+            self._scheduled.discard(call_hash)  # a retry deleted the failure
         else:
             self.violations.append(f"I3: the outcome of {call_hash} was changed from {before!r} to {after!r}")
 
     def settled(self) -> None:
-        """Check the calls that the last operation concerned."""
+        """Check the calls that the last operation affected."""
         if self._lossy:
             self._unsure.clear()
         looked: set[str] = set()
@@ -119,9 +119,9 @@ class Invariants:
         self._unsure.clear()
 
     def _is_handled(self, call_hash: str, seen: set[str]) -> bool:
-        """Whether a worker will look at a call: it has a message, or a call that it waits for continues.
+        """Whether a worker will run a call: it has a message, or another call will wake it.
 
-        Such a call has no outcome yet, or it has one and will be looked at, so that its callers wake then.
+        A call wakes its callers if it has no outcome yet, or if it has one and a worker will run it again.
         """
         if self._messages[call_hash] > 0:
             return True
@@ -147,7 +147,7 @@ class Invariants:
 
 
 def leftovers(model: Model) -> list[str]:
-    """Return the calls with an outcome whose pending record is left."""
+    """Return the calls with an outcome that still have a pending record."""
     return [
         key.call_hash
         for key in model.records

@@ -12,17 +12,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("brrr", "checks of brrr workflows under faults")
     group.addoption("--brrr-seed", type=int, metavar="N", help="run each `brrr_check` with this seed only")
-    group.addoption("--brrr-seeds", type=int, metavar="COUNT", help="run each `brrr_check` with so many seeds, from 0")
+    group.addoption(
+        "--brrr-seeds", type=int, metavar="COUNT", help="run each `brrr_check` with this number of seeds, from 0"
+    )
 
 
 @pytest.fixture
 def brrr_check(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Return `brrr_simulation.check`, whose failure shows the story of the history in place of a traceback."""
+    """Return `brrr_simulation.check`, whose failures show the story of the history instead of a traceback."""
     seed, count = request.config.getoption("--brrr-seed"), request.config.getoption("--brrr-seeds")
 
     def check(*args: Any, **how: Any) -> Any:
         __tracebackhide__ = True
-        from brrr_simulation.checking import CheckFailedError, check  # late, as pytest loads this module in every run
+        from brrr_simulation.checking import (
+            CheckFailedError,
+            check,
+        )  # imported late, because pytest loads this module in every run
 
         if seed is not None:
             how["seeds"] = [seed]

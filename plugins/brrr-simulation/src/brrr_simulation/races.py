@@ -1,7 +1,7 @@
-"""Races on `app.state`: a run writes a value that it computed before another run changed it, so the change is lost.
+"""Races on `app.state`: a run overwrites the change of another run that it has not seen, so the change is lost.
 
-Attributes are watched for objects whose classes belong to the program, and keys for dicts. A race is reported only if a
-change was lost in this history, so that correct locks cause no report.
+Watched are the attributes of objects whose classes belong to the program, and the items of dicts. A race is reported
+only if a change was lost in this history, so correct locks cause no report.
 """
 
 import os.path
@@ -44,7 +44,7 @@ class RunningCall:
 
 
 running: Final[ContextVar[RunningCall]] = ContextVar("brrr_simulation_running")
-"""The present run; unset outside of handlers."""
+"""The current run; unset outside of handlers."""
 
 
 class _Place(NamedTuple):
@@ -62,7 +62,7 @@ class _Read(NamedTuple):
 
 @dataclass(slots=True)
 class _Field:
-    """An attribute or a key: its last change, and what each run has read."""
+    """An attribute or an item: its last change, and the value that each run has read."""
 
     writer: RunningCall | None = None
     place: _Place | None = None
@@ -100,7 +100,7 @@ class Races:
         return watched
 
     def watch(self, value: Any, path: str) -> Any:
-        """Return a proxy of a value that notes its reads and writes; the value itself if it cannot be watched.
+        """Return a proxy of a value that records reads and writes; the value itself if it cannot be watched.
 
         Args:
             value: The value.
@@ -128,11 +128,11 @@ class Races:
         return value
 
     def path(self, holder: object) -> str:
-        """Return the name of an object in messages."""
+        """Return the path of an object, for messages."""
         return self._watched[id(holder)].path
 
     def read(self, holder: object, name: object, value: Any, path: str) -> Any:
-        """Note that a run reads a value. Return its proxy."""
+        """Record that a run reads a value. Return its proxy."""
         call = running.get(None)
         if call is not None:
             known = self._field(holder, name)
@@ -140,7 +140,7 @@ class Races:
         return self.watch(value, path)
 
     def wrote(self, holder: object, name: object, before: object, after: object, path: str) -> None:
-        """Note that a value was changed, and whether that undoes a change which the run has not seen."""
+        """Record that a value was changed. If that overwrites a change that the run has not seen, report the race."""
         if _same(before, after):
             return
         known, call, place = self._field(holder, name), running.get(None), _place()
@@ -148,7 +148,7 @@ class Races:
         if (
             call is not None
             and read is not None
-            and read.value is not None  # two runs may fill a gap
+            and read.value is not None  # both runs may set a missing value
             and read.value is not MISSING
             and other is not None
             and other is not call
@@ -158,7 +158,7 @@ class Races:
             self.found.append(
                 f"two calls on one worker race for `{path}`: `{call.text}` read {read.value!r} ({read.place}), then "
                 f"`{other.text}` {_changed(before)} ({known.place}), and then the first call {_changed(after)} "
-                f"({place}), so that the change of the second is lost. Read and write `{path}` without an `await` "
+                f"({place}), so the change of the second is lost. Read and write `{path}` without an `await` "
                 "between them, or hold an `asyncio.Lock` of the state around both"
             )
         known.writer, known.place = call, place
@@ -168,7 +168,7 @@ class Races:
 
 
 class _WatchedDict(MutableMapping[Any, Any], dict[Any, Any]):  # type: ignore[metaclass, misc] # they go together
-    """A proxy of a dict. It also holds the items, for functions of C that read a dict directly."""
+    """A proxy of a dict. It also holds the items, because C functions read a dict directly."""
 
     def __init__(self, target: dict[Any, Any], races: Races, path: str) -> None:
         _OWN_ITEMS.__init__(self, target)
@@ -208,12 +208,12 @@ class _WatchedDict(MutableMapping[Any, Any], dict[Any, Any]):  # type: ignore[me
 
 
 def _watched_class(base: Any, races: Races, stands_for: object = None) -> Any:
-    """Return a class whose objects note the reads and writes of their attributes.
+    """Return a class whose objects record the reads and writes of their attributes.
 
     Args:
         base: The class to derive it from.
-        races: Where they are noted.
-        stands_for: The object whose attributes it has instead of its own.
+        races: Records them.
+        stands_for: The object that its objects replace; None if they have their own attributes.
     """
     slots = {
         name
@@ -247,7 +247,7 @@ def _watched_class(base: Any, races: Races, stands_for: object = None) -> Any:
             before = held(target, name)
             base.__setattr__(target, name, value)
             after = held(target, name)
-            if after is not MISSING:  # else a property, whose function writes another attribute
+            if after is not MISSING:  # otherwise it is a property, whose function writes another attribute
                 races.wrote(target, name, before, after, f"{races.path(target)}.{name}")
 
         def __delattr__(self, name: str) -> None:
@@ -278,7 +278,7 @@ def _changed(value: object) -> str:
 
 @lru_cache(maxsize=1024)
 def _is_of_program(kind: type) -> bool:
-    """Whether objects of a class are data of the program, which a class derived from theirs can watch."""
+    """Whether a class belongs to the program, and a derived class can watch its objects."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
     return (
         kind.__module__.partition(".")[0] not in OWN
@@ -289,7 +289,7 @@ def _is_of_program(kind: type) -> bool:
 
 
 def _place() -> _Place:
-    """Return where the program reads or writes."""
+    """Return the line of the program that reads or writes."""
     frame = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # as `logging` does
     while frame.f_back is not None and frame.f_code.co_filename in _NOT_OF_PROGRAM:
         frame = frame.f_back

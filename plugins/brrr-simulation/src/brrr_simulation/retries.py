@@ -1,4 +1,4 @@
-"""Clients that retry: calls fail until their cause is repaired, and a client retries each until it has its value."""
+"""Clients that retry: a call fails until its cause is repaired, and a client retries it until it has a value."""
 
 import asyncio
 from collections import Counter
@@ -23,15 +23,16 @@ PAUSE: Final = 60.0
 """Virtual seconds between two retries of a client."""
 
 TRIES: Final = 55
-"""Retries after which a call must have its value. They take less than the time after which a mark is too old."""
+"""Retries after which a call must have its value. They take less time than `resend_after`."""
 
 REPAIRED: Final = 7
+"""The value of a repaired part."""
 
 
 @brrr.handler_no_arg
 async def part(number: int) -> int:
     if not _counts()[f"repaired {number}"]:
-        raise brrr.TerminalError("it was not repaired yet")
+        raise brrr.TerminalError("it is not repaired yet")
     return REPAIRED
 
 
@@ -48,7 +49,7 @@ class Retries:
     """The calls of one history that clients retry.
 
     Args:
-        seed: The seed of the history. These choices change no others.
+        seed: The seed of the history. These choices do not influence others.
         graph: The call graph, for its effects.
         lost: Returns whether the queue lost its messages. Then only a redrive recovers them.
     """
@@ -68,10 +69,10 @@ class Retries:
         return found
 
     def check(self, value_of: Callable[[str, int], bytes | None]) -> list[str]:
-        """Return the calls that have no value in the end. `value_of` returns the record of a task and a number."""
+        """Return the calls without their value at the end. `value_of` returns the record of a task and a number."""
         found = {number: value_of("machine", number) for number in self._machines}
         return [
-            f"the retried call {number} must return {number + REPAIRED}, and it has {value!r}"
+            f"the retried call {number} must return {number + REPAIRED}, but its value is {value!r}"
             for number, value in found.items()
             if value != b"%d" % (number + REPAIRED)
         ]

@@ -1,4 +1,4 @@
-"""The story of a history, in the words of its calls, and the smallest history that still fails."""
+"""Tell the story of a history with the names of its calls, and find the smallest history that still fails."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from brrr_simulation.history import Operation, Report, simulate
 __all__ = ["Shrunk", "shrink", "tell", "timeline"]
 
 TRIES: Final = 300
-"""Histories that a search for a smaller one runs."""
+"""The most histories in the search for a smaller one."""
 
 SIZES: Final = (1, 2, 3, 5, 8, 12, 18, 25)
+"""Numbers of calls of the smaller histories."""
 
 SHOWN: Final = 400
-"""The most operations in a story: the last ones."""
+"""The most lines of a story. If there are more, it has the last ones."""
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Shrunk:
 
     Attributes:
         report: Its report, with the trace.
-        how: How to run it again: the arguments of `simulate`.
+        how: The arguments of `simulate` that repeat it.
         tries: How many histories were run to find it.
     """
 
@@ -82,11 +83,11 @@ def shrink(
 
 
 def tell(report: Report, how: dict[str, Any] | None = None) -> str:
-    """Return the story of a history whose operations were noted: its faults, last operations and violations.
+    """Return the story of a traced history: its faults, its last operations and its violations.
 
     Args:
         report: The report.
-        how: How it was run, for the last line.
+        how: The arguments of `simulate`, for the last line.
     """
     wrong = [f"WRONG: {_named(each, report)}" for each in report.violations]
     arguments = "".join(f", {name}={_plain(value)!r}" for name, value in (how or {}).items())

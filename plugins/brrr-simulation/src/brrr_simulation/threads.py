@@ -1,6 +1,6 @@
-"""Threads of sync handlers that run one at a time: the universe waits while a thread runs, and a thread while it waits.
+"""Threads of synchronous handlers. Either one thread runs or the universe does, and the other side waits.
 
-So the order of all lines of all threads is decided by virtual time, as that of coroutines is.
+So virtual time decides the order of all steps of all threads, as it does for coroutines.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class SimulatedPool:
         return thread.future
 
     def shutdown(self, **_: object) -> None:
-        """Do nothing: waiting threads continue, and all others have ended."""
+        """Do nothing. Threads that wait for a coroutine continue, and all others have ended."""
 
 
 class _SimulatedThread(Generic[ResultT]):

@@ -1,4 +1,4 @@
-"""The watch of a check: runs of handlers, their effects, races on their state, and each `Defer` that they swallow."""
+"""Watch the handlers of a check: their runs and effects, races on their state, and each `Defer` that they swallow."""
 
 import asyncio
 from collections import Counter
@@ -23,14 +23,14 @@ class Effects:
     """The effects of handlers outside of brrr: `effects.record("charge", order)`. They survive all simulated crashes.
 
     Attributes:
-        counts: The number of times of each effect, by its name and its key.
+        counts: How often each effect took place, by its name and its key.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, object]] = Counter()
 
     def record(self, name: str, key: object = None) -> None:
-        """Note that an effect took place."""
+        """Record that an effect took place."""
         self.counts[name, key] += 1
         call = running.get(None)
         if isinstance(call, _WatchedCall):
@@ -38,7 +38,7 @@ class Effects:
 
 
 class Watch:
-    """One history, as its handlers see it.
+    """Collects what the handlers of one history do.
 
     Args:
         now: Returns the virtual time.
@@ -60,7 +60,7 @@ class Watch:
 
     @property
     def wrong(self) -> bool:
-        """Whether something is wrong already."""
+        """Whether a fault of a handler has been found."""
         return bool(self.swallowed or self.races.found)
 
 
@@ -69,7 +69,7 @@ class _WatchedCall(RunningCall):
 
     Attributes:
         watch: Its history.
-        deferred: Whether it got `Defer`, and in which task.
+        deferred: The task in which it got `Defer`, in a tuple; None if it did not.
     """
 
     def __init__(self, text: str, process: Process, watch: Watch) -> None:
@@ -85,7 +85,7 @@ class _WatchedCall(RunningCall):
 
 
 class _WatchedRun(Run):
-    """A run that notices a handler that continues after `Defer`: its own task asks for more calls, or returns."""
+    """A run that detects a handler that swallows `Defer`: its task then makes more calls, or returns."""
 
     __slots__ = ()
 
@@ -131,7 +131,7 @@ class WatchedApp(brrr.AppWorker):
             running.reset(token)
         present.note(f"returns {payload!r:.{SHOWN}}")
         if self._watch.interrupts(process, f"after {present.text} returned"):
-            await process.create_future()  # it never comes
+            await process.create_future()  # it is never set
         if run.missing:
             self._watch.swallowed.add(call.task_name)
         return payload
