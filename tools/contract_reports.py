@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from brrr_testkit.servers import nats, redis
-from brrr_testkit.servers.aws import dummies, dynamo_url, sqs_url
+from brrr_testkit.servers.aws import dummy_credentials, dynamo_url, sqs_url
 from brrr_testkit.servers.emulators import DynamoLocal, Emulator, Moto, shared
 from tools import plugins_page
 
@@ -23,7 +23,7 @@ BIN: Final = Path(sys.executable).parent
 def main(schemes: list[str]) -> int:
     """Run the kit on the backends of the schemes, or on all, write the page, and return the exit status."""
     failed = 0
-    with tempfile.TemporaryDirectory() as name, dummies():
+    with tempfile.TemporaryDirectory() as name, dummy_credentials():
         for scheme in schemes or BACKENDS:
             with BACKENDS[scheme](Path(name)) as url:
                 failed |= plugins_page.main([str(run(url, Path(name) / f"{scheme}.json"))])

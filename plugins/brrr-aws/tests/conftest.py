@@ -11,7 +11,7 @@ from brrr_testkit.servers import aws as aws_servers
 @pytest.fixture(autouse=True)
 def _environment():
     """Use dummy credentials, even with `BRRR_TEST_AWS=1`: these tests never reach an account."""
-    with aws_servers.dummies():
+    with aws_servers.dummy_credentials():
         yield
 
 

@@ -361,7 +361,7 @@ async def test_service_models_are_read_once_per_process(service, monkeypatch):
 async def test_closing_ends_a_request_and_refuses_further_ones(service, client):
     service.stall("GetItem")
     waiting = create_task(client.call("GetItem", PARAMETERS, idempotent=True))
-    await service.until_asked()
+    await service.wait_for_request()
     await client.close()
     await client.close()
 
@@ -382,7 +382,7 @@ async def turns():
 async def test_closing_ends_a_wait_for_the_rest_of_a_response(service, client):
     service.stall("GetItem", half=True)
     waiting = create_task(client.call("GetItem", PARAMETERS, idempotent=True))
-    await service.until_asked()
+    await service.wait_for_request()
     await turns()
     await client.close()
 
@@ -396,7 +396,7 @@ async def test_closing_ends_a_wait_for_a_free_connection(service):
     client = client_at(service.endpoint, pool=1)
     await client.open()
     waiting = [create_task(client.call("GetItem", PARAMETERS, idempotent=True)) for _ in range(3)]
-    await service.until_asked()
+    await service.wait_for_request()
     await client.close()
 
     for task in waiting:
@@ -415,7 +415,7 @@ async def test_closing_ends_a_pause_before_a_retry(service, monkeypatch):
     client = client_at(service.endpoint, retry_for=3600.0)
     await client.open()
     waiting = create_task(client.call("GetItem", PARAMETERS, idempotent=True))
-    await service.until_asked()
+    await service.wait_for_request()
     await turns()
     await client.close()
 
@@ -459,7 +459,7 @@ async def test_meter_counts_requests_and_units(service):
 async def test_client_works_after_a_cancelled_request(service, client):
     service.stall("GetItem")
     waiting = create_task(client.call("GetItem", PARAMETERS, idempotent=True))
-    await service.until_asked()
+    await service.wait_for_request()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

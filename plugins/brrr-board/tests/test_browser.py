@@ -33,7 +33,7 @@ async def opened(board: Board, site: Site) -> Any:
         page = await stack.enter_async_context(open_page())
         address = await stack.enter_async_context(site(board))
         yield page, address
-        assert page.complaints == []
+        assert page.errors == []
 
 
 async def test_redriven_letter_leaves_the_page_and_its_call_is_done(
@@ -94,22 +94,22 @@ async def test_page_without_a_free_stream_tries_again(
     opened: tuple[Page, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, address = opened
-    monkeypatch.setattr(brrr_board.streams, "MOST", 0)
+    monkeypatch.setattr(brrr_board.streams, "MAX_STREAMS", 0)
     await page.open(address)
     await page.wait_until("document.getElementById('state').textContent === 'connecting'")
 
-    monkeypatch.setattr(brrr_board.streams, "MOST", 1)
+    monkeypatch.setattr(brrr_board.streams, "MAX_STREAMS", 1)
 
     assert await page.wait_until("document.getElementById('state').textContent === 'live'")
-    assert page.complaints
-    page.complaints.clear()  # the browser logs the refusal
+    assert page.errors
+    page.errors.clear()  # the browser logs the refusal
 
 
 async def test_hidden_page_has_no_stream(
     opened: tuple[Page, str], board: Board, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, address = opened
-    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 3600)
+    monkeypatch.setattr(brrr_board.streams, "STREAM_SECONDS", 3600)
     await page.open(f"{address}topic?name={TOPIC}")
     await page.wait_until("document.getElementById('state').textContent === 'live'")
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true})"
@@ -165,9 +165,9 @@ async def test_script_of_foreign_markup_does_not_run(opened: tuple[Page, str]) -
     await page.evaluate("new Promise((done) => setTimeout(done))")
 
     assert await page.evaluate("document.title") == "Topics - brrr"
-    assert page.complaints
-    assert all("Content Security Policy" in each for each in page.complaints)
-    page.complaints.clear()
+    assert page.errors
+    assert all("Content Security Policy" in each for each in page.errors)
+    page.errors.clear()
 
 
 async def test_graph_of_a_call_folds(opened: tuple[Page, str], fleet: Fleet) -> None:
@@ -194,7 +194,7 @@ async def test_read_only_board_shows_no_buttons(fleet: Fleet, site: Site) -> Non
         refused = await page.evaluate(
             f"fetch('act', {{method: 'POST', body: 'topic={TOPIC}&redrive-all=yes'}}).then((answer) => answer.status)"
         )
-        page.complaints.clear()  # the browser logs the refusal
+        page.errors.clear()  # the browser logs the refusal
 
     assert refused == 403
     assert (await fleet.stats()).dead == 1

@@ -42,18 +42,18 @@ def test_command_serves_until_sigterm_also_with_an_open_stream(tmp_path: Path) -
             next(lines)
             process.send_signal(signal.SIGTERM)
             list(lines)  # it ends well: a stream that is cut off raises
-            output, complaints = process.communicate(timeout=30)
+            output, errors = process.communicate(timeout=30)
 
     assert "orders" in page.text
-    assert (process.returncode, output, complaints) == (143, "", "")
+    assert (process.returncode, output, errors) == (143, "", "")
 
 
 def test_address_of_other_machines_needs_a_host_name(tmp_path: Path) -> None:
     with started(tmp_path, "--host", "0.0.0.0") as process:
-        _, complaints = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=30)
 
     assert process.returncode == 2
-    assert "--allow-host" in complaints
+    assert "--allow-host" in errors
 
 
 def test_board_for_other_machines_warns(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_board_for_other_machines_warns(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=30)
 
-    assert "no login" in complaints
+    assert "no login" in errors
 
 
 async def test_program_of_the_readme_mounts_a_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

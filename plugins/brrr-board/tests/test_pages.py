@@ -49,7 +49,7 @@ class CountingQueue:
 @pytest.fixture
 def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the next round of samples begin after the test."""
-    monkeypatch.setattr(brrr_board.sampling, "INTERVAL", 3600.0)
+    monkeypatch.setattr(brrr_board.sampling, "INTERVAL_SECONDS", 3600.0)
 
 
 @pytest.mark.usefixtures("one_round")

@@ -64,8 +64,8 @@ async def test_stream_with_an_unknown_mark_sends_everything(board: Board, site: 
 
 
 async def test_streams_are_bounded_and_counted_down(board: Board, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brrr_board.streams, "MOST", 2)
-    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 3600)
+    monkeypatch.setattr(brrr_board.streams, "MAX_STREAMS", 2)
+    monkeypatch.setattr(brrr_board.streams, "STREAM_SECONDS", 3600)
     place = f"events/topic?name={TOPIC}"
     async with site(board) as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
         async with client.stream("GET", place) as first, client.stream("GET", place) as second:
@@ -80,7 +80,7 @@ async def test_streams_are_bounded_and_counted_down(board: Board, site: Site, mo
 
 
 async def test_stop_ends_open_streams(board: Board, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 3600)
+    monkeypatch.setattr(brrr_board.streams, "STREAM_SECONDS", 3600)
     async with site(board) as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
         async with client.stream("GET", f"events/topic?name={TOPIC}") as stream:
             lines = stream.aiter_lines()
@@ -94,7 +94,7 @@ async def test_stop_ends_open_streams(board: Board, site: Site, monkeypatch: pyt
 
 
 async def test_stream_ends_after_its_lifetime(board: Board, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brrr_board.streams, "LIFETIME", 0.2)
+    monkeypatch.setattr(brrr_board.streams, "STREAM_SECONDS", 0.2)
     async with site(board) as address, httpx.AsyncClient(base_url=address, timeout=30) as client:
         answer = await client.get(f"events/topic?name={TOPIC}")
 

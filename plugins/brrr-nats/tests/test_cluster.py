@@ -98,7 +98,7 @@ async def test_load_survives_a_paused_leader(own_cluster):
                 "another leads",
             )
         finally:
-            leader.go_on()
+            leader.resume()
         own_cluster.ready()
 
     await under_load(at(own_cluster), lambda: asyncio.to_thread(pause))

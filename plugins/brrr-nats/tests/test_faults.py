@@ -128,7 +128,7 @@ async def test_paused_server_raises_in_bounded_time(own_server):
                     with pytest.raises(BackendUnavailableError):
                         await operation()
         finally:
-            own_server.go_on()
+            own_server.resume()
         async with asyncio.timeout(20):
             assert b"x" in await take(backend.queue, 1)
 
@@ -271,7 +271,7 @@ async def test_lowered_max_payload_raises_for_larger_messages(own_server, how):
 
 
 async def test_full_server_refuses_new_messages_and_loses_none(tmp_path):
-    server = Server(tmp_path, room=f"{400 * KIB}").start()
+    server = Server(tmp_path, max_storage=f"{400 * KIB}").start()
     try:
         async with brrr.open_backend(server.url, retry_for=0.3) as backend:
             queue = backend.queue

@@ -18,7 +18,7 @@ def polls(proxy):
     return [(each["WaitTimeSeconds"], each["MaxNumberOfMessages"]) for each in requests]
 
 
-async def until_asked(proxy, operation="ReceiveMessage"):
+async def wait_for_request(proxy, operation="ReceiveMessage"):
     await until(lambda: proxy.asked(operation))
 
 
@@ -40,7 +40,7 @@ async def test_idle_receiver_polls_once_in_20_seconds(proxy, patient, topic):
 
 async def test_receivers_of_a_topic_share_one_poll(proxy, patient, topic):
     receivers = [asyncio.create_task(patient.receive(topic, limit=1, wait=20)) for _ in range(5)]
-    await until_asked(proxy)
+    await wait_for_request(proxy)
     await patient.put(topic, BODIES[:5])
 
     found = await asyncio.gather(*receivers)
@@ -74,7 +74,7 @@ async def test_receive_takes_at_most_its_limit(proxy, patient, topic):
 async def test_poll_waits_for_at_most_a_third_of_a_lease(proxy, proxied_url, topic, lease, longest):
     async with brrr.open_backend(proxied_url(lease=lease)) as backend:
         waiting = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=float("inf")))
-        await until_asked(proxy)
+        await wait_for_request(proxy)
         waiting.cancel()
         await asyncio.wait({waiting})
     assert polls(proxy)[0] == (longest, 1)
@@ -82,7 +82,7 @@ async def test_poll_waits_for_at_most_a_third_of_a_lease(proxy, proxied_url, top
 
 async def test_receive_without_wait_polls_once_beside_a_running_poll(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
-    await until_asked(proxy)
+    await wait_for_request(proxy)
 
     assert await patient.receive(topic, limit=5, wait=0) == []
 
@@ -93,7 +93,7 @@ async def test_receive_without_wait_polls_once_beside_a_running_poll(proxy, pati
 
 async def test_short_wait_beside_a_long_one_ends_in_time_without_a_poll(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
-    await until_asked(proxy)
+    await wait_for_request(proxy)
 
     async with asyncio.timeout(5):
         assert await patient.receive(topic, limit=1, wait=0.3) == []
@@ -105,7 +105,7 @@ async def test_short_wait_beside_a_long_one_ends_in_time_without_a_poll(proxy, p
 
 async def test_message_for_a_cancelled_receiver_is_released_at_once(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=5, wait=20))
-    await until_asked(proxy)
+    await wait_for_request(proxy)
     waiting.cancel()
     await asyncio.wait({waiting})
 
@@ -147,7 +147,7 @@ async def test_receive_cancelled_before_closing_holds_no_message(proxied_url, qu
 
 async def test_message_of_a_cancelled_receive_goes_to_a_waiting_receiver(proxy, patient, topic):
     waiting = asyncio.create_task(patient.receive(topic, limit=1, wait=20))
-    await until_asked(proxy)
+    await wait_for_request(proxy)
     proxy.answer("ReceiveMessage", {"Messages": [{"ReceiptHandle": "h", "Body": "x"}]})
     receiving = asyncio.create_task(patient.receive(topic, limit=1, wait=0))
     await asyncio.sleep(0)
@@ -189,7 +189,7 @@ async def test_closing_ends_waits_and_leaves_no_task(proxied_url, proxy, topic):
     before = asyncio.all_tasks()
     async with brrr.open_backend(proxied_url()) as backend:
         waiting = [asyncio.create_task(backend.queue.receive(topic, limit=1, wait=600)) for _ in range(3)]
-        await until_asked(proxy)
+        await wait_for_request(proxy)
     for task in waiting:
         with pytest.raises(BackendClosedError):
             await task
@@ -204,7 +204,7 @@ async def test_receive_on_a_closing_backend_is_refused_at_once(proxied_url, prox
     held = await queue.receive(topic, limit=1, wait=10)
     proxy.stall("DeleteMessageBatch")
     settling = asyncio.create_task(queue.ack(held))
-    await until_asked(proxy, "DeleteMessageBatch")
+    await wait_for_request(proxy, "DeleteMessageBatch")
     polled = polls(proxy)
     closing = asyncio.create_task(backend.close())
     await asyncio.sleep(0)

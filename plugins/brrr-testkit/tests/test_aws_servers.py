@@ -8,7 +8,7 @@ import pytest
 
 from brrr_testkit.servers import aws as aws_servers
 from brrr_testkit.servers import emulators
-from brrr_testkit.servers.emulators import Emulator, alive, answering, shared
+from brrr_testkit.servers.emulators import Emulator, alive, responds, shared
 from brrr_testkit.waiting import wait_until
 
 
@@ -33,15 +33,15 @@ def test_last_process_to_leave_ends_the_shared_server(tmp_path: Path) -> None:
         port = int(first.rpartition(":")[2])
         with shared(Tiny, tmp_path) as second:
             assert second == first
-        assert answering(port)
-    wait_until(lambda: not answering(port), "it ends", bound=30)
+        assert responds(port)
+    wait_until(lambda: not responds(port), "it ends", bound=30)
 
 
 @pytest.mark.parametrize("start", ["start", "start_shared"])
 def test_server_that_does_not_answer_is_not_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
-    monkeypatch.setattr(emulators, "STARTING", 2.0)
+    monkeypatch.setattr(emulators, "START_TIMEOUT", 2.0)
     server = Mute(tmp_path)
 
     with pytest.raises(AssertionError, match="mute answers"):
@@ -60,7 +60,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def account(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stands for an account: what asks for its clients gets moto's, which have tables and queues of two prefixes."""
-    with aws_servers.dummies():
+    with aws_servers.dummy_credentials():
         made = {service: aws_servers.client(service, moto) for service in ("dynamodb", "sqs")}
         monkeypatch.setattr(aws_servers, "client", lambda service, _: made[service])
         for name in ("brrr-test-0-a", "brrr-test-0-b", "brrr-test-1-a"):
@@ -91,7 +91,7 @@ def test_what_a_run_made_on_an_account_is_deleted_and_nothing_else() -> None:
 
 @pytest.mark.usefixtures("account")
 def test_what_cannot_be_deleted_is_told_and_keeps_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws_servers, "DELETING", 0.1)
+    monkeypatch.setattr(aws_servers, "DELETE_TIMEOUT", 0.1)
     dynamo = aws_servers.client("dynamodb", None)
     delete = dynamo.delete_table
 

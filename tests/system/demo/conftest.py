@@ -32,9 +32,9 @@ class Demo:
                 self.printed.append(raw.decode().rstrip("\n"))
                 if re.search(pattern, self.printed[-1]):
                     return self.printed[-1]
-        raise AssertionError(f"the demo ended before it printed {pattern!r}: {self.printed}, {await self.complaints()}")
+        raise AssertionError(f"the demo ended before it printed {pattern!r}: {self.printed}, {await self.errors()}")
 
-    async def complaints(self) -> str:
+    async def errors(self) -> str:
         """Return its stderr after it has ended."""
         assert self.process.stderr is not None
         return (await self.process.stderr.read()).decode()
@@ -59,10 +59,10 @@ class Demo:
             self.process.send_signal(number)
         assert self.process.stdout is not None
         async with asyncio.timeout(BOUND):
-            rest, complaints = await self.process.communicate()
+            rest, errors = await self.process.communicate()
         self.printed.extend(rest.decode().splitlines())
         assert self.process.returncode is not None
-        return self.process.returncode, complaints.decode()
+        return self.process.returncode, errors.decode()
 
 
 Start = Callable[..., Awaitable[Demo]]

@@ -17,7 +17,7 @@ async def test_failed_order_is_redriven_by_a_click(demo: Demo) -> None:
         await page.click("button[name=redrive]", loads=True)
 
         assert await page.wait_until("document.querySelectorAll('tbody tr').length === 0")
-        assert page.complaints == []
+        assert page.errors == []
     assert await demo.result("/order?number=7") == ["reserved the goods of order 7", "charged order 7"]
 
 

@@ -129,10 +129,10 @@ async def test_port_in_use_is_one_line(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         demo = await start("--port", str(port), ready=False)
-        status, complaints = await demo.ended()
+        status, errors = await demo.ended()
 
     assert status == 1
-    assert complaints == (
+    assert errors == (
         f"Cannot listen on 127.0.0.1:{port}: Address already in use. "
         "Name another port (make demo ARGS='--port 8081') or host.\n"
     )
@@ -141,11 +141,11 @@ async def test_port_in_use_is_one_line(start: Start, tmp_path: Path) -> None:
 
 async def test_unopenable_backend_is_one_line(start: Start) -> None:
     demo = await start("--port", "0", "--url", "sqlite:///missing/folder.db", ready=False)
-    status, complaints = await demo.ended()
+    status, errors = await demo.ended()
 
     assert status == 1
-    assert complaints.startswith("[BRRR-BACKEND-01]")
-    assert len(complaints.splitlines()) == 1
+    assert errors.startswith("[BRRR-BACKEND-01]")
+    assert len(errors.splitlines()) == 1
 
 
 async def test_demo_works_on_any_backend_url(start: Start, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_demo_logs_failures(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("port", ["65536", "-1", "http"])
 async def test_invalid_port_is_refused(start: Start, port: str) -> None:
     demo = await start(f"--port={port}", ready=False)
-    status, complaints = await demo.ended()
+    status, errors = await demo.ended()
 
     assert status == 2
-    assert f"'{port}' is not a port from 0 to 65535" in complaints
+    assert f"'{port}' is not a port from 0 to 65535" in errors

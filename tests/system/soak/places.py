@@ -10,7 +10,7 @@ import brrr_core as brrr
 from brrr_testkit.faults.relay import Bytes, relayed
 from brrr_testkit.processes import ServerProcess
 from brrr_testkit.servers import nats, redis
-from brrr_testkit.servers.aws import dummies, dynamo_url, sqs_url
+from brrr_testkit.servers.aws import dummy_credentials, dynamo_url, sqs_url
 from brrr_testkit.servers.emulators import DynamoLocal, Moto
 
 __all__ = ["PLACES", "Place"]
@@ -90,7 +90,7 @@ async def _aws(folder: Path) -> AsyncGenerator[Place]:
     """The queue on moto, which keeps everything in memory, and the store on DynamoDB Local, which writes to disk."""
     moto, dynamo = Moto(folder / "moto"), DynamoLocal(folder / "dynamo", data=folder / "dynamo")
     try:
-        with dummies():
+        with dummy_credentials():
             moto.start()
             dynamo.start()
             async with (

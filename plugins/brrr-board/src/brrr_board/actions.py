@@ -9,13 +9,14 @@ from brrr_core.errors import ArgumentError
 
 __all__ = ["act", "read_arguments"]
 
-VALUES: Final = 'Write values such as 42, "text", [1, 2] or null.'
+JSON_REMEDY: Final = 'Write values such as 42, "text", [1, 2] or null.'
 
-ONE: Final = ("redrive", "drop", "complete")
+LETTER_ACTIONS: Final = ("redrive", "drop", "complete")
+"""The actions on one dead letter. `redrive-all` acts on all of a topic."""
 
 
 async def act(client: AppConsumer, form: Mapping[str, str]) -> str:
-    """Do what a form says, and return the key of the sentence that the topic then shows.
+    """Run the action of a form. Return the key of the sentence in `MESSAGES` that the next page shows.
 
     A button names the action, and its value is the id of the dead letter. `redrive-all` has no id.
 
@@ -26,14 +27,14 @@ async def act(client: AppConsumer, form: Mapping[str, str]) -> str:
     Raises:
         ArgumentError: The form has no topic or no action, or the result is not JSON.
         EncodeError: The result does not fit the task.
-        CapabilityError: The queue cannot tell its dead letters apart.
+        CapabilityError: The queue cannot find dead letters by their ids.
         BackendError: A backend failed. Repeating the action is safe.
     """
     topic = form.get("topic", "")
     if "redrive-all" in form:
         count = await client.dead_letters(topic).redrive(failed=True)
         return "all-redriven" if count else "gone"
-    for action in ONE:
+    for action in LETTER_ACTIONS:
         if action in form:
             return await _on_letter(client, topic, action, form[action], form.get("result", ""))
     raise ArgumentError("the form has no action", remedy="Use the buttons of the board.")
@@ -62,7 +63,7 @@ def read_json(what: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{what} cannot be read as JSON", remedy=VALUES) from error
+        raise ArgumentError(f"{what} is not valid JSON", remedy=JSON_REMEDY) from error
 
 
 def read_arguments(query: Mapping[str, str]) -> tuple[list[object], dict[str, object]]:

@@ -20,7 +20,7 @@ from brrr_board.calls import CallReader
 from brrr_board.guard import NONCE, Guard, is_own_form, remember, token_of, visitor_of
 from brrr_board.rendering import Texts
 from brrr_board.sampling import Sampler, SamplingEndedError
-from brrr_board.streams import MARK, MakeView, Memories, Streams
+from brrr_board.streams import STATE_PARAMETER, MakeView, PageHistories, Streams
 from brrr_board.views import View, Views
 from brrr_core import AppConsumer, Connection, Task
 from brrr_core.codec import Codec
@@ -28,7 +28,7 @@ from brrr_core.errors import ArgumentError, BackendError, BrrrError, EncodeError
 
 __all__ = ["Board"]
 
-LONGEST_FORM: Final = 256 * 1024
+MAX_FORM_BYTES: Final = 256 * 1024
 """The most bytes of a form."""
 
 STATUS: Final = {NotFoundError: 404, ArgumentError: 400, SignatureError: 400, EncodeError: 400, BackendError: 503}
@@ -45,7 +45,7 @@ class Board:
         async with brrr.connect(url) as connection, Board(connection) as board:
             app.mount("/board", board)
 
-    By default it changes nothing, and answers only this machine. It has no login: put it behind yours.
+    By default it changes nothing, and answers only this machine. It has no login: put it behind your own login.
 
     Args:
         connection: The connection.
@@ -75,8 +75,8 @@ class Board:
         self._views = Views(
             self._client, connection.queue, self._sampler, calls, self._texts, allow_changes=allow_changes
         )
-        self._memories = Memories()
-        self._streams = Streams(self._sampler, self._memories, self._describe)
+        self._histories = PageHistories()
+        self._streams = Streams(self._sampler, self._histories, self._describe)
         self._sampling: asyncio.Task[None] | None = None
         self._guarded = Guard(self._application(), hosts)
 
@@ -93,7 +93,7 @@ class Board:
             sampling.cancel()
             await asyncio.wait([sampling])
             if not sampling.cancelled():
-                sampling.result()  # a bug
+                sampling.result()  # raises the error of a bug
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request.
@@ -106,7 +106,7 @@ class Board:
         await self._guarded(scope, receive, send)
 
     def stop(self) -> None:
-        """End the streams of open pages. Call it before you stop the server, which otherwise waits 20 s."""
+        """End the streams of open pages. Call it before you stop the server, which otherwise waits up to 20 s."""
         self._streams.stop()
 
     def _application(self) -> Starlette:
@@ -126,7 +126,7 @@ class Board:
                 ),
                 *(Route(f"/{name}", _static(folder / name, kind), methods=["GET"]) for name, kind in STATIC.items()),
             ],
-            exception_handlers={BrrrError: self._failed, SamplingEndedError: _left},
+            exception_handlers={BrrrError: self._failed, SamplingEndedError: _stopped},
         )
 
     def _page(self, name: str, make: MakeView) -> Callable[[Request], Awaitable[Response]]:
@@ -134,9 +134,9 @@ class Board:
             view = await make(request.query_params)
             events = None
             if view.live:
-                shown = [each for each in request.query_params.multi_items() if each[0] not in (MARK, "did")]
-                mark = self._memories.of(name, request.query_params).mark(view)
-                events = f"events/{name}?{urlencode([*shown, (MARK, mark)])}"
+                shown = [each for each in request.query_params.multi_items() if each[0] not in (STATE_PARAMETER, "did")]
+                mark = self._histories.of(name, request.query_params).mark(view)
+                events = f"events/{name}?{urlencode([*shown, (STATE_PARAMETER, mark)])}"
             return self._shown(request, view, events=events)
 
         return answered
@@ -152,10 +152,10 @@ class Board:
     async def _search(self, request: Request) -> Response:
         query = request.query_params
         if found := query.get("hash", "").strip():
-            return _to("call", hash=found)
+            return _redirect("call", hash=found)
         if task := query.get("task", "").strip():
             args, kwargs = read_arguments(query)
-            return _to("call", hash=(await self._client.status(task)(*args, **kwargs)).call_hash)
+            return _redirect("call", hash=(await self._client.status(task)(*args, **kwargs)).call_hash)
         return self._shown(request, View(template="search.html", title="Search"))
 
     async def _act(self, request: Request) -> Response:
@@ -163,11 +163,13 @@ class Board:
             return PlainTextResponse("Refused: this board changes nothing. Start it with --allow-changes.\n", 403)
         form = await _form_of(request)
         if not is_own_form(request, form.get("token", "")):
-            return PlainTextResponse("Refused: the form is not of this board. Reload the page, and try again.\n", 403)
+            return PlainTextResponse(
+                "Refused: the form does not come from this board. Reload the page, and try again.\n", 403
+            )
         did = await act(self._client, form)
         self._views.forget()
         await self._sampler.refresh()
-        return _to("topic", name=form.get("topic", ""), did=did)
+        return _redirect("topic", name=form.get("topic", ""), did=did)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
@@ -195,12 +197,12 @@ async def _form_of(request: Request) -> dict[str, str]:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LONGEST_FORM:
+        if len(body) > MAX_FORM_BYTES:
             raise HTTPException(413)
     return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
 
 
-def _to(page: str, **query: str) -> Response:
+def _redirect(page: str, **query: str) -> Response:
     return RedirectResponse(f"{page}?{urlencode(query)}", status_code=303)
 
 
@@ -213,5 +215,5 @@ def _static(file: Traversable, kind: str) -> Callable[[Request], Awaitable[Respo
     return answered
 
 
-async def _left(_request: Request, _error: Exception) -> Response:
+async def _stopped(_request: Request, _error: Exception) -> Response:
     return PlainTextResponse("The board has stopped.\n", status_code=503)

@@ -11,11 +11,11 @@ from brrr_explain import Explanation, Node, explain_of
 __all__ = ["CallReader", "SeenCall"]
 
 NODES: Final = 20_000
-"""The most calls of a graph."""
+"""The most calls that are read for one graph."""
 
 
 class SeenCall(NamedTuple):
-    """A call as it was read.
+    """A call, with its status and its graph.
 
     Attributes:
         status: Its status.
@@ -34,7 +34,7 @@ class CallReader:
         client: A client of it.
         handlers: The handlers by task name, for replays.
         codec: The codec of the workers.
-        texts: Masks what is shown.
+        texts: Masks the texts that pages show.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from brrr_core.errors import CommandError
 __all__ = ["board"]
 
 CONNECTIONS: Final = 100
-"""The most connections at a time. A request on a further connection gets the status 503."""
+"""The most concurrent connections. A request on a further connection gets the status 503."""
 
 
 async def board(
@@ -100,7 +100,7 @@ async def _serve(opened: Board, listening: socket.socket) -> None:
         log_config=None,
         access_log=False,
         lifespan="off",
-        proxy_headers=False,  # the address of a client counts
+        proxy_headers=False,  # the guard checks the address of the connection itself
         server_header=False,
         timeout_graceful_shutdown=5,
     )

@@ -1,7 +1,7 @@
-"""Guards the board: the requests that it answers, the forms that it accepts, and the rights of its pages.
+"""Checks which requests and forms the board accepts, and sets the security headers of its pages.
 
-Three attacks matter, because a board often has no login. A foreign page in a visitor's browser may send forms (CSRF),
-may name this server by its own host name (DNS rebinding), and may show the board in a frame (clickjacking).
+Three attacks matter, because a board often has no login. A foreign page in a visitor's browser may send forms to the
+board (CSRF), may reach it under a host name of its own (DNS rebinding), and may show it in a frame (clickjacking).
 """
 
 import hmac
@@ -22,7 +22,7 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """The host names by which a browser on this machine reaches a board."""
 
 NONCE: Final = "brrr_board.nonce"
-"""The key of a request's scope with the nonce of its page."""
+"""The key under which the scope of a request has the nonce of its page."""
 
 COOKIE: Final = "brrr-board"
 
@@ -78,10 +78,10 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if _name_of(f"//{host}") not in self._hosts:
-            return _refused("this host name is not known here", ALLOW)
+        if _host_of(f"//{host}") not in self._hosts:
+            return _refused("the board does not answer under this host name", ALLOW)
         if self._local_only and (request.client is None or not is_loopback(request.client.host)):
-            return _refused("this board answers its own machine only", ALLOW)
+            return _refused("the board answers only its own machine", ALLOW)
         if origin is not None and not _is_origin_of(origin, host):
             return _refused("the request comes from a page of another site", "Send it from the board.")
         if not request.scope["query_string"].isascii():  # some servers pass such bytes on, and `request.url` fails
@@ -114,7 +114,7 @@ def remember(request: Request, response: Response, visitor: str) -> None:
 
 
 def token_of(visitor: str) -> str:
-    """Return the token of the forms of a visitor. It is bound to the cookie, which foreign pages cannot read."""
+    """Return the form token of a visitor. It is derived from the cookie, which foreign pages cannot read."""
     return hmac.digest(visitor.encode(), b"a form of brrr-board", "sha256").hex()
 
 
@@ -132,7 +132,7 @@ def _is_origin_of(origin: str, host: str) -> bool:
     return scheme in ("http", "https") and place.lower() == host.lower()
 
 
-def _name_of(url: str) -> str | None:
+def _host_of(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:

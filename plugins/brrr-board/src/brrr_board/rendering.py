@@ -14,15 +14,15 @@ from brrr_core.safe_text import Mask, shown_bytes
 
 __all__ = ["Templates", "Texts", "sparkline", "topic_row"]
 
-LONGEST: Final = 20_000
+TEXT_LIMIT: Final = 20_000
 """The most characters of a text on a page."""
 
-IN_A_ROW: Final = 200
+ROW_TEXT_LIMIT: Final = 200
 """The most characters of a text in a row of a table."""
 
-WIDTH: Final = 120
-BOTTOM: Final = 23
-"""The size of a sparkline; its box is one pixel higher."""
+SPARKLINE_WIDTH: Final = 120
+SPARKLINE_BOTTOM: Final = 23
+"""The size of a sparkline in pixels. Its box is one pixel higher."""
 
 SPARK: Final = (
     '<td><svg class="spark" width="120" height="24" viewBox="0 0 120 24" role="img" aria-label="Depth in the last '
@@ -34,7 +34,7 @@ DEAD: Final = '<td class="number dead">'
 
 
 class Texts:
-    """Foreign texts on a page. Escaping is the task of the templates.
+    """Masks and shortens texts for a page. The templates escape them.
 
     Args:
         mask: Replaces the secrets of the backends.
@@ -45,13 +45,13 @@ class Texts:
 
     def whole(self, text: str) -> str:
         """Return a text for a separate block."""
-        masked = self._mask(text)  # before the cut, which could leave a part of a secret
-        return masked if len(masked) <= LONGEST else f"{masked[:LONGEST]}…"
+        masked = self._mask(text)  # before it is cut: a cut secret would not be found
+        return masked if len(masked) <= TEXT_LIMIT else f"{masked[:TEXT_LIMIT]}…"
 
     def row(self, text: str) -> str:
         """Return the first line of a text for a row of a table."""
         line = self._mask(text.partition("\n")[0])
-        return line if len(line) <= IN_A_ROW else f"{line[:IN_A_ROW]}…"
+        return line if len(line) <= ROW_TEXT_LIMIT else f"{line[:ROW_TEXT_LIMIT]}…"
 
     def data(self, data: bytes) -> str:
         """Return encoded arguments or an encoded result: text if they are printable, else base64."""
@@ -97,27 +97,30 @@ def topic_row(topic: str, name: str, stats: QueueStats, depths: Sequence[int]) -
 def sparkline(depths: Sequence[int]) -> str:
     """Return the points of a polyline for values over time, the latest at the right. Its scale begins at 0.
 
-    Values that are all equal have the same two points however many they are, so that the drawing does not change.
+    Equal values always give the same two points, so that the drawing does not change with their number.
     """
     top = max(depths, default=0)
     if min(depths, default=0) == top:
-        height = 1 if top else BOTTOM
-        return f"0,{height} {WIDTH},{height}"
-    scale = (BOTTOM - 1) / top
+        height = 1 if top else SPARKLINE_BOTTOM
+        return f"0,{height} {SPARKLINE_WIDTH},{height}"
+    scale = (SPARKLINE_BOTTOM - 1) / top
     return " ".join(
-        [f"{x}{BOTTOM - int(scale * depth)}" for x, depth in zip(_places(len(depths)), depths, strict=True)]
+        [
+            f"{x}{SPARKLINE_BOTTOM - int(scale * depth)}"
+            for x, depth in zip(_x_positions(len(depths)), depths, strict=True)
+        ]
     )
 
 
 @cache
-def _places(count: int) -> list[str]:
-    return [f"{WIDTH * n // (count - 1)}," for n in range(count)]
+def _x_positions(count: int) -> list[str]:
+    return [f"{SPARKLINE_WIDTH * n // (count - 1)}," for n in range(count)]
 
 
 def _clock(seconds: float) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OSError, OverflowError, ValueError):  # of a year that no calendar has
+    except (OSError, OverflowError, ValueError):  # the year is out of range
         return f"unix time {seconds}"
 
 

@@ -1,4 +1,4 @@
-"""Samples of the topics: how many messages each holds, now and in the last minutes."""
+"""Samples of the topics: the number of messages in each, now and in the last two minutes."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -10,27 +10,27 @@ from brrr_core.errors import BrrrError
 
 __all__ = ["Sampler", "Samples", "SamplingEndedError"]
 
-INTERVAL: Final = 2.0
+INTERVAL_SECONDS: Final = 2.0
 """Seconds between two samples of all topics."""
 
-SHARE: Final = 20
-"""A pause is at least this many times as long as the round before it, so that rounds take a twentieth of the time."""
+PAUSE_FACTOR: Final = 20
+"""A pause lasts at least this many times as long as the round before it, so sampling takes at most 5 % of the time."""
 
-KEPT: Final = 60
+MAX_SAMPLES: Final = 60
 """The most samples of a topic: two minutes."""
 
-LIST_EVERY: Final = 5
+ROUNDS_PER_LISTING: Final = 5
 """Rounds from one listing of the topics to the next."""
 
-MOST: Final = 10_000
+MAX_TOPICS: Final = 10_000
 """The most topics that are sampled. Further ones that the queue lists are left out."""
 
-AT_ONCE: Final = 16
+CONCURRENT_READS: Final = 16
 """Topics whose statistics are read at the same time."""
 
 
 class SamplingEndedError(Exception):
-    """The board was left while a request waited for a sample."""
+    """The board was closed while a request waited for a sample."""
 
 
 class Samples(NamedTuple):
@@ -87,19 +87,19 @@ class Sampler:
                 else:
                     self.failure = self._unlisted
                 self.version = self._begun
-                self._tell()
+                self._notify()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(max(INTERVAL, (loop.time() - begin) * SHARE)):
+                    async with asyncio.timeout(max(INTERVAL_SECONDS, (loop.time() - begin) * PAUSE_FACTOR)):
                         await self._wanted.wait()
         finally:
             self._ended = True
-            self._tell()
+            self._notify()
 
     async def after(self, version: int) -> None:
         """Wait for a round later than `version`.
 
         Raises:
-            SamplingEndedError: There will be none.
+            SamplingEndedError: The board was closed.
         """
         while self.version <= version:
             if self._ended:
@@ -111,12 +111,12 @@ class Sampler:
         self._wanted.set()
         await self.after(self._begun)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _sample(self) -> None:
-        if self._begun % LIST_EVERY == 1:
+        if self._begun % ROUNDS_PER_LISTING == 1:
             await self._list()
         names = list(self._names)
         left = iter(names)
@@ -127,13 +127,13 @@ class Sampler:
                 found[topic] = await self._queue.stats(topic)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(names))):
+            for _ in range(min(CONCURRENT_READS, len(names))):
                 group.create_task(read())
         samples: dict[str, Samples] = {}
         for topic, stats in found.items():
             before = self.samples.get(topic)
             depths: Sequence[int] = () if before is None else before.depths
-            samples[topic] = Samples(stats, [*depths[1 - KEPT :], stats.ready + stats.leased + stats.delayed])
+            samples[topic] = Samples(stats, [*depths[1 - MAX_SAMPLES :], stats.ready + stats.leased + stats.delayed])
         self.samples = samples
 
     async def _list(self) -> None:
@@ -141,12 +141,12 @@ class Sampler:
             return
         try:
             listed = await self._queue.inspector.topics()
-        except BrrrError as error:  # the login may lack the right, and the given topics can be sampled
+        except BrrrError as error:  # the login may not list topics; those given by name can still be sampled
             self._unlisted = error
             return
         self._unlisted = None
         for name in listed:
-            if len(self._names) < MOST:
+            if len(self._names) < MAX_TOPICS:
                 self._names.setdefault(name)
 
 

@@ -1,4 +1,4 @@
-"""Expensive readings, which all visitors share for a while."""
+"""A cache of values that are expensive to read. All visitors share it."""
 
 import asyncio
 from collections import OrderedDict
@@ -10,20 +10,20 @@ __all__ = ["Shared"]
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
-LEAST: Final = 1.0
-"""The least seconds between two readings of one value."""
+MIN_AGE_SECONDS: Final = 1.0
+"""The shortest time in seconds for which a value is used."""
 
-SHARE: Final = 10
-"""A value is kept for this many times as long as reading it took, so that reading takes a tenth of the time."""
+AGE_FACTOR: Final = 10
+"""A value is used for this many times as long as it took to read it, so reading takes at most a tenth of the time."""
 
-AT_ONCE: Final = 4
-"""Readings at the same time."""
+CONCURRENT_READS: Final = 4
+"""The most values that are read concurrently."""
 
-KEPT: Final = 64
-"""The most values that are kept."""
+MAX_VALUES: Final = 64
+"""The most values in the cache. The one that was unused for the longest time is dropped first."""
 
 
-class _Kept(Generic[ValueT]):
+class _Entry(Generic[ValueT]):
     def __init__(self) -> None:
         self.reading = asyncio.Lock()
         self.values: list[ValueT] = []  # none or one
@@ -31,7 +31,7 @@ class _Kept(Generic[ValueT]):
 
 
 class Shared(Generic[KeyT, ValueT]):
-    """Values by key, each read again if it is too old.
+    """A cache that reads a value again if it is too old.
 
     Args:
         read: Reads a value.
@@ -39,24 +39,24 @@ class Shared(Generic[KeyT, ValueT]):
 
     def __init__(self, read: Callable[[KeyT], Awaitable[ValueT]]) -> None:
         self._read = read
-        self._kept: OrderedDict[KeyT, _Kept[ValueT]] = OrderedDict()
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._entries: OrderedDict[KeyT, _Entry[ValueT]] = OrderedDict()
+        self._slots = asyncio.Semaphore(CONCURRENT_READS)
 
     async def get(self, key: KeyT) -> ValueT:
-        """Return a value, which may be some seconds old. It raises what reading raises."""
-        kept = self._kept.setdefault(key, _Kept())
-        self._kept.move_to_end(key)
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        """Return a value, which may be some seconds old. Raises the errors of `read`."""
+        entry = self._entries.setdefault(key, _Entry())
+        self._entries.move_to_end(key)
+        if len(self._entries) > MAX_VALUES:
+            self._entries.popitem(last=False)
         loop = asyncio.get_running_loop()
-        async with kept.reading:  # held over the reading, so that all visitors share it
-            if not kept.values or loop.time() >= kept.until:
+        async with entry.reading:  # held while the value is read, so that concurrent visitors share one read
+            if not entry.values or loop.time() >= entry.until:
                 async with self._slots:
                     begin = loop.time()
-                    kept.values = [await self._read(key)]
-                kept.until = loop.time() + max(LEAST, (loop.time() - begin) * SHARE)
-            return kept.values[0]
+                    entry.values = [await self._read(key)]
+                entry.until = loop.time() + max(MIN_AGE_SECONDS, (loop.time() - begin) * AGE_FACTOR)
+            return entry.values[0]
 
     def forget(self) -> None:
-        """Forget all values, because something has changed. Readings that run now are not kept."""
-        self._kept.clear()
+        """Drop all values, because something has changed. The values that are being read now are not cached."""
+        self._entries.clear()

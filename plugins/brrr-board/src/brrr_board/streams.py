@@ -16,38 +16,38 @@ from brrr_board.sampling import Sampler, SamplingEndedError
 from brrr_board.views import View
 from brrr_core.errors import BrrrError
 
-__all__ = ["MARK", "MakeView", "Memories", "Streams"]
+__all__ = ["STATE_PARAMETER", "MakeView", "PageHistories", "Streams"]
 
-MOST: Final = 32
-"""The most open streams. A further page shows the state at its load, and tries again every three seconds."""
+MAX_STREAMS: Final = 32
+"""The most open streams. A further page shows its state at load time, and tries again every three seconds."""
 
-LIFETIME: Final = 20.0
-"""Seconds after which a stream ends, so that a server that stops waits no longer for it. The browser opens another."""
+STREAM_SECONDS: Final = 20.0
+"""Seconds after which a stream ends and the browser opens another. A stopping server waits at most this long."""
 
-KEPT: Final = 64
-"""The most pages whose last state is known."""
+MAX_PAGES: Final = 64
+"""The most pages whose history is kept."""
 
-MARK: Final = "since"
-"""The parameter of a stream's address with the state that the page has."""
+STATE_PARAMETER: Final = "since"
+"""The query parameter of a stream that names the state of the page."""
 
-NOTHING: Final = '{"parts": {}, "order": null}'
+NO_CHANGES: Final = '{"parts": {}, "order": null}'
 """The message that tells a page that a failure is over."""
 
 MakeView: TypeAlias = Callable[[QueryParams], Awaitable[View]]
 
 
-class Memory:
-    """The last state of one page: when each part has changed, in turns. A mark names a state."""
+class PageHistory:
+    """The history of one page: the turn in which each part last changed. A mark names a state of the page."""
 
     def __init__(self) -> None:
-        self._epoch = secrets.token_hex(4)  # a mark of another process means nothing here
+        self._epoch = secrets.token_hex(4)  # marks of another process are not valid here
         self._turn = 0
         self._changed: dict[str, tuple[int, int]] = {}  # the turn and the hash of the text
         self._order: list[str] = []
         self._ordered = 0
 
     def mark(self, view: View) -> str:
-        """Note the state of a page, and return its mark."""
+        """Record the current state of the page, and return its mark."""
         self._turn += 1
         html = {**view.parts, **view.rows}
         before, self._changed = self._changed, {}
@@ -72,21 +72,21 @@ class Memory:
         return None if not parts and order is None else json.dumps({"parts": parts, "order": order})
 
 
-class Memories:
-    """The memory of each page, by its address."""
+class PageHistories:
+    """The histories of pages, by path and query."""
 
     def __init__(self) -> None:
-        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._histories: OrderedDict[str, PageHistory] = OrderedDict()
 
-    def of(self, path: str, query: QueryParams) -> Memory:
-        """Return the memory of a page; a new one if it is not known."""
-        shown = [(name, value) for name, value in query.multi_items() if name != MARK]
+    def of(self, path: str, query: QueryParams) -> PageHistory:
+        """Return the history of a page, created if necessary."""
+        shown = [(name, value) for name, value in query.multi_items() if name != STATE_PARAMETER]
         key = json.dumps([path, sorted(shown)])
-        memory = self._memories.setdefault(key, Memory())
-        self._memories.move_to_end(key)
-        if len(self._memories) > KEPT:
-            self._memories.popitem(last=False)
-        return memory
+        history = self._histories.setdefault(key, PageHistory())
+        self._histories.move_to_end(key)
+        if len(self._histories) > MAX_PAGES:
+            self._histories.popitem(last=False)
+        return history
 
 
 class Streams:
@@ -94,17 +94,17 @@ class Streams:
 
     Args:
         sampler: Its rounds set the pace.
-        memories: The states of the pages.
+        histories: The histories of the pages.
         describe: Returns the text that a page shows for an error.
 
     Attributes:
         open: The number of open streams.
     """
 
-    def __init__(self, sampler: Sampler, memories: Memories, describe: Callable[[BrrrError], str]) -> None:
+    def __init__(self, sampler: Sampler, histories: PageHistories, describe: Callable[[BrrrError], str]) -> None:
         self.open = 0
         self._sampler = sampler
-        self._memories = memories
+        self._histories = histories
         self._describe = describe
         self._stopped = asyncio.Event()
 
@@ -113,8 +113,8 @@ class Streams:
         self._stopped.set()
 
     async def serve(self, path: str, make: MakeView, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the changes of a page until the visitor leaves, the lifetime is over, or the board stops."""
-        if self._stopped.is_set() or self.open >= MOST:
+        """Send the changes of a page until the visitor leaves, `STREAM_SECONDS` have passed, or the board stops."""
+        if self._stopped.is_set() or self.open >= MAX_STREAMS:
             refusal = PlainTextResponse("Too many open pages.\n", status_code=503, headers={"retry-after": "10"})
             await refusal(scope, receive, send)
             return
@@ -125,7 +125,7 @@ class Streams:
             asyncio.create_task(_until(self._stopped)),
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LIFETIME)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=STREAM_SECONDS)
         finally:
             self.open -= 1
             for task in tasks:
@@ -134,7 +134,7 @@ class Streams:
         sent = ended[0]
         if isinstance(sent, Exception) and not isinstance(sent, (OSError, SamplingEndedError)):
             raise sent
-        if not isinstance(sent, OSError):  # with it, the visitor has left
+        if not isinstance(sent, OSError):  # after an OSError, the visitor has left
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, path: str, make: MakeView, request: Request, send: Send) -> None:
@@ -142,7 +142,7 @@ class Streams:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send_text(send, "retry: 1000\n\n")
         query = request.query_params
-        mark = request.headers.get("last-event-id") or query.get(MARK, "")
+        mark = request.headers.get("last-event-id") or query.get(STATE_PARAMETER, "")
         failed = False
         while True:
             version = self._sampler.version
@@ -152,12 +152,12 @@ class Streams:
                 failed = True
                 await _send_text(send, f"event: failure\ndata: {json.dumps(self._describe(error))}\n\n")
             else:
-                memory = self._memories.of(path, query)
-                latest = memory.mark(view)
-                news = memory.news(view, mark)
+                history = self._histories.of(path, query)
+                latest = history.mark(view)
+                news = history.news(view, mark)
                 mark = latest
                 if news is not None or failed:
-                    await _send_text(send, f"id: {mark}\ndata: {news or NOTHING}\n\n")
+                    await _send_text(send, f"id: {mark}\ndata: {news or NO_CHANGES}\n\n")
                 failed = False
             await self._sampler.after(version)
 

@@ -1,4 +1,4 @@
-"""The pages: each has a frame that stays, and parts that change while it is open."""
+"""The pages. Each has a fixed frame, and parts that change while it is open."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ from brrr_explain import Node, as_svg
 
 __all__ = ["View", "Views"]
 
-ROWS: Final = 1_000
-"""The most topics of a page."""
+TOPICS_ON_PAGE: Final = 1_000
+"""The most topics on a page."""
 
-LETTERS: Final = 100
-"""The most dead letters of a page."""
+LETTERS_ON_PAGE: Final = 100
+"""The most dead letters on a page."""
 
 LISTED: Final = 20
 """The most problems of a graph, and the most waiting calls, that are listed."""
 
-DID: Final = {
+MESSAGES: Final = {
     "redriven": "The dead letter was put back on its topic.",
     "all-redriven": "The dead letters were put back on their topic.",
     "dropped": "The dead letter was dropped.",
@@ -36,7 +36,7 @@ DID: Final = {
     "kept": "Nothing was done: the call failed for good before, or its record cannot be read.",
     "gone": "Nothing was done: the dead letter is gone.",
 }
-"""The sentence of a page after each action."""
+"""The sentence that a page shows after each action."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class View:
     Attributes:
         template: The frame.
         title: The title.
-        values: The values of the frame, which stay.
-        parts: The parts that are separate elements, as HTML by the id of the element.
+        values: The values of the frame. They do not change while the page is open.
+        parts: The parts that may change, as HTML by the id of their element.
         rows: The rows of the page's table in their order, as HTML by id.
         live: Whether the parts and rows may change while the page is open.
         topic: The topic on which the buttons of the page act.
@@ -79,7 +79,7 @@ class Views:
         queue: Its queue.
         sampler: The samples of the topics.
         calls: Reads calls.
-        texts: Masks what is shown.
+        texts: Masks the texts that pages show.
         allow_changes: Whether the pages have buttons.
     """
 
@@ -111,7 +111,7 @@ class Views:
         return template.render(view=view, allow_changes=self._allow_changes, **view.values, **frame)
 
     def forget(self) -> None:
-        """Forget all readings, because an operator has changed something."""
+        """Discard all cached data, because an operator has changed something."""
         self._letters.forget()
         self._calls.forget()
 
@@ -126,20 +126,20 @@ class Views:
             sum(stats.dead for stats in last.values()),
             [topic for topic in names if last[topic].dead][:LISTED],
             self._failure(),
-            max(0, len(names) - ROWS),
+            max(0, len(names) - TOPICS_ON_PAGE),
         )
         return View(
             template="topics.html",
             title="Topics",
             values={"q": wanted},
             parts={"summary": summary},
-            rows={f"topic-{_short(topic)}": self._topic_row(topic) for topic in names[:ROWS]},
+            rows={f"topic-{_element_name(topic)}": self._topic_row(topic) for topic in names[:TOPICS_ON_PAGE]},
             live=True,
         )
 
     async def topic(self, query: QueryParams) -> View:
         """Show a topic, and its oldest dead letters: those of a task, of a call, or with a text in their reason."""
-        choice = Choice(_needed(query, "name"), query.get("task", ""), query.get("reason", ""), query.get("hash", ""))
+        choice = Choice(_required(query, "name"), query.get("task", ""), query.get("reason", ""), query.get("hash", ""))
         await self._sampler.after(0)
         letters = await self._letters.get(choice)
         samples = self._sampler.samples.get(choice.topic)
@@ -148,22 +148,25 @@ class Views:
             stats,
             sparkline(samples.depths if samples else ()),
             self._failure(),
-            len(letters) > LETTERS,
+            len(letters) > LETTERS_ON_PAGE,
             samples is not None,
         )
         return View(
             template="topic.html",
             title=choice.topic,
-            values={"choice": choice, "did": DID.get(query.get("did", ""))},
+            values={"choice": choice, "did": MESSAGES.get(query.get("did", ""))},
             parts={"summary": summary},
-            rows={f"letter-{name}": self._letter_row(name, letter) for name, letter in _named(letters[:LETTERS])},
+            rows={
+                f"letter-{name}": self._letter_row(name, letter)
+                for name, letter in _with_row_names(letters[:LETTERS_ON_PAGE])
+            },
             live=True,
             topic=choice.topic,
         )
 
     async def letter(self, query: QueryParams) -> View:
-        """Show one dead letter as a whole."""
-        topic, number = _needed(query, "topic"), _needed(query, "id")
+        """Show one dead letter with its whole reason and body."""
+        topic, number = _required(query, "topic"), _required(query, "id")
         letters = await self._client.dead_letters(topic, ids=[number]).read()
         if not letters:
             raise NotFoundError(
@@ -184,7 +187,7 @@ class Views:
 
     async def call(self, query: QueryParams) -> View:
         """Show a call and the graph below it."""
-        call_hash = _needed(query, "hash")
+        call_hash = _required(query, "hash")
         status, graph = await self._calls.get(call_hash)
         parts = {
             "status": self._macros.call_status(
@@ -205,18 +208,18 @@ class Views:
             task=choice.task or None,
             reason=choice.reason or None,
             call_hash=choice.call_hash or None,
-            limit=LETTERS + 1,
+            limit=LETTERS_ON_PAGE + 1,
         )
         return await chosen.read()
 
     def _topic_row(self, topic: str) -> Markup:
-        """Return the row of a topic, which all visitors share until the next sample."""
+        """Return the row of a topic. All visitors share it until the next sample."""
         if self._rows_of != self._sampler.version:
             self._rows, self._rows_of = {}, self._sampler.version
         row = self._rows.get(topic)
         if row is None:
             stats, depths = self._sampler.samples[topic]
-            row = self._rows[topic] = topic_row(topic, _short(topic), stats, depths)
+            row = self._rows[topic] = topic_row(topic, _element_name(topic), stats, depths)
         return row
 
     def _letter_row(self, name: str, letter: Letter) -> Markup:
@@ -231,16 +234,16 @@ class Views:
         return None if failure is None else self._texts.whole(str(failure))
 
 
-def _named(letters: Sequence[Letter]) -> list[tuple[str, Letter]]:
+def _with_row_names(letters: Sequence[Letter]) -> list[tuple[str, Letter]]:
     """Return each dead letter with a name for its row. Equal ones get a number."""
     names: dict[str, Letter] = {}
     for number, letter in enumerate(letters):
-        name = _short(letter.id or f"{letter.buried_at} {letter.call_hash}")
+        name = _element_name(letter.id or f"{letter.buried_at} {letter.call_hash}")
         names[f"{name}-{number}" if name in names else name] = letter
     return list(names.items())
 
 
-def _short(text: str) -> str:
+def _element_name(text: str) -> str:
     """Return a name for an element of a page."""
     return hashlib.blake2s(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
@@ -249,7 +252,7 @@ def _address(node: Node) -> str:
     return f"call?hash={node.call_hash}"
 
 
-def _needed(query: QueryParams, name: str) -> str:
+def _required(query: QueryParams, name: str) -> str:
     found = query.get(name)
     if not found:
         raise ArgumentError(f"the address has no {name!r}", remedy="Follow a link of the board.")

@@ -1,1 +1,1 @@
-"""Servers, faults and workloads for the tests of brrr's backends. Import the modules; this package holds no names."""
+"""Servers, faults and workloads for the tests of brrr's backends. Import its modules: the package has no names."""

@@ -27,7 +27,7 @@ PROGRAMS: Final = (
 )
 FLAGS: Final = (
     "--headless",
-    "--no-sandbox",  # it refuses to run as root with one, and the pages are our own
+    "--no-sandbox",  # with a sandbox it refuses to run as root; the pages are our own
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -36,18 +36,18 @@ FLAGS: Final = (
     "--remote-debugging-pipe",  # reads commands from descriptor 3, and writes answers to descriptor 4
 )
 BOUND: Final = 30.0
-"""The longest wait in seconds."""
+"""Seconds that a command or a page load may take."""
 
 
 class Page:
     """A page of the browser.
 
     Attributes:
-        complaints: The errors that the page has logged, with violations of its Content-Security-Policy.
+        errors: The errors that the page has logged, including violations of its Content-Security-Policy.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self._reader = reader
         self._writer = writer
         self._session: str | None = None
@@ -73,7 +73,7 @@ class Page:
         return await self.evaluate(f"new Promise((done) => {{ const poll = () => {{ {poll} }}; poll(); }})")
 
     async def click(self, selector: str, *, loads: bool = False) -> None:
-        """Click an element with the mouse. If that `loads` a page, wait for it."""
+        """Click an element with the mouse. If `loads`, wait until the next page is loaded."""
         element = f"document.querySelector({json.dumps(selector)})"
         await self.evaluate(f"{element}.scrollIntoView({{block: 'center'}})")
         x, y = await self.evaluate(
@@ -92,13 +92,13 @@ class Page:
         await self._command("Input.insertText", text=text)
 
     async def resize(self, width: int, height: int) -> None:
-        """Give the page a size in pixels."""
+        """Set the size of the page in pixels."""
         await self._command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
 
     async def screenshot(self) -> bytes:
-        """Return a PNG of the visible part."""
+        """Return the visible part of the page as a PNG."""
         answer = await self._command("Page.captureScreenshot", format="png")
         return base64.b64decode(answer["data"])
 
@@ -111,7 +111,7 @@ class Page:
             await self._command(f"{domain}.enable")
 
     async def listen(self) -> None:
-        """Take answers and events until the browser ends."""
+        """Process answers and events until the browser ends."""
         while text := await self._reader.readuntil(b"\0"):
             message = json.loads(text[:-1])
             parameters = message.get("params", {})
@@ -119,9 +119,9 @@ class Page:
                 case "Page.loadEventFired":
                     self._loaded.set()
                 case "Log.entryAdded" if parameters["entry"]["level"] == "error":
-                    self.complaints.append(parameters["entry"]["text"])
+                    self.errors.append(parameters["entry"]["text"])
                 case "Runtime.exceptionThrown":
-                    self.complaints.append(str(parameters["exceptionDetails"]))
+                    self.errors.append(str(parameters["exceptionDetails"]))
                 case None:
                     self._answers.pop(message["id"]).set_result(message)
                 case _:

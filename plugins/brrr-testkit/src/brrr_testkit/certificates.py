@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, certificates that it has signed, and ones that must be refused."""
+"""Certificates for tests: an authority, certificates that it has signed, and certificates that must be refused."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ policy = names
 [names]
 commonName = supplied
 """
-"""Configuration of `openssl ca`. It alone signs for a time in the past: newer versions refuse negative days."""
+"""Configuration of `openssl ca`, which makes the expired certificate: newer versions of `x509` refuse negative days."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Certificates:
         key: The key of `cert`, `named` and `expired`.
         named: Signed by `ca` for the name localhost only.
         expired: Signed by `ca`, but expired.
-        stranger: Another authority.
+        stranger: Another authority, which signed none of them.
     """
 
     ca: Path

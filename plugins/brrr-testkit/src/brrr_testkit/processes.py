@@ -1,4 +1,4 @@
-"""Common parts of all servers: free ports, starting, ending, and what happens if a program or library is missing."""
+"""Common parts of all servers: free ports, starting and ending, and missing programs or libraries."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from typing import Final, NoReturn
 import pytest
 
 PORTS: Final = range(12000, 22000)
-"""Ports of servers. A server of a cluster also uses the port 10,000 higher. All are below 32,768, where the ports of
-outgoing connections begin: one of those could take the port of a server that is down."""
+"""Ports for servers. A server of a cluster also uses the port 10,000 higher. All are below 32,768, the first port of
+outgoing connections, because such a connection could take the port of a server that is down."""
 
 
 def unmeasured() -> dict[str, str]:
-    """Return the environment without coverage.py, whose own imports a test of imports would count."""
+    """Return the environment without coverage.py: a test that counts imports would count those of coverage.py too."""
     return {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
@@ -40,25 +40,25 @@ class MissingExtraError(ImportError):
         super().__init__(f"{library} is not installed: pip install 'brrr-testkit[{extra}]'", name=library)
 
 
-def _own_ports() -> Iterator[int]:
+def _ports_of_process() -> Iterator[int]:
     """Yield each port of this process once, in random order. Parallel test processes have different ports."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     own = PORTS[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     return iter(SystemRandom().sample(own, len(own)))
 
 
-_left: Final = _own_ports()
+_unused_ports: Final = _ports_of_process()
 
 
 def free_port() -> int:
-    """Return a free port whose cluster port is free, too. It is never returned again, as it may not listen yet."""
-    for port in _left:
+    """Return a free port whose cluster port is also free. It is returned once, as its server may not listen yet."""
+    for port in _unused_ports:
         with suppress(OSError):
             for each in (port, port + 10000):
                 with socket.create_server(("127.0.0.1", each)):
                     pass
             return port
-    raise AssertionError(f"all ports of {PORTS} are used")
+    raise AssertionError(f"no port of {PORTS} is free")
 
 
 class ServerProcess:
@@ -76,7 +76,7 @@ class ServerProcess:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End the process like a crash."""
+        """Kill the process, like a crash."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
             self.process.wait()

@@ -1,4 +1,4 @@
-"""Distributions that are installed for one test: real modules and real metadata on `sys.path`."""
+"""Distributions that exist for one test only: real modules with real metadata on `sys.path`."""
 
 import sys
 from collections.abc import Callable, Iterator

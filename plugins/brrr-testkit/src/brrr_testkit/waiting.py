@@ -41,7 +41,7 @@ async def until(condition: Callable[[], object], what: str = "", *, bound: float
 
 
 async def _value(found: object) -> object:
-    return await found if inspect.iscoroutine(found) else found  # a future is a value
+    return await found if inspect.iscoroutine(found) else found  # a future counts as a value
 
 
 def wait_until(

@@ -11,7 +11,7 @@
   let pending = {}; // parts by id
   let pressed = false;
 
-  // A part is not replaced while a button of it is pressed or has the focus: the click would be lost.
+  // Do not replace a part while one of its buttons is pressed or has the focus: the click would be lost.
   function apply() {
     if (pressed) return;
     const later = {};
@@ -82,7 +82,7 @@
 
   let source = null;
 
-  // A hidden page needs no stream. A browser has six connections to a server, which all its pages share.
+  // Close the stream of a hidden page: all pages of a browser share six connections to a server.
   function connect() {
     if (source !== null || document.hidden || document.body.dataset.events === undefined) return;
     source = new EventSource(document.body.dataset.events);

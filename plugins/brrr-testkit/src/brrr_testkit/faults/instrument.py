@@ -1,4 +1,4 @@
-"""Queue, store, cache and steps that count operations, and that fail, wait or die when a test demands it."""
+"""Wrappers of queue, store, cache and steps. They count operations, and fail, wait or die when a test demands it."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Operation(NamedTuple):
-    """One backend operation: its number (from 1), its name like `store.swap`, and its items.
+    """One backend operation: its number (from 1), its name, such as `store.swap`, and its items.
 
     The items of `steps.commit` are its steps.
     """
@@ -50,7 +50,7 @@ async def nothing(operation: Operation) -> None:
     """Do nothing before or after an operation: the default."""
 
 
-def unseen(operation: Operation, result: Any) -> None:
+def ignore(operation: Operation, result: Any) -> None:
     """Ignore the effect of an operation: the default."""
 
 
@@ -61,17 +61,17 @@ class Instrument:
     Attributes:
         before: Awaited before each operation. If it raises, the operation has no effect.
         after: Awaited after each effect. If it raises, the answer is lost.
-        effect: Called with each effect in the same turn of the loop; workers may share it.
-        dead: If true, operations have no effect, as if the process of the worker had been killed.
+        effect: Called with each operation and its result, in the turn of the loop in which it takes effect.
+        dead: Whether operations fail without effect, as if the process of the worker had been killed.
         operations: The operations, in order.
         calls: The number of operations by name.
-        items: The number of items by name, and of messages `received`. An applied step counts as the simple operations
-            that have its effects: its messages as items of `queue.put`, and so on.
+        items: The number of items by name, and the number of messages under `received`. An applied step counts as the
+            simple operations with the same effects: its messages are items of `queue.put`, and so on.
     """
 
     before: Callable[[Operation], Awaitable[None]] = nothing
     after: Callable[[Operation], Awaitable[None]] = nothing
-    effect: Callable[[Operation, Any], None] = unseen
+    effect: Callable[[Operation, Any], None] = ignore
     dead: bool = False
     operations: list[Operation] = field(default_factory=list[Operation])
     calls: Counter[str] = field(default_factory=Counter[str])
@@ -84,19 +84,19 @@ class Instrument:
 
     async def run(self, name: str, items: Sequence[Any], effect: Callable[[], Awaitable[T]]) -> T:
         """Run one operation."""
-        self._live()
+        self._check_alive()
         operation = Operation(len(self.operations) + 1, name, items)
         self.operations.append(operation)
         self.calls[name] += 1
         if name != "steps.commit":
             self.items[name] += len(items)
         await self.before(operation)
-        self._live()
+        self._check_alive()
         result = await effect()
         self._count(operation, result)
         self.effect(operation, result)
         await self.after(operation)
-        self._live()
+        self._check_alive()
         return result
 
     def total(self, role: str) -> int:
@@ -115,7 +115,7 @@ class Instrument:
                     self.items["received"] += len(leased)
                     self.items["store.read"] += sum(len(each.records or ()) for each in leased)
 
-    def _live(self) -> None:
+    def _check_alive(self) -> None:
         if self.dead:
             raise BackendClosedError("this worker was killed", remedy="The test killed it: start another one.")
 
@@ -203,7 +203,7 @@ class _Steps(Steps):
 
 
 def _items_of(step: Step) -> Mapping[str, int]:
-    """Return the items of the simple operations with the effects of a step. A swap compares its key."""
+    """Return the numbers of items of the simple operations with the effects of a step. An expected record is a swap."""
     swapped = {key for key, _ in (*step.expected, *step.marks)}
     return {
         "cache.increment": len(step.counts),

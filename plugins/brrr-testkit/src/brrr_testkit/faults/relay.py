@@ -1,4 +1,4 @@
-"""TCP proxies in front of a server, which record what passes. They break connections as the relay of the kit does."""
+"""TCP proxies in front of a server. They record commands, and break connections as the relay of the kit does."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from brrr_testkit.processes import MissingExtraError
 __all__ = ["Bytes", "NatsProxy", "RedisProxy", "Relay", "relayed"]
 
 PUBLISHED: Final = re.compile(rb"(H?PUB) (\S+) (?:\S+ )?(?:\d+ )?(\d+)\r\n")
-"""First line of a message that a NATS client publishes: kind, subject, size."""
+"""The first line of a message that a NATS client publishes: operation, subject, size."""
 
 
 class RedisProxy(Relay[list[bytes]]):
@@ -18,7 +18,7 @@ class RedisProxy(Relay[list[bytes]]):
 
     Attributes:
         commands: The commands since the last `clear`, without handshakes.
-        trips: The number of chunks with commands; pipelined commands usually arrive in one chunk.
+        trips: The number of TCP chunks with commands. Pipelined commands usually arrive in one chunk.
     """
 
     def __init__(self, target: int) -> None:
@@ -32,7 +32,7 @@ class RedisProxy(Relay[list[bytes]]):
         return f"{super().url}/0"
 
     def clear(self) -> None:
-        """Forget the commands and the trips."""
+        """Reset the commands and the trips."""
         self.commands.clear()
         self.trips = 0
 

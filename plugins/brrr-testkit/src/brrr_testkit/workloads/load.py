@@ -1,6 +1,6 @@
-"""Load on a backend while a test breaks it: workflows, and a record of the operations that have returned.
+"""Load on a backend while a test breaks it. It runs workflows, and records which operations have returned.
 
-Operations that raise are counted and retried, as a caller would do. Operations that returned must have taken effect.
+Operations that raise are counted and retried, as a caller would do. Operations that return must have taken effect.
 """
 
 import asyncio
@@ -55,13 +55,13 @@ class Load:
     """The load and its counts.
 
     Attributes:
-        rounds: Number of finished workflows, each with the right result.
-        put: Messages whose put returned.
+        rounds: Number of finished workflows. Each had the right result.
+        put: Messages whose `put` has returned.
         refused: Number of operations that raised, by name.
         received: Number of deliveries of each message.
         counted: Swaps of one counter that succeeded.
-        tried: Swaps of it that may have succeeded.
-        stood_still: Longest time in seconds between two successes of an operation, by name.
+        tried: Swaps of that counter that may have succeeded.
+        longest_gaps: The longest time in seconds between two successes of an operation, by name.
     """
 
     backend: Backend
@@ -72,14 +72,14 @@ class Load:
     counted: int = 0
     tried: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    stood_still: dict[str, float] = field(default_factory=dict[str, float])
+    longest_gaps: dict[str, float] = field(default_factory=dict[str, float])
     _last: dict[str, float] = field(default_factory=dict[str, float])
 
-    def came_through(self, name: str) -> None:
+    def record_success(self, name: str) -> None:
         """Record a success of an operation, and the time since the last one."""
         now = time.monotonic()
         since = now - self._last.get(name, now)
-        self.stood_still[name] = max(self.stood_still.get(name, 0.0), since)
+        self.longest_gaps[name] = max(self.longest_gaps.get(name, 0.0), since)
         self._last[name] = now
 
     async def workflows(self, fleet: Fleet) -> None:
@@ -88,12 +88,12 @@ class Load:
         while not last:
             last = self.over.is_set()
             number = self.rounds
-            await self.until_taken("schedule", partial(fleet.app.schedule(fan_out, topic=TOPIC), number))
-            result = await self.until_taken("result", partial(fleet.app.result(fan_out), number))
+            await self.until_success("schedule", partial(fleet.app.schedule(fan_out, topic=TOPIC), number))
+            result = await self.until_success("result", partial(fleet.app.result(fan_out), number))
             assert result == RESULT, f"round {number}"
             self.rounds += 1
 
-    async def until_taken(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def until_success(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
         """Retry an idempotent operation until it succeeds."""
         while True:
             try:
@@ -110,7 +110,7 @@ class Load:
             try:
                 await self.backend.queue.put(LEDGER, bodies)
                 self.put.update(bodies)
-                self.came_through("put")
+                self.record_success("put")
             except BackendUnavailableError:
                 self.refused["put"] += 1
             await asyncio.sleep(0.005)
@@ -123,7 +123,7 @@ class Load:
                 self.received.update(each.body for each in found)
                 await self.backend.queue.ack(found)
                 if found:
-                    self.came_through("receive")
+                    self.record_success("receive")
             except BackendUnavailableError:
                 self.refused["receive"] += 1
 
@@ -135,25 +135,25 @@ class Load:
             try:
                 (took,) = await self.backend.store.swap([Swap(COUNTED, now, b"%d" % (int(now or 0) + 1))])
                 self.counted += took
-                self.came_through("swap")
+                self.record_success("swap")
                 if took:
                     self.tried = self.counted
             except BackendUnavailableError:
                 self.refused["swap"] += 1
             await asyncio.sleep(0.005)
-            (now,) = await self.until_taken("read", lambda: self.backend.store.read([COUNTED]))
+            (now,) = await self.until_success("read", lambda: self.backend.store.read([COUNTED]))
 
-    def told(self) -> str:
-        """Return the missing messages, for a failure."""
+    def missing(self) -> str:
+        """Describe the missing messages, for the failure of the test."""
         lost = sorted(self.put - self.received.keys(), key=int)
         return f"{self.rounds} rounds; not received of {len(self.put)}: {lost[:10]} of {len(lost)}; {self.refused}"
 
     def figures(self) -> str:
         """Return the counts of the load and its longest pauses."""
-        still = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stood_still.items())
+        still = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.longest_gaps.items())
         return (
             f"{self.rounds} workflows, {len(self.put)} messages, {self.counted} swaps; "
-            f"stood still at most: {still}; refused {dict(self.refused)}"
+            f"longest gaps: {still}; refused {dict(self.refused)}"
         )
 
     async def begun(self) -> None:
@@ -179,13 +179,13 @@ async def under_load(url: str, fault: Fault, *, workers: int = 2) -> Load:
         load = Load(opened)
         async with asyncio.TaskGroup() as tasks:
             works = (load.workflows(fleets[0]), load.produce(), load.consume(), load.count())
-            under_way = [tasks.create_task(work) for work in works]
+            running = [tasks.create_task(work) for work in works]
             async with asyncio.timeout(BOUND):
                 await load.begun()
             await fault()
             load.over.set()
-            _, late = await asyncio.wait(under_way, timeout=BOUND)
-            assert not late, load.told()
+            _, late = await asyncio.wait(running, timeout=BOUND)
+            assert not late, load.missing()
         (now,) = await opened.store.read([COUNTED])
         assert load.counted <= int(now or 0)
         async with asyncio.timeout(BOUND):

@@ -25,18 +25,18 @@ BOUND = 60.0
 """Seconds within which a round must end."""
 
 POLICY = brrr.Policy(backoff=0.05, max_crashes=100_000, max_deliveries=100_000)
-"""Workers are killed at random, so a message that ran when its worker died is not to blame, however often that was."""
+"""A policy that never blames a message for the death of its worker, because workers are killed at random."""
 
-NURSERY = multiprocessing.get_context("forkserver")
-"""Workers are forked from a process that has imported their modules, so that kills meet working workers."""
-NURSERY.set_forkserver_preload(
+FORKSERVER = multiprocessing.get_context("forkserver")
+"""Workers are forked from a process that has imported their modules. So kills strike workers that already work."""
+FORKSERVER.set_forkserver_preload(
     [__name__, *(f"brrr_{plugin}.backend" for plugin in ("dynamo", "nats", "redis", "sqlite", "sqs"))]
 )
 
 
 @brrr.handler
 async def tree(app: brrr.ActiveWorker, number: int, depth: int, path: str = "") -> int:
-    """Return the number of calls in a binary tree. `number`, that of the round, makes its calls unique."""
+    """Return the number of calls in a binary tree. The number of the round makes its calls unique."""
     if not depth:
         return 1
     children = [app.call(tree)(number, depth - 1, path + letter) for letter in "lr"]
@@ -63,15 +63,15 @@ class Report:
 class Workers:
     """Worker processes. A killed one is replaced immediately."""
 
-    def __init__(self, urls: Sequence[str], number: int, dice: random.Random) -> None:
+    def __init__(self, urls: Sequence[str], number: int, rng: random.Random) -> None:
         self.urls = urls
-        self.dice = dice
+        self.rng = rng
         self.number = number
         self.processes: list[BaseProcess] = []
 
     async def start(self) -> None:
         """Start the workers and wait until each is connected."""
-        pipes = [NURSERY.Pipe(duplex=False) for _ in range(self.number)]
+        pipes = [FORKSERVER.Pipe(duplex=False) for _ in range(self.number)]
         self.processes = [self._spawn(end) for _, end in pipes]
         for process, (connected, end) in zip(self.processes, pipes, strict=True):
             came = await asyncio.to_thread(_first, connected, process.sentinel)
@@ -81,7 +81,7 @@ class Workers:
 
     def kill(self, victims: int) -> None:
         """Kill some workers with SIGKILL and start as many."""
-        for at in self.dice.sample(range(self.number), victims):
+        for at in self.rng.sample(range(self.number), victims):
             process = self.processes[at]
             assert process.exitcode is None, f"a worker ended unexpectedly, with {process.exitcode}"
             process.kill()
@@ -95,7 +95,7 @@ class Workers:
             process.join()
 
     def _spawn(self, connected: Connection | None) -> BaseProcess:
-        process = NURSERY.Process(target=_forked, args=(self.urls, dict(os.environ), connected))
+        process = FORKSERVER.Process(target=_forked, args=(self.urls, dict(os.environ), connected))
         process.start()
         return process
 
@@ -105,19 +105,19 @@ def _first(*sources: "Connection | int") -> list[Any]:
 
 
 def _forked(urls: Sequence[str], environ: Mapping[str, str], connected: Connection | None) -> None:
-    os.environ.update(environ)  # the nursery still has the environment of its start
+    os.environ.update(environ)  # the fork server still has the environment of its start
     asyncio.run(work(*urls, ready=lambda: None if connected is None else connected.send(True)))
 
 
 @asynccontextmanager
-async def workers(urls: Sequence[str], number: int, dice: random.Random) -> AsyncGenerator[Workers]:
+async def workers(urls: Sequence[str], number: int, rng: random.Random) -> AsyncGenerator[Workers]:
     """Run worker processes inside the block."""
-    crew = Workers(urls, number, dice)
+    pool = Workers(urls, number, rng)
     try:
-        await crew.start()
-        yield crew
+        await pool.start()
+        yield pool
     finally:
-        crew.stop()
+        pool.stop()
 
 
 async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int = 2, depth: int = DEPTH) -> Report:
@@ -126,18 +126,18 @@ async def soak(url: str | Sequence[str], *, rounds: int, seed: int, number: int 
     `url` may be one URL, or separate URLs of queue, store and cache. Every round must end with the right value and
     without remaining messages or dead letters.
     """
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     report = Report()
     urls = urls_of(url)
-    async with brrr.connect(*urls) as connection, workers(urls, number, dice) as crew:
+    async with brrr.connect(*urls) as connection, workers(urls, number, rng) as pool:
         app = brrr.AppConsumer(codec="json", connection=connection)
         for at in range(rounds):
             begin = time.monotonic()
             await app.schedule(tree, topic=TOPIC)(at, depth)
-            for _ in range(dice.randint(1, 2)):
-                await asyncio.sleep(dice.uniform(0, 0.25))  # the moment of the kill, not a synchronisation
-                victims = dice.randint(1, number)
-                crew.kill(victims)
+            for _ in range(rng.randint(1, 2)):
+                await asyncio.sleep(rng.uniform(0, 0.25))  # the moment of the kill, not a synchronisation
+                victims = rng.randint(1, number)
+                pool.kill(victims)
                 report.kills += victims
             assert await app.result(tree, timeout=BOUND)(at, depth) == 2 ** (depth + 1) - 1, f"round {at}"
             await _nothing_left(connection, at)
