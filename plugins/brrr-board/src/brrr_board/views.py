@@ -9,9 +9,9 @@ from markupsafe import Markup
 from starlette.datastructures import QueryParams
 
 from brrr_board.calls import CallReader
+from brrr_board.read_cache import ReadCache
 from brrr_board.rendering import Templates, Texts, sparkline, topic_row
 from brrr_board.sampling import Sampler
-from brrr_board.sharing import Shared
 from brrr_core import AppConsumer, Letter
 from brrr_core.backend import Queue
 from brrr_core.errors import ArgumentError, NotFoundError
@@ -98,8 +98,8 @@ class Views:
         self._sampler = sampler
         self._texts = texts
         self._allow_changes = allow_changes
-        self._letters = Shared(self._read_letters)
-        self._calls = Shared(calls.read)
+        self._letters = ReadCache(self._read_letters)
+        self._calls = ReadCache(calls.read)
         self._templates = Templates()
         self._macros: Any = self._templates.get("parts.html").module
         self._rows: dict[str, Markup] = {}

@@ -1,8 +1,8 @@
-"""Find why calls do not continue by themselves: compare their records with the messages on their topics."""
+"""Find why calls do not continue: compare their records with the messages on their topics, and find cycles of calls."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.wire import Buried, PendingReturns
 from brrr_explain.graph import Node, Problem, State
 
-__all__ = ["Records", "diagnose"]
+__all__ = ["Records", "diagnose", "find_cycles"]
 
 DEAD_LETTERS_READ: Final = 1_000
 """The most dead letters of a topic that are read."""
@@ -201,3 +201,40 @@ def _standstill(topic: str, stats: QueueStats, others: Sequence[str]) -> Problem
         f"no worker receives from the topic {topic!r}: {stats.ready:,} messages are ready, and none is leased",
         f"Start one: brrr worker {topic} --handlers MODULE{hint}",
     )
+
+
+def find_cycles(root: Node, nodes: Mapping[str, Node]) -> Sequence[Sequence[Node]]:
+    """Return the cycles of unfinished calls below a call, each once, and give their calls that problem.
+
+    One walk in depth finds at least one cycle of each group of calls that wait for each other.
+    """
+    cycles: list[list[Node]] = []
+    done: set[str] = set()
+    path: dict[str, Node] = {root.call_hash: root}
+    stack: list[tuple[Node, Iterator[str]]] = [(root, iter(root.children))]
+    while stack:
+        node, children = stack[-1]
+        child = next((nodes[name] for name in children if _unfinished(nodes.get(name)) and name not in done), None)
+        if child is None:
+            stack.pop()
+            del path[node.call_hash]
+            done.add(node.call_hash)
+        elif child.call_hash in path:
+            names = list(path)
+            cycles.append([path[name] for name in names[names.index(child.call_hash) :]])
+        else:
+            path[child.call_hash] = child
+            stack.append((child, iter(child.children)))
+    for cycle in cycles:
+        chain = " → ".join(f"{node.task_name}({node.arguments})" for node in [*cycle, cycle[0]])
+        for node in cycle:
+            node.problem = Problem(
+                f"it waits for itself: {chain}",
+                "Change a handler or its arguments so that the chain ends. Then give one of these calls its result by "
+                "hand with `brrr complete`, or cancel it.",
+            )
+    return cycles
+
+
+def _unfinished(node: Node | None) -> bool:
+    return node is not None and node.kind == "call" and not node.ended and node.state is not State.DEAD

@@ -25,8 +25,7 @@ from brrr_core.wire import (
     decode_pending,
     decode_state,
 )
-from brrr_explain.cycles import find_cycles
-from brrr_explain.diagnosis import Records, diagnose
+from brrr_explain.diagnosis import Records, diagnose, find_cycles
 from brrr_explain.graph import Explanation, Node, State
 from brrr_explain.replay import Replay, Replayer, refusal
 

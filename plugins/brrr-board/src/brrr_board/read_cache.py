@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Shared"]
+__all__ = ["ReadCache"]
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
@@ -30,7 +30,7 @@ class _Entry(Generic[ValueT]):
         self.until = 0.0
 
 
-class Shared(Generic[KeyT, ValueT]):
+class ReadCache(Generic[KeyT, ValueT]):
     """A cache that reads a value again if it is too old.
 
     Args:
