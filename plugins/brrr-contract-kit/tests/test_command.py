@@ -50,7 +50,7 @@ def test_backend_is_tested_and_report_is_written(command: Command, tmp_path: Pat
     assert said.code == 0
     assert "CACHE-COUNT-01" in said.out
     assert report["counts"]["passed"] == passed
-    assert said.out.rstrip().endswith(f"holds the contract: {passed} passed, {others} not applicable")
+    assert said.out.rstrip().endswith(f"obeys the contract: {passed} passed, {others} not applicable")
     assert {rule["role"] for rule in report["rules"]} == {"cache"}
     assert (tmp_path / "x.svg").read_text().startswith("<svg")
 
@@ -67,7 +67,7 @@ def test_each_rule_has_a_line_and_the_end_has_the_slowest_rules_and_the_counts(c
         ["CACHE-RACE-03", "not"],
     ]
     assert "; the slowest: QUEUE-LEASE-02 " in lines[-3]
-    assert lines[-1] == "partial run: nothing is broken: 2 passed, 1 not applicable"
+    assert lines[-1] == "partial run: no rule is broken: 2 passed, 1 not applicable"
 
 
 def test_backend_that_cannot_be_opened_is_one_error_and_a_failed_report(command: Command, tmp_path: Path) -> None:
@@ -95,14 +95,14 @@ def test_repetitions_have_new_seeds_and_end_with_the_first_that_fails(command: C
     assert [(number, status) for number, _, status in runs] == [("1", "passed"), ("2", "passed"), ("3", "failed")]
     assert len({seed for _, seed, _ in runs}) == 3
     assert "CACHE-COUNT-02 failed in repetition 3: " in said.out
-    assert said.out.rstrip().endswith("partial run: broken: 1 failed in repetition 3")
+    assert said.out.rstrip().endswith("partial run: some rules are broken: 1 failed in repetition 3")
     assert json.loads((tmp_path / "x.json").read_text())["repetitions"] == 3
 
 
 def test_repetitions_that_all_succeed_say_so(command: Command) -> None:
     said = command("contract", "memory:", "--rule", "CACHE-COUNT-01", "--repeat", "2", "--jobs", "1")
 
-    assert said.out.rstrip().endswith("nothing is broken: 1 passed in each of 2 repetitions")
+    assert said.out.rstrip().endswith("no rule is broken: 1 passed in each of 2 repetitions")
     assert said.out.count("CACHE-COUNT-01       passed") == 1
 
 

@@ -62,7 +62,7 @@ def test_rule_that_blocks_its_process_fails_and_the_others_run(monkeypatch: pyte
         del target
         return 0.5 if rule.id == "CACHE-COUNT-02" else 60
 
-    monkeypatch.setattr(jobs, "MARGIN", 0)
+    monkeypatch.setattr(jobs, "KILL_MARGIN", 0)
     monkeypatch.setattr(jobs, "limit_of", limit_of)
     report = run_cache("blocks")
 

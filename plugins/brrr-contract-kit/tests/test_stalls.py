@@ -6,7 +6,7 @@ import pytest
 from mutants.kit import LEASE, MEMORY, QueueOver, Sound, target_of
 
 from brrr_contract_kit import Status
-from brrr_contract_kit.execution import TRIES, run_rule
+from brrr_contract_kit.execution import MAX_TRIES, run_rule
 from brrr_contract_kit.rules import find
 
 
@@ -35,7 +35,7 @@ def test_backend_that_always_stalls_fails() -> None:
     outcome = run_rule(find("QUEUE-ACK-01"), target_of(stalling(100), MEMORY), "seed")
 
     assert outcome.status is Status.FAILED
-    assert f"this machine was too busy {TRIES} times" in outcome.reason
+    assert f"this machine was too busy {MAX_TRIES} times" in outcome.reason
 
 
 class FailsWhileStalled(QueueOver):
@@ -53,5 +53,5 @@ def test_failure_during_stalls_is_retried_and_then_reported(rule: str) -> None:
 
     outcome = run_rule(find(rule), target_of(kind, MEMORY), "seed")
 
-    assert FailsWhileStalled.runs == TRIES
+    assert FailsWhileStalled.runs == MAX_TRIES
     assert outcome.status is Status.FAILED

@@ -1,4 +1,4 @@
-"""The contract kit: proves that a backend or a codec obeys the contract, or names the rules that it breaks.
+"""The contract kit: tests whether a backend or a codec obeys the contract, and names the rules that it breaks.
 
 Each rule of `docs/contract/` is one function in `brrr_contract_kit.rules`. You can run the rules in two ways.
 
@@ -41,12 +41,12 @@ A subclass may set:
 - `unreachable_url`: a URL of the same scheme behind which no server answers. You need none if the host of the URL is
   the server: the kit then uses closed and silent ports of this machine.
 - `server`: host and port of the server, if the URL does not show them; several are separated by commas. The kit puts a
-  relay before each server, which cuts connections, is silent, and loses answers. It replaces the host of the URL, or
-  its option `endpoint`, by the address of the relay.
+  relay in front of each server, which cuts connections, falls silent, and loses answers. It replaces the host of the
+  URL, or its option `endpoint`, by the address of the relay.
 - `relayed`: a fixture that returns a function of a URL and an address; the function returns the URL for a server behind
   that address. You need it only if a replaced address is not enough, for example if a certificate names the host.
-- `readdress`: a fixture that returns a function of an answer and of the relays by their servers (`HOST:PORT`), for the
-  servers of a cluster, which tell clients each other's addresses. The function returns the answer with those replaced.
+- `readdress`: a fixture for clusters, whose servers send clients the addresses of other servers. It returns a function
+  of an answer and of the relays by their servers (`HOST:PORT`), which returns the answer with these addresses replaced.
 - `fresh_url`: a fixture that returns a function, which returns the URL of a place where nothing was created yet, for
   example of a new schema. The rules of `setup` need it, unless `url` is new for each rule.
 - `lease`: the lease in seconds for rules that wait until a lease expires; by default 1. The kit passes it as the option

@@ -26,14 +26,14 @@ FINAL: Final = ("test_rule", "pytest_generate_tests", "judge", "rules")
 SEED_OF_SESSION: Final = pytest.StashKey[str]()
 
 CHECKED: Final = pytest.StashKey[dict[Hashable, str]]()
-"""The checks of the session that were made before a rule, each with its error; empty if it succeeded."""
+"""The checks of the session that ran before a rule, with the error of each; empty if it succeeded."""
 
-STARTED: Final = pytest.StashKey[dict[Lifespan, object]]()
+LIFESPAN_VALUES: Final = pytest.StashKey[dict[Lifespan, object]]()
 """The values of the lifespans that were started in the session."""
 
 
 def check_once(request: pytest.FixtureRequest, key: Hashable, check: Callable[[], None]) -> None:
-    """Make a check once in the session. If it fails, so does this test; the others that need it are skipped.
+    """Run a check once in the session. If it fails, this test fails too, and other tests that need it are skipped.
 
     A second check that fails with the same error, such as that of another class on the same server, is skipped too.
     """
@@ -71,7 +71,7 @@ class Contract:
                     remedy="Remove it. Name rules that must fail in `expected_failures`, with a reason.",
                 )
         if "__test__" not in vars(cls):
-            # Collect it for any class name: a class that pytest skips silently would look like one that passes.
+            # Collect it under any name: a class that pytest ignores silently would look like one that passes.
             cls.__test__ = True
 
     @classmethod
@@ -84,7 +84,7 @@ class Contract:
         """Return the judge, which knows the rules that may be skipped or fail.
 
         Raises:
-            ContractError: `skips` or `expected_failures` name a rule that they must not name.
+            ContractError: A rule in `skips` or `expected_failures` belongs to another class.
         """
         for id_ in [*cls.skips, *cls.expected_failures]:
             if find(id_) not in cls.rules():
@@ -115,7 +115,7 @@ class Contract:
             pytest.skip(f"{outcome.status.value}: {outcome.reason}")
 
 
-class _OfBackend(Contract):
+class _BackendRules(Contract):
     """The common base of the classes for backends."""
 
     setup_first: ClassVar[bool] = False
@@ -135,11 +135,11 @@ class _OfBackend(Contract):
 
     @pytest.fixture
     def started(self, request: pytest.FixtureRequest) -> Any:
-        """Return the value of `lifespan`, which is started before the first rule; None without one."""
+        """Return the value of `lifespan`, which is entered before the first rule; None without a lifespan."""
         lifespan: Lifespan = type(self).lifespan
-        if lifespan is _OfBackend.lifespan:
+        if lifespan is _BackendRules.lifespan:
             return None
-        started = request.config.stash.setdefault(STARTED, {})
+        started = request.config.stash.setdefault(LIFESPAN_VALUES, {})
 
         def start() -> None:
             running = RunningLifespan(lifespan)
@@ -223,25 +223,25 @@ class _OfBackend(Contract):
         return target
 
 
-class QueueContract(_OfBackend):
+class QueueContract(_BackendRules):
     """The rules of a queue."""
 
     role = "queue"
 
 
-class StoreContract(_OfBackend):
+class StoreContract(_BackendRules):
     """The rules of a store."""
 
     role = "store"
 
 
-class CacheContract(_OfBackend):
+class CacheContract(_BackendRules):
     """The rules of a cache."""
 
     role = "cache"
 
 
-class BackendContract(_OfBackend):
+class BackendContract(_BackendRules):
     """The rules of a backend: opening and closing, URL, secrets, and its steps if it offers them."""
 
     role = "backend"

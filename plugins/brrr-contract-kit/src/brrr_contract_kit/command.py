@@ -96,7 +96,7 @@ def _reasons(option: str, pairs: Many) -> dict[str, str]:
 
 
 class _Lines:
-    """Writes a line for each rule; from the second repetition on only for those that fail."""
+    """Writes a line for each rule; from the second repetition on, only for rules that fail."""
 
     def __init__(self, lines: LiveLines, name: str, *, verbose: bool) -> None:
         self._lines = lines
@@ -107,7 +107,7 @@ class _Lines:
         self._ended = 0
 
     def begin(self, seed: str) -> None:
-        """Begin a repetition. The heading comes with its first rule, as an error may prevent all of them."""
+        """Begin a repetition. Its first rule writes the heading, because an error may prevent all rules."""
         self._seed = seed
         self._ended = 0
 

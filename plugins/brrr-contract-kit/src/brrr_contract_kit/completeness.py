@@ -1,6 +1,6 @@
-"""A pytest plugin for the contract classes: every rule is run, no mark bypasses one, and no report shows a secret.
+"""A pytest plugin for the contract classes: every rule is run, no mark bypasses a rule, and no report shows a secret.
 
-The first contract class registers it, so that other test suites do not pay for it.
+The first contract class registers it, so that other test suites are not slowed down.
 """
 
 import os
@@ -26,7 +26,7 @@ ALLOWED: Final = pytest.StashKey[bool]()
 
 
 def watch(config: pytest.Config, kind: type, rules: Sequence[Rule]) -> None:
-    """Ensure that the rules of a contract class, all of them, are run."""
+    """Ensure that all rules of a contract class are run."""
     plugin = config.pluginmanager.get_plugin(NAME)
     if not isinstance(plugin, CompletenessCheck):
         plugin = CompletenessCheck()
@@ -114,7 +114,7 @@ class Incomplete(pytest.Item):
 
     @classmethod
     def of(cls, parent: pytest.Collector, kind: type, missing: list[str]) -> "Incomplete":
-        """Make the test, beside those of the class."""
+        """Make the test, next to those of the class."""
         made: Incomplete = cls.from_parent(parent, name="every_rule")  # pyright: ignore[reportUnknownMemberType]
         made.kind, made.missing = kind, missing
         return made

@@ -18,25 +18,25 @@ from brrr_contract_kit.testbed.context import Context, NotApplicableError, Stall
 from brrr_contract_kit.testbed.leaks import LeakError, check_tasks, watched
 from brrr_core.errors import BrrrError, ContractError, RuleBrokenError
 
-__all__ = ["SEED", "TRIES", "limit_of", "masked", "run_rule"]
+__all__ = ["MAX_TRIES", "SEED", "limit_of", "masked", "run_rule"]
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
 SEED: Final = "BRRR_CONTRACT_SEED"
 """The environment variable with the seed of a run."""
 
-TRIES: Final = 3
+MAX_TRIES: Final = 3
 """The most runs of a rule if this machine is too busy for a verdict."""
 
-STALL: Final = 0.3
-"""If the event loop stalls for a longer part of a lease, a failure counts as caused by the stall."""
+STALL_SHARE: Final = 0.3
+"""If the event loop stalls for more than this part of a lease, the stall counts as the cause of a failure."""
 
 CLOCK_INTERVAL: Final = 0.02
 """Seconds between two readings of the clock."""
 
 
 class StallDetector:
-    """Notices stalls of the event loop: on a busy machine a lease may expire through no fault of the backend.
+    """Detects stalls of the event loop: on a busy machine, a lease may expire without a fault of the backend.
 
     It reads the clock periodically inside `async with`. It uses callbacks, since rules count the tasks of the loop.
 
@@ -81,10 +81,10 @@ def run_rule(rule: Rule, target: Target | CodecTarget, seed: str) -> Outcome:
     begun = time.monotonic()
     if isinstance(target, Target) and (excuse := target.excuse(rule)):
         return Outcome(rule, Status.NOT_APPLICABLE, excuse)
-    what = f"this machine was too busy {TRIES} times to settle a delivery within its lease"
+    what = f"this machine was too busy {MAX_TRIES} times to settle a delivery within its lease"
     outcome = Outcome(rule, Status.FAILED, what, error=ContractError(what, remedy="Set a longer `lease`."))
-    for _ in range(TRIES):
-        detector = StallDetector(STALL * (target.lease if isinstance(target, Target) else math.inf))
+    for _ in range(MAX_TRIES):
+        detector = StallDetector(STALL_SHARE * (target.lease if isinstance(target, Target) else math.inf))
         ended = _run_once(rule, target, seed, detector)
         outcome = ended or outcome
         if ended is not None and not (ended.status is Status.FAILED and detector.stalled):
@@ -103,7 +103,7 @@ def _run_once(rule: Rule, target: Target | CodecTarget, seed: str, detector: Sta
     except StalledError:
         return None
     except Exception as caught:  # noqa: BLE001 - a backend can raise anything, and the report shows it
-        error = masked(_telling(caught), mask)
+        error = masked(_most_useful(caught), mask)
         reason = mask(getattr(error, "what", "") or f"{type(error).__name__}: {error}")
         outcome = Outcome(
             rule, Status.FAILED, f"{reason} (seed {seed})", error=error, forbidden_by=_forbidding(error, rule, target)
@@ -130,12 +130,12 @@ def _forbidding(error: Exception, rule: Rule, target: Target | CodecTarget) -> R
     return find(error.forbidden_by)
 
 
-def _telling(error: Exception) -> Exception:
+def _most_useful(error: Exception) -> Exception:
     """Return the most useful error of a group: the `RuleBrokenError`, or else the first."""
     if not isinstance(error, ExceptionGroup):
         return error
     group: ExceptionGroup[Exception] = error  # pyright: ignore[reportUnknownVariableType]
-    leaves = [_telling(each) for each in group.exceptions]
+    leaves = [_most_useful(each) for each in group.exceptions]
     return next((each for each in leaves if isinstance(each, RuleBrokenError)), leaves[0])
 
 

@@ -1,7 +1,7 @@
-"""Run rules in several processes at the same time: most of their time is waiting for leases and delays.
+"""Run rules in several processes concurrently, because rules mostly wait for leases and delays.
 
-Each process runs one rule at a time, so what a rule leaves behind is found after that rule, as in a run without further
-processes. `brrr_contract_kit.job_process` is their program.
+Each process runs one rule at a time. So a leak is found after the rule that caused it, as in a run with one process.
+`brrr_contract_kit.job_process` is the program of the processes.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from brrr_contract_kit.execution import TRIES, limit_of
+from brrr_contract_kit.execution import MAX_TRIES, limit_of
 from brrr_contract_kit.registry import Rule
 from brrr_contract_kit.report import Outcome, Status
 from brrr_contract_kit.rules import find
@@ -25,14 +25,14 @@ __all__ = ["run_in_processes"]
 
 ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.job_process")
 
-MARGIN: Final = 30
+KILL_MARGIN: Final = 30
 """Seconds beyond the limit of a rule until its process is killed, because the rule blocks its event loop."""
 
-FAREWELL: Final = 10
+CLOSE_TIMEOUT: Final = 10
 """Seconds that an interrupted process may take to clean up."""
 
-LONGEST: Final = 1 << 24
-"""Bytes of an answer."""
+MAX_ANSWER_BYTES: Final = 1 << 24
+"""The most bytes of one answer."""
 
 
 async def run_in_processes(
@@ -63,7 +63,7 @@ async def run_in_processes(
             for queue in queues:
                 while queue:
                     rule = queue.popleft()
-                    ended(await process.run(rule, limit_of(rule, target) * TRIES + MARGIN))
+                    ended(await process.run(rule, limit_of(rule, target) * MAX_TRIES + KILL_MARGIN))
         finally:
             closing = create_task(process.close())
             while not closing.done():
@@ -80,7 +80,7 @@ async def run_in_processes(
 
 
 class _Process:
-    """A process that runs rules. It is started when it is needed, and again after it has ended.
+    """A process that runs rules. It is started when a rule needs it, and again after it has ended.
 
     It has its own session, so Ctrl-C in a terminal reaches only its parent, which interrupts it once.
     """
@@ -124,7 +124,7 @@ class _Process:
                 *ARGUMENTS,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                limit=LONGEST,
+                limit=MAX_ANSWER_BYTES,
                 env=environment(),
                 start_new_session=True,
             )
@@ -153,7 +153,7 @@ class _Process:
         if process.stdin is not None:
             process.stdin.close()  # it ends when it has read everything
         try:
-            async with timeout(FAREWELL):
+            async with timeout(CLOSE_TIMEOUT):
                 await process.communicate()
         except TimeoutError:
             process.kill()

@@ -30,7 +30,7 @@ class RunningLifespan:
     def __init__(self, lifespan: Lifespan) -> None:
         self._lifespan = lifespan
         self._entered: Future[tuple[AbstractEventLoop, Event, object]] = Future()
-        self._left: Future[None] = Future()
+        self._exited: Future[None] = Future()
         self._thread = Thread(target=self._run, name="brrr lifespan", daemon=True)
 
     def start(self) -> object:
@@ -54,15 +54,15 @@ class RunningLifespan:
             return
         loop, end, _ = self._entered.result()
         loop.call_soon_threadsafe(end.set)
-        self._left.result()
+        self._exited.result()
 
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
         except BaseException as error:  # noqa: BLE001 - raised by `start` or `stop`
-            (self._left if self._entered.done() else self._entered).set_exception(error)
+            (self._exited if self._entered.done() else self._entered).set_exception(error)
         else:
-            self._left.set_result(None)
+            self._exited.set_result(None)
 
     async def _main(self) -> None:
         async with self._lifespan() as value:

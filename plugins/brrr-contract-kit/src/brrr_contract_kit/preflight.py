@@ -1,4 +1,4 @@
-"""Open and use the backend once before the rules: if that fails, so would every rule."""
+"""Open and use the backend once before the rules. If that fails, every rule would fail too."""
 
 import asyncio
 from asyncio import timeout
@@ -16,7 +16,7 @@ from brrr_core.errors import BackendError, BrrrError, ContractError, RuleBrokenE
 __all__ = ["preflight"]
 
 LIMIT: Final = 60
-"""Seconds for all of it; multiplied, like those of a rule, if the grace is longer than its default."""
+"""Seconds for the whole preflight; multiplied, like the limit of a rule, if the grace is longer than its default."""
 
 HINT: Final = "If its tables, streams or folders do not exist yet, create them first: `brrr contract --setup`."
 
@@ -24,7 +24,7 @@ HINT: Final = "If its tables, streams or folders do not exist yet, create them f
 def preflight(target: Target, roles: Sequence[Role], *, setup: bool = False) -> None:
     """Open the backend, compare its roles with the manifest, and use each of these roles once.
 
-    It tries once: a server that is not up yet is not awaited.
+    It tries only once, and does not wait for a server that is starting.
 
     Args:
         target: The backend.
@@ -76,7 +76,7 @@ def _check_roles(backend: Backend, roles: Sequence[Role]) -> None:
 
 
 async def _use(target: Target, roles: Sequence[Role]) -> None:
-    """Use each role. Only errors of the backend count, as of a missing table: the rules judge the results."""
+    """Use each role. Only a `BackendError` counts, for example of a missing table. The rules judge the results."""
     try:
         async with Context(target, "preflight") as ctx:
             backend = await ctx.backend()
@@ -90,5 +90,5 @@ async def _use(target: Target, roles: Sequence[Role]) -> None:
                 await backend.cache.increment({ctx.counter(): 1})
     except BackendError:
         raise
-    except Exception:  # noqa: BLE001, S110 - a bug in one operation is the subject of the rules
+    except Exception:  # noqa: BLE001, S110 - the rules report bugs of single operations
         pass

@@ -78,7 +78,7 @@ class Rule:
     def base(self) -> bool:
         """Whether the rule applies to every backend of its role. A base rule cannot be skipped.
 
-        Steps are a role that is found by its presence, and not declared.
+        The manifest does not declare steps: a backend has this role if it offers them.
         """
         return self.needs is None and self.unless is None and not self.pair
 

@@ -14,8 +14,10 @@ __all__ = ["Outcome", "Report", "Status"]
 
 ID_WIDTH: Final = 19
 STATUS_WIDTH: Final = 16
+"""The widths of the columns in characters."""
+
 SLOWEST: Final = 5
-"""Columns of the id and of the status; the number of rules in the list of the slowest."""
+"""The number of rules in the list of the slowest ones."""
 
 
 class Status(Enum):
@@ -38,7 +40,7 @@ class Outcome:
         reason: Why it failed, was skipped or does not apply; empty if it passed.
         seconds: Its duration.
         error: The exception, if it failed. In a run with several jobs it is a copy, with the text and the remedy.
-        forbidden_by: The rule that forbids what was left behind, if it is another one: `rule` failed by a leak.
+        forbidden_by: If `rule` failed because of a leak: the rule that forbids this leak, if it is another rule.
     """
 
     rule: Rule
@@ -57,7 +59,7 @@ class Outcome:
 
     @property
     def demands(self) -> list[str]:
-        """The broken demands, each with the link to its page: that of the rule, and that which forbids a leak."""
+        """The broken demand of the rule, and that of the rule that forbids a leak, each with the link to its page."""
         if self.forbidden_by is None:
             return [f"{self.rule.id}: {self.rule.demand}", self.rule.link]
         other = self.forbidden_by
@@ -79,7 +81,7 @@ class Report:
         seed: The seed that repeats the run.
         outcomes: One for each rule that was run, in the order of the rules.
         complete: Whether all rules of the tested roles were run.
-        error: Why no rule was run, if the backend cannot be tested.
+        error: Why the backend cannot be tested, if no rule was run.
         seconds: Duration of the run.
         repetitions: How often the rules were run. The outcomes are those of the last repetition. All before it
             succeeded.
@@ -107,11 +109,11 @@ class Report:
         """Verdict and number of rules for each status, in one line."""
         if self.error is not None:
             return f"was not tested: {self.error}"
-        verdict = "holds the contract" if self.ok else "does not hold the contract"
+        verdict = "obeys the contract" if self.ok else "does not obey the contract"
         if self.ok and self.of(Status.EXPECTED):
-            verdict = "holds the contract except for expected failures"
+            verdict = "obeys the contract except for expected failures"
         if not self.complete:
-            verdict = f"partial run: {'nothing is broken' if self.ok else 'broken'}"
+            verdict = f"partial run: {'no rule is broken' if self.ok else 'some rules are broken'}"
         return f"{verdict}: {self.counts or 'no rules were run'}{self._when}"
 
     @property

@@ -1,4 +1,4 @@
-"""Run the rules of a backend or a codec, and judge which may be skipped or fail."""
+"""Run the rules of a backend or a codec, and judge their outcomes."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ class Judge:
         for id_, reason in reasons:
             find(id_)
             if not isinstance(reason, str) or not reason.strip():
-                raise ContractError(f"{id_} is excepted without a reason", remedy="Give a reason; the report shows it.")
+                raise ContractError(f"{id_} is excepted without a reason", remedy="Give a reason: the report shows it.")
         for id_ in skips:
             if find(id_).base:
                 raise ContractError(
@@ -172,7 +172,7 @@ class _Run:
         self._begun = time.monotonic()
 
     def skip(self, rule: Rule) -> bool:
-        """Whether a rule is skipped, which is then its outcome."""
+        """Record the outcome of a rule that is skipped. Return whether it is."""
         skipped = self._judge.skipped(rule)
         if skipped is not None:
             self._append(skipped)

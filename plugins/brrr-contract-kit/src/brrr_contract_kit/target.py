@@ -37,7 +37,7 @@ MakeBackend: TypeAlias = Callable[..., Backend]
 """Makes a closed backend; called with `lease=seconds` if it has such a parameter."""
 
 Relayed: TypeAlias = Callable[[str, str], str]
-"""Returns the URL for a server behind other addresses, which are separated by commas; called with the URL and these."""
+"""Returns the URL for a server at other addresses; called with the URL and the addresses, separated by commas."""
 
 Readdress: TypeAlias = Callable[[bytes, Mapping[str, str]], bytes]
 """Replaces addresses in an answer; called with the answer, and with the address of the relay of each server."""
@@ -60,7 +60,7 @@ class Target:
         relayed: Returns a URL with another address of the server, if a replaced address in the URL is not enough.
         secrets: The passwords and tokens of its URLs.
         readdress: Returns an answer of a server with other addresses, for servers that announce each other.
-        fresh_url: Returns the URL of a place where nothing was created yet, another one each time.
+        fresh_url: Returns the URL of a new place each time, where nothing was created yet.
     """
 
     name: str
@@ -220,7 +220,7 @@ class Target:
 
 
 def secrets_of(url: object) -> list[str]:
-    """Return the secrets of a URL: of a malformed one, or one without a plugin, the whole text if it can have some."""
+    """Return the secrets of a URL. If it cannot be opened and may have secrets, return the whole URL too."""
     if not isinstance(url, str):
         return []
     try:

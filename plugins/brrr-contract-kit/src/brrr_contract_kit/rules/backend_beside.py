@@ -1,4 +1,4 @@
-"""Rules BACKEND-BESIDE: a backend that is set up, opened, used and closed changes nothing for the others on its URL."""
+"""Rules BACKEND-BESIDE: a backend that is set up, opened, used and closed does not affect others on its URL."""
 
 from asyncio import Task, create_task, gather, wait
 from collections.abc import AsyncGenerator
@@ -10,14 +10,14 @@ from brrr_contract_kit.registry import declares, rule
 from brrr_contract_kit.target import DATA
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import IN_TIME, Context, NotApplicableError, StalledError
-from brrr_contract_kit.testbed.delays import delays_end, leave_delayed
+from brrr_contract_kit.testbed.operations import delays_end, leave_delayed
 from brrr_contract_kit.testbed.processes import Agent
 from brrr_core.backend import Backend, DeadLetter, Delivery, Key, Kind
 
 LONG: Final = 300.0
 DELAY: Final = 1.0
 LIVES: Final = 3
-"""A delay lasts for so many lives of another backend, so that it ends after the last of them."""
+"""A delay lasts for this many lives of another backend, so that it ends after the last of them."""
 
 REASON: Final = "kept"
 
@@ -102,7 +102,7 @@ class _Work:
 
 
 @asynccontextmanager
-async def _begun(ctx: Context) -> AsyncGenerator[_Work]:
+async def _with_work(ctx: Context) -> AsyncGenerator[_Work]:
     """Begin the work of a new backend, and end its waiting receive."""
     work = _Work(ctx, await ctx.backend())
     try:
@@ -115,7 +115,7 @@ async def _begun(ctx: Context) -> AsyncGenerator[_Work]:
 
 
 async def _use(ctx: Context, other: Backend) -> None:
-    """Use the roles of another backend on other names, with every operation that removes something."""
+    """Use another backend under other names, with every operation that removes something."""
     if other.roles.queue is not None:
         queue, topic = other.queue, ctx.topic()
         await queue.put(topic, [b"one", b"two"])
@@ -145,16 +145,16 @@ async def _use_elsewhere(ctx: Context, agent: Agent) -> None:
 
 @rule("BACKEND-BESIDE-01", pair=True, limit=LONG)
 async def opens_beside(ctx: Context) -> None:
-    """Setting up, opening, using and closing a backend changes nothing for another one that is open on its URL.
+    """Setting up, opening, using and closing a backend does not affect another one that is open on its URL.
 
     Why: Workers start and stop all the time, and `brrr` commands run beside them. Work of a live worker must not run
     twice because another one starts, and must not vanish because another one stops.
 
     Test: A backend holds leases and dead letters, waits on an empty topic, and has records and a counter. Others are
-    set up, opened, used and closed. Then there are also delayed messages, and it happens again. Nothing changes: the
-    leases hide, the receipts work, the delays end in time.
+    set up, opened, used and closed, and once more when there are also delayed messages. Nothing changes: leased
+    messages stay hidden, receipts work, and delays end in time.
     """
-    async with _begun(ctx) as work:
+    async with _with_work(ctx) as work:
         begun = ctx.now()
         await ctx.target.backend().setup()
         await work.unchanged("another backend was set up")
@@ -172,9 +172,9 @@ async def opens_beside(ctx: Context) -> None:
 
 @rule("BACKEND-BESIDE-02", pair=True, processes=True, limit=LONG)
 async def processes_beside(ctx: Context) -> None:
-    """A process that opens the URL, works, and ends or is killed changes nothing for a backend of another process.
+    """A process that opens the URL, works, and ends or is killed does not affect a backend of another process.
 
-    Why: A backend may clean up after dead processes when it opens or closes, and must not take a live one for dead.
+    Why: A backend may clean up after dead processes when it opens or closes. It must not mistake a live one for dead.
 
     Test: As BACKEND-BESIDE-01, with two other processes. One opens the URL before the delays begin, and one
     afterwards. Both work. One closes its backend and ends, the other one is killed. The rule applies if the manifest
@@ -182,7 +182,7 @@ async def processes_beside(ctx: Context) -> None:
     """
     if not any(ctx.target.shared(role) for role in DATA):
         raise NotApplicableError("the manifest declares no `shared`")
-    async with _begun(ctx) as work:
+    async with _with_work(ctx) as work:
         begun = ctx.now()
         first = await ctx.agent()
         await work.unchanged("another process opened the URL")
@@ -196,9 +196,9 @@ async def processes_beside(ctx: Context) -> None:
 
 @rule("BACKEND-BESIDE-03", pair=True, limit=LONG)
 async def leaves_messages(ctx: Context) -> None:
-    """The messages of a backend that is closed stay: ready, leased, delayed and dead-lettered ones.
+    """When a backend is closed, its messages stay: ready, leased, delayed and dead-lettered ones.
 
-    Why: Messages belong to the topic. A client puts a message and ends; a worker that stops leaves its backoffs.
+    Why: Messages belong to the topic. A client puts a message and ends. A worker that stops leaves delayed messages.
 
     Test: A backend puts messages with and without a delay, releases one with a delay, holds one, dead-letters one, and
     is closed. Another backend gets the ready one immediately, the delayed ones when they are due, the leased one at the

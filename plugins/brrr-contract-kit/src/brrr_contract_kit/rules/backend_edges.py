@@ -29,7 +29,7 @@ FAIL_GRACES: Final = 9
 
 
 @rule("BACKEND-FAIL-01")
-async def tells_unreachable(ctx: Context) -> None:
+async def reports_unreachable_server(ctx: Context) -> None:
     """If a server cannot be reached, `BackendUnavailableError` names its address and a remedy, in bounded time.
 
     Why: It is often the first error that a user sees. The engine must also know that it can retry.
@@ -64,7 +64,7 @@ async def fails_cleanly(ctx: Context) -> None:
 
 
 @rule("BACKEND-FAIL-03", limit=120)
-async def tells_silent(ctx: Context) -> None:
+async def reports_silent_server(ctx: Context) -> None:
     """If a server accepts connections and sends nothing, opening raises an error of the backend within its timeout.
 
     Why: Firewalls and overloaded servers behave this way. A worker that hangs at its start is not restarted.
@@ -86,7 +86,7 @@ async def refuses_options(ctx: Context) -> None:
 
     Why: If a misspelt `lease` is ignored, the mistake shows only in production.
 
-    Test: Such options are added to the URL, for every option of the manifest. A number of 0 is either accepted or
+    Test: Such options are added to the URL, for every option of the manifest. The number 0 is either accepted or
     refused with the same error.
     """
     url = ctx.target.url

@@ -18,7 +18,7 @@ POOL = "asyncio_"
 """Prefix of the names of threads in the loop's own pool, which end with the loop."""
 
 HEAD_START = 0.5
-"""Seconds until the late server starts."""
+"""Seconds after which the late server starts."""
 
 ROLES = {"queue": Queue, "store": Store, "cache": Cache}
 
@@ -311,16 +311,16 @@ async def many_openings(ctx: Context) -> None:
 
 @rule("BACKEND-CLEAN-05")
 async def tasks_cancelled_from_outside(ctx: Context) -> None:
-    """If others cancel the tasks of a backend, every operation still ends: it returns, or raises a `BackendError`.
+    """If other code cancels the tasks of a backend, every operation still ends: it returns, or raises a `BackendError`.
 
     Why: `asyncio.run` cancels all tasks of its loop when the program is interrupted twice, when a task raises
     `SystemExit`, and after `loop.stop()`. An operation that waits for an ended task would hang, and the process would
     ignore SIGTERM.
 
-    Test: All tasks that a backend has made are cancelled: at rest, and some turns of the loop after twenty operations,
-    or the opening, have begun; with the tasks of the operations and without them. Running operations must end within 15
-    seconds. A waiting receive, later operations and closing must end within 5 seconds each. An operation may raise a
-    `CancelledError` only if it was cancelled itself.
+    Test: All tasks that a backend has started are cancelled: while it is idle, and some turns of the loop after twenty
+    operations or the opening began; with the tasks of the operations and without them. Running operations must end
+    within 15 seconds. A waiting receive, later operations and closing must end within 5 seconds each. An operation may
+    raise a `CancelledError` only if it was cancelled itself.
     """
     for turns in (0, 1, 3, 10, 30):
         await _cancel_while_opening(ctx, turns)
@@ -365,17 +365,17 @@ def _cancel_all_but(*others: Task[Any]) -> None:
 async def _ended(
     ctx: Context, operations: Sequence[Task[Any]], what: str, *, cancelled: bool = False, graces: int = 1
 ) -> None:
-    """Check that each ends within so many graces, with a result or a `BackendError`, or if cancelled, with that."""
+    """Check that each operation ends in time: with a result, a `BackendError`, or a `CancelledError` if `cancelled`."""
     bound = graces * ctx.grace
     hanging = (await wait(operations, timeout=bound))[1] if operations else ()
     for task in hanging:
         task.cancel()
-    check(not hanging, f"{what} did not end within {bound:g} s after others cancelled the backend's tasks")
+    check(not hanging, f"{what} did not end within {bound:g} s after other code cancelled the backend's tasks")
     allowed = (BackendError, CancelledError) if cancelled else BackendError
     for task in operations:
         error = CancelledError() if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, allowed):
-            broken(f"{what} raised {error!r} after others cancelled the backend's tasks", cause=error)
+            broken(f"{what} raised {error!r} after other code cancelled the backend's tasks", cause=error)
 
 
 async def _close(ctx: Context, backend: Backend) -> None:

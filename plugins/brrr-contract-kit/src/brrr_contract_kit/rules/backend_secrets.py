@@ -1,4 +1,4 @@
-"""Rules BACKEND-SECRET: passwords and tokens never show, whether the server answers or not."""
+"""Rules BACKEND-SECRET: passwords and tokens never show, with a server that answers and without one."""
 
 import logging
 import traceback
@@ -20,12 +20,12 @@ FAIL_GRACES: Final = 9
 
 CANARY: Final = "Sup3rS3cretCanary"
 
-LONG: Final = 8
-"""Least length of a secret that is not found in other texts by chance."""
+MIN_SECRET_LENGTH: Final = 8
+"""The shortest secret that does not occur in other texts by chance."""
 
-MOST_TEXT: Final = 100_000
+MAX_TEXT: Final = 100_000
 AROUND: Final = 1000
-"""Most characters of the text of a part, and around a secret that shows."""
+"""The most characters that are searched in one attribute, and that are shown around a leaked secret."""
 
 
 def _formatted(error: BaseException | None) -> str:
@@ -34,7 +34,7 @@ def _formatted(error: BaseException | None) -> str:
 
 
 @contextmanager
-def _listening() -> Generator[list[str]]:
+def _collected_logs() -> Generator[list[str]]:
     """Collect the log records of the block, at every level."""
     lines: list[str] = []
 
@@ -55,7 +55,7 @@ def _listening() -> Generator[list[str]]:
 
 async def _all_output(ctx: Context, url: str) -> str:
     """Return all text that a URL causes: of its backend, its roles, its errors and the log."""
-    with _listening() as lines:
+    with _collected_logs() as lines:
         try:
             backend = opening_once(open_backend(url))
         except Exception as refusal:  # noqa: BLE001 - the rule searches its text
@@ -72,12 +72,12 @@ async def _all_output(ctx: Context, url: str) -> str:
 
 
 def _shown(thing: object) -> Iterator[str]:
-    """Yield the text of an object, and of its attributes that are not mere text."""
+    """Yield the text of an object, and of its attributes that are not strings or bytes."""
     yield f"{thing!r} {thing!s}"
     for name in [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]:
         value = getattr(thing, name, None)
         if not isinstance(value, (str, bytes)):
-            yield shown(value, longest=MOST_TEXT)
+            yield shown(value, longest=MAX_TEXT)
 
 
 def _secret_urls(url: str, manifest: BackendManifest, address: str | None) -> list[str]:
@@ -102,19 +102,19 @@ def _secret_urls(url: str, manifest: BackendManifest, address: str | None) -> li
     return [*logins, *options]
 
 
-async def _keeps(ctx: Context, urls: list[str], what: str) -> None:
+async def _check_hidden(ctx: Context, urls: list[str], what: str) -> None:
     """Check that no output of these URLs contains the canary."""
     for secret in urls:
         async with ctx.within(FAIL_GRACES * ctx.grace, what):
-            told = await _all_output(ctx, secret)
+            output = await _all_output(ctx, secret)
         where = ctx.target.mask(secret.replace(CANARY, "<the secret>"))
-        check(CANARY not in told, f"the secret of {where} shows: {_around(told)}")
+        check(CANARY not in output, f"the secret of {where} shows: {_around(output)}")
 
 
-def _around(told: str) -> str:
+def _around(output: str) -> str:
     """Return the text around the first canary, without it."""
-    at = told.find(CANARY)
-    return told[max(0, at - AROUND) : at + AROUND].replace(CANARY, "<the secret>")
+    at = output.find(CANARY)
+    return output[max(0, at - AROUND) : at + AROUND].replace(CANARY, "<the secret>")
 
 
 @rule("BACKEND-SECRET-01", limit=300)
@@ -131,12 +131,14 @@ async def keeps_secrets(ctx: Context) -> None:
     if url is None:
         raise NotApplicableError("a function makes the backend, so it has no URL")
     with closed_port() as address:
-        await _keeps(ctx, _secret_urls(url, ctx.target.manifest, address), "opening a URL with a wrong password fails")
+        await _check_hidden(
+            ctx, _secret_urls(url, ctx.target.manifest, address), "opening a URL with a wrong password fails"
+        )
 
 
 @rule("BACKEND-SECRET-02", limit=300)
 async def keeps_secrets_of_a_live_server(ctx: Context) -> None:
-    """A password does not show if the server answers either: not if it refuses the login, and not while it is used.
+    """A password does not show if the server answers, neither when it refuses the login nor while it is used.
 
     Why: A wrong password is the usual reason for an error at opening, and a log at level DEBUG is the usual reaction.
 
@@ -148,11 +150,11 @@ async def keeps_secrets_of_a_live_server(ctx: Context) -> None:
     url = ctx.target.url
     if url is None:
         raise NotApplicableError("a function makes the backend, so it has no URL")
-    own = [each for each in ctx.target.secrets if len(each) >= LONG and each not in ctx.target.name]
+    own = [each for each in ctx.target.secrets if len(each) >= MIN_SECRET_LENGTH and each not in ctx.target.name]
     async with ctx.within(FAIL_GRACES * ctx.grace, "a use of the target"):
-        told = await _all_output(ctx, url)
+        output = await _all_output(ctx, url)
     for secret in own:
-        before, found, after = told.partition(secret)
+        before, found, after = output.partition(secret)
         check(not found, f"a secret of the target shows: {ctx.target.mask(before[-AROUND:] + found + after[:AROUND])}")
     if parse_url(url).url.hosts:
-        await _keeps(ctx, _secret_urls(url, ctx.target.manifest, None), "a use with a wrong password")
+        await _check_hidden(ctx, _secret_urls(url, ctx.target.manifest, None), "a use with a wrong password")

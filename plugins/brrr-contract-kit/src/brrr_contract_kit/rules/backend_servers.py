@@ -9,25 +9,25 @@ from brrr_contract_kit.registry import rule
 from brrr_contract_kit.target import option_types
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused
 from brrr_contract_kit.testbed.context import Context, awaited, raised
-from brrr_contract_kit.testbed.network import IMPATIENT, TIMEOUTS, Network
+from brrr_contract_kit.testbed.network import SHORT_TIMEOUT, TIMEOUTS, Network
 from brrr_contract_kit.testbed.operations import operations_of, repeated, use
 from brrr_core.backend import Backend, Delivery, Key
 from brrr_core.errors import BackendUnavailableError
 
-Asked: TypeAlias = dict[str, Task[Any]]
+Running: TypeAlias = dict[str, Task[Any]]
 """Running operations by their names."""
 
-BEGIN = 0.05
+HEAD_START = 0.05
 """Seconds after which a receive usually waits; the results are the same if not."""
 
 PATIENT_GRACES = 9
-"""Graces within which an operation ends whose time limit the kit cannot set: 45 seconds by default."""
+"""Graces within which an operation ends if the kit cannot set its timeout: 45 seconds by default."""
 
 
 def _bound(ctx: Context, network: Network) -> float:
-    """Return the seconds within which an operation of an impatient backend ends."""
+    """Return the seconds within which an operation of an short_timeouts backend ends."""
     if "timeout" in network.settable:
-        return len(TIMEOUTS) * IMPATIENT + ctx.grace
+        return len(TIMEOUTS) * SHORT_TIMEOUT + ctx.grace
     return PATIENT_GRACES * ctx.grace
 
 
@@ -47,17 +47,17 @@ async def _operations(ctx: Context, backend: Backend) -> dict[str, Callable[[], 
     return operations_of(backend.roles, topic=topic, key=ctx.key(), counter=ctx.counter(), held=held)
 
 
-def _asked(operations: dict[str, Callable[[], Awaitable[object]]]) -> Asked:
+def _start_all(operations: dict[str, Callable[[], Awaitable[object]]]) -> Running:
     """Begin every operation."""
     return {name: create_task(awaited(operation())) for name, operation in operations.items()}
 
 
-async def _all_raise(asked: Asked, how: str, *, within: float) -> None:
-    """Check that each operation raises `BackendUnavailableError` within so many seconds."""
-    hanging = (await wait(asked.values(), timeout=within))[1] if asked else ()
+async def _all_raise(running: Running, how: str, *, within: float) -> None:
+    """Check that each operation raises `BackendUnavailableError` within `within` seconds."""
+    hanging = (await wait(running.values(), timeout=within))[1] if running else ()
     for task in hanging:
         task.cancel()
-    for name, task in asked.items():
+    for name, task in running.items():
         check(task not in hanging, f"{name} {how} did not end within {within:g} s")
         error = await raised(task)
         refused(error, BackendUnavailableError, f"{name} {how}")
@@ -65,33 +65,33 @@ async def _all_raise(asked: Asked, how: str, *, within: float) -> None:
 
 
 @rule("BACKEND-SERVER-01")
-async def tells_that_its_server_is_gone(ctx: Context) -> None:
-    """If the server goes away, every operation raises `BackendUnavailableError` in bounded time, also one that waits.
+async def reports_lost_server(ctx: Context) -> None:
+    """If the server goes away, every operation raises `BackendUnavailableError` in bounded time, even one that waits.
 
-    Why: The engine retries this error, and ends at any other. A receive that waits for a dead server is a worker that
-    does nothing and looks healthy.
+    Why: The engine retries this error, and ends at any other. A worker whose receive waits for a dead server does
+    nothing, but looks healthy.
 
-    Test: The kit puts a relay before the server, and sets the options `timeout`, `connect_timeout` and `retry_for` to a
-    second. The relay cuts all connections and refuses new ones, while one receive waits. Then every operation of every
-    role is called. The rule applies to backends that have a server.
+    Test: The kit puts a relay in front of the server, and sets the options `timeout`, `connect_timeout` and `retry_for`
+    to a second. The relay cuts all connections and refuses new ones, while one receive waits. Then every operation of
+    every role is called. The rule applies to backends that have a server.
     """
     network = await ctx.network()
-    backend = await network.opened(impatient=True)
+    backend = await network.opened(short_timeouts=True)
     operations = await _operations(ctx, backend)
-    waits: Asked = {}
+    waits: Running = {}
     if (queue := backend.roles.queue) is not None:
         waits["a receive that waits"] = create_task(queue.receive(ctx.topic(), limit=1, wait=600))
-        await sleep(BEGIN)
+        await sleep(HEAD_START)
     network.cut()
-    asked = waits | _asked(operations)
-    await _all_raise(asked, "without a server", within=_bound(ctx, network))
+    running = waits | _start_all(operations)
+    await _all_raise(running, "without a server", within=_bound(ctx, network))
 
 
 @rule("BACKEND-SERVER-02")
 async def works_again(ctx: Context) -> None:
     """When the server is back, the same backend works, and a later put wakes a receive.
 
-    Why: Servers restart and networks fail for seconds. A fleet must not be restarted by hand after each.
+    Why: Servers restart and networks fail for seconds. Operators must not have to restart a fleet after each failure.
 
     Test: A relay cuts all connections until an operation fails, and then forwards again: the backend must work within
     the grace. Then connections are cut once while a receive waits, and another backend puts a message. The receive
@@ -99,10 +99,10 @@ async def works_again(ctx: Context) -> None:
     the lost connection, so it may come a lease later.
     """
     network = await ctx.network()
-    backend = await network.opened(impatient=True, short_lease=True)
+    backend = await network.opened(short_timeouts=True, short_lease=True)
     await _until_works(ctx, backend)
     network.cut()
-    operations = await _operations_cut(ctx, backend)
+    operations = await _operations_without_delivery(ctx, backend)
     async with ctx.within(_bound(ctx, network), "operations without a server end"):
         await gather(*(raised(operation()) for operation in operations.values()))
     network.restore()
@@ -114,7 +114,7 @@ async def works_again(ctx: Context) -> None:
         topic = ctx.topic()
         receive = partial(queue.receive, topic, limit=1, wait=600)
         waiting = create_task(repeated(ctx, receive, "a receive when the server is back"))
-        await sleep(BEGIN)
+        await sleep(HEAD_START)
         if cut:
             network.cut()
             network.restore()
@@ -129,7 +129,7 @@ async def works_again(ctx: Context) -> None:
         await queue.ack(found)
 
 
-async def _operations_cut(ctx: Context, backend: Backend) -> dict[str, Callable[[], Awaitable[object]]]:
+async def _operations_without_delivery(ctx: Context, backend: Backend) -> dict[str, Callable[[], Awaitable[object]]]:
     """Return the operations that need no delivery."""
     roles, key = backend.roles, ctx.key()
     every = operations_of(roles, topic=ctx.topic(), key=key, counter=ctx.counter(), held=[Delivery("x", b"x", 0, 1)])
@@ -142,28 +142,28 @@ async def _until_works(ctx: Context, backend: Backend) -> None:
 
 
 @rule("BACKEND-SERVER-03", limit=120)
-async def tells_that_its_server_is_silent(ctx: Context) -> None:
+async def reports_silent_server(ctx: Context) -> None:
     """If the server falls silent, every operation raises `BackendUnavailableError` within the option `timeout`.
 
-    Why: Firewalls drop packets without a word, and machines freeze. Without a time limit, an operation never ends, and
+    Why: Firewalls drop packets silently, and machines freeze. Without a time limit, an operation never ends, and
     the connection looks healthy.
 
     Test: A relay stops forwarding and keeps the connections open. Every operation must end within its
     timeouts, which the kit sets to a second: a backend with a server has an option `timeout`. A receive that waits must
-    end within 45 seconds. Then the relay forwards everything, also the late answers: the backend must work, and must
-    not take a late answer for that of a new operation.
+    end within 45 seconds. Then the relay forwards everything, including late answers: the backend must work, and must
+    not mistake a late answer for that of a new operation.
     """
     network = await ctx.network()
     if "timeout" not in option_types(ctx.target.manifest):
         broken("the backend has no option `timeout` (a Duration), which bounds how long it waits for its server")
-    backend = await network.opened(impatient=True, short_lease=True)
+    backend = await network.opened(short_timeouts=True, short_lease=True)
     operations = await _operations(ctx, backend)
-    waits: Asked = {}
+    waits: Running = {}
     if (queue := backend.roles.queue) is not None:
         waits["a receive that waits"] = create_task(queue.receive(ctx.topic(), limit=1, wait=600))
-        await sleep(BEGIN)
+        await sleep(HEAD_START)
     network.silence()
-    await _all_raise(_asked(operations), "with a silent server", within=_bound(ctx, network))
+    await _all_raise(_start_all(operations), "with a silent server", within=_bound(ctx, network))
     await _all_raise(waits, "for a silent server", within=PATIENT_GRACES * ctx.grace)
     network.restore()
     await _until_works(ctx, backend)
@@ -191,7 +191,7 @@ async def closes_without_its_server(ctx: Context) -> None:
     """
     for silent in (False, True):
         network = await ctx.network()
-        backend = network.backend(impatient=True)
+        backend = network.backend(short_timeouts=True)
         await backend.open()
         operations = await _operations(ctx, backend)
         if silent:

@@ -1,4 +1,4 @@
-"""Rules on `setup` that runs several times at the same moment."""
+"""Rules BACKEND-SETUP: `setup` that runs several times concurrently."""
 
 from asyncio import gather
 from time import time
@@ -17,10 +17,10 @@ async def set_up_together(ctx: Context) -> None:
     """`setup` can run several times at the same moment, in one process.
 
     Why: A program with several parts runs it at its start in each of them. The second one must not fail because the
-    first one has created a table a moment ago.
+    first one has just created a table.
 
     Test: Four new backends run it at the same time. Then one of them is opened and used. If the author gives a function
-    `fresh_url`, this happens at a place where nothing was created yet.
+    `fresh_url`, this happens at a place where nothing has been created yet.
     """
     target = ctx.target.fresh()
     backends = [target.backend() for _ in range(TIMES)]

@@ -38,7 +38,7 @@ LARGE: Final = 10**15
 
 @rule("CACHE-COUNT-01")
 async def counts(ctx: Context) -> None:
-    """A counter starts at 0, and an increment by any amount, also negative or 0, returns the new count.
+    """A counter starts at 0, and an increment by any amount, including negative ones and 0, returns the new count.
 
     Why: The spawn limit compares the count of a root id with a bound. A schedule with its own limit counts up to the
     bound from far below 0.

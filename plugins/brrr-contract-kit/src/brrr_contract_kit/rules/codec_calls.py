@@ -190,14 +190,14 @@ async def distinct(ctx: CodecContext) -> None:
 
 @rule("CODEC-HASH-05")
 async def named_call(ctx: CodecContext) -> None:
-    """An encoded call keeps the name of its task, and each encoding of it is equal.
+    """An encoded call keeps the name of its task, and all encodings of a call are equal.
 
     Why: The call record names the handler.
 
     Test: Calls with hostile names are encoded twice.
     """
     for name in NAMES:
-        equal(ctx.call(name, 1).task_name, name, "the task's name of a call")
+        equal(ctx.call(name, 1).task_name, name, "the task name of a call")
         equal(ctx.call(name, 1), ctx.call(name, 1), "a call that is encoded a second time")
 
 

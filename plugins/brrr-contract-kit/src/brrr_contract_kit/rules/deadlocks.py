@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, described, equal, same_bodies
 from brrr_contract_kit.testbed.context import Context
-from brrr_contract_kit.testbed.desks import desk
+from brrr_contract_kit.testbed.stepped import stepped_backend
 from brrr_core.backend import Count, Message, Step, Swap
 
 ResultT = TypeVar("ResultT")
@@ -85,7 +85,7 @@ async def batches_of_counters(ctx: Context) -> None:
 async def batches_of_deliveries(ctx: Context) -> None:
     """Concurrent puts, extensions, releases and acknowledgements of the same messages in opposite orders never fail.
 
-    Why: A worker extends its leases while other tasks of it settle some of these deliveries.
+    Why: A worker extends its leases while its other tasks settle some of these deliveries.
 
     Test: Two backends receive the messages of two topics. Eight times they extend all their deliveries in both orders,
     while they put others. Then half is acknowledged and half is released, in opposite orders, while all are extended.
@@ -123,23 +123,23 @@ async def batches_of_steps(ctx: Context) -> None:
     Test: Eight times, four clients on two backends commit two steps each, which write 30 records, add to ten counters,
     put on two topics and acknowledge, in both orders. Every step is applied, and has all its effects.
     """
-    desks = [await desk(ctx), await desk(ctx)]
+    backends = [await stepped_backend(ctx), await stepped_backend(ctx)]
     keys, counters = [ctx.key() for _ in range(MANY)], [ctx.counter() for _ in range(MANY // 3)]
     topics, acked = [ctx.topic(), ctx.topic()], ctx.topic()
     for number in range(ROUNDS):
         steps = list[tuple[int, Step]]()
         for client in range(4):
-            at, order = desks[client % 2], 1 if client < 2 else -1
+            at, order = backends[client % 2], 1 if client < 2 else -1
             writes = [(key, b"%d" % client) for key in keys[::order]]
             counts = [Count(counter, 1, 10_000) for counter in counters[::order]]
             messages = [Message(topic, b"%d %d" % (number, client)) for topic in topics[::order]]
             acks = [await at.put(acked, b"acked")]
             steps.append((client % 2, Step([], counts, writes, messages, acks=acks)))
-        results = await _together("commits", (desks[side].commit(step, step) for side, step in steps))
+        results = await _together("commits", (backends[side].commit(step, step) for side, step in steps))
         check(all(each is not None for result in results for each in result), "a step that expects nothing was refused")
-    equal(await desks[0].counts(*counters), [8 * ROUNDS] * len(counters), "the counters after concurrent commits")
+    equal(await backends[0].counts(*counters), [8 * ROUNDS] * len(counters), "the counters after concurrent commits")
     for topic in topics:
         wanted = [b"%d %d" % (number, client) for number in range(ROUNDS) for client in range(4)] * 2
-        found = await ctx.take_all(desks[1].queue, topic, len(wanted), within=2 * ctx.grace)
+        found = await ctx.take_all(backends[1].queue, topic, len(wanted), within=2 * ctx.grace)
         same_bodies([each.body for each in found], wanted, "the messages of concurrent commits")
-    await ctx.none_left(desks[0].queue, acked, "the steps acknowledged them")
+    await ctx.none_left(backends[0].queue, acked, "the steps acknowledged them")

@@ -1,8 +1,8 @@
 """Rules ANSWER: the server executes an operation, and its answer is lost.
 
-A relay cuts the connection in place of forwarding an answer: the first, in the next attempt the second, and so on until
-an operation has no more answers. So the rules lose each answer of an operation that needs several. In one attempt of
-most rules the connection falls silent in place of its first answer, so that the operation reaches its timeout.
+A relay cuts the connection instead of forwarding an answer: the first one, in the next attempt the second one, and so
+on, until an operation has no more answers. So the rules lose each answer of an operation that needs several. In one
+attempt of most rules, the connection falls silent instead, so that the operation reaches its timeout.
 """
 
 from asyncio import sleep
@@ -13,8 +13,8 @@ from typing import Final
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, equal, same_bodies, shown
 from brrr_contract_kit.testbed.context import Context, StalledError
-from brrr_contract_kit.testbed.desks import steps_of
 from brrr_contract_kit.testbed.operations import repeated, unless_unavailable
+from brrr_contract_kit.testbed.stepped import steps_of
 from brrr_core.backend import Count, Delivery, Message, Queue, Step, Swap
 
 BODIES: Final = (b"first", b"second", b"third")
@@ -24,13 +24,13 @@ BODIES: Final = (b"first", b"second", b"third")
 async def counts_once(ctx: Context) -> None:
     """If the answer to an increment is lost, the increment counts once or raises; it never counts twice.
 
-    Why: The limit of the number of calls of a root is exact. A call that counts twice ends a workflow too early.
+    Why: The spawn limit is exact. A call that counts twice ends a workflow too early.
 
     Test: Counters are increased through a relay that loses each answer. The new counts must be those of one increment.
     If `BackendUnavailableError` is raised, each counter may also be unchanged.
     """
     network = await ctx.network()
-    cache, direct = (await network.opened(impatient=True)).cache, await ctx.cache()
+    cache, direct = (await network.opened(short_timeouts=True)).cache, await ctx.cache()
 
     async def attempt() -> None:
         amounts = {ctx.counter(): amount for amount in (1, 2, 3)}
@@ -49,15 +49,15 @@ async def counts_once(ctx: Context) -> None:
 async def reports_no_false_swap(ctx: Context) -> None:
     """If the answer to a swap is lost, the swap reports the truth or raises; it never reports a false loss or win.
 
-    Why: A worker that believes to have lost drops the work that only it can do, and the call hangs. Two workers that
-    believe to have won both continue.
+    Why: A worker that believes that it has lost drops work that only it can do, and the call hangs. Two workers that
+    both believe that they have won both continue.
 
     Test: Swaps that create, replace, delete and verify, and swaps that must lose against an equal record and against
     another one, pass a relay that loses each answer. If `BackendUnavailableError` is raised, each record may be old or
     new.
     """
     network = await ctx.network()
-    store, direct = (await network.opened(impatient=True)).store, await ctx.store()
+    store, direct = (await network.opened(short_timeouts=True)).store, await ctx.store()
     cases: list[tuple[bytes | None, bytes | None, bytes | None]] = [  # the record, and what the swap expects and sets
         (None, None, b"new"),
         (b"old", b"old", b"new"),
@@ -91,12 +91,12 @@ async def reports_no_false_swap(ctx: Context) -> None:
 async def put_loses_nothing(ctx: Context) -> None:
     """If the answer to a put is lost, the put raises, or every message is delivered, perhaps more than once.
 
-    Why: A call whose message is lost hangs. One whose message is delivered twice runs once.
+    Why: A call whose message is lost hangs. A duplicate message is harmless.
 
     Test: Batches are put through a relay that loses each answer. If the put returned, another backend receives all.
     """
     network = await ctx.network()
-    queue, direct = (await network.opened(impatient=True)).queue, await ctx.queue()
+    queue, direct = (await network.opened(short_timeouts=True)).queue, await ctx.queue()
 
     async def attempt() -> None:
         topic = ctx.topic()

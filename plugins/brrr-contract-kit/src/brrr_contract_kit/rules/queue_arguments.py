@@ -10,12 +10,12 @@ from brrr_core.backend import LARGEST_LIMIT
 from brrr_core.errors import ArgumentError
 
 NOT_ONLY_BYTES: Final[list[Any]] = [b"abc", b"", "text", bytearray(b"x"), *([each] for each in NOT_BYTES), [b"x", None]]
-"""Values in place of a batch of bodies."""
+"""Values that are passed instead of a batch of bodies."""
 
 
 @rule("QUEUE-TOPIC-05")
 async def any_topic(ctx: Context) -> None:
-    """A topic has up to 1,024 bytes in UTF-8, and all its characters count, also NUL.
+    """A topic has up to 1,024 bytes in UTF-8, and all its characters count, even NUL.
 
     Why: If a name is cut, at a NUL or at the end, calls reach workers that have no handler for them.
 
@@ -35,9 +35,9 @@ async def any_topic(ctx: Context) -> None:
 async def wrong_topics(ctx: Context) -> None:
     """Every operation refuses a topic that is longer, not a text, or has half of a surrogate pair: `ArgumentError`.
 
-    Why: Such a name must fail everywhere in the same way, and not only on the server of production.
+    Why: Such a name must fail in the same way everywhere, and not only on the production server.
 
-    Test: Such topics are put to, received from, counted, and so on.
+    Test: Each operation is called with such topics.
     """
     queue = await ctx.queue()
     for topic in wrong_names(ctx.prefix):
@@ -93,11 +93,11 @@ async def largest_limit(ctx: Context) -> None:
 
 @rule("QUEUE-BODY-05")
 async def only_bytes(ctx: Context) -> None:
-    """`put` refuses bodies that are not bytes, and one body in place of a batch, with `ArgumentError`.
+    """`put` refuses bodies that are not bytes, and one body instead of a batch, with `ArgumentError`.
 
     Why: Python can iterate over bytes and text. `put(topic, b"abc")` would put three messages, or the number 97.
 
-    Test: Bytes and text are put in place of a batch, and batches with text, numbers, bytearrays and None in them. No
+    Test: Bytes and text are put instead of a batch, and batches with text, numbers, bytearrays and None in them. No
     message is put.
     """
     queue, topic = await ctx.queue(), ctx.topic()

@@ -71,7 +71,7 @@ async def receive_waiting(ctx: Context) -> None:
 async def wake_up_kept(ctx: Context) -> None:
     """If a cancelled receive has been woken, it passes the wake-up on: another waiting receive gets the message.
 
-    Why: Otherwise a ready message waits beside an idle worker.
+    Why: Otherwise a ready message waits while a worker is idle.
 
     Test: Two receives wait. One message is put, and the first receive is cancelled 0, 1, 2 … turns later. If the first
     did not return the message, the second must, within a lease and the grace.
@@ -167,7 +167,7 @@ async def neighbours_unharmed(ctx: Context) -> None:
         bodies = [b"%d" % number for number in range(7)]
         puts = [(topic, body) for body in bodies]
         puts.insert(place, (other, b"cancelled"))  # the first of a batch may be the one that sends the batch
-        async with ctx.within(2 * ctx.grace, "puts return beside a cancelled one"):
+        async with ctx.within(2 * ctx.grace, "puts return while another one is cancelled"):
             beside = [create_task(queue.put(name, [body])) for name, body in puts]
             await ctx.cancel(beside.pop(place), point)
             await gather(*beside)

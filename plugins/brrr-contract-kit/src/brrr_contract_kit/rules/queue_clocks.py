@@ -53,9 +53,9 @@ async def takes_nothing_early(ctx: Context) -> None:
 
 @rule("QUEUE-CLOCK-02", needs="queue.server_clock", processes=True, limit=LONG)
 async def hides_nothing(ctx: Context) -> None:
-    """Messages of a process whose wall clock is an hour off are ready in time for others, and those of others for it.
+    """If the wall clock of a process is an hour off, its messages are ready in time for others, and theirs for it.
 
-    Why: Work that one machine with a wrong clock hands on must not wait for an hour, or forever.
+    Why: Work that a machine with a wrong clock puts or releases must not wait for an hour, or forever.
 
     Test: Processes that are an hour ahead and an hour behind put a message, and one with a delay of half a second. They
     are killed while they lease a third one. This process receives all three: immediately, after the delay, and when the

@@ -6,7 +6,7 @@ from typing import Final
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal
 from brrr_contract_kit.testbed.context import Context
-from brrr_contract_kit.testbed.desks import desk
+from brrr_contract_kit.testbed.stepped import stepped_backend
 from brrr_core.backend import Backend, Step
 
 CROWD: Final = 64
@@ -67,7 +67,7 @@ async def crowd_waits_by_steps(ctx: Context) -> None:
 
     Test: As QUEUE-WAIT-06, where the receives are those of steps, and a commit acknowledges.
     """
-    at, topics = await desk(ctx), [ctx.topic() for _ in range(TOPICS)]
+    at, topics = await stepped_backend(ctx), [ctx.topic() for _ in range(TOPICS)]
 
     async def commit(topic: str) -> None:
         await at.queue.put(topic, [b"beside"])

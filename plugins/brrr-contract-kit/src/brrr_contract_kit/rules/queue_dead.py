@@ -19,7 +19,7 @@ REASONS = [
 ]
 
 CLOCKS = 60.0
-"""Seconds by which the clock of a server may differ from ours."""
+"""Seconds by which the clock of a server may differ from that of this machine."""
 
 DELAY = 2.0
 """Seconds of the delay while the rule counts delayed messages."""
@@ -124,7 +124,7 @@ async def buried_for_good(ctx: Context) -> None:
 async def redriven(ctx: Context) -> None:
     """`redrive` puts up to `limit` dead letters, the oldest first, back as new messages, and returns their number.
 
-    Why: After fixing the cause, an operator has the calls run again.
+    Why: After fixing the cause, an operator lets the calls run again.
 
     Test: Two of five dead letters are redriven, then the rest with a limit of 1,000. Each is delivered as attempt 1,
     and no dead letter is left.

@@ -22,8 +22,8 @@ MARGIN: Final = 0.04
 async def stale_at_once(ctx: Context) -> None:
     """When its lease has expired, a receipt is stale, even if no other receive has taken the message yet.
 
-    Why: A worker was paused for longer than its lease. It may act on what it knew before, and another worker must be
-    able to rely on the message. If the late receipt hides the message, no worker runs the call.
+    Why: A worker was paused for longer than its lease. It may act on what it knew before, but another worker must be
+    able to take the message. If the late receipt hides the message, no worker runs the call.
 
     Test: Four messages are leased, and nothing receives until the leases have expired. Then the receipts acknowledge,
     release with a long delay if the manifest declares delays, dead-letter and extend, the last one again and again.
@@ -92,7 +92,7 @@ async def extension_races(ctx: Context) -> None:
 
 
 async def _come_back(ctx: Context, queue: Queue, topic: str, wanted: set[bytes]) -> None:
-    """Check that the messages come back once as attempt 3, and only messages that had expired besides them."""
+    """Check that the messages come back once as attempt 3. Only messages with expired leases may come with them."""
     seen: dict[bytes, int] = {}
     deadline = ctx.now() + queue.lease + ctx.grace
     while not wanted <= seen.keys():

@@ -8,20 +8,20 @@ from brrr_contract_kit.testbed.context import Context, raised
 from brrr_core.backend import Inspector, LetterBox, Peeked, Queue, QueueStats
 from brrr_core.errors import ArgumentError, BackendClosedError, CapabilityError
 
-MOST_READ = 50
-"""Dead letters after which a search that finds no end is given up."""
+MAX_READ = 50
+"""Dead letters after which the rule stops to read pages that do not end."""
 
-LONG = 600.0
+LONG_DELAY = 600.0
 """Seconds of a delay that certainly does not end while a rule runs."""
 
 UNKNOWN = ("", "0", "1", "-", "unknown", "☃", "9" * 40)
-"""Texts that are ids of no dead letter."""
+"""Texts that are not ids of dead letters."""
 
 
 async def _box(ctx: Context) -> tuple[Queue, LetterBox]:
     queue = await ctx.queue()
     if queue.letters is None:
-        raise NotApplicableError("the queue does not tell its dead letters apart")
+        raise NotApplicableError("the queue does not give its dead letters ids")
     return queue, queue.letters
 
 
@@ -44,7 +44,7 @@ async def _bodies(queue: Queue, topic: str) -> list[bytes]:
 
 @rule("QUEUE-LETTERS-01")
 async def pages(ctx: Context) -> None:
-    """Pages have every dead letter as `dead` returns it, oldest first, even if letters before the page go away.
+    """Pages list every dead letter as `dead` does, oldest first, even if letters before the page are removed.
 
     Why: An operator who acts on chosen dead letters reads page by page, and removes what was read.
 
@@ -58,7 +58,7 @@ async def pages(ctx: Context) -> None:
     first = await box.page(topic, limit=2)
     equal(await box.drop(topic, [first[1].id]), 1, "the result of drop on the second letter")
     found, page = first, first
-    while page and len(found) < MOST_READ:
+    while page and len(found) < MAX_READ:
         page = await box.page(topic, limit=2, after=page[-1].id)
         found = found + page
     equal(page, [], "the page after the last dead letter")
@@ -74,8 +74,8 @@ async def chosen_are_redriven(ctx: Context) -> None:
 
     Why: Redriving one call must not run the hundred others that failed for another reason.
 
-    Test: Two of three dead letters are redriven, beside ids that name none and a dead letter of another topic, and then
-    once more.
+    Test: Two of three dead letters are redriven twice. The ids include unknown ones, and that of a dead letter of
+    another topic.
     """
     queue, box = await _box(ctx)
     topic, other = ctx.topic(), ctx.topic()
@@ -98,7 +98,7 @@ async def ids_are_not_reused(ctx: Context) -> None:
     """`drop` deletes the dead letters with the given ids, and no later dead letter gets their ids.
 
     Why: An operator lists dead letters, thinks, and then drops one. Meanwhile others may have dropped it, and new ones
-    may have come.
+    may exist.
 
     Test: The only dead letter of a topic is dropped by its id, a new one comes, and the id is dropped once more.
     """
@@ -153,7 +153,8 @@ async def purge_deletes_messages(ctx: Context) -> None:
 
     Why: An operator purges a topic to get rid of its messages for good, and looks at its dead letters afterwards.
 
-    Test: A topic with ready, delayed and dead messages is purged, beside another topic. Then it is used again.
+    Test: A topic with ready, delayed and dead messages is purged, while another topic has a message. Then it is used
+    again.
     """
     queue, inspector = await _inspector(ctx)
     topic, other = ctx.topic(), ctx.topic()
@@ -161,7 +162,7 @@ async def purge_deletes_messages(ctx: Context) -> None:
     await queue.put(topic, [b"one", b"two"])
     delays = declares(ctx.target.manifest, "queue.delay")
     if delays:
-        await queue.put(topic, [b"later"], delay=LONG)
+        await queue.put(topic, [b"later"], delay=LONG_DELAY)
     await queue.put(other, [b"other"])
     full = QueueStats(ready=2, leased=0, delayed=int(delays), dead=1)
 
@@ -179,17 +180,19 @@ async def purge_deletes_messages(ctx: Context) -> None:
 
 @rule("QUEUE-INSPECT-03")
 async def activity_is_true(ctx: Context) -> None:
-    """`activity` claims nothing that is false: of the oldest ready message, of receivers, and of deliveries.
+    """`activity` reports nothing false about the oldest ready message, receivers and deliveries.
 
-    Why: "Nothing receives" sends an operator to the workers. If it is wrong, the search begins at the wrong end.
+    Why: "No worker receives" makes an operator look at the workers. If it is wrong, the search begins at the wrong end.
 
     Test: The activity is read with no message, with one that is ready, and with one that is leased.
     """
     queue, inspector = await _inspector(ctx)
     topic = ctx.topic()
     empty = await inspector.activity(topic)
-    check(empty.oldest_ready is None, f"no message is ready, and the oldest is {empty.oldest_ready} s old")
-    check(empty.receiving is not True, "nothing has received yet, and `receiving` is True")
+    check(
+        empty.oldest_ready is None, f"no message is ready, but the oldest one is reported as {empty.oldest_ready} s old"
+    )
+    check(empty.receiving is not True, "no receive has begun, but `receiving` is True")
     begun = ctx.now()
     await queue.put(topic, [b"x"])
     ready = await inspector.activity(topic)
@@ -197,8 +200,11 @@ async def activity_is_true(ctx: Context) -> None:
     check(oldest is None or 0 <= oldest <= most, f"the message is at most {most:.1f} s old, and not {oldest} s")
     await ctx.take_one(queue, topic)
     leased = await inspector.activity(topic)
-    check(leased.oldest_ready is None, f"no message is ready, and the oldest is {leased.oldest_ready} s old")
-    check(leased.receiving is not False, "a message is leased, and `receiving` is False")
+    check(
+        leased.oldest_ready is None,
+        f"no message is ready, but the oldest one is reported as {leased.oldest_ready} s old",
+    )
+    check(leased.receiving is not False, "a message is leased, but `receiving` is False")
     if leased.delivered is not None:
         equal(leased.delivered - (ready.delivered or 0), 1, "the deliveries after one delivery")
 

@@ -22,10 +22,10 @@ async def _bury_in_other_order(ctx: Context, queue: Queue, topic: str) -> None:
 
 @rule("QUEUE-DEAD-08")
 async def buried_order(ctx: Context) -> None:
-    """The oldest dead letter is the one that was buried first, whenever its message was put.
+    """The oldest dead letter is the one that was buried first, no matter when its message was put.
 
-    Why: An operator looks at what failed first, and redrives it first. A call that was put weeks ago and failed now is
-    news.
+    Why: An operator looks at the first failure first, and redrives it first. A call that was put weeks ago, but failed
+    now, comes last.
 
     Test: Four messages are put in one order, and dead-lettered in another one. `dead`, `drop` and `redrive` follow the
     second one. The redriven message is dead-lettered again, and then comes last.

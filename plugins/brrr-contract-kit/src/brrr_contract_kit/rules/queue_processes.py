@@ -6,7 +6,7 @@ from itertools import chain
 from brrr_contract_kit.registry import declares, rule
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import Context
-from brrr_contract_kit.testbed.delays import delays_end, leave_delayed
+from brrr_contract_kit.testbed.operations import delays_end, leave_delayed
 from brrr_contract_kit.testbed.processes import as_bytes, as_text
 
 LONG = 300.0
@@ -20,7 +20,7 @@ def _bodies(count: int, name: str = "message") -> list[bytes]:
 
 @rule("QUEUE-PROC-01", needs="queue.shared", processes=True)
 async def produced_elsewhere(ctx: Context) -> None:
-    """This process receives messages that other processes put, and the other way round.
+    """This process receives messages that other processes put, and they receive messages that it puts.
 
     Why: Clients and workers are different processes.
 
@@ -91,7 +91,7 @@ async def holder_killed(ctx: Context) -> None:
 async def consumer_killed(ctx: Context) -> None:
     """If a process is killed while it receives and acknowledges, only messages that it had acknowledged are gone.
 
-    Why: A process can die at any point, also between the answer of the server and its own next line.
+    Why: A process can die at any point, even between the answer of the server and its own next line.
 
     Test: A process that receives and acknowledges one message at a time is killed after some of them. The rest is
     delivered here. One message may be missing: the process may have acknowledged it and not yet reported it.

@@ -19,18 +19,18 @@ EARLY: Final = 0.02
 """Seconds by which two clocks may differ within two seconds."""
 
 ROUNDED: Final = 0.3
-"""Seconds by which a time is later if it was rounded up to whole seconds. A busy machine is not that late each time,
-if the time of an operation is not counted."""
+"""A message that is later than these seconds in each try was rounded up to whole seconds. A busy machine is not so late
+each time, if the time of an operation is subtracted."""
 
 TRIES: Final = 3
 
 Case = Callable[[str], Awaitable[tuple[float, float]]]
-"""Plants one message on a topic. Returns times of the loop: the message must not come before the first one, and a
+"""Leaves one message on a topic. Returns two times of the loop: the message must not arrive before the first one, and a
 backend that does not round delivers it soon after the second one."""
 
 
 async def _in_time(ctx: Context, queue: Queue, cases: dict[str, Case]) -> None:
-    """Check that each message comes when it should: not earlier, within the grace, and not rounded up each time."""
+    """Check that each message arrives in time: not early, within the grace, and not rounded up in each try."""
     slack = ROUNDED * max(1.0, ctx.grace / GRACE)
     left, late = cases, dict[str, float]()
     for _ in range(TRIES):
@@ -134,8 +134,8 @@ async def fractional_lease(ctx: Context) -> None:
 async def expired_counted(ctx: Context) -> None:
     """When a lease has expired, `stats` counts its message as ready, even if no receive has looked since.
 
-    Why: An operator sees that work of dead workers waits, and starts new workers. They would not be started if the
-    messages counted as leased until a worker came.
+    Why: An operator, or an autoscaler, starts workers for ready messages. If the messages of dead workers counted as
+    leased until a worker came, none would be started.
 
     Test: Two of three messages are leased and left. Without a receive, the counts become 3, 0, 0, 0 when the leases
     have expired, and not before.

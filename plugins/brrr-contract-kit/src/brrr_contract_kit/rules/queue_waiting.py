@@ -75,7 +75,7 @@ async def does_not_block(ctx: Context) -> None:
     async with TaskGroup() as tasks:
         waiting = tasks.create_task(queue.receive(empty, limit=1, wait=600))
         await sleep(0.05)  # usually enough to be waiting; the result is the same if not
-        async with ctx.within(ctx.grace, "operations beside a waiting receive"):
+        async with ctx.within(ctx.grace, "operations while a receive waits"):
             await queue.put(topic, [b"beside"])
             delivery = await ctx.take_one(queue, topic)
             await queue.ack([delivery])

@@ -6,7 +6,7 @@ from math import inf, nan
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, raised
-from brrr_contract_kit.testbed.desks import NOTHING_LEASED, desk
+from brrr_contract_kit.testbed.stepped import NOTHING_LEASED, stepped_backend
 from brrr_core.backend import Count, Message, Step, Swap
 from brrr_core.errors import ArgumentError, CapabilityError
 
@@ -25,7 +25,7 @@ async def compares(ctx: Context) -> None:
     Test: Steps expect a part, an extension, another case, an empty or an absent record, and records that are as given.
     One step expects two records, of which the second differs.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     there, empty, absent, done = ctx.key(), ctx.key("pending_returns"), ctx.key("call"), ctx.key()
     await at.store.write([(there, b"01\0Ab"), (empty, b"")])
     wrong = [(there, each) for each in (None, b"", b"01", b"01\0A", b"01\0Abc", b"01\0AB", b"1\0Ab", b" 01\0Ab")]
@@ -45,12 +45,12 @@ async def compares(ctx: Context) -> None:
 async def nothing_happens(ctx: Context) -> None:
     """A step that is not applied has no effect: on no record, counter, message or delivery.
 
-    Why: The engine then composes the same step of simple operations. Half a step before it would count twice.
+    Why: The engine then does the same work with simple operations. After half a step, that would count twice.
 
     Test: A step with every effect expects another record, and one adds more to a counter than its limit allows.
     Afterwards the records, counters and topics are as before, and the delivery can be released.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     topic, target, leased = ctx.topic(), ctx.topic(), ctx.topic()
     key, written, marked, deleted = ctx.key(), ctx.key("call"), ctx.key("pending_returns"), ctx.key()
     counter, other = ctx.counter(), ctx.counter()
@@ -88,7 +88,7 @@ async def everything_happens(ctx: Context) -> None:
     Test: A step with every effect is committed. Another backend, if it shares data, and the same one see the records,
     counters and messages. A step without effects is applied, and no steps have no results.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     topic, target, key, counter = ctx.topic(), ctx.topic(), ctx.key(), ctx.counter()
     written, marked, deleted = ctx.key("call"), ctx.key("pending_returns"), ctx.key()
     await at.store.write([(deleted, b"old")])
@@ -124,7 +124,7 @@ async def one_after_the_other(ctx: Context) -> None:
     Test: Steps create, replace and delete one record, add to one counter up to its limit, and read what the step before
     them has written. Steps that expect a record of before an earlier step are not applied.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     key, other, counter, topic = ctx.key(), ctx.key("call"), ctx.counter(), ctx.topic()
     steps = [
         Step([(key, None)], writes=[(key, b"1")], counts=[Count(counter, 1, 3)]),
@@ -152,7 +152,7 @@ async def marks_come_last(ctx: Context) -> None:
 
     Test: Steps write and mark one record with a value, and with None. A step deletes an absent record.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     key, absent = ctx.key("pending_returns"), ctx.key()
     await at.applied(Step((), writes=[(key, b"written")], marks=[(key, b"marked")]))
     equal(await at.store.read([key]), [b"marked"], "a record that one step writes and marks")
@@ -169,7 +169,7 @@ async def within_limit(ctx: Context) -> None:
     Test: Additions end below, at and above a limit. The counter begins at 0, and in a second part far below it, as that
     of a schedule with a high spawn limit.
     """
-    at, counter, low = await desk(ctx), ctx.counter(), ctx.counter()
+    at, counter, low = await stepped_backend(ctx), ctx.counter(), ctx.counter()
     done = NOTHING_LEASED
     for amount, limit, result, after in (
         (2, 3, done, 2),
@@ -192,11 +192,11 @@ async def within_limit(ctx: Context) -> None:
 async def all_counters(ctx: Context) -> None:
     """A step adds to all its counters, or to none of them.
 
-    Why: A batch has calls of several roots. One root at its limit must not count for another.
+    Why: A batch has calls of several schedules. One schedule at its limit must not count for another.
 
     Test: A step adds to three counters, of which the first, the second or the last is at its limit.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     counters = [ctx.counter() for _ in range(3)]
     for full in counters:
         counts = [Count(each, 2, 1 if each is full else ANY) for each in counters]
@@ -212,14 +212,14 @@ async def all_counters(ctx: Context) -> None:
 
 @rule("STEPS-PUT-01")
 async def puts(ctx: Context) -> None:
-    """A step puts each of its messages to its own topic, with any bytes as a body, also equal ones.
+    """A step puts each of its messages to its own topic, with any bytes as a body, even equal ones.
 
     Why: The missing calls of a run go to the topics of their tasks.
 
     Test: One step puts messages to four topics, among them equal and hostile bodies and a topic with a slash, and two
     steps put an equal message.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     topics = [ctx.topic(), ctx.topic("/a b"), ctx.topic("*?[é]"), ctx.topic()]
     bodies = [b"", b"same", b"same", bytes(range(256)), b"\r\n$3\r\n'\"", b"li2e"]
     step = Step((), messages=[Message(topic, body) for body in bodies for topic in topics])
@@ -234,13 +234,13 @@ async def puts(ctx: Context) -> None:
 async def wakes(ctx: Context) -> None:
     """A message that a step puts wakes a waiting receive, of the queue or of the steps.
 
-    Why: Otherwise a call waits beside an idle worker.
+    Why: Otherwise a call waits while a worker is idle.
 
     Test: A receive of the queue and one of the steps wait up to ten minutes while a step puts a message for each. They
     are those of another backend, if it shares data. Both must return within the grace.
     """
-    at = await desk(ctx)
-    receiver = await desk(ctx) if ctx.target.shared("steps") else at
+    at = await stepped_backend(ctx)
+    receiver = await stepped_backend(ctx) if ctx.target.shared("steps") else at
     topic, other = ctx.topic(), ctx.topic()
     async with ctx.within(2 * ctx.grace, "receives wake when a step puts messages"), TaskGroup() as tasks:
         plain = tasks.create_task(ctx.take(receiver.queue, topic, wait=600))
@@ -259,7 +259,7 @@ async def puts_later(ctx: Context) -> None:
 
     Test: A step puts a message with a delay of one second and one without. They are received at their times.
     """
-    at, topic = await desk(ctx), ctx.topic()
+    at, topic = await stepped_backend(ctx), ctx.topic()
     begun = ctx.now()
     await at.applied(Step((), messages=[Message(topic, b"later", DELAY), Message(topic, b"now")]))
     equal((await at.one(topic)).delivery.body, b"now", "the body of the first delivery")
@@ -277,7 +277,7 @@ async def delay_refused(ctx: Context) -> None:
 
     Test: A commit has a step without a delay before one with a delay.
     """
-    at, topic, key = await desk(ctx), ctx.topic(), ctx.key()
+    at, topic, key = await stepped_backend(ctx), ctx.topic(), ctx.key()
     steps = [Step((), writes=[(key, b"x")]), Step((), messages=[Message(topic, b"later", DELAY)])]
     refused(await raised(at.steps.commit(steps)), CapabilityError, "a step with a delay")
     equal(await at.store.read([key]), [None], "the record of a step beside a refused one")
@@ -288,11 +288,11 @@ async def delay_refused(ctx: Context) -> None:
 async def arguments_refused(ctx: Context) -> None:
     """An empty topic and a negative, infinite or NaN delay are refused with `ArgumentError`, and no step is applied.
 
-    Why: Such an argument is a mistake of the caller. A server may take it for something else.
+    Why: Such an argument is a mistake of the caller. A server may give it another meaning.
 
     Test: A commit has a good step before one with such a message.
     """
-    at, topic, key = await desk(ctx), ctx.topic(), ctx.key()
+    at, topic, key = await stepped_backend(ctx), ctx.topic(), ctx.key()
     for message in (Message("", b"x"), *(Message(topic, b"x", delay) for delay in (-1.0, inf, -inf, nan))):
         steps = [Step((), writes=[(key, b"x")]), Step((), messages=[message])]
         refused(await raised(at.steps.commit(steps)), ArgumentError, f"a step with {message!r}")

@@ -5,7 +5,7 @@ from asyncio import TaskGroup
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
-from brrr_contract_kit.testbed.desks import NOTHING_LEASED, desk, records_of, schedule_message
+from brrr_contract_kit.testbed.stepped import NOTHING_LEASED, records_of, schedule_message, stepped_backend
 from brrr_core.backend import Count, Key, Message, Reading, Received, Step
 from brrr_core.errors import BodyTooLargeError, ValueTooLargeError
 
@@ -25,7 +25,7 @@ async def hidden(ctx: Context) -> None:
     The deliveries come in the order of the messages. When one is acknowledged and the others are released, those two
     are delivered.
     """
-    at, topic, other = await desk(ctx), ctx.topic(), ctx.topic()
+    at, topic, other = await stepped_backend(ctx), ctx.topic(), ctx.topic()
     steps = [
         Step((), messages=[Message(topic, b"same", leased=True), Message(other, b"one", leased=True)]),
         Step((), messages=[Message(topic, b"put"), Message(topic, b"same", leased=True)]),
@@ -54,7 +54,7 @@ async def runs_out(ctx: Context) -> None:
 
     Test: A step leases a message, and a receive waits. It returns the message when the lease has expired.
     """
-    at, topic = await desk(ctx, short_lease=True), ctx.topic()
+    at, topic = await stepped_backend(ctx, short_lease=True), ctx.topic()
     begun = ctx.now()
     await at.applied(Step((), messages=[Message(topic, b"left alone", leased=True)]))
     async with ctx.within(at.queue.lease + ctx.grace, "a waiting receive gets a message whose lease expires"):
@@ -73,7 +73,7 @@ async def settled(ctx: Context) -> None:
     Test: A step leases three messages. One is released, one dead-lettered, and one extended until two leases have
     passed: it stays hidden, and is then acknowledged.
     """
-    at, topic, long = await desk(ctx, short_lease=True), ctx.topic(), ctx.topic()
+    at, topic, long = await stepped_backend(ctx, short_lease=True), ctx.topic(), ctx.topic()
     begun = held = ctx.now()
     step = Step((), messages=[Message(each, b"leased", leased=True) for each in (topic, topic, long)])
     one, two, three = [each.delivery for each in await at.applied(step)]
@@ -107,7 +107,7 @@ async def stale_is_skipped(ctx: Context) -> None:
     which another receive has taken one, and one that is live, which is named twice. The live one is removed. The
     released message and both expired ones are still delivered.
     """
-    at, key = await desk(ctx, short_lease=True), ctx.key()
+    at, key = await stepped_backend(ctx, short_lease=True), ctx.key()
     untaken, expired = await at.put(ctx.topic(), b"held"), await at.put(ctx.topic(), b"held")
     await ctx.take_one(at.queue, expired.topic, within=at.queue.lease + ctx.grace)
     begun = ctx.now()
@@ -151,7 +151,7 @@ async def reads(ctx: Context) -> None:
     Test: Records are written for two messages, and read by a receive and by a step that leases the messages. An absent
     record is None, an empty one is empty, and a reading that is named twice is read twice. No readings give no records.
     """
-    at, topic = await desk(ctx), ctx.topic()
+    at, topic = await stepped_backend(ctx), ctx.topic()
     roots, hashes = [ctx.key().call_hash for _ in range(2)], [ctx.key().call_hash for _ in range(2)]
     wanted: dict[bytes, list[bytes | None]] = {}
     for number, (root, call) in enumerate(zip(roots, hashes, strict=True)):
@@ -178,12 +178,12 @@ async def reads(ctx: Context) -> None:
 async def reads_none(ctx: Context) -> None:
     """If a body is not a schedule message, its delivery has no records: None.
 
-    Why: The engine must dead-letter such a message, and it must not spoil the batch that it came with.
+    Why: The engine must dead-letter such a message. The other messages of its batch must not fail with it.
 
     Test: Messages that are nearly schedule messages are received with one that is: other syntax, wrong lengths, bytes
     behind the end, text that is not ASCII. A step leases them too.
     """
-    at, topic, key = await desk(ctx), ctx.topic(), ctx.key()
+    at, topic, key = await stepped_backend(ctx), ctx.topic(), ctx.key()
     await at.store.write([(key, b"there")])
     good = schedule_message("root", key.call_hash)
     name = key.call_hash.encode()
@@ -227,12 +227,12 @@ async def reads_none(ctx: Context) -> None:
 async def reads_last(ctx: Context) -> None:
     """A reading sees all effects from before its message was leased, and those of its own step.
 
-    Why: The worker that puts a call needs no second look at it.
+    Why: The worker that puts a call does not read it a second time.
 
     Test: A step writes and marks the records of the message that it leases. A client writes a record and then puts its
     message, twenty times, while a receive waits for each.
     """
-    at, topic = await desk(ctx), ctx.topic()
+    at, topic = await stepped_backend(ctx), ctx.topic()
     call = ctx.key("call")
     mark = ctx.own_key(Key("pending_returns", call.call_hash))
     await at.store.write([(mark, b"old")])
@@ -264,7 +264,7 @@ async def too_large(ctx: Context) -> None:
     value = manifest.store.max_value if manifest.store else 0
     if max(body, value) > LARGEST_REFUSED:
         raise NotApplicableError(f"a size over the declared {max(body, value)} bytes is too large for the kit")
-    at, topic, key, counter = await desk(ctx), ctx.topic(), ctx.key(), ctx.counter()
+    at, topic, key, counter = await stepped_backend(ctx), ctx.topic(), ctx.key(), ctx.counter()
     good = Step((), [Count(counter, 1, 10)], [(key, b"x")], [Message(topic, b"x")])
     large = bytes(value + 1)
     for step, kind in (
@@ -287,7 +287,7 @@ async def large_batches(ctx: Context) -> None:
     Test: 1,000 steps compare, count, write, put and mark. One step acknowledges all their messages, compares and
     changes all their records, and leases 1,000 messages, which another one acknowledges.
     """
-    at, topic, counter = await desk(ctx), ctx.topic(), ctx.counter()
+    at, topic, counter = await stepped_backend(ctx), ctx.topic(), ctx.counter()
     keys = [ctx.key("pending_returns") for _ in range(1000)]
     bodies = [b"%d" % number for number in range(1000)]
     steps = [

@@ -6,8 +6,8 @@ from typing import Final
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import equal
 from brrr_contract_kit.testbed.context import Context
-from brrr_contract_kit.testbed.desks import Desk, desk, records_of, schedule_message
 from brrr_contract_kit.testbed.model import Model
+from brrr_contract_kit.testbed.stepped import SteppedBackend, records_of, schedule_message, stepped_backend
 from brrr_core.backend import Count, Delivery, Key, Kind, Message, Reading, Received, Step, Swap, keys_of
 
 ROUNDS: Final = 6
@@ -19,14 +19,14 @@ VALUES: Final = (None, b"", b"a", b"A", b"a\0")
 
 @rule("STEPS-MODEL-01", limit=120)
 async def behaves_like_a_model(ctx: Context) -> None:
-    """Every sequence of steps and simple operations has the results and the effects that the text describes.
+    """Every sequence of steps and simple operations has the results and effects that the contract describes.
 
     Why: The engine mixes them in ways that no single rule lists.
 
     Test: Six seeded histories of 60 random operations: commits of up to four steps with every part, and all operations
     of the roles. Each result is compared with a model of the backend, and so is the state at the end.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     for _ in range(ROUNDS):
         history = _History(ctx, at)
         for _ in range(ACTIONS):
@@ -37,7 +37,7 @@ async def behaves_like_a_model(ctx: Context) -> None:
 class _History:
     """Random operations on a few keys, counters and topics, and the model that follows them."""
 
-    def __init__(self, ctx: Context, at: Desk) -> None:
+    def __init__(self, ctx: Context, at: SteppedBackend) -> None:
         self.ctx = ctx
         self.at = at
         self.dice: Random = ctx.random

@@ -8,8 +8,8 @@ from time import time
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, raised
-from brrr_contract_kit.testbed.desks import NOTHING_LEASED, Desk, SteppedStore, desk, steps_of
 from brrr_contract_kit.testbed.histories import check_histories
+from brrr_contract_kit.testbed.stepped import NOTHING_LEASED, SteppedBackend, SteppedStore, stepped_backend, steps_of
 from brrr_core.backend import Count, Key, Message, Step, Swap
 from brrr_core.errors import BackendClosedError
 
@@ -21,9 +21,9 @@ HEAD_START = 0.3
 """Seconds until all processes of a race begin."""
 
 
-async def _desks(ctx: Context, count: int) -> list[Desk]:
-    """Return `count` desks: of two backends, or of one if two would share no data."""
-    pair = [await desk(ctx) for _ in range(2 if ctx.target.shared("steps") else 1)]
+async def _stepped_backends(ctx: Context, count: int) -> list[SteppedBackend]:
+    """Return a backend for each of `count` clients: one of two, or always the same if two would share no data."""
+    pair = [await stepped_backend(ctx) for _ in range(2 if ctx.target.shared("steps") else 1)]
     return [pair[number % len(pair)] for number in range(count)]
 
 
@@ -36,7 +36,7 @@ async def one_creator(ctx: Context) -> None:
     Test: Eight clients, on two backends if these share data, race for ten records. A barrier starts each race. Each
     record has one value, and each counter and topic the effects of one step.
     """
-    desks, topic, counter = await _desks(ctx, RACERS), ctx.topic(), ctx.counter()
+    backends, topic, counter = await _stepped_backends(ctx, RACERS), ctx.topic(), ctx.counter()
     barrier, winners = Barrier(RACERS), list[bytes]()
     for number, key in enumerate([ctx.key() for _ in range(KEYS)]):
 
@@ -44,16 +44,16 @@ async def one_creator(ctx: Context) -> None:
             value = b"%d of %d" % (number, racer)
             step = Step([(key, None)], [Count(counter, 1, ANY)], [(key, value)], [Message(topic, value)])
             await barrier.wait()
-            return None if await desks[racer].commit(step) == [None] else value
+            return None if await backends[racer].commit(step) == [None] else value
 
         won = [value for value in await gather(*map(race, range(RACERS))) if value is not None]
         equal(len(won), 1, f"the applied steps among those of {RACERS} clients that create one record")
-        equal(await desks[0].store.read([key]), won, "the record after the race")
+        equal(await backends[0].store.read([key]), won, "the record after the race")
         winners += won
-    equal(await desks[0].counts(counter), [KEYS], "the counter to which each applied step added 1")
-    found = await ctx.take_all(desks[0].queue, topic, KEYS)
+    equal(await backends[0].counts(counter), [KEYS], "the counter to which each applied step added 1")
+    found = await ctx.take_all(backends[0].queue, topic, KEYS)
     same_bodies([each.body for each in found], winners, "the messages of the applied steps")
-    await ctx.none_left(desks[0].queue, topic, "only one step was applied for each record")
+    await ctx.none_left(backends[0].queue, topic, "only one step was applied for each record")
 
 
 @rule("STEPS-RACE-02")
@@ -64,10 +64,10 @@ async def no_lost_update(ctx: Context) -> None:
 
     Test: Eight clients add 1 fifteen times each, four of them by steps, which also add to a counter and put a message.
     """
-    desks, key, topic, counter = await _desks(ctx, RACERS), ctx.key(), ctx.topic(), ctx.counter()
+    backends, key, topic, counter = await _stepped_backends(ctx, RACERS), ctx.key(), ctx.topic(), ctx.counter()
     times = 15
 
-    async def add(at: Desk, client: int) -> None:
+    async def add(at: SteppedBackend, client: int) -> None:
         for number in range(times):
             while True:
                 (found,) = await at.store.read([key])
@@ -81,16 +81,16 @@ async def no_lost_update(ctx: Context) -> None:
                 if applied:
                     break
 
-    await gather(*(add(at, client) for client, at in enumerate(desks)))
-    equal(await desks[0].store.read([key]), [b"%d" % (times * RACERS)], "the number after all increases")
-    equal(await desks[0].counts(counter), [times * RACERS // 2], "the counter after all steps")
-    found = await ctx.take_all(desks[0].queue, topic, times * RACERS // 2, ack=True)
+    await gather(*(add(at, client) for client, at in enumerate(backends)))
+    equal(await backends[0].store.read([key]), [b"%d" % (times * RACERS)], "the number after all increases")
+    equal(await backends[0].counts(counter), [times * RACERS // 2], "the counter after all steps")
+    found = await ctx.take_all(backends[0].queue, topic, times * RACERS // 2, ack=True)
     same_bodies(
         [each.body for each in found],
         [b"%d %d" % (client, number) for client in (0, 1, 4, 5) for number in range(times)],
         "the messages of the steps",
     )
-    await ctx.none_left(desks[0].queue, topic, "each increase by a step put one message")
+    await ctx.none_left(backends[0].queue, topic, "each increase by a step put one message")
 
 
 @rule("STEPS-RACE-03")
@@ -101,14 +101,14 @@ async def limit_holds(ctx: Context) -> None:
 
     Test: Eight clients commit ten steps each that add 1 to a counter with the limit 50. Exactly 50 are applied.
     """
-    desks, counter, most = await _desks(ctx, RACERS), ctx.counter(), 50
+    backends, counter, most = await _stepped_backends(ctx, RACERS), ctx.counter(), 50
 
-    async def add(at: Desk) -> list[bool]:
+    async def add(at: SteppedBackend) -> list[bool]:
         return [await at.commit(Step((), [Count(counter, 1, most)])) == [[]] for _ in range(10)]
 
-    applied = [*chain.from_iterable(await gather(*map(add, desks)))]
+    applied = [*chain.from_iterable(await gather(*map(add, backends)))]
     equal(sum(applied), most, "the applied steps")
-    equal(await desks[0].counts(counter), [most], "the counter at its limit")
+    equal(await backends[0].counts(counter), [most], "the counter at its limit")
 
 
 @rule("STEPS-RACE-04")
@@ -121,10 +121,10 @@ async def records_together(ctx: Context) -> None:
     Test: Six clients read two records, and commit a step that expects both and changes one of them, in turn. Other
     clients swap one of the two. No two applied steps expected the same pair, because every value is written only once.
     """
-    desks, one, two = await _desks(ctx, 8), ctx.key(), ctx.key("pending_returns")
+    backends, one, two = await _stepped_backends(ctx, 8), ctx.key(), ctx.key("pending_returns")
     expected: list[tuple[bytes | None, bytes | None]] = []
 
-    async def step(at: Desk, client: int) -> None:
+    async def step(at: SteppedBackend, client: int) -> None:
         for number in range(12):
             found = await at.store.read([one, two])
             changed = (one, two)[(client + number) % 2]
@@ -132,12 +132,12 @@ async def records_together(ctx: Context) -> None:
             if await at.commit(Step([(one, found[0]), (two, found[1])], marks=marks)) == [[]]:
                 expected.append((found[0], found[1]))
 
-    async def swap(at: Desk, client: int) -> None:
+    async def swap(at: SteppedBackend, client: int) -> None:
         for number in range(12):
             (found,) = await at.store.read([two])
             await at.store.swap([Swap(two, found, b"%d %d" % (client, number))])
 
-    await gather(*((swap if client > 5 else step)(at, client) for client, at in enumerate(desks)))
+    await gather(*((swap if client > 5 else step)(at, client) for client, at in enumerate(backends)))
     check(bool(expected), "no step was applied")
     twice = [pair for pair in expected if expected.count(pair) > 1]
     check(not twice, f"several applied steps expected the same two records: {twice[:3]}")
@@ -151,8 +151,8 @@ async def histories(ctx: Context) -> None:
 
     Test: As STORE-LINEAR-01, with five clients of which three write and swap by steps. Six rounds, seeded.
     """
-    desks = await _desks(ctx, 5)
-    stores = [SteppedStore(at) if client % 2 == 0 else at.store for client, at in enumerate(desks)]
+    backends = await _stepped_backends(ctx, 5)
+    stores = [SteppedStore(at) if client % 2 == 0 else at.store for client, at in enumerate(backends)]
     await check_histories(ctx, stores)
 
 
@@ -165,7 +165,7 @@ async def all_or_nothing(ctx: Context) -> None:
     Test: Commits of two steps with every effect are cancelled after 0, 1, 2 … turns. Each step then has all its effects
     or none. The message that an applied step leased comes back when its lease has expired.
     """
-    at = await desk(ctx, short_lease=True)
+    at = await stepped_backend(ctx, short_lease=True)
     value = b"x" * 16_384
     cases: list[tuple[str, Key, Key, str]] = []
 
@@ -208,7 +208,7 @@ async def neighbours_unharmed(ctx: Context) -> None:
     Test: Eight commits run concurrently. The first, a middle one or the last is cancelled after 0, 1, 2 … turns. The
     others return, and their steps were applied.
     """
-    at = await desk(ctx)
+    at = await stepped_backend(ctx)
     for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
         keys, other = [ctx.key() for _ in range(7)], ctx.key()
         async with ctx.within(2 * ctx.grace, "commits return beside a cancelled one"):
@@ -228,7 +228,7 @@ async def between_processes(ctx: Context) -> None:
 
     Test: Three processes increase a number by forty steps each, which also add to a counter and put a message.
     """
-    at, key, topic, counter = await desk(ctx), ctx.key(), ctx.topic(), ctx.counter()
+    at, key, topic, counter = await stepped_backend(ctx), ctx.key(), ctx.topic(), ctx.counter()
     agents = await gather(*(ctx.agent() for _ in range(3)))
     names = {"call_hash": key.call_hash, "topic": topic, "counter": counter}
     start = time() + HEAD_START
@@ -251,7 +251,7 @@ async def committer_killed(ctx: Context) -> None:
     message. It is killed at a random moment after some commits, and so are two more. The number, the counter, the
     records and the messages agree, and no step that a process has reported is lost.
     """
-    at, key, topic, counter = await desk(ctx), ctx.key(), ctx.topic(), ctx.counter()
+    at, key, topic, counter = await stepped_backend(ctx), ctx.key(), ctx.topic(), ctx.counter()
     names = {"call_hash": key.call_hash, "topic": topic, "counter": counter}
     reported = 0
     for _ in range(3):

@@ -8,7 +8,13 @@ from math import nan
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import CANCELLED, Context, raised
-from brrr_contract_kit.testbed.desks import NOTHING_LEASED, Desk, desk, records_of, schedule_message
+from brrr_contract_kit.testbed.stepped import (
+    NOTHING_LEASED,
+    SteppedBackend,
+    records_of,
+    schedule_message,
+    stepped_backend,
+)
 from brrr_core.backend import Count, Delivery, Message, Reading, Step
 from brrr_core.errors import ArgumentError
 
@@ -25,7 +31,7 @@ async def limited(ctx: Context) -> None:
     Test: Of five messages, receives with the limits 2 and 10 take all, as attempt 1. A released one comes as attempt 2.
     Receives with a limit of 0, a negative or NaN wait, or the empty topic are refused.
     """
-    at, topic = await desk(ctx), ctx.topic()
+    at, topic = await stepped_backend(ctx), ctx.topic()
     bodies = [b"%d" % number for number in range(5)]
     await at.queue.put(topic, bodies)
     found = [each.delivery for each in await at.receive(topic, limit=2, readings=READINGS)]
@@ -54,8 +60,8 @@ async def woken(ctx: Context) -> None:
     Test: Receives wait up to ten minutes for a put, a release and a redrive. One waits half a second for nothing. The
     backend that puts is another one, if it shares data. Meanwhile other operations work.
     """
-    at = await desk(ctx)
-    other = await desk(ctx) if ctx.target.shared("steps") else at
+    at = await stepped_backend(ctx)
+    other = await stepped_backend(ctx) if ctx.target.shared("steps") else at
     released, buried = await at.put(ctx.topic(), b"awaited"), await at.put(ctx.topic(), b"awaited")
     await at.queue.bury(buried, "why")
     topic = ctx.topic()
@@ -87,7 +93,7 @@ async def cancelled(ctx: Context) -> None:
     that was not returned must be delivered, at the latest when its lease has expired. If two receives wait, the second
     gets it.
     """
-    at = await desk(ctx, short_lease=True)
+    at = await stepped_backend(ctx, short_lease=True)
     body = schedule_message("root", "hash")
     pending: list[str] = []
 
@@ -139,13 +145,13 @@ async def shared_out(ctx: Context) -> None:
     Test: Two receives of the steps and two of the queue wait, and four messages arrive: each gets one. Four such
     consumers then receive 200 messages, half of them put by steps. They are on two backends, if these share data.
     """
-    at = await desk(ctx)
-    other = await desk(ctx) if ctx.target.shared("steps") else at
+    at = await stepped_backend(ctx)
+    other = await stepped_backend(ctx) if ctx.target.shared("steps") else at
 
-    async def stepped(at: Desk, topic: str, limit: int, wait: float) -> list[Delivery]:
+    async def stepped(at: SteppedBackend, topic: str, limit: int, wait: float) -> list[Delivery]:
         return [each.delivery for each in await at.receive(topic, limit=limit, wait=wait, readings=READINGS)]
 
-    async def plain(at: Desk, topic: str, limit: int, wait: float) -> list[Delivery]:
+    async def plain(at: SteppedBackend, topic: str, limit: int, wait: float) -> list[Delivery]:
         return await ctx.take(at.queue, topic, limit=limit, wait=wait)
 
     consumers = [(stepped, at), (plain, at), (stepped, other), (plain, other)]
@@ -162,7 +168,9 @@ async def shared_out(ctx: Context) -> None:
     await other.applied(Step((), messages=[Message(topic, body) for body in bodies[100:]]))
     left = len(bodies)
 
-    async def consume(kind: Callable[[Desk, str, int, float], Awaitable[list[Delivery]]], each: Desk) -> list[bytes]:
+    async def consume(
+        kind: Callable[[SteppedBackend, str, int, float], Awaitable[list[Delivery]]], each: SteppedBackend
+    ) -> list[bytes]:
         nonlocal left
         seen: list[bytes] = []
         while left > 0:
@@ -187,7 +195,7 @@ async def another_backend(ctx: Context) -> None:
     Test: One backend commits a step that leases a message and puts another. The other backend receives only the second
     one, reads the records with it, and finds the counter.
     """
-    at, other = await desk(ctx), await desk(ctx)
+    at, other = await stepped_backend(ctx), await stepped_backend(ctx)
     topic, key, counter = ctx.topic(), ctx.key(), ctx.counter()
     body = schedule_message("root", key.call_hash)
     messages = [Message(topic, b"leased", leased=True), Message(topic, body)]

@@ -7,7 +7,7 @@ from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.arguments import NOT_BYTES, all_refused, long_names, with_nul, wrong_names
 from brrr_contract_kit.testbed.checks import broken, described, equal, refused, shown
 from brrr_contract_kit.testbed.context import Context, raised
-from brrr_contract_kit.testbed.desks import NOTHING_LEASED, desk
+from brrr_contract_kit.testbed.stepped import NOTHING_LEASED, stepped_backend
 from brrr_core.backend import LARGEST_COUNT, Cache, Count, Key, Message, Step, Swap
 from brrr_core.errors import ArgumentError, BrrrError
 
@@ -39,7 +39,7 @@ async def wrong_hashes(ctx: Context) -> None:
 
 @rule("STORE-VALUE-04")
 async def only_bytes_as_values(ctx: Context) -> None:
-    """Writes and swaps refuse values that are not bytes with `ArgumentError`, and nothing of their batch is done.
+    """Writes and swaps refuse values that are not bytes with `ArgumentError`, and their batch has no effect.
 
     Why: A server that stores text would return other bytes, or text, to the codec.
 
@@ -125,12 +125,12 @@ async def any_counter(ctx: Context) -> None:
 async def wrong_steps(ctx: Context) -> None:
     """A commit refuses the arguments that the roles refuse, with `ArgumentError`, and applies no step of its batch.
 
-    Why: The engine uses steps in place of the simple operations, and must see the same errors.
+    Why: The engine uses steps instead of the simple operations, and must see the same errors.
 
     Test: Steps with wrong topics, bodies, hashes, values, counters and amounts are committed behind a right step.
     Nothing is applied. Counts near 2**62 are exact.
     """
-    at, key, topic, counter = await desk(ctx), ctx.key(), ctx.topic(), ctx.counter()
+    at, key, topic, counter = await stepped_backend(ctx), ctx.key(), ctx.topic(), ctx.counter()
     names = wrong_names(ctx.prefix)
     wrong: list[Step] = [
         *(Step([], messages=[Message(name, b"x")]) for name in names),

@@ -230,7 +230,7 @@ async def largest_value(ctx: Context) -> None:
 
 @rule("STORE-VALUE-03")
 async def too_large_value(ctx: Context) -> None:
-    """A value of one byte more than declared is refused with `ValueTooLargeError`, and nothing of its batch is done.
+    """A value of one byte more than declared is refused with `ValueTooLargeError`, and its batch has no effect.
 
     Why: With a clear error, the engine can dead-letter the call with a reason.
 

@@ -163,7 +163,7 @@ async def same_value(ctx: Context) -> None:
 async def same_is_compared(ctx: Context) -> None:
     """A swap whose new value equals the expected one is compared like any other.
 
-    Why: It checks that a record has not changed. If it succeeds without a look, the engine builds on an old record.
+    Why: It checks that a record has not changed. If it succeeds without a comparison, the engine uses an old record.
 
     Test: Records with other values, and absent ones, are swapped from a value to itself. All these swaps fail, and
     change nothing.
@@ -183,7 +183,7 @@ async def same_is_compared(ctx: Context) -> None:
 
 @rule("STORE-SWAP-09", pair=True)
 async def same_is_compared_now(ctx: Context) -> None:
-    """A swap is compared with the present record on the server, not with one that this backend has read or written.
+    """A swap is compared with the current record on the server, not with one that this backend has read or written.
 
     Why: Another worker may have changed it since. Only the server knows.
 
@@ -202,7 +202,7 @@ async def same_is_compared_now(ctx: Context) -> None:
                 if new == expected:
                     continue
                 for to in (expected, b"to"):
-                    told = f"the result of a swap from {expected!r} to {to!r}, while the record is {new!r}"
-                    equal(await one.swap([Swap(key, expected, to)]), [False], told)
+                    what = f"the result of a swap from {expected!r} to {to!r}, while the record is {new!r}"
+                    equal(await one.swap([Swap(key, expected, to)]), [False], what)
                 equal(await one.swap([Swap(key, new, new)]), [True], "the result of a swap from the present value")
                 equal(await other.read([key]), [new], "the record after swaps that change nothing")

@@ -7,8 +7,8 @@ from time import time
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal, refused
 from brrr_contract_kit.testbed.context import CANCELLED, Context, NotApplicableError, raised
-from brrr_contract_kit.testbed.desks import NOTHING_LEASED
 from brrr_contract_kit.testbed.operations import unless_unavailable
+from brrr_contract_kit.testbed.stepped import NOTHING_LEASED
 from brrr_core.backend import Backend, Key, Notifier, Step, Store, Swap
 from brrr_core.errors import BackendClosedError
 
@@ -151,8 +151,8 @@ async def steps_wake(ctx: Context) -> None:
 async def watches_outlive_a_cut(ctx: Context) -> None:
     """If the server goes away and comes back, open watches wake, and later ones are in force again.
 
-    Why: A hint that comes while the connection is down is lost, so a client reads again when it is back. Without its
-    hints, every client polls until it is restarted.
+    Why: A hint is lost if the connection is down, so a client reads again when the connection is back. Without new
+    hints, the client would poll until it is restarted.
 
     Test: A relay cuts all connections while a value is watched. While the server is away, a watch returns False or
     raises `BackendUnavailableError`. Another backend creates the value, and the relay forwards again: the watch wakes
@@ -160,7 +160,7 @@ async def watches_outlive_a_cut(ctx: Context) -> None:
     silent.
     """
     network = await ctx.network()
-    store, other = (await network.opened(impatient=True)).store, await ctx.store()
+    store, other = (await network.opened(short_timeouts=True)).store, await ctx.store()
     if store.notifier is None:
         raise NotApplicableError("the store has no notifier")
     keys = [ctx.key() for _ in range(3)]

@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import Any, Final
 
 from brrr_contract_kit.testbed.checks import described
-from brrr_contract_kit.testbed.delays import put_and_release
-from brrr_contract_kit.testbed.desks import steps_of
 from brrr_contract_kit.testbed.histories import perform, to_json
 from brrr_contract_kit.testbed.killing import serve_forks
-from brrr_contract_kit.testbed.processes import as_bytes, as_text, say
+from brrr_contract_kit.testbed.operations import put_and_release
+from brrr_contract_kit.testbed.processes import answer_line, as_bytes, as_text
+from brrr_contract_kit.testbed.stepped import steps_of
 from brrr_core import open_backend
 from brrr_core.backend import Backend, Count, Delivery, Duration, Key, Message, Step, Swap
 
@@ -42,10 +42,10 @@ async def _serve(url: str, options: dict[str, object], *, opened: bool) -> None:
         if opened:
             await backend.open()
     except Exception as error:  # noqa: BLE001 - the starting process reports it
-        say({"error": described(error)})
+        answer_line({"error": described(error)})
         return
     try:
-        say({"result": None})
+        answer_line({"result": None})
         while line := await asyncio.to_thread(sys.stdin.readline):
             await _run(backend, json.loads(line))
     finally:
@@ -56,13 +56,13 @@ async def _run(backend: Backend, request: dict[str, Any]) -> None:
     try:
         result = await COMMANDS[request["command"]](backend, **request["arguments"])
     except Exception as error:  # noqa: BLE001 - the starting process reports it
-        say({"error": described(error)})
+        answer_line({"error": described(error)})
     else:
-        say({"result": result})
+        answer_line({"result": result})
 
 
 async def _until(moment: float) -> None:
-    """Wait until a time of the machine's clock, so that all processes begin at the same moment."""
+    """Wait until a time of the wall clock, so that all processes begin at the same moment."""
     await asyncio.sleep(max(0.0, moment - time.time()))
 
 
@@ -91,13 +91,13 @@ async def _receive(backend: Backend, topic: str, limit: int, wait: float) -> lis
 
 
 async def _consume(backend: Backend, topic: str, idle: float, slowly: bool) -> list[str]:
-    """Receive and acknowledge until no message comes for `idle` seconds; `slowly`: one by one, reporting each."""
+    """Receive and acknowledge until no message arrives for `idle` seconds. If `slowly`, one by one, reporting each."""
     acked: list[str] = []
     while found := await backend.queue.receive(topic, limit=1 if slowly else 10, wait=idle):
         await backend.queue.ack(found)
         acked += _texts(found)
         if slowly:
-            say({"result": _texts(found)})
+            answer_line({"result": _texts(found)})
     return acked
 
 
@@ -144,7 +144,7 @@ async def _increment(backend: Backend, name: str, times: int, at: float) -> list
 async def _step(
     backend: Backend, *, call_hash: str, topic: str, counter: str, commits: int, size: int, slowly: bool, at: float
 ) -> int:
-    """Increase the number under a key by steps that have every effect, `size` at a time; `slowly`: reporting each time.
+    """Increase the number under a key by steps with every effect, `size` at a time. If `slowly`, report each commit.
 
     Returns the number after the last commit.
     """
@@ -166,7 +166,7 @@ async def _step(
         if await stepper.commit(steps) == [[]] * size:
             done, number = done + 1, number + size
             if slowly:
-                say({"result": number})
+                answer_line({"result": number})
     return number
 
 

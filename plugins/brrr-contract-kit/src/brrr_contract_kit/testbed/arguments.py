@@ -1,4 +1,4 @@
-"""Arguments at the ends of their ranges, and beyond."""
+"""Arguments at and beyond the ends of their ranges."""
 
 from collections.abc import Awaitable
 from typing import Any, Final

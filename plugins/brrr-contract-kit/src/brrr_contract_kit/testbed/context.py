@@ -30,14 +30,14 @@ __all__ = [
 ResultT = TypeVar("ResultT")
 
 POLL: Final = 0.01
-MOST_TURNS: Final = 20_000
+MAX_TURNS: Final = 20_000
 """Turns of the loop after which an operation counts as waiting for something outside the process."""
 
-
-MOST_ROUNDS: Final = 50
+MAX_ROUNDS: Final = 50
+"""The most rounds in which the clean-up empties a topic."""
 
 IN_TIME: Final = 0.9
-"""The part of a lease or delay during which it has certainly not ended, for any resolution of the server's clock."""
+"""The part of a lease or delay in which it has certainly not ended, whatever the resolution of the server's clock."""
 
 
 class StalledError(Exception):
@@ -199,14 +199,14 @@ class Context:
         self._held += [(queue, delivery) for delivery in deliveries]
 
     async def take_one(self, queue: Queue, topic: str, *, within: float | None = None) -> Delivery:
-        """Receive one message within so many seconds, by default `grace`, or fail the rule."""
+        """Receive one message within `within` seconds, by default `grace`, or fail the rule."""
         (delivery,) = await self.take_all(queue, topic, 1, within=within)
         return delivery
 
     async def take_all(
         self, queue: Queue, topic: str, count: int, *, within: float | None = None, ack: bool = False
     ) -> list[Delivery]:
-        """Receive `count` messages within so many seconds, by default `grace`, or fail the rule.
+        """Receive `count` messages within `within` seconds, by default `grace`, or fail the rule.
 
         With `ack` each is acknowledged immediately, since its lease may expire before the last one arrives.
         """
@@ -234,7 +234,7 @@ class Context:
     # -- time ----------------------------------------------------------------------------------------------------
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str, *, within: float | None = None) -> None:
-        """Poll until the condition holds, within so many seconds, by default `grace`, or fail the rule."""
+        """Poll until the condition holds, for at most `within` seconds, by default `grace`, or fail the rule."""
         within = self.grace if within is None else within
         loop = get_running_loop()
         deadline = loop.time() + within
@@ -245,7 +245,7 @@ class Context:
 
     @asynccontextmanager
     async def within(self, seconds: float, what: str) -> AsyncGenerator[None]:
-        """Fail the rule if the block does not end within so many seconds."""
+        """Fail the rule if the block does not end within this many seconds."""
         scope = timeout(seconds)
         try:
             async with scope:
@@ -278,18 +278,18 @@ class Context:
         """Return the number of turns of the loop that an operation takes, up to a bound."""
         task = create_task(awaited(operation()))
         turns = 0
-        while not task.done() and turns < MOST_TURNS:
+        while not task.done() and turns < MAX_TURNS:
             await sleep(0)
             turns += 1
         await task
         return turns
 
     async def cancelled(self, operation: Callable[[], Awaitable[ResultT]], turns: int) -> Ended[ResultT]:
-        """Start an operation and cancel it after so many turns of the loop."""
+        """Start an operation and cancel it after this many turns of the loop."""
         return await self.cancel(create_task(awaited(operation())), turns)
 
     async def cancel(self, task: Task[ResultT], turns: int) -> Ended[ResultT]:
-        """Cancel a task after so many turns of the loop."""
+        """Cancel a task after this many turns of the loop."""
         for _ in range(turns):
             if task.done():
                 break
@@ -311,7 +311,7 @@ class Context:
     def few_points(self, turns: int) -> Sequence[int]:
         """Return fewer turns: the first six, then each about twice as late as the one before.
 
-        So a part of the operation that takes half of its time is met, even if this time it is faster than before.
+        So a part that takes half of the time is interrupted, even if the operation is faster than when it was measured.
         """
         found = [*range(min(turns + 2, 6))]
         while (later := int(found[-1] * self.random.uniform(1.5, 2)) + 1) <= turns:
@@ -339,7 +339,7 @@ class Context:
             await holder.ack([delivery for each, delivery in self._held if each is holder])
         for topic in self._topics:
             # Bounded, because `ack` or `drop` of a broken backend may remove nothing.
-            for _ in range(MOST_ROUNDS):
+            for _ in range(MAX_ROUNDS):
                 found = await queue.receive(topic, limit=1000, wait=0)
                 await queue.ack(found)
                 if not found and not await queue.drop(topic, limit=1000):

@@ -1,4 +1,4 @@
-"""Operations with an effect, which rules cancel or whose process they kill, and what must be left afterwards.
+"""Operations with an effect that rules interrupt, by a cancellation or a kill, and the check of what they leave.
 
 The contract says: an interrupted operation has done each item of its batch completely or not at all, and no message is
 lost. A message that is moved to the dead letters or back may be at both places (`brrr_core.backend.contracts`).
@@ -44,7 +44,7 @@ SMALL: Final = 1024
 MESSAGE: Final = "message"
 LETTER: Final = "dead letter"
 HIDDEN: Final = 15
-"""Graces within which dead letters reappear that a dead process was moving. A server may hide them meanwhile."""
+"""Graces within which dead letters reappear that a killed process was moving. A server may hide them meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Effect:
 
     Attributes:
         run: The operation.
-        begins: Where its messages are before it: ready, to be leased; among the dead letters; or nowhere.
-        ends: Where each of them may be afterwards.
-        lasting: Whether each of them must be somewhere afterwards.
+        begins: Where its messages are before it: on the topic, among the dead letters, or nowhere.
+        ends: Where each message may be afterwards.
+        lasting: Whether each message must exist afterwards.
     """
 
     run: Run
@@ -128,7 +128,7 @@ async def check_left(
 ) -> None:
     """Check that interrupted operations have left each message where it may be.
 
-    A message that is at two places may be moved twice by later operations. All others are there at most once.
+    A message that may be at two places may also be moved twice by later operations. All others exist at most once.
 
     Args:
         ctx: The context.

@@ -1,6 +1,6 @@
 """Processes that kill themselves in the middle of operations: a program that forks one for each point.
 
-Forking is fast, as the modules are imported already. The program has opened nothing when it forks.
+Forking is fast, because the modules are already imported. When the program forks, it has nothing open.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any, Final
 
 from brrr_contract_kit.testbed.checks import described
-from brrr_contract_kit.testbed.context import MOST_TURNS
+from brrr_contract_kit.testbed.context import MAX_TURNS
 from brrr_contract_kit.testbed.interruptions import EFFECTS, NEW, begun, swaps_of, values_of
-from brrr_contract_kit.testbed.processes import as_bytes, say
+from brrr_contract_kit.testbed.processes import answer_line, as_bytes
 from brrr_core import open_backend
 from brrr_core.backend import Backend, Key
 
@@ -24,34 +24,34 @@ __all__ = ["serve_forks"]
 
 Operation = Callable[[], Awaitable[object]]
 
-LONGEST_LIFE: Final = 60
+MAX_LIFE_SECONDS: Final = 60
 """Seconds after which the system ends a process that hangs."""
 
 
 def serve_forks(url: str, options: dict[str, object]) -> None:
     """For each request, fork a process that runs its operations, until the input ends."""
     open_backend(url, **options)  # imports the plugin
-    say({"result": None})
+    answer_line({"result": None})
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
             _live(url, options, json.loads(line))
         _, status = os.waitpid(child, 0)
         if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
-            say({"result": None})
+            answer_line({"result": None})
         elif status:
-            say({"error": f"a forked process ended with the status {status}"})
+            answer_line({"error": f"a forked process ended with the status {status}"})
 
 
 def _live(url: str, options: dict[str, object], request: dict[str, Any]) -> None:
     """Run the operations of a request, and never return."""
     status = 1
     try:
-        signal.alarm(LONGEST_LIFE)
+        signal.alarm(MAX_LIFE_SECONDS)
         asyncio.run(_interrupt(url, options, request["command"], **request["arguments"]))
         status = 0
     except BaseException as error:  # noqa: BLE001 - the starting process reports it
-        say({"error": described(error)})
+        answer_line({"error": described(error)})
         status = 0
     finally:
         os._exit(status)  # skips the clean-up of the program
@@ -60,20 +60,20 @@ def _live(url: str, options: dict[str, object], request: dict[str, Any]) -> None
 async def _interrupt(
     url: str, options: dict[str, object], command: str, *, turns: int | None, **arguments: Any
 ) -> None:
-    """Begin operations together, and kill this process after so many turns. Without `turns`, report their number."""
+    """Begin operations together, and kill this process after `turns` turns. Without `turns`, report their number."""
     backend = open_backend(url, **options)
     await backend.open()
     operations = await PREPARE[command](backend, **arguments)
     task = create_task(_run(operations))
     passed = 0
-    while not task.done() and passed < (MOST_TURNS if turns is None else turns):
+    while not task.done() and passed < (MAX_TURNS if turns is None else turns):
         await sleep(0)
         passed += 1
     if turns is not None:
         os.kill(os.getpid(), signal.SIGKILL)
     await task
     await backend.close()
-    say({"result": passed})
+    answer_line({"result": passed})
 
 
 async def _run(operations: list[Operation]) -> None:

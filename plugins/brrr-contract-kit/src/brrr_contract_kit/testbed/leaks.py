@@ -17,7 +17,7 @@ from brrr_core.errors import RuleBrokenError
 __all__ = ["LeakError", "UnhandledErrors", "check_tasks", "open_files", "other_tasks", "poll", "threads", "watched"]
 
 FOLDERS: Final = (Path("/proc/self/fd"), Path("/dev/fd"))
-SETTLE: Final = 2.0
+SETTLE_SECONDS: Final = 2.0
 """Seconds that a thread may take to end after its backend is closed."""
 
 ThingT = TypeVar("ThingT")
@@ -149,8 +149,8 @@ def _target(link: Path) -> str:
 
 
 def poll(left: Callable[[], set[ThingT]]) -> set[ThingT]:
-    """Return the leftovers that remain after `SETTLE` seconds."""
-    deadline = time.monotonic() + SETTLE
+    """Return the leftovers that remain after `SETTLE_SECONDS` seconds."""
+    deadline = time.monotonic() + SETTLE_SECONDS
     while (found := left()) and time.monotonic() < deadline:
         time.sleep(0.005)  # threads and descriptors give no signal when they end, so poll
     return found

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from brrr_contract_kit.testbed.checks import check, equal
-from brrr_contract_kit.testbed.desks import records_of
+from brrr_contract_kit.testbed.stepped import records_of
 from brrr_core.backend import Delivery, Key, Message, Reading, Received, Step, keys_of
 
 __all__ = ["Model"]

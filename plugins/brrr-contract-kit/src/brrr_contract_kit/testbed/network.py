@@ -13,17 +13,16 @@ from brrr_core import open_backend
 from brrr_core.backend import Backend, Duration, parse_url
 from brrr_core.errors import BrrrError, ContractError
 
-__all__ = ["IMPATIENT", "TIMEOUTS", "Network"]
+__all__ = ["SHORT_TIMEOUT", "TIMEOUTS", "Network"]
 
 TIMEOUTS: Final = ("connect_timeout", "timeout", "retry_for")
 """The options that bound how long an operation waits for its server."""
 
-IMPATIENT: Final = 1.0
-"""Seconds to which the kit sets these options, if a rule waits until they have passed."""
+SHORT_TIMEOUT: Final = 1.0
+"""Seconds to which the kit sets these options if a rule waits for a timeout."""
 
-
-MOST_ANSWERS: Final = 6
-"""Most answers of one operation that are lost. Some backends also have a connection that is never quiet."""
+MAX_LOST_ANSWERS: Final = 6
+"""The most answers of one operation that are lost. It bounds the attempts if a connection is never quiet."""
 
 
 class Network:
@@ -59,27 +58,27 @@ class Network:
         for relay in self._relays:
             await relay.listen()
 
-    def backend(self, *, impatient: bool = False, short_lease: bool = False) -> Backend:
+    def backend(self, *, short_timeouts: bool = False, short_lease: bool = False) -> Backend:
         """Return a new, closed backend behind the relays.
 
         Args:
-            impatient: Set its timeouts to `IMPATIENT` seconds, if it has these options.
+            short_timeouts: Set its timeouts to `SHORT_TIMEOUT` seconds, if it has these options.
             short_lease: Set its lease, as `Target.backend` does.
         """
         url = self.url
-        names = self.settable if impatient else ()
-        options: dict[str, object] = dict.fromkeys(names, Duration(IMPATIENT))
+        names = self.settable if short_timeouts else ()
+        options: dict[str, object] = dict.fromkeys(names, Duration(SHORT_TIMEOUT))
         if short_lease and self._target.takes_lease:
             options["lease"] = Duration(self._target.lease)
         return open_backend(url, **options)
 
-    async def opened(self, *, impatient: bool = False, short_lease: bool = False) -> Backend:
+    async def opened(self, *, short_timeouts: bool = False, short_lease: bool = False) -> Backend:
         """Return an open backend behind the relays, which is closed when the rule ends.
 
         Raises:
             ContractError: It cannot be opened, although the target can.
         """
-        backend = self.backend(impatient=impatient, short_lease=short_lease)
+        backend = self.backend(short_timeouts=short_timeouts, short_lease=short_lease)
         try:
             return await self._stack.enter_async_context(backend)
         except BrrrError as error:
@@ -122,17 +121,17 @@ class Network:
             relay.restore()
 
     async def lose_each_answer(self, attempt: Callable[[], Awaitable[None]], *, silently: bool = False) -> None:
-        """Make attempts, and lose the first, the second … answer of each, until an attempt has no more answers.
+        """Make attempts that lose their first, second … answer, until an attempt has no more answers.
 
-        Before, one attempt loses the first answer of a backend that has just been opened, and often prepares something.
+        An attempt before these loses the first answer after the backend was opened, which is often one of preparation.
 
         Args:
             attempt: An attempt.
-            silently: In one more attempt, the connection falls silent in place of its first answer.
+            silently: Whether to make one more attempt, in which the connection falls silent at its first answer.
         """
         self.lose_answer(1)
         await attempt()
-        for number in range(1, MOST_ANSWERS + 1):
+        for number in range(1, MAX_LOST_ANSWERS + 1):
             self.lose_answer(number)
             await attempt()
             if self._lose_at:
@@ -145,7 +144,7 @@ class Network:
         self.lose_answer(0)
 
     def lose_answer(self, number: int) -> None:
-        """Lose the next answer with that number: cut its connection instead of forwarding it. 0 loses none."""
+        """Lose the answer with this number, counted from now: cut the connection instead of forwarding it; 0: none."""
         self._lose_at = number
 
     def pause(self) -> int:
@@ -177,7 +176,7 @@ def _servers(target: Target) -> list[tuple[str, int]]:
         raise NotApplicableError("the URL names no server")
     raise ContractError(
         f"the URL {target.name} does not show the port of its server",
-        remedy="Write the port in the URL, or set `server` to HOST:PORT: the kit puts a relay before the server.",
+        remedy="Write the port in the URL, or set `server` to HOST:PORT: the kit puts a relay in front of the server.",
     )
 
 

@@ -1,16 +1,24 @@
-"""Operations of all roles of a backend: one use of each role, and every operation by its name."""
+"""Operations that several rules run: one use of each role, every operation by its name, and delayed messages."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import cycle, islice
 from typing import TypeVar
 
-from brrr_contract_kit.testbed.checks import equal, refused
+from brrr_contract_kit.testbed.checks import check, equal, refused
 from brrr_contract_kit.testbed.context import Context, StalledError
-from brrr_core.backend import Backend, Delivery, Key, Message, Roles, Step, Swap
+from brrr_core.backend import Backend, Delivery, Key, Message, Queue, Roles, Step, Swap
 from brrr_core.errors import BackendUnavailableError, RuleBrokenError
 
-__all__ = ["operations_of", "repeated", "unless_unavailable", "use"]
+__all__ = [
+    "delays_end",
+    "leave_delayed",
+    "operations_of",
+    "put_and_release",
+    "repeated",
+    "unless_unavailable",
+    "use",
+]
 
 ResultT = TypeVar("ResultT")
 
@@ -82,7 +90,7 @@ async def unless_unavailable(operation: Awaitable[ResultT], what: str) -> list[R
     except (RuleBrokenError, StalledError):
         raise
     except Exception as error:  # noqa: BLE001 - the next line checks its type
-        refused(error, BackendUnavailableError, f"{what} may raise, and then")
+        refused(error, BackendUnavailableError, f"if it raises, {what}")
         return []
 
 
@@ -96,3 +104,24 @@ async def repeated(ctx: Context, operation: Callable[[], Awaitable[ResultT]], wh
 
     await ctx.until(succeeds, f"{what} succeeds")
     return results[0]
+
+
+async def put_and_release(queue: Queue, topic: str, delay: float, *, wait: float) -> None:
+    """Leave two delayed messages on the topic: one was put with the delay, and the other one released with it."""
+    await queue.put(topic, [b"released"])
+    found = await queue.receive(topic, limit=1, wait=wait)
+    check(len(found) == 1, f"a message that was just put did not arrive within {wait:g} s")
+    await queue.release(found, delay=delay)
+    await queue.put(topic, [b"put"], delay=delay)
+
+
+async def leave_delayed(ctx: Context, queue: Queue, topic: str, delay: float) -> None:
+    """Leave two delayed messages from this process."""
+    await put_and_release(queue, topic, delay, wait=ctx.grace)
+
+
+async def delays_end(ctx: Context, queue: Queue, topic: str, delay: float) -> None:
+    """Check that both messages arrive when their delay is over."""
+    found = await ctx.take_all(queue, topic, 2, within=delay + ctx.grace, ack=True)
+    seen = sorted((each.body, each.attempt) for each in found)
+    equal(seen, [(b"put", 1), (b"released", 2)], "body and attempt of the messages whose delay is over")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from brrr_core.errors import RuleBrokenError
 
-__all__ = ["Agent", "as_bytes", "as_text", "environment", "say"]
+__all__ = ["Agent", "answer_line", "as_bytes", "as_text", "environment"]
 
 ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.testbed.agent")
 SHIFTED: Final = Path(__file__).with_name("shifted.py")
@@ -30,12 +30,12 @@ def as_bytes(text: str) -> bytes:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of other processes, with the import path of this one, which may be changed by hand."""
+    """Return the environment for other processes, with the import path of this one, which tests may have changed."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
-def say(answer: object) -> None:
-    """Answer from another process, on one line."""
+def answer_line(answer: object) -> None:
+    """Write an answer of another process, on one line."""
     print(json.dumps(answer), flush=True)  # noqa: T201 - the starting process reads the standard output
 
 
@@ -104,21 +104,21 @@ class Agent:
                 "a process that had the backend open ended unexpectedly",
                 remedy="Read its standard error. A backend must neither end nor crash its process.",
             )
-        said = json.loads(line)
-        if "error" in said:
+        reply = json.loads(line)
+        if "error" in reply:
             raise RuleBrokenError(
-                f"in another process: {said['error']}",
+                f"in another process: {reply['error']}",
                 remedy="Let the backend work in every process: its data must not depend on the process that opened it.",
             )
-        return said["result"]
+        return reply["result"]
 
     async def kill(self) -> list[Any]:
         """Kill the process like `kill -9`, so that it cannot clean up, and return its unread answers."""
         self._pipes.kill()
         await to_thread(self._pipes.wait)
         rest = await to_thread(self._pipes.stdout.read) if self._pipes.stdout else ""
-        said = [json.loads(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
-        return [each["result"] for each in said if "result" in each]
+        reply = [json.loads(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+        return [each["result"] for each in reply if "result" in each]
 
     async def end(self) -> None:
         """Let the process close its backend and end.

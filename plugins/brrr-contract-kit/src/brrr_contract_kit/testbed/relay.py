@@ -9,13 +9,13 @@ from typing import Any, Generic, Self, TypeVar
 
 __all__ = ["Bytes", "Relay", "relayed"]
 
-Asked = TypeVar("Asked")
+Request = TypeVar("Request")
 """Requests of a client: raw bytes, or parsed commands."""
 
 CHUNK = 1 << 20
 
 
-class Relay(Generic[Asked]):
+class Relay(Generic[Request]):
     """Forwards bytes in both directions, from `listen` until the end of `async with`.
 
     Args:
@@ -43,8 +43,8 @@ class Relay(Generic[Asked]):
         self.loses_silently = False
         self.rewrite: Callable[[bytes], bytes] | None = None
         self.delay = 0.0
-        self._lose: Callable[[Asked], bool] | None = None
-        self._drop: Callable[[Asked], bool] | None = None
+        self._lose: Callable[[Request], bool] | None = None
+        self._drop: Callable[[Request], bool] | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[Any]] = set()
         self._flowing = asyncio.Event()
@@ -85,11 +85,11 @@ class Relay(Generic[Asked]):
             await asyncio.wait(self._serving)
         await asyncio.sleep(0)  # transports close in the next turn
 
-    def lose_answer_to(self, match: Callable[[Asked], bool]) -> None:
+    def lose_answer_to(self, match: Callable[[Request], bool]) -> None:
         """Forward the next matching request, and cut the connection instead of forwarding the answer."""
         self._lose = match
 
-    def drop(self, match: Callable[[Asked], bool]) -> None:
+    def drop(self, match: Callable[[Request], bool]) -> None:
         """Discard the next matching request, with all requests in the same chunk."""
         self._drop = match
 
@@ -99,7 +99,7 @@ class Relay(Generic[Asked]):
             writer.close()
 
     def silence(self) -> None:
-        """Forward nothing in either direction, and keep the connections open, as a broken network does."""
+        """Forward nothing in either direction, but keep the connections open, like a broken network."""
         self._flowing.clear()
 
     def restore(self) -> None:
@@ -107,7 +107,7 @@ class Relay(Generic[Asked]):
         self.refusing = False
         self._flowing.set()
 
-    def reader(self) -> Callable[[bytes], list[Asked]]:
+    def reader(self) -> Callable[[bytes], list[Request]]:
         """Return a function that parses the bytes of one connection."""
         raise NotImplementedError
 
@@ -127,47 +127,47 @@ class Relay(Generic[Asked]):
             self._close(writer)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self.host, self.target)
-        self._writers.add(back)
-        answers = asyncio.create_task(self._forward(there, writer))
+        server_reader, server_writer = await asyncio.open_connection(self.host, self.target)
+        self._writers.add(server_writer)
+        answers = asyncio.create_task(self._forward(server_reader, writer))
         try:
-            await self._forward_asked(reader, back, there, writer, answers)
+            await self._forward_requests(reader, server_writer, server_reader, writer, answers)
         finally:
             answers.cancel()
-            self._close(back)
+            self._close(server_writer)
             await asyncio.wait({answers})
 
     def _close(self, writer: asyncio.StreamWriter) -> None:
         writer.close()
         self._writers.discard(writer)
 
-    async def _forward_asked(
+    async def _forward_requests(
         self,
         reader: asyncio.StreamReader,
-        back: asyncio.StreamWriter,
-        there: asyncio.StreamReader,
+        server_writer: asyncio.StreamWriter,
+        server_reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answers: "asyncio.Task[None]",
     ) -> None:
         read = self.reader()
         while data := await reader.read(CHUNK):
-            await self._pass()
-            asked = read(data)
-            if self._drop is not None and any(map(self._drop, asked)):
+            await self._wait_to_forward()
+            requests = read(data)
+            if self._drop is not None and any(map(self._drop, requests)):
                 self._drop = None
                 continue
-            lost = self._lose is not None and any(map(self._lose, asked))
+            lost = self._lose is not None and any(map(self._lose, requests))
             if lost:
                 self._lose = None
                 answers.cancel()
                 await asyncio.wait({answers})
-            back.write(data)
-            await back.drain()
+            server_writer.write(data)
+            await server_writer.drain()
             if lost:
-                await there.read(1)  # the answer shows that the server has executed the request
+                await server_reader.read(1)  # the answer shows that the server has executed the request
                 return
 
-    async def _pass(self) -> None:
+    async def _wait_to_forward(self) -> None:
         """Wait until a chunk may be forwarded."""
         if self.delay:
             await asyncio.sleep(self.delay)
@@ -177,7 +177,7 @@ class Relay(Generic[Asked]):
         silent = False
         try:
             while data := await reader.read(CHUNK):
-                await self._pass()
+                await self._wait_to_forward()
                 if self.loses_answer is not None and self.loses_answer(data):
                     silent = self.loses_silently
                     if not silent:

@@ -1,4 +1,4 @@
-"""Addresses of failing servers: closed ports of this machine, and servers that are silent."""
+"""Addresses of failing servers: closed ports of this machine, and silent servers."""
 
 import re
 import socket

@@ -1,7 +1,7 @@
 """A program that shifts the wall clock of its process, and then runs the agent. The first argument is in seconds.
 
 Libraries in C that read the clock themselves still see the right time. libfaketime would shift theirs, too, but not
-every program survives it. This file must run before any other module has taken a function of `time`.
+every program survives it. This file must run before any other module imports a function of `time`.
 """
 
 import datetime
@@ -43,7 +43,7 @@ class _Date(RealDate, metaclass=_Meta):
         return RealDate.fromtimestamp(time.time())
 
 
-def _of_now(name: str) -> Any:
+def _with_shifted_default(name: str) -> Any:
     """Return a function of `time` whose last argument is the present time if it is left out."""
     seconds = name in {"gmtime", "localtime", "ctime"}
 
@@ -69,7 +69,7 @@ time.__dict__.update(
         "time_ns": lambda: REAL["time_ns"]() + SHIFT * 10**9,
         "clock_gettime": _clock("clock_gettime", 1),
         "clock_gettime_ns": _clock("clock_gettime_ns", 10**9),
-        **{name: _of_now(name) for name in ("gmtime", "localtime", "ctime", "asctime", "strftime")},
+        **{name: _with_shifted_default(name) for name in ("gmtime", "localtime", "ctime", "asctime", "strftime")},
     }
 )
 datetime.__dict__.update({"datetime": _Datetime, "date": _Date})

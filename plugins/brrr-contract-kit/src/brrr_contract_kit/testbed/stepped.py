@@ -1,4 +1,4 @@
-"""A desk: an open backend with steps, as the rules STEPS use it."""
+"""An open backend with steps, as the rules STEPS use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,19 @@ from brrr_contract_kit.testbed.checks import broken, equal
 from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Backend, Cache, Delivery, Key, Queue, Reading, Received, Step, Steps, Store, Swap
 
-__all__ = ["NOTHING_LEASED", "Desk", "SteppedStore", "desk", "records_of", "schedule_message", "steps_of"]
+__all__ = [
+    "NOTHING_LEASED",
+    "SteppedBackend",
+    "SteppedStore",
+    "records_of",
+    "schedule_message",
+    "stepped_backend",
+    "steps_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class SteppedBackend:
     """The roles and the steps of an open backend."""
 
     ctx: Context
@@ -62,10 +70,10 @@ class Desk:
         return [found[counter] for counter in counters]
 
 
-async def desk(ctx: Context, *, short_lease: bool = False) -> Desk:
-    """Return the desk of a new backend."""
+async def stepped_backend(ctx: Context, *, short_lease: bool = False) -> SteppedBackend:
+    """Open a new backend with steps."""
     backend = await ctx.backend(short_lease=short_lease)
-    return Desk(ctx, backend.queue, backend.store, backend.cache, steps_of(backend))
+    return SteppedBackend(ctx, backend.queue, backend.store, backend.cache, steps_of(backend))
 
 
 def steps_of(backend: Backend) -> Steps:
@@ -78,9 +86,9 @@ def steps_of(backend: Backend) -> Steps:
 class SteppedStore(Store):
     """A store that writes and swaps by steps."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._store = desk.store
-        self._steps = desk.steps
+    def __init__(self, stepped_backend: SteppedBackend) -> None:
+        self._store = stepped_backend.store
+        self._steps = stepped_backend.steps
 
     async def read(self, keys: Sequence[Key]) -> list[bytes | None]:
         """Read as the store does."""
