@@ -1,4 +1,4 @@
-"""Backends that take wrong arguments, or cut right ones."""
+"""Backends that accept wrong arguments, or cut correct ones."""
 
 from brrr_core.backend import Key, Swap
 from brrr_core.errors import ArgumentError
@@ -49,7 +49,7 @@ class CutsTopicsAtNul(_Renames):
 
 @breaks("QUEUE-TOPIC-06", both=True)
 class TakesLongTopics(_Renames):
-    """A topic of more than 1,024 bytes is cut in place of being refused."""
+    """A topic of more than 1,024 bytes is cut instead of refused."""
 
     def rename(self, topic):
         return (
@@ -67,7 +67,7 @@ class ReplacesHalfPairs(_Renames):
 
 @breaks("QUEUE-BATCH-07", both=True, raises=ArgumentError)
 class SmallLimits(_Renames):
-    """A limit has 32 bits with a sign."""
+    """A limit is a signed integer of 32 bits."""
 
     async def receive(self, topic, *, limit, wait):
         return await self.inner.receive(topic, limit=(limit + 2**31) % 2**32 - 2**31, wait=wait)

@@ -218,7 +218,7 @@ class SwallowsErrors(Sound):
 
 @breaks("BACKEND-CLEAN-05")
 class LosesItsPump(Sound):
-    """The operations of a store wait for a task, and still wait after others cancelled it."""
+    """The operations of a store wait for a task, and still wait after other code cancelled it."""
 
     class store_kind(StoreOver):  # noqa: N801 - replaces an attribute of that name
         asked: "asyncio.Queue[asyncio.Future[None]]"
@@ -246,7 +246,7 @@ class LosesItsPump(Sound):
 
 @breaks("BACKEND-CLEAN-05")
 class PassesCancellationsOn(Sound):
-    """An operation whose internal task others cancelled raises a `CancelledError` in its caller."""
+    """If other code cancels an internal task of an operation, the caller gets a `CancelledError`."""
 
     class cache_kind(CacheOver):  # noqa: N801 - replaces an attribute of that name
         async def increment(self, amounts):
@@ -255,7 +255,7 @@ class PassesCancellationsOn(Sound):
 
 @breaks("BACKEND-CLEAN-05")
 class ClosesByItsTask(Sound):
-    """Closing waits for a signal from a task that others cancelled."""
+    """Closing waits for a signal from a task that other code cancelled."""
 
     async def start(self):
         self.asked, self.done = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""Mutants of the SQLite backend that trust the wall clock of their process, or that nothing else sets the file up."""
+"""Mutants of the SQLite backend that trust the wall clock of their process, or expect to be set up by one caller."""
 
 import asyncio
 import sqlite3
@@ -61,7 +61,7 @@ class DelaysByItsClock(_InFolder):
 
 @of_file("BACKEND-SETUP-01", "BACKEND-SETUP-02")
 class CreatesBlindly(_InFolder):
-    """Setup looks whether a table exists, and then creates it."""
+    """Setup checks whether a table exists, and then creates it."""
 
     async def setup(self):
         self.path.parent.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ class _OneByOne(StepsOver):
 
 
 class _Rewritten(StepsOver):
-    """Commits other steps in their place."""
+    """Commits other steps instead."""
 
     def rewritten(self, step):
         raise NotImplementedError
@@ -215,7 +215,7 @@ class WakesNoReceiver(_OneByOne):
 
 @breaks("STEPS-PUT-03")
 class IgnoresDelays(_Rewritten):
-    """A message with a delay is ready at once."""
+    """A message with a delay is ready immediately."""
 
     def rewritten(self, step):
         return step._replace(messages=[each._replace(delay=min(each.delay, 0)) for each in step.messages])
@@ -223,7 +223,7 @@ class IgnoresDelays(_Rewritten):
 
 @breaks("STEPS-PUT-04", manifest=NO_DELAY)
 class IgnoresUndeclaredDelays(IgnoresDelays):
-    """A queue without delays puts a message of a step with a delay at once."""
+    """A queue that does not declare `delay` puts the delayed message of a step immediately."""
 
 
 @breaks("STEPS-PUT-05", "STEPS-SIZE-01")

@@ -8,7 +8,7 @@ from mutants.kit import NO_DELAY, NoDelay, QueueOver, breaks, live
 
 @breaks("QUEUE-LEASE-01", "QUEUE-SHARE-04")
 class NoLease(QueueOver):
-    """A lease ends at once: a received message is ready for others."""
+    """A lease ends immediately: a received message is ready for others."""
 
     async def receive(self, topic, *, limit, wait):
         found = await self.inner.receive(topic, limit=limit, wait=wait)
@@ -83,7 +83,7 @@ class ExtendsAll(QueueOver):
 
 @breaks("QUEUE-LEASE-06")
 class UntoldLease(QueueOver):
-    """`lease` is always thirty seconds, for any actual lease."""
+    """`lease` is always thirty seconds, whatever the actual lease is."""
 
     def __init__(self, inner):
         super().__init__(inner)

@@ -58,7 +58,7 @@ class AcknowledgesExpiredInSteps(StepsOver):
 
 @breaks("QUEUE-EXPIRE-02")
 class ExtendsWhatItRead(QueueOver):
-    """An extension reads the lease, and then writes it: also if another receive has taken the message in between."""
+    """An extension reads the lease, and then writes it: even if another receive has taken the message in between."""
 
     async def extend(self, deliveries):
         held = [each.receipt for each in deliveries if live(each) and each.receipt.deadline > self.inner._clock()]

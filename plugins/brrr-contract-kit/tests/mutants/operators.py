@@ -45,7 +45,7 @@ class _InspectorOver(Inspector):
 
 @breaks("QUEUE-LETTERS-01")
 class PagesByPlace(QueueOver):
-    """A page begins at a place, so letters are skipped after one before it was dropped."""
+    """A page begins at a position, so letters are skipped after an earlier one was dropped."""
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -77,7 +77,7 @@ class RedrivesTheOldest(QueueOver):
 
 @breaks("QUEUE-LETTERS-03")
 class NumbersLetters(QueueOver):
-    """The id of a dead letter is its place on the topic, which another one gets later."""
+    """The id of a dead letter is its position in the topic, which another one gets later."""
 
     def __init__(self, inner):
         super().__init__(inner)

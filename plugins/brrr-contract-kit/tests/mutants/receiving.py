@@ -56,7 +56,7 @@ class LooksAtTheEnd(QueueOver):
 
 @breaks("QUEUE-WAIT-03")
 class NeverWaits(QueueOver):
-    """A receive returns at once, for any wait."""
+    """A receive returns immediately, whatever its wait is."""
 
     async def receive(self, topic, *, limit, wait):
         return await self.inner.receive(topic, limit=limit, wait=0)

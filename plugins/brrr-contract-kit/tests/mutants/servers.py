@@ -108,7 +108,7 @@ class HasNoTimeout(TcpBackend):
 
 @over_tcp("BACKEND-SERVER-03")
 class TakesLateAnswers(TcpBackend):
-    """One connection carries all operations, and an answer that comes late is taken for that of the next one."""
+    """One connection carries all operations, and an answer that comes late is mistaken for that of the next one."""
 
     stream: Any = None
 
@@ -257,7 +257,7 @@ class WatchesUntilACut(TcpBackend):
 
 @over_tcp("STORE-WATCH-07")
 class ClaimsToWatch(TcpBackend):
-    """A watch claims to be in force, also without a server."""
+    """A watch claims to be in force, even without a server."""
 
     class notifier_kind(TcpNotifier):  # noqa: N801 - replaces an attribute of that name
         async def watch(self, call_hash, wake):
