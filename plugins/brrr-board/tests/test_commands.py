@@ -31,7 +31,7 @@ def started(folder: Path, *arguments: str) -> "Generator[subprocess.Popen[str]]"
             process.kill()  # a failed test must not wait for it
 
 
-def test_command_serves_until_sigterm_also_with_an_open_stream(tmp_path: Path) -> None:
+def test_command_serves_until_sigterm_even_with_an_open_stream(tmp_path: Path) -> None:
     with started(tmp_path, "--topic", "orders", "--port", "0") as process:
         assert process.stdout is not None
         found = re.search(r"http://127.0.0.1:\d+/", process.stdout.readline())

@@ -39,7 +39,7 @@ async def test_unknown_host_name_is_refused(board: Board, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost:8090", "127.0.0.1", "[::1]:80", "LOCALHOST"])
-async def test_names_of_this_machine_are_known(board: Board, host: str) -> None:
+async def test_names_of_this_machine_are_accepted(board: Board, host: str) -> None:
     async with visitor(board) as client:
         assert (await client.get("/", headers={"host": host})).status_code == 200
 
@@ -59,7 +59,7 @@ async def test_other_machine_is_refused_unless_a_host_name_is_allowed(fleet: Fle
     ("address", "expected"),
     [("127.0.0.5", True), ("::1", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("::", False), ("a", False)],
 )
-def test_loopback_addresses_are_known(address: str, expected: bool) -> None:
+def test_loopback_addresses_are_recognized(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected
 
 
@@ -137,7 +137,7 @@ async def test_every_answer_forbids_frames_and_foreign_scripts(board: Board) -> 
     assert {answer.headers["x-frame-options"] for answer in answers} == {"DENY"}
 
 
-async def test_board_that_is_not_entered_says_so(fleet: Fleet) -> None:
+async def test_board_that_was_not_entered_raises(fleet: Fleet) -> None:
     async with visitor(Board(fleet.connection)) as client:
         with pytest.raises(RuntimeError, match="async with"):
             await client.get("/")

@@ -53,7 +53,7 @@ def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_round")
-async def test_redis_is_asked_once_for_each_topic_for_all_visitors(redis_server: Server) -> None:
+async def test_redis_gets_one_request_for_each_topic_for_all_visitors(redis_server: Server) -> None:
     topics = [f"topic-{number:04}" for number in range(1_000)]
     async with (
         brrr.connect(redis_server.url) as connection,
@@ -161,7 +161,7 @@ async def test_page_of_a_call_shows_state_arguments_result_and_graph(fleet: Flee
     assert "reserved 7" in pages[1]
 
 
-async def test_time_that_no_calendar_has_is_shown_as_a_number(fleet: Fleet) -> None:
+async def test_time_out_of_range_is_shown_as_a_number(fleet: Fleet) -> None:
     """Another program may write milliseconds, or any integer."""
     call_hash = (await fleet.app.schedule("unserved", topic="elsewhere")()).call_hash
     async with Board(fleet.connection) as board, visitor(board) as client:
@@ -186,7 +186,7 @@ async def test_call_without_handlers_shows_its_own_records(fleet: Fleet) -> None
     ("query", "expected"),
     [("task=order&arguments=7,", 400), ("task=order&keywords=[]", 400), ("task=order&arguments=1,2,3", 400), ("", 200)],
 )
-async def test_search_that_cannot_be_read_is_an_error_page(fleet: Fleet, bank: Bank, query: str, expected: int) -> None:
+async def test_invalid_search_shows_an_error_page(fleet: Fleet, bank: Bank, query: str, expected: int) -> None:
     async with Board(fleet.connection, handlers=bank.handlers()) as board, visitor(board) as client:
         answer = await client.get(f"/search?{query}")
 

@@ -64,14 +64,14 @@ def test_backend_that_cannot_be_used_is_one_error_and_runs_no_rule(
     assert f'"code": "{report.error.code}"' in report.json()
 
 
-def test_bug_in_an_operation_is_left_to_the_rules() -> None:
+def test_preflight_ignores_bugs_that_rules_find() -> None:
     report = run_contract(target_of(fail_to_put(KeyError("x")), MEMORY), rules=["QUEUE-ACK-01", "CACHE-COUNT-01"])
 
     assert report.error is None
     assert report.counts == "1 passed, 1 failed"
 
 
-def test_server_that_is_away_is_not_awaited() -> None:
+def test_unavailable_server_is_tried_only_once() -> None:
     class Patient(fail(AWAY)):  # type: ignore[misc]
         retry_for = 600.0
 

@@ -118,7 +118,7 @@ def test_failed_end_of_the_lifespan_is_an_error(session: Session) -> None:
     assert re.search("^2 passed, .*1 error in", out, re.MULTILINE), out
 
 
-def test_server_that_is_away_is_one_failure_of_all_classes(session: Session) -> None:
+def test_unavailable_server_is_one_failure_for_all_classes(session: Session) -> None:
     away = """
 class Away(MemoryBackend):
     manifest = MEMORY

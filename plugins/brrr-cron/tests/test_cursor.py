@@ -99,7 +99,7 @@ def at(days: float = 0, seconds: float = 0) -> str:
     return text_of(datetime.fromtimestamp(THREE + days * DAY + seconds, UTC))
 
 
-async def test_schedule_begins_at_its_first_sight(space: Space) -> None:
+async def test_schedule_begins_when_a_worker_first_sees_it(space: Space) -> None:
     assert await space.worker().tick(THREE + 1.5) == THREE + DAY
     assert await space.cursor() == at(seconds=1)
     assert await space.ticks() == []
@@ -135,7 +135,7 @@ async def test_worker_that_finds_a_tick_done_reads_once(space: Space) -> None:
     assert first.instrument.calls["queue.put"] == 1
 
 
-async def test_worker_that_finds_a_tick_claimed_comes_back_when_the_claim_is_over(space: Space) -> None:
+async def test_worker_that_finds_a_tick_claimed_returns_when_the_claim_expires(space: Space) -> None:
     first, second = space.worker(), space.worker()
     await second.tick(THREE - 60)
     first.fail_at("queue.put")
@@ -177,7 +177,7 @@ async def test_tick_survives_a_failure_of_any_step(
 
 
 @pytest.mark.parametrize(("missed", "expected"), [("none", []), ("last", [at(3)]), ("all", [at(1), at(2), at(3)])])
-async def test_missed_ticks(space: Space, missed: Missed, expected: list[str]) -> None:
+async def test_missed_ticks_run_as_the_option_says(space: Space, missed: Missed, expected: list[str]) -> None:
     await space.worker(daily(missed=missed)).tick(THREE)
     assert await space.worker(daily(missed=missed)).tick(THREE + 3.5 * DAY) == THREE + 4 * DAY
     assert await space.ticks() == expected
@@ -210,13 +210,13 @@ async def test_worker_with_a_slow_clock_repeats_no_tick_and_never_moves_the_curs
     assert await space.ticks() == [at()]
 
 
-async def test_worker_that_never_saw_the_cursor_with_a_slow_clock_keeps_it(space: Space) -> None:
+async def test_worker_with_a_slow_clock_keeps_a_cursor_that_it_first_sees(space: Space) -> None:
     await space.worker().tick(THREE)
     assert await space.worker().tick(THREE - 5) == THREE + DAY
     assert await space.cursor() == at()
 
 
-async def test_claim_of_a_clock_that_is_wrong_does_not_hold_up_others(space: Space) -> None:
+async def test_claim_of_a_wrong_clock_does_not_delay_others(space: Space) -> None:
     wrong, right = space.worker(), space.worker()
     await right.tick(THREE - 60)
     wrong.fail_at("queue.put")
@@ -236,7 +236,7 @@ async def test_tick_is_not_lost_if_the_record_is_deleted_while_a_worker_runs(spa
     assert await space.cursor() == at(1)
 
 
-async def test_first_sights_at_the_same_time_lose_no_tick(space: Space) -> None:
+async def test_workers_that_begin_a_schedule_together_lose_no_tick(space: Space) -> None:
     """A worker that lost the creation of the record does not believe in its own later beginning."""
     early, late = space.worker(), space.worker()
 
@@ -272,7 +272,7 @@ async def test_named_schedule_continues_with_a_new_expression(space: Space) -> N
     assert await space.ticks() == [at(), at(seconds=7200)]
 
 
-async def test_record_that_is_no_cursor_is_reported(space: Space) -> None:
+async def test_invalid_cursor_is_reported(space: Space) -> None:
     await space.backend.store.write([(CURSOR, b"tomorrow")])
     with pytest.raises(MalformedRecordError, match="'nightly' is not valid: b'tomorrow'"):
         await space.worker().tick(THREE)

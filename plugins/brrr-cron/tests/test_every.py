@@ -50,7 +50,7 @@ def test_name_is_printable_ascii(name: str) -> None:
         ({"task": nightly.function}, HandlerError, "neither a handler nor a name"),
     ],
 )
-def test_wrong_argument_is_refused_at_once(arguments: Any, error: type[Exception], text: str) -> None:
+def test_wrong_argument_is_refused_immediately(arguments: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         every(**{"spec": "0 3 * * *", "task": nightly, **arguments})
 
@@ -80,7 +80,7 @@ async def test_handler_that_the_application_does_not_have_is_refused_before_the_
             await connection.loop(TOPIC, app.handle, schedules=[every("0 3 * * *", nightly)])
 
 
-async def test_function_that_is_no_method_of_an_application_is_refused_before_the_loop() -> None:
+async def test_function_that_is_not_a_method_of_an_application_is_refused_before_the_loop() -> None:
     async with brrr.serve("memory:every") as connection:
         app = brrr.AppWorker(handlers={"nightly": nightly}, codec="json", connection=connection)
 

@@ -74,7 +74,7 @@ def run_until_dead(brrr: Command, folder: Path) -> None:
     asyncio.run(work())
 
 
-def test_tree_names_the_dead_leaf_and_sums_up_the_others(brrr: Command, tmp_path: Path) -> None:
+def test_tree_names_the_dead_leaf_and_summarizes_the_others(brrr: Command, tmp_path: Path) -> None:
     run_until_dead(brrr, tmp_path)
     drawings = ("--svg", "x.svg", "--mermaid", "x.mmd")
     shown = brrr("explain", "parent", "30", "--handlers", "tasks", "--width", "3", *drawings).splitlines()
@@ -100,7 +100,7 @@ def test_json_has_all_nodes(brrr: Command, tmp_path: Path) -> None:
     assert (dead["task_name"], dead["arguments"], dead["topic"], dead["attempt"]) == ("leaf", "[3]", "demo", 1)
 
 
-def test_redrive_puts_the_dead_leaf_and_says_what_it_could_not_look_into(brrr: Command, tmp_path: Path) -> None:
+def test_redrive_puts_the_dead_leaf_and_reports_calls_with_unknown_children(brrr: Command, tmp_path: Path) -> None:
     run_until_dead(brrr, tmp_path)
     done = json.loads(brrr("redrive", "parent", "30", "--json"))
     assert (len(done["put"]), len(done["unknown"])) == (0, 1)
@@ -113,7 +113,7 @@ def test_graph_without_handlers_is_one_call(brrr: Command, tmp_path: Path) -> No
     assert brrr("explain", "parent", "30").startswith("▶ parent [30]: queued on its topic since ")
 
 
-def test_redrive_says_which_call_has_no_known_topic(brrr: Command) -> None:
+def test_redrive_reports_calls_without_a_known_topic(brrr: Command) -> None:
     brrr("schedule", "parent", "30", "--topic", "demo")
     done = json.loads(brrr("redrive", "parent", "30", "--handlers", "tasks", "--json"))
     assert (len(done["put"]), len(done["without_topic"])) == (0, 1)
@@ -121,7 +121,7 @@ def test_redrive_says_which_call_has_no_known_topic(brrr: Command) -> None:
     assert (len(done["put"]), len(done["without_topic"])) == (1, 0)
 
 
-def test_forget_deletes_a_call_and_says_what_it_would_delete(brrr: Command) -> None:
+def test_forget_deletes_a_call_and_a_dry_run_only_counts_it(brrr: Command) -> None:
     brrr("schedule", "leaf", "1", "--topic", "demo")
     brrr("complete", "leaf", "1", "--value", "5")
     assert brrr("forget", "leaf", "1", "--dry-run") == "would forget 1 calls, and kept 0\n"

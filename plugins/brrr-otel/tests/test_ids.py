@@ -17,13 +17,13 @@ def test_ids_of_call_do_not_change_between_versions() -> None:
     assert context.is_remote
 
 
-def test_trace_is_that_of_the_root_and_span_that_of_root_and_call() -> None:
+def test_trace_id_depends_on_the_root_and_span_id_on_root_and_call() -> None:
     contexts = [call_context(root_id, call_hash) for root_id in (ROOT, "other") for call_hash in ("a", "b")]
     assert len({context.trace_id for context in contexts}) == 2
     assert len({context.span_id for context in contexts}) == 4
 
 
-def test_chosen_ids_are_for_their_block_only() -> None:
+def test_chosen_ids_apply_only_in_their_block() -> None:
     ids, chosen = ChosenIds(RandomIdGenerator()), call_context(ROOT, "a")
     with ids.choose(chosen):
         assert (ids.generate_trace_id(), ids.generate_span_id()) == (chosen.trace_id, chosen.span_id)

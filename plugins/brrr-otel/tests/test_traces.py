@@ -54,7 +54,7 @@ async def test_schedule_is_one_connected_trace(telemetry: Make, policy: brrr.Pol
     assert Counter(outcomes(seen.spans, "fib")) == {"deferred": 4, "returned": 6}
 
 
-async def test_span_of_run_is_current_in_handler_also_after_parking(telemetry: Make) -> None:
+async def test_span_of_run_is_current_in_handler_even_after_parking(telemetry: Make) -> None:
     seen = telemetry()
     tracer = seen.tracers.get_tracer("of the user")
 
@@ -154,7 +154,7 @@ async def test_run_that_is_repeated_ends_before_the_next(telemetry: Make) -> Non
     assert outcomes(seen.spans, "again") == ["postponed", "postponed", "returned"]
 
 
-async def test_sampler_of_the_user_takes_or_leaves_whole_traces(telemetry: Make) -> None:
+async def test_sampler_of_the_user_samples_or_drops_whole_traces(telemetry: Make) -> None:
     seen = telemetry(ParentBased(TraceIdRatioBased(0.5)))
     async with serving(MEMORY, {"fib": fib}, hooks=[seen.plugin]) as fleet:
         scheduled = []

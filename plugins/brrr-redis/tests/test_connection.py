@@ -19,7 +19,7 @@ def connector():
     return Connector(ConnectionSettings(Connection, {}, timeout=0.2, connect_timeout=5))
 
 
-async def test_command_is_sent_at_once_if_no_other_waits_for_its_reply(backend, monkeypatch):
+async def test_command_is_sent_immediately_if_no_other_waits_for_its_reply(backend, monkeypatch):
     connection = backend._client.router.ready(b"")
     written: list[bytes] = []
     monkeypatch.setattr(connection, "_transport", SimpleNamespace(write=written.append, writelines=written.extend))

@@ -7,7 +7,7 @@ from brrr_core.errors import BackendClosedError, BackendUnavailableError
 from brrr_redis.client.errors import NoReplyError, redact, translate
 
 
-def test_redact_ends_in_a_ring_of_causes():
+def test_redact_ends_if_causes_form_a_ring():
     first = ResponseError("unknown command 'AUTH', with args beginning with: 'hunter2'")
     second = RedisError("user token-2 has no permission")
     first.__cause__, second.__cause__ = second, first

@@ -213,7 +213,7 @@ class Tunnelled(Connection):
         (aioredis.Redis(credential_provider=Streaming()), "logs its open connections in again"),
     ],
 )
-def test_client_that_brrr_cannot_imitate_is_refused(client, says):
+def test_client_with_unsupported_connections_is_refused(client, says):
     with pytest.raises(OptionError, match=says) as caught:
         backend_with(client)
     assert caught.value.remedy
@@ -229,7 +229,7 @@ def test_client_that_brrr_cannot_imitate_is_refused(client, says):
         ("redis:", {"tls": True, "ca": "x.pem"}, "the options tls, ca describe a connection"),
     ],
 )
-def test_client_beside_another_connection_is_refused(url, options, says):
+def test_client_together_with_connection_options_is_refused(url, options, says):
     with pytest.raises(OptionError, match=says) as caught:
         backend_with(aioredis.Redis(), url, **options)
     assert "hunter3" not in str(caught.value)

@@ -97,13 +97,13 @@ async def test_server_that_evicts_is_refused(valkey, policy):
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
-def test_server_that_has_evicted_is_warned_of(policy):
+def test_server_that_has_evicted_keys_causes_a_warning(policy):
     info = {"maxmemory_policy": policy, "maxmemory": "0", "evicted_keys": "7"}
     assert eviction(info, "h:1", evict=False).startswith("warning: redis at h:1 has evicted 7 keys since it started; ")
     assert "evicted" not in eviction({**info, "evicted_keys": "0"}, "h:1", evict=False)
 
 
-async def test_server_that_evicts_nothing_is_not_warned_of(valkey):
+async def test_server_that_evicts_nothing_causes_no_warning(valkey):
     async with brrr.open_backend(valkey.url) as backend:
         assert backend.warnings == []
 

@@ -112,7 +112,7 @@ async def test_lease_that_expires_wakes_a_receiver_that_made_no_claim(url, valke
         assert [each.attempt for each in await backend.queue.receive(TOPIC, limit=1, wait=60)] == [2]
 
 
-async def test_receiver_claims_at_once_if_the_connection_that_waits_is_lost(valkey):
+async def test_receiver_claims_immediately_if_the_blocking_connection_is_lost(valkey):
     async with relayed(RedisProxy(valkey.port)) as proxy, brrr.open_backend(f"{proxy.url}?sweep=1h") as backend:
         await receive_one(backend.queue, valkey)
         wait_queue = backend.queue._wait_queues.get(KEYS)
@@ -281,7 +281,7 @@ async def test_dead_letters_are_moved_in_rounds_of_1000(valkey):
     assert valkey.do("LRANGE", TOPIC, 0, -1) == [b"%d" % number for number in range(2200)]
 
 
-async def test_topic_of_which_only_stale_attempts_are_left_is_not_listed(backend, valkey):
+async def test_topic_with_only_stale_attempts_is_not_listed(backend, valkey):
     queue = backend.queue
     await queue.put(TOPIC, [b"again"])
     await queue.release(await queue.receive(TOPIC, limit=1, wait=0))

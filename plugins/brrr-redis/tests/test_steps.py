@@ -82,7 +82,7 @@ async def test_step_applies_all_its_effects_in_one_command(proxy: RedisProxy, op
     [(VALUE, b"x"), (PENDING, b""), (CALL, None), (CALL, b"C"), (CALL, b"")],
     ids=["absent", "absent and empty", "there", "other", "not empty"],
 )
-async def test_step_has_no_effect_if_an_expected_record_is_another(
+async def test_step_has_no_effect_if_an_expected_record_differs(
     backend: Backend, steps: Steps, wrong: tuple[Key, bytes | None]
 ) -> None:
     await backend.store.write([(CALL, b"c")])

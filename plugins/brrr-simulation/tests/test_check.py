@@ -36,7 +36,7 @@ def shop(effects: Effects, *, keyed: bool = True, swallows: bool = False) -> Map
     return {"charge": charge, "order": order}
 
 
-def test_right_workflow_passes_although_it_sleeps_for_a_month() -> None:
+def test_correct_workflow_passes_although_it_sleeps_for_a_month() -> None:
     assert check(shop, "order", 7, seeds=range(15), at_most={"charge": 1}, at_least={"charge": 1}) == b'"charged"'
 
 
@@ -97,7 +97,7 @@ def test_swallowed_defer_is_found() -> None:
         check(lambda effects: shop(effects, swallows=True), "order", 7)
 
 
-def test_handler_that_swallows_defer_for_ever_is_found() -> None:
+def test_handler_that_swallows_defer_forever_is_found() -> None:
     runs = itertools.count()
 
     def handlers(_: Effects) -> Mapping[str, Any]:
@@ -115,7 +115,7 @@ def test_handler_that_swallows_defer_for_ever_is_found() -> None:
     assert next(runs) < 1_000
 
 
-def test_other_calls_in_the_next_run_are_found() -> None:
+def test_rerun_that_makes_other_calls_is_found() -> None:
     def wrong(_: Effects) -> Mapping[str, Any]:
         numbers = itertools.count()
 

@@ -52,7 +52,7 @@ def test_process_that_dies_runs_no_finally_before_the_end(universe: Universe) ->
     assert ran == ["finally"]
 
 
-def test_frozen_process_goes_on_later(universe: Universe) -> None:
+def test_frozen_process_continues_later(universe: Universe) -> None:
     times: list[float] = []
     process = universe.process("frozen")
 
@@ -67,7 +67,7 @@ def test_frozen_process_goes_on_later(universe: Universe) -> None:
     universe.end()
 
 
-def test_blocking_functions_run_at_once(universe: Universe) -> None:
+def test_blocking_functions_run_immediately(universe: Universe) -> None:
     async def work() -> int:
         return await asyncio.to_thread(lambda: 7)
 

@@ -34,12 +34,12 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_right_workflow_passes(project: pytest.Pytester) -> None:
+def test_correct_workflow_passes(project: pytest.Pytester) -> None:
     project.makepyfile(RIGHT)
     project.runpytest_inprocess().assert_outcomes(passed=1)
 
 
-def test_failure_is_the_story_without_a_traceback(project: pytest.Pytester) -> None:
+def test_failure_shows_the_story_instead_of_a_traceback(project: pytest.Pytester) -> None:
     project.makepyfile(WRONG)
     result = project.runpytest_inprocess()
     result.assert_outcomes(failed=1)
@@ -51,7 +51,7 @@ def test_failure_is_the_story_without_a_traceback(project: pytest.Pytester) -> N
             "* fault *: *",
             "* charge [[]7] has the effect 'payment' of 7",
             "* order [[]7] returns b'\"shipped\"'",
-            "Run it again: pytest --brrr-seed * 'test_failure_is_the_story_without_a_traceback.py::test_order'",
+            "Run it again: pytest --brrr-seed * 'test_failure_shows_the_story_instead_of_a_traceback.py::test_order'",
         ]
     )
     result.stdout.no_fnmatch_line("*Error*")

@@ -150,7 +150,7 @@ async def equal(app: brrr.ActiveWorker, number: int) -> None:
 
 
 @pytest.mark.parametrize("add", [at_once, locked, read_again, lazy, blind, equal])
-def test_right_use_of_the_state_passes(add: Add) -> None:
+def test_correct_use_of_the_state_passes(add: Add) -> None:
     assert run(add) == b"8"
 
 

@@ -19,7 +19,7 @@ def test_other_seed_is_another_history() -> None:
     assert tell(simulate(9, trace=True)) != tell(simulate(8, trace=True))
 
 
-def test_history_leaves_the_randomness_of_the_program_alone() -> None:
+def test_history_does_not_change_the_random_state_of_the_program() -> None:
     random.seed(1)
     expected = random.random()
     random.seed(1)
@@ -33,7 +33,7 @@ def test_fault_that_is_dropped_does_not_strike() -> None:
     assert report.faults[0] not in again.faults
 
 
-def test_history_without_faults_is_right_and_calm() -> None:
+def test_history_without_faults_violates_nothing_and_repeats_no_work() -> None:
     report = simulate(9, kinds=())
     assert not report.faults
     assert not report.violations

@@ -27,7 +27,7 @@ def without_collector() -> Iterator[None]:
 @pytest.mark.parametrize(
     "part", [pytest.param(part, marks=pytest.mark.exhaustive if part else ()) for part in range(PARTS)]
 )
-def test_fixed_seeds_hold(part: int) -> None:
+def test_fixed_seeds_violate_no_invariant(part: int) -> None:
     reports = [simulate(seed) for seed in range(part + 100, FIXED + 100, PARTS)]
     assert {report.seed: report.violations for report in reports if report.violations} == {}
     assert all(report.calls >= 30 and report.workers >= 3 for report in reports)
@@ -38,6 +38,6 @@ def test_fixed_seeds_hold(part: int) -> None:
 
 
 @pytest.mark.parametrize("seed", FAILED, ids=[f"{seed}: {why}" for seed, why in FAILED.items()])
-def test_seeds_that_failed_hold(seed: int) -> None:
+def test_seeds_that_failed_before_violate_no_invariant(seed: int) -> None:
     report = simulate(seed, trace=True)
     assert not report.violations, tell(report)

@@ -263,7 +263,7 @@ GONE = {"removed": remove, "replaced": replace, "moved": lambda path: path.renam
 
 
 @pytest.mark.parametrize("how", GONE)
-async def test_every_operation_fails_after_the_file_was(make, path, how):
+async def test_every_operation_fails_after_the_file_is_gone(make, path, how):
     async with make() as backend:
         await backend.queue.put("t", [b"x"])
         GONE[how](path)
@@ -279,7 +279,7 @@ async def test_every_operation_fails_after_the_file_was(make, path, how):
 
 
 @pytest.mark.parametrize("how", GONE)
-async def test_waiting_receiver_fails_after_the_file_was(make, path, how):
+async def test_waiting_receiver_fails_after_the_file_is_gone(make, path, how):
     async with make() as backend:
         receiver = asyncio.create_task(backend.queue.receive("t", limit=1, wait=60))
         await until(lambda: backend._commits.receivers._waiting)

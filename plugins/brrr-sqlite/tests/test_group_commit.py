@@ -210,7 +210,7 @@ async def test_operation_runs_after_a_cancelled_one_lost_its_step(backend, monke
     assert await backend.store.read([key(0)]) == [None]
 
 
-async def test_operation_without_company_begins_at_once(backend):
+async def test_operation_without_company_starts_its_group_immediately(backend):
     for n in range(group_commit.GROUPS_WITHOUT_COMPANY):
         await backend.store.read([key(n)])
     before = backend._transactions.groups

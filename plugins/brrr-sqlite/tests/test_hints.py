@@ -143,7 +143,7 @@ async def test_backend_does_not_read_its_own_hints(make, monkeypatch):
 
 
 @pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir, lambda file: file.symlink_to("/dev/zero")])
-async def test_backend_works_if_the_file_is_something_else(make, path, make_it):
+async def test_backend_works_if_the_hint_file_is_not_a_regular_file(make, path, make_it):
     make_it(path.with_name("brrr.db-hints"))
     async with make() as backend, make() as other:
         event = asyncio.Event()

@@ -88,7 +88,7 @@ async def test_four_busy_processes_lose_and_repeat_nothing(make, processes):
         assert await backend.store.read(keys) == [f"{key.call_hash}/59".encode() for key in keys]
 
 
-async def test_eight_processes_can_create_the_file_at_once(make, processes):
+async def test_eight_processes_can_create_the_file_together(make, processes):
     script = """
 wait_for_go()
 async def main():

@@ -113,7 +113,7 @@ async def test_expired_lease_makes_message_ready_again(queue, clocks):
     assert second.attempt == 2
 
 
-async def test_extend_starts_the_lease_anew(queue, clocks):
+async def test_extend_restarts_the_lease(queue, clocks):
     await queue.put("t", [b"x"])
     held = await take(queue)
     clocks.now += 20

@@ -102,7 +102,7 @@ async def test_each_waiting_receiver_gets_one_message(make):
         assert sorted(delivery.body for (delivery,) in got) == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_another_backend_of_the_process_wakes_a_receiver_at_once(make):
+async def test_another_backend_of_the_process_wakes_a_receiver_immediately(make):
     async with make(**NO_POLLING) as one, make(**NO_POLLING) as other:
         receiver = asyncio.create_task(receive(one))
         await until(lambda: waiting(one))
@@ -110,7 +110,7 @@ async def test_another_backend_of_the_process_wakes_a_receiver_at_once(make):
         assert [d.body for d in await receiver] == [b"x"]
 
 
-async def test_backend_on_another_loop_wakes_a_receiver_at_once(make):
+async def test_backend_on_another_loop_wakes_a_receiver_immediately(make):
     async with make(**NO_POLLING) as backend:
         receiver = asyncio.create_task(receive(backend))
         await until(lambda: waiting(backend))

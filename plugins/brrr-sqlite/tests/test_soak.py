@@ -14,5 +14,5 @@ PARTS = 4
 
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_nothing_is_lost_however_workers_are_killed(tmp_path: Path, part: int) -> None:
+async def test_killed_workers_lose_nothing(tmp_path: Path, part: int) -> None:
     await soak_part(f"sqlite:///{tmp_path}/soak.db?lease=1s", part=part, parts=PARTS, rounds=ROUNDS)

