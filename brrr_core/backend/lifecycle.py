@@ -154,7 +154,7 @@ class Backend(ABC):
         return []
 
     async def collect(self, *, dry_run: bool) -> list[str]:
-        """Remove records that nothing can need, from the open backend. Return one line for each kind of them.
+        """Remove records that are no longer needed, from the open backend. Return one line for each kind of them.
 
         Servers that remove expired records by themselves need not implement it.
 

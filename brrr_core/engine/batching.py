@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 BATCH_LIMIT = 1_000
 """The most items in one batch. It bounds the batches of a large call graph."""
 
-ALONE: Final = 8
+DIRECT_AFTER: Final = 8
 """After this number of batches in a row with only one request, the next request does not wait for others."""
 
 
@@ -71,7 +71,7 @@ class Batcher(Generic[ItemT, ResultT]):
         If the previous batches had only one request each, this one probably has only one, too. Then the request runs in
         the task of its caller, and requests that arrive while it runs share the next batch.
         """
-        if self._alone < ALONE or self.busy or not 0 < len(items) <= self._limit:
+        if self._alone < DIRECT_AFTER or self.busy or not 0 < len(items) <= self._limit:
             return await self.submit(items)
         self._direct = True
         try:

@@ -30,7 +30,7 @@ from brrr_core.wire import (
 
 __all__ = ["Completion", "Returner"]
 
-GUARD: Final = 30.0
+GUARD_DELAY: Final = 30.0
 """Seconds after which a parent wakes by itself if the client that settled its call died."""
 
 
@@ -165,8 +165,8 @@ class Returner:
         """Settle a call for a client, which has no delivery that would be repeated after a crash.
 
         The order is: mark the pending record, put a guard for each parent in it, write the value, wake the parents. A
-        guard is a wake-up after `GUARD` seconds. A parent that finds the mark does not rely on a wake-up. So a client
-        may die between two steps, and settling again completes it.
+        guard is a wake-up after `GUARD_DELAY` seconds. A parent that finds the mark does not rely on a wake-up. So a
+        client may die between two steps, and settling again completes it.
 
         Args:
             call_hash: The call.
@@ -187,7 +187,7 @@ class Returner:
             pending = PendingReturns() if record is None else decode_pending(record)
             marked = PendingReturns(tuple(sorted({*pending.returns, mark})), pending.scheduled_at)
             if (await self._operations.swap([Swap(key, record, encode_pending(marked))]))[0]:
-                guarded, delay = _Waiting(key), GUARD if self._operations.delays else 0
+                guarded, delay = _Waiting(key), GUARD_DELAY if self._operations.delays else 0
                 await self._put([(guarded, parent) for parent in guarded.to_wake(pending)], delay=delay)
                 (first,) = await self._operations.swap([Swap(Key("value", call_hash), None, payload)])
                 break

@@ -30,6 +30,8 @@ HINT = "Did you mean --wait? --wiat is an argument of the task."
         (["result", "fib", "--wait"], ""),
         (["result", "fib", "--salt", "x", "--n", "11"], ""),
         (["result", "fib", "--", "--wiat", "11"], ""),
+        (["status", "fib", "--jsno"], "Did you mean --json? --jsno is an argument of the task."),
+        (["complete", "fib", "--valeu", "1"], "Did you mean --value? --valeu is an argument of the task."),
         (["queue", "--wiat"], ""),
         ([], ""),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from brrr_core.engine.batching import ALONE, BATCH_LIMIT, Batcher
+from brrr_core.engine.batching import BATCH_LIMIT, DIRECT_AFTER, Batcher
 from brrr_core.errors import BackendClosedError, BackendUnavailableError
 
 EAGER = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks from Python 3.12 on")
@@ -207,7 +207,7 @@ async def test_request_after_a_cancellation_from_outside_succeeds() -> None:
 async def lonely(backend: Backend, *, limit: int = BATCH_LIMIT) -> Batcher[int, int]:
     """Return a batcher whose requests have had no company for long. The gate of its backend is closed."""
     batcher = Batcher(backend.run, limit=limit)
-    for n in range(ALONE):
+    for n in range(DIRECT_AFTER):
         assert await batcher.run([n]) == [2 * n]
         assert backend.task is not asyncio.current_task()
     backend.batches.clear()

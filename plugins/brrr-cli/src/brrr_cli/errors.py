@@ -33,7 +33,7 @@ from brrr_core.safe_text import describe, format_traceback, sentence, without_co
 
 __all__ = ["ExitCode", "exit_code_of", "first_error", "one_line", "report", "signal_exit_code", "suggest_options"]
 
-TAKE_ARGUMENTS: Final = ("schedule", "result", "cancel", "retry")
+TAKE_ARGUMENTS: Final = ("schedule", "result", "status", "complete", "cancel", "retry")
 """The commands that take an unknown option as an argument of the task."""
 
 OPTION: Final = re.compile(r"(--[^\W\d][\w-]*)(?:=.*)?", re.DOTALL)

@@ -43,7 +43,7 @@ ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackTy
 FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(message)s"
 
 
-_given_up: Final[ContextVar[BaseException | None]] = ContextVar("given_up", default=None)
+_logged_failure: Final[ContextVar[BaseException | None]] = ContextVar("logged_failure", default=None)
 """The error of the current delivery, if its last attempt is already logged. The dead letter then omits it."""
 
 
@@ -118,12 +118,12 @@ class WorkerLog:
     def brrr_call_failed(self, event: CallFailed) -> None:
         """Log a failed attempt. A failure that is the outcome of the call has a dead letter only if it is exhausted."""
         if event.final:
-            _given_up.set(event.error)
+            _logged_failure.set(event.error)
             self._log(logging.WARNING, event.error, "%s failed for good in attempt %d: %s (call %s on %s)",
                       event.task_name, event.attempt, self._said(event.error), event.call_hash,
                       event.topic)  # fmt: skip
         elif event.retry_in is None:
-            _given_up.set(event.error)
+            _logged_failure.set(event.error)
             self._log(logging.ERROR, event.error, "%s failed in attempt %d and is dead-lettered: %s (call %s on %s)",
                       event.task_name, event.attempt, self._said(event.error), event.call_hash,
                       event.topic)  # fmt: skip
@@ -142,7 +142,7 @@ class WorkerLog:
     @hookimpl
     def brrr_call_buried(self, event: CallBuried) -> None:
         """Log a dead letter: without the error if `brrr_call_failed` already logged it."""
-        if event.error is _given_up.get():
+        if event.error is _logged_failure.get():
             LOG.error("a dead letter on %s (call %s, delivery %d)",
                       event.topic, _call_hash(event.body), event.attempt)  # fmt: skip
             return

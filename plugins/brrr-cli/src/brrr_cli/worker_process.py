@@ -29,7 +29,7 @@ LoopName: TypeAlias = Literal["auto", "asyncio", "uvloop"]
 LogStyle: TypeAlias = Literal["text", "json"]
 """The form of each line of the log."""
 
-THREADS_LEFT: Final = 1.0
+THREADS_TIMEOUT: Final = 1.0
 """Seconds to wait for the threads of idle executors."""
 
 
@@ -57,13 +57,13 @@ class Stop:
     separately, and the larger count is the number of stop requests.
 
     Attributes:
-        asked: Whether the first request arrived, or the supervisor ended.
+        requested: Whether the first request arrived, or the supervisor ended.
         signal: The second signal, which ended the process immediately, if there was one.
         work: Stops the loops, when they run. Before that, the first request ends the process.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.signal: int | None = None
         self.work: Callable[[], None] | None = None
         self._signals = 0
@@ -107,12 +107,12 @@ class Stop:
             self._heed(self._relayed, received[-1])
             return
         self._ignore_input()
-        if not self.asked:
+        if not self.requested:
             LOG.info("stopping, because the supervisor has ended")
             self._ask()
 
     def _heed(self, times: int, number: int) -> None:
-        if not self.asked:
+        if not self.requested:
             LOG.info("stopping; a second signal ends what still runs")
             self._ask()
         if times >= 2:
@@ -120,7 +120,7 @@ class Stop:
             self._cancel()
 
     def _ask(self) -> None:
-        self.asked = True
+        self.requested = True
         if self.work is not None:
             self.work()
         else:
@@ -157,7 +157,7 @@ async def run_worker(work: Work, *, supervised: bool = False) -> int:
         except asyncio.CancelledError:
             if stop.signal is not None:
                 return signal_exit_code(stop.signal)
-            if not stop.asked:
+            if not stop.requested:
                 raise
     return ExitCode.OK
 
@@ -214,7 +214,7 @@ def leave(code: int) -> int:
     Python waits for threads before it exits, and a sync handler may run forever. Its message is already back on its
     topic.
     """
-    deadline = time.monotonic() + THREADS_LEFT
+    deadline = time.monotonic() + THREADS_TIMEOUT
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(max(0.0, deadline - time.monotonic()))

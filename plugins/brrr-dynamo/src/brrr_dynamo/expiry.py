@@ -6,13 +6,11 @@ refreshes a value only if a quarter of the `ttl` is over, and call records expir
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from brrr_aws.concurrency import run_concurrently
-from brrr_aws.errors import AwsRefusal
 from brrr_core.backend import REFRESH_SHARE, CallExpirer, Key, call_record_of, may_expire
 from brrr_dynamo.item_batches import Table
-from brrr_dynamo.layout import CONFLICT, EXPIRES, PRESENT, Item, record_key
+from brrr_dynamo.layout import EXPIRES, PRESENT, Item, record_key
 
 __all__ = ["Expiry"]
 
@@ -56,7 +54,7 @@ class Expiry:
         call = call_record_of(key) if self._applies_to(key) else None
         if call is not None:
             await self._calls.finish()
-            await self._update(call, "REMOVE #end", {})
+            await self._update(call, "REMOVE #end")
 
     async def close(self) -> None:
         """End the work in the background."""
@@ -69,22 +67,9 @@ class Expiry:
         await run_concurrently(self._restart, calls, limit=self._table.client.pool)
 
     async def _restart(self, key: Key) -> bool:
-        return await self._update(key, "SET #end = :end", {":end": {"N": str(int(time.time() + self._ttl))}})
+        return await self._update(key, "SET #end = :end", end=str(int(time.time() + self._ttl)))
 
-    async def _update(self, key: Key, update: str, values: dict[str, dict[str, str]]) -> bool:
+    async def _update(self, key: Key, update: str, **values: str) -> bool:
         """Change the expiry of a record. Return whether it is there and has not expired."""
-        parameters: dict[str, Any] = {
-            "TableName": self._table.name,
-            "Key": record_key(key),
-            "UpdateExpression": update,
-            "ConditionExpression": f"attribute_exists(pk) AND {PRESENT}",
-            "ExpressionAttributeNames": {"#end": EXPIRES},
-            "ExpressionAttributeValues": {":now": {"N": str(int(time.time()))}, **values},
-        }
-        try:
-            await self._table.client.call(
-                "UpdateItem", self._table.metered(parameters), idempotent=True, expect=(CONFLICT,)
-            )
-        except AwsRefusal:
-            return False
-        return True
+        condition = f"attribute_exists(pk) AND {PRESENT}"
+        return await self._table.update_expiry(record_key(key), update, condition, now=str(int(time.time())), **values)

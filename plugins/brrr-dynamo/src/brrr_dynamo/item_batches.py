@@ -1,11 +1,12 @@
-"""Batches of items: reads and writes in as few requests as DynamoDB allows, repeated for unprocessed items."""
+"""The table: batches of reads and writes, repeated for unprocessed items, and updates of the expiry of an item."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
 from brrr_aws.client import AwsClient
 from brrr_aws.concurrency import run_concurrently
-from brrr_dynamo.layout import Item, primary_key_of
+from brrr_aws.errors import AwsRefusal
+from brrr_dynamo.layout import CONFLICT, EXPIRES, Item, primary_key_of
 
 __all__ = ["Table", "delete_request", "put_request"]
 
@@ -82,6 +83,29 @@ class Table:
                 pauses.progressed()
             if left and not await pauses.pause():
                 raise self.client.incomplete_error("BatchWriteItem", f"{len(left)} items are left")
+
+    async def update_expiry(self, key: Item, update: str, condition: str, **values: str) -> bool:
+        """Update the expiry of an item, `#end` in `update`. Return whether the item fulfilled the condition.
+
+        Args:
+            key: The primary key.
+            update: The update expression.
+            condition: The condition expression.
+            values: The numbers in both expressions, by their names.
+        """
+        parameters: dict[str, Any] = {
+            "TableName": self.name,
+            "Key": key,
+            "UpdateExpression": update,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": {"#end": EXPIRES},
+            "ExpressionAttributeValues": {f":{name}": {"N": value} for name, value in values.items()},
+        }
+        try:
+            await self.client.call("UpdateItem", self.metered(parameters), idempotent=True, expect=(CONFLICT,))
+        except AwsRefusal:
+            return False
+        return True
 
     def metered(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Ask for the consumed capacity if a meter is active, and return the parameters."""

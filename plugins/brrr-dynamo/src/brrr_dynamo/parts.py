@@ -8,16 +8,14 @@ a writer gives up after an hour.
 """
 
 import time
-from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
 
 from brrr_aws.concurrency import run_concurrently
-from brrr_aws.errors import AwsRefusal
 from brrr_core.backend import Key, may_expire
 from brrr_core.errors import BackendUnavailableError, CorruptBackendError
 from brrr_dynamo.item_batches import Table, delete_request, put_request
-from brrr_dynamo.layout import CONFLICT, EXPIRES, PK, SK, Head, Item, digest_of, primary_key_of
+from brrr_dynamo.layout import EXPIRES, PK, SK, Head, Item, digest_of, primary_key_of
 
 __all__ = ["Parts", "Upload"]
 
@@ -133,18 +131,7 @@ class Parts:
 
     async def _refresh(self, key: Item) -> None:
         """Restart the time of a part, unless it was removed."""
-        parameters: dict[str, Any] = {
-            "TableName": self._table.name,
-            "Key": key,
-            "UpdateExpression": "SET #end = :end",
-            "ConditionExpression": "attribute_exists(pk)",
-            "ExpressionAttributeNames": {"#end": EXPIRES},
-            "ExpressionAttributeValues": {":end": {"N": self._end()}},
-        }
-        with suppress(AwsRefusal):
-            await self._table.client.call(
-                "UpdateItem", self._table.metered(parameters), idempotent=True, expect=(CONFLICT,)
-            )
+        await self._table.update_expiry(key, "SET #end = :end", "attribute_exists(pk)", end=self._end())
 
     def missing_error(self, key: Key) -> CorruptBackendError:
         """Return the error of an unchanged head whose parts are missing."""

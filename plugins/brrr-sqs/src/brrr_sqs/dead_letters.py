@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from brrr_aws.client import AwsClient
 from brrr_core.backend import DeadLetter
 from brrr_sqs.entry_batches import run_in_batches
-from brrr_sqs.messages import RECEIVE_PARAMETERS, message_entry, parse_dead_letter
+from brrr_sqs.messages import MESSAGES_PER_REQUEST, RECEIVE_PARAMETERS, message_entry, parse_dead_letter
 from brrr_sqs.queues import Queues, names_of
 
 __all__ = ["DeadLetters"]
@@ -28,8 +28,6 @@ EXTRA_LETTERS: Final = 100
 LETTERS_PER_ROUND: Final = 500
 """Most letters that are read together. They are moved or deleted before the next are read and seen twice."""
 
-MESSAGES_PER_REQUEST: Final = 10
-
 
 class DeadLetters:
     """Dead letters of the topics of one backend.
@@ -47,23 +45,23 @@ class DeadLetters:
 
     async def oldest(self, topic: str, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""
-        return await self._to_the_end(self._look(topic, limit), "brrr reads dead letters")
+        return await self._run_to_the_end(self._look(topic, limit), "brrr reads dead letters")
 
     async def redrive(self, topic: str, limit: int) -> int:
         """Send the oldest dead letters as new messages, then delete them. A crash in between leaves both."""
-        return await self._to_the_end(self._take(topic, limit, send=True), "brrr redrives dead letters")
+        return await self._run_to_the_end(self._take(topic, limit, send=True), "brrr redrives dead letters")
 
     async def drop(self, topic: str, limit: int) -> int:
         """Delete the oldest dead letters."""
-        return await self._to_the_end(self._take(topic, limit, send=False), "brrr drops dead letters")
+        return await self._run_to_the_end(self._take(topic, limit, send=False), "brrr drops dead letters")
 
-    async def _to_the_end(self, work: Coroutine[Any, Any, ResultT], name: str) -> ResultT:
+    async def _run_to_the_end(self, work: Coroutine[Any, Any, ResultT], name: str) -> ResultT:
         """Run to the end even if the caller is cancelled: otherwise SQS would hide the letters for a minute."""
         return await self._queues.gate.result(self._queues.gate.start(work, name=name))
 
     async def _look(self, topic: str, limit: int) -> list[DeadLetter]:
         found = await self._read(topic, limit)
-        await self._show(topic, [each for _, each in found])
+        await self._make_visible(topic, [each for _, each in found])
         return [each for each, _ in found[:limit]]
 
     async def _take(self, topic: str, limit: int, *, send: bool) -> int:
@@ -80,7 +78,7 @@ class DeadLetters:
                 handles = [{"ReceiptHandle": each["ReceiptHandle"]} for _, each in oldest]
                 await run_in_batches(self._queues, names.dead, "DeleteMessageBatch", handles, required=False)
             finally:
-                await self._show(topic, [each for _, each in others])
+                await self._make_visible(topic, [each for _, each in others])
             taken += len(oldest)
             if len(oldest) < wanted:
                 break
@@ -105,7 +103,7 @@ class DeadLetters:
         letters = [(parse_dead_letter(topic, each), each) for each in found.values()]
         return sorted(letters, key=lambda each: each[0].buried_at)
 
-    async def _show(self, topic: str, found: Sequence[Mapping[str, Any]]) -> None:
+    async def _make_visible(self, topic: str, found: Sequence[Mapping[str, Any]]) -> None:
         entries = [{"ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": 0} for each in found]
         await run_in_batches(
             self._queues,

@@ -31,6 +31,7 @@ from brrr_sqs.entry_batches import Entry
 
 __all__ = [
     "MAX_DELAY_SECONDS",
+    "MESSAGES_PER_REQUEST",
     "RECEIVE_PARAMETERS",
     "Receipt",
     "Received",
@@ -48,6 +49,9 @@ ATTEMPTS: Final = "brrr.attempts"
 ATTEMPT: Final = "brrr.attempt"
 BURIED: Final = "brrr.buried"
 REASON: Final = "brrr.reason"
+
+MESSAGES_PER_REQUEST: Final = 10
+"""Most messages in one response to a receive."""
 
 RECEIVE_PARAMETERS: Final[Mapping[str, object]] = {
     "MessageSystemAttributeNames": ["ApproximateReceiveCount"],

@@ -1,7 +1,7 @@
-"""Receiving: all receivers of one topic in a process share one long poll after the other.
+"""Receiving: all receivers of one topic in a process share one long poll after another.
 
-SQS hides a message from the moment it responds, and the response may take as long as the poll waits. So the lease is
-counted from before the poll was sent, and a poll waits for at most a third of a lease. Messages for a receiver that
+SQS hides a message when it responds, and a client cannot know how long the response was on its way. So the lease counts
+from the time before the poll was sent, and a poll waits for at most a third of a lease. Messages for a receiver that
 has gone are passed to the next one, or released.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from brrr_aws.client import AwsClient, Backoff
 from brrr_core.backend import Delivery, closed_error
 from brrr_core.errors import BackendError
-from brrr_sqs.messages import RECEIVE_PARAMETERS, Received, parse_message
+from brrr_sqs.messages import MESSAGES_PER_REQUEST, RECEIVE_PARAMETERS, Received, parse_message
 from brrr_sqs.queues import Queues, names_of
 from brrr_sqs.settling import Settling
 
@@ -24,9 +24,6 @@ __all__ = ["MAX_POLL_SECONDS", "Poller", "Pollers"]
 
 MAX_POLL_SECONDS: Final = 20
 """Longest wait of one SQS request."""
-
-MESSAGES_PER_REQUEST: Final = 10
-"""Most messages in one response."""
 
 MAX_PARALLEL_POLLS: Final = 9
 """Most concurrent polls after a full one."""

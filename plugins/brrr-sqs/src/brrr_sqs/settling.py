@@ -54,7 +54,7 @@ class Settling:
             short = [each for each in held if delay <= each[1].begun + MAX_LEASE_SECONDS - now]
             long = [each for each in held if delay > each[1].begun + MAX_LEASE_SECONDS - now]
             if short:
-                await self._show(topic, short, delay)
+                await self._make_ready(topic, short, delay)
             if long:
                 # SQS cannot hide a message for so long. Send a new one, as for a put with a long delay.
                 entries = [message_entry(each.body, delay=delay, attempts=each.attempt) for each, _ in long]
@@ -68,7 +68,7 @@ class Settling:
         Raises:
             BackendError: A message has been held for almost twelve hours, the longest that SQS hides one.
         """
-        await self._settle(deliveries, self._hide)
+        await self._settle(deliveries, self._restart_lease)
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Send the dead letter, then delete the message. A crash in between leaves both."""
@@ -132,10 +132,10 @@ class Settling:
             required=False,
         )
 
-    async def _show(self, topic: str, held: list[Held], delay: float) -> None:
-        await self._change(topic, held, [ceil(delay)] * len(held), done=_set_settled)
+    async def _make_ready(self, topic: str, held: list[Held], delay: float) -> None:
+        await self._change_visibility(topic, held, [ceil(delay)] * len(held), done=_set_settled)
 
-    async def _hide(self, topic: str, held: list[Held]) -> None:
+    async def _restart_lease(self, topic: str, held: list[Held]) -> None:
         now = _now()
         seconds_left = {receipt: int(receipt.begun + MAX_LEASE_SECONDS - now) for _, receipt in held}
         extendable = [each for each in held if seconds_left[each[1]] >= 1]
@@ -147,14 +147,14 @@ class Settling:
             if receipt.held():
                 receipt.until = until[receipt]
 
-        await self._change(topic, extendable, seconds, done=done)
+        await self._change_visibility(topic, extendable, seconds, done=done)
         if any(left < self._lease for left in seconds_left.values()):
             raise BackendError(
                 f"a message of the topic {topic!r} has been held for almost twelve hours; SQS then delivers it again",
                 remedy="Split the call into shorter ones, or use a queue without such a limit.",
             )
 
-    async def _change(
+    async def _change_visibility(
         self, topic: str, held: list[Held], seconds: Sequence[int], *, done: Callable[[Receipt], None]
     ) -> None:
         if not held:

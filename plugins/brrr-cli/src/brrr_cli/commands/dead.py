@@ -79,7 +79,7 @@ class Choice:
 ANY: Final = Choice()
 
 
-class _Desk(NamedTuple):
+class _OpenTopic(NamedTuple):
     """A topic, its queue, and the function that reads its store; None without a store."""
 
     topic: str
@@ -107,9 +107,9 @@ async def list_dead(
     The list shows the task and its arguments if the store can be read, and the reason. -v shows them as `dead show`.
     """
     most = None if all_ else limit or DEFAULT_LIMIT
-    async with _desk(topic, choice, urls) as desk:
-        search = desk.search(choice.letters(), most)
-        total = (await desk.queue.stats(topic)).dead
+    async with _open_topic(topic, choice, urls) as opened:
+        search = opened.search(choice.letters(), most)
+        total = (await opened.queue.stats(topic)).dead
         if as_json:
             letters = [_as_json(letter) async for page in search.pages() for letter in page]
             write_json({"topic": topic, "total": total, "dead": letters})
@@ -120,7 +120,7 @@ async def list_dead(
             rows = [_row(letter) async for page in search.pages() for letter in page]
             write_table(("AGE", "ATTEMPT", "TASK", "ARGUMENTS", "REASON"), rows)
             count = len(rows)
-    if desk.queue.letters is None and total > LOOKED_AT:
+    if opened.queue.letters is None and total > LOOKED_AT:
         note(f"this queue shows only its {LOOKED_AT:,} oldest dead letters of {total:,}")
     elif most is not None and count == most < total:
         what = "of" if choice == ANY else "that fit, among"
@@ -172,8 +172,8 @@ async def redrive(
             client = AppConsumer(codec="json", connection=connection)
             count = await _selection(client, topic, choice, limit).redrive(failed=True)
     else:
-        async with _desk(topic, choice, urls) as desk:
-            count = await desk.search(choice.letters(), limit).redrive()
+        async with _open_topic(topic, choice, urls) as opened:
+            count = await opened.search(choice.letters(), limit).redrive()
     if as_json:
         write_json({"topic": topic, "redriven": count})
     else:
@@ -197,10 +197,10 @@ async def drop(
     put these calls again: brrr redrive TASK ARGUMENTS.
     """
     del verbose  # `report` reads it from the command line
-    async with _desk(topic, choice, urls) as desk:
-        search = desk.search(choice.letters(), limit)
+    async with _open_topic(topic, choice, urls) as opened:
+        search = opened.search(choice.letters(), limit)
         if not yes:
-            wanted, search = await _fixed(desk, search, choice, limit)
+            wanted, search = await _counted(opened, search, choice, limit)
             if wanted and not await confirmed(f"Delete {_letters(wanted)} of {topic} for good?"):
                 note("nothing was deleted")
                 return ExitCode.FAILURE
@@ -262,7 +262,7 @@ async def complete(
 
 
 @asynccontextmanager
-async def _desk(topic: str, choice: Choice, urls: Urls) -> AsyncGenerator[_Desk, None]:
+async def _open_topic(topic: str, choice: Choice, urls: Urls) -> AsyncGenerator[_OpenTopic, None]:
     async with open_queue_and_store(urls) as (queue, store):
         if store is None and choice.task is not None:
             raise CommandError(
@@ -270,7 +270,7 @@ async def _desk(topic: str, choice: Choice, urls: Urls) -> AsyncGenerator[_Desk,
                 remedy="Leave out --task, or name --store.",
             )
         await check_known(queue, {topic: await queue.stats(topic)})
-        yield _Desk(topic, queue, None if store is None else store.read)
+        yield _OpenTopic(topic, queue, None if store is None else store.read)
 
 
 def _selection(client: AppConsumer, topic: str, choice: Choice, limit: int | None) -> LetterSelection:
@@ -287,14 +287,16 @@ def _selection(client: AppConsumer, topic: str, choice: Choice, limit: int | Non
     )
 
 
-async def _fixed(desk: _Desk, search: LetterSearch, choice: Choice, limit: int | None) -> tuple[int, LetterSearch]:
+async def _counted(
+    opened: _OpenTopic, search: LetterSearch, choice: Choice, limit: int | None
+) -> tuple[int, LetterSearch]:
     """Return the number of the chosen dead letters, and a search for only these: others may be added."""
-    if choice == ANY and desk.queue.letters is None:
-        dead = (await desk.queue.stats(desk.topic)).dead
+    if choice == ANY and opened.queue.letters is None:
+        dead = (await opened.queue.stats(opened.topic)).dead
         wanted = dead if limit is None else min(limit, dead)
-        return wanted, desk.search(choice.letters(), wanted)
+        return wanted, opened.search(choice.letters(), wanted)
     ids = await search.ids()
-    return len(ids), desk.search(LetterChoice(ids=ids), None)
+    return len(ids), opened.search(LetterChoice(ids=ids), None)
 
 
 async def _write_whole(search: LetterSearch) -> int:

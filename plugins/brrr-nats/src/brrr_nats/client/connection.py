@@ -282,7 +282,7 @@ class Connection:
     def _make_message(
         self, *, subject: str, reply: str, data: bytes, headers: dict[str, str] | None, **more: Any
     ) -> Msg | None:
-        """Hand a reply or a hint on when nats-py makes its message; nats-py drops None. Others take nats-py's own way.
+        """Pass on a reply or a hint when nats-py makes its message, and return None. nats-py handles other messages.
 
         This saves a queue, a turn of the loop and a coroutine for each reply.
         """

@@ -39,7 +39,7 @@ DUPLICATE_IN_PROCESS: Final = 10158
 """The error code, with status 409, of a message whose id another client has sent at the same moment."""
 
 RETRY_STATUSES: Final = (429, 503)
-"""Statuses of replies after which nothing was done: a leader is missing, or too many requests are in flight."""
+"""Statuses of requests without effect: a leader is missing, or too many requests are in flight."""
 
 URL_LOGIN: Final = re.compile(r"(?<=//)[^/@\s]+@")
 """The login of a URL in the text of a client library or a server."""

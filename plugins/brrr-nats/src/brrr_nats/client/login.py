@@ -77,7 +77,9 @@ async def open_connection(
     client_options = {
         "name": "brrr",
         "connect_timeout": options.connect_timeout,
-        "ping_interval": max(1, int(options.timeout / 2)),  # a silent server is given up after at most twice as long
+        "ping_interval": max(
+            1, int(options.timeout / 2)
+        ),  # the connection to a silent server ends after at most twice as long
         "inbox_prefix": options.inbox,
         "tls_hostname": name,
         **location.connect_options,

@@ -59,10 +59,10 @@ class RequestClient:
 
         Args:
             messages: The requests.
-            idempotent: Whether requests may be done twice. If so, they are also sent again without a reply.
-            resent: Given for requests that a guard keeps from being done twice. They are sent again on the same
-                connection, and the set gets the indices of these. A server may refuse the second copy of a request
-                because it did the first.
+            idempotent: Whether requests may take effect twice. If so, they are also sent again without a reply.
+            resent: Given for requests whose expected revision keeps them from taking effect twice. They are sent again
+                on the same connection, and the set gets their indices. A server may refuse the second copy of a request
+                because the first one took effect.
 
         Raises:
             BackendUnavailableError: A reply was lost, or there was no connection for `retry_for`.
@@ -89,7 +89,7 @@ class RequestClient:
         return [reply for reply in replies if reply is not None]
 
     async def call_api(self, subject: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Call JetStream's API with a request that may be done twice, and return the JSON of the reply.
+        """Call JetStream's API with a request that may take effect twice, and return the JSON of the reply.
 
         Args:
             subject: The subject without the API's prefix, such as `STREAM.INFO.name`.

@@ -42,7 +42,7 @@ class _CheckState:
 class Orphans:
     """Search for orphans when a topic has no messages: twice on each connection, and after each failure.
 
-    With a JetStream domain, nothing is done, as only a delivery names the subject for acknowledgements there.
+    With a JetStream domain, there is no search, because only a delivery names the subject for acknowledgements there.
     """
 
     def __init__(self, client: RequestClient, options: NatsOptions, layout: Layout) -> None:
@@ -70,7 +70,7 @@ class Orphans:
                 consumer = await self._client.call_api(f"CONSUMER.INFO.{self._layout.stream}.{names.consumer}")
                 state.floor, state.since = consumer["ack_floor"]["stream_seq"], self._loop.time()
             elif state.floor and now >= state.since + SETTLE_SECONDS:
-                floor, state.floor = state.floor, 0  # only one receiver does it
+                floor, state.floor = state.floor, 0  # only one receiver puts them again
                 await self._republish(names, floor)
         except BackendClosedError:
             raise
@@ -78,7 +78,7 @@ class Orphans:
             return
 
     def forget(self, names: TopicNames) -> None:
-        """Check again: a server may have restarted."""
+        """Search again at the next receive: a server may have restarted."""
         self._states.pop(names.topic, None)
 
     async def _republish(self, names: TopicNames, floor: int) -> None:

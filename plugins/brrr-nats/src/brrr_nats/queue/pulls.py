@@ -33,7 +33,7 @@ REMAINDER_SECONDS: Final = 0.1
 """Seconds that a receiver waits for the rest of an answer after its first messages."""
 
 OVERDUE_SECONDS: Final = 2.0
-"""Seconds after its expiry at which a pull is given up: its leader may have died."""
+"""Seconds after its expiry at which a pull times out: its leader may have died."""
 
 BUFFER_SECONDS: Final = 0.25
 """Seconds that a message without a receiver is kept for the next receiver in this process."""
@@ -77,7 +77,7 @@ class Pull:
 
     @property
     def times_out_at(self) -> float:
-        """The time when it is given up, by the loop's clock."""
+        """The time when it times out, by the loop's clock."""
         return self.expires + OVERDUE_SECONDS
 
     def take(self, index: int, reply: Reply) -> None:
@@ -122,11 +122,11 @@ class Pull:
             self._timer = None
 
     def time_out(self) -> None:
-        """Give the pull up, and wake its receiver. Messages that it still brings go to other receivers."""
+        """End the pull with an error, and wake its receiver. Messages that it still brings go to other receivers."""
         self.fail(0, TimeoutError("the server did not end a request for messages"))
 
     def _on_status(self, reply: Reply) -> None:
-        """Handle the server's end of the pull: its reason and, mostly, how many messages were not sent."""
+        """Handle the server's end of the pull: its reason and, in most cases, how many messages were not sent."""
         missing = self._missing - int(reply.headers.get(PENDING_HEADER, self._missing))
         if missing > 0:  # they are on their way, and end the pull when they arrive, unless the leader dies
             self._missing = missing

@@ -19,7 +19,7 @@ __all__ = ["MessageReceiver"]
 
 MAX_MESSAGES_PER_RECEIVE: Final = 500
 MAX_PULL_SECONDS: Final = 8.0
-"""Longest duration of a pull in seconds. A pull that died with its leader is noticed after it."""
+"""Longest duration of a pull in seconds. The loss of a pull with its leader is noticed after this time."""
 
 MIN_PULL_SECONDS: Final = 0.005
 """Shortest duration of a pull in seconds. A consumer knows of a message a little later than its stream."""

@@ -63,7 +63,7 @@ class ReadLimiter:
         self._released = asyncio.Event()
 
     async def acquire(self, wanted: int, *, minimum: int, reply_bytes: int) -> ReadPermit:
-        """Wait in line for room for at most `wanted` requests, of which `minimum` must be sent together.
+        """Wait in a queue for room for at most `wanted` requests, of which `minimum` must be sent together.
 
         `reply_bytes` is the expected size of a reply; 0 if unknown. The caller releases the permit.
         """

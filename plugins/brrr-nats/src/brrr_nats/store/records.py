@@ -64,7 +64,7 @@ def record_of(message: Reply, revision: int, written: str = "") -> StoredRecord:
 class RevisionCache:
     """The last known state of records, up to a number of bytes; the least recently used are forgotten first.
 
-    The state is a guess: a swap that starts from it is guarded by the revision, and reads again before it fails.
+    The state is a guess: a swap that starts from it expects its revision, and reads again before it fails.
     """
 
     def __init__(self, size: int) -> None:

@@ -1,17 +1,18 @@
 """The store role: records in a NATS key-value bucket.
 
-**Linearizable.** A change goes through the stream's leader and a majority of its replicas. Its guard is the revision
-that was compared. The leader answers reads. A leader that was just deposed and does not know it yet may answer with an
-old state: if it was cut off, for 10 to 20 seconds, to clients that still reach it; if its machine stood still, until
-the first message of the new leader. A swap that relies on such an answer does not take place: a deposed leader stores
-nothing, and the new one has another revision. However, the swap may be reported as failed by an old state. This process
-never goes back behind a revision that it wrote or read: `RecordReader` checks that.
+**Linearizable.** A change goes through the stream's leader and a majority of its replicas. It expects the
+revision that was compared. The leader answers reads. A leader that was just deposed and does not know it yet may answer
+with an old state: if it was cut off, for 10 to 20 seconds, to clients that still reach it; if its machine stood still,
+until the first message of the new leader. A swap that relies on such an answer does not take place: a deposed leader
+stores nothing, and the new one has another revision. However, the swap may be reported as failed by an old state. This
+process never goes back behind a revision that it wrote or read: `RecordReader` checks that.
 
 **Lost replies.** Calls are written again, because every writer of a call hash writes the same bytes. Other changes
 raise if their results are unknown.
 
 **Expiry.** A value is a message with a time to live. A read of a value that is older than a quarter of it writes the
-value again, guarded by its revision. A call record is written again with a time to live once its call has a value.
+value again, with its revision as the expected one. A call record is written again with a time to live once its call has
+a value.
 """
 
 from collections.abc import Mapping, Sequence

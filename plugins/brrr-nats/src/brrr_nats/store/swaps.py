@@ -1,12 +1,13 @@
-"""Compare-and-set by revisions: compare the record, then publish the change with its revision as the guard.
+"""Compare-and-swap by revisions: compare the record, then publish the change with the revision that it must still have.
 
 The swaps of one key run in turn, and all keys run together, so a batch takes as many round trips as its most contended
 key. A cached state saves the read. It is a guess until a server confirms it: before a swap is reported as failed, a
-wrong guess or a failed guard is checked by a read.
+wrong guess or a refusal is checked by a read.
 
-**Lost replies.** A swap without a reply is sent again on the same connection. The guard keeps it from being done twice.
-If the server stores the second copy, the first was dropped. If it refuses the second copy, the first may have been
-done: the result is unknown, and raises. A swap whose connection is lost is not repeated, and raises.
+**Lost replies.** A swap without a reply is sent again on the same connection. The expected revision keeps it from
+taking effect twice. If the server stores the second copy, it had dropped the first. If it refuses the second copy, the
+first may have taken effect: the result is unknown, and raises. A swap whose connection is lost is not repeated, and
+raises.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +26,13 @@ __all__ = ["ANY", "PendingSwap", "SwapChain", "perform_swaps"]
 
 FIRST_PAUSE_SECONDS: Final = 0.002
 MAX_REFUSALS: Final = 100
-"""Failed guards in turn although the record did not change; with the pauses, more than a minute."""
+"""Refusals in a row although the record did not change; with the pauses, more than a minute."""
 
 MAX_INTERRUPTIONS: Final = 3
 """Times that the parts of one value are sent again because a connection was lost before their commit."""
 
 WRONG_REVISION_CODES: Final = {10071, 10164}
-"""Error codes for a failed guard: another message is stored, or is being stored at the moment."""
+"""Error codes for a wrong revision: another message is stored, or is being stored at the moment."""
 
 
 class _Any(Enum):
@@ -103,7 +104,7 @@ class SwapChain:
         self.known, self.confirmed, self.refusals = new, True, 0
 
     def on_refused(self) -> None:
-        """Handle a failed guard."""
+        """Handle a refusal because of the revision."""
         self.refusals += self.confirmed
         self.known = self.known if self.confirmed else None
         self.confirmed, self.must_read = False, True
