@@ -31,6 +31,12 @@ def of_server(cluster, number):
     return next(name for name in map(str, range(10000)) if low <= slot_of(name.encode()) < high)
 
 
+def value_of(number):
+    """A call hash whose value has a slot of that server."""
+    low, high = 16384 * number // 3, 16384 * (number + 1) // 3
+    return next(str(each) for each in range(10000) if low <= slot_of(b"brrr:value:%d" % each) < high)
+
+
 async def test_failover_loses_no_replicated_data(replicated):
     first, replica = replicated.servers[0], replicated.servers[3]
     topic = of_server(replicated, 0)
@@ -56,23 +62,30 @@ async def test_failover_loses_no_replicated_data(replicated):
         assert not seen & {each.body for each in held[:5]}
 
 
-async def test_waiting_receive_continues_after_a_failover(replicated):
+async def test_waiting_receive_and_watch_continue_after_a_failover(replicated):
     first = replicated.servers[0]
     topic = of_server(replicated, 0)
+    call_hash = value_of(0)
     async with brrr.open_backend(replicated.url, retry_for=30) as backend:
+        woken = asyncio.Event()
+        assert await backend.store.notifier.watch(call_hash, woken.set)
         waiting = asyncio.create_task(backend.queue.receive(topic, limit=1, wait=60))
         await until(lambda: first.do("INFO", "clients")["blocked_clients"] == 1)
         await asyncio.to_thread(first.kill)
         await backend.queue.put(topic, [b"after"])
         async with asyncio.timeout(30):
             assert [each.body for each in await waiting] == [b"after"]
+            await woken.wait()  # hints were lost until the replica took over
+            woken.clear()
+            assert await backend.store.swap([Swap(Key("value", call_hash), None, b"1")]) == [True]
+            await woken.wait()
 
 
 async def test_commands_follow_a_slot_that_moves(whole_cluster):
     """Both redirections: ASK during the move, MOVED after it."""
     whole_cluster.flush()
     here, there, _ = whole_cluster.servers
-    call_hash = next(str(number) for number in range(10000) if slot_of(b"brrr:value:%d" % number) < 16384 // 3)
+    call_hash = value_of(0)
     key, name = Key("value", call_hash), f"brrr:value:{call_hash}"
     slot = slot_of(name.encode())
     from_, to = (server.do("CLUSTER", "MYID").decode() for server in (here, there))

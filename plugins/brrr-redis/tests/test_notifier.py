@@ -112,6 +112,27 @@ async def test_connection_is_closed_when_nothing_is_watched_for_long(
     await woken(event)
 
 
+async def test_watch_that_comes_as_the_connection_closes_is_renewed(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PING_SECONDS", 0.01)
+    notifier, event = notifier_of(backend), asyncio.Event()
+    assert await notifier.watch("a", event.set)
+    late: list[asyncio.Task[bool]] = []
+
+    async def is_needed(_: object) -> bool:
+        late.append(asyncio.create_task(notifier.watch("b", event.set)))
+        await asyncio.sleep(0)
+        return False
+
+    monkeypatch.setattr(notifier, "_is_needed", is_needed)
+    notifier.unwatch("a", event.set)
+    await woken(event)
+    assert not await late[0]
+    await create(backend, "b")
+    await woken(event)
+
+
 async def test_step_that_returns_a_value_wakes(backend: Backend, valkey: Server) -> None:
     assert backend.roles.steps is not None
     notifier, event = notifier_of(backend), asyncio.Event()

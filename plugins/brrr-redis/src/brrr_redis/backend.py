@@ -22,8 +22,8 @@ __all__ = ["RedisBackend"]
 class RedisBackend(Backend):
     """Queue, store and cache on one Redis or Valkey server, on a cluster, or on servers that sentinels watch.
 
-    It keeps one connection to each server, one more for each topic with a waiting receiver, and one for clients that
-    wait for results.
+    It keeps one connection to each server, one more for each topic with a waiting receiver, and one to each server with
+    values that clients wait for.
 
     Args:
         url: `redis://HOST:PORT/DATABASE`, or a URL of another scheme of the manifest; `redis:` with a `client`.
@@ -51,11 +51,9 @@ class RedisBackend(Backend):
         self.warnings = await check_servers(client, str(self._location), evict=options.eviction == "allow")
         ttl, counter_ttl = int((options.ttl or 0) * 1000), int(options.counter_ttl * 1000)
         queue = RedisQueue(client, layout, lease=options.lease, sweep=options.sweep)
-        notifier, steps = None, None
-        if self._location.topology is not Topology.CLUSTER:
-            notifier = RedisNotifier(client, layout)
-            steps = RedisSteps(client, layout, queue, ttl=ttl, counter_ttl=counter_ttl)
-        store = RedisStore(client, layout, ttl=ttl, notifier=notifier)
+        cluster = self._location.topology is Topology.CLUSTER
+        steps = None if cluster else RedisSteps(client, layout, queue, ttl=ttl, counter_ttl=counter_ttl)
+        store = RedisStore(client, layout, ttl=ttl, notifier=RedisNotifier(client, layout, sharded=cluster))
         self.opened.push_async_callback(store.close)
         self.opened.push_async_callback(queue.close)
         return Roles(queue=queue, store=store, cache=RedisCache(client, layout, ttl=counter_ttl), steps=steps)

@@ -37,10 +37,10 @@ class RedisStore(Store):
         layout: Makes the names of keys.
         ttl: Milliseconds that a value and its call record stay after the last write or read of the value; 0 for no
             limit. The records of a call without a value do not expire, because another call may wait for it.
-        notifier: Reports new values; None in a cluster, where each message would go to every server.
+        notifier: Reports new values.
     """
 
-    def __init__(self, client: Client, layout: Layout, *, ttl: int, notifier: RedisNotifier | None = None) -> None:
+    def __init__(self, client: Client, layout: Layout, *, ttl: int, notifier: RedisNotifier) -> None:
         self.notifier: Notifier | None = notifier
         self._notifier = notifier
         self._client = client
@@ -115,7 +115,7 @@ class RedisStore(Store):
                     self._ttl_of(key),
                     encode_optional(expected),
                     encode_optional(new),
-                    "PUBLISH" if self.notifier is not None and is_awaited(key) else "",
+                    self._notifier.publish if is_awaited(key) else "",
                 )
             ]
             of_script = [*(names[index] for index in group), *(calls if together else ())]
@@ -129,8 +129,7 @@ class RedisStore(Store):
 
     async def close(self) -> None:
         """End the work in the background, and every wait for a value."""
-        if self._notifier is not None:
-            await self._notifier.close()
+        await self._notifier.close()
         await self._calls.close()
 
     def _groups(self, names: Sequence[bytes]) -> list[Sequence[int]]:

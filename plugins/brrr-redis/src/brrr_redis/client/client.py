@@ -15,7 +15,7 @@ from brrr_redis.client.errors import NoReplyError, is_transient, may_have_moved,
 from brrr_redis.client.routing import Router, SingleServerRouter
 from brrr_redis.location import Address
 
-__all__ = ["Client", "gather"]
+__all__ = ["FIRST_PAUSE_SECONDS", "MAX_REDIRECTIONS", "Client", "gather"]
 
 ResultT = TypeVar("ResultT")
 
@@ -119,9 +119,13 @@ class Client:
         """
         return await self.router.pool.open_dedicated(await self.router.address(key), extra_timeout=extra_timeout)
 
-    async def subscribing_connection(self, on_message: OnMessage) -> PipelinedConnection:
-        """Open a connection for subscriptions, with messages to `on_message`. Raises as `blocking_connection`."""
-        return await self.router.pool.open_dedicated(await self.router.address(b""), on_message=on_message)
+    async def subscribing_connection(self, server: Address | None, on_message: OnMessage) -> PipelinedConnection:
+        """Open a connection for subscriptions to a server, None for the only one, with messages to `on_message`.
+
+        Raises as `blocking_connection`.
+        """
+        address = await self.router.address(b"") if server is None else server
+        return await self.router.pool.open_dedicated(address, on_message=on_message)
 
     async def close(self) -> None:
         """Close every connection. Running commands end with `BackendClosedError`."""

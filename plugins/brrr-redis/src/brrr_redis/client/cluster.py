@@ -45,6 +45,10 @@ class ClusterRouter(Router):
         server = self._servers[slot_of(key)]
         return None if server is None else self.pool.ready(server)
 
+    def known(self, key: bytes) -> Address | None:
+        """Return the server of the slot in the map, which may be old; None if no server has the slot."""
+        return self._servers[slot_of(key)]
+
     async def address(self, key: bytes) -> Address:
         """Return the server of the slot, from a new map if the old one was invalidated."""
         if self._stale:

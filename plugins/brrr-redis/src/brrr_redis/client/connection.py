@@ -30,6 +30,9 @@ Reply: TypeAlias = Any
 
 OnMessage: TypeAlias = Callable[[bytes], None]
 
+MESSAGES: Final = (b"message", b"smessage")
+"""The first words of messages: of channels, and of sharded channels."""
+
 ERROR_REPLIES: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """Errors that are the reply to one command. The connection can read the next reply."""
 
@@ -155,7 +158,7 @@ class PipelinedConnection(asyncio.BufferedProtocol):
                     redact(reply)
                     if not isinstance(reply, ERROR_REPLIES):
                         raise reply
-                if self._on_message is not None and isinstance(reply, list) and reply[0] == b"message":
+                if self._on_message is not None and isinstance(reply, list) and reply[0] in MESSAGES:
                     self._on_message(reply[1])  # pyright: ignore[reportUnknownArgumentType] - a list of any items
                     continue
                 if not awaiting_reply:

@@ -24,6 +24,10 @@ class Router(ABC):
     def ready(self, key: bytes) -> PipelinedConnection | None:
         """Return the connection for a key if it is open and its server is known, else None."""
 
+    def known(self, key: bytes) -> Address | None:
+        """Return the server that has the key in a cluster, as far as is known; None if all keys are on one server."""
+        return None
+
     @abstractmethod
     async def address(self, key: bytes) -> Address:
         """Return the address of the server that has the key.
