@@ -25,7 +25,8 @@ from benchmarks.workloads import HANDLERS, WORKLOADS
 
 __all__ = ["Sample", "exponents", "sample_many_calls"]
 
-SIZES: Final = dict.fromkeys(WORKLOADS, (100, 1_000, 10_000, 30_000)) | {"tree": (6, 9, 12, 14)}
+SMALLEST: Final = 100
+SIZES: Final = dict.fromkeys(WORKLOADS, (SMALLEST, 1_000, 10_000, 30_000)) | {"tree": (6, 9, 12, 14)}
 """The sizes of each workload; for a tree the depths, so 127 to 32,767 calls."""
 
 BACKENDS: Final = ("memory", "sqlite", "redis")
@@ -49,7 +50,12 @@ class Sample(NamedTuple):
 
 
 def exponents(measured: Sequence[Measured]) -> dict[str, float]:
-    """Return the exponent of each quantity over the number of calls, by least squares of the logarithms."""
+    """Return the exponent of each quantity over the number of calls, by least squares of the logarithms.
+
+    One size has no exponents.
+    """
+    if len(measured) < 2:
+        return {}
     sizes = [log(each.calls) for each in measured]
     return {
         name: linear_regression(sizes, [log(getattr(each, name)) for each in measured]).slope
@@ -87,6 +93,8 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=30_000, help="the largest size, but not of the tree (30,000)")
     parser.add_argument("--calls", type=int, default=0, help="run so many independent calls, and sample the worker")
     chosen = parser.parse_args()
+    if chosen.largest < SMALLEST:
+        parser.error(f"--largest {chosen.largest} leaves no size: the smallest is {SMALLEST}")
     with tempfile.TemporaryDirectory(prefix="brrr-growth-") as folder, ExitStack() as servers:
         for backend in chosen.backend or ["memory"]:
             if backend == "redis":
@@ -111,7 +119,7 @@ def _print_growth(backend: str, url: str, workloads: Sequence[str], largest: int
         sizes = [size for size in SIZES[name] if name == "tree" or size <= largest]
         measured = [asyncio.run(measure(url, name, concurrency=64, rounds=1, size=size)) for size in sizes]
         grown = exponents(measured)
-        print(f"{name:<14}" + "".join(f"{key} {value:.2f}  " for key, value in grown.items()))
+        print(f"{name:<14}" + ("".join(f"{key} {value:.2f}  " for key, value in grown.items()) or "one size only"))
         for each in measured:
             items, trips, cpu = (each.items / each.calls, each.round_trips / each.calls, each.cpu_seconds / each.calls)
             print(f"{each.calls:>14,}{items:>9.2f}{trips:>9.3f}{cpu * 1e6:>9.0f}", flush=True)

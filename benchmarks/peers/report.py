@@ -33,7 +33,7 @@ RATIOS: Final = {
 
 RATIO_NOTE: Final = """\
 Rates are ours divided by theirs; latency and CPU are theirs divided by ours. Above 1, brrr is faster, or uses less CPU.
-It is brrr on Redis, and brrr on SQLite beside DBOS on SQLite.
+The figures are for brrr on Redis; compared with DBOS on SQLite, for brrr on SQLite.
 """
 
 

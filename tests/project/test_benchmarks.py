@@ -36,6 +36,7 @@ def test_benchmark_starts_a_server(tmp_path: Path) -> None:
 async def test_exponents_say_how_costs_grow(tmp_path: Path) -> None:
     measured = [Measured(n, 1.0, n * n, 7, 5 * n, 1.0) for n in (100, 1_000, 30_000)]
     assert exponents(measured) == pytest.approx({"items": 1, "round_trips": 0, "cpu_seconds": 2})
+    assert exponents(measured[:1]) == {}
     samples = [sample async for sample in sample_many_calls(f"sqlite:///{tmp_path}/b.db", 2_000, every=1_000)]
     assert [sample.calls for sample in samples] == [1_000, 2_000]
 

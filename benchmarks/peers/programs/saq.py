@@ -2,7 +2,8 @@
 
 A parent of a fan-out, and the one of the steps, waits in its job. Each job of the chain starts the next, and the last
 pushes the value to Redis. In the tree, each node starts two, and the leaves count themselves in Redis. A worker sweeps
-stuck jobs before it begins, and not again: a sweep aborts a job that was taken and is not yet marked as active.
+stuck jobs before it takes the first one, and not again: SAQ's sweep aborts a job that was taken and is not yet marked
+as active ([issue 277](https://github.com/tobymao/saq/issues/277), not mended in 0.26.4).
 """
 
 import os
