@@ -84,6 +84,20 @@ async def test_unanswered_request_raises_after_the_timeout(shared_server):
         assert not slots(client)
 
 
+async def test_batch_is_not_late_while_replies_come(shared_server):
+    answered = asyncio.Lock()
+
+    async def slowly(payload: bytes) -> bytes:
+        async with answered:
+            await asyncio.sleep(0.25)  # a slow server
+            return payload
+
+    async with connected_client(shared_server.url, timeout=1) as client, answering(client, slowly) as subject:
+        replies = await client.request_many([Request(subject, b"%d" % each) for each in range(6)])
+
+    assert [int(reply.payload) for reply in replies] == [*range(6)]
+
+
 async def test_subject_without_responders_raises_after_retry_for(shared_server):
     async with connected_client(shared_server.url, retry_for=0.2) as client:
         with pytest.raises(BackendUnavailableError, match=r"missing\.subject"):

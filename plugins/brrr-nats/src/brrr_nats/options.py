@@ -45,7 +45,7 @@ class NatsOptions:
         ttl: Time that a value is kept after it was last written or read, with its call; without it, they do not expire.
         counter_ttl: Time that a root's counter of messages is kept after its last increment.
         connect_timeout: Time to wait for a connection, for each server.
-        timeout: Time to wait for a reply.
+        timeout: Time to wait for a reply; in a batch, since the last reply.
         retry_for: Time for which an operation, or opening, is retried while servers restart or elect a leader.
         inbox: Prefix of the subjects for replies; an account may permit another than `_INBOX`.
         domain: The JetStream domain, if it is not the servers' own.

@@ -124,7 +124,7 @@ async def begun(
 
 
 async def check_left(
-    ctx: Context, queue: Queue, topic: str, name: str, batches: Sequence[Sequence[bytes]], *, killed: bool
+    ctx: Context, queue: Queue, topic: str, name: str, batches: Sequence[Sequence[bytes]], *, lease: float, killed: bool
 ) -> None:
     """Check that interrupted operations have left each message where it may be.
 
@@ -132,10 +132,11 @@ async def check_left(
 
     Args:
         ctx: The context.
-        queue: The queue that looks for the messages.
+        queue: The queue that looks for the messages. Its own lease is long, so that a slow server gives it none twice.
         topic: The topic of the operations.
         name: The name of the operation.
         batches: The bodies of all messages.
+        lease: The lease in seconds of the messages that an interrupted operation held.
         killed: Whether the processes of the operations were killed.
     """
     after = "after its process was killed" if killed else "after it was cancelled"
@@ -151,7 +152,7 @@ async def check_left(
             seen[LETTER] = Counter(each.body for each in letters)
         return not found and (not effect.lasting or bodies <= seen[MESSAGE].keys() | seen[LETTER].keys())
 
-    within = queue.lease + (HIDDEN if killed and effect.begins == LETTER else 1) * ctx.grace
+    within = lease + (HIDDEN if killed and effect.begins == LETTER else 1) * ctx.grace
     known, deadline = -1, 0.0
     while not await complete():
         lost = bodies - seen[MESSAGE].keys() - seen[LETTER].keys()

@@ -28,7 +28,7 @@ class RequestBatch:
 
     Args:
         requests: The requests.
-        timeout: Seconds after which a request without a reply fails.
+        timeout: Seconds without any reply after which the requests that have none fail.
         resend: Whether requests without a reply are sent again.
 
     Attributes:
@@ -48,7 +48,7 @@ class RequestBatch:
         self._resend_after = FIRST_RESEND_SECONDS if resend else timeout
         self._connection: Connection | None = None
         self._inboxes: list[str] = []
-        self._begun = self._loop.time()
+        self._begun = self._last_reply = self._loop.time()
         self._timer: TimerHandle | None = None
 
     async def send(self, connection: Connection) -> None:
@@ -64,6 +64,7 @@ class RequestBatch:
 
     def take(self, index: int, reply: Reply) -> None:
         """Handle a reply."""
+        self._last_reply = self._loop.time()
         if reply.headers and reply.status == 503 and not reply.payload:
             self.failures[index] = NoRespondersError(self._requests[index].subject)
         else:
@@ -96,7 +97,7 @@ class RequestBatch:
     def _check(self) -> None:
         """Send requests again if no reply came since the last check."""
         now = self._loop.time()
-        left = self._begun + self._timeout - now
+        left = self._last_reply + self._timeout - now
         if left <= 0:
             self._timer = self._loop.call_later(LATE_REPLY_GRACE_SECONDS, self._expire)
             return

@@ -24,7 +24,7 @@ from brrr_testkit.waiting import wait_until
 
 __all__ = ["BOUND", "GIVEN", "Cluster", "Server", "nats_program", "nats_server", "until"]
 
-BOUND: Final = 40.0
+BOUND: Final = 90.0
 """Seconds within which a server must answer, a cluster form, and a leader be elected. NATS elects after 4 to 9 s."""
 
 T = TypeVar("T")
