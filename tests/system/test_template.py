@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import copier
 import pytest
 import yaml
 
@@ -27,15 +28,8 @@ MOST_LINES = 250
 PAGE = ROOT / "docs/how-to/write-a-backend.md"
 
 
-def copied(folder: Path, answers: Mapping[str, str], *, template: Path = TEMPLATE) -> subprocess.CompletedProcess[str]:
-    given = [f"--data={name}={answer}" for name, answer in answers.items()]
-    command = [sys.executable, "-m", "copier", "copy", "--defaults", *given, str(template), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
-def made(folder: Path, **answers: str) -> Path:
-    ended = copied(folder, answers)
-    assert ended.returncode == 0, ended.stderr
+def made(folder: Path, *, template: Path = TEMPLATE, **answers: str) -> Path:
+    copier.run_copy(str(template), folder, data=answers, defaults=True, quiet=True)
     return folder
 
 
@@ -176,10 +170,9 @@ REFUSED = [
     ],
 )
 def test_invalid_answer_is_refused(tmp_path: Path, question: str, answer: str) -> None:
-    ended = copied(tmp_path / "mine", {question: answer})
+    with pytest.raises(ValueError, match=question):
+        made(tmp_path / "mine", **{question: answer})
 
-    assert ended.returncode != 0
-    assert question in ended.stderr
     assert not (tmp_path / "mine/pyproject.toml").exists()
 
 
@@ -191,9 +184,9 @@ def test_git_url_of_repository_gives_same_plugin(tmp_path: Path, example: Path) 
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=repository, check=True)
 
-    ended = copied(tmp_path / "mine", {}, template=repository)
+    command = [sys.executable, "-m", "copier", "copy", "--defaults", str(repository), str(tmp_path / "mine")]
+    subprocess.run(command, check=True, timeout=60)
 
-    assert ended.returncode == 0, ended.stderr
     assert {path.relative_to(example): path.read_bytes() for path in files(example)} == {
         path.relative_to(tmp_path / "mine"): path.read_bytes() for path in files(tmp_path / "mine")
     }
@@ -216,9 +209,7 @@ def test_update_brings_changes_of_newer_template_and_keeps_own_changes(tmp_path:
     git(repository, "add", "-A")
     git(repository, "commit", "-qm", "old")
     git(repository, "tag", "v0.1.0")
-    mine = tmp_path / "mine"
-    ended = copied(mine, {"distribution": "brrr-mine"}, template=repository)
-    assert ended.returncode == 0, ended.stderr
+    mine = made(tmp_path / "mine", template=repository, distribution="brrr-mine")
     git(mine, "init", "-q")
     (mine / "README.md").write_text((mine / "README.md").read_text().replace("Options follow", "My options follow"))
     (mine / "src/brrr_mine/store.py").write_text('"""My own store."""\n')
