@@ -65,19 +65,18 @@ QUICK = {
     ("worker on asyncio", "SIGTERM twice"),
     ("fleet", "poison"),
 }
-"""The cases of a quick run, on SQLite: each program, and each kind of event. test_worker.py has more on signals."""
+"""The cases of a quick run: each program, and each kind of event. test_worker.py has more on signals."""
 
 _names = count()
 
 
 def _cases() -> Iterator[Any]:
-    """Yield all cases on SQLite, and each on one other backend: all pairs of a backend, a program and a case."""
+    """Yield each case of each program on one backend. Each backend gets all programs and all cases."""
     for row, case in enumerate(CASES):
         for column, program in enumerate(PROGRAMS):
-            for backend in ("sqlite", ("redis", "nats")[(row + column) % 2]):
-                quick = backend == "sqlite" and (program, case) in QUICK
-                marks = () if quick else (pytest.mark.exhaustive,)
-                yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
+            backend = ("sqlite", "redis", "nats")[(row + column) % 3]
+            marks = () if (program, case) in QUICK else (pytest.mark.exhaustive,)
+            yield pytest.param(backend, program, case, marks=marks, id=f"{backend}-{program}-{case}")
 
 
 @pytest.fixture
