@@ -339,8 +339,8 @@ class Worker:
     def _report_blocked(self, late: float) -> None:
         """Report that the event loop was blocked while handlers ran, once for each time."""
         limit = self._queue.lease / 3
-        culprit, told = (None, False) if self._watchdog is None else self._watchdog.take()
-        if self._running and not told and (late > limit or culprit is not None):
+        culprit, reported = (None, False) if self._watchdog is None else self._watchdog.take()
+        if self._running and not reported and (late > limit or culprit is not None):
             self._emit_blocked(max(late, limit), culprit, ended=True)
 
     def _report_stuck(self, culprit: "Culprit", seconds: float) -> None:

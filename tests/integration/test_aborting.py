@@ -1,4 +1,4 @@
-"""A handler runs again and ends right, however it makes its calls and reacts to being aborted."""
+"""A handler runs again and ends correctly, no matter how it makes its calls and handles an abort."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ async def inc(n: int) -> int:
 
 
 async def twice(app: brrr.ActiveWorker, n: int) -> int:
-    """A helper that makes two calls, the second of the first's value."""
+    """Make two calls; the second gets the value of the first."""
     return await app.call(inc)(await app.call(inc)(n))
 
 
@@ -156,7 +156,7 @@ async def test_gather_lets_every_helper_make_its_calls(url: str) -> None:
         runs["top"] += 1
 
         async def helper(n: int) -> int:
-            for _ in range(n):  # each comes to its call in another turn
+            for _ in range(n):  # each makes its call in another turn
                 await asyncio.sleep(0)
             return await app.call(inc)(n)
 

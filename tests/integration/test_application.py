@@ -299,7 +299,7 @@ async def test_several_loops_of_two_applications_in_one_process(url: str) -> Non
 
 
 async def test_one_at_a_time_is_enough_for_any_workflow(url: str) -> None:
-    """A parent that waits for its children does not occupy a place."""
+    """A parent that waits for its children does not occupy a slot."""
 
     @brrr.handler
     async def tree(app: brrr.ActiveWorker, depth: int, path: str = "") -> int:

@@ -13,7 +13,7 @@ OUTAGE = 300.0
 
 
 def failing(place: Place, times: int) -> Any:
-    """A handler that raises so many times before it returns."""
+    """Return a handler that raises `times` times before it returns."""
 
     @brrr.handler
     async def flaky(app: brrr.ActiveWorker, n: int = 0) -> str:

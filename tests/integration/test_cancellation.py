@@ -130,7 +130,7 @@ async def test_handler_decides_the_outcome_of_its_cancelled_call(memory: str) ->
 async def test_rerun_raises_cancelled_in_the_same_place(memory: str) -> None:
     """The call at which it got `Cancelled` returns while the compensation runs. The handler still does not get its
     value."""
-    log, told = Log(), list[str]()
+    log, interruptions = Log(), list[str]()
 
     @brrr.handler_no_arg
     async def undo() -> None:
@@ -142,7 +142,7 @@ async def test_rerun_raises_cancelled_in_the_same_place(memory: str) -> None:
         try:
             return await app.call("book", returns=str)("flight")
         except brrr.Cancelled:
-            told.append("told")
+            interruptions.append("cancelled")
             await app.call(undo)()
             return "undone"
 
@@ -156,7 +156,7 @@ async def test_rerun_raises_cancelled_in_the_same_place(memory: str) -> None:
         log_done.set()
         assert await fleet.app.result(top)() == "undone"
         await fleet.idle()
-    assert len(told) >= 2
+    assert len(interruptions) >= 2
 
 
 async def test_queued_call_without_app_does_not_run(url: str) -> None:
@@ -195,7 +195,7 @@ async def test_call_that_was_never_scheduled_fails_at_once(memory: str) -> None:
 
 
 async def test_each_concurrent_part_of_a_handler_gets_cancelled(memory: str) -> None:
-    log, told = Log(), list[str]()
+    log, cancelled = Log(), list[str]()
 
     @brrr.handler
     async def top(app: brrr.ActiveWorker) -> str:
@@ -203,7 +203,7 @@ async def test_each_concurrent_part_of_a_handler_gets_cancelled(memory: str) -> 
             try:
                 await app.call("wait")(name)
             except brrr.Cancelled:
-                told.append(name)
+                cancelled.append(name)
                 await app.send("undo")(f"note {name}")
                 await app.call("undo")(name)
                 raise
@@ -212,7 +212,7 @@ async def test_each_concurrent_part_of_a_handler_gets_cancelled(memory: str) -> 
             await app.gather(part("a"), part("b"), app.call("wait")("c"))
         except brrr.Cancelled:
             return await app.call("undo", returns=str)("all")
-        return "not told"
+        return "not cancelled"
 
     @brrr.handler_no_arg
     async def wait(name: str) -> None:
@@ -228,7 +228,7 @@ async def test_each_concurrent_part_of_a_handler_gets_cancelled(memory: str) -> 
         assert await fleet.app.result(top)() == "all"
         log.gate.set()
         assert await fleet.idle() == (0, 0, 0, 0)
-    assert set(told) == {"a", "b"}
+    assert set(cancelled) == {"a", "b"}
     assert sorted(log.events) == ["undo a", "undo all", "undo b", "undo note a", "undo note b"]
 
 
@@ -268,20 +268,20 @@ async def test_running_async_handler_is_cancelled_when_its_lease_is_extended(mem
         return "slept"
 
     @brrr.handler
-    async def told(app: brrr.ActiveWorker) -> str:
+    async def cancelled(app: brrr.ActiveWorker) -> str:
         if not ended:
             return str(await busy.function(app))
         try:
             return await app.call("never", returns=str)()
         except brrr.Cancelled:
-            return "told"
+            return "cancelled"
 
-    async with serving(f"{memory}?lease=1s", {"told": told}, concurrency=1) as fleet:
+    async with serving(f"{memory}?lease=1s", {"cancelled": cancelled}, concurrency=1) as fleet:
         await known(fleet)
-        await fleet.app.schedule(told, topic=TOPIC)()
+        await fleet.app.schedule(cancelled, topic=TOPIC)()
         await begun.wait()
-        await fleet.app.cancel(told, topic=TOPIC)()
-        assert await fleet.app.result(told)() == "told"
+        await fleet.app.cancel(cancelled, topic=TOPIC)()
+        assert await fleet.app.result(cancelled)() == "cancelled"
         await fleet.idle()
     assert ended == ["interrupted"]
 

@@ -1,4 +1,4 @@
-"""The price of a call, counted: a dearer engine fails here, on any machine and however busy it is."""
+"""The cost of a call, counted: an engine that costs more fails here, on any machine, busy or not."""
 
 import asyncio
 import selectors
@@ -101,7 +101,7 @@ async def price(url: str, workload: Workload, selector: CountingSelector, policy
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
 
         async def handle(run: Run, call: Call) -> bytes:
-            meter.runs += 1  # a parked handler that goes on is not run again
+            meter.runs += 1  # a parked handler that continues is not run again
             return await app.handle(run, call)
 
         arguments = workload.arguments_of(workload.small, "counted")
@@ -135,8 +135,8 @@ def exceeded(url: str, name: str, **policy: Any) -> list[str]:
 def test_call_costs_at_most_its_bounds(url: str, name: str) -> None:
     dearer = "\n".join(exceeded(url, name))
     assert not dearer, (
-        f"{dearer}\nSome change takes more operations, items or turns than before; `make bench` shows its price. "
-        "Take it back, or raise the bound in BOUNDS and give the reason in the commit."
+        f"{dearer}\nA change takes more operations, items or turns than before; `make bench` shows its cost. "
+        "Undo it, or raise the bound in BOUNDS and give the reason in the commit."
     )
 
 

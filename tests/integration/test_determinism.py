@@ -20,12 +20,12 @@ async def inc(n: int) -> int:
 
 
 async def buried(memory: str, task: brrr.Task, **more: brrr.Task) -> str:
-    """The reason for which the task's call is given up."""
+    """Return the reason for which the call of the task is dead-lettered."""
     async with serving(memory, {"task": task, "inc": inc, **more}, policy=CHECKED) as fleet:
         await fleet.app.schedule("task", topic=TOPIC)()
         (reason,) = await fleet.dead(1)
         (letter,) = await fleet.connection.queue.dead(TOPIC, limit=5)
-        assert letter.attempt == 1  # trying again cannot help
+        assert letter.attempt == 1  # a retry cannot help
     assert "BRRR-ENGINE-02" in reason
     return reason
 
@@ -38,7 +38,7 @@ async def test_argument_that_differs_in_each_run_is_found(memory: str) -> None:
         return await app.call(inc)(next(numbers))
 
     reason = await buried(memory, fickle)
-    assert "[100]" in reason  # both are shown where they part
+    assert "[100]" in reason  # both are shown from the place where they differ
     assert "[101]" in reason
 
 
@@ -96,14 +96,14 @@ async def test_without_the_check_nothing_is_compared(memory: str) -> None:
 
 
 async def helper(app: brrr.ActiveWorker, turns: int, n: int) -> int:
-    """Makes two calls, and comes to the first one late."""
+    """Make two calls, the first one late."""
     for _ in range(turns):
         await asyncio.sleep(0)
     return await app.call(inc)(await app.call(inc)(n))
 
 
 async def together(app: brrr.ActiveWorker, how: str, helpers: list[Any]) -> list[int]:
-    """Several helpers side by side."""
+    """Run several helpers concurrently."""
     if how == "app.gather":
         return list(await app.gather(*helpers))
     if how == "asyncio.gather":
@@ -120,7 +120,7 @@ async def test_helpers_may_make_their_calls_in_any_order(memory: str, how: str, 
 
     @brrr.handler
     async def steady(app: brrr.ActiveWorker, size: int) -> list[int]:
-        # Another helper is first at each run, and aborts the run before the others have come to their calls.
+        # Another helper is first in each run, and aborts the run before the others have made their calls.
         late = next(runs)
         return await together(app, how, [helper(app, 5 * ((n + late) % size), 10 * n) for n in range(size)])
 

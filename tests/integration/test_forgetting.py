@@ -1,4 +1,4 @@
-"""A call that is forgotten is computed again. What others need is kept, and an interrupted request can be repeated."""
+"""A forgotten call is computed again. Calls that others need are kept, and an interrupted request can be repeated."""
 
 import asyncio
 from collections import Counter

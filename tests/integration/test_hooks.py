@@ -78,7 +78,7 @@ async def top(app: brrr.ActiveWorker) -> str:
     return await app.call(leaf)()
 
 
-def told(event: Any) -> tuple[str, str]:
+def described(event: Any) -> tuple[str, str]:
     return type(event).__name__, getattr(event, "task_name", "")
 
 
@@ -88,7 +88,7 @@ async def test_events_of_call_and_child_come_in_order(memory: str) -> None:
         scheduled = await fleet.app.schedule(top, topic=TOPIC)()
         await fleet.app.result(top, timeout=10)()
         await fleet.idle()
-    assert list(map(told, (diary.events[0], diary.events[-1]))) == [("WorkerStarted", ""), ("WorkerStopped", "")]
+    assert list(map(described, (diary.events[0], diary.events[-1]))) == [("WorkerStarted", ""), ("WorkerStopped", "")]
     of_top = [event for event in diary.events if getattr(event, "task_name", "") == "top"]
     of_leaf = [event for event in diary.events if getattr(event, "task_name", "") == "leaf"]
     assert [type(event) for event in of_top] == [CallStarted, CallDeferred, CallStarted, CallReturned]

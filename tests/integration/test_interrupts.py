@@ -1,4 +1,4 @@
-"""A second SIGINT ends a program wherever it arrives, also between two lines of the event loop."""
+"""A second SIGINT ends a program at any moment, even between two lines of the event loop."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A call that ends its worker process takes no other call with it. In virtual time."""
+"""A call that ends its worker process harms no other call. In virtual time."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ HEALTHY = 40
 
 
 class Calls:
-    """Handlers that tell how many of them run side by side."""
+    """Handlers that report how many of them run concurrently."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -69,7 +69,7 @@ async def test_killers_are_dead_lettered_and_their_neighbours_return(place: Plac
     letters = await place.backend.queue.dead(TOPIC, limit=100)
     for letter in letters:
         assert "a call of 'kills' ended its worker process 3 times while it ran alone" in letter.reason
-    assert set(calls.attempts) == {1}  # no crash is an attempt
+    assert set(calls.attempts) == {1}  # crashes are not attempts
     assert place.crashes <= killers * (SUSPICIOUS + 3)
     for task in fleet:
         task.cancel()

@@ -10,7 +10,7 @@ from tests.support.places import LEASE, Place, virtually
 
 @brrr.handler_no_arg
 async def blocks(seconds: float) -> str:
-    """Moves the virtual clock on: to the event loop it is as if the handler had computed for so long."""
+    """Advance the virtual clock, as if the handler had computed for this time."""
     await asyncio.sleep(1)
     asyncio.get_running_loop().virtual.now += seconds  # type: ignore[attr-defined]
     return "done"
@@ -25,7 +25,7 @@ async def sleeps(seconds: float) -> str:
 HANDLERS = {"blocks": blocks, "sleeps": sleeps}
 
 
-async def told(
+async def lease_events(
     place: Place, task: object, seconds: float, *, away: tuple[str, ...] = ()
 ) -> list[LeaseLost | LoopBlocked]:
     """Return the lease events that the hooks receive while a call runs."""
@@ -41,7 +41,7 @@ async def told(
 
 @virtually
 async def test_loop_blocked_for_a_large_part_of_the_lease_is_reported(place: Place) -> None:
-    (event,) = await told(place, blocks, 0.5 * LEASE + LEASE / 3)
+    (event,) = await lease_events(place, blocks, 0.5 * LEASE + LEASE / 3)
     assert isinstance(event, LoopBlocked)
     assert (event.topic, event.lease, event.task_names) == (TOPIC, LEASE, ("blocks",))
     assert LEASE / 3 < event.seconds < LEASE
@@ -49,7 +49,7 @@ async def test_loop_blocked_for_a_large_part_of_the_lease_is_reported(place: Pla
 
 @virtually
 async def test_lease_that_expires_while_the_loop_is_blocked_is_reported(place: Place) -> None:
-    blocked, lost = await told(place, blocks, 2 * LEASE)
+    blocked, lost = await lease_events(place, blocks, 2 * LEASE)
     assert isinstance(blocked, LoopBlocked)
     assert isinstance(lost, LeaseLost)
     assert (lost.topic, lost.lease, lost.task_name) == (TOPIC, LEASE, "blocks")
@@ -58,7 +58,7 @@ async def test_lease_that_expires_while_the_loop_is_blocked_is_reported(place: P
 
 @virtually
 async def test_lost_lease_is_reported_once(place: Place) -> None:
-    (lost,) = await told(place, sleeps, 1.9 * LEASE, away=("queue.extend",))
+    (lost,) = await lease_events(place, sleeps, 1.9 * LEASE, away=("queue.extend",))
     assert isinstance(lost, LeaseLost)
     assert lost.task_name == "sleeps"
     assert LEASE < lost.seconds <= LEASE + LEASE / 3
@@ -66,7 +66,7 @@ async def test_lost_lease_is_reported_once(place: Place) -> None:
 
 @virtually
 async def test_long_handler_that_does_not_block_is_not_reported(place: Place) -> None:
-    assert await told(place, sleeps, 10 * LEASE) == []
+    assert await lease_events(place, sleeps, 10 * LEASE) == []
 
 
 @virtually

@@ -213,7 +213,7 @@ async def test_parked_runs_are_bounded_by_the_concurrency(memory: str, monkeypat
 
 
 async def test_aborted_handlers_that_clean_up_are_bounded_too(memory: str) -> None:
-    """A worker of three places parks six handlers that do not end. The seventh keeps its place, and its message."""
+    """A worker with three slots parks six handlers that do not end. The seventh keeps its slot, and its message."""
     cleaning, clean, leased = 0, asyncio.Event(), list[int]()
 
     @brrr.handler

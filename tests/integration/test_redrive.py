@@ -1,4 +1,4 @@
-"""`schedule(..., redrive=True)`: a workflow whose queue lost everything ends right, at a cost that is linear."""
+"""`schedule(..., redrive=True)`: a workflow whose queue lost everything ends correctly, at a linear cost."""
 
 import asyncio
 from collections import Counter
@@ -50,7 +50,7 @@ async def test_redrive_finishes_workflow_whose_messages_are_lost(url: str, place
 
 
 async def test_redrive_reaches_calls_at_any_depth(url: str) -> None:
-    """Every level was put long ago and is lost, and nothing but the redriven root's mark tells its workers so."""
+    """Every level was put long ago and is lost. Only the mark of the redriven root says so."""
     depth = 8
     stuck = Stuck()
     deep = chain(stuck)

@@ -1,4 +1,4 @@
-"""A retry takes a failure back. A parent that has seen the failure keeps it."""
+"""A retry deletes a failure. A parent that has seen the failure keeps it."""
 
 import asyncio
 from collections import Counter

@@ -15,7 +15,7 @@ from tests.support.backends import EXPENSIVE
 
 PARENTS = 3 * RETURNS_LIMIT
 TIMEOUT = 4 * BOUND
-"""Seconds: those who found no room look again and again, on NATS before the others have run at all."""
+"""Seconds. Parents that found no room look again repeatedly, on NATS even before the others have run."""
 
 
 @EXPENSIVE
@@ -48,12 +48,12 @@ async def test_three_thousand_parents_of_one_child(url: str) -> None:
                 (record,) = await fleet.connection.store.read([Key("pending_returns", call_hash)])
                 most = max(most, len(decode_pending(record).returns) if record else 0)
                 await asyncio.sleep(0.1)  # a look decodes a full record
-        assert most == RETURNS_LIMIT  # full, and never fuller: those who found no room look again later
+        assert most == RETURNS_LIMIT  # never more than full: parents that found no room look again later
         may_end.set()
         assert await fleet.app.result(top, timeout=TIMEOUT)() == 7 * sum(range(PARENTS))
         assert await fleet.idle() == (0, 0, 0, 0)
     assert runs["child"] == 1
-    assert runs["parent"] <= 2 * PARENTS  # looking again is not running again; who came last found the value there
+    assert runs["parent"] <= 2 * PARENTS  # a look is not a run; the last parents found the value
 
 
 async def test_wait_for_room_uses_up_no_attempts(memory: str) -> None:
@@ -87,4 +87,4 @@ async def test_wait_for_room_uses_up_no_attempts(memory: str) -> None:
             await until(waited)
             may_end.set()
             assert await fleet.app.result(top, timeout=BOUND)() == 7 * sum(range(parents))
-            assert await fleet.idle() == (0, 0, 0, 0)  # none was given up
+            assert await fleet.idle() == (0, 0, 0, 0)  # none was dead-lettered

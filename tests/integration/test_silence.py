@@ -211,18 +211,18 @@ async def test_worker_counts_its_runs_each_minute(place: Place) -> None:
 
 
 async def test_handler_that_blocks_the_loop_forever_is_reported_meanwhile() -> None:
-    told = threading.Event()
+    reported = threading.Event()
     events: list[LoopBlocked] = []
 
     class Blocked:
         @brrr.hookimpl
         def brrr_loop_blocked(self, event: LoopBlocked) -> None:
             events.append(event)
-            told.set()
+            reported.set()
 
     @brrr.handler_no_arg
     async def stuck() -> bool:
-        return told.wait(BOUND)
+        return reported.wait(BOUND)
 
     async with serving("memory:?lease=300ms", {"stuck": stuck, "sleeps": sleeps}, hooks=[Blocked()]) as fleet:
         await fleet.app.schedule(sleeps, topic=TOPIC)(0.01)

@@ -96,7 +96,7 @@ async def test_spawn_limit_counts_every_message_of_the_schedule(url: str) -> Non
 
 
 async def shared(url: str, *, late: bool) -> None:
-    """A child that runs on behalf of one root cannot go on within that root's limit; another root waits for it too."""
+    """A child that runs for one root cannot continue within that root's limit; another root waits for it too."""
     limit = 100
     started, gate = asyncio.Event(), asyncio.Event()
 
@@ -226,7 +226,7 @@ def expected(documents: int, steps: int) -> int:
 
 @pytest.mark.parametrize("limit", [3, 12, 40, 80, 120])
 async def test_scheduling_again_under_a_higher_limit_recovers(url: str, limit: int) -> None:
-    """Wherever the limit struck: at a put, or at a wake-up at any depth."""
+    """The limit may refuse a put, or a wake-up at any depth."""
     async with serving(url, batch(20, 3), policy=replace(QUICK, spawn_limit=limit)) as fleet:
         await fleet.app.schedule("top", topic=TOPIC)()
         (reason, *_) = await fleet.dead(1)

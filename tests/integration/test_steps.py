@@ -1,4 +1,4 @@
-"""Deferring and returning in one step, and the way back to the single operations."""
+"""Deferring and returning in one step, and the fallback to single operations."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

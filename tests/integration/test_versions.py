@@ -1,4 +1,4 @@
-"""A call continues with the version of the code with which it began, or its worker hands it over or refuses it."""
+"""A call continues with the version of the code with which it began, or its worker moves it or refuses it."""
 
 import asyncio
 from collections import Counter

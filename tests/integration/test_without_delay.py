@@ -1,4 +1,4 @@
-"""A queue that cannot delay: what is to wait is held by its worker, and never spins."""
+"""A queue that cannot delay: its worker holds a message that must wait, without a busy loop."""
 
 import asyncio
 from collections import Counter
@@ -19,7 +19,7 @@ TOO_MANY = 5
 
 
 def without_delay(queue: Queue) -> Queue:
-    """The queue, refusing every delay as one that does not declare it."""
+    """Return the queue, which refuses every delay as if it did not declare `delay`."""
     put, release = queue.put, queue.release
 
     async def plain_put(topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
@@ -41,7 +41,7 @@ def refuse(delay: float) -> None:
 
 
 async def put(instrument: Instrument, number: int) -> float:
-    """When so many messages have been put."""
+    """Wait until this number of messages was put. Return the time."""
 
     async def enough() -> bool:
         return instrument.items["queue.put"] >= number

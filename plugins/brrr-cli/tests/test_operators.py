@@ -198,7 +198,7 @@ def test_drop_deletes_only_the_dead_letters_that_it_counted(
     url = os.environ["BRRR_QUEUE"]
 
     async def agree(question: str) -> bool:
-        """Say yes, after another dead letter that fits has come, and perhaps one is gone."""
+        """Say yes, after another matching dead letter was added, and perhaps one was removed."""
         assert f"Delete {asked} of demo" in question
         async with brrr.open_backend(url) as backend:
             if gone:

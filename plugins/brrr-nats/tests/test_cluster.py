@@ -1,6 +1,6 @@
 """Three servers with three replicas under load, while they die, pause, restart and change leaders.
 
-Every test ends with the right results, empty queues, no dead letter, and every message whose put returned.
+Every test ends with correct results, empty queues, no dead letter, and every message whose put returned.
 """
 
 import asyncio

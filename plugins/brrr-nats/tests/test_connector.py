@@ -163,7 +163,7 @@ class Overheard(Bytes):
 
 @pytest.mark.parametrize("login", ["user", "token"])
 async def test_password_is_never_sent_to_a_server_that_only_offers_tls(locked, tls, login):
-    """nats-py would send it in clear text, as anyone on the way may remove the requirement from the greeting."""
+    """nats-py would send it in clear text, because a man in the middle may remove the requirement from the greeting."""
     server = locked(f'tls {{ cert_file: "{tls.cert}", key_file: "{tls.key}", timeout: 2 }}\nallow_non_tls: true')
     async with relayed(Overheard(server.port)) as proxy:
         user = "worker:" if login == "user" else ""

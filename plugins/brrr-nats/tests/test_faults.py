@@ -439,14 +439,14 @@ async def test_deleted_stream_raises_until_setup_recreates_it(own_server, stream
                 "read": lambda: store.read([VALUE]),
                 "swap": lambda: store.swap([Swap(VALUE, b"x", b"y")]),
             }
-        told = {}
+        outcomes = {}
         for name, operation in operations.items():
             async with asyncio.timeout(10):
                 try:
-                    told[name] = f"gave {await operation()}"
+                    outcomes[name] = f"gave {await operation()}"
                 except BackendError as error:
-                    told[name] = error.remedy
-        assert [name for name, remedy in told.items() if "setup" not in remedy] == [], told
+                    outcomes[name] = error.remedy
+        assert [name for name, remedy in outcomes.items() if "setup" not in remedy] == [], outcomes
         await brrr.open_backend(own_server.url).setup()
         await queue.put(TOPIC, [b"after"])
         assert (await take(queue, 1))[-1:] == [b"after"] or stream != QUEUE

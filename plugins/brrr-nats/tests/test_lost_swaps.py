@@ -1,6 +1,6 @@
-"""Swaps that are dropped, or whose replies are lost: done at most once, and never falsely reported as lost.
+"""Swaps that are dropped, or whose replies are lost: they take effect at most once, and are never falsely refused.
 
-Every test counts the messages that the bucket has stored, so a change that was done twice is seen.
+Every test counts the messages that the bucket has stored, so a change that took effect twice is seen.
 """
 
 import asyncio
@@ -177,7 +177,7 @@ async def test_swap_followed_by_a_plain_write_is_unknown(store, monkeypatch):
 
 
 async def test_create_that_was_deleted_since_is_not_repeated(server, bucket):
-    """The revision 0 comes back when a marker expires, so a copy would be done."""
+    """The revision is 0 again when a marker expires, so a copy would take effect."""
     async with fault(server, bucket, marker_ttl=1) as store:
         await store.prepare(None)
         store.lose(away=True)

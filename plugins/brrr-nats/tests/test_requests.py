@@ -199,8 +199,8 @@ class Pretender:
         await self._server.wait_closed()
 
     async def _serve(self, reader, writer):
-        told = {"server_id": "X", "version": "2.12.0", "headers": True, "max_payload": 1024, "jetstream": True}
-        writer.write(b"INFO %b\r\n" % json.dumps({**told, **self._info}).encode())
+        info = {"server_id": "X", "version": "2.12.0", "headers": True, "max_payload": 1024, "jetstream": True}
+        writer.write(b"INFO %b\r\n" % json.dumps({**info, **self._info}).encode())
         self._writers.add(writer)
         self.logins += 1
         logged_in = False

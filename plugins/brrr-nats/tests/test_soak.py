@@ -6,7 +6,7 @@ from brrr_testkit.workloads.soak import soak_part
 
 ROUNDS = 8
 PARTS = 2
-"""Tests that share the rounds, each with its own workers, so that they can run side by side."""
+"""Tests that share the rounds, each with its own workers, so that they can run in parallel."""
 
 
 @pytest.mark.soak

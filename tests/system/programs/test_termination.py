@@ -28,13 +28,13 @@ async def forks() -> int:
 
 @brrr.handler_no_arg
 def forks_in_thread() -> int:
-    told, tell = os.pipe()
+    reader, writer = os.pipe()
     child = os.fork()
     if not child:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(3))
-        os.write(tell, b"!")
+        os.write(writer, b"!")
         time.sleep(3600)
-    os.read(told, 1)
+    os.read(reader, 1)
     os.kill(child, getattr(signal, sys.argv[1]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -113,10 +113,10 @@ async def main():
     async with serve(grace=3600) as connection:
         worker = asyncio.create_task(work(connection))
         await asyncio.sleep(0.1)
-        told = asyncio.Event()
+        requested = asyncio.Event()
         {install}
         say("ready")
-        await told.wait()
+        await requested.wait()
         await asyncio.sleep(0.2)
         say(worker.done())
         connection.stop()
@@ -125,9 +125,11 @@ async def main():
         say(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
 """
 
-LOOP_HANDLER = OWN_HANDLER.format(install="asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)")
+LOOP_HANDLER = OWN_HANDLER.format(
+    install="asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, requested.set)"
+)
 PLAIN_HANDLER = OWN_HANDLER.format(
-    install="signal.signal(signal.SIGTERM, lambda *_: asyncio.get_running_loop().call_soon_threadsafe(told.set))"
+    install="signal.signal(signal.SIGTERM, lambda *_: asyncio.get_running_loop().call_soon_threadsafe(requested.set))"
 )
 
 

@@ -1,4 +1,4 @@
-"""Calls that a handler does not await, or awaits in a way that does not do what it seems to do."""
+"""Calls that a handler does not await, or awaits in a misleading way."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ async def local(task: brrr.Task, *args: Any) -> Any:
         return await brrr.LocalBrrr(handlers={"task": task, "inc": inc}).run("task")(*args)
 
 
-async def told(memory: str, task: brrr.Task) -> tuple[Any, list[str]]:
+async def warned(memory: str, task: brrr.Task) -> tuple[Any, list[str]]:
     """The result of a run by a worker, and what it warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -54,7 +54,7 @@ def forgets_in_a_thread(app: brrr.ActiveWorker) -> int:
 
 @pytest.mark.parametrize("task", [forgets, forgets_in_a_thread], ids=lambda task: task.name)
 async def test_call_that_is_never_awaited_is_warned_of_once(memory: str, task: brrr.Task) -> None:
-    result, messages = await told(memory, task)
+    result, messages = await warned(memory, task)
     assert result == 6
     assert [message.partition(" by")[0] for message in messages] == [
         "PendingCall of task 'inc' was never awaited",
@@ -147,7 +147,7 @@ FINE = [aborted_first, in_gather, swallows, in_tasks, awaits_twice, returns_it_f
 
 @pytest.mark.parametrize("task", FINE, ids=lambda task: task.name)
 async def test_call_that_is_awaited_or_aborted_before_is_not_warned_of(memory: str, task: brrr.Task) -> None:
-    result, messages = await told(memory, task)
+    result, messages = await warned(memory, task)
     assert messages == []
     assert await local(task) == result
 
@@ -257,7 +257,7 @@ def timed_in_a_thread(app: brrr.ActiveWorker) -> int:
 
 @pytest.mark.parametrize("task", [timed, timed_helper, timed_in_a_thread], ids=lambda task: task.name)
 async def test_timeout_around_durable_call_is_warned_of(memory: str, task: brrr.Task) -> None:
-    result, messages = await told(memory, task)
+    result, messages = await warned(memory, task)
     assert result == 2
     (message,) = messages
     assert "`asyncio.wait_for` in the handler" in message
@@ -277,7 +277,7 @@ async def test_wait_for_without_timeout_or_durable_call_is_not_warned_of(memory:
     async def top(app: brrr.ActiveWorker) -> int:
         return await waited_for(work()) + await waited_for(app.call(inc)(1), None)
 
-    assert await told(memory, top) == (3, [])
+    assert await warned(memory, top) == (3, [])
 
 
 async def test_call_with_wrong_arguments_in_a_gather_raises_its_own_error() -> None:

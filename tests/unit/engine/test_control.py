@@ -77,13 +77,13 @@ def test_worker_sees_the_marker_within_a_second_and_keeps_it() -> None:
 def test_worker_notices_within_a_second_that_calls_were_forgotten() -> None:
     async def main() -> None:
         async with bench() as b:
-            told: list[None] = []
-            b.control.on_forgotten = lambda: told.append(None)
+            notified: list[None] = []
+            b.control.on_forgotten = lambda: notified.append(None)
             for number, noticed in ((b"1", 1), (b"1", 1), (b"2", 2)):
                 await b.store.write([(FORGOTTEN, number)])
                 await asyncio.sleep(1.0)
                 await b.deliver()
-                assert len(told) == noticed
+                assert len(notified) == noticed
             assert not b.control.in_use
 
     run_virtually(main())

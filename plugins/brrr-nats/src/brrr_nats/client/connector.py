@@ -135,9 +135,9 @@ class Connector:
 
     def _note_servers(self, connection: Connection) -> None:
         """Note the other servers that a server has advertised, by address and name."""
-        told = [Address(each.hostname or "", each.port or 0) for each in connection.client.discovered_servers]
+        advertised = [Address(each.hostname or "", each.port or 0) for each in connection.client.discovered_servers]
         # Servers advertise IP addresses, and certificates name hosts. The servers of a cluster share a name.
-        named = {other: self._name if _is_number(other.host) else other.host for other in told}
+        named = {other: self._name if _is_number(other.host) else other.host for other in advertised}
         self._known_servers = {**named, **{address: address.host for address in self._location.addresses}}
 
     async def _connect_once(self) -> None:

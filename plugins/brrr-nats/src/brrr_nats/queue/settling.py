@@ -179,12 +179,12 @@ class Settler:
         delivered: dict[str, int] = {}
         for consumer in {receipt.consumer for receipt in receipts}:
             try:
-                told = await self._client.call_api(f"CONSUMER.INFO.{consumer}")
+                info = await self._client.call_api(f"CONSUMER.INFO.{consumer}")
             except ApiError as error:
                 if not error.missing:
                     raise self._client.to_brrr_error(error) from error
             else:
-                delivered[consumer] = told["delivered"]["stream_seq"]
+                delivered[consumer] = info["delivered"]["stream_seq"]
         for receipt in receipts:
             receipt.settled = receipt.sequence > delivered.get(receipt.consumer, 0)
         return [receipt for receipt in receipts if not receipt.settled]
