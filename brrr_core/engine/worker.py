@@ -89,7 +89,7 @@ class Worker:
     def stop(self) -> None:
         """Stop receiving. Running handlers have the policy's grace to finish."""
         self.stopping.set()
-        self._freed.set()  # the loop may wait for a free place
+        self._freed.set()  # the loop may wait for a free slot
 
     async def run(self) -> None:
         """Work until `stop` or a cancellation; both are graceful. A later cancellation ends the grace.
@@ -158,7 +158,7 @@ class Worker:
             if free == 0:
                 self._freed.clear()
                 await self._freed.wait()
-                await asyncio.sleep(0)  # deliveries that end in the same turn free their places too
+                await asyncio.sleep(0)  # deliveries that end in the same turn free their slots too
                 continue
             received = await self._receive(free)
             if self.stopping.is_set():
@@ -202,10 +202,10 @@ class Worker:
             and not self._services.threads.exhausted
         )
 
-    def _take(self, place: HeldDelivery, received: Sequence[Received]) -> None:
+    def _take(self, ended: HeldDelivery, received: Sequence[Received]) -> None:
         """Begin messages that were handed over, in the slot of a delivery that has ended."""
         for held in self._held(received):
-            held.handed_over = place.handed_over + 1
+            held.handed_over = ended.handed_over + 1
             if self.stopping.is_set():
                 self._unstarted.append(held)
             else:

@@ -1,4 +1,4 @@
-"""The batcher: one batch at a time, of all that was asked meanwhile; what fails fails only those whom it concerns."""
+"""The batcher: one batch at a time, with all requests that arrived meanwhile. A failure fails only its own requests."""
 
 import asyncio
 import sys
@@ -204,8 +204,8 @@ async def test_request_after_a_cancellation_from_outside_succeeds() -> None:
     await batcher.close()
 
 
-async def lonely(backend: Backend, *, limit: int = BATCH_LIMIT) -> Batcher[int, int]:
-    """Return a batcher whose requests have had no company for long. The gate of its backend is closed."""
+async def batcher_in_direct_mode(backend: Backend, *, limit: int = BATCH_LIMIT) -> Batcher[int, int]:
+    """Return a batcher whose last batches had one request each. The gate of its backend is closed."""
     batcher = Batcher(backend.run, limit=limit)
     for n in range(DIRECT_AFTER):
         assert await batcher.run([n]) == [2 * n]
@@ -218,7 +218,7 @@ async def lonely(backend: Backend, *, limit: int = BATCH_LIMIT) -> Batcher[int, 
 
 async def test_single_request_runs_in_the_task_of_its_caller() -> None:
     backend = Backend()
-    batcher = await lonely(backend)
+    batcher = await batcher_in_direct_mode(backend)
     first = asyncio.create_task(batcher.run([1]))
     await backend.begun.wait()
     assert batcher.busy
@@ -238,7 +238,7 @@ async def test_single_request_runs_in_the_task_of_its_caller() -> None:
 
 async def test_large_single_request_is_split() -> None:
     backend = Backend()
-    batcher = await lonely(backend, limit=2)
+    batcher = await batcher_in_direct_mode(backend, limit=2)
     backend.gate.set()
 
     assert await batcher.run([1, 2, 3]) == [2, 4, 6]
@@ -247,7 +247,7 @@ async def test_large_single_request_is_split() -> None:
 
 async def test_error_of_a_single_request_goes_to_its_caller_only() -> None:
     backend = Backend(poison=100)
-    batcher = await lonely(backend)
+    batcher = await batcher_in_direct_mode(backend)
     first = asyncio.create_task(batcher.run([100]))
     await backend.begun.wait()
     second = batcher.submit([2])
@@ -258,7 +258,7 @@ async def test_error_of_a_single_request_goes_to_its_caller_only() -> None:
 
 async def test_cancelled_single_request_lets_the_next_batch_begin() -> None:
     backend = Backend()
-    batcher = await lonely(backend)
+    batcher = await batcher_in_direct_mode(backend)
     first = asyncio.create_task(batcher.run([1]))
     await backend.begun.wait()
     cancelled, second = batcher.submit([2]), batcher.submit([3])
@@ -274,7 +274,7 @@ async def test_cancelled_single_request_lets_the_next_batch_begin() -> None:
 
 async def test_close_waits_for_a_single_request_and_those_behind_it() -> None:
     backend = Backend()
-    batcher = await lonely(backend)
+    batcher = await batcher_in_direct_mode(backend)
     first = asyncio.create_task(batcher.run([1]))
     await backend.begun.wait()
     second = batcher.submit([2])

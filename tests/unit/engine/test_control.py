@@ -1,4 +1,4 @@
-"""Control records: what a worker reads of them, how rarely, and how they change."""
+"""Control records: which of them a worker reads, how often, and how they change."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ class Bench:
         return [key for operation in operations if operation.name == "store.read" for key in operation.items]
 
     async def deliver(self, root_id: str = "root", call_hash: str = "call") -> Seen:
-        """Read what a delivery reads of the control records."""
+        """Read the control records as a delivery does."""
         looking, keys = self.control.look(), self.control.keys(root_id, call_hash)
         records = await self.operations.read(keys)
         return await self.control.seen(looking, keys, records, root_id, call_hash)

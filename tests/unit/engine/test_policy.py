@@ -17,7 +17,7 @@ def policy_with(name: str, value: Any) -> Policy:
 def test_each_attempt_waits_twice_as_long_up_to_the_limit(attempt: int, full: float) -> None:
     delays = [Policy().retry_delay(attempt) for _ in range(200)]
     assert full / 2 <= min(delays) < max(delays) <= full
-    assert max(delays) - min(delays) > full / 4  # spread, so that those that failed together do not come together
+    assert max(delays) - min(delays) > full / 4  # spread, so that calls that failed together are not retried together
 
 
 def test_backoff_can_be_set() -> None:

@@ -1,4 +1,4 @@
-"""Completing a call: its value once, each parent woken, and the record of them removed only as it was read."""
+"""Completing a call: it has one value, each parent wakes, and the pending record is deleted only if it is unchanged."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Root ids: fresh, printable, and what they carry is read from our own ids only."""
+"""Root ids are new and printable. Only those of brrr carry information."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One run of a handler: what it finds, what it misses, and how little of it is kept."""
+"""One run of a handler: the values that it finds, those that it misses, and the bounds of its memory."""
 
 from collections import Counter
 from collections.abc import Sequence

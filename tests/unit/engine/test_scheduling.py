@@ -1,4 +1,4 @@
-"""Putting children: enqueue before mark, once however many want it, within every root's limit."""
+"""Putting children: the message before the mark, once for any number of parents, within every root's limit."""
 
 import asyncio
 import time
@@ -107,7 +107,7 @@ async def test_marked_child_is_not_put_again() -> None:
         await b.scheduler.schedule([ScheduleRequest(child("c"), "other")])
         assert b.puts == {("r", "c"): 1}
         assert b.instrument.items["store.read"] == before["store.read"] + 1
-        assert {**b.instrument.items, "store.read": 0} == {**before, "store.read": 0}  # a look is all that it costs
+        assert {**b.instrument.items, "store.read": 0} == {**before, "store.read": 0}  # it costs only a look
 
 
 async def test_child_without_a_mark_is_put_and_marked() -> None:

@@ -1,4 +1,4 @@
-"""The version of a call: its record, and what its worker does if the version of the code is another one."""
+"""The version of a call: its record, and how a worker with another version of the code handles the call."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The loop of a worker, in virtual time: places, leases, stopping, and a queue that fails."""
+"""The loop of a worker, in virtual time: slots, leases, stopping, and a queue that fails."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -168,7 +168,7 @@ async def test_worker_runs_as_many_calls_as_its_concurrency() -> None:
         await asyncio.sleep(100)
         assert len(b.ended) == 12
         assert b.most == 4
-        assert b.begun[:5] == [0, 0, 0, 0, 5]  # a place that is free is taken at once
+        assert b.begun[:5] == [0, 0, 0, 0, 5]  # a free slot is taken at once
         b.connection.stop()
         await loop
 
