@@ -145,3 +145,26 @@ def test_client_completes_an_event() -> None:
         await client.event("approval").complete(5)
 
     assert check(handlers, "top", clients=[approve], seeds=range(10)) == b"5"
+
+
+def test_calls_of_two_runs_that_differ_are_shown_side_by_side() -> None:
+    def handlers(_: Effects) -> Mapping[str, Any]:
+        runs = itertools.count()
+
+        @brrr.handler_no_arg
+        async def step(number: int) -> int:
+            return number
+
+        @brrr.handler
+        async def order(app: brrr.ActiveWorker) -> None:
+            await app.call(step)(1)
+            await app.gather(app.call(step)(2), app.call(step)(10 + next(runs)))
+
+        return {"step": step, "order": order}
+
+    with pytest.raises(CheckFailedError) as found:
+        check(handlers, "order", seeds=range(1))
+    rows = [line.split() for line in str(found.value).splitlines()]
+    assert ["call", "one", "run", "its", "re-run"] in rows
+    assert ["1", "step", "[1]", "step", "[1]"] in rows
+    assert any(row[:1] == ["3"] and row[3:4] == ["!="] for row in rows)

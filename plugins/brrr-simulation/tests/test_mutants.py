@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from brrr_core.app import letters
 from brrr_core.engine import (
     batching,
     deferring,
+    delivery,
     operations,
     retrying,
     returning,
@@ -32,6 +34,7 @@ from brrr_core.engine import (
     waits,
     worker,
 )
+from brrr_cron import cursor
 from brrr_simulation import simulate
 
 HISTORIES = 40
@@ -50,6 +53,7 @@ class Mutant(NamedTuple):
         changes: Pairs of lines of the function and what takes their place.
         calm: Whether it is looked for in histories without faults.
         first: The first seed of the histories.
+        theme: Their special part; by the seed if None.
     """
 
     owner: Any
@@ -57,6 +61,7 @@ class Mutant(NamedTuple):
     changes: Sequence[tuple[str, str]]
     calm: bool = False
     first: int = 0
+    theme: str | None = None
 
 
 MUTANTS: dict[str, Mutant] = {
@@ -256,6 +261,87 @@ MUTANTS: dict[str, Mutant] = {
     "retries a call without the cause of its failure": Mutant(
         retrying.Retrier, "_take_back", [("while new:", "while new and False:")]
     ),
+    "runs a call for the time of a tick, and not for its due time": Mutant(
+        cursor.Cursor,
+        "tick",
+        [("self._put(text_of(tick)) for tick", "self._put(text_of(present)) for tick")],
+        theme="schedules",
+    ),
+    "moves the cursor before it puts the calls of due times": Mutant(
+        cursor.Cursor,
+        "tick",
+        [
+            ("await asyncio.gather(*(self._put(text_of(tick)) for tick in chosen))", "pass"),
+            (
+                "    self._handled = handled\n    following",
+                "    await asyncio.gather(*(self._put(text_of(tick)) for tick in chosen))\n    self._handled = handled\n    following",
+            ),
+        ],
+        theme="schedules",
+    ),
+    "moves the cursor back": Mutant(
+        cursor.Cursor,
+        "tick",
+        [("handled = max(known, default=present)", "handled = min([*known, present])")],
+        theme="schedules",
+    ),
+    "no longer ticks after an error": Mutant(
+        worker,
+        "keep_ticking",
+        [("due = clock() + min(policy.retry_delay(tries), LONGEST_RETRY)", "due = clock() + 10**9")],
+        theme="schedules",
+    ),
+    "leaves a call marked whose message is dead-lettered": Mutant(
+        settling.Settler,
+        "_strand",
+        [("await scheduler.strand(PendingReturn(root_id, call_hash, topic), buried, alone=over_limit)", "pass")],
+        theme="letters",
+    ),
+    "dead-letters one delivery too early": Mutant(
+        delivery.DeliveryHandler,
+        "handle",
+        [
+            (
+                "held.delivery.attempt > self._policy.max_deliveries",
+                "held.delivery.attempt >= self._policy.max_deliveries",
+            )
+        ],
+        theme="letters",
+    ),
+    "drops dead letters before their calls are completed": Mutant(
+        letters.LetterSelection,
+        "_settle",
+        [
+            (
+                "        settled = await gather(",
+                "        await box.drop(self._search.topic, ids_of(letters))\n        settled = await gather(",
+            )
+        ],
+        theme="letters",
+    ),
+    "deletes the failure of a redriven call, and does not put it again": Mutant(
+        retrying.Retrier,
+        "put_back",
+        [("count = await put()", "count = len(messages)")],
+        theme="letters",
+    ),
+    "leaves the call of a cancelled schedule marked": Mutant(
+        scheduling.Scheduler,
+        "_reassign_one",
+        [
+            (
+                "(left,) = await self._operations.swap([Swap(key, record, encode_pending(PendingReturns(pending.returns)))])",
+                "left = True",
+            )
+        ],
+        theme="cancels",
+    ),
+    "gives the call of a cancelled schedule to none of the others": Mutant(
+        scheduling.Scheduler,
+        "_reassign_one",
+        [("for other in others:", "for other in ():")],
+        theme="cancels",
+    ),
     "forgets the rest of a batch that failed": Mutant(
         batching.Batcher,
         "_fail",
@@ -288,5 +374,5 @@ def plant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant = MUTANTS[name]
     plant(mutant, monkeypatch)
-    faults: dict[str, Any] = {"kinds": ()} if mutant.calm else {}
-    assert any(simulate(mutant.first + number, **faults).violations for number in range(HISTORIES))
+    how: dict[str, Any] = {"theme": mutant.theme, **({"kinds": ()} if mutant.calm else {})}
+    assert any(simulate(mutant.first + number, **how).violations for number in range(HISTORIES))

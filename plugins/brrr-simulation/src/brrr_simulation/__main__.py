@@ -13,6 +13,7 @@ from typing import Final
 
 from brrr_simulation.faults import KINDS
 from brrr_simulation.history import Report, simulate
+from brrr_simulation.pairs import Pairs
 from brrr_simulation.story import shrink, tell
 
 __all__ = ["main"]
@@ -31,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes to use")
     parser.add_argument("--first", type=int, default=None, help="the first seed; random by default")
     parser.add_argument("--seed", type=int, default=None, help="run one seed, and print its story")
+    parser.add_argument("--pairs", type=int, default=None, help="count pairs of operations in so many histories")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         return _tell(options.seed)
     first = secrets.randbelow(10**9) if options.first is None else options.first
+    if options.pairs is not None:
+        return _pairs(first, options.pairs)
     _say(f"Seeds from {first}, for {options.seconds:g} s in {options.processes} processes")
     began = time.monotonic()
     reports = list(_run(first, began + options.seconds, options.processes))
@@ -92,12 +96,21 @@ def _run(first: int, end: float, processes: int) -> Iterable[Report]:
                 yield from future.result()
 
 
-def _chunk(first: int) -> list[Report]:
+def _chunk(first: int, histories: int = CHUNK, pairs: Pairs | None = None) -> list[Report]:
     gc.disable()  # a history makes many reference cycles, which are all garbage at its end
     try:
-        return [simulate(seed) for seed in range(first, first + CHUNK)]
+        return [simulate(seed, pairs=pairs) for seed in range(first, first + histories)]
     finally:
         gc.enable()
+
+
+def _pairs(first: int, histories: int) -> int:
+    """Run histories in this process, and print the pairs of operations that none of them hit."""
+    pairs = Pairs()
+    for begin in range(first, first + histories, CHUNK):
+        _chunk(begin, min(CHUNK, first + histories - begin), pairs)
+    _say(f"Seeds from {first}, {histories} histories\n{pairs.table()}")
+    return 0
 
 
 def _tell(seed: int) -> int:

@@ -8,6 +8,7 @@ from brrr_core.backend import (
     DeadLetter,
     Delivery,
     Key,
+    LetterBox,
     Queue,
     QueueStats,
     Reading,
@@ -15,6 +16,7 @@ from brrr_core.backend import (
     Step,
     Steps,
     Store,
+    StoredLetter,
     Swap,
     closed_error,
 )
@@ -22,6 +24,7 @@ from brrr_core.errors import BackendUnavailableError
 from brrr_simulation.faults import Dice
 from brrr_simulation.loop import Process, Universe
 from brrr_simulation.model import Model
+from brrr_simulation.pairs import Pairs
 
 __all__ = ["Line", "parts"]
 
@@ -62,6 +65,7 @@ class Line:
         away_until: list[float],
         killed: Callable[[Process], None],
         trace: Callable[[str, str, Sequence[Any]], None] | None = None,
+        pairs: Pairs | None = None,
     ) -> None:
         self.universe = universe
         self.model = model
@@ -71,6 +75,7 @@ class Line:
         self._away_until = away_until
         self._killed = killed
         self._trace = trace
+        self._pairs = pairs
 
     async def operate(self, name: str, items: Sequence[Any], effect: Effect[T], *, parts: int | None = None) -> T:
         """Run an operation.
@@ -103,6 +108,8 @@ class Line:
             if failure is None or failure[1] != 0:
                 if self._trace is not None:
                     self._trace(process.name, name, items)
+                if self._pairs is not None:
+                    self._pairs.effect(process.name, name, items)
                 self.model.actor = (process.name, sent)
                 result = effect(None if failure is None else failure[1])
                 if self.model.watcher is not None:
@@ -113,9 +120,12 @@ class Line:
 
         def answer(error: str | None, result: Any) -> None:
             self.in_flight[0] -= 1
+            frozen = process.frozen_until > universe.now and not process.dead
+            if self._pairs is not None and not frozen:
+                self._pairs.ended(process.name, name, items, cut=process.dead or error is not None)
             if process.dead or future.done():
                 return
-            if process.frozen_until > universe.now:
+            if frozen:
                 self.in_flight[0] += 1
                 universe.at(process.frozen_until, lambda: answer(error, result))
             elif error is not None:
@@ -168,11 +178,13 @@ class Line:
                 received = [finish(delivery) for delivery in claimed]
                 if self._trace is not None and claimed:
                     self._trace(process.name, "queue.receive", claimed)
+                if self._pairs is not None:
+                    self._pairs.effect(process.name, "queue.receive", claimed)
                 if dice.strikes("lost", process.name, "queue.receive", universe.now):
                     universe.after(dice.latency(), refuse)
                 else:
                     self.in_flight[0] += 1
-                    universe.after(dice.latency(), lambda: answer(received))
+                    universe.after(dice.latency(), lambda: answer(received, claimed))
             else:
                 model.topic(topic).waiting.append(lambda: universe.after(dice.latency(), look))
 
@@ -181,11 +193,13 @@ class Line:
                 error = BackendUnavailableError("the answer was lost", remedy="The simulation has injected this fault.")
                 future.set_exception(error)
 
-        def answer(received: list[T]) -> None:
+        def answer(received: list[T], claimed: Sequence[Delivery]) -> None:
             if process.frozen_until > universe.now and not process.dead:
-                universe.at(process.frozen_until, lambda: answer(received))
+                universe.at(process.frozen_until, lambda: answer(received, claimed))
                 return
             self.in_flight[0] -= 1
+            if self._pairs is not None:
+                self._pairs.ended(process.name, "queue.receive", claimed, cut=process.dead)
             if not (process.dead or future.done()):
                 future.set_result(received)
 
@@ -204,6 +218,7 @@ def parts(line: Line) -> tuple[Queue, Store, Cache, Steps]:
 class _Queue(Queue):
     def __init__(self, line: Line) -> None:
         self.lease = line.model.lease
+        self.letters = _Letters(line)
         self._line = line
 
     async def put(self, topic: str, bodies: Sequence[bytes], *, delay: float = 0) -> None:
@@ -235,15 +250,22 @@ class _Queue(Queue):
         return await self._line.operate("queue.stats", (), lambda _: self._line.model.stats(topic))
 
     async def dead(self, topic: str, *, limit: int) -> list[DeadLetter]:
-        return await self._line.operate("queue.dead", (), lambda _: self._line.model.letters(topic, limit))
+        stored = await self._line.operate("queue.dead", (), lambda _: self._line.model.letters(topic, limit))
+        return [each.letter for each in stored]
 
     async def redrive(self, topic: str, *, limit: int) -> int:
-        model = self._line.model
-        return await self._line.operate("queue.redrive", (), lambda _: model.redrive(topic, limit, again=True))
+        return await self._act("queue.redrive", topic, limit, again=True)
 
     async def drop(self, topic: str, *, limit: int) -> int:
+        return await self._act("queue.drop", topic, limit, again=False)
+
+    async def _act(self, name: str, topic: str, limit: int, *, again: bool) -> int:
         model = self._line.model
-        return await self._line.operate("queue.drop", (), lambda _: model.redrive(topic, limit, again=False))
+
+        def effect(_: int | None) -> int:
+            return model.redrive(topic, [each.id for each in model.letters(topic, limit)], again=again)
+
+        return await self._line.operate(name, (), effect)
 
     async def _each(self, name: str, items: Sequence[Delivery], do: Callable[[Delivery], object]) -> None:
         def effect(number: int | None) -> None:
@@ -251,6 +273,32 @@ class _Queue(Queue):
                 do(item)
 
         await self._line.operate(name, items, effect)
+
+
+class _Letters(LetterBox):
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def page(self, topic: str, *, limit: int, after: str | None = None) -> list[StoredLetter]:
+        return await self._line.operate("letters.page", (), lambda _: self._line.model.letters(topic, limit, after))
+
+    async def find(self, topic: str, ids: Sequence[str]) -> list[StoredLetter]:
+        dead = self._line.model.topic(topic).dead
+        return await self._line.operate(
+            "letters.find", (), lambda _: [StoredLetter(each, dead[each]) for each in ids if each in dead]
+        )
+
+    async def redrive(self, topic: str, ids: Sequence[str]) -> int:
+        model = self._line.model
+        return await self._line.operate(
+            "letters.redrive", ids, lambda number: model.redrive(topic, ids[:number], again=True)
+        )
+
+    async def drop(self, topic: str, ids: Sequence[str]) -> int:
+        model = self._line.model
+        return await self._line.operate(
+            "letters.drop", ids, lambda number: model.redrive(topic, ids[:number], again=False)
+        )
 
 
 class _Store(Store):

@@ -14,7 +14,7 @@ from brrr_simulation.faults import Dice
 from brrr_simulation.fleet import Fleet, Worker, isolated
 from brrr_simulation.history import Report
 from brrr_simulation.loop import DeadlockError
-from brrr_simulation.story import shrink, timeline
+from brrr_simulation.story import shrink, side_by_side, timeline
 from brrr_simulation.watching import Effects, Watch, WatchedApp, effect_name, name_of
 
 __all__ = ["CheckFailedError", "Effects", "check"]
@@ -137,6 +137,7 @@ class _Check:
                 concurrency=10,
                 lifespan=None if self.lifespan is None else watch.races.lifespan(self.lifespan),
                 app=partial(WatchedApp, watch),
+                place=watch,
                 codec=brrr.load_codec(self.codec),
             )
             watch.interrupts = fleet.interrupts
@@ -186,8 +187,10 @@ class _Check:
         wrong = [
             f"`{_name_of(letter.body, fleet)}` was dead-lettered: {letter.reason.partition(chr(10))[0]}"
             for topic in fleet.model.topics.values()
-            for letter in topic.dead
+            for letter in topic.dead.values()
         ]
+        if wrong and watch.differing is not None:
+            wrong[0] += f"\n\n{side_by_side(*watch.differing)}\n"
         wrong += [
             f"the handler {name!r} caught `Defer`, with which brrr aborts it at a call without a value, and went on. "
             "Catch `Exception` instead of `BaseException`, and raise again in a bare `except`"

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from heapq import heappop, heappush
 from math import inf
 from types import SimpleNamespace
@@ -11,12 +12,15 @@ from typing import Any, Final
 
 import brrr_core as brrr
 from brrr_core.app import active
+from brrr_core.backend import Cache, Queue, Store
 from brrr_core.codec import Codec
 from brrr_core.engine import roots, scheduling, termination, threads
+from brrr_cron import cursor
 from brrr_simulation.backend import LATE, Line, parts
 from brrr_simulation.faults import Dice
 from brrr_simulation.loop import Process, Universe
 from brrr_simulation.model import Model
+from brrr_simulation.pairs import Pairs
 from brrr_simulation.threads import SimulatedPool, run_coroutine_threadsafe
 
 __all__ = ["EPOCH", "LEASE", "Fleet", "Worker", "isolated"]
@@ -58,7 +62,13 @@ def isolated(seed: int, *, returns_limit: int = 1_000) -> Generator[None, None, 
         **{**vars(asyncio), run_coroutine_threadsafe.__name__: run_coroutine_threadsafe}
     )
     roots.__dict__["secrets"] = SimpleNamespace(token_bytes=own.randbytes)
+    token_hex = cursor.__dict__["token_hex"]
     termination.__dict__.update(stop_on_sigterm=_ignore, unregister=_ignore)
+
+    def random_hex(size: int) -> str:
+        return own.randbytes(size).hex()
+
+    cursor.__dict__["token_hex"] = random_hex
     try:
         yield
     finally:
@@ -67,7 +77,12 @@ def isolated(seed: int, *, returns_limit: int = 1_000) -> Generator[None, None, 
         active.__dict__["asyncio"] = asyncio
         scheduling.__dict__["RETURNS_LIMIT"] = limit
         roots.__dict__["secrets"] = secrets
+        cursor.__dict__["token_hex"] = token_hex
         termination.__dict__.update(stop_on_sigterm=stop, unregister=unregister)
+
+
+Foreign = Callable[[Queue, Store, Cache], Coroutine[Any, Any, None]]
+"""The program of a worker of another SDK. It gets the backends as it sees them."""
 
 
 class Worker:
@@ -77,11 +92,13 @@ class Worker:
         name: Its name.
         topic: Its topic.
         skew: Seconds by which its clock differs.
+        foreign: The program of a worker of another SDK; None for one of brrr.
     """
 
-    def __init__(self, name: str, topic: str) -> None:
+    def __init__(self, name: str, topic: str, foreign: Foreign | None = None) -> None:
         self.name = name
         self.topic = topic
+        self.foreign = foreign
         self.skew = 0.0
         self.process: Process | None = None
         self.connection: brrr.Connection | None = None
@@ -101,7 +118,12 @@ class Fleet:
         lifespan: The lifespan of the applications, as `AppWorker` takes it.
         app: Makes the applications.
         codec: The codec. All processes share it, so that it inspects the signature of each handler only once.
+        schedules: The recurring schedules of all workers.
         trace: Called with the time, the process, the name and the items of each operation.
+        pairs: Counts the pairs of operations.
+
+    Attributes:
+        awake_until: Virtual time until which no polls are skipped.
     """
 
     def __init__(
@@ -117,13 +139,16 @@ class Fleet:
         lifespan: Any = None,
         codec: Codec,
         app: Callable[..., brrr.AppWorker] = brrr.AppWorker,
+        schedules: Sequence[brrr.RecurringSchedule] = (),
         trace: Callable[[float, str, str, Sequence[Any]], None] | None = None,
+        pairs: Pairs | None = None,
     ) -> None:
         self.universe = Universe()
         self.dice = dice
         self.model = Model(lambda: self.universe.now, self.universe.at, LEASE)
         self.workers: list[Worker] = []
         self.lost_queue = False
+        self.awake_until = 0.0
         self._planned: list[float] = []
         """A heap with the times of planned events that have not happened yet."""
         self._clients = 0
@@ -135,8 +160,10 @@ class Fleet:
         self._hooks = hooks
         self._lifespan = lifespan
         self._app = app
+        self._schedules = schedules
         self._codec = codec
         self._trace = trace
+        self._pairs = pairs
         self._in_flight = [0]
         self._away_until = [0.0]
         self._starts = 0
@@ -160,9 +187,13 @@ class Fleet:
         process.place, process.clock = self._place, lambda: self.clock(worker)
 
         async def work() -> None:
+            if worker.foreign is not None:
+                await worker.foreign(*parts(self._line(process))[:3])
+                return
             connection = worker.connection = self._connect(process, worker)
             app = self._app(handlers=self._handlers, codec=self._codec, connection=connection, lifespan=self._lifespan)
-            await connection.loop(worker.topic, app.handle, concurrency=self._concurrency)
+            concurrency, schedules = self._concurrency, self._schedules
+            await connection.loop(worker.topic, app.handle, concurrency=concurrency, schedules=schedules)
             await connection.close()
 
         task = process.start(work())
@@ -189,13 +220,24 @@ class Fleet:
         task.add_done_callback(ended)
         process.died = lambda: ended(None)
 
+    def deploy(self, handlers: Mapping[str, Any], seconds: float) -> None:
+        """Restart all workers within some seconds, and give them more handlers."""
+        self._handlers = {**self._handlers, **handlers}
+
+        def stop(worker: Worker) -> None:
+            if worker.connection is not None:
+                worker.connection.stop()
+
+        for worker in self.workers:
+            self.plan(self.universe.now + self.dice.random.uniform(0, seconds), partial(stop, worker))
+
     def clock(self, worker: Worker | None) -> float:
         """Return the unix time on the machine of a worker."""
         return EPOCH + self.universe.now + (0.0 if worker is None else worker.skew)
 
-    def _connect(self, process: Process, worker: Worker | None) -> brrr.Connection:
+    def _line(self, process: Process) -> Line:
         trace = self._trace
-        line = Line(
+        return Line(
             self.universe,
             self.model,
             self.dice,
@@ -204,8 +246,11 @@ class Fleet:
             away_until=self._away_until,
             killed=self._killed,
             trace=None if trace is None else (lambda who, name, items: trace(self.universe.now, who, name, items)),
+            pairs=self._pairs,
         )
-        queue, store, cache, steps = parts(line)
+
+    def _connect(self, process: Process, worker: Worker | None) -> brrr.Connection:
+        queue, store, cache, steps = parts(self._line(process))
         return brrr.Connection(
             queue,
             store,
@@ -282,14 +327,15 @@ class Fleet:
     def idle(self) -> bool:
         """Whether nothing is planned or running, and no message is left."""
         return (
-            not self._planned
+            self.universe.now >= self.awake_until
+            and not self._planned
             and not self._clients
             and not self._in_flight[0]
             and not any(topic.ready or topic.leased or topic.delayed for topic in self.model.topics.values())
         )
 
     def _quiet(self) -> float | None:
-        if self._clients or self._in_flight[0]:
+        if self._clients or self._in_flight[0] or self.universe.now < self.awake_until:
             return None
         due = self.model.next_due()
         if due is not None and self._planned:

@@ -11,7 +11,19 @@ import brrr_core as brrr
 from brrr_core.errors import DeadlineExceededError
 from brrr_simulation.loop import Process
 
-__all__ = ["APPROVAL", "EVENT", "HANDLERS", "RACE", "RACE_SECONDS", "SKEW", "TOPICS", "Effects", "Graph", "Node"]
+__all__ = [
+    "APPROVAL",
+    "EVENT",
+    "HANDLERS",
+    "KINDS",
+    "RACE",
+    "RACE_SECONDS",
+    "SKEW",
+    "TOPICS",
+    "Effects",
+    "Graph",
+    "Node",
+]
 
 TOPICS: Final = ("left", "right")
 EVENT: Final = "happens"
@@ -105,7 +117,15 @@ class Graph:
     effects: Effects = field(default_factory=Effects)
 
     @classmethod
-    def random(cls, dice: Random, lease: float, *, size: int | None = None, long: bool = True) -> "Graph":
+    def random(
+        cls,
+        dice: Random,
+        lease: float,
+        *,
+        size: int | None = None,
+        long: bool = True,
+        only: Collection[str] = tuple(KINDS),
+    ) -> "Graph":
         """Return a random graph.
 
         Args:
@@ -113,11 +133,12 @@ class Graph:
             lease: Lease in seconds.
             size: The number of calls, by default 30 to 45.
             long: Whether some of them sleep for weeks.
+            only: The kinds of calls that may occur.
         """
         size = dice.randint(30, 45) if size is None else size
         shape = dice.choice(("mixed", "mixed", "wide", "chain", "diamond"))
         two_topics = dice.random() < 0.4
-        kinds = [kind for kind in KINDS if kind == "plain" or dice.random() < 0.6]
+        kinds = [kind for kind in KINDS if kind == "plain" or (dice.random() < 0.6 and kind in only)]
         weights = [KINDS[kind] for kind in kinds]
         nodes: list[Node] = []
         for number in range(size):

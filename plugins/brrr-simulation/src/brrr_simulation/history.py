@@ -1,8 +1,9 @@
 """One history: a random fleet, call graph and faults, all from one seed, and the checks at its end."""
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
@@ -10,16 +11,28 @@ from typing import Any, Final, NamedTuple
 
 import brrr_core as brrr
 from brrr_core.backend import Key
-from brrr_core.wire import FAILURE_PREFIX, decode_call
+from brrr_core.errors import NotFoundError
+from brrr_core.wire import FAILURE_PREFIX, Call, decode_call
 from brrr_simulation.faults import Dice, Fault
 from brrr_simulation.fleet import EPOCH, LEASE, Fleet, Worker, isolated
-from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, RACE, SKEW, TOPICS, Graph
+from brrr_simulation.foreign import FOREIGN, SHARED_KINDS, ForeignWorker
+from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, KINDS, RACE, SKEW, TOPICS, Graph
 from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
+from brrr_simulation.operators import LATER_HANDLERS, LETTER_HANDLERS, MALFORMED, Operators
+from brrr_simulation.pairs import Pairs
 from brrr_simulation.properties import Creation, Invariants, leftovers
+from brrr_simulation.recurring import AWAKE, TICK_HANDLERS, Recurring
 from brrr_simulation.retries import REPAIR_HANDLERS, Retries
 
-__all__ = ["Operation", "Report", "simulate"]
+__all__ = ["THEMES", "Operation", "Report", "simulate"]
+
+THEMES: Final[Mapping[str, int]] = {"": 55, "schedules": 12, "cancels": 8, "letters": 15, "foreign": 10}
+"""The special parts of histories, and how often they occur.
+
+Workers keep a recurring schedule, clients cancel schedules and schedule again, operators handle dead letters, or
+workers of other SDKs take part.
+"""
 
 TROUBLE: Final = 60.0
 """Virtual seconds in which faults are planned."""
@@ -29,6 +42,14 @@ PATIENCE: Final = 400 * 86_400.0
 
 FEW: Final = 2
 """The most parents in one pending record, in some histories. Then records become full."""
+
+PAUSE: Final = 60.0
+"""Virtual seconds between two redrives of a root. A second one within this time may find the marks of the first."""
+
+REDRIVES: Final = 20
+
+DEPLOYMENT: Final = 20.0
+"""Virtual seconds in which all workers are restarted with more handlers."""
 
 STEPS: Final = 1_000_000
 """The number of callbacks after which a history counts as an endless loop.
@@ -103,7 +124,9 @@ def simulate(
     dropped: Collection[int] = (),
     size: int | None = None,
     kinds: Collection[str] | None = None,
+    theme: str | None = None,
     trace: bool = False,
+    pairs: Pairs | None = None,
 ) -> Report:
     """Run the history of a seed. The same arguments give the same history.
 
@@ -112,12 +135,16 @@ def simulate(
         dropped: Numbers of faults to leave out.
         size: The number of calls of the graph; random by default.
         kinds: The kinds of faults; random by default.
+        theme: The special part of the history, one of `THEMES`; random by default.
         trace: Whether to record every operation.
+        pairs: Counts the pairs of operations.
     """
     began = time.process_time()
     report = Report(seed)
+    if pairs is not None:
+        pairs.begin()
     with isolated(seed, returns_limit=returns_limit(seed)):
-        _History(seed, report, dropped=dropped, size=size, kinds=kinds, trace=trace).run()
+        _History(seed, report, dropped=dropped, size=size, kinds=kinds, theme=theme, trace=trace, pairs=pairs).run()
     report.seconds = time.process_time() - began
     return report
 
@@ -136,7 +163,9 @@ class _History:
         dropped: Collection[int],
         size: int | None,
         kinds: Collection[str] | None,
+        theme: str | None,
         trace: bool,
+        pairs: Pairs | None,
     ) -> None:
         self._report = report
         self._traced = trace
@@ -144,28 +173,60 @@ class _History:
         draw = Random(seed + 1)  # noqa: S311 - a simulation; the faults do not change the graph
         self._draw = draw
         size = draw.randint(*SIZE) if size is None else size
-        # A parent that a full record turned away polls, so it must not wait for weeks.
-        self._graph = Graph.random(draw, LEASE, size=size, long=returns_limit(seed) > FEW)
-        self._retries = Retries(seed, self._graph, lambda: fleet.lost_queue)
+        own = Random(seed + 3)  # noqa: S311 - a simulation; other choices stay as they are
+        if theme is None:
+            (theme,) = own.choices(list(THEMES), list(THEMES.values()))
+        self._theme = theme
+        # A parent that a full record turned away polls, and so does an operator. So no call may wait for weeks.
+        long = returns_limit(seed) > FEW and theme not in {"letters", "cancels"}
+        only = SHARED_KINDS if theme == "foreign" else tuple(KINDS)
+        self._graph = Graph.random(draw, LEASE, size=size, long=long, only=only)
+        self._retries = Retries(seed, self._graph, lambda: fleet.lost_queue, active=theme in {"", "schedules"})
+        self._recurring = Recurring(seed, self._graph, active=theme == "schedules")
+        self._operators = Operators(
+            seed, self._graph, letters=theme == "letters", cancels=theme == "cancels", calm=lambda: dice.calm
+        )
         policy = replace(
-            POLICY, park=draw.choice((0.0, 1.0)), resend_after=draw.choice((None, 3_600.0)), check=draw.random() < 0.2
+            POLICY,
+            park=draw.choice((0.0, 1.0)),
+            resend_after=draw.choice((None, 3_600.0)),
+            check=draw.random() < 0.2,
+            **self._operators.limits,
         )
         self._fleet = fleet = Fleet(
             dice,
             steps=draw.random() < 0.5,
             policy=policy,
-            handlers={**HANDLERS, **REPAIR_HANDLERS},
+            handlers={**HANDLERS, **REPAIR_HANDLERS, **TICK_HANDLERS, **LETTER_HANDLERS},
             codec=_CODEC,
             place=self._graph,
             concurrency=draw.choice((1, 3, 10)),
+            schedules=self._recurring.schedules,
             trace=self._note if trace else None,
+            pairs=pairs,
         )
         self._invariants = fleet.model.watcher = Invariants(fleet.model, fleet.universe.time)
         topics = [topic for topic in TOPICS if any(node.topic == topic for node in self._graph.nodes)]
         for number in range(draw.randint(3, 4)):
             fleet.workers.append(Worker(f"worker {number + 1}", topics[number % len(topics)]))
+        if theme == "foreign":
+            self._add_foreign(topics, own)
         report.calls, report.workers = len(self._graph.nodes), len(fleet.workers)
         self._outcomes = self._graph.outcomes()
+
+    def _add_foreign(self, topics: Sequence[str], own: Random) -> None:
+        """Let workers of another SDK take part."""
+        fleet, invariants, leases = self._fleet, self._invariants, own.random() < 0.5
+        for number in range(own.randint(1, 2)):
+            topic = topics[-1 - number % len(topics)]
+            program = ForeignWorker(topic, self._graph, self._call, leases=leases, clock=lambda: fleet.clock(None))
+            fleet.workers.append(Worker(f"{FOREIGN} {number + 1}", topic, program.work))
+        invariants.foreign = FOREIGN
+        invariants.loses = lambda: not leases or self._struck_foreign()
+
+    def _struck_foreign(self) -> bool:
+        """Whether a fault struck a worker of another SDK."""
+        return any(fault.process.startswith(FOREIGN) or fault.process == "all" for fault in self._dice.struck)
 
     def run(self) -> None:
         """Run the history, and report the violated checks."""
@@ -205,11 +266,16 @@ class _History:
             self._plan_client(TROUBLE * 5, f"approves {number}", self._completer(number, APPROVAL))
         for number in self._graph.races:
             self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", self._completer(number, RACE))
-        for when, name, work in self._retries.clients():
+        for when, name, work in (*self._retries.clients(), *self._operators.clients()):
             self._plan_client(when, name, work)
         fleet.disturb(TROUBLE)
-        if "forgotten" in dice.kinds and draw.random() < 0.5:
+        if self._theme == "letters":
+            fleet.plan(draw.uniform(0, TROUBLE), lambda: fleet.model.put(TOPICS[0], [MALFORMED]))
+            if self._operators.deploy_at is not None:
+                fleet.plan(self._operators.deploy_at, self._deploy)
+        if "forgotten" in dice.kinds and draw.random() < 0.5 and self._theme in {"", "schedules"}:
             fleet.plan(draw.uniform(1, TROUBLE), self._forget)
+        fleet.awake_until = self._recurring.until
         fleet.plan(TROUBLE * 4, self._calm)
 
     def _plan_client(self, when: float, name: str, work: Callable[[brrr.AppConsumer], Any]) -> None:
@@ -219,9 +285,31 @@ class _History:
         node = self._graph.nodes[number]
 
         async def work(client: brrr.AppConsumer) -> None:
-            await client.schedule(node.task, topic=node.topic, redrive=redrive)(number)
+            self._operators.scheduled(
+                number, await client.schedule(node.task, topic=node.topic, redrive=redrive)(number)
+            )
 
         return work
+
+    def _redriver(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
+        """Redrive a root until it has its value. A worker of another SDK may put no lost child of its calls."""
+        node = self._graph.nodes[number]
+
+        async def work(client: brrr.AppConsumer) -> None:
+            for _ in range(REDRIVES):
+                try:
+                    await client.read(node.task)(number)
+                except NotFoundError:
+                    await client.schedule(node.task, topic=node.topic, redrive=True)(number)
+                else:
+                    return
+                await asyncio.sleep(PAUSE)
+
+        return work
+
+    def _deploy(self) -> None:
+        self._operators.deployed = True
+        self._fleet.deploy(LATER_HANDLERS, DEPLOYMENT)
 
     def _completer(self, number: int, event: str = EVENT) -> Callable[[brrr.AppConsumer], Any]:
         async def work(client: brrr.AppConsumer) -> None:
@@ -246,6 +334,11 @@ class _History:
 
     def _calm(self) -> None:
         self._dice.calm = True
+        if self._theme == "foreign" and self._struck_foreign():
+            for number in self._graph.roots:
+                self._plan_client(self._fleet.universe.now, f"redrives {number}", self._redriver(number))
+        if self._recurring.schedules:
+            self._fleet.awake_until = self._fleet.universe.now + AWAKE
 
     def _over(self) -> bool:
         """Whether the history has ended: all is done, an invariant is violated, or it is an endless loop."""
@@ -261,9 +354,12 @@ class _History:
             number for number in self._graph.sagas if records.get(Key("value", self._hash("saga", number))) == b"0"
         }
         report.violations += self._graph.check(returned)
+        needed = self._operators.needed()
         for number, expected in enumerate(self._outcomes):
             node = self._graph.nodes[number]
             found = records.get(Key("value", self._hash(node.task, number)))
+            if found is None and number not in needed:
+                continue
             if found is None:
                 report.violations.append(f"the {node.kind} {number} has no outcome")
             elif expected is None:
@@ -272,16 +368,20 @@ class _History:
             elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
                 report.violations.append(f"the {node.kind} {number} must return {expected}, but returned {found!r}")
         report.violations += self._retries.check(self._outcome_of)
+        report.violations += self._operators.check(
+            self._outcome_of, self._fleet.model.buried, faulty=bool(report.faults)
+        )
+        report.violations += self._recurring.check(records, self._invariants.cursors, calm=not report.faults)
         report.violations += self._late_races()
-        if not self._dice.kinds:
+        if not self._dice.kinds and self._theme in {"", "schedules"}:
             report.violations += self._needless_work()
         for name, topic in self._fleet.model.topics.items():
-            report.violations += [f"dead letter on {name}: {letter.reason[:300]}" for letter in topic.dead]
+            report.violations += [f"dead letter on {name}: {letter.reason[:300]}" for letter in topic.dead.values()]
         for process in self._fleet.universe.processes:
             report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
         left = leftovers(self._fleet.model)
         report.leftovers = len(left)
-        if not self._fleet.lost_queue:
+        if not self._fleet.lost_queue and self._theme != "foreign":
             report.violations += filter(None, map(self._wrong_leftover, left))
 
     def _wrong_leftover(self, call_hash: str) -> str | None:
@@ -321,6 +421,9 @@ class _History:
 
     def _outcome_of(self, task: str, number: int) -> bytes | None:
         return self._fleet.model.records.get(Key("value", self._hash(task, number)))
+
+    def _call(self, number: int) -> Call:
+        return _CODEC.encode_call(self._graph.nodes[number].task, (number,), {})
 
     def _hash(self, task: str, number: int) -> str:
         return _CODEC.encode_call(task, (number,), {}).call_hash

@@ -10,7 +10,18 @@ from itertools import islice
 from math import inf
 from typing import NamedTuple, Protocol, cast
 
-from brrr_core.backend import DeadLetter, Delivery, Key, QueueStats, Reading, Received, Step, Swap, keys_of
+from brrr_core.backend import (
+    DeadLetter,
+    Delivery,
+    Key,
+    QueueStats,
+    Reading,
+    Received,
+    Step,
+    StoredLetter,
+    Swap,
+    keys_of,
+)
 from brrr_core.backend import Message as StepMessage
 
 __all__ = ["Message", "Model", "Watcher"]
@@ -25,8 +36,8 @@ class Watcher(Protocol):
     def put(self, body: bytes) -> None:
         """Report a message that was put."""
 
-    def removed(self, body: bytes) -> None:
-        """Report a message that was removed for good: acknowledged, or dropped from the dead letters."""
+    def removed(self, body: bytes, *, dropped: bool = False) -> None:
+        """Report a message that was removed for good: acknowledged, or `dropped` from the dead letters."""
 
     def settled(self) -> None:
         """Report that an operation or a step is complete. Before that, invariants may be violated."""
@@ -61,7 +72,7 @@ class _Topic:
         self.ready: deque[Message] = deque()
         self.leased: set[Message] = set()
         self.delayed: dict[Message, float] = {}
-        self.dead: deque[DeadLetter] = deque()
+        self.dead: dict[str, DeadLetter] = {}
         self.waiting: deque[Callable[[], object]] = deque()
 
 
@@ -93,6 +104,8 @@ class Model:
         self._now = now
         self._at = at
         self._leases = 0
+        self.buried: list[DeadLetter] = []
+        """Every message that was dead-lettered."""
         self.expired = 0
         """Leases that ended while a worker held the message."""
 
@@ -194,26 +207,29 @@ class Model:
         """Dead-letter a message."""
         if (live := self._live(delivery)) is not None:
             self._end(*live)
-            live[0].dead.append(DeadLetter(delivery.topic, delivery.body, reason, delivery.attempt, self._now()))
+            letter = DeadLetter(delivery.topic, delivery.body, reason, delivery.attempt, self._now())
+            self.buried.append(letter)
+            live[0].dead[f"{len(self.buried)}"] = letter
 
     def stats(self, name: str) -> QueueStats:
         """Count the messages of a topic."""
         topic = self.topic(name)
         return QueueStats(len(topic.ready), len(topic.leased), len(topic.delayed), len(topic.dead))
 
-    def letters(self, name: str, limit: int) -> list[DeadLetter]:
-        """Return dead letters."""
-        return list(islice(self.topic(name).dead, limit))
+    def letters(self, name: str, limit: int, after: str | None = None) -> list[StoredLetter]:
+        """Return dead letters, oldest first."""
+        found = (StoredLetter(*each) for each in self.topic(name).dead.items() if int(each[0]) > int(after or 0))
+        return list(islice(found, limit))
 
-    def redrive(self, name: str, limit: int, *, again: bool) -> int:
+    def redrive(self, name: str, ids: Sequence[str], *, again: bool) -> int:
         """Put dead letters back, or drop them."""
         topic = self.topic(name)
-        letters = [topic.dead.popleft() for _ in range(min(limit, len(topic.dead)))]
+        letters = [topic.dead.pop(each) for each in ids if each in topic.dead]
         for letter in letters:
             if again:
                 self._put_again(topic, Message(letter.body), 0)
             elif self.watcher is not None:
-                self.watcher.removed(letter.body)
+                self.watcher.removed(letter.body, dropped=True)
         return len(letters)
 
     def lose_all(self) -> int:

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from brrr_core.backend import Key
-from brrr_core.wire import FAILURE_PREFIX, PendingReturns, decode_message, decode_pending
+from brrr_core.errors import MalformedRecordError
+from brrr_core.wire import FAILURE_PREFIX, PendingReturns, ScheduleMessage, decode_message, decode_pending
 from brrr_simulation.model import Model
 
 __all__ = ["Creation", "Invariants", "leftovers"]
@@ -17,6 +18,12 @@ __all__ = ["Creation", "Invariants", "leftovers"]
 RESERVED: Final = "brrr."
 FIXED: Final = ("brrr.due/", "brrr.wait/", "brrr.version/")
 """Prefixes of reserved values that never change once they are written."""
+
+CURSOR: Final = "brrr.cron/"
+"""Prefix of the cursors of recurring schedules."""
+
+CANCELLED: Final = "brrr.cancelled/"
+"""Prefix of the records of cancelled schedules."""
 
 _NONE: Final = PendingReturns()
 
@@ -34,7 +41,9 @@ class Invariants:
 
     Attributes:
         violations: The violated invariants, as text.
-        marks_first: Whether workers of other SDKs take part. They mark a call before they put its message.
+        foreign: Prefix of the names of processes that mark a call before they put it, and write values without a
+            comparison.
+        loses: Returns whether messages may have been lost, so that I2 no longer holds.
     """
 
     def __init__(self, model: Model, now: Callable[[], float]) -> None:
@@ -44,8 +53,11 @@ class Invariants:
         """When each call or event got its outcome."""
         self.created_late: dict[str, Creation] = {}
         """The calls whose pending records were created after they had ended."""
+        self.cursors: list[bytes] = []
+        """The records of the cursors of recurring schedules, in order."""
         self.puts = 0
-        self.marks_first = False
+        self.foreign = "\0"
+        self.loses: Callable[[], bool] = bool
         self._model = model
         self._records = model.records
         self._lossy = False
@@ -54,6 +66,11 @@ class Invariants:
         self._scheduled: set[str] = set()
         self._waits_for: defaultdict[str, set[str]] = defaultdict(set)
         self._unsure: set[str] = set()
+        self._cancelled: set[str] = set()
+
+    @property
+    def _is_foreign(self) -> bool:
+        return self._model.actor[0].startswith(self.foreign)
 
     def forget(self) -> None:
         """Stop checking I2, because the queue lost messages: some calls continue only after a redrive."""
@@ -61,17 +78,30 @@ class Invariants:
 
     def put(self, body: bytes) -> None:
         """A message was put."""
-        call_hash = _call_hash(body)
+        _, call_hash = _message(body)
+        if not call_hash:
+            return
         self.puts += 1
         self._messages[call_hash] += 1
         self._ever_put.add(call_hash)
         self._scheduled.add(call_hash)
 
-    def removed(self, body: bytes) -> None:
-        """A message was removed."""
-        call_hash = _call_hash(body)
+    def removed(self, body: bytes, *, dropped: bool = False) -> None:
+        """A message was removed.
+
+        If it was dropped, or its schedule is cancelled, its call may end without an outcome. Then it must have no mark
+        left, and in the second case no other schedule may wait for it.
+        """
+        root_id, call_hash = _message(body)
+        if not call_hash:
+            return
         self._messages[call_hash] -= 1
         if self._messages[call_hash] <= 0:
+            if dropped or (self._cancelled and self._is_cancelled(root_id)):
+                pending = _pending(self._records.get(Key("pending_returns", call_hash)))
+                others = [] if dropped else [e for e in pending.returns if e.call_hash != call_hash]
+                if pending.scheduled_at is None and all(self._is_cancelled(entry.root_id) for entry in others):
+                    self._scheduled.discard(call_hash)
             self._unsure.add(call_hash)
             self._doubt_parents(call_hash)
 
@@ -88,9 +118,13 @@ class Invariants:
         elif call_hash.startswith(RESERVED):
             if before is not None and call_hash.startswith(FIXED):
                 self.violations.append(f"I3: {call_hash} was changed")
+            if after is not None and call_hash.startswith(CURSOR):
+                self.cursors.append(after)
+            elif call_hash.startswith(CANCELLED):
+                self._cancelled.add(call_hash.removeprefix(CANCELLED))
         elif before is None:
             self.settled_at[call_hash] = self._now()
-            if not swapped:
+            if not swapped and not self._is_foreign:
                 self.violations.append(f"I3: the outcome of {call_hash} was written without a comparison")
             self._doubt_parents(call_hash)
         elif after is None and before.startswith(FAILURE_PREFIX):
@@ -100,7 +134,7 @@ class Invariants:
 
     def settled(self) -> None:
         """Check the calls that the last operation affected."""
-        if self._lossy:
+        if self._lossy or self.loses():
             self._unsure.clear()
         looked: set[str] = set()
         while left := self._unsure - looked:
@@ -129,6 +163,10 @@ class Invariants:
         children = self._waits_for[call_hash] - seen
         return any(Key("value", child) not in self._records or self._is_handled(child, seen) for child in children)
 
+    def _is_cancelled(self, root_id: str) -> bool:
+        """Whether a schedule was cancelled at any time. The root id of a timer ends with that of its schedule."""
+        return any(root_id.endswith(each) for each in self._cancelled)
+
     def _doubt_parents(self, call_hash: str) -> None:
         record = self._records.get(Key("pending_returns", call_hash))
         if record is not None:
@@ -136,7 +174,7 @@ class Invariants:
 
     def _pending_changed(self, call_hash: str, before: PendingReturns, after: PendingReturns) -> None:
         marked = after.scheduled_at is not None and after.scheduled_at != before.scheduled_at
-        if marked and call_hash not in self._ever_put and not self.marks_first:
+        if marked and call_hash not in self._ever_put and not self._is_foreign:
             self.violations.append(f"I1: the call {call_hash} is marked as scheduled, but it was never put")
         was, now = ({entry.call_hash for entry in each.returns} for each in (before, after))
         for parent in was - now:
@@ -156,8 +194,12 @@ def leftovers(model: Model) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _call_hash(body: bytes) -> str:
-    return decode_message(body).call_hash
+def _message(body: bytes) -> ScheduleMessage:
+    """Return the message in a body; one without a call if it is malformed."""
+    try:
+        return decode_message(body)
+    except MalformedRecordError:
+        return ScheduleMessage("", "")
 
 
 def _pending(record: bytes | None) -> PendingReturns:

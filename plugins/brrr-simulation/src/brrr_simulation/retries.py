@@ -52,13 +52,14 @@ class Retries:
         seed: The seed of the history. These choices do not influence others.
         graph: The call graph, for its effects.
         lost: Returns whether the queue lost its messages. Then only a redrive recovers them.
+        active: Whether the history may have such clients.
     """
 
-    def __init__(self, seed: int, graph: Graph, lost: Callable[[], bool]) -> None:
+    def __init__(self, seed: int, graph: Graph, lost: Callable[[], bool], *, active: bool = True) -> None:
         self._draw = draw = Random(seed + 2)  # noqa: S311 - a simulation
         self._graph = graph
         self._lost = lost
-        self._machines = range(draw.randint(1, 2) if draw.random() < SHARE else 0)
+        self._machines = range(draw.randint(1, 2) if active and draw.random() < SHARE else 0)
 
     def clients(self) -> list[tuple[float, str, Work]]:
         """Return the clients: the time at which each begins, its name and its program."""

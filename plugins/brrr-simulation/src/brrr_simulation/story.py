@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from re import sub
 from typing import Any, Final, cast
 
@@ -10,7 +11,7 @@ from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import decode_message
 from brrr_simulation.history import Operation, Report, simulate
 
-__all__ = ["Shrunk", "shrink", "tell", "timeline"]
+__all__ = ["Shrunk", "shrink", "side_by_side", "tell", "timeline"]
 
 TRIES: Final = 300
 """The most histories in the search for a smaller one."""
@@ -108,6 +109,18 @@ def timeline(report: Report, *, shown: int = SHOWN) -> list[str]:
     lines.sort(key=lambda line: line[0])
     left_out = [f"… {len(lines) - shown} earlier lines are left out"] if len(lines) > shown else []
     return left_out + [text for _, text in lines[-shown:]]
+
+
+def side_by_side(one: Sequence[str], other: Sequence[str], *, shown: int = 20) -> str:
+    """Return the calls of two runs as a table of two columns, from a few rows before the first difference on."""
+    rows = list(zip_longest(one, other, fillvalue="–"))  # noqa: RUF001 - an empty cell
+    first = next((number for number, row in enumerate(rows) if row[0] != row[1]), 0)
+    begin = max(0, first - 3)
+    width = max(map(len, ("one run", *one)))
+    lines = [f"call  {'one run':{width}}     its re-run"]
+    for number, (left, right) in list(enumerate(rows, 1))[begin : begin + shown]:
+        lines.append(f"{number:4}  {left:{width}}  {'  ' if left == right else '!='} {right}")
+    return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,9 @@ from typing import Any, Final, cast
 
 import brrr_core as brrr
 from brrr_core.engine.calls import EVENT, SLEEP
+from brrr_core.engine.local_cache import PreviousRun
 from brrr_core.engine.run import Run
+from brrr_core.errors import NondeterminismError
 from brrr_core.wire import Call
 from brrr_simulation.history import Operation
 from brrr_simulation.loop import Process
@@ -47,6 +49,7 @@ class Watch:
         races: The races on the states of its workers.
         story: The runs of handlers and their effects.
         swallowed: The handlers that continued after `Defer`.
+        differing: The names of the calls of two runs of one call that made different calls, if there were such runs.
         interrupts: Whether a process dies after a handler has returned.
     """
 
@@ -57,6 +60,7 @@ class Watch:
         self.races = Races()
         self.story: list[Operation] = []
         self.swallowed: set[str] = set()
+        self.differing: tuple[list[str], list[str]] | None = None
 
     @property
     def wrong(self) -> bool:
@@ -98,6 +102,15 @@ class _WatchedRun(Run):
             call.deferred = (asyncio.current_task(),)
             raise
         call.note("goes on")
+
+    def check(self, previous: PreviousRun | None) -> None:
+        try:
+            super().check(previous)
+        except NondeterminismError:
+            watch = cast("Watch", cast("Process", asyncio.get_running_loop()).place)
+            if previous is not None and watch.differing is None:
+                watch.differing = list(map(name_of, previous.asked)), list(map(name_of, self._asked or ()))
+            raise
 
     async def look_up(self, children: Sequence[Any], *, presume: bool = False) -> list[bytes | None]:
         call = cast("_WatchedCall", running.get())

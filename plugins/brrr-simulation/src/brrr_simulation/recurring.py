@@ -1,0 +1,110 @@
+"""Recurring schedules of the workers of a history: each due time runs exactly one call, whatever strikes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+from typing import Any, Final, cast
+
+import brrr_core as brrr
+import brrr_cron
+from brrr_core.backend import Key
+from brrr_core.wire import decode_call
+from brrr_simulation.fleet import EPOCH
+from brrr_simulation.graphs import Graph
+from brrr_simulation.loop import Process
+
+__all__ = ["TICK_HANDLERS", "Recurring"]
+
+TICKS: Final = 11
+"""The due times of a history, after its start."""
+
+PERIOD: Final = 10
+"""Seconds between two of them."""
+
+AWAKE: Final = 25.0
+"""Virtual seconds after the end of all faults in which each worker has looked at its schedules once more."""
+
+CURSOR: Final = "brrr.cron/ticks"
+
+
+@brrr.handler_no_arg
+async def tick(at: str) -> str:
+    cast("Graph", cast("Process", asyncio.get_running_loop()).place).effects.counts[f"tick {at}"] += 1
+    return at
+
+
+TICK_HANDLERS: Final[Mapping[str, Any]] = {"tick": tick}
+"""The handler of a due time."""
+
+# Every ten seconds of the first two minutes, and then again after a year.
+SCHEDULES: Final[Mapping[brrr_cron.Missed, brrr_cron.CronSchedule]] = {
+    missed: brrr_cron.every(f"*/{PERIOD} 0-1 8 15 1 *", tick, name="ticks", missed=missed)
+    for missed in ("all", "last", "none")
+}
+
+
+class Recurring:
+    """The schedule of one history, which all its workers keep.
+
+    With `missed="all"`, each due time after the first look of a worker runs. With the others, those that no worker
+    could handle within a minute are missed, except for the last one with `missed="last"`.
+
+    Args:
+        seed: The seed of the history. These choices change no others.
+        graph: The call graph, for its effects.
+        active: Whether the history has a schedule.
+    """
+
+    def __init__(self, seed: int, graph: Graph, *, active: bool) -> None:
+        draw = Random(seed + 4)  # noqa: S311 - a simulation
+        self._missed: brrr_cron.Missed = draw.choice(("all", "all", "last", "none"))
+        self._counts: Counter[str] = graph.effects.counts
+        self.schedules = [SCHEDULES[self._missed]] if active else []
+
+    @property
+    def until(self) -> float:
+        """Virtual seconds at which all due times are over for every clock."""
+        return PERIOD * (TICKS + 2) if self.schedules else 0.0
+
+    def check(self, records: Mapping[Key, bytes], cursors: Sequence[bytes], *, calm: bool) -> list[str]:
+        """Return the due times with another number of calls than one, and a cursor that moved back.
+
+        Args:
+            records: The records in the end.
+            cursors: Every record of the cursor, in order.
+            calm: Whether no fault struck, so that no call runs twice.
+        """
+        if not self.schedules:
+            return []
+        if not cursors:
+            return ["no worker kept the schedule"]
+        handled = [cursor.decode().split(" ")[0] for cursor in cursors]
+        wrong = [f"the cursor moved back from {one} to {two}" for one, two in pairwise(handled) if two < one]
+        due = [text for text in _texts() if text > handled[0]]
+        wrong += _differences(due, _called(records), strict=self._missed == "all")
+        if self._missed == "last" and f"tick {due[-1]}" not in self._counts:
+            wrong.append(f"the last due time {due[-1]} did not run")
+        runs = {text: self._counts[f"tick {text}"] for text in _called(records)}
+        return wrong + [
+            f"{text} ran {count} times" for text, count in runs.items() if not count or (calm and count > 1)
+        ]
+
+
+def _differences(due: Sequence[str], called: Sequence[str], *, strict: bool) -> list[str]:
+    missing = [text for text in due if text not in called] if strict else []
+    return [f"no call ran for the due time {text}" for text in missing] + [
+        f"{text} ran, and it is not a due time" for text in called if text not in due
+    ]
+
+
+def _texts() -> Iterable[str]:
+    start = datetime.fromtimestamp(EPOCH, UTC)
+    return [f"{start + timedelta(seconds=PERIOD * number):%Y-%m-%dT%H:%M:%SZ}" for number in range(TICKS + 1)]
+
+
+def _called(records: Mapping[Key, bytes]) -> list[str]:
+    calls = [decode_call(key.call_hash, record) for key, record in records.items() if key.kind == "call"]
+    return [call.payload.decode()[2:-2] for call in calls if call.task_name == "tick"]
