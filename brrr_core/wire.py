@@ -2,8 +2,7 @@
 
 This module has pure functions and frozen types only; it knows no queue or store. For any bytes, a decoder returns the
 record or raises `MalformedRecordError`. An encoder raises the same error for a record that no decoder accepts. Root ids
-and call hashes are non-empty, printable US-ASCII; other text is UTF-8. `scheduled_at` can be any integer, because brrr
-does not compute with it.
+and call hashes are non-empty, printable US-ASCII; other text is UTF-8. `scheduled_at` is an integer of 64 bits.
 """
 
 from collections.abc import Mapping
@@ -61,6 +60,9 @@ MESSAGE_TAG: Final = 2
 
 FAILURE_PREFIX: Final = b"\xc1brrr-failure:"
 """The first bytes of a value record that holds a failure. Valid UTF-8, JSON and msgpack never begin with 0xC1."""
+
+SECONDS: Final = range(-(2**63), 2**63)
+"""The unix seconds that a record can hold. Python cannot compute with much larger numbers and a float."""
 
 EXPIRED: Final = b"\xc1brrr-expired"
 """The outcome of a wait that ended at its deadline."""
@@ -311,7 +313,7 @@ def encode_pending(pending: PendingReturns) -> bytes:
 
     Raises:
         MalformedRecordError: A root id or call hash is not printable US-ASCII, a topic cannot be encoded as UTF-8,
-            or `scheduled_at` is not an integer.
+            or `scheduled_at` is not an integer of 64 bits.
     """
     returns: list[tuple[int, str, str, str]] = []
     for root_id, call_hash, topic in _in_order(pending.returns):
@@ -322,6 +324,8 @@ def encode_pending(pending: PendingReturns) -> bytes:
         return encode("pending-returns record", {"returns": returns})
     if type(at) is not int:  # a bool would be written as 1 or 0
         raise MalformedRecordError(f"scheduled_at is a {type(at).__name__}", remedy="Pass whole unix seconds, or None.")
+    if at not in SECONDS:
+        raise MalformedRecordError("scheduled_at has more than 64 bits", remedy="Pass whole unix seconds, or None.")
     return encode("pending-returns record", {"returns": returns, "scheduled_at": at})
 
 
@@ -386,11 +390,11 @@ def _pending(record: bytes) -> PendingReturns:
         entries, scheduled_at = fields.get(b"returns"), fields.get(b"scheduled_at")
         if (
             isinstance(entries, list)
-            and (scheduled_at is None or isinstance(scheduled_at, int))
+            and (scheduled_at is None or (isinstance(scheduled_at, int) and scheduled_at in SECONDS))
             and len(fields) == (1 if scheduled_at is None else 2)
         ):
             return PendingReturns(_in_order(tuple(map(_return, entries))), scheduled_at)
-    reject("pending-returns record", "{returns: list, scheduled_at: integer or left out}", fields)
+    reject("pending-returns record", "{returns: list, scheduled_at: integer of 64 bits or left out}", fields)
 
 
 def _return(entry: Bencoded) -> PendingReturn:

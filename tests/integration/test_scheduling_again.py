@@ -6,9 +6,12 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 import brrr_core as brrr
 from brrr_core.backend import Key, Store
 from brrr_core.engine.stranding import note_key, read_note
+from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import PendingReturns, decode_pending, encode_pending
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, Fleet, over, serving, working
@@ -55,6 +58,16 @@ async def test_new_call_is_scheduled_in_one_step(memory: str) -> None:
         wide = await client.schedule("wide", topic=TOPIC, spawn_limit=50_000)()  # its counter begins below 0
         assert (wide.state, await backend.queue.stats(TOPIC)) == ("put", (2, 0, 0, 0))
         await connection.close()
+
+
+async def test_mark_of_another_sdk_that_is_too_large_is_refused(memory: str) -> None:
+    async with brrr.connect(memory) as connection:
+        client = brrr.AppConsumer(codec="json", connection=connection)
+        done = await client.schedule("task", topic=TOPIC)()
+        record = b"d7:returnsle12:scheduled_ati1%se" % (b"0" * 309 + b"e")
+        await connection.store.write([(Key("pending_returns", done.call_hash), record)])
+        with pytest.raises(MalformedRecordError, match="64 bits"):
+            await client.schedule("task", topic=TOPIC)()
 
 
 async def test_five_schedules_run_a_slow_call_once(url: str) -> None:
