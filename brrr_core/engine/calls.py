@@ -54,6 +54,7 @@ class HeldDelivery:
         records: The records that were read with the message (`Control.readings`), if they are still new; else None.
         pending: The pending record of its call when it was last read. It is read only if the backend offers steps.
         handed_over: How many messages in a row were handed over to this slot of the worker, ending with this one.
+        interrupted: Whether a failure of a backend interrupted the handling of this delivery, which was then repeated.
     """
 
     delivery: Delivery
@@ -67,11 +68,17 @@ class HeldDelivery:
     records: Sequence[bytes | None] | None = None
     pending: bytes | None = None
     handed_over: int = 0
+    interrupted: bool = False
 
     def take_over(self, other: "HeldDelivery") -> None:
         """Take over all attributes of another held delivery, which must not be used again."""
         for name in HeldDelivery.__slots__:
             setattr(self, name, getattr(other, name))
+
+    @property
+    def begun_before(self) -> bool:
+        """Whether the message may have been handled before, and half of the work is done."""
+        return self.interrupted or self.delivery.attempt > 1
 
     @property
     def counted(self) -> bool:

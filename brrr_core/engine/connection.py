@@ -160,7 +160,7 @@ class Connection:
         """
         first, over_limit = await self._services.returner.settle(call_hash, payload)
         for parent in over_limit:
-            await self._services.scheduler.reassign(parent.call_hash, parent.topic, again=True)
+            await self._services.scheduler.reassign(parent, again=True)
         if over_limit:
             raise self._budget.exceeded(over_limit[0].root_id)
         return first

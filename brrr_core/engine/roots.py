@@ -184,6 +184,11 @@ class SpawnBudget:
         """Count one message for each root id. True for each whose message may be put."""
         return await self._charge([(root_id, 1) for root_id in root_ids])
 
+    async def used_up(self, root_ids: Sequence[str]) -> set[str]:
+        """Return the roots that may put no more messages. Nothing is counted."""
+        counts = await self._operations.count([(count_key(root_id), 0) for root_id in root_ids])
+        return {root_id for root_id, count in zip(root_ids, counts, strict=True) if count >= self._limit_of(root_id)}
+
     def counts(self, root_ids: Sequence[str]) -> list[Count]:
         """Return the counts of a step that puts a message for each of these root ids."""
         amounts: dict[str, int] = {}

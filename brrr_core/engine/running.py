@@ -246,7 +246,7 @@ class Runner:
 
     async def _clear_ended(self, job: Job, run: Run) -> None:
         """Clear the records of children that have ended, if an earlier delivery may have died before it did so."""
-        if job.held.delivery.attempt > 1:
+        if job.held.begun_before:
             await self._services.returner.clear_ended(run.summary().reads)
 
     async def _keep_state(self, run: Run, *, ends: bool = False) -> None:

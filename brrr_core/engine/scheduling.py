@@ -80,7 +80,7 @@ class ScheduleOutcome(Enum):
     FULL = auto()
     """The child was put, but its record has no room for the watcher, or a client is settling it right now."""
     OVER_LIMIT = auto()
-    """The root is over its spawn limit. The child was not put."""
+    """The root is over its spawn limit, and the child has no message."""
     OUTDATED = auto()
     """The guard does not allow it. The child was not put, and the watcher will not be woken."""
 
@@ -113,6 +113,7 @@ class _Group:
         value: Its value, if it is known.
         put: The roots for which the child was put.
         over: The roots that are over their spawn limit.
+        used_up: The roots that gave the stranded child up, and may put no more messages.
         stranded: Whether all its roots gave it up, so that its watchers are stranded too.
         revived: Whether it was stranded before it was put.
         turned_away: The watchers that cannot rely on its record: it is full, or a client is settling the call.
@@ -130,6 +131,7 @@ class _Group:
         "roots",
         "stranded",
         "turned_away",
+        "used_up",
         "value",
         "watchers",
     )
@@ -145,6 +147,7 @@ class _Group:
         self.value: bytes | None = None
         self.put: set[str] = set()
         self.over: set[str] = set()
+        self.used_up: set[str] = set()
         self.stranded = False
         self.revived = False
         self.turned_away: set[PendingReturn] = set()
@@ -166,14 +169,16 @@ class _Group:
         """Return the roots for which the child must be put now.
 
         Each redrive puts it once, even if another root put it before. If the child is not marked, or no redrive can
-        afford it, one other root puts it. A root that gave up the child does not put it again.
+        afford it, one other root puts it. A root that gave up the child does not put it again, even if it gave up a
+        message of this batch meanwhile.
         """
         if not self.child.topic:  # an event
             return []
+        gave_up = self._own_roots(pending) if pending.scheduled_at is None else set[str]()
+        self.put -= gave_up
         due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
         if due or self.put or (pending.scheduled_at is not None and not self.over):
             return due
-        gave_up = self._own_roots(pending) if pending.scheduled_at is None else ()
         return [root_id for root_id in self.roots if root_id not in self.over and root_id not in gave_up][:1]
 
     def registered(self, pending: PendingReturns) -> PendingReturns:
@@ -275,46 +280,49 @@ class Scheduler:
         (placed,) = await self.schedule([ScheduleRequest(child, root_id, guard=guard, unless_ended=True)])
         return placed.value
 
-    async def reassign(
-        self, call_hash: str, topic: str, *, again: bool, cancelled: str | None = None, due: float = 0
-    ) -> None:
+    async def reassign(self, entry: PendingReturn, *, again: bool, cancelled: bool = False, due: float = 0) -> None:
         """Reassign a call to another root, because its own root is cancelled or over its spawn limit.
 
         If another root waits for the call, put it again for that root. If not, remove the mark of its record, so that
         the next root that requests the call puts it. The parents of the call cannot continue either, so reassign them
         in the same way.
 
+        A worker that put a call for a root, and has not marked it yet, must no longer mark it. So note in its record
+        that a root over its limit gave it up. A worker that marks a call for a cancelled root notices it by itself.
+
         Args:
-            call_hash: The call.
-            topic: Its topic.
+            entry: The call, its root and its topic.
             again: Whether this may have begun before. If so, continue at calls that no longer have a mark.
-            cancelled: Its root, if that is cancelled. Then other cancelled roots do not get it either.
+            cancelled: Whether its root is cancelled. Then other cancelled roots do not get it either.
             due: The due time, if the message of its own root was a timer.
         """
-        left, seen = [PendingReturn("", call_hash, topic)], {call_hash}
-        over: set[str] = set() if cancelled is None else {cancelled}
+        left, seen, first = [entry], {entry.call_hash}, entry
+        over: set[str] = {entry.root_id} if cancelled else set()
         while left and len(seen) <= REASSIGN_LIMIT:
             entry = left.pop()
-            own = entry.call_hash == call_hash
-            parents = await self._reassign_one(entry, over, go_on=again or own, due=due if own else 0)
+            own = entry is first
+            go_on = again or own
+            parents = await self._reassign_one(
+                entry, over, own=own, go_on=go_on, cancelled=cancelled, due=due if own else 0
+            )
             left.extend(parent for parent in parents if parent.call_hash not in seen)
             seen.update(parent.call_hash for parent in parents)
 
     async def _reassign_one(
-        self, entry: PendingReturn, over: set[str], *, go_on: bool, due: float
+        self, entry: PendingReturn, over: set[str], *, own: bool, go_on: bool, cancelled: bool, due: float
     ) -> Sequence[PendingReturn]:
         """Reassign one call. Return its parents if no other root can run it."""
         key = Key("pending_returns", entry.call_hash)
         while True:
-            (record,) = await self._operations.read([key])
-            if record is None:
-                return ()
-            pending = decode_pending(record)
+            record, value = await self._operations.read([key, Key("value", entry.call_hash)])
+            if value is not None and not (own and record):
+                return ()  # it ended for another root, and wakes its parents
+            pending = PendingReturns() if record is None else decode_pending(record)
             roots = dict.fromkeys(waiting.root_id for waiting in pending.returns)
             others = [root_id for root_id in roots if root_id not in over and not root_id.startswith(SETTLING)]
             if over and others:
-                cancelled = await self._operations.read([cancelled_key(other) for other in others])
-                over.update(other for other, found in zip(others, cancelled, strict=True) if found is not None)
+                found = await self._operations.read([cancelled_key(other) for other in others])
+                over.update(other for other, record_of in zip(others, found, strict=True) if record_of is not None)
             for other in others:
                 if other in over:
                     continue
@@ -324,11 +332,15 @@ class Scheduler:
                     await self._operations.put([Put(entry.topic, encode_message(message))])
                     return ()
                 over.add(other)
-            if pending.scheduled_at is None:
-                return pending.returns if go_on else ()
-            (left,) = await self._operations.swap([Swap(key, record, encode_pending(PendingReturns(pending.returns)))])
-            if left:
-                return pending.returns
+            gave_up = () if cancelled else (entry,)
+            after = PendingReturns(tuple(sorted({*pending.returns, *gave_up})))
+            if after != pending:
+                (left,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
+                if not left:
+                    continue
+                if record is None:  # perhaps it has ended
+                    await self._returner.clear_ended([entry.call_hash], created=True)
+            return pending.returns if go_on or pending.scheduled_at is not None else ()
 
     async def strand(self, entry: PendingReturn, buried: Buried, *, alone: bool) -> None:
         """Strand a call that is about to be dead-lettered, and unless `alone` is true, every call that waits for it."""
@@ -375,7 +387,8 @@ class Scheduler:
                 group.created = done and swap.expected is None
                 if not done:
                     unsettled.append(group)
-        await self._strand_watchers([group for group in groups.values() if group.stranded and group.watchers])
+        if stranded := [group for group in groups.values() if group.stranded and group.watchers]:
+            await self._strand_watchers(stranded)
         if put_again := [name for name, group in groups.items() if group.revived]:
             await forget(self._operations, put_again)
         cancelled = await self._look_again(requests, groups)
@@ -400,10 +413,19 @@ class Scheduler:
         return {root for root, record in zip(roots, records[len(looked) :], strict=True) if record is not None}
 
     async def _strand_watchers(self, groups: Sequence[_Group]) -> None:
-        """Strand the parents of children that are stranded. Such parents wait until another root puts the child."""
+        """Strand the parents of children that are stranded. Such parents wait until another root puts the child.
+
+        The messages of parents whose roots have used up their spawn limits are dead-lettered instead. So other roots
+        get these parents, and put the child.
+        """
+        roots = dict.fromkeys(watcher.root_id for group in groups for watcher in group.watchers)
+        used_up = await self._budget.used_up(list(roots))
         notes = await self._operations.read([note_key(group.key.call_hash) for group in groups])
         for group, note in zip(groups, notes, strict=True):
-            created = await strand(self._operations, group.watchers, note)
+            group.used_up = used_up
+            created = await strand(
+                self._operations, [each for each in group.watchers if each.root_id not in used_up], note
+            )
             await self._returner.clear_ended(created, created=True)
 
     def _in_force(self, call_hash: str, record: bytes | None) -> PendingReturns:
@@ -467,8 +489,8 @@ def _group(requests: Sequence[ScheduleRequest], clock: Callable[[], float]) -> d
 
 def _placed(group: _Group, request: ScheduleRequest, cancelled: Container[Key | None]) -> Placed:
     outcome = ScheduleOutcome.SCHEDULED
-    if request.watcher is not None and request.watcher in group.turned_away:
-        outcome = ScheduleOutcome.FULL
-    elif group.over_limit:
+    if group.over_limit or (request.watcher is not None and request.root_id in group.used_up):
         outcome = ScheduleOutcome.OVER_LIMIT
+    elif request.watcher is not None and request.watcher in group.turned_away:
+        outcome = ScheduleOutcome.FULL
     return Placed(outcome, group.value, request.cancelled in cancelled)

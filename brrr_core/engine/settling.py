@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from brrr_core.backend.contracts import Delivery
 from brrr_core.engine.attempts import Attempts
 from brrr_core.engine.calls import Again, Cancelled, HandOver, HeldDelivery, Job, NotHere
 from brrr_core.engine.control import Guard
@@ -162,7 +161,7 @@ class Settler:
     async def finish_again(self, held: HeldDelivery, call_hash: str, value: bytes) -> None:
         """Finish a call that has an outcome: its worker may have died before it had woken all callers."""
         # The first delivery of a message comes from a caller or a redrive, after the dead letter was made.
-        failure = exhausted_failure(value) if held.delivery.attempt > 1 else None
+        failure = exhausted_failure(value) if held.begun_before else None
         await self.reset_counters(held)
         await self._services.returner.complete(Completion(held.delivery, call_hash, acknowledge=failure is None))
         if failure is not None:
@@ -255,16 +254,18 @@ class Settler:
         await asyncio.sleep(delay)
         return 0
 
-    async def _strand(self, delivery: Delivery, error: BaseException, reason: str) -> None:
+    async def _strand(self, held: HeldDelivery, error: BaseException, reason: str) -> None:
         """Prepare a later schedule: a call whose message is dead-lettered, and its parents, must not stay marked."""
-        topic, over_limit, scheduler = delivery.topic, isinstance(error, SpawnLimitError), self._services.scheduler
+        delivery, scheduler = held.delivery, self._services.scheduler
+        topic, over_limit = delivery.topic, isinstance(error, SpawnLimitError)
         try:
             root_id, call_hash = decode_message(delivery.body)
             _, root_id = split_timer(root_id)
+            entry = PendingReturn(root_id, call_hash, topic)
             if over_limit:
-                await scheduler.reassign(call_hash, topic, again=delivery.attempt > 1)
+                await scheduler.reassign(entry, again=held.begun_before)
             buried = Buried(call_hash, topic, delivery.attempt, int(self._operations.clock()), reason)
-            await scheduler.strand(PendingReturn(root_id, call_hash, topic), buried, alone=over_limit)
+            await scheduler.strand(entry, buried, alone=over_limit)
         except MalformedRecordError:
             pass  # it names no call, or its parents cannot be read
         except BackendError as failure:
@@ -276,7 +277,7 @@ class Settler:
         """Dead-letter the message because of `error`."""
         delivery, reason = held.delivery, self._reason(error)
         if not final:
-            await self._strand(delivery, error, reason)
+            await self._strand(held, error, reason)
         await self.reset_counters(held)
         await self._operations.queue.bury(delivery, reason)
         self.counts.failed += 1

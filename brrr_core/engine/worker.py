@@ -280,6 +280,7 @@ class Worker:
         """
         began, tries = self._time(), 0
         while (error := await self._try(self._handler.handle, held)) is not None:
+            held.interrupted = True
             away = isinstance(error, BackendUnavailableError)
             if not away or self._lost(held) or self._time() - began >= self._services.policy.unavailable_timeout:
                 error = await self._try(self._handler.runner.settler.release_interrupted, held)
