@@ -208,7 +208,7 @@ async def test_lost_message_of_a_task_of_another_sdk(memory: str) -> None:
         await queue.ack(await queue.receive("other-sdk", limit=1, wait=5))
         found = await explained(fleet, "foreign")
         theirs = next(node for node in found.nodes.values() if node.task_name == "theirs")
-        assert theirs.not_replayed == "no handler of this name is known here"
+        assert theirs.not_replayed == "no handler has this name here"
         assert "the topic 'other-sdk' has none" in problem_of(found, "theirs")
 
 

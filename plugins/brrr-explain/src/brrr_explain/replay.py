@@ -155,7 +155,7 @@ def refusal(task: Task | None, *, replay_all: bool) -> str | None:
         replay_all: Whether to run every handler that takes the active worker.
     """
     if task is None:
-        return "no handler of this name is known here"
+        return "no handler has this name here"
     if not task.takes_app:
         return NO_CALLS
     if not (task.policy.replay or replay_all):

@@ -39,7 +39,7 @@ RESERVED: Final = (
 )
 
 KINDS: Final = (b"inbox", b"leases", b"delayed", b"attempts", b"dead")
-"""The keys of a topic beside the list of ready messages."""
+"""The kinds of keys of a topic, in addition to the list of ready messages."""
 
 MAX_CACHED_TOPICS: Final = 1024
 

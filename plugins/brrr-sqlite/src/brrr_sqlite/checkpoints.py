@@ -1,6 +1,6 @@
 """Checkpoints: they move the write-ahead log into the file while all writers are locked out.
 
-SQLite's automatic checkpoint runs beside the commits of other processes. Up to version 3.51.2, if a commit restarts the
+SQLite's automatic checkpoint runs while other processes commit. Up to version 3.51.2, if a commit restarts the
 log while a checkpoint begins, SQLite can, very rarely, lose committed pages and damage the file
 (https://www.sqlite.org/wal.html#walresetbug). Here the writing connection holds the write lock while a second one runs
 the checkpoint. So no commit can interfere, in any version of SQLite.

@@ -1,8 +1,8 @@
 """Hints between processes: which topics may have new messages, and which calls have new values.
 
-After its commits, each process appends hints to a file beside the database. inotify notifies the other processes, which
-read the new part. So a wake-up takes one write and needs no list of processes, and a killed process leaves nothing to
-clean up. The file needs no fsync, because hints may get lost.
+After its commits, each process appends hints to a file next to the database. inotify notifies the other processes, and
+they read the new part. So a wake-up takes one write and needs no list of processes, and a killed process leaves nothing
+to clean up. The file needs no fsync, because hints may get lost.
 
 Only Linux has inotify. On other systems, and if the file cannot be opened, there are no hints, and waiting is polling.
 """

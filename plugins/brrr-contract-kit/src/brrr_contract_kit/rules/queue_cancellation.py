@@ -168,8 +168,8 @@ async def neighbours_unharmed(ctx: Context) -> None:
         puts = [(topic, body) for body in bodies]
         puts.insert(place, (other, b"cancelled"))  # the first of a batch may be the one that sends the batch
         async with ctx.within(2 * ctx.grace, "puts return while another one is cancelled"):
-            beside = [create_task(queue.put(name, [body])) for name, body in puts]
-            await ctx.cancel(beside.pop(place), point)
-            await gather(*beside)
+            others = [create_task(queue.put(name, [body])) for name, body in puts]
+            await ctx.cancel(others.pop(place), point)
+            await gather(*others)
         found = await ctx.take_all(queue, topic, len(bodies))
-        same_bodies([each.body for each in found], bodies, "the messages put beside a cancelled put")
+        same_bodies([each.body for each in found], bodies, "the messages put while another put is cancelled")

@@ -47,7 +47,7 @@ async def crowd_waits(ctx: Context) -> None:
     async with TaskGroup() as tasks:
         waiting = [tasks.create_task(ctx.take(queue, topic, wait=600)) for topic in topics * (CROWD // TOPICS)]
         await sleep(0.1)  # usually enough to be waiting; the result is the same if not
-        async with ctx.within(2 * ctx.grace, f"operations beside {CROWD} waiting receives"):
+        async with ctx.within(2 * ctx.grace, f"operations while {CROWD} receives wait"):
             await gather(*(_use(ctx, backend, ctx.topic()) for _ in range(CLIENTS)))
         check(not any(task.done() for task in waiting), "a receive on an empty topic returned early")
         async with ctx.within(2 * ctx.grace, f"{CROWD} waiting receives return when their messages are put"):
@@ -79,7 +79,7 @@ async def crowd_waits_by_steps(ctx: Context) -> None:
     async with TaskGroup() as tasks:
         waiting = [tasks.create_task(at.receive(topic, wait=600)) for topic in topics * (CROWD // TOPICS)]
         await sleep(0.1)  # usually enough to be waiting; the result is the same if not
-        async with ctx.within(2 * ctx.grace, f"operations beside {CROWD} waiting receives"):
+        async with ctx.within(2 * ctx.grace, f"operations while {CROWD} receives wait"):
             await gather(*(commit(ctx.topic()) for _ in range(CLIENTS)))
         check(not any(task.done() for task in waiting), "a receive on an empty topic returned early")
         async with ctx.within(2 * ctx.grace, f"{CROWD} waiting receives return when their messages are put"):

@@ -14,7 +14,7 @@ HOSTILE: Final = [
     *("'", '"', "';--", "`a`", "<a>", "a\tb", "a\nb", "a\r\nb", "a\0b", "a", "A", "a ", " a", "a.dead", "a:dead"),
     *("é", "e\u0301", "É", "ß", "ss", "☃", "🦆", "日本", "\u202ea", "\ufeffa", "a\u200bb", "None", "null", "0"),
 ]
-"""Names with a special meaning in some server, beside names with which they could collide."""
+"""Names with a special meaning in some server, and names with which they could collide."""
 
 LONG: Final = 1000
 

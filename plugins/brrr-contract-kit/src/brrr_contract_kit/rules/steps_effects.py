@@ -280,7 +280,7 @@ async def delay_refused(ctx: Context) -> None:
     at, topic, key = await stepped_backend(ctx), ctx.topic(), ctx.key()
     steps = [Step((), writes=[(key, b"x")]), Step((), messages=[Message(topic, b"later", DELAY)])]
     refused(await raised(at.steps.commit(steps)), CapabilityError, "a step with a delay")
-    equal(await at.store.read([key]), [None], "the record of a step beside a refused one")
+    equal(await at.store.read([key]), [None], "the record of a step in a refused commit")
     await ctx.none_left(at.queue, topic, "the step was refused")
 
 
@@ -296,5 +296,5 @@ async def arguments_refused(ctx: Context) -> None:
     for message in (Message("", b"x"), *(Message(topic, b"x", delay) for delay in (-1.0, inf, -inf, nan))):
         steps = [Step((), writes=[(key, b"x")]), Step((), messages=[message])]
         refused(await raised(at.steps.commit(steps)), ArgumentError, f"a step with {message!r}")
-    equal(await at.store.read([key]), [None], "the record of a step beside a refused one")
+    equal(await at.store.read([key]), [None], "the record of a step in a refused commit")
     await ctx.none_left(at.queue, topic, "the steps were refused")

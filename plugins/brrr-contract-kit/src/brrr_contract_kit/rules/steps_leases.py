@@ -273,8 +273,8 @@ async def too_large(ctx: Context) -> None:
         (Step((), marks=[(key, large)]), ValueTooLargeError),
     ):
         refused(await raised(at.steps.commit([good, step])), kind, "a step with one byte more than declared")
-    equal(await at.store.read([key]), [None], "the record of a step beside a refused one")
-    equal(await at.counts(counter), [0], "the counter of a step beside a refused one")
+    equal(await at.store.read([key]), [None], "the record of a step in a refused commit")
+    equal(await at.counts(counter), [0], "the counter of a step in a refused commit")
     await ctx.none_left(at.queue, topic, "the commits were refused")
 
 

@@ -211,13 +211,17 @@ async def neighbours_unharmed(ctx: Context) -> None:
     at = await stepped_backend(ctx)
     for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
         keys, other = [ctx.key() for _ in range(7)], ctx.key()
-        async with ctx.within(2 * ctx.grace, "commits return beside a cancelled one"):
+        async with ctx.within(2 * ctx.grace, "commits return while another one is cancelled"):
             stepped = keys.copy()
             stepped.insert(place, other)  # the first of a batch may be the one that sends the batch
-            beside = [create_task(at.commit(Step([(key, None)], writes=[(key, b"x")]))) for key in stepped]
-            await ctx.cancel(beside.pop(place), point)
-            equal(await gather(*beside), [[NOTHING_LEASED]] * 7, "the results of commits beside a cancelled one")
-        equal(await at.store.read(keys), [b"x"] * 7, "the records of commits beside a cancelled one")
+            others = [create_task(at.commit(Step([(key, None)], writes=[(key, b"x")]))) for key in stepped]
+            await ctx.cancel(others.pop(place), point)
+            equal(
+                await gather(*others),
+                [[NOTHING_LEASED]] * 7,
+                "the results of commits that run while another one is cancelled",
+            )
+        equal(await at.store.read(keys), [b"x"] * 7, "the records of commits that run while another one is cancelled")
 
 
 @rule("STEPS-PROC-01", needs="store.shared", processes=True)

@@ -226,13 +226,13 @@ async def neighbours_unharmed(ctx: Context) -> None:
     store = await ctx.store()
     for place, point in product((0, 3, 7), (0, 1, 2, 3, 5, 8, 20, 50)):
         keys, other = [ctx.key() for _ in range(7)], ctx.key()
-        async with ctx.within(2 * ctx.grace, "swaps return beside a cancelled one"):
+        async with ctx.within(2 * ctx.grace, "swaps return while another one is cancelled"):
             swapped = keys.copy()
             swapped.insert(place, other)  # the first of a batch may be the one that sends the batch
-            beside = [create_task(store.swap([Swap(key, None, b"x")])) for key in swapped]
-            await ctx.cancel(beside.pop(place), point)
-            equal(await gather(*beside), [[True]] * 7, "the results of swaps beside a cancelled one")
-        equal(await store.read(keys), [b"x"] * 7, "the records created beside a cancelled swap")
+            others = [create_task(store.swap([Swap(key, None, b"x")])) for key in swapped]
+            await ctx.cancel(others.pop(place), point)
+            equal(await gather(*others), [[True]] * 7, "the results of swaps that run while another one is cancelled")
+        equal(await store.read(keys), [b"x"] * 7, "the records created while another swap is cancelled")
 
 
 @rule("STORE-DURABLE-01", needs="store.durable", processes=True)

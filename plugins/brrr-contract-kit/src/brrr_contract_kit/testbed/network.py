@@ -94,7 +94,7 @@ class Network:
 
     @property
     def url(self) -> str:
-        """The URL of the target, with the relays in place of its servers."""
+        """The URL of the target, with the relays instead of its servers."""
         return relayed_url(self._target, self.addresses)
 
     @property
