@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from brrr_core.backend import BackendManifest, CacheCapabilities, QueueCapabilities, StoreCapabilities
 from brrr_core.errors import ContractError
 
-__all__ = ["REGISTERED", "ROLES", "Function", "Role", "Rule", "declares", "rule"]
+__all__ = ["LONG", "REGISTERED", "ROLES", "Function", "Role", "Rule", "declares", "rule"]
 
 Role: TypeAlias = Literal["queue", "store", "cache", "steps", "backend", "codec"]
 ROLES: Final = cast("tuple[Role, ...]", get_args(Role))
@@ -27,6 +27,9 @@ CAPABILITIES: Final = frozenset(
     if field.type is bool
 )
 """The capabilities that a rule may need, like `queue.delay`."""
+
+LONG: Final = 300.0
+"""The limit in seconds of rules that wait for leases. The lease of some backends cannot be set."""
 
 PAGES: Final = "https://github.com/brrr-core/brrr/blob/main/"
 

@@ -11,7 +11,7 @@ from mutants.kit import MEMORY, CacheOver, Sound
 MANIFESTS: list[BackendManifest] = []
 
 MANY = 500
-"""Only CACHE-COUNT-02 increments so many counters at once, and so does the harm."""
+"""Only CACHE-COUNT-02 increments more counters than this at once. The harm is done in such an increment."""
 
 
 def by_url(kind: type) -> type:

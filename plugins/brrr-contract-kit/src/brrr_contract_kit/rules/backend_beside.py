@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
-from brrr_contract_kit.registry import declares, rule
+from brrr_contract_kit.registry import LONG, declares, rule
 from brrr_contract_kit.target import DATA
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import IN_TIME, Context, NotApplicableError, StalledError
@@ -14,7 +14,6 @@ from brrr_contract_kit.testbed.operations import delays_end, leave_delayed
 from brrr_contract_kit.testbed.processes import Agent
 from brrr_core.backend import Backend, DeadLetter, Delivery, Key, Kind
 
-LONG: Final = 300.0
 DELAY: Final = 1.0
 LIVES: Final = 3
 """A delay lasts for this many lives of another backend, so that it ends after the last of them."""

@@ -13,19 +13,17 @@ from typing import Final
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.target import option_types
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused
-from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
+from brrr_contract_kit.testbed.context import Context, NotApplicableError, error_of, raised
 from brrr_contract_kit.testbed.servers import (
+    FAIL_GRACES,
     backend_at,
     opening_once,
     silent_server,
     unreachable,
 )
 from brrr_core import open_backend
-from brrr_core.backend import Backend, Duration, Roles, Secret, Size, parse_url
+from brrr_core.backend import Duration, Roles, Secret, Size, parse_url
 from brrr_core.errors import BackendError, BackendUnavailableError, ForkedError, OptionError
-
-FAIL_GRACES: Final = 9
-"""Graces within which opening must fail: 45 seconds by default."""
 
 
 @rule("BACKEND-FAIL-01")
@@ -106,18 +104,10 @@ async def refuses_options(ctx: Context) -> None:
         if kind is Duration or kind is Size:
             wrong.append(f"{name}=-1")
     for options in wrong:
-        refused(_made(f"{url}{mark}{options}"), OptionError, f"the options {options!r}")
+        refused(error_of(partial(open_backend, f"{url}{mark}{options}")), OptionError, f"the options {options!r}")
     for options in border:
-        if (error := _made(f"{url}{mark}{options}")) is not None:
+        if (error := error_of(partial(open_backend, f"{url}{mark}{options}"))) is not None:
             refused(error, OptionError, f"the option {options!r}")
-
-
-def _made(url: str) -> BaseException | None:
-    try:
-        open_backend(url)
-    except Exception as error:  # noqa: BLE001 - the rule checks its type
-        return error
-    return None
 
 
 @rule("BACKEND-PROC-01")
@@ -129,17 +119,9 @@ async def refuses_pickling(ctx: Context) -> None:
     Test: A backend is pickled before it is opened, and while it is open.
     """
     backend = ctx.target.backend()
-    refused(_pickled(backend), ForkedError, "pickling a backend")
+    refused(error_of(partial(pickle.dumps, backend)), ForkedError, "pickling a backend")
     async with backend:
-        refused(_pickled(backend), ForkedError, "pickling an open backend")
-
-
-def _pickled(backend: Backend) -> BaseException | None:
-    try:
-        pickle.dumps(backend)
-    except Exception as error:  # noqa: BLE001 - the rule checks its type
-        return error
-    return None
+        refused(error_of(partial(pickle.dumps, backend)), ForkedError, "pickling an open backend")
 
 
 @rule("BACKEND-PROC-02")

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused
-from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
+from brrr_contract_kit.testbed.context import Context, NotApplicableError, error_of, raised
 from brrr_contract_kit.testbed.leaks import open_files, other_tasks, poll, threads
 from brrr_contract_kit.testbed.network import Network
 from brrr_contract_kit.testbed.operations import operations_of, use
@@ -75,7 +75,7 @@ async def offers_what_it_declares(ctx: Context) -> None:
     are of their class, and it offers all three roles.
     """
     backend = ctx.target.backend()
-    refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was not opened")
+    refused(_error_of_roles(backend), BackendClosedError, "the roles of a backend that was not opened")
     async with backend:
         for name, kind in ROLES.items():
             role = getattr(backend.roles, name)
@@ -87,15 +87,11 @@ async def offers_what_it_declares(ctx: Context) -> None:
         if steps is not None:
             check(isinstance(cast("object", steps), Steps), f"the backend offers {steps!r} as steps")
             check(ctx.target.offers("steps"), "the backend offers steps, but the manifest does not declare all roles")
-    refused(_roles_of(backend), BackendClosedError, "the roles of a backend that was closed")
+    refused(_error_of_roles(backend), BackendClosedError, "the roles of a backend that was closed")
 
 
-def _roles_of(backend: Backend) -> BaseException | None:
-    try:
-        _ = backend.roles
-    except Exception as error:  # noqa: BLE001 - the rule checks its type
-        return error
-    return None
+def _error_of_roles(backend: Backend) -> BaseException | None:
+    return error_of(lambda: backend.roles)
 
 
 @rule("BACKEND-OPEN-05")
@@ -288,7 +284,11 @@ async def closes_after_errors(ctx: Context) -> None:
             check(error is leaving, f"{leaving!r} left the block, but {error!r} was raised")
         else:
             broken(f"{leaving!r} was suppressed")
-        refused(_roles_of(backend), BackendClosedError, "the roles of a backend whose block was left by an error")
+        refused(
+            _error_of_roles(backend),
+            BackendClosedError,
+            "the roles of a backend whose block was left by an error",
+        )
         async with backend:
             pass
 

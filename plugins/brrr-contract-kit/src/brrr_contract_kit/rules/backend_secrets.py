@@ -6,17 +6,14 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.target import option_types
 from brrr_contract_kit.testbed.checks import NotApplicableError, check, shown
 from brrr_contract_kit.testbed.context import Context, raised
 from brrr_contract_kit.testbed.operations import use
-from brrr_contract_kit.testbed.servers import at_address, closed_port, opening_once
+from brrr_contract_kit.testbed.servers import FAIL_GRACES, at_address, closed_port, opening_once
 from brrr_core import open_backend
 from brrr_core.backend import BackendManifest, Secret, parse_url
-
-FAIL_GRACES: Final = 9
-"""Graces within which opening must fail: 45 seconds by default."""
 
 CANARY: Final = "Sup3rS3cretCanary"
 
@@ -117,7 +114,7 @@ def _around(output: str) -> str:
     return output[max(0, at - AROUND) : at + AROUND].replace(CANARY, "<the secret>")
 
 
-@rule("BACKEND-SECRET-01", limit=300)
+@rule("BACKEND-SECRET-01", limit=LONG)
 async def keeps_secrets(ctx: Context) -> None:
     """A password never shows: not in a `repr`, an error, a cause, a traceback or a log.
 
@@ -136,7 +133,7 @@ async def keeps_secrets(ctx: Context) -> None:
         )
 
 
-@rule("BACKEND-SECRET-02", limit=300)
+@rule("BACKEND-SECRET-02", limit=LONG)
 async def keeps_secrets_of_a_live_server(ctx: Context) -> None:
     """A password does not show if the server answers, neither when it refuses the login nor while it is used.
 

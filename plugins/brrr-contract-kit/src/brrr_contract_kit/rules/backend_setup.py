@@ -7,7 +7,8 @@ from typing import Final
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, described
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
-from brrr_core.backend import Backend
+from brrr_contract_kit.testbed.operations import use
+from brrr_contract_kit.testbed.processes import HEAD_START
 
 TIMES: Final = 4
 
@@ -28,7 +29,7 @@ async def set_up_together(ctx: Context) -> None:
         if error is not None:
             broken(f"one of {TIMES} concurrent setups failed: {described(error)}", cause=error)
     async with backends[-1]:
-        await _use(ctx, backends[-1])
+        await use(ctx, backends[-1])
 
 
 @rule("BACKEND-SETUP-02", processes=True)
@@ -44,19 +45,7 @@ async def set_up_by_processes(ctx: Context) -> None:
         raise NotApplicableError("processes share nothing")
     target = ctx.target.fresh()
     agents = await gather(*(ctx.agent(target=target, opened=False) for _ in range(TIMES - 1)))
-    at = time() + 0.3
+    at = time() + HEAD_START
     await gather(*(agent.do("set_up", at=at) for agent in agents))
     async with target.backend() as backend:
-        await _use(ctx, backend)
-
-
-async def _use(ctx: Context, backend: Backend) -> None:
-    """Use every role of a backend once."""
-    if backend.roles.queue is not None:
-        topic = ctx.topic()
-        await backend.queue.put(topic, [b"x"])
-        await backend.queue.ack([await ctx.take_one(backend.queue, topic)])
-    if backend.roles.store is not None:
-        await backend.store.write([(ctx.key(), b"x")])
-    if backend.roles.cache is not None:
-        await backend.cache.increment({ctx.counter(): 1})
+        await use(ctx, backend)

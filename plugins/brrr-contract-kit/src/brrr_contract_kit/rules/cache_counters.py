@@ -10,6 +10,7 @@ from typing import Final
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal
 from brrr_contract_kit.testbed.context import Context
+from brrr_contract_kit.testbed.processes import HEAD_START
 from brrr_core.backend import Cache
 
 NAMES: Final = [
@@ -131,7 +132,7 @@ async def exact_between_processes(ctx: Context) -> None:
     """
     cache, name = await ctx.cache(), ctx.counter()
     agents = await gather(*(ctx.agent() for _ in range(3)))
-    at = time() + 0.3
+    at = time() + HEAD_START
     parts = await gather(*(agent.do("increment", name=name, times=50, at=at) for agent in agents))
     equal(sorted(chain.from_iterable(parts)), list(range(1, 151)), "the numbers that three processes got")
     equal(await cache.increment({name: 0}), {name: 150}, "the counter, read here")

@@ -7,12 +7,13 @@ import sys
 from asyncio import CancelledError, gather, sleep, to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import broken, check, equal, refused, shown
 from brrr_contract_kit.testbed.codecs import CodecContext
-from brrr_contract_kit.testbed.context import NotApplicableError, raised
+from brrr_contract_kit.testbed.context import NotApplicableError, error_of, raised
 from brrr_core.codec import FAILURE_PREFIX, Call
 from brrr_core.errors import BrrrError, DecodeError, EncodeError
 
@@ -298,18 +299,11 @@ async def refuses_arguments(ctx: CodecContext) -> None:
     endless: dict[str, object] = {}
     endless["self"] = endless
     for value in (Opaque(), [1, {"deep": Opaque()}], refuses_arguments, endless):
-        error = _encoded(ctx, value)
+        error = error_of(partial(ctx.call, "a-task", value))
         refused(error, EncodeError, f"a call of {shown(type(value))}")
         check("a-task" in str(error), f"the error does not name the task 'a-task': {error}")
-    check("Opaque" in str(_encoded(ctx, [Opaque()])), "the error does not name the type that cannot be encoded")
-
-
-def _encoded(ctx: CodecContext, value: object) -> BaseException | None:
-    try:
-        ctx.call("a-task", value)
-    except Exception as error:  # noqa: BLE001 - the rule checks its type
-        return error
-    return None
+    error = error_of(partial(ctx.call, "a-task", [Opaque()]))
+    check("Opaque" in str(error), "the error does not name the type that cannot be encoded")
 
 
 @rule("CODEC-ERROR-02")

@@ -4,12 +4,10 @@ from asyncio import TaskGroup, create_task, gather, sleep
 from functools import partial
 from itertools import product
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import CANCELLED, Context
 from brrr_core.backend import Queue
-
-LONG = 300.0
 
 
 async def _come_back(ctx: Context, queue: Queue, topics: list[str], what: str) -> None:

@@ -4,13 +4,12 @@ from asyncio import gather
 from math import ceil
 from typing import Final
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import check, equal
 from brrr_contract_kit.testbed.context import Context, NotApplicableError
 from brrr_contract_kit.testbed.processes import Agent
 
 HOUR: Final = 3600
-LONG: Final = 300.0
 SHORT: Final = 0.5
 
 

@@ -3,7 +3,7 @@
 from asyncio import TaskGroup, sleep
 from time import time
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.rules.queue_bodies import HOSTILE
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import IN_TIME, POLL, Context
@@ -100,7 +100,7 @@ async def buried_once(ctx: Context) -> None:
     equal((await ctx.take_one(queue, topic)).body, held.body, "the body that another receiver released")
 
 
-@rule("QUEUE-DEAD-04", limit=300.0)
+@rule("QUEUE-DEAD-04", limit=LONG)
 async def buried_for_good(ctx: Context) -> None:
     """A dead-lettered message is not delivered again after the end of its lease.
 

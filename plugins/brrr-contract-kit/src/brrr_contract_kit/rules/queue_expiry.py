@@ -4,12 +4,11 @@ from asyncio import gather, sleep
 from collections.abc import Awaitable
 from typing import Final
 
-from brrr_contract_kit.registry import declares, rule
+from brrr_contract_kit.registry import LONG, declares, rule
 from brrr_contract_kit.testbed.checks import broken, check, equal
 from brrr_contract_kit.testbed.context import IN_TIME, Context
 from brrr_core.backend import Delivery, Queue
 
-LONG: Final = 300.0
 LATE: Final = 600.0
 """A delay in seconds that hides a message for longer than the rule waits."""
 

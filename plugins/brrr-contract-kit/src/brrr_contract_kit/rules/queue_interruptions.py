@@ -3,14 +3,11 @@
 from asyncio import gather
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.context import Context
 from brrr_contract_kit.testbed.interruptions import batches_for, begun, check_left, effects_of, prepared
 from brrr_contract_kit.testbed.processes import as_text
-
-LONG: Final = 300.0
 
 
 @rule("QUEUE-CANCEL-07", limit=LONG)

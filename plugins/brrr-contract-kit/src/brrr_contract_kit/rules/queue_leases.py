@@ -3,13 +3,10 @@
 from math import isfinite
 from typing import Final
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import broken, check, equal
 from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Delivery, Queue
-
-LONG: Final = 300.0
-"""Time limit in seconds for rules that wait for leases, since the lease of some backends cannot be set."""
 
 EARLY: Final = 0.9
 """The part of a lease that must have passed. It is below 1 because servers' clocks are coarse."""
@@ -126,21 +123,21 @@ async def extended_alone(ctx: Context) -> None:
 
 
 @rule("QUEUE-LEASE-06")
-async def lease_told(ctx: Context) -> None:
+async def lease_reported(ctx: Context) -> None:
     """`queue.lease` is the lease in seconds, positive and finite, and equals the option `lease` if the backend has one.
 
     Why: The engine extends its deliveries at every third of the lease.
 
     Test: The attribute is read with the option and without it.
     """
-    told: list[object] = [(await ctx.queue(short_lease=short)).lease for short in (False, True)]
-    for lease in told:
+    leases: list[object] = [(await ctx.queue(short_lease=short)).lease for short in (False, True)]
+    for lease in leases:
         positive = isinstance(lease, int | float) and isfinite(lease) and lease > 0
         check(positive, f"`lease`: expected a positive number of seconds, got {lease!r}")
     if ctx.target.takes_lease:
         check(
-            told[1] == ctx.target.lease,
-            f"`lease`: expected {ctx.target.lease:g} s of the option, got {told[1]!r}",
+            leases[1] == ctx.target.lease,
+            f"`lease`: expected {ctx.target.lease:g} s of the option, got {leases[1]!r}",
         )
 
 

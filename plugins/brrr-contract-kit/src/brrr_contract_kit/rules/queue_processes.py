@@ -3,13 +3,12 @@
 from asyncio import TaskGroup, gather
 from itertools import chain
 
-from brrr_contract_kit.registry import declares, rule
+from brrr_contract_kit.registry import LONG, declares, rule
 from brrr_contract_kit.testbed.checks import check, equal, same_bodies
 from brrr_contract_kit.testbed.context import Context
 from brrr_contract_kit.testbed.operations import delays_end, leave_delayed
 from brrr_contract_kit.testbed.processes import as_bytes, as_text
 
-LONG = 300.0
 KILLED = 2
 DELAY = 0.5
 

@@ -2,12 +2,10 @@
 
 from asyncio import TaskGroup, sleep
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import check, equal
 from brrr_contract_kit.testbed.context import Context
 from brrr_core.backend import Delivery, Queue
-
-LONG = 300.0
 
 
 async def _stale(ctx: Context, queue: Queue, topic: str) -> tuple[Delivery, Delivery]:

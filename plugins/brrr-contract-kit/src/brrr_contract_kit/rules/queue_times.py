@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Final
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.target import GRACE
 from brrr_contract_kit.testbed.checks import broken, check, equal
 from brrr_contract_kit.testbed.context import IN_TIME, POLL, Context, NotApplicableError
@@ -130,7 +130,7 @@ async def fractional_lease(ctx: Context) -> None:
         await _in_time(ctx, queue, {"a lease of 1.5 s": left, "an extended lease of 1.5 s": extended})
 
 
-@rule("QUEUE-STATS-03", needs="queue.exact_stats", limit=300.0)
+@rule("QUEUE-STATS-03", needs="queue.exact_stats", limit=LONG)
 async def expired_counted(ctx: Context) -> None:
     """When a lease has expired, `stats` counts its message as ready, even if no receive has looked since.
 

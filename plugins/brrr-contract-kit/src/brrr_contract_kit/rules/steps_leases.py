@@ -2,17 +2,15 @@
 
 from asyncio import TaskGroup
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
+from brrr_contract_kit.rules.queue_bodies import LARGEST_REFUSED
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, NotApplicableError, raised
 from brrr_contract_kit.testbed.stepped import NOTHING_LEASED, records_of, schedule_message, stepped_backend
 from brrr_core.backend import Count, Key, Message, Reading, Received, Step
 from brrr_core.errors import BodyTooLargeError, ValueTooLargeError
 
-LONG = 300.0
 EARLY = 0.9
-MIB = 1024 * 1024
-LARGEST_REFUSED = 256 * MIB
 
 
 @rule("STEPS-LEASE-01")

@@ -5,20 +5,18 @@ from functools import partial
 from itertools import chain, product
 from time import time
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import Context, raised
 from brrr_contract_kit.testbed.histories import check_histories
+from brrr_contract_kit.testbed.processes import HEAD_START
 from brrr_contract_kit.testbed.stepped import NOTHING_LEASED, SteppedBackend, SteppedStore, stepped_backend, steps_of
 from brrr_core.backend import Count, Key, Message, Step, Swap
 from brrr_core.errors import BackendClosedError
 
-LONG = 300.0
 RACERS = 8
 KEYS = 10
 ANY = 1_000_000
-HEAD_START = 0.3
-"""Seconds until all processes of a race begin."""
 
 
 async def _stepped_backends(ctx: Context, count: int) -> list[SteppedBackend]:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from math import nan
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import check, equal, refused, same_bodies
 from brrr_contract_kit.testbed.context import CANCELLED, Context, raised
 from brrr_contract_kit.testbed.stepped import (
@@ -18,7 +18,6 @@ from brrr_contract_kit.testbed.stepped import (
 from brrr_core.backend import Count, Delivery, Message, Reading, Step
 from brrr_core.errors import ArgumentError
 
-LONG = 300.0
 READINGS = (Reading("value"), Reading("call"))
 
 

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from brrr_contract_kit.registry import rule
+from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.checks import broken, check
 from brrr_contract_kit.testbed.context import Context
 from brrr_contract_kit.testbed.interruptions import NEW, OLD, swaps_of, values_of
 from brrr_core.backend import Key, Store, Swap
 
-LONG: Final = 300.0
 LARGE: Final = 1_200_000
 """Bytes of a value that a store may keep in parts: servers limit the size of a record to 1 MiB and less."""
 

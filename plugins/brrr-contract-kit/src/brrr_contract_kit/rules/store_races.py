@@ -9,13 +9,11 @@ from brrr_contract_kit.registry import rule
 from brrr_contract_kit.testbed.checks import check, equal
 from brrr_contract_kit.testbed.context import CANCELLED, Context
 from brrr_contract_kit.testbed.histories import check_histories, check_history, from_json, perform
-from brrr_contract_kit.testbed.processes import as_text
+from brrr_contract_kit.testbed.processes import HEAD_START, as_text
 from brrr_core.backend import Key, Store, Swap
 
 RACERS = 8
 KEYS = 10
-HEAD_START = 0.3
-"""Seconds until all processes of a race begin."""
 
 
 async def _stores(ctx: Context, count: int) -> list[Store]:

@@ -24,6 +24,7 @@ __all__ = [
     "NotApplicableError",
     "StalledError",
     "awaited",
+    "error_of",
     "raised",
 ]
 
@@ -355,6 +356,15 @@ async def raised(operation: Awaitable[Any]) -> BaseException | None:
     """Return the exception of an operation, None if it raises none."""
     try:
         await operation
+    except Exception as error:  # noqa: BLE001 - the rule checks its type
+        return error
+    return None
+
+
+def error_of(call: Callable[[], object]) -> BaseException | None:
+    """Return the exception of a function, None if it raises none."""
+    try:
+        call()
     except Exception as error:  # noqa: BLE001 - the rule checks its type
         return error
     return None

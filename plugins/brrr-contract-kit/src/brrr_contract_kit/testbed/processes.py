@@ -11,9 +11,12 @@ from typing import Any, Final
 
 from brrr_core.errors import RuleBrokenError
 
-__all__ = ["Agent", "answer_line", "as_bytes", "as_text", "environment"]
+__all__ = ["HEAD_START", "Agent", "answer_line", "as_bytes", "as_text", "environment"]
 
 ARGUMENTS: Final = (sys.executable, "-m", "brrr_contract_kit.testbed.agent")
+HEAD_START: Final = 0.3
+"""Seconds after which all processes of a race begin together."""
+
 SHIFTED: Final = Path(__file__).with_name("shifted.py")
 RUN_FILE: Final = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0])"
 """A program that runs a file without adding its folder to the import path."""

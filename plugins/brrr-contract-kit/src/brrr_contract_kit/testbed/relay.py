@@ -131,7 +131,7 @@ class Relay(Generic[Request]):
         self._writers.add(server_writer)
         answers = asyncio.create_task(self._forward(server_reader, writer))
         try:
-            await self._forward_requests(reader, server_writer, server_reader, writer, answers)
+            await self._forward_requests(reader, server_writer, server_reader, answers)
         finally:
             answers.cancel()
             self._close(server_writer)
@@ -146,7 +146,6 @@ class Relay(Generic[Request]):
         reader: asyncio.StreamReader,
         server_writer: asyncio.StreamWriter,
         server_reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
         answers: "asyncio.Task[None]",
     ) -> None:
         read = self.reader()

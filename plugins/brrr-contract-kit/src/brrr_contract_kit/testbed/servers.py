@@ -12,7 +12,10 @@ from brrr_core import open_backend
 from brrr_core.backend import Backend, parse_url
 from brrr_core.errors import OptionError, UrlError
 
-__all__ = ["at_address", "backend_at", "closed_port", "opening_once", "silent_server", "unreachable"]
+__all__ = ["FAIL_GRACES", "at_address", "backend_at", "closed_port", "opening_once", "silent_server", "unreachable"]
+
+FAIL_GRACES: Final = 9
+"""Graces within which opening without a server must fail: 45 seconds by default."""
 
 AUTHORITY: Final = re.compile(r"^([^:]+://)((?:[^/?@]*@)?)([^/?]*)")
 

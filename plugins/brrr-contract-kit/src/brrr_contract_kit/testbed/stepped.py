@@ -53,7 +53,7 @@ class SteppedBackend:
         return found
 
     async def one(self, topic: str, *, within: float | None = None, readings: Sequence[Reading] = ()) -> Received:
-        """Receive one message within so many seconds, by default the grace, or fail the rule."""
+        """Receive one message within `within` seconds, by default the grace, or fail the rule."""
         found = await self.receive(topic, wait=self.ctx.grace if within is None else within, readings=readings)
         if len(found) != 1:
             broken(f"a receive with the limit 1 returned {len(found)} messages; expected one")

@@ -190,7 +190,7 @@ def sqs_endpoint(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def aws_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+def aws_prefix() -> Iterator[str]:
     """Prefix for the tables and queues of this process. On an account, they are deleted after the run."""
     prefix = f"brrr-test-{token_hex(4)}-"
     yield prefix
