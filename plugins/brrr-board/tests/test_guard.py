@@ -1,4 +1,4 @@
-"""The board answers no foreign page and no other machine, and shows no secret, unless its options say so."""
+"""The board refuses foreign pages and other machines, unless its options allow them, and shows no secret."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Before the rules, the backend is opened and used once: one error stands for all rules that would fail."""
+"""Before the rules, the backend is opened and used once: one error instead of a failure of every rule."""
 
 from dataclasses import replace
 from pathlib import Path

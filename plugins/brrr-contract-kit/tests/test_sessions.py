@@ -1,4 +1,4 @@
-"""A pytest session of test classes: the lifespan, the opening before the rules, and one failure in place of many."""
+"""A pytest session of test classes: the lifespan, the opening before the rules, and one failure instead of many."""
 
 import re
 import subprocess

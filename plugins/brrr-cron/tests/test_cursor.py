@@ -1,4 +1,4 @@
-"""Each tick of a schedule happens once, although all workers run the schedule, die in it, and disagree on the time."""
+"""Each tick of a schedule happens once, although all workers run the schedule, may die, and disagree on the time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

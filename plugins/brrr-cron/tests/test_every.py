@@ -1,4 +1,4 @@
-"""`every` checks its arguments at once, and its tasks get the instant of the tick in every codec."""
+"""`every` checks its arguments immediately, and its tasks get the instant of the tick in every codec."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The ids of traces and spans are functions of the ids of brrr, equal in every worker of every version."""
+"""The ids of traces and spans depend only on the ids of brrr, so all workers of all versions agree on them."""
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import format_span_id, format_trace_id

@@ -1,4 +1,4 @@
-"""The metrics of a worker, also as Prometheus sees them."""
+"""The metrics of a worker, and their names in Prometheus."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A wrong certificate is not an outage: opening fails at once, and says what to check."""
+"""A wrong certificate is not an outage: opening fails immediately, and the remedy says what to check."""
 
 import socket
 import ssl

@@ -1,4 +1,4 @@
-"""Servers that restart, load data, are full, or refuse commands: retried if that is safe, else a clear error."""
+"""Servers that restart, load data, are full or refuse commands: a retry if that is safe, or a clear error."""
 
 import asyncio
 import traceback

@@ -1,4 +1,4 @@
-"""A client of redis-py that the program has: brrr connects as it does, and leaves it alone."""
+"""A redis-py client of the program: brrr connects with its settings, and does not use or close it."""
 
 import traceback
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checkpoints keep the log small, and never run beside another commit."""
+"""Checkpoints keep the log small, and never run at the same time as a commit."""
 
 import os
 import sqlite3

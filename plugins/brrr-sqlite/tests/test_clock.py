@@ -1,4 +1,4 @@
-"""All processes share the time of a file. It goes on when the wall clock is set and when the machine restarts."""
+"""All processes share the time of a file. It continues when the wall clock is set and when the machine restarts."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A program with an open SQLite backend ends when it should, and leaves its messages to the next program."""
+"""A program with an open SQLite backend ends in time, and leaves its messages to the next program."""
 
 import asyncio
 import gc

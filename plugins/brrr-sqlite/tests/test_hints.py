@@ -1,4 +1,4 @@
-"""A process wakes the others of the same file at once, by a file of hints. No hint is needed for correctness."""
+"""A process wakes the others of the same file immediately, through a hint file. Correctness does not need the hints."""
 
 import asyncio
 import os

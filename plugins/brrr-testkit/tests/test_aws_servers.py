@@ -1,4 +1,4 @@
-"""The emulators that tests share: one server for all who use it, ended by the last, and none left by a failed start."""
+"""The emulators that tests share: the last process that uses one ends it, and a failed start leaves none behind."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""DynamoDB Local is fetched with all that it needs; where it cannot be had moto stands in, and on CI nothing does."""
+"""DynamoDB Local is downloaded, with Java if necessary. If that fails, moto replaces it; on CI, the tests fail."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

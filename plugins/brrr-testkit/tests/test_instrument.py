@@ -1,4 +1,4 @@
-"""An instrument counts the effects of steps as those of the simple operations, and stops all of them."""
+"""An instrument counts a step as the simple operations with the same effects, and its hooks run around each effect."""
 
 import pytest
 

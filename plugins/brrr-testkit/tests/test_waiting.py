@@ -1,4 +1,4 @@
-"""Polling ends when a condition holds, and fails with a reason when it does not in time."""
+"""Polling ends when a condition holds, and fails with a reason if it does not hold in time."""
 
 import asyncio
 import subprocess

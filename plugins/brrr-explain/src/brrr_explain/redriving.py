@@ -49,7 +49,7 @@ async def redrive(
     check_known(graph, call)
     wanted = [node for node in graph.nodes.values() if node.state is State.DEAD or node.call_hash in graph.idle]
     put: list[Node] = []
-    for node in reversed(wanted):  # callees first: a caller that runs at once finds them scheduled
+    for node in reversed(wanted):  # callees first: a caller that runs immediately finds them scheduled
         if node.topic is not None:
             await catalogue.connection.schedule(graph.calls[node.call_hash], node.topic, redrive=True)
             put.append(node)

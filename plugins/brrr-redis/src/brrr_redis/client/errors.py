@@ -222,7 +222,7 @@ def _refused(error: Exception, server: str) -> BrrrError | None:
     if _code_in(error, ("NOPERM",)) or any(each in str(error) for each in DENIED_IN_SCRIPT):
         return BackendError(
             f"redis at {server} does not permit a command that brrr needs ({error})",
-            remedy="Grant the user the commands and keys under 'Permissions' in the README of brrr-redis.",
+            remedy="Grant the user the commands and keys under 'Permissions' in the README.md of brrr-redis.",
         )
     if _code_in(error, ("CROSSSLOT",)):
         return cluster_member_error(server)
