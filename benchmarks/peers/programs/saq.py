@@ -1,9 +1,10 @@
 """One worker with a concurrency of 64, and hiredis. Programs ask for a result every 10 ms; the default is 500 ms.
 
-A parent of a fan-out, and the one of the steps, waits in its job. Each job of the chain starts the next, and the last
-pushes the value to Redis. In the tree, each node starts two, and the leaves count themselves in Redis. A worker sweeps
-stuck jobs before it takes the first one, and not again: SAQ's sweep aborts a job that was taken and is not yet marked
-as active ([issue 277](https://github.com/tobymao/saq/issues/277), not mended in 0.26.4).
+`apply` and `map`, with which programs wait as in SAQ's README, sleep once more after the last result. A parent of a
+fan-out, and the one of the steps, waits in its job. Each job of the chain starts the next, and the last pushes the
+value to Redis. In the tree, each node starts two, and the leaves count themselves in Redis. A worker sweeps stuck jobs
+before it takes the first one, and not again: SAQ's sweep aborts a job that was taken and is not yet marked as active
+([issue 277](https://github.com/tobymao/saq/issues/277), not mended in 0.26.4).
 """
 
 import os
