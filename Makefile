@@ -54,7 +54,7 @@ coverage: $(STAMP) ## run the tests, subprocesses included, and list the lines a
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report --fail-under=$(FLOOR)
 
-check: $(STAMP) ## check format, lint, types, import rules and the lock file; go on when one fails
+check: $(STAMP) ## check format, lint, types, import rules and the lock file; continue when one fails
 	@$(RUN) tools/check.py
 
 packaging: $(STAMP) ## build the wheels, install them into an empty environment, and run a program there

@@ -238,7 +238,7 @@ class ThreadsAbandoned(NamedTuple):
 
 
 class BackendLost(NamedTuple):
-    """A backend does not answer. Its next event is `BackendRestored`, however often operations are retried.
+    """A backend does not answer. Its next event is `BackendRestored`, no matter how often operations are retried.
 
     `roles` names the backend by what it is used for, such as "queue" or "queue, store and cache".
     """

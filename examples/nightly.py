@@ -70,7 +70,7 @@ def describe(outcome: object) -> str:
     """Say how an order ended. A late order continues: the deadline only ends the wait of this night."""
     if isinstance(outcome, brrr.CallFailedError):
         return "cancelled" if outcome.cancelled else outcome.reason
-    return "goes on" if isinstance(outcome, DeadlineExceededError) else str(outcome)
+    return "continues" if isinstance(outcome, DeadlineExceededError) else str(outcome)
 
 
 @brrr.handler_no_arg

@@ -27,7 +27,7 @@ WARMING: Final = 50
 
 
 class EngineError(Exception):
-    """An engine hung, ended or gave a wrong value. The session cannot go on."""
+    """An engine hung, ended or gave a wrong value. The session cannot continue."""
 
 
 class Session:

@@ -44,7 +44,7 @@ class Profile(NamedTuple):
 
 
 async def sampled(url: str, name: str, seconds: float) -> Profile:
-    """Repeat a workload for so many seconds of CPU time, after a run that warms up."""
+    """Repeat a workload for `seconds` seconds of CPU time, after a run that warms up."""
     workload, sampler, calls = WORKLOADS[name], Sampler(), 0
     async with brrr.serve(url) as connection:
         app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)

@@ -280,7 +280,7 @@ class Store(ABC):
 
         The server compares, even if `new` equals `expected`: such a swap checks that a record has not changed.
 
-        Several swaps of one key in one batch take place one after the other, in their order. If the answer is lost,
+        Several swaps of one key in one batch take place one after another, in their order. If the answer is lost,
         report what took place or raise, never a false loss or win.
 
         Raises:

@@ -116,7 +116,7 @@ class Steps(ABC):
 
     @abstractmethod
     async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
-        """Apply steps, one after the other.
+        """Apply steps, one after another.
 
         A step is applied if every expected record is as given, and no counter exceeds its limit. Otherwise it has no
         effect. Nothing else happens to its records and counters between the comparison and the effects. If the server

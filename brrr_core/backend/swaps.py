@@ -6,7 +6,7 @@ __all__ = ["rounds_of"]
 
 
 def rounds_of(keys: Iterable[Hashable]) -> list[list[int]]:
-    """Return the indexes of the keys in rounds, which run one after the other.
+    """Return the indexes of the keys in rounds, which run one after another.
 
     No key is in a round twice, and those of one key are in order. Without a repeated key, there is one round.
     """

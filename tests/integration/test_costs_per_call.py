@@ -133,9 +133,9 @@ def exceeded(url: str, name: str, **policy: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_call_costs_at_most_its_bounds(url: str, name: str) -> None:
-    dearer = "\n".join(exceeded(url, name))
-    assert not dearer, (
-        f"{dearer}\nA change takes more operations, items or turns than before; `make bench` shows its cost. "
+    more_expensive = "\n".join(exceeded(url, name))
+    assert not more_expensive, (
+        f"{more_expensive}\nA change takes more operations, items or turns than before; `make bench` shows its cost. "
         "Undo it, or raise the bound in BOUNDS and give the reason in the commit."
     )
 
@@ -166,5 +166,5 @@ def without_steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_bounds_notice_that_a_mechanism_is_off(
     memory: str, monkeypatch: pytest.MonkeyPatch, without: Any, counts: list[str], name: str
 ) -> None:
-    dearer = exceeded(memory, name, **without(monkeypatch))
-    assert [each for each in counts if each not in " ".join(dearer)] == [], dearer
+    more_expensive = exceeded(memory, name, **without(monkeypatch))
+    assert [each for each in counts if each not in " ".join(more_expensive)] == [], more_expensive

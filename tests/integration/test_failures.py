@@ -77,7 +77,7 @@ async def test_handler_that_keeps_failing_is_dead_lettered_with_its_traceback(ur
         await fleet.app.schedule(hopeless, topic=TOPIC)()
         (reason,) = await fleet.dead(1)
         assert await fleet.idle() == (0, 0, 0, 1)
-        assert await fleet.run(fine) == "fine"  # the worker goes on
+        assert await fleet.run(fine) == "fine"  # the worker continues
     assert attempts == [1, 2, 3]
     assert [event.retry_in is None for event in failures.seen] == [False, False, True]
     assert reason.startswith("RuntimeError: it cannot be done\n")
@@ -186,7 +186,7 @@ async def test_malformed_pending_record_affects_only_its_own_parents(url: str) -
     async with serving(url, {"parent": parent, "leaf": leaf}) as fleet:
         poisoned = fleet.app._catalogue.encode(leaf, (13,), {}).call_hash
         await fleet.connection.store.write([(Key("pending_returns", poisoned), b"poison")])
-        for n in range(20):  # side by side: they share batches
+        for n in range(20):  # concurrently: they share batches
             await fleet.app.schedule(parent, topic=TOPIC)(n)
         for n in (*range(13), *range(14, 20)):
             assert await fleet.app.result(parent, timeout=BOUND)(n) == n

@@ -181,7 +181,7 @@ async def test_event_of_an_outcome_has_the_time_at_which_its_call_was_put(memory
 
 @pytest.mark.parametrize("policy", [QUICK, UNPARKED], ids=["parked", "unparked"])
 async def test_handler_sees_the_context_variables_that_a_hook_sets(memory: str, policy: brrr.Policy) -> None:
-    """Each run sees its own, also one that goes on after it was parked. No other code of the worker sees them."""
+    """Each run sees its own, even one that continues after it was parked. No other code of the worker sees them."""
     run: ContextVar[str] = ContextVar("run", default="none")
     seen: list[tuple[str, str]] = []
     began: list[str] = []

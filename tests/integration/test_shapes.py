@@ -74,7 +74,7 @@ async def compute_each_number_once(place: str | Sequence[str], n: int, value: in
         assert await fleet.run(fib, n) == value
         assert await fleet.idle() == (0, 0, 0, 0)
     assert set(finished) == set(range(n + 1))
-    assert finished.total() < (n + 1) * 1.5  # side by side, a call may run twice; its value is written once
+    assert finished.total() < (n + 1) * 1.5  # concurrently, a call may run twice; its value is written once
 
 
 async def test_fib_of_200_computes_each_number_once(url: str) -> None:

@@ -88,7 +88,7 @@ def listened(place: Place, listener: Listener, *, steps: bool = False, **policy:
 
 
 async def work(connection: brrr.Connection, seconds: float) -> None:
-    """Run a worker for so many seconds."""
+    """Run a worker for this number of seconds."""
     app = brrr.AppWorker(handlers=HANDLERS, codec="json", connection=connection)
     loop = asyncio.create_task(connection.loop(TOPIC, app.handle))
     await asyncio.sleep(seconds)

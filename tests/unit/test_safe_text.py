@@ -75,7 +75,7 @@ def test_long_traceback_keeps_its_beginning_and_its_end() -> None:
 @pytest.mark.parametrize("make", [safe_str, describe, format_error, format_traceback])
 @pytest.mark.parametrize("around", [0, 50_000, 200_000])
 def test_secret_at_a_cut_leaves_no_part(make: Callable[..., str], around: int) -> None:
-    """Whichever of its characters is the first behind the cut, and however far the text goes on."""
+    """The cut may be before any of its characters, in a text of any length."""
     secret = "open-sesame"
     mask = masking([secret])
     whole = len(f"ValueError: {secret}")

@@ -9,7 +9,7 @@ from brrr_testkit.workloads.soak import soak_part
 ROUNDS = 16
 """In a usual run; `BRRR_SOAK_ROUNDS=100` makes it longer."""
 PARTS = 4
-"""Tests that share the rounds, each with a file and two workers of its own, so that they can run side by side."""
+"""Tests that share the rounds, each with a file and two workers of its own, so that they can run in parallel."""
 
 
 @pytest.mark.soak

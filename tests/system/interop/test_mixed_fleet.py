@@ -143,7 +143,7 @@ async def test_foreign_workers_honour_a_schedule_s_own_limit(foreign_worker, ser
         scheduled = await app.schedule(fan, topic=THEIRS, spawn_limit=30_000)(5, OURS)
         counter = f"brrr_count/{scheduled.root_id}"
         assert int(server.do("GET", counter)) == 10_000 - 30_000 + 1
-        server.do("INCRBY", counter, 25_000)  # as if it had caused so many messages
+        server.do("INCRBY", counter, 25_000)  # as if it had caused this number of messages
         async with foreign_worker(THEIRS):
             assert await app.result(fan, timeout=BOUND)(5, OURS) == 10
             await none_left(queue, server, OURS, THEIRS)

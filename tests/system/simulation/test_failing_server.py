@@ -65,7 +65,7 @@ async def torn(scenario: Scenario, number: int, effects: int, *, dies: bool) -> 
         await on.stop(worker, connection)
 
 
-@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["goes on", "dies"])
+@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["continues", "dies"])
 @pytest.mark.parametrize(
     "scenario",
     [

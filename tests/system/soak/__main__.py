@@ -12,7 +12,7 @@ from tests.system.soak.run import soak
 
 
 def main() -> int:
-    """Run the soak on each backend, one after the other. Return 1 if something was lost."""
+    """Run the soak on each backend, one after another. Return 1 if something was lost."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=180.0, help="duration for all backends together")
     parser.add_argument("--backend", action="append", choices=list(PLACES), help="may be given several times")

@@ -179,7 +179,7 @@ class _Run:
         return skipped is not None
 
     def all_of(self, rules: list[Rule], target: Target | CodecTarget) -> None:
-        """Run rules one after the other."""
+        """Run rules one after another."""
         for rule in rules:
             self.add(run_rule(rule, target, self.seed))
 

@@ -17,7 +17,7 @@ LOCKS = defaultdict(asyncio.Lock)
 
 @asynccontextmanager
 async def locked(keys):
-    """Lock keys one after the other, as a transaction does, and fail if another one holds a lock for long."""
+    """Lock keys one after another, as a transaction does, and fail if another one holds a lock for long."""
     held = []
     try:
         for key in dict.fromkeys(keys):

@@ -7,7 +7,7 @@ from mutants.kit import StoreOver, breaks
 
 
 class _OneByOne(StoreOver):
-    """Executes the swaps of a batch one after the other."""
+    """Executes the swaps of a batch one after another."""
 
     async def one(self, key, expected, new):
         return (await self.inner.swap([Swap(key, expected, new)]))[0]

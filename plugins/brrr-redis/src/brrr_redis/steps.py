@@ -97,7 +97,7 @@ class RedisSteps(Steps):
         return results
 
     def _scripts(self, steps: Sequence[Step], readings: Sequence[Reading]) -> Iterator["_Script"]:
-        """Yield the scripts to run, one after the other. Raises the errors of wrong arguments."""
+        """Yield the scripts to run, one after another. Raises the errors of wrong arguments."""
         script: _Script | None = None
         for step in steps:
             if script is None or len(script.words) > MAX_WORDS:

@@ -92,7 +92,7 @@ class RedisStore(Store):
         await self._client.run_all(commands)
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare and set records, one after the other. Never repeated: a repeat would compare with its own result."""
+        """Compare and set records, one after another. Never repeated: a repeat would compare with its own result."""
         check_swaps(swaps, MAX_VALUE)
         names = [self._layout.record(key) for key, _, _ in swaps]
         with_ttl = [index for index, swap in enumerate(swaps) if self._ttl_of(swap.key)]

@@ -113,7 +113,7 @@ class Universe:
             asyncio.events._set_running_loop(outer)  # noqa: SLF001 - as above
 
     def end(self) -> None:
-        """Close the coroutines of all processes, one after the other, so that none runs later."""
+        """Close the coroutines of all processes, one after another, so that none runs later."""
         for process in self.processes:
             process.bury()
 

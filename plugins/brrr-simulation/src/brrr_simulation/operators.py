@@ -235,7 +235,7 @@ class Operators:
         return True
 
     async def _settled(self, client: brrr.AppConsumer) -> bool:
-        """Whether the calls that were dead-lettered on purpose have their outcomes. Otherwise go on with them."""
+        """Whether the calls that were dead-lettered on purpose have their outcomes. Otherwise continue with them."""
         self._counts["mended 1"] = 1
         for task in ("buyer", "bearer"):
             try:

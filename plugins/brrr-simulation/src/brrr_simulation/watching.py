@@ -101,7 +101,7 @@ class _WatchedRun(Run):
         except brrr.Defer:
             call.deferred = (asyncio.current_task(),)
             raise
-        call.note("goes on")
+        call.note("continues")
 
     def check(self, previous: PreviousRun | None) -> None:
         try:

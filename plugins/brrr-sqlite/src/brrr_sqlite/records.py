@@ -66,7 +66,7 @@ def write(connection: sqlite3.Connection, items: Sequence[tuple[Key, bytes | Non
 
 
 def swap(connection: sqlite3.Connection, swaps: Sequence[Swap], expiry: Expiry) -> list[bool]:
-    """Compare and set keys, one after the other."""
+    """Compare and set keys, one after another."""
     return [_swap_one(connection, swap, expiry) for swap in swaps]
 
 

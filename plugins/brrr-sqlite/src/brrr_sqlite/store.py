@@ -63,7 +63,7 @@ class SqliteStore(Store):
         await self._commits.write(lambda connection: records.write(connection, rows, self._expiry))
 
     async def swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        """Compare and set keys, one after the other."""
+        """Compare and set keys, one after another."""
         rows = tuple(swaps)
         if not rows:
             return []

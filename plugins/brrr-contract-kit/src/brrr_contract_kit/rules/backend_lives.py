@@ -141,7 +141,7 @@ async def fresh_loops(ctx: Context) -> None:
 
     Why: Tests, command lines and notebooks call `asyncio.run` several times.
 
-    Test: One backend object is opened, used and closed in three loops one after the other, two of them in other
+    Test: One backend object is opened, used and closed in three loops one after another, two of them in other
     threads.
     """
     backend = ctx.target.backend()

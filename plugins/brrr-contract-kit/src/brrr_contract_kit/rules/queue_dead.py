@@ -26,7 +26,7 @@ DELAY = 2.0
 
 
 async def _buried(ctx: Context, queue: Queue, topic: str, bodies: list[bytes], reason: str = "tried enough") -> None:
-    """Dead-letter messages, one after the other."""
+    """Dead-letter messages, one after another."""
     for body in bodies:
         await queue.put(topic, [body])
         await queue.bury(await ctx.take_one(queue, topic), reason)

@@ -39,7 +39,7 @@ async def buried_order(ctx: Context) -> None:
     equal(await bodies(), BURIED, "the dead letters, the first buried first")
     equal(await bodies(2), BURIED[:2], "the dead letters with a limit of 2")
     times = [each.buried_at for each in await queue.dead(topic, limit=10)]
-    check(times == sorted(times), f"the times of dead letters that were buried one after the other: {times}")
+    check(times == sorted(times), f"the times of dead letters that were buried one after another: {times}")
     equal(await queue.drop(topic, limit=1), 1, "the result of drop with a limit of 1")
     equal(await bodies(), BURIED[1:], "the dead letters after the oldest was dropped")
     equal(await queue.redrive(topic, limit=1), 1, "the result of redrive with a limit of 1")

@@ -117,7 +117,7 @@ async def everything_happens(ctx: Context) -> None:
 
 @rule("STEPS-APPLY-04")
 async def one_after_the_other(ctx: Context) -> None:
-    """The steps of a commit are applied one after the other, and a step that is not applied does not prevent others.
+    """The steps of a commit are applied one after another, and a step that is not applied does not prevent others.
 
     Why: One commit has the steps of many calls, and several of them may change one record or count for one root.
 

@@ -122,7 +122,7 @@ async def mixed_batch(ctx: Context) -> None:
 
 @rule("STORE-SWAP-06")
 async def one_key_in_turn(ctx: Context) -> None:
-    """Swaps of one key in one batch are executed one after the other, in their order.
+    """Swaps of one key in one batch are executed one after another, in their order.
 
     Why: One batch may hold the swaps of several calls that wait for one child.
 

@@ -1,7 +1,7 @@
 """Histories of operations on one key, and a check that they are linearizable: the search of Wing and Gong (1993).
 
 A history is linearizable if one order of its operations explains all their results, as if a single register had
-executed them one after the other. The order must keep operations in sequence if they did not overlap. As in Lowe,
+executed them one after another. The order must keep operations in sequence if they did not overlap. As in Lowe,
 "Testing for linearizability" (2017), the search remembers the states that it has tried.
 """
 
@@ -56,7 +56,7 @@ class Operation:
 
 
 async def perform(store: Store, key: Key, client: str, count: int, seed: str) -> list[Operation]:
-    """Perform `count` random operations on a key, one after the other, as one client.
+    """Perform `count` random operations on a key, one after another, as one client.
 
     Every value is written only once, so that a stale value can be recognized.
     """

@@ -210,7 +210,7 @@ class TopicPulls:
         return pull
 
     async def request_now(self, connection: Connection, limit: int) -> Pull:
-        """Request only messages that are ready, however long the server takes to reply."""
+        """Request only messages that are ready, no matter how long the server takes to reply."""
         pull = Pull(self, limit, self._loop.time(), no_wait=True)
         await self._send(connection, pull)
         self._attach(pull)

@@ -85,7 +85,7 @@ class Client:
         if self._closing.is_set():
             raise closed_error()
         connections = [self.router.ready(command.key) for command in commands]
-        if None in connections:  # open the connections to a cluster's servers one after the other
+        if None in connections:  # open the connections to a cluster's servers one after another
             for command in commands:
                 await self._open(command.key)
             connections = [self.router.ready(command.key) for command in commands]

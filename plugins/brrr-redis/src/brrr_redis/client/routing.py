@@ -108,7 +108,7 @@ class SentinelRouter(Router):
         return None if self._primary is None else self.pool.ready(self._primary)
 
     async def address(self, key: bytes) -> Address:
-        """Ask the sentinels for the primary, one after the other. Then ask that server whether it is the primary."""
+        """Ask the sentinels for the primary, one after another. Then ask that server whether it is the primary."""
         if self._primary is not None:
             return self._primary
         failures: dict[Address, Exception] = {}

@@ -1,4 +1,4 @@
--- Applies steps, one after the other. KEYS: the six keys of each topic; then for each step the keys of its expected records,
+-- Applies steps, one after another. KEYS: the six keys of each topic; then for each step the keys of its expected records,
 -- its counters, its writes, its marks, and the records to read with each leased message. A record that expires has a second
 -- key: its call record, or its own.
 -- ARGV: lease, ttl of counters, ttl of values and the rest of it below which a read restarts it, in milliseconds; token,

@@ -1,4 +1,4 @@
--- Compares and sets keys, one after the other. ARGV: for each swap its ttl in milliseconds or 0, the expected and the new
+-- Compares and sets keys, one after another. ARGV: for each swap its ttl in milliseconds or 0, the expected and the new
 -- value: '-' for no value, '+' before a value; and the command that tells clients of the record, 'PUBLISH' or 'SPUBLISH', or
 -- '' if none may wait for it. KEYS: the key of each swap, which may repeat. Then, if call records are on this server, a key
 -- for each swap with a ttl: it expires with the value, and stays if there is no value. Returns 1 for each swap that took

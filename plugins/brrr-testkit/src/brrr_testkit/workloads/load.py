@@ -83,7 +83,7 @@ class Load:
         self._last[name] = now
 
     async def workflows(self, fleet: Fleet) -> None:
-        """Run workflows one after the other until the fault is over, and then one more."""
+        """Run workflows one after another until the fault is over, and then one more."""
         last = False
         while not last:
             last = self.over.is_set()
