@@ -294,7 +294,7 @@ MUTANTS: dict[str, Mutant] = {
     "leaves a call marked whose message is dead-lettered": Mutant(
         settling.Settler,
         "_strand",
-        [("await scheduler.strand(PendingReturn(root_id, call_hash, topic), buried, alone=over_limit)", "pass")],
+        [("await scheduler.strand(entry, buried, alone=over_limit)", "pass")],
         theme="letters",
     ),
     "dead-letters one delivery too early": Mutant(
@@ -329,10 +329,7 @@ MUTANTS: dict[str, Mutant] = {
         scheduling.Scheduler,
         "_reassign_one",
         [
-            (
-                "(left,) = await self._operations.swap([Swap(key, record, encode_pending(PendingReturns(pending.returns)))])",
-                "left = True",
-            )
+            ("(left,) = await self._operations.swap([Swap(key, record, encode_pending(after))])", "left = True"),
         ],
         theme="cancels",
     ),
