@@ -1,4 +1,4 @@
-"""The check of workflows: it passes right ones, and says what is wrong with the others."""
+"""The check of workflows: it passes correct ones, and says what is wrong with the others."""
 
 import contextlib
 import itertools

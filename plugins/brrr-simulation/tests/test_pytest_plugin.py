@@ -1,4 +1,4 @@
-"""The pytest plugin: a failure is the story of the history, and options choose the seeds."""
+"""The pytest plugin: a failure shows the story of the history, and options choose the seeds."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Races on `app.state`: a lost change is reported with its place, and everything else passes."""
+"""Races on `app.state`: a lost change is reported with its lines, and everything else passes."""
 
 import asyncio
 from collections import Counter

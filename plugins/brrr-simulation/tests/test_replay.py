@@ -1,4 +1,4 @@
-"""A seed decides everything: a history is the same each time, also with other faults or calls left out."""
+"""A seed decides everything: a history is the same each time, even if faults or calls are left out."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Seeds that must hold: some fixed ones, and every one that ever failed."""
+"""Seeds whose histories must violate nothing: some fixed ones, and every seed that ever failed."""
 
 import gc
 from collections.abc import Iterator

@@ -1,15 +1,15 @@
 """Workers that behave like those of other SDKs, as `docs/reference/protocol.md` describes them.
 
-They know the records of the protocol and nothing else: no steps, no failures, no extension of leases. They mark a call
-before they put it, register on each missing child, and write values without a comparison. Some take messages without a
-lease, and lose those that they hold when they die.
+They know only the records of the protocol: no steps, no failures, and no extension of leases. They mark a call before
+they put its message, register on each missing child, and write values without a comparison. Some take messages without
+a lease, so messages that they hold are lost when they die.
 
 In a history with such workers, these properties hold:
 
-- Every call has the right outcome. If a fault struck such a worker, the roots are scheduled again with `redrive=True`
-  first, because the call that it marked, or the message that it held, may be lost.
-- I1 for the marks that brrr's own workers make, and I3 for their values. The values of the others are the same, because
-  handlers are deterministic.
+- Every call has the right outcome. If a fault struck such a worker, the message that it held or was about to put may be
+  lost. Then the roots are scheduled again with `redrive=True` before this is checked.
+- I1 for the marks of brrr's own workers, and I3 for their values. Other workers write the same values, because handlers
+  are deterministic.
 - I2 until a fault strikes such a worker, if it leases its messages. Otherwise I2 does not hold at all.
 
 The history has only calls that every SDK can run: no failures, waits, events or cancellations.
@@ -39,12 +39,13 @@ from brrr_simulation.graphs import Graph
 __all__ = ["FOREIGN", "SHARED_KINDS", "ForeignWorker"]
 
 FOREIGN: Final = "other SDK"
-"""Prefix of the names of their processes."""
+"""The prefix of the names of their processes."""
 
 SHARED_KINDS: Final = ("plain", "flaky", "again", "long", "send")
 """The kinds of calls that every SDK can run."""
 
 WAIT: Final = 20.0
+"""Seconds that a receive waits."""
 
 
 class ForeignWorker:
@@ -53,8 +54,8 @@ class ForeignWorker:
     Args:
         topic: Its topic.
         graph: The call graph.
-        encode: Returns the call of a number.
-        leases: Whether it holds a message under its lease while it handles it.
+        encode: Returns the call of the node with a number.
+        leases: Whether it acknowledges a message only after it has handled it.
         clock: Returns the unix time.
     """
 
@@ -92,7 +93,7 @@ class ForeignWorker:
         value, record = await store.read([Key("value", message.call_hash), Key("call", message.call_hash)])
         if value is None:
             if record is None:
-                raise AssertionError(f"the message names the call {message.call_hash}, which has no record")
+                raise AssertionError(f"a message names the call {message.call_hash}, which has no record")
             number = int(json.loads(decode_call(message.call_hash, record).payload)[0])
             node = self._graph.nodes[number]
             calls = [self._encode(child) for child in node.children]
@@ -113,7 +114,7 @@ class ForeignWorker:
         return list(zip(calls, found, strict=True))
 
     async def _schedule(self, call: Call, me: PendingReturn, queue: Queue, store: Store, cache: Cache) -> None:
-        """Mark a call and register on it, and then put it if it had no mark, or if its caller was scheduled again."""
+        """Mark a call and register on it. Then put it, if it had no mark or if its caller was scheduled again."""
         key = Key("pending_returns", call.call_hash)
         while True:
             (record,) = await store.read([key])

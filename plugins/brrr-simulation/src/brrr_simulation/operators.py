@@ -1,8 +1,8 @@
 """Operators of a history: they handle dead letters and cancel schedules by hand, while workers run and die.
 
-Some calls are dead-lettered because their messages were delivered too often, others because no worker knows their task
-yet, because their handler uses up its attempts, or because a message is malformed. An operator redrives, completes,
-fails or drops each dead letter, and schedules the workflows again, until all of them have ended right.
+Calls are dead-lettered for four reasons: a message was delivered too often, no worker knows the task yet, a handler has
+used up its attempts, or a message is malformed. An operator redrives, completes, fails or drops each dead letter, and
+schedules the workflows again, until all of them have the right outcome.
 """
 
 import asyncio
@@ -24,20 +24,24 @@ Work = Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]
 """The program of a client."""
 
 MALFORMED: Final = b"no message of brrr"
+"""A body that is not a message of brrr."""
 
 LIMITS: Final[Mapping[str, int]] = {"max_deliveries": 2, "max_crashes": 1, "max_attempts": 4}
-"""The settings of a policy with which faults end in dead letters."""
+"""The settings of a policy under which faults cause dead letters."""
 
 PAUSE: Final = 20.0
-"""Virtual seconds between the first two rounds of an operator. Each further pause is longer, up to `LONGEST`."""
+"""Virtual seconds between the first two rounds of an operator. Each further pause is `GROWTH` times as long, up to
+`LONGEST`."""
 
 GROWTH: Final = 1.3
 
 LONGEST: Final = 900.0
 
 ROUNDS: Final = 60
+"""The most rounds of an operator."""
 
 BOUGHT: Final = 5
+"""The value of an orphan and of a fragile call."""
 
 
 @brrr.handler_no_arg
@@ -67,14 +71,14 @@ async def bearer(app: brrr.ActiveWorker, number: int) -> int:
 
 LETTER_HANDLERS: Final[Mapping[str, Any]] = {task.name: task for task in (buyer, fragile, bearer)}
 LATER_HANDLERS: Final[Mapping[str, Any]] = {"orphan": orphan}
-"""The handlers of which workers know nothing at first."""
+"""The handlers that workers get later, by a deployment, or never."""
 
 
 class Operators:
     """The operators of one history.
 
     Args:
-        seed: The seed of the history. These choices change no others.
+        seed: The seed of the history. These choices do not influence others.
         graph: The call graph.
         letters: Whether calls are dead-lettered.
         cancels: Whether schedules are cancelled.
@@ -95,7 +99,7 @@ class Operators:
         self.completed: set[int] = set()
         """The nodes of the graph that an operator completed by hand. Calls below them may have no outcome."""
         self.deploy_at = self._draw.uniform(20, 200) if letters and self._draw.random() < 0.5 else None
-        """When workers begin to know the task of `LATER_HANDLERS`; None if they never do."""
+        """When workers get `LATER_HANDLERS`; None for never."""
         self.deployed = False
 
     @property
@@ -120,12 +124,12 @@ class Operators:
         return found
 
     def scheduled(self, number: int, done: brrr.Scheduled) -> None:
-        """Note a schedule of a root, which an operator may cancel."""
+        """Record a schedule of a root, which an operator may cancel."""
         if done.root_id is not None:
             self._root_ids.setdefault(number, set()).add(done.root_id)
 
     def needed(self) -> set[int]:
-        """Return the nodes that must have an outcome: those that a root reaches without a call completed by hand."""
+        """Return the nodes that must have an outcome: those below roots, except below calls completed by hand."""
         left, seen = list(self._graph.roots), set[int]()
         while left:
             number = left.pop()
@@ -140,7 +144,7 @@ class Operators:
         """Return the wrong outcomes, and the messages that were dead-lettered without a reason.
 
         Args:
-            value_of: Returns the record of a task and a number.
+            value_of: Returns the value record of a task and a number.
             buried: Every message that was dead-lettered.
             faulty: Whether a fault struck.
         """
@@ -154,9 +158,9 @@ class Operators:
         orphaned, bought = value_of("orphan", 1), value_of("buyer", 1)
         expected = b"%d" % (1 + BOUGHT) if orphaned == b"%d" % BOUGHT else b"-1"
         if bought != expected or orphaned is None:
-            wrong.append(f"the orphan has {orphaned!r}, and its buyer {bought!r}")
+            wrong.append(f"the value of the orphan is {orphaned!r}, but that of its buyer is {bought!r}")
         if (borne := value_of("bearer", 1)) != b"%d" % (1 + BOUGHT):
-            wrong.append(f"the redriven call must return {1 + BOUGHT}, and its caller has {borne!r}")
+            wrong.append(f"the caller of the redriven call must return {1 + BOUGHT}, but its value is {borne!r}")
         return wrong
 
     def _may_die(self, letter: DeadLetter, faulty: bool) -> bool:
@@ -173,7 +177,7 @@ class Operators:
         if "'orphan'" in reason:
             return True
         if "it fails at times" in reason:
-            return faulty  # a failure whose count was answered with an error counts twice
+            return faulty  # a failed attempt counts twice if the answer of the counter is lost
         return letter.body == MALFORMED
 
     def _beginner(self, task: str) -> Work:
@@ -222,7 +226,7 @@ class Operators:
             pause = min(pause * GROWTH, LONGEST)
 
     async def _ended(self, client: brrr.AppConsumer, number: int) -> bool:
-        """Whether a root has its outcome. Otherwise schedule it again, if a message of it may have been dropped."""
+        """Whether a root has its outcome. If not, schedule it again if one of its messages may have been dropped."""
         node = self._graph.nodes[number]
         try:
             await client.read(node.task)(number)

@@ -1,6 +1,6 @@
-"""Pairs of operations on one call: the first under way or cut by a fault, while one of another process takes effect.
+"""Pairs of operations of two processes on one call: the second takes effect while the first is running or cut off.
 
-Most faults of a distributed engine hide in such a pair. The pairs that no history has hit tell what the histories lack.
+Most bugs of a distributed engine hide in such a pair. The pairs that no history has hit show what the histories lack.
 """
 
 from collections import Counter, defaultdict
@@ -14,25 +14,25 @@ from brrr_core.wire import decode_message
 __all__ = ["Pairs"]
 
 CONTROL: Final = "brrr.control"
-"""The records of this prefix belong to no call."""
+"""Records with this prefix do not belong to a call."""
 
 
 class Pairs:
     """Counts the pairs of many histories.
 
     Attributes:
-        counts: The number of times of each pair.
-        seen: The number of times of each operation.
+        counts: How often each pair occurred.
+        seen: How often each operation occurred.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[str] = Counter()
         self._open: defaultdict[str, dict[tuple[str, object], str]] = defaultdict(dict)
-        """By call and operation: the first halves of pairs."""
+        """The labels of running operations, by call hash and by operation. They are first halves of pairs."""
         self._cut: set[tuple[str, object]] = set()
         self._items: list[Sequence[Any]] = []
-        """Keeps the items of all operations, whose identities name them."""
+        """Keeps the items of all operations alive, because their ids identify the operations."""
 
     def begin(self) -> None:
         """Begin another history."""
@@ -41,7 +41,7 @@ class Pairs:
         self._items.clear()
 
     def effect(self, process: str, name: str, items: Sequence[Any]) -> None:
-        """An operation takes effect."""
+        """Record that an operation takes effect."""
         operation = (process, id(items))
         self._items.append(items)
         for call_hash, label in _labels(name, items):
@@ -55,7 +55,7 @@ class Pairs:
             first[operation] = label
 
     def ended(self, process: str, name: str, items: Sequence[Any], *, cut: bool) -> None:
-        """The process has the answer of an operation, or a fault has cut it off from the answer."""
+        """Record that a process has the answer of an operation, or that a fault has cut it off from the answer."""
         operation = (process, id(items))
         if cut:
             self._cut.add(operation)
@@ -67,7 +67,7 @@ class Pairs:
         """Return the pairs that were never hit, by their first operation."""
         names = sorted(self.seen)
         hit = f"{len(self.counts)} of {len(names) ** 2} ordered pairs of {len(names)} operations were hit"
-        lines = [f"{hit}. Never while the first was under way or cut off:"]
+        lines = [f"{hit}. Never hit while the first one was running or cut off:"]
         for first in names:
             never = [name for name in names if (first, name) not in self.counts]
             text = "all" if len(never) == len(names) else ", ".join(never) or "none"
@@ -76,7 +76,7 @@ class Pairs:
 
 
 def _labels(name: str, items: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """Yield the calls of an operation, each with the name of what happens to it."""
+    """Yield the call hashes of an operation, each with a label for its effect on the call."""
     verb = name.partition(".")[2]
     for item in items:
         if isinstance(item, Step):
@@ -105,7 +105,7 @@ def _of_step(step: Step) -> Iterator[tuple[str, str]]:
 
 
 def _of_key(verb: str, key: Key) -> Iterator[tuple[str, str]]:
-    """Yield the call of a key: that of `brrr.state/CALL` is `CALL`."""
+    """Yield the call hash of a key: for `brrr.state/CALL` it is `CALL`."""
     prefix, _, rest = key.call_hash.partition("/")
     if rest and prefix != CONTROL:
         yield rest.partition("/")[0], f"{verb} {prefix.removeprefix('brrr.')}"

@@ -1,4 +1,4 @@
-"""Recurring schedules of the workers of a history: each due time runs exactly one call, whatever strikes."""
+"""Recurring schedules of the workers of a history: each tick is exactly one call under any faults."""
 
 import asyncio
 from collections import Counter
@@ -19,15 +19,16 @@ from brrr_simulation.loop import Process
 __all__ = ["TICK_HANDLERS", "Recurring"]
 
 TICKS: Final = 11
-"""The due times of a history, after its start."""
+"""The number of ticks after the start of a history."""
 
 PERIOD: Final = 10
-"""Seconds between two of them."""
+"""Seconds between two ticks."""
 
 AWAKE: Final = 25.0
 """Virtual seconds after the end of all faults in which each worker has looked at its schedules once more."""
 
 CURSOR: Final = "brrr.cron/ticks"
+"""The key of the cursor."""
 
 
 @brrr.handler_no_arg
@@ -37,7 +38,7 @@ async def tick(at: str) -> str:
 
 
 TICK_HANDLERS: Final[Mapping[str, Any]] = {"tick": tick}
-"""The handler of a due time."""
+"""The handler of a tick."""
 
 # Every ten seconds of the first two minutes, and then again after a year.
 SCHEDULES: Final[Mapping[brrr_cron.Missed, brrr_cron.CronSchedule]] = {
@@ -47,10 +48,10 @@ SCHEDULES: Final[Mapping[brrr_cron.Missed, brrr_cron.CronSchedule]] = {
 
 
 class Recurring:
-    """The schedule of one history, which all its workers keep.
+    """The schedule of one history. All its workers have it.
 
-    With `missed="all"`, each due time after the first look of a worker runs. With the others, those that no worker
-    could handle within a minute are missed, except for the last one with `missed="last"`.
+    With `missed="all"`, each tick after the first look of a worker runs. Otherwise, ticks that no worker handles within
+    a minute are missed, except for the last one with `missed="last"`.
 
     Args:
         seed: The seed of the history. These choices change no others.
@@ -66,45 +67,45 @@ class Recurring:
 
     @property
     def until(self) -> float:
-        """Virtual seconds at which all due times are over for every clock."""
+        """Virtual seconds at which all ticks have passed on every clock."""
         return PERIOD * (TICKS + 2) if self.schedules else 0.0
 
     def check(self, records: Mapping[Key, bytes], cursors: Sequence[bytes], *, calm: bool) -> list[str]:
-        """Return the due times with another number of calls than one, and a cursor that moved back.
+        """Return the ticks without exactly one call, and each cursor that moved back.
 
         Args:
-            records: The records in the end.
-            cursors: Every record of the cursor, in order.
-            calm: Whether no fault struck, so that no call runs twice.
+            records: The records at the end.
+            cursors: All records of the cursor, in order.
+            calm: Whether no fault struck, so that no call may run twice.
         """
         if not self.schedules:
             return []
         if not cursors:
-            return ["no worker kept the schedule"]
+            return ["no worker ran the schedule"]
         handled = [cursor.decode().split(" ")[0] for cursor in cursors]
         wrong = [f"the cursor moved back from {one} to {two}" for one, two in pairwise(handled) if two < one]
-        due = [text for text in _texts() if text > handled[0]]
-        wrong += _differences(due, _called(records), strict=self._missed == "all")
+        due = [text for text in _ticks() if text > handled[0]]
+        wrong += _wrong_ticks(due, _called_ticks(records), strict=self._missed == "all")
         if self._missed == "last" and f"tick {due[-1]}" not in self._counts:
-            wrong.append(f"the last due time {due[-1]} did not run")
-        runs = {text: self._counts[f"tick {text}"] for text in _called(records)}
+            wrong.append(f"the last tick {due[-1]} did not run")
+        runs = {text: self._counts[f"tick {text}"] for text in _called_ticks(records)}
         return wrong + [
             f"{text} ran {count} times" for text, count in runs.items() if not count or (calm and count > 1)
         ]
 
 
-def _differences(due: Sequence[str], called: Sequence[str], *, strict: bool) -> list[str]:
+def _wrong_ticks(due: Sequence[str], called: Sequence[str], *, strict: bool) -> list[str]:
     missing = [text for text in due if text not in called] if strict else []
-    return [f"no call ran for the due time {text}" for text in missing] + [
-        f"{text} ran, and it is not a due time" for text in called if text not in due
+    return [f"no call ran for the tick {text}" for text in missing] + [
+        f"a call ran for {text}, which is not a tick" for text in called if text not in due
     ]
 
 
-def _texts() -> Iterable[str]:
+def _ticks() -> Iterable[str]:
     start = datetime.fromtimestamp(EPOCH, UTC)
     return [f"{start + timedelta(seconds=PERIOD * number):%Y-%m-%dT%H:%M:%SZ}" for number in range(TICKS + 1)]
 
 
-def _called(records: Mapping[Key, bytes]) -> list[str]:
+def _called_ticks(records: Mapping[Key, bytes]) -> list[str]:
     calls = [decode_call(key.call_hash, record) for key, record in records.items() if key.kind == "call"]
     return [call.payload.decode()[2:-2] for call in calls if call.task_name == "tick"]
