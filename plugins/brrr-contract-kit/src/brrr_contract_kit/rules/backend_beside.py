@@ -200,8 +200,8 @@ async def leaves_messages(ctx: Context) -> None:
     Why: Messages belong to the topic. A client puts a message and ends. A worker that stops leaves delayed messages.
 
     Test: A backend puts messages with and without a delay, releases one with a delay, holds one, dead-letters one, and
-    is closed. Another backend gets the ready one immediately, the delayed ones when they are due, the leased one at the
-    latest when its lease has expired, and sees the dead letter.
+    is closed. Another backend gets the ready one immediately, and the delayed ones when they are due. It gets the
+    leased one at the latest when its lease has expired, and sees the dead letter.
     """
     if not ctx.target.offers("queue"):
         raise NotApplicableError("the manifest offers no queue")

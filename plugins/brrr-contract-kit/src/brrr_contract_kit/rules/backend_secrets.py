@@ -139,10 +139,10 @@ async def keeps_secrets_of_a_live_server(ctx: Context) -> None:
 
     Why: A wrong password is the usual reason for an error at opening, and a log at level DEBUG is the usual reaction.
 
-    Test: The target's own URL, and URLs at its server with a canary as the password and in every secret option, are
-    opened, used if the server accepts them, and closed, while everything is logged. No text may contain a secret: of
-    the log, of errors with their causes, and the `repr` of the backend, its roles, its options and its other parts. The
-    secrets of the target's own URL count if they have 8 characters or more and are not also a public part of the URL.
+    Test: Everything is logged while the target's own URL is opened, used and closed. The same is done with URLs at its
+    server that have a canary as the password or in a secret option. No text may contain a secret: the log, errors with
+    their causes, and the `repr` of the backend, its roles, its options and its other parts. A secret of the target's
+    own URL counts if it has 8 characters or more and is not also a public part of the URL.
     """
     url = ctx.target.url
     if url is None:

@@ -101,9 +101,9 @@ async def stale_is_skipped(ctx: Context) -> None:
 
     Why: A worker whose lease has expired still returns its value. It must not remove the message from its new receiver.
 
-    Test: One step acknowledges deliveries that were acknowledged, released or dead-lettered, two that have expired, of
-    which another receive has taken one, and one that is live, which is named twice. The live one is removed. The
-    released message and both expired ones are still delivered.
+    Test: One step acknowledges deliveries that were acknowledged, released or dead-lettered, and two whose leases have
+    expired. Another receive has taken one of these two. The step also names a valid delivery twice. Only the message of
+    the valid delivery is removed. The released message and both with expired leases are still delivered.
     """
     at, key = await stepped_backend(ctx, short_lease=True), ctx.key()
     untaken, expired = await at.put(ctx.topic(), b"held"), await at.put(ctx.topic(), b"held")
