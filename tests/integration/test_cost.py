@@ -30,9 +30,10 @@ class Limits(NamedTuple):
 TREE = Shape("tree", lambda run: [(6, 1, run)], 2**7 - 1)
 LIMITS = {
     # A schedule marks its call, so that the next one puts nothing, and the outcome deletes the mark: two writes and a
-    # read more than without marks.
+    # read more than without marks. If a worker is faster than the schedule, the mark of a call that has ended is looked
+    # at and deleted once more: on a busy machine, for a sixth of the calls of a fan-out.
     "independent": (SHAPES["independent"], Limits(4.01, 2.01, 3.4, 2.8)),
-    "fan-out": (SHAPES["fan-out"], Limits(4.1, 2.2, 3.6, 3.0)),
+    "fan-out": (SHAPES["fan-out"], Limits(4.1, 2.5, 3.6, 3.0)),
     "tree": (TREE, Limits(4.3, 5.0, 4.0, 3.4)),
 }
 

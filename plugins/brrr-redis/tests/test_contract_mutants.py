@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from brrr_contract_kit import run_contract
-from brrr_core.backend import Watches
 from brrr_core.errors import BackendUnavailableError
 from brrr_redis.client import client, login
 from brrr_redis.client.commands import Command
+from brrr_redis.notifier import RedisNotifier
 from brrr_testkit.servers.redis import Server, valkey_program
 
 
@@ -35,7 +35,7 @@ def repeats_without_an_end(patch):
 
 
 def loses_hints_with_the_connection(patch):
-    patch.setattr(Watches, "wake_all", lambda self: None)
+    patch.setattr(RedisNotifier, "_wake_all", lambda self, listener: None)
 
 
 def logs_its_login(patch):

@@ -147,7 +147,7 @@ except BackendUnavailableError as error:
         said, _ = processes.start(script, tmp_path / "elsewhere.db").communicate(timeout=30)
         folder.chmod(0o755)
         assert "[BRRR-BACKEND-01]" in said
-        assert ("cannot be written" if what == "file" else "cannot be opened") in said
+        assert ("cannot be written" if what == "file" else "cannot be created") in said
         assert "folder" in said
 
 

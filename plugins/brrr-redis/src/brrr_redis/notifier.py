@@ -195,7 +195,7 @@ class RedisNotifier(Notifier):
                     answer = await reply
                     if isinstance(answer, Exception):
                         raise answer
-                self._watches.wake(tuple(listener.channels.values()))  # hints were lost before this connection
+                self._wake_all(listener)
             listener.tell(is_open=True)
             while not await connection.lost(within=PING_SECONDS):
                 connection.send(("PING",))
@@ -221,6 +221,10 @@ class RedisNotifier(Notifier):
             async with asyncio.timeout(IDLE_SECONDS):
                 await listener.has_channels.wait()
         return listener.has_channels.is_set()
+
+    def _wake_all(self, listener: _Listener) -> None:
+        """Wake all watches of a server: hints were lost while its connection was down."""
+        self._watches.wake(tuple(listener.channels.values()))
 
     def _on_message(self, listener: _Listener, channel: bytes) -> None:
         call_hash = listener.channels.get(channel)
