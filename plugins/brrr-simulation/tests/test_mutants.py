@@ -339,6 +339,30 @@ MUTANTS: dict[str, Mutant] = {
         [("for other in others:", "for other in ():")],
         theme="cancels",
     ),
+    "counts no wake-ups": Mutant(
+        returning.Returner,
+        "_put",
+        [
+            (
+                "charged = await self._budget.charge([entry.root_id for _, entry in entries])",
+                "charged = [True] * len(entries)",
+            )
+        ],
+        theme="limits",
+    ),
+    "leaves the marks above a call that a limit stopped": Mutant(
+        scheduling.Scheduler,
+        "_reassign_one",
+        [("return pending.returns if go_on or pending.scheduled_at is not None else ()", "return ()")],
+        theme="limits",
+    ),
+    "strands calls that other schedules need": Mutant(
+        scheduling.Scheduler,
+        "_strand_watchers",
+        [("used_up = await self._budget.used_up(list(roots))", "used_up = set()")],
+        theme="limits",
+        first=39,
+    ),
     "forgets the rest of a batch that failed": Mutant(
         batching.Batcher,
         "_fail",

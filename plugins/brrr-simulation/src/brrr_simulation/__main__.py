@@ -71,6 +71,8 @@ def summary(reports: Sequence[Report], seconds: float) -> str:
         f"{sum(faults.values())} faults:",
         *(f"{faults[kind]:10}  {kind:10} {text}" for kind, text in KINDS.items()),
         f"{calls} calls, of which {left} left a pending record",
+        f"{sum(bool(report.over_limit) for report in reports)} histories with a schedule over its spawn limit",
+        f"{sum(report.handed_over for report in reports)} calls that another schedule took over from such a one",
         f"{sum(bool(report.violations) for report in reports)} failed",
     ]
     return "\n".join(rows)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from heapq import heappop, heappush
 from math import inf
@@ -304,6 +305,13 @@ class Fleet:
             skew = draw.uniform(-JUMP, JUMP)
             if dice.strike(kind, worker.name, f"to {skew:+.1f} s", now):
                 worker.skew = skew
+
+    def change_spawn_limit(self, spawn_limit: int) -> None:
+        """Restart all workers with another spawn limit."""
+        self._policy = replace(self._policy, spawn_limit=spawn_limit)
+        for worker in self.workers:
+            if worker.connection is not None:
+                worker.connection.stop()
 
     def interrupts(self, process: Process, what: str) -> bool:
         """Whether a fault kills a process now, after a handler has run and before its result is stored."""

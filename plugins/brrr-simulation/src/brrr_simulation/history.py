@@ -17,6 +17,7 @@ from brrr_simulation.faults import Dice, Fault
 from brrr_simulation.fleet import EPOCH, LEASE, Fleet, Worker, isolated
 from brrr_simulation.foreign import FOREIGN, SHARED_KINDS, ForeignWorker
 from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, KINDS, RACE, SKEW, TOPICS, Graph
+from brrr_simulation.limits import Limits
 from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
 from brrr_simulation.operators import LATER_HANDLERS, LETTER_HANDLERS, MALFORMED, Operators
@@ -27,11 +28,11 @@ from brrr_simulation.retries import REPAIR_HANDLERS, Retries
 
 __all__ = ["THEMES", "Operation", "Report", "simulate"]
 
-THEMES: Final[Mapping[str, int]] = {"": 55, "schedules": 12, "cancels": 8, "letters": 15, "foreign": 10}
+THEMES: Final[Mapping[str, int]] = {"limits": 15, "": 40, "schedules": 12, "cancels": 8, "letters": 15, "foreign": 10}
 """The special parts of histories, and how often they occur.
 
-Workers keep a recurring schedule, clients cancel schedules and schedule again, operators handle dead letters, or
-workers of other SDKs take part.
+Schedules go over low spawn limits, workers keep a recurring schedule, clients cancel schedules and schedule again,
+operators handle dead letters, or workers of other SDKs take part.
 """
 
 TROUBLE: Final = 60.0
@@ -94,6 +95,8 @@ class Report:
         workers: The number of its workers.
         faults: The faults that struck.
         violations: The violated checks; empty if there is none.
+        over_limit: The number of schedules that went over their spawn limits.
+        handed_over: The number of calls that another schedule took over from one of these.
         leftovers: The number of calls with an outcome whose pending record is left.
         virtual: Virtual seconds.
         seconds: Seconds of CPU.
@@ -106,6 +109,8 @@ class Report:
     workers: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
     violations: list[str] = field(default_factory=list[str])
+    over_limit: int = 0
+    handed_over: int = 0
     leftovers: int = 0
     virtual: float = 0.0
     seconds: float = 0.0
@@ -186,12 +191,14 @@ class _History:
         self._operators = Operators(
             seed, self._graph, letters=theme == "letters", cancels=theme == "cancels", calm=lambda: dice.calm
         )
+        self._limits = limits = Limits(seed, self._graph, active=theme == "limits")
         policy = replace(
             POLICY,
             park=draw.choice((0.0, 1.0)),
             resend_after=draw.choice((None, 3_600.0)),
             check=draw.random() < 0.2,
             **self._operators.limits,
+            spawn_limit=limits.of_policy,
         )
         self._fleet = fleet = Fleet(
             dice,
@@ -206,6 +213,7 @@ class _History:
             pairs=pairs,
         )
         self._invariants = fleet.model.watcher = Invariants(fleet.model, fleet.universe.time)
+        self._invariants.ledger.policy_limit = limits.of_policy
         topics = [topic for topic in TOPICS if any(node.topic == topic for node in self._graph.nodes)]
         for number in range(draw.randint(3, 4)):
             fleet.workers.append(Worker(f"worker {number + 1}", topics[number % len(topics)]))
@@ -245,6 +253,8 @@ class _History:
             report.names = names_of(fleet.model)
         report.faults = self._dice.struck
         report.violations += self._invariants.violations
+        ledger = self._invariants.ledger
+        report.over_limit, report.handed_over = len(ledger.over), len(ledger.handed_over)
         if not report.violations:
             self._check()
         universe.end()
@@ -266,7 +276,7 @@ class _History:
             self._plan_client(TROUBLE * 5, f"approves {number}", self._completer(number, APPROVAL))
         for number in self._graph.races:
             self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", self._completer(number, RACE))
-        for when, name, work in (*self._retries.clients(), *self._operators.clients()):
+        for when, name, work in (*self._retries.clients(), *self._operators.clients(), *self._limits.clients(TROUBLE)):
             self._plan_client(when, name, work)
         fleet.disturb(TROUBLE)
         if self._theme == "letters":
@@ -279,9 +289,12 @@ class _History:
         fleet.plan(TROUBLE * 4, self._calm)
 
     def _plan_client(self, when: float, name: str, work: Callable[[brrr.AppConsumer], Any]) -> None:
-        self._fleet.plan(when, lambda: self._fleet.client(name, work))
+        tolerant = self._limits.tolerant(work)
+        self._fleet.plan(when, lambda: self._fleet.client(name, tolerant))
 
     def _scheduler(self, number: int, *, redrive: bool = False) -> Callable[[brrr.AppConsumer], Any]:
+        if self._limits.active:
+            return self._limits.scheduler(number)
         node = self._graph.nodes[number]
 
         async def work(client: brrr.AppConsumer) -> None:
@@ -345,8 +358,17 @@ class _History:
         return (
             bool(self._invariants.violations)
             or self._fleet.universe.steps > STEPS
-            or (self._dice.calm and self._fleet.idle)
+            or (self._dice.calm and self._fleet.idle and not self._recover())
         )
+
+    def _recover(self) -> bool:
+        """Let an operator recover the calls that a spawn limit stopped. False if there are none."""
+        fleet, invariants = self._fleet, self._invariants
+        clients = self._limits.recover(fleet, invariants.ledger, self._hash)
+        invariants.violations += self._limits.wrong
+        for when, name, work in clients:
+            self._plan_client(when, name, work)
+        return bool(clients) and not invariants.violations
 
     def _check(self) -> None:
         report, records = self._report, self._fleet.model.records
@@ -367,16 +389,21 @@ class _History:
                     report.violations.append(f"the {node.kind} {number} must fail, but returned {found!r}")
             elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
                 report.violations.append(f"the {node.kind} {number} must return {expected}, but returned {found!r}")
+        if self._theme in {"", "schedules", "limits"}:
+            report.violations += self._invariants.ledger.check(len(report.faults))
         report.violations += self._retries.check(self._outcome_of)
-        report.violations += self._operators.check(
-            self._outcome_of, self._fleet.model.buried, faulty=bool(report.faults)
-        )
+        buried = [letter for letter in self._fleet.model.buried if not self._limits.explains(letter)]
+        report.violations += self._operators.check(self._outcome_of, buried, faulty=bool(report.faults))
         report.violations += self._recurring.check(records, self._invariants.cursors, calm=not report.faults)
         report.violations += self._late_races()
         if not self._dice.kinds and self._theme in {"", "schedules"}:
             report.violations += self._needless_work()
         for name, topic in self._fleet.model.topics.items():
-            report.violations += [f"dead letter on {name}: {letter.reason[:300]}" for letter in topic.dead.values()]
+            report.violations += [
+                f"dead letter on {name}: {letter.reason[:300]}"
+                for letter in topic.dead.values()
+                if not self._limits.explains(letter)
+            ]
         for process in self._fleet.universe.processes:
             report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
         left = leftovers(self._fleet.model)
@@ -387,6 +414,8 @@ class _History:
     def _wrong_leftover(self, call_hash: str) -> str | None:
         """Return why the pending record of a call with an outcome must not exist; None if a fault explains it."""
         created = self._invariants.created_late.get(call_hash)
+        if self._limits.active and self._invariants.ledger.keeps(call_hash):
+            return None  # its parents wake if the limit is raised and it is redriven
         if created is None:
             return f"the call {call_hash} ended, but its pending record was not deleted"
         if not any(_interrupts(fault, created) for fault in self._report.faults):

@@ -39,6 +39,9 @@ class Watcher(Protocol):
     def removed(self, body: bytes, *, dropped: bool = False) -> None:
         """Report a message that was removed for good: acknowledged, or `dropped` from the dead letters."""
 
+    def counted(self, counter: str, amount: int) -> None:
+        """Report an increased counter."""
+
     def settled(self) -> None:
         """Report that an operation or a step is complete. Before that, invariants may be violated."""
 
@@ -88,6 +91,7 @@ class Model:
         records: The records.
         counters: The counters of the cache.
         topics: The topics by name.
+        loose: The bodies of messages whose lease ended. A worker that is late may put such a message again.
         watcher: Gets every change.
         actor: The process whose operation takes effect, and the time at which it sent the operation.
     """
@@ -98,6 +102,7 @@ class Model:
         self.records: dict[Key, bytes] = {}
         self.counters: dict[str, int] = {}
         self.topics: dict[str, _Topic] = {}
+        self.loose: set[bytes] = set()
         self.watcher: Watcher | None = None
         self.actor: tuple[str, float] = ("", 0.0)
         self.lease = lease
@@ -169,6 +174,7 @@ class Model:
         def expire() -> None:
             if message.lease == lease and message.deadline <= self._now():
                 self.expired += 1
+                self.loose.add(message.body)
                 self._end(topic, message)
                 topic.ready.append(message)
                 self._wake(topic)
@@ -239,6 +245,7 @@ class Model:
             lost += len(topic.ready) + len(topic.leased) + len(topic.delayed)
             for message in topic.leased:
                 message.lease = None
+                self.loose.add(message.body)
             for messages in (topic.ready, topic.leased, topic.delayed):
                 messages.clear()
         return lost
@@ -280,6 +287,8 @@ class Model:
         after = self.counters.get(counter, 0) + amount
         if amount:
             self.counters[counter] = after
+            if self.watcher is not None:
+                self.watcher.counted(counter, amount)
         return after
 
     # Steps

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from brrr_core.backend import Key
 from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import FAILURE_PREFIX, PendingReturns, ScheduleMessage, decode_message, decode_pending
+from brrr_simulation.ledger import Ledger
 from brrr_simulation.model import Model
 
 __all__ = ["Creation", "Invariants", "leftovers"]
@@ -44,6 +45,7 @@ class Invariants:
         foreign: Prefix of the names of processes that mark a call before they put it, and write values without a
             comparison.
         loses: Returns whether messages may have been lost, so that I2 no longer holds.
+        ledger: The messages of each schedule.
     """
 
     def __init__(self, model: Model, now: Callable[[], float]) -> None:
@@ -58,6 +60,7 @@ class Invariants:
         self.puts = 0
         self.foreign = "\0"
         self.loses: Callable[[], bool] = bool
+        self.ledger = Ledger(model)
         self._model = model
         self._records = model.records
         self._lossy = False
@@ -85,6 +88,11 @@ class Invariants:
         self._messages[call_hash] += 1
         self._ever_put.add(call_hash)
         self._scheduled.add(call_hash)
+        self.ledger.put(body)
+
+    def counted(self, counter: str, amount: int) -> None:
+        """Report an increased counter."""
+        self.ledger.counted(counter, amount)
 
     def removed(self, body: bytes, *, dropped: bool = False) -> None:
         """A message was removed.
@@ -95,6 +103,7 @@ class Invariants:
         root_id, call_hash = _message(body)
         if not call_hash:
             return
+        self.ledger.removed(body)
         self._messages[call_hash] -= 1
         if self._messages[call_hash] <= 0:
             if dropped or (self._cancelled and self._is_cancelled(root_id)):
@@ -144,7 +153,7 @@ class Invariants:
                 continue
             if Key("value", call_hash) in self._records:
                 self._doubt_parents(call_hash)
-            elif call_hash in self._scheduled:
+            elif call_hash in self._scheduled and not self.ledger.may_wait(call_hash):
                 self._scheduled.discard(call_hash)  # report it once
                 self.violations.append(
                     f"I2 at {self._now():.3f}: the call {call_hash} is scheduled and has no outcome, but it has no "
