@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from brrr_core.backend.contracts import Key
-from brrr_core.backend.steps import Message, Step
+from brrr_core.backend.steps import Message, Received, Step
 from brrr_core.engine.calls import Child, HandOver, HeldDelivery, Job
 from brrr_core.engine.control import Guard, cancelled_key
 from brrr_core.engine.local_cache import PreviousRun
@@ -141,10 +141,11 @@ class Deferrer:
         marks.append(encode_pending(PendingReturns((_return_of(job),), now)))
         records = [Key("pending_returns", child.call.call_hash) for child in missing]
         values = [Key("value", child.call.call_hash) for child in missing]
+        writes = [(Key("call", child.call.call_hash), encode_call(child.call)) for child in missing]
         step = Step(
             expected=[*((key, None) for key in (*records, *values)), *not_cancelled],
             counts=self._services.budget.counts([job.root_id] * len(missing)),
-            writes=[(Key("call", child.call.call_hash), encode_call(child.call)) for child in missing],
+            writes=writes,
             messages=[
                 Message(
                     child.topic,
@@ -157,17 +158,26 @@ class Deferrer:
             marks=list(zip(records, marks, strict=True)),
             acks=(held.delivery,),
         )
+        # The step determines the records of the message that it leases. Only those of a cancellation must be read.
+        known = (None, writes[-1][1], marks[-1]) if guard is None else None
+        commit = Commit(step, partial(self._take, held, known), reads=known is None)
         # First, because the wake-up may arrive immediately.
         self._services.history.add(job.root_id, job.call.call_hash, previous)
         applied = False
         try:
-            (applied,) = await self._operations.commit([Commit(step, partial(self._hand_over_to.take, held))])
+            (applied,) = await self._operations.commit([commit])
         finally:
             if not applied:
                 self._services.history.take(job.root_id, job.call.call_hash)
         if applied:
             self._report(job, watched, len(missing))
         return applied
+
+    def _take(self, held: HeldDelivery, known: Sequence[bytes | None] | None, received: Sequence[Received]) -> None:
+        """Hand a message over to this worker, with its records (`READINGS`) if they are known."""
+        if known is not None:
+            received = [Received(delivery, known) for delivery, _ in received]
+        self._hand_over_to.take(held, received)
 
     async def drop(self, held: HeldDelivery, message: ScheduleMessage, due: float) -> None:
         """Drop a message of a cancelled schedule. If other schedules need its call, they get it."""

@@ -44,10 +44,12 @@ class Commit(NamedTuple):
         on_applied: Called when the step was applied, and before its messages can be handled here. It gets the messages
             that were leased. The caller may be cancelled by then. If that cancels the step, it is not called, and the
             backend undoes the leases.
+        reads: Whether the records of its leased messages must be read.
     """
 
     step: Step
     on_applied: Callable[[Sequence[Received]], None] = _ignore
+    reads: bool = True
 
 
 class Operations:
@@ -149,7 +151,8 @@ class Operations:
     async def _commit(self, commits: Sequence[Commit]) -> list[bool]:
         if self.topics is not None:
             self.topics.update(message.topic for commit in commits for message in commit.step.messages)
-        results = await self._apply([commit.step for commit in commits], readings=self.readings())
+        readings = self.readings() if any(commit.reads for commit in commits) else ()
+        results = await self._apply([commit.step for commit in commits], readings=readings)
         for commit, leased in zip(commits, results, strict=True):
             if leased is not None:
                 commit.on_applied(leased)

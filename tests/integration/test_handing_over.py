@@ -1,12 +1,16 @@
 """Messages that a worker hands over to itself: they cost no receive, and keep no other message waiting for long."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import brrr_core as brrr
-from brrr_core.engine.calls import HAND_OVER_LIMIT
+from brrr_core.backend import Reading, Received, Step, Steps
+from brrr_core.engine import worker
+from brrr_core.engine.calls import HAND_OVER_LIMIT, HeldDelivery
+from brrr_core.engine.control import READINGS
 from brrr_testkit.faults.instrument import Instrument
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, UNPARKED, over, working
 
@@ -54,6 +58,52 @@ async def test_topic_is_drained_if_the_last_receive_left_no_ready_message(url: s
             await steps.receive(TOPIC, limit=1, wait=0, readings=())
             drained.append(steps.drained(TOPIC))
     assert drained == [False, True]
+
+
+class _Reading(Steps):
+    """Reads the records of each leased message, and returns them only if the engine asked for them."""
+
+    def __init__(self, inner: Steps) -> None:
+        self._inner = inner
+        self.stored: list[tuple[bytes, Sequence[bytes | None]]] = []
+        self.unasked = 0
+
+    async def receive(self, topic: str, *, limit: int, wait: float, readings: Sequence[Reading]) -> list[Received]:
+        return await self._inner.receive(topic, limit=limit, wait=wait, readings=readings)
+
+    def drained(self, topic: str) -> bool:
+        return self._inner.drained(topic)
+
+    async def commit(self, steps: Sequence[Step], *, readings: Sequence[Reading] = ()) -> list[list[Received] | None]:
+        done = await self._inner.commit(steps, readings=READINGS)
+        for delivery, records in (received for leased in done for received in leased or ()):
+            self.stored.append((delivery.body, list(records or ())))
+            self.unasked += not readings
+        if readings:
+            return done
+        return [None if leased is None else [Received(delivery, []) for delivery, _ in leased] for leased in done]
+
+
+async def test_call_that_is_handed_over_has_its_records_without_a_read(
+    memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[bytes, Sequence[bytes | None]]] = []
+    take = worker.Worker._take
+
+    def noted(self: worker.Worker, place: HeldDelivery, received: Sequence[Received]) -> None:
+        taken.extend((delivery.body, list(records or ())) for delivery, records in received)
+        take(self, place, received)
+
+    monkeypatch.setattr(worker.Worker, "_take", noted)
+    async with brrr.open_backend(memory) as backend:
+        assert backend.steps is not None
+        steps = _Reading(backend.steps)
+        roles = backend.roles
+        connection = brrr.Connection(roles.queue, roles.store, roles.cache, steps=steps, policy=QUICK)
+        async with working(connection, {"chain": chain}) as fleet:
+            assert await fleet.run(chain, LENGTH, "a") == LENGTH
+    assert steps.unasked > LENGTH / 2
+    assert taken == steps.stored
 
 
 async def test_waiting_message_starts_after_a_bounded_number_of_runs(memory: str) -> None:

@@ -194,7 +194,6 @@ MUTANTS: dict[str, Mutant] = {
                 "if not (wait.running and wait.due <= self.now) and found[child.call.call_hash] is not None or (child.is_sleep and wait.due <= self.now):",
             )
         ],
-        first=60,
     ),
     "ends a sleep early": Mutant(
         waits.Waits, "look_up", [("(child.is_sleep and wait.due <= self.now)", "(child.is_sleep and wait.running)")]
@@ -209,7 +208,7 @@ MUTANTS: dict[str, Mutant] = {
                 "for wait in waits])\n    await self._operations.put(puts)",
             ),
         ],
-        first=40,
+        first=100,
     ),
     "lets a cancelled call continue": Mutant(run.Run, "_raise_cancelled", [("raise Cancelled", "pass")], calm=True),
     "acknowledges before it puts again": Mutant(
