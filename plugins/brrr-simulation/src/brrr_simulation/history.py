@@ -23,7 +23,7 @@ from brrr_simulation.model import Model
 from brrr_simulation.operators import LATER_HANDLERS, LETTER_HANDLERS, MALFORMED, Operators
 from brrr_simulation.pairs import Pairs
 from brrr_simulation.properties import Creation, Invariants, leftovers
-from brrr_simulation.recurring import AWAKE, TICK_HANDLERS, Recurring
+from brrr_simulation.recurring import AWAKE, TICK_HANDLERS, Recurring, called_ticks
 from brrr_simulation.retries import REPAIR_HANDLERS, Retries
 
 __all__ = ["THEMES", "Operation", "Report", "simulate"]
@@ -344,6 +344,12 @@ class _History:
                 self._plan_client(
                     self._fleet.universe.now + 70, f"redrives {number}", self._scheduler(number, redrive=True)
                 )
+            if self._recurring.schedules:
+                self._plan_client(self._fleet.universe.now + 70, "redrives ticks", self._redrive_ticks)
+
+    async def _redrive_ticks(self, client: brrr.AppConsumer) -> None:
+        for at in called_ticks(self._fleet.model.records):
+            await client.schedule("tick", topic=self._graph.nodes[0].topic, redrive=True)(at)
 
     def _calm(self) -> None:
         self._dice.calm = True
