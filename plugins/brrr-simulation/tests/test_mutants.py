@@ -290,12 +290,6 @@ MUTANTS: dict[str, Mutant] = {
         [("due = clock() + min(policy.retry_delay(tries), LONGEST_RETRY)", "due = clock() + 10**9")],
         theme="schedules",
     ),
-    "leaves a call marked whose message is dead-lettered": Mutant(
-        settling.Settler,
-        "_strand",
-        [("await scheduler.strand(entry, buried, alone=over_limit)", "pass")],
-        theme="letters",
-    ),
     "dead-letters one delivery too early": Mutant(
         delivery.DeliveryHandler,
         "handle",
@@ -323,14 +317,6 @@ MUTANTS: dict[str, Mutant] = {
         "put_back",
         [("count = await put()", "count = len(messages)")],
         theme="letters",
-    ),
-    "leaves the call of a cancelled schedule marked": Mutant(
-        scheduling.Scheduler,
-        "_reassign_one",
-        [
-            ("(left,) = await self._operations.swap([Swap(key, record, encode_pending(after))])", "left = True"),
-        ],
-        theme="cancels",
     ),
     "gives the call of a cancelled schedule to none of the others": Mutant(
         scheduling.Scheduler,

@@ -10,7 +10,7 @@ from brrr_simulation.history import THEMES
 from brrr_simulation.story import tell
 
 SEEDS = 4
-MORE = 40
+MORE = 20
 
 
 @pytest.fixture(autouse=True)

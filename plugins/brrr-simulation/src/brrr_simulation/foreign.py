@@ -15,6 +15,7 @@ In a history with such workers, these properties hold:
 The history has only calls that every SDK can run: no failures, waits, events or cancellations.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -46,6 +47,9 @@ SHARED_KINDS: Final = ("plain", "flaky", "again", "long", "send")
 
 WAIT: Final = 20.0
 """Seconds that a receive waits."""
+
+PAUSE: Final = 1.0
+"""Virtual seconds after an operation that failed."""
 
 
 class ForeignWorker:
@@ -85,7 +89,7 @@ class ForeignWorker:
                     if self._leases:
                         await queue.ack([delivery])
             except BackendUnavailableError:
-                continue  # the message comes back when its lease expires, or is lost
+                await asyncio.sleep(PAUSE)  # the message comes back when its lease expires, or is lost
 
     async def _handle(self, delivery: Delivery, queue: Queue, store: Store, cache: Cache) -> None:
         message = decode_message(delivery.body)

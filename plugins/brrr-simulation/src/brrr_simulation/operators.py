@@ -234,7 +234,9 @@ class Operators:
             return True
         except NotFoundError:
             if self._again or self._cancels:
-                self.scheduled(number, await client.schedule(node.task, topic=node.topic)(number))
+                # If the backend failed when the message was dead-lettered, its call still has its mark.
+                redrive = self._again and self._calm()
+                self.scheduled(number, await client.schedule(node.task, topic=node.topic, redrive=redrive)(number))
             return False
         return True
 

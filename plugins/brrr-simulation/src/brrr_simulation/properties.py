@@ -97,8 +97,8 @@ class Invariants:
     def removed(self, body: bytes, *, dropped: bool = False) -> None:
         """A message was removed.
 
-        If it was dropped, or its schedule is cancelled, its call may end without an outcome. Then it must have no mark
-        left, and in the second case no other schedule may wait for it.
+        If it was dropped, or its schedule is cancelled, its call may end without an outcome. In the second case, no
+        other schedule may wait for it. Its mark may stay for a moment, or if the backend failed meanwhile.
         """
         root_id, call_hash = _message(body)
         if not call_hash:
@@ -109,7 +109,7 @@ class Invariants:
             if dropped or (self._cancelled and self._is_cancelled(root_id)):
                 pending = _pending(self._records.get(Key("pending_returns", call_hash)))
                 others = [] if dropped else [e for e in pending.returns if e.call_hash != call_hash]
-                if pending.scheduled_at is None and all(self._is_cancelled(entry.root_id) for entry in others):
+                if all(self._is_cancelled(entry.root_id) for entry in others):
                     self._scheduled.discard(call_hash)
             self._unsure.add(call_hash)
             self._doubt_parents(call_hash)
