@@ -169,7 +169,8 @@ class Operators:
             return False
         reason = letter.reason
         if "and never finished" in reason:
-            return letter.attempt > LIMITS["max_deliveries"] and (faulty or "raised 0 times" not in reason)
+            stopped = faulty or self.deployed
+            return letter.attempt > LIMITS["max_deliveries"] and (stopped or "raised 0 times" not in reason)
         if "ended its worker process" in reason:
             return faulty
         if "it was not mended yet" in reason:
