@@ -271,7 +271,7 @@ async def test_error_of_a_forbidden_script_command_contains_no_username(request,
                 await backend.queue.put(TOPIC, [b"x"], delay=1)
     finally:
         server.do("ACL", "DELUSER", "t0ken")
-    assert "README of brrr-redis" in caught.value.remedy
+    assert "README.md of brrr-redis" in caught.value.remedy
     assert caught.value.__cause__ is not None
     assert "t0ken" not in printed(caught.value)
 

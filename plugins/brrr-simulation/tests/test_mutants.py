@@ -194,6 +194,7 @@ MUTANTS: dict[str, Mutant] = {
                 "if not (wait.running and wait.due <= self.now) and found[child.call.call_hash] is not None or (child.is_sleep and wait.due <= self.now):",
             )
         ],
+        first=80,
     ),
     "ends a sleep early": Mutant(
         waits.Waits, "look_up", [("(child.is_sleep and wait.due <= self.now)", "(child.is_sleep and wait.running)")]

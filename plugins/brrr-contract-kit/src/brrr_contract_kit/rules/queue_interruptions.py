@@ -2,7 +2,6 @@
 
 from asyncio import gather
 from collections.abc import Sequence
-from functools import partial
 
 from brrr_contract_kit.registry import LONG, rule
 from brrr_contract_kit.testbed.context import Context
@@ -21,20 +20,20 @@ async def operations_cancelled(ctx: Context) -> None:
     messages, then finds each message that was not put, acknowledged or dropped: once as a message, or once as a dead
     letter. A dead-lettering or redrive may leave it at both places.
     """
-    queue = other = await ctx.queue(short_lease=True)
+    queue = preparing = other = await ctx.queue(short_lease=True)
     if ctx.target.shared("queue"):
-        other = await ctx.queue()
+        preparing, other = await ctx.queue(), await ctx.queue(short_lease=True)
     checks: list[tuple[str, str, Sequence[Sequence[bytes]]]] = []
     for name, effect in effects_of(ctx).items():
         (measured,) = batches_for(name, [0])
-        topic = await prepared(ctx, other, effect, [measured])
+        topic = await prepared(ctx, preparing, effect, [measured])
         points = ctx.few_points(await ctx.turns_of(await begun(queue, topic, effect, measured, wait=ctx.grace)))
         batches = batches_for(name, points)
-        topic = await prepared(ctx, other, effect, batches)
+        topic = await prepared(ctx, preparing, effect, batches)
         for point, batch in zip(points, batches, strict=True):
             await ctx.cancelled(await begun(queue, topic, effect, batch, wait=ctx.grace), point)
         checks.append((topic, name, batches))
-    await gather(*(check_left(ctx, other, *each, lease=queue.lease, killed=False) for each in checks))
+    await gather(*(check_left(ctx, other, *each, killed=False) for each in checks))
 
 
 @rule("QUEUE-PROC-06", needs="queue.shared", processes=True, limit=LONG)
@@ -46,12 +45,12 @@ async def operations_killed(ctx: Context) -> None:
     Test: As QUEUE-CANCEL-07, but a process runs all these operations at the same time, and is killed after 0, 1, 2 …
     turns of its loop. This process finds the messages. The rule applies if the system can fork.
     """
-    lease, queue, effects = (await ctx.queue(short_lease=True)).lease, await ctx.queue(), effects_of(ctx)
+    queue, preparing, effects = await ctx.queue(short_lease=True), await ctx.queue(), effects_of(ctx)
     agent = await ctx.forking_agent()
 
     async def planned(points: Sequence[int]) -> tuple[dict[str, str], dict[str, list[list[bytes]]]]:
         batches = {name: batches_for(name, points) for name in effects}
-        topics = [prepared(ctx, queue, effect, batches[name]) for name, effect in effects.items()]
+        topics = [prepared(ctx, preparing, effect, batches[name]) for name, effect in effects.items()]
         return dict(zip(effects, await gather(*topics), strict=True)), batches
 
     def operations(place: int, topics: dict[str, str], batches: dict[str, list[list[bytes]]]) -> list[object]:
@@ -63,5 +62,4 @@ async def operations_killed(ctx: Context) -> None:
     topics, batches = await planned(points)
     for place, point in enumerate(points):
         await agent.do("queue", operations=operations(place, topics, batches), turns=point, wait=ctx.grace)
-    left = partial(check_left, ctx, queue, lease=lease, killed=True)
-    await gather(*(left(topics[name], name, batches[name]) for name in effects))
+    await gather(*(check_left(ctx, queue, topics[name], name, batches[name], killed=True) for name in effects))
