@@ -13,7 +13,7 @@ FAULTS = ["lose", "stall"]
 
 @pytest.fixture
 async def store(proxy, table):
-    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, timeout="1s", retry_for="60s")) as backend:
+    async with brrr.open_backend(dynamo_url(table, proxy.endpoint, timeout="2s", retry_for="60s")) as backend:
         yield backend.store
 
 
