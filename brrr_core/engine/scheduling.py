@@ -322,7 +322,7 @@ class Scheduler:
             others = [root_id for root_id in roots if root_id not in over and not root_id.startswith(SETTLING)]
             if over and others:
                 found = await self._operations.read([cancelled_key(other) for other in others])
-                over.update(other for other, record_of in zip(others, found, strict=True) if record_of is not None)
+                over.update(other for other, note in zip(others, found, strict=True) if note is not None)
             for other in others:
                 if other in over:
                     continue
@@ -335,8 +335,8 @@ class Scheduler:
             gave_up = () if cancelled else (entry,)
             after = PendingReturns(tuple(sorted({*pending.returns, *gave_up})))
             if after != pending:
-                (left,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
-                if not left:
+                (done,) = await self._operations.swap([Swap(key, record, encode_pending(after))])
+                if not done:
                     continue
                 if record is None:  # perhaps it has ended
                     await self._returner.clear_ended([entry.call_hash], created=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, cast
@@ -23,7 +23,12 @@ __all__ = [
     "Effects",
     "Graph",
     "Node",
+    "Work",
+    "completer",
 ]
+
+Work = Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]
+"""The program of a client."""
 
 TOPICS: Final = ("left", "right")
 EVENT: Final = "happens"
@@ -335,3 +340,12 @@ def _children(dice: Random, number: int, shape: str) -> list[int]:
         level = number // 4 * 4
         return list(range(max(0, level - 4), level)) if level else []
     return sorted(dice.sample(range(number), min(number, dice.randint(0, 3))))
+
+
+def completer(event: str, number: int) -> Work:
+    """Return the program of a client that completes an event of a call."""
+
+    async def work(client: brrr.AppConsumer) -> None:
+        await client.event(event, number).complete(100)
+
+    return work

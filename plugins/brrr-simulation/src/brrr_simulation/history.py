@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
@@ -16,7 +16,7 @@ from brrr_core.wire import FAILURE_PREFIX, Call, decode_call
 from brrr_simulation.faults import Dice, Fault
 from brrr_simulation.fleet import EPOCH, LEASE, Fleet, Worker, isolated
 from brrr_simulation.foreign import FOREIGN, SHARED_KINDS, ForeignWorker
-from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, KINDS, RACE, SKEW, TOPICS, Graph
+from brrr_simulation.graphs import APPROVAL, EVENT, HANDLERS, KINDS, RACE, SKEW, TOPICS, Graph, Work, completer
 from brrr_simulation.limits import Limits
 from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
@@ -272,13 +272,13 @@ class _History:
             for _ in range(draw.choice((1, 1, 2))):
                 self._plan_client(draw.uniform(0, 5), f"schedules {number}", self._scheduler(number))
         for number in self._graph.events:
-            self._plan_client(draw.uniform(0, TROUBLE), f"completes {number}", self._completer(number))
+            self._plan_client(draw.uniform(0, TROUBLE), f"completes {number}", completer(EVENT, number))
         for number in self._graph.sagas:
             if draw.random() < 0.7:
                 self._plan_client(draw.uniform(0, 5), f"cancels {number}", self._canceller(number))
-            self._plan_client(TROUBLE * 5, f"approves {number}", self._completer(number, APPROVAL))
+            self._plan_client(TROUBLE * 5, f"approves {number}", completer(APPROVAL, number))
         for number in self._graph.races:
-            self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", self._completer(number, RACE))
+            self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", completer(RACE, number))
         for when, name, work in (*self._retries.clients(), *self._operators.clients(), *self._limits.clients(TROUBLE)):
             self._plan_client(when, name, work)
         fleet.disturb(TROUBLE)
@@ -291,11 +291,11 @@ class _History:
         fleet.awake_until = self._recurring.until
         fleet.plan(TROUBLE * 4, self._calm)
 
-    def _plan_client(self, when: float, name: str, work: Callable[[brrr.AppConsumer], Any]) -> None:
+    def _plan_client(self, when: float, name: str, work: Work) -> None:
         tolerant = self._limits.tolerant(work)
         self._fleet.plan(when, lambda: self._fleet.client(name, tolerant))
 
-    def _scheduler(self, number: int, *, redrive: bool = False) -> Callable[[brrr.AppConsumer], Any]:
+    def _scheduler(self, number: int, *, redrive: bool = False) -> Work:
         if self._limits.active:
             return self._limits.scheduler(number)
         node = self._graph.nodes[number]
@@ -307,7 +307,7 @@ class _History:
 
         return work
 
-    def _redriver(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
+    def _redriver(self, number: int) -> Work:
         """Redrive a root until it has its value. A worker of another SDK may put no lost child of its calls."""
         node = self._graph.nodes[number]
 
@@ -327,13 +327,7 @@ class _History:
         self._operators.deployed = True
         self._fleet.deploy(LATER_HANDLERS, DEPLOYMENT)
 
-    def _completer(self, number: int, event: str = EVENT) -> Callable[[brrr.AppConsumer], Any]:
-        async def work(client: brrr.AppConsumer) -> None:
-            await client.event(event, number).complete(100)
-
-        return work
-
-    def _canceller(self, number: int) -> Callable[[brrr.AppConsumer], Any]:
+    def _canceller(self, number: int) -> Work:
         async def work(client: brrr.AppConsumer) -> None:
             if await client.cancel("saga", topic=self._graph.nodes[number].topic)(number):
                 self._graph.effects.counts[f"cancelled {number}"] += 1

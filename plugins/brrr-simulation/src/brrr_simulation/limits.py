@@ -10,10 +10,9 @@ from brrr_core.backend import DeadLetter, Key
 from brrr_core.errors import SpawnLimitError
 from brrr_core.wire import decode_pending
 from brrr_simulation.fleet import Fleet
-from brrr_simulation.graphs import APPROVAL, EVENT, RACE, Graph
+from brrr_simulation.graphs import APPROVAL, EVENT, RACE, Graph, Work, completer
 from brrr_simulation.ledger import PLENTY, Ledger
 from brrr_simulation.model import Model
-from brrr_simulation.retries import Work
 
 __all__ = ["Limits"]
 
@@ -132,7 +131,7 @@ class Limits:
         fleet.change_spawn_limit(limit)
         events = [(EVENT, n) for n in self._graph.events] + [(RACE, n) for n in self._graph.races]
         events += [(APPROVAL, number) for number in self._graph.sagas]
-        found = [(now + RESTART, f"completes {number}", _completer(event, number)) for event, number in events]
+        found = [(now + RESTART, f"completes {number}", completer(event, number)) for event, number in events]
         return [*found, (now + RESTART, "operator", self._redrive)]
 
     async def _redrive(self, client: brrr.AppConsumer) -> None:
@@ -160,10 +159,3 @@ class Limits:
             and decode_pending(record).scheduled_at is not None
             and Key("value", key.call_hash) not in model.records
         ]
-
-
-def _completer(event: str, number: int) -> Work:
-    async def work(client: brrr.AppConsumer) -> None:
-        await client.event(event, number).complete(100)
-
-    return work

@@ -8,20 +8,17 @@ schedules the workflows again, until all of them have the right outcome.
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, cast
 
 import brrr_core as brrr
 from brrr_core.backend import DeadLetter
 from brrr_core.errors import CallFailedError, NotFoundError
-from brrr_simulation.graphs import TOPICS, Graph
+from brrr_simulation.graphs import TOPICS, Graph, Work
 from brrr_simulation.loop import Process
 
 __all__ = ["LATER_HANDLERS", "LETTER_HANDLERS", "MALFORMED", "Operators"]
-
-Work = Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]
-"""The program of a client."""
 
 MALFORMED: Final = b"no message of brrr"
 """A body that is not a message of brrr."""

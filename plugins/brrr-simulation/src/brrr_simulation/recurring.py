@@ -85,10 +85,11 @@ class Recurring:
         handled = [cursor.decode().split(" ")[0] for cursor in cursors]
         wrong = [f"the cursor moved back from {one} to {two}" for one, two in pairwise(handled) if two < one]
         due = [text for text in _ticks() if text > handled[0]]
-        wrong += _wrong_ticks(due, called_ticks(records), strict=self._missed == "all")
+        called = called_ticks(records)
+        wrong += _wrong_ticks(due, called, strict=self._missed == "all")
         if self._missed == "last" and f"tick {due[-1]}" not in self._counts:
             wrong.append(f"the last tick {due[-1]} did not run")
-        runs = {text: self._counts[f"tick {text}"] for text in called_ticks(records)}
+        runs = {text: self._counts[f"tick {text}"] for text in called}
         # A worker may crash after it stores a call, before it puts it. The next one then puts it, or misses the tick.
         return wrong + [
             f"{text} ran {count} times"

@@ -2,19 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final, cast
 
 import brrr_core as brrr
 from brrr_core.errors import CallFailedError, NotFoundError
-from brrr_simulation.graphs import TOPICS, Graph
+from brrr_simulation.graphs import TOPICS, Graph, Work
 from brrr_simulation.loop import Process
 
-__all__ = ["REPAIR_HANDLERS", "Retries", "Work"]
-
-Work = Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]
-"""The program of a client."""
+__all__ = ["REPAIR_HANDLERS", "Retries"]
 
 SHARE: Final = 0.25
 """Share of the histories with retries."""
