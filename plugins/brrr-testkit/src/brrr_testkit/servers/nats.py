@@ -155,17 +155,24 @@ class Server(ServerProcess):
     def ask(self, path: str) -> Any:
         """Return the JSON of a path of the monitoring port, such as `connz?subs=true`."""
         try:
-            answer = urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=5)
+            answer = urlopen(f"http://127.0.0.1:{self.monitor}/{path}", timeout=30)
         except HTTPError as error:
             error.close()  # Python 3.14 warns of its open connection
             raise
         with answer:
             return json.load(answer)
 
-    def do(self, subject: str, body: object = None, **login: str) -> Any:
-        """Send a request such as `STREAM.PURGE.name` to the JetStream API on a new connection; return the answer."""
+    def do(self, subject: str, body: object = None, *, timeout: float = 60.0, **login: str) -> Any:
+        """Send a request such as `STREAM.PURGE.name` to the JetStream API on a new connection; return the answer.
+
+        Args:
+            subject: The subject, without `$JS.API.`.
+            body: The request, encoded as JSON; None for an empty one.
+            timeout: Seconds for each read from the connection.
+            login: More fields of CONNECT, such as `user` and `pass`.
+        """
         inbox, payload = "_INBOX.tests", b"" if body is None else json.dumps(body).encode()
-        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             stream = connection.makefile("rwb")
             stream.readline()  # INFO
             greeting = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, **login}
@@ -183,10 +190,18 @@ class Server(ServerProcess):
             return json.loads(stream.read(int(line.split()[-1])))
 
     def forget(self, start: str) -> None:
-        """Delete all streams whose names start with `start`."""
-        for name in self.streams():
-            if name.startswith(start):
-                self.do(f"STREAM.DELETE.{name}")
+        """Delete all streams whose names start with `start`.
+
+        A cluster that changes its leader drops requests, so this repeats them until the streams are gone.
+        """
+
+        def gone() -> bool:
+            left = [name for name in self.streams() if name.startswith(start)]
+            for name in left:
+                self.do(f"STREAM.DELETE.{name}", timeout=10)
+            return not left
+
+        until(gone, f"the streams {start}* are deleted")
 
     def streams(self) -> dict[str, Any]:
         """Return the details of each stream by name, with its consumers."""
