@@ -31,6 +31,7 @@ from brrr_core.engine import (
     scheduling,
     settling,
     starting,
+    waiting,
     waits,
     worker,
 )
@@ -324,6 +325,12 @@ MUTANTS: dict[str, Mutant] = {
         "_reassign_one",
         [("for other in others:", "for other in ():")],
         theme="cancels",
+    ),
+    "reads rarely while it waits for a hint": Mutant(
+        waiting._Wait,
+        "begin_watch",
+        [("self._pause = self._longest = READ_EVERY", "self._pause = self._longest = 60.0")],
+        theme="waits",
     ),
     "counts no wake-ups": Mutant(
         returning.Returner,

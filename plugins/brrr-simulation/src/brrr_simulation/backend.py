@@ -9,6 +9,7 @@ from brrr_core.backend import (
     Delivery,
     Key,
     LetterBox,
+    Notifier,
     Queue,
     QueueStats,
     Reading,
@@ -32,6 +33,9 @@ T = TypeVar("T")
 
 LATE: Final = (1.0, 3.0)
 """How long a slow operation takes, or a process stays frozen, in leases: the least and the most."""
+
+LOST_HINTS: Final = 0.3
+"""Share of the hints of new values that get lost. A notifier may lose them, so this is no fault."""
 
 Effect = Callable[[int | None], T]
 """Applies an operation, or only this number of its items, and returns the result."""
@@ -210,9 +214,11 @@ class Line:
         return await future  # type: ignore[no-any-return]
 
 
-def parts(line: Line) -> tuple[Queue, Store, Cache, Steps]:
-    """Return queue, store, cache and steps on a line."""
-    return _Queue(line), _Store(line), _Cache(line), _Steps(line)
+def parts(line: Line, *, hints: bool = False) -> tuple[Queue, Store, Cache, Steps]:
+    """Return queue, store, cache and steps on a line. With `hints`, the store gives hints of new values."""
+    store = _Store(line)
+    store.notifier = _Notifier(line) if hints else None
+    return _Queue(line), store, _Cache(line), _Steps(line)
 
 
 class _Queue(Queue):
@@ -321,6 +327,36 @@ class _Store(Store):
         return await self._line.operate(
             "store.swap", swaps, lambda number: [model.swap(swap) for swap in swaps[:number]]
         )
+
+
+class _Notifier(Notifier):
+    """Gives hints, most of the time."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._watches: dict[tuple[str, Callable[[], None]], Callable[[], object]] = {}
+
+    async def watch(self, call_hash: str, wake: Callable[[], None]) -> bool:
+        line = self._line
+
+        def hint() -> None:
+            if line.dice.random.random() >= LOST_HINTS:
+                line.universe.after(line.dice.latency(), wake, line.process)
+
+        def effect(_: int | None) -> None:
+            self._watches[call_hash, wake] = hint
+            line.model.watches[call_hash].append(hint)
+
+        try:
+            await line.operate("store.watch", (call_hash,), effect)
+        except BackendUnavailableError:
+            return False
+        return True
+
+    def unwatch(self, call_hash: str, wake: Callable[[], None]) -> None:
+        hint = self._watches.pop((call_hash, wake), None)
+        if hint is not None:
+            self._line.model.watches[call_hash].remove(hint)
 
 
 class _Cache(Cache):

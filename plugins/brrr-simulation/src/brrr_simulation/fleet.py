@@ -141,6 +141,7 @@ class Fleet:
         codec: Codec,
         app: Callable[..., brrr.AppWorker] = brrr.AppWorker,
         schedules: Sequence[brrr.RecurringSchedule] = (),
+        hints: bool = False,
         trace: Callable[[float, str, str, Sequence[Any]], None] | None = None,
         pairs: Pairs | None = None,
     ) -> None:
@@ -162,6 +163,7 @@ class Fleet:
         self._lifespan = lifespan
         self._app = app
         self._schedules = schedules
+        self._hints = hints
         self._codec = codec
         self._trace = trace
         self._pairs = pairs
@@ -251,7 +253,7 @@ class Fleet:
         )
 
     def _connect(self, process: Process, worker: Worker | None) -> brrr.Connection:
-        queue, store, cache, steps = parts(self._line(process))
+        queue, store, cache, steps = parts(self._line(process), hints=self._hints)
         return brrr.Connection(
             queue,
             store,

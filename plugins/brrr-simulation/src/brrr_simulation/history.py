@@ -25,19 +25,31 @@ from brrr_simulation.pairs import Pairs
 from brrr_simulation.properties import Creation, Invariants, leftovers
 from brrr_simulation.recurring import AWAKE, TICK_HANDLERS, Recurring, called_ticks
 from brrr_simulation.retries import REPAIR_HANDLERS, Retries
+from brrr_simulation.waits import Waits
 
 __all__ = ["THEMES", "Operation", "Report", "simulate"]
 
-THEMES: Final[Mapping[str, int]] = {"limits": 15, "": 63, "schedules": 12, "foreign": 10, "cancels": 0, "letters": 0}
+THEMES: Final[Mapping[str, int]] = {
+    "limits": 15,
+    "": 63,
+    "schedules": 12,
+    "foreign": 10,
+    "waits": 8,
+    "cancels": 0,
+    "letters": 0,
+}
 """The special parts of histories, and how often they occur.
 
-Schedules go over low spawn limits, workers keep a recurring schedule, clients cancel schedules and schedule again,
-operators handle dead letters, or workers of other SDKs take part. Those with the weight 0 run only if they are asked
-for: some of their seeds still fail.
+Schedules go over low spawn limits, workers keep a recurring schedule, workers of other SDKs take part, clients wait for
+results, clients cancel schedules and schedule again, or operators handle dead letters. Those with the weight 0 run only
+if they are asked for: some of their seeds still fail.
 """
 
 TROUBLE: Final = 60.0
 """Virtual seconds in which faults are planned."""
+
+CALM: Final = 4 * TROUBLE
+"""Virtual seconds after which no fault strikes."""
 
 PATIENCE: Final = 400 * 86_400.0
 """Virtual seconds after which a history that has not ended is stuck."""
@@ -184,7 +196,7 @@ class _History:
             (theme,) = own.choices(list(THEMES), list(THEMES.values()))
         self._theme = theme
         # A parent that a full record turned away polls, and so does an operator. So no call may wait for weeks.
-        long = returns_limit(seed) > FEW and theme not in {"letters", "cancels"}
+        long = returns_limit(seed) > FEW and theme not in {"letters", "cancels", "waits"}
         only = SHARED_KINDS if theme == "foreign" else tuple(KINDS)
         if theme == "cancels":
             only = tuple(KINDS.keys() - {"deadline", "race"})  # a cancelled schedule notices no deadline
@@ -195,6 +207,7 @@ class _History:
             seed, self._graph, letters=theme == "letters", cancels=theme == "cancels", calm=lambda: dice.calm
         )
         self._limits = limits = Limits(seed, self._graph, active=theme == "limits")
+        self._waits = waits = Waits(seed, self._graph, lambda: fleet.universe.now, active=theme == "waits")
         policy = replace(
             POLICY,
             park=draw.choice((0.0, 1.0)),
@@ -212,6 +225,8 @@ class _History:
             place=self._graph,
             concurrency=draw.choice((1, 3, 10)),
             schedules=self._recurring.schedules,
+            hints=waits.hints,
+            hooks=waits.hooks,
             trace=self._note if trace else None,
             pairs=pairs,
         )
@@ -279,7 +294,12 @@ class _History:
             self._plan_client(TROUBLE * 5, f"approves {number}", completer(APPROVAL, number))
         for number in self._graph.races:
             self._plan_client(draw.uniform(0, TROUBLE), f"races {number}", completer(RACE, number))
-        for when, name, work in (*self._retries.clients(), *self._operators.clients(), *self._limits.clients(TROUBLE)):
+        for when, name, work in (
+            *self._retries.clients(),
+            *self._operators.clients(),
+            *self._limits.clients(TROUBLE),
+            *self._waits.clients(TROUBLE, CALM),
+        ):
             self._plan_client(when, name, work)
         fleet.disturb(TROUBLE)
         if self._theme == "letters":
@@ -289,7 +309,7 @@ class _History:
         if "forgotten" in dice.kinds and draw.random() < 0.5 and not self._theme:
             fleet.plan(draw.uniform(1, TROUBLE), self._forget)
         fleet.awake_until = self._recurring.until
-        fleet.plan(TROUBLE * 4, self._calm)
+        fleet.plan(CALM, self._calm)
 
     def _plan_client(self, when: float, name: str, work: Work) -> None:
         tolerant = self._limits.tolerant(work)
@@ -392,14 +412,17 @@ class _History:
                     report.violations.append(f"the {node.kind} {number} must fail, but returned {found!r}")
             elif found != str(expected).encode() and not (node.kind == "saga" and b"Cancelled" in found):
                 report.violations.append(f"the {node.kind} {number} must return {expected}, but returned {found!r}")
-        if self._theme in {"", "schedules", "limits"}:
+        if self._theme in {"", "schedules", "limits", "waits"}:
             report.violations += self._invariants.ledger.check(len(report.faults))
         report.violations += self._retries.check(self._outcome_of)
         buried = [letter for letter in self._fleet.model.buried if not self._limits.explains(letter)]
         report.violations += self._operators.check(self._outcome_of, buried, faulty=bool(report.faults))
+        report.violations += self._waits.check(
+            self._outcome_of, lambda task, number: self._invariants.settled_at.get(self._hash(task, number), inf)
+        )
         report.violations += self._recurring.check(records, self._invariants.cursors, calm=not report.faults)
         report.violations += self._late_races()
-        if not self._dice.kinds and self._theme in {"", "schedules"}:
+        if not self._dice.kinds and self._theme in {"", "schedules", "waits"}:
             report.violations += self._needless_work()
         for name, topic in self._fleet.model.topics.items():
             report.violations += [

@@ -3,7 +3,7 @@
 Workers use it through `backend.py`. Each change is reported to a watcher, which checks the invariants.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -93,6 +93,7 @@ class Model:
         topics: The topics by name.
         loose: The bodies of messages whose lease ended. A worker that is late may put such a message again.
         watcher: Gets every change.
+        watches: The functions to call when the value of a call is created, by its hash.
         actor: The process whose operation takes effect, and the time at which it sent the operation.
     """
 
@@ -104,6 +105,7 @@ class Model:
         self.topics: dict[str, _Topic] = {}
         self.loose: set[bytes] = set()
         self.watcher: Watcher | None = None
+        self.watches: defaultdict[str, list[Callable[[], object]]] = defaultdict(list)
         self.actor: tuple[str, float] = ("", 0.0)
         self.lease = lease
         self._now = now
@@ -266,8 +268,7 @@ class Model:
         """Set a record."""
         before = self.records.get(key)
         self.records[key] = record
-        if self.watcher is not None and before != record:
-            self.watcher.changed(key, before, record, swapped=swapped)
+        self._changed(key, before, record, swapped=swapped)
 
     def swap(self, swap: Swap) -> bool:
         """Compare and swap a record."""
@@ -278,9 +279,15 @@ class Model:
             self.records.pop(key, None)
         else:
             self.records[key] = new
-        if self.watcher is not None and new != expected:
-            self.watcher.changed(key, expected, new, swapped=True)
+        self._changed(key, expected, new, swapped=True)
         return True
+
+    def _changed(self, key: Key, before: bytes | None, after: bytes | None, *, swapped: bool) -> None:
+        if self.watcher is not None and before != after:
+            self.watcher.changed(key, before, after, swapped=swapped)
+        if before is None and key.kind == "value" and key.call_hash in self.watches:
+            for wake in tuple(self.watches[key.call_hash]):
+                wake()
 
     def increment(self, counter: str, amount: int) -> int:
         """Add to a counter."""
