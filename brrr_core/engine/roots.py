@@ -19,6 +19,7 @@ from brrr_core.wire import count_key
 
 __all__ = [
     "MAX_SPAWN_LIMIT",
+    "RETRIED",
     "SETTLING",
     "TIMER",
     "RootInfo",
@@ -28,6 +29,7 @@ __all__ = [
     "is_settling",
     "new_root_id",
     "parse_root_id",
+    "retry_root_id",
     "settling_root_id",
     "split_timer",
     "timer_root_id",
@@ -54,6 +56,9 @@ SETTLING: Final = "settle-"
 
 SETTLING_LIMIT: Final = 3_600
 """Seconds after which a client that began to settle a call, and did not end, is forgotten."""
+
+RETRIED: Final = "retry-"
+"""Prefix of the root ids of notes: a retry deleted the failure of the call, and it was not put since."""
 
 TIMER: Final = "timer-"
 """Prefix of the root ids of timer messages."""
@@ -122,6 +127,11 @@ def split_timer(root_id: str) -> tuple[float, str]:
 def settling_root_id(now: float) -> str:
     """Return the root id of the mark of a client that settles a call: a return of the call to itself."""
     return f"{SETTLING}{int(now)}-{_encoded(secrets.token_bytes(16))}"
+
+
+def retry_root_id() -> str:
+    """Return a new root id of the note of a retry: a return of the call to itself."""
+    return f"{RETRIED}{_encoded(secrets.token_bytes(16))}"
 
 
 def is_settling(root_id: str, now: float) -> bool:

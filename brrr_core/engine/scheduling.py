@@ -20,6 +20,7 @@ from brrr_core.engine.operations import Operations, Put
 from brrr_core.engine.policy import RETURNS_LIMIT
 from brrr_core.engine.returning import Returner
 from brrr_core.engine.roots import (
+    RETRIED,
     SETTLING,
     RootInfo,
     SpawnBudget,
@@ -28,8 +29,8 @@ from brrr_core.engine.roots import (
     split_timer,
     timer_root_id,
 )
-from brrr_core.engine.starting import is_recent
-from brrr_core.engine.stranding import forget, given_up, is_stranded, note_key, note_of, revived, strand
+from brrr_core.engine.starting import in_force
+from brrr_core.engine.stranding import forget, given_up, is_stranded, note_key, note_of, strand
 from brrr_core.wire import (
     Buried,
     PendingReturn,
@@ -112,6 +113,7 @@ class _Group:
         created: Whether this batch created its record.
         value: Its value, if it is known.
         put: The roots for which the child was put.
+        retries: The roots of the retries whose notes were there before it was put.
         over: The roots that are over their spawn limit.
         used_up: The roots that gave the stranded child up, and may put no more messages.
         stranded: Whether all its roots gave it up, so that its watchers are stranded too.
@@ -127,6 +129,7 @@ class _Group:
         "over",
         "put",
         "redrives",
+        "retries",
         "revived",
         "roots",
         "stranded",
@@ -146,6 +149,7 @@ class _Group:
         self.created = False
         self.value: bytes | None = None
         self.put: set[str] = set()
+        self.retries: set[str] = set()
         self.over: set[str] = set()
         self.used_up: set[str] = set()
         self.stranded = False
@@ -170,12 +174,15 @@ class _Group:
 
         Each redrive puts it once, even if another root put it before. If the child is not marked, or no redrive can
         afford it, one other root puts it. A root that gave up the child does not put it again, even if it gave up a
-        message of this batch meanwhile.
+        message of this batch meanwhile. If the child was retried meanwhile, the messages of this batch do not count.
         """
         if not self.child.topic:  # an event
             return []
         gave_up = self._own_roots(pending) if pending.scheduled_at is None else set[str]()
-        self.put -= gave_up
+        if gave_up:
+            retries = {root_id for root_id in gave_up if root_id.startswith(RETRIED)}
+            self.put -= gave_up if retries <= self.retries else self.put
+            self.retries = retries
         due = [root_id for root_id, root in self.redrives.items() if self._lacks(root_id, root, pending)]
         if due or self.put or (pending.scheduled_at is not None and not self.over):
             return due
@@ -319,7 +326,9 @@ class Scheduler:
                 return ()  # it ended for another root, and wakes its parents
             pending = PendingReturns() if record is None else decode_pending(record)
             roots = dict.fromkeys(waiting.root_id for waiting in pending.returns)
-            others = [root_id for root_id in roots if root_id not in over and not root_id.startswith(SETTLING)]
+            others = [
+                root_id for root_id in roots if root_id not in over and not root_id.startswith((RETRIED, SETTLING))
+            ]
             if over and others:
                 found = await self._operations.read([cancelled_key(other) for other in others])
                 over.update(other for other, note in zip(others, found, strict=True) if note is not None)
@@ -370,7 +379,7 @@ class Scheduler:
             for group, value in zip(asked, records[len(guards) :], strict=False):
                 group.value = value
             found = [
-                (group, record, self._in_force(group.key.call_hash, record))
+                (group, record, in_force(group.key.call_hash, record, self._resend_after, self._operations.clock()))
                 for group, record in zip(unsettled, records[len(guards) + len(asked) :], strict=True)
                 if group.value is None
             ]
@@ -427,15 +436,6 @@ class Scheduler:
                 self._operations, [each for each in group.watchers if each.root_id not in used_up], note
             )
             await self._returner.clear_ended(created, created=True)
-
-    def _in_force(self, call_hash: str, record: bytes | None) -> PendingReturns:
-        """Return a pending record without a mark that is so old that the child's message may be lost."""
-        pending = PendingReturns() if record is None else decode_pending(record)
-        if pending.scheduled_at is None or is_recent(
-            pending.scheduled_at, self._resend_after, self._operations.clock()
-        ):
-            return pending
-        return PendingReturns(revived(pending, call_hash))
 
     async def _put(self, groups: Sequence[tuple[_Group, PendingReturns]]) -> None:
         """Write the due calls and put their messages, except for the groups whose roots are over their limits."""

@@ -29,7 +29,7 @@ from brrr_core.wire import (
     encode_pending,
 )
 
-__all__ = ["ScheduleState", "Scheduled", "StartRequest", "Starter", "is_recent"]
+__all__ = ["ScheduleState", "Scheduled", "StartRequest", "Starter", "in_force"]
 
 ScheduleState: TypeAlias = Literal["put", "scheduled", "done", "failed"]
 """The result of a schedule: a message was put, or the call was scheduled before, has a value, or failed for good."""
@@ -72,6 +72,14 @@ def is_recent(scheduled_at: int | None, resend_after: float | None, now: float) 
         now: The present time, in unix seconds.
     """
     return scheduled_at is not None and (resend_after is None or abs(now - scheduled_at) < resend_after)
+
+
+def in_force(call_hash: str, record: bytes | None, resend_after: float | None, now: float) -> PendingReturns:
+    """Return the pending record of a call, without a mark that is so old that the message may be lost."""
+    pending = _ABSENT if record is None else decode_pending(record)
+    if pending.scheduled_at is None or is_recent(pending.scheduled_at, resend_after, now):
+        return pending
+    return PendingReturns(revived(pending, call_hash))
 
 
 class StartRequest(NamedTuple):
@@ -257,7 +265,8 @@ class Starter:
             return None if at is None else Swap(start.key, None, _first_mark(at))
         if at is None and not start.stranded:
             return None
-        returns = revived(start.pending, start.key.call_hash) if start.stranded else start.pending.returns
+        pending = start.pending
+        returns = revived(pending, start.key.call_hash) if pending.scheduled_at is None else pending.returns
         return Swap(start.key, start.record, encode_pending(PendingReturns(returns, at)))
 
 

@@ -145,12 +145,12 @@ async def test_failed_call_runs_again_although_another_operator_takes_its_dead_l
         retrier = fleet.connection._retrier
         take_back = retrier._take_back
 
-        async def take_back_late(call_hashes: Sequence[str]) -> list[str]:
+        async def take_back_late(call_hashes: Sequence[str], topic: str) -> Any:
             """Take failures back, after another operator has taken the oldest dead letter."""
             monkeypatch.undo()
             assert await getattr(fleet.app.dead_letters(TOPIC, limit=1), act)() == 1
             await fleet.idle()
-            return await take_back(call_hashes)
+            return await take_back(call_hashes, topic)
 
         monkeypatch.setattr(retrier, "_take_back", take_back_late)
         assert await fleet.app.dead_letters(TOPIC, **choice).redrive(failed=True) == 1
