@@ -14,7 +14,7 @@ FIXED = 40
 
 FAILED = {
     127: "a bound of the simulation itself was too low for records with few parents",
-    100580050: "a frozen worker marked a call after its retry, and the client did not redrive",
+    100580050: "a frozen worker marked a call after its retry, so that no run put it",
     10109: "a call without a mark kept a spawn limit from removing the marks above it",
 }
 """Seeds that failed once, and why. A change of the simulation gives another history to a seed."""

@@ -137,9 +137,15 @@ class Invariants:
                 self.violations.append(f"I3: the outcome of {call_hash} was written without a comparison")
             self._doubt_parents(call_hash)
         elif after is None and before.startswith(FAILURE_PREFIX):
-            self._scheduled.discard(call_hash)  # a retry deleted the failure
+            self._retried(call_hash)
         else:
             self.violations.append(f"I3: the outcome of {call_hash} was changed from {before!r} to {after!r}")
+
+    def _retried(self, call_hash: str) -> None:
+        """A retry deleted the failure of a call. Messages that were removed before no longer justify a mark."""
+        self._scheduled.discard(call_hash)
+        if self._messages[call_hash] <= 0:
+            self._ever_put.discard(call_hash)
 
     def settled(self) -> None:
         """Check the calls that the last operation affected."""
@@ -184,7 +190,7 @@ class Invariants:
     def _pending_changed(self, call_hash: str, before: PendingReturns, after: PendingReturns) -> None:
         marked = after.scheduled_at is not None and after.scheduled_at != before.scheduled_at
         if marked and call_hash not in self._ever_put and not self._is_foreign:
-            self.violations.append(f"I1: the call {call_hash} is marked as scheduled, but it was never put")
+            self.violations.append(f"I1: the call {call_hash} is marked as scheduled, but it was not put")
         was, now = ({entry.call_hash for entry in each.returns} for each in (before, after))
         for parent in was - now:
             self._waits_for[parent].discard(call_hash)

@@ -22,10 +22,6 @@ PAUSE: Final = 60.0
 TRIES: Final = 55
 """Retries after which a call must have its value. They take less time than `resend_after`."""
 
-PATIENT_TRIES: Final = 10
-"""Retries after which the client redrives. A worker that froze before the retry may mark a call late, and for as long
-as this mark counts (`resend_after`), only a redrive puts the call."""
-
 REPAIRED: Final = 7
 """The value of a repaired part."""
 
@@ -88,13 +84,13 @@ class Retries:
     def _repairer(self, number: int) -> Work:
         async def work(client: brrr.AppConsumer) -> None:
             self._graph.effects.counts[f"repaired {number}"] = 1
-            for tries in range(TRIES):
+            for _ in range(TRIES):
                 try:
                     await client.read("machine")(number)
                 except CallFailedError:
                     await client.retry("machine", topic=TOPICS[0])(number)
                 except NotFoundError:
-                    if self._lost() or tries >= PATIENT_TRIES:
+                    if self._lost():
                         await client.schedule("machine", topic=TOPICS[0], redrive=True)(number)
                     else:  # it completes a retry whose program died
                         await client.retry("machine", topic=TOPICS[0])(number)
