@@ -25,6 +25,7 @@ __all__ = [
     "Node",
     "Work",
     "completer",
+    "current_graph",
 ]
 
 Work = Callable[[brrr.AppConsumer], Coroutine[Any, Any, None]]
@@ -249,17 +250,18 @@ async def saga(app: brrr.ActiveWorker, number: int) -> int:
 
 @brrr.handler
 async def node(app: brrr.ActiveWorker, number: int) -> int:
-    this = _here().nodes[number]
+    this = current_graph().nodes[number]
     own = await _before(app, this)
+    children = [current_graph().nodes[child] for child in this.children]
     calls = [
-        app.call(saga if _here().nodes[child].kind == "saga" else node, topic=_here().nodes[child].topic)(child)
-        for child in this.children
-        if _here().nodes[child].kind != "send"
+        app.call(saga if child.kind == "saga" else node, topic=child.topic)(child.number)
+        for child in children
+        if child.kind != "send"
     ]
-    for child in this.children:
-        if _here().nodes[child].kind == "send":
-            await app.send(node, topic=_here().nodes[child].topic)(child)
-            calls.append(app.call(node, topic=_here().nodes[child].topic)(child))
+    for child in children:
+        if child.kind == "send":
+            await app.send(node, topic=child.topic)(child.number)
+            calls.append(app.call(node, topic=child.topic)(child.number))
     split = {"gather": len(calls), "one by one": 0, "mixed": len(calls) // 2}[this.style]
     parts: list[Any] = []
     if split:
@@ -317,12 +319,13 @@ HANDLERS: Final[Mapping[str, Any]] = {task.name: task for task in (node, saga, b
 worker process would take as long as the history itself."""
 
 
-def _here() -> Graph:
+def current_graph() -> Graph:
+    """Return the graph of the history whose process runs now."""
     return cast("Graph", cast("Process", asyncio.get_running_loop()).place)
 
 
 def _effects() -> Effects:
-    return _here().effects
+    return current_graph().effects
 
 
 def _clock() -> float:

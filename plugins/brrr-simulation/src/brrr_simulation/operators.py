@@ -7,16 +7,14 @@ schedules the workflows again, until all of them have the right outcome.
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import brrr_core as brrr
 from brrr_core.backend import DeadLetter
 from brrr_core.errors import CallFailedError, NotFoundError
-from brrr_simulation.graphs import TOPICS, Graph, Work
-from brrr_simulation.loop import Process
+from brrr_simulation.graphs import TOPICS, Graph, Work, current_graph
 
 __all__ = ["LATER_HANDLERS", "LETTER_HANDLERS", "MALFORMED", "Operators"]
 
@@ -56,7 +54,7 @@ async def buyer(app: brrr.ActiveWorker, number: int) -> int:
 
 @brrr.handler_no_arg(max_attempts=2, on_exhausted="fail")
 async def fragile(number: int) -> int:
-    if not _counts()[f"mended {number}"]:
+    if not current_graph().effects.counts[f"mended {number}"]:
         raise ConnectionError("it was not mended yet")
     return BOUGHT
 
@@ -281,7 +279,3 @@ class Operators:
         else:
             self.completed.add(number)
             await one.complete(value)
-
-
-def _counts() -> Counter[str]:
-    return cast("Graph", cast("Process", asyncio.get_running_loop()).place).effects.counts

@@ -1,20 +1,18 @@
 """Recurring schedules of the workers of a history: each tick is exactly one call under any faults."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import brrr_core as brrr
 import brrr_cron
 from brrr_core.backend import Key
 from brrr_core.wire import decode_call
 from brrr_simulation.fleet import EPOCH
-from brrr_simulation.graphs import Graph
-from brrr_simulation.loop import Process
+from brrr_simulation.graphs import Graph, current_graph
 
 __all__ = ["TICK_HANDLERS", "Recurring", "called_ticks"]
 
@@ -33,7 +31,7 @@ CURSOR: Final = "brrr.cron/ticks"
 
 @brrr.handler_no_arg
 async def tick(at: str) -> str:
-    cast("Graph", cast("Process", asyncio.get_running_loop()).place).effects.counts[f"tick {at}"] += 1
+    current_graph().effects.counts[f"tick {at}"] += 1
     return at
 
 

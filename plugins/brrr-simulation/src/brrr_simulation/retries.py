@@ -1,15 +1,13 @@
 """Clients that retry: a call fails until its cause is repaired, and a client retries it until it has a value."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import brrr_core as brrr
 from brrr_core.errors import CallFailedError, NotFoundError
-from brrr_simulation.graphs import TOPICS, Graph, Work
-from brrr_simulation.loop import Process
+from brrr_simulation.graphs import TOPICS, Graph, Work, current_graph
 
 __all__ = ["REPAIR_HANDLERS", "Retries"]
 
@@ -28,7 +26,7 @@ REPAIRED: Final = 7
 
 @brrr.handler_no_arg
 async def part(number: int) -> int:
-    if not _counts()[f"repaired {number}"]:
+    if not current_graph().effects.counts[f"repaired {number}"]:
         raise brrr.TerminalError("it is not repaired yet")
     return REPAIRED
 
@@ -100,7 +98,3 @@ class Retries:
             self._graph.effects.wrong.append(f"the call {number} has no value after {TRIES} retries")
 
         return work
-
-
-def _counts() -> Counter[str]:
-    return cast("Graph", cast("Process", asyncio.get_running_loop()).place).effects.counts
