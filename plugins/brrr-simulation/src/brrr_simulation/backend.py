@@ -35,7 +35,7 @@ LATE: Final = (1.0, 3.0)
 """How long a slow operation takes, or a process stays frozen, in leases: the least and the most."""
 
 LOST_HINTS: Final = 0.3
-"""Share of the hints of new values that get lost. A notifier may lose them, so this is no fault."""
+"""Share of the hints of new values that get lost. A notifier may lose them, so this is not a fault."""
 
 Effect = Callable[[int | None], T]
 """Applies an operation, or only this number of its items, and returns the result."""
