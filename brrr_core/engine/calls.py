@@ -45,6 +45,7 @@ class HeldDelivery:
     Attributes:
         delivery: The delivery.
         lease_began: Time at which its lease last began, by the clock of the event loop.
+        received: Time at which the worker received it, by the same clock.
         failed: Failed attempts, according to the cache.
         released: Deliveries that workers released, according to the cache.
         unfinished_alone: Isolated runs that began and did not end properly, according to the cache.
@@ -59,6 +60,7 @@ class HeldDelivery:
 
     delivery: Delivery
     lease_began: float
+    received: float
     failed: int = 0
     released: int = 0
     unfinished_alone: int = 0

@@ -16,6 +16,7 @@ from brrr_core.engine.services import Services
 from brrr_core.engine.wait_limits import check_wait
 from brrr_core.errors import (
     BackendError,
+    BackendUnavailableError,
     BrrrError,
     BuriedError,
     CapabilityError,
@@ -255,7 +256,12 @@ class Settler:
         return 0
 
     async def _strand(self, held: HeldDelivery, error: BaseException, reason: str) -> None:
-        """Prepare a later schedule: a call whose message is dead-lettered, and its parents, must not stay marked."""
+        """Prepare a later schedule: a call whose message is dead-lettered, and its parents, must not stay marked.
+
+        Raises:
+            BackendError: A backend failed. If the message is dead-lettered because it was delivered too often, perhaps
+                because of such failures, this lasts only for the policy's `unavailable_timeout`.
+        """
         delivery, scheduler = held.delivery, self._services.scheduler
         topic, over_limit = delivery.topic, isinstance(error, SpawnLimitError)
         try:
@@ -269,9 +275,11 @@ class Settler:
         except MalformedRecordError:
             pass  # it names no call, or its parents cannot be read
         except BackendError as failure:
-            if not isinstance(error, BuriedError):
+            tried = asyncio.get_running_loop().time() - held.received
+            away = isinstance(failure, BackendUnavailableError) and tried < self._policy.unavailable_timeout
+            if away or not isinstance(error, BuriedError):
                 raise
-            self.report_failure(topic, failure)  # perhaps the reason why the message was delivered so often
+            self.report_failure(topic, failure)
 
     async def bury(self, held: HeldDelivery, error: BaseException, *, final: bool = False) -> None:
         """Dead-letter the message because of `error`."""

@@ -94,16 +94,16 @@ async def strand(
         note: The note to write for each; None if it is not known.
         alone: Strand these calls only, and only those that have no mark.
     """
-    left, seen, created = set(entries), set[PendingReturn](), list[str]()
+    left, seen, created = dict.fromkeys(entries), set[PendingReturn](), list[str]()
     while left and len(seen) <= STRAND_LIMIT:
-        seen |= left
+        seen.update(left)
         by_call: dict[str, list[PendingReturn]] = {}
         for entry in left:
             by_call.setdefault(entry.call_hash, []).append(entry)
         if note is not None:
             await operations.write([(note_key(call_hash), note) for call_hash in by_call])
         keys = [Key("pending_returns", call_hash) for call_hash in by_call]
-        parents: set[PendingReturn] = set()
+        parents: list[PendingReturn] = []
         swaps: list[tuple[str, Swap]] = []
         for key, record in zip(keys, await operations.read(keys), strict=True):
             try:
@@ -115,11 +115,11 @@ async def strand(
             returns = tuple(sorted({*pending.returns, *by_call[key.call_hash]}))
             if (returns, None) != (pending.returns, pending.scheduled_at):
                 swaps.append((key.call_hash, Swap(key, record, encode_pending(PendingReturns(returns)))))
-            parents.update(entry for entry in pending.returns if entry.call_hash != key.call_hash)
+            parents += [entry for entry in pending.returns if entry.call_hash != key.call_hash]
         swapped = await operations.swap([swap for _, swap in swaps])
         created += [name for (name, swap), done in zip(swaps, swapped, strict=True) if done and swap.expected is None]
         lost = [call_hash for (call_hash, _), done in zip(swaps, swapped, strict=True) if not done]
-        left = {entry for call_hash in lost for entry in by_call[call_hash]}
+        left = dict.fromkeys(entry for call_hash in lost for entry in by_call[call_hash])
         if not alone:
-            left |= parents - seen
+            left.update((parent, None) for parent in parents if parent not in seen)
     return created

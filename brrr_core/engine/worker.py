@@ -247,7 +247,7 @@ class Worker:
 
     def _held(self, received: Sequence[Received]) -> list[HeldDelivery]:
         now = self._time()
-        return [HeldDelivery(delivery, now, records=records) for delivery, records in received]
+        return [HeldDelivery(delivery, now, now, records=records) for delivery, records in received]
 
     async def _wait_after_failure(self, error: BaseException) -> None:
         """Wait after a failed receive. Raise its error if the queue has not answered for the policy's timeout."""
@@ -278,11 +278,15 @@ class Worker:
         After the policy's `unavailable_timeout`, release the message for another worker. This needs the cache: it must
         record that the delivery did not end in a crash.
         """
-        began, tries = self._time(), 0
+        tries = 0
         while (error := await self._try(self._handler.handle, held)) is not None:
             held.interrupted = True
             away = isinstance(error, BackendUnavailableError)
-            if not away or self._lost(held) or self._time() - began >= self._services.policy.unavailable_timeout:
+            if (
+                not away
+                or self._lost(held)
+                or self._time() - held.received >= self._services.policy.unavailable_timeout
+            ):
                 error = await self._try(self._handler.runner.settler.release_interrupted, held)
                 if error is None or not away or self._lost(held):
                     return

@@ -205,4 +205,21 @@ async def test_dead_letter_of_too_many_deliveries_says_what_the_worker_saw(place
         reason = await place.dead()
     assert "delivered 5 times" in reason
     assert "its handler raised 0 times" in reason
-    assert "store.read is cut off" in reason
+    assert "store.write is cut off" in reason  # the last failure was to remove the mark
+
+
+@virtually
+async def test_outage_during_the_last_delivery_leaves_no_mark(place: Place) -> None:
+    """The next schedule puts the call again, as after each dead letter."""
+    task = failing(place, 0)
+    await place.client.schedule(task, topic=TOPIC)()
+    await place.deliver(4)
+    place.away = ("store",)
+    async with place.worker({"flaky": task}, max_deliveries=4):
+        await asyncio.sleep(30)
+        assert (await place.backend.queue.stats(TOPIC)).dead == 0
+        place.away = ()
+        assert "delivered 5 times" in await place.dead()
+        again = await place.client.schedule(task, topic=TOPIC)()
+        assert (again.state, again.was_dead_lettered) == ("put", True)
+        assert await place.client.result(task)() == "done"
