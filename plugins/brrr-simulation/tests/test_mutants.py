@@ -292,6 +292,19 @@ MUTANTS: dict[str, Mutant] = {
         [("due = clock() + min(policy.retry_delay(tries), LONGEST_RETRY)", "due = clock() + 10**9")],
         theme="schedules",
     ),
+    "leaves a call marked whose message is dead-lettered": Mutant(
+        settling.Settler,
+        "_strand",
+        [("await scheduler.strand(entry, buried, alone=over_limit)", "pass")],
+        theme="letters",
+    ),
+    "leaves marks because a backend failed during the last delivery": Mutant(
+        settling.Settler,
+        "_strand",
+        [("if away or not isinstance(error, BuriedError):", "if not isinstance(error, BuriedError):")],
+        theme="letters",
+        first=200,
+    ),
     "dead-letters one delivery too early": Mutant(
         delivery.DeliveryHandler,
         "handle",

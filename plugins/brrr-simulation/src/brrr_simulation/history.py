@@ -22,7 +22,7 @@ from brrr_simulation.loop import DeadlockError
 from brrr_simulation.model import Model
 from brrr_simulation.operators import LATER_HANDLERS, LETTER_HANDLERS, MALFORMED, Operators
 from brrr_simulation.pairs import Pairs
-from brrr_simulation.properties import Creation, Invariants, leftovers
+from brrr_simulation.properties import Invariants, leftovers, message_in
 from brrr_simulation.recurring import AWAKE, TICK_HANDLERS, Recurring, called_ticks
 from brrr_simulation.retries import REPAIR_HANDLERS, Retries
 from brrr_simulation.waits import Waits
@@ -70,9 +70,6 @@ STEPS: Final = 1_000_000
 
 A parent that a full record turns away polls, for example until a saga gets its approval.
 """
-
-INTERRUPTING: Final = {"crash", "refused", "lost", "partial", "away"}
-"""The kinds of faults that can keep a process from checking a call again after it created the pending record."""
 
 SIZE: Final = (30, 34)
 """The least and the most calls of a graph."""
@@ -385,9 +382,9 @@ class _History:
         )
 
     def _recover(self) -> bool:
-        """Let an operator recover the calls that a spawn limit stopped. False if there are none."""
+        """Let an operator recover the calls that a spawn limit or a dead letter stopped. False if there are none."""
         fleet, invariants = self._fleet, self._invariants
-        clients = self._limits.recover(fleet, invariants.ledger, self._hash)
+        clients = self._limits.recover(fleet, invariants.ledger, self._hash) + self._operators.recover(fleet)
         invariants.violations += self._limits.wrong
         for when, name, work in clients:
             self._plan_client(when, name, work)
@@ -416,7 +413,7 @@ class _History:
             report.violations += self._invariants.ledger.check(len(report.faults))
         report.violations += self._retries.check(self._outcome_of)
         buried = [letter for letter in self._fleet.model.buried if not self._limits.explains(letter)]
-        report.violations += self._operators.check(self._outcome_of, buried, faulty=bool(report.faults))
+        report.violations += self._operators.check(self._outcome_of, self._call_of, buried, faulty=bool(report.faults))
         report.violations += self._waits.check(
             self._outcome_of, lambda task, number: self._invariants.settled_at.get(self._hash(task, number), inf)
         )
@@ -434,19 +431,14 @@ class _History:
             report.violations += [f"{process.name}: {failure!r}" for failure in process.failures]
         left = leftovers(self._fleet.model)
         report.leftovers = len(left)
-        if not self._fleet.lost_queue and self._theme not in {"foreign", "letters", "cancels"}:
-            report.violations += filter(None, map(self._wrong_leftover, left))
-
-    def _wrong_leftover(self, call_hash: str) -> str | None:
-        """Return why the pending record of a call with an outcome must not exist; None if a fault explains it."""
-        created = self._invariants.created_late.get(call_hash)
-        if self._limits.active and self._invariants.ledger.keeps(call_hash):
-            return None  # its parents wake if the limit is raised and it is redriven
-        if created is None:
-            return f"the call {call_hash} ended, but its pending record was not deleted"
-        if not any(_interrupts(fault, created) for fault in self._report.faults):
-            return f"{created.process} created the pending record of {call_hash} after its end, and did not check again"
-        return None
+        if not self._fleet.lost_queue and self._theme not in {"foreign", "cancels"}:
+            wrong = (
+                self._invariants.wrong_leftover(call_hash, report.faults)
+                for call_hash in left
+                # Its parents wake if the limit is raised and it is redriven.
+                if not (self._limits.active and self._invariants.ledger.keeps(call_hash))
+            )
+            report.violations += filter(None, wrong)
 
     def _late_races(self) -> list[str]:
         """Return the waits that expired although their events had happened long before the deadline."""
@@ -477,6 +469,11 @@ class _History:
     def _outcome_of(self, task: str, number: int) -> bytes | None:
         return self._fleet.model.records.get(Key("value", self._hash(task, number)))
 
+    def _call_of(self, body: bytes) -> Call | None:
+        call_hash = message_in(body).call_hash
+        record = self._fleet.model.records.get(Key("call", call_hash))
+        return None if record is None else decode_call(call_hash, record)
+
     def _call(self, number: int) -> Call:
         return _CODEC.encode_call(self._graph.nodes[number].task, (number,), {})
 
@@ -485,15 +482,6 @@ class _History:
 
     def _note(self, at: float, who: str, name: str, items: Sequence[Any]) -> None:
         self._report.trace.append(Operation(at, who, name, items))
-
-
-def _interrupts(fault: Fault, created: Creation) -> bool:
-    """Whether a fault may have kept a process from checking the call again after it created the record."""
-    return (
-        fault.kind in INTERRUPTING
-        and fault.process in {created.process, "all"}
-        and created.sent <= fault.at <= created.at + 4 * LEASE
-    )
 
 
 def names_of(model: Model) -> dict[str, str]:

@@ -7,13 +7,23 @@ schedules the workflows again, until all of them have the right outcome.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
 import brrr_core as brrr
 from brrr_core.backend import DeadLetter
-from brrr_core.errors import CallFailedError, NotFoundError
+from brrr_core.errors import (
+    BrrrError,
+    BuriedError,
+    CallFailedError,
+    MalformedRecordError,
+    NotFoundError,
+    UnknownTaskError,
+)
+from brrr_core.wire import Call
+from brrr_simulation.fleet import Fleet
 from brrr_simulation.graphs import TOPICS, Graph, Work, current_graph
 
 __all__ = ["LATER_HANDLERS", "LETTER_HANDLERS", "MALFORMED", "Operators"]
@@ -34,6 +44,9 @@ LONGEST: Final = 900.0
 
 ROUNDS: Final = 60
 """The most rounds of an operator."""
+
+_CODE: Final = re.compile(r"\[(BRRR-[A-Z]+-[0-9]+)\]")
+"""The code of an error in a reason."""
 
 BOUGHT: Final = 5
 """The value of an orphan and of a fragile call."""
@@ -134,19 +147,25 @@ class Operators:
         return seen
 
     def check(
-        self, value_of: Callable[[str, int], bytes | None], buried: Sequence[DeadLetter], *, faulty: bool
+        self,
+        value_of: Callable[[str, int], bytes | None],
+        call_of: Callable[[bytes], Call | None],
+        buried: Sequence[DeadLetter],
+        *,
+        faulty: bool,
     ) -> list[str]:
         """Return the wrong outcomes, and the messages that were dead-lettered without a reason.
 
         Args:
             value_of: Returns the value record of a task and a number.
+            call_of: Returns the call of a message; None if the message is malformed.
             buried: Every message that was dead-lettered.
             faulty: Whether a fault struck.
         """
         wrong = [
             f"{letter.body!r} was dead-lettered: {letter.reason[:300]}"
             for letter in buried
-            if not self._may_die(letter, faulty)
+            if not self._may_die(letter, call_of(letter.body), faulty=faulty)
         ]
         if not self._letters:
             return wrong
@@ -158,23 +177,19 @@ class Operators:
             wrong.append(f"the caller of the redriven call must return {1 + BOUGHT}, but its value is {borne!r}")
         return wrong
 
-    def _may_die(self, letter: DeadLetter, faulty: bool) -> bool:
-        """Whether a message may be dead-lettered for this reason."""
-        if not self._letters:
-            return False
-        reason = letter.reason
-        if "and never finished" in reason:
-            stopped = faulty or self.deployed
-            return letter.attempt > LIMITS["max_deliveries"] and (stopped or "raised 0 times" not in reason)
-        if "ended its worker process" in reason:
-            return faulty
-        if "it was not mended yet" in reason:
-            return True
-        if "'orphan'" in reason:
-            return True
-        if "it fails at times" in reason:
-            return faulty  # a failed attempt counts twice if the answer of the counter is lost
-        return letter.body == MALFORMED
+    def _may_die(self, letter: DeadLetter, call: Call | None, *, faulty: bool) -> bool:
+        """Whether a message may be dead-lettered for this reason. An error of a handler has no code."""
+        if not self._letters or call is None:
+            return self._letters and letter.body == MALFORMED and _is_due_to(letter, MalformedRecordError)
+        node = self._graph.nodes[_number(call.payload)] if call.task_name == "node" else None
+        raises = node.times if node is not None and node.kind == "flaky" else 0
+        if _is_due_to(letter, BuriedError):
+            stopped = faulty or self.deployed or call.task_name == "orphan" or raises >= LIMITS["max_deliveries"]
+            return call.task_name == "fragile" or (stopped and letter.attempt > LIMITS["max_deliveries"])
+        if _is_due_to(letter, UnknownTaskError):
+            return call.task_name == "orphan"
+        # A failed attempt counts twice if the answer of the counter is lost.
+        return _CODE.search(_first_line(letter)) is None and (call.task_name == "fragile" or (faulty and raises > 0))
 
     def _beginner(self, task: str) -> Work:
         async def work(client: brrr.AppConsumer) -> None:
@@ -214,6 +229,16 @@ class Operators:
             if self._calm() and not left and all(ended) and await self._settled(client):
                 return
 
+    def recover(self, fleet: Fleet) -> list[tuple[float, str, Work]]:
+        """Return the clients that continue when nothing is left to do: an operator, if there are dead letters.
+
+        The workflows may end before the calls below one that an operator completed by hand. So those may still be
+        dead-lettered when all operators have ended.
+        """
+        if self._letters and any(topic.dead for topic in fleet.model.topics.values()):
+            return [(fleet.universe.now + PAUSE, "operator", self._operator)]
+        return []
+
     async def _rounds(self) -> AsyncGenerator[int, None]:
         pause = PAUSE
         for number in range(ROUNDS):
@@ -230,9 +255,7 @@ class Operators:
             return True
         except NotFoundError:
             if self._again or self._cancels:
-                # If the backend failed when the message was dead-lettered, its call still has its mark.
-                redrive = self._again and self._calm()
-                self.scheduled(number, await client.schedule(node.task, topic=node.topic, redrive=redrive)(number))
+                self.scheduled(number, await client.schedule(node.task, topic=node.topic)(number))
             return False
         return True
 
@@ -271,7 +294,7 @@ class Operators:
 
     async def _replace(self, letter: brrr.Letter, one: brrr.LetterSelection) -> None:
         """Complete a call of the graph by hand, or drop its message and let a later schedule put it again."""
-        number = int(json.loads(letter.payload or b"")[0])
+        number = _number(letter.payload or b"")
         value = self._outcomes[number]
         if value is None or self._draw.random() < 0.5:
             self._again = True
@@ -279,3 +302,17 @@ class Operators:
         else:
             self.completed.add(number)
             await one.complete(value)
+
+
+def _number(payload: bytes) -> int:
+    return int(json.loads(payload)[0])
+
+
+def _first_line(letter: DeadLetter) -> str:
+    return letter.reason.partition("\n")[0]
+
+
+def _is_due_to(letter: DeadLetter, kind: type[BrrrError]) -> bool:
+    """Whether the error in the reason of a dead letter has the code of this class."""
+    found = _CODE.search(_first_line(letter))
+    return found is not None and found[1] == kind.code

@@ -4,17 +4,18 @@ Only the calls that a change affects are checked again, so a check costs the sam
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from brrr_core.backend import Key
 from brrr_core.errors import MalformedRecordError
 from brrr_core.wire import FAILURE_PREFIX, PendingReturns, ScheduleMessage, decode_message, decode_pending
+from brrr_simulation.faults import Fault
 from brrr_simulation.ledger import Ledger
 from brrr_simulation.model import Model
 
-__all__ = ["Creation", "Invariants", "leftovers"]
+__all__ = ["Invariants", "leftovers", "message_in"]
 
 RESERVED: Final = "brrr."
 FIXED: Final = ("brrr.due/", "brrr.wait/", "brrr.version/")
@@ -26,10 +27,13 @@ CURSOR: Final = "brrr.cron/"
 CANCELLED: Final = "brrr.cancelled/"
 """Prefix of the records of cancelled schedules."""
 
+INTERRUPTING: Final = {"crash", "refused", "lost", "partial", "away"}
+"""The kinds of faults that can keep a process from checking a call again after it created the pending record."""
+
 _NONE: Final = PendingReturns()
 
 
-class Creation(NamedTuple):
+class _Creation(NamedTuple):
     """The creation of a pending record after the call had ended: the process, and when it sent and made the change."""
 
     process: str
@@ -53,8 +57,6 @@ class Invariants:
         self._now = now
         self.settled_at: dict[str, float] = {}
         """When each call or event got its outcome."""
-        self.created_late: dict[str, Creation] = {}
-        """The calls whose pending records were created after they had ended."""
         self.cursors: list[bytes] = []
         """The records of the cursors of recurring schedules, in order."""
         self.puts = 0
@@ -70,6 +72,10 @@ class Invariants:
         self._waits_for: defaultdict[str, set[str]] = defaultdict(set)
         self._unsure: set[str] = set()
         self._cancelled: set[str] = set()
+        self._created_late: dict[str, _Creation] = {}
+        """The calls whose pending records were created after they had ended."""
+        self._dropped: set[str] = set()
+        """The calls that had ended before their last dead letter was dropped. It would have deleted their records."""
 
     @property
     def _is_foreign(self) -> bool:
@@ -81,7 +87,7 @@ class Invariants:
 
     def put(self, body: bytes) -> None:
         """A message was put."""
-        _, call_hash = _message(body)
+        _, call_hash = message_in(body)
         if not call_hash:
             return
         self.puts += 1
@@ -97,19 +103,20 @@ class Invariants:
     def removed(self, body: bytes, *, dropped: bool = False) -> None:
         """A message was removed.
 
-        If it was dropped, or its schedule is cancelled, its call may end without an outcome. In the second case, no
-        other schedule may wait for it. Its mark may stay for a moment, or if the backend failed meanwhile.
+        If its schedule is cancelled, its call may end without an outcome, unless another schedule waits for it. Its
+        mark may stay for a moment, or if the backend failed meanwhile.
         """
-        root_id, call_hash = _message(body)
+        root_id, call_hash = message_in(body)
         if not call_hash:
             return
         self.ledger.removed(body)
         self._messages[call_hash] -= 1
         if self._messages[call_hash] <= 0:
-            if dropped or (self._cancelled and self._is_cancelled(root_id)):
+            if dropped:
+                self._drop(call_hash)
+            elif self._cancelled and self._is_cancelled(root_id):
                 pending = _pending(self._records.get(Key("pending_returns", call_hash)))
-                others = [] if dropped else [e for e in pending.returns if e.call_hash != call_hash]
-                if all(self._is_cancelled(entry.root_id) for entry in others):
+                if all(self._is_cancelled(each.root_id) for each in pending.returns if each.call_hash != call_hash):
                     self._scheduled.discard(call_hash)
             self._unsure.add(call_hash)
             self._doubt_parents(call_hash)
@@ -119,7 +126,7 @@ class Invariants:
         kind, call_hash = key
         if kind == "pending_returns":
             if before is None and Key("value", call_hash) in self._records:
-                self.created_late[call_hash] = Creation(*self._model.actor, self._now())
+                self._created_late[call_hash] = _Creation(*self._model.actor, self._now())
             self._pending_changed(call_hash, _pending(before), _pending(after))
         elif kind == "call":
             if before is not None:
@@ -146,6 +153,18 @@ class Invariants:
         self._scheduled.discard(call_hash)
         if self._messages[call_hash] <= 0:
             self._ever_put.discard(call_hash)
+
+    def wrong_leftover(self, call_hash: str, faults: Iterable[Fault]) -> str | None:
+        """Return why the pending record of a call with an outcome must not exist; None if a fault explains it."""
+        created = self._created_late.get(call_hash)
+        if created is None:
+            ended = f"the call {call_hash} ended, but its pending record was not deleted"
+            return None if call_hash in self._dropped else ended
+        for fault in faults:
+            near = created.sent <= fault.at <= created.at + 4 * self._model.lease
+            if near and fault.kind in INTERRUPTING and fault.process in {created.process, "all"}:
+                return None
+        return f"{created.process} created the pending record of {call_hash} after its end, and did not check again"
 
     def settled(self) -> None:
         """Check the calls that the last operation affected."""
@@ -178,6 +197,33 @@ class Invariants:
         children = self._waits_for[call_hash] - seen
         return any(Key("value", child) not in self._records or self._is_handled(child, seen) for child in children)
 
+    def _drop(self, call_hash: str) -> None:
+        """Allow that a call has no message, and that no other call wakes those above it: the last dead letter is gone.
+
+        None of them may have a mark. Otherwise the next schedule of the workflow would not put them.
+        """
+        if Key("value", call_hash) in self._records:
+            self._dropped.add(call_hash)
+        left, seen = [call_hash], {call_hash}
+        while left:
+            name = left.pop()
+            pending = _pending(self._records.get(Key("pending_returns", name)))
+            if Key("value", name) not in self._records and not self._continues(name, set()):
+                self._scheduled.discard(name)
+                if pending.scheduled_at is not None:
+                    self.violations.append(f"the call {name} has a mark, but the dead letter that stops it was dropped")
+            above = {entry.call_hash for entry in pending.returns} - seen
+            seen |= above
+            left += sorted(above)
+
+    def _continues(self, call_hash: str, seen: set[str]) -> bool:
+        """Whether a message will continue a call: its own, or one of a call that it waits for. Clients end events."""
+        ended = Key("value", call_hash) in self._records
+        if self._messages[call_hash] > 0 or not (ended or call_hash in self._ever_put):
+            return True
+        seen.add(call_hash)
+        return any(self._continues(child, seen) for child in self._waits_for[call_hash] - seen)
+
     def _is_cancelled(self, root_id: str) -> bool:
         """Whether a schedule was cancelled at any time. The root id of a timer ends with that of its schedule."""
         return any(root_id.endswith(each) for each in self._cancelled)
@@ -209,7 +255,7 @@ def leftovers(model: Model) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _message(body: bytes) -> ScheduleMessage:
+def message_in(body: bytes) -> ScheduleMessage:
     """Return the message in a body; one without a call if it is malformed."""
     try:
         return decode_message(body)
