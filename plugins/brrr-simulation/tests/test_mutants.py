@@ -198,7 +198,10 @@ MUTANTS: dict[str, Mutant] = {
         first=80,
     ),
     "ends a sleep early": Mutant(
-        waits.Waits, "look_up", [("(child.is_sleep and wait.due <= self.now)", "(child.is_sleep and wait.running)")]
+        waits.Waits,
+        "look_up",
+        [("(child.is_sleep and wait.due <= self.now)", "(child.is_sleep and wait.running)")],
+        first=30,
     ),
     "stores the due time of a timer before its message": Mutant(
         scheduling.Scheduler,
@@ -303,7 +306,7 @@ MUTANTS: dict[str, Mutant] = {
         "_strand",
         [("if away or not isinstance(error, BuriedError):", "if not isinstance(error, BuriedError):")],
         theme="letters",
-        first=200,
+        first=320,
     ),
     "dead-letters one delivery too early": Mutant(
         delivery.DeliveryHandler,

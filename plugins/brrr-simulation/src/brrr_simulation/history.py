@@ -31,18 +31,18 @@ __all__ = ["THEMES", "Operation", "Report", "simulate"]
 
 THEMES: Final[Mapping[str, int]] = {
     "limits": 15,
-    "": 63,
+    "": 58,
+    "letters": 5,
     "schedules": 12,
     "foreign": 10,
     "waits": 8,
     "cancels": 0,
-    "letters": 0,
 }
 """The special parts of histories, and how often they occur.
 
-Schedules go over low spawn limits, workers keep a recurring schedule, workers of other SDKs take part, clients wait for
-results, clients cancel schedules and schedule again, or operators handle dead letters. Those with the weight 0 run only
-if they are asked for: some of their seeds still fail.
+Schedules go over low spawn limits, operators handle dead letters, workers keep a recurring schedule, workers of other
+SDKs take part, clients wait for results, or clients cancel schedules and schedule again. Those with the weight 0 run
+only if they are asked for: some of their seeds still fail.
 """
 
 TROUBLE: Final = 60.0
