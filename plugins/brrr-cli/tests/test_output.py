@@ -1,6 +1,8 @@
 """Any value becomes JSON, tables in a pipe are complete, and a terminal receives no control characters."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -91,3 +93,15 @@ def test_json_escapes_characters_that_a_terminal_may_obey(capsys: pytest.Capture
 
 def test_printable_bytes_are_shown_as_text() -> None:
     assert [shown(b"[1]"), shown(b""), shown(b"\xff"), shown(b"\x1b")] == ["[1]", "", "base64:/w==", "base64:Gw=="]
+
+
+def test_start_of_a_worker_does_not_load_rich() -> None:
+    program = """
+import sys
+from brrr_cli.program import make_app, parse
+parse(make_app(), ["worker", "tasks", "--topic", "demo"])
+print("cyclopts" in sys.modules, "rich" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert ran.stdout == "True False\n"

@@ -1,4 +1,7 @@
-"""The output of commands: JSON for machines; lines, tables and the progress of a wait for people."""
+"""The output of commands: JSON for machines; lines, tables and the progress of a wait for people.
+
+Functions import rich, since most commands, such as a worker, do not need it, and it takes a tenth of their start.
+"""
 
 import asyncio
 import base64
@@ -10,17 +13,15 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import date, datetime, time
-from typing import Any, Final, Protocol, cast
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.status import Status
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from brrr_core.backend import QueueStats
 from brrr_core.errors import CommandError
 from brrr_core.safe_text import safe_str, shown_bytes, without_controls
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
 
 __all__ = [
     "LiveLines",
@@ -60,6 +61,8 @@ class LiveLines(Protocol):
 @contextmanager
 def live_lines() -> Generator[LiveLines, None, None]:
     """Write lines one by one, even into a pipe. A terminal shows colours, and a progress line until the end."""
+    from rich.console import Console
+
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     if console.is_terminal:
         with console.status("") as status:
@@ -82,10 +85,14 @@ def write_json(value: object) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write rows under column names. A terminal limits the width; other outputs do not."""
+    from rich.console import Console
+
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         _write_plain([columns, *rows])
         return
+    from rich.table import Table
+
     table = Table(*columns, box=None, pad_edge=False, show_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(without_controls, row))
@@ -96,6 +103,8 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def _write_plain(rows: Iterable[Sequence[str]]) -> None:
     """Write rows in columns, each on one line. Rich would take a millisecond for each."""
+    from rich.cells import cell_len
+
     cells = [[without_controls(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
@@ -150,10 +159,13 @@ class Progress(Protocol):
 @contextmanager
 def progress_of(task_name: str, *, silent: bool) -> Generator[Progress, None, None]:
     """Show on the standard error that a call of `task_name` is awaited. The progress line disappears at the end."""
-    console = Console(stderr=True)
     if silent:
         yield _Silence()
-    elif console.is_terminal:
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
         with console.status(f"waiting for {task_name}") as status:
             yield _MovingLine(status, task_name)
     else:
@@ -195,16 +207,20 @@ class _FlushedLines:
 
 
 class _MovingLines:
-    def __init__(self, console: Console, status: Status) -> None:
+    def __init__(self, console: "Console", status: "Status") -> None:
         self._console = console
         self._status = status
 
     def write(self, text: str, *, style: str = "") -> None:
         """Write a line above the progress line."""
+        from rich.text import Text
+
         self._console.print(Text(without_controls(text), style=style), soft_wrap=True)
 
     def show(self, text: str) -> None:
         """Update the progress line."""
+        from rich.text import Text
+
         self._status.update(Text(without_controls(text)))
 
 
@@ -214,7 +230,7 @@ class _Silence:
 
 
 class _MovingLine:
-    def __init__(self, status: Status, task_name: str) -> None:
+    def __init__(self, status: "Status", task_name: str) -> None:
         self._status = status
         self._task_name = task_name
 
