@@ -167,10 +167,10 @@ def scan() -> Metadata:
 
 
 def _claims_of(distribution: "Distribution") -> Iterator[Claim]:
-    metadata = distribution.metadata
+    metadata = distribution.metadata  # parsed at each access
     summary = metadata["Summary"] if "Summary" in metadata else ""  # noqa: SIM401 - its protocol lacks `get`
     editable = EDITABLE.search(distribution.read_text("direct_url.json") or "") is not None
-    origin = Origin(metadata["Name"], distribution.version, summary, editable)
+    origin = Origin(metadata["Name"], metadata["Version"], summary, editable)
     if not origin.distribution:
         raise ValueError("its metadata names no distribution")
     for entry in dict.fromkeys(distribution.entry_points):
