@@ -85,6 +85,7 @@ def test_removed_module_is_a_break(page: str) -> None:
 def test_check_names_the_break_and_the_way_to_accept_it(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(public_api, "page", lambda: page)  # the code has not changed, and each page takes a second
     monkeypatch.setattr(public_api, "PAGE", tmp_path / "page.txt")
     (tmp_path / "page.txt").write_text(page.replace("def check_wait(", "def check_patience("))
 

@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,13 +50,16 @@ def test_page_of_errors_is_up_to_date() -> None:
     assert [kind.__name__ for kind in KINDS if f"## {kind.code} {kind.__name__}\n" not in page] == []
 
 
-def _raised() -> Iterator[tuple[str, ast.Call]]:
-    """Yield each error that the code creates, with its place."""
+@cache
+def _raised() -> list[tuple[str, ast.Call]]:
+    """Return each error that the code creates, with its place."""
     names = {kind.__name__ for kind in KINDS}
-    for file in sorted([*ROOT.glob("brrr_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
-                yield f"{file.relative_to(ROOT)}:{node.lineno} {node.func.id}", node
+    return [
+        (f"{file.relative_to(ROOT)}:{node.lineno} {node.func.id}", node)
+        for file in sorted([*ROOT.glob("brrr_core/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")])
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+    ]
 
 
 def test_every_error_comes_with_a_remedy() -> None:
