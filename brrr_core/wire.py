@@ -161,6 +161,19 @@ class Buried(NamedTuple):
     reason: str
 
 
+class FailedAttempt(NamedTuple):
+    """A failed attempt of a call that runs again: its topic, number, time and the time of the next, and the reason.
+
+    Times are unix seconds. The reason is one line.
+    """
+
+    topic: str
+    attempt: int
+    at: int
+    due: int
+    reason: str
+
+
 def count_key(root_id: str) -> str:
     """Return the cache key that counts all messages of `root_id` (`docs/reference/protocol.md`, Cache)."""
     return f"brrr_count/{root_id}"
@@ -306,6 +319,30 @@ def decode_buried(record: bytes) -> Buried:
             return Buried(read_token("call hash", call), read_text("topic", on), attempt, at, read_text("reason", why))
         case other:
             reject("note of a dead letter", "{at, attempt, call, reason, topic}", other)
+
+
+def encode_failed_attempt(failed: FailedAttempt) -> bytes:
+    """Return the note of a failed attempt: the dict `{at, attempt, due, reason, topic}`."""
+    return encode("note of a failed attempt", failed._asdict())
+
+
+def decode_failed_attempt(record: bytes) -> FailedAttempt:
+    """Read the note of a failed attempt.
+
+    Raises:
+        MalformedRecordError: The record has a wrong shape.
+    """
+    match decode("note of a failed attempt", record):
+        case {
+            b"at": int(at),
+            b"attempt": int(attempt),
+            b"due": int(due),
+            b"reason": bytes(why),
+            b"topic": bytes(on),
+        }:
+            return FailedAttempt(read_text("topic", on), attempt, at, due, read_text("reason", why))
+        case other:
+            reject("note of a failed attempt", "{at, attempt, due, reason, topic}", other)
 
 
 def encode_pending(pending: PendingReturns) -> bytes:

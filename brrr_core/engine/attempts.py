@@ -4,24 +4,42 @@ A queue counts deliveries. It cannot tell whether a delivery ended because the h
 released the message, or because the worker died. So workers count attempts and releases in the cache, by root id and
 call hash. A delivery that neither counter explains ended in a crash or with a lost lease. A call that succeeds in its
 first delivery touches no counter.
+
+A note names the last failed attempt of a call that runs again, for clients only. It is removed with the counters.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from brrr_core.backend.contracts import Delivery
+from brrr_core.backend.contracts import Delivery, Key, Swap
 from brrr_core.engine.calls import HeldDelivery
 from brrr_core.engine.operations import Operations
 from brrr_core.errors import MalformedRecordError
-from brrr_core.wire import decode_message
+from brrr_core.wire import FailedAttempt, decode_failed_attempt, decode_message, encode_failed_attempt
 
-__all__ = ["Attempts"]
+__all__ = ["Attempts", "attempt_key", "read_failed_attempt"]
 
 FAILED: Final = "brrr_failed"
 RELEASED: Final = "brrr_excused"
 ALONE: Final = "brrr_alone"
 """Prefixes of the counters' keys. Workers of other SDKs neither read nor write these counters."""
+
+REASON_LIMIT: Final = 1_000
+"""The most characters of a reason in a note."""
+
+
+def attempt_key(call_hash: str) -> Key:
+    """Return the key of the note of a call's last failed attempt."""
+    return Key("value", f"brrr.attempt/{call_hash}")
+
+
+def read_failed_attempt(note: bytes | None) -> FailedAttempt | None:
+    """Read a note; None if there is none, or if it has a wrong shape."""
+    try:
+        return None if note is None else decode_failed_attempt(note)
+    except MalformedRecordError:
+        return None
 
 
 class Attempts:
@@ -42,6 +60,31 @@ class Attempts:
         """
         await self._count(held, 1, held.unexplained, -held.unfinished_alone)
         return held.failed
+
+    async def note(self, held: HeldDelivery, attempt: int, reason: str, retry_in: float) -> None:
+        """Write a note that an attempt failed.
+
+        Args:
+            held: The delivery.
+            attempt: The number of the attempt.
+            reason: Why it failed. Its first line is kept.
+            retry_in: Seconds until the next attempt.
+        """
+        topic, now = held.delivery.topic, self._operations.clock()
+        call_hash = decode_message(held.delivery.body).call_hash
+        line = reason.partition("\n")[0][:REASON_LIMIT].encode(errors="replace").decode()
+        failed = FailedAttempt(topic, attempt, int(now), int(now + retry_in), line)
+        await self._operations.write([(attempt_key(call_hash), encode_failed_attempt(failed))])
+        (value,) = await self._operations.read([Key("value", call_hash)])
+        if (
+            value is not None
+        ):  # another worker completed the call, and perhaps no delivery is left that removes the note
+            await self._forget(call_hash)
+
+    async def _forget(self, call_hash: str) -> None:
+        (note,) = await self._operations.read([attempt_key(call_hash)])
+        if note is not None:
+            await self._operations.swap([Swap(attempt_key(call_hash), note, None)])
 
     async def begin_alone(self, held: HeldDelivery) -> int:
         """Count an isolated run that is about to begin, and return the number of earlier ones that never ended.
@@ -65,14 +108,16 @@ class Attempts:
         await self._operations.count(amounts)
 
     async def reset(self, held: HeldDelivery, *, failures: bool = True) -> None:
-        """Reset the counters to 0 before the message is settled.
+        """Reset the counters to 0 before the message is settled, and remove the note of the last failed attempt.
 
         Args:
             held: The delivery.
-            failures: Whether to reset the failed attempts too. Keep them for a message that is put again: the queue
-                counts its deliveries from 1.
+            failures: Whether to reset the failed attempts, too, and to remove the note. Keep them for a message that is
+                put again: the queue counts its deliveries from 1.
         """
         if held.counted:
+            if failures and held.failed:
+                await self._forget(decode_message(held.delivery.body).call_hash)
             kept = 0 if failures else held.failed
             await self._count(held, kept - held.failed, -held.released - kept, -held.unfinished_alone)
 

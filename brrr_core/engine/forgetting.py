@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Kind, Swap
+from brrr_core.engine.attempts import attempt_key
 from brrr_core.engine.control import FORGOTTEN, MARKER_DELAY, Control, state_key
 from brrr_core.engine.operations import Operations
 from brrr_core.engine.stranding import note_key
@@ -122,7 +123,7 @@ class Forgetter:
         first: list[Key] = []
         for call in calls:
             name, state = call.call_hash, decode_state(states[state_key(call.call_hash)])
-            first += [note_key(name), *(Key("value", wait) for wait in call.waits or ())]
+            first += [note_key(name), attempt_key(name), *(Key("value", wait) for wait in call.waits or ())]
             if call.waits is None or state.retries:  # its waits have names that are not known
                 await self._control.mark()
                 await self._control.update(name, lambda old: CallState(retries=old.retries + 1))

@@ -137,7 +137,7 @@ class Settler:
                 )
             )
         if not final:
-            await self._settle(held, error, retry_in)
+            await self._settle(held, error, attempt, retry_in)
         elif exhausted:
             await self.bury(held, error, final=True)
         else:
@@ -186,15 +186,19 @@ class Settler:
 
     async def retry(self, held: HeldDelivery, error: BaseException) -> None:
         """Retry a delivery whose call cannot run because of `error`; dead-letter it if no retry can help."""
-        _, retry_in = await self._count_failure(held, self._policy, retry=NO_SETTINGS.retries(error))
-        await self._settle(held, error, retry_in)
+        attempt, retry_in = await self._count_failure(held, self._policy, retry=NO_SETTINGS.retries(error))
+        await self._settle(held, error, attempt, retry_in)
 
-    async def _settle(self, held: HeldDelivery, error: BaseException, retry_in: float | None) -> None:
+    async def _settle(self, held: HeldDelivery, error: BaseException, attempt: int, retry_in: float | None) -> None:
         if retry_in is None:
             await self.bury(held, error)
-        else:
-            await self.release(held, retry_in)
-            self.counts.retried += 1
+            return
+        try:
+            await self._attempts.note(held, attempt, self._reason(error), retry_in)
+        except BackendError as failure:
+            self.report_failure(held.delivery.topic, failure)
+        await self.release(held, retry_in)
+        self.counts.retried += 1
 
     async def postponed(self, job: Job, again: Again) -> None:
         """Run the call again after the delay that its handler asked for, or on another topic.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from brrr_core.backend.contracts import Key
+from brrr_core.engine.attempts import attempt_key, read_failed_attempt
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.waiting import DeadLetters, blocking_letter
 from brrr_core.wire import FAILURE_PREFIX, PendingReturns, decode_call, decode_failure, decode_pending
@@ -31,20 +32,23 @@ class CallStatus(NamedTuple):
     Attributes:
         call_hash: The identity of the call.
         state: `done` if it has a value, and `failed` if it failed for good. `dead-lettered` if it, or a call that it
-            waits for, was dead-lettered. `scheduled` if it was put on a queue, or another call waits for it. Otherwise
-            `unknown`.
-        since: The time at which the call was last put, or of the dead letter, in unix seconds; None if not known.
-        reason: The message of the failure, or the first line of the dead letter's reason.
-        topic: The topic of the dead letter.
+            waits for, was dead-lettered. `retrying` if its last attempt failed, and another one is due. `scheduled` if
+            it was put on a queue, or another call waits for it. Otherwise `unknown`.
+        since: The time at which the call was last put, of the dead letter, or of the failed attempt, in unix seconds;
+            None if not known.
+        reason: The message of the failure, or the first line of why the attempt failed or the call is a dead letter.
+        topic: The topic of the dead letter, or of the failed attempt.
         dead_call: The call hash of the dead letter.
         task_name: The task; None if the call was never scheduled, or is an event.
         payload: The encoded arguments; None if the task is not known.
         value: The encoded value; None if it has none.
         waiters: The calls that wait for it, and that its outcome will wake.
+        attempt: The number of the failed attempt.
+        due: The time at which the next attempt is due, in unix seconds.
     """
 
     call_hash: str
-    state: Literal["done", "failed", "dead-lettered", "scheduled", "unknown"]
+    state: Literal["done", "failed", "dead-lettered", "retrying", "scheduled", "unknown"]
     since: int | None = None
     reason: str | None = None
     topic: str | None = None
@@ -53,6 +57,8 @@ class CallStatus(NamedTuple):
     payload: bytes | None = None
     value: bytes | None = None
     waiters: Sequence[Waiter] = ()
+    attempt: int | None = None
+    due: int | None = None
 
 
 async def read_status(connection: Connection, call_hash: str, letters: Callable[[str], DeadLetters]) -> CallStatus:
@@ -68,8 +74,8 @@ async def read_status(connection: Connection, call_hash: str, letters: Callable[
         BackendError: A backend failed.
     """
     buried = await blocking_letter(connection, call_hash, letters)
-    value, record, written = await connection.read(
-        [Key("value", call_hash), Key("pending_returns", call_hash), Key("call", call_hash)]
+    value, record, written, note = await connection.read(
+        [Key("value", call_hash), Key("pending_returns", call_hash), Key("call", call_hash), attempt_key(call_hash)]
     )
     call = None if written is None else decode_call(call_hash, written)
     pending = PendingReturns() if record is None else decode_pending(record)
@@ -90,12 +96,21 @@ async def read_status(connection: Connection, call_hash: str, letters: Callable[
         return found._replace(state="failed", reason=f"{failure.error_type}: {failure.message}", since=None)
     if value is not None:
         return found._replace(state="done", value=value, since=None)
-    if buried is None:
-        return found
-    return found._replace(
-        state="dead-lettered",
-        since=buried.at,
-        reason=buried.reason,
-        topic=buried.topic,
-        dead_call=buried.call_hash,
-    )
+    if buried is not None:
+        return found._replace(
+            state="dead-lettered",
+            since=buried.at,
+            reason=buried.reason,
+            topic=buried.topic,
+            dead_call=buried.call_hash,
+        )
+    if (last := read_failed_attempt(note)) is not None:
+        return found._replace(
+            state="retrying",
+            since=last.at,
+            reason=last.reason,
+            topic=last.topic,
+            attempt=last.attempt,
+            due=last.due,
+        )
+    return found

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from brrr_core.backend.contracts import Key, Notifier, Queue, QueueStats
+from brrr_core.engine.attempts import attempt_key, read_failed_attempt
 from brrr_core.engine.connection import Connection
 from brrr_core.engine.letters import LOOKED_AT, message_in
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
@@ -151,11 +152,7 @@ async def wait_for_value(
             if value is not None:
                 return value
             if wait.now() >= deadline:
-                raise ResultTimeoutError(
-                    f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout:g} seconds",
-                    remedy="Check that workers run on its topic, look for it with `brrr dead list`, or raise the "
-                    "timeout.",
-                )
+                raise await _timed_out(connection, call, timeout)
             known = scope()
             if wait.now() >= begin + LOOK_EVERY:
                 await _refuse_cancelled(connection, call, known)
@@ -175,6 +172,18 @@ async def wait_for_value(
                         show(wait.now() - begin, stats)
     finally:
         wait.close()
+
+
+async def _timed_out(connection: Connection, call: Call, timeout: float | None) -> ResultTimeoutError:
+    (note,) = await connection.read([attempt_key(call.call_hash)])
+    what = f"the call {call.call_hash} of {call.task_name!r} has no value after {timeout:g} seconds"
+    if (failed := read_failed_attempt(note)) is not None:
+        what += f": its attempt {failed.attempt} failed, and another one is due: {failed.reason}"
+    return ResultTimeoutError(
+        what,
+        remedy="Check that workers run on its topic, look for it with `brrr explain` or `brrr dead list`, or raise "
+        "the timeout.",
+    )
 
 
 def _next(pause: float, now: float) -> float:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import brrr_core as brrr
+from brrr_core.engine.attempts import attempt_key
+from brrr_core.errors import ResultTimeoutError
 from brrr_testkit.workloads.fleet import TOPIC
 from tests.support.places import Place, until, virtually
 
@@ -223,3 +225,93 @@ async def test_outage_during_the_last_delivery_leaves_no_mark(place: Place) -> N
         again = await place.client.schedule(task, topic=TOPIC)()
         assert (again.state, again.was_dead_lettered) == ("put", True)
         assert await place.client.result(task)() == "done"
+
+
+async def note(place: Place, call_hash: str) -> bytes | None:
+    """Return the note of the last failed attempt of a call."""
+    return (await place.backend.store.read([attempt_key(call_hash)]))[0]
+
+
+@virtually
+async def test_status_of_a_failing_call_has_the_reason_and_the_time_of_its_next_attempt(place: Place) -> None:
+    flaky = failing(place, 2)
+    call_hash = (await place.client.schedule(flaky, topic=TOPIC)()).call_hash
+    async with place.worker({"flaky": flaky}, backoff=100):
+        await until(lambda: len(place.failures) == 2)
+        await asyncio.sleep(1)
+        status = await place.client.status(flaky)()
+        assert (status.state, status.attempt, status.topic) == ("retrying", 2, TOPIC)
+        assert status.reason == "ConnectionError: not yet"
+        assert place.failures[1].retry_in is not None
+        assert status.since is not None
+        assert status.due == pytest.approx(status.since + place.failures[1].retry_in, abs=1)
+        with pytest.raises(ResultTimeoutError, match=r"its attempt 2 failed, and another one is due: .*: not yet\. "):
+            await place.client.result(flaky, timeout=1)()
+        assert await place.client.result(flaky)() == "done"
+    assert (await place.client.status(flaky)()).state == "done"
+    assert await note(place, call_hash) is None
+
+
+@virtually
+async def test_call_without_a_handler_is_retrying_for_that_reason(place: Place) -> None:
+    await place.client.schedule("absent", topic=TOPIC)()
+    async with place.worker({"flaky": failing(place, 0)}, backoff=100):
+        await asyncio.sleep(1)
+        status = await place.client.status("absent")()
+    assert (status.state, status.attempt) == ("retrying", 1)
+    assert "this worker has no handler 'absent'" in (status.reason or "")
+
+
+@virtually
+async def test_deferral_and_dead_letter_remove_the_note_of_a_failed_attempt(place: Place) -> None:
+    @brrr.handler
+    async def top(app: brrr.ActiveWorker) -> int:
+        if app.attempt == 1:
+            raise ConnectionError("not yet")
+        return await app.call("leaf", topic="elsewhere", returns=int)()
+
+    dead = failing(place, 1000)
+    hashes = [(await place.client.schedule(task, topic=TOPIC)()).call_hash for task in (top, dead)]
+    async with place.worker({"top": top, "flaky": dead}, max_attempts=2, park=0):
+        await until(lambda: len(place.failures) == 2)
+        await asyncio.sleep(0.1)
+        assert [(await place.client.status_of(call_hash)).state for call_hash in hashes] == ["retrying"] * 2
+        await place.dead()
+        await asyncio.sleep(10)
+    assert [(await place.client.status_of(call_hash)).state for call_hash in hashes] == ["scheduled", "dead-lettered"]
+    assert [await note(place, call_hash) for call_hash in hashes] == [None, None]
+
+
+@virtually
+async def test_attempt_that_fails_after_the_outcome_leaves_no_note(place: Place) -> None:
+    @brrr.handler
+    async def late(app: brrr.ActiveWorker) -> int:
+        await place.client.complete(late)()(5)  # as another worker would, while this one is frozen
+        raise ConnectionError("not yet")
+
+    call_hash = (await place.client.schedule(late, topic=TOPIC)()).call_hash
+    async with place.worker({"late": late}):
+        await until(lambda: place.failures)
+        await asyncio.sleep(0.5)
+        assert await note(place, call_hash) is None
+    assert await place.client.result(late)() == 5
+
+
+@virtually
+async def test_attempt_is_retried_although_its_note_cannot_be_written(place: Place) -> None:
+    @brrr.handler
+    async def flaky(app: brrr.ActiveWorker) -> str:
+        place.seen.append(app.attempt)
+        if app.attempt == 1:
+            place.away = ("store",)
+            raise ConnectionError("not yet")
+        return "done"
+
+    await place.client.schedule(flaky, topic=TOPIC)()
+    async with place.worker({"flaky": flaky}):
+        await until(lambda: place.failures)
+        await asyncio.sleep(20)
+        assert (await place.backend.queue.stats(TOPIC)).ready == 0
+        place.away = ()
+        assert await place.client.result(flaky)() == "done"
+    assert place.seen == [1, 2]

@@ -1,6 +1,7 @@
 """`explain` names the reason for each kind of standstill, and reads without an effect."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from brrr_core.backend import Cache, Key, Queue, Store
 from brrr_core.errors import NotFoundError
 from brrr_core.wire import PendingReturn, PendingReturns, encode_call, encode_pending
 from brrr_explain import Explanation, State, redrive
+from brrr_explain.drawing import lines
+from brrr_testkit.waiting import until
 from brrr_testkit.workloads.fleet import BOUND, QUICK, TOPIC, serving, urls_of
 
 ONCE = replace(QUICK, max_attempts=1)
@@ -118,6 +121,37 @@ async def test_dead_leaf_is_named_with_its_reason_and_remedy(url: str) -> None:
         assert found.root.state is State.WAITING
         assert found.counts() == {State.WAITING: 2, State.DONE: 4, State.DEAD: 1}
         assert [node.task_name for node in found.problems] == ["leaf"]
+
+
+async def test_failing_leaf_is_shown_with_its_last_failure_and_its_next_attempt(url: str) -> None:
+    slow = replace(ONCE, max_attempts=3, backoff=600)
+    async with serving(url, tasks(Effects()), policy=slow) as fleet:
+        await scheduled(fleet, "parent", 5)
+
+        async def failed_once() -> bool:
+            states = [(await fleet.app.status("leaf")(n)).state for n in range(5)]
+            return states == ["done", "done", "done", "retrying", "done"]
+
+        await until(failed_once)
+        found = await explained(fleet, "parent", 5)
+        assert found.counts() == {State.WAITING: 1, State.DONE: 4, State.RETRYING: 1}
+        assert found.problems == []
+        text = [line.text for line in lines(found)][1]
+        assert re.fullmatch(
+            r"leaf \[3\]: attempt 1 failed, and the next one is due at [-0-9]+ [:0-9]+: ValueError: broken leaf", text
+        )
+
+
+async def test_call_that_is_not_replayed_is_not_called_queued(memory: str) -> None:
+    async with serving(memory, tasks(Effects()), topics=()) as fleet:
+        await scheduled(fleet, "secretive")
+        found = await explained(fleet, "secretive")
+        (line,) = lines(found)
+        assert re.fullmatch(
+            r"secretive \[\]: scheduled since [-0-9]+ [:0-9]+, and not replayed: "
+            r"it is not declared `@brrr.handler\(replay=True\)`",
+            line.text,
+        )
 
 
 async def test_finished_and_unknown_calls_need_no_replay(memory: str) -> None:

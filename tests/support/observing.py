@@ -18,7 +18,7 @@ TICK = 20
 KEEPS_ALL = {"store.read", "queue.extend", "cache.increment"}
 """Operations that change no record, and neither add a message nor remove one."""
 
-CHANGED = ("brrr.state/", "brrr.cancelled/", "brrr.buried/")
+CHANGED = ("brrr.state/", "brrr.cancelled/", "brrr.buried/", "brrr.attempt/")
 """Prefixes of the reserved values that may change."""
 
 

@@ -110,7 +110,7 @@ def test_redrive_puts_the_dead_leaf_and_reports_calls_with_unknown_children(brrr
 
 def test_graph_without_handlers_is_one_call(brrr: Command, tmp_path: Path) -> None:
     brrr("schedule", "parent", "30", "--topic", "demo")
-    assert brrr("explain", "parent", "30").startswith("▶ parent [30]: queued on its topic since ")
+    assert brrr("explain", "parent", "30").startswith("▶ parent [30]: scheduled since ")
 
 
 def test_redrive_reports_calls_without_a_known_topic(brrr: Command) -> None:

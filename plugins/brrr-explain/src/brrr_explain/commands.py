@@ -33,7 +33,7 @@ from brrr_explain.drawing import COLOURS, DEPTH, SYMBOLS, WIDTH, Line, as_json, 
 from brrr_explain.explaining import NODES
 from brrr_explain.explaining import explain as explain_call
 from brrr_explain.forgetting import forget as forget_call
-from brrr_explain.graph import Explanation, Problem
+from brrr_explain.graph import PUT, Explanation, Problem
 from brrr_explain.redriving import redrive as redrive_call
 
 __all__ = ["explain", "forget", "redrive"]
@@ -100,8 +100,14 @@ async def explain(
         return
     _write_tree(lines(graph, width=width, depth=depth))
     _write_problems(graph)
+    unexplored = sum(node.is_unexplored and node.state in PUT for node in graph.nodes.values())
     if options.handlers is None:
         note("without --handlers, the calls below it are not known")
+    elif unexplored:
+        note(
+            f"{unexplored:,} unfinished calls were not replayed, so the calls below them are not known: declare their "
+            "handlers @brrr.handler(replay=True), or pass --replay-all"
+        )
 
 
 async def redrive(

@@ -10,8 +10,8 @@ from brrr_core import Connection
 from brrr_core.backend import QueueStats
 from brrr_core.engine.letters import message_in
 from brrr_core.engine.policy import RETURNS_LIMIT
-from brrr_core.wire import Buried, PendingReturns
-from brrr_explain.graph import Node, Problem, State
+from brrr_core.wire import Buried, FailedAttempt, PendingReturns
+from brrr_explain.graph import PUT, Node, Problem, State
 
 __all__ = ["Records", "diagnose", "find_cycles"]
 
@@ -33,12 +33,14 @@ class Records(NamedTuple):
         note: The note of the dead letter that keeps it from its outcome.
         known: Whether its call record exists. A program writes it before it puts the message.
         state: The record of its state.
+        failed: Its last attempt, if that failed and another one is due.
     """
 
     pending: PendingReturns
     note: Buried | None
     known: bool
     state: bytes | None
+    failed: FailedAttempt | None
 
 
 async def diagnose(
@@ -79,7 +81,8 @@ async def diagnose(
                 continue
             now = stats[topic]
             if _is_idle(now) and now.ready >= before[topic].ready:
-                node.problem = _standstill(topic, now, [other for other in topics if other != topic])
+                others = [other for other in topics if other != topic]
+                node.problem = _standstill(topic, now, others, sure=not node.is_unexplored)
     _name_stale_calls(connection, nodes.values())
     return stats, {node.call_hash for node in suspects}
 
@@ -90,7 +93,7 @@ def _name_stale_calls(connection: Connection, nodes: Iterable[Node]) -> None:
     if longest is None:
         return
     for node in nodes:
-        if node.state is State.QUEUED and node.problem is None and node.since and now - node.since >= longest:
+        if node.state in PUT and node.problem is None and node.since and now - node.since >= longest:
             node.problem = Problem(
                 f"it was put {now - node.since:,.0f} s ago, longer than {longest:g} s, and still has no outcome",
                 f"Check whether its topic has too few workers, or hanging ones: brrr queue {node.topic or 'TOPIC'}",
@@ -106,7 +109,7 @@ async def _find_dead_letters(connection: Connection, nodes: Iterable[Node]) -> N
     """Find dead letters of calls that have no note of one, because workers of other SDKs write no notes."""
     queued: dict[str, dict[str, Node]] = {}
     for node in nodes:
-        if node.state is State.QUEUED and node.topic is not None:
+        if node.state in PUT and node.topic is not None:
             queued.setdefault(node.topic, {})[node.call_hash] = node
     for topic, waiting in queued.items():
         for letter in await connection.queue.dead(topic, limit=DEAD_LETTERS_READ):
@@ -121,7 +124,7 @@ def _name_known_problems(nodes: Mapping[str, Node], records: Mapping[str, Record
     """Set the states of waiting calls, and the problems that the records alone show."""
     for node in nodes.values():
         missing = _missing(node, nodes)
-        if missing and node.state is State.QUEUED:
+        if missing and node.state in PUT:
             if all(child.state is State.ABSENT for child in missing):
                 node.outlook = f"its next run puts {len(missing):,} calls"
             else:
@@ -163,7 +166,7 @@ def _suspects(nodes: Mapping[str, Node], records: Mapping[str, Records]) -> list
     found: list[Node] = []
     now = time.time()
     for node in nodes.values():
-        if node.kind != "call" or node.state not in (State.QUEUED, State.WAITING):
+        if node.kind != "call" or node.state not in (*PUT, State.WAITING):
             continue
         if node.state is State.WAITING and records[node.call_hash].note is not None:
             continue  # the dead letter of another call is the cause
@@ -189,10 +192,11 @@ def _is_idle(stats: QueueStats) -> bool:
     return not stats.leased and not stats.delayed
 
 
-def _standstill(topic: str, stats: QueueStats, others: Sequence[str]) -> Problem:
+def _standstill(topic: str, stats: QueueStats, others: Sequence[str], *, sure: bool) -> Problem:
     if not stats.ready:
+        lost = "its message is lost" if sure else "unless it waits for calls that are not known, its message is lost"
         return Problem(
-            f"its message is lost: the topic {topic!r} has none for it",
+            f"{lost}: the topic {topic!r} has none for it",
             "Put it again with the calls below it: brrr redrive TASK ARGUMENTS --handlers MODULE",
         )
     alike = get_close_matches(topic, others, n=1)

@@ -27,6 +27,7 @@ COLOURS: Final = {
     State.FAILED: "#c62828",
     State.EXPIRED: "#ad6800",
     State.DEAD: "#c62828",
+    State.RETRYING: "#ad6800",
     State.QUEUED: "#1565c0",
     State.WAITING: "#6a1b9a",
     State.SLEEPING: "#00838f",
@@ -39,6 +40,7 @@ SYMBOLS: Final = {
     State.FAILED: "✗",
     State.EXPIRED: "✗",
     State.DEAD: "☠",
+    State.RETRYING: "↻",
     State.QUEUED: "▶",
     State.WAITING: "…",
     State.SLEEPING: "⏾",
@@ -49,13 +51,14 @@ SYMBOLS: Final = {
 URGENCY: Final = {
     State.DEAD: 0,
     State.FAILED: 1,
-    State.AWAITED: 2,
-    State.WAITING: 3,
-    State.QUEUED: 4,
-    State.SLEEPING: 5,
-    State.ABSENT: 6,
-    State.EXPIRED: 7,
-    State.DONE: 8,
+    State.RETRYING: 2,
+    State.AWAITED: 3,
+    State.WAITING: 4,
+    State.QUEUED: 5,
+    State.SLEEPING: 6,
+    State.ABSENT: 7,
+    State.EXPIRED: 8,
+    State.DONE: 9,
 }
 
 
@@ -124,16 +127,21 @@ def _state(node: Node, graph: Explanation) -> str:
         case State.FAILED | State.DEAD:
             attempt = f" in delivery {node.attempt}" if node.attempt else ""
             return f"{node.state}{attempt}: {node.reason}"
+        case State.RETRYING:
+            return f"attempt {node.attempt} failed, and the next one is due at {_clock(node.until)}: {node.reason}"
         case State.WAITING:
             missing = graph.waits_for(node)
             more = f" of {len(node.children)}" if len(node.children) > len(missing) else ""
-            return f"waiting for {len(missing)}{more} calls" if missing else f"waiting: {node.reason}"
+            calls = "call" if len(missing) == 1 and not more else "calls"
+            return f"waiting for {len(missing)}{more} {calls}" if missing else f"waiting: {node.reason}"
         case State.SLEEPING:
             return f"sleeping until {_clock(node.until)}"
         case State.AWAITED:
             return "has not happened" + ("" if node.until is None else f", deadline {_clock(node.until)}")
         case State.QUEUED:
             since = "" if node.since is None else f" since {_clock(node.since)}"
+            if node.is_unexplored:  # it may wait for calls that are not known
+                return f"scheduled{since}, and not replayed: {node.not_replayed}"
             return f"queued on {node.topic or 'its topic'}{since}" + (f"; {node.outlook}" if node.outlook else "")
         case _:
             return str(node.state)

@@ -9,6 +9,7 @@ from brrr_core import Connection, Task
 from brrr_core.app.catalogue import Catalogue
 from brrr_core.backend import Key
 from brrr_core.codec import Codec
+from brrr_core.engine.attempts import attempt_key, read_failed_attempt
 from brrr_core.engine.calls import EVENT, Child
 from brrr_core.engine.control import state_key
 from brrr_core.engine.stranding import is_stranded, note_key, read_note
@@ -186,9 +187,9 @@ class _Reader:
     async def _read(self, nodes: Sequence[Node]) -> None:
         """Read the records of nodes that have no value, and set their states."""
         found = iter(await self._replayer.read([key for node in nodes for key in _record_keys(node)]))
-        for node, pending, note, call, state in zip(nodes, found, found, found, found, strict=False):
+        for node, pending, note, call, state, attempt in zip(nodes, *(found,) * 5, strict=False):
             records = self.records[node.call_hash] = Records(
-                _pending(pending), read_note(note), call is not None, state
+                _pending(pending), read_note(note), call is not None, state, read_failed_attempt(attempt)
             )
             if not node.ended:
                 _describe(node, records)
@@ -258,7 +259,7 @@ class _Reader:
 
 def _record_keys(node: Node) -> tuple[Key, ...]:
     name = node.call_hash
-    return Key("pending_returns", name), note_key(name), Key("call", name), state_key(name)
+    return Key("pending_returns", name), note_key(name), Key("call", name), state_key(name), attempt_key(name)
 
 
 def _pending(record: bytes | None) -> PendingReturns:
@@ -294,5 +295,8 @@ def _describe(node: Node, records: Records) -> None:
             node.state, node.reason = State.WAITING, f"{note.call_hash} was dead-lettered: {note.reason}"
     elif pending.scheduled_at is None and not records.known:
         node.state = State.ABSENT
+    elif (last := records.failed) is not None:
+        node.state, node.until, node.attempt = State.RETRYING, last.due, last.attempt
+        node.reason, node.topic = last.reason, last.topic
     else:
         node.state = State.QUEUED

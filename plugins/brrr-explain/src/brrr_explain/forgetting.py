@@ -8,8 +8,7 @@ from brrr_core.engine.forgetting import ToForget
 from brrr_core.errors import ArgumentError, StillNeededError
 from brrr_core.wire import Call
 from brrr_explain.explaining import NODES, check_known, explain
-from brrr_explain.graph import Explanation, Node
-from brrr_explain.replay import NO_CALLS
+from brrr_explain.graph import NO_CALLS, Explanation, Node
 
 __all__ = ["ForgottenTree", "forget"]
 
@@ -84,7 +83,7 @@ async def forget(
         done = await catalogue.connection.forget([_to_forget(node) for node in going], force=force)
         kept |= done.kept
         going = [node for node in going if node.call_hash in set(done.forgotten)]
-    unknown = [node for node in going if node.kind == "call" and node.not_replayed not in (None, NO_CALLS)]
+    unknown = [node for node in going if node.kind == "call" and node.is_unexplored]
     return ForgottenTree(graph, going, kept, unknown)
 
 

@@ -4,14 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from brrr_core.backend import QueueStats
 from brrr_core.wire import Call
 
-__all__ = ["Explanation", "Kind", "Node", "Problem", "State"]
+__all__ = ["NO_CALLS", "PUT", "Explanation", "Kind", "Node", "Problem", "State"]
 
 Kind: TypeAlias = Literal["call", "event", "sleep"]
+
+
+NO_CALLS: Final = "it makes no calls"
+"""The reason why a handler without the active worker is not replayed."""
 
 
 class State(StrEnum):
@@ -22,6 +26,8 @@ class State(StrEnum):
     EXPIRED = "expired"
     """Its caller stopped waiting for it at a deadline."""
     DEAD = "dead-lettered"
+    RETRYING = "retrying"
+    """Its last attempt failed, and another one is due."""
     QUEUED = "queued"
     """It was put on its topic, and waits for no known call: its message is ready, delayed, leased or lost."""
     WAITING = "waiting"
@@ -31,6 +37,10 @@ class State(StrEnum):
     """An event that has not happened."""
     ABSENT = "not scheduled"
     """Its caller has not put it yet."""
+
+
+PUT: Final = (State.QUEUED, State.RETRYING)
+"""The states of a call whose message should be on its topic."""
 
 
 class Problem(NamedTuple):
@@ -57,9 +67,10 @@ class Node:
         topic: The topic of its messages; None if it is not known, or if it has none.
         state: Its state.
         since: Time at which it was last put or dead-lettered, in unix seconds; None if not known.
-        until: Time at which its delay, its sleep or the deadline of its caller ends, in unix seconds.
-        reason: Why it failed, or was dead-lettered.
-        attempt: The delivery in which it was dead-lettered.
+        until: Time at which its delay, its sleep or the deadline of its caller ends, or its next attempt begins, in
+            unix seconds.
+        reason: Why it, or its last attempt, failed, or why it was dead-lettered.
+        attempt: The delivery in which it was dead-lettered, or the number of the failed attempt.
         children: The call hashes of the calls that its handler awaits up to the first missing result, each once.
         not_replayed: Why its handler did not run, so that its children are not known; None if it ran.
         waits: The reserved call hashes of the sleeps and deadlines of its handler; None if it was not replayed.
@@ -89,6 +100,11 @@ class Node:
     def ended(self) -> bool:
         """Whether it has an outcome."""
         return self.state in (State.DONE, State.FAILED, State.EXPIRED)
+
+    @property
+    def is_unexplored(self) -> bool:
+        """Whether its handler may make calls that are not known, because it was not replayed."""
+        return self.not_replayed not in (None, NO_CALLS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from brrr_core.app.catalogue import Catalogue
 from brrr_core.wire import Call
 from brrr_explain.explaining import NODES, check_known, explain
 from brrr_explain.graph import Explanation, Node, State
-from brrr_explain.replay import NO_CALLS
 
 __all__ = ["Redriven", "redrive"]
 
@@ -54,5 +53,5 @@ async def redrive(
             await catalogue.connection.schedule(graph.calls[node.call_hash], node.topic, redrive=True)
             put.append(node)
     unfinished = [node for node in graph.nodes.values() if node.kind == "call" and not node.ended]
-    unknown = [node for node in unfinished if node.not_replayed not in (None, NO_CALLS)]
+    unknown = [node for node in unfinished if node.is_unexplored]
     return Redriven(graph, put, [node for node in wanted if node.topic is None], unknown)

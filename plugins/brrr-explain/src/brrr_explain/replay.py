@@ -22,14 +22,12 @@ from brrr_core.engine.waits import Waits
 from brrr_core.errors import BackendError
 from brrr_core.safe_text import describe
 from brrr_core.wire import FAILURE_PREFIX, Call, CallState
+from brrr_explain.graph import NO_CALLS
 
-__all__ = ["NO_CALLS", "Replay", "Replayer", "refusal"]
+__all__ = ["Replay", "Replayer", "refusal"]
 
 CACHE_BYTES: Final = 256 * 1024 * 1024
 """The most bytes of values that are kept, so that no value is read twice."""
-
-NO_CALLS: Final = "it makes no calls"
-"""The reason why a handler without the active worker is not replayed."""
 
 TIMEOUT_SECONDS: Final = 10.0
 """Seconds after which the replay of a handler is cancelled."""

@@ -32,7 +32,7 @@ LEFT_OVER: Final = """
 SELECT hash, kind FROM (
     SELECT hash, kind, substr(hash, length(prefix) + 1) AS rest FROM record
     JOIN (SELECT 'brrr.due/' AS prefix UNION ALL SELECT 'brrr.wait/' UNION ALL SELECT 'brrr.state/'
-          UNION ALL SELECT 'brrr.version/' UNION ALL SELECT 'brrr.buried/')
+          UNION ALL SELECT 'brrr.version/' UNION ALL SELECT 'brrr.buried/' UNION ALL SELECT 'brrr.attempt/')
     ON hash >= prefix AND hash < substr(prefix, 1, length(prefix) - 1) || '0'
 ) WHERE EXISTS (
     SELECT 1 FROM record AS ended WHERE ended.hash = substr(rest, 1, instr(rest || '/', '/') - 1)

@@ -134,7 +134,7 @@ async def status(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show whether a call is done, failed, dead-lettered, scheduled or unknown.
+    """Show whether a call is done, failed, dead-lettered, retrying, scheduled or unknown.
 
     Pass the arguments with which the call was scheduled: they identify it.
     """
@@ -180,10 +180,14 @@ async def show(
 
 def _state(found: CallStatus) -> str:
     """Return the state of a call in words."""
-    since = "" if found.since is None else f" since {max(0, int(time.time()) - found.since)} s"
-    place = "" if found.dead_call is None else f", by the dead letter of {found.dead_call} on {found.topic}"
+    now = int(time.time())
+    ago = "" if found.since is None else f"{max(0, now - found.since)} s ago"
     reason = "" if found.reason is None else f": {found.reason}"
-    return f"{found.state}{since}{place}{reason}"
+    if found.due is not None:
+        due = f"the next one is due in {max(0, found.due - now)} s"
+        return f"{found.state}: attempt {found.attempt} failed on {found.topic} {ago}, and {due}{reason}"
+    place = "" if found.dead_call is None else f", by the dead letter of {found.dead_call} on {found.topic}"
+    return f"{found.state}{ago and f', {ago}'}{place}{reason}"
 
 
 def _as_json(found: CallStatus) -> dict[str, object]:
