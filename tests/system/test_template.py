@@ -247,6 +247,7 @@ def files(folder: Path) -> list[Path]:
 @pytest.fixture
 def url(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.syspath_prepend(str(example / "src"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # other tests compare the files of the plugin
     manifest = importlib.import_module("brrr_example.manifest").MANIFEST
     register(manifest)
     yield f"example://{tmp_path}/state"
