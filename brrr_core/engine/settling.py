@@ -193,10 +193,11 @@ class Settler:
         if retry_in is None:
             await self.bury(held, error)
             return
-        try:
-            await self._attempts.note(held, attempt, self._reason(error), retry_in)
-        except BackendError as failure:
-            self.report_failure(held.delivery.topic, failure)
+        if held.failed == attempt:  # it was counted: the next delivery removes the note with the counters
+            try:
+                await self._attempts.note(held, attempt, self._reason(error), retry_in)
+            except BackendError as failure:
+                self.report_failure(held.delivery.topic, failure)
         await self.release(held, retry_in)
         self.counts.retried += 1
 
